@@ -1,0 +1,35 @@
+"""kdlab: a research workbench for knowledge distillation on Lightning and Hydra.
+
+>>> import kdlab
+>>> run = kdlab.train(["student=mlp", "loss.kd.temperature=8"])     # doctest: +SKIP
+>>> run.metrics["test/accuracy"], run.student                       # doctest: +SKIP
+
+Importing kdlab is light: what a name needs is imported when the name is first used.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "train": "kdlab.api",
+    "load": "kdlab.api",
+    "compare": "kdlab.api",
+    "Run": "kdlab.runs.run",
+    "RunStore": "kdlab.runs.run",
+    "Batch": "kdlab.batch",
+    "Outputs": "kdlab.outputs",
+    "Loss": "kdlab.losses.base",
+    "Strategy": "kdlab.strategies.base",
+}
+__all__ = sorted(_LAZY)
+
+
+def __getattr__(name: str):
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'kdlab' has no attribute '{name}'")
+
+
+def __dir__():
+    return sorted([*globals(), *_LAZY])

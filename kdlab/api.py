@@ -1,0 +1,37 @@
+"""What a notebook calls: the same as the command line, returning Runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from kdlab.config.compose import compose
+from kdlab.errors import InputError
+from kdlab.runs.ensure import ensure
+from kdlab.runs.run import Run, find_runs
+
+
+def train(overrides: Sequence[str] = ()) -> Run:
+    """Train one run, or find it finished: ``kdlab train`` with the same overrides.
+
+    Raises:
+        kdlab.errors.InputError: the input is bad; nothing was trained or written.
+        kdlab.errors.RunFailed: training failed.
+    """
+    if isinstance(overrides, str):
+        raise InputError(f'overrides are a list of strings, for example kdlab.train(["{overrides}"])')
+    return ensure(compose(overrides))
+
+
+def load(run: str | Path) -> Run:
+    """The run in a directory. Its ``student`` is a plain ``nn.Module``."""
+    found = Run(run)
+    found.record        # says what is wrong with a directory that holds no run
+    return found
+
+
+def compare(*folders: str | Path):
+    """The comparison of all runs in or below folders: ``kdlab compare`` as a :class:`kdlab.compare.Table`."""
+    from kdlab.compare import comparison
+
+    return comparison(list(find_runs(folders)))

@@ -1,0 +1,58 @@
+"""``kdlab check [EXPERIMENT…]``: compose experiments and check every name and signature in them. Nothing is built or run."""
+
+from __future__ import annotations
+
+import argparse
+
+from kdlab.config.check import check, check_facts
+from kdlab.config.compose import compose
+from kdlab.config.paths import conf_dir
+from kdlab.errors import InputError
+
+GROUPS = ("data", "student", "teacher", "loss", "strategy", "optimizer", "scheduler", "trainer", "logger", "callbacks", "debug")
+# what these choices must be given, since no default can stand for it
+MUST_BE_GIVEN = {"teacher=run": ["teacher.run=RUN"], "teacher=checkpoint": ["teacher.checkpoint=FILE"],
+                 "teacher=huggingface": ["teacher.model=NAME"], "teacher=timm": ["teacher.model_name=NAME"]}
+
+
+def run(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="kdlab check", description=__doc__)
+    parser.add_argument("experiment", nargs="*", help="names below conf/experiment; default: all, and every file of every group")
+    options = parser.parse_args(arguments)
+    lines = [[f"experiment={name}"] for name in options.experiment] or everything()
+    failed = 0
+    for overrides in lines:
+        name = overrides[0]
+        try:
+            config = compose(overrides)
+            check(config)
+            check_facts(config)
+        except InputError as error:
+            failed += 1
+            print(f"wrong  {name}")
+            for problem in error.problems:
+                print(f"         {problem}")
+        else:
+            print(f"ok     {name}")
+    print(f"{len(lines) - failed} of {len(lines)} are right")
+    return 2 if failed else 0
+
+
+def everything() -> list[list[str]]:
+    """The override lines of every experiment and of every choice of every group."""
+    found = []
+    for group in (*GROUPS, "experiment"):
+        folder = conf_dir() / group
+        for path in sorted(folder.rglob("*.yaml")):
+            choice = f"{group}={path.relative_to(folder).with_suffix('')}"
+            if group == "loss":
+                choice = f"loss=[{path.stem}]"
+            if not (choice == "teacher=timm" and not _timm()):
+                found.append([choice, *MUST_BE_GIVEN.get(choice, [])])
+    return found
+
+
+def _timm() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("timm") is not None

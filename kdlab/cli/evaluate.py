@@ -1,0 +1,82 @@
+"""``kdlab evaluate RUN [data=… OVERRIDE…]``: a trained student.
+
+Without overrides the numbers come from the test predictions that the run kept, so test is not touched again. With overrides of
+``data`` the student is run on the test split of that data set.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+
+from kdlab.errors import InputError
+from kdlab.runs.run import Run
+
+
+def run(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="kdlab evaluate", description=__doc__)
+    parser.add_argument("run", help="a run directory")
+    parser.add_argument("override", nargs="*", help="data=… and keys below data")
+    parser.add_argument("--which", choices=("last", "best"), default="last", help="which checkpoint (default: last)")
+    parser.add_argument("--per-class", action="store_true", help="also the accuracy of every class")
+    parser.add_argument("--bias", action="append", default=[], metavar="CLASS=NUMBER", help="add a number to the logit of a class")
+    options = parser.parse_args(arguments)
+    found = Run(options.run)
+    if not found.finished:
+        raise InputError(f"{found.path} is not finished (its status is {found.status})")
+    logits, target, source = _stored(found, options.which) if not options.override else _fresh(found, options.which, options.override)
+    for text in options.bias:
+        number, value = _bias(text, logits.shape[-1])
+        logits[:, number] += value
+    from kdlab.tasks import Classification
+
+    print(f"{found.path}  {options.which}, {source}, {len(target)} samples")
+    for name, value in Classification(logits.shape[-1]).score(logits, target).items():
+        print(f"{name:<10}{value:.4f}")
+    if options.per_class:
+        right = logits.argmax(-1) == target
+        for number in range(logits.shape[-1]):
+            of_class = target == number
+            print(f"class {number:<4}{right[of_class].float().mean():.4f}  ({int(right[of_class].sum())} of {int(of_class.sum())})")
+    return 0
+
+
+def _stored(found: Run, which: str):
+    predictions = found.predictions()
+    return predictions[which].clone(), predictions["target"], "the run's own test predictions"
+
+
+def _fresh(found: Run, which: str, overrides: list[str]):
+    from kdlab.config.build import build
+    from kdlab.config.check import check
+    from kdlab.config.compose import compose
+    from kdlab.evaluation import predict
+    from kdlab.tasks import Classification
+
+    wrong = [text for text in overrides if not text.lstrip("+~").startswith(("data=", "data.", "paths.data="))]
+    if wrong:
+        raise InputError(f"only data can be overridden here, not {', '.join(wrong)}")
+    if not any(text.startswith("data=") for text in overrides):
+        overrides = [f"data={found.record['choices'].get('data')}", *overrides]
+    config = compose(overrides)
+    check(config)
+    if config["data"]["classes"] != found.config["data"]["classes"] or config["data"]["shape"] != found.config["data"]["shape"]:
+        raise InputError(f"the student reads {found.config['data']['shape']} and knows {found.config['data']['classes']} classes; "
+                         f"these data have {config['data']['shape']} and {config['data']['classes']}")
+    data, task = build(config["data"], "data"), Classification(config["data"]["classes"])
+    network = found.network(which)
+    torch.set_num_threads(found.config["threads"])
+    said = predict(lambda batch: task.network_outputs(network, batch), data.test_dataloader(), task)
+    return said["logits"], said["target"], f"test split of {config['data']['name']}"
+
+
+def _bias(text: str, classes: int) -> tuple[int, float]:
+    try:
+        number, value = text.split("=")
+        number, value = int(number), float(value)
+    except ValueError as error:
+        raise InputError(f"--bias wants CLASS=NUMBER, for example 3=2.0; got {text!r}") from error
+    if not 0 <= number < classes:
+        raise InputError(f"--bias: there is no class {number}; the classes are 0 to {classes - 1}")
+    return number, value

@@ -1,0 +1,57 @@
+"""``kdlab VERB …``: finds the verb, prints errors for people, ends with the exit code of the design.
+
+0 done; 1 a run failed while training; 2 bad input, found before anything was written; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from kdlab import __version__
+from kdlab.errors import KdlabError, did_you_mean
+
+VERBS = {
+    "train": "train one run, or with -m a sweep",
+    "runs": "what is there: list, show, diff, rm",
+    "compare": "a table of runs, grouped over seeds",
+    "evaluate": "a trained student: from its test predictions, or on other data",
+    "check": "compose every experiment and check it, without running",
+}
+
+
+def usage() -> str:
+    lines = [f"  {verb:<10}{what}" for verb, what in VERBS.items()]
+    return "\n".join([f"kdlab {__version__}: a research workbench for knowledge distillation", "", "usage: kdlab VERB …", "", *lines, "",
+                      "kdlab VERB --help says more. The first thing to try: kdlab train"])
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command line; returns its exit code."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if arguments else 2
+    if arguments[0] in ("-V", "--version"):
+        print(f"kdlab {__version__}")
+        return 0
+    verb, *rest = arguments
+    if verb not in VERBS:
+        print(f"kdlab: there is no verb '{verb}'{did_you_mean(verb, VERBS)} (kdlab --help lists them)", file=sys.stderr)
+        return 2
+    try:
+        return import_module(f"kdlab.cli.{verb}").run(rest) or 0
+    except KdlabError as error:
+        print(f"kdlab: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("kdlab: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
+        return 130
+    except BrokenPipeError:         # the reader of our output has gone
+        sys.stderr.close()
+        return 0
+    except SystemExit as stopped:   # argparse and Hydra end themselves, after --help or an unknown option
+        return stopped.code if isinstance(stopped.code, int) else 2 if stopped.code else 0
+
+
+def script() -> None:
+    sys.exit(main(sys.argv[1:]))

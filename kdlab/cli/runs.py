@@ -1,0 +1,113 @@
+"""``kdlab runs [list|show|diff|rm] …``: what is there."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from kdlab.errors import InputError
+from kdlab.runs.differences import flat
+from kdlab.runs.run import RUNNING, Run, find_runs
+
+
+def run(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="kdlab runs", description="What runs are there, and what differs between two.")
+    verbs = parser.add_subparsers(dest="verb")
+    listing = verbs.add_parser("list", help="a line a run (the default)")
+    listing.add_argument("folder", nargs="*", default=["runs"])
+    verbs.add_parser("show", help="everything that is known of a run").add_argument("run")
+    difference = verbs.add_parser("diff", help="what differs between two runs")
+    difference.add_argument("first")
+    difference.add_argument("second")
+    removal = verbs.add_parser("rm", help="remove runs")
+    removal.add_argument("run", nargs="+")
+    removal.add_argument("--yes", action="store_true", help="remove; without it only say what would be")
+    known = ("list", "show", "diff", "rm", "-h", "--help")
+    options = parser.parse_args(arguments if arguments and arguments[0] in known else ["list", *arguments])
+    return {"list": _list, "show": _show, "diff": _diff, "rm": _remove}[options.verb](options)
+
+
+def _list(options) -> int:
+    missing = [folder for folder in options.folder if not Path(folder).is_dir()]
+    if missing and options.folder != ["runs"]:
+        raise InputError(f"there is no folder {', '.join(missing)}")
+    table = Table(box=None, pad_edge=False)
+    for column in ("run", "status", "test", "best", "epochs", "seconds"):
+        table.add_column(column, overflow="fold", justify="left" if column in ("run", "status") else "right")
+    count = 0
+    for found in find_runs(options.folder):
+        count += 1
+        try:
+            record = found.record
+        except InputError:
+            table.add_row(str(found.path), "damaged", "", "", "", "")
+            continue
+        metrics = record.get("metrics", {})
+        seconds = record.get("durations", {}).get("train_seconds")
+        table.add_row(str(found.path), record["status"], _number(metrics.get("test/accuracy")), _number(metrics.get("test/accuracy_best")),
+                      str(_epochs(found)), "" if seconds is None else f"{seconds:.1f}")
+    if count:
+        _console().print(table)
+    else:
+        print("no runs yet; the first: kdlab train")
+    return 0
+
+
+def _console() -> Console:
+    """Not cut to the width of a terminal where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=200)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _epochs(found: Run) -> int:
+    from kdlab.runs.metrics import MetricsFile
+
+    return len(MetricsFile(found.metrics_file).load().rows)
+
+
+def _show(options) -> int:
+    found = Run(options.run)
+    record = found.record
+    print(json.dumps(record, indent=2))
+    if record["status"] == RUNNING:
+        print(f"{found.path} is running, or was killed; the command above goes on with it")
+    return 0
+
+
+def _diff(options) -> int:
+    first, second = Run(options.first), Run(options.second)
+    sides = [{**flat(found.config), **{f"metrics.{key}": value for key, value in found.metrics.items()},
+              **flat({"code": found.record.get("code", {}), "versions": found.record.get("versions", {})})} for found in (first, second)]
+    table = Table(box=None, pad_edge=False)
+    for column in ("key", str(first.path.name), str(second.path.name)):
+        table.add_column(column, overflow="fold")
+    rows = [key for key in dict.fromkeys([*sides[0], *sides[1]]) if sides[0].get(key) != sides[1].get(key)
+            and not key.startswith(("choices", "overrides"))]
+    for key in rows:
+        table.add_row(key, str(sides[0].get(key, "-")), str(sides[1].get(key, "-")))
+    if rows:
+        _console().print(table)
+    else:
+        print("no difference")
+    return 0
+
+
+def _remove(options) -> int:
+    found = [Run(path) for path in options.run]
+    for one in found:
+        one.record          # refuses what is no run
+    for one in found:
+        if options.yes:
+            one.clear()
+        print(f"{'removed' if options.yes else 'would remove'} {one.path}")
+    if not options.yes:
+        print("nothing was removed; add --yes")
+    return 0

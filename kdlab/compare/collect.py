@@ -1,0 +1,104 @@
+"""From run directories to groups: runs that differ in nothing but the seed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from kdlab.errors import InputError
+from kdlab.runs.differences import differing_keys, flat
+from kdlab.runs.identity import canonical
+from kdlab.runs.run import FINISHED, Run
+
+TEACHER, BASELINE, VARIANT = "teacher", "student baseline", "variant"
+
+
+@dataclass
+class Group:
+    """Runs of one configuration over seeds.
+
+    Args:
+        runs: the finished ones.
+        unfinished: those that were begun, failed or were interrupted; they are listed, never dropped.
+        config: flat, of the first run.
+        role: teacher, student baseline (no loss asks a teacher), or variant.
+    """
+
+    runs: list[Run] = field(default_factory=list)
+    unfinished: list[Run] = field(default_factory=list)
+    config: dict = field(default_factory=dict)
+    role: str = VARIANT
+    label: str = ""
+
+    @property
+    def records(self) -> list[dict]:
+        return [run.record for run in self.runs]
+
+
+def groups(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
+    """The groups, labelled by what differs between them, and the directories that could not be read."""
+    found: dict[str, Group] = {}
+    damaged = []
+    for run in runs:
+        try:
+            record, config = run.record, run.config
+            key = _key(config, record)
+        except (InputError, KeyError, TypeError, LookupError) as error:
+            damaged.append(f"{run.path}: {str(error).splitlines()[0]}")
+            continue
+        group = found.setdefault(key, Group(config=_described(config), role=VARIANT if record.get("uses_teacher") else BASELINE))
+        (group.runs if record["status"] == FINISHED else group.unfinished).append(run)
+    result = list(found.values())
+    _label(result)
+    return result, damaged
+
+
+def _key(config: dict, record: dict) -> str:
+    """The identity without the seed. The teacher counts by its run, which the record names where it was found."""
+    kept = canonical({**config, "seed": 0, "data": {**config["data"], "seed": 0}, "teacher": None})
+    teacher = flat(config["teacher"] or {})
+    return json.dumps([kept, {key: value for key, value in teacher.items() if ".paths." not in key and ".progress" not in key}],
+                      sort_keys=True, default=str)
+
+
+def _described(config: dict) -> dict:
+    """A flat config of what may tell groups apart, in the words of the command line."""
+    choices = {group: choice for group, choice in config.get("choices", {}).items() if group in ("student", "data", "optimizer", "scheduler")}
+    teacher = config["teacher"] or {}
+    if "config" in teacher:
+        teacher = {key: value for key, value in teacher.items() if key != "config"}
+    kept = {key: value for key, value in config.items()
+            if key not in ("seed", "choices", "overrides", "paths", "progress", "logger", "fresh", "name", "teacher")}
+    kept["loss"] = config["loss"]
+    result = {"strategy": config.get("choices", {}).get("strategy"), "losses": "+".join(config["loss"]), **choices}
+    return {**result, **{key: value for key, value in flat({**kept, "teacher": teacher}).items()
+                         if key != "data.seed" and not key.endswith("_target_")}}
+
+
+def _label(found: list[Group]) -> None:
+    """Name each group by the keys in which the groups differ."""
+    differing = differing_keys([group.config for group in found])
+    shown = [key for key in differing if not _implied(key, differing, found)]
+    for group in found:
+        parts = [f"{group.config['strategy']} {group.config['losses']}"]
+        parts += [f"{key.removeprefix('loss.')}={_short(group.config[key])}" for key in shown
+                  if key in group.config and key not in ("strategy", "losses")]
+        group.label = "  ".join(parts)
+
+
+def _implied(key: str, differing: list[str], found: list[Group]) -> bool:
+    """Whether a key need not be shown: it belongs to a term that only some groups have, and is the same in all that have it; or it is
+    the weight that is tied to another; or it belongs to a node whose choice is shown."""
+    having = [group.config[key] for group in found if key in group.config]
+    if len(having) < len(found) and len({repr(value) for value in having}) == 1:
+        return True
+    if key == "loss.ce.weight" and "loss.kd.weight" in differing:
+        return all(abs(group.config.get("loss.ce.weight", 0) + group.config.get("loss.kd.weight", 0) - 1) < 1e-9
+                   for group in found if isinstance(group.config.get("loss.kd.weight"), (int, float)))
+    node = key.split(".")[0]
+    return node in ("student", "data", "optimizer", "scheduler") and key != node and node in differing
+
+
+def _short(value) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,156 @@
+"""The table of a comparison: on the terminal, as CSV, as Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass, field
+
+from kdlab.errors import InputError
+from kdlab.runs.run import Run
+
+from .collect import BASELINE, TEACHER, Group, groups
+from .statistics import Interval, interval
+
+ORDER = {TEACHER: 0, BASELINE: 1}
+
+
+@dataclass
+class Row:
+    """A group in numbers. ``last`` and ``best`` are intervals of the test metric at the last epoch and at the best on validation."""
+
+    role: str
+    label: str
+    last: Interval | None
+    best: Interval | None
+    retention: float | None
+    parameters: int | None
+    seconds: float | None
+    weights: str
+
+
+@dataclass
+class Table:
+    """Rows, and the lines about what is not in them."""
+
+    metric: str
+    rows: list[Row]
+    notes: list[str] = field(default_factory=list)
+
+    HEAD = ("role", "variant", "{metric}, last epoch", "{metric}, best on validation", "n", "retention", "parameters", "seconds")
+
+    def _cells(self) -> list[list[str]]:
+        return [[row.role, row.label, _interval(row.last), _interval(row.best), str(row.last.n if row.last else 0),
+                 "" if row.retention is None else f"{row.retention:.1%}", "" if row.parameters is None else f"{row.parameters:,}",
+                 "" if row.seconds is None else f"{row.seconds:.1f}"] for row in self.rows]
+
+    def _head(self) -> list[str]:
+        return [text.format(metric=self.metric) for text in self.HEAD]
+
+    def show(self) -> None:
+        """Print it."""
+        from rich.console import Console
+        from rich.table import Table as RichTable
+
+        console = Console()
+        console = console if console.is_terminal else Console(width=200)
+        table = RichTable(box=None, pad_edge=False)
+        for number, name in enumerate(self._head()):
+            table.add_column(name, justify="left" if number < 2 else "right", overflow="fold")
+        for cells in self._cells():
+            table.add_row(*cells)
+        console.print(table)
+        for note in [_EXPLANATION, *self.notes]:
+            print(note)
+
+    def markdown(self) -> str:
+        head = self._head()
+        lines = [f"| {' | '.join(head)} |", f"| {' | '.join(['---'] * 2 + ['---:'] * (len(head) - 2))} |"]
+        lines += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |" for cells in self._cells()]
+        return "\n".join([*lines, "", *[f"{note}\n" for note in [_EXPLANATION, *self.notes]]])
+
+    def csv(self) -> str:
+        """Full precision, one number a column."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["role", "variant", "weights", "n", "last_mean", "last_half_width_95", "best_mean", "best_half_width_95",
+                         "retention", "parameters", "seconds"])
+        for row in self.rows:
+            last, best = row.last, row.best
+            writer.writerow([row.role, row.label, row.weights, last.n if last else 0, *(_pair(last)), *(_pair(best)), row.retention,
+                             row.parameters, row.seconds])
+        return text.getvalue()
+
+
+_EXPLANATION = ("Means over seeds and half widths of 95 % intervals (Student's t) on test. Retention: share of the teacher's metric. "
+                "The checkpoint called best was chosen on validation, never on test.")
+
+
+def comparison(runs: list[Run], metric: str = "accuracy") -> Table:
+    """The table of some runs.
+
+    Raises:
+        InputError: no run is finished, or none has the metric.
+    """
+    found, damaged = groups(runs)
+    teachers = _teachers(found, {str(run.path.resolve()) for run in runs})
+    rows = [_row(TEACHER, label, [record], metric, None) for label, record in teachers.items()]
+    for group in sorted(found, key=lambda group: (ORDER.get(group.role, 2), group.label)):
+        if group.runs:
+            rows.append(_row(group.role, group.label, group.records, metric, _teacher_score(group, metric)))
+    if not any(row.last for row in rows):
+        known = sorted({key.removeprefix("test/") for group in found for record in group.records for key in record.get("metrics", {})
+                        if key.startswith("test/") and not key.endswith("_best")})
+        raise InputError(f"no finished run has the test metric '{metric}'" + (f"; they have {', '.join(known)}" if known else ""))
+    notes = [f"not in the table: {run.path} ({run.status})" for group in found for run in group.unfinished]
+    return Table(metric, rows, notes + [f"could not be read: {line}" for line in damaged])
+
+
+def _teachers(found: list[Group], present: set[str]) -> dict[str, dict]:
+    """The runs that taught, by name, unless they are compared themselves."""
+    from pathlib import Path
+
+    result = {}
+    for group in found:
+        for record in group.records:
+            teacher = record.get("teacher") or {}
+            for taught in teacher.get("runs", []):
+                if str(Path(taught["path"]).resolve()) not in present:
+                    name = teacher["name"] if len(teacher["runs"]) == 1 else f"{Path(taught['path']).name}"
+                    entry = {"metrics": taught["metrics"], "parameters": teacher.get("parameters"), "durations": {}, "weights": {}}
+                    try:
+                        own = Run(taught["path"]).record
+                        entry |= {"parameters": own["parameters"], "durations": own["durations"]}
+                    except (InputError, KeyError):
+                        pass            # the teacher's run was moved or removed; what the student's run says of it stands
+                    result[name] = entry
+    return result
+
+
+def _teacher_score(group: Group, metric: str) -> float | None:
+    scores = [run["metrics"].get(f"test/{metric}") for record in group.records for run in (record.get("teacher") or {}).get("runs", [])]
+    scores = [score for score in scores if score is not None]
+    return sum(scores) / len(scores) if scores else None
+
+
+def _row(role: str, label: str, records: list[dict], metric: str, teacher: float | None) -> Row:
+    def values(key: str) -> list[float]:
+        return [record["metrics"][key] for record in records if key in record.get("metrics", {})]
+
+    last, best = values(f"test/{metric}"), values(f"test/{metric}_best")
+    seconds = [record["durations"]["train_seconds"] for record in records if "train_seconds" in record.get("durations", {})]
+    weights = " ".join(f"{name}={weight:g}" if isinstance(weight, (int, float)) else f"{name}={weight}"
+                       for name, weight in (records[0].get("weights") or {}).items())
+    return Row(role, label, interval(last) if last else None, interval(best) if best else None,
+               sum(last) / len(last) / teacher if last and teacher and metric == "accuracy" else None, records[0].get("parameters"),
+               sum(seconds) / len(seconds) if seconds else None, weights)
+
+
+def _interval(value: Interval | None) -> str:
+    if value is None:
+        return ""
+    return f"{value.mean:.4f}" + (f" ± {value.half_width:.4f}" if value.half_width is not None else "")
+
+
+def _pair(value: Interval | None) -> tuple:
+    return (None, None) if value is None else (value.mean, value.half_width)

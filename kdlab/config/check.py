@@ -1,0 +1,247 @@
+"""All problems of a config, found at once, before anything is built or written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kdlab.errors import InputError, did_you_mean
+from kdlab.schedules import SCHEDULES, is_schedule
+
+from .keys import GIVEN, matching, own_keys
+from .signature import fits, locate, signature, type_name
+
+# key -> (annotation, what it is). The groups are dicts (or null where a group may be empty).
+SCHEMA: dict[str, tuple[object, str]] = {
+    "name": (str, "the folder below paths.runs that the run is kept in"),
+    "seed": (int, "of initialisation, shuffling, augmentation and dropout"),
+    "threads": (int, "of torch, a process"),
+    "fresh": (bool, "train anew although the run is finished"),
+    "compile": (bool | str, "compile the student in place: true, or the name of a backend"),
+    "progress": (str, "auto, bar, lines or none"),
+    "paths": (dict, "runs: where runs are kept; data: where data sets lie"),
+    "data": (dict, "the data set"),
+    "student": (dict, "the network that learns"),
+    "teacher": (dict | None, "whom it learns from"),
+    "loss": (dict, "the named terms"),
+    "strategy": (dict, "who learns from whom, when"),
+    "optimizer": (dict, "the optimiser"),
+    "scheduler": (dict | None, "the learning-rate schedule"),
+    "trainer": (dict, "Lightning's Trainer"),
+    "logger": (dict | None, "where the curves go beside metrics.csv"),
+    "callbacks": (dict | None, "Lightning callbacks"),
+    "choices": (dict, "which file of every group was chosen"),
+    "overrides": (list, "what was typed"),
+}
+MUST_BE_TARGETS = ("data", "student", "strategy", "optimizer", "trainer")
+TEACHER_FORMS = {
+    "experiment": {"experiment", "seed", "overrides", "config"},
+    "run": {"run", "which"},
+    "checkpoint": {"checkpoint", "network"},
+    "members": {"members", "average", "weights"},
+}
+PROGRESS = ("auto", "bar", "lines", "none")
+WHICH = ("last", "best")
+
+
+def check(config: dict) -> None:
+    """Raises InputError that lists every problem of a composed config."""
+    found = list(dict.fromkeys(problems(config)))
+    if found:
+        raise InputError(*found)
+
+
+def problems(config: dict, prefix: str = "") -> Iterator[str]:
+    """Every problem, in the order of the config. ``prefix`` names the teacher whose config this is."""
+    missing = list(_missing(config))
+    yield from (f"{prefix}{key} has no value; give it with {prefix}{key}=…" for key in missing)
+    yield from _schema(config, prefix)
+    for key, node in _targets(config):
+        yield from _signature(prefix, key, node)
+    yield from _loss(config.get("loss"), prefix)
+    for key, node in [("teacher", config.get("teacher")), *_members(config.get("teacher"))]:
+        yield from _teacher(key, node, prefix)
+
+
+def _missing(node, key: str = "") -> Iterator[str]:
+    if isinstance(node, dict):
+        for name, value in node.items():
+            if name not in ("config", "overrides"):
+                yield from _missing(value, f"{key}.{name}" if key else str(name))
+    elif node == "???":
+        yield key
+
+
+def _schema(config: dict, prefix: str) -> Iterator[str]:
+    for key in config:
+        if key not in SCHEMA:
+            yield f"{prefix}{key}: kdlab has no such key{did_you_mean(key, SCHEMA)}"
+    for key, (annotation, meaning) in SCHEMA.items():
+        value = config.get(key)
+        if annotation in (dict, list, dict | None):
+            if not isinstance(value, (dict, list) if annotation is not list else list) and not (value is None and annotation == dict | None):
+                yield f"{prefix}{key} ({meaning}) is missing"
+        elif not fits(value, annotation):
+            yield f"{prefix}{key} ({meaning}) must be {type_name(annotation)}, got {value!r}"
+    for key in ("runs", "data"):
+        if not isinstance((config.get("paths") or {}).get(key), str):
+            yield f"{prefix}paths.{key} must be the name of a folder, got {(config.get('paths') or {}).get(key)!r}"
+    for key in (config.get("paths") or {}):
+        if key not in ("runs", "data"):
+            yield f"{prefix}paths.{key}: kdlab has no such key{did_you_mean(key, ('runs', 'data'))}"
+    for key in ("seed", "threads"):
+        smallest = 0 if key == "seed" else 1
+        if isinstance(config.get(key), int) and config[key] < smallest:
+            yield f"{prefix}{key} must be at least {smallest}, got {config[key]}"
+    if config.get("progress") not in PROGRESS:
+        yield f"{prefix}progress must be one of {', '.join(PROGRESS)}, got {config.get('progress')!r}{did_you_mean(config.get('progress'), PROGRESS)}"
+    name = config.get("name")
+    if isinstance(name, str) and (not name or name.startswith(("/", ".")) or ".." in name.split("/")):
+        yield f"{prefix}name must be a folder name below paths.runs, got {name!r}"
+    for key in MUST_BE_TARGETS:
+        node = config.get(key)
+        if isinstance(node, dict) and not node.get("_target_"):
+            yield f"{prefix}{key} needs a _target_, the dotted name of a class or function"
+    yield from _own(config, prefix)
+
+
+def _own(config: dict, prefix: str) -> Iterator[str]:
+    """The keys of kdlab's own inside the groups."""
+    data, scheduler = config.get("data") or {}, config.get("scheduler") or {}
+    if not isinstance(data.get("classes"), int) or isinstance(data.get("classes"), bool) or data["classes"] < 2:
+        yield f"{prefix}data.classes must be the number of classes (2 or more), got {data.get('classes')!r}"
+    if not isinstance(data.get("shape"), list) or not all(isinstance(size, int) for size in data["shape"]):
+        yield f"{prefix}data.shape must be the shape of one input, for example [1,28,28], got {data.get('shape')!r}"
+    if scheduler.get("_target_") and scheduler.get("interval") not in ("epoch", "step"):
+        yield f"{prefix}scheduler.interval must be 'epoch' or 'step', got {scheduler.get('interval')!r}"
+    epochs = (config.get("trainer") or {}).get("max_epochs")
+    if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
+        yield f"{prefix}trainer.max_epochs must be a whole number of at least 1, got {epochs!r}"
+    for key in ("student", "teacher"):
+        taps = (config.get(key) or {}).get("taps") or {}
+        if not isinstance(taps, dict) or not all(isinstance(path, str) for path in taps.values()):
+            yield f"{prefix}{key}.taps must map names to dotted module paths, got {taps!r}"
+
+
+def _targets(node, key: str = "") -> Iterator[tuple[str, dict]]:
+    """Every node with a ``_target_``, with its dotted key (a teacher's own config is checked as a config of its own)."""
+    if isinstance(node, dict):
+        if node.get("_target_"):
+            yield key, node
+        for name, value in node.items():
+            if name != "config":
+                yield from _targets(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list):
+        for number, value in enumerate(node):
+            yield from _targets(value, f"{key}[{number}]")
+
+
+def _signature(prefix: str, key: str, node: dict) -> Iterator[str]:
+    place = f"{prefix}{key}"
+    try:
+        accepted = signature(node["_target_"])
+    except LookupError as error:
+        yield f"{place}: {error}"
+        return
+    own, given = own_keys(key), set(matching(GIVEN, key))
+    if key == "scheduler" and node.get("horizon"):
+        if node["horizon"] not in accepted.accepted:
+            yield f"{place}.horizon: {node['_target_']} has no argument '{node['horizon']}'{did_you_mean(node['horizon'], accepted.accepted)}"
+        given.add(node["horizon"])
+    names = {name for name in node if not name.startswith("_") and name not in own}
+    for name in sorted(names - set(accepted.accepted)):
+        if not accepted.open:
+            known = sorted((set(accepted.accepted) - given) | own)
+            yield (f"{place}.{name}: {node['_target_']} has no argument '{name}'{did_you_mean(name, known)}"
+                   f" (it has {', '.join(known) or 'none'})")
+    for name in sorted(names & given):
+        yield f"{place}.{name}: kdlab gives this argument itself; leave it out"
+    for name in sorted(accepted.required - names - given):
+        yield f"{place}.{name}: {node['_target_']} needs this argument"
+    for name in sorted(names & set(accepted.accepted)):
+        value = node[name]
+        if is_schedule(value):
+            yield from _schedule(f"{place}.{name}", value)
+        elif value != "???" and not fits(value, accepted.accepted[name]):
+            yield f"{place}.{name} must be {type_name(accepted.accepted[name])}, got {value!r}"
+
+
+def _loss(terms, prefix: str) -> Iterator[str]:
+    if not isinstance(terms, dict):
+        return
+    if not terms:
+        yield f"{prefix}loss: no term is chosen; for example loss=[ce,kd]"
+    for name, node in terms.items():
+        place = f"{prefix}loss.{name}"
+        if not isinstance(node, dict) or not node.get("_target_"):
+            yield f"{place} is no loss term: it has no _target_; choose it with loss=[…,{name}] if conf/loss/ has it"
+            continue
+        weight = node.get("weight", 1.0)
+        if is_schedule(weight):
+            yield from _schedule(f"{place}.weight", weight)
+        elif not fits(weight, float) or isinstance(weight, bool):
+            yield f"{place}.weight must be a number, got {weight!r}"
+        elif not 0 <= weight < float("inf"):
+            tied = " (it is tied to one minus the weight of loss.kd; give it a number of its own)" if name == "ce" else ""
+            yield f"{place}.weight must not be negative, got {weight}{tied}"
+
+
+def _schedule(place: str, node: dict) -> Iterator[str]:
+    kind = node.get("schedule")
+    if kind not in SCHEDULES:
+        yield f"{place}.schedule must be one of {', '.join(SCHEDULES)}, got {kind!r}{did_you_mean(kind, SCHEDULES)}"
+        return
+    accepted = signature(f"kdlab.schedules.{SCHEDULES[kind].__name__}")
+    names = set(node) - {"schedule"}
+    for name in sorted(names - set(accepted.accepted)):
+        yield f"{place}.{name}: schedule '{kind}' has no argument '{name}'{did_you_mean(name, accepted.accepted)}"
+    for name in sorted(accepted.required - names):
+        yield f"{place}.{name}: schedule '{kind}' needs this argument"
+    for name in sorted(names & set(accepted.accepted)):
+        if is_schedule(node[name]):
+            yield from _schedule(f"{place}.{name}", node[name])
+        elif not fits(node[name], accepted.accepted[name]):
+            yield f"{place}.{name} must be {type_name(accepted.accepted[name])}, got {node[name]!r}"
+
+
+def _members(teacher) -> list[tuple[str, dict]]:
+    members = (teacher or {}).get("members")
+    return [(f"teacher.members.{name}", node) for name, node in members.items()] if isinstance(members, dict) else []
+
+
+def _teacher(key: str, node, prefix: str) -> Iterator[str]:
+    """A teacher's node has one form: experiment, run, checkpoint, members, or a network by ``_target_``."""
+    place = f"{prefix}{key}"
+    if node is None:
+        return
+    if not isinstance(node, dict):
+        yield f"{place} must be a teacher, got {node!r}"
+        return
+    forms = [form for form in TEACHER_FORMS if form in node] + ["_target_"] * bool(node.get("_target_"))
+    if len(forms) != 1:
+        options = ", ".join(TEACHER_FORMS)
+        yield f"{place} must be given in one way ({options} or _target_), got {', '.join(forms) or 'none of them'}"
+        return
+    form = forms[0]
+    if form != "_target_":
+        for name in sorted(set(node) - TEACHER_FORMS[form]):
+            yield f"{place}.{name}: a teacher by {form} has no key '{name}'{did_you_mean(name, TEACHER_FORMS[form])}"
+    if form == "experiment":
+        if not fits(node.get("seed", 1), int):
+            yield f"{place}.seed must be a whole number, got {node['seed']!r}"
+        if isinstance(node.get("config"), dict):
+            yield from problems(node["config"], f"{place}.experiment={node['experiment']}: ")
+    if form == "run" and node.get("which", "last") not in WHICH:
+        yield f"{place}.which must be 'last' or 'best', got {node.get('which')!r}"
+    if form == "checkpoint" and node.get("network") is not None and not (isinstance(node["network"], dict) and node["network"].get("_target_")):
+        yield f"{place}.network needs a _target_, the class that the checkpoint's weights belong to"
+
+
+def check_facts(config: dict) -> None:
+    """Raises InputError where ``data.classes`` or ``data.shape`` contradict the data set's class."""
+    data, found = config["data"], locate(config["data"]["_target_"])
+    wrong = [f"data.{key}={told!r}, but {data['_target_']} has {actual!r}; leave it as conf/data/ has it"
+             for key, told, actual in (("classes", data["classes"], getattr(found, "CLASSES", None)),
+                                       ("shape", tuple(data["shape"]), getattr(found, "SHAPE", None)))
+             if actual is not None and told != actual]
+    if wrong:
+        raise InputError(*wrong)

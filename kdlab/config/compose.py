@@ -1,0 +1,106 @@
+"""From overrides to one plain dict: the only place where configs are composed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from kdlab.errors import InputError, did_you_mean
+
+from .paths import conf_dir
+
+VERSION_BASE = "1.3"
+
+
+def register_resolvers() -> None:
+    """``${one_minus:loss.kd.weight}``: Hinton's convention, 1 where that key is absent, the complement of a schedule where it is one."""
+    OmegaConf.register_new_resolver("one_minus", _one_minus, replace=True)
+
+
+def _one_minus(key: str, *, _root_: DictConfig):
+    value = OmegaConf.select(_root_, key, default=None)
+    if value is None:
+        return 1.0
+    if OmegaConf.is_config(value):
+        return {"schedule": "complement", "of": OmegaConf.to_container(value, resolve=True)}
+    try:
+        return round(1.0 - float(value), 12)
+    except (TypeError, ValueError):
+        return None         # the check names the wrong number itself, by its own key
+
+
+def compose(overrides: Sequence[str] = ()) -> dict:
+    """The plain config of one run, its teacher's config composed into it.
+
+    Raises:
+        InputError: an override names no key, a file does not exist, a value cannot be parsed.
+    """
+    register_resolvers()
+    try:
+        if GlobalHydra.instance().is_initialized():      # inside hydra.main: its search path holds the user's own config folders
+            return plain(hydra_compose("train", list(overrides), return_hydra_config=True))
+        with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
+            return plain(hydra_compose("train", list(overrides), return_hydra_config=True))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(explain(error)) from error
+
+
+def plain(config: DictConfig) -> dict:
+    """A composed config (with its ``hydra`` node) as plain containers, with the teacher's config in it.
+
+    Missing values stay as ``???`` for the check to report, all at once.
+    """
+    hydra = config.hydra
+    overrides = [str(entry) for entry in hydra.overrides.task]
+    choices = {group: choice for group, choice in OmegaConf.to_container(hydra.runtime.choices).items() if not group.startswith("hydra/")}
+    config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    result = OmegaConf.to_container(config, resolve=True)
+    result["choices"], result["overrides"] = choices, overrides
+    for node in teacher_nodes(result.get("teacher")):
+        if "experiment" in node and node["experiment"] != "???":
+            node["config"] = _teacher_config(node, result)
+    return result
+
+
+def teacher_nodes(teacher) -> list[dict]:
+    """The teacher's node, and those of its members if it is an ensemble."""
+    if not isinstance(teacher, dict):
+        return []
+    members = teacher.get("members")
+    return [teacher, *(members.values() if isinstance(members, dict) else ())]
+
+
+def _teacher_config(node: dict, parent: dict) -> dict:
+    """The composed config of the run that trains a teacher. It keeps its own seed, so that a sweep over seeds shares it."""
+    overrides = [f"experiment={node['experiment']}", f"seed={node.get('seed', 1)}", *node.get("overrides", [])]
+    try:
+        config = compose(overrides)
+    except InputError as error:
+        raise InputError(f"teacher.experiment={node['experiment']}: {error}") from error
+    if config["teacher"] is not None and config.get("choices", {}).get("experiment") == parent.get("choices", {}).get("experiment"):
+        raise InputError(f"teacher.experiment={node['experiment']}: this experiment names itself as its own teacher")
+    for shared in ("paths", "progress"):
+        config[shared] = parent[shared]
+    return config
+
+
+def explain(error: Exception) -> str:
+    """Hydra's or OmegaConf's error in one message, with a suggestion where a key or an option was misspelled."""
+    key = getattr(error, "full_key", None) or getattr(error.__cause__, "full_key", None)
+    first = [line.strip() for line in str(error).splitlines() if line.strip()]
+    message = " ".join(line for line in first if not line.startswith(("full_key", "object_type", "To append", "Set the env")))
+    cause = error.__cause__ or error
+    if key and hasattr(getattr(cause, "parent_node", None), "keys"):
+        parent = cause.parent_node
+        known = [name for name in parent.keys() if name != "hydra"]
+        word = str(getattr(cause, "key", key)).split(".")[-1]
+        prefix = str(key).rpartition(".")[0]
+        place = f"'{prefix}'" if prefix else "the config"
+        return f"{key}: {place} has no key '{word}'{did_you_mean(word, known)}"
+    return message

@@ -1,0 +1,51 @@
+"""kdlab's own keys: what the schema allows beside the arguments of the constructors.
+
+A node with ``_target_`` holds the arguments of that target. Some nodes hold a few keys of kdlab's own beside them; the constructor
+does not get those. Some arguments come from kdlab while running, and so need not stand in the config.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+# node (a pattern over dotted keys) -> kdlab's own keys in it
+OWN_KEYS: dict[str, set[str]] = {
+    "data": {"name", "classes", "shape"},
+    "student": {"taps"},
+    "teacher": {"taps"},
+    "teacher.members.*": {"taps"},
+    "teacher*.network": {"taps"},
+    "loss.*": {"weight"},
+    "scheduler": {"interval", "horizon"},
+}
+
+# node -> arguments that kdlab gives while running
+GIVEN: dict[str, set[str]] = {
+    "optimizer": {"params"},
+    "scheduler": {"optimizer"},
+    "strategy": {"student", "teacher", "objective", "task", "optimization", "seed", "taps"},
+    "logger": {"run"},
+    "trainer": {"callbacks", "logger", "plugins", "enable_progress_bar", "enable_model_summary", "enable_checkpointing",
+                "use_distributed_sampler", "num_sanity_val_steps", "default_root_dir"},
+}
+
+# Keys that do not change the result, and so are no part of a run's identity. The list is short on purpose.
+NOT_IDENTITY = frozenset({
+    "choices", "overrides",                           # how the config was asked for
+    "name", "paths", "fresh", "progress", "logger",   # where the run is kept and how it is shown
+    "data.folder", "data.download",                   # where the data set lies
+})
+
+
+def matching(table: dict[str, set[str]], key: str) -> set[str]:
+    """The union of a table's entries whose pattern matches the dotted key."""
+    return set().union(*(names for pattern, names in table.items() if fnmatchcase(key, pattern)))
+
+
+def own_keys(key: str) -> set[str]:
+    """kdlab's own keys in the node at a dotted key.
+
+    >>> own_keys("loss.kd"), own_keys("optimizer")
+    ({'weight'}, set())
+    """
+    return matching(OWN_KEYS, key)

@@ -1,0 +1,12 @@
+"""Where kdlab's own files are."""
+
+from pathlib import Path
+
+
+def conf_dir() -> Path:
+    """``conf/``: beside the package in a checkout or an editable install, inside it in a wheel."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package.parent / "conf", package / "conf"):
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise FileNotFoundError(f"kdlab's conf/ stands neither in {package.parent} nor in {package}; install kdlab again")

@@ -1,0 +1,11 @@
+"""Data: Lightning data modules that yield :class:`kdlab.Batch`.
+
+A set that fits in memory is a subclass of :class:`InMemoryData` with one method, ``read()``; see ``digits.py``.
+"""
+
+from .augment import Augment
+from .digits import Digits
+from .fashion_mnist import FashionMNIST
+from .memory import InMemoryData, Images
+
+__all__ = ["Augment", "Digits", "FashionMNIST", "Images", "InMemoryData"]

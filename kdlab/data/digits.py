@@ -1,0 +1,27 @@
+"""Digits: 1,797 handwritten digits of 8 x 8 pixels that come with scikit-learn; nothing is downloaded.
+
+Alpaydin and Kaynak (1998), "Optical Recognition of Handwritten Digits", UCI repository (its test part).
+"""
+
+from __future__ import annotations
+
+import torch
+
+from .memory import Images, InMemoryData
+
+
+class Digits(InMemoryData):
+    """The stored order is scikit-learn's; every fifth image is test (360 of them), the rest is train (1,437)."""
+
+    CLASSES = 10
+    SHAPE = (1, 8, 8)
+    SCALE, MEAN, STD = 16.0, 0.3053, 0.3760
+
+    def read(self) -> tuple[Images, Images]:
+        from sklearn.datasets import load_digits
+
+        images, labels = load_digits(return_X_y=True)
+        images = torch.from_numpy(images).to(torch.uint8).reshape(-1, *self.SHAPE)
+        labels = torch.from_numpy(labels).long()
+        test = torch.arange(len(labels)) % 5 == 4
+        return Images(images[~test], labels[~test]), Images(images[test], labels[test])

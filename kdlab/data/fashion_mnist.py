@@ -1,0 +1,78 @@
+"""Fashion-MNIST: 60,000 + 10,000 images of 28 x 28 pixels. Xiao, Rasul, Vollgraf (2017), https://arxiv.org/abs/1708.07747."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdlab.errors import InputError
+
+from .memory import Images, InMemoryData, missing_data
+
+SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")      # where Debian's package dataset-fashion-mnist puts it
+
+
+class FashionMNIST(InMemoryData):
+    """Looked for as IDX files (plain or .gz) in ``folder``, below it, and where Debian installs them.
+
+    Args:
+        folder: where the user keeps data sets.
+        download: fetch it with torchvision into ``folder`` if it is nowhere (needs the extra ``vision``).
+        options: those of :class:`InMemoryData`.
+    """
+
+    CLASSES = 10
+    SHAPE = (1, 28, 28)
+    SCALE, MEAN, STD = 255.0, 0.2860, 0.3530
+
+    def __init__(self, folder: str = "data", download: bool = False, **options):
+        super().__init__(**options)
+        self.folder, self.download = Path(folder), download
+
+    def _folders(self) -> list[Path]:
+        below = [self.folder / "fashion_mnist", self.folder / "fashion-mnist", self.folder / "FashionMNIST" / "raw"]
+        return [self.folder, *below, SYSTEM_FOLDER]
+
+    def read(self) -> tuple[Images, Images]:
+        folder = self._find()
+        return tuple(Images(read_idx(folder, f"{part}-images-idx3-ubyte").unsqueeze(1), read_idx(folder, f"{part}-labels-idx1-ubyte").long())
+                     for part in ("train", "t10k"))
+
+    def _find(self) -> Path:
+        for folder in self._folders():
+            if any(folder.glob("train-images-idx3-ubyte*")):
+                return folder
+        if self.download:
+            try:
+                from torchvision.datasets import FashionMNIST as Source
+            except ImportError as error:
+                raise InputError("data.download=true needs torchvision: pip install 'kdlab[vision]'") from error
+            Source(str(self.folder), download=True)
+            return self.folder / "FashionMNIST" / "raw"
+        raise missing_data("Fashion-MNIST", self._folders(),
+                           "Get it with data.download=true (through torchvision), or on Debian and Ubuntu with: "
+                           "apt-get install dataset-fashion-mnist; or name the folder that holds it with paths.data=…")
+
+
+def read_idx(folder: Path, name: str) -> Tensor:
+    """The array of an IDX file, plain or gzipped (LeCun's format: two zero bytes, type, dimensions, sizes, data).
+
+    Raises:
+        InputError: the file is missing, truncated or not IDX.
+    """
+    path = next((found for found in (folder / name, folder / f"{name}.gz") if found.is_file()), None)
+    if path is None:
+        raise InputError(f"data: {folder} holds no {name}[.gz]; the data set there is incomplete")
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        if content[:3] != b"\x00\x00\x08":
+            raise ValueError("it does not begin as an IDX file of bytes")
+        shape = np.frombuffer(content, ">i4", count=content[3], offset=4)
+        array = np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(shape)
+    except (OSError, EOFError, ValueError) as error:
+        raise InputError(f"data: {path} cannot be read ({error}); fetch it again") from error
+    return torch.from_numpy(array.copy())

@@ -1,0 +1,95 @@
+"""The in-memory loader: whole batches are cut from tensors, without a Python call a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kdlab.batch import Batch
+
+from .augment import Augment
+from .counter import counter_order
+
+_ORDER = 1          # the stream of random numbers that shuffles
+
+
+@dataclass
+class Share:
+    """Which part of every batch this process gets: rank ``rank`` of ``world``; and how many batches make an optimiser step."""
+
+    rank: int = 0
+    world: int = 1
+    accumulate: int = 1
+
+
+class EpochOrder:
+    """The order of an epoch: by (seed, epoch) alone, or by a strategy's own ``order(epoch)``.
+
+    Lightning finds ``set_epoch`` on a loader's ``sampler`` and calls it.
+    """
+
+    def __init__(self, rows: Tensor, seed: int, shuffle: bool, order: Callable[[int], Tensor] | None = None):
+        self.rows, self.seed, self.shuffle, self.order, self.epoch = rows, seed, shuffle, order, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __call__(self) -> Tensor:
+        if self.order is not None:
+            return self.order(self.epoch)
+        return counter_order(self.rows, self.seed, self.epoch, _ORDER) if self.shuffle else self.rows
+
+
+class InMemoryLoader:
+    """Yields :class:`kdlab.Batch` from tensors that are in memory.
+
+    ``batch_size`` counts the rows of all processes together; each process cuts its own share out of every batch, so a run's curve
+    does not depend on how many processes share it (as long as nothing in the network looks across the batch).
+
+    Args:
+        inputs, target: all samples of the stored split.
+        order: rows of an epoch, in order.
+        prepare: turns stored inputs into network inputs (scaling); called a batch.
+        augment: applied behind it; None for evaluation.
+        drop_last: leave out a last batch that is not full. A tail of fewer than two rows a process is left out always.
+        views: 2 adds ``second_view``, the same samples augmented independently.
+    """
+
+    batch_sampler = None        # Lightning asks for it when there is a sampler
+
+    def __init__(self, inputs: Tensor, target: Tensor, order: EpochOrder, batch_size: int, prepare: Callable[[Tensor], Tensor],
+                 split: str, seed: int = 0, augment: Augment | None = None, drop_last: bool = False, share: Share | None = None,
+                 views: int = 1):
+        self.inputs, self.target, self.sampler, self.batch_size = inputs, target, order, batch_size
+        self.prepare, self.split, self.seed, self.augment = prepare, split, seed, augment
+        self.drop_last, self.share, self.views = drop_last, share or Share(), views
+
+    def _sizes(self) -> list[int]:
+        full, tail = divmod(len(self.sampler.rows), self.batch_size)
+        keep_tail = tail and not self.drop_last and (self.split != "train" or tail >= 2 * self.share.world)
+        return [self.batch_size] * full + [tail] * bool(keep_tail)
+
+    def __len__(self) -> int:
+        return len(self._sizes())
+
+    def __iter__(self) -> Iterator[Batch]:
+        # a generator: on resume Lightning makes the iterator before it sets the epoch, and nothing here runs until the first batch
+        rows, epoch, start = self.sampler(), self.sampler.epoch, 0
+        sizes, share = self._sizes(), self.share
+        for number, size in enumerate(sizes):
+            group = number // share.accumulate * share.accumulate
+            in_step = sum(sizes[group : group + share.accumulate])
+            chosen = rows[start : start + size]
+            start += size
+            mine = torch.tensor_split(chosen, share.world)[share.rank]
+            yield self.batch(mine, epoch, normaliser=in_step / (share.world * share.accumulate))
+
+    def batch(self, rows: Tensor, epoch: int = 0, normaliser: float | None = None) -> Batch:
+        """The batch of the given rows, as it is in ``epoch``."""
+        images = self.prepare(self.inputs[rows])
+        views = [images if self.augment is None else self.augment(images, rows, self.seed, epoch, view) for view in range(self.views)]
+        return Batch(views[0], self.target[rows], rows, second_view=views[1] if self.views > 1 else None, normaliser=normaliser,
+                     split=self.split, epoch=epoch)

@@ -1,0 +1,70 @@
+"""Losses on logits, one value a row."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .divergences import forward_kl
+from .rows import same_shape, wide
+
+
+def cross_entropy(student: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    r"""Cross-entropy to the labels, :math:`-\sum_c t_c \log q_c`, with
+    :math:`t = (1 - \epsilon)\,\mathrm{onehot}(y) + \epsilon / C`.
+
+    Label smoothing: Szegedy et al. (2016), "Rethinking the Inception Architecture", section 7, https://arxiv.org/abs/1512.00567
+    (the form torch has: the true class receives a share of epsilon too).
+
+    Args:
+        student: logits ``(N, C)``.
+        target: class numbers ``(N,)``; -100 is ignored (its value is 0).
+        label_smoothing: epsilon, in [0, 1].
+
+    >>> import torch
+    >>> cross_entropy(torch.tensor([[2.0, 0.0]]), torch.tensor([0]))
+    tensor([0.1269])
+    >>> cross_entropy(torch.tensor([[2.0, 0.0]]), torch.tensor([0]), label_smoothing=0.1)
+    tensor([0.2269])
+    """
+    return F.cross_entropy(wide(student), target, reduction="none", label_smoothing=label_smoothing)
+
+
+def hinton_kd(student: Tensor, teacher: Tensor, temperature: float = 4.0, temperature_squared: bool = True) -> Tensor:
+    r"""Soft targets: :math:`T^2\,\mathrm{KL}(p^T \,\|\, q^T)`, both distributions softened by T.
+
+    Hinton, Vinyals, Dean (2015), "Distilling the Knowledge in a Neural Network", section 2, https://arxiv.org/abs/1503.02531.
+    The factor T^2 keeps the size of the gradient when T changes, because it shrinks as 1/T^2.
+
+    Args:
+        student, teacher: logits ``(N, C)``.
+        temperature: T, positive.
+        temperature_squared: whether the factor T^2 is applied.
+
+    Returns:
+        ``(N,)``; its mean is what is called ``batchmean``.
+
+    >>> import torch
+    >>> z = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+    >>> hinton_kd(z, z)
+    tensor([0., 0.])
+    >>> hinton_kd(z, -z, temperature=2.0)
+    tensor([3.6969, 0.9797])
+    """
+    values = forward_kl(student, teacher, temperature)
+    return values * temperature**2 if temperature_squared else values
+
+
+def logit_mse(student: Tensor, teacher: Tensor) -> Tensor:
+    r"""Squared difference of logits, :math:`\frac{1}{C}\sum_c (z_{s,c} - z_{t,c})^2`.
+
+    Ba and Caruana (2014), "Do Deep Nets Really Need to be Deep?", equation 1, https://arxiv.org/abs/1312.6184 (there with the
+    factor 1/2 and a sum over classes; here a mean, so that the weight does not depend on the number of classes).
+
+    Args:
+        student, teacher: logits ``(N, C)``.
+
+    >>> import torch
+    >>> logit_mse(torch.tensor([[1.0, 3.0]]), torch.tensor([[0.0, 1.0]]))
+    tensor([2.5000])
+    """
+    same_shape(student, teacher, "logit_mse", "teacher and student must have the same classes")
+    return (wide(student) - wide(teacher)).square().mean(-1)

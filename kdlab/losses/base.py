@@ -1,0 +1,62 @@
+"""Loss: what every loss declares, and how it is prepared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from kdlab.batch import Batch
+from kdlab.outputs import Outputs
+
+
+@dataclass
+class Probe:
+    """What a loss or strategy may look at once, before the optimiser exists, to build what it needs.
+
+    Args:
+        student, teacher: Outputs of a small batch in evaluation mode, with the taps that were asked for. ``teacher`` is None where
+            no loss needs one.
+        teacher_network: the teacher's network (for its head, its BatchNorm statistics); None where it is not one network.
+        classes: number of classes of the data set.
+        train_size: number of training samples as stored: sample indices are smaller than it.
+    """
+
+    student: Outputs
+    teacher: Outputs | None
+    teacher_network: nn.Module | None
+    classes: int
+    train_size: int
+
+
+class Loss(nn.Module):
+    """Base of the losses. A subclass says what it needs and gives one value a row.
+
+    Connectors and buffers are ordinary submodules and buffers: registered, they are moved, optimised and checkpointed.
+    A loss never knows whom it learns from: frozen network, live peer, ensemble or earlier epoch are all ``teacher``.
+    """
+
+    needs_teacher: bool = True
+    needs_target: bool = False
+    student_taps: tuple[str, ...] = ()
+    teacher_taps: tuple[str, ...] = ()
+
+    def prepare(self, probe: Probe) -> None:
+        """Build what depends on shapes (connectors, tables). Called once, before the optimiser exists."""
+
+    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
+        """One value a row, ``(N,)``, or a scalar for a loss over relations within the batch.
+
+        Args:
+            student: aligned Outputs (logits are rows ``(N, C)``), with gradient.
+            teacher: aligned Outputs, detached; None where ``needs_teacher`` is false.
+            batch: the aligned batch (target, index and weights a row).
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define forward(student, teacher, batch)")
+
+
+def positive(name: str, value: float) -> float:
+    """``value``, or a ValueError that names it."""
+    if not value > 0:
+        raise ValueError(f"{name} must be greater than 0, got {value}")
+    return float(value)

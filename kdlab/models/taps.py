@@ -1,0 +1,65 @@
+"""Taps: names for tensors inside any network, read through forward hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor, nn
+
+from kdlab.errors import InputError, did_you_mean
+
+
+class Taps:
+    """Captures the outputs of named modules during one forward pass.
+
+    A tap's name is looked up in ``aliases`` (the ``taps:`` of the model's config) and is otherwise a dotted module path itself.
+    Hooks are there only inside the ``with`` block, and nothing is held behind it, so the network can be copied, compiled and
+    saved as if it had no taps.
+
+    Args:
+        network: any module.
+        names: the taps that the objective asks for.
+        aliases: tap name -> dotted module path.
+
+    Raises:
+        InputError: a path does not exist; close ones are named.
+
+    >>> import torch
+    >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    >>> with Taps(net, ["first"], {"first": "0"}) as features:
+    ...     out = net(torch.ones(1, 2))
+    >>> features["first"].shape
+    torch.Size([1, 3])
+    """
+
+    def __init__(self, network: nn.Module, names: Iterable[str], aliases: Mapping[str, str] | None = None):
+        modules = dict(network.named_modules())
+        aliases = dict(aliases or {})
+        self._modules: dict[str, nn.Module] = {}
+        for name in sorted(set(names)):
+            path = aliases.get(name, name)
+            if path not in modules or path == "":
+                known = [*aliases, *(known for known in modules if known)]
+                raise InputError(f"tap '{name}': {type(network).__name__} has no module '{path}'{did_you_mean(path, known)} "
+                                 f"(taps are names in the model's 'taps:' or dotted module paths, for example "
+                                 f"{', '.join(known[:8]) or 'none: the network has no submodule'})")
+            self._modules[name] = modules[path]
+        # one hook object a tap, made once: torch.compile guards on its identity
+        self._hooks = {name: self._hook(name) for name in self._modules}
+        self._handles: list = []
+        self._features: dict[str, Tensor] = {}
+
+    def _hook(self, name: str):
+        def keep(module, inputs, output):
+            self._features[name] = output[0] if isinstance(output, (tuple, list)) else output
+        return keep
+
+    def __enter__(self) -> dict[str, Tensor]:
+        self._features = {}
+        self._handles = [module.register_forward_hook(self._hooks[name]) for name, module in self._modules.items()]
+        return self._features
+
+    def __exit__(self, *exception) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles, self._features = [], {}

@@ -1,0 +1,109 @@
+"""Objective: named, weighted loss terms and the schedules of their scalars."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from kdlab.batch import Batch
+from kdlab.errors import InputError
+from kdlab.functional import reduce
+from kdlab.losses.base import Loss, Probe
+from kdlab.outputs import Outputs
+from kdlab.schedules import Schedule
+
+
+@dataclass
+class LossParts:
+    """``total`` is the weighted sum; ``parts`` are the terms before their weights, detached, for the logs."""
+
+    total: Tensor
+    parts: dict[str, Tensor]
+
+
+class Objective(nn.Module):
+    r""":math:`L = \sum_k w_k\,\mathrm{reduce}(\ell_k)` over named terms, in the order they were named.
+
+    Args:
+        terms: name -> loss.
+        weights: name -> the term's weight.
+        schedules: "term.scalar" -> schedule; the scalar is ``weight`` or a float attribute of the loss (``kd.temperature``).
+
+    A term whose weight is 0 and that owns no parameters is not computed (its part is absent), so a teacher that is stopped early
+    costs nothing from then on.
+
+    Raises:
+        InputError: a schedule names a scalar that its loss does not have.
+    """
+
+    def __init__(self, terms: Mapping[str, Loss], weights: Mapping[str, float], schedules: Mapping[str, Schedule] | None = None):
+        super().__init__()
+        if not terms:
+            raise InputError("loss: no term is chosen; for example loss=[ce,kd]")
+        self.terms = nn.ModuleDict(terms)
+        self.weights = {name: float(weights[name]) for name in terms}
+        self.schedules = dict(schedules or {})
+        for key in self.schedules:
+            name, _, scalar = key.partition(".")
+            if scalar != "weight" and not isinstance(getattr(self.terms[name], scalar, None), float):
+                raise InputError(f"loss.{key}: only a term's weight and its numbers can have a schedule, and "
+                                 f"{type(self.terms[name]).__name__} has no number '{scalar}' that may change")
+        self.advance(0.0)
+
+    def advance(self, epoch: float) -> None:
+        """Set every scheduled scalar to its value at ``epoch`` (fractional, from 0)."""
+        for key, schedule in self.schedules.items():
+            name, _, scalar = key.partition(".")
+            if scalar == "weight":
+                self.weights[name] = schedule(epoch)
+            else:
+                setattr(self.terms[name], scalar, schedule(epoch))
+
+    def scalars(self) -> dict[str, float]:
+        """The present value of every scheduled scalar, for the logs."""
+        return {key: self.weights[key.split(".")[0]] if key.endswith(".weight") else getattr(self.terms[key.split(".")[0]], key.split(".")[1])
+                for key in self.schedules}
+
+    def _active(self, name: str) -> bool:
+        return self.weights[name] != 0 or any(True for _ in self.terms[name].parameters())
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether some term asks for a teacher at all."""
+        return any(term.needs_teacher for term in self.terms.values())
+
+    @property
+    def asks_teacher(self) -> bool:
+        """Whether some term asks for the teacher at the present weights."""
+        return any(term.needs_teacher and self._active(name) for name, term in self.terms.items())
+
+    @property
+    def student_taps(self) -> set[str]:
+        return {tap for term in self.terms.values() for tap in term.student_taps}
+
+    @property
+    def teacher_taps(self) -> set[str]:
+        return {tap for term in self.terms.values() for tap in term.teacher_taps}
+
+    def prepare(self, probe: Probe) -> None:
+        """Let every term build what it needs from the probe, naming the term if it cannot."""
+        for name, term in self.terms.items():
+            try:
+                term.prepare(probe)
+            except ValueError as error:
+                raise InputError(f"loss.{name}: {error}") from error
+
+    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> LossParts:
+        parts, total = {}, None
+        for name, term in self.terms.items():
+            if not self._active(name):
+                continue
+            value = reduce(term(student, teacher, batch), batch.weights, batch.normaliser)
+            parts[name] = value.detach()
+            weighted = self.weights[name] * value
+            total = weighted if total is None else total + weighted
+        if total is None:          # every weight is 0 now: a loss of 0 that still reaches the student
+            total = student.logits.sum() * 0.0
+        return LossParts(total, parts)

@@ -1,0 +1,65 @@
+"""Outputs: what one network said of one batch; the only thing that a loss sees of a network at a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor
+
+
+@dataclass
+class LazyLogits:
+    """Logits that need not exist yet: the last hidden states ``(..., H)`` and the head that turns them into logits.
+
+    A loss that works in chunks reads ``hidden`` and ``head``; any other loss reads :attr:`Outputs.logits`, which makes the dense
+    tensor on first use.
+    """
+
+    hidden: Tensor
+    head: Callable[[Tensor], Tensor]
+
+    def dense(self) -> Tensor:
+        return self.head(self.hidden)
+
+    def detach(self) -> LazyLogits:
+        return LazyLogits(self.hidden.detach(), self.head)
+
+
+@dataclass
+class Outputs:
+    """What one network said of one batch.
+
+    Args:
+        answer: dense logits ``(B, C)`` (``(B, T, V)`` for sequences, ``(N, C)`` once aligned), or :class:`LazyLogits`.
+        features: tap name -> tensor, for the taps that the objective asked for and no others.
+        mask: which positions count, for sequences.
+
+    >>> import torch
+    >>> lazy = Outputs(LazyLogits(torch.ones(2, 3), torch.nn.Linear(3, 5)))
+    >>> lazy.is_lazy, lazy.logits.shape, lazy.is_lazy
+    (True, torch.Size([2, 5]), False)
+    """
+
+    answer: Tensor | LazyLogits
+    features: dict[str, Tensor] = field(default_factory=dict)
+    mask: Tensor | None = None
+
+    @property
+    def is_lazy(self) -> bool:
+        return isinstance(self.answer, LazyLogits)
+
+    @property
+    def logits(self) -> Tensor:
+        """The dense logits, made now if they were lazy."""
+        if self.is_lazy:
+            self.answer = self.answer.dense()
+        return self.answer
+
+    def replace(self, **changes) -> Outputs:
+        return replace(self, **changes)
+
+    def detach(self) -> Outputs:
+        """The same, cut from the graph. Everything that teaches is detached, whoever it is."""
+        features = {name: value.detach() for name, value in self.features.items()}
+        return Outputs(self.answer.detach(), features, self.mask)

@@ -1,0 +1,1 @@
+"""Runs: identity, provenance, training, resuming. ``ensure(config) -> Run`` is the way in."""

@@ -1,0 +1,175 @@
+"""From a checked config to the live parts of a run. Nothing here writes or trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from kdlab.config.build import build, recipe
+from kdlab.data.counter import derived_seed
+from kdlab.errors import InputError, KdlabError
+from kdlab.objective import Objective
+from kdlab.schedules import is_schedule, schedule
+from kdlab.strategies import Strategy
+from kdlab.strategies.optimization import OptimizerRecipe
+from kdlab.tasks import Classification, Task
+from kdlab.teachers import Ensemble, Frozen, Teacher
+
+from .checkpoints import load_student, read_checkpoint
+from .run import Run
+
+_INITIALISATION, _CONNECTORS = 4, 5       # streams of random numbers
+PROBE_ROWS = 4
+
+
+@dataclass
+class Parts:
+    """The live parts of a run."""
+
+    data: object
+    task: Task
+    teacher: Teacher | None
+    strategy: Strategy
+
+
+def student_network(config: dict) -> nn.Module:
+    """The student's architecture, with whatever weights its constructor gives."""
+    return build(config["student"], "student")
+
+
+def assemble(config: dict, trained: Callable[[dict], Run | None]) -> Parts:
+    """Build data, teacher, student, losses and strategy, and let them see a probe batch.
+
+    Args:
+        config: a checked config.
+        trained: gives the finished run of a teacher's config, or None where it is yet to be trained: then its untrained network
+            stands in, which is enough to find what does not fit.
+
+    Raises:
+        InputError: something is missing or does not fit; independent problems are listed together.
+    """
+    problems: list[str] = []
+
+    def attempt(make: Callable):
+        try:
+            return make()
+        except KdlabError as error:
+            problems.extend(getattr(error, "problems", [str(error)]))
+
+    data = attempt(lambda: build(config["data"], "data"))
+    task = Classification(config["data"]["classes"])
+    teacher = attempt(lambda: make_teacher(config["teacher"], task, trained))
+    torch.manual_seed(derived_seed(config["seed"], _INITIALISATION))
+    student = attempt(lambda: student_network(config))
+    objective = attempt(lambda: make_objective(config["loss"]))
+    optimization = attempt(lambda: make_optimization(config))
+    if data is not None:
+        attempt(data.setup)
+    if problems:
+        raise InputError(*dict.fromkeys(problems))
+
+    strategy = build(config["strategy"], "strategy", student=student, teacher=teacher, objective=objective, task=task,
+                     optimization=optimization, seed=config["seed"], taps=config["student"].get("taps"))
+    attempt(lambda: optimization.optimizer(params=[nn.Parameter(torch.zeros(1))]))
+    if problems:
+        raise InputError(*problems)
+    data.views = strategy.views
+    rows = data.part("train")
+    probe = data.train_dataloader().batch(rows[:PROBE_ROWS])
+    torch.manual_seed(derived_seed(config["seed"], _CONNECTORS))
+    strategy.prepare(probe, data.train_size)
+    data.order = strategy.sampler(data.train_dataloader().target, rows)
+    return Parts(data, task, teacher, strategy)
+
+
+def make_objective(terms: dict) -> Objective:
+    """The objective of the config's ``loss``: losses, weights, and schedules wherever one stands for a number."""
+    losses, weights, schedules, problems = {}, {}, {}, []
+    for name, node in terms.items():
+        try:
+            weight = node.get("weight", 1.0)
+            plain = dict(node)
+            for key, value in node.items():
+                if is_schedule(value):
+                    schedules[f"{name}.{key}"] = schedule(value)
+                    plain[key] = schedules[f"{name}.{key}"](0.0)
+            losses[name] = build(plain, f"loss.{name}")
+            weights[name] = plain["weight"] if is_schedule(weight) else weight
+        except KdlabError as error:
+            problems.extend(error.problems)
+        except ValueError as error:
+            problems.append(f"loss.{name}: {error}")
+    if problems:
+        raise InputError(*problems)
+    return Objective(losses, weights, schedules)
+
+
+def make_optimization(config: dict) -> OptimizerRecipe:
+    """Recipes for the optimiser and the learning-rate schedule."""
+    scheduler = config["scheduler"] if (config["scheduler"] or {}).get("_target_") else None
+    return OptimizerRecipe(
+        optimizer=_named(recipe(config["optimizer"], "optimizer"), "optimizer"),
+        scheduler=_named(recipe(scheduler, "scheduler"), "scheduler") if scheduler else None,
+        interval=scheduler["interval"] if scheduler else "epoch",
+        horizon=scheduler.get("horizon") if scheduler else None,
+    )
+
+
+def _named(make: Callable, key: str) -> Callable:
+    """``make`` with its complaints about values turned into messages that name the key."""
+    def call(**given):
+        try:
+            return make(**given)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{key}: {error}") from error
+    return call
+
+
+# -- teachers -----------------------------------------------------------------------------------------------------------------
+
+
+def make_teacher(node: dict | None, task: Task, trained: Callable[[dict], Run | None], key: str = "teacher") -> Teacher | None:
+    """The teacher that a config's node describes."""
+    if node is None:
+        return None
+    if "members" in node:
+        members = [make_teacher(member, task, trained, f"{key}.members.{name}") for name, member in node["members"].items()]
+        return Ensemble(members, node.get("average", "probabilities"), node.get("weights"))
+    network, aliases = _teacher_network(node, trained, key)
+    return Frozen(network, task, aliases)
+
+
+def _teacher_network(node: dict, trained: Callable[[dict], Run | None], key: str) -> tuple[nn.Module, dict]:
+    if "config" in node:
+        network = student_network(node["config"])
+        run = trained(node["config"])
+        if run is not None:
+            load_student(network, run.checkpoint("last"))
+        return network, node["config"]["student"].get("taps") or {}
+    if "run" in node:
+        run = Run(node["run"])
+        if not run.finished:
+            raise InputError(f"{key}.run: {run.path} is not finished (its status is {run.status}); start it again until it is")
+        return run.network(node.get("which", "last")), run.config["student"].get("taps") or {}
+    if "checkpoint" in node:
+        return _checkpoint_network(node, key)
+    return build(node, key), node.get("taps") or {}
+
+
+def _checkpoint_network(node: dict, key: str) -> tuple[nn.Module, dict]:
+    """The network of a checkpoint file: as its config says, or as the run that the file lies in says."""
+    path = Path(node["checkpoint"])
+    described = node.get("network")
+    if described is None:
+        folder = path.resolve().parent.parent
+        if not (folder / "config.yaml").is_file():
+            raise InputError(f"{key}.checkpoint: {path} lies in no kdlab run, so say what network it is of: "
+                             f"{key}.network._target_=… and its arguments")
+        described = Run(folder).config["student"]
+    network = build(described, f"{key}.network")
+    load_student(network, path, read_checkpoint(path))
+    return network, described.get("taps") or {}

@@ -1,0 +1,73 @@
+"""Checkpoints: written whole or not at all, read without unpickling code."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from torch import nn
+
+from kdlab.errors import InputError
+
+from .files import write_atomically
+
+STUDENT = "student."
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's own goes through the system's temporary folder and a move, which is not atomic across file systems."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path, storage_options=None) -> None:
+        write_atomically(Path(path), lambda temporary: torch.save(checkpoint, temporary))
+
+
+def read_checkpoint(path: Path) -> dict:
+    """A checkpoint's content: tensors and plain containers only.
+
+    Raises:
+        InputError: the file is missing, truncated, or holds more than that.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there is no checkpoint {path}")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path} cannot be read as a checkpoint ({str(error).splitlines()[0]}); it is damaged, or holds more than "
+                         "tensors and plain containers") from error
+    except Exception as error:      # safetensors has an error class of its own, which is no ValueError
+        raise InputError(f"{path} cannot be read as a checkpoint ({type(error).__name__}: {error})") from error
+
+
+def student_weights(content: dict, path: Path) -> dict[str, torch.Tensor]:
+    """The student's weights in a kdlab checkpoint, or a whole foreign state dict."""
+    state = content.get("state_dict", content.get("model", content))
+    students = {name.removeprefix(STUDENT): value for name, value in state.items() if name.startswith(STUDENT)}
+    state = students or state
+    if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise InputError(f"{path} holds no state dict (names of parameters with tensors)")
+    return state
+
+
+def load_student(network: nn.Module, path: Path, content: dict | None = None) -> None:
+    """Load the student's weights of a checkpoint into a network.
+
+    Raises:
+        InputError: the checkpoint is of another architecture; the first differences are named.
+    """
+    weights = student_weights(read_checkpoint(path) if content is None else content, path)
+    expected = network.state_dict()
+    wrong = [f"'{name}' is {tuple(weights[name].shape)} in the file and {tuple(expected[name].shape)} in the network"
+             for name in expected if name in weights and weights[name].shape != expected[name].shape]
+    wrong += [f"'{name}' is not in the file" for name in expected if name not in weights]
+    wrong += [f"'{name}' is only in the file" for name in weights if name not in expected]
+    if wrong:
+        raise InputError(f"{path} does not fit {type(network).__name__}: {'; '.join(wrong[:4])}" + ("; …" if len(wrong) > 4 else ""))
+    network.load_state_dict(weights)

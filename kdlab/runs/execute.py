@@ -1,0 +1,136 @@
+"""Training a run in this process: as the only one, as a worker, or as one rank of several. Knows neither argv nor Hydra."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import warnings
+
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from kdlab.config.build import build
+from kdlab.errors import InputError
+from kdlab.evaluation import predict
+
+from .assemble import Parts, student_network
+from .checkpoints import AtomicCheckpointIO, load_student
+from .files import write_atomically
+from .metrics import MetricsFile
+from .recorder import Recorder
+from .run import Run
+
+
+def fit(config: dict, run: Run, parts: Parts) -> None:
+    """Train from the last finished epoch to the end.
+
+    Raises:
+        KeyboardInterrupt: the user stopped it; the last finished epoch is kept.
+    """
+    quiet()
+    torch.set_num_threads(config["threads"])
+    strategy, last = parts.strategy, run.checkpoint("last")
+    bar = shows_bar(config["progress"])
+    lines = config["progress"] == "lines" or (config["progress"] == "auto" and not bar)
+    recorder = Recorder(run, f"val/{parts.task.monitor}", parts.task.higher_is_better, lines)
+    loggers = [build(config["logger"], "logger", run=run)] if (config["logger"] or {}).get("_target_") else []
+    trainer = build(config["trainer"], "trainer", callbacks=[*_callbacks(config), recorder], logger=loggers or False,
+                    plugins=[AtomicCheckpointIO()], enable_progress_bar=bar, enable_model_summary=False,
+                    enable_checkpointing=True, use_distributed_sampler=False, num_sanity_val_steps=0, default_root_dir=str(run.path))
+    if config["compile"]:
+        # in place: torch.compile(module) would rename every key of the state dict
+        strategy.student.compile(**({} if config["compile"] is True else {"backend": config["compile"]}))
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", message=".*sync_dist.*")
+        try:
+            trainer.fit(strategy, datamodule=parts.data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+        except SystemExit as stopped:       # what Lightning makes of an interrupt
+            raise KeyboardInterrupt from stopped
+        finally:
+            for logger in loggers:
+                logger.finalize("success" if trainer.state.finished else "failed")
+            if "wandb" in sys.modules and loggers:
+                sys.modules["wandb"].finish(quiet=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+def _callbacks(config: dict) -> list[Callback]:
+    return [build(node, f"callbacks.{name}") for name, node in (config["callbacks"] or {}).items()]
+
+
+def shows_bar(progress: str) -> bool:
+    return progress == "bar" or (progress == "auto" and sys.stdout.isatty())
+
+
+def quiet() -> None:
+    """Lightning's chatter about devices and tips is no news to the user of a run."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def world_size(config: dict) -> int:
+    """How many processes share the run on this machine."""
+    devices, accelerator = config["trainer"].get("devices", 1), config["trainer"].get("accelerator", "auto")
+    gpus = torch.cuda.device_count() if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available() else 0
+    if devices in ("auto", -1, "-1"):
+        return max(gpus, 1)
+    try:
+        return len(devices) if isinstance(devices, list) else int(devices)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"trainer.devices must be a number, a list of devices or 'auto', got {devices!r}") from error
+
+
+def evaluation_device(config: dict) -> torch.device:
+    gpu = config["trainer"].get("accelerator", "auto") in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return torch.device("cuda" if gpu else "cpu")
+
+
+def finish(config: dict, run: Run, parts: Parts) -> dict[str, float]:
+    """Evaluate the last and the best checkpoint on test, once, and keep the predictions. Returns the run's metrics."""
+    from safetensors.torch import save_file
+
+    torch.set_num_threads(config["threads"])
+    device = evaluation_device(config)
+    rows = MetricsFile(run.metrics_file).load().rows
+    monitor = f"val/{parts.task.monitor}"
+    sign = 1 if parts.task.higher_is_better else -1
+    best = max(rows, key=lambda row: (sign * row[monitor], -row["epoch"]))       # the first of equals, as the Recorder keeps it
+    predictions, metrics = {}, {}
+    for which, row, suffix in (("last", rows[-1], ""), ("best", best, "_best")):
+        network = student_network(config)
+        load_student(network, run.checkpoint(which))
+        network.eval().to(device)
+        said = predict(lambda batch: parts.task.network_outputs(network, batch), parts.data.test_dataloader(), parts.task, device)
+        predictions |= {which: said["logits"], "target": said["target"], "index": said["index"]}
+        metrics |= {f"test/{name}{suffix}": value for name, value in parts.task.score(said["logits"], said["target"]).items()}
+        metrics |= {f"{name}{suffix}": value for name, value in row.items() if name.startswith("val/")}
+    metrics["best_epoch"] = int(best["epoch"]) + 1
+    metrics |= {name: value for name, value in rows[-1].items() if name.startswith("train/loss")}
+    write_atomically(run.predictions_file, lambda path: save_file({key: value.contiguous() for key, value in predictions.items()}, path))
+    return metrics
+
+
+def train_seconds(run: Run) -> float:
+    """Seconds of training and validation over all epochs, also those before an interruption."""
+    return sum(row["seconds"] for row in MetricsFile(run.metrics_file).load().rows)
+
+
+def teacher_share(run: Run) -> float | None:
+    """The teacher's share of the time of a training step, averaged over the epochs; None where there were no epochs."""
+    rows = [row["train/teacher_share"] for row in MetricsFile(run.metrics_file).load().rows if "train/teacher_share" in row]
+    return sum(rows) / len(rows) if rows else None
+
+
+@contextlib.contextmanager
+def threads(number: int):
+    """``number`` threads of torch inside, what it was before behind it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+

@@ -1,0 +1,107 @@
+"""Identity: which configs are the same run.
+
+The hash is over the canonical config: numbers normalised (4 and 4.0 are one), constructors' defaults filled in for kdlab's own
+classes, the order of loss terms kept, without the keys in :data:`kdlab.config.keys.NOT_IDENTITY`. A teacher counts by what it is:
+the hash of its run, or of the content of its file or folder. The code is no part of it: run.json holds the commit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from kdlab.config.compose import teacher_nodes
+from kdlab.config.keys import NOT_IDENTITY
+from kdlab.config.signature import signature
+from kdlab.errors import InputError
+
+from .files import content_hash
+
+
+def run_hash(config: dict) -> str:
+    """16 hexadecimal digits that name a run.
+
+    Raises:
+        InputError: the teacher is a run, file or folder that does not exist.
+    """
+    text = json.dumps(canonical(config), sort_keys=False, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def canonical(config: dict) -> dict:
+    """The config as it counts: see the module's text."""
+    kept = _without(config, "")
+    if kept.get("teacher"):
+        kept["teacher"] = _teacher(config["teacher"])
+    return _normal(kept)
+
+
+def _without(node, key: str):
+    if not isinstance(node, dict):
+        return node
+    return {name: _without(value, f"{key}.{name}" if key else name) for name, value in node.items()
+            if (f"{key}.{name}" if key else name) not in NOT_IDENTITY}
+
+
+def _normal(node, ordered: bool = False):
+    """Numbers and key order normalised, defaults filled in. Only the order of the loss terms carries meaning: it is the order of a sum."""
+    if isinstance(node, dict):
+        if str(node.get("_target_", "")).startswith("kdlab."):
+            defaults = {key: value for key, value in signature(node["_target_"]).defaults.items() if _plain(value)}
+            node = {**defaults, **node}
+        keys = node if ordered else sorted(node)
+        result = {key: _normal(node[key], ordered=key == "loss") for key in keys}
+        return list(result.items()) if ordered else result
+    if isinstance(node, (list, tuple)):
+        return [_normal(value) for value in node]
+    if isinstance(node, float) and node.is_integer() and abs(node) < 2**53:
+        return int(node)
+    return node
+
+
+def _plain(value) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(_plain(item) for item in value)
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def _teacher(node: dict) -> dict:
+    """What a teacher is: its run's hash, its file's content, or its network's description."""
+    if "config" in node:
+        return {"run": run_hash(node["config"])}
+    if "run" in node:
+        return {"run": run_identity(Path(node["run"])), "which": node.get("which", "last")}
+    if "checkpoint" in node:
+        path = Path(node["checkpoint"])
+        if not path.exists():
+            raise InputError(f"teacher.checkpoint: there is no file {path}")
+        return {"content": content_hash(path), "network": node.get("network")}
+    if "members" in node:
+        members = [_teacher(member) for member in teacher_nodes(node)[1:]]
+        return {"members": members, "average": node.get("average"), "weights": node.get("weights")}
+    folders = {key: content_hash(Path(value)) for key, value in node.items()
+               if isinstance(value, str) and key != "_target_" and Path(value).exists()}
+    return {**{key: value for key, value in node.items()}, **folders}
+
+
+def run_identity(path: Path) -> str:
+    """The hash of the run in a directory."""
+    try:
+        return json.loads((path / "run.json").read_text(encoding="utf-8"))["hash"]
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is no run directory: it holds no run.json") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}/run.json cannot be read ({error}); the run is damaged") from error
+
+
+def readable_name(config: dict) -> str:
+    """What a person recognises a run by, before the hash: losses, student, seed.
+
+    >>> readable_name({"loss": {"ce": {}, "kd": {}}, "choices": {"student": "mlp", "strategy": "offline"}, "seed": 1})
+    'offline-ce+kd-mlp-s1'
+    """
+    choices = config.get("choices", {})
+    parts = [choices.get("strategy") or "strategy", "+".join(config["loss"]), choices.get("student") or "student", f"s{config['seed']}"]
+    text = "-".join(str(part) for part in parts)
+    return "".join(letter if letter.isalnum() or letter in "+-_." else "_" for letter in text)[:80]

@@ -1,0 +1,42 @@
+"""Loggers beside metrics.csv, which is always written. Each is a function of the run, named by ``logger._target_``."""
+
+from __future__ import annotations
+
+import netrc
+import os
+
+from .run import Run
+
+
+def wandb(run: Run, project: str = "kdlab", mode: str = "auto", entity: str | None = None):
+    """Weights & Biases, tied to the run by its hash: a resumed run goes on in the same place.
+
+    Args:
+        mode: ``online``, ``offline``, or ``auto``: online where one is logged in (WANDB_API_KEY or ~/.netrc), offline otherwise.
+            The environment's WANDB_MODE goes before it.
+    """
+    from lightning.pytorch.loggers import WandbLogger
+
+    if mode not in ("auto", "online", "offline"):
+        raise ValueError(f"mode must be auto, online or offline, got '{mode}'")
+    offline = mode == "offline" or (mode == "auto" and not _logged_in())
+    if "WANDB_MODE" in os.environ:
+        offline = os.environ["WANDB_MODE"] == "offline"
+    return WandbLogger(project=project, entity=entity, name=run.path.name, id=run.hash, resume="allow", group=run.path.parent.name,
+                       save_dir=str(run.path), offline=offline)
+
+
+def _logged_in() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc().authenticators("api.wandb.ai") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def tensorboard(run: Run):
+    """TensorBoard, in the run's own folder."""
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    return TensorBoardLogger(save_dir=str(run.path), name="tensorboard", version="")

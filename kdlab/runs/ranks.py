@@ -1,0 +1,94 @@
+"""Several processes for one run. kdlab starts the ranks itself: Lightning would run the command line again, whole sweep and all."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import threading
+import traceback
+from multiprocessing.connection import wait
+from pathlib import Path
+
+from kdlab.errors import KdlabError
+
+RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")
+
+
+def already_a_rank() -> bool:
+    """Whether a launcher (torchrun, a cluster) has started this process as one of several."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def fit_in_ranks(config: dict, path: Path, world: int) -> None:
+    """Train the run in ``world`` processes and wait for them. If one fails, the others are ended.
+
+    Raises:
+        RuntimeError: a process failed; its traceback is in the message.
+        KeyboardInterrupt: the user stopped them.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["kdlab.runs.ensure"])
+    failures = context.SimpleQueue()
+    port = free_port()
+    processes = [context.Process(target=_rank, args=(config, str(path), rank, world, port, failures), name=f"rank {rank}")
+                 for rank in range(world)]
+    for process in processes:
+        process.start()
+    try:
+        running = {process.sentinel: process for process in processes}
+        while running:
+            for sentinel in wait(list(running)):
+                process = running.pop(sentinel)
+                process.join()
+                if process.exitcode:
+                    raise RuntimeError(_reason(process, failures))
+    except BaseException:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join(timeout=10)
+            process.kill()
+        raise
+
+
+def _reason(process, failures) -> str:
+    text = "".join(failures.get() for _ in iter(lambda: failures.empty(), True))
+    if "KeyboardInterrupt" in text:
+        raise KeyboardInterrupt
+    return f"{process.name} ended with exit code {process.exitcode}\n{text}"
+
+
+def _rank(config: dict, path: str, rank: int, world: int, port: int, failures) -> None:
+    """One rank's whole life."""
+    _die_with_parent()
+    values = (rank, rank, world, world, 0, "127.0.0.1", port, "kdlab")
+    os.environ.update({name: str(value) for name, value in zip(RANK_VARIABLES, values)})
+    try:
+        from .ensure import assembled
+        from .execute import fit
+        from .run import Run
+
+        if rank:
+            config = {**config, "progress": "none"}
+        fit(config, Run(path), assembled(config))
+    except BaseException as error:
+        failures.put(str(error) if isinstance(error, KdlabError) else traceback.format_exc())
+        raise SystemExit(1) from None
+
+
+def _die_with_parent() -> None:
+    """End this process when its parent is gone: a killed launcher must not leave ranks behind."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

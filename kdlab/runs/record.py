@@ -1,0 +1,72 @@
+"""What run.json holds of where a result came from."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import datetime, timezone
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+
+FORMAT = 1
+PACKAGES = ("torch", "lightning", "torchmetrics", "hydra-core", "omegaconf", "transformers", "numpy")
+
+
+def now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def command_line() -> str:
+    return " ".join([Path(sys.argv[0]).name, shlex.join(sys.argv[1:])]).strip()
+
+
+@lru_cache(maxsize=None)
+def code() -> dict:
+    """kdlab's version, and the commit and cleanness of the checkout it runs from (or of the working directory's, if that is one)."""
+    import kdlab
+
+    for folder in (Path(kdlab.__file__).resolve().parents[1], Path.cwd()):
+        commit = _git(folder, "rev-parse", "HEAD")
+        if commit:
+            changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+            return {"kdlab": kdlab.__version__, "commit": commit, "dirty": bool(changed)}
+    return {"kdlab": kdlab.__version__, "commit": None, "dirty": None}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def versions() -> dict[str, str | None]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def hardware() -> dict:
+    import torch
+
+    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    return {"machine": platform.machine(), "processor": _processor(), "cores": os.cpu_count(), "system": platform.platform(),
+            "gpus": gpus, "cuda": torch.version.cuda if gpus else None}
+
+
+@lru_cache(maxsize=None)
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()

@@ -1,0 +1,69 @@
+"""Recorder: the callback that keeps a run's curve and checkpoints at the end of every epoch."""
+
+from __future__ import annotations
+
+import time
+
+import lightning as L
+from lightning.pytorch.callbacks import Checkpoint
+
+from .files import link
+from .metrics import MetricsFile
+from .run import Run
+
+
+class Recorder(Checkpoint):
+    """At the end of every epoch: a row of metrics.csv, then ``last.ckpt``, and ``best.ckpt`` if validation was never better.
+
+    The order matters to a run that is killed in between. The row comes first: a resumed run cuts the file back to its checkpoint.
+    A new best is written as ``best.ckpt`` and then linked to ``last.ckpt``: killed between the two, the run resumes before this
+    epoch, repeats it and comes to the same best.
+
+    It is a ``Checkpoint`` for Lightning, which calls those after all that log.
+
+    Args:
+        run: where it is kept.
+        monitor: the metric that chooses the best.
+        higher_is_better: whether more of it is better.
+        lines: print a line an epoch.
+    """
+
+    def __init__(self, run: Run, monitor: str, higher_is_better: bool, lines: bool):
+        self.run, self.monitor, self.higher_is_better, self.lines = run, monitor, higher_is_better, lines
+        self.best: float | None = None
+        self.best_epoch: int | None = None
+        self.file = MetricsFile(run.metrics_file)
+        self._began = 0.0
+
+    def state_dict(self) -> dict:
+        return {"best": self.best, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.best, self.best_epoch = state["best"], state["best_epoch"]
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.file.load(before_epoch=trainer.fit_loop.epoch_progress.current.processed)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._began = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        seconds = time.perf_counter() - self._began
+        values = {key: float(value) for key, value in trainer.callback_metrics.items() if "/" in key}
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, **values, "learning_rate": rate, "seconds": seconds}
+        if trainer.is_global_zero:
+            self.file.append(row)
+        score = values[self.monitor]
+        improved = self.best is None or (score > self.best if self.higher_is_better else score < self.best)
+        if improved:
+            self.best, self.best_epoch = score, trainer.current_epoch
+            trainer.save_checkpoint(self.run.checkpoint("best"))
+            if trainer.is_global_zero:
+                link(self.run.checkpoint("best"), self.run.checkpoint("last"))
+        else:
+            trainer.save_checkpoint(self.run.checkpoint("last"))
+        if self.lines and trainer.is_global_zero:
+            parts = "  ".join(f"{key.removeprefix('train/')} {value:.4f}" for key, value in values.items() if key.startswith("train/loss"))
+            print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {parts}  {self.monitor} {score:.4f}"
+                  f"{' (best)' if improved else ''}  {seconds:.1f} s", flush=True)

@@ -1,0 +1,166 @@
+"""Run: a directory. RunStore: the folder they are kept in."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+from kdlab.errors import InputError
+
+from .files import write_json, write_text
+from .identity import readable_name, run_hash
+
+FINISHED, RUNNING, FAILED, INTERRUPTED = "finished", "running", "failed", "interrupted"
+
+
+class Run:
+    """A run in its directory::
+
+        run.json                 what it is, where it came from, how it stands, what it measured
+        config.yaml              the whole config
+        metrics.csv              one row an epoch
+        checkpoints/last.ckpt    the last finished epoch: student, connectors, optimiser; never a frozen teacher
+        checkpoints/best.ckpt    the best on validation
+        predictions.safetensors  test logits of both, so that test is not touched again
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        return f"Run('{self.path}', {self.status})"
+
+    # -- files ----------------------------------------------------------------------------------------------------------------
+
+    def checkpoint(self, which: str = "last") -> Path:
+        """``last`` or ``best`` (on validation)."""
+        if which not in ("last", "best"):
+            raise InputError(f"a run has the checkpoints 'last' and 'best', not '{which}'")
+        return self.path / "checkpoints" / f"{which}.ckpt"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.csv"
+
+    @property
+    def predictions_file(self) -> Path:
+        return self.path / "predictions.safetensors"
+
+    # -- the record -----------------------------------------------------------------------------------------------------------
+
+    @property
+    def record(self) -> dict:
+        """run.json. Raises InputError where it is missing or damaged."""
+        path = self.path / "run.json"
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise InputError(f"{self.path} is no run directory: it holds no run.json") from error
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read ({error}); move {self.path} away and start the run again") from error
+        if not isinstance(record, dict) or "status" not in record:
+            raise InputError(f"{path} is not a record of kdlab; move {self.path} away and start the run again")
+        return record
+
+    def update(self, **values) -> None:
+        """Change entries of run.json, atomically."""
+        write_json(self.path / "run.json", {**self.record, **values})
+
+    @property
+    def status(self) -> str:
+        """``finished``, ``running`` (or killed while running), ``failed``, ``interrupted``; ``absent`` before it was begun."""
+        return self.record["status"] if (self.path / "run.json").exists() else "absent"
+
+    @property
+    def finished(self) -> bool:
+        return self.status == FINISHED
+
+    @property
+    def hash(self) -> str:
+        return self.record["hash"]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The run's final numbers: ``test/accuracy`` (last epoch), ``test/accuracy_best``, ``val/accuracy`` and so on."""
+        return self.record.get("metrics", {})
+
+    @cached_property
+    def config(self) -> dict:
+        """The whole config of the run."""
+        import yaml
+
+        path = self.path / "config.yaml"
+        try:
+            return yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise InputError(f"{path} cannot be read ({error}); the run is damaged") from error
+
+    def begin(self, config: dict, record: dict) -> None:
+        """Make the directory: run.json first, then the config."""
+        import yaml
+
+        write_json(self.path / "run.json", record)
+        write_text(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+
+    def clear(self) -> None:
+        """Remove what was trained."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    # -- what came of it ------------------------------------------------------------------------------------------------------
+
+    @property
+    def student(self):
+        """The trained student of the last epoch: a plain ``nn.Module`` on the CPU in evaluation mode."""
+        return self.network("last")
+
+    def network(self, which: str = "last"):
+        """The trained student, ``last`` or ``best``."""
+        from .assemble import student_network
+        from .checkpoints import load_student
+
+        network = student_network(self.config)
+        load_student(network, self.checkpoint(which))
+        return network.eval()
+
+    def predictions(self) -> dict:
+        """``target``, ``index``, ``last`` and ``best`` (logits) of the test split."""
+        from safetensors.torch import load_file
+
+        if not self.predictions_file.exists():
+            raise InputError(f"{self.path} holds no test predictions: its status is {self.status}")
+        return load_file(self.predictions_file)
+
+
+class RunStore:
+    """The folder that runs are kept in: ``<root>/<name>/<readable>-<hash>``."""
+
+    def __init__(self, root: str | Path = "runs"):
+        self.root = Path(root)
+
+    def run(self, config: dict) -> Run:
+        """The run of a config, begun or not. A run is recognised by name and hash, whatever its readable part."""
+        folder, digest = self.root / config["name"], run_hash(config)
+        known = sorted(folder.glob(f"*-{digest}")) if folder.is_dir() else []
+        return Run(known[0] if known else folder / f"{readable_name(config)}-{digest}")
+
+    def lock_file(self, run: Run) -> Path:
+        return self.root / ".locks" / f"{run.path.parent.name}-{run.path.name.rpartition('-')[2]}.lock"
+
+    def runs(self) -> list[Run]:
+        """Every run below the root."""
+        return list(find_runs([self.root]))
+
+
+def find_runs(folders) -> Iterator[Run]:
+    """The runs in or below folders, sorted by path, each once."""
+    seen = set()
+    for folder in folders:
+        folder = Path(folder)
+        candidates = [folder / "run.json"] if (folder / "run.json").is_file() else sorted(folder.rglob("run.json"))
+        for path in candidates:
+            if path.parent.resolve() not in seen:
+                seen.add(path.parent.resolve())
+                yield Run(path.parent)

@@ -1,0 +1,124 @@
+"""Schedules: a number that changes while training. Any scalar of a loss can have one: its weight, its temperature.
+
+In a config a schedule stands where the number would stand::
+
+    loss.kd.weight={schedule: warmup, end: 0.9, epochs: 5}
+    loss.kd.temperature={schedule: linear, start: 8, end: 2, epochs: 20}
+
+A schedule is a function of the epoch alone, counted from 0 and fractional within an epoch, so it needs no state and resumes exactly.
+"""
+
+from __future__ import annotations
+
+import math
+
+
+class Schedule:
+    """Base: ``schedule(epoch)`` is the value at a (fractional) number of epochs done."""
+
+    def __call__(self, epoch: float) -> float:
+        raise NotImplementedError(f"{type(self).__name__} must define __call__(epoch)")
+
+
+def _length(epochs: float) -> float:
+    if not epochs > 0:
+        raise ValueError(f"epochs must be greater than 0, got {epochs}")
+    return float(epochs)
+
+
+class Constant(Schedule):
+    """Always ``value``."""
+
+    def __init__(self, value: float):
+        self.value = float(value)
+
+    def __call__(self, epoch: float) -> float:
+        return self.value
+
+
+class Linear(Schedule):
+    """From ``start`` to ``end`` in a straight line over ``epochs`` epochs, then ``end``.
+
+    >>> Linear(start=8, end=2, epochs=10)(5.0)
+    5.0
+    """
+
+    def __init__(self, start: float, end: float, epochs: float):
+        self.start, self.end, self.epochs = float(start), float(end), _length(epochs)
+
+    def __call__(self, epoch: float) -> float:
+        done = min(max(epoch / self.epochs, 0.0), 1.0)
+        return self.start + (self.end - self.start) * done
+
+
+class Cosine(Schedule):
+    """From ``start`` to ``end`` on half a cosine over ``epochs`` epochs, then ``end``.
+
+    >>> Cosine(start=1, end=0, epochs=10)(5.0)
+    0.5
+    """
+
+    def __init__(self, start: float, end: float, epochs: float):
+        self.start, self.end, self.epochs = float(start), float(end), _length(epochs)
+
+    def __call__(self, epoch: float) -> float:
+        done = min(max(epoch / self.epochs, 0.0), 1.0)
+        return self.end + (self.start - self.end) * (1 + math.cos(math.pi * done)) / 2
+
+
+class WarmUp(Schedule):
+    """``end * min(e / epochs, 1)`` with whole epochs e counted from 1, as DKD warms up (mdistiller, ``WARMUP``).
+
+    >>> [WarmUp(end=1, epochs=4)(epoch) for epoch in (0.0, 0.9, 1.0, 7.0)]
+    [0.25, 0.25, 0.5, 1.0]
+    """
+
+    def __init__(self, end: float, epochs: int):
+        self.end, self.epochs = float(end), _length(epochs)
+
+    def __call__(self, epoch: float) -> float:
+        return self.end * min((math.floor(epoch) + 1) / self.epochs, 1.0)
+
+
+class Stop(Schedule):
+    """``value`` for ``epochs`` epochs, then 0: a teacher that is stopped early (Cho and Hariharan 2019, https://arxiv.org/abs/1910.01348).
+
+    >>> Stop(value=0.9, epochs=2)(1.9), Stop(value=0.9, epochs=2)(2.0)
+    (0.9, 0.0)
+    """
+
+    def __init__(self, value: float, epochs: float):
+        self.value, self.epochs = float(value), _length(epochs)
+
+    def __call__(self, epoch: float) -> float:
+        return self.value if epoch < self.epochs else 0.0
+
+
+class Complement(Schedule):
+    """One minus another schedule: Hinton's convention for the weight of the labels."""
+
+    def __init__(self, of: Schedule):
+        self.of = of
+
+    def __call__(self, epoch: float) -> float:
+        return 1.0 - self.of(epoch)
+
+
+SCHEDULES: dict[str, type[Schedule]] = {
+    "constant": Constant, "linear": Linear, "cosine": Cosine, "warmup": WarmUp, "stop": Stop, "complement": Complement,
+}
+
+
+def is_schedule(value) -> bool:
+    """Whether a config value is a schedule and not a number."""
+    return isinstance(value, dict) and "schedule" in value
+
+
+def schedule(node: dict) -> Schedule:
+    """The schedule that a config node describes.
+
+    >>> schedule({"schedule": "stop", "value": 1, "epochs": 3})(3)
+    0.0
+    """
+    arguments = {key: schedule(value) if is_schedule(value) else value for key, value in node.items() if key != "schedule"}
+    return SCHEDULES[node["schedule"]](**arguments)

@@ -1,0 +1,7 @@
+"""Strategies: who learns, from whom, when. One file each; the base class does the rest once."""
+
+from .base import Step, Strategy
+from .offline import Offline
+from .supervised import Supervised
+
+__all__ = ["Offline", "Step", "Strategy", "Supervised"]

@@ -1,0 +1,210 @@
+"""Strategy: the LightningModule. A subclass says what a step computes; this class logs, steps and saves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from kdlab.batch import Batch
+from kdlab.data.counter import derived_seed
+from kdlab.errors import InputError
+from kdlab.losses.base import Probe
+from kdlab.models.taps import Taps
+from kdlab.objective import LossParts, Objective
+from kdlab.outputs import Outputs
+from kdlab.tasks import Task
+from kdlab.teachers import Teacher
+
+from .optimization import OptimizerRecipe
+
+_DROPOUT = 3        # the stream of random numbers for whatever the networks draw while training
+
+
+@dataclass
+class Step:
+    """What :meth:`Strategy.distill` returns: data, nothing logged."""
+
+    loss: LossParts
+    outputs: dict[str, Outputs] = field(default_factory=dict)
+
+
+class Strategy(L.LightningModule):
+    """Base of the strategies.
+
+    A new strategy is one file with one method, :meth:`distill`. Four hooks are there for those that need more: :meth:`attach`
+    (change the networks), :meth:`sampler` (order of the samples), :meth:`after_step` (state that moves with the steps) and
+    :meth:`validate_combination` (what it cannot be combined with).
+
+    Args:
+        student: the network that is kept.
+        teacher: a :class:`kdlab.teachers.Teacher` or None. A frozen one is no module and so never saved.
+        objective: the loss terms.
+        task: what a label means.
+        optimization: makes optimiser and learning-rate schedule.
+        seed: of the run.
+        taps: the ``taps:`` of the student's config.
+    """
+
+    #: how many augmented views of a batch the strategy wants (1 or 2)
+    views = 1
+
+    def __init__(self, *, student: nn.Module, teacher: Teacher | None, objective: Objective, task: Task,
+                 optimization: OptimizerRecipe, seed: int = 1, taps: Mapping[str, str] | None = None):
+        super().__init__()
+        self.student, self.teacher, self.objective, self.task = student, teacher, objective, task
+        self.optimization, self.seed, self.aliases = optimization, seed, dict(taps or {})
+        self.validation_metrics = task.metrics()
+        self._taps = Taps(student, objective.student_taps, self.aliases)
+        self._sums: dict[str, Tensor] = {}
+        self._seconds = {"step": 0.0, "teacher": 0.0}
+        self._step_began, self._timed = 0.0, True
+
+    # -- what a strategy says -------------------------------------------------------------------------------------------------
+
+    def distill(self, batch: Batch) -> Step:
+        """One step's loss. Computes and returns; does not log, step or save."""
+        raise NotImplementedError(f"{type(self).__name__} must define distill(batch)")
+
+    def attach(self, probe: Probe) -> None:
+        """Change the networks (branches, exits) before losses and optimiser see them."""
+
+    def sampler(self, target: Tensor, rows: Tensor) -> Callable[[int], Tensor] | None:
+        """``order(epoch) -> rows`` where the strategy needs its own order of samples; None for a plain shuffle."""
+        return None
+
+    def after_step(self, step: Step, batch: Batch) -> None:
+        """Called behind every optimiser step's batch, for state that moves with the steps."""
+
+    def validate_combination(self) -> list[str]:
+        """What is wrong with this combination of strategy, losses and teacher; empty if nothing is."""
+        return []
+
+    # -- what a strategy may call ---------------------------------------------------------------------------------------------
+
+    def observe(self, batch: Batch, view: int = 0) -> Outputs:
+        """The student's Outputs on a view of the batch, with the features that the objective asks for."""
+        with self._taps as features:
+            outputs = self.task.network_outputs(self.student, batch, view)
+        return outputs.replace(features=features)
+
+    def teach(self, batch: Batch) -> Outputs | None:
+        """The teacher's Outputs, detached; None while no loss asks for them. Its share of the step's time is kept."""
+        if self.teacher is None or not self.objective.asks_teacher:
+            return None
+        began = self._now()
+        outputs = self.teacher.teach(batch)
+        if self._timed:
+            self._seconds["teacher"] += self._now() - began
+        return outputs
+
+    def compare(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> LossParts:
+        """The objective on aligned rows."""
+        teacher = None if teacher is None else self.task.align(teacher, batch).detach()
+        return self.objective(self.task.align(student, batch), teacher, self.task.align_batch(batch))
+
+    # -- wiring, called once before the optimiser exists ----------------------------------------------------------------------
+
+    def prepare(self, batch: Batch, train_size: int) -> None:
+        """Check the combination, then let strategy and losses build what depends on shapes.
+
+        Raises:
+            InputError: the parts do not fit; every problem is named.
+        """
+        problems = self.validate_combination()
+        if problems:
+            raise InputError(*problems)
+        if self.teacher is not None and self.objective.needs_teacher:
+            self.teacher.watch(self.objective.teacher_taps)
+        modes = {module: module.training for module in self.student.modules()}
+        self.student.eval()
+        with torch.no_grad():
+            student = self._try(lambda: self.observe(batch), "student", batch)
+            teacher = None
+            if self.teacher is not None:
+                teacher = self._try(lambda: self.teacher.teach(batch), "teacher", batch)
+        for module, training in modes.items():
+            module.training = training
+        self._check_classes(student, teacher)
+        probe = Probe(student, teacher, getattr(self.teacher, "network", None), student.logits.shape[-1], train_size)
+        self.attach(probe)
+        self.objective.prepare(probe)
+
+    @staticmethod
+    def _try(answer: Callable[[], Outputs], role: str, batch: Batch) -> Outputs:
+        """The network's answer to the probe, or an InputError that says which network cannot read which inputs."""
+        try:
+            return answer()
+        except (RuntimeError, ValueError, TypeError) as error:
+            shape = tuple(getattr(batch.inputs, "shape", ()))
+            raise InputError(f"{role}: the network cannot read a batch of inputs of shape {shape}: {str(error).splitlines()[0]}") from error
+
+    def _check_classes(self, student: Outputs, teacher: Outputs | None) -> None:
+        expected = getattr(self.task, "classes", None)
+        wrong = [f"{role}: the network answers with {outputs.logits.shape[-1]} classes, but the data have {expected}; "
+                 f"set {role}.classes (or the argument of that network that gives its number of classes) to {expected}"
+                 for role, outputs in (("student", student), ("teacher", teacher))
+                 if outputs is not None and expected is not None and outputs.logits.shape[-1] != expected]
+        if wrong:
+            raise InputError(*wrong)
+
+    # -- Lightning ------------------------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self):
+        return self.optimization.configure(self)
+
+    def on_train_epoch_start(self) -> None:
+        self.student.train()        # networks of other libraries may arrive in evaluation mode
+        self._sums, self._seconds = {}, {"step": 0.0, "teacher": 0.0}
+
+    def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
+        if batch_index == 0:        # here and not at the start of the epoch: a resumed epoch must draw the same numbers
+            torch.manual_seed(derived_seed(self.seed, self.current_epoch, self.global_rank, _DROPOUT))
+        self.objective.advance(self.current_epoch + batch_index / max(self.trainer.num_training_batches, 1))
+        # a GPU works behind our back: there only every 50th step is timed, since timing waits for it
+        self._timed = self.device.type == "cpu" or batch_index % 50 == 0
+        self._step_began = self._now()
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        self._step = self.distill(batch)
+        rows = torch.as_tensor(float(batch.normaliser or len(batch)), device=self.device)
+        for name, value in {"loss": self._step.loss.total.detach(), **{f"loss_{k}": v for k, v in self._step.loss.parts.items()}}.items():
+            total, count = self._sums.get(name, (0.0, 0.0))
+            self._sums[name] = (total + value * rows, count + rows)
+        return self._step.loss.total
+
+    def on_train_batch_end(self, outputs, batch: Batch, batch_index: int) -> None:
+        self.after_step(self._step, batch)
+        del self._step
+        if self._timed:
+            self._seconds["step"] += self._now() - self._step_began
+
+    def on_train_epoch_end(self) -> None:
+        means = {}
+        for name, (total, count) in sorted(self._sums.items()):
+            total, count = (self.trainer.strategy.reduce(value, reduce_op="sum") for value in (total, count))
+            means[f"train/{name}"] = total / count
+        for name, value in self.objective.scalars().items():
+            means[f"train/{name}"] = value
+        means["train/teacher_share"] = self._seconds["teacher"] / max(self._seconds["step"], 1e-9)
+        self.log_dict(means)
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        rows = self.task.align_batch(batch)
+        outputs = self.task.align(self.task.network_outputs(self.student, batch), batch)
+        self.validation_metrics.update(outputs.logits, rows.target)
+
+    def on_validation_epoch_end(self) -> None:
+        values = {f"val/{name}": value for name, value in self.validation_metrics.compute().items()}
+        self.validation_metrics.reset()
+        self.log_dict(values)
+
+    def _now(self) -> float:
+        """Seconds, once all that was asked of a GPU is done (in timed steps)."""
+        if self._timed and self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()

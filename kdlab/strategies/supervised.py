@@ -1,0 +1,20 @@
+"""Supervised: the student alone, from labels. The baseline of every table, and how teachers are trained."""
+
+from kdlab.batch import Batch
+
+from .base import Step, Strategy
+
+
+class Supervised(Strategy):
+    """No teacher."""
+
+    def distill(self, batch: Batch) -> Step:
+        student = self.observe(batch)
+        return Step(self.compare(student, None, batch), {"student": student})
+
+    def validate_combination(self) -> list[str]:
+        problems = [f"loss.{name} needs a teacher, and strategy=supervised has none; leave it out, or choose strategy=offline"
+                    for name, term in self.objective.terms.items() if term.needs_teacher]
+        if self.teacher is not None:
+            problems.append("strategy=supervised has no use for a teacher; leave teacher= away, or choose strategy=offline")
+        return problems

@@ -1,0 +1,64 @@
+"""Classification: one label a sample."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
+
+from kdlab.batch import Batch
+from kdlab.errors import InputError
+from kdlab.functional import cross_entropy
+from kdlab.outputs import Outputs
+
+from .base import Task
+
+
+class NegativeLogLikelihood(MeanMetric):
+    """Mean cross-entropy of the labels, in nats."""
+
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        super().update(cross_entropy(logits, target))
+
+
+class Classification(Task):
+    """One label a sample: rows are samples, each of weight 1.
+
+    Args:
+        classes: number of classes.
+    """
+
+    monitor = "accuracy"
+    higher_is_better = True
+
+    def __init__(self, classes: int):
+        self.classes = classes
+
+    def network_outputs(self, network: nn.Module, batch: Batch, view: int = 0) -> Outputs:
+        answer = network(batch.inputs if view == 0 else batch.second_view)
+        logits = answer if isinstance(answer, Tensor) else getattr(answer, "logits", None)
+        if not isinstance(logits, Tensor) or logits.dim() != 2:
+            raise InputError(f"{type(network).__name__} must answer with logits of shape (samples, classes), got "
+                             f"{tuple(logits.shape) if isinstance(logits, Tensor) else type(answer).__name__}")
+        return Outputs(logits)
+
+    def align(self, outputs: Outputs, batch: Batch) -> Outputs:
+        return outputs
+
+    def align_batch(self, batch: Batch) -> Batch:
+        return batch.replace(weights=torch.ones(len(batch), device=batch.index.device))
+
+    def metrics(self) -> MetricCollection:
+        accuracy = MulticlassAccuracy(self.classes, average="micro", validate_args=False)
+        return MetricCollection({"accuracy": accuracy, "nll": NegativeLogLikelihood()}, compute_groups=False)
+
+    def score(self, logits: Tensor, target: Tensor) -> dict[str, float]:
+        """Accuracy, negative log-likelihood (nats), expected calibration error (15 bins)."""
+        logits = logits.float()
+        return {
+            "accuracy": multiclass_accuracy(logits, target, self.classes, average="micro").item(),
+            "nll": cross_entropy(logits, target).mean().item(),
+            "ece": multiclass_calibration_error(logits.softmax(-1), target, self.classes, n_bins=15).item(),
+        }

@@ -1,0 +1,7 @@
+"""Teachers: anything that answers ``teach(batch)`` with detached Outputs."""
+
+from .base import Teacher
+from .ensemble import Ensemble
+from .frozen import Frozen
+
+__all__ = ["Ensemble", "Frozen", "Teacher"]

@@ -1,0 +1,53 @@
+"""Frozen: a network that is read from and never changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from kdlab.batch import Batch
+from kdlab.models.taps import Taps
+from kdlab.outputs import Outputs
+from kdlab.tasks import Task
+
+
+class Frozen:
+    """A handle on a trained network: in evaluation mode, without gradients, outside every module tree.
+
+    It is not an ``nn.Module`` on purpose: so Lightning neither saves, averages, wraps nor warns about it, and ``.train()`` on the
+    strategy cannot reach it. It follows the batch to its device when it is asked (no hook comes early enough for that).
+
+    Args:
+        network: any module that maps inputs to logits.
+        task: knows how to run a network on a batch.
+        aliases: the ``taps:`` of the network's config.
+    """
+
+    def __init__(self, network: nn.Module, task: Task, aliases: Mapping[str, str] | None = None):
+        self.network = network.eval().requires_grad_(False)
+        self.task, self.aliases = task, dict(aliases or {})
+        self._taps = Taps(network, ())
+        self._place: tuple | None = None
+
+    def watch(self, taps: set[str]) -> None:
+        self._taps = Taps(self.network, taps, self.aliases)
+
+    def _follow(self, batch: Batch) -> None:
+        floating = isinstance(batch.inputs, torch.Tensor) and batch.inputs.is_floating_point()
+        place = (batch.index.device, batch.inputs.dtype if floating else None)
+        if place != self._place:
+            self.network.to(device=place[0], dtype=place[1])
+            self._place = place
+
+    @torch.no_grad()        # not inference_mode: its tensors cannot be saved for backward, which squared losses and connectors do
+    def teach(self, batch: Batch) -> Outputs:
+        self._follow(batch)
+        with self._taps as features:
+            outputs = self.task.network_outputs(self.network, batch)
+        return outputs.replace(features=features).detach()
+
+    def __deepcopy__(self, memo) -> Frozen:
+        """Itself: what copies a strategy (an average of weights) must not copy a teacher that cannot change."""
+        return self
