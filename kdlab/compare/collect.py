@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from kdlab.errors import InputError
 from kdlab.runs.differences import differing_keys, flat
-from kdlab.runs.identity import canonical
 from kdlab.runs.run import FINISHED, Run
 
 TEACHER, BASELINE, VARIANT = "teacher", "student baseline", "variant"
@@ -43,8 +41,8 @@ def groups(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
     for run in runs:
         try:
             record, config = run.record, run.config
-            key = _key(config, record)
-        except (InputError, KeyError, TypeError, LookupError) as error:
+            key = record["group"]
+        except (InputError, KeyError, TypeError) as error:
             damaged.append(f"{run.path}: {str(error).splitlines()[0]}")
             continue
         group = found.setdefault(key, Group(config=_described(config), role=VARIANT if record.get("uses_teacher") else BASELINE))
@@ -52,14 +50,6 @@ def groups(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
     result = list(found.values())
     _label(result)
     return result, damaged
-
-
-def _key(config: dict, record: dict) -> str:
-    """The identity without the seed. The teacher counts by its run, which the record names where it was found."""
-    kept = canonical({**config, "seed": 0, "data": {**config["data"], "seed": 0}, "teacher": None})
-    teacher = flat(config["teacher"] or {})
-    return json.dumps([kept, {key: value for key, value in teacher.items() if ".paths." not in key and ".progress" not in key}],
-                      sort_keys=True, default=str)
 
 
 def _described(config: dict) -> dict:
@@ -73,7 +63,7 @@ def _described(config: dict) -> dict:
     kept["loss"] = config["loss"]
     result = {"strategy": config.get("choices", {}).get("strategy"), "losses": "+".join(config["loss"]), **choices}
     return {**result, **{key: value for key, value in flat({**kept, "teacher": teacher}).items()
-                         if key != "data.seed" and not key.endswith("_target_")}}
+                         if not key.endswith("_target_")}}
 
 
 def _label(found: list[Group]) -> None:

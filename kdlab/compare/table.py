@@ -93,11 +93,13 @@ def comparison(runs: list[Run], metric: str = "accuracy") -> Table:
         InputError: no run is finished, or none has the metric.
     """
     found, damaged = groups(runs)
+    scores = {score for group in found if group.runs and (score := _teacher_score(group, metric)) is not None}
+    common = scores.pop() if len(scores) == 1 else None         # what a baseline without a teacher is held against
     teachers = _teachers(found, {str(run.path.resolve()) for run in runs})
     rows = [_row(TEACHER, label, [record], metric, None) for label, record in teachers.items()]
     for group in sorted(found, key=lambda group: (ORDER.get(group.role, 2), group.label)):
         if group.runs:
-            rows.append(_row(group.role, group.label, group.records, metric, _teacher_score(group, metric)))
+            rows.append(_row(group.role, group.label, group.records, metric, _teacher_score(group, metric) or common))
     if not any(row.last for row in rows):
         known = sorted({key.removeprefix("test/") for group in found for record in group.records for key in record.get("metrics", {})
                         if key.startswith("test/") and not key.endswith("_best")})

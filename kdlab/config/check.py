@@ -77,6 +77,8 @@ def _schema(config: dict, prefix: str) -> Iterator[str]:
             yield f"{prefix}{key}: kdlab has no such key{did_you_mean(key, SCHEMA)}"
     for key, (annotation, meaning) in SCHEMA.items():
         value = config.get(key)
+        if key == "loss" and value is None:
+            continue            # what loss=[] leaves; the check of the terms says it better
         if annotation in (dict, list, dict | None):
             if not isinstance(value, (dict, list) if annotation is not list else list) and not (value is None and annotation == dict | None):
                 yield f"{prefix}{key} ({meaning}) is missing"
@@ -160,16 +162,20 @@ def _signature(prefix: str, key: str, node: dict) -> Iterator[str]:
     for name in sorted(names & set(accepted.accepted)):
         value = node[name]
         if is_schedule(value):
-            yield from _schedule(f"{place}.{name}", value)
+            if fits(0.5, accepted.accepted[name]):
+                yield from _schedule(f"{place}.{name}", value)
+            else:
+                yield f"{place}.{name} must be {type_name(accepted.accepted[name])}; only a number can have a schedule"
         elif value != "???" and not fits(value, accepted.accepted[name]):
             yield f"{place}.{name} must be {type_name(accepted.accepted[name])}, got {value!r}"
 
 
 def _loss(terms, prefix: str) -> Iterator[str]:
-    if not isinstance(terms, dict):
+    if not isinstance(terms, dict) and terms is not None:
         return
     if not terms:
         yield f"{prefix}loss: no term is chosen; for example loss=[ce,kd]"
+        return
     for name, node in terms.items():
         place = f"{prefix}loss.{name}"
         if not isinstance(node, dict) or not node.get("_target_"):

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kdlab.errors import InputError, did_you_mean
 
+from .keys import teacher_nodes
 from .paths import conf_dir
 
 VERSION_BASE = "1.3"
@@ -68,14 +69,6 @@ def plain(config: DictConfig) -> dict:
     return result
 
 
-def teacher_nodes(teacher) -> list[dict]:
-    """The teacher's node, and those of its members if it is an ensemble."""
-    if not isinstance(teacher, dict):
-        return []
-    members = teacher.get("members")
-    return [teacher, *(members.values() if isinstance(members, dict) else ())]
-
-
 def _teacher_config(node: dict, parent: dict) -> dict:
     """The composed config of the run that trains a teacher. It keeps its own seed, so that a sweep over seeds shares it."""
     overrides = [f"experiment={node['experiment']}", f"seed={node.get('seed', 1)}", *node.get("overrides", [])]
@@ -92,6 +85,9 @@ def _teacher_config(node: dict, parent: dict) -> dict:
 
 def explain(error: Exception) -> str:
     """Hydra's or OmegaConf's error in one message, with a suggestion where a key or an option was misspelled."""
+    if isinstance(error, OverrideParseException):
+        return (f"{error.override}: this is not how an override is written ({str(error).splitlines()[0]}); quote what holds brackets, "
+                """commas or =, for example 'loss=[ce,kd]' or 'teacher.overrides=["trainer.max_epochs=9"]'""")
     key = getattr(error, "full_key", None) or getattr(error.__cause__, "full_key", None)
     first = [line.strip() for line in str(error).splitlines() if line.strip()]
     message = " ".join(line for line in first if not line.startswith(("full_key", "object_type", "To append", "Set the env")))

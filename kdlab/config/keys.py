@@ -49,3 +49,11 @@ def own_keys(key: str) -> set[str]:
     ({'weight'}, set())
     """
     return matching(OWN_KEYS, key)
+
+
+def teacher_nodes(teacher) -> list[dict]:
+    """The teacher's node, and those of its members if it is an ensemble."""
+    if not isinstance(teacher, dict):
+        return []
+    members = teacher.get("members")
+    return [teacher, *(members.values() if isinstance(members, dict) else ())]

@@ -34,7 +34,6 @@ class InMemoryData(L.LightningDataModule):
     different seeds, and their teachers, share it. Test is only touched by :meth:`test_dataloader`.
 
     Args:
-        seed: of shuffling and augmentation.
         batch_size: rows of a training batch over all processes.
         evaluation_batch_size: rows of a validation or test batch.
         validation: part of the stored training split that is held out, between 0 and 1.
@@ -54,7 +53,7 @@ class InMemoryData(L.LightningDataModule):
     MEAN: float = 0.0
     STD: float = 1.0
 
-    def __init__(self, seed: int = 1, batch_size: int = 128, evaluation_batch_size: int = 1000, validation: float = 0.1,
+    def __init__(self, batch_size: int = 128, evaluation_batch_size: int = 1000, validation: float = 0.1,
                  split_seed: int = 0, fraction: float = 1.0, omit_classes: Sequence[int] = (), augment: Augment | None = None,
                  drop_last: bool = True):
         super().__init__()
@@ -68,10 +67,12 @@ class InMemoryData(L.LightningDataModule):
         wrong = [number for number in omit_classes if not 0 <= number < self.CLASSES]
         if wrong or len(set(omit_classes)) >= self.CLASSES:
             raise ValueError(f"omit_classes names classes from 0 to {self.CLASSES - 1}, and not all of them; got {list(omit_classes)}")
-        self.seed, self.batch_size, self.evaluation_batch_size = seed, batch_size, evaluation_batch_size
+        self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
         self.validation, self.split_seed, self.fraction = validation, split_seed, fraction
         self.omit_classes, self.augment, self.drop_last = tuple(omit_classes), augment, drop_last
-        # set by whoever wires the run, before the loaders are asked for
+        # set by whoever wires the run, before the loaders are asked for: the seed of shuffling and augmentation, the part of every
+        # batch that is this process's, and what the strategy asks for
+        self.seed = 1
         self.share = Share()
         self.views = 1
         self.order: Callable[[int], Tensor] | None = None

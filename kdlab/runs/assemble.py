@@ -77,7 +77,7 @@ def assemble(config: dict, trained: Callable[[dict], Run | None]) -> Parts:
     attempt(lambda: optimization.optimizer(params=[nn.Parameter(torch.zeros(1))]))
     if problems:
         raise InputError(*problems)
-    data.views = strategy.views
+    data.seed, data.views = config["seed"], strategy.views
     rows = data.part("train")
     probe = data.train_dataloader().batch(rows[:PROBE_ROWS])
     torch.manual_seed(derived_seed(config["seed"], _CONNECTORS))

@@ -40,10 +40,19 @@ def read_checkpoint(path: Path) -> dict:
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path} cannot be read as a checkpoint ({str(error).splitlines()[0]}); it is damaged, or holds more than "
-                         "tensors and plain containers") from error
-    except Exception as error:      # safetensors has an error class of its own, which is no ValueError
-        raise InputError(f"{path} cannot be read as a checkpoint ({type(error).__name__}: {error})") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path} cannot be read as a checkpoint ({reason}); it is damaged, or holds more than tensors and plain "
+                         "containers") from error
+
+
+def _read_safetensors(path: Path) -> dict:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
 
 
 def student_weights(content: dict, path: Path) -> dict[str, torch.Tensor]:

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from scipy.stats import binomtest
 
 from kdlab.config.check import check, check_facts
-from kdlab.config.compose import teacher_nodes
+from kdlab.config.keys import teacher_nodes
 from kdlab.errors import InputError, KdlabError, RunFailed
 from kdlab.evaluation import predict
 from kdlab.schedules import is_schedule
@@ -23,7 +23,7 @@ from kdlab.teachers import Teacher
 
 from . import record as provenance
 from .assemble import Parts, assemble
-from .execute import evaluation_device, finish, fit, quiet, teacher_share, threads, train_seconds, world_size
+from .execute import evaluation_device, finish, fit, quiet, rehearse, teacher_share, threads, train_seconds, world_size
 from .files import write_text
 from .identity import run_hash
 from .ranks import already_a_rank, fit_in_ranks
@@ -52,6 +52,7 @@ def ensure(config: dict, say: Say = print) -> Run:
         return _found(run, say)
     quiet()
     with threads(config["threads"]):
+        rehearse(config)
         parts = assembled(config)
         if _ensure_teachers(config, say):
             parts = assembled(config)
@@ -214,6 +215,7 @@ def _begin(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say)
     values = {
         "format": provenance.FORMAT,
         "hash": run_hash(config),
+        "group": run_hash({**config, "seed": 0}),       # the same for runs that differ in nothing but the seed
         "status": RUNNING,
         "command": provenance.command_line(),
         "overrides": config.get("overrides", []),

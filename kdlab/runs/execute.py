@@ -9,6 +9,7 @@ import warnings
 
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
 
 from kdlab.config.build import build
 from kdlab.errors import InputError
@@ -50,11 +51,29 @@ def fit(config: dict, run: Run, parts: Parts) -> None:
             raise KeyboardInterrupt from stopped
         finally:
             for logger in loggers:
-                logger.finalize("success" if trainer.state.finished else "failed")
-            if "wandb" in sys.modules and loggers:
-                sys.modules["wandb"].finish(quiet=True)
+                close(logger, trainer.state.finished)
     if trainer.interrupted:
         raise KeyboardInterrupt
+
+
+def rehearse(config: dict) -> None:
+    """Build what only training needs, and throw it away, so that what is wrong with it is found before anything is written.
+
+    Raises:
+        InputError: Lightning or a callback refuses its arguments.
+    """
+    quiet()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        build(config["trainer"], "trainer", callbacks=_callbacks(config), logger=False, enable_checkpointing=False, enable_progress_bar=False)
+
+
+def close(logger: Logger, finished: bool) -> None:
+    """End a logger. A run of Weights & Biases that is left open would take in the curves of the next one in this process."""
+    logger.finalize("success" if finished else "failed")
+    end = getattr(logger.experiment, "finish", None)
+    if end is not None:
+        end()
 
 
 def _callbacks(config: dict) -> list[Callback]:

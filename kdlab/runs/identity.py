@@ -11,8 +11,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from kdlab.config.compose import teacher_nodes
-from kdlab.config.keys import NOT_IDENTITY
+from kdlab.config.keys import NOT_IDENTITY, teacher_nodes
 from kdlab.config.signature import signature
 from kdlab.errors import InputError
 

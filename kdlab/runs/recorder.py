@@ -7,6 +7,8 @@ import time
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
+from kdlab.strategies import Strategy
+
 from .files import link
 from .metrics import MetricsFile
 from .run import Run
@@ -47,9 +49,9 @@ class Recorder(Checkpoint):
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._began = time.perf_counter()
 
-    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: L.Trainer, module: Strategy) -> None:
         seconds = time.perf_counter() - self._began
-        values = {key: float(value) for key, value in trainer.callback_metrics.items() if "/" in key}
+        values = module.epoch_values
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step, **values, "learning_rate": rate, "seconds": seconds}
         if trainer.is_global_zero:

@@ -60,6 +60,8 @@ class Strategy(L.LightningModule):
         self.optimization, self.seed, self.aliases = optimization, seed, dict(taps or {})
         self.validation_metrics = task.metrics()
         self._taps = Taps(student, objective.student_taps, self.aliases)
+        #: what this epoch measured, for the run's curve (Lightning's own dict keeps what earlier epochs logged)
+        self.epoch_values: dict[str, float] = {}
         self._sums: dict[str, Tensor] = {}
         self._seconds = {"step": 0.0, "teacher": 0.0}
         self._step_began, self._timed = 0.0, True
@@ -159,7 +161,7 @@ class Strategy(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         self.student.train()        # networks of other libraries may arrive in evaluation mode
-        self._sums, self._seconds = {}, {"step": 0.0, "teacher": 0.0}
+        self._sums, self._seconds, self.epoch_values = {}, {"step": 0.0, "teacher": 0.0}, {}
 
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
         if batch_index == 0:        # here and not at the start of the epoch: a resumed epoch must draw the same numbers
@@ -191,7 +193,7 @@ class Strategy(L.LightningModule):
         for name, value in self.objective.scalars().items():
             means[f"train/{name}"] = value
         means["train/teacher_share"] = self._seconds["teacher"] / max(self._seconds["step"], 1e-9)
-        self.log_dict(means)
+        self._report(means)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         rows = self.task.align_batch(batch)
@@ -201,6 +203,10 @@ class Strategy(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         values = {f"val/{name}": value for name, value in self.validation_metrics.compute().items()}
         self.validation_metrics.reset()
+        self._report(values)
+
+    def _report(self, values: dict) -> None:
+        self.epoch_values |= {name: float(value) for name, value in values.items()}
         self.log_dict(values)
 
     def _now(self) -> float:

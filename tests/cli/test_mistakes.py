@@ -1,0 +1,120 @@
+"""Mistakes end with exit code 2 and one readable message that names key or file; nothing is trained or written."""
+
+import pytest
+
+NO_TEACHER = ["strategy=supervised"]
+SET = "+teacher.network={_target_: kdlab.models.MLP, classes: 10, shape: [1, 8, 8]}"
+
+# arguments of kdlab train, and words that the message must hold
+MISTAKES = {
+    "misspelled key": (["trainer.max_epcohs=3"], ["trainer.max_epcohs", "did you mean 'max_epochs'"]),
+    "misspelled new key": (["+trainer.max_epcohs=3"], ["trainer.max_epcohs", "did you mean 'max_epochs'"]),
+    "misspelled top-level key": (["+sed=3"], ["sed", "did you mean 'seed'"]),
+    "misspelled group choice": (["student=resnet21"], ["student", "resnet21"]),
+    "misspelled loss argument": (["+loss.kd.temprature=3"], ["loss.kd.temprature", "did you mean 'temperature'"]),
+    "negative temperature": (["loss.kd.temperature=-1"], ["loss.kd", "temperature", "-1"]),
+    "temperature of zero": (["loss.kd.temperature=0"], ["temperature must be greater than 0"]),
+    "temperature in words": (["loss.kd.temperature=warm"], ["loss.kd.temperature", "a number", "warm"]),
+    "seed in words": (["seed=abc"], ["seed", "whole number", "abc"]),
+    "empty weight": (["loss.kd.weight="], ["loss.kd.weight"]),
+    "negative weight": (["loss.kd.weight=-0.1"], ["loss.kd.weight", "negative"]),
+    "tied weight turns negative": (["loss.kd.weight=9"], ["loss.ce.weight", "tied"]),
+    "no loss": (["loss=[]"], ["loss", "no term"]),
+    "unknown loss": (["loss=[ce,kdd]"], ["kdd"]),
+    "unknown schedule": (["loss.kd.weight={schedule: linaer, start: 0, end: 1, epochs: 2}"], ["loss.kd.weight", "did you mean 'linear'"]),
+    "schedule without its end": (["loss.kd.weight={schedule: linear, start: 0, epochs: 2}"], ["loss.kd.weight.end", "needs"]),
+    "schedule of a switch": (["loss.kd.temperature_squared={schedule: constant, value: 1}"], ["temperature_squared"]),
+    "class that does not exist": (["student._target_=kdlab.models.MPL"], ["student", "did you mean 'MLP'"]),
+    "module that does not exist": (["student._target_=nowhere.Net"], ["student", "no module 'nowhere'"]),
+    "missing data": (["data=fashion_mnist", "teacher=none", *NO_TEACHER], ["Fashion-MNIST", "Looked in", "apt-get install", "data.download=true"]),
+    "wrong classes of the student": (["student.classes=7"], ["student", "7 classes", "10"]),
+    "wrong classes of the data": (["data.classes=7"], ["data.classes"]),
+    "wrong classes of the teacher": (["teacher.overrides=[student.classes=7]".replace("[s", '["s').replace("7]", '7"]')], ["teacher", "7 classes"]),
+    "network for other inputs": (["student.shape=[1,9,9]"], ["student", "(4, 1, 8, 8)"]),
+    "tap that does not exist": (["student=cnn", "loss=[ce,hint]", "loss.hint.student_tap=stage9",
+                                 'teacher.overrides=["student=cnn"]'], ["stage9", "CNN"]),
+    "features without a connector": (["loss=[ce,hint]", "student=cnn", "loss.hint.teacher_tap=embedding"], ["loss.hint", "no connector"]),
+    "supervised with a teacher's loss": (["strategy=supervised", "loss=[ce,kd]"], ["loss.kd needs a teacher", "strategy=offline"]),
+    "offline without a teacher": (["teacher=none"], ["needs a teacher", "teacher=trained"]),
+    "supervised with a teacher": (["strategy=supervised", "teacher=trained"], ["no use for a teacher"]),
+    "teacher run that is not there": (["teacher=run", "teacher.run=runs/nothing"], ["runs/nothing", "no run.json"]),
+    "teacher run not named": (["teacher=run"], ["teacher.run has no value"]),
+    "teacher file that is not there": (["teacher=checkpoint", "teacher.checkpoint=no.ckpt"], ["no.ckpt"]),
+    "teacher experiment that is not there": (["teacher.experiment=teacher/nothing"], ["teacher/nothing"]),
+    "optimiser's argument": (["+optimizer.momentun=0.9", "optimizer=sgd"], ["optimizer.momentun", "did you mean 'momentum'"]),
+    "negative learning rate": (["optimizer.lr=-1"], ["optimizer", "-1"]),
+    "horizon that is no argument": (["scheduler.horizon=T_mox"], ["scheduler.horizon", "did you mean 'T_max'"]),
+    "what kdlab gives itself": (["+trainer.logger=false"], ["trainer.logger", "kdlab gives this"]),
+    "no epochs": (["trainer.max_epochs=0"], ["trainer.max_epochs"]),
+    "precision that is none": (["trainer.precision=float17", *NO_TEACHER], ["trainer", "float17"]),
+    "fraction too large": (["data.fraction=2"], ["data", "fraction", "2"]),
+    "class to omit that is none": (["data.omit_classes=[12]"], ["omit_classes", "12"]),
+    "batch larger than the data": (["data.batch_size=100000"], ["data.batch_size", "drop_last=false"]),
+    "unbalanced bracket": (["loss=[ce,kd"], ["loss=[ce,kd"]),
+    "name that climbs out": (["name=../elsewhere"], ["name"]),
+    "progress that is none": (["progress=bars"], ["progress", "did you mean 'bar'"]),
+    "two ways of a teacher": (["+teacher.run=runs/x"], ["teacher", "one way"]),
+    "callback's argument": (["callbacks=ema", "+callbacks.ema.decey=1"], ["callbacks.ema.decey", "did you mean 'decay'"]),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistake(kdlab, workplace, monkeypatch, mistake):
+    arguments, words = MISTAKES[mistake]
+    monkeypatch.setattr("kdlab.data.fashion_mnist.SYSTEM_FOLDER", workplace / "nowhere")
+    code, out, err = kdlab("train", *arguments)
+    assert code == 2, (out, err)
+    assert err.startswith("kdlab: ") and "Traceback" not in out + err
+    for word in words:
+        assert word in err
+    assert not list(workplace.iterdir()), "something was written"
+
+
+def test_all_problems_are_listed_at_once(kdlab):
+    code, out, err = kdlab("train", "seed=abc", "+trainer.max_epcohs=3", "loss.kd.temperature=warm", "+optimizer.lrr=1")
+    assert code == 2 and "4 problems" in err
+    for key in ("seed", "trainer.max_epcohs", "loss.kd.temperature", "optimizer.lrr"):
+        assert key in err
+
+
+def test_misspelling_in_an_experiment_file(kdlab, workplace):
+    folder = workplace / "mine" / "experiment"
+    folder.mkdir(parents=True)
+    (folder / "wrong.yaml").write_text("# @package _global_\ntrainer: {max_epcohs: 3}\n")
+    code, out, err = kdlab("train", "--config-dir", workplace / "mine", "experiment=wrong")
+    assert code == 2 and "trainer.max_epcohs" in err and "did you mean 'max_epochs'" in err and "Traceback" not in err
+    assert not (workplace / "runs").exists()
+
+
+def test_a_teacher_no_better_than_chance_stops_the_run(kdlab, workplace, taught):
+    """Its weights are there, but they are noise."""
+    import torch
+
+    from kdlab.runs.checkpoints import student_weights
+
+    path = workplace / "noise.ckpt"
+    weights = student_weights(torch.load(taught.checkpoint("last"), weights_only=True), path)
+    torch.manual_seed(0)
+    torch.save({name: torch.randn_like(value) for name, value in weights.items()}, path)
+    code, out, err = kdlab("train", "teacher=checkpoint", f"teacher.checkpoint={path}",
+                           "+teacher.network={_target_: kdlab.models.MLP, classes: 10, shape: [1, 8, 8], hidden: [256, 256]}")
+    assert code == 2 and "no better than chance" in err and not (workplace / "runs").joinpath("quickstart").exists()
+
+
+@pytest.mark.parametrize("content, word", [(b"", "cannot be read"), (b"PK\x03\x04 torn", "cannot be read")])
+def test_a_damaged_checkpoint(kdlab, workplace, content, word):
+    (workplace / "torn.ckpt").write_bytes(content)
+    code, out, err = kdlab("train", "teacher=checkpoint", "teacher.checkpoint=torn.ckpt",
+                           "+teacher.network={_target_: kdlab.models.MLP, classes: 10, shape: [1, 8, 8]}")
+    assert code == 2 and "torn.ckpt" in err and word in err
+
+
+def test_a_checkpoint_of_another_architecture(kdlab, taught):
+    code, out, err = kdlab("train", "teacher=checkpoint", f"teacher.checkpoint={taught.checkpoint('last')}",
+                           "+teacher.network={_target_: kdlab.models.MLP, classes: 10, shape: [1, 8, 8], hidden: [8]}")
+    assert code == 2 and "does not fit MLP" in err and "stage1.linear.weight" in err
+
+
+def test_unknown_verb(kdlab):
+    code, out, err = kdlab("trian")
+    assert code == 2 and "did you mean 'train'" in err

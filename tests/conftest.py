@@ -1,0 +1,59 @@
+"""What the tests share."""
+
+import multiprocessing
+
+import pytest
+import torch
+
+# imported once by the process that the children are forked from
+PRELOAD = ["kdlab.runs.ensure", "kdlab.cli.train", "kdlab.strategies", "sklearn.datasets", "safetensors.torch"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Sums depend on the number of threads."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """An empty working directory, with plain lines for output."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def kdlab(workplace, capsys):
+    """Runs a command line in this process and returns (exit code, standard output, standard error)."""
+    from kdlab.cli.main import main
+
+    def call(*arguments: str):
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def forked():
+    """Starts a function in a process of its own, forked from one that has imported everything, so that it may be killed."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+
+    def start(function, *arguments):
+        process = context.Process(target=function, args=arguments)
+        process.start()
+        return process
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def taught(tmp_path_factory):
+    """A folder of runs that holds a quickly trained teacher of digits, to be named by ``teacher=run``; returns the run."""
+    from kdlab import train
+
+    folder = tmp_path_factory.mktemp("teachers")
+    return train(["experiment=teacher/digits", "trainer.max_epochs=5", f"paths.runs={folder}", "progress=none"])

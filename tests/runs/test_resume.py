@@ -1,0 +1,151 @@
+"""A run that is killed and started again ends with the same weights, bit for bit."""
+
+import os
+import signal
+
+import pytest
+import torch
+
+from kdlab.runs.run import RunStore, find_runs
+
+# everything that could carry hidden state: dropout, a schedule that moves every step, augmentation, clipping, a scheduled temperature
+OVERRIDES = ["student=mlp", "student.hidden=[24,24]", "student.dropout=0.3", "scheduler=onecycle", "data.augment.crop_padding=1",
+             "data.augment.flip=0.5", "+trainer.limit_train_batches=12", "trainer.max_epochs=4", "trainer.gradient_clip_val=1.0",
+             "loss.kd.temperature={schedule: linear, start: 8, end: 2, epochs: 4}", "progress=none", 'teacher.overrides=["trainer.max_epochs=2"]']
+
+
+def _kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _job(folder, overrides, moment):
+    """Run in a child. ``moment`` names when it kills itself; None lets it live."""
+    os.chdir(folder)
+    import kdlab
+    from kdlab.runs import checkpoints, ensure, execute
+    from kdlab.strategies.base import Strategy
+
+    step = Strategy.training_step
+
+    def killed_in_step(teacher: bool, epoch: int, batch: int):
+        def training_step(self, data, index):
+            if (self.teacher is None) == teacher and self.current_epoch == epoch and index == batch:
+                _kill()
+            return step(self, data, index)
+        Strategy.training_step = training_step
+
+    if moment == "teacher":
+        killed_in_step(teacher=True, epoch=1, batch=3)
+    elif moment == "middle of an epoch":
+        killed_in_step(teacher=False, epoch=2, batch=5)
+    elif moment == "writing a checkpoint":
+        save = torch.save
+
+        def torn(content, path):
+            save(content, path)
+            if content["epoch"] == 1 and "teachers" not in str(path):
+                with open(path, "r+b") as file:
+                    file.truncate(os.path.getsize(path) // 2)
+                _kill()
+        checkpoints.torch.save = torn
+    elif moment == "after the last epoch":
+        finish = ensure.finish
+        ensure.finish = lambda config, run, parts: finish(config, run, parts) if config["teacher"] is None else _kill()
+    elif moment == "test":
+        predict, calls = execute.predict, []
+
+        def second(*arguments):
+            calls.append(1)
+            return predict(*arguments) if len(calls) != 4 else _kill()      # two for the teacher's run, two for the student's
+        execute.predict = second
+    kdlab.train(overrides)
+
+
+MOMENTS = ["teacher", "middle of an epoch", "writing a checkpoint", "after the last epoch", "test"]
+
+
+def _undisturbed(tmp_path_factory, forked, overrides, name):
+    folder = tmp_path_factory.mktemp(name)
+    process = forked(_job, folder, overrides, None)
+    process.join()
+    assert process.exitcode == 0
+    return _student_run(folder)
+
+
+def _student_run(folder):
+    return next(run for run in find_runs([folder / "runs" / "quickstart"]))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, forked):
+    return _undisturbed(tmp_path_factory, forked, OVERRIDES, "undisturbed")
+
+
+def _equal(first, second) -> bool:
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(_equal(first[key], second[key]) for key in first)
+    if isinstance(first, (list, tuple)):
+        return len(first) == len(second) and all(map(_equal, first, second))
+    return first == second
+
+
+def _same(run, other):
+    for which in ("last", "best"):
+        ours, theirs = (torch.load(one.checkpoint(which), weights_only=True) for one in (run, other))
+        for part in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step"):
+            assert _equal(ours[part], theirs[part]), (which, part)
+    assert _equal(run.predictions(), other.predictions())
+    assert run.metrics == other.metrics
+    curves = [one.metrics_file.read_text().splitlines() for one in (run, other)]
+    assert len(curves[0]) == len(curves[1])
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_and_started_again(tmp_path, forked, undisturbed, moment):
+    process = forked(_job, tmp_path, OVERRIDES, moment)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    process = forked(_job, tmp_path, OVERRIDES, None)
+    process.join()
+    assert process.exitcode == 0
+    run = _student_run(tmp_path)
+    assert run.finished and (moment == "teacher" or run.record["resumed"])
+    _same(run, undisturbed)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize("extra", [["callbacks=ema"], ["optimizer=sgd", "scheduler=multistep", "scheduler.milestones=[1,3]", "trainer.accumulate_grad_batches=2"]],
+                         ids=["ema", "accumulation"])
+def test_other_state_resumes_too(tmp_path, tmp_path_factory, forked, extra):
+    whole = _undisturbed(tmp_path_factory, forked, OVERRIDES + extra, "whole")
+    process = forked(_job, tmp_path, OVERRIDES + extra, "middle of an epoch")
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    process = forked(_job, tmp_path, OVERRIDES + extra, None)
+    process.join()
+    _same(_student_run(tmp_path), whole)
+
+
+def test_the_curve_is_cut_back_to_the_checkpoint(tmp_path, forked):
+    """Killed between the row and the checkpoint: the row is written again, not twice."""
+    from kdlab.runs.metrics import MetricsFile
+
+    file = MetricsFile(tmp_path / "metrics.csv")
+    for epoch in range(3):
+        file.append({"epoch": epoch, "train/loss": float(epoch)})
+    assert [row["epoch"] for row in MetricsFile(file.path).load(before_epoch=2).rows] == [0, 1]
+
+
+def test_finished_is_not_run_again(workplace):
+    import kdlab as package
+
+    small = ["strategy=supervised", "trainer.max_epochs=1", "progress=none"]
+    first = package.train(small)
+    stamp = first.checkpoint("last").stat().st_mtime_ns
+    again = package.train(["strategy=supervised", "trainer.max_epochs=1.0".replace("1.0", "1"), "progress=none", "optimizer.lr=2e-3"])
+    assert again.path == first.path and again.checkpoint("last").stat().st_mtime_ns == stamp
+    package.train([*small, "fresh=true"])
+    assert first.checkpoint("last").stat().st_mtime_ns != stamp
+    assert len(RunStore("runs").runs()) == 1

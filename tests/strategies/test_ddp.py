@@ -1,0 +1,45 @@
+"""Two processes give the curve of one."""
+
+import pytest
+import torch
+
+import kdlab
+from kdlab.errors import RunFailed
+from kdlab.runs.metrics import MetricsFile
+from kdlab.runs.run import find_runs
+
+TWO = ["trainer.devices=2", "trainer.strategy=ddp"]
+
+
+@pytest.fixture
+def common(workplace, taught, forked):
+    """``forked`` has warmed the process that the ranks are forked from."""
+    return ["trainer.max_epochs=3", "progress=none", "trainer.accelerator=cpu", "data.drop_last=false", "teacher=run", f"teacher.run={taught.path}"]
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_two_processes_give_the_curve_of_one(common, accumulate):
+    """An MLP without dropout: to six digits. The last batch is not full, and so are the last accumulated ones."""
+    rows, weights = [], []
+    for extra in (["name=one"], ["name=two", *TWO]):
+        run = kdlab.train([*common, f"trainer.accumulate_grad_batches={accumulate}", *extra])
+        rows.append(MetricsFile(run.metrics_file).load().rows)
+        weights.append(torch.load(run.checkpoint("last"), weights_only=True)["state_dict"])
+    for one, two in zip(*rows, strict=True):
+        assert one["step"] == two["step"]
+        for key in ("train/loss", "train/loss_ce", "train/loss_kd", "val/accuracy", "val/nll"):
+            assert two[key] == pytest.approx(one[key], rel=1e-6), key
+    assert weights[0].keys() == weights[1].keys() and all(name.startswith("student.") for name in weights[1])
+    assert all(torch.allclose(weights[0][name], weights[1][name], rtol=1e-4, atol=1e-5) for name in weights[0])
+
+
+def test_a_rank_that_fails_ends_the_run(common, workplace, monkeypatch):
+    """And its traceback is the user's to read."""
+    (workplace / "bad_loss.py").write_text(
+        "from kdlab.losses import Loss\n\n\nclass Bad(Loss):\n    needs_teacher = False\n\n"
+        "    def forward(self, student, teacher, batch):\n        raise RuntimeError('no such luck')\n")
+    monkeypatch.syspath_prepend(workplace)
+    with pytest.raises(RunFailed, match="error.txt"):
+        kdlab.train([*common, *TWO, "loss=[ce]", "+loss.bad={_target_: bad_loss.Bad}"])
+    run = next(find_runs([workplace / "runs"]))
+    assert run.status == "failed" and "no such luck" in (run.path / "error.txt").read_text()
