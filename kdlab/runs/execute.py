@@ -116,11 +116,13 @@ def finish(config: dict, run: Run, parts: Parts) -> dict[str, float]:
     rows = MetricsFile(run.metrics_file).load().rows
     monitor = f"val/{parts.task.monitor}"
     sign = 1 if parts.task.higher_is_better else -1
-    best = max(rows, key=lambda row: (sign * row[monitor], -row["epoch"]))       # the first of equals, as the Recorder keeps it
+    validated = [row for row in rows if monitor in row]
+    # the first of equals, as the Recorder keeps it; without validation there is no best, and the last stands for it
+    best = max(validated, key=lambda row: (sign * row[monitor], -row["epoch"])) if validated else rows[-1]
     predictions, metrics = {}, {}
     for which, row, suffix in (("last", rows[-1], ""), ("best", best, "_best")):
         network = student_network(config)
-        load_student(network, run.checkpoint(which))
+        load_student(network, run.checkpoint(which if validated else "last"))
         network.eval().to(device)
         said = predict(lambda batch: parts.task.network_outputs(network, batch), parts.data.test_dataloader(), parts.task, device)
         predictions |= {which: said["logits"], "target": said["target"], "index": said["index"]}

@@ -56,8 +56,8 @@ class Recorder(Checkpoint):
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step, **values, "learning_rate": rate, "seconds": seconds}
         if trainer.is_global_zero:
             self.file.append(row)
-        score = values[self.monitor]
-        improved = self.best is None or (score > self.best if self.higher_is_better else score < self.best)
+        score = values.get(self.monitor)            # None in an epoch without validation (trainer.check_val_every_n_epoch)
+        improved = score is not None and (self.best is None or (score > self.best if self.higher_is_better else score < self.best))
         if improved:
             self.best, self.best_epoch = score, trainer.current_epoch
             trainer.save_checkpoint(self.run.checkpoint("best"))
@@ -67,5 +67,5 @@ class Recorder(Checkpoint):
             trainer.save_checkpoint(self.run.checkpoint("last"))
         if self.lines and trainer.is_global_zero:
             parts = "  ".join(f"{key.removeprefix('train/')} {value:.4f}" for key, value in values.items() if key.startswith("train/loss"))
-            print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {parts}  {self.monitor} {score:.4f}"
-                  f"{' (best)' if improved else ''}  {seconds:.1f} s", flush=True)
+            validated = "" if score is None else f"  {self.monitor} {score:.4f}{' (best)' if improved else ''}"
+            print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {parts}{validated}  {seconds:.1f} s", flush=True)
