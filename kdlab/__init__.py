@@ -14,7 +14,6 @@ __version__ = "0.1.0"
 _LAZY = {
     "train": "kdlab.api",
     "load": "kdlab.api",
-    "compare": "kdlab.api",
     "Run": "kdlab.runs.run",
     "RunStore": "kdlab.runs.run",
     "Batch": "kdlab.batch",

@@ -8,7 +8,7 @@ from pathlib import Path
 from kdlab.config.compose import compose
 from kdlab.errors import InputError
 from kdlab.runs.ensure import ensure
-from kdlab.runs.run import Run, find_runs
+from kdlab.runs.run import Run
 
 
 def train(overrides: Sequence[str] = ()) -> Run:
@@ -28,10 +28,3 @@ def load(run: str | Path) -> Run:
     found = Run(run)
     found.record        # says what is wrong with a directory that holds no run
     return found
-
-
-def compare(*folders: str | Path):
-    """The comparison of all runs in or below folders: ``kdlab compare`` as a :class:`kdlab.compare.Table`."""
-    from kdlab.compare import comparison
-
-    return comparison(list(find_runs(folders)))

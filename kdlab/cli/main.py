@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
@@ -54,4 +55,6 @@ def main(arguments: list[str]) -> int:
 
 
 def script() -> None:
+    # a script's own folder is where Python looks first; the user's modules, named by _target_, are where the user is
+    sys.path.insert(0, os.getcwd())
     sys.exit(main(sys.argv[1:]))

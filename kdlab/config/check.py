@@ -127,7 +127,7 @@ def _own(config: dict, prefix: str) -> Iterator[str]:
 def _targets(node, key: str = "") -> Iterator[tuple[str, dict]]:
     """Every node with a ``_target_``, with its dotted key (a teacher's own config is checked as a config of its own)."""
     if isinstance(node, dict):
-        if node.get("_target_"):
+        if node.get("_target_") not in (None, "???"):
             yield key, node
         for name, value in node.items():
             if name != "config":

@@ -36,8 +36,12 @@ def _one_minus(key: str, *, _root_: DictConfig):
         return None         # the check names the wrong number itself, by its own key
 
 
-def compose(overrides: Sequence[str] = ()) -> dict:
+def compose(overrides: Sequence[str] = (), students: tuple[str, ...] = ()) -> dict:
     """The plain config of one run, its teacher's config composed into it.
+
+    Args:
+        overrides: as on the command line.
+        students: the experiments whose teacher this is, if it is one: a teacher cannot be its own student.
 
     Raises:
         InputError: an override names no key, a file does not exist, a value cannot be parsed.
@@ -45,14 +49,14 @@ def compose(overrides: Sequence[str] = ()) -> dict:
     register_resolvers()
     try:
         if GlobalHydra.instance().is_initialized():      # inside hydra.main: its search path holds the user's own config folders
-            return plain(hydra_compose("train", list(overrides), return_hydra_config=True))
+            return plain(hydra_compose("train", list(overrides), return_hydra_config=True), students)
         with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
-            return plain(hydra_compose("train", list(overrides), return_hydra_config=True))
+            return plain(hydra_compose("train", list(overrides), return_hydra_config=True), students)
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(explain(error)) from error
 
 
-def plain(config: DictConfig) -> dict:
+def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
     """A composed config (with its ``hydra`` node) as plain containers, with the teacher's config in it.
 
     Missing values stay as ``???`` for the check to report, all at once.
@@ -65,22 +69,21 @@ def plain(config: DictConfig) -> dict:
     result["choices"], result["overrides"] = choices, overrides
     for node in teacher_nodes(result.get("teacher")):
         if "experiment" in node and node["experiment"] != "???":
-            node["config"] = _teacher_config(node, result)
+            node["config"] = _teacher_config(node, result, students)
     return result
 
 
-def _teacher_config(node: dict, parent: dict) -> dict:
+def _teacher_config(node: dict, student: dict, students: tuple[str, ...]) -> dict:
     """The composed config of the run that trains a teacher. It keeps its own seed, so that a sweep over seeds shares it."""
-    overrides = [f"experiment={node['experiment']}", f"seed={node.get('seed', 1)}", *node.get("overrides", [])]
+    experiment, chain = node["experiment"], (*students, student["choices"].get("experiment"))
+    if experiment in chain:
+        raise InputError(f"teacher.experiment={experiment}: this experiment would be its own teacher ({' <- '.join(map(str, chain))} <- {experiment})")
     try:
-        config = compose(overrides)
+        config = compose([f"experiment={experiment}", f"seed={node.get('seed', 1)}", *(node.get("overrides") or [])], chain)
     except InputError as error:
-        raise InputError(f"teacher.experiment={node['experiment']}: {error}") from error
-    if config["teacher"] is not None and config.get("choices", {}).get("experiment") == parent.get("choices", {}).get("experiment"):
-        raise InputError(f"teacher.experiment={node['experiment']}: this experiment names itself as its own teacher")
-    for shared in ("paths", "progress"):
-        config[shared] = parent[shared]
-    return config
+        raise InputError(*(problem if "teacher.experiment=" in problem else f"teacher.experiment={experiment}: {problem}"
+                           for problem in error.problems)) from error
+    return {**config, "paths": student["paths"], "progress": student["progress"]}
 
 
 def explain(error: Exception) -> str:

@@ -11,7 +11,7 @@ from .memory import Images, InMemoryData
 
 
 class Digits(InMemoryData):
-    """The stored order is scikit-learn's; every fifth image is test (360 of them), the rest is train (1,437)."""
+    """The stored order is scikit-learn's; every fifth image is test (359 of them), the rest is train (1,438)."""
 
     CLASSES = 10
     SHAPE = (1, 8, 8)

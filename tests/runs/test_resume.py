@@ -144,7 +144,7 @@ def test_finished_is_not_run_again(workplace):
     small = ["strategy=supervised", "trainer.max_epochs=1", "progress=none"]
     first = package.train(small)
     stamp = first.checkpoint("last").stat().st_mtime_ns
-    again = package.train(["strategy=supervised", "trainer.max_epochs=1.0".replace("1.0", "1"), "progress=none", "optimizer.lr=2e-3"])
+    again = package.train(["strategy=supervised", "trainer.max_epochs=1", "progress=none", "optimizer.lr=1e-2"])
     assert again.path == first.path and again.checkpoint("last").stat().st_mtime_ns == stamp
     package.train([*small, "fresh=true"])
     assert first.checkpoint("last").stat().st_mtime_ns != stamp

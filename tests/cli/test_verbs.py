@@ -1,0 +1,120 @@
+"""runs, evaluate, check, train's help, and the exit codes."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def two(kdlab):
+    """Two short runs; their directories."""
+    paths = []
+    for seed in (1, 2):
+        code, out, err = kdlab("train", "strategy=supervised", "trainer.max_epochs=2", f"seed={seed}")
+        assert code == 0, err
+        paths.append(out.strip().splitlines()[-1])
+    return paths
+
+
+def test_runs(kdlab, two):
+    code, out, err = kdlab("runs")
+    assert code == 0 and all(path in out for path in two) and out.count("finished") == 2
+    code, out, err = kdlab("runs", "show", two[0])
+    assert json.loads(out)["overrides"] == ["strategy=supervised", "trainer.max_epochs=2", "seed=1"]
+    code, out, err = kdlab("runs", "diff", *two)
+    assert re.search(r"^seed +1 +2", out, re.MULTILINE) and "metrics.test/accuracy" in out and "optimizer.lr" not in out
+    code, out, err = kdlab("runs", "diff", two[0], two[0])
+    assert out == "no difference\n"
+    code, out, err = kdlab("runs", "rm", two[0])
+    assert "nothing was removed" in out and two[0] in kdlab("runs")[1]
+    code, out, err = kdlab("runs", "rm", two[0], "--yes")
+    assert two[0] not in kdlab("runs")[1] and two[1] in kdlab("runs")[1]
+
+
+def test_no_runs_yet(kdlab):
+    code, out, err = kdlab("runs")
+    assert code == 0 and "kdlab train" in out
+
+
+def test_evaluate_from_the_kept_predictions(kdlab, two, monkeypatch):
+    """Test is not touched again: reading the data would fail."""
+    def touched(self):
+        raise AssertionError("test was touched")
+
+    monkeypatch.setattr("kdlab.data.digits.Digits.read", touched)
+    code, out, err = kdlab("evaluate", two[0], "--per-class")
+    accuracy = json.loads(kdlab("runs", "show", two[0])[1])["metrics"]["test/accuracy"]
+    assert code == 0 and f"accuracy  {accuracy:.4f}" in out and "359 samples" in out
+    rights = [tuple(map(int, found)) for found in re.findall(r"\((\d+) of (\d+)\)", out)]
+    assert len(rights) == 10 and sum(of for _, of in rights) == 359
+    assert sum(right for right, _ in rights) / 359 == pytest.approx(accuracy, abs=1e-4)
+
+
+def test_evaluate_with_a_bias(kdlab, two):
+    code, out, err = kdlab("evaluate", two[0], "--per-class", "--bias", "3=100")
+    assert code == 0 and re.search(r"class 3 +1\.0000", out)
+    assert kdlab("evaluate", two[0], "--bias", "12=1")[0] == 2
+    assert kdlab("evaluate", two[0], "--bias", "three")[0] == 2
+
+
+def test_evaluate_on_other_data(kdlab, two):
+    code, out, err = kdlab("evaluate", two[0], "data.batch_size=16")
+    stored = kdlab("evaluate", two[0])[1]
+    assert code == 0 and "test split of digits" in out
+    assert re.search(r"accuracy .*", out)[0] == re.search(r"accuracy .*", stored)[0]
+    code, out, err = kdlab("evaluate", two[0], "data=fashion_mnist")
+    assert code == 2 and "[1, 8, 8]" in err
+    assert kdlab("evaluate", two[0], "student=cnn")[0] == 2
+
+
+def test_check(kdlab, workplace):
+    code, out, err = kdlab("check")
+    assert code == 0, out
+    assert "ok     experiment=hinton2015/omitted_class" in out and "wrong" not in out
+    code, out, err = kdlab("check", "hinton2015/nothing")
+    assert code == 2 and "hinton2015/nothing" in out
+
+
+def test_help_lists_the_groups(kdlab):
+    code, out, err = kdlab("train", "--help")
+    assert code == 0 and "resnet110" in out and "hinton2015/teacher" in out
+    assert kdlab()[0] == 2 and kdlab("--help")[0] == 0 and kdlab("--version")[1].startswith("kdlab 0")
+
+
+def test_print_the_config_and_stop(kdlab, workplace):
+    code, out, err = kdlab("train", "--cfg", "job", "seed=7")
+    assert code == 0 and "seed: 7" in out and not list(workplace.iterdir())
+
+
+def test_a_sweep_goes_on_after_a_failure_and_ends_with_one(kdlab, workplace, monkeypatch):
+    from kdlab.strategies.base import Strategy
+
+    step = Strategy.training_step
+
+    def failing(self, batch, index):
+        if self.seed == 2:
+            raise RuntimeError("out of luck")
+        return step(self, batch, index)
+
+    monkeypatch.setattr(Strategy, "training_step", failing)
+    code, out, err = kdlab("train", "-m", "strategy=supervised", "trainer.max_epochs=1", "seed=1,2,3")
+    assert code == 1 and err.count("out of luck") == 1
+    statuses = sorted(json.loads(path.read_text())["status"] for path in workplace.glob("runs/quickstart/*/run.json"))
+    assert statuses == ["failed", "finished", "finished"]
+
+
+def test_a_module_of_the_users_is_found_in_the_working_directory(workplace):
+    """``kdlab`` is a script elsewhere, so Python does not look here by itself."""
+    (workplace / "mine.py").write_text("from kdlab.models import MLP\n\n\ndef network(classes):\n    return MLP(classes, (1, 8, 8), (4,))\n")
+    done = subprocess.run([sys.executable, "-P", "-c", "from kdlab.cli.main import script; script()", "train", "strategy=supervised",
+                           "student=network", "student._target_=mine.network", "+student.classes=10", "trainer.max_epochs=1"],
+                          cwd=workplace, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_kdlab_is_light():
+    code = "import sys, kdlab, kdlab.cli.main, kdlab.cli.runs; print([name for name in ('torch', 'lightning', 'hydra', 'transformers') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

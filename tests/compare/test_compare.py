@@ -1,0 +1,96 @@
+"""Groups, intervals and tables, on records written by hand."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from kdlab.compare import comparison, groups, interval
+from kdlab.errors import InputError
+from kdlab.runs.run import find_runs
+
+TEACHER = {"name": "teacher/digits (seed 1)", "parameters": 5000,
+           "runs": [{"path": "gone", "hash": "t", "metrics": {"test/accuracy": 0.9, "test/accuracy_best": 0.91}}]}
+
+
+def _write(folder, name, *, strategy="offline", temperature=4.0, seed=1, accuracy=0.8, status="finished", teacher=TEACHER, parameters=100):
+    path = folder / name
+    path.mkdir(parents=True)
+    loss = {"ce": {"weight": 1.0}} if strategy == "supervised" else {"ce": {"weight": 0.1}, "kd": {"weight": 0.9, "temperature": temperature}}
+    config = {"seed": seed, "choices": {"strategy": strategy, "student": "mlp", "data": "digits"}, "loss": loss, "teacher": None,
+              "student": {"hidden": [4]}, "paths": {}}
+    record = {"status": status, "hash": name, "group": f"{strategy}-{temperature}", "metrics": {}, "parameters": parameters,
+              "durations": {"train_seconds": 2.0 * seed}, "weights": {key: node["weight"] for key, node in loss.items()},
+              "uses_teacher": strategy != "supervised", "teacher": None if strategy == "supervised" else teacher}
+    if status == "finished":
+        record["metrics"] = {"test/accuracy": accuracy, "test/accuracy_best": accuracy + 0.01}
+    (path / "run.json").write_text(json.dumps(record))
+    (path / "config.yaml").write_text(json.dumps(config))
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for seed, accuracy in ((1, 0.80), (2, 0.82), (3, 0.84)):
+        _write(tmp_path, f"kd4-{seed}", seed=seed, accuracy=accuracy)
+        _write(tmp_path, f"kd8-{seed}", seed=seed, accuracy=accuracy + 0.02, temperature=8.0)
+    _write(tmp_path, "plain", strategy="supervised", accuracy=0.7)
+    _write(tmp_path, "failed", temperature=8.0, seed=4, status="failed")
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "run.json").write_text('{"status": "fini')
+    return tmp_path
+
+
+def test_interval_is_students_t():
+    values = np.array([0.71, 0.69, 0.74, 0.70, 0.73])
+    found = interval(values)
+    low, high = stats.t.interval(0.95, len(values) - 1, loc=values.mean(), scale=stats.sem(values))
+    assert found.mean == pytest.approx(values.mean())
+    assert (found.mean - found.half_width, found.mean + found.half_width) == pytest.approx((low, high))
+
+
+def test_groups_are_over_seeds(folder):
+    found, damaged = groups(find_runs([folder]))
+    assert {group.label: len(group.runs) for group in found} == {"offline ce+kd  kd.temperature=4": 3, "offline ce+kd  kd.temperature=8": 3,
+                                                                 "supervised ce": 1}
+    assert [len(group.unfinished) for group in found if "8" in group.label] == [1]
+    assert len(damaged) == 1 and "torn" in damaged[0]
+
+
+def test_table(folder):
+    table = comparison(list(find_runs([folder])))
+    assert [row.role for row in table.rows] == ["teacher", "student baseline", "variant", "variant"]
+    row = table.rows[2]
+    assert row.last.mean == pytest.approx(0.82) and row.best.mean == pytest.approx(0.83) and row.last.n == 3
+    assert row.retention == pytest.approx(0.82 / 0.9) and row.parameters == 100 and row.seconds == pytest.approx(4.0)
+    assert row.last.half_width == pytest.approx(stats.t.ppf(0.975, 2) * 0.02 / np.sqrt(3))
+    assert table.rows[0].last.mean == 0.9 and table.rows[0].label == "teacher/digits (seed 1)"
+    assert table.rows[1].retention == pytest.approx(0.7 / 0.9), "the baseline is held against the teacher that all share"
+    assert any("failed" in note for note in table.notes) and any("torn" in note for note in table.notes)
+
+
+def test_csv_and_markdown_say_the_same(folder, kdlab):
+    code, out, err = kdlab("compare", folder)
+    assert code == 0 and "kd.temperature=8" in out and "0.8200 ± 0.0497" in out
+    rows = list(csv.DictReader(io.StringIO((folder / "compare.csv").read_text())))
+    assert float(rows[3]["last_mean"]) == pytest.approx(0.84) and rows[3]["weights"] == "ce=0.1 kd=0.9" and rows[3]["n"] == "3"
+    text = (folder / "compare.md").read_text()
+    assert "| variant | offline ce+kd  kd.temperature=8 | 0.8400 ± 0.0497 | 0.8500 ± 0.0497 | 3 | 93.3% | 100 | 4.0 |" in text
+    assert "not in the table" in text
+
+
+def test_nothing_to_compare(kdlab, workplace, tmp_path):
+    assert kdlab("compare", "nowhere")[0] == 2
+    (workplace / "empty").mkdir()
+    assert "no runs in empty" in kdlab("compare", "empty")[2]
+    _write(workplace / "begun", "one", status="running")
+    code, out, err = kdlab("compare", "begun")
+    assert code == 2 and "no finished run" in err
+
+
+def test_an_unknown_metric_names_the_known(folder):
+    with pytest.raises(InputError, match="they have accuracy"):
+        comparison(list(find_runs([folder])), "f1")

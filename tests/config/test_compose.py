@@ -1,0 +1,75 @@
+"""Groups, precedence, ties, and what the plain dict holds."""
+
+import pytest
+
+from kdlab.config.check import check
+from kdlab.config.compose import compose
+from kdlab.errors import InputError
+
+
+@pytest.mark.parametrize("overrides, weights", [
+    ([], {"ce": 0.1, "kd": 0.9}),
+    (["loss.kd.weight=0.3"], {"ce": 0.7, "kd": 0.3}),
+    (["loss.kd.weight=0.3", "loss.ce.weight=1"], {"ce": 1, "kd": 0.3}),
+    (["loss=[ce,hint]"], {"ce": 1.0, "hint": 100.0}),
+    (["loss=ce"], {"ce": 1.0}),
+    (["strategy=supervised"], {"ce": 1.0}),
+], ids=str)
+def test_weights_are_tied_until_one_is_given(overrides, weights):
+    assert {name: node["weight"] for name, node in compose(overrides)["loss"].items()} == weights
+
+
+def test_the_tie_follows_a_schedule():
+    config = compose(["loss.kd.weight={schedule: linear, start: 0, end: 0.8, epochs: 4}"])
+    check(config)
+    assert config["loss"]["ce"]["weight"] == {"schedule": "complement", "of": config["loss"]["kd"]["weight"]}
+
+
+def test_command_line_over_experiment_over_strategy():
+    assert list(compose(["strategy=supervised"])["loss"]) == ["ce"] and compose(["strategy=supervised"])["teacher"] is None
+    assert list(compose(["strategy=supervised", "loss=[ce,kd]"])["loss"]) == ["ce", "kd"]
+    experiment = compose(["experiment=hinton2015/three_percent_soft", "loss.kd.temperature=9"])
+    assert experiment["data"]["fraction"] == 0.03 and experiment["loss"]["kd"]["temperature"] == 9
+    assert compose(["experiment=hinton2015/three_percent_hard"])["strategy"]["_target_"].endswith("Supervised")
+
+
+def test_the_teachers_config_is_in_the_students():
+    config = compose(["seed=5", "paths.runs=/there", "data.fraction=0.5"])
+    teacher = config["teacher"]["config"]
+    assert teacher["seed"] == 1 and teacher["paths"]["runs"] == "/there" and teacher["data"]["fraction"] == 1.0
+    assert teacher["student"]["hidden"] == [256, 256] and teacher["name"] == "teachers"
+    assert compose(["teacher.seed=3"])["teacher"]["config"]["seed"] == 3
+    members = compose(["teacher=ensemble"])["teacher"]["members"]
+    assert [node["config"]["seed"] for node in members.values()] == [1, 2, 3]
+
+
+def test_a_teacher_that_names_itself_is_refused(workplace):
+    folder = workplace / "experiment"
+    folder.mkdir()
+    (folder / "loop.yaml").write_text("# @package _global_\nteacher: {experiment: loop}\n")
+    from kdlab.cli.main import main
+
+    assert main(["train", "--config-dir", str(workplace), "experiment=loop"]) == 2
+
+
+def test_the_plain_dict_is_plain():
+    config = compose(["data=fashion_mnist"])
+
+    def types(node):
+        yield type(node)
+        if isinstance(node, dict):
+            for value in node.values():
+                yield from types(value)
+        elif isinstance(node, list):
+            for value in node:
+                yield from types(value)
+
+    assert set(types(config)) <= {dict, list, str, int, float, bool, type(None)}
+    assert config["choices"]["data"] == "fashion_mnist" and config["overrides"] == ["data=fashion_mnist"]
+    assert "hydra" not in config and config["data"]["folder"] == "data"
+
+
+def test_missing_values_are_all_named():
+    with pytest.raises(InputError) as error:
+        check(compose(["teacher=run", "student=network"]))
+    assert {"teacher.run", "student._target_"} <= {problem.split()[0] for problem in error.value.problems}

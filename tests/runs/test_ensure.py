@@ -1,0 +1,134 @@
+"""Ensured runs: teachers are trained once, found again, locked, measured."""
+
+import threading
+
+import pytest
+import torch
+
+import kdlab
+from kdlab.errors import RunFailed
+from kdlab.runs.run import find_runs
+
+SMALL = ["trainer.max_epochs=1", "progress=none", 'teacher.overrides=["trainer.max_epochs=4"]']
+
+
+def test_a_sweep_over_seeds_shares_its_teacher(workplace, capsys):
+    runs = [kdlab.train([*SMALL, f"seed={seed}"]) for seed in (1, 2)]
+    out = capsys.readouterr().out
+    assert out.count("teacher: training teacher/digits (seed 1)") == 1
+    assert len(list(find_runs(["runs/teachers"]))) == 1
+    teachers = [run.record["teacher"] for run in runs]
+    assert teachers[0] == teachers[1]
+    assert out.count(f"accuracy {teachers[0]['validation_accuracy']:.4f} on validation") == 2
+    assert teachers[0]["runs"][0]["metrics"]["test/accuracy"] > 0.9
+    assert not torch.equal(next(runs[0].student.parameters()), next(runs[1].student.parameters()))
+
+
+def test_two_processes_train_a_run_once(workplace, capsys):
+    """The second waits for the first, then finds it finished."""
+    overrides = ["strategy=supervised", "trainer.max_epochs=3", "progress=none"]
+    from kdlab.config.compose import compose
+    from kdlab.runs.ensure import ensure
+
+    config, said = compose(overrides), []
+    workers = [threading.Thread(target=ensure, args=(dict(config), said.append)) for _ in range(2)]
+    from filelock import FileLock
+
+    from kdlab.runs.run import RunStore
+    store = RunStore("runs")
+    path = store.lock_file(store.run(config))
+    path.parent.mkdir(parents=True)
+    holder = FileLock(path)
+    holder.acquire()
+    workers[0].start()
+    workers[0].join(timeout=5)
+    assert workers[0].is_alive() and any("waiting" in line for line in said)
+    holder.release()
+    workers[0].join(timeout=60)
+    assert store.run(config).finished
+
+
+def test_a_failure_is_recorded_and_gone_on_from(workplace, monkeypatch):
+    from kdlab.strategies.base import Strategy
+
+    step = Strategy.training_step
+
+    def failing(self, batch, index):
+        if self.current_epoch == 1:
+            raise RuntimeError("out of luck")
+        return step(self, batch, index)
+
+    overrides = ["strategy=supervised", "trainer.max_epochs=2", "progress=none"]
+    monkeypatch.setattr(Strategy, "training_step", failing)
+    with pytest.raises(RunFailed, match="out of luck"):
+        kdlab.train(overrides)
+    run = next(find_runs(["runs"]))
+    assert run.status == "failed" and "out of luck" in (run.path / "error.txt").read_text()
+    assert "RuntimeError: out of luck" in run.record["error"]
+    monkeypatch.setattr(Strategy, "training_step", step)
+    again = kdlab.train(overrides)
+    assert again.finished and again.record["error"] is None and len(again.record["resumed"]) == 1
+    assert not (run.path / "error.txt").exists()
+
+
+def test_an_interrupt_is_recorded(workplace, monkeypatch):
+    from kdlab.strategies.base import Strategy
+
+    def stopped(self, batch, index):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Strategy, "training_step", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        kdlab.train(["strategy=supervised", "trainer.max_epochs=2", "progress=none"])
+    assert next(find_runs(["runs"])).status == "interrupted"
+
+
+def test_every_form_of_a_teacher(workplace, taught, monkeypatch):
+    """A run, a checkpoint file within one, a checkpoint outside with its network, a model by name, an ensemble: the same answers."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    outside = workplace / "teacher.safetensors"
+    from safetensors.torch import save_file
+
+    save_file(taught.student.state_dict(), outside)
+    network = "+teacher.network={_target_: kdlab.models.MLP, classes: 10, shape: [1, 8, 8], hidden: [256, 256], dropout: 0.3}"
+    member = f"{{run: {taught.path}}}"
+    forms = {
+        "run": ["teacher=run", f"teacher.run={taught.path}"],
+        "file": ["teacher=checkpoint", f"teacher.checkpoint={taught.checkpoint('last')}"],
+        "outside": ["teacher=checkpoint", f"teacher.checkpoint={outside}", network],
+        "ensemble": ["teacher=ensemble", "~teacher.members.first", "~teacher.members.second", "~teacher.members.third",
+                     f"+teacher.members.a={member}", f"+teacher.members.b={member}"],
+    }
+    weights = {}
+    for name, overrides in forms.items():
+        run = kdlab.train(["trainer.max_epochs=1", "progress=none", f"name={name}", *overrides])
+        weights[name] = torch.cat([value.flatten() for value in run.student.parameters()])
+        assert run.record["teacher"]["validation_accuracy"] == pytest.approx(taught.metrics["val/accuracy"])
+    for name in ("file", "outside"):
+        assert torch.equal(weights[name], weights["run"]), name
+    assert torch.allclose(weights["ensemble"], weights["run"], atol=1e-5)
+
+
+def test_a_hugging_face_model_in_a_folder_is_a_teacher(workplace):
+    """Untrained, so it is refused for being no better than chance: after it was found, loaded and measured."""
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    from kdlab.errors import InputError
+
+    torch.manual_seed(0)
+    config = ResNetConfig(num_channels=1, embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], num_labels=10)
+    ResNetForImageClassification(config).save_pretrained(workplace / "saved")
+    with pytest.raises(InputError, match="no better than chance"):
+        kdlab.train(["teacher=huggingface", "teacher.model=saved", "progress=none"])
+
+
+def test_a_teacher_that_saw_the_held_out_part_is_named(workplace, taught, capsys):
+    kdlab.train(["teacher=run", f"teacher.run={taught.path}", "data.split_seed=5", "trainer.max_epochs=1", "progress=none"])
+    assert "warning: its data.split_seed differ" in capsys.readouterr().out
+
+
+def test_a_best_of_no_validation_is_the_last(workplace):
+    run = kdlab.train(["strategy=supervised", "trainer.max_epochs=3", "+trainer.check_val_every_n_epoch=2", "progress=none"])
+    assert run.metrics["best_epoch"] == 2
+    run = kdlab.train(["strategy=supervised", "trainer.max_epochs=1", "+trainer.check_val_every_n_epoch=2", "progress=none"])
+    assert run.metrics["test/accuracy"] == run.metrics["test/accuracy_best"]

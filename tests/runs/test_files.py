@@ -1,0 +1,37 @@
+"""Files are whole or absent."""
+
+import pytest
+
+from kdlab.runs.files import content_hash, link, write_atomically, write_text
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    write_text(path, "old")
+
+    def torn(temporary):
+        temporary.write_text("ne")
+        raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError):
+        write_atomically(path, torn)
+    assert path.read_text() == "old" and [found.name for found in tmp_path.iterdir()] == ["file"]
+
+
+def test_link_survives_the_replacement_of_its_source(tmp_path):
+    """best.ckpt keeps its content when last.ckpt is written anew."""
+    last, best = tmp_path / "last", tmp_path / "best"
+    write_text(last, "epoch 1")
+    link(last, best)
+    write_text(last, "epoch 2")
+    assert best.read_text() == "epoch 1"
+
+
+def test_content_hash_of_a_folder_knows_names_and_contents(tmp_path):
+    first, second = tmp_path / "a", tmp_path / "b"
+    for folder, name in ((first, "x"), (second, "y")):
+        folder.mkdir()
+        (folder / name).write_text("same")
+    assert content_hash(first) != content_hash(second)
+    (second / "y").rename(second / "x")
+    assert content_hash(first) == content_hash(second)

@@ -1,0 +1,103 @@
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from kdlab.batch import Batch
+from kdlab.errors import InputError
+from kdlab.outputs import Outputs
+from kdlab.tasks import Classification
+
+TASK = Classification(3)
+
+
+def batch(rows=4, **more):
+    return Batch(torch.ones(rows, 2), torch.arange(rows) % 3, torch.arange(rows) + 10, **more)
+
+
+def predictions(rows=50):
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(rows, 3, generator=generator) * 2, torch.randint(0, 3, (rows,), generator=generator)
+
+
+class Answers(nn.Module):
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, x):
+        return self.answer(x)
+
+
+def test_a_network_answers_with_logits_or_with_something_that_has_them():
+    for answer in (lambda x: x * 2, lambda x: SimpleNamespace(logits=x * 2)):
+        outputs = TASK.network_outputs(Answers(answer), batch())
+        assert torch.equal(outputs.logits, torch.full((4, 2), 2.0)) and outputs.features == {}
+
+
+def test_the_second_view():
+    given = batch(second_view=torch.full((4, 2), 5.0))
+    assert TASK.network_outputs(nn.Identity(), given, view=1).logits.unique().tolist() == [5.0]
+    assert TASK.network_outputs(nn.Identity(), given).logits.unique().tolist() == [1.0]
+
+
+@pytest.mark.parametrize("answer, said", [
+    (lambda x: x[:, None], r"\(4, 1, 2\)"), (lambda x: x[:, 0], r"\(4,\)"), (lambda x: (x, x), "tuple"), (lambda x: {"logits": x}, "dict"),
+    (lambda x: None, "NoneType"),
+])
+def test_any_other_answer_is_refused_and_shown(answer, said):
+    with pytest.raises(InputError, match=f"Answers.*{said}"):
+        TASK.network_outputs(Answers(answer), batch())
+
+
+def test_rows_are_samples_of_weight_one():
+    given, outputs = batch(normaliser=2.5, epoch=3), Outputs(torch.ones(4, 3))
+    rows = TASK.align_batch(given)
+    assert TASK.align(outputs, given) is outputs
+    assert rows.weights.tolist() == [1.0] * 4 and given.weights is None
+    assert rows.target is given.target and rows.index is given.index and (rows.normaliser, rows.epoch) == (2.5, 3)
+
+
+def slow_scores(logits, target):
+    right, nll, bins = 0, [], {}
+    for row, label in zip(logits.double().softmax(1).tolist(), target.tolist()):
+        hit = row.index(max(row)) == label
+        right += hit
+        nll.append(-math.log(row[label]))
+        bins.setdefault(min(math.ceil(max(row) * 15) - 1, 14), []).append((max(row), hit))
+    ece = sum(abs(sum(c for c, _ in rows) - sum(h for _, h in rows)) for rows in bins.values()) / len(nll)
+    return {"accuracy": right / len(nll), "nll": math.fsum(nll) / len(nll), "ece": ece}
+
+
+@pytest.mark.parametrize("squashed", [False, True])
+def test_score(squashed):
+    logits, target = predictions()
+    if squashed:        # logits between 0 and 1 look like probabilities, but are none
+        logits = logits.sigmoid()
+    score = TASK.score(logits, target)
+    assert score == pytest.approx(slow_scores(logits, target), abs=1e-6) and all(isinstance(value, float) for value in score.values())
+
+
+def test_metrics_of_unequal_batches_are_those_of_the_whole():
+    logits, target = predictions()
+    metrics = TASK.metrics()
+    for rows in (slice(0, 33), slice(33, 50)):
+        metrics.update(logits[rows], target[rows])
+    values, slow = {name: value.item() for name, value in metrics.compute().items()}, slow_scores(logits, target)
+    assert values == pytest.approx({"accuracy": slow["accuracy"], "nll": slow["nll"]}, abs=1e-6)
+    metrics.reset()
+    metrics.update(torch.tensor([[9.0, 0.0, 0.0]]), torch.tensor([0]))
+    assert metrics.compute()["accuracy"].item() == 1.0
+
+
+def test_a_network_that_diverged_has_no_likelihood():
+    # rows of nan must not be dropped from the mean in silence
+    metrics = TASK.metrics()
+    metrics.update(torch.tensor([[1.0, 0.0, 0.0], [float("nan")] * 3]), torch.tensor([0, 1]))
+    assert metrics.compute()["nll"].isnan()
+
+
+def test_the_best_checkpoint_is_chosen_by_something_that_is_measured():
+    assert TASK.monitor in TASK.metrics() and TASK.higher_is_better

@@ -1,0 +1,178 @@
+import pytest
+import torch
+from torch import nn
+
+from kdlab.batch import Batch
+from kdlab.errors import InputError
+from kdlab.functional import hinton_kd
+from kdlab.losses import CrossEntropy, HintonKD, Loss, LogitMSE, Probe
+from kdlab.objective import Objective
+from kdlab.outputs import Outputs
+from kdlab.schedules import Complement, Linear, Stop, WarmUp
+
+
+class Column(Loss):
+    """A column of the student's logits; counts how often it is asked."""
+
+    def __init__(self, number, teacher=False, parameter=False):
+        super().__init__()
+        self.number, self.needs_teacher, self.asked = number, teacher, 0
+        if parameter:
+            self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, student, teacher, batch):
+        self.asked += 1
+        return student.logits[:, self.number] * getattr(self, "scale", 1.0)
+
+
+class Whole(Loss):
+    needs_teacher = False
+
+    def forward(self, student, teacher, batch):
+        return student.logits.sum()
+
+
+def batch(rows=2, **more):
+    return Batch(torch.zeros(rows, 1), torch.zeros(rows, dtype=torch.long), torch.arange(rows), **more)
+
+
+def logits():
+    return torch.tensor([[1.0, 10.0, 100.0], [3.0, 30.0, 300.0]], requires_grad=True)
+
+
+# -- the sum ------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_total_is_the_weighted_sum_and_the_parts_are_unweighted_and_detached():
+    student = logits()
+    objective = Objective({"b": Column(1), "a": Column(0), "c": Column(2)}, {"a": 0.5, "b": 2, "c": 0.25})
+    loss = objective(Outputs(student), None, batch())
+    assert loss.total.item() == pytest.approx(2 * 20 + 0.5 * 2 + 0.25 * 200)
+    assert list(loss.parts) == ["b", "a", "c"]
+    assert {name: part.item() for name, part in loss.parts.items()} == {"a": 2, "b": 20, "c": 200}
+    assert not any(part.requires_grad for part in loss.parts.values())
+    loss.total.backward()
+    assert student.grad.tolist() == [[0.25, 1.0, 0.125]] * 2
+
+
+def test_normaliser_and_weights_of_the_rows():
+    objective = Objective({"a": Column(0)}, {"a": 2.0})
+    given = batch(weights=torch.tensor([1.0, 0.0]))
+    assert objective(Outputs(logits()), None, given).parts["a"].item() == 1.0
+    given = batch(weights=torch.tensor([1.0, 2.0]), normaliser=14.0)
+    loss = objective(Outputs(logits()), None, given)
+    assert loss.parts["a"].item() == 0.5 and loss.total.item() == 1.0
+
+
+def test_a_loss_over_the_whole_batch_is_not_divided():
+    loss = Objective({"whole": Whole()}, {"whole": 0.5})(Outputs(logits()), None, batch(weights=torch.ones(2), normaliser=7.0))
+    assert loss.parts["whole"].item() == 444 and loss.total.item() == 222
+
+
+@pytest.mark.parametrize("bad", [float("inf"), float("nan")])
+@pytest.mark.parametrize("loss", [HintonKD(), LogitMSE()])
+def test_a_row_of_weight_zero_never_reaches_the_student_whatever_the_teacher_says_of_it(loss, bad):
+    # masking the value alone is not enough: 0 * nan is nan on the way back
+    student, teacher = logits(), logits().detach() / 2
+    teacher[1, 0] = bad
+    total = Objective({"loss": loss}, {"loss": 1.0})(Outputs(student), Outputs(teacher), batch(weights=torch.tensor([1.0, 0.0]))).total
+    total.backward()
+    assert total.isfinite() and student.grad[1].tolist() == [0.0] * 3 and student.grad[0].isfinite().all()
+
+
+def test_no_terms_are_refused():
+    with pytest.raises(InputError, match="loss"):
+        Objective({}, {})
+
+
+# -- what is not computed -----------------------------------------------------------------------------------------------------
+
+
+def test_a_term_of_weight_zero_is_skipped_unless_it_owns_parameters():
+    # a term with parameters is computed, so that every process has a gradient for them at every step
+    plain, own = Column(0), Column(1, parameter=True)
+    loss = Objective({"plain": plain, "own": own, "c": Column(2)}, {"plain": 0, "own": 0, "c": 1})(Outputs(logits()), None, batch())
+    loss.total.backward()
+    assert list(loss.parts) == ["own", "c"] and (plain.asked, own.asked) == (0, 1)
+    assert own.scale.grad.item() == 0.0 and loss.total.item() == 200
+
+
+def test_when_every_weight_is_zero_the_loss_is_zero_and_still_reaches_the_student():
+    student = logits()
+    loss = Objective({"a": Column(0)}, {"a": 0.0})(Outputs(student), None, batch())
+    loss.total.backward()
+    assert loss.total.item() == 0.0 and loss.parts == {} and student.grad.abs().sum() == 0
+
+
+def test_asks_teacher_turns_false_when_the_stop_schedule_ends():
+    objective = Objective({"ce": CrossEntropy(), "kd": HintonKD()}, {"ce": 0.1, "kd": 0.9},
+                          {"kd.weight": Stop(0.9, epochs=2), "ce.weight": Complement(Stop(0.9, epochs=2))})
+    asked = []
+    for epoch in (0.0, 1.99, 2.0, 3.0):
+        objective.advance(epoch)
+        asked.append(objective.asks_teacher)
+    assert asked == [True, True, False, False] and objective.needs_teacher
+    loss = objective(Outputs(logits()), None, batch())
+    assert list(loss.parts) == ["ce"] and loss.total.item() == pytest.approx(loss.parts["ce"].item())
+
+
+def test_who_needs_a_teacher():
+    assert not Objective({"ce": CrossEntropy()}, {"ce": 1}).needs_teacher
+    off = Objective({"ce": CrossEntropy(), "kd": HintonKD()}, {"ce": 1, "kd": 0})
+    assert off.needs_teacher and not off.asks_teacher
+    assert Objective({"own": Column(0, teacher=True, parameter=True)}, {"own": 0}).asks_teacher
+
+
+# -- schedules ----------------------------------------------------------------------------------------------------------------
+
+
+def test_weight_and_temperature_move_with_advance():
+    kd = HintonKD(temperature=3.0)
+    objective = Objective({"ce": CrossEntropy(), "kd": kd}, {"ce": 1.0, "kd": 1.0},
+                          {"kd.weight": WarmUp(0.8, epochs=2), "kd.temperature": Linear(8, 2, epochs=2)})
+    assert objective.scalars() == {"kd.weight": 0.4, "kd.temperature": 8.0}
+    objective.advance(1.0)
+    assert objective.scalars() == {"kd.weight": 0.8, "kd.temperature": 5.0}
+    teacher = logits().detach() / 50
+    loss = objective(Outputs(logits()), Outputs(teacher), batch())
+    expected = hinton_kd(logits(), teacher, 5.0).mean().item()
+    assert loss.parts["kd"].item() == pytest.approx(expected)
+    assert loss.total.item() == pytest.approx(loss.parts["ce"].item() + 0.8 * expected)
+    objective.advance(0.0)
+    assert objective.scalars() == {"kd.weight": 0.4, "kd.temperature": 8.0}
+
+
+def test_a_schedule_holds_from_the_first_step_on():
+    assert Objective({"a": Column(0)}, {"a": 5.0}, {"a.weight": Linear(1, 0, epochs=3)}).weights == {"a": 1.0}
+
+
+@pytest.mark.parametrize("key", ["kd.temprature", "kd.temperature_squared", "kd.forward", "kd.training", "nobody.weight",
+                                 "nobody.temperature"])
+def test_a_schedule_on_an_unknown_scalar_is_refused(key):
+    with pytest.raises(InputError, match=key):
+        Objective({"kd": HintonKD()}, {"kd": 1.0}, {key: Linear(1, 2, epochs=3)})
+
+
+# -- preparing ----------------------------------------------------------------------------------------------------------------
+
+
+def test_taps_are_those_of_all_terms():
+    one, two = Column(0), Column(1)
+    one.student_taps, two.student_taps, two.teacher_taps = ("x", "y"), ("y",), ("z",)
+    objective = Objective({"one": one, "two": two}, {"one": 1, "two": 1})
+    assert objective.student_taps == {"x", "y"} and objective.teacher_taps == {"z"}
+
+
+def test_prepare_names_the_term_that_cannot():
+    class Fussy(Column):
+        def prepare(self, probe):
+            raise ValueError(f"{probe.classes} classes are too many")
+
+    objective = Objective({"ce": CrossEntropy(), "fussy": Fussy(0)}, {"ce": 1, "fussy": 1})
+    with pytest.raises(InputError, match="loss.fussy: 3 classes"):
+        objective.prepare(Probe(Outputs(logits()), None, None, classes=3, train_size=10))
+
+
+def test_the_terms_are_registered():
+    own = Column(0, parameter=True)
+    assert list(Objective({"own": own}, {"own": 1}).parameters()) == [own.scale]

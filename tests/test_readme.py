@@ -1,0 +1,69 @@
+"""Every command of the README is run, in its order, in one folder."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.DOTALL)
+FIRST, SECOND = [text.strip() for kind, text in BLOCKS if "venv" in text]
+
+
+def _verbs(line: str) -> list[list[str]]:
+    """The kdlab commands of a line of shell, as arguments."""
+    return [shlex.split(part)[1:] for part in line.split(" && ") if part.strip().startswith((".venv/bin/kdlab ", "kdlab "))]
+
+
+def test_the_two_lines_do_their_own_set_up():
+    for line in (FIRST, SECOND):
+        assert line.startswith("python3 -m venv .venv && .venv/bin/pip install") and "\n" not in line
+    assert [arguments[0] for arguments in _verbs(FIRST)] == ["train", "train", "compare"]
+    assert "pytest" in SECOND
+
+
+def test_the_first_line_in_one_epoch(kdlab):
+    """As it stands in the README, but one epoch a run; the whole of it is a slow test."""
+    for arguments in _verbs(FIRST):
+        shorter = ["trainer.max_epochs=1", 'teacher.overrides=["trainer.max_epochs=3"]'] if arguments[0] == "train" else []
+        if "strategy=supervised" in arguments:
+            shorter = shorter[:1]
+        code, out, err = kdlab(*arguments, *shorter)
+        assert code == 0, err
+    assert "kd.temperature=2" in out and "student baseline" in out and "teacher/digits" in out
+    assert Path("runs/quickstart/compare.csv").read_text().count("\n") == 1 + 1 + 1 + 6         # head, teacher, baseline, variants
+
+
+def test_the_tour(kdlab, workplace, monkeypatch):
+    monkeypatch.syspath_prepend(workplace)
+    commands = 0
+    for kind, text in BLOCKS:
+        if kind == "python" and text.startswith("# my_losses.py"):
+            (workplace / "my_losses.py").write_text(text)
+        elif kind == "python":
+            exec(compile(text, "README.md", "exec"), {})
+        elif "venv" not in text:
+            for line in text.strip().splitlines():
+                runs = sorted((str(path.parent) for path in Path("runs").glob("quickstart/*/run.json")), key=lambda path: "temp" in path)
+                if "RUN" in line:
+                    line = line.replace("RUN", runs[0]).replace("OTHER", runs[1])
+                (arguments,) = _verbs(line)
+                code, out, err = kdlab(*arguments)
+                assert code == 0, (line, err)
+                commands += 1
+                if arguments[0] == "train":
+                    assert (Path(out.strip().splitlines()[-1]) / "run.json").is_file(), "every run ends by printing its directory"
+    assert commands >= 13
+
+
+@pytest.mark.slow
+def test_the_first_line_whole(tmp_path):
+    """In a process of its own, as a newcomer types it, with this Python's packages."""
+    for arguments in _verbs(FIRST):
+        done = subprocess.run([sys.executable, "-c", "from kdlab.cli.main import script; script()", *arguments], cwd=tmp_path,
+                              capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert "student baseline" in done.stdout
