@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 
@@ -46,9 +46,12 @@ class Batch:
 
     def to(self, device, non_blocking: bool = False) -> Batch:
         """The batch with every tensor on ``device`` (Lightning calls this)."""
-        moved = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if hasattr(value, "to") and not isinstance(value, torch.dtype):
-                moved[field.name] = value.to(device, non_blocking=non_blocking)
-        return replace(self, **moved)
+        return replace(self, **{field.name: _moved(getattr(self, field.name), device, non_blocking) for field in fields(self)})
+
+
+def _moved(value, device, non_blocking: bool):
+    if isinstance(value, Mapping):
+        return {name: _moved(item, device, non_blocking) for name, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return type(value)(_moved(item, device, non_blocking) for item in value)
+    return value.to(device, non_blocking=non_blocking) if isinstance(value, Tensor) else value

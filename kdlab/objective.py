@@ -11,7 +11,7 @@ from kdlab.batch import Batch
 from kdlab.errors import InputError
 from kdlab.functional import reduce
 from kdlab.losses.base import Loss, Probe
-from kdlab.outputs import Outputs
+from kdlab.outputs import LazyLogits, Outputs
 from kdlab.schedules import Schedule
 
 
@@ -47,6 +47,8 @@ class Objective(nn.Module):
         self.schedules = dict(schedules or {})
         for key in self.schedules:
             name, _, scalar = key.partition(".")
+            if name not in self.terms:
+                raise InputError(f"loss.{key}: there is no term '{name}' to give a schedule; the terms are {', '.join(self.terms)}")
             if scalar != "weight" and not isinstance(getattr(self.terms[name], scalar, None), float):
                 raise InputError(f"loss.{key}: only a term's weight and its numbers can have a schedule, and "
                                  f"{type(self.terms[name]).__name__} has no number '{scalar}' that may change")
@@ -96,6 +98,7 @@ class Objective(nn.Module):
                 raise InputError(f"loss.{name}: {error}") from error
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> LossParts:
+        student, teacher = _without_masked_rows(student, batch), _without_masked_rows(teacher, batch)
         parts, total = {}, None
         for name, term in self.terms.items():
             if not self._active(name):
@@ -107,3 +110,13 @@ class Objective(nn.Module):
         if total is None:          # every weight is 0 now: a loss of 0 that still reaches the student
             total = student.logits.sum() * 0.0
         return LossParts(total, parts)
+
+
+def _without_masked_rows(outputs: Outputs | None, batch: Batch) -> Outputs | None:
+    """Outputs whose rows of weight 0 are zeros: what stands there (padding, inf) must not reach a gradient as 0 times NaN."""
+    if outputs is None or batch.weights is None:
+        return outputs
+    masked = (batch.weights == 0)[:, None]
+    if outputs.is_lazy:
+        return outputs.replace(answer=LazyLogits(outputs.answer.hidden.masked_fill(masked, 0.0), outputs.answer.head))
+    return outputs.replace(answer=outputs.logits.masked_fill(masked, 0.0))

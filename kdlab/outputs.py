@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 
@@ -23,7 +24,8 @@ class LazyLogits:
         return self.head(self.hidden)
 
     def detach(self) -> LazyLogits:
-        return LazyLogits(self.hidden.detach(), self.head)
+        """Without gradient to the hidden states, nor to the head when it is used later."""
+        return LazyLogits(self.hidden.detach(), torch.no_grad()(self.head))
 
 
 @dataclass

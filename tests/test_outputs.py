@@ -57,7 +57,8 @@ def test_detach_cuts_logits_and_features_and_keeps_the_mask():
     assert outputs.logits.requires_grad and outputs.features["f"].requires_grad
 
 
-@pytest.mark.parametrize("read", [lambda outputs: outputs.logits, lambda outputs: outputs.answer.head(outputs.answer.hidden)], ids=["dense", "chunked"])
+@pytest.mark.parametrize("read", [lambda outputs: outputs.logits, lambda outputs: outputs.answer.head(outputs.answer.hidden)],
+                         ids=["dense", "chunked"])
 def test_detached_lazy_logits_reach_neither_the_hidden_states_nor_the_head(head, read):
     # a peer that teaches must not learn through its head what its student is told
     hidden = torch.ones(2, 3, requires_grad=True)

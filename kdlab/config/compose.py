@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -91,6 +91,11 @@ def explain(error: Exception) -> str:
     if isinstance(error, OverrideParseException):
         return (f"{error.override}: this is not how an override is written ({str(error).splitlines()[0]}); quote what holds brackets, "
                 """commas or =, for example 'loss=[ce,kd]' or 'teacher.overrides=["trainer.max_epochs=9"]'""")
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, choice = error.missing_cfg_file.removesuffix(".yaml").partition("/")
+        folder = conf_dir() / group
+        known = sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
+        return f"{group}={choice}: there is no '{choice}' in conf/{group}{did_you_mean(choice, known)} (there are {', '.join(known) or 'none'})"
     key = getattr(error, "full_key", None) or getattr(error.__cause__, "full_key", None)
     first = [line.strip() for line in str(error).splitlines() if line.strip()]
     message = " ".join(line for line in first if not line.startswith(("full_key", "object_type", "To append", "Set the env")))

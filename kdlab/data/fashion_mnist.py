@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -35,12 +36,13 @@ class FashionMNIST(InMemoryData):
 
     def _folders(self) -> list[Path]:
         below = [self.folder / "fashion_mnist", self.folder / "fashion-mnist", self.folder / "FashionMNIST" / "raw"]
-        return [self.folder, *below, SYSTEM_FOLDER]
+        # MNIST's files have the same names, so a folder counts only where its name says which of the two it holds
+        own = [self.folder] if "fashion" in str(self.folder).lower() else []
+        return [*own, *below, SYSTEM_FOLDER]
 
     def read(self) -> tuple[Images, Images]:
         folder = self._find()
-        return tuple(Images(read_idx(folder, f"{part}-images-idx3-ubyte").unsqueeze(1), read_idx(folder, f"{part}-labels-idx1-ubyte").long())
-                     for part in ("train", "t10k"))
+        return _read(folder, "train"), _read(folder, "t10k")
 
     def _find(self) -> Path:
         for folder in self._folders():
@@ -55,7 +57,15 @@ class FashionMNIST(InMemoryData):
             return self.folder / "FashionMNIST" / "raw"
         raise missing_data("Fashion-MNIST", self._folders(),
                            "Get it with data.download=true (through torchvision), or on Debian and Ubuntu with: "
-                           "apt-get install dataset-fashion-mnist; or name the folder that holds it with paths.data=…")
+                           "apt-get install dataset-fashion-mnist; or name the folder that holds it (with 'fashion' in its name, since MNIST's files are named alike) with paths.data=…")
+
+
+def _read(folder: Path, part: str) -> Images:
+    images, labels = read_idx(folder, f"{part}-images-idx3-ubyte"), read_idx(folder, f"{part}-labels-idx1-ubyte")
+    if images.dim() != 3 or labels.dim() != 1 or len(images) != len(labels):
+        raise InputError(f"data: {folder} holds {part} images of shape {tuple(images.shape)} and labels of shape {tuple(labels.shape)}, "
+                         "which do not belong together; fetch it again")
+    return Images(images.unsqueeze(1), labels.long())
 
 
 def read_idx(folder: Path, name: str) -> Tensor:
@@ -73,6 +83,6 @@ def read_idx(folder: Path, name: str) -> Tensor:
             raise ValueError("it does not begin as an IDX file of bytes")
         shape = np.frombuffer(content, ">i4", count=content[3], offset=4)
         array = np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(shape)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
         raise InputError(f"data: {path} cannot be read ({error}); fetch it again") from error
     return torch.from_numpy(array.copy())

@@ -47,13 +47,13 @@ class InMemoryLoader:
     """Yields :class:`kdlab.Batch` from tensors that are in memory.
 
     ``batch_size`` counts the rows of all processes together; each process cuts its own share out of every batch, so a run's curve
-    does not depend on how many processes share it (as long as nothing in the network looks across the batch).
+    does not depend on how many processes share it (as long as nothing in the network looks across the batch, and no tail is left out).
 
     Args:
         inputs, target: all samples of the stored split.
         order: rows of an epoch, in order.
         prepare: turns stored inputs into network inputs (scaling); called a batch.
-        augment: applied behind it; None for evaluation.
+        augment: applied before it, to stored inputs; None for evaluation.
         drop_last: leave out a last batch that is not full. A tail of fewer than two rows a process is left out always.
         views: 2 adds ``second_view``, the same samples augmented independently.
     """
@@ -89,7 +89,9 @@ class InMemoryLoader:
 
     def batch(self, rows: Tensor, epoch: int = 0, normaliser: float | None = None) -> Batch:
         """The batch of the given rows, as it is in ``epoch``."""
-        images = self.prepare(self.inputs[rows])
-        views = [images if self.augment is None else self.augment(images, rows, self.seed, epoch, view) for view in range(self.views)]
+        stored = self.inputs[rows]
+        # augmented as stored and scaled behind it, so that what a crop adds at the border is black
+        views = [self.prepare(stored if self.augment is None else self.augment(stored, rows, self.seed, epoch, view))
+                 for view in range(self.views)]
         return Batch(views[0], self.target[rows], rows, second_view=views[1] if self.views > 1 else None, normaliser=normaliser,
                      split=self.split, epoch=epoch)

@@ -133,10 +133,12 @@ class InMemoryData(L.LightningDataModule):
         return InMemoryLoader(images.inputs, images.target, order, size, self.prepare_images, split, self.seed, share=share, **more)
 
     def train_dataloader(self) -> InMemoryLoader:
+        self.setup()
         return self._loader(self._stored[0], self.part("train"), "train", self.share, augment=self.augment,
                             drop_last=self.drop_last, views=self.views)
 
     def val_dataloader(self) -> InMemoryLoader:
+        self.setup()
         return self._loader(self._stored[0], self.part("validation"), "validation", Share(self.share.rank, self.share.world))
 
     def test_dataloader(self) -> InMemoryLoader:

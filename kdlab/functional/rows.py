@@ -35,7 +35,11 @@ def reduce(values: Tensor, weights: Tensor | None = None, normaliser: float | No
     if values.dim() != 1:
         raise ValueError(f"a loss returns one value a row, shape (N,), or a scalar; got {tuple(values.shape)}")
     if weights is not None:
+        if weights.shape != values.shape:
+            raise ValueError(f"one weight a row: values {tuple(values.shape)} and weights {tuple(weights.shape)} differ")
         values = torch.where(weights == 0, torch.zeros_like(values), values * weights)
     if normaliser is None:
-        normaliser = weights.sum() if weights is not None else len(values)
+        normaliser = len(values) if weights is None else weights.sum()
+        if weights is not None:         # no row counts at all: 0, not 0 / 0
+            normaliser = torch.where(normaliser == 0, torch.ones_like(normaliser), normaliser)
     return values.sum() / normaliser

@@ -57,6 +57,6 @@ class Loss(nn.Module):
 
 def positive(name: str, value: float) -> float:
     """``value``, or a ValueError that names it."""
-    if not value > 0:
-        raise ValueError(f"{name} must be greater than 0, got {value}")
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{name} must be greater than 0 and finite, got {value}")
     return float(value)

@@ -19,7 +19,7 @@ class CNN(nn.Module):
     Taps: ``stage1`` … one a stage (after ReLU, before the pooling that follows), ``embedding`` the pooled feature.
 
     >>> sum(p.numel() for p in CNN(classes=10, shape=(1, 28, 28), widths=(8, 16, 32)).parameters())
-    6426
+    6274
     """
 
     def __init__(self, classes: int, shape: Sequence[int], widths: Sequence[int] = (16, 32, 64), dropout: float = 0.0):

@@ -20,13 +20,16 @@ class HuggingFaceClassifier(nn.Module):
 
     def __init__(self, model: str, revision: str | None = None):
         super().__init__()
+        from safetensors import SafetensorError
         from transformers import AutoModelForImageClassification
 
         try:
-            self.network = AutoModelForImageClassification.from_pretrained(model, revision=revision)
+            self.network = AutoModelForImageClassification.from_pretrained(model, revision=revision, dtype="float32")
         except OSError as error:
             raise ValueError(f"'{model}' is neither a folder with a saved model nor reachable on the Hugging Face hub: "
                              f"{str(error).splitlines()[0]}") from error
+        except SafetensorError as error:
+            raise ValueError(f"the weights of '{model}' are damaged ({error}); fetch them again") from error
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network(pixel_values=x).logits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -45,14 +46,17 @@ class Taps:
                                  f"{', '.join(known[:8]) or 'none: the network has no submodule'})")
             self._modules[name] = modules[path]
         # one hook object a tap, made once: torch.compile guards on its identity
-        self._hooks = {name: self._hook(name) for name in self._modules}
+        self._hooks = {name: partial(self._keep, name) for name in self._modules}
         self._handles: list = []
         self._features: dict[str, Tensor] = {}
 
-    def _hook(self, name: str):
-        def keep(module, inputs, output):
-            self._features[name] = output[0] if isinstance(output, (tuple, list)) else output
-        return keep
+    def _keep(self, name: str, module: nn.Module, inputs, output) -> None:
+        """The hook: a tensor, or the first of several (transformers' modules answer with tuples and mappings)."""
+        if isinstance(output, Mapping):
+            output = next(iter(output.values()))
+        elif isinstance(output, (tuple, list)):
+            output = output[0]
+        self._features[name] = output
 
     def __enter__(self) -> dict[str, Tensor]:
         self._features = {}

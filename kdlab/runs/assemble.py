@@ -97,6 +97,7 @@ def make_objective(terms: dict) -> Objective:
                 if is_schedule(value):
                     schedules[f"{name}.{key}"] = schedule(value)
                     plain[key] = schedules[f"{name}.{key}"](0.0)
+                    build({**plain, key: schedules[f"{name}.{key}"](float("1e9"))}, f"loss.{name}")       # its end must be allowed, too
             losses[name] = build(plain, f"loss.{name}")
             weights[name] = plain["weight"] if is_schedule(weight) else weight
         except KdlabError as error:

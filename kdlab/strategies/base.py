@@ -193,7 +193,7 @@ class Strategy(L.LightningModule):
         for name, value in self.objective.scalars().items():
             means[f"train/{name}"] = value
         means["train/teacher_share"] = self._seconds["teacher"] / max(self._seconds["step"], 1e-9)
-        self._report(means)
+        self._report(means, on_bar=False)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         rows = self.task.align_batch(batch)
@@ -203,11 +203,11 @@ class Strategy(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         values = {f"val/{name}": value for name, value in self.validation_metrics.compute().items()}
         self.validation_metrics.reset()
-        self._report(values)
+        self._report(values, on_bar=True)
 
-    def _report(self, values: dict) -> None:
+    def _report(self, values: dict, on_bar: bool) -> None:
         self.epoch_values |= {name: float(value) for name, value in values.items()}
-        self.log_dict(values)
+        self.log_dict(values, prog_bar=on_bar)
 
     def _now(self) -> float:
         """Seconds, once all that was asked of a GPU is done (in timed steps)."""

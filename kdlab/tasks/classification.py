@@ -17,7 +17,10 @@ from .base import Task
 
 
 class NegativeLogLikelihood(MeanMetric):
-    """Mean cross-entropy of the labels, in nats."""
+    """Mean cross-entropy of the labels, in nats; NaN where the network answers NaN."""
+
+    def __init__(self):
+        super().__init__(nan_strategy="disable")
 
     def update(self, logits: Tensor, target: Tensor) -> None:
         super().update(cross_entropy(logits, target))

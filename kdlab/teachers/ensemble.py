@@ -37,8 +37,10 @@ class Ensemble:
         weights = list(weights) if weights else [1.0] * len(members)
         if len(weights) != len(members) or min(weights) < 0 or sum(weights) == 0:
             raise InputError(f"teacher.weights must be one number not below 0 for each of the {len(members)} members, got {weights}")
-        self.members, self.average = list(members), average
-        self.weights = [weight / sum(weights) for weight in weights]
+        # a member without weight is not asked: its answer times 0 would still be NaN where it excludes a class
+        heard = [(member, weight / sum(weights)) for member, weight in zip(members, weights) if weight > 0]
+        self.members, self.weights = [member for member, _ in heard], [weight for _, weight in heard]
+        self.average = average
 
     def watch(self, taps: set[str]) -> None:
         if taps:

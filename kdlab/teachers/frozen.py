@@ -30,6 +30,7 @@ class Frozen:
         self.task, self.aliases = task, dict(aliases or {})
         self._taps = Taps(network, ())
         self._place: tuple | None = None
+        self._exact: dict[str, torch.Tensor] | None = None
 
     def watch(self, taps: set[str]) -> None:
         self._taps = Taps(self.network, taps, self.aliases)
@@ -37,9 +38,14 @@ class Frozen:
     def _follow(self, batch: Batch) -> None:
         floating = isinstance(batch.inputs, torch.Tensor) and batch.inputs.is_floating_point()
         place = (batch.index.device, batch.inputs.dtype if floating else None)
-        if place != self._place:
-            self.network.to(device=place[0], dtype=place[1])
-            self._place = place
+        if place == self._place:
+            return
+        if self._exact is not None:             # back to the weights as they were before they were rounded
+            self.network.to(torch.float32).load_state_dict(self._exact, assign=True)
+        elif place[1] in (torch.float16, torch.bfloat16):
+            self._exact = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
+        self.network.to(device=place[0], dtype=place[1])
+        self._place = place
 
     @torch.no_grad()        # not inference_mode: its tensors cannot be saved for backward, which squared losses and connectors do
     def teach(self, batch: Batch) -> Outputs:

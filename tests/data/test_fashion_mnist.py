@@ -38,8 +38,8 @@ def data(folder):
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("below", [".", "fashion_mnist", "fashion-mnist", "FashionMNIST/raw"])
 def test_it_reads_plain_and_packed_files_in_the_usual_folders(tmp_path, packed, below):
-    write(tmp_path / "mine" / below, packed)
-    train, test = data(tmp_path / "mine").read()
+    write(tmp_path / "my-fashion" / below, packed)
+    train, test = data(tmp_path / "my-fashion").read()
     assert torch.equal(train.inputs, IMAGES[:TRAIN, None]) and torch.equal(test.inputs, IMAGES[TRAIN:, None])
     assert train.target.dtype is torch.int64 and train.target.tolist() == LABELS[:TRAIN].tolist()
     assert test.target.tolist() == LABELS[TRAIN:].tolist()
@@ -47,14 +47,14 @@ def test_it_reads_plain_and_packed_files_in_the_usual_folders(tmp_path, packed, 
 
 def test_the_copy_of_the_system_is_found_after_the_users_own(tmp_path):
     write(tmp_path / "system")
-    assert len(data(tmp_path / "mine").read()[0].target) == TRAIN
-    mine = write(tmp_path / "mine")
+    assert len(data(tmp_path / "my-fashion").read()[0].target) == TRAIN
+    mine = write(tmp_path / "my-fashion")
     (mine / "train-labels-idx1-ubyte").write_bytes(idx(torch.full((TRAIN,), 9, dtype=torch.uint8)))
     assert set(data(mine).read()[0].target.tolist()) == {9}
 
 
 def test_its_batches(tmp_path):
-    given = data(write(tmp_path / "mine"))
+    given = data(write(tmp_path / "my-fashion"))
     given.setup()
     batch = next(iter(given.train_dataloader()))
     assert batch.inputs.shape == (4, 1, 28, 28)
@@ -64,17 +64,17 @@ def test_its_batches(tmp_path):
 
 def test_missing_data_name_the_folders_and_the_cure(tmp_path):
     with pytest.raises(InputError) as error:
-        data(tmp_path / "mine").setup()
+        data(tmp_path / "my-fashion").setup()
     message = str(error.value)
-    for folder in ("mine", "mine/fashion_mnist", "mine/FashionMNIST/raw", "system"):
+    for folder in ("my-fashion", "my-fashion/fashion_mnist", "mine/FashionMNIST/raw", "system"):
         assert str(tmp_path / folder) in message
     assert "data.download=true" in message and "apt-get install dataset-fashion-mnist" in message
 
 
 def test_an_incomplete_folder_names_the_missing_file(tmp_path):
-    (write(tmp_path / "mine") / "t10k-labels-idx1-ubyte").unlink()
+    (write(tmp_path / "my-fashion") / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(InputError, match="t10k-labels-idx1-ubyte"):
-        data(tmp_path / "mine").read()
+        data(tmp_path / "my-fashion").read()
 
 
 @pytest.mark.parametrize("packed, spoil", [
@@ -91,15 +91,15 @@ def test_an_incomplete_folder_names_the_missing_file(tmp_path):
     pytest.param(True, lambda content: content[:-8] + bytes(8), id="wrong checksum gz"),
 ])
 def test_a_spoilt_file_is_named(tmp_path, packed, spoil):
-    path = write(tmp_path / "mine", packed) / f"train-images-idx3-ubyte{'.gz' if packed else ''}"
+    path = write(tmp_path / "my-fashion", packed) / f"train-images-idx3-ubyte{'.gz' if packed else ''}"
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(InputError, match=path.name) as error:
-        data(tmp_path / "mine").read()
+        data(tmp_path / "my-fashion").read()
     assert "again" in str(error.value)
 
 
 def test_images_and_labels_of_different_length_are_refused(tmp_path):
-    path = write(tmp_path / "mine") / "train-labels-idx1-ubyte"
+    path = write(tmp_path / "my-fashion") / "train-labels-idx1-ubyte"
     path.write_bytes(idx(LABELS[:7]))
     with pytest.raises(InputError, match="40.*7|7.*40"):
-        data(tmp_path / "mine").setup()
+        data(tmp_path / "my-fashion").setup()

@@ -234,7 +234,8 @@ def test_a_tail_too_small_for_batchnorm_is_left_out():
 
 @pytest.mark.parametrize("name, value", [
     ("batch_size", 0), ("evaluation_batch_size", 0), ("validation", 0), ("validation", 1), ("validation", -0.1),
-    ("validation", float("nan")), ("fraction", 0), ("fraction", 1.1), ("omit_classes", [4]), ("omit_classes", [-1]), ("omit_classes", [0, 1, 2, 3]),
+    ("validation", float("nan")),
+    ("fraction", 0), ("fraction", 1.1), ("omit_classes", [4]), ("omit_classes", [-1]), ("omit_classes", [0, 1, 2, 3]),
 ])
 def test_bad_arguments_name_themselves(name, value):
     with pytest.raises(ValueError, match=f"^{name} "):
