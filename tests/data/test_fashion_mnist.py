@@ -66,7 +66,7 @@ def test_missing_data_name_the_folders_and_the_cure(tmp_path):
     with pytest.raises(InputError) as error:
         data(tmp_path / "my-fashion").setup()
     message = str(error.value)
-    for folder in ("my-fashion", "my-fashion/fashion_mnist", "mine/FashionMNIST/raw", "system"):
+    for folder in ("my-fashion", "my-fashion/fashion_mnist", "my-fashion/FashionMNIST/raw", "system"):
         assert str(tmp_path / folder) in message
     assert "data.download=true" in message and "apt-get install dataset-fashion-mnist" in message
 
