@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from kdlab.errors import InputError
 from kdlab.runs.run import Run
@@ -37,10 +38,10 @@ class Table:
     rows: list[Row]
     notes: list[str] = field(default_factory=list)
 
-    HEAD = ("role", "variant", "{metric}, last epoch", "{metric}, best on validation", "n", "retention", "parameters", "seconds")
+    HEAD = ("role", "variant", "weights", "{metric}, last epoch", "{metric}, best on validation", "n", "retention", "parameters", "seconds")
 
     def _cells(self) -> list[list[str]]:
-        return [[row.role, row.label, _interval(row.last), _interval(row.best), str(row.last.n if row.last else 0),
+        return [[row.role, row.label, row.weights, _interval(row.last), _interval(row.best), str(row.last.n if row.last else 0),
                  "" if row.retention is None else f"{row.retention:.1%}", "" if row.parameters is None else f"{row.parameters:,}",
                  "" if row.seconds is None else f"{row.seconds:.1f}"] for row in self.rows]
 
@@ -56,7 +57,7 @@ class Table:
         console = console if console.is_terminal else Console(width=200)
         table = RichTable(box=None, pad_edge=False)
         for number, name in enumerate(self._head()):
-            table.add_column(name, justify="left" if number < 2 else "right", overflow="fold")
+            table.add_column(name, justify="left" if number < 3 else "right", overflow="fold")
         for cells in self._cells():
             table.add_row(*cells)
         console.print(table)
@@ -65,7 +66,7 @@ class Table:
 
     def markdown(self) -> str:
         head = self._head()
-        lines = [f"| {' | '.join(head)} |", f"| {' | '.join(['---'] * 2 + ['---:'] * (len(head) - 2))} |"]
+        lines = [f"| {' | '.join(head)} |", f"| {' | '.join(['---'] * 3 + ['---:'] * (len(head) - 3))} |"]
         lines += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |" for cells in self._cells()]
         return "\n".join([*lines, "", *[f"{note}\n" for note in [_EXPLANATION, *self.notes]]])
 
@@ -109,23 +110,15 @@ def comparison(runs: list[Run], metric: str = "accuracy") -> Table:
 
 
 def _teachers(found: list[Group], present: set[str]) -> dict[str, dict]:
-    """The runs that taught, by name, unless they are compared themselves."""
-    from pathlib import Path
-
+    """The records of the runs that taught, by name, unless they are compared themselves. They are as the students' records tell, so
+    that a teacher's run may have been moved or removed."""
     result = {}
     for group in found:
         for record in group.records:
             teacher = record.get("teacher") or {}
             for taught in teacher.get("runs", []):
                 if str(Path(taught["path"]).resolve()) not in present:
-                    name = teacher["name"] if len(teacher["runs"]) == 1 else f"{Path(taught['path']).name}"
-                    entry = {"metrics": taught["metrics"], "parameters": teacher.get("parameters"), "durations": {}, "weights": {}}
-                    try:
-                        own = Run(taught["path"]).record
-                        entry |= {"parameters": own["parameters"], "durations": own["durations"]}
-                    except (InputError, KeyError):
-                        pass            # the teacher's run was moved or removed; what the student's run says of it stands
-                    result[name] = entry
+                    result[teacher["name"] if len(teacher["runs"]) == 1 else Path(taught["path"]).name] = taught
     return result
 
 

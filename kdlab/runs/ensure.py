@@ -111,7 +111,7 @@ def _measure_teacher(config: dict, parts: Parts, say: Say) -> dict | None:
     for node in teacher_nodes(config["teacher"]):
         if "config" in node or "run" in node:
             run = Run(node["run"]) if "run" in node else RunStore(node["config"]["paths"]["runs"]).run(node["config"])
-            described["runs"].append({"path": str(run.path), "hash": run.hash, "metrics": run.metrics})
+            described["runs"].append({"path": str(run.path), **{key: run.record[key] for key in ("hash", "metrics", "parameters", "durations")}})
     network = getattr(parts.teacher, "network", None)
     described["parameters"] = sum(value.numel() for value in network.parameters()) if network is not None else None
     return described
