@@ -82,6 +82,11 @@ class Objective(nn.Module):
         return any(term.needs_teacher and self._active(name) for name, term in self.terms.items())
 
     @property
+    def learns_from_teacher(self) -> bool:
+        """Whether the teacher has a say at any time: with a weight above 0, now or by its schedule."""
+        return any(term.needs_teacher and (self.weights[name] != 0 or f"{name}.weight" in self.schedules) for name, term in self.terms.items())
+
+    @property
     def student_taps(self) -> set[str]:
         return {tap for term in self.terms.values() for tap in term.student_taps}
 

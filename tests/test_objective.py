@@ -176,3 +176,10 @@ def test_prepare_names_the_term_that_cannot():
 def test_the_terms_are_registered():
     own = Column(0, parameter=True)
     assert list(Objective({"own": own}, {"own": 1}).parameters()) == [own.scale]
+
+
+def test_a_teacher_that_comes_in_later_has_a_say():
+    """A weight that starts at 0 does not make a run a baseline; one that stays there does."""
+    warm = Objective({"kd": HintonKD()}, {"kd": 0.0}, {"kd.weight": Linear(start=0, end=1, epochs=2)})
+    assert not warm.asks_teacher and warm.learns_from_teacher
+    assert not Objective({"ce": CrossEntropy(), "kd": HintonKD()}, {"ce": 1.0, "kd": 0.0}).learns_from_teacher

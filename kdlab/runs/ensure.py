@@ -51,7 +51,8 @@ def ensure(config: dict, say: Say = print) -> Run:
     if run.finished and not config["fresh"]:
         return _found(run, say)
     quiet()
-    with threads(config["threads"]):
+    # the caller's random numbers and number of threads are as before when this returns
+    with threads(config["threads"]), torch.random.fork_rng(devices=[]):
         rehearse(config)
         parts = assembled(config)
         if _ensure_teachers(config, say):
@@ -229,7 +230,7 @@ def _begin(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say)
         "hardware": provenance.hardware(),
         "parameters": sum(value.numel() for value in parts.strategy.student.parameters()),
         "trainable_parameters": sum(value.numel() for value in parts.strategy.parameters() if value.requires_grad),
-        "uses_teacher": parts.teacher is not None and parts.strategy.objective.asks_teacher,
+        "uses_teacher": parts.teacher is not None and parts.strategy.objective.learns_from_teacher,
         "teacher": teacher,
         "metrics": {},
         "durations": earlier.get("durations", {}),

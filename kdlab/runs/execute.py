@@ -42,7 +42,7 @@ def fit(config: dict, run: Run, parts: Parts) -> None:
     if config["compile"]:
         # in place: torch.compile(module) would rename every key of the state dict
         strategy.student.compile(**({} if config["compile"] is True else {"backend": config["compile"]}))
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", message=".*sync_dist.*")
         try:

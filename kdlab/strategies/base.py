@@ -173,7 +173,7 @@ class Strategy(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         self._step = self.distill(batch)
-        rows = torch.as_tensor(float(batch.normaliser or len(batch)), device=self.device)
+        rows = float(batch.normaliser or len(batch))
         for name, value in {"loss": self._step.loss.total.detach(), **{f"loss_{k}": v for k, v in self._step.loss.parts.items()}}.items():
             total, count = self._sums.get(name, (0.0, 0.0))
             self._sums[name] = (total + value * rows, count + rows)
@@ -188,7 +188,8 @@ class Strategy(L.LightningModule):
     def on_train_epoch_end(self) -> None:
         means = {}
         for name, (total, count) in sorted(self._sums.items()):
-            total, count = (self.trainer.strategy.reduce(value, reduce_op="sum") for value in (total, count))
+            total, count = (self.trainer.strategy.reduce(torch.as_tensor(value, device=self.device), reduce_op="sum")
+                            for value in (total, count))
             means[f"train/{name}"] = total / count
         for name, value in self.objective.scalars().items():
             means[f"train/{name}"] = value
