@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -17,10 +16,10 @@ from kdlab.schedules import is_schedule, schedule
 from kdlab.strategies import Strategy
 from kdlab.strategies.optimization import OptimizerRecipe
 from kdlab.tasks import Classification, Task
-from kdlab.teachers import Ensemble, Frozen, Teacher
+from kdlab.teachers import Teacher
 
-from .checkpoints import load_student, read_checkpoint
-from .run import Run
+from .checkpoints import student_network
+from .teacher import Trained, make_teacher
 
 _INITIALISATION, _CONNECTORS = 4, 5       # streams of random numbers
 PROBE_ROWS = 4
@@ -36,12 +35,7 @@ class Parts:
     strategy: Strategy
 
 
-def student_network(config: dict) -> nn.Module:
-    """The student's architecture, with whatever weights its constructor gives."""
-    return build(config["student"], "student")
-
-
-def assemble(config: dict, trained: Callable[[dict], Run | None]) -> Parts:
+def assemble(config: dict, trained: Trained) -> Parts:
     """Build data, teacher, student, losses and strategy, and let them see a probe batch.
 
     Args:
@@ -129,48 +123,3 @@ def _named(make: Callable, key: str) -> Callable:
             raise InputError(f"{key}: {error}") from error
     return call
 
-
-# -- teachers -----------------------------------------------------------------------------------------------------------------
-
-
-def make_teacher(node: dict | None, task: Task, trained: Callable[[dict], Run | None], key: str = "teacher") -> Teacher | None:
-    """The teacher that a config's node describes."""
-    if node is None:
-        return None
-    if "members" in node:
-        members = [make_teacher(member, task, trained, f"{key}.members.{name}") for name, member in node["members"].items()]
-        return Ensemble(members, node.get("average", "probabilities"), node.get("weights"))
-    network, aliases = _teacher_network(node, trained, key)
-    return Frozen(network, task, aliases)
-
-
-def _teacher_network(node: dict, trained: Callable[[dict], Run | None], key: str) -> tuple[nn.Module, dict]:
-    if "config" in node:
-        network = student_network(node["config"])
-        run = trained(node["config"])
-        if run is not None:
-            load_student(network, run.checkpoint("last"))
-        return network, node["config"]["student"].get("taps") or {}
-    if "run" in node:
-        run = Run(node["run"])
-        if not run.finished:
-            raise InputError(f"{key}.run: {run.path} is not finished (its status is {run.status}); start it again until it is")
-        return run.network(node.get("which", "last")), run.config["student"].get("taps") or {}
-    if "checkpoint" in node:
-        return _checkpoint_network(node, key)
-    return build(node, key), node.get("taps") or {}
-
-
-def _checkpoint_network(node: dict, key: str) -> tuple[nn.Module, dict]:
-    """The network of a checkpoint file: as its config says, or as the run that the file lies in says."""
-    path = Path(node["checkpoint"])
-    described = node.get("network")
-    if described is None:
-        folder = path.resolve().parent.parent
-        if not (folder / "config.yaml").is_file():
-            raise InputError(f"{key}.checkpoint: {path} lies in no kdlab run, so say what network it is of: "
-                             f"{key}.network._target_=… and its arguments")
-        described = Run(folder).config["student"]
-    network = build(described, f"{key}.network")
-    load_student(network, path, read_checkpoint(path))
-    return network, described.get("taps") or {}

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, read without unpickling code."""
+"""Checkpoints: written whole or not at all, read without unpickling code; and the student in them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from torch import nn
 
+from kdlab.config.build import build
 from kdlab.errors import InputError
 
 from .files import write_atomically
@@ -63,6 +64,11 @@ def student_weights(content: dict, path: Path) -> dict[str, torch.Tensor]:
     if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise InputError(f"{path} holds no state dict (names of parameters with tensors)")
     return state
+
+
+def student_network(config: dict) -> nn.Module:
+    """The student's architecture, with whatever weights its constructor gives."""
+    return build(config["student"], "student")
 
 
 def load_student(network: nn.Module, path: Path, content: dict | None = None) -> None:

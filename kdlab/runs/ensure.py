@@ -12,14 +12,11 @@ from collections.abc import Callable, Iterator
 
 import torch
 from filelock import FileLock, Timeout
-from scipy.stats import binomtest
 
 from kdlab.config.check import check, check_facts
 from kdlab.config.keys import teacher_nodes
 from kdlab.errors import InputError, KdlabError, RunFailed
-from kdlab.evaluation import predict
 from kdlab.schedules import is_schedule
-from kdlab.teachers import Teacher
 
 from . import record as provenance
 from .assemble import Parts, assemble
@@ -28,6 +25,7 @@ from .files import write_text
 from .identity import run_hash
 from .ranks import already_a_rank, fit_in_ranks
 from .run import FAILED, FINISHED, INTERRUPTED, RUNNING, Run, RunStore
+from .teacher import describe
 
 Say = Callable[[str], None]
 
@@ -57,12 +55,14 @@ def ensure(config: dict, say: Say = print) -> Run:
         parts = assembled(config)
         if _ensure_teachers(config, say):
             parts = assembled(config)
-        measured = _measure_teacher(config, parts, say)
+        described = None
+        if parts.teacher is not None:
+            described = describe(config, parts.teacher, parts.task, parts.data.val_dataloader(), evaluation_device(config), say)
         with _locked(store, run, say):
             run = store.run(config)
             if run.finished and not config["fresh"]:       # another process was faster
                 return _found(run, say)
-            _train(config, run, parts, measured, say)
+            _train(config, run, parts, described, say)
     return run
 
 
@@ -94,60 +94,6 @@ def _ensure_teachers(config: dict, say: Say) -> bool:
                 ensure(teacher, say)
                 trained = True
     return trained
-
-
-def _measure_teacher(config: dict, parts: Parts, say: Say) -> dict | None:
-    """What the teacher is and how good it is on validation. Raises InputError if it is no better than chance."""
-    if parts.teacher is None:
-        return None
-    measured = measure(parts.teacher, parts, evaluation_device(config))
-    name = _teacher_name(config["teacher"])
-    say(f"teacher: {name}, accuracy {measured['accuracy']:.4f} on validation")
-    if measured["chance_probability"] > 0.01:
-        raise InputError(f"teacher: {name} is no better than chance on validation: accuracy {measured['accuracy']:.4f}, where always "
-                         f"naming the most frequent class gives {measured['most_frequent']:.4f}; nothing can be learned from it. "
-                         "Check its weights, its classes and the normalisation of its inputs")
-    _warn_of_other_split(config, say)
-    described = {"name": name, "validation_accuracy": measured["accuracy"], "validation_nll": measured["nll"], "runs": []}
-    for node in teacher_nodes(config["teacher"]):
-        if "config" in node or "run" in node:
-            run = Run(node["run"]) if "run" in node else RunStore(node["config"]["paths"]["runs"]).run(node["config"])
-            described["runs"].append({"path": str(run.path), **{key: run.record[key] for key in ("hash", "metrics", "parameters", "durations")}})
-    network = getattr(parts.teacher, "network", None)
-    described["parameters"] = sum(value.numel() for value in network.parameters()) if network is not None else None
-    return described
-
-
-def measure(teacher: Teacher, parts: Parts, device: torch.device) -> dict[str, float]:
-    """Scores of a teacher on validation, and how probable its accuracy would be by chance (a one-sided binomial test against always
-    naming the most frequent class)."""
-    said = predict(teacher.teach, parts.data.val_dataloader(), parts.task, device)
-    scores = parts.task.score(said["logits"], said["target"])
-    counts = said["target"].bincount()
-    frequent = (counts.max() / counts.sum()).item()
-    right = int((said["logits"].argmax(-1) == said["target"]).sum())
-    probability = binomtest(right, len(said["target"]), min(frequent, 1.0), alternative="greater").pvalue
-    return {**scores, "most_frequent": frequent, "chance_probability": float(probability)}
-
-
-def _teacher_name(node: dict) -> str:
-    if "config" in node:
-        return f"{node['experiment']} (seed {node['config']['seed']})"
-    if "members" in node:
-        return f"ensemble of {len(node['members'])} ({', '.join(node['members'])})"
-    return str(node.get("run") or node.get("checkpoint") or node.get("model") or node.get("model_name") or node.get("_target_"))
-
-
-def _warn_of_other_split(config: dict, say: Say) -> None:
-    """A teacher that was trained on what the student holds out makes the validation numbers too good."""
-    for node in teacher_nodes(config["teacher"]):
-        theirs = (node.get("config") or {}).get("data") or (Run(node["run"]).config["data"] if "run" in node else None)
-        ours = config["data"]
-        if theirs and theirs["_target_"] == ours["_target_"]:
-            differing = [key for key in ("validation", "split_seed") if theirs.get(key) != ours.get(key)]
-            if differing:
-                say(f"teacher: warning: its data.{' and data.'.join(differing)} differ from the student's, so it has seen samples that the "
-                    "student holds out for validation")
 
 
 @contextlib.contextmanager

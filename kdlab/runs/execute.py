@@ -15,8 +15,8 @@ from kdlab.config.build import build
 from kdlab.errors import InputError
 from kdlab.evaluation import predict
 
-from .assemble import Parts, student_network
-from .checkpoints import AtomicCheckpointIO, load_student
+from .assemble import Parts
+from .checkpoints import AtomicCheckpointIO, load_student, student_network
 from .files import write_atomically
 from .metrics import MetricsFile
 from .recorder import Recorder

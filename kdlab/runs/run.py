@@ -118,8 +118,7 @@ class Run:
 
     def network(self, which: str = "last"):
         """The trained student, ``last`` or ``best``."""
-        from .assemble import student_network
-        from .checkpoints import load_student
+        from .checkpoints import load_student, student_network
 
         network = student_network(self.config)
         load_student(network, self.checkpoint(which))

@@ -39,3 +39,7 @@ class Task:
     def score(self, logits: Tensor, target: Tensor) -> dict[str, float]:
         """What is reported of a whole split's predictions."""
         raise NotImplementedError
+
+    def chance(self, logits: Tensor, target: Tensor) -> float:
+        """How probable predictions as good as these are for one that knows nothing of the inputs."""
+        raise NotImplementedError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from scipy.stats import binomtest
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
@@ -65,3 +66,9 @@ class Classification(Task):
             "nll": cross_entropy(logits, target).mean().item(),
             "ece": multiclass_calibration_error(logits.softmax(-1), target, self.classes, n_bins=15).item(),
         }
+
+    def chance(self, logits: Tensor, target: Tensor) -> float:
+        """A one-sided binomial test of the accuracy against always naming the most frequent class."""
+        frequent = (target.bincount().max() / len(target)).item()
+        right = int((logits.argmax(-1) == target).sum())
+        return float(binomtest(right, len(target), min(frequent, 1.0), alternative="greater").pvalue)

@@ -101,3 +101,14 @@ def test_a_network_that_diverged_has_no_likelihood():
 
 def test_the_best_checkpoint_is_chosen_by_something_that_is_measured():
     assert TASK.monitor in TASK.metrics() and TASK.higher_is_better
+
+
+def test_chance():
+    """Naming the most frequent class is what knowing nothing of the inputs can do."""
+    task = Classification(3)
+    target = torch.tensor([0] * 60 + [1] * 30 + [2] * 30)
+    always_first = torch.nn.functional.one_hot(torch.zeros_like(target), 3).float()
+    right = torch.nn.functional.one_hot(target, 3).float()
+    assert task.chance(always_first, target) > 0.4
+    assert task.chance(right, target) < 1e-9
+    assert task.chance(torch.nn.functional.one_hot((target + 1) % 3, 3).float(), target) == 1.0

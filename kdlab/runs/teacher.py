@@ -1,0 +1,109 @@
+"""The teacher of a run: found, loaded, named, measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from kdlab.batch import Batch
+from kdlab.config.build import build
+from kdlab.config.keys import teacher_nodes
+from kdlab.errors import InputError
+from kdlab.evaluation import predict
+from kdlab.tasks import Task
+from kdlab.teachers import Ensemble, Frozen, Teacher
+
+from .checkpoints import load_student, read_checkpoint, student_network
+from .run import Run, RunStore
+
+Trained = Callable[[dict], Run | None]      # the finished run of a teacher's config, or None where it is yet to be trained
+
+
+def make_teacher(node: dict | None, task: Task, trained: Trained, key: str = "teacher") -> Teacher | None:
+    """The teacher that a config's node describes."""
+    if node is None:
+        return None
+    if "members" in node:
+        members = [make_teacher(member, task, trained, f"{key}.members.{name}") for name, member in node["members"].items()]
+        return Ensemble(members, node.get("average", "probabilities"), node.get("weights"))
+    network, aliases = _teacher_network(node, trained, key)
+    return Frozen(network, task, aliases)
+
+
+def _teacher_network(node: dict, trained: Trained, key: str) -> tuple[nn.Module, dict]:
+    if "config" in node:
+        network = student_network(node["config"])
+        run = trained(node["config"])
+        if run is not None:
+            load_student(network, run.checkpoint("last"))
+        return network, node["config"]["student"].get("taps") or {}
+    if "run" in node:
+        run = Run(node["run"])
+        if not run.finished:
+            raise InputError(f"{key}.run: {run.path} is not finished (its status is {run.status}); start it again until it is")
+        return run.network(node.get("which", "last")), run.config["student"].get("taps") or {}
+    if "checkpoint" in node:
+        return _checkpoint_network(node, key)
+    return build(node, key), node.get("taps") or {}
+
+
+def _checkpoint_network(node: dict, key: str) -> tuple[nn.Module, dict]:
+    """The network of a checkpoint file: as its config says, or as the run that the file lies in says."""
+    path = Path(node["checkpoint"])
+    described = node.get("network")
+    if described is None:
+        folder = path.resolve().parent.parent
+        if not (folder / "config.yaml").is_file():
+            raise InputError(f"{key}.checkpoint: {path} lies in no kdlab run, so say what network it is of: "
+                             f"{key}.network._target_=… and its arguments")
+        described = Run(folder).config["student"]
+    network = build(described, f"{key}.network")
+    load_student(network, path, read_checkpoint(path))
+    return network, described.get("taps") or {}
+
+
+def describe(config: dict, teacher: Teacher, task: Task, validation: Iterable[Batch], device: torch.device, say: Callable[[str], None]) -> dict:
+    """What the teacher is and how good it is on validation, for the record; its accuracy is said.
+
+    Raises:
+        InputError: it is no better than chance.
+    """
+    said = predict(teacher.teach, validation, task, device)
+    measured = task.score(said["logits"], said["target"])
+    name = teacher_name(config["teacher"])
+    say(f"teacher: {name}, accuracy {measured['accuracy']:.4f} on validation")
+    if task.chance(said["logits"], said["target"]) > 0.01:
+        raise InputError(f"teacher: {name} is no better than chance on validation (accuracy {measured['accuracy']:.4f}); nothing can be "
+                         "learned from it. Check its weights, its classes and the normalisation of its inputs")
+    _warn_of_other_split(config, say)
+    described = {"name": name, **{f"validation_{key}": value for key, value in measured.items()}, "runs": []}
+    for node in teacher_nodes(config["teacher"]):
+        if "config" in node or "run" in node:
+            run = Run(node["run"]) if "run" in node else RunStore(node["config"]["paths"]["runs"]).run(node["config"])
+            described["runs"].append({"path": str(run.path), **{key: run.record[key] for key in ("hash", "metrics", "parameters", "durations")}})
+    network = teacher.network
+    described["parameters"] = sum(value.numel() for value in network.parameters()) if network is not None else None
+    return described
+
+
+def teacher_name(node: dict) -> str:
+    if "config" in node:
+        return f"{node['experiment']} (seed {node['config']['seed']})"
+    if "members" in node:
+        return f"ensemble of {len(node['members'])} ({', '.join(node['members'])})"
+    return str(node.get("run") or node.get("checkpoint") or node.get("model") or node.get("model_name") or node.get("_target_"))
+
+
+def _warn_of_other_split(config: dict, say: Callable[[str], None]) -> None:
+    """A teacher that was trained on what the student holds out makes the validation numbers too good."""
+    for node in teacher_nodes(config["teacher"]):
+        theirs = (node.get("config") or {}).get("data") or (Run(node["run"]).config["data"] if "run" in node else None)
+        ours = config["data"]
+        if theirs and theirs["_target_"] == ours["_target_"]:
+            differing = [key for key in ("validation", "split_seed") if theirs.get(key) != ours.get(key)]
+            if differing:
+                say(f"teacher: warning: its data.{' and data.'.join(differing)} differ from the student's, so it has seen samples that the "
+                    "student holds out for validation")
