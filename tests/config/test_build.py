@@ -24,7 +24,7 @@ def test_a_recipe_is_a_plain_partial():
 
 
 def test_complaints_name_the_key():
-    with pytest.raises(InputError, match=r"^loss\.kd: temperature must be greater than 0, got -1"):
+    with pytest.raises(InputError, match=r"^loss\.kd: temperature must be greater than 0 and finite, got -1"):
         build({"_target_": "kdlab.losses.HintonKD", "temperature": -1, "weight": 1}, "loss.kd")
 
 
