@@ -24,7 +24,8 @@ def run(arguments: list[str]) -> int:
     if not runs:
         raise InputError(f"no runs in {', '.join(options.folder)}; kdlab runs lists what there is")
     table = comparison(runs, options.metric)
-    out = Path(options.out or options.folder[0])
+    first = Path(options.folder[0])
+    out = Path(options.out) if options.out else first.parent if (first / "run.json").exists() else first
     try:
         write_text(out / "compare.csv", table.csv())
         write_text(out / "compare.md", table.markdown())

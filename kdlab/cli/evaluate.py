@@ -48,6 +48,8 @@ def _stored(found: Run, which: str):
 
 
 def _fresh(found: Run, which: str, overrides: list[str]):
+    from omegaconf import OmegaConf
+
     from kdlab.config.build import build
     from kdlab.config.check import check
     from kdlab.config.compose import compose
@@ -57,9 +59,12 @@ def _fresh(found: Run, which: str, overrides: list[str]):
     wrong = [text for text in overrides if not text.lstrip("+~").startswith(("data=", "data.", "paths.data="))]
     if wrong:
         raise InputError(f"only data can be overridden here, not {', '.join(wrong)}")
-    if not any(text.startswith("data=") for text in overrides):
-        overrides = [f"data={found.record['choices'].get('data')}", *overrides]
-    config = compose(overrides)
+    if any(text.startswith("data=") for text in overrides):
+        config = compose(overrides)
+    else:           # the run's own data, changed
+        dotted = OmegaConf.from_dotlist([text.lstrip("+") for text in overrides])
+        config = OmegaConf.to_container(OmegaConf.merge({key: found.config[key] for key in ("data", "paths")}, dotted))
+        config = {**found.config, **config}
     check(config)
     if config["data"]["classes"] != found.config["data"]["classes"] or config["data"]["shape"] != found.config["data"]["shape"]:
         raise InputError(f"the student reads {found.config['data']['shape']} and knows {found.config['data']['classes']} classes; "
@@ -68,7 +73,7 @@ def _fresh(found: Run, which: str, overrides: list[str]):
     network = found.network(which)
     torch.set_num_threads(found.config["threads"])
     said = predict(lambda batch: task.network_outputs(network, batch), data.test_dataloader(), task)
-    return said["logits"], said["target"], f"test split of {config['data']['name']}"
+    return said["logits"], said["target"], f"test split of {config['data'].get('name') or config['data']['_target_']}"
 
 
 def _bias(text: str, classes: int) -> tuple[int, float]:

@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from filelock import Timeout
 from rich.console import Console
 from rich.table import Table
 
@@ -106,7 +107,15 @@ def _remove(options) -> int:
         one.record          # refuses what is no run
     for one in found:
         if options.yes:
-            one.clear()
+            lock = one.lock()
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                raise InputError(f"{one.path} is being trained; stop that first") from None
+            try:
+                one.clear()
+            finally:
+                lock.release()
         print(f"{'removed' if options.yes else 'would remove'} {one.path}")
     if not options.yes:
         print("nothing was removed; add --yes")

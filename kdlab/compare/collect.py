@@ -35,21 +35,31 @@ class Group:
 
 
 def groups(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
-    """The groups, labelled by what differs between them, and the directories that could not be read."""
+    """The groups, labelled by what differs between them, and lines about directories that are not in them."""
     found: dict[str, Group] = {}
-    damaged = []
+    left_out, seen = [], {}
+    taught = set()
     for run in runs:
         try:
             record, config = run.record, run.config
             key = record["group"]
         except (InputError, KeyError, TypeError) as error:
-            damaged.append(f"{run.path}: {str(error).splitlines()[0]}")
+            left_out.append(f"could not be read: {run.path}: {str(error).splitlines()[0]}")
             continue
+        if record["hash"] in seen and record["status"] == FINISHED:
+            left_out.append(f"the same run as {seen[record['hash']]}, counted once: {run.path}")
+            continue
+        if record["status"] == FINISHED:
+            seen[record["hash"]] = run.path
+        taught |= {teacher["hash"] for teacher in (record.get("teacher") or {}).get("runs", [])}
         group = found.setdefault(key, Group(config=_described(config), role=VARIANT if record.get("uses_teacher") else BASELINE))
         (group.runs if record["status"] == FINISHED else group.unfinished).append(run)
     result = list(found.values())
+    for group in result:
+        if any(record["hash"] in taught for record in group.records):
+            group.role = TEACHER
     _label(result)
-    return result, damaged
+    return result, left_out
 
 
 def _described(config: dict) -> dict:
@@ -75,6 +85,13 @@ def _label(found: list[Group]) -> None:
         parts += [f"{key.removeprefix('loss.')}={_short(group.config[key])}" for key in shown
                   if key in group.config and key not in ("strategy", "losses")]
         group.label = "  ".join(parts)
+    for group in found:         # what was left out as implied is shown where it is all that tells two groups apart
+        twins = [other for other in found if other.label == group.label]
+        if len(twins) > 1:
+            hidden = [key for key in differing_keys([twin.config for twin in twins]) if key not in shown]
+            for number, twin in enumerate(twins, start=1):
+                rest = [f"{key.removeprefix('loss.')}={_short(twin.config.get(key, '-'))}" for key in hidden] or [f"({number})"]
+                twin.label = "  ".join([twin.label, *rest])
 
 
 def _implied(key: str, differing: list[str], found: list[Group]) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from kdlab.errors import InputError
 from kdlab.runs.run import Run
@@ -93,39 +92,55 @@ def comparison(runs: list[Run], metric: str = "accuracy") -> Table:
     Raises:
         InputError: no run is finished, or none has the metric.
     """
-    found, damaged = groups(runs)
-    scores = {score for group in found if group.runs and (score := _teacher_score(group, metric)) is not None}
-    common = scores.pop() if len(scores) == 1 else None         # what a baseline without a teacher is held against
-    teachers = _teachers(found, {str(run.path.resolve()) for run in runs})
-    rows = [_row(TEACHER, label, [record], metric, None) for label, record in teachers.items()]
+    found, left_out = groups(runs)
+    rows = _teachers(found, metric)
     for group in sorted(found, key=lambda group: (ORDER.get(group.role, 2), group.label)):
         if group.runs:
-            rows.append(_row(group.role, group.label, group.records, metric, _teacher_score(group, metric) or common))
+            rows.append(_row(group.role, group.label, group.records, metric, _teacher_score(group, found, metric)))
     if not any(row.last for row in rows):
         known = sorted({key.removeprefix("test/") for group in found for record in group.records for key in record.get("metrics", {})
                         if key.startswith("test/") and not key.endswith("_best")})
         raise InputError(f"no finished run has the test metric '{metric}'" + (f"; they have {', '.join(known)}" if known else ""))
-    notes = [f"not in the table: {run.path} ({run.status})" for group in found for run in group.unfinished]
-    return Table(metric, rows, notes + [f"could not be read: {line}" for line in damaged])
+    return Table(metric, rows, [*(f"not in the table: {run.path} ({run.status})" for group in found for run in group.unfinished), *left_out])
 
 
-def _teachers(found: list[Group], present: set[str]) -> dict[str, dict]:
-    """The records of the runs that taught, by name, unless they are compared themselves. They are as the students' records tell, so
-    that a teacher's run may have been moved or removed."""
-    result = {}
+def _teachers(found: list[Group], metric: str) -> list[Row]:
+    """A row for each teacher that taught, as its students' records tell of it; not for those that are compared themselves."""
+    present = {record["hash"] for group in found for record in group.records}
+    taught: dict[str, dict] = {}
     for group in found:
         for record in group.records:
             teacher = record.get("teacher") or {}
-            for taught in teacher.get("runs", []):
-                if str(Path(taught["path"]).resolve()) not in present:
-                    result[teacher["name"] if len(teacher["runs"]) == 1 else Path(taught["path"]).name] = taught
-    return result
+            runs = teacher.get("runs", [])
+            if record.get("uses_teacher") and not (runs and {run["hash"] for run in runs} <= present):
+                taught.setdefault(" ".join([teacher["name"], *(run["hash"] for run in runs)]), teacher)
+    names = [teacher["name"] for teacher in taught.values()]
+    rows = []
+    for key, teacher in taught.items():
+        runs = teacher.get("runs", [])
+        own = runs[0] if len(runs) == 1 else {}
+        label = teacher["name"] if names.count(teacher["name"]) == 1 else f"{teacher['name']} {key.split()[-1][:8]}"
+        best, seconds = own.get("metrics", {}).get(f"test/{metric}_best"), own.get("durations", {}).get("train_seconds")
+        score = _test_score(teacher, metric)
+        rows.append(Row(TEACHER, label, None if score is None else interval([score]), None if best is None else interval([best]), None,
+                        teacher.get("parameters"), seconds, ""))
+    return rows
 
 
-def _teacher_score(group: Group, metric: str) -> float | None:
-    scores = [run["metrics"].get(f"test/{metric}") for record in group.records for run in (record.get("teacher") or {}).get("runs", [])]
-    scores = [score for score in scores if score is not None]
-    return sum(scores) / len(scores) if scores else None
+def _test_score(teacher: dict | None, metric: str) -> float | None:
+    """What a teacher itself reached on test."""
+    return ((teacher or {}).get("test") or {}).get(metric)
+
+
+def _teacher_score(group: Group, found: list[Group], metric: str) -> float | None:
+    """The score that a group's retention is held against: its teacher's; for a baseline the one teacher of all others on the same data."""
+    def scores(groups: list[Group]) -> set[float]:
+        return {score for one in groups for record in one.records if (score := _test_score(record.get("teacher"), metric)) is not None}
+
+    own = scores([group])
+    if not own and group.role == BASELINE:
+        own = scores([other for other in found if other.config.get("data") == group.config.get("data")])
+    return own.pop() if len(own) == 1 else None
 
 
 def _row(role: str, label: str, records: list[dict], metric: str, teacher: float | None) -> Row:

@@ -39,6 +39,9 @@ TEACHER_FORMS = {
     "checkpoint": {"checkpoint", "network"},
     "members": {"members", "average", "weights"},
 }
+REFUSED = {
+    "overfit_batches": "it needs an unshuffled loader, which a run does not have; data.fraction trains on a small part",
+}
 PROGRESS = ("auto", "bar", "lines", "none")
 WHICH = ("last", "best")
 
@@ -118,6 +121,12 @@ def _own(config: dict, prefix: str) -> Iterator[str]:
     epochs = (config.get("trainer") or {}).get("max_epochs")
     if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
         yield f"{prefix}trainer.max_epochs must be a whole number of at least 1, got {epochs!r}"
+    for key, reason in REFUSED.items():
+        if (config.get("trainer") or {}).get(key):
+            yield f"{prefix}trainer.{key} is not to be had here: {reason}"
+    milestones = scheduler.get("milestones")
+    if isinstance(milestones, list) and scheduler.get("interval") == "epoch" and isinstance(epochs, int) and milestones and min(milestones) >= epochs:
+        yield f"{prefix}scheduler.milestones={milestones}: none of them comes before trainer.max_epochs={epochs}, so the rate would never change"
     for key in ("student", "teacher"):
         taps = (config.get(key) or {}).get("taps") or {}
         if not isinstance(taps, dict) or not all(isinstance(path, str) for path in taps.values()):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from contextvars import ContextVar
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -17,6 +19,31 @@ from .keys import teacher_nodes
 from .paths import conf_dir
 
 VERSION_BASE = "1.3"
+
+
+_within_hydra: ContextVar[bool] = ContextVar("within_hydra", default=False)
+
+
+@contextlib.contextmanager
+def composing_within_hydra():
+    """For a job of kdlab's own ``hydra.main``: compose in its search path. (Within somebody else's Hydra application kdlab composes its own.)"""
+    token = _within_hydra.set(True)
+    try:
+        yield
+    finally:
+        _within_hydra.reset(token)
+
+
+@contextlib.contextmanager
+def _own_hydra():
+    """Hydra set up for kdlab's conf/, whatever it was set up for; as it was behind it."""
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().hydra = None
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE), composing_within_hydra():
+            yield
+    finally:
+        GlobalHydra.instance().hydra = before
 
 
 def register_resolvers() -> None:
@@ -48,9 +75,8 @@ def compose(overrides: Sequence[str] = (), students: tuple[str, ...] = ()) -> di
     """
     register_resolvers()
     try:
-        if GlobalHydra.instance().is_initialized():      # inside hydra.main: its search path holds the user's own config folders
-            return plain(hydra_compose("train", list(overrides), return_hydra_config=True), students)
-        with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
+        # within a job of ours the search path holds the user's own config folders
+        with contextlib.nullcontext() if _within_hydra.get() else _own_hydra():
             return plain(hydra_compose("train", list(overrides), return_hydra_config=True), students)
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(explain(error)) from error

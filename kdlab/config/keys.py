@@ -33,7 +33,6 @@ GIVEN: dict[str, set[str]] = {
 NOT_IDENTITY = frozenset({
     "choices", "overrides",                           # how the config was asked for
     "name", "paths", "fresh", "progress", "logger",   # where the run is kept and how it is shown
-    "data.folder", "data.download",                   # where the data set lies
 })
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .counter import counter_uniform
+from kdlab.counter import counter_uniform
 
 _SHIFT_DOWN, _SHIFT_RIGHT, _FLIP = 11, 12, 13      # one stream of random numbers each
 

@@ -11,18 +11,26 @@ from torch import Tensor
 from kdlab.batch import Batch
 
 from .augment import Augment
-from .counter import counter_order
+from kdlab.counter import counter_order
 
 _ORDER = 1          # the stream of random numbers that shuffles
 
 
 @dataclass
 class Share:
-    """Which part of every batch this process gets: rank ``rank`` of ``world``; and how many batches make an optimiser step."""
+    """Which part of every batch this process gets: rank ``rank`` of ``world``; how many batches make an optimiser step; and how many
+    batches (or which part of them) the Trainer takes of an epoch."""
 
     rank: int = 0
     world: int = 1
     accumulate: int = 1
+    limit: int | float | None = None
+
+    def taken(self, batches: int) -> int:
+        """How many of an epoch's batches are taken."""
+        if self.limit is None:
+            return batches
+        return min(self.limit, batches) if isinstance(self.limit, int) else int(self.limit * batches)
 
 
 class EpochOrder:
@@ -79,9 +87,10 @@ class InMemoryLoader:
         # a generator: on resume Lightning makes the iterator before it sets the epoch, and nothing here runs until the first batch
         rows, epoch, start = self.sampler(), self.sampler.epoch, 0
         sizes, share = self._sizes(), self.share
-        for number, size in enumerate(sizes):
+        taken = share.taken(len(sizes))
+        for number, size in enumerate(sizes[:taken]):
             group = number // share.accumulate * share.accumulate
-            in_step = sum(sizes[group : group + share.accumulate])
+            in_step = sum(sizes[group : min(group + share.accumulate, taken)])
             chosen = rows[start : start + size]
             start += size
             mine = torch.tensor_split(chosen, share.world)[share.rank]

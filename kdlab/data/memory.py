@@ -13,7 +13,7 @@ from torch import Tensor
 from kdlab.errors import InputError
 
 from .augment import Augment
-from .counter import counter_bits
+from kdlab.counter import counter_bits
 from .loader import EpochOrder, InMemoryLoader, Share
 
 _SPLIT = 2          # the stream of random numbers that chooses validation and subsets
@@ -90,7 +90,8 @@ class InMemoryData(L.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Read and split, once. Within a Trainer, learn which share of every batch is this process's."""
         if self.trainer is not None:
-            self.share = Share(self.trainer.global_rank, self.trainer.world_size, self.trainer.accumulate_grad_batches)
+            self.share = Share(self.trainer.global_rank, self.trainer.world_size, self.trainer.accumulate_grad_batches,
+                               self.trainer.limit_train_batches)
         if self._stored is None:
             self._stored = self.read()
             self._parts = self._split(self._stored[0].target)
@@ -118,6 +119,10 @@ class InMemoryData(L.LightningDataModule):
                 kept = rows[held_out:]
                 train.append(kept[: max(round(self.fraction * len(kept)), 1)])
         parts = {"train": torch.cat(train).sort().values, "validation": torch.cat(validation).sort().values}
+        if not len(parts["validation"]):
+            raise InputError(f"data.validation={self.validation} holds out no sample of {len(target)}; make it larger")
+        if len(parts["train"]) < 2:
+            raise InputError("data: fewer than two training samples are left; see data.fraction, data.omit_classes, data.validation")
         if len(parts["train"]) < self.batch_size and self.drop_last:
             raise InputError(f"data.batch_size={self.batch_size} is larger than the {len(parts['train'])} training samples; "
                              "make it smaller, or set data.drop_last=false")

@@ -18,6 +18,8 @@ class HuggingFaceClassifier(nn.Module):
         ValueError: nothing loadable stands under that name.
     """
 
+    CONTENT = ("model",)        # a folder is the same model by what is in it, not by its name
+
     def __init__(self, model: str, revision: str | None = None):
         super().__init__()
         from safetensors import SafetensorError

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from kdlab.config.build import build, recipe
-from kdlab.data.counter import derived_seed
+from kdlab.counter import derived_seed
+from kdlab.data import InMemoryData
 from kdlab.errors import InputError, KdlabError
 from kdlab.objective import Objective
 from kdlab.schedules import is_schedule, schedule
@@ -61,16 +61,17 @@ def assemble(config: dict, trained: Trained) -> Parts:
     student = attempt(lambda: student_network(config))
     objective = attempt(lambda: make_objective(config["loss"]))
     optimization = attempt(lambda: make_optimization(config))
-    if data is not None:
+    if optimization is not None:
+        attempt(optimization.rehearse)
+    if data is not None and not isinstance(data, InMemoryData):
+        problems.append(f"data: {config['data']['_target_']} is no kdlab.data.InMemoryData; derive it from that, and give it read()")
+    elif data is not None:
         attempt(data.setup)
     if problems:
         raise InputError(*dict.fromkeys(problems))
 
     strategy = build(config["strategy"], "strategy", student=student, teacher=teacher, objective=objective, task=task,
                      optimization=optimization, seed=config["seed"], taps=config["student"].get("taps"))
-    attempt(lambda: optimization.optimizer(params=[nn.Parameter(torch.zeros(1))]))
-    if problems:
-        raise InputError(*problems)
     data.seed, data.views = config["seed"], strategy.views
     rows = data.part("train")
     probe = data.train_dataloader().batch(rows[:PROBE_ROWS])

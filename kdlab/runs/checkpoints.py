@@ -36,9 +36,7 @@ def read_checkpoint(path: Path) -> dict:
         raise InputError(f"there is no checkpoint {path}")
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
+            return _read_safetensors(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -58,7 +56,9 @@ def _read_safetensors(path: Path) -> dict:
 
 def student_weights(content: dict, path: Path) -> dict[str, torch.Tensor]:
     """The student's weights in a kdlab checkpoint, or a whole foreign state dict."""
-    state = content.get("state_dict", content.get("model", content))
+    state = content.get("state_dict", content.get("model", content)) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+        raise InputError(f"{path} holds no state dict (names of parameters with tensors)")
     students = {name.removeprefix(STUDENT): value for name, value in state.items() if name.startswith(STUDENT)}
     state = students or state
     if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):

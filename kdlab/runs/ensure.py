@@ -6,36 +6,41 @@ Teachers, and later assistants, generations and sweeps, are all ensured runs: ha
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 import traceback
 from collections.abc import Callable, Iterator
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from kdlab.config.check import check, check_facts
 from kdlab.config.keys import teacher_nodes
-from kdlab.errors import InputError, KdlabError, RunFailed
+from kdlab.errors import InputError, RunFailed
 from kdlab.schedules import is_schedule
 
 from . import record as provenance
 from .assemble import Parts, assemble
-from .execute import evaluation_device, finish, fit, quiet, rehearse, teacher_share, threads, train_seconds, world_size
+from .checkpoints import read_checkpoint
+from .execute import evaluation_device, fit, quiet, rehearse, threads, world_size
 from .files import write_text
 from .identity import run_hash
-from .ranks import already_a_rank, fit_in_ranks
+from .ranks import fit_in_ranks, refuse_other_launchers
+from .recorder import recorded
+from .results import results
 from .run import FAILED, FINISHED, INTERRUPTED, RUNNING, Run, RunStore
 from .teacher import describe
 
 Say = Callable[[str], None]
 
 
-def ensure(config: dict, say: Say = print) -> Run:
+def ensure(config: dict, say: Say = print, label: str = "") -> Run:
     """The finished run of a config. Found if it is there, resumed if it was begun, trained otherwise; its teachers before it.
 
     Args:
         config: a composed plain config (:func:`kdlab.config.compose.compose`).
         say: receives the lines that a person wants to see.
+        label: stands before the lines of training; a teacher's says so.
 
     Raises:
         InputError: the config, the data or the teacher are not fit to begin with. Nothing was written.
@@ -48,6 +53,7 @@ def ensure(config: dict, say: Say = print) -> Run:
     run = store.run(config)
     if run.finished and not config["fresh"]:
         return _found(run, say)
+    refuse_other_launchers(config)
     quiet()
     # the caller's random numbers and number of threads are as before when this returns
     with threads(config["threads"]), torch.random.fork_rng(devices=[]):
@@ -62,7 +68,7 @@ def ensure(config: dict, say: Say = print) -> Run:
             run = store.run(config)
             if run.finished and not config["fresh"]:       # another process was faster
                 return _found(run, say)
-            _train(config, run, parts, described, say)
+            _train(config, run, parts, described, say, label)
     return run
 
 
@@ -91,7 +97,7 @@ def _ensure_teachers(config: dict, say: Say) -> bool:
             teacher = node["config"]
             if not RunStore(teacher["paths"]["runs"]).run(teacher).finished:
                 say(f"teacher: training {node['experiment']} (seed {teacher['seed']}), once for all runs that share it")
-                ensure(teacher, say)
+                ensure(teacher, say, label="teacher: ")
                 trained = True
     return trained
 
@@ -99,41 +105,48 @@ def _ensure_teachers(config: dict, say: Say) -> bool:
 @contextlib.contextmanager
 def _locked(store: RunStore, run: Run, say: Say) -> Iterator[None]:
     """Only one process trains a run; a second one waits. The system frees the lock of a process that was killed."""
-    path = store.lock_file(run)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-    except OSError as error:
-        raise InputError(f"paths.runs: {store.root} cannot be written ({error.strerror}); name another folder with paths.runs=…") from error
-    try:
+        lock = run.lock()
         lock.acquire(timeout=0)
     except Timeout:
         say(f"another process is training {run.path}; waiting for it")
         lock.acquire()
     except OSError as error:
-        raise InputError(f"paths.runs: {store.root} cannot be written ({error.strerror}); name another folder with paths.runs=…") from error
+        raise _unwritable(store, error) from error
     try:
         yield
     finally:
         lock.release()
 
 
-def _train(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say) -> None:
-    if config["fresh"]:
+def _unwritable(store: RunStore, error: OSError) -> InputError:
+    return InputError(f"paths.runs: {store.root} cannot be written ({error.strerror or error}); name another folder with paths.runs=…")
+
+
+def _train(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say, label: str) -> None:
+    # a run that was begun afresh and killed is gone on with by the same command, not begun once more
+    if config["fresh"] and (run.finished or not run.begun_afresh):
         run.clear()
-    _begin(config, run, parts, teacher, say)
+    _check_begun(run)
+    try:
+        _begin(config, run, parts, teacher, say)
+    except OSError as error:
+        raise _unwritable(RunStore(config["paths"]["runs"]), error) from error
     began = time.perf_counter()
     before = run.record["durations"].get("wall_seconds", 0.0)
     try:
         world = world_size(config)
-        if world > 1 and not already_a_rank():
-            fit_in_ranks(config, run.path, world)
+        if world > 1:
+            fit_in_ranks(config, run.path, world, label)
         else:
-            fit(config, run, parts)
-        metrics = finish(config, run, parts)
-        durations = {"train_seconds": train_seconds(run), "wall_seconds": before + time.perf_counter() - began}
+            fit(config, run, parts, label)
+        found = results(config, run, parts)
+        if teacher is not None:
+            teacher = {**teacher, "test": found["teacher_test"]}
+        durations = {"train_seconds": found["train_seconds"], "wall_seconds": before + time.perf_counter() - began}
         (run.path / "error.txt").unlink(missing_ok=True)
-        run.update(status=FINISHED, metrics=metrics, durations=durations, teacher_share=teacher_share(run), ended=provenance.now())
+        run.update(status=FINISHED, metrics=found["metrics"], durations=durations, teacher=teacher, teacher_share=found["teacher_share"],
+                   ended=provenance.now())
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt)
         run.update(status=INTERRUPTED if stopped else FAILED, ended=provenance.now(), error=f"{type(error).__name__}: {error}",
@@ -141,14 +154,23 @@ def _train(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say)
         if stopped:
             raise
         write_text(run.path / "error.txt", traceback.format_exc())
-        if isinstance(error, KdlabError):
-            raise
-        reason = str(error).strip().splitlines() or [""]
-        raise RunFailed(f"the run failed while training: {type(error).__name__}: {reason[0]}. The traceback is in {run.path}/error.txt; "
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise RunFailed(f"the run failed while training: {type(error).__name__}: {reason}. The traceback is in {run.path}/error.txt; "
                         "finished epochs are kept, and the same command goes on from there") from error
-    last, best = metrics["test/accuracy"], metrics["test/accuracy_best"]
-    say(f"student: test accuracy {last:.4f} (last epoch), {best:.4f} (best on validation, epoch {metrics['best_epoch']})")
-    say(str(run.path))
+    metrics = found["metrics"]
+    best = f", {metrics['test/accuracy_best']:.4f} (best on validation, epoch {metrics['best_epoch']})" if "best_epoch" in metrics else ""
+    say(f"{label}test accuracy {metrics['test/accuracy']:.4f} (last epoch){best}")
+    say(f"{label}{run.path}")
+
+
+def _check_begun(run: Run) -> None:
+    """Raises InputError where a run that was begun cannot be gone on with: told before anything is touched."""
+    last = run.checkpoint("last")
+    if last.exists():
+        try:
+            recorded(read_checkpoint(last))
+        except (InputError, KeyError, TypeError) as error:
+            raise InputError(f"{run.path} cannot be gone on with: {error}. fresh=true trains it anew") from error
 
 
 def _begin(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say) -> None:
@@ -181,12 +203,11 @@ def _begin(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say)
         "metrics": {},
         "durations": earlier.get("durations", {}),
         "teacher_share": None,
+        "fresh": config["fresh"] or earlier.get("fresh", False),
+        "directory": os.getcwd(),
         "began": earlier.get("began", provenance.now()),
         "resumed": [*earlier.get("resumed", []), provenance.now()] if earlier else [],
         "ended": None,
         "error": None,
     }
-    try:
-        run.begin(config, values)
-    except OSError as error:
-        raise InputError(f"paths.runs: {run.path} cannot be written ({error.strerror}); name another folder with paths.runs=…") from error
+    run.begin(config, values)

@@ -13,18 +13,18 @@ from lightning.pytorch.loggers import Logger
 
 from kdlab.config.build import build
 from kdlab.errors import InputError
-from kdlab.evaluation import predict
 
 from .assemble import Parts
-from .checkpoints import AtomicCheckpointIO, load_student, student_network
-from .files import write_atomically
-from .metrics import MetricsFile
-from .recorder import Recorder
+from .checkpoints import AtomicCheckpointIO, read_checkpoint
+from .recorder import Recorder, recorded
 from .run import Run
 
 
-def fit(config: dict, run: Run, parts: Parts) -> None:
+def fit(config: dict, run: Run, parts: Parts, label: str = "") -> None:
     """Train from the last finished epoch to the end.
+
+    Args:
+        label: stands before each printed line.
 
     Raises:
         KeyboardInterrupt: the user stopped it; the last finished epoch is kept.
@@ -32,9 +32,11 @@ def fit(config: dict, run: Run, parts: Parts) -> None:
     quiet()
     torch.set_num_threads(config["threads"])
     strategy, last = parts.strategy, run.checkpoint("last")
+    if last.exists() and recorded(read_checkpoint(last))["stopped"]:
+        return      # stopped early before it was killed: Lightning would train on
     bar = shows_bar(config["progress"])
     lines = config["progress"] == "lines" or (config["progress"] == "auto" and not bar)
-    recorder = Recorder(run, f"val/{parts.task.monitor}", parts.task.higher_is_better, lines)
+    recorder = Recorder(run, f"val/{parts.task.monitor}", parts.task.higher_is_better, lines, label)
     loggers = [build(config["logger"], "logger", run=run)] if (config["logger"] or {}).get("_target_") else []
     trainer = build(config["trainer"], "trainer", callbacks=[*_callbacks(config), recorder], logger=loggers or False,
                     plugins=[AtomicCheckpointIO()], enable_progress_bar=bar, enable_model_summary=False,
@@ -105,44 +107,6 @@ def world_size(config: dict) -> int:
 def evaluation_device(config: dict) -> torch.device:
     gpu = config["trainer"].get("accelerator", "auto") in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     return torch.device("cuda" if gpu else "cpu")
-
-
-def finish(config: dict, run: Run, parts: Parts) -> dict[str, float]:
-    """Evaluate the last and the best checkpoint on test, once, and keep the predictions. Returns the run's metrics."""
-    from safetensors.torch import save_file
-
-    torch.set_num_threads(config["threads"])
-    device = evaluation_device(config)
-    rows = MetricsFile(run.metrics_file).load().rows
-    monitor = f"val/{parts.task.monitor}"
-    sign = 1 if parts.task.higher_is_better else -1
-    validated = [row for row in rows if monitor in row]
-    # the first of equals, as the Recorder keeps it; without validation there is no best, and the last stands for it
-    best = max(validated, key=lambda row: (sign * row[monitor], -row["epoch"])) if validated else rows[-1]
-    predictions, metrics = {}, {}
-    for which, row, suffix in (("last", rows[-1], ""), ("best", best, "_best")):
-        network = student_network(config)
-        load_student(network, run.checkpoint(which if validated else "last"))
-        network.eval().to(device)
-        said = predict(lambda batch: parts.task.network_outputs(network, batch), parts.data.test_dataloader(), parts.task, device)
-        predictions |= {which: said["logits"], "target": said["target"], "index": said["index"]}
-        metrics |= {f"test/{name}{suffix}": value for name, value in parts.task.score(said["logits"], said["target"]).items()}
-        metrics |= {f"{name}{suffix}": value for name, value in row.items() if name.startswith("val/")}
-    metrics["best_epoch"] = int(best["epoch"]) + 1
-    metrics |= {name: value for name, value in rows[-1].items() if name.startswith("train/loss")}
-    write_atomically(run.predictions_file, lambda path: save_file({key: value.contiguous() for key, value in predictions.items()}, path))
-    return metrics
-
-
-def train_seconds(run: Run) -> float:
-    """Seconds of training and validation over all epochs, also those before an interruption."""
-    return sum(row["seconds"] for row in MetricsFile(run.metrics_file).load().rows)
-
-
-def teacher_share(run: Run) -> float | None:
-    """The teacher's share of the time of a training step, averaged over the epochs; None where there were no epochs."""
-    rows = [row["train/teacher_share"] for row in MetricsFile(run.metrics_file).load().rows if "train/teacher_share" in row]
-    return sum(rows) / len(rows) if rows else None
 
 
 @contextlib.contextmanager

@@ -1,8 +1,10 @@
 """Identity: which configs are the same run.
 
 The hash is over the canonical config: numbers normalised (4 and 4.0 are one), constructors' defaults filled in for kdlab's own
-classes, the order of loss terms kept, without the keys in :data:`kdlab.config.keys.NOT_IDENTITY`. A teacher counts by what it is:
-the hash of its run, or of the content of its file or folder. The code is no part of it: run.json holds the commit.
+classes, the order of loss terms kept, without the keys in :data:`kdlab.config.keys.NOT_IDENTITY` and without the arguments that a class
+names in its own ``NOT_IDENTITY`` (where a known data set lies). What lies on disk counts by its content: a teacher by the hash of its run
+or file, a network by the files among its arguments, and by the folders that its class names in ``CONTENT``. The code is no part of it:
+run.json holds the commit.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import json
 from pathlib import Path
 
 from kdlab.config.keys import NOT_IDENTITY, teacher_nodes
-from kdlab.config.signature import signature
+from kdlab.config.signature import locate, signature
 from kdlab.errors import InputError
 
 from .files import content_hash
@@ -46,9 +48,8 @@ def _without(node, key: str):
 def _normal(node, ordered: bool = False):
     """Numbers and key order normalised, defaults filled in. Only the order of the loss terms carries meaning: it is the order of a sum."""
     if isinstance(node, dict):
-        if str(node.get("_target_", "")).startswith("kdlab."):
-            defaults = {key: value for key, value in signature(node["_target_"]).defaults.items() if _plain(value)}
-            node = {**defaults, **node}
+        if node.get("_target_"):
+            node = _described(node)
         keys = node if ordered else sorted(node)
         result = {key: _normal(node[key], ordered=key == "loss") for key in keys}
         return list(result.items()) if ordered else result
@@ -56,6 +57,24 @@ def _normal(node, ordered: bool = False):
         return [_normal(value) for value in node]
     if isinstance(node, float) and node.is_integer() and abs(node) < 2**53:
         return int(node)
+    return node
+
+
+def _described(node: dict) -> dict:
+    """A node with a target: kdlab's defaults filled in, places left out, what lies on disk by its content."""
+    target = node["_target_"]
+    try:
+        found = locate(target)
+    except LookupError:         # its module is not to be had here; what the config says of it still counts
+        return node
+    if target.startswith("kdlab."):
+        node = {**{key: value for key, value in signature(target).defaults.items() if _plain(value)}, **node}
+    node = {key: value for key, value in node.items() if key not in getattr(found, "NOT_IDENTITY", ())}
+    for key, value in node.items():
+        if isinstance(value, str) and key != "_target_":
+            path = Path(value)
+            if (path.is_file() and (path.suffix or len(path.parts) > 1)) or (key in getattr(found, "CONTENT", ()) and path.is_dir()):
+                node[key] = content_hash(path)
     return node
 
 
@@ -79,9 +98,7 @@ def _teacher(node: dict) -> dict:
     if "members" in node:
         members = [_teacher(member) for member in teacher_nodes(node)[1:]]
         return {"members": members, "average": node.get("average"), "weights": node.get("weights")}
-    folders = {key: content_hash(Path(value)) for key, value in node.items()
-               if isinstance(value, str) and key != "_target_" and Path(value).exists()}
-    return {**{key: value for key, value in node.items()}, **folders}
+    return node
 
 
 def run_identity(path: Path) -> str:

@@ -23,7 +23,7 @@ def wandb(run: Run, project: str = "kdlab", mode: str = "auto", entity: str | No
     if "WANDB_MODE" in os.environ:
         offline = os.environ["WANDB_MODE"] == "offline"
     return WandbLogger(project=project, entity=entity, name=run.path.name, id=run.hash, resume="allow", group=run.path.parent.name,
-                       save_dir=str(run.path), offline=offline)
+                       save_dir=str(run.path), offline=offline, config=run.config)
 
 
 def _logged_in() -> bool:

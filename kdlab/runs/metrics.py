@@ -1,4 +1,4 @@
-"""metrics.csv: one row an epoch, rewritten whole, so that it is never torn and can be cut back to a checkpoint."""
+"""metrics.csv: one row an epoch, rewritten whole, so that it is never torn."""
 
 from __future__ import annotations
 
@@ -16,20 +16,18 @@ class MetricsFile:
         self.path = Path(path)
         self.rows: list[dict[str, float]] = []
 
-    def load(self, before_epoch: int | None = None) -> MetricsFile:
-        """Read what is there, keeping only epochs before the given one (what a resumed run repeats)."""
-        self.rows = []
+    def load(self) -> MetricsFile:
+        """Read what is there; nothing if there is none yet.
+
+        Raises:
+            ValueError: it holds something else than numbers.
+        """
         if self.path.exists():
             with open(self.path, newline="", encoding="utf-8") as file:
-                for row in csv.DictReader(file):
-                    values = {key: float(value) for key, value in row.items() if key and value not in ("", None)}
-                    if "epoch" in values and (before_epoch is None or values["epoch"] < before_epoch):
-                        self.rows.append(values)
+                self.rows = [{key: float(value) for key, value in row.items() if key and value not in ("", None)} for row in csv.DictReader(file)]
         return self
 
-    def append(self, row: dict[str, float]) -> None:
-        """Add a row and write the file."""
-        self.rows.append(row)
+    def write(self) -> None:
         columns = list(dict.fromkeys(key for row in self.rows for key in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")

@@ -10,17 +10,21 @@ import traceback
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from kdlab.errors import KdlabError
+from kdlab.errors import InputError, KdlabError
 
 RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")
 
 
-def already_a_rank() -> bool:
-    """Whether a launcher (torchrun, a cluster) has started this process as one of several."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
+def refuse_other_launchers(config: dict) -> None:
+    """Raises InputError where another launcher has started this process as one of several: each would train the run on its own."""
+    if "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("this process was started by torchrun or the like, but kdlab starts the processes of a run itself: "
+                         "kdlab train trainer.devices=N, without torchrun")
+    if int(config["trainer"].get("num_nodes", 1)) != 1:
+        raise InputError(f"trainer.num_nodes={config['trainer']['num_nodes']}: kdlab trains a run on one machine")
 
 
-def fit_in_ranks(config: dict, path: Path, world: int) -> None:
+def fit_in_ranks(config: dict, path: Path, world: int, label: str = "") -> None:
     """Train the run in ``world`` processes and wait for them. If one fails, the others are ended.
 
     Raises:
@@ -31,7 +35,7 @@ def fit_in_ranks(config: dict, path: Path, world: int) -> None:
     context.set_forkserver_preload(["kdlab.runs.ensure"])
     failures = context.SimpleQueue()
     port = free_port()
-    processes = [context.Process(target=_rank, args=(config, str(path), rank, world, port, failures), name=f"rank {rank}")
+    processes = [context.Process(target=_rank, args=(config, str(path), rank, world, port, label, failures), name=f"rank {rank}")
                  for rank in range(world)]
     for process in processes:
         process.start()
@@ -56,10 +60,11 @@ def _reason(process, failures) -> str:
     text = "".join(failures.get() for _ in iter(lambda: failures.empty(), True))
     if "KeyboardInterrupt" in text:
         raise KeyboardInterrupt
-    return f"{process.name} ended with exit code {process.exitcode}\n{text}"
+    reason = (text.strip().splitlines() or [f"exit code {process.exitcode}"])[-1]
+    return f"{process.name}: {reason}\n{text}"
 
 
-def _rank(config: dict, path: str, rank: int, world: int, port: int, failures) -> None:
+def _rank(config: dict, path: str, rank: int, world: int, port: int, label: str, failures) -> None:
     """One rank's whole life."""
     _die_with_parent()
     values = (rank, rank, world, world, 0, "127.0.0.1", port, "kdlab")
@@ -71,9 +76,10 @@ def _rank(config: dict, path: str, rank: int, world: int, port: int, failures) -
 
         if rank:
             config = {**config, "progress": "none"}
-        fit(config, Run(path), assembled(config))
+        fit(config, Run(path), assembled(config), label)
     except BaseException as error:
-        failures.put(str(error) if isinstance(error, KdlabError) else traceback.format_exc())
+        text = str(error) if isinstance(error, KdlabError) else traceback.format_exc()
+        failures.put(text[-20_000:])        # a pipe holds 64 KB, and nobody reads before this process has ended
         raise SystemExit(1) from None
 
 

@@ -21,7 +21,9 @@ def now() -> str:
 
 
 def command_line() -> str:
-    return " ".join([Path(sys.argv[0]).name, shlex.join(sys.argv[1:])]).strip()
+    """What was typed (without the folder that kdlab makes Hydra write its own notes to)."""
+    typed = [argument for argument in sys.argv[1:] if not argument.startswith("hydra.sweep.dir=")]
+    return " ".join([Path(sys.argv[0]).name, shlex.join(typed)]).strip()
 
 
 @lru_cache(maxsize=None)

@@ -14,10 +14,19 @@ from .metrics import MetricsFile
 from .run import Run
 
 
+STATE = "kdlab.Recorder"        # where its state stands among the callbacks' in a checkpoint
+
+
+def recorded(content: dict) -> dict:
+    """The Recorder's state in a checkpoint: the rows of the curve so far, the best score, whether the training was stopped there."""
+    return content["callbacks"][STATE]
+
+
 class Recorder(Checkpoint):
     """At the end of every epoch: a row of metrics.csv, then ``last.ckpt``, and ``best.ckpt`` if validation was never better.
 
-    The order matters to a run that is killed in between. The row comes first: a resumed run cuts the file back to its checkpoint.
+    The order matters to a run that is killed in between. The rows are in the checkpoint too, so a resumed run begins its file with those of
+    its checkpoint.
     A new best is written as ``best.ckpt`` and then linked to ``last.ckpt``: killed between the two, the run resumes before this
     epoch, repeats it and comes to the same best.
 
@@ -28,23 +37,25 @@ class Recorder(Checkpoint):
         monitor: the metric that chooses the best.
         higher_is_better: whether more of it is better.
         lines: print a line an epoch.
+        label: stands before each line.
     """
 
-    def __init__(self, run: Run, monitor: str, higher_is_better: bool, lines: bool):
-        self.run, self.monitor, self.higher_is_better, self.lines = run, monitor, higher_is_better, lines
+    def __init__(self, run: Run, monitor: str, higher_is_better: bool, lines: bool, label: str = ""):
+        self.run, self.monitor, self.higher_is_better, self.lines, self.label = run, monitor, higher_is_better, lines, label
         self.best: float | None = None
-        self.best_epoch: int | None = None
+        self.stopped = False
         self.file = MetricsFile(run.metrics_file)
         self._began = 0.0
 
+    @property
+    def state_key(self) -> str:
+        return STATE
+
     def state_dict(self) -> dict:
-        return {"best": self.best, "best_epoch": self.best_epoch}
+        return {"best": self.best, "rows": self.file.rows, "stopped": self.stopped}
 
     def load_state_dict(self, state: dict) -> None:
-        self.best, self.best_epoch = state["best"], state["best_epoch"]
-
-    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self.file.load(before_epoch=trainer.fit_loop.epoch_progress.current.processed)
+        self.best, self.file.rows, self.stopped = state["best"], list(state["rows"]), state["stopped"]
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._began = time.perf_counter()
@@ -54,12 +65,14 @@ class Recorder(Checkpoint):
         values = module.epoch_values
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step, **values, "learning_rate": rate, "seconds": seconds}
+        self.stopped = trainer.should_stop          # a callback (early stopping) has ended the training here
+        self.file.rows.append(row)
         if trainer.is_global_zero:
-            self.file.append(row)
+            self.file.write()
         score = values.get(self.monitor)            # None in an epoch without validation (trainer.check_val_every_n_epoch)
         improved = score is not None and (self.best is None or (score > self.best if self.higher_is_better else score < self.best))
         if improved:
-            self.best, self.best_epoch = score, trainer.current_epoch
+            self.best = score
             trainer.save_checkpoint(self.run.checkpoint("best"))
             if trainer.is_global_zero:
                 link(self.run.checkpoint("best"), self.run.checkpoint("last"))
@@ -68,4 +81,4 @@ class Recorder(Checkpoint):
         if self.lines and trainer.is_global_zero:
             parts = "  ".join(f"{key.removeprefix('train/')} {value:.4f}" for key, value in values.items() if key.startswith("train/loss"))
             validated = "" if score is None else f"  {self.monitor} {score:.4f}{' (best)' if improved else ''}"
-            print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {parts}{validated}  {seconds:.1f} s", flush=True)
+            print(f"{self.label}epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {parts}{validated}  {seconds:.1f} s", flush=True)

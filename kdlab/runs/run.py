@@ -79,6 +79,19 @@ class Run:
         return self.status == FINISHED
 
     @property
+    def begun_afresh(self) -> bool:
+        """Whether the present, unfinished state was begun with fresh=true."""
+        return self.status not in ("absent", FINISHED) and bool(self.record.get("fresh"))
+
+    def lock(self):
+        """The lock that a process holds while it trains the run: beside its directory, which may not exist yet."""
+        from filelock import FileLock
+
+        path = self.path.parent / ".locks" / f"{self.path.name.rpartition('-')[2]}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(path)
+
+    @property
     def hash(self) -> str:
         return self.record["hash"]
 
@@ -106,8 +119,16 @@ class Run:
         write_text(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
     def clear(self) -> None:
-        """Remove what was trained."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Remove the directory.
+
+        Raises:
+            InputError: it cannot be removed.
+        """
+        try:
+            if self.path.exists():
+                shutil.rmtree(self.path)
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be removed ({error.strerror or error})") from error
 
     # -- what came of it ------------------------------------------------------------------------------------------------------
 
@@ -120,17 +141,21 @@ class Run:
         """The trained student, ``last`` or ``best``."""
         from .checkpoints import load_student, student_network
 
-        network = student_network(self.config)
+        try:
+            network = student_network(self.config)
+        except InputError as error:
+            raise InputError(f"{error} (the run was trained in {self.record.get('directory')}: if the network is of a module of yours, "
+                             "put that folder on sys.path)") from error
         load_student(network, self.checkpoint(which))
         return network.eval()
 
     def predictions(self) -> dict:
         """``target``, ``index``, ``last`` and ``best`` (logits) of the test split."""
-        from safetensors.torch import load_file
+        from .checkpoints import read_checkpoint
 
         if not self.predictions_file.exists():
             raise InputError(f"{self.path} holds no test predictions: its status is {self.status}")
-        return load_file(self.predictions_file)
+        return read_checkpoint(self.predictions_file)
 
 
 class RunStore:
@@ -144,9 +169,6 @@ class RunStore:
         folder, digest = self.root / config["name"], run_hash(config)
         known = sorted(folder.glob(f"*-{digest}")) if folder.is_dir() else []
         return Run(known[0] if known else folder / f"{readable_name(config)}-{digest}")
-
-    def lock_file(self, run: Run) -> Path:
-        return self.root / ".locks" / f"{run.path.parent.name}-{run.path.name.rpartition('-')[2]}.lock"
 
     def runs(self) -> list[Run]:
         """Every run below the root."""

@@ -26,13 +26,26 @@ class OptimizerRecipe:
     interval: str = "epoch"
     horizon: str | None = None
 
-    def configure(self, module: L.LightningModule):
-        """For Lightning: one optimiser over everything that is trainable in the strategy: students, connectors, attached parts."""
+    def rehearse(self) -> None:
+        """Make both for one made-up parameter, so that what they refuse is found before anything is written."""
+        self._schedule(self.optimizer(params=[torch.nn.Parameter(torch.zeros(1))]), intervals=100)
+
+    def _schedule(self, optimizer: torch.optim.Optimizer, intervals: int):
+        if self.scheduler is None:
+            return None
+        return self.scheduler(optimizer=optimizer, **({self.horizon: intervals} if self.horizon else {}))
+
+    def configure(self, module: L.LightningModule, monitor: str):
+        """For Lightning: one optimiser over everything that is trainable in the strategy: students, connectors, attached parts.
+
+        Args:
+            monitor: the metric that a schedule may wait for.
+        """
         optimizer = self.optimizer(params=[parameter for parameter in module.parameters() if parameter.requires_grad])
         if self.scheduler is None:
             return optimizer
         trainer = module.trainer
         intervals = trainer.max_epochs if self.interval == "epoch" else int(trainer.estimated_stepping_batches)
-        horizon = {self.horizon: intervals} if self.horizon else {}
-        scheduler = self.scheduler(optimizer=optimizer, **horizon)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": self.interval}}
+        # the monitor is read by ReduceLROnPlateau alone
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self._schedule(optimizer, intervals), "interval": self.interval,
+                                                         "monitor": monitor}}

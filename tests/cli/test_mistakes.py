@@ -55,6 +55,19 @@ MISTAKES = {
     "unbalanced bracket": (["loss=[ce,kd"], ["loss=[ce,kd"]),
     "name that climbs out": (["name=../elsewhere"], ["name"]),
     "progress that is none": (["progress=bars"], ["progress", "did you mean 'bar'"]),
+    "no validation left": (["data.validation=0.0001"], ["data.validation", "holds out no sample"]),
+    "scheduler's argument out of range": (["scheduler=onecycle", "+scheduler.pct_start=2"], ["scheduler", "pct_start"]),
+    "milestones that never come": (["scheduler=multistep"], ["scheduler.milestones", "max_epochs=40"]),
+    "overfitting batches": (["+trainer.overfit_batches=2"], ["trainer.overfit_batches"]),
+    "several machines": (["+trainer.num_nodes=2"], ["trainer.num_nodes"]),
+    "tap that is never called": (["student=network", "student._target_=tests.strategies.networks.idle", "+student.classes=10",
+                                  "+student.shape=[1,8,8]", "loss=[ce,hint]", "loss.hint.student_tap=unused"], ["unused", "does not call it"]),
+    "student that fails in its own way": (["student=network", "student._target_=tests.strategies.networks.Failing"], ["student", "KeyError"]),
+    "student that fails in train mode alone": (["student=network", "student._target_=tests.strategies.networks.FailingInTraining"],
+                                               ["a step on 4 samples fails", "only in training"]),
+    "lazy parameters": (["student=network", "student._target_=torch.nn.LazyLinear", "+student.out_features=10"], ["student", "lazy"]),
+    "data of another kind": (["data._target_=lightning.LightningDataModule", "~data.batch_size", "~data.validation", "~data.split_seed",
+                              "~data.fraction", "~data.omit_classes", "~data.drop_last", "~data.augment"], ["kdlab.data.InMemoryData"]),
     "two ways of a teacher": (["+teacher.run=runs/x"], ["teacher", "one way"]),
     "callback's argument": (["callbacks=ema", "+callbacks.ema.decey=1"], ["callbacks.ema.decey", "did you mean 'decay'"]),
 }
@@ -103,18 +116,41 @@ def test_a_teacher_no_better_than_chance_stops_the_run(kdlab, workplace, taught)
     assert code == 2 and "no better than chance" in err and not (workplace / "runs").joinpath("quickstart").exists()
 
 
-@pytest.mark.parametrize("content, word", [(b"", "cannot be read"), (b"PK\x03\x04 torn", "cannot be read")])
-def test_a_damaged_checkpoint(kdlab, workplace, content, word):
-    (workplace / "torn.ckpt").write_bytes(content)
-    code, out, err = kdlab("train", "teacher=checkpoint", "teacher.checkpoint=torn.ckpt",
+@pytest.mark.parametrize("name", ["torn.ckpt", "torn.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn"], ids=["empty", "torn"])
+def test_a_damaged_checkpoint(kdlab, workplace, content, name):
+    (workplace / name).write_bytes(content)
+    code, out, err = kdlab("train", "teacher=checkpoint", f"teacher.checkpoint={name}",
                            "+teacher.network={_target_: kdlab.models.MLP, classes: 10, shape: [1, 8, 8]}")
-    assert code == 2 and "torn.ckpt" in err and word in err
+    assert code == 2 and name in err and "cannot be read" in err
 
 
 def test_a_checkpoint_of_another_architecture(kdlab, taught):
     code, out, err = kdlab("train", "teacher=checkpoint", f"teacher.checkpoint={taught.checkpoint('last')}",
                            "+teacher.network={_target_: kdlab.models.MLP, classes: 10, shape: [1, 8, 8], hidden: [8]}")
     assert code == 2 and "does not fit MLP" in err and "stage1.linear.weight" in err
+
+
+def test_a_checkpoint_that_is_no_state_dict(kdlab, workplace):
+    import torch
+
+    torch.save([1, 2], workplace / "list.ckpt")
+    code, out, err = kdlab("train", "teacher=checkpoint", "teacher.checkpoint=list.ckpt",
+                           "+teacher.network={_target_: kdlab.models.MLP, classes: 10, shape: [1, 8, 8]}")
+    assert code == 2 and "holds no state dict" in err
+
+
+def test_another_launcher_is_refused(kdlab, workplace, monkeypatch):
+    """Each of torchrun's processes would wait for the other's run."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    code, out, err = kdlab("train", "strategy=supervised")
+    assert code == 2 and "torchrun" in err and not (workplace / "runs").exists()
+
+
+def test_a_folder_that_cannot_be_written(kdlab, workplace):
+    (workplace / "file").write_text("")
+    code, out, err = kdlab("train", "strategy=supervised", "paths.runs=file/runs", "trainer.max_epochs=1")
+    assert code == 2 and "paths.runs" in err and "cannot be written" in err
 
 
 def test_unknown_verb(kdlab):

@@ -1,9 +1,13 @@
 """runs, evaluate, check, train's help, and the exit codes."""
 
 import json
+import os
 import re
+import shlex
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -104,6 +108,64 @@ def test_a_sweep_goes_on_after_a_failure_and_ends_with_one(kdlab, workplace, mon
     assert code == 1 and err.count("out of luck") == 1
     statuses = sorted(json.loads(path.read_text())["status"] for path in workplace.glob("runs/quickstart/*/run.json"))
     assert statuses == ["failed", "finished", "finished"]
+
+
+def test_a_sweep_goes_on_after_bad_input_and_says_so_at_the_end(kdlab, workplace):
+    code, out, err = kdlab("train", "-m", "strategy=supervised", "trainer.max_epochs=1,0,2")
+    assert code == 2 and "failed (2): strategy=supervised trainer.max_epochs=0" in err
+    assert len(list(workplace.glob("runs/quickstart/*/run.json"))) == 2
+    code, out, err = kdlab("train", "-m", "name=none", "loss.kd.temperature=-1,-2")
+    assert code == 2 and not (workplace / "runs" / "none").exists(), "a sweep of bad jobs leaves nothing"
+
+
+def test_the_lines_of_the_help_work(kdlab, workplace):
+    """Each of them, in five batches."""
+    from kdlab.cli.train import HELP
+    from kdlab.config.check import check
+    from kdlab.config.compose import compose
+
+    lines = [line.split("   ")[0].strip() for line in HELP.splitlines() if line.startswith("  kdlab train") and "--" not in line]
+    assert len(lines) >= 5
+    for line in lines:
+        check(compose(shlex.split(line)[2:]))
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=lambda sent: sent.name)
+@pytest.mark.parametrize("devices", [1, 2])
+def test_an_interrupted_run_ends_with_130_and_goes_on(workplace, forked, kdlab, sent, devices):
+    arguments = ["strategy=supervised", "trainer.max_epochs=200", "trainer.accelerator=cpu", f"trainer.devices={devices}"]
+    process = forked(_command, workplace, arguments)
+    deadline = time.monotonic() + 120
+    while not list(workplace.glob("runs/quickstart/*/checkpoints/last.ckpt")) and time.monotonic() < deadline and process.is_alive():
+        time.sleep(0.05)
+    os.kill(process.pid, sent)
+    process.join(timeout=60)
+    (path,) = workplace.glob("runs/quickstart/*/run.json")
+    assert process.exitcode == 130 and json.loads(path.read_text())["status"] == "interrupted"
+    assert "interrupted" in kdlab("runs")[1]
+
+
+def _command(folder, arguments):
+    from kdlab.cli.main import main
+
+    os.chdir(folder)
+    signal.signal(signal.SIGINT, signal.default_int_handler)     # a forkserver's children ignore it
+    raise SystemExit(main(["train", *arguments]))
+
+
+def test_a_run_that_is_being_trained_is_not_removed(kdlab, two):
+    from kdlab.runs.run import Run
+
+    lock = Run(two[0]).lock()
+    lock.acquire()
+    code, out, err = kdlab("runs", "rm", two[0], "--yes")
+    lock.release()
+    assert code == 2 and "being trained" in err and two[0] in kdlab("runs")[1]
+
+
+def test_compare_does_not_write_into_a_run(kdlab, two, workplace):
+    assert kdlab("compare", *two)[0] == 0
+    assert (workplace / "runs" / "quickstart" / "compare.csv").exists() and not (workplace / two[0] / "compare.csv").exists()
 
 
 def test_a_module_of_the_users_is_found_in_the_working_directory(workplace):

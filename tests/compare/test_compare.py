@@ -12,7 +12,7 @@ from kdlab.compare import comparison, groups, interval
 from kdlab.errors import InputError
 from kdlab.runs.run import find_runs
 
-TEACHER = {"name": "teacher/digits (seed 1)", "parameters": 5000,
+TEACHER = {"name": "teacher/digits (seed 1)", "parameters": 5000, "test": {"accuracy": 0.9},
            "runs": [{"path": "gone", "hash": "t", "metrics": {"test/accuracy": 0.9, "test/accuracy_best": 0.91}}]}
 
 
@@ -53,11 +53,11 @@ def test_interval_is_students_t():
 
 
 def test_groups_are_over_seeds(folder):
-    found, damaged = groups(find_runs([folder]))
+    found, left_out = groups(find_runs([folder]))
     assert {group.label: len(group.runs) for group in found} == {"offline ce+kd  kd.temperature=4": 3, "offline ce+kd  kd.temperature=8": 3,
                                                                  "supervised ce": 1}
     assert [len(group.unfinished) for group in found if "8" in group.label] == [1]
-    assert len(damaged) == 1 and "torn" in damaged[0]
+    assert len(left_out) == 1 and "torn" in left_out[0]
 
 
 def test_table(folder):
@@ -94,3 +94,57 @@ def test_nothing_to_compare(kdlab, workplace, tmp_path):
 def test_an_unknown_metric_names_the_known(folder):
     with pytest.raises(InputError, match="they have accuracy"):
         comparison(list(find_runs([folder])), "f1")
+
+
+def test_a_run_that_is_there_twice_counts_once(tmp_path):
+    _write(tmp_path / "a", "same")
+    _write(tmp_path / "b", "same")
+    table = comparison(list(find_runs([tmp_path])))
+    assert [row.last.n for row in table.rows if row.role == "variant"] == [1]
+    assert any("counted once" in note for note in table.notes)
+
+
+def test_two_teachers_of_one_name_are_two_rows(tmp_path):
+    other = {**TEACHER, "test": {"accuracy": 0.7}, "runs": [{**TEACHER["runs"][0], "hash": "u"}]}
+    _write(tmp_path, "one")
+    _write(tmp_path, "two", temperature=8.0, teacher=other)
+    rows = [row for row in comparison(list(find_runs([tmp_path]))).rows if row.role == "teacher"]
+    assert sorted(row.last.mean for row in rows) == [0.7, 0.9] and len({row.label for row in rows}) == 2
+
+
+def test_a_teacher_without_a_run_has_its_row(tmp_path):
+    _write(tmp_path, "one", teacher={"name": "microsoft/resnet-18", "parameters": 7, "test": {"accuracy": 0.95}, "runs": []})
+    table = comparison(list(find_runs([tmp_path])))
+    assert table.rows[0].label == "microsoft/resnet-18" and table.rows[0].last.mean == 0.95
+    assert table.rows[1].retention == pytest.approx(0.8 / 0.95)
+
+
+def test_a_teacher_in_the_folder_is_called_one(tmp_path):
+    _write(tmp_path, "t", strategy="supervised", accuracy=0.9)
+    _write(tmp_path, "one")
+    rows = comparison(list(find_runs([tmp_path]))).rows
+    assert [(row.role, row.last.mean) for row in rows] == [("teacher", 0.9), ("variant", 0.8)]
+
+
+def test_a_baseline_on_other_data_is_held_against_nothing(tmp_path):
+    _write(tmp_path, "one")
+    path = _write(tmp_path, "elsewhere", strategy="supervised")
+    config = json.loads((path / "config.yaml").read_text())
+    (path / "config.yaml").write_text(json.dumps({**config, "choices": {**config["choices"], "data": "fashion_mnist"}}))
+    row = next(row for row in comparison(list(find_runs([tmp_path]))).rows if row.role == "student baseline")
+    assert row.retention is None
+
+
+def test_real_runs(kdlab, workplace, taught):
+    """Labels of schedules, roles, and the teacher's own score, from runs that were trained."""
+    common = ["trainer.max_epochs=1", "progress=none", "teacher=run", f"teacher.run={taught.path}"]
+    for extra in (["seed=1"], ["seed=2"], ["loss.kd.weight={schedule: linear, start: 0, end: 0.9, epochs: 1}"], ["loss.kd.weight=0"],
+                  ["loss.kd.weight={schedule: linear, start: 0, end: 0.5, epochs: 1}"]):
+        assert kdlab("train", *common, *extra)[0] == 0
+    table = comparison(list(find_runs(["runs"])))
+    assert [row.role for row in table.rows] == ["teacher", "student baseline", "variant", "variant", "variant"]
+    assert len({row.label for row in table.rows}) == 5
+    assert sorted(row.last.n for row in table.rows) == [1, 1, 1, 1, 2]
+    assert table.rows[0].last.mean == pytest.approx(taught.metrics["test/accuracy"])
+    variant = table.rows[-1]
+    assert variant.retention == pytest.approx(variant.last.mean / taught.metrics["test/accuracy"])

@@ -73,3 +73,14 @@ def test_missing_values_are_all_named():
     with pytest.raises(InputError) as error:
         check(compose(["teacher=run", "student=network"]))
     assert {"teacher.run", "student._target_"} <= {problem.split()[0] for problem in error.value.problems}
+
+
+def test_within_another_hydra_application(workplace):
+    """A user's own application has its own configs, and one of them may be called train, too."""
+    from hydra import compose as other
+    from hydra import initialize_config_dir
+
+    (workplace / "train.yaml").write_text("mine: 1\n")
+    with initialize_config_dir(str(workplace), version_base="1.3"):
+        assert list(compose(["seed=4"])["loss"]) == ["ce", "kd"]
+        assert other("train").mine == 1, "theirs is as it was"

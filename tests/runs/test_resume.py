@@ -22,7 +22,8 @@ def _job(folder, overrides, moment):
     """Run in a child. ``moment`` names when it kills itself; None lets it live."""
     os.chdir(folder)
     import kdlab
-    from kdlab.runs import checkpoints, ensure, execute
+    from kdlab.runs import checkpoints, ensure, results
+    from kdlab.runs.metrics import MetricsFile
     from kdlab.strategies.base import Strategy
 
     step = Strategy.training_step
@@ -49,19 +50,23 @@ def _job(folder, overrides, moment):
                 _kill()
         checkpoints.torch.save = torn
     elif moment == "after the last epoch":
-        finish = ensure.finish
-        ensure.finish = lambda config, run, parts: finish(config, run, parts) if config["teacher"] is None else _kill()
+        found = ensure.results
+        ensure.results = lambda config, run, parts: found(config, run, parts) if config["teacher"] is None else _kill()
     elif moment == "test":
-        predict, calls = execute.predict, []
+        write = results.write_atomically
+        results.write_atomically = lambda path, fill: write(path, fill) if "teachers" in str(path) else _kill()
+    elif moment == "between row and checkpoint":
+        write = MetricsFile.write
 
-        def second(*arguments):
-            calls.append(1)
-            return predict(*arguments) if len(calls) != 4 else _kill()      # two for the teacher's run, two for the student's
-        execute.predict = second
+        def written(self):
+            write(self)
+            if len(self.rows) == 3 and "teachers" not in str(self.path):
+                _kill()
+        MetricsFile.write = written
     kdlab.train(overrides)
 
 
-MOMENTS = ["teacher", "middle of an epoch", "writing a checkpoint", "after the last epoch", "test"]
+MOMENTS = ["teacher", "middle of an epoch", "writing a checkpoint", "between row and checkpoint", "after the last epoch", "test"]
 
 
 def _undisturbed(tmp_path_factory, forked, overrides, name):
@@ -116,6 +121,9 @@ def test_killed_and_started_again(tmp_path, forked, undisturbed, moment):
     assert not list(tmp_path.rglob("*.part"))
 
 
+CNN = ["student=cnn", "~student.hidden", "~student.input_dropout"]
+
+
 @pytest.mark.parametrize("extra", [["callbacks=ema"], ["optimizer=sgd", "scheduler=multistep", "scheduler.milestones=[1,3]", "trainer.accumulate_grad_batches=2"]],
                          ids=["ema", "accumulation"])
 def test_other_state_resumes_too(tmp_path, tmp_path_factory, forked, extra):
@@ -126,16 +134,6 @@ def test_other_state_resumes_too(tmp_path, tmp_path_factory, forked, extra):
     process = forked(_job, tmp_path, OVERRIDES + extra, None)
     process.join()
     _same(_student_run(tmp_path), whole)
-
-
-def test_the_curve_is_cut_back_to_the_checkpoint(tmp_path, forked):
-    """Killed between the row and the checkpoint: the row is written again, not twice."""
-    from kdlab.runs.metrics import MetricsFile
-
-    file = MetricsFile(tmp_path / "metrics.csv")
-    for epoch in range(3):
-        file.append({"epoch": epoch, "train/loss": float(epoch)})
-    assert [row["epoch"] for row in MetricsFile(file.path).load(before_epoch=2).rows] == [0, 1]
 
 
 def test_finished_is_not_run_again(workplace):
@@ -149,3 +147,45 @@ def test_finished_is_not_run_again(workplace):
     package.train([*small, "fresh=true"])
     assert first.checkpoint("last").stat().st_mtime_ns != stamp
     assert len(RunStore("runs").runs()) == 1
+
+
+def test_a_run_that_was_stopped_early_is_not_trained_on(workplace, monkeypatch):
+    """Killed behind its last epoch, it must not make up for the epochs that early stopping spared."""
+    import kdlab as package
+
+    overrides = ["strategy=supervised", "trainer.max_epochs=9", "progress=none",
+                 "+callbacks.stop={_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val/accuracy, mode: max, patience: 1, min_delta: 0.5}"]
+    run = package.train(overrides)
+    epochs = len(run.metrics_file.read_text().splitlines()) - 1
+    assert epochs < 9
+    weights = torch.load(run.checkpoint("last"), weights_only=True)["state_dict"]
+    run.update(status="running")
+    again = package.train(overrides)
+    assert again.path == run.path and len(run.metrics_file.read_text().splitlines()) - 1 == epochs
+    assert _equal(torch.load(run.checkpoint("last"), weights_only=True)["state_dict"], weights)
+
+
+def test_a_lost_curve_comes_back_from_the_checkpoint(workplace):
+    import kdlab as package
+
+    overrides = ["strategy=supervised", "trainer.max_epochs=2", "progress=none"]
+    run = package.train(overrides)
+    curve = run.metrics_file.read_text()
+    for damage in ("", "epoch,step\nabc,1\n"):
+        run.metrics_file.write_text(damage)
+        run.update(status="running")
+        assert package.train(overrides).metrics_file.read_text() == curve
+
+
+def test_a_damaged_checkpoint_of_an_unfinished_run_says_what_to_do(workplace):
+    import kdlab as package
+    from kdlab.errors import InputError
+
+    overrides = ["strategy=supervised", "trainer.max_epochs=2", "progress=none"]
+    run = package.train(overrides)
+    run.update(status="running")
+    with open(run.checkpoint("last"), "r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(InputError, match="last.ckpt cannot be read.*fresh=true"):
+        package.train(overrides)
+    assert package.train([*overrides, "fresh=true"]).finished

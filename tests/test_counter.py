@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from kdlab.data.counter import counter_bits, counter_order, counter_uniform, derived_seed
+from kdlab.counter import counter_bits, counter_order, counter_uniform, derived_seed
 
 MANY = torch.arange(100_000)
 
