@@ -37,9 +37,10 @@ def test_a_rank_that_fails_ends_the_run(common, workplace, monkeypatch):
     """And its traceback is the user's to read."""
     (workplace / "bad_loss.py").write_text(
         "from kdlab.losses import Loss\n\n\nclass Bad(Loss):\n    needs_teacher = False\n\n"
-        "    def forward(self, student, teacher, batch):\n        raise RuntimeError('no such luck')\n")
+        "    def forward(self, student, teacher, batch):\n        if len(batch) > 4:\n            raise RuntimeError('no such luck')\n"
+        "        return student.logits.mean(-1)\n")
     monkeypatch.syspath_prepend(workplace)
-    with pytest.raises(RunFailed, match="error.txt"):
+    with pytest.raises(RunFailed, match="RuntimeError: no such luck.*error.txt"):
         kdlab.train([*common, *TWO, "loss=[ce]", "+loss.bad={_target_: bad_loss.Bad}"])
     run = next(find_runs([workplace / "runs"]))
     assert run.status == "failed" and "no such luck" in (run.path / "error.txt").read_text()

@@ -63,10 +63,10 @@ def test_a_strategy_with_every_hook(outside):
     assert state["steps"] == 12, "after_step's state is in the checkpoint"
     assert not torch.equal(state["scale"], torch.ones(10)), "what attach adds is optimised and saved"
     assert TwoViews.orders == [0, 1]
-    first = TwoViews.seen[0]
+    first = TwoViews.seen[1]           # before it came the probe
     assert first.target.tolist() == [9] * 32, "the sampler's order is used"
     assert not torch.equal(first.inputs, first.second_view) and (first.split, first.epoch) == ("train", 0)
-    assert TwoViews.seen[6].epoch == 1
+    assert TwoViews.seen[7].epoch == 1
     rows = run.metrics_file.read_text()
     assert "train/loss_kd" in rows
 
