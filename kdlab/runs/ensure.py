@@ -125,9 +125,11 @@ def _unwritable(store: RunStore, error: OSError) -> InputError:
 
 def _train(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say, label: str) -> None:
     # a run that was begun afresh and killed is gone on with by the same command, not begun once more
-    if config["fresh"] and (run.finished or not run.begun_afresh):
+    if config["fresh"] and not (run.begun_afresh and _obstacle(run) is None):
         run.clear()
-    _check_begun(run)
+    obstacle = _obstacle(run)
+    if obstacle is not None:
+        raise InputError(f"{run.path} cannot be gone on with: {obstacle}. fresh=true trains it anew")
     try:
         _begin(config, run, parts, teacher, say)
     except OSError as error:
@@ -163,14 +165,17 @@ def _train(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say,
     say(f"{label}{run.path}")
 
 
-def _check_begun(run: Run) -> None:
-    """Raises InputError where a run that was begun cannot be gone on with: told before anything is touched."""
+def _obstacle(run: Run) -> str | None:
+    """Why a run that was begun cannot be gone on with, found before anything is touched; None if it can."""
     last = run.checkpoint("last")
-    if last.exists():
-        try:
+    try:
+        if last.exists():
             recorded(read_checkpoint(last))
-        except (InputError, KeyError, TypeError) as error:
-            raise InputError(f"{run.path} cannot be gone on with: {error}. fresh=true trains it anew") from error
+    except InputError as error:
+        return str(error)
+    except (KeyError, TypeError):
+        return f"{last} was not written by this version of kdlab"
+    return None
 
 
 def _begin(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say) -> None:
@@ -178,7 +183,9 @@ def _begin(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say)
     earlier = {}
     if (run.path / "run.json").exists():
         earlier = run.record
-        say(f"resuming {run.path}")
+        commit = earlier.get("code", {}).get("commit")
+        other = f" (begun by commit {str(commit)[:8]}, this is another)" if commit != provenance.code()["commit"] else ""
+        say(f"resuming {run.path}{other}")
     for leftover in run.path.glob("**/*.part"):
         leftover.unlink(missing_ok=True)
     values = {
@@ -206,7 +213,7 @@ def _begin(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say)
         "fresh": config["fresh"] or earlier.get("fresh", False),
         "directory": os.getcwd(),
         "began": earlier.get("began", provenance.now()),
-        "resumed": [*earlier.get("resumed", []), provenance.now()] if earlier else [],
+        "resumed": [*earlier.get("resumed", []), {"at": provenance.now(), **provenance.code()}] if earlier else [],
         "ended": None,
         "error": None,
     }

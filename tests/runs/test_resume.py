@@ -189,3 +189,15 @@ def test_a_damaged_checkpoint_of_an_unfinished_run_says_what_to_do(workplace):
     with pytest.raises(InputError, match="last.ckpt cannot be read.*fresh=true"):
         package.train(overrides)
     assert package.train([*overrides, "fresh=true"]).finished
+    run.update(status="running")
+    run.checkpoint("last").write_bytes(b"torn")
+    assert package.train([*overrides, "fresh=true"]).finished, "also where the damaged run was itself begun afresh"
+
+
+def test_begun_afresh_and_killed_it_is_gone_on_with(tmp_path, forked):
+    """Repeating the command must not begin from nothing each time."""
+    overrides = [*OVERRIDES, "fresh=true"]
+    for moment in ("middle of an epoch", None):
+        process = forked(_job, tmp_path, overrides, moment)
+        process.join()
+    assert len(_student_run(tmp_path).record["resumed"]) == 1
