@@ -21,7 +21,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--which", choices=("last", "best"), default="last", help="which checkpoint (default: last)")
     parser.add_argument("--per-class", action="store_true", help="also the accuracy of every class")
     parser.add_argument("--bias", action="append", default=[], metavar="CLASS=NUMBER", help="add a number to the logit of a class")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     found = Run(options.run)
     if not found.finished:
         raise InputError(f"{found.path} is not finished (its status is {found.status})")
@@ -44,6 +44,8 @@ def run(arguments: list[str]) -> int:
 
 def _stored(found: Run, which: str):
     predictions = found.predictions()
+    if which not in predictions:
+        raise InputError(f"{found.path} has no '{which}': it was trained without validation, so no epoch was chosen")
     return predictions[which].clone(), predictions["target"], "the run's own test predictions"
 
 

@@ -65,13 +65,35 @@ def test_evaluate_with_a_bias(kdlab, two):
 
 
 def test_evaluate_on_other_data(kdlab, two):
-    code, out, err = kdlab("evaluate", two[0], "data.batch_size=16")
+    code, out, err = kdlab("evaluate", two[0], "--which", "last", "data.batch_size=16")
     stored = kdlab("evaluate", two[0])[1]
     assert code == 0 and "test split of digits" in out
     assert re.search(r"accuracy .*", out)[0] == re.search(r"accuracy .*", stored)[0]
     code, out, err = kdlab("evaluate", two[0], "data=fashion_mnist")
     assert code == 2 and "[1, 8, 8]" in err
     assert kdlab("evaluate", two[0], "student=cnn")[0] == 2
+
+
+def test_evaluate_without_a_best(kdlab):
+    code, out, err = kdlab("train", "strategy=supervised", "trainer.max_epochs=1", "+trainer.limit_val_batches=0")
+    assert code == 0 and "best" not in out
+    run = out.strip().splitlines()[-1]
+    assert kdlab("evaluate", run)[0] == 0
+    code, out, err = kdlab("evaluate", run, "--which", "best")
+    assert code == 2 and "without validation" in err
+
+
+def test_evaluate_the_runs_own_data_changed(kdlab, workplace, monkeypatch):
+    """A run on a data set of the user's own is evaluated on that, not on the default."""
+    (workplace / "my_data.py").write_text(
+        "import torch\nfrom kdlab.data import Images, InMemoryData\n\n\nclass Mine(InMemoryData):\n    CLASSES, SHAPE = 10, (1, 8, 8)\n\n"
+        "    def read(self):\n        images = torch.arange(640).reshape(10, 1, 8, 8).repeat(20, 1, 1, 1).float() / 640\n"
+        "        labels = torch.arange(10).repeat(20)\n        return Images(images, labels), Images(images[:50], labels[:50])\n")
+    monkeypatch.syspath_prepend(workplace)
+    code, out, err = kdlab("train", "strategy=supervised", "data._target_=my_data.Mine", "trainer.max_epochs=1")
+    assert code == 0, err
+    code, out, err = kdlab("evaluate", out.strip().splitlines()[-1], "+data.evaluation_batch_size=7")
+    assert code == 0 and "50 samples" in out
 
 
 def test_check(kdlab, workplace):
