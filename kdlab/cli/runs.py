@@ -49,7 +49,8 @@ def _list(options) -> int:
             continue
         metrics = record.get("metrics", {})
         seconds = record.get("durations", {}).get("train_seconds")
-        table.add_row(str(found.path), record["status"], _number(metrics.get("test/accuracy")), _number(metrics.get("test/accuracy_best")),
+        status = "killed" if record["status"] == RUNNING and not found.being_trained else record["status"]
+        table.add_row(str(found.path), status, _number(metrics.get("test/accuracy")), _number(metrics.get("test/accuracy_best")),
                       str(_epochs(found)), "" if seconds is None else f"{seconds:.1f}")
     if count:
         _console().print(table)
@@ -79,7 +80,7 @@ def _show(options) -> int:
     record = found.record
     print(json.dumps(record, indent=2))
     if record["status"] == RUNNING:
-        print(f"{found.path} is running, or was killed; the command above goes on with it")
+        print(f"{found.path} is being trained" if found.being_trained else f"{found.path} was killed; the same command goes on with it")
     return 0
 
 

@@ -79,6 +79,19 @@ class Run:
         return self.status == FINISHED
 
     @property
+    def being_trained(self) -> bool:
+        """Whether a process holds its lock. A run whose status is ``running`` and that nobody trains was killed."""
+        from filelock import Timeout
+
+        try:
+            with self.lock().acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:         # a folder that cannot be written: nobody trains there
+            return False
+
+    @property
     def begun_afresh(self) -> bool:
         """Whether the present, unfinished state was begun with fresh=true."""
         return self.status not in ("absent", FINISHED) and bool(self.record.get("fresh"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
@@ -9,7 +11,7 @@ from kdlab.batch import Batch
 from kdlab.outputs import Outputs
 
 
-class Task:
+class Task(ABC):
     """Base of the tasks.
 
     ``align`` and ``align_batch`` make *rows*: logits ``(N, C)``, targets ``(N,)``, weights ``(N,)``. A classifier's rows are its
@@ -20,26 +22,26 @@ class Task:
     monitor: str
     higher_is_better: bool
 
+    @abstractmethod
     def network_outputs(self, network: nn.Module, batch: Batch, view: int = 0) -> Outputs:
         """Run ``network`` on a view of the batch (without features: the caller holds the taps)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def align(self, outputs: Outputs, batch: Batch) -> Outputs:
         """Outputs whose logits are rows. ``batch`` is the batch as it came from the data."""
-        raise NotImplementedError
 
+    @abstractmethod
     def align_batch(self, batch: Batch) -> Batch:
         """The batch whose target, index and weights are rows."""
-        raise NotImplementedError
 
+    @abstractmethod
     def metrics(self) -> MetricCollection:
         """What is measured at validation, fed with (logits, target) rows."""
-        raise NotImplementedError
 
+    @abstractmethod
     def score(self, logits: Tensor, target: Tensor) -> dict[str, float]:
         """What is reported of a whole split's predictions."""
-        raise NotImplementedError
 
+    @abstractmethod
     def chance(self, logits: Tensor, target: Tensor) -> float:
         """How probable predictions as good as these are for one that knows nothing of the inputs."""
-        raise NotImplementedError

@@ -177,8 +177,11 @@ def _command(folder, arguments):
 def test_a_run_that_is_being_trained_is_not_removed(kdlab, two):
     from kdlab.runs.run import Run
 
+    Run(two[0]).update(status="running")
+    assert "killed" in kdlab("runs")[1] and "was killed" in kdlab("runs", "show", two[0])[1]
     lock = Run(two[0]).lock()
     lock.acquire()
+    assert "killed" not in kdlab("runs")[1] and "running" in kdlab("runs")[1]
     code, out, err = kdlab("runs", "rm", two[0], "--yes")
     lock.release()
     assert code == 2 and "being trained" in err and two[0] in kdlab("runs")[1]
