@@ -15,6 +15,7 @@ from kdlab.objective import Objective
 from kdlab.schedules import is_schedule, schedule
 from kdlab.strategies import Strategy
 from kdlab.strategies.optimization import OptimizerRecipe
+from kdlab.strategies.preparation import prepare
 from kdlab.tasks import Classification, Task
 from kdlab.teachers import Teacher
 
@@ -76,7 +77,7 @@ def assemble(config: dict, trained: Trained) -> Parts:
     rows = data.part("train")
     probe = data.train_dataloader().batch(rows[:PROBE_ROWS])
     torch.manual_seed(derived_seed(config["seed"], _CONNECTORS))
-    strategy.prepare(probe, data.train_size)
+    prepare(strategy, probe, data.train_size)
     data.order = strategy.sampler(data.train_dataloader().target, rows)
     return Parts(data, task, teacher, strategy)
 

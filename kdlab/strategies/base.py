@@ -9,11 +9,9 @@ from dataclasses import dataclass, field
 import lightning as L
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedParameter
 
 from kdlab.batch import Batch
 from kdlab.counter import derived_seed
-from kdlab.errors import InputError
 from kdlab.losses.base import Probe
 from kdlab.models.taps import Taps
 from kdlab.objective import LossParts, Objective
@@ -24,11 +22,6 @@ from kdlab.teachers import Teacher
 from .optimization import OptimizerRecipe
 
 _DROPOUT = 3        # the stream of random numbers for whatever the networks draw while training
-
-
-def _reason(error: Exception) -> str:
-    """An exception in one line."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 @dataclass
@@ -114,83 +107,6 @@ class Strategy(L.LightningModule):
         """The objective on aligned rows."""
         teacher = None if teacher is None else self.task.align(teacher, batch).detach()
         return self.objective(self.task.align(student, batch), teacher, self.task.align_batch(batch))
-
-    # -- wiring, called once before the optimiser exists ----------------------------------------------------------------------
-
-    def prepare(self, batch: Batch, train_size: int) -> None:
-        """Check the combination, then let strategy and losses build what depends on shapes.
-
-        Raises:
-            InputError: the parts do not fit; every problem is named.
-        """
-        problems = self.validate_combination()
-        if problems:
-            raise InputError(*problems)
-        if any(isinstance(value, UninitializedParameter) for value in self.student.parameters()):
-            raise InputError("student: it has lazy parameters, whose shapes are known only after the first batch; give their sizes")
-        if self.teacher is not None and self.objective.needs_teacher:
-            self.teacher.watch(self.objective.teacher_taps)
-        modes = {module: module.training for module in self.student.modules()}
-        self.student.eval()
-        with torch.no_grad():
-            student = self._try(lambda: self.observe(batch), "student", batch)
-            teacher = None
-            if self.teacher is not None:
-                teacher = self._try(lambda: self.teacher.teach(batch), "teacher", batch)
-        for module, training in modes.items():
-            module.training = training
-        self._check_classes(student, teacher)
-        idle = [f"tap '{tap}': the {role} has this module, but does not call it in its forward pass"
-                for role, outputs, taps in (("student", student, self.objective.student_taps), ("teacher", teacher, self.objective.teacher_taps))
-                if outputs is not None for tap in sorted(taps - set(outputs.features))]
-        if idle:
-            raise InputError(*idle)
-        probe = Probe(student, teacher, getattr(self.teacher, "network", None), student.logits.shape[-1], train_size)
-        self.attach(probe)
-        self.objective.prepare(probe)
-        self._rehearse(batch)
-
-    def _rehearse(self, batch: Batch) -> None:
-        """One step's loss on the probe in train mode, without a trace: what a network or loss does wrong is found before anything is
-        written."""
-        buffers = {name: value.clone() for name, value in self.named_buffers()}
-        modes = {module: module.training for module in self.modules()}
-        self.train()
-        try:
-            with torch.random.fork_rng(devices=[]):
-                total = self.distill(batch).loss.total
-            if total.dim() != 0:
-                raise ValueError(f"the loss must be one number, got shape {tuple(total.shape)}")
-        except InputError:
-            raise
-        except Exception as error:      # networks, losses and strategies of the user's own may fail in any way
-            raise InputError(f"a step on {len(batch)} samples fails: {_reason(error)}") from error
-        finally:
-            for module, training in modes.items():
-                module.training = training
-            for name, value in self.named_buffers():
-                value.data.copy_(buffers[name])
-            self._seconds = {"step": 0.0, "teacher": 0.0}
-
-    @staticmethod
-    def _try(answer: Callable[[], Outputs], role: str, batch: Batch) -> Outputs:
-        """The network's answer to the probe, or an InputError that says which network cannot read which inputs."""
-        try:
-            return answer()
-        except InputError:
-            raise
-        except Exception as error:      # a network of the user's own may fail in any way
-            shape = tuple(getattr(batch.inputs, "shape", ()))
-            raise InputError(f"{role}: the network cannot read a batch of inputs of shape {shape}: {_reason(error)}") from error
-
-    def _check_classes(self, student: Outputs, teacher: Outputs | None) -> None:
-        expected = getattr(self.task, "classes", None)
-        wrong = [f"{role}: the network answers with {outputs.logits.shape[-1]} classes, but the data have {expected}; "
-                 f"set {role}.classes (or the argument of that network that gives its number of classes) to {expected}"
-                 for role, outputs in (("student", student), ("teacher", teacher))
-                 if outputs is not None and expected is not None and outputs.logits.shape[-1] != expected]
-        if wrong:
-            raise InputError(*wrong)
 
     # -- Lightning ------------------------------------------------------------------------------------------------------------
 

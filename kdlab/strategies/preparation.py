@@ -1,0 +1,109 @@
+"""Preparing a strategy, once, before the optimiser exists: everything is tried on a few samples, and what does not fit is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn.parameter import UninitializedParameter
+
+from kdlab.batch import Batch
+from kdlab.errors import InputError
+from kdlab.losses.base import Probe
+from kdlab.outputs import Outputs
+
+from .base import Strategy
+
+
+def prepare(strategy: Strategy, batch: Batch, train_size: int) -> None:
+    """Check the combination, let strategy and losses build what depends on shapes, then rehearse a step. No weight or buffer changes.
+
+    Args:
+        batch: a few training samples.
+        train_size: samples in the stored training split.
+
+    Raises:
+        InputError: the parts do not fit; independent problems are listed together.
+    """
+    _refuse(strategy.validate_combination())
+    if any(isinstance(value, UninitializedParameter) for value in strategy.student.parameters()):
+        raise InputError("student: it has lazy parameters, whose shapes are known only after the first batch; give their sizes")
+    objective, teacher = strategy.objective, strategy.teacher
+    if teacher is not None and objective.needs_teacher:
+        teacher.watch(objective.teacher_taps)
+    said: dict[str, Outputs] = {}
+    before = _modes(strategy.student)
+    strategy.student.eval()
+    with torch.no_grad():
+        said["student"] = _answer(lambda: strategy.observe(batch), "student", batch)
+        if teacher is not None:
+            said["teacher"] = _answer(lambda: teacher.teach(batch), "teacher", batch)
+    _restore(before)
+    _refuse(_wrong_classes(said, getattr(strategy.task, "classes", None)))
+    _refuse(_idle_taps(said, {"student": objective.student_taps, "teacher": objective.teacher_taps}))
+    probe = Probe(said["student"], said.get("teacher"), getattr(teacher, "network", None), said["student"].logits.shape[-1], train_size)
+    strategy.attach(probe)
+    objective.prepare(probe)
+    _rehearse(strategy, batch)
+
+
+def _refuse(problems: list[str]) -> None:
+    if problems:
+        raise InputError(*problems)
+
+
+def _modes(module: nn.Module) -> dict[nn.Module, bool]:
+    return {part: part.training for part in module.modules()}
+
+
+def _restore(modes: dict[nn.Module, bool]) -> None:
+    for part, training in modes.items():
+        part.training = training
+
+
+def _answer(answer: Callable[[], Outputs], role: str, batch: Batch) -> Outputs:
+    """The network's answer, or an InputError that says which network cannot read which inputs."""
+    try:
+        return answer()
+    except InputError:
+        raise
+    except Exception as error:      # a network of the user's own may fail in any way
+        shape = tuple(getattr(batch.inputs, "shape", ()))
+        raise InputError(f"{role}: the network cannot read a batch of inputs of shape {shape}: {_reason(error)}") from error
+
+
+def _wrong_classes(said: dict[str, Outputs], expected: int | None) -> list[str]:
+    return [f"{role}: the network answers with {outputs.logits.shape[-1]} classes, but the data have {expected}; "
+            f"set {role}.classes (or the argument of that network that gives its number of classes) to {expected}"
+            for role, outputs in said.items() if expected is not None and outputs.logits.shape[-1] != expected]
+
+
+def _idle_taps(said: dict[str, Outputs], asked: dict[str, set[str]]) -> list[str]:
+    return [f"tap '{tap}': the {role} has this module, but does not call it in its forward pass"
+            for role, outputs in said.items() for tap in sorted(asked[role] - set(outputs.features))]
+
+
+def _rehearse(strategy: Strategy, batch: Batch) -> None:
+    """One step's loss in train mode, without a trace: what a network or loss does wrong only there is found before anything is written."""
+    buffers = {name: value.clone() for name, value in strategy.named_buffers()}
+    before = _modes(strategy)
+    strategy.train()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            total = strategy.distill(batch).loss.total
+        if total.dim() != 0:
+            raise ValueError(f"the loss must be one number, got shape {tuple(total.shape)}")
+    except InputError:
+        raise
+    except Exception as error:      # networks, losses and strategies of the user's own may fail in any way
+        raise InputError(f"a step on {len(batch)} samples fails: {_reason(error)}") from error
+    finally:
+        _restore(before)
+        for name, value in strategy.named_buffers():
+            value.data.copy_(buffers[name])
+
+
+def _reason(error: Exception) -> str:
+    """An exception in one line."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
