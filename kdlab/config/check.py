@@ -40,6 +40,7 @@ TEACHER_FORMS = {
     "members": {"members", "average", "weights"},
 }
 REFUSED = {
+    "fast_dev_run": "a run of one batch would count as finished; debug=fast tries things out under a name of its own",
     "overfit_batches": "it needs an unshuffled loader, which a run does not have; data.fraction trains on a small part",
 }
 PROGRESS = ("auto", "bar", "lines", "none")
@@ -121,6 +122,8 @@ def _own(config: dict, prefix: str) -> Iterator[str]:
     epochs = (config.get("trainer") or {}).get("max_epochs")
     if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
         yield f"{prefix}trainer.max_epochs must be a whole number of at least 1, got {epochs!r}"
+    if (config.get("trainer") or {}).get("limit_train_batches") == 0:
+        yield f"{prefix}trainer.limit_train_batches must be greater than 0, or nothing is trained"
     for key, reason in REFUSED.items():
         if (config.get("trainer") or {}).get(key):
             yield f"{prefix}trainer.{key} is not to be had here: {reason}"

@@ -100,6 +100,8 @@ def fits(value, annotation) -> bool:
     >>> fits("abc", float), fits(3, float), fits(True, int), fits(None, int | None), fits("x", dict)
     (False, True, False, True, True)
     """
+    if typing.get_origin(annotation) is typing.Literal:
+        return value in typing.get_args(annotation)
     options = typing.get_args(annotation) if typing.get_origin(annotation) in (typing.Union, types.UnionType) else (annotation,)
     if not all(option in (*_SIMPLE, type(None)) for option in options):
         return True
@@ -118,6 +120,8 @@ def fits(value, annotation) -> bool:
 
 def type_name(annotation) -> str:
     """An annotation as a person says it."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return f"one of {', '.join(map(str, typing.get_args(annotation)))}"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
     options = typing.get_args(annotation) or (annotation,)
     return " or ".join(names.get(option, str(option)) for option in options)

@@ -24,8 +24,8 @@ class CNN(nn.Module):
 
     def __init__(self, classes: int, shape: Sequence[int], widths: Sequence[int] = (16, 32, 64), dropout: float = 0.0):
         super().__init__()
-        if not widths:
-            raise ValueError("widths must name at least one stage, for example [16, 32]")
+        if not widths or not all(isinstance(width, int) and width > 0 for width in widths):
+            raise ValueError(f"widths must be the channels of one or more stages, for example [16, 32], got {widths!r}")
         if min(shape[1:]) < 2 ** (len(widths) - 1):
             raise ValueError(f"{len(widths)} stages halve the map {len(widths) - 1} times; an input of {tuple(shape)} is too small")
         self.depth = len(widths)

@@ -24,7 +24,9 @@ class HuggingFaceClassifier(nn.Module):
         super().__init__()
         from safetensors import SafetensorError
         from transformers import AutoModelForImageClassification
+        from transformers.utils.logging import disable_progress_bar
 
+        disable_progress_bar()
         try:
             self.network = AutoModelForImageClassification.from_pretrained(model, revision=revision, dtype="float32")
         except OSError as error:

@@ -28,8 +28,8 @@ class MLP(nn.Module):
     def __init__(self, classes: int, shape: Sequence[int], hidden: Sequence[int] = (64,), dropout: float = 0.0,
                  input_dropout: float = 0.0):
         super().__init__()
-        if not hidden:
-            raise ValueError("hidden must name at least one layer, for example [64]")
+        if not hidden or not all(isinstance(width, int) and width > 0 for width in hidden):
+            raise ValueError(f"hidden must be the widths of one or more layers, for example [64], got {hidden!r}")
         widths = [math.prod(shape), *hidden]
         self.input_dropout = nn.Dropout(input_dropout)
         self.dropout = nn.Dropout(dropout)

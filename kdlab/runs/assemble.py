@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -20,6 +20,7 @@ from kdlab.tasks import Classification, Task
 from kdlab.teachers import Teacher
 
 from .checkpoints import student_network
+from .run import Run
 from .teacher import Trained, make_teacher
 
 _INITIALISATION, _CONNECTORS = 4, 5       # streams of random numbers
@@ -34,6 +35,8 @@ class Parts:
     task: Task
     teacher: Teacher | None
     strategy: Strategy
+    #: the configs of teachers that are yet to be trained; untrained networks stand in for them, so nothing may learn from these parts
+    untrained: list[dict] = field(default_factory=list)
 
 
 def assemble(config: dict, trained: Trained) -> Parts:
@@ -48,6 +51,13 @@ def assemble(config: dict, trained: Trained) -> Parts:
         InputError: something is missing or does not fit; independent problems are listed together.
     """
     problems: list[str] = []
+    untrained: list[dict] = []
+
+    def looked_for(config: dict) -> Run | None:
+        run = trained(config)
+        if run is None:
+            untrained.append(config)
+        return run
 
     def attempt(make: Callable):
         try:
@@ -57,7 +67,7 @@ def assemble(config: dict, trained: Trained) -> Parts:
 
     data = attempt(lambda: build(config["data"], "data"))
     task = Classification(config["data"]["classes"])
-    teacher = attempt(lambda: make_teacher(config["teacher"], task, trained))
+    teacher = attempt(lambda: make_teacher(config["teacher"], task, looked_for))
     torch.manual_seed(derived_seed(config["seed"], _INITIALISATION))
     student = attempt(lambda: student_network(config))
     objective = attempt(lambda: make_objective(config["loss"]))
@@ -79,7 +89,7 @@ def assemble(config: dict, trained: Trained) -> Parts:
     torch.manual_seed(derived_seed(config["seed"], _CONNECTORS))
     prepare(strategy, probe, data.train_size)
     data.order = strategy.sampler(data.train_dataloader().target, rows)
-    return Parts(data, task, teacher, strategy)
+    return Parts(data, task, teacher, strategy, untrained)
 
 
 def make_objective(terms: dict) -> Objective:

@@ -15,7 +15,6 @@ import torch
 from filelock import Timeout
 
 from kdlab.config.check import check, check_facts
-from kdlab.config.keys import teacher_nodes
 from kdlab.errors import InputError, RunFailed
 from kdlab.schedules import is_schedule
 
@@ -59,7 +58,10 @@ def ensure(config: dict, say: Say = print, label: str = "") -> Run:
     with threads(config["threads"]), torch.random.fork_rng(devices=[]):
         rehearse(config)
         parts = assembled(config)
-        if _ensure_teachers(config, say):
+        if parts.untrained:
+            for teacher in parts.untrained:
+                say(f"teacher: training {teacher['choices']['experiment']} (seed {teacher['seed']}), once for all runs that share it")
+                ensure(teacher, say, label="teacher: ")
             parts = assembled(config)
         described = None
         if parts.teacher is not None:
@@ -87,19 +89,6 @@ def _found(run: Run, say: Say) -> Run:
         note = f"; trained by commit {str(told.get('commit'))[:8]}, this is {str(present['commit'])[:8]} (fresh=true trains anew)"
     say(f"finished already: {run.path}{note}")
     return run
-
-
-def _ensure_teachers(config: dict, say: Say) -> bool:
-    """Train the teachers that are yet to be trained; whether there were any."""
-    trained = False
-    for node in teacher_nodes(config["teacher"]):
-        if "config" in node:
-            teacher = node["config"]
-            if not RunStore(teacher["paths"]["runs"]).run(teacher).finished:
-                say(f"teacher: training {node['experiment']} (seed {teacher['seed']}), once for all runs that share it")
-                ensure(teacher, say, label="teacher: ")
-                trained = True
-    return trained
 
 
 @contextlib.contextmanager
@@ -142,6 +131,8 @@ def _train(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say,
             fit_in_ranks(config, run.path, world, label)
         else:
             fit(config, run, parts, label)
+        if not run.checkpoint("last").exists():
+            raise RuntimeError("not one epoch was finished; something ends the training before that (trainer.max_time, a callback)")
         found = results(config, run, parts)
         if teacher is not None:
             teacher = {**teacher, "test": found["teacher_test"]}
@@ -151,14 +142,19 @@ def _train(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say,
                    ended=provenance.now())
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt)
-        run.update(status=INTERRUPTED if stopped else FAILED, ended=provenance.now(), error=f"{type(error).__name__}: {error}",
-                   durations={"wall_seconds": before + time.perf_counter() - began})
+        where = f"The traceback is in {run.path}/error.txt"
+        try:
+            run.update(status=INTERRUPTED if stopped else FAILED, ended=provenance.now(), error=f"{type(error).__name__}: {error}",
+                       durations={"wall_seconds": before + time.perf_counter() - began})
+            if not stopped:
+                write_text(run.path / "error.txt", traceback.format_exc())
+        except OSError as unwritten:        # a full disk, say: it is what failed, and it keeps the record from being written
+            where = f"Nothing could be written of it in {run.path} ({unwritten.strerror or unwritten})"
         if stopped:
             raise
-        write_text(run.path / "error.txt", traceback.format_exc())
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise RunFailed(f"the run failed while training: {type(error).__name__}: {reason}. The traceback is in {run.path}/error.txt; "
-                        "finished epochs are kept, and the same command goes on from there") from error
+        raise RunFailed(f"the run failed while training: {type(error).__name__}: {reason}. {where}; finished epochs are kept, and the same "
+                        "command goes on from there") from error
     metrics = found["metrics"]
     best = f", {metrics['test/accuracy_best']:.4f} (best on validation, epoch {metrics['best_epoch']})" if "best_epoch" in metrics else ""
     say(f"{label}test accuracy {metrics['test/accuracy']:.4f} (last epoch){best}")

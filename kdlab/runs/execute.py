@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
 from kdlab.config.build import build
-from kdlab.errors import InputError
+from kdlab.errors import InputError, did_you_mean
 
 from .assemble import Parts
 from .checkpoints import AtomicCheckpointIO, read_checkpoint
@@ -65,6 +65,11 @@ def rehearse(config: dict) -> None:
         InputError: Lightning or a callback refuses its arguments.
     """
     quiet()
+    if isinstance(config["compile"], str):
+        backends = torch._dynamo.list_backends(exclude_tags=())
+        if config["compile"] not in backends:
+            raise InputError(f"compile: torch has no backend '{config['compile']}'{did_you_mean(config['compile'], backends)} "
+                             f"(it has {', '.join(backends)})")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         build(config["trainer"], "trainer", callbacks=_callbacks(config), logger=False, enable_checkpointing=False, enable_progress_bar=False)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import netrc
 import os
+from typing import Literal
 
 from .run import Run
 
 
-def wandb(run: Run, project: str = "kdlab", mode: str = "auto", entity: str | None = None):
+def wandb(run: Run, project: str = "kdlab", mode: Literal["auto", "online", "offline"] = "auto", entity: str | None = None):
     """Weights & Biases, tied to the run by its hash: a resumed run goes on in the same place.
 
     Args:
@@ -17,8 +18,6 @@ def wandb(run: Run, project: str = "kdlab", mode: str = "auto", entity: str | No
     """
     from lightning.pytorch.loggers import WandbLogger
 
-    if mode not in ("auto", "online", "offline"):
-        raise ValueError(f"mode must be auto, online or offline, got '{mode}'")
     offline = mode == "offline" or (mode == "auto" and not _logged_in())
     if "WANDB_MODE" in os.environ:
         offline = os.environ["WANDB_MODE"] == "offline"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import socket
+import sys
 import threading
 import traceback
 from multiprocessing.connection import wait
@@ -37,8 +39,9 @@ def fit_in_ranks(config: dict, path: Path, world: int, label: str = "") -> None:
     port = free_port()
     processes = [context.Process(target=_rank, args=(config, str(path), rank, world, port, label, failures), name=f"rank {rank}")
                  for rank in range(world)]
-    for process in processes:
-        process.start()
+    with _without_main():
+        for process in processes:
+            process.start()
     try:
         running = {process.sentinel: process for process in processes}
         while running:
@@ -54,6 +57,18 @@ def fit_in_ranks(config: dict, path: Path, world: int, label: str = "") -> None:
             process.join(timeout=10)
             process.kill()
         raise
+
+
+@contextlib.contextmanager
+def _without_main():
+    """Children import the parent's main module, which would run a user's script once more in each rank. They need nothing of it."""
+    main = sys.modules["__main__"]
+    kept = {name: main.__dict__.pop(name) for name in ("__file__", "__spec__") if name in main.__dict__}
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        main.__dict__.update(kept)
 
 
 def _reason(process, failures) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 from kdlab.strategies import Strategy
@@ -62,6 +63,10 @@ class Recorder(Checkpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: Strategy) -> None:
         seconds = time.perf_counter() - self._began
+        # not the loss, which a loss scaler may rightly let overflow in a step that it then leaves out
+        if not all(bool(torch.isfinite(value).all()) for value in module.parameters()):
+            raise FloatingPointError(f"the training diverged in epoch {trainer.current_epoch + 1}: weights are no longer finite numbers; "
+                                     "a smaller optimizer.lr or trainer.gradient_clip_val=1 may help")
         values = module.epoch_values
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step, **values, "learning_rate": rate, "seconds": seconds}

@@ -128,3 +128,60 @@ def test_without_validation_there_is_no_best(workplace):
     assert run.metrics["best_epoch"] == 2
     run = kdlab.train(["strategy=supervised", "trainer.max_epochs=1", "+trainer.check_val_every_n_epoch=2", "progress=none"])
     assert "test/accuracy" in run.metrics and not any(name.endswith("_best") for name in run.metrics)
+
+
+def test_a_teacher_that_another_process_finishes_meanwhile(workplace, monkeypatch):
+    """Looked for and not found, then there: the untrained network that stood in for it must not teach."""
+    from kdlab.runs import ensure as module
+
+    assembled, calls = module.assembled, []
+
+    def meanwhile(config):
+        parts = assembled(config)
+        if config["teacher"] is not None:
+            calls.append(len(parts.untrained))
+            if len(calls) == 1:
+                kdlab.train(["experiment=teacher/digits", "trainer.max_epochs=4", "progress=none"])
+        return parts
+
+    monkeypatch.setattr(module, "assembled", meanwhile)
+    run = kdlab.train(SMALL)
+    assert calls == [1, 0] and run.record["teacher"]["validation_accuracy"] > 0.9
+
+
+def test_a_diverged_run_fails(workplace):
+    with pytest.raises(RunFailed, match="diverged in epoch 1.*optimizer.lr"):
+        kdlab.train(["strategy=supervised", "trainer.max_epochs=2", "optimizer.lr=1e30", "progress=none"])
+    assert next(find_runs(["runs"])).status == "failed"
+
+
+def test_a_full_disk_is_a_failed_run_and_not_a_traceback(workplace, monkeypatch):
+    """The record cannot be written either; the last finished epoch stays, and the same call goes on."""
+    import os as system
+
+    from kdlab.runs import files
+
+    overrides = ["strategy=supervised", "trainer.max_epochs=3", "progress=none"]
+    fsync, full = system.fsync, []
+
+    def no_space(descriptor):
+        if full or list(workplace.glob("runs/*/*/checkpoints/last.ckpt")):
+            full.append(1)
+            raise OSError(28, "No space left on device")
+        return fsync(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", no_space)
+    with pytest.raises(RunFailed, match="No space left on device.*Nothing could be written"):
+        kdlab.train(overrides)
+    monkeypatch.setattr(files.os, "fsync", fsync)
+    run = kdlab.train(overrides)
+    assert run.finished and len(run.record["resumed"]) == 1
+
+
+def test_numbers_that_json_does_not_have(tmp_path):
+    import json
+
+    from kdlab.runs.files import write_json
+
+    write_json(tmp_path / "x.json", {"a": [float("nan"), 1.0], "b": float("inf")})
+    assert json.loads((tmp_path / "x.json").read_text()) == {"a": [None, 1.0], "b": None}

@@ -121,11 +121,9 @@ def test_killed_and_started_again(tmp_path, forked, undisturbed, moment):
     assert not list(tmp_path.rglob("*.part"))
 
 
-CNN = ["student=cnn", "~student.hidden", "~student.input_dropout"]
-
-
-@pytest.mark.parametrize("extra", [["callbacks=ema"], ["optimizer=sgd", "scheduler=multistep", "scheduler.milestones=[1,3]", "trainer.accumulate_grad_batches=2"]],
-                         ids=["ema", "accumulation"])
+@pytest.mark.parametrize("extra", [["callbacks=ema"], ["optimizer=sgd", "scheduler=multistep", "scheduler.milestones=[1,3]", "trainer.accumulate_grad_batches=2"],
+                                   ["trainer.precision=bf16-true", "callbacks=ema", "loss=[ce,kd,hint]", "loss.hint.student_tap=stage1"]],
+                         ids=["ema", "accumulation", "bfloat16, ema and a connector"])
 def test_other_state_resumes_too(tmp_path, tmp_path_factory, forked, extra):
     whole = _undisturbed(tmp_path_factory, forked, OVERRIDES + extra, "whole")
     process = forked(_job, tmp_path, OVERRIDES + extra, "middle of an epoch")

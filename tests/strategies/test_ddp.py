@@ -44,3 +44,17 @@ def test_a_rank_that_fails_ends_the_run(common, workplace, monkeypatch):
         kdlab.train([*common, *TWO, "loss=[ce]", "+loss.bad={_target_: bad_loss.Bad}"])
     run = next(find_runs([workplace / "runs"]))
     assert run.status == "failed" and "no such luck" in (run.path / "error.txt").read_text()
+
+
+def test_a_script_without_a_main_guard(workplace, taught):
+    """Its top level runs once, not once more in each rank."""
+    import subprocess
+    import sys
+
+    (workplace / "script.py").write_text(
+        "print('top level', flush=True)\nimport kdlab\n"
+        f"run = kdlab.train(['trainer=ddp_cpu', 'trainer.max_epochs=1', 'progress=none', 'teacher=run', 'teacher.run={taught.path}'])\n"
+        "print(run.status)\n")
+    done = subprocess.run([sys.executable, "script.py"], cwd=workplace, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("top level") == 1 and "finished" in done.stdout
