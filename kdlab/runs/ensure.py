@@ -113,11 +113,11 @@ def _unwritable(store: RunStore, error: OSError) -> InputError:
 
 
 def _train(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say, label: str) -> None:
-    # a run that was begun afresh and killed is gone on with by the same command, not begun once more
-    if config["fresh"] and not (run.begun_afresh and _obstacle(run) is None):
-        run.clear()
     obstacle = _obstacle(run)
-    if obstacle is not None:
+    # a run that was begun afresh and killed is gone on with by the same command, not begun once more
+    if config["fresh"] and (obstacle is not None or not run.begun_afresh):
+        run.clear()
+    elif obstacle is not None:
         raise InputError(f"{run.path} cannot be gone on with: {obstacle}. fresh=true trains it anew")
     try:
         _begin(config, run, parts, teacher, say)

@@ -14,7 +14,6 @@ from .files import link
 from .metrics import MetricsFile
 from .run import Run
 
-
 STATE = "kdlab.Recorder"        # where its state stands among the callbacks' in a checkpoint
 
 
@@ -26,9 +25,8 @@ def recorded(content: dict) -> dict:
 class Recorder(Checkpoint):
     """At the end of every epoch: a row of metrics.csv, then ``last.ckpt``, and ``best.ckpt`` if validation was never better.
 
-    The order matters to a run that is killed in between. The rows are in the checkpoint too, so a resumed run begins its file with those of
-    its checkpoint.
-    A new best is written as ``best.ckpt`` and then linked to ``last.ckpt``: killed between the two, the run resumes before this
+    The rows are in the checkpoint too, so a resumed run begins its file with those of its checkpoint. The order matters to a run that is
+    killed in between: a new best is written as ``best.ckpt`` and then linked to ``last.ckpt``: killed between the two, the run resumes before this
     epoch, repeats it and comes to the same best.
 
     It is a ``Checkpoint`` for Lightning, which calls those after all that log.

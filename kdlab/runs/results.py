@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-
 from kdlab.batch import Batch
 from kdlab.evaluation import predict
 from kdlab.outputs import Outputs
@@ -22,7 +21,8 @@ def results(config: dict, run: Run, parts: Parts) -> dict:
     """Evaluate the last and the best checkpoint, and the teacher, on test; keep the students' predictions.
 
     Returns:
-        Entries of run.json: ``metrics``, ``durations`` (of training), ``teacher_share`` and ``teacher_test``.
+        ``metrics``, ``train_seconds`` and ``teacher_share`` (over all epochs, also those before an interruption), and ``teacher_test``, the
+        teacher's scores (None without one).
     """
     from safetensors.torch import save_file
 
