@@ -24,6 +24,14 @@ class RunFailed(KdlabError):
     """A run failed while training; its directory holds the traceback."""
 
 
+class BeingTrained(KdlabError):
+    """Another process is training the run at this moment."""
+
+
+class RunPruned(KdlabError):
+    """A search has stopped the run, since others do better. What it has finished is kept."""
+
+
 def did_you_mean(word: str, choices) -> str:
     """A hint to append to a message, or nothing.
 

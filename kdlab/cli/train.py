@@ -18,9 +18,12 @@ from omegaconf.errors import OmegaConfBaseException
 from kdlab.config.compose import VERSION_BASE, composing_within_hydra, explain, plain, register_resolvers
 from kdlab.config.paths import conf_dir
 from kdlab.errors import InputError, KdlabError
+from kdlab.runs import known
+from kdlab.runs.record import finished_already
+from kdlab.runs.run import Run
 
 HELP = """kdlab train [OVERRIDE…]         train one run, or find it finished, or go on with it
-kdlab train -m [OVERRIDE=a,b…]  every combination of the values after each other
+kdlab train -m [OVERRIDE=a,b…]  a sweep: every combination of the values, several at a time
 
   kdlab train                                         Hinton's distillation on digits, under a minute
   kdlab train strategy=supervised student=cnn         the student alone, from labels
@@ -28,6 +31,11 @@ kdlab train -m [OVERRIDE=a,b…]  every combination of the values after each oth
   kdlab train 'loss=[ce,logit_mse]'                   other losses
   kdlab train experiment=hinton2015/three_percent_soft
                                                       a paper's run
+  kdlab train -m loss.kd.temperature=2,4,8 seed=1,2,3 nine runs and their teacher; the same line again goes on after a kill
+  kdlab train -m hydra/sweeper=optuna 'loss.kd.weight=interval(0.1,1)'
+                                                      a search
+  kdlab train -m seed=1,2,3 hydra.launcher.workers=1 hydra.launcher.retry=1
+                                                      the launcher's options: conf/hydra/launcher/kdlab.yaml
   kdlab train --cfg job                               print the config and stop
   kdlab train --hydra-help                            Hydra's own options (--config-dir, --info, …)
 """
@@ -38,20 +46,22 @@ def run(arguments: list[str]) -> int:
         print(HELP + choices())
         return 0
     register_resolvers()
-    _failed.clear()
     with tempfile.TemporaryDirectory() as scratch, _hydra_raises(), _terminated_is_interrupted():
         if {"-m", "--multirun"} & set(arguments):
-            arguments = [*arguments, f"hydra.sweep.dir={scratch}"]      # multirun.yaml tells nothing that run.json does not
+            from kdlab.sweep.plugins import register
+
+            register()
+            arguments = [*arguments, f"hydra.sweep.dir={scratch}"]      # where other launchers keep their own notes
         before, sys.argv = sys.argv, ["kdlab train", *arguments]
         try:
             hydra.main(config_path=str(conf_dir()), config_name="train", version_base=VERSION_BASE)(_job)()
         except (HydraException, OmegaConfBaseException) as error:
+            if isinstance(error.__cause__, KdlabError):         # a launcher or sweeper refused its options
+                raise error.__cause__ from error
             raise InputError(explain(error)) from error
         finally:
             sys.argv = before
-    for job, code in _failed:
-        print(f"failed ({code}): {job}", file=sys.stderr)
-    return min((code for _, code in _failed), default=0)
+    return 0
 
 
 @contextlib.contextmanager
@@ -88,33 +98,38 @@ def _terminated_is_interrupted():
 def choices() -> str:
     """The groups and what stands in them, as the files are."""
     lines = ["Groups:"]
-    for group in sorted(path for path in conf_dir().iterdir() if path.is_dir()):
-        names = sorted(str(path.relative_to(group).with_suffix("")) for path in group.rglob("*.yaml"))
-        lines.append(f"  {group.name + '=':<13}{' '.join(names)}")
+    for group in ("data", "student", "teacher", "loss", "strategy", "optimizer", "scheduler", "trainer", "logger", "callbacks", "debug", "experiment",
+                  "hydra/launcher", "hydra/sweeper"):
+        folder = conf_dir() / group
+        names = sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
+        lines.append(f"  {group + '=':<16}{' '.join(names)}")
     return "\n".join(lines)
 
 
-_failed: list[tuple[str, int]] = []     # the jobs of a sweep that failed, and how
-
-
-def _job(config: DictConfig) -> str | None:
-    from kdlab.runs.ensure import ensure
-
+def _job(config: DictConfig) -> str:
+    """One run: the only one, or a job that another launcher than kdlab's has started in a process of its own."""
+    register_resolvers()
     config = config.copy()
     OmegaConf.set_readonly(config, False)
     with open_dict(config):
         config.hydra = HydraConfig.get()
-    job = " ".join(HydraConfig.get().overrides.task)
-    sweep = HydraConfig.get().mode == hydra.types.RunMode.MULTIRUN
-    if sweep:
-        print(f"--- {job}", flush=True)
+    with composing_within_hydra():
+        composed = plain(config)
     try:
-        with composing_within_hydra():
-            return str(ensure(plain(config)).path)
+        return str(_run(composed).path)
     except KdlabError as error:
-        # not left to Hydra, which would print it once more and end with 1; a sweep goes on after a job that failed
+        if HydraConfig.get().mode == hydra.types.RunMode.MULTIRUN:
+            raise           # the sweeper tells of it
+        # not left to Hydra, which would print it once more and end with 1
         print(f"kdlab: {error}", file=sys.stderr)
-        if not sweep:
-            raise SystemExit(error.exit_code) from None
-        _failed.append((job, error.exit_code))
-        return None
+        raise SystemExit(error.exit_code) from None
+
+
+def _run(config: dict) -> Run:
+    found = None if config.get("fresh") else known.finished(config)
+    if found is not None:           # without importing what it was trained with
+        print(finished_already(found))
+        return found
+    from kdlab.runs.ensure import ensure
+
+    return ensure(config)

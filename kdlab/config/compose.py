@@ -34,6 +34,19 @@ def composing_within_hydra():
         _within_hydra.reset(token)
 
 
+_teachers: ContextVar[dict | None] = ContextVar("teachers", default=None)
+
+
+@contextlib.contextmanager
+def sharing_teachers():
+    """For the jobs of a sweep: a teacher's config is composed once for all that name it in the same way."""
+    token = _teachers.set({})
+    try:
+        yield
+    finally:
+        _teachers.reset(token)
+
+
 @contextlib.contextmanager
 def _own_hydra():
     """Hydra set up for kdlab's conf/, whatever it was set up for; as it was behind it."""
@@ -104,8 +117,12 @@ def _teacher_config(node: dict, student: dict, students: tuple[str, ...]) -> dic
     experiment, chain = node["experiment"], (*students, student["choices"].get("experiment"))
     if experiment in chain:
         raise InputError(f"teacher.experiment={experiment}: this experiment would be its own teacher ({' <- '.join(map(str, chain))} <- {experiment})")
+    overrides = [f"experiment={experiment}", f"seed={node.get('seed', 1)}", *(node.get("overrides") or [])]
+    shared, key = _teachers.get(), (*overrides, *map(str, chain))
     try:
-        config = compose([f"experiment={experiment}", f"seed={node.get('seed', 1)}", *(node.get("overrides") or [])], chain)
+        config = shared[key] if shared and key in shared else compose(overrides, chain)
+        if shared is not None:
+            shared[key] = config
     except InputError as error:
         raise InputError(*(problem if "teacher.experiment=" in problem else f"teacher.experiment={experiment}: {problem}"
                            for problem in error.problems)) from error

@@ -10,14 +10,16 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 
 import torch
 from filelock import Timeout
 
 from kdlab.config.check import check, check_facts
-from kdlab.errors import InputError, RunFailed
+from kdlab.errors import BeingTrained, InputError, RunFailed, RunPruned
 from kdlab.schedules import is_schedule
 
+from . import known
 from . import record as provenance
 from .assemble import Parts, assemble
 from .checkpoints import read_checkpoint
@@ -25,25 +27,32 @@ from .execute import evaluation_device, fit, quiet, rehearse, threads, world_siz
 from .files import write_text
 from .identity import run_hash
 from .ranks import fit_in_ranks, refuse_other_launchers
+from .metrics import Observe
 from .recorder import recorded
 from .results import results
-from .run import FAILED, FINISHED, INTERRUPTED, RUNNING, Run, RunStore
+from .run import FAILED, FINISHED, INTERRUPTED, PRUNED, RUNNING, Run, RunStore
 from .teacher import describe
 
 Say = Callable[[str], None]
 
 
-def ensure(config: dict, say: Say = print, label: str = "") -> Run:
+def ensure(config: dict, say: Say = print, label: str = "", *, wait: bool = True, observe: Observe | None = None,
+           ranks: list[Connection] | None = None) -> Run:
     """The finished run of a config. Found if it is there, resumed if it was begun, trained otherwise; its teachers before it.
 
     Args:
         config: a composed plain config (:func:`kdlab.config.compose.compose`).
         say: receives the lines that a person wants to see.
         label: stands before the lines of training; a teacher's says so.
+        wait: for another process that is training the run.
+        observe: called at the end of every epoch, once it is saved; what it raises ends the training there.
+        ranks: processes that wait to train the run together, where it is trained by several (:func:`kdlab.runs.ranks.start_ranks`).
 
     Raises:
         InputError: the config, the data or the teacher are not fit to begin with. Nothing was written.
         RunFailed: training failed; run.json holds the traceback.
+        RunPruned: ``observe`` raised it.
+        BeingTrained: another process is training the run, and ``wait`` is false.
         KeyboardInterrupt: the user stopped it; the same call goes on from the last finished epoch.
     """
     check(config)
@@ -51,7 +60,7 @@ def ensure(config: dict, say: Say = print, label: str = "") -> Run:
     store = RunStore(config["paths"]["runs"])
     run = store.run(config)
     if run.finished and not config["fresh"]:
-        return _found(run, say)
+        return _found(config, run, say)
     refuse_other_launchers(config)
     quiet()
     # the caller's random numbers and number of threads are as before when this returns
@@ -66,11 +75,12 @@ def ensure(config: dict, say: Say = print, label: str = "") -> Run:
         described = None
         if parts.teacher is not None:
             described = describe(config, parts.teacher, parts.task, parts.data.val_dataloader(), evaluation_device(config), say)
-        with _locked(store, run, say):
+        with _locked(store, run, say if wait else None):
             run = store.run(config)
             if run.finished and not config["fresh"]:       # another process was faster
-                return _found(run, say)
-            _train(config, run, parts, described, say, label)
+                return _found(config, run, say)
+            _train(config, run, parts, described, say, label, observe, ranks)
+            known.note(config, run.hash)
     return run
 
 
@@ -82,22 +92,22 @@ def assembled(config: dict) -> Parts:
     return assemble(config, trained)
 
 
-def _found(run: Run, say: Say) -> Run:
-    told, present = run.record.get("code", {}), provenance.code()
-    note = ""
-    if told.get("commit") != present["commit"]:
-        note = f"; trained by commit {str(told.get('commit'))[:8]}, this is {str(present['commit'])[:8]} (fresh=true trains anew)"
-    say(f"finished already: {run.path}{note}")
+def _found(config: dict, run: Run, say: Say) -> Run:
+    known.note(config, run.hash)
+    say(provenance.finished_already(run))
     return run
 
 
 @contextlib.contextmanager
-def _locked(store: RunStore, run: Run, say: Say) -> Iterator[None]:
-    """Only one process trains a run; a second one waits. The system frees the lock of a process that was killed."""
+def _locked(store: RunStore, run: Run, say: Say | None) -> Iterator[None]:
+    """Only one process trains a run; a second one says so and waits (without ``say`` it does not wait). The system frees the lock of a
+    process that was killed."""
     try:
         lock = run.lock()
         lock.acquire(timeout=0)
     except Timeout:
+        if say is None:
+            raise BeingTrained(f"another process is training {run.path}") from None
         say(f"another process is training {run.path}; waiting for it")
         lock.acquire()
     except OSError as error:
@@ -112,7 +122,8 @@ def _unwritable(store: RunStore, error: OSError) -> InputError:
     return InputError(f"paths.runs: {store.root} cannot be written ({error.strerror or error}); name another folder with paths.runs=…")
 
 
-def _train(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say, label: str) -> None:
+def _train(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say, label: str, observe: Observe | None,
+           ranks: list[Connection] | None) -> None:
     obstacle = _obstacle(run)
     # a run that was begun afresh and killed is gone on with by the same command, not begun once more
     if config["fresh"] and (obstacle is not None or not run.begun_afresh):
@@ -128,9 +139,9 @@ def _train(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say,
     try:
         world = world_size(config)
         if world > 1:
-            fit_in_ranks(config, run.path, world, label)
+            fit_in_ranks(config, run.path, world, label, observe, ranks)
         else:
-            fit(config, run, parts, label)
+            fit(config, run, parts, label, observe)
         if not run.checkpoint("last").exists():
             raise RuntimeError("not one epoch was finished; something ends the training before that (trainer.max_time, a callback)")
         found = results(config, run, parts)
@@ -141,10 +152,10 @@ def _train(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say,
         run.update(status=FINISHED, metrics=found["metrics"], durations=durations, teacher=teacher, teacher_share=found["teacher_share"],
                    ended=provenance.now())
     except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt)
+        stopped = INTERRUPTED if isinstance(error, KeyboardInterrupt) else PRUNED if isinstance(error, RunPruned) else None
         where = f"The traceback is in {run.path}/error.txt"
         try:
-            run.update(status=INTERRUPTED if stopped else FAILED, ended=provenance.now(), error=f"{type(error).__name__}: {error}",
+            run.update(status=stopped or FAILED, ended=provenance.now(), error=f"{type(error).__name__}: {error}",
                        durations={"wall_seconds": before + time.perf_counter() - began})
             if not stopped:
                 write_text(run.path / "error.txt", traceback.format_exc())

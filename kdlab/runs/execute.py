@@ -16,15 +16,17 @@ from kdlab.errors import InputError, did_you_mean
 
 from .assemble import Parts
 from .checkpoints import AtomicCheckpointIO, read_checkpoint
+from .metrics import Observe
 from .recorder import Recorder, recorded
 from .run import Run
 
 
-def fit(config: dict, run: Run, parts: Parts, label: str = "") -> None:
+def fit(config: dict, run: Run, parts: Parts, label: str = "", observe: Observe | None = None) -> None:
     """Train from the last finished epoch to the end.
 
     Args:
         label: stands before each printed line.
+        observe: called at the end of every epoch; what it raises ends the training.
 
     Raises:
         KeyboardInterrupt: the user stopped it; the last finished epoch is kept.
@@ -36,7 +38,7 @@ def fit(config: dict, run: Run, parts: Parts, label: str = "") -> None:
         return      # stopped early before it was killed: Lightning would train on
     bar = shows_bar(config["progress"])
     lines = config["progress"] == "lines" or (config["progress"] == "auto" and not bar)
-    recorder = Recorder(run, f"val/{parts.task.monitor}", parts.task.higher_is_better, lines, label)
+    recorder = Recorder(run, f"val/{parts.task.monitor}", parts.task.higher_is_better, lines, label, observe)
     loggers = [build(config["logger"], "logger", run=run)] if (config["logger"] or {}).get("_target_") else []
     trainer = build(config["trainer"], "trainer", callbacks=[*_callbacks(config), recorder], logger=loggers or False,
                     plugins=[AtomicCheckpointIO()], enable_progress_bar=bar, enable_model_summary=False,

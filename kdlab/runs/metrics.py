@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 from .files import write_text
+
+#: told at the end of every epoch: how many are finished, how many there will be, the row of the curve
+Observe = Callable[[int, int, dict], None]
 
 
 class MetricsFile:

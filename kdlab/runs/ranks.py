@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
 import os
 import socket
-import sys
 import threading
 import traceback
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from kdlab.errors import InputError, KdlabError
+
+from . import processes
+from .metrics import Observe
 
 RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")
 
@@ -26,64 +26,82 @@ def refuse_other_launchers(config: dict) -> None:
         raise InputError(f"trainer.num_nodes={config['trainer']['num_nodes']}: kdlab trains a run on one machine")
 
 
-def fit_in_ranks(config: dict, path: Path, world: int, label: str = "") -> None:
+def start_ranks(world: int, environment: dict[str, str] | None = None) -> list[Connection]:
+    """Start ``world`` processes that wait to be told what they are to train; a line to each of them.
+
+    A rank ends when its line is closed. Whoever is not forked from the warm parent itself (a sweep's worker) is given such lines by
+    the launcher: of its own it could not start a process that is warm.
+    """
+    lines = []
+    for rank in range(world):
+        line, far_end = processes.context().Pipe()
+        processes.start(_rank, far_end, name=f"rank {rank}", environment=environment)
+        far_end.close()
+        lines.append(line)
+    return lines
+
+
+def fit_in_ranks(config: dict, path: Path, world: int, label: str = "", observe: Observe | None = None,
+                 ranks: list[Connection] | None = None) -> None:
     """Train the run in ``world`` processes and wait for them. If one fails, the others are ended.
+
+    Args:
+        observe: as for :func:`kdlab.runs.execute.fit`; it is called here, while the ranks go on.
+        ranks: lines to processes that wait already; None starts them here.
 
     Raises:
         RuntimeError: a process failed; its traceback is in the message.
         KeyboardInterrupt: the user stopped them.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["kdlab.runs.ensure"])
-    failures = context.SimpleQueue()
+    lines = ranks if ranks is not None and len(ranks) == world else start_ranks(world)
     port = free_port()
-    processes = [context.Process(target=_rank, args=(config, str(path), rank, world, port, label, failures), name=f"rank {rank}")
-                 for rank in range(world)]
-    with _without_main():
-        for process in processes:
-            process.start()
     try:
-        running = {process.sentinel: process for process in processes}
+        for rank, line in enumerate(lines):
+            line.send((config, str(path), rank, world, port, label))
+        running = dict(zip(lines, range(world)))
         while running:
-            for sentinel in wait(list(running)):
-                process = running.pop(sentinel)
-                process.join()
-                if process.exitcode:
-                    raise RuntimeError(_reason(process, failures))
-    except BaseException:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.join(timeout=10)
-            process.kill()
-        raise
-
-
-@contextlib.contextmanager
-def _without_main():
-    """Children import the parent's main module, which would run a user's script once more in each rank. They need nothing of it."""
-    main = sys.modules["__main__"]
-    kept = {name: main.__dict__.pop(name) for name in ("__file__", "__spec__") if name in main.__dict__}
-    main.__spec__ = None
-    try:
-        yield
+            for line in wait(list(running)):
+                rank, message = running[line], _answer(line)
+                if isinstance(message, tuple):
+                    if observe is not None:
+                        observe(*message)
+                    continue
+                del running[line]
+                if message is not None:
+                    raise RuntimeError(f"rank {rank}: {(message.strip().splitlines() or ['?'])[-1]}\n{message}")
     finally:
-        main.__dict__.update(kept)
+        for line in lines:
+            _end(line)
 
 
-def _reason(process, failures) -> str:
-    text = "".join(failures.get() for _ in iter(lambda: failures.empty(), True))
-    if "KeyboardInterrupt" in text:
-        raise KeyboardInterrupt
-    reason = (text.strip().splitlines() or [f"exit code {process.exitcode}"])[-1]
-    return f"{process.name}: {reason}\n{text}"
+def _answer(line: Connection) -> tuple | str | None:
+    """What an epoch came to; None once the rank has done its part; or what went wrong."""
+    try:
+        return line.recv()
+    except (EOFError, OSError):
+        return "the process was killed"
 
 
-def _rank(config: dict, path: str, rank: int, world: int, port: int, label: str, failures) -> None:
+def _end(line: Connection) -> None:
+    """End a rank and wait until it is gone, so that nothing is written behind the back of who comes next."""
+    try:
+        line.send("end")
+        while True:
+            line.recv()
+    except (EOFError, OSError):
+        line.close()
+
+
+def _rank(line: Connection) -> None:
     """One rank's whole life."""
-    _die_with_parent()
+    try:
+        config, path, rank, world, port, label = line.recv()
+    except (EOFError, TypeError, ValueError):       # it is not needed after all
+        return
+    _end_with(line)
     values = (rank, rank, world, world, 0, "127.0.0.1", port, "kdlab")
     os.environ.update({name: str(value) for name, value in zip(RANK_VARIABLES, values)})
+    failure = None
     try:
         from .ensure import assembled
         from .execute import fit
@@ -91,20 +109,18 @@ def _rank(config: dict, path: str, rank: int, world: int, port: int, label: str,
 
         if rank:
             config = {**config, "progress": "none"}
-        fit(config, Run(path), assembled(config), label)
+        fit(config, Run(path), assembled(config), label, lambda *epoch: line.send(epoch))
     except BaseException as error:
-        text = str(error) if isinstance(error, KdlabError) else traceback.format_exc()
-        failures.put(text[-20_000:])        # a pipe holds 64 KB, and nobody reads before this process has ended
-        raise SystemExit(1) from None
+        failure = str(error) if isinstance(error, KdlabError) else traceback.format_exc()
+    line.send(failure)
+    threading.Event().wait()        # until the line says so: the others may still need this rank's part of the connections
 
 
-def _die_with_parent() -> None:
-    """End this process when its parent is gone: a killed launcher must not leave ranks behind."""
-    parent = multiprocessing.parent_process()
-
+def _end_with(line: Connection) -> None:
+    """End this process when its line is closed or says anything: the run was stopped, or who trains it is gone."""
     def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
+        wait([line])
+        os._exit(0)
 
     threading.Thread(target=watch, daemon=True).start()
 

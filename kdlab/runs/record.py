@@ -47,6 +47,17 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+def other_commit(record: dict) -> str:
+    """A remark where a finished run was trained by another commit than this; nothing otherwise."""
+    theirs, ours = (record.get("code") or {}).get("commit"), code()["commit"]
+    return "" if theirs == ours else f"trained by commit {str(theirs)[:8]}, this is {str(ours)[:8]} (fresh=true trains anew)"
+
+
+def finished_already(run) -> str:
+    """The line that says so of a run, with a remark if another commit trained it."""
+    return "; ".join(filter(None, [f"finished already: {run.path}", other_commit(run.record)]))
+
+
 def versions() -> dict[str, str | None]:
     found = {"python": platform.python_version()}
     for package in PACKAGES:

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from kdlab.strategies import Strategy
 
 from .files import link
-from .metrics import MetricsFile
+from .metrics import MetricsFile, Observe
 from .run import Run
 
 STATE = "kdlab.Recorder"        # where its state stands among the callbacks' in a checkpoint
@@ -37,10 +37,12 @@ class Recorder(Checkpoint):
         higher_is_better: whether more of it is better.
         lines: print a line an epoch.
         label: stands before each line.
+        observe: called once the epoch is saved.
     """
 
-    def __init__(self, run: Run, monitor: str, higher_is_better: bool, lines: bool, label: str = ""):
+    def __init__(self, run: Run, monitor: str, higher_is_better: bool, lines: bool, label: str = "", observe: Observe | None = None):
         self.run, self.monitor, self.higher_is_better, self.lines, self.label = run, monitor, higher_is_better, lines, label
+        self.observe = observe
         self.best: float | None = None
         self.stopped = False
         self.file = MetricsFile(run.metrics_file)
@@ -85,3 +87,5 @@ class Recorder(Checkpoint):
             parts = "  ".join(f"{key.removeprefix('train/')} {value:.4f}" for key, value in values.items() if key.startswith("train/loss"))
             validated = "" if score is None else f"  {self.monitor} {score:.4f}{' (best)' if improved else ''}"
             print(f"{self.label}epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {parts}{validated}  {seconds:.1f} s", flush=True)
+        if self.observe is not None and trainer.is_global_zero:
+            self.observe(trainer.current_epoch + 1, trainer.max_epochs, row)

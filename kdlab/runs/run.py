@@ -13,7 +13,7 @@ from kdlab.errors import InputError
 from .files import write_json, write_text
 from .identity import readable_name, run_hash
 
-FINISHED, RUNNING, FAILED, INTERRUPTED = "finished", "running", "failed", "interrupted"
+FINISHED, RUNNING, FAILED, INTERRUPTED, PRUNED = "finished", "running", "failed", "interrupted", "pruned"
 
 
 class Run:
@@ -71,7 +71,8 @@ class Run:
 
     @property
     def status(self) -> str:
-        """``finished``, ``running`` (or killed while running), ``failed``, ``interrupted``; ``absent`` before it was begun."""
+        """``finished``, ``running`` (or killed while running), ``failed``, ``interrupted``, ``pruned`` (a search stopped it); ``absent``
+        before it was begun."""
         return self.record["status"] if (self.path / "run.json").exists() else "absent"
 
     @property
@@ -177,9 +178,13 @@ class RunStore:
     def __init__(self, root: str | Path = "runs"):
         self.root = Path(root)
 
-    def run(self, config: dict) -> Run:
-        """The run of a config, begun or not. A run is recognised by name and hash, whatever its readable part."""
-        folder, digest = self.root / config["name"], run_hash(config)
+    def run(self, config: dict, digest: str | None = None) -> Run:
+        """The run of a config, begun or not. A run is recognised by name and hash, whatever its readable part.
+
+        Args:
+            digest: its hash where that is known already.
+        """
+        folder, digest = self.root / config["name"], digest or run_hash(config)
         known = sorted(folder.glob(f"*-{digest}")) if folder.is_dir() else []
         return Run(known[0] if known else folder / f"{readable_name(config)}-{digest}")
 

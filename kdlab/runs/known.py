@@ -1,0 +1,114 @@
+"""Finished runs recognised without importing what they were trained with.
+
+A run's hash needs the classes that its config names (their defaults are part of it), and with them torch and Lightning: seconds of
+imports, to find out that nothing is to be done. So the hash of a finished run is noted under a *key* that is cheap: the composed config
+as it stands, the state of kdlab's own files, and of every file and folder that the config names. A note says what the hash is and
+nothing else; whether that run is there and finished is looked up as always. Where anything has changed there is no note under the new
+key, and the hash is found the long way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+from kdlab.config.keys import NOT_IDENTITY
+
+from .run import Run, RunStore
+
+FOLDER = ".known"
+_LIBRARIES = ("kdlab", "torch", "lightning", "torchvision", "timm", "transformers")
+_MOST_FILES = 2000
+
+
+def finished(config: dict) -> Run | None:
+    """The finished run of a composed config, if a note tells its hash; None does not mean that there is none."""
+    key = _key(config)
+    if key is None:
+        return None
+    store = RunStore(config["paths"]["runs"])
+    try:
+        digest = (store.root / FOLDER / key).read_text(encoding="ascii").strip()
+        run = store.run(config, digest)
+        return run if run.finished else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def note(config: dict, digest: str) -> None:
+    """Note the hash of a finished run. A note that cannot be written costs time the next time, and nothing else."""
+    key = _key(config)
+    if key is None:
+        return
+    folder = Path(config["paths"]["runs"]) / FOLDER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f"{key}.{os.getpid()}.part"
+        temporary.write_text(digest, encoding="ascii")
+        os.replace(temporary, folder / key)
+    except OSError:
+        pass
+
+
+def _key(config: dict) -> str | None:
+    """The key of a config; None where it names classes of the user's own, whose files nobody can name beforehand."""
+    counted = _counted(config)
+    entries = list(_entries(counted))
+    if any(name == "_target_" and value.partition(".")[0] not in _LIBRARIES for name, value in entries):
+        return None
+    states = [(value, _state(value)) for value in sorted({value for name, value in entries if name != "_target_"})]
+    if any(state is None for _, state in states):
+        return None
+    text = json.dumps([counted, [entry for entry in states if entry[1]], _own_files()], default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _counted(config: dict) -> dict:
+    """The config as it stands, also a teacher's inside it, without what is no part of the identity. Numbers as a person reads them."""
+    return {key: _nested(value) for key, value in config.items() if key not in NOT_IDENTITY}
+
+
+def _nested(node):
+    if isinstance(node, dict):
+        return {key: _counted(value) if key == "config" and isinstance(value, dict) else _nested(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_nested(value) for value in node]
+    return int(node) if isinstance(node, float) and node.is_integer() else node
+
+
+def _entries(node, name: str = "") -> Iterator[tuple[str, str]]:
+    """The strings of a config, each with the key that it stands under."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _entries(value, str(key))
+    elif isinstance(node, list):
+        for value in node:
+            yield from _entries(value, name)
+    elif isinstance(node, str):
+        yield name, node
+
+
+def _state(text: str) -> list | None:
+    """Names, sizes and times of the files that a string of the config names: empty if it names none, None if they are too many to look at."""
+    path = Path(text)
+    try:
+        if not text or len(text) > 1000 or not path.exists():
+            return []
+        files = [path] if path.is_file() else []
+        for folder, _, names in os.walk(path) if path.is_dir() else ():
+            files += [Path(folder) / name for name in names]
+            if len(files) > _MOST_FILES:
+                return None
+        return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(files)]
+    except (OSError, ValueError):
+        return []
+
+
+@lru_cache(maxsize=None)
+def _own_files() -> list:
+    package = Path(__file__).resolve().parents[1]
+    return [(str(path.relative_to(package)), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(package.rglob("*.py"))]

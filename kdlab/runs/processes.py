@@ -1,0 +1,120 @@
+"""Processes that begin warm: forked from a parent that has imported everything, so that a job starts in a fraction of a second.
+
+The warm parent is Python's own ``forkserver`` (``spawn`` where the system cannot fork: right, but each process imports for itself).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import wait
+
+#: what a run needs before its first step is done; an import that is missing here costs its time in every job
+PRELOAD = ["kdlab.runs.ensure", "kdlab.sweep.worker", "kdlab.strategies", "kdlab.losses", "kdlab.models", "kdlab.data", "sklearn.datasets",
+           "safetensors.torch", "torch._dynamo", "torch.utils.data", "PIL.Image", "yaml", "filelock"]
+
+
+def context():
+    """The multiprocessing context that kdlab's processes are made in."""
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    return multiprocessing.get_context(method)
+
+
+def warm() -> None:
+    """Let the warm parent begin its imports now, beside whatever this process does next. Does nothing if it has begun already."""
+    made = context()
+    if made.get_start_method() != "forkserver":
+        return
+    from multiprocessing import forkserver
+
+    made.set_forkserver_preload(PRELOAD)
+    # Python 3.11's server does not take over sys.path, and swallows the imports that fail for want of it
+    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    with _environment({"PYTHONPATH": path}), _interrupts_blocked():
+        forkserver.ensure_running()
+
+
+def start(function: Callable, *arguments, name: str | None = None, environment: dict[str, str] | None = None):
+    """Start ``function(*arguments)`` in a warm process and return the process.
+
+    It has this process's working directory, environment (with ``environment`` on top) and ``sys.path`` of now, and ends when this
+    process is gone, however that came about.
+    """
+    warm()
+    process = context().Process(target=_enter, args=(os.getcwd(), {**os.environ, **(environment or {})}, function, arguments), name=name)
+    with _without_main():
+        process.start()
+    return process
+
+
+def stop(processes, patience: float = 15.0) -> None:
+    """Ask processes to end, wait for them, kill those that do not."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join(timeout=patience)
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+def _enter(directory: str, environment: dict[str, str], function: Callable, arguments: tuple) -> None:
+    """A warm process's first steps: the server was started elsewhere and earlier, so what it knows of place and environment is old."""
+    _die_with_parent()
+    os.chdir(directory)
+    os.environ.clear()
+    os.environ.update(environment)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    function(*arguments)
+
+
+def _die_with_parent() -> None:
+    """End this process when its parent is gone: a killed launcher must not leave its workers behind."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextlib.contextmanager
+def _without_main():
+    """Children import the parent's main module, which would run a user's script once more in each of them. They need nothing of it."""
+    main = sys.modules["__main__"]
+    kept = {name: main.__dict__.pop(name) for name in ("__file__", "__spec__") if name in main.__dict__}
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        main.__dict__.update(kept)
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]):
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _interrupts_blocked():
+    """A Ctrl-C reaches every process of the terminal: the warm parent, which inherits this mask, must not die of it while importing."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

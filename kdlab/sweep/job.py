@@ -1,0 +1,75 @@
+"""Job: one run of a sweep. Outcome: what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kdlab.runs.run import Run, RunStore
+
+# what can come of a job; those in DONE need nothing more
+TRAINED, FOUND, FAILED, REFUSED, PRUNED, INTERRUPTED, NOT_STARTED = ("trained", "found", "failed", "refused", "pruned", "interrupted",
+                                                                      "not started")
+DONE = (TRAINED, FOUND, PRUNED)
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a job takes of the machine: ``threads`` in each of ``world`` processes, on GPUs or not."""
+
+    threads: int = 1
+    world: int = 1
+    gpu: bool = False
+
+
+@dataclass(eq=False)
+class Job:
+    """One run to be had.
+
+    Args:
+        label: what tells it from the other jobs of the sweep, for people.
+        overrides: what was asked for.
+        config: the composed config, checked.
+        digest: the hash of its run.
+        need: what it takes of the machine.
+        teachers: the jobs that train its teachers, which come before it.
+        number: its place in the sweep, from 1; None for a teacher.
+        attempts: how often it was tried.
+    """
+
+    label: str
+    overrides: list[str]
+    config: dict
+    digest: str
+    need: Need = Need()
+    teachers: list[Job] = field(default_factory=list)
+    number: int | None = None
+    attempts: int = 0
+
+    @property
+    def run(self) -> Run:
+        return RunStore(self.config["paths"]["runs"]).run(self.config, self.digest)
+
+    @property
+    def name(self) -> str:
+        return self.label if self.number is not None else f"teacher {self.label}"
+
+
+@dataclass
+class Outcome:
+    """What came of a job.
+
+    Args:
+        status: one of the words above.
+        path: the run's directory, where there is one.
+        message: why it did not end well; where it was found, a remark on that.
+        seconds: of this attempt.
+        metrics: the run's final numbers.
+    """
+
+    job: Job
+    status: str
+    path: Path | None = None
+    message: str = ""
+    seconds: float | None = None
+    metrics: dict = field(default_factory=dict)

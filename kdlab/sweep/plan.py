@@ -1,0 +1,80 @@
+"""Plan: from composed configs to jobs, all of them checked before the first begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kdlab.errors import InputError
+from kdlab.runs import known, processes
+
+from .job import Job, Need
+from .worker import examine
+
+
+def plan(overrides: Sequence[Sequence[str]], configs: Sequence[dict]) -> tuple[list[Job], int]:
+    """The jobs of a sweep, and how many GPUs this machine has for them.
+
+    Finished runs that are known are looked up and nothing more; the others are examined in a warm process, since this one has
+    imported nothing heavy.
+
+    Raises:
+        InputError: some jobs have problems; nothing was begun. Each problem is named once, with the jobs that have it.
+    """
+    labels = _labels(overrides)
+    found = {number: run for number, config in enumerate(configs) if not config.get("fresh") and (run := known.finished(config))}
+    rest = [number for number in range(len(configs)) if number not in found]
+    answers = dict(zip(rest, _examined([configs[number] for number in rest])))
+    _refuse(answers, labels)
+    jobs = []
+    for number, config in enumerate(configs):
+        if number in found:
+            jobs.append(Job(labels[number], list(overrides[number]), config, found[number].hash, Need(), [], number + 1))
+        else:
+            jobs.append(_job(config, answers[number][1], labels[number], list(overrides[number]), number + 1))
+    return jobs, max((description["gpus"] for _, description in answers.values()), default=0)
+
+
+def _job(config: dict, description: dict, label: str, overrides: list[str], number: int | None) -> Job:
+    teachers = [_job(theirs, told, f"{theirs['choices']['experiment']} (seed {theirs['seed']})", theirs["overrides"], None)
+                for theirs, told in description["teachers"]]
+    return Job(label, overrides, config, description["digest"], description["need"], teachers, number)
+
+
+def _labels(overrides: Sequence[Sequence[str]]) -> list[str]:
+    """For each job the overrides that are not common to all."""
+    common = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()
+    return [" ".join(text for text in job if text not in common) or "the run" for job in overrides]
+
+
+def _examined(configs: list[dict]) -> list[tuple[list[str], dict]]:
+    if not configs:
+        return []
+    line, far_end = processes.context().Pipe()
+    process = processes.start(examine, configs, far_end, name="examine")
+    far_end.close()
+    try:
+        return line.recv()
+    except EOFError:
+        raise RuntimeError("the process that checks the jobs of the sweep has died; its output is above") from None
+    finally:
+        processes.stop([process])
+
+
+def _refuse(answers: dict[int, tuple[list[str], dict]], labels: list[str]) -> None:
+    """Raises InputError where jobs have problems: each problem once, behind it whose it is."""
+    whose: dict[str, list[str]] = {}
+    for number, (problems, _) in answers.items():
+        for problem in problems:
+            whose.setdefault(problem, []).append(labels[number])
+    if not whose:
+        return
+    bad = sum(bool(problems) for problems, _ in answers.values())
+    texts = [problem if len(of) == len(labels) else f"{problem} [in {_several(of)}]" for problem, of in whose.items()]
+    if len(texts) > 1 or bad < len(labels):
+        texts.append(f"{bad} of the {len(labels)} jobs cannot be run, so none was begun; mend or leave out what is wrong and start again")
+    raise InputError(*texts)
+
+
+def _several(labels: list[str]) -> str:
+    shown = "; ".join(labels[:2])
+    return shown if len(labels) <= 2 else f"{shown} and {len(labels) - 2} more jobs"

@@ -1,0 +1,199 @@
+"""What Hydra sees of kdlab's sweeps: a launcher and sweepers, chosen by ``hydra/launcher`` and ``hydra/sweeper``.
+
+Hydra takes plugins only by names below ``hydra_plugins.``; so kdlab's classes are entered in its table under such names, which works
+from a checkout, an editable install and a wheel alike. The classes themselves stay where they are, so other launchers can pickle them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
+from hydra.plugins.launcher import Launcher as HydraLauncher
+from hydra.plugins.sweeper import Sweeper as HydraSweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from kdlab.config.compose import composing_within_hydra, explain, plain, sharing_teachers
+from kdlab.errors import InputError, KdlabError, RunFailed
+from kdlab.runs import processes
+
+from .job import DONE, INTERRUPTED, NOT_STARTED, REFUSED, Job, Outcome
+from .plan import plan
+from .scheduler import Grid, Scheduler, Source
+from .slots import Slots
+from .view import View
+
+
+def register() -> None:
+    """Enter kdlab's launcher and sweepers in Hydra's table."""
+    from .search import OptunaSweeper
+
+    plugins = Plugins.instance()
+    for name, cls in {"Launcher": Launcher, "GridSweeper": GridSweeper, "OptunaSweeper": OptunaSweeper}.items():
+        plugins.class_name_to_class[f"hydra_plugins.kdlab.{name}"] = cls
+
+
+class Launcher(HydraLauncher):
+    """Runs a sweep's jobs in warm processes: see :class:`kdlab.sweep.scheduler.Scheduler`.
+
+    Args: as ``conf/hydra/launcher/kdlab.yaml`` explains them.
+    """
+
+    def __init__(self, workers: int | None = None, devices: Sequence[int] | None = None, jobs_per_device: int = 1, retry: int = 0,
+                 fail_fast: bool = False):
+        for name, value, least in (("workers", workers, 1), ("jobs_per_device", jobs_per_device, 1), ("retry", retry, 0)):
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+                raise InputError(f"hydra.launcher.{name} must be a whole number of at least {least}, got {value!r}")
+        self.workers, self.jobs_per_device, self.retry, self.fail_fast = workers, jobs_per_device, retry, bool(fail_fast)
+        self.devices = None if devices is None else [int(device) for device in devices]
+        self.outcomes: list[Outcome] = []
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.config, self.task_function = hydra_context, config, task_function
+
+    def composed(self, overrides: Sequence[str]) -> dict:
+        """A job's config as plain containers. Raises InputError where it cannot be composed."""
+        try:
+            with composing_within_hydra():
+                return plain(self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides)))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise InputError(explain(error)) from error
+
+    def planned(self, job_overrides: Sequence[Sequence[str]]) -> tuple[list[Job], int]:
+        """The jobs of a sweep, all composed (each once) and checked, and how many GPUs there are.
+
+        Raises:
+            InputError: some jobs cannot be composed or have problems; nothing was begun.
+        """
+        configs: list[dict] = []
+        failed: list[tuple[Sequence[str], InputError]] = []
+        with sharing_teachers():
+            for overrides in job_overrides:
+                try:
+                    configs.append(self.composed(overrides))
+                except InputError as error:
+                    failed.append((overrides, error))
+                if len(configs) == 1 and not failed and not _is_known(configs[0]):
+                    processes.warm()        # it imports while the rest is composed; where all is finished it is not needed
+        if failed:
+            problems = list(dict.fromkeys(problem for _, error in failed for problem in error.problems))
+            raise InputError(*problems, *how_to_split(job_overrides, [overrides for overrides, _ in failed]))
+        return plan(job_overrides, configs)
+
+    def run(self, source: Source, gpus: int, metric: str = "test/accuracy", progress: str = "auto", table: bool = True) -> None:
+        """Run what a source gives, show how it goes, and end with the table; what came of it is in ``outcomes``, also after an interrupt."""
+        devices = list(range(gpus)) if self.devices is None else self.devices
+        slots = Slots(workers=self.workers, devices=devices, jobs_per_device=self.jobs_per_device)
+        view = View(source.total, metric, progress)
+        scheduler = Scheduler(source, slots, view, self.retry, self.fail_fast)
+        try:
+            with view:
+                scheduler.run()
+        finally:
+            self.outcomes = scheduler.outcomes
+            if table:
+                view.table(self.outcomes)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        jobs, gpus = self.planned(job_overrides)
+        self.run(Grid(jobs), gpus, progress=jobs[0].config["progress"] if jobs else "auto")
+        by_job = {outcome.job: outcome for outcome in self.outcomes}
+        return [_returned(job, by_job[job]) for job in jobs]
+
+
+def _returned(job: Job, outcome: Outcome) -> JobReturn:
+    """An outcome as Hydra's sweepers want it."""
+    result = JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED if outcome.status in DONE else JobStatus.FAILED)
+    result.return_value = str(outcome.path) if outcome.status in DONE else RunFailed(outcome.message or outcome.status)
+    return result
+
+
+class GridSweeper(HydraSweeper):
+    """Every combination of the values after the overrides' keys, in Hydra's grammar, with any launcher.
+
+    Hydra's own sweeper composes every job a second time to see whether it can be, and raises the first failure in place of the rest.
+    """
+
+    def __init__(self, params: dict | None = None):
+        self.params = dict(params or {})
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.config = hydra_context, config
+        self.launcher = Plugins.instance().instantiate_launcher(hydra_context=hydra_context, task_function=task_function, config=config)
+
+    def sweep(self, arguments: list[str]) -> None:
+        """
+        Raises:
+            InputError: a job is bad input; none was begun.
+            RunFailed: some jobs failed.
+        """
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        overrides = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+        (jobs,) = BasicSweeper.split_arguments(overrides, None)
+        if not jobs:
+            raise InputError("the sweep has no jobs: one of its lists of values is empty")
+        finish(self.launcher, self.launcher.launch(jobs, initial_job_idx=0))
+
+
+def finish(launcher: HydraLauncher, returns: Sequence[JobReturn]) -> None:
+    """Say what failed, and end accordingly.
+
+    Raises:
+        InputError: what failed was bad input throughout, and nothing else was begun.
+        RunFailed: some jobs failed.
+    """
+    if isinstance(launcher, Launcher):
+        bad = [outcome for outcome in launcher.outcomes if outcome.status not in DONE]
+        trained = any(outcome.status not in (REFUSED, NOT_STARTED, INTERRUPTED) and outcome.seconds is not None for outcome in launcher.outcomes)
+        refused = bool(bad) and all(outcome.status == REFUSED for outcome in bad) and not trained
+        number = sum(outcome.job.number is not None for outcome in bad)
+    else:               # a launcher of Hydra's or somebody else's: what it returns is all that is known
+        failures = [(entry, entry._return_value) for entry in returns if entry.status != JobStatus.COMPLETED]
+        for entry, error in failures:
+            message = str(error) if isinstance(error, KdlabError) else f"{type(error).__name__}: {error}"
+            print(f"failed: {' '.join(entry.overrides or [])}: {message}")
+        number, refused = len(failures), bool(failures) and len(failures) == len(returns) and all(
+            isinstance(error, InputError) for _, error in failures)
+    if number:
+        text = f"{number} of the {len(returns)} jobs failed; the same command tries them again, and leaves alone what is finished"
+        raise InputError(text) if refused else RunFailed(text)
+
+
+def _is_known(config: dict) -> bool:
+    from kdlab.runs import known
+
+    return not config.get("fresh") and known.finished(config) is not None
+
+
+def how_to_split(jobs: Sequence[Sequence[str]], failed: Sequence[Sequence[str]]) -> list[str]:
+    """The answer to a sweep over choices together with a parameter that only some of them have: the commands to write instead.
+
+    >>> jobs = [["loss=[ce,kd]", "loss.kd.weight=0.5", "seed=1"], ["loss=[ce]", "loss.kd.weight=0.5", "seed=1"]]
+    >>> print(how_to_split(jobs, jobs[1:])[0])
+    loss.kd.weight is a parameter that only some of the choices of loss have. Give each its own sweep:
+      kdlab train -m 'loss=[ce,kd]' loss.kd.weight=0.5 seed=1
+      kdlab train -m 'loss=[ce]' seed=1
+    """
+    values: dict[str, dict[str, None]] = {}         # key -> its values in the sweep, in their order
+    for job in jobs:
+        for text in job:
+            key, _, value = text.partition("=")
+            values.setdefault(key, {})[value] = None
+    for group in [key for key in values if "." not in key and len(values[key]) > 1]:
+        lacking = {value for job in failed for text in job for key, _, value in [text.partition("=")] if key == group}
+        having = [value for value in values[group] if value not in lacking]
+        stray = [key for key in values if key.startswith(f"{group}.")]
+        if lacking and having and stray:
+            def command(choices: Sequence[str], keys: Sequence[str]) -> str:
+                parts = [f"{key}={','.join(choices if key == group else values[key])}" for key in keys]
+                return " ".join(["  kdlab train -m", *(f"'{part}'" if set(part) & set("[]{}() ") else part for part in parts)])
+
+            return ["\n".join([f"{', '.join(stray)} is a parameter that only some of the choices of {group} have. Give each its own sweep:",
+                               command(having, list(values)), command(sorted(lacking), [key for key in values if key not in stray])])]
+    return []

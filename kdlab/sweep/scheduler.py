@@ -1,0 +1,336 @@
+"""Scheduler: runs the jobs of a sweep in warm processes, several at a time, and goes past those that fail."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Protocol
+
+from kdlab.errors import KdlabError
+from kdlab.runs import known, processes
+from kdlab.runs.files import write_text
+from kdlab.runs.ranks import start_ranks
+from kdlab.runs.record import now, other_commit
+from kdlab.runs.run import FAILED as RUN_FAILED
+from kdlab.runs.run import RUNNING
+
+from .job import DONE, FAILED, FOUND, INTERRUPTED, NOT_STARTED, REFUSED, TRAINED, Job, Outcome
+from .slots import Grant, Slots
+from .view import View
+from .worker import BUSY, work
+
+PAUSE = 1.0             # seconds before a run that another process trains is looked at again
+
+
+class Source(Protocol):
+    """Where jobs come from: a list (:class:`Grid`), or a search that makes them up as it goes."""
+
+    #: whether a job is to ask after every epoch if it should go on
+    asks: bool
+    #: whether jobs may be drawn before they can begin; not from a search, which learns from what has ended meanwhile
+    eager: bool
+    #: how many jobs there will be
+    total: int
+
+    def next(self) -> Job | None:
+        """The next job; None while there is none (yet)."""
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no job will come any more."""
+
+    def goes_on(self, job: Job, epoch: int, row: dict) -> bool:
+        """Whether a job that has finished so many epochs should go on."""
+
+    def ended(self, outcome: Outcome) -> None:
+        """What came of a job."""
+
+
+class Grid:
+    """Jobs that are known beforehand."""
+
+    asks = False
+    eager = True
+
+    def __init__(self, jobs: Iterable[Job]):
+        self._jobs = deque(jobs)
+        self.total = len(self._jobs)
+
+    def next(self) -> Job | None:
+        return self._jobs.popleft() if self._jobs else None
+
+    @property
+    def exhausted(self) -> bool:
+        return not self._jobs
+
+    def goes_on(self, job: Job, epoch: int, row: dict) -> bool:
+        return True
+
+    def ended(self, outcome: Outcome) -> None:
+        pass
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A job that is being worked on."""
+
+    job: Job
+    process: object
+    line: Connection
+    grant: Grant
+    output: Path
+    began: float = field(default_factory=time.monotonic)
+    end: tuple[str, str] | None = None
+
+
+class Scheduler:
+    """Runs what a source gives until it is exhausted.
+
+    A job's teachers are trained before it, once for all that share them; two jobs that are the same run are trained once; what is
+    finished is found; what another process trains is come back to.
+
+    Args:
+        source: the jobs.
+        slots: the machine.
+        view: is told what happens.
+        retry: how often a job that failed while training is tried again.
+        fail_fast: end everything at the first job that fails.
+    """
+
+    def __init__(self, source: Source, slots: Slots, view: View, retry: int = 0, fail_fast: bool = False):
+        self.source, self.slots, self.view, self.retry, self.fail_fast = source, slots, view, retry, fail_fast
+        self.outcomes: list[Outcome] = []
+        self._waiting: deque[Job] = deque()                 # seen, but not begun
+        self._workers: list[_Worker] = []
+        self._settled: dict[str, Outcome] = {}              # by the hash of the run
+        self._again: dict[Job, float] = {}                  # busy elsewhere: not before this moment
+        self._looked_for: set[Job] = set()                  # whether their runs are there and finished
+        self._folder: Path | None = None
+
+    def run(self) -> list[Outcome]:
+        """Every job's outcome, teachers' included, in the order in which they ended.
+
+        Raises:
+            KeyboardInterrupt: the user stopped it. Every job that was at work has recorded what it had finished.
+        """
+        with tempfile.TemporaryDirectory(prefix="kdlab-sweep-") as folder:
+            self._folder = Path(folder)
+            try:
+                while self._fill() or self._workers:
+                    self._listen()
+                    if self.fail_fast and any(outcome.status in (FAILED, REFUSED) for outcome in self.outcomes):
+                        self._stop()
+                        break
+            except KeyboardInterrupt:
+                self.view.stopping(len(self._workers))
+                self._stop()
+                raise
+            finally:
+                self._leave()
+        return self.outcomes
+
+    # -- beginning jobs -------------------------------------------------------------------------------------------------------
+
+    def _fill(self) -> bool:
+        """Begin what can be begun now; whether anything is left that is not settled."""
+        started = True
+        while started:
+            started = False
+            for job in list(self._waiting):
+                if self._begun_or_settled(job):
+                    self._waiting.remove(job)
+                    started = True
+            if (self.source.eager or not self._waiting) and not self.source.exhausted:
+                job = self.source.next()
+                if job is not None:
+                    self._waiting.append(job)
+                    started = True
+        return bool(self._waiting) or not self.source.exhausted
+
+    def _begun_or_settled(self, job: Job) -> bool:
+        """Begin a job, or find that there is nothing to begin; false while it has to wait."""
+        if self._at_work(job.digest):
+            return False            # the same run is at work for another job: its outcome will be this one's, too
+        if job.digest in self._settled and job.attempts == 0:
+            first = self._settled[job.digest]
+            status = FOUND if first.status == TRAINED else first.status
+            self._settle(Outcome(job, status, first.path, first.message or f"the same run as {first.job.name}", None, first.metrics))
+            return True
+        if job not in self._looked_for:
+            self._looked_for.add(job)
+            run = job.run
+            if run.finished and not job.config["fresh"]:
+                known.note(job.config, job.digest)
+                self._settle(Outcome(job, FOUND, run.path, other_commit(run.record), None, run.metrics))
+                return True
+        if self._again.get(job, 0) > time.monotonic():
+            return False
+        for teacher in job.teachers:
+            outcome = self._settled.get(teacher.digest)
+            if outcome is None:
+                if not self._at_work(teacher.digest) and all(one.digest != teacher.digest for one in self._waiting):
+                    self._waiting.appendleft(teacher)
+                return False
+            if outcome.status not in DONE:
+                self._settle(Outcome(job, outcome.status, None, f"its {outcome.job.name} came to nothing: {outcome.message}"))
+                return True
+        grant = self.slots.take(job.need)
+        if grant is None:
+            return False
+        self._begin(job, grant)
+        return True
+
+    def _at_work(self, digest: str) -> bool:
+        return any(worker.job.digest == digest for worker in self._workers)
+
+    def _begin(self, job: Job, grant: Grant) -> None:
+        job.attempts += 1
+        line, far_end = processes.context().Pipe()
+        ranks = start_ranks(job.need.world, grant.environment) if job.need.world > 1 else []
+        output = self._folder / f"{job.digest}-{job.attempts}.txt"
+        wait_for_others = not self._workers and not self._may_begin_others(job)
+        process = processes.start(work, job.config, str(output), far_end, ranks, wait_for_others, self.source.asks and job.number is not None,
+                                  name=job.name, environment=grant.environment)
+        for connection in (far_end, *ranks):        # the worker holds them now: where it dies they must close
+            connection.close()
+        self._workers.append(_Worker(job, process, line, grant, output))
+        self.view.started(job)
+
+    def _may_begin_others(self, job: Job) -> bool:
+        return not self.source.exhausted or any(other is not job for other in self._waiting)
+
+    # -- hearing of them ------------------------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        ready = wait([worker.line for worker in self._workers], timeout=0.25) if self._workers else time.sleep(0.25)
+        for worker in [worker for worker in self._workers if worker.line in (ready or ())]:
+            self._hear(worker)
+        self.view.tick()
+
+    def _hear(self, worker: _Worker) -> None:
+        try:
+            kind, *content = worker.line.recv()
+        except (EOFError, OSError):
+            self._collect(worker)
+            return
+        if kind == "epoch":
+            finished, epochs, row = content
+            self.view.epoch(worker.job, finished, epochs, row)
+            if self.source.asks and worker.job.number is not None:
+                worker.line.send(self.source.goes_on(worker.job, finished, row))
+        else:
+            worker.end = tuple(content)
+
+    def _collect(self, worker: _Worker) -> None:
+        """A worker has closed its line: it has ended, or was killed."""
+        worker.process.join(timeout=15)
+        if worker.process.is_alive():
+            processes.stop([worker.process])
+        worker.line.close()
+        self._workers.remove(worker)
+        self.slots.give(worker.grant)
+        job = worker.job
+        status, message = worker.end or self._killed(worker)
+        if status == BUSY:
+            self.view.postponed(job)
+            self._again[job], job.attempts = time.monotonic() + PAUSE, job.attempts - 1
+            self._waiting.append(job)
+            return
+        run = job.run
+        begun = (run.path / "run.json").exists()
+        self._keep_output(worker, run.path if begun else None)
+        if status == FAILED and job.attempts <= self.retry and not self.fail_fast:
+            self.view.retried(job, message)
+            self._waiting.append(job)
+            return
+        if status == TRAINED:
+            known.note(job.config, job.digest)
+        outcome = Outcome(job, status, run.path if begun else None, message, time.monotonic() - worker.began)
+        if status in DONE:
+            outcome.metrics = run.metrics
+        self._settle(outcome)
+
+    def _killed(self, worker: _Worker) -> tuple[str, str]:
+        """A worker that could say nothing any more: its run is told so, since it could not write it itself."""
+        code = worker.process.exitcode
+        reason = (f"its process was killed by signal {-code}" + (" (the system does so when memory runs out)" if code == -9 else "")
+                  if code is not None and code < 0 else f"its process ended with exit code {code}")
+        run = worker.job.run
+        try:
+            if run.status == RUNNING and not run.being_trained:
+                run.update(status=RUN_FAILED, error=reason, ended=now())
+                write_text(run.path / "error.txt", f"{reason}\n\n{_tail(worker.output)}")
+        except (KdlabError, OSError) as error:
+            reason = f"{reason}; its record could not be written ({error})"
+        return FAILED, f"{reason}; finished epochs are kept, and the same command goes on from there"
+
+    def _keep_output(self, worker: _Worker, folder: Path | None) -> None:
+        """What a job printed stands in its run; where there is none it goes with the message."""
+        text = _tail(worker.output)
+        if folder is not None and text.strip():
+            try:
+                with open(folder / "output.txt", "a", encoding="utf-8") as file:
+                    file.write(text)
+            except OSError:
+                pass        # a full disk, say: the outcome tells of it
+
+    def _settle(self, outcome: Outcome) -> None:
+        self._settled.setdefault(outcome.job.digest, outcome)
+        self.outcomes.append(outcome)
+        self.source.ended(outcome)
+        self.view.ended(outcome)
+
+    # -- stopping -------------------------------------------------------------------------------------------------------------
+
+    def _stop(self) -> None:
+        """End the jobs at work, which record what they have finished; a second interrupt kills them."""
+        for worker in self._workers:
+            worker.process.terminate()
+        deadline = time.monotonic() + 20
+        try:
+            while self._workers and time.monotonic() < deadline:
+                for worker in list(self._workers):
+                    while worker.line.poll(0.05):
+                        try:
+                            kind, *content = worker.line.recv()
+                        except (EOFError, OSError):
+                            self._ended_early(worker)
+                            break
+                        if kind == "epoch" and self.source.asks:
+                            worker.line.send(True)
+                        elif kind == "end":
+                            worker.end = tuple(content)
+        finally:
+            for worker in list(self._workers):
+                worker.process.kill()
+                self._ended_early(worker)
+
+    def _ended_early(self, worker: _Worker) -> None:
+        worker.process.join(timeout=15)
+        worker.line.close()
+        self._workers.remove(worker)
+        status, message = worker.end if worker.end and worker.end[0] != BUSY else (INTERRUPTED, "")
+        run = worker.job.run
+        self._settle(Outcome(worker.job, status, run.path, message, time.monotonic() - worker.began, run.metrics if status in DONE else {}))
+
+    def _leave(self) -> None:
+        """Name what was not begun, so that nothing is missing in the table."""
+        for job in self._waiting:
+            if job.digest not in self._settled:
+                self.outcomes.append(Outcome(job, NOT_STARTED))
+        while isinstance(self.source, Grid) and (job := self.source.next()) is not None:
+            self.outcomes.append(Outcome(job, NOT_STARTED))
+
+
+def _tail(path: Path, most: int = 100_000) -> str:
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(path.stat().st_size - most, 0))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,248 @@
+"""Search: trials made up by Optuna's ask and tell, run by kdlab's launcher, kept in a database in the folder of the runs.
+
+Trial n is a function of the seed, of n and of what has ended before it was asked for; with one worker a search that was killed and
+started again is therefore the search that was not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import deque
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from kdlab.errors import InputError, RunFailed, did_you_mean
+
+from .job import DONE, FAILED, INTERRUPTED, PRUNED, REFUSED, Job, Outcome
+from .view import output_console
+
+SAMPLERS, PRUNERS, DIRECTIONS = ("tpe", "random"), ("none", "median", "halving"), ("maximize", "minimize", None)
+SMALLER_IS_BETTER = ("loss", "nll", "ece")
+
+
+class OptunaSweeper(Sweeper):
+    """Args: as ``conf/hydra/sweeper/optuna.yaml`` explains them."""
+
+    def __init__(self, trials: int = 20, objective: str = "val/accuracy", direction: str | None = None, sampler: str = "tpe",
+                 startup_trials: int = 10, pruner: str = "none", seed: int = 1, params: dict | None = None):
+        for name, value, known in (("sampler", sampler, SAMPLERS), ("pruner", pruner, PRUNERS), ("direction", direction, DIRECTIONS)):
+            if value not in known:
+                raise InputError(f"hydra.sweeper.{name} must be one of {', '.join(map(str, known))}, got {value!r}{did_you_mean(value, known)}")
+        for name, value, least in (("trials", trials, 1), ("startup_trials", startup_trials, 0), ("seed", seed, 0)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise InputError(f"hydra.sweeper.{name} must be a whole number of at least {least}, got {value!r}")
+        if not str(objective).startswith(("val/", "train/")):
+            raise InputError(f"hydra.sweeper.objective must be a metric of validation, for example val/accuracy, got {objective!r}; a search that "
+                             "looks at test would find what fits the test set")
+        self.trials, self.objective, self.sampler, self.pruner, self.seed = trials, objective, sampler, pruner, seed
+        self.startup_trials, self.params = startup_trials, dict(params or {})
+        smaller = any(word in objective for word in SMALLER_IS_BETTER)
+        self.direction = direction or ("minimize" if smaller else "maximize")
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.config = hydra_context, config
+        self.launcher = Plugins.instance().instantiate_launcher(hydra_context=hydra_context, task_function=task_function, config=config)
+
+    def sweep(self, arguments: list[str]) -> None:
+        """
+        Raises:
+            InputError: there is nothing to search, or an end of the space is bad input; nothing was begun.
+            RunFailed: some trials failed.
+        """
+        from .plugins import Launcher
+
+        optuna = _optuna()
+        if not isinstance(self.launcher, Launcher):
+            raise InputError("hydra/sweeper=optuna asks for one trial when another has ended, which only kdlab's own launcher lets it do; leave out "
+                             "hydra/launcher=…")
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        parsed = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+        space = {override.get_key_element(): distribution(override) for override in parsed if override.is_sweep_override()}
+        fixed = [f"{override.get_key_element()}={override.get_value_element_as_str()}" for override in parsed if not override.is_sweep_override()]
+        if not space:
+            raise InputError("there is nothing to search: give a key a space, for example 'loss.kd.weight=interval(0.1,1)' or student=mlp,cnn")
+        if {"name", "paths.runs"} & set(space):
+            raise InputError("name and paths.runs say where the search is kept, so they cannot be searched over")
+        jobs, gpus = self.launcher.planned([fixed + at_an_end(space, number) for number in (0, 1)])
+        folder = Path(jobs[0].config["paths"]["runs"]) / jobs[0].config["name"]
+        study = self._study(optuna, folder, space, fixed)
+        source = Search(self, study, space, fixed)
+        try:
+            self.launcher.run(source, gpus, self.objective, jobs[0].config["progress"], table=False)
+        finally:
+            show(study, self.objective, folder)
+        failed = sum(outcome.status not in DONE for outcome in self.launcher.outcomes if outcome.job.number is not None)
+        if failed:
+            raise RunFailed(f"{failed} of the {source.total} trials failed; the search goes on without them")
+
+    def _study(self, optuna, folder: Path, space: dict, fixed: list[str]):
+        """The study of this very search, begun or not: another space, objective or fixed override is another one."""
+        described = json.dumps([{key: repr(value) for key, value in space.items()}, sorted(fixed), self.objective, self.direction, self.sampler,
+                                self.startup_trials, self.pruner, self.seed])
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return optuna.create_study(storage=f"sqlite:///{folder / 'optuna.db'}", study_name=hashlib.sha256(described.encode()).hexdigest()[:16],
+                                       direction=self.direction, pruner=self._pruner(optuna), load_if_exists=True)
+        except OSError as error:
+            raise InputError(f"paths.runs: {folder} cannot be written ({error.strerror or error}); name another folder with paths.runs=…") from error
+        except Exception as error:      # sqlalchemy's, of a file that is no database of Optuna's
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(f"{folder / 'optuna.db'} cannot be read as a database of Optuna ({reason}); move it away to begin a new search") from error
+
+    def _pruner(self, optuna):
+        return {"none": optuna.pruners.NopPruner, "median": optuna.pruners.MedianPruner,
+                "halving": optuna.pruners.SuccessiveHalvingPruner}[self.pruner]()
+
+    def sampler_of(self, number: int):
+        """The sampler that makes up trial ``number``: of its own seed, so that it does not depend on what was asked in this process before."""
+        from kdlab.counter import derived_seed
+
+        optuna, seed = _optuna(), derived_seed(self.seed, number) % 2**32
+        if self.sampler == "random":
+            return optuna.samplers.RandomSampler(seed=seed)
+        return optuna.samplers.TPESampler(n_startup_trials=self.startup_trials, seed=seed)
+
+
+class Search:
+    """The trials of a study as a :class:`kdlab.sweep.scheduler.Source`."""
+
+    eager = False
+
+    def __init__(self, sweeper: OptunaSweeper, study, space: dict, fixed: list[str]):
+        from optuna.trial import TrialState
+
+        self._sweeper, self._study, self._space, self._fixed, self._states = sweeper, study, space, fixed, TrialState
+        trials = study.get_trials(deepcopy=False)
+        self.total = sweeper.trials
+        self.asks = sweeper.pruner != "none"
+        # what a killed search was at work on comes first
+        self._begun = deque(trial for trial in trials if trial.state == TrialState.RUNNING)
+        self._asked = len(trials)
+        self._trials: dict[Job, object] = {}
+
+    @property
+    def exhausted(self) -> bool:
+        return not self._begun and self._asked >= self.total
+
+    def next(self) -> Job | None:
+        from optuna.trial import Trial
+
+        if self._begun:
+            trial = Trial(self._study, self._begun.popleft()._trial_id)
+        else:
+            self._study.sampler = self._sweeper.sampler_of(self._asked)
+            trial = self._study.ask(self._space)
+            self._asked += 1
+        chosen = [f"{key}={trial.params[key]}" for key in self._space]
+        (job,), _ = self._sweeper.launcher.planned([self._fixed + chosen])
+        job.number, job.label = trial.number + 1, " ".join(_short(key, trial.params[key]) for key in self._space)
+        trial.set_user_attr("run", str(job.run.path))
+        self._trials[job] = trial
+        return job
+
+    def goes_on(self, job: Job, epoch: int, row: dict) -> bool:
+        value = row.get(self._sweeper.objective.removesuffix("_best"))
+        if value is None:           # an epoch without validation
+            return True
+        trial = self._trials[job]
+        trial.report(value, epoch)
+        return not trial.should_prune()
+
+    def ended(self, outcome: Outcome) -> None:
+        trial = self._trials.get(outcome.job)
+        if trial is None or outcome.status == INTERRUPTED:      # a teacher; or a trial that is gone on with next time
+            return
+        objective = self._sweeper.objective
+        if outcome.status == PRUNED:
+            self._study.tell(trial, state=self._states.PRUNED, skip_if_finished=True)
+        elif outcome.status in (FAILED, REFUSED):
+            self._study.tell(trial, state=self._states.FAIL, skip_if_finished=True)
+        elif objective not in outcome.metrics:
+            known = sorted(name for name in outcome.metrics if name.startswith(("val/", "train/")))
+            raise InputError(f"hydra.sweeper.objective: the runs have no metric '{objective}'{did_you_mean(objective, known)} (they have {', '.join(known)})")
+        else:
+            self._study.tell(trial, outcome.metrics[objective], skip_if_finished=True)
+
+
+def distribution(override: Override):
+    """Optuna's distribution for a sweep in Hydra's grammar.
+
+    Raises:
+        InputError: the interval is empty, or cannot be searched on a logarithmic scale.
+    """
+    distributions = _optuna().distributions
+    value, key = override.value(), override.get_key_element()
+    try:
+        if isinstance(value, IntervalSweep):
+            whole = isinstance(value.start, int) and isinstance(value.end, int) and _cast_to_whole(override)
+            kind = distributions.IntDistribution if whole else distributions.FloatDistribution
+            return kind(value.start, value.end, log="log" in value.tags)
+        if isinstance(value, RangeSweep) and all(isinstance(number, int) for number in (value.start, value.stop, value.step)) and value.step > 0:
+            return distributions.IntDistribution(value.start, value.start + (value.stop - 1 - value.start) // value.step * value.step, step=value.step)
+        return distributions.CategoricalDistribution(list(override.sweep_string_iterator()))
+    except ValueError as error:
+        raise InputError(f"{override.input_line}: {error}") from error
+
+
+def _cast_to_whole(override: Override) -> bool:
+    return (override.input_line or "").partition("=")[2].lstrip().startswith(("int(", "tag(log,int(", "tag(log, int("))
+
+
+def at_an_end(space: dict, which: int) -> list[str]:
+    """The overrides at the lower (0) or upper (1) end of a space: what is bad there is found before anything is begun."""
+    ends = []
+    for key, one in space.items():
+        values = list(one.choices) if hasattr(one, "choices") else [one.low, one.high]
+        ends.append(f"{key}={values[-which]}")
+    return ends
+
+
+def show(study, objective: str, folder: Path, console: Console | None = None) -> None:
+    """All trials of a study, those of earlier sittings too, and the best of them."""
+    trials = study.get_trials(deepcopy=False)
+    if not trials:
+        return
+    keys = list(dict.fromkeys(key for trial in trials for key in trial.params))
+    valued = [trial for trial in trials if trial.state.name == "COMPLETE"]
+    best = study.best_trial if valued else None
+    table = Table(box=None, pad_edge=False)
+    for name in ("trial", *keys, "state", objective, "run"):
+        table.add_column(name, overflow="fold", justify="left" if name in ("state", "run") else "right")
+    for trial in trials:
+        value = trial.value if trial.state.name in ("COMPLETE", "PRUNED") else None
+        table.add_row(f"{'* ' if best is not None and trial.number == best.number else ''}{trial.number + 1}",
+                      *(_text(trial.params.get(key, "")) for key in keys), trial.state.name.lower(), "" if value is None else f"{value:.4f}",
+                      str(trial.user_attrs.get("run", "")))
+    console = console or output_console()
+    console.print(table)
+    if best is not None:
+        chosen = " ".join(f"'{key}={value}'" if set(str(value)) & set("[]{}() ") else f"{key}={value}" for key, value in best.params.items())
+        console.print(f"best of {len(valued)} finished trials: {objective} {best.value:.4f} with {chosen}", soft_wrap=True, highlight=False, markup=False)
+        console.print("It was chosen on validation; compare it on seeds of its own before you report it.", soft_wrap=True, highlight=False)
+    console.print(str(folder), soft_wrap=True, highlight=False, markup=False)
+
+
+def _text(value) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _short(key: str, value) -> str:
+    return f"{key}={_text(value)}"
+
+
+def _optuna():
+    try:
+        import optuna
+    except ImportError as error:
+        raise InputError("hydra/sweeper=optuna needs Optuna: pip install 'kdlab[optuna]'") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna

@@ -1,0 +1,77 @@
+"""Slots: the machine's cores and GPUs, handed out to jobs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from .job import Need
+
+
+@dataclass
+class Grant:
+    """What one job was given."""
+
+    cores: int
+    devices: list[int] = field(default_factory=list)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What its processes must be started with: the job sees its own devices and no others."""
+        return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, self.devices))} if self.devices else {}
+
+
+class Slots:
+    """Cores and devices that are free. A job takes ``threads`` cores in each of its processes, and on GPUs one device for each.
+
+    Args:
+        cores: how many there are; None: as many as this process may use.
+        workers: how many jobs may run side by side; None: as many as cores and devices allow.
+        devices: numbers of the GPUs that may be used.
+        jobs_per_device: how many jobs share a GPU.
+    """
+
+    def __init__(self, cores: int | None = None, workers: int | None = None, devices: Sequence[int] = (), jobs_per_device: int = 1):
+        self.cores = cores or available_cores()
+        self.workers = workers
+        self._free_cores = self.cores
+        self._room = {device: jobs_per_device for device in devices}
+        self._granted = 0
+
+    def take(self, need: Need) -> Grant | None:
+        """What the job needs, or None while that is not free. A job that needs more cores than there are runs alone."""
+        if self.workers is not None and self._granted >= self.workers:
+            return None
+        on_devices = need.gpu and bool(self._room)
+        # with a number of workers given, it is the user who says what the cores can bear; a GPU's jobs mostly wait for it
+        cores = 0 if self.workers is not None or on_devices else min(need.threads * need.world, self.cores)
+        devices: list[int] = []
+        if on_devices:
+            # the emptiest first, so that jobs share a device only when each has one
+            devices = sorted(sorted(self._room, key=lambda device: (-self._room[device], device))[: need.world])
+            if any(self._room[device] < 1 for device in devices):
+                return None
+        if cores > self._free_cores:
+            return None
+        for device in devices:
+            self._room[device] -= 1
+        self._free_cores -= cores
+        self._granted += 1
+        return Grant(cores, devices)
+
+    def give(self, grant: Grant) -> None:
+        """Take back what a job was given."""
+        self._free_cores += grant.cores
+        self._granted -= 1
+        for device in grant.devices:
+            self._room[device] += 1
+
+    @property
+    def idle(self) -> bool:
+        return self._granted == 0
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,174 @@
+"""View: how a sweep goes. On a terminal it is a live picture, elsewhere a line a job; at the end a table of all jobs."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from .job import FAILED, FOUND, INTERRUPTED, NOT_STARTED, PRUNED, REFUSED, TRAINED, Job, Outcome
+
+COLOURS = {TRAINED: "green", FOUND: "cyan", PRUNED: "yellow", FAILED: "red", REFUSED: "red", INTERRUPTED: "yellow", NOT_STARTED: "dim"}
+RECENT = 8              # ended jobs that stay in the live picture
+
+
+class View:
+    """Told by the scheduler what happens.
+
+    Args:
+        total: how many jobs there will be, teachers not counted.
+        metric: the number of a run that is shown.
+        progress: as the config's: ``auto`` (live on a terminal), ``bar`` (live), ``lines``, ``none`` (nothing but the table).
+    """
+
+    def __init__(self, total: int, metric: str = "test/accuracy", progress: str = "auto", console: Console | None = None):
+        self.console = console or output_console()
+        self.total, self.metric = total, metric
+        self.live_wanted = progress == "bar" or (progress == "auto" and self.console.is_terminal)
+        self.silent = progress == "none"
+        self.counts: Counter[str] = Counter()
+        self._running: dict[Job, tuple[int, int, dict]] = {}
+        self._recent: deque[Text] = deque(maxlen=RECENT)
+        self._began, self._spent, self._trained = time.monotonic(), 0.0, 0
+        self._live: Live | None = None
+
+    def __enter__(self) -> View:
+        if self.live_wanted:
+            self._live = Live(console=self.console, auto_refresh=False, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    # -- what happens ---------------------------------------------------------------------------------------------------------
+
+    def started(self, job: Job) -> None:
+        self._running[job] = (0, 0, {})
+        if job.number is None:
+            self._say(f"{job.name}: training it, once for all jobs that share it")
+
+    def epoch(self, job: Job, finished: int, epochs: int, row: dict) -> None:
+        self._running[job] = (finished, epochs, row)
+
+    def postponed(self, job: Job) -> None:
+        self._running.pop(job, None)
+
+    def retried(self, job: Job, message: str) -> None:
+        self._running.pop(job, None)
+        self._say(f"failed, and tried again: {job.name}: {_first(message)}")
+
+    def ended(self, outcome: Outcome) -> None:
+        job = outcome.job
+        self._running.pop(job, None)
+        if job.number is not None:
+            self.counts[outcome.status] += 1
+        if outcome.seconds is not None and outcome.status == TRAINED and job.number is not None:
+            self._spent, self._trained = self._spent + outcome.seconds, self._trained + 1
+        line = Text.assemble(f"[{sum(self.counts.values())}/{self.total}] " if job.number is not None else "", (outcome.status, COLOURS[outcome.status]),
+                             f" {job.name}", _number(f"  {self.metric.partition('/')[2]} ", outcome.metrics.get(self.metric)),
+                             "" if outcome.seconds is None else f"  {outcome.seconds:.1f} s", _remark(outcome))
+        if outcome.status == FOUND and self._live is None:
+            return          # what was there before is in the table at the end
+        self._recent.append(line)
+        if self._live is None:
+            self._say(line)
+
+    def stopping(self, workers: int) -> None:
+        self._say(f"stopping: {workers} jobs at work write down what they have finished")
+
+    def tick(self) -> None:
+        if self._live is not None:
+            self._live.update(self._picture(), refresh=True)
+
+    def _say(self, line: str | Text) -> None:
+        if not self.silent:
+            self.console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+    # -- the live picture -----------------------------------------------------------------------------------------------------
+
+    def left(self) -> float | None:
+        """Seconds until all is done, as the jobs so far tell; None before the first has ended."""
+        if not self._trained:
+            return None
+        remaining = self.total - sum(self.counts.values())
+        at_work = sum(job.number is not None for job in self._running)
+        rounds = remaining / max(at_work, 1)
+        return rounds * self._spent / self._trained
+
+    def summary(self) -> str:
+        done = self.counts[TRAINED] + self.counts[FOUND] + self.counts[PRUNED]
+        failed = self.counts[FAILED] + self.counts[REFUSED]
+        parts = [f"{done} of {self.total} done", f"{len(self._running)} running"]
+        if failed:
+            parts.append(f"{failed} failed")
+        left = self.left()
+        if left is not None and done + failed < self.total:
+            parts.append(f"about {_duration(left)} left")
+        return ", ".join(parts)
+
+    def _picture(self) -> Group:
+        table = Table.grid(padding=(0, 2))
+        for job, (finished, epochs, row) in self._running.items():
+            values = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name in ("train/loss", "val/accuracy"))
+            told = f"epoch {finished}/{epochs}" if epochs else "beginning"
+            table.add_row(Text(job.name, overflow="ellipsis", no_wrap=True), ProgressBar(total=max(epochs, 1), completed=finished, width=20), told, values)
+        elapsed = _duration(time.monotonic() - self._began)
+        bar = ProgressBar(total=max(self.total, 1), completed=sum(self.counts.values()), width=40)
+        return Group(*self._recent, table, bar, Text(f"{self.summary()}, {elapsed} so far"))
+
+    # -- the table ------------------------------------------------------------------------------------------------------------
+
+    def table(self, outcomes: list[Outcome]) -> None:
+        """All jobs and what came of them, in the order of the sweep, teachers first."""
+        table = Table(box=None, pad_edge=False)
+        for name, justify in (("", "right"), ("job", "left"), ("status", "left"), (self.metric, "right"), ("seconds", "right"), ("run", "left")):
+            table.add_column(name, justify=justify, overflow="fold")
+        shown = {}
+        for outcome in outcomes:            # a teacher may come up for several students
+            shown.setdefault(outcome.job.digest if outcome.job.number is None else outcome.job, outcome)
+        for outcome in sorted(shown.values(), key=lambda outcome: (outcome.job.number is not None, outcome.job.number or 0)):
+            job = outcome.job
+            place = str(outcome.path) if outcome.path else ""
+            if outcome.message and outcome.status not in (TRAINED, FOUND):
+                place = _first(outcome.message)
+            elif outcome.message:
+                place += f" ({outcome.message})"
+            table.add_row("" if job.number is None else str(job.number), job.name, Text(outcome.status, style=COLOURS[outcome.status]),
+                          _number("", outcome.metrics.get(self.metric)), "" if outcome.seconds is None else f"{outcome.seconds:.1f}", Text(place))
+        self.console.print(table)
+
+
+def output_console() -> Console:
+    """Not cut to the width of a terminal where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=220)
+
+
+def _first(message: str) -> str:
+    """What a message says in one line; of a traceback the last line tells."""
+    lines = [line.strip() for line in message.strip().splitlines()] or [""]
+    return lines[-1] if lines[0].startswith("Traceback") else lines[0] if len(lines) == 1 else " ".join(lines)
+
+
+def _remark(outcome: Outcome) -> str:
+    if outcome.status in (TRAINED, FOUND):
+        return ""
+    return f"  {_first(outcome.message)}" if outcome.message else ""
+
+
+def _number(before: str, value: float | None) -> str:
+    return "" if value is None else f"{before}{value:.4f}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

@@ -1,0 +1,138 @@
+"""What happens in the processes of a sweep. Each does one thing and ends, so no job finds anything that another has left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import traceback
+from multiprocessing.connection import Connection
+
+from kdlab.errors import BeingTrained, InputError, KdlabError, RunPruned
+
+from .job import FAILED, INTERRUPTED, PRUNED, REFUSED, TRAINED, Need
+
+BUSY = "busy"               # another process is training the run
+SECONDS_TO_TRY = 20.0       # how long the jobs of a sweep are tried on a few samples before the first of them begins
+
+
+def work(config: dict, output: str, line: Connection, ranks: list[Connection], wait: bool, asks: bool) -> None:
+    """Have one run trained, and say what came of it.
+
+    Says ``("epoch", finished, all, row)`` at the end of every epoch, and at the end ``("end", status, message)``.
+
+    Args:
+        output: the file that takes up what is printed.
+        line: to the launcher.
+        wait: for another process that trains the run.
+        asks: after each epoch, whether to go on.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    _print_to(output)
+
+    def observe(finished: int, epochs: int, row: dict) -> None:
+        line.send(("epoch", finished, epochs, row))
+        if asks and not line.recv():
+            raise RunPruned(f"stopped after epoch {finished} of {epochs}, where other trials were better")
+
+    try:
+        from kdlab.runs.ensure import ensure
+
+        ensure({**config, "progress": "none"}, wait=wait, observe=observe, ranks=ranks or None)
+        end = (TRAINED, "")
+    except BeingTrained as error:
+        end = (BUSY, str(error))
+    except RunPruned as error:
+        end = (PRUNED, str(error))
+    except InputError as error:
+        end = (REFUSED, str(error))
+    except KdlabError as error:
+        end = (FAILED, str(error))
+    except KeyboardInterrupt:
+        end = (INTERRUPTED, "")
+    except BaseException:       # no message for people was made of it: the whole of it is what there is to go by
+        end = (FAILED, traceback.format_exc())
+    line.send(("end", *end))
+
+
+def _interrupt(number, frame) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)       # once is enough: what is being written now is to be finished
+    raise KeyboardInterrupt
+
+
+def _print_to(path: str) -> None:
+    """From here on everything printed, by C libraries and children too, goes to a file."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)
+
+
+def examine(configs: list[dict], line: Connection) -> None:
+    """Check the configs of a sweep, and say of each ``(problems, description)``; see :func:`described`.
+
+    Every config is checked by its names and signatures. Those that differ in more than the seed are tried on a few samples too, for as
+    long as SECONDS_TO_TRY; what is wrong with the rest in that way is found when its turn comes.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    answers, tried, began = [], set(), time.monotonic()
+    for config in configs:
+        problems, description = [], None
+        try:
+            description = described(config)
+            if description["group"] not in tried and time.monotonic() - began < SECONDS_TO_TRY and not description["finished"]:
+                tried.add(description["group"])
+                _try(config)
+        except InputError as error:
+            problems = error.problems
+        except Exception as error:      # the user's own classes may fail in any way
+            problems = [f"{type(error).__name__}: {error}"]
+        answers.append((problems, description))
+    line.send(answers)
+
+
+def described(config: dict) -> dict:
+    """What the launcher must know of a job and cannot find out without torch: hash, group, need, the same of its teachers; and the GPUs.
+
+    Raises:
+        InputError: the config has problems.
+    """
+    import torch
+
+    from kdlab.config.check import check, check_facts
+    from kdlab.config.keys import teacher_nodes
+    from kdlab.runs.ensure import RunStore
+    from kdlab.runs.execute import evaluation_device, world_size
+    from kdlab.runs.identity import run_hash
+    from kdlab.runs.ranks import refuse_other_launchers
+
+    check(config)
+    check_facts(config)
+    refuse_other_launchers(config)
+    digest, gpu = run_hash(config), evaluation_device(config).type == "cuda"
+    return {
+        "digest": digest,
+        "group": run_hash({**config, "seed": 0}),
+        "finished": RunStore(config["paths"]["runs"]).run(config, digest).finished and not config["fresh"],
+        "need": Need(config["threads"], world_size(config), gpu),
+        "gpus": torch.cuda.device_count() if gpu else 0,
+        "teachers": [(node["config"], described(node["config"])) for node in teacher_nodes(config["teacher"]) if "config" in node],
+    }
+
+
+def _try(config: dict) -> None:
+    """Build everything and rehearse a step: nothing is written, and a teacher that is yet to be trained is stood in for."""
+    import torch
+
+    from kdlab.runs.ensure import assembled
+    from kdlab.runs.execute import quiet, rehearse, threads
+
+    quiet()
+    with threads(config["threads"]), torch.random.fork_rng(devices=[]):
+        rehearse(config)
+        assembled(config)
