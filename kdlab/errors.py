@@ -10,14 +10,14 @@ class KdlabError(Exception):
 
 
 class InputError(KdlabError):
-    """Bad input, found before anything was trained or written. One message may list several problems."""
+    """Bad input, found before anything was trained or written. One message may list several problems, and end with advice."""
 
     exit_code = 2
 
-    def __init__(self, *problems: str):
+    def __init__(self, *problems: str, advice: str = ""):
         self.problems = list(problems)
         text = problems[0] if len(problems) == 1 else f"{len(problems)} problems:\n" + "\n".join(f"  - {p}" for p in problems)
-        super().__init__(text)
+        super().__init__("\n".join(filter(None, [text, advice])))
 
 
 class RunFailed(KdlabError):

@@ -113,9 +113,9 @@ def _job(config: DictConfig) -> str:
     OmegaConf.set_readonly(config, False)
     with open_dict(config):
         config.hydra = HydraConfig.get()
-    with composing_within_hydra():
-        composed = plain(config)
     try:
+        with composing_within_hydra():
+            composed = plain(config)
         return str(_run(composed).path)
     except KdlabError as error:
         if HydraConfig.get().mode == hydra.types.RunMode.MULTIRUN:

@@ -30,8 +30,9 @@ def warm() -> None:
     made = context()
     if made.get_start_method() != "forkserver":
         return
-    from multiprocessing import forkserver
+    from multiprocessing import forkserver, resource_tracker
 
+    resource_tracker.ensure_running()       # first, since it unblocks interrupts behind it
     made.set_forkserver_preload(PRELOAD)
     # Python 3.11's server does not take over sys.path, and swallows the imports that fail for want of it
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)

@@ -70,9 +70,7 @@ def _refuse(answers: dict[int, tuple[list[str], dict]], labels: list[str]) -> No
         return
     bad = sum(bool(problems) for problems, _ in answers.values())
     texts = [problem if len(of) == len(labels) else f"{problem} [in {_several(of)}]" for problem, of in whose.items()]
-    if len(texts) > 1 or bad < len(labels):
-        texts.append(f"{bad} of the {len(labels)} jobs cannot be run, so none was begun; mend or leave out what is wrong and start again")
-    raise InputError(*texts)
+    raise InputError(*texts, advice="" if len(labels) == 1 else f"{bad} of the {len(labels)} jobs cannot be run as they are, so none was begun")
 
 
 def _several(labels: list[str]) -> str:

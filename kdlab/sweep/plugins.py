@@ -83,7 +83,7 @@ class Launcher(HydraLauncher):
                     processes.warm()        # it imports while the rest is composed; where all is finished it is not needed
         if failed:
             problems = list(dict.fromkeys(problem for _, error in failed for problem in error.problems))
-            raise InputError(*problems, *how_to_split(job_overrides, [overrides for overrides, _ in failed]))
+            raise InputError(*problems, advice=how_to_split(job_overrides, [overrides for overrides, _ in failed]))
         return plan(job_overrides, configs)
 
     def run(self, source: Source, gpus: int, metric: str = "test/accuracy", progress: str = "auto", table: bool = True) -> None:
@@ -171,11 +171,11 @@ def _is_known(config: dict) -> bool:
     return not config.get("fresh") and known.finished(config) is not None
 
 
-def how_to_split(jobs: Sequence[Sequence[str]], failed: Sequence[Sequence[str]]) -> list[str]:
+def how_to_split(jobs: Sequence[Sequence[str]], failed: Sequence[Sequence[str]]) -> str:
     """The answer to a sweep over choices together with a parameter that only some of them have: the commands to write instead.
 
     >>> jobs = [["loss=[ce,kd]", "loss.kd.weight=0.5", "seed=1"], ["loss=[ce]", "loss.kd.weight=0.5", "seed=1"]]
-    >>> print(how_to_split(jobs, jobs[1:])[0])
+    >>> print(how_to_split(jobs, jobs[1:]))
     loss.kd.weight is a parameter that only some of the choices of loss have. Give each its own sweep:
       kdlab train -m 'loss=[ce,kd]' loss.kd.weight=0.5 seed=1
       kdlab train -m 'loss=[ce]' seed=1
@@ -194,6 +194,6 @@ def how_to_split(jobs: Sequence[Sequence[str]], failed: Sequence[Sequence[str]])
                 parts = [f"{key}={','.join(choices if key == group else values[key])}" for key in keys]
                 return " ".join(["  kdlab train -m", *(f"'{part}'" if set(part) & set("[]{}() ") else part for part in parts)])
 
-            return ["\n".join([f"{', '.join(stray)} is a parameter that only some of the choices of {group} have. Give each its own sweep:",
-                               command(having, list(values)), command(sorted(lacking), [key for key in values if key not in stray])])]
-    return []
+            return "\n".join([f"{', '.join(stray)} is a parameter that only some of the choices of {group} have. Give each its own sweep:",
+                               command(having, list(values)), command(sorted(lacking), [key for key in values if key not in stray])])
+    return ""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import tempfile
+import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -127,7 +130,6 @@ class Scheduler:
                         self._stop()
                         break
             except KeyboardInterrupt:
-                self.view.stopping(len(self._workers))
                 self._stop()
                 raise
             finally:
@@ -288,27 +290,31 @@ class Scheduler:
     # -- stopping -------------------------------------------------------------------------------------------------------------
 
     def _stop(self) -> None:
-        """End the jobs at work, which record what they have finished; a second interrupt kills them."""
-        for worker in self._workers:
-            worker.process.terminate()
-        deadline = time.monotonic() + 20
-        try:
-            while self._workers and time.monotonic() < deadline:
+        """End the jobs at work, which record what they have finished; those that do not, or a second interrupt after that, are killed."""
+        began = time.monotonic()
+        with _counting_interrupts() as interrupts:
+            self.view.stopping(len(self._workers))
+            for worker in self._workers:
+                worker.process.terminate()
+            # who interrupts through a terminal and a parent process may send the same signal twice: that is not impatience
+            while self._workers and time.monotonic() - began < 20 and not any(moment - began > 1 for moment in interrupts):
                 for worker in list(self._workers):
-                    while worker.line.poll(0.05):
-                        try:
-                            kind, *content = worker.line.recv()
-                        except (EOFError, OSError):
-                            self._ended_early(worker)
-                            break
-                        if kind == "epoch" and self.source.asks:
-                            worker.line.send(True)
-                        elif kind == "end":
-                            worker.end = tuple(content)
-        finally:
+                    self._last_words(worker)
             for worker in list(self._workers):
                 worker.process.kill()
                 self._ended_early(worker)
+
+    def _last_words(self, worker: _Worker) -> None:
+        while worker.line.poll(0.05):
+            try:
+                kind, *content = worker.line.recv()
+            except (EOFError, OSError):
+                self._ended_early(worker)
+                return
+            if kind == "epoch" and self.source.asks:
+                worker.line.send(True)
+            elif kind == "end":
+                worker.end = tuple(content)
 
     def _ended_early(self, worker: _Worker) -> None:
         worker.process.join(timeout=15)
@@ -325,6 +331,21 @@ class Scheduler:
                 self.outcomes.append(Outcome(job, NOT_STARTED))
         while isinstance(self.source, Grid) and (job := self.source.next()) is not None:
             self.outcomes.append(Outcome(job, NOT_STARTED))
+
+
+@contextlib.contextmanager
+def _counting_interrupts() -> Iterator[list[float]]:
+    """The moments at which interrupts come in, which are not raised inside."""
+    moments: list[float] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield moments
+        return
+    before = {number: signal.signal(number, lambda *_: moments.append(time.monotonic())) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield moments
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _tail(path: Path, most: int = 100_000) -> str:
