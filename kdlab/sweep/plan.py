@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from kdlab.errors import InputError
 from kdlab.runs import known, processes
@@ -11,8 +12,18 @@ from .job import Job, Need
 from .worker import examine
 
 
-def plan(overrides: Sequence[Sequence[str]], configs: Sequence[dict]) -> tuple[list[Job], int]:
-    """The jobs of a sweep, and how many GPUs this machine has for them.
+@dataclass
+class Plan:
+    """What is to be done: the jobs, how many GPUs there are for them, and the names of the numbers that their runs will have (both
+    only where something is to be trained)."""
+
+    jobs: list[Job]
+    gpus: int
+    metrics: set[str]
+
+
+def plan(overrides: Sequence[Sequence[str]], configs: Sequence[dict]) -> Plan:
+    """The plan of a sweep.
 
     Finished runs that are known are looked up and nothing more; the others are examined in a warm process, since this one has
     imported nothing heavy.
@@ -31,7 +42,8 @@ def plan(overrides: Sequence[Sequence[str]], configs: Sequence[dict]) -> tuple[l
             jobs.append(Job(labels[number], list(overrides[number]), config, found[number].hash, Need(), [], number + 1))
         else:
             jobs.append(_job(config, answers[number][1], labels[number], list(overrides[number]), number + 1))
-    return jobs, max((description["gpus"] for _, description in answers.values()), default=0)
+    told = [description for _, description in answers.values()]
+    return Plan(jobs, max((one["gpus"] for one in told), default=0), set().union(*(one["metrics"] for one in told)))
 
 
 def _job(config: dict, description: dict, label: str, overrides: list[str], number: int | None) -> Job:

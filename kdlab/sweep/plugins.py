@@ -24,7 +24,7 @@ from kdlab.errors import InputError, KdlabError, RunFailed
 from kdlab.runs import processes
 
 from .job import DONE, INTERRUPTED, NOT_STARTED, REFUSED, Job, Outcome
-from .plan import plan
+from .plan import Plan, plan
 from .scheduler import Grid, Scheduler, Source
 from .slots import Slots
 from .view import View
@@ -65,8 +65,8 @@ class Launcher(HydraLauncher):
         except (HydraException, OmegaConfBaseException) as error:
             raise InputError(explain(error)) from error
 
-    def planned(self, job_overrides: Sequence[Sequence[str]]) -> tuple[list[Job], int]:
-        """The jobs of a sweep, all composed (each once) and checked, and how many GPUs there are.
+    def planned(self, job_overrides: Sequence[Sequence[str]]) -> Plan:
+        """The plan of a sweep: all its jobs composed (each once) and checked.
 
         Raises:
             InputError: some jobs cannot be composed or have problems; nothing was begun.
@@ -101,10 +101,10 @@ class Launcher(HydraLauncher):
                 view.table(self.outcomes)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        jobs, gpus = self.planned(job_overrides)
-        self.run(Grid(jobs), gpus, progress=jobs[0].config["progress"] if jobs else "auto")
+        planned = self.planned(job_overrides)
+        self.run(Grid(planned.jobs), planned.gpus, progress=planned.jobs[0].config["progress"])
         by_job = {outcome.job: outcome for outcome in self.outcomes}
-        return [_returned(job, by_job[job]) for job in jobs]
+        return [_returned(job, by_job[job]) for job in planned.jobs]
 
 
 def _returned(job: Job, outcome: Outcome) -> JobReturn:

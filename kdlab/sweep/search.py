@@ -72,31 +72,43 @@ class OptunaSweeper(Sweeper):
             raise InputError("there is nothing to search: give a key a space, for example 'loss.kd.weight=interval(0.1,1)' or student=mlp,cnn")
         if {"name", "paths.runs"} & set(space):
             raise InputError("name and paths.runs say where the search is kept, so they cannot be searched over")
-        jobs, gpus = self.launcher.planned([fixed + at_an_end(space, number) for number in (0, 1)])
-        folder = Path(jobs[0].config["paths"]["runs"]) / jobs[0].config["name"]
-        study = self._study(optuna, folder, space, fixed)
+        folder = Path(self.config.paths.runs) / self.config.name
+        study = self._study(optuna, folder, space, fixed, begin=False)
+        gpus = 0
+        if study is None or not Search(self, study, space, fixed).exhausted:
+            planned = self.launcher.planned([fixed + at_an_end(space, number) for number in (0, 1)])
+            if planned.metrics and self.objective not in planned.metrics:
+                raise InputError(f"hydra.sweeper.objective: the runs will have no metric '{self.objective}'"
+                                 f"{did_you_mean(self.objective, planned.metrics)} (they will have {', '.join(sorted(planned.metrics))})")
+            gpus = planned.gpus
+            study = study or self._study(optuna, folder, space, fixed, begin=True)
         source = Search(self, study, space, fixed)
         try:
-            self.launcher.run(source, gpus, self.objective, jobs[0].config["progress"], table=False)
+            self.launcher.run(source, gpus, self.objective, self.config.progress, table=False)
         finally:
             show(study, self.objective, folder)
         failed = sum(outcome.status not in DONE for outcome in self.launcher.outcomes if outcome.job.number is not None)
         if failed:
             raise RunFailed(f"{failed} of the {source.total} trials failed; the search goes on without them")
 
-    def _study(self, optuna, folder: Path, space: dict, fixed: list[str]):
-        """The study of this very search, begun or not: another space, objective or fixed override is another one."""
+    def _study(self, optuna, folder: Path, space: dict, fixed: list[str], begin: bool):
+        """The study of this very search: another space, objective or fixed override is another one. None where it is not begun, nor to be."""
         described = json.dumps([{key: repr(value) for key, value in space.items()}, sorted(fixed), self.objective, self.direction, self.sampler,
                                 self.startup_trials, self.pruner, self.seed])
+        name, file = hashlib.sha256(described.encode()).hexdigest()[:16], folder / "optuna.db"
+        if not begin and not file.exists():
+            return None
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            return optuna.create_study(storage=f"sqlite:///{folder / 'optuna.db'}", study_name=hashlib.sha256(described.encode()).hexdigest()[:16],
-                                       direction=self.direction, pruner=self._pruner(optuna), load_if_exists=True)
+            storage = optuna.storages.RDBStorage(f"sqlite:///{file}", engine_kwargs={"connect_args": {"timeout": 60}})
+            if not begin and name not in optuna.get_all_study_names(storage):
+                return None
+            return optuna.create_study(storage=storage, study_name=name, direction=self.direction, pruner=self._pruner(optuna), load_if_exists=True)
         except OSError as error:
             raise InputError(f"paths.runs: {folder} cannot be written ({error.strerror or error}); name another folder with paths.runs=…") from error
         except Exception as error:      # sqlalchemy's, of a file that is no database of Optuna's
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise InputError(f"{folder / 'optuna.db'} cannot be read as a database of Optuna ({reason}); move it away to begin a new search") from error
+            raise InputError(f"{file} cannot be read as a database of Optuna ({reason}); move it away to begin a new search") from error
 
     def _pruner(self, optuna):
         return {"none": optuna.pruners.NopPruner, "median": optuna.pruners.MedianPruner,
@@ -143,7 +155,7 @@ class Search:
             trial = self._study.ask(self._space)
             self._asked += 1
         chosen = [f"{key}={trial.params[key]}" for key in self._space]
-        (job,), _ = self._sweeper.launcher.planned([self._fixed + chosen])
+        (job,) = self._sweeper.launcher.planned([self._fixed + chosen]).jobs
         job.number, job.label = trial.number + 1, " ".join(_short(key, trial.params[key]) for key in self._space)
         trial.set_user_attr("run", str(job.run.path))
         self._trials[job] = trial

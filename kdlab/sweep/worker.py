@@ -97,7 +97,8 @@ def examine(configs: list[dict], line: Connection) -> None:
 
 
 def described(config: dict) -> dict:
-    """What the launcher must know of a job and cannot find out without torch: hash, group, need, the same of its teachers; and the GPUs.
+    """What the launcher must know of a job and cannot find out without torch: hash, group, need, the names of its run's numbers, the same
+    of its teachers; and the GPUs.
 
     Raises:
         InputError: the config has problems.
@@ -110,6 +111,7 @@ def described(config: dict) -> dict:
     from kdlab.runs.execute import evaluation_device, world_size
     from kdlab.runs.identity import run_hash
     from kdlab.runs.ranks import refuse_other_launchers
+    from kdlab.tasks import Classification
 
     check(config)
     check_facts(config)
@@ -121,6 +123,8 @@ def described(config: dict) -> dict:
         "finished": RunStore(config["paths"]["runs"]).run(config, digest).finished and not config["fresh"],
         "need": Need(config["threads"], world_size(config), gpu),
         "gpus": torch.cuda.device_count() if gpu else 0,
+        "metrics": {"train/loss", *(f"train/loss_{name}" for name in config["loss"]),
+                    *(f"val/{name}{end}" for name in Classification(config["data"]["classes"]).metrics() for end in ("", "_best"))},
         "teachers": [(node["config"], described(node["config"])) for node in teacher_nodes(config["teacher"]) if "config" in node],
     }
 
