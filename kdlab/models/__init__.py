@@ -4,9 +4,16 @@ Every network of the zoo names its stages ``stage1``, ``stage2``, … and its la
 for all of them. Any importable class or function serves as well: ``student._target_=torchvision.models.resnet18``.
 """
 
+from .bottleneck_resnet import BottleneckResNet
 from .cifar_resnet import CifarResNet
 from .cnn import CNN
 from .huggingface import HuggingFaceClassifier
 from .mlp import MLP
+from .mobilenet_v2 import MobileNetV2
+from .shufflenet_v1 import ShuffleNetV1
+from .shufflenet_v2 import ShuffleNetV2
+from .vgg import VGG
+from .wide_resnet import WideResNet
 
-__all__ = ["CNN", "CifarResNet", "HuggingFaceClassifier", "MLP"]
+__all__ = ["CNN", "MLP", "VGG", "BottleneckResNet", "CifarResNet", "HuggingFaceClassifier", "MobileNetV2", "ShuffleNetV1", "ShuffleNetV2",
+           "WideResNet"]
