@@ -15,7 +15,8 @@ MUST_BE_GIVEN = {"scheduler=multistep": ["trainer.max_epochs=240"],
                  "student=network": ["student._target_=kdlab.models.MLP", "+student.classes=10", "+student.shape=[1,8,8]"],
                  "teacher=network": ["teacher._target_=kdlab.models.MLP", "+teacher.classes=10", "+teacher.shape=[1,8,8]"],
                  "teacher=run": ["teacher.run=RUN"], "teacher=checkpoint": ["teacher.checkpoint=FILE"],
-                 "teacher=huggingface": ["teacher.model=NAME"], "teacher=timm": ["teacher.model_name=NAME"]}
+                 "teacher=huggingface": ["teacher.model=NAME"],
+                 **{f"{role}={library}": [f"{role}.model=NAME"] for role in ("student", "teacher") for library in ("timm", "torchvision")}}
 
 
 def run(arguments: list[str]) -> int:
@@ -50,12 +51,5 @@ def everything() -> list[list[str]]:
             choice = f"{group}={path.relative_to(folder).with_suffix('')}"
             if group == "loss":
                 choice = f"loss=[{path.stem}]"
-            if not (choice == "teacher=timm" and not _timm()):
-                found.append([choice, *MUST_BE_GIVEN.get(choice, [])])
+            found.append([choice, *MUST_BE_GIVEN.get(choice, [])])
     return found
-
-
-def _timm() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("timm") is not None

@@ -1,12 +1,22 @@
 """Networks: a small vision zoo, adaptors for other libraries, taps and connectors.
 
 Every network of the zoo names its stages ``stage1``, ``stage2``, … and its last feature ``embedding``, so a tap by that name works
-for all of them. Any importable class or function serves as well: ``student._target_=torchvision.models.resnet18``.
+for all of them, and for most models of torchvision and timm (:func:`torchvision_model`, :func:`timm_model`), which bring an attribute ``taps``.
+Any importable class or function serves as well: ``student._target_=my.Network``.
 """
 
+from .bottleneck_resnet import BottleneckResNet
 from .cifar_resnet import CifarResNet
 from .cnn import CNN
 from .huggingface import HuggingFaceClassifier
 from .mlp import MLP
+from .mobilenet_v2 import MobileNetV2
+from .shufflenet_v1 import ShuffleNetV1
+from .shufflenet_v2 import ShuffleNetV2
+from .timm import timm_model
+from .torchvision import torchvision_model
+from .vgg import VGG
+from .wide_resnet import WideResNet
 
-__all__ = ["CNN", "CifarResNet", "HuggingFaceClassifier", "MLP"]
+__all__ = ["CNN", "MLP", "VGG", "BottleneckResNet", "CifarResNet", "HuggingFaceClassifier", "MobileNetV2", "ShuffleNetV1", "ShuffleNetV2",
+           "WideResNet", "timm_model", "torchvision_model"]

@@ -9,11 +9,24 @@ from torch import Tensor, nn
 
 from kdlab.errors import InputError, did_you_mean
 
+INPUT = ".input"
+
+
+def own_taps(network: nn.Module) -> dict[str, str]:
+    """The names that a network gives its modules itself: its attribute ``taps``, a dict of tap name -> dotted module path.
+
+    They serve where the config names none; ``taps:`` of the config goes before them, name by name.
+    """
+    taps = getattr(network, "taps", None)
+    return dict(taps) if isinstance(taps, Mapping) else {}
+
 
 class Taps:
     """Captures the outputs of named modules during one forward pass.
 
-    A tap's name is looked up in ``aliases`` (the ``taps:`` of the model's config) and is otherwise a dotted module path itself.
+    A tap's name is looked up in ``aliases`` (the ``taps:`` of the model's config), then in the network's own (:func:`own_taps`), and is
+    otherwise a dotted module path itself. A path that ends in ``.input`` is what goes into that module, not what comes out: so the last
+    feature of any network has a name, ``fc.input``, although a function and no module may have made it.
     Hooks are there only inside the ``with`` block, and nothing is held behind it, so the network can be copied, compiled and
     saved as if it had no taps.
 
@@ -35,10 +48,14 @@ class Taps:
 
     def __init__(self, network: nn.Module, names: Iterable[str], aliases: Mapping[str, str] | None = None):
         modules = dict(network.named_modules())
-        aliases = dict(aliases or {})
+        aliases = {**own_taps(network), **(aliases or {})}
         self._modules: dict[str, nn.Module] = {}
+        inputs: set[str] = set()
         for name in sorted(set(names)):
             path = aliases.get(name, name)
+            if path not in modules and path.endswith(INPUT):
+                path = path.removesuffix(INPUT)
+                inputs.add(name)
             if path not in modules or path == "":
                 known = [*aliases, *(known for known in modules if known)]
                 raise InputError(f"tap '{name}': {type(network).__name__} has no module '{path}'{did_you_mean(path, known)} "
@@ -46,7 +63,7 @@ class Taps:
                                  f"{', '.join(known[:8]) or 'none: the network has no submodule'})")
             self._modules[name] = modules[path]
         # one hook object a tap, made once: torch.compile guards on its identity
-        self._hooks = {name: partial(self._keep, name) for name in self._modules}
+        self._hooks = {name: partial(self._keep_input if name in inputs else self._keep, name) for name in self._modules}
         self._handles: list = []
         self._features: dict[str, Tensor] = {}
 
@@ -57,6 +74,11 @@ class Taps:
         elif isinstance(output, (tuple, list)):
             output = output[0]
         self._features[name] = output
+
+    def _keep_input(self, name: str, module: nn.Module, inputs, output) -> None:
+        if not inputs:
+            raise InputError(f"tap '{name}': {type(module).__name__} is called with named arguments only, so '{INPUT}' cannot tell which one is meant")
+        self._keep(name, module, None, inputs)
 
     def __enter__(self) -> dict[str, Tensor]:
         self._features = {}

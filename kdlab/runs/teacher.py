@@ -94,7 +94,7 @@ def teacher_name(node: dict) -> str:
         return f"{node['experiment']} (seed {node['config']['seed']})"
     if "members" in node:
         return f"ensemble of {len(node['members'])} ({', '.join(node['members'])})"
-    return str(node.get("run") or node.get("checkpoint") or node.get("model") or node.get("model_name") or node.get("_target_"))
+    return str(node.get("run") or node.get("checkpoint") or node.get("model") or node.get("_target_"))
 
 
 def _warn_of_other_split(config: dict, say: Callable[[str], None]) -> None:

@@ -42,6 +42,40 @@ def test_by_alias_by_path_and_nested():
     assert torch.equal(features["inner"], features["body"]) and torch.equal(features["head"], out)
 
 
+def test_what_goes_into_a_module():
+    net, x = Net(), torch.randn(6, 2)
+    with Taps(net, ["last", "head.input", "body"], {"last": "head.input"}) as features:
+        net(x)
+    assert torch.equal(features["last"], features["body"]) and torch.equal(features["head.input"], features["body"])
+
+
+def test_a_module_of_the_name_input_goes_before_what_goes_into_its_owner():
+    net, x = nn.Sequential(OrderedDict(body=nn.Sequential(OrderedDict(input=nn.Linear(2, 3))))), torch.randn(6, 2)
+    with Taps(net, ["body.input", "body.input.input"]) as features:
+        net(x)
+    assert features["body.input"].shape == (6, 3) and features["body.input.input"] is x
+
+
+def test_the_input_of_a_module_that_is_called_by_name_is_refused():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(2, 3)
+
+        def forward(self, x):
+            return self.head(input=x)
+
+    net = Named()
+    with pytest.raises(InputError, match="'x': Linear is called with named arguments only"):
+        with Taps(net, ["x"], {"x": "head.input"}):
+            net(torch.randn(6, 2))
+
+
+def test_the_input_of_a_missing_module_is_missing():
+    with pytest.raises(InputError, match=r"no module 'haed'; did you mean 'head'"):
+        Taps(Net(), ["haed.input"])
+
+
 def test_the_features_carry_gradient():
     net = Net()
     with Taps(net, ["body"]) as features:

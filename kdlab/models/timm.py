@@ -1,0 +1,64 @@
+"""Classifiers of timm under their names."""
+
+from __future__ import annotations
+
+import re
+
+from torch import nn
+
+from kdlab.errors import did_you_mean
+
+#: names of modules that are what comes before the first stage
+STEM = re.compile(r"(.*\.)?(act1|bn1|norm0|stem|conv_stem)(\.|$)")
+#: prefixes of models that lie on a hub or in a folder
+ELSEWHERE = ("hf-hub:", "hf_hub:", "local-dir:")
+
+
+def timm_model(model: str, classes: int, channels: int = 3, pretrained: bool = False, options: dict | None = None) -> nn.Module:
+    """A classifier of timm: its own module, its own names in the state dict, with taps.
+
+    Args:
+        model: timm's name, with or without the tag of its weights: "resnet18", "resnet18.a1_in1k", "hf-hub:owner/name".
+        classes: number of classes. Pretrained weights keep their head if they have as many classes; otherwise a new one is put on, untrained.
+        channels: channels of the input; timm adapts the first convolution, and pretrained weights with it.
+        pretrained: take timm's weights; they are fetched where they are not in the cache of the Hugging Face hub.
+        options: further arguments of ``timm.create_model``, for example {"img_size": 32} of a vit or {"drop_path_rate": 0.1}.
+
+    Taps (the attribute ``taps``): ``stage1`` … are the modules that timm names for feature extraction (``feature_info``: one for each size of
+    the map, one a block for transformers), but a stem is ``stem``; ``embedding`` is what goes into the classifier. Other modules are taps
+    by their paths.
+
+    Raises:
+        ValueError: timm is missing, has no such model or weights, or cannot fetch them.
+    """
+    try:
+        import timm
+    except ModuleNotFoundError as error:
+        raise ValueError(f"model '{model}' needs timm; install it with: pip install 'kdlab[vision]'") from error
+
+    if not model.startswith(ELSEWHERE) and not timm.is_model(model):
+        known = timm.list_models()
+        raise ValueError(f"model '{model}': timm has no model of that name{did_you_mean(model.split('.')[0], known)}")
+    try:
+        network = timm.create_model(model, pretrained=pretrained, num_classes=classes, in_chans=channels, **(options or {}))
+    except (OSError, RuntimeError) as error:        # no connection; no such tag, no weights, weights of another shape
+        if not pretrained and not model.startswith(ELSEWHERE):
+            raise
+        raise ValueError(f"the weights of timm's '{model}' cannot be had ({str(error).splitlines()[0]}); see timm.list_pretrained(), fetch "
+                         "them into the cache of the Hugging Face hub (HF_HOME) where there is a connection, or say pretrained=false") from error
+    network.taps = _taps(network)
+    return network
+
+
+def _taps(network: nn.Module) -> dict[str, str]:
+    modules = {name for name, _ in network.named_modules()}
+    paths = [entry["module"] for entry in getattr(network, "feature_info", None) or ()]
+    stages = list(dict.fromkeys(path for path in paths if path in modules))
+    taps = {}
+    if stages and STEM.match(stages[0]):
+        taps["stem"] = stages.pop(0)
+    taps.update({f"stage{number}": path for number, path in enumerate(stages, start=1)})
+    classifier = (getattr(network, "pretrained_cfg", None) or {}).get("classifier")
+    if isinstance(classifier, str) and classifier in modules:       # a distilled transformer has two
+        taps["embedding"] = f"{classifier}.input"
+    return taps
