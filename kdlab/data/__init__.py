@@ -4,8 +4,10 @@ A set that fits in memory is a subclass of :class:`InMemoryData` with one method
 """
 
 from .augment import Augment
+from .base import ClassificationData
+from .cifar import CIFAR10, CIFAR100
 from .digits import Digits
 from .fashion_mnist import FashionMNIST
 from .memory import InMemoryData, Images
 
-__all__ = ["Augment", "Digits", "FashionMNIST", "Images", "InMemoryData"]
+__all__ = ["Augment", "CIFAR10", "CIFAR100", "ClassificationData", "Digits", "FashionMNIST", "Images", "InMemoryData"]
