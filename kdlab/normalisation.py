@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +28,7 @@ class Normalisation:
     def __post_init__(self):
         for name in ("mean", "std"):
             value = getattr(self, name)
-            object.__setattr__(self, name, tuple(float(number) for number in value) if isinstance(value, Sequence) else (float(value),))
+            object.__setattr__(self, name, (float(value),) if isinstance(value, (int, float)) else tuple(map(float, value)))
         if not self.mean or len(self.mean) != len(self.std) and 1 not in (len(self.mean), len(self.std)):
             raise ValueError(f"mean and std must be one number or one a channel, got {list(self.mean)} and {list(self.std)}")
         if not all(number > 0 for number in self.std):

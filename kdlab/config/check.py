@@ -113,7 +113,8 @@ def _schema(config: dict, prefix: str) -> Iterator[str]:
 def _own(config: dict, prefix: str) -> Iterator[str]:
     """The keys of kdlab's own inside the groups."""
     data, scheduler = config.get("data") or {}, config.get("scheduler") or {}
-    if not isinstance(data.get("classes"), int) or isinstance(data.get("classes"), bool) or data["classes"] < 2:
+    if data.get("classes") != "???" and (
+            not isinstance(data.get("classes"), int) or isinstance(data.get("classes"), bool) or data["classes"] < 2):
         yield f"{prefix}data.classes must be the number of classes (2 or more), got {data.get('classes')!r}"
     if not isinstance(data.get("shape"), list) or not all(isinstance(size, int) for size in data["shape"]):
         yield f"{prefix}data.shape must be the shape of one input, for example [1,28,28], got {data.get('shape')!r}"

@@ -56,7 +56,10 @@ class InMemoryData(ClassificationData):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return tuple(self.SHAPE)
+        if hasattr(self, "SHAPE"):
+            return tuple(self.SHAPE)
+        self.setup()
+        return tuple(self._stored[0].inputs.shape[1:])
 
     @property
     def normalisation(self) -> Normalisation:

@@ -3,14 +3,15 @@
 The hash is over the canonical config: numbers normalised (4 and 4.0 are one), constructors' defaults filled in for kdlab's own
 classes, the order of loss terms kept, without the keys in :data:`kdlab.config.keys.NOT_IDENTITY` and without the arguments that a class
 names in its own ``NOT_IDENTITY`` (where a known data set lies). What lies on disk counts by its content: a teacher by the hash of its run
-or file, a network by the files among its arguments, and by the folders that its class names in ``CONTENT``. The code is no part of it:
-run.json holds the commit.
+or file, a network by the files among its arguments, and by the folders that its class names in ``CONTENT``; where that says for an argument
+how its folder counts (images in class folders: by their names and sizes), it counts so. The code is no part of it: run.json holds the commit.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from kdlab.config.keys import NOT_IDENTITY, teacher_nodes
@@ -70,10 +71,14 @@ def _described(node: dict) -> dict:
     if target.startswith("kdlab."):
         node = {**{key: value for key, value in signature(target).defaults.items() if _plain(value)}, **node}
     node = {key: value for key, value in node.items() if key not in getattr(found, "NOT_IDENTITY", ())}
+    folders = getattr(found, "CONTENT", ())
     for key, value in node.items():
         if isinstance(value, str) and key != "_target_":
             path = Path(value)
-            if (path.is_file() and (path.suffix or len(path.parts) > 1)) or (key in getattr(found, "CONTENT", ()) and path.is_dir()):
+            if isinstance(folders, Mapping) and key in folders:
+                if path.is_dir():
+                    node[key] = folders[key](path)
+            elif (path.is_file() and (path.suffix or len(path.parts) > 1)) or (key in folders and path.is_dir()):
                 node[key] = content_hash(path)
     return node
 
