@@ -67,7 +67,8 @@ def assemble(config: dict, trained: Trained) -> Parts:
 
     data = attempt(lambda: make_data(config["data"]))
     task = Classification(config["data"]["classes"])
-    teacher = attempt(lambda: make_teacher(config["teacher"], task, looked_for))
+    teacher = attempt(lambda: make_teacher(config["teacher"], task, looked_for, given=None if data is None else data.normalisation,
+                                           channels=(config["data"]["shape"] or [1])[0]))
     torch.manual_seed(derived_seed(config["seed"], _INITIALISATION))
     student = attempt(lambda: student_network(config))
     objective = attempt(lambda: make_objective(config["loss"]))

@@ -90,7 +90,13 @@ def _plain(value) -> bool:
 
 
 def _teacher(node: dict) -> dict:
-    """What a teacher is: its run's hash, its file's content, or its network's description."""
+    """What a teacher is: its run's hash, its file's content, or its network's description; and how its inputs are normalised, where that
+    is said (otherwise it follows from what it is)."""
+    said = {"normalisation": node["normalisation"]} if node.get("normalisation") else {}
+    return {**_network({key: value for key, value in node.items() if key != "normalisation"}), **said}
+
+
+def _network(node: dict) -> dict:
     if "config" in node:
         return {"run": run_hash(node["config"])}
     if "run" in node:
