@@ -83,7 +83,7 @@ def _unchanged(visited: dict[str, int]) -> bool:
 
 
 def _list(folder: Path, visited: dict[str, int]) -> Listing:
-    layout = f"it must hold train/CLASS/*.jpg and test/CLASS/*.jpg (or val/CLASS/*.jpg); name it with data.folder=… or paths.data=…"
+    layout = "it must hold train/CLASS/*.jpg and test/CLASS/*.jpg (or val/CLASS/*.jpg); name it with data.folder=… or paths.data=…"
     if not folder.is_dir():
         raise InputError(f"data: there is no image folder {folder}; {layout}")
     visited[str(folder)] = os.stat(folder).st_mtime_ns
