@@ -11,7 +11,8 @@ from kdlab.errors import InputError
 
 GROUPS = ("data", "student", "teacher", "loss", "strategy", "optimizer", "scheduler", "trainer", "logger", "callbacks", "debug")
 # what these choices must be given, since no default can stand for it
-MUST_BE_GIVEN = {"scheduler=multistep": ["trainer.max_epochs=240"],
+MUST_BE_GIVEN = {"data=image_folder": ["data.classes=10", "teacher=none", "strategy=supervised"],
+                 "scheduler=multistep": ["trainer.max_epochs=240"],
                  "student=network": ["student._target_=kdlab.models.MLP", "+student.classes=10", "+student.shape=[1,8,8]"],
                  "teacher=network": ["teacher._target_=kdlab.models.MLP", "+teacher.classes=10", "+teacher.shape=[1,8,8]"],
                  "teacher=run": ["teacher.run=RUN"], "teacher=checkpoint": ["teacher.checkpoint=FILE"],

@@ -52,10 +52,10 @@ def _stored(found: Run, which: str):
 def _fresh(found: Run, which: str, overrides: list[str]):
     from omegaconf import OmegaConf
 
-    from kdlab.config.build import build
     from kdlab.config.check import check
     from kdlab.config.compose import compose
     from kdlab.evaluation import predict
+    from kdlab.runs.assemble import make_data, read_data
     from kdlab.tasks import Classification
 
     wrong = [text for text in overrides if not text.lstrip("+~").startswith(("data=", "data.", "paths.data="))]
@@ -71,7 +71,8 @@ def _fresh(found: Run, which: str, overrides: list[str]):
     if config["data"]["classes"] != found.config["data"]["classes"] or config["data"]["shape"] != found.config["data"]["shape"]:
         raise InputError(f"the student reads {found.config['data']['shape']} and knows {found.config['data']['classes']} classes; "
                          f"these data have {config['data']['shape']} and {config['data']['classes']}")
-    data, task = build(config["data"], "data"), Classification(config["data"]["classes"])
+    data, task = make_data(config["data"]), Classification(config["data"]["classes"])
+    read_data(data, config["data"])
     network = found.network(which)
     torch.set_num_threads(found.config["threads"])
     said = predict(lambda batch: task.network_outputs(network, batch), data.test_dataloader(), task)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kdlab.errors import InputError, did_you_mean
+from kdlab.normalisation import problems as normalisation_problems
 from kdlab.schedules import SCHEDULES, is_schedule
 
 from .keys import GIVEN, matching, own_keys
@@ -34,9 +35,9 @@ SCHEMA: dict[str, tuple[object, str]] = {
 }
 MUST_BE_TARGETS = ("data", "student", "strategy", "optimizer", "trainer")
 TEACHER_FORMS = {
-    "experiment": {"experiment", "seed", "overrides", "config"},
-    "run": {"run", "which"},
-    "checkpoint": {"checkpoint", "network"},
+    "experiment": {"experiment", "seed", "overrides", "config", "normalisation"},
+    "run": {"run", "which", "normalisation"},
+    "checkpoint": {"checkpoint", "network", "normalisation"},
     "members": {"members", "average", "weights"},
 }
 REFUSED = {
@@ -64,6 +65,14 @@ def problems(config: dict, prefix: str = "") -> Iterator[str]:
     yield from _loss(config.get("loss"), prefix)
     for key, node in [("teacher", config.get("teacher")), *_members(config.get("teacher"))]:
         yield from _teacher(key, node, prefix)
+        if isinstance(node, dict) and "members" not in node:
+            yield from normalisation_problems(node.get("normalisation"), f"{prefix}{key}.normalisation", _channels(config))
+
+
+def _channels(config: dict) -> int | None:
+    """Of the inputs, where they are images."""
+    shape = (config.get("data") or {}).get("shape")
+    return shape[0] if isinstance(shape, list) and len(shape) == 3 and isinstance(shape[0], int) else None
 
 
 def _missing(node, key: str = "") -> Iterator[str]:
@@ -113,7 +122,8 @@ def _schema(config: dict, prefix: str) -> Iterator[str]:
 def _own(config: dict, prefix: str) -> Iterator[str]:
     """The keys of kdlab's own inside the groups."""
     data, scheduler = config.get("data") or {}, config.get("scheduler") or {}
-    if not isinstance(data.get("classes"), int) or isinstance(data.get("classes"), bool) or data["classes"] < 2:
+    if data.get("classes") != "???" and (
+            not isinstance(data.get("classes"), int) or isinstance(data.get("classes"), bool) or data["classes"] < 2):
         yield f"{prefix}data.classes must be the number of classes (2 or more), got {data.get('classes')!r}"
     if not isinstance(data.get("shape"), list) or not all(isinstance(size, int) for size in data["shape"]):
         yield f"{prefix}data.shape must be the shape of one input, for example [1,28,28], got {data.get('shape')!r}"

@@ -11,7 +11,7 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
 from kdlab.errors import InputError, did_you_mean
 
@@ -139,6 +139,9 @@ def explain(error: Exception) -> str:
         folder = conf_dir() / group
         known = sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
         return f"{group}={choice}: there is no '{choice}' in conf/{group}{did_you_mean(choice, known)} (there are {', '.join(known) or 'none'})"
+    if isinstance(error, InterpolationToMissingValueError):
+        missing = str(error).splitlines()[0].rpartition(": ")[2]
+        return f"{missing} has no value; give it with {missing}=… ({error.full_key} is made of it)"
     key = getattr(error, "full_key", None) or getattr(error.__cause__, "full_key", None)
     first = [line.strip() for line in str(error).splitlines() if line.strip()]
     message = " ".join(line for line in first if not line.startswith(("full_key", "object_type", "To append", "Set the env")))

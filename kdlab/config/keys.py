@@ -12,8 +12,8 @@ from fnmatch import fnmatchcase
 OWN_KEYS: dict[str, set[str]] = {
     "data": {"name", "classes", "shape"},
     "student": {"taps"},
-    "teacher": {"taps"},
-    "teacher.members.*": {"taps"},
+    "teacher": {"taps", "normalisation"},
+    "teacher.members.*": {"taps", "normalisation"},
     "teacher*.network": {"taps"},
     "loss.*": {"weight"},
     "scheduler": {"interval", "horizon"},

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from kdlab.errors import InputError
 
-from .memory import Images, InMemoryData, missing_data
+from .base import download, missing_data
+from .memory import Images, InMemoryData
 
 SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")      # where Debian's package dataset-fashion-mnist puts it
 
@@ -50,11 +51,7 @@ class FashionMNIST(InMemoryData):
             if any(folder.glob("train-images-idx3-ubyte*")):
                 return folder
         if self.download:
-            try:
-                from torchvision.datasets import FashionMNIST as Source
-            except ImportError as error:
-                raise InputError("data.download=true needs torchvision: pip install 'kdlab[vision]'") from error
-            Source(str(self.folder), download=True)
+            download("FashionMNIST", self.folder)
             return self.folder / "FashionMNIST" / "raw"
         raise missing_data("Fashion-MNIST", self._folders(),
                            "Get it with data.download=true (through torchvision), or on Debian and Ubuntu with: "

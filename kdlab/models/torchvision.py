@@ -34,7 +34,8 @@ def torchvision_model(model: str, classes: int, channels: int = 3, pretrained: b
 
     Taps (the attribute ``taps``): ``stage1`` … are the stages of the ResNets (ResNeXt, wide ResNet), RegNet, DenseNet, ConvNeXt and Swin
     (whose maps are (H, W, C)), the blocks of ViT, and the last layers before the map is halved of VGG, MobileNet and EfficientNet;
-    ``embedding`` is what goes into the classifier. Other modules are taps by their paths.
+    ``embedding`` is what goes into the classifier. Other modules are taps by their paths. With weights the attribute ``normalisation``
+    holds the mean and std of the inputs that they were trained on.
 
     Raises:
         ValueError: torchvision is missing, has no such model or weights, cannot fetch them, or the images have another number of channels.
@@ -59,6 +60,9 @@ def torchvision_model(model: str, classes: int, channels: int = 3, pretrained: b
     if channels == 1:
         _read_grey(network)
     network.taps = _taps(network)
+    if chosen is not None:
+        transforms = chosen.transforms()
+        network.normalisation = {"mean": list(transforms.mean), "std": list(transforms.std)}
     return network
 
 

@@ -9,7 +9,7 @@ import torch
 
 from kdlab.config.build import build, recipe
 from kdlab.counter import derived_seed
-from kdlab.data import InMemoryData
+from kdlab.data import ClassificationData
 from kdlab.errors import InputError, KdlabError
 from kdlab.objective import Objective
 from kdlab.schedules import is_schedule, schedule
@@ -65,19 +65,18 @@ def assemble(config: dict, trained: Trained) -> Parts:
         except KdlabError as error:
             problems.extend(getattr(error, "problems", [str(error)]))
 
-    data = attempt(lambda: build(config["data"], "data"))
+    data = attempt(lambda: make_data(config["data"]))
     task = Classification(config["data"]["classes"])
-    teacher = attempt(lambda: make_teacher(config["teacher"], task, looked_for))
+    teacher = attempt(lambda: make_teacher(config["teacher"], task, looked_for, given=None if data is None else data.normalisation,
+                                           channels=(config["data"]["shape"] or [1])[0]))
     torch.manual_seed(derived_seed(config["seed"], _INITIALISATION))
     student = attempt(lambda: student_network(config))
     objective = attempt(lambda: make_objective(config["loss"]))
     optimization = attempt(lambda: make_optimization(config))
     if optimization is not None:
         attempt(optimization.rehearse)
-    if data is not None and not isinstance(data, InMemoryData):
-        problems.append(f"data: {config['data']['_target_']} is no kdlab.data.InMemoryData; derive it from that, and give it read()")
-    elif data is not None:
-        attempt(data.setup)
+    if data is not None:
+        attempt(lambda: read_data(data, config["data"]))
     if problems:
         raise InputError(*dict.fromkeys(problems))
 
@@ -90,6 +89,28 @@ def assemble(config: dict, trained: Trained) -> Parts:
     prepare(strategy, probe, data.train_size)
     data.order = strategy.sampler(data.train_dataloader().target, rows)
     return Parts(data, task, teacher, strategy, untrained)
+
+
+def make_data(node: dict) -> ClassificationData:
+    """The data set of the config's ``data``, not read yet."""
+    data = build(node, "data")
+    if not isinstance(data, ClassificationData):
+        raise InputError(f"data: {node['_target_']} is no kdlab.data.InMemoryData; derive it from that, and give it read() "
+                         "(or from kdlab.data.ClassificationData, where it does not fit in memory)")
+    return data
+
+
+def read_data(data: ClassificationData, node: dict) -> None:
+    """Read and split the data, and compare them with what the config says of them.
+
+    Raises:
+        InputError: they are missing or damaged, or ``data.classes`` or ``data.shape`` are not theirs.
+    """
+    data.setup()
+    wrong = [f"data.{key}={told}, but the data {'are' if key == 'shape' else 'have'} {found}; set data.{key}={found}"
+             for key, told, found in (("classes", node["classes"], data.classes), ("shape", node["shape"], list(data.shape))) if told != found]
+    if wrong:
+        raise InputError(*wrong)
 
 
 def make_objective(terms: dict) -> Objective:

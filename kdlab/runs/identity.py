@@ -3,14 +3,15 @@
 The hash is over the canonical config: numbers normalised (4 and 4.0 are one), constructors' defaults filled in for kdlab's own
 classes, the order of loss terms kept, without the keys in :data:`kdlab.config.keys.NOT_IDENTITY` and without the arguments that a class
 names in its own ``NOT_IDENTITY`` (where a known data set lies). What lies on disk counts by its content: a teacher by the hash of its run
-or file, a network by the files among its arguments, and by the folders that its class names in ``CONTENT``. The code is no part of it:
-run.json holds the commit.
+or file, a network by the files among its arguments, and by the folders that its class names in ``CONTENT``; where that says for an argument
+how its folder counts (images in class folders: by their names and sizes), it counts so. The code is no part of it: run.json holds the commit.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from kdlab.config.keys import NOT_IDENTITY, teacher_nodes
@@ -70,10 +71,14 @@ def _described(node: dict) -> dict:
     if target.startswith("kdlab."):
         node = {**{key: value for key, value in signature(target).defaults.items() if _plain(value)}, **node}
     node = {key: value for key, value in node.items() if key not in getattr(found, "NOT_IDENTITY", ())}
+    folders = getattr(found, "CONTENT", ())
     for key, value in node.items():
         if isinstance(value, str) and key != "_target_":
             path = Path(value)
-            if (path.is_file() and (path.suffix or len(path.parts) > 1)) or (key in getattr(found, "CONTENT", ()) and path.is_dir()):
+            if isinstance(folders, Mapping) and key in folders:
+                if path.is_dir():
+                    node[key] = folders[key](path)
+            elif (path.is_file() and (path.suffix or len(path.parts) > 1)) or (key in folders and path.is_dir()):
                 node[key] = content_hash(path)
     return node
 
@@ -85,7 +90,13 @@ def _plain(value) -> bool:
 
 
 def _teacher(node: dict) -> dict:
-    """What a teacher is: its run's hash, its file's content, or its network's description."""
+    """What a teacher is: its run's hash, its file's content, or its network's description; and how its inputs are normalised, where that
+    is said (otherwise it follows from what it is)."""
+    said = {"normalisation": node["normalisation"]} if node.get("normalisation") else {}
+    return {**_network({key: value for key, value in node.items() if key != "normalisation"}), **said}
+
+
+def _network(node: dict) -> dict:
     if "config" in node:
         return {"run": run_hash(node["config"])}
     if "run" in node:

@@ -11,10 +11,12 @@ from torch import nn
 from kdlab.batch import Batch
 from kdlab.config.build import build
 from kdlab.config.keys import teacher_nodes
-from kdlab.errors import InputError
+from kdlab.errors import InputError, KdlabError
 from kdlab.evaluation import predict
+from kdlab.normalisation import Normalisation
 from kdlab.tasks import Task
 from kdlab.teachers import Ensemble, Frozen, Teacher
+from kdlab.teachers.normalisation import known_normalisation
 
 from .checkpoints import load_student, read_checkpoint, student_network
 from .run import Run, RunStore
@@ -22,15 +24,50 @@ from .run import Run, RunStore
 Trained = Callable[[dict], Run | None]      # the finished run of a teacher's config, or None where it is yet to be trained
 
 
-def make_teacher(node: dict | None, task: Task, trained: Trained, key: str = "teacher") -> Teacher | None:
-    """The teacher that a config's node describes."""
+def make_teacher(node: dict | None, task: Task, trained: Trained, key: str = "teacher", given: Normalisation | None = None,
+                 channels: int = 3) -> Teacher | None:
+    """The teacher that a config's node describes.
+
+    Args:
+        trained: gives the finished run of a teacher's config.
+        given: how the student's data normalise the inputs; the teacher gets them as it is used to.
+        channels: of the inputs.
+    """
     if node is None:
         return None
     if "members" in node:
-        members = [make_teacher(member, task, trained, f"{key}.members.{name}") for name, member in node["members"].items()]
+        members = [make_teacher(member, task, trained, f"{key}.members.{name}", given, channels) for name, member in node["members"].items()]
         return Ensemble(members, node.get("average", "probabilities"), node.get("weights"))
     network, aliases = _teacher_network(node, trained, key)
-    return Frozen(network, task, aliases)
+    own = _normalisation(node, network, channels)
+    if own is not None:
+        own.check_channels(channels, f"{key}.normalisation")
+    return Frozen(network, task, aliases, own, given)
+
+
+def _normalisation(node: dict, network: nn.Module, channels: int) -> Normalisation | None:
+    """How the inputs that a teacher was trained on were normalised: as its config says, or its run's data, or its library. None: unknown."""
+    if node.get("normalisation"):
+        return Normalisation(**node["normalisation"])
+    if "config" in node:
+        data = node["config"]["data"]
+    elif "run" in node:
+        data = Run(node["run"]).config["data"]
+    elif "checkpoint" in node:
+        folder = _run_folder(node)
+        data = Run(folder).config["data"] if folder is not None else None
+    else:
+        return known_normalisation(node, network, channels)
+    try:
+        return None if data is None else getattr(build(data, "data"), "normalisation", None)
+    except KdlabError:          # a data set of the user's own that is no longer to be had
+        return None
+
+
+def _run_folder(node: dict) -> Path | None:
+    """The run that a checkpoint file lies in, if it lies in one."""
+    folder = Path(node["checkpoint"]).resolve().parent.parent
+    return folder if (folder / "config.yaml").is_file() else None
 
 
 def _teacher_network(node: dict, trained: Trained, key: str) -> tuple[nn.Module, dict]:
@@ -55,8 +92,8 @@ def _checkpoint_network(node: dict, key: str) -> tuple[nn.Module, dict]:
     path = Path(node["checkpoint"])
     described = node.get("network")
     if described is None:
-        folder = path.resolve().parent.parent
-        if not (folder / "config.yaml").is_file():
+        folder = _run_folder(node)
+        if folder is None:
             raise InputError(f"{key}.checkpoint: {path} lies in no kdlab run, so say what network it is of: "
                              f"{key}.network._target_=… and its arguments")
         described = Run(folder).config["student"]
@@ -71,6 +108,7 @@ def describe(config: dict, teacher: Teacher, task: Task, validation: Iterable[Ba
     Raises:
         InputError: it is no better than chance.
     """
+    _tell_normalisation(teacher, say)
     said = predict(teacher.teach, validation, task, device)
     measured = task.score(said["logits"], said["target"])
     name = teacher_name(config["teacher"])
@@ -79,7 +117,7 @@ def describe(config: dict, teacher: Teacher, task: Task, validation: Iterable[Ba
         raise InputError(f"teacher: {name} is no better than chance on validation (accuracy {measured['accuracy']:.4f}); nothing can be "
                          "learned from it. Check its weights, its classes and the normalisation of its inputs")
     _warn_of_other_split(config, say)
-    described = {"name": name, **{f"validation_{key}": value for key, value in measured.items()}, "runs": []}
+    described = {"name": name, "normalisation": [str(own) for own in _own_normalisations(teacher)] or None, **{f"validation_{key}": value for key, value in measured.items()}, "runs": []}
     for node in teacher_nodes(config["teacher"]):
         if "config" in node or "run" in node:
             run = Run(node["run"]) if "run" in node else RunStore(node["config"]["paths"]["runs"]).run(node["config"])
@@ -87,6 +125,18 @@ def describe(config: dict, teacher: Teacher, task: Task, validation: Iterable[Ba
     network = teacher.network
     described["parameters"] = sum(value.numel() for value in network.parameters()) if network is not None else None
     return described
+
+
+def _own_normalisations(teacher: Teacher) -> list[Normalisation]:
+    """Those that are not the student's, of the teacher or its members."""
+    found = [getattr(member, "own_normalisation", None) for member in getattr(teacher, "members", [teacher])]
+    return list(dict.fromkeys(own for own in found if own is not None))
+
+
+def _tell_normalisation(teacher: Teacher, say: Callable[[str], None]) -> None:
+    whose = "a member's" if hasattr(teacher, "members") else "its"
+    for own in _own_normalisations(teacher):
+        say(f"teacher: {whose} inputs are normalised by its own {own}, not the student's")
 
 
 def teacher_name(node: dict) -> str:

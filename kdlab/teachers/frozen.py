@@ -9,6 +9,7 @@ from torch import nn
 
 from kdlab.batch import Batch
 from kdlab.models.taps import Taps
+from kdlab.normalisation import Normalisation
 from kdlab.outputs import Outputs
 from kdlab.tasks import Task
 
@@ -23,11 +24,18 @@ class Frozen:
         network: any module that maps inputs to logits.
         task: knows how to run a network on a batch.
         aliases: the ``taps:`` of the network's config.
+        normalisation: of the inputs that the network was trained on; None: the same as the batch's.
+        given: of the batch's inputs. Where the two differ, the network gets the batch's inputs (both views) turned into its own; where
+            they are equal nothing is computed.
     """
 
-    def __init__(self, network: nn.Module, task: Task, aliases: Mapping[str, str] | None = None):
+    def __init__(self, network: nn.Module, task: Task, aliases: Mapping[str, str] | None = None,
+                 normalisation: Normalisation | None = None, given: Normalisation | None = None):
         self.network = network.eval().requires_grad_(False)
         self.task, self.aliases = task, dict(aliases or {})
+        self._convert = given.onto(normalisation) if normalisation is not None and given is not None else None
+        #: the network's own normalisation where it is not the batch's
+        self.own_normalisation = normalisation if self._convert is not None else None
         self._taps = Taps(network, ())
         self._place: tuple | None = None
         self._exact: dict[str, torch.Tensor] | None = None
@@ -50,6 +58,9 @@ class Frozen:
     @torch.no_grad()        # not inference_mode: its tensors cannot be saved for backward, which squared losses and connectors do
     def teach(self, batch: Batch) -> Outputs:
         self._follow(batch)
+        if self._convert is not None:
+            second = None if batch.second_view is None else self._convert(batch.second_view)
+            batch = batch.replace(inputs=self._convert(batch.inputs), second_view=second)
         with self._taps as features:
             outputs = self.task.network_outputs(self.network, batch)
         return outputs.replace(features=features).detach()

@@ -1,0 +1,189 @@
+"""What every data set shares: splitting, subsets, and who gets which rows of which batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from kdlab.counter import counter_bits
+from kdlab.errors import InputError
+from kdlab.normalisation import Normalisation
+
+from .loader import BatchLoader, EpochOrder, Share
+
+_SPLIT = 2          # the stream of random numbers that chooses validation and subsets
+
+
+class Stored(Protocol):
+    """A stored split: whatever it holds beside the labels, (N,), int64."""
+
+    target: Tensor
+
+
+class ClassificationData(L.LightningDataModule):
+    """Base of the data sets: samples with one label each. A subclass gives ``read()``, ``loader()``, ``classes``, ``shape``, ``normalisation``.
+
+    Validation is held out of the stored training split, the same part of every class, chosen by ``split_seed`` alone: runs with
+    different seeds, and their teachers, share it. Test is only touched by :meth:`test_dataloader`.
+
+    Args:
+        batch_size: rows of a training batch over all processes.
+        evaluation_batch_size: rows of a validation or test batch.
+        validation: part of the stored training split that is held out, between 0 and 1.
+        split_seed: chooses the held-out part and the subset.
+        fraction: part of what remains that is trained on, the same part of every class; a smaller fraction is a subset of a larger.
+        omit_classes: classes left out of training (validation and test keep them).
+        augment: applied to training images.
+        drop_last: leave out the last training batch of an epoch where it is not full.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+
+    def __init__(self, batch_size: int = 128, evaluation_batch_size: int = 1000, validation: float = 0.1,
+                 split_seed: int = 0, fraction: float = 1.0, omit_classes: Sequence[int] = (), augment: Callable | None = None,
+                 drop_last: bool = True):
+        super().__init__()
+        for name, size in (("batch_size", batch_size), ("evaluation_batch_size", evaluation_batch_size)):
+            if size < 1:
+                raise ValueError(f"{name} must be at least 1, got {size}")
+        if not 0 < validation < 1:
+            raise ValueError(f"validation must lie between 0 and 1 (a part of train), got {validation}")
+        if not 0 < fraction <= 1:
+            raise ValueError(f"fraction must be greater than 0 and at most 1, got {fraction}")
+        self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
+        self.validation, self.split_seed, self.fraction = validation, split_seed, fraction
+        self.omit_classes, self.augment, self.drop_last = tuple(omit_classes), augment, drop_last
+        # set by whoever wires the run, before the loaders are asked for: the seed of shuffling and augmentation, the part of every
+        # batch that is this process's, and what the strategy asks for
+        self.seed = 1
+        self.share = Share()
+        self.views = 1
+        self.order: Callable[[int], Tensor] | None = None
+        self._stored: tuple[Stored, Stored] | None = None
+        self._parts: dict[str, Tensor] | None = None
+
+    # -- what a subclass gives ------------------------------------------------------------------------------------------------
+
+    def read(self) -> tuple[Stored, Stored]:
+        """The stored (train, test) splits. Raises InputError where the data are missing, naming the folders and the cure."""
+        raise self._undefined("read()")
+
+    def loader(self, stored: Stored, **options) -> BatchLoader:
+        """A loader of a stored split. ``options``: ``order``, ``batch_size``, ``split``, ``seed``, ``augment``, ``drop_last``, ``share``,
+        ``views``, as :class:`kdlab.data.loader.InMemoryLoader` takes them."""
+        raise self._undefined("loader(stored, **options)")
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        raise self._undefined("classes")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one input."""
+        raise self._undefined("shape")
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """How pixels become inputs. Known without reading the data."""
+        raise self._undefined("normalisation")
+
+    def _undefined(self, what: str) -> NotImplementedError:
+        return NotImplementedError(f"{type(self).__name__} must define {what}")
+
+    # -- what a run asks ------------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read and split, once. Within a Trainer, learn which share of every batch is this process's."""
+        if self.trainer is not None:
+            self.share = Share(self.trainer.global_rank, self.trainer.world_size, self.trainer.accumulate_grad_batches,
+                               self.trainer.limit_train_batches)
+        if self._stored is None:
+            stored = self.read()
+            self._parts = self._split(stored[0].target)
+            self._stored = stored
+
+    @property
+    def train_size(self) -> int:
+        """Samples in the stored training split; sample indices are smaller than it."""
+        self.setup()
+        return len(self._stored[0].target)
+
+    def part(self, name: str) -> Tensor:
+        """Sample indices of ``train`` or ``validation``."""
+        self.setup()
+        return self._parts[name]
+
+    def wrong_omissions(self) -> str | None:
+        """What is wrong with ``omit_classes`` for that many classes; None if nothing is."""
+        wrong = [number for number in self.omit_classes if not 0 <= number < self.classes]
+        if wrong or len(set(self.omit_classes)) >= self.classes:
+            return f"omit_classes names classes from 0 to {self.classes - 1}, and not all of them; got {list(self.omit_classes)}"
+        return None
+
+    def _split(self, target: Tensor) -> dict[str, Tensor]:
+        bits = counter_bits(torch.arange(len(target)), self.split_seed, _SPLIT)
+        train, validation = [], []
+        for number in range(self.classes):
+            rows = (target == number).nonzero().flatten()
+            rows = rows[bits[rows].argsort(stable=True)]
+            held_out = round(self.validation * len(rows))
+            validation.append(rows[:held_out])
+            if number not in self.omit_classes:
+                kept = rows[held_out:]
+                train.append(kept[: max(round(self.fraction * len(kept)), 1)])
+        parts = {"train": torch.cat(train).sort().values, "validation": torch.cat(validation).sort().values}
+        if not len(parts["validation"]):
+            raise InputError(f"data.validation={self.validation} holds out no sample of {len(target)}; make it larger")
+        if len(parts["train"]) < 2:
+            raise InputError("data: fewer than two training samples are left; see data.fraction, data.omit_classes, data.validation")
+        if len(parts["train"]) < self.batch_size and self.drop_last:
+            raise InputError(f"data.batch_size={self.batch_size} is larger than the {len(parts['train'])} training samples; "
+                             "make it smaller, or set data.drop_last=false")
+        return parts
+
+    def _rows(self, split: str, rows: Tensor, share: Share) -> BatchLoader:
+        self.setup()
+        training = split == "train"
+        order = EpochOrder(rows, self.seed, shuffle=training, order=self.order if training else None)
+        return self.loader(self._stored[split == "test"], order=order, split=split, seed=self.seed, share=share,
+                           batch_size=self.batch_size if training else self.evaluation_batch_size, augment=self.augment if training else None,
+                           drop_last=training and self.drop_last, views=self.views if training else 1)
+
+    def train_dataloader(self) -> BatchLoader:
+        return self._rows("train", self.part("train"), self.share)
+
+    def val_dataloader(self) -> BatchLoader:
+        return self._rows("validation", self.part("validation"), Share(self.share.rank, self.share.world))
+
+    def test_dataloader(self) -> BatchLoader:
+        self.setup()
+        return self._rows("test", torch.arange(len(self._stored[1].target)), Share())
+
+
+def missing_data(name: str, folders: Sequence[Path], cure: str) -> InputError:
+    """The error for data that are not there: which folders were looked in, and the command that gets them."""
+    looked = ", ".join(str(folder) for folder in folders)
+    return InputError(f"data: {name} was not found. Looked in: {looked}. {cure}")
+
+
+def download(name: str, folder: Path) -> None:
+    """Let torchvision fetch its data set of that name into a folder.
+
+    Raises:
+        InputError: torchvision is not installed, or cannot fetch it.
+    """
+    try:
+        from torchvision import datasets
+    except ImportError as error:
+        raise InputError("data.download=true needs torchvision: pip install 'kdlab[vision]'") from error
+    try:
+        getattr(datasets, name)(str(folder), download=True)
+    except (OSError, RuntimeError) as error:        # no network, a full disk, a file that does not have its checksum
+        raise InputError(f"data.download: {name} could not be fetched into {folder} ({error})") from error

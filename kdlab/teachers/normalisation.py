@@ -1,0 +1,64 @@
+"""How the inputs of a pretrained network of another library were normalised, as that library says."""
+
+from __future__ import annotations
+
+import pkgutil
+
+from torch import nn
+
+from kdlab.models import HuggingFaceClassifier
+from kdlab.normalisation import Normalisation
+
+
+def known_normalisation(node: dict, network: nn.Module, channels: int) -> Normalisation | None:
+    """What is known of a network's inputs; None where nothing is, or where it is not pretrained.
+
+    Args:
+        node: the network's config.
+        network: what was built of it.
+        channels: of the inputs. Grey inputs get the mean over the three channels of coloured ones, as timm sums the first layer's weights.
+    """
+    if isinstance(network, HuggingFaceClassifier):
+        found = _huggingface(node["model"], node.get("revision"))
+    elif isinstance(getattr(network, "normalisation", None), dict):         # torchvision by name, or a network of the user's that says so
+        found = Normalisation(**network.normalisation)
+    elif node.get("pretrained") and isinstance(getattr(network, "pretrained_cfg", None), dict):      # timm
+        found = Normalisation(network.pretrained_cfg["mean"], network.pretrained_cfg["std"]) if "mean" in network.pretrained_cfg else None
+    elif str(node.get("_target_")).startswith("torchvision.models.") and isinstance(node.get("weights"), str):
+        found = _torchvision(node["_target_"], node["weights"])
+    else:
+        return None
+    if found is not None and channels == 1:
+        return Normalisation(sum(found.mean) / len(found.mean), sum(found.std) / len(found.std))
+    return found
+
+
+def _huggingface(model: str, revision: str | None) -> Normalisation | None:
+    r"""By the preprocessor's config: :math:`(255\,r\,u - m) / s` for its ``rescale_factor`` r, which is 1/255 as a rule."""
+    from transformers.image_processing_base import ImageProcessingMixin
+
+    try:
+        said, _ = ImageProcessingMixin.get_image_processor_dict(model, revision=revision)
+    except (OSError, ValueError):       # there is none, or it is not to be had
+        return None
+    scale = 255 * said.get("rescale_factor", 1 / 255) if said.get("do_rescale", True) else 255
+    mean, std = said.get("image_mean"), said.get("image_std")
+    if not said.get("do_normalize", True):
+        mean, std = 0.0, 1.0
+    if mean is None or std is None:
+        return None
+    mean, std = ([value] if isinstance(value, (int, float)) else value for value in (mean, std))
+    # 255 x (1/255) is not 1 to the last bit everywhere
+    scale = round(scale, 12)
+    return Normalisation([value / scale for value in mean], [value / scale for value in std])
+
+
+def _torchvision(target: str, weights: str) -> Normalisation | None:
+    """By the transforms that belong to the weights: ``DEFAULT``, ``IMAGENET1K_V1``, ``ResNet18_Weights.DEFAULT``."""
+    from torchvision.models import get_model_weights
+
+    try:
+        transforms = get_model_weights(pkgutil.resolve_name(target))[weights.rpartition(".")[2]].transforms()
+        return Normalisation(transforms.mean, transforms.std)
+    except (KeyError, ValueError, AttributeError):      # weights or a builder that say nothing of inputs
+        return None
