@@ -16,6 +16,7 @@ import kdlab as package
 from kdlab.runs.run import find_runs
 
 SHORT = ["strategy=supervised", "trainer.max_epochs=2"]
+ROOT = Path(__file__).parents[2]
 SCRIPT = [sys.executable, "-c", "from kdlab.cli.main import script; script()", "train", "-m"]
 
 
@@ -179,7 +180,8 @@ def test_a_run_that_another_process_trains_is_come_back_to(workplace, forked, kd
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_sweep_ends_its_jobs_and_says_how_to_go_on(workplace, sent):
     arguments = [*trouble("Slow"), "trainer.max_epochs=300", "seed=1,2,3", "hydra.launcher.workers=2"]
-    process = subprocess.Popen([*SCRIPT, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen([*SCRIPT, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+                               env={**os.environ, "PYTHONPATH": str(ROOT)})
     deadline = time.monotonic() + 120
     while len(list(workplace.glob("runs/quickstart/*/checkpoints/last.ckpt"))) < 2 and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
@@ -194,7 +196,8 @@ def test_an_interrupted_sweep_ends_its_jobs_and_says_how_to_go_on(workplace, sen
 def test_workers_end_with_their_launcher(workplace):
     """Killed, it can tell them nothing; their runs are free for the next one at once."""
     arguments = [*trouble("Slow"), "trainer.max_epochs=300", "seed=1,2", "hydra.launcher.workers=2"]
-    process = subprocess.Popen([*SCRIPT, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([*SCRIPT, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               env={**os.environ, "PYTHONPATH": str(ROOT)})
     deadline = time.monotonic() + 120
     while len(list(workplace.glob("runs/quickstart/*/checkpoints/last.ckpt"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -235,4 +238,4 @@ def test_a_record_that_was_cut_short_is_the_failure_of_one_job(kdlab, workplace)
     (damaged.path / "run.json").write_text(text[: len(text) // 2])
     code, out, err = kdlab("train", "-m", *SHORT, "seed=1,2,3")
     assert code == 2 and "run.json" in err and "move" in err and str(damaged.path) in err
-    assert {json.loads((path).read_text())["status"] for path in workplace.glob("runs/*/*/run.json") if path.parent != damaged.path} == {"finished"}
+    assert {json.loads((path).read_text())["status"] for path in Path("runs").glob("*/*/run.json") if path.parent != damaged.path} == {"finished"}
