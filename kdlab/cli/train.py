@@ -19,6 +19,7 @@ from kdlab.config.compose import VERSION_BASE, composing_within_hydra, explain, 
 from kdlab.config.paths import conf_dir
 from kdlab.errors import InputError, KdlabError
 from kdlab.runs import known
+from kdlab.runs.processes import Interrupt
 from kdlab.runs.record import finished_already
 from kdlab.runs.run import Run
 
@@ -46,7 +47,7 @@ def run(arguments: list[str]) -> int:
         print(HELP + choices())
         return 0
     register_resolvers()
-    with tempfile.TemporaryDirectory() as scratch, _hydra_raises(), _terminated_is_interrupted():
+    with tempfile.TemporaryDirectory() as scratch, _hydra_raises(), _interrupted_once():
         if {"-m", "--multirun"} & set(arguments):
             from kdlab.sweep.plugins import register
 
@@ -79,20 +80,18 @@ def _hydra_raises():
 
 
 @contextlib.contextmanager
-def _terminated_is_interrupted():
+def _interrupted_once():
     """A SIGTERM ends a run as Ctrl-C does: recorded, and to be gone on with."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def interrupt(number, frame):
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+    handler = Interrupt()
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 def choices() -> str:
