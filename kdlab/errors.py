@@ -1,5 +1,8 @@
 """Errors for people: what was wrong, which key or file, what to do. The command line prints the message and no traceback."""
 
+from __future__ import annotations
+
+import errno
 from difflib import get_close_matches
 
 
@@ -30,6 +33,52 @@ class BeingTrained(KdlabError):
 
 class RunPruned(KdlabError):
     """A search has stopped the run, since others do better. What it has finished is kept."""
+
+
+def yaml_problem(error: Exception) -> str:
+    """What is wrong with a YAML file, in one line: where, and what."""
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    what = getattr(error, "problem", None) or (str(error).splitlines() or [type(error).__name__])[0]
+    if "\\t" in what:
+        what = "a tab; YAML is indented by spaces"
+    return f"line {mark.line + 1}, column {mark.column + 1}: {what}" if mark else what
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: the machine's or a GPU's. PyTorch says it in several ways.
+
+    >>> out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"))
+    True
+    >>> out_of_memory(RuntimeError("out of luck"))
+    False
+    """
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or isinstance(error, RuntimeError) and any(
+        words in text for words in ("out of memory", "can't allocate memory", "cannot allocate memory"))
+
+
+def told(error: BaseException) -> str:
+    """What went wrong in one line, with advice where there is some: a message for people as it stands, anything else with its kind."""
+    first = (str(error).strip().splitlines() or [""])[0].strip()
+    if out_of_memory(error):
+        return (f"the memory ran out ({first or type(error).__name__}); a smaller data.batch_size, or trainer.accumulate_grad_batches=2 with half of it, "
+                "needs less")
+    if isinstance(error, OSError) and error.errno is not None:
+        place = f"{error.filename}: " if error.filename else ""
+        cure = "; make room there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        return f"{place}{error.strerror}{cure}"
+    if isinstance(error, KdlabError):
+        return str(error).strip()
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def for_people(error: BaseException) -> KdlabError | None:
+    """An error of the machine's (a file that cannot be read or written, no memory) as one with a message; None for what is none of them."""
+    if isinstance(error, KdlabError):
+        return error
+    if out_of_memory(error) or isinstance(error, OSError) and error.errno is not None:
+        return RunFailed(told(error))
+    return None
 
 
 def did_you_mean(word: str, choices) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-
 from kdlab.config.check import check, check_facts
 from kdlab.config.compose import compose
 from kdlab.config.paths import conf_dir
 from kdlab.errors import InputError
+
+from .parser import Parser
 
 GROUPS = ("data", "student", "teacher", "loss", "strategy", "optimizer", "scheduler", "trainer", "logger", "callbacks", "debug")
 # what these choices must be given, since no default can stand for it
@@ -21,7 +21,7 @@ MUST_BE_GIVEN = {"data=image_folder": ["data.classes=10", "teacher=none", "strat
 
 
 def run(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="kdlab check", description=__doc__)
+    parser = Parser(prog="kdlab check", description=__doc__)
     parser.add_argument("experiment", nargs="*", help="names below conf/experiment; default: all, and every file of every group")
     options = parser.parse_args(arguments)
     lines = [[f"experiment={name}"] for name in options.experiment] or everything()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from kdlab.compare import comparison
@@ -10,9 +9,11 @@ from kdlab.errors import InputError
 from kdlab.runs.files import write_text
 from kdlab.runs.run import find_runs
 
+from .parser import Parser
+
 
 def run(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="kdlab compare", description=__doc__)
+    parser = Parser(prog="kdlab compare", description=__doc__)
     parser.add_argument("folder", nargs="+", help="folders with runs in or below them")
     parser.add_argument("--metric", default="accuracy", help="a test metric of run.json (default: accuracy; also nll, ece)")
     parser.add_argument("--out", help="where compare.csv and compare.md go (default: the first folder)")

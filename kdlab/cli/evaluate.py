@@ -6,16 +6,18 @@ Without overrides the numbers come from the test predictions that the run kept, 
 
 from __future__ import annotations
 
-import argparse
+import math
 
 import torch
 
 from kdlab.errors import InputError
 from kdlab.runs.run import Run
 
+from .parser import Parser
+
 
 def run(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="kdlab evaluate", description=__doc__)
+    parser = Parser(prog="kdlab evaluate", description=__doc__)
     parser.add_argument("run", help="a run directory")
     parser.add_argument("override", nargs="*", help="data=… and keys below data")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="which checkpoint (default: last)")
@@ -23,6 +25,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--bias", action="append", default=[], metavar="CLASS=NUMBER", help="add a number to the logit of a class")
     options = parser.parse_intermixed_args(arguments)
     found = Run(options.run)
+    found.record            # says so where it is no run
     if not found.finished:
         raise InputError(f"{found.path} is not finished (its status is {found.status})")
     logits, target, source = _stored(found, options.which) if not options.override else _fresh(found, options.which, options.override)
@@ -44,7 +47,7 @@ def run(arguments: list[str]) -> int:
 
 def _stored(found: Run, which: str):
     predictions = found.predictions()
-    if which not in predictions:
+    if which not in predictions:        # last is always there
         raise InputError(f"{found.path} has no '{which}': it was trained without validation, so no epoch was chosen")
     return predictions[which].clone(), predictions["target"], "the run's own test predictions"
 
@@ -53,7 +56,7 @@ def _fresh(found: Run, which: str, overrides: list[str]):
     from omegaconf import OmegaConf
 
     from kdlab.config.check import check
-    from kdlab.config.compose import compose
+    from kdlab.config.compose import compose, explaining
     from kdlab.evaluation import predict
     from kdlab.runs.assemble import make_data, read_data
     from kdlab.tasks import Classification
@@ -64,8 +67,11 @@ def _fresh(found: Run, which: str, overrides: list[str]):
     if any(text.startswith("data=") for text in overrides):
         config = compose(overrides)
     else:           # the run's own data, changed
-        dotted = OmegaConf.from_dotlist([text.lstrip("+") for text in overrides])
-        config = OmegaConf.to_container(OmegaConf.merge({key: found.config[key] for key in ("data", "paths")}, dotted))
+        if any(text.startswith("~") for text in overrides):
+            raise InputError("a key of the run's own data cannot be taken away here; name the data set too: data=…")
+        with explaining():
+            dotted = OmegaConf.from_dotlist([text.lstrip("+") for text in overrides])
+            config = OmegaConf.to_container(OmegaConf.merge({key: found.config[key] for key in ("data", "paths")}, dotted), resolve=True)
         config = {**found.config, **config}
     check(config)
     if config["data"]["classes"] != found.config["data"]["classes"] or config["data"]["shape"] != found.config["data"]["shape"]:
@@ -83,6 +89,8 @@ def _bias(text: str, classes: int) -> tuple[int, float]:
     try:
         number, value = text.split("=")
         number, value = int(number), float(value)
+        if not math.isfinite(value):
+            raise ValueError
     except ValueError as error:
         raise InputError(f"--bias wants CLASS=NUMBER, for example 3=2.0; got {text!r}") from error
     if not 0 <= number < classes:

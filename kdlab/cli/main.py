@@ -10,7 +10,7 @@ import sys
 from importlib import import_module
 
 from kdlab import __version__
-from kdlab.errors import KdlabError, did_you_mean
+from kdlab.errors import did_you_mean, for_people
 
 VERBS = {
     "train": "train one run, or with -m a sweep",
@@ -41,9 +41,6 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         return import_module(f"kdlab.cli.{verb}").run(rest) or 0
-    except KdlabError as error:
-        print(f"kdlab: {error}", file=sys.stderr)
-        return error.exit_code
     except KeyboardInterrupt:
         print("kdlab: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
         return 130
@@ -52,6 +49,12 @@ def main(arguments: list[str]) -> int:
         return 0
     except SystemExit as stopped:   # argparse and Hydra end themselves, after --help or an unknown option
         return stopped.code if isinstance(stopped.code, int) else 2 if stopped.code else 0
+    except Exception as error:
+        message = for_people(error)
+        if message is None:
+            raise
+        print(f"kdlab: {message}", file=sys.stderr)
+        return message.exit_code
 
 
 def script() -> None:

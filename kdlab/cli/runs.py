@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
@@ -10,13 +9,18 @@ from filelock import Timeout
 from rich.console import Console
 from rich.table import Table
 
-from kdlab.errors import InputError
+from kdlab.errors import InputError, did_you_mean
 from kdlab.runs.differences import flat
 from kdlab.runs.run import RUNNING, Run, find_runs
 
+from .parser import Parser
+
+
+VERBS = ("list", "show", "diff", "rm")
+
 
 def run(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="kdlab runs", description="What runs are there, and what differs between two.")
+    parser = Parser(prog="kdlab runs", description="What runs are there, and what differs between two.")
     verbs = parser.add_subparsers(dest="verb")
     listing = verbs.add_parser("list", help="a line a run (the default)")
     listing.add_argument("folder", nargs="*", default=["runs"])
@@ -27,24 +31,24 @@ def run(arguments: list[str]) -> int:
     removal = verbs.add_parser("rm", help="remove runs")
     removal.add_argument("run", nargs="+")
     removal.add_argument("--yes", action="store_true", help="remove; without it only say what would be")
-    known = ("list", "show", "diff", "rm", "-h", "--help")
-    options = parser.parse_args(arguments if arguments and arguments[0] in known else ["list", *arguments])
+    options = parser.parse_args(arguments if arguments and arguments[0] in (*VERBS, "-h", "--help") else ["list", *arguments])
     return {"list": _list, "show": _show, "diff": _diff, "rm": _remove}[options.verb](options)
 
 
 def _list(options) -> int:
     missing = [folder for folder in options.folder if not Path(folder).is_dir()]
     if missing and options.folder != ["runs"]:
-        raise InputError(f"there is no folder {', '.join(missing)}")
+        raise InputError(f"there is no folder {', '.join(missing)}{did_you_mean(missing[0], VERBS)}")
     table = Table(box=None, pad_edge=False)
     for column in ("run", "status", "test", "best", "epochs", "seconds"):
         table.add_column(column, overflow="fold", justify="left" if column in ("run", "status") else "right")
-    count = 0
+    count, damaged = 0, []
     for found in find_runs(options.folder):
         count += 1
         try:
             record = found.record
-        except InputError:
+        except InputError as error:
+            damaged.append(str(error))
             table.add_row(str(found.path), "damaged", "", "", "", "")
             continue
         metrics = record.get("metrics", {})
@@ -54,6 +58,8 @@ def _list(options) -> int:
                       str(_epochs(found)), "" if seconds is None else f"{seconds:.1f}")
     if count:
         _console().print(table)
+        for text in damaged:
+            print(text)
     else:
         print("no runs yet; the first: kdlab train")
     return 0
@@ -69,10 +75,13 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def _epochs(found: Run) -> int:
+def _epochs(found: Run) -> int | str:
     from kdlab.runs.metrics import MetricsFile
 
-    return len(MetricsFile(found.metrics_file).load().rows)
+    try:
+        return len(MetricsFile(found.metrics_file).load().rows)
+    except (OSError, ValueError):       # the curve is of no account to the numbers beside it
+        return "damaged"
 
 
 def _show(options) -> int:
@@ -86,6 +95,8 @@ def _show(options) -> int:
 
 def _diff(options) -> int:
     first, second = Run(options.first), Run(options.second)
+    for one in (first, second):
+        one.record          # says so of a folder that is no run
     sides = [{**flat(found.config), **{f"metrics.{key}": value for key, value in found.metrics.items()},
               **flat({"code": found.record.get("code", {}), "versions": found.record.get("versions", {})})} for found in (first, second)]
     table = Table(box=None, pad_edge=False)

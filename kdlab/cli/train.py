@@ -10,14 +10,15 @@ import tempfile
 import threading
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from kdlab.config.compose import VERSION_BASE, composing_within_hydra, explain, plain, register_resolvers
+from kdlab.config.compose import VERSION_BASE, composing_within_hydra, explain, explaining, made_by_hydra, plain, register_resolvers
 from kdlab.config.paths import conf_dir
-from kdlab.errors import InputError, KdlabError
+from kdlab.errors import InputError, KdlabError, did_you_mean, for_people
 from kdlab.runs import known
 from kdlab.runs.processes import Interrupt
 from kdlab.runs.record import finished_already
@@ -47,6 +48,9 @@ def run(arguments: list[str]) -> int:
         print(HELP + choices())
         return 0
     register_resolvers()
+    # Hydra takes no option behind an override
+    arguments = sorted(arguments, key=lambda text: text.startswith("~") or "=" in text and not text.startswith("-"))
+    _refuse_unknown_options(arguments)
     with tempfile.TemporaryDirectory() as scratch, _hydra_raises(), _interrupted_once():
         if {"-m", "--multirun"} & set(arguments):
             from kdlab.sweep.plugins import register
@@ -56,13 +60,30 @@ def run(arguments: list[str]) -> int:
         before, sys.argv = sys.argv, ["kdlab train", *arguments]
         try:
             hydra.main(config_path=str(conf_dir()), config_name="train", version_base=VERSION_BASE)(_job)()
-        except (HydraException, OmegaConfBaseException) as error:
+        except KdlabError:
+            raise
+        except Exception as error:
             if isinstance(error.__cause__, KdlabError):         # a launcher or sweeper refused its options
                 raise error.__cause__ from error
-            raise InputError(explain(error)) from error
+            if isinstance(error, (HydraException, OmegaConfBaseException)) or made_by_hydra(error):
+                raise InputError(explain(error, arguments)) from error
+            raise
         finally:
             sys.argv = before
     return 0
+
+
+def _refuse_unknown_options(arguments: list[str]) -> None:
+    """Raises InputError where Hydra would print its usage."""
+    parser = get_args_parser()
+
+    def refuse(message: str):
+        unknown = message.partition("unrecognized arguments: ")[2].split(" ")[0]
+        hint = did_you_mean(unknown, parser._option_string_actions) if unknown else ""
+        raise InputError(f"train: {message}{hint}; kdlab train --help says more")
+
+    parser.error = refuse
+    parser.parse_args(arguments)
 
 
 @contextlib.contextmanager
@@ -113,15 +134,16 @@ def _job(config: DictConfig) -> str:
     with open_dict(config):
         config.hydra = HydraConfig.get()
     try:
-        with composing_within_hydra():
+        with composing_within_hydra(), explaining():
             composed = plain(config)
         return str(_run(composed).path)
-    except KdlabError as error:
-        if HydraConfig.get().mode == hydra.types.RunMode.MULTIRUN:
-            raise           # the sweeper tells of it
+    except Exception as error:
+        message = for_people(error)
+        if message is None or HydraConfig.get().mode == hydra.types.RunMode.MULTIRUN:
+            raise           # no message for people can be made of it; or the sweeper tells of it
         # not left to Hydra, which would print it once more and end with 1
-        print(f"kdlab: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
+        print(f"kdlab: {message}", file=sys.stderr)
+        raise SystemExit(message.exit_code) from None
 
 
 def _run(config: dict) -> Run:

@@ -6,7 +6,7 @@ import csv
 import io
 from dataclasses import dataclass, field
 
-from kdlab.errors import InputError
+from kdlab.errors import InputError, did_you_mean
 from kdlab.runs.run import Run
 
 from .collect import BASELINE, TEACHER, Group, groups
@@ -93,6 +93,7 @@ def comparison(runs: list[Run], metric: str = "accuracy") -> Table:
         InputError: no run is finished, or none has the metric.
     """
     found, left_out = groups(runs)
+    notes = [*(f"not in the table: {run.path} ({run.status})" for group in found for run in group.unfinished), *left_out]
     rows = _teachers(found, metric)
     for group in sorted(found, key=lambda group: (ORDER.get(group.role, 2), group.label)):
         if group.runs:
@@ -100,8 +101,9 @@ def comparison(runs: list[Run], metric: str = "accuracy") -> Table:
     if not any(row.last for row in rows):
         known = sorted({key.removeprefix("test/") for group in found for record in group.records for key in record.get("metrics", {})
                         if key.startswith("test/") and not key.endswith("_best")})
-        raise InputError(f"no finished run has the test metric '{metric}'" + (f"; they have {', '.join(known)}" if known else ""))
-    return Table(metric, rows, [*(f"not in the table: {run.path} ({run.status})" for group in found for run in group.unfinished), *left_out])
+        raise InputError(f"no finished run has the test metric '{metric}'" + (f"; they have {', '.join(known)}{did_you_mean(metric, known)}" if known else ""),
+                         advice="\n".join(notes))
+    return Table(metric, rows, notes)
 
 
 def _teachers(found: list[Group], metric: str) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from kdlab.errors import InputError, did_you_mean
@@ -46,6 +47,7 @@ REFUSED = {
 }
 PROGRESS = ("auto", "bar", "lines", "none")
 WHICH = ("last", "best")
+MOST_THREADS = 1024         # torch ends the process where the system has no more to give
 
 
 def check(config: dict) -> None:
@@ -86,7 +88,10 @@ def _missing(node, key: str = "") -> Iterator[str]:
 
 def _schema(config: dict, prefix: str) -> Iterator[str]:
     for key in config:
-        if key not in SCHEMA:
+        if key == "experiment":
+            yield (f"{prefix}the experiment file '{(config.get('choices') or {}).get('experiment')}' must begin with the line '# @package _global_', "
+                   "or what is in it counts for nothing")
+        elif key not in SCHEMA:
             yield f"{prefix}{key}: kdlab has no such key{did_you_mean(key, SCHEMA)}"
     for key, (annotation, meaning) in SCHEMA.items():
         value = config.get(key)
@@ -98,15 +103,15 @@ def _schema(config: dict, prefix: str) -> Iterator[str]:
         elif not fits(value, annotation):
             yield f"{prefix}{key} ({meaning}) must be {type_name(annotation)}, got {value!r}"
     for key in ("runs", "data"):
-        if not isinstance((config.get("paths") or {}).get(key), str):
+        if not isinstance((config.get("paths") or {}).get(key), str) or not config["paths"][key]:
             yield f"{prefix}paths.{key} must be the name of a folder, got {(config.get('paths') or {}).get(key)!r}"
     for key in (config.get("paths") or {}):
         if key not in ("runs", "data"):
             yield f"{prefix}paths.{key}: kdlab has no such key{did_you_mean(key, ('runs', 'data'))}"
     for key in ("seed", "threads"):
-        smallest = 0 if key == "seed" else 1
-        if isinstance(config.get(key), int) and config[key] < smallest:
-            yield f"{prefix}{key} must be at least {smallest}, got {config[key]}"
+        smallest, largest = (0, 2**63 - 1) if key == "seed" else (1, MOST_THREADS)
+        if isinstance(config.get(key), int) and not smallest <= config[key] <= largest:
+            yield f"{prefix}{key} must be at least {smallest} and at most {largest}, got {config[key]}"
     if config.get("progress") not in PROGRESS:
         yield f"{prefix}progress must be one of {', '.join(PROGRESS)}, got {config.get('progress')!r}{did_you_mean(config.get('progress'), PROGRESS)}"
     name = config.get("name")
@@ -188,6 +193,10 @@ def _signature(prefix: str, key: str, node: dict) -> Iterator[str]:
                 yield from _schedule(f"{place}.{name}", value)
             else:
                 yield f"{place}.{name} must be {type_name(accepted.accepted[name])}; only a number can have a schedule"
+        elif isinstance(value, float) and not math.isfinite(value):
+            yield f"{place}.{name} must be a finite number, got {value}"
+        elif key == "trainer" and name == "max_epochs":
+            pass            # kdlab's own check of it says more
         elif value != "???" and not fits(value, accepted.accepted[name]):
             yield f"{place}.{name} must be {type_name(accepted.accepted[name])}, got {value!r}"
 
@@ -204,13 +213,20 @@ def _loss(terms, prefix: str) -> Iterator[str]:
             yield f"{place} is no loss term: it has no _target_; choose it with loss=[…,{name}] if conf/loss/ has it"
             continue
         weight = node.get("weight", 1.0)
+        if name == "ce" and _is_odd(weight) and _is_odd((terms.get("kd") or {}).get("weight", 1.0)):
+            continue        # tied to that of kd, which is named itself
         if is_schedule(weight):
             yield from _schedule(f"{place}.weight", weight)
-        elif not fits(weight, float) or isinstance(weight, bool):
-            yield f"{place}.weight must be a number, got {weight!r}"
-        elif not 0 <= weight < float("inf"):
+        elif not fits(weight, float) or isinstance(weight, bool) or math.isnan(weight) or weight == math.inf:
+            yield f"{place}.weight must be a finite number, got {weight!r}"
+        elif weight < 0:
             tied = " (it is tied to one minus the weight of loss.kd; give it a number of its own)" if name == "ce" else ""
             yield f"{place}.weight must not be negative, got {weight}{tied}"
+
+
+def _is_odd(weight) -> bool:
+    """Neither a schedule nor a finite number."""
+    return not is_schedule(weight) and not (isinstance(weight, (int, float)) and math.isfinite(weight))
 
 
 def _schedule(place: str, node: dict) -> Iterator[str]:

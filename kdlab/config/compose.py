@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 from collections.abc import Sequence
 from contextvars import ContextVar
 
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, InterpolationToMissingValueError
 
-from kdlab.errors import InputError, did_you_mean
+from kdlab.errors import InputError, KdlabError, did_you_mean, yaml_problem
 
 from .keys import teacher_nodes
 from .paths import conf_dir
@@ -87,12 +90,25 @@ def compose(overrides: Sequence[str] = (), students: tuple[str, ...] = ()) -> di
         InputError: an override names no key, a file does not exist, a value cannot be parsed.
     """
     register_resolvers()
-    try:
+    with explaining(overrides):
         # within a job of ours the search path holds the user's own config folders
         with contextlib.nullcontext() if _within_hydra.get() else _own_hydra():
             return plain(hydra_compose("train", list(overrides), return_hydra_config=True), students)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise InputError(explain(error)) from error
+
+
+@contextlib.contextmanager
+def explaining(overrides: Sequence[str] = ()):
+    """Around what composes or resolves a config: whatever goes wrong there is about the user's overrides and files.
+
+    Raises:
+        InputError: in place of Hydra's, OmegaConf's and YAML's errors, and the plain ones that they let through.
+    """
+    try:
+        yield
+    except KdlabError:
+        raise
+    except Exception as error:
+        raise InputError(explain(error, overrides)) from error
 
 
 def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
@@ -115,9 +131,14 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
 def _teacher_config(node: dict, student: dict, students: tuple[str, ...]) -> dict:
     """The composed config of the run that trains a teacher. It keeps its own seed, so that a sweep over seeds shares it."""
     experiment, chain = node["experiment"], (*students, student["choices"].get("experiment"))
+    if not isinstance(experiment, str):
+        raise InputError(f"teacher.experiment must be the name of a file below conf/experiment, got {experiment!r}")
+    given = node.get("overrides") or []
+    if not isinstance(given, list) or not all(isinstance(text, str) for text in given):
+        raise InputError(f"""teacher.overrides must be a list of texts, for example 'teacher.overrides=["trainer.max_epochs=9"]', got {given!r}""")
     if experiment in chain:
         raise InputError(f"teacher.experiment={experiment}: this experiment would be its own teacher ({' <- '.join(map(str, chain))} <- {experiment})")
-    overrides = [f"experiment={experiment}", f"seed={node.get('seed', 1)}", *(node.get("overrides") or [])]
+    overrides = [f"experiment={experiment}", f"seed={node.get('seed', 1)}", *given]
     shared, key = _teachers.get(), (*overrides, *map(str, chain))
     try:
         config = shared[key] if shared and key in shared else compose(overrides, chain)
@@ -129,23 +150,51 @@ def _teacher_config(node: dict, student: dict, students: tuple[str, ...]) -> dic
     return {**config, "paths": student["paths"], "progress": student["progress"]}
 
 
-def explain(error: Exception) -> str:
-    """Hydra's or OmegaConf's error in one message, with a suggestion where a key or an option was misspelled."""
+# names of config groups that other packages bring, and what brings them
+ELSEWHERE = {"joblib": "hydra-joblib-launcher", "submitit_local": "hydra-submitit-launcher", "submitit_slurm": "hydra-submitit-launcher",
+             "ray": "hydra-ray-launcher", "ray_aws": "hydra-ray-launcher", "rq": "hydra-rq-launcher", "ax": "hydra-ax-sweeper",
+             "nevergrad": "hydra-nevergrad-sweeper"}
+
+
+def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
+    """An error of Hydra, OmegaConf or YAML in one message, with a suggestion where a key or an option was misspelled.
+
+    Args:
+        overrides: what was typed; for errors that do not say what they are about.
+    """
     if isinstance(error, OverrideParseException):
-        return (f"{error.override}: this is not how an override is written ({str(error).splitlines()[0]}); quote what holds brackets, "
+        form = "" if "=" in error.override else "; it is KEY=VALUE, for example seed=2"
+        return (f"{error.override}: this is not how an override is written{form}; quote what holds brackets, "
                 """commas or =, for example 'loss=[ce,kd]' or 'teacher.overrides=["trainer.max_epochs=9"]'""")
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, choice = error.missing_cfg_file.removesuffix(".yaml").partition("/")
-        folder = conf_dir() / group
-        known = sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
-        return f"{group}={choice}: there is no '{choice}' in conf/{group}{did_you_mean(choice, known)} (there are {', '.join(known) or 'none'})"
+        return _missing_file(error.missing_cfg_file.removesuffix(".yaml"))
+    if isinstance(error, (yaml.YAMLError, UnicodeDecodeError)):
+        return f"{_file_read(error) or 'a config file'} is not YAML: {yaml_problem(error)}"
+    if isinstance(error, RecursionError):
+        return "a config file takes in itself by its defaults, and so without end; see the files that are named by the overrides"
     if isinstance(error, InterpolationToMissingValueError):
         missing = str(error).splitlines()[0].rpartition(": ")[2]
         return f"{missing} has no value; give it with {missing}=… ({error.full_key} is made of it)"
-    key = getattr(error, "full_key", None) or getattr(error.__cause__, "full_key", None)
-    first = [line.strip() for line in str(error).splitlines() if line.strip()]
-    message = " ".join(line for line in first if not line.startswith(("full_key", "object_type", "To append", "Set the env")))
+    message = " ".join(line.strip() for line in str(error).splitlines()
+                       if line.strip() and not line.strip().startswith(("full_key", "object_type", "reference_type", "To append", "Set the env")))
     cause = error.__cause__ or error
+    key = getattr(error, "full_key", None) or getattr(cause, "full_key", None)
+    if isinstance(cause, InterpolationResolutionError):
+        name = re.search(r"key '(.+)' not found", message)
+        if name is None:
+            return f"{key}: {message[0].lower()}{message[1:]}"
+        known = _all_keys(getattr(cause, "parent_node", None))
+        return f"{key}: it refers to '{name[1]}', and there is no such key{did_you_mean(name[1], known)}"
+    place = re.search(r"Could not override '(.+?)'. No match in the defaults list", message)
+    if place:
+        return f"{message.partition('. No match')[0]}: {_not_to_override(place[1])}"
+    if "group override must be a string" in message:
+        wrong = [text for text in overrides if re.fullmatch(r"[+]*[\w/]*=[-+.\d]+", text)]
+        return f"{' '.join(wrong) or message}: a group is chosen by the name of one of its files, for example student=mlp"
+    if "merge DictConfig with ListConfig" in message:
+        return f"{message.partition(': ')[0]}: a list stands where there must be named keys, or named keys where there must be a list"
+    if "/" in str(key or ""):
+        return f"{key}: there is no such group{did_you_mean(key, _groups())} (there are {', '.join(_groups())})"
     if key and hasattr(getattr(cause, "parent_node", None), "keys"):
         parent = cause.parent_node
         known = [name for name in parent.keys() if name != "hydra"]
@@ -154,3 +203,70 @@ def explain(error: Exception) -> str:
         place = f"'{prefix}'" if prefix else "the config"
         return f"{key}: {place} has no key '{word}'{did_you_mean(word, known)}"
     return message
+
+
+def _missing_file(name: str) -> str:
+    """There is no config file ``group/choice``."""
+    parts = name.split("/")
+    if len(parts) == 1:
+        return f"there is no config file {name}.yaml"
+    group = "/".join(parts[:2] if parts[0] == "hydra" and len(parts) > 2 else parts[:1])
+    choice = name.removeprefix(f"{group}/")
+    folder = conf_dir() / group
+    known = sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
+    cure = f"; if that is what you mean: pip install {ELSEWHERE[choice]}" if group.startswith("hydra/") and choice in ELSEWHERE else ""
+    if choice.partition("/")[0] in _groups():       # a file of the group experiment chose from another group without saying so
+        inner, _, file = choice.partition("/")
+        cure = f"; in a file's defaults another group is chosen by '- override /{inner}: {file}'"
+    return f"{group}={choice}: there is no '{choice}' in conf/{group}{did_you_mean(choice, known)}{cure} (there are {', '.join(known) or 'none'})"
+
+
+def _not_to_override(group: str) -> str:
+    """What may be meant by a group that a file's defaults cannot override."""
+    own = group.partition("@")[0]
+    for known in _groups():
+        if own.endswith(f"/{known}"):
+            return f"write '- override /{known}: …', with a slash in front"
+    return f"there is no group '{own}'{did_you_mean(own, _groups())} (there are {', '.join(_groups())})"
+
+
+def _groups() -> list[str]:
+    return sorted(str(path.relative_to(conf_dir())) for path in [*conf_dir().glob("*"), *conf_dir().glob("hydra/*")]
+                  if path.is_dir() and path.name != "hydra")
+
+
+def _all_keys(node) -> list[str]:
+    """The dotted keys of the whole config that a node stands in."""
+    def walk(value, prefix):
+        for key in value.keys() if OmegaConf.is_dict(value) else ():
+            yield f"{prefix}{key}"
+            child = value._get_node(key)
+            if OmegaConf.is_dict(child) and not child._is_none() and not child._is_missing() and not child._is_interpolation():
+                yield from walk(child, f"{prefix}{key}.")
+
+    return [] if node is None else [key for key in walk(node._get_root(), "") if not key.startswith("hydra.")]
+
+
+def _file_read(error: Exception) -> str | None:
+    """The file that was being read: YAML's errors name it themselves, those of its decoding do not."""
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    named = getattr(mark, "name", None) or getattr(error, "name", None)
+    trace = error.__traceback__
+    while trace is not None and not named:
+        named = trace.tb_frame.f_locals.get("full_path")         # of Hydra's own reader
+        trace = trace.tb_next
+    if not isinstance(named, str):
+        return None
+    return os.path.relpath(named) if os.path.isabs(named) and named.startswith(os.getcwd() + os.sep) else named
+
+
+def made_by_hydra(error: BaseException) -> bool:
+    """Whether an error comes out of Hydra itself, with none of kdlab's functions between: it is about the command line or a config file."""
+    trace, inside = error.__traceback__, False
+    while trace is not None:
+        name = trace.tb_frame.f_globals.get("__name__", "")
+        if inside and name.startswith("kdlab."):
+            return False
+        inside = inside or name.startswith("hydra.")
+        trace = trace.tb_next
+    return inside

@@ -106,8 +106,19 @@ class ClassificationData(L.LightningDataModule):
                                self.trainer.limit_train_batches)
         if self._stored is None:
             stored = self.read()
+            self._check(stored)
             self._parts = self._split(stored[0].target)
             self._stored = stored
+
+    def _check(self, stored: tuple[Stored, Stored]) -> None:
+        """Raises InputError where what was read cannot be the data set: no samples, or labels that are no classes."""
+        for name, split in zip(("training", "test"), stored):
+            target = split.target
+            if not len(target):
+                raise InputError(f"data: the {name} split holds no samples; fetch the data again")
+            if target.min() < 0 or target.max() >= self.classes:
+                raise InputError(f"data: the labels of the {name} split go from {int(target.min())} to {int(target.max())}, and not from 0 to "
+                                 f"{self.classes - 1}, as of {self.classes} classes; fetch the data again")
 
     @property
     def train_size(self) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kdlab.errors import InputError
 from kdlab.normalisation import Normalisation
 
 from .base import ClassificationData
@@ -60,6 +61,13 @@ class InMemoryData(ClassificationData):
             return tuple(self.SHAPE)
         self.setup()
         return tuple(self._stored[0].inputs.shape[1:])
+
+    def _check(self, stored: tuple[Images, Images]) -> None:
+        super()._check(stored)
+        for name, split in zip(("training", "test"), stored):
+            found, told = tuple(split.inputs.shape[1:]), tuple(getattr(self, "SHAPE", stored[0].inputs.shape[1:]))
+            if found != told:
+                raise InputError(f"data: the {name} images have the shape {found}, not {told}; fetch the data again")
 
     @property
     def normalisation(self) -> Normalisation:

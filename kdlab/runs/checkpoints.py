@@ -40,7 +40,7 @@ def read_checkpoint(path: Path) -> dict:
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:      # a reader of bytes that mean nothing may fail in any way
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0]
         raise InputError(f"{path} cannot be read as a checkpoint ({reason}); it is damaged, or holds more than tensors and plain "
                          "containers") from error
 
@@ -69,11 +69,16 @@ def load_student(network: nn.Module, path: Path, content: dict | None = None) ->
         InputError: the checkpoint is of another architecture; the first differences are named.
     """
     weights = student_weights(read_checkpoint(path) if content is None else content, path)
-    expected = network.state_dict()
+    wrong = misfits(weights, network.state_dict())
+    if wrong:
+        raise InputError(f"{path} does not fit {type(network).__name__}: {wrong}")
+    network.load_state_dict(weights)
+
+
+def misfits(weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> str:
+    """In what the weights of a file differ from those that a network has, by names and shapes; empty if they fit."""
     wrong = [f"'{name}' is {tuple(weights[name].shape)} in the file and {tuple(expected[name].shape)} in the network"
              for name in expected if name in weights and weights[name].shape != expected[name].shape]
     wrong += [f"'{name}' is not in the file" for name in expected if name not in weights]
     wrong += [f"'{name}' is only in the file" for name in weights if name not in expected]
-    if wrong:
-        raise InputError(f"{path} does not fit {type(network).__name__}: {'; '.join(wrong[:4])}" + ("; …" if len(wrong) > 4 else ""))
-    network.load_state_dict(weights)
+    return "; ".join(wrong[:4]) + ("; …" if len(wrong) > 4 else "")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -16,13 +17,13 @@ import torch
 from filelock import Timeout
 
 from kdlab.config.check import check, check_facts
-from kdlab.errors import BeingTrained, InputError, RunFailed, RunPruned
+from kdlab.errors import BeingTrained, InputError, RunFailed, RunPruned, told
 from kdlab.schedules import is_schedule
 
 from . import known
 from . import record as provenance
 from .assemble import Parts, assemble
-from .checkpoints import read_checkpoint
+from .checkpoints import misfits, read_checkpoint
 from .execute import evaluation_device, fit, quiet, rehearse, threads, world_size
 from .files import write_text
 from .identity import run_hash
@@ -34,6 +35,8 @@ from .run import FAILED, FINISHED, INTERRUPTED, PRUNED, RUNNING, Run, RunStore
 from .teacher import describe
 
 Say = Callable[[str], None]
+# what Lightning goes on from, beside what the Recorder needs
+RESUMED = ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step", "loops")
 
 
 def ensure(config: dict, say: Say = print, label: str = "", *, wait: bool = True, observe: Observe | None = None,
@@ -124,15 +127,18 @@ def _unwritable(store: RunStore, error: OSError) -> InputError:
 
 def _train(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say, label: str, observe: Observe | None,
            ranks: list[Connection] | None) -> None:
-    obstacle = _obstacle(run)
+    obstacle = _obstacle(run, parts)
     # a run that was begun afresh and killed is gone on with by the same command, not begun once more
     if config["fresh"] and (obstacle is not None or not run.begun_afresh):
         run.clear()
     elif obstacle is not None:
         raise InputError(f"{run.path} cannot be gone on with: {obstacle}. fresh=true trains it anew")
+    begun = run.path.exists()
     try:
         _begin(config, run, parts, teacher, say)
     except OSError as error:
+        if not begun:           # half of a beginning is none
+            shutil.rmtree(run.path, ignore_errors=True)
         raise _unwritable(RunStore(config["paths"]["runs"]), error) from error
     began = time.perf_counter()
     before = run.record["durations"].get("wall_seconds", 0.0)
@@ -163,8 +169,7 @@ def _train(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say,
             where = f"Nothing could be written of it in {run.path} ({unwritten.strerror or unwritten})"
         if stopped:
             raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise RunFailed(f"the run failed while training: {type(error).__name__}: {reason}. {where}; finished epochs are kept, and the same "
+        raise RunFailed(f"the run failed while training: {told(error).rstrip('.')}. {where}; finished epochs are kept, and the same "
                         "command goes on from there") from error
     metrics = found["metrics"]
     best = f", {metrics['test/accuracy_best']:.4f} (best on validation, epoch {metrics['best_epoch']})" if "best_epoch" in metrics else ""
@@ -172,16 +177,33 @@ def _train(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say,
     say(f"{label}{run.path}")
 
 
-def _obstacle(run: Run) -> str | None:
+def _obstacle(run: Run, parts: Parts) -> str | None:
     """Why a run that was begun cannot be gone on with, found before anything is touched; None if it can."""
     last = run.checkpoint("last")
-    try:
-        if last.exists():
-            recorded(read_checkpoint(last))
-    except InputError as error:
-        return str(error)
-    except (KeyError, TypeError):
-        return f"{last} was not written by this version of kdlab"
+    if not last.exists():
+        return None
+    validated = False
+    for which in ("last", "best"):
+        path = run.checkpoint(which)
+        if which == "best" and not validated:
+            continue
+        try:
+            content = read_checkpoint(path)
+            state = recorded(content)
+            missing = [key for key in RESUMED if key not in content]
+            if missing:
+                raise LookupError(f"it holds no {missing[0]}")
+        except InputError as error:
+            return str(error)
+        except LookupError as error:
+            return f"{path} is no checkpoint of a run of kdlab ({error.args[0]})"
+        weights = content["state_dict"]
+        if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+            return f"{path} is no checkpoint of a run of kdlab (its state_dict holds something else than tensors)"
+        wrong = misfits(weights, parts.strategy.state_dict())
+        if wrong:
+            return f"{path} is of another network than this run's: {wrong}"
+        validated = state.get("best") is not None
     return None
 
 

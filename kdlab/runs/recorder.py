@@ -18,8 +18,17 @@ STATE = "kdlab.Recorder"        # where its state stands among the callbacks' in
 
 
 def recorded(content: dict) -> dict:
-    """The Recorder's state in a checkpoint: the rows of the curve so far, the best score, whether the training was stopped there."""
-    return content["callbacks"][STATE]
+    """The Recorder's state in a checkpoint: the rows of the curve so far, the best score, whether the training was stopped there.
+
+    Raises:
+        LookupError: there is none, as in a checkpoint that something else has written.
+    """
+    callbacks = content.get("callbacks") if isinstance(content, dict) else None
+    state = callbacks.get(STATE) if isinstance(callbacks, dict) else None
+    rows = state.get("rows") if isinstance(state, dict) else None
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) and "epoch" in row for row in rows) or "stopped" not in state:
+        raise LookupError("it holds no state of kdlab's Recorder")
+    return state
 
 
 class Recorder(Checkpoint):

@@ -8,12 +8,19 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
-from kdlab.errors import InputError
+from kdlab import __version__
+from kdlab.errors import InputError, yaml_problem
 
 from .files import write_json, write_text
 from .identity import readable_name, run_hash
+from .record import FORMAT
 
 FINISHED, RUNNING, FAILED, INTERRUPTED, PRUNED = "finished", "running", "failed", "interrupted", "pruned"
+STATUSES = (FINISHED, RUNNING, FAILED, INTERRUPTED, PRUNED)
+# what a record must hold, and of which kind; the nodes that a run's config must have
+RECORD = {"format": int, "hash": str, "group": str, "status": str, "metrics": dict, "durations": dict}
+CONFIG = ("data", "student", "loss", "strategy", "optimizer", "trainer")
+AWAY = "move {} away and start the run again"
 
 
 class Run:
@@ -53,16 +60,23 @@ class Run:
 
     @property
     def record(self) -> dict:
-        """run.json. Raises InputError where it is missing or damaged."""
+        """run.json. Raises InputError where it is missing, damaged, or of a later version than this knows."""
         path = self.path / "run.json"
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise InputError(f"{self.path} is no run directory: it holds no run.json") from error
         except (OSError, ValueError) as error:
-            raise InputError(f"{path} cannot be read ({error}); move {self.path} away and start the run again") from error
-        if not isinstance(record, dict) or "status" not in record:
-            raise InputError(f"{path} is not a record of kdlab; move {self.path} away and start the run again")
+            raise InputError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); {AWAY.format(self.path)}") from error
+        version = record.get("format") if isinstance(record, dict) else None
+        if isinstance(version, int) and version > FORMAT:
+            writer = (record["code"].get("kdlab") if isinstance(record.get("code"), dict) else None) or "a later version"
+            raise InputError(f"{path} was written by kdlab {writer} in format {version}, and this kdlab {__version__} reads formats up to {FORMAT}: "
+                             "use that kdlab, or another folder with paths.runs=…; this one leaves the run alone")
+        wrong = [key for key, kind in RECORD.items() if not isinstance(record, dict) or not isinstance(record.get(key), kind)]
+        if wrong or record["status"] not in STATUSES:
+            raise InputError(f"{path} is not a record of kdlab (its {wrong[0] if wrong else 'status'} is missing or is none); "
+                             f"{AWAY.format(self.path)}")
         return record
 
     def update(self, **values) -> None:
@@ -116,14 +130,20 @@ class Run:
 
     @cached_property
     def config(self) -> dict:
-        """The whole config of the run."""
+        """The whole config of the run. Raises InputError where it is missing or damaged."""
         import yaml
 
         path = self.path / "config.yaml"
         try:
-            return yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise InputError(f"{path} cannot be read ({error}); the run is damaged") from error
+            config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror or error}); {AWAY.format(self.path)}") from error
+        except (ValueError, yaml.YAMLError) as error:
+            raise InputError(f"{path} cannot be read ({yaml_problem(error)}); {AWAY.format(self.path)}") from error
+        missing = [key for key in CONFIG if not isinstance(config, dict) or not isinstance(config.get(key), dict)]
+        if missing:
+            raise InputError(f"{path} is not the config of a run (it has no {missing[0]}); {AWAY.format(self.path)}")
+        return config
 
     def begin(self, config: dict, record: dict) -> None:
         """Make the directory: run.json first, then the config."""
@@ -155,8 +175,9 @@ class Run:
         """The trained student, ``last`` or ``best``."""
         from .checkpoints import load_student, student_network
 
+        config = self.config
         try:
-            network = student_network(self.config)
+            network = student_network(config)
         except InputError as error:
             raise InputError(f"{error} (the run was trained in {self.record.get('directory')}: if the network is of a module of yours, "
                              "put that folder on sys.path)") from error
@@ -167,9 +188,17 @@ class Run:
         """``target``, ``index``, ``last`` and ``best`` (logits) of the test split."""
         from .checkpoints import read_checkpoint
 
+        anew = f"kdlab evaluate {self.path} data.evaluation_batch_size=500 asks its checkpoint, and fresh=true trains it anew"
         if not self.predictions_file.exists():
-            raise InputError(f"{self.path} holds no test predictions: its status is {self.status}")
-        return read_checkpoint(self.predictions_file)
+            raise InputError(f"{self.path} holds no predictions.safetensors, although it is finished; {anew}" if self.finished else
+                             f"{self.path} holds no test predictions: its status is {self.status}")
+        try:
+            content = read_checkpoint(self.predictions_file)
+        except InputError as error:
+            raise InputError(f"{error}; {anew}") from error
+        if not {"last", "target", "index"} <= set(content):
+            raise InputError(f"{self.predictions_file} does not hold a run's predictions (last, target, index); {anew}")
+        return content
 
 
 class RunStore:

@@ -67,7 +67,7 @@ def _normalisation(node: dict, network: nn.Module, channels: int) -> Normalisati
 def _run_folder(node: dict) -> Path | None:
     """The run that a checkpoint file lies in, if it lies in one."""
     folder = Path(node["checkpoint"]).resolve().parent.parent
-    return folder if (folder / "config.yaml").is_file() else None
+    return folder if (folder / "run.json").exists() or (folder / "config.yaml").exists() else None
 
 
 def _teacher_network(node: dict, trained: Trained, key: str) -> tuple[nn.Module, dict]:

@@ -12,14 +12,12 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher as HydraLauncher
 from hydra.plugins.sweeper import Sweeper as HydraSweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
-from kdlab.config.compose import composing_within_hydra, explain, plain, sharing_teachers
+from kdlab.config.compose import composing_within_hydra, explaining, plain, sharing_teachers
 from kdlab.errors import InputError, KdlabError, RunFailed
 from kdlab.runs import processes
 
@@ -50,7 +48,12 @@ class Launcher(HydraLauncher):
         for name, value, least in (("workers", workers, 1), ("jobs_per_device", jobs_per_device, 1), ("retry", retry, 0)):
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
                 raise InputError(f"hydra.launcher.{name} must be a whole number of at least {least}, got {value!r}")
-        self.workers, self.jobs_per_device, self.retry, self.fail_fast = workers, jobs_per_device, retry, bool(fail_fast)
+        if devices is not None and (isinstance(devices, str) or not all(isinstance(device, int) and not isinstance(device, bool) and device >= 0
+                                                                        for device in devices)):
+            raise InputError(f"hydra.launcher.devices must be a list of the numbers of GPUs, for example [0,1], got {devices!r}")
+        if not isinstance(fail_fast, bool):
+            raise InputError(f"hydra.launcher.fail_fast must be true or false, got {fail_fast!r}")
+        self.workers, self.jobs_per_device, self.retry, self.fail_fast = workers, jobs_per_device, retry, fail_fast
         self.devices = None if devices is None else [int(device) for device in devices]
         self.outcomes: list[Outcome] = []
 
@@ -59,11 +62,8 @@ class Launcher(HydraLauncher):
 
     def composed(self, overrides: Sequence[str]) -> dict:
         """A job's config as plain containers. Raises InputError where it cannot be composed."""
-        try:
-            with composing_within_hydra():
-                return plain(self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides)))
-        except (HydraException, OmegaConfBaseException) as error:
-            raise InputError(explain(error)) from error
+        with composing_within_hydra(), explaining(overrides):
+            return plain(self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides)))
 
     def planned(self, job_overrides: Sequence[Sequence[str]]) -> Plan:
         """The plan of a sweep: all its jobs composed (each once) and checked.
@@ -138,7 +138,18 @@ class GridSweeper(HydraSweeper):
         (jobs,) = BasicSweeper.split_arguments(overrides, None)
         if not jobs:
             raise InputError("the sweep has no jobs: one of its lists of values is empty")
-        finish(self.launcher, self.launcher.launch(jobs, initial_job_idx=0))
+        finish(self.launcher, self._launched(jobs))
+
+    def _launched(self, jobs: Sequence[Sequence[str]]) -> Sequence[JobReturn]:
+        """What a launcher returns of the jobs. Another's than kdlab's may not be able to work here (no Slurm, say), and raise anything."""
+        try:
+            return self.launcher.launch(jobs, initial_job_idx=0)
+        except KdlabError:
+            raise
+        except Exception as error:
+            if isinstance(self.launcher, Launcher):
+                raise
+            raise InputError(f"hydra/launcher={self.config.hydra.runtime.choices['hydra/launcher']}: {type(error).__name__}: {error}") from error
 
 
 def finish(launcher: HydraLauncher, returns: Sequence[JobReturn]) -> None:
