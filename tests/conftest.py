@@ -1,12 +1,9 @@
 """What the tests share."""
 
-import multiprocessing
-
 import pytest
 import torch
 
-# imported once by the process that the children are forked from
-PRELOAD = ["kdlab.runs.ensure", "kdlab.cli.train", "kdlab.strategies", "sklearn.datasets", "safetensors.torch"]
+from kdlab.runs import processes
 
 
 @pytest.fixture(autouse=True)
@@ -39,8 +36,8 @@ def kdlab(workplace, capsys):
 @pytest.fixture(scope="session")
 def forked():
     """Starts a function in a process of its own, forked from one that has imported everything, so that it may be killed."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
+    processes.warm()
+    context = processes.context()
 
     def start(function, *arguments):
         process = context.Process(target=function, args=arguments)
