@@ -54,7 +54,9 @@ def test_the_tour(kdlab, workplace, monkeypatch):
                 code, out, err = kdlab(*arguments)
                 assert code == 0, (line, err)
                 commands += 1
-                if arguments[0] == "train":
+                if arguments[:2] == ["train", "-m"]:
+                    assert out.count("trained") > 2, "a sweep ends with a table of its jobs"
+                elif arguments[0] == "train":
                     assert (Path(out.strip().splitlines()[-1]) / "run.json").is_file(), "every run ends by printing its directory"
     assert commands >= 13
 

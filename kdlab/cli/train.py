@@ -20,6 +20,7 @@ from kdlab.config.compose import VERSION_BASE, composing_within_hydra, explain, 
 from kdlab.config.paths import conf_dir
 from kdlab.errors import InputError, KdlabError, did_you_mean, for_people
 from kdlab.runs import known
+from kdlab.runs.processes import Interrupt
 from kdlab.runs.record import finished_already
 from kdlab.runs.run import Run
 
@@ -50,7 +51,7 @@ def run(arguments: list[str]) -> int:
     # Hydra takes no option behind an override
     arguments = sorted(arguments, key=lambda text: text.startswith("~") or "=" in text and not text.startswith("-"))
     _refuse_unknown_options(arguments)
-    with tempfile.TemporaryDirectory() as scratch, _hydra_raises(), _terminated_is_interrupted():
+    with tempfile.TemporaryDirectory() as scratch, _hydra_raises(), _interrupted_once():
         if {"-m", "--multirun"} & set(arguments):
             from kdlab.sweep.plugins import register
 
@@ -100,20 +101,18 @@ def _hydra_raises():
 
 
 @contextlib.contextmanager
-def _terminated_is_interrupted():
+def _interrupted_once():
     """A SIGTERM ends a run as Ctrl-C does: recorded, and to be gone on with."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def interrupt(number, frame):
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+    handler = Interrupt()
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 def choices() -> str:

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing.connection import wait
 
@@ -64,13 +65,32 @@ def stop(processes, patience: float = 15.0) -> None:
             process.join()
 
 
+class Interrupt:
+    """A handler of signals that raises KeyboardInterrupt at the first, and at others only after so many seconds of patience.
+
+    Who interrupts through a terminal and a parent process sends the same signal twice within a moment, and the second must not break
+    into the writing down of what has been finished. It counts for itself, since Lightning puts handlers of its own in the place of
+    others, and takes them back.
+    """
+
+    def __init__(self, patience: float = 1.0):
+        self.patience = patience
+        self.first: float | None = None
+
+    def __call__(self, number, frame) -> None:
+        if self.first is None or time.monotonic() - self.first > self.patience:
+            self.first = time.monotonic()
+            raise KeyboardInterrupt
+
+
 def _enter(directory: str, environment: dict[str, str], function: Callable, arguments: tuple) -> None:
     """A warm process's first steps: the server was started elsewhere and earlier, so what it knows of place and environment is old."""
     _die_with_parent()
     os.chdir(directory)
     os.environ.clear()
     os.environ.update(environment)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    # a terminal interrupts all its processes at once; who started this one hears of it and says what is to be done
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     function(*arguments)
 
 

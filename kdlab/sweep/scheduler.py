@@ -322,6 +322,7 @@ class Scheduler:
         self._workers.remove(worker)
         status, message = worker.end if worker.end and worker.end[0] != BUSY else (INTERRUPTED, "")
         run = worker.job.run
+        self._keep_output(worker, run.path if (run.path / "run.json").exists() else None)
         self._settle(Outcome(worker.job, status, run.path, message, time.monotonic() - worker.began, run.metrics if status in DONE else {}))
 
     def _leave(self) -> None:

@@ -111,8 +111,9 @@ class OptunaSweeper(Sweeper):
             raise InputError(f"{file} cannot be read as a database of Optuna ({reason}); move it away to begin a new search") from error
 
     def _pruner(self, optuna):
-        return {"none": optuna.pruners.NopPruner, "median": optuna.pruners.MedianPruner,
-                "halving": optuna.pruners.SuccessiveHalvingPruner}[self.pruner]()
+        if self.pruner == "median":
+            return optuna.pruners.MedianPruner(n_startup_trials=self.startup_trials)
+        return {"none": optuna.pruners.NopPruner, "halving": optuna.pruners.SuccessiveHalvingPruner}[self.pruner]()
 
     def sampler_of(self, number: int):
         """The sampler that makes up trial ``number``: of its own seed, so that it does not depend on what was asked in this process before."""
@@ -134,16 +135,17 @@ class Search:
 
         self._sweeper, self._study, self._space, self._fixed, self._states = sweeper, study, space, fixed, TrialState
         trials = study.get_trials(deepcopy=False)
-        self.total = sweeper.trials
+        self._wanted = sweeper.trials
         self.asks = sweeper.pruner != "none"
         # what a killed search was at work on comes first
         self._begun = deque(trial for trial in trials if trial.state == TrialState.RUNNING)
         self._asked = len(trials)
+        self.total = max(self._wanted - self._asked, 0) + len(self._begun)
         self._trials: dict[Job, object] = {}
 
     @property
     def exhausted(self) -> bool:
-        return not self._begun and self._asked >= self.total
+        return not self._begun and self._asked >= self._wanted
 
     def next(self) -> Job | None:
         from optuna.trial import Trial

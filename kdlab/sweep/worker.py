@@ -10,6 +10,7 @@ import traceback
 from multiprocessing.connection import Connection
 
 from kdlab.errors import BeingTrained, InputError, KdlabError, RunPruned
+from kdlab.runs.processes import Interrupt
 
 from .job import FAILED, INTERRUPTED, PRUNED, REFUSED, TRAINED, Need
 
@@ -28,7 +29,7 @@ def work(config: dict, output: str, line: Connection, ranks: list[Connection], w
         wait: for another process that trains the run.
         asks: after each epoch, whether to go on.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, Interrupt(patience=float("inf")))
     _print_to(output)
 
     def observe(finished: int, epochs: int, row: dict) -> None:
@@ -54,11 +55,6 @@ def work(config: dict, output: str, line: Connection, ranks: list[Connection], w
     except BaseException:       # no message for people was made of it: the whole of it is what there is to go by
         end = (FAILED, traceback.format_exc())
     line.send(("end", *end))
-
-
-def _interrupt(number, frame) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)       # once is enough: what is being written now is to be finished
-    raise KeyboardInterrupt
 
 
 def _print_to(path: str) -> None:

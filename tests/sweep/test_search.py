@@ -1,0 +1,109 @@
+"""Searches by Optuna: spaces, pruning, resuming, what is refused."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kdlab.runs.run import find_runs
+
+optuna = pytest.importorskip("optuna")
+
+ROOT = Path(__file__).parents[2]
+SEARCH = ["-m", "hydra/sweeper=optuna", "strategy=supervised", "trainer.max_epochs=2", "data.fraction=0.1", "optimizer.lr=tag(log,interval(1e-4,1e-1))",
+          "student.hidden=[4],[16]", "hydra.sweeper.trials=5", "hydra.sweeper.startup_trials=3", "hydra.launcher.workers=1"]
+
+
+def trials(folder="runs/quickstart"):
+    storage = f"sqlite:///{Path(folder) / 'optuna.db'}"
+    (name,) = optuna.get_all_study_names(storage)
+    return optuna.load_study(study_name=name, storage=storage).get_trials()
+
+
+def table(out: str) -> list[str]:
+    return re.findall(r"^ *\*? ?\d+  +\S+ .*runs/\S+ *$", out, re.M)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The parameters and values of a search that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    done = subprocess.run(_command(), cwd=folder, capture_output=True, text=True, env=_environment())
+    assert done.returncode == 0, done.stderr
+    assert len(table(done.stdout)) == 5 and "best of 5 finished trials" in done.stdout and done.stdout.strip().endswith("runs/quickstart")
+    return [(trial.params, trial.value) for trial in trials(folder / "runs" / "quickstart")]
+
+
+def _command(*more):
+    return [sys.executable, "-c", "from kdlab.cli.main import script; script()", "train", *SEARCH, *more]
+
+
+def _environment():
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def test_trials_are_runs_within_the_space(undisturbed):
+    assert len(undisturbed) == 5 and len({repr(params) for params, _ in undisturbed}) == 5
+    for params, value in undisturbed:
+        assert 1e-4 <= params["optimizer.lr"] <= 1e-1 and params["student.hidden"] in ("[4]", "[16]") and 0 <= value <= 1
+
+
+def test_a_killed_search_goes_on_to_the_same_trials(workplace, undisturbed):
+    process = subprocess.Popen(_command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_environment())
+    deadline = time.monotonic() + 120
+    while len(list(find_runs(["runs"]))) < 3 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(trials()) < 5
+    done = subprocess.run(_command(), capture_output=True, text=True, env=_environment())
+    assert done.returncode == 0, done.stderr
+    assert [(trial.params, trial.value) for trial in trials()] == undisturbed
+    assert len(table(done.stdout)) == 5, "the trials of the first sitting are in the table, too"
+
+
+def test_more_trials_go_further_and_finished_ones_are_left_alone(kdlab, workplace):
+    assert kdlab("train", *SEARCH, "hydra.sweeper.trials=2")[0] == 0
+    first = [trial.params for trial in trials()]
+    code, out, err = kdlab("train", *SEARCH, "hydra.sweeper.trials=3")
+    assert code == 0 and [trial.params for trial in trials()][:2] == first and len(trials()) == 3
+    assert "[1/1]" in out, "only the third was run"
+
+
+def test_a_trial_that_is_worse_is_pruned_and_its_run_says_so(kdlab, workplace):
+    """Where the rate is next to nothing nothing is learned, so those trials end behind their first epochs."""
+    code, out, err = kdlab("train", "-m", "hydra/sweeper=optuna", "strategy=supervised", "trainer.max_epochs=4", "optimizer.lr=1e-2,1e-9",
+                           "hydra.sweeper.trials=8", "hydra.sweeper.pruner=median", "hydra.sweeper.startup_trials=2", "hydra.launcher.workers=1")
+    assert code == 0, err
+    states = {trial.state.name for trial in trials()}
+    assert states == {"COMPLETE", "PRUNED"} and "pruned" in {run.status for run in find_runs(["runs"])}
+    assert "pruned" in kdlab("runs")[1]
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["-m", "hydra/sweeper=optuna", "strategy=supervised"], "nothing to search"),
+    ([*SEARCH, "hydra.sweeper.objective=test/accuracy"], "must be a metric of validation"),
+    ([*SEARCH, "hydra.sweeper.objective=val/acuracy"], "did you mean 'val/accuracy'"),
+    ([*SEARCH, "hydra.sweeper.sampler=tpa"], "did you mean 'tpe'"),
+    ([*SEARCH, "hydra.sweeper.trials=0"], "trials must be a whole number of at least 1"),
+    ([*SEARCH, "hydra.sweeper.trails=9"], "did you mean 'trials'"),
+    ([*SEARCH, "data.validation=interval(0.1,1.5)"], "validation must lie between 0 and 1"),
+    ([*SEARCH, "optimizer.weight_decay=tag(log,interval(0,1))"], "optimizer.weight_decay"),
+    ([*SEARCH, "hydra/launcher=basic", "~hydra.launcher.workers"], "kdlab's own launcher"),
+])
+def test_bad_searches(kdlab, workplace, arguments, words):
+    code, out, err = kdlab("train", *[argument for argument in arguments if not ("basic" in str(arguments) and "hydra.launcher.workers" in argument)])
+    assert code == 2 and words in err and "Traceback" not in out + err
+    assert not list(workplace.glob("runs/quickstart/*/run.json"))
+
+
+def test_a_database_that_is_none(kdlab, workplace):
+    (workplace / "runs" / "quickstart").mkdir(parents=True)
+    (workplace / "runs" / "quickstart" / "optuna.db").write_text("no database")
+    code, out, err = kdlab("train", *SEARCH)
+    assert code == 2 and "optuna.db cannot be read" in err and "move it away" in err
