@@ -19,7 +19,7 @@ FINISHED, RUNNING, FAILED, INTERRUPTED, PRUNED = "finished", "running", "failed"
 STATUSES = (FINISHED, RUNNING, FAILED, INTERRUPTED, PRUNED)
 # what a record must hold, and of which kind; the nodes that a run's config must have
 RECORD = {"format": int, "hash": str, "group": str, "status": str, "metrics": dict, "durations": dict}
-CONFIG = ("data", "student", "loss", "strategy", "optimizer", "trainer")
+CONFIG = ("data", "student", "loss")
 OPTIONAL = {"format": 1, "metrics": {}, "durations": {}}
 AWAY = "move {} away and start the run again"
 
