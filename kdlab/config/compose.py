@@ -150,10 +150,9 @@ def _teacher_config(node: dict, student: dict, students: tuple[str, ...]) -> dic
     return {**config, "paths": student["paths"], "progress": student["progress"]}
 
 
-# names of config groups that other packages bring, and what brings them
-ELSEWHERE = {"joblib": "hydra-joblib-launcher", "submitit_local": "hydra-submitit-launcher", "submitit_slurm": "hydra-submitit-launcher",
-             "ray": "hydra-ray-launcher", "ray_aws": "hydra-ray-launcher", "rq": "hydra-rq-launcher", "ax": "hydra-ax-sweeper",
-             "nevergrad": "hydra-nevergrad-sweeper"}
+# launchers and sweepers that other packages bring, and what installs them
+ELSEWHERE = {"joblib": "'kdlab[joblib]'", "submitit_local": "'kdlab[submitit]'", "submitit_slurm": "'kdlab[submitit]'", "ray": "'kdlab[ray]'",
+             "ray_aws": "'kdlab[ray]'", "rq": "hydra-rq-launcher", "ax": "hydra-ax-sweeper", "nevergrad": "hydra-nevergrad-sweeper"}
 
 
 def explain(error: Exception, overrides: Sequence[str] = ()) -> str:

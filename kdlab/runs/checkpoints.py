@@ -21,7 +21,22 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's own goes through the system's temporary folder and a move, which is not atomic across file systems."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path, storage_options=None) -> None:
-        write_atomically(Path(path), lambda temporary: torch.save(checkpoint, temporary))
+        write_atomically(Path(path), lambda temporary: _save(checkpoint, temporary))
+
+
+def _save(content: dict[str, Any], path: Path) -> None:
+    """``torch.save``. Of a full disk torch says only that it is at an unexpected position; the system's error stands behind that, but
+    only where torch writes to a file of Python's."""
+    with open(path, "wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            behind = error.__context__
+            while behind is not None and not isinstance(behind, OSError):
+                behind = behind.__context__
+            if behind is not None:
+                raise OSError(behind.errno, behind.strerror, str(path)) from error
+            raise
 
 
 def read_checkpoint(path: Path) -> dict:

@@ -11,7 +11,18 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary file in the same folder, force it to the disk, then put it in the place of ``path``."""
+    """Let ``write`` fill a temporary file in the same folder, force it to the disk, then put it in the place of ``path``.
+
+    Raises:
+        OSError: it cannot be written; the error names ``path``, whatever failed.
+    """
+    try:
+        _write_atomically(path, write)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def _write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:

@@ -19,7 +19,8 @@ FINISHED, RUNNING, FAILED, INTERRUPTED, PRUNED = "finished", "running", "failed"
 STATUSES = (FINISHED, RUNNING, FAILED, INTERRUPTED, PRUNED)
 # what a record must hold, and of which kind; the nodes that a run's config must have
 RECORD = {"format": int, "hash": str, "group": str, "status": str, "metrics": dict, "durations": dict}
-CONFIG = ("data", "student", "loss", "strategy", "optimizer", "trainer")
+CONFIG = ("data", "student", "loss")
+OPTIONAL = {"format": 1, "metrics": {}, "durations": {}}
 AWAY = "move {} away and start the run again"
 
 
@@ -73,7 +74,7 @@ class Run:
             writer = (record["code"].get("kdlab") if isinstance(record.get("code"), dict) else None) or "a later version"
             raise InputError(f"{path} was written by kdlab {writer} in format {version}, and this kdlab {__version__} reads formats up to {FORMAT}: "
                              "use that kdlab, or another folder with paths.runs=…; this one leaves the run alone")
-        wrong = [key for key, kind in RECORD.items() if not isinstance(record, dict) or not isinstance(record.get(key), kind)]
+        wrong = [key for key, kind in RECORD.items() if not isinstance(record, dict) or not isinstance(record.get(key, OPTIONAL.get(key)), kind)]
         if wrong or record["status"] not in STATUSES:
             raise InputError(f"{path} is not a record of kdlab (its {wrong[0] if wrong else 'status'} is missing or is none); "
                              f"{AWAY.format(self.path)}")

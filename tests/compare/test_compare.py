@@ -21,7 +21,7 @@ def _write(folder, name, *, strategy="offline", temperature=4.0, seed=1, accurac
     path.mkdir(parents=True)
     loss = {"ce": {"weight": 1.0}} if strategy == "supervised" else {"ce": {"weight": 0.1}, "kd": {"weight": 0.9, "temperature": temperature}}
     config = {"seed": seed, "choices": {"strategy": strategy, "student": "mlp", "data": "digits"}, "loss": loss, "teacher": None,
-              "student": {"hidden": [4]}, "paths": {}}
+              "student": {"hidden": [4]}, "data": {"batch_size": 4}, "paths": {}}
     record = {"status": status, "hash": name, "group": f"{strategy}-{temperature}", "metrics": {}, "parameters": parameters,
               "durations": {"train_seconds": 2.0 * seed}, "weights": {key: node["weight"] for key, node in loss.items()},
               "uses_teacher": strategy != "supervised", "teacher": None if strategy == "supervised" else teacher}

@@ -42,11 +42,11 @@ def _job(folder, overrides, moment):
     elif moment == "writing a checkpoint":
         save = torch.save
 
-        def torn(content, path):
-            save(content, path)
-            if content["epoch"] == 1 and "teachers" not in str(path):
-                with open(path, "r+b") as file:
-                    file.truncate(os.path.getsize(path) // 2)
+        def torn(content, file):
+            save(content, file)
+            if content["epoch"] == 1 and "teachers" not in str(file.name):
+                file.flush()
+                os.truncate(file.name, os.path.getsize(file.name) // 2)
                 _kill()
         checkpoints.torch.save = torn
     elif moment == "after the last epoch":
