@@ -149,9 +149,9 @@ MISTAKES = [
     Mistake("difference to a path that is none", ["runs", "diff", "{run}", "runs/nothing"], ["runs/nothing is no run directory"], given="a run",
             setup=_spoilt()),
     # -- folders
-    Mistake("file in the place of the folder of runs", AGAIN, ["paths.runs", "runs cannot be written", "paths.runs=…"], given="runs is a file",
+    Mistake("file in the place of the folder of runs", AGAIN, ["paths.runs", "runs/quickstart cannot be written", "paths.runs=…"], given="runs is a file",
             setup=lambda place: (place.folder / "runs").write_text("")),
-    Mistake("file in the place of a run's folder", [*AGAIN, "name=mine"], ["mine", "cannot be written"], given="runs/mine is a file",
+    Mistake("file in the place of a run's folder", [*AGAIN, "name=mine"], ["runs/mine cannot be written"], given="runs/mine is a file",
             setup=lambda place: (place.finished(), (place.folder / "runs" / "mine").write_text(""))),
 ]
 

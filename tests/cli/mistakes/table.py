@@ -47,7 +47,6 @@ class Mistake:
         setup: does it.
         stream: where the message is looked for.
         goes_on: whether the same command ends well once what ``setup`` has patched is as before.
-        writes: whether something may be written although the exit code is 0 or 2.
     """
 
     what: str
@@ -58,7 +57,6 @@ class Mistake:
     setup: Callable[[Place], object] | None = None
     stream: str = "err"
     goes_on: bool = False
-    writes: bool = False
 
     def typed(self) -> str:
         return " ".join(["kdlab", *(text if re.fullmatch(r"\{\w+\}[\w/.]*", text) else shlex.quote(text) for text in self.command)])
@@ -74,8 +72,10 @@ def neutral(text: str, place: Place) -> str:
 
 
 def row(mistake: Mistake, message: str) -> str:
-    """A mistake's line in the list: what, command, exit code, the first lines of the message."""
-    lines = [line.strip() for line in message.strip().splitlines() if line.strip()]
+    """A mistake's line in the list: what, command, exit code, the first lines of the message (of a table those that tell of the mistake)."""
+    lines = [" ".join(line.split()) for line in message.strip().splitlines() if line.strip()]
+    if mistake.stream == "out":
+        lines = [line for line in lines if any(word in line for word in mistake.words)]
     shown = " / ".join(lines[:3]) + (" / …" if len(lines) > 3 else "")
     shown = shown if len(shown) <= 420 else f"{shown[:420].rstrip()} …"
     before = f"{mistake.given}; " if mistake.given else ""
