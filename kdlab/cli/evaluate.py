@@ -69,7 +69,7 @@ def _fresh(found: Run, which: str, overrides: list[str]):
     else:           # the run's own data, changed
         if any(text.startswith("~") for text in overrides):
             raise InputError("a key of the run's own data cannot be taken away here; name the data set too: data=…")
-        with explaining():
+        with explaining(overrides):
             dotted = OmegaConf.from_dotlist([text.lstrip("+") for text in overrides])
             config = OmegaConf.to_container(OmegaConf.merge({key: found.config[key] for key in ("data", "paths")}, dotted), resolve=True)
         config = {**found.config, **config}

@@ -73,8 +73,14 @@ def problems(config: dict, prefix: str = "") -> Iterator[str]:
 
 def _channels(config: dict) -> int | None:
     """Of the inputs, where they are images."""
-    shape = (config.get("data") or {}).get("shape")
+    shape = _node(config, "data").get("shape")
     return shape[0] if isinstance(shape, list) and len(shape) == 3 and isinstance(shape[0], int) else None
+
+
+def _node(config: dict, key: str) -> dict:
+    """A node of the config, empty where something else stands in its place."""
+    node = config.get(key)
+    return node if isinstance(node, dict) else {}
 
 
 def _missing(node, key: str = "") -> Iterator[str]:
@@ -103,9 +109,9 @@ def _schema(config: dict, prefix: str) -> Iterator[str]:
         elif not fits(value, annotation):
             yield f"{prefix}{key} ({meaning}) must be {type_name(annotation)}, got {value!r}"
     for key in ("runs", "data"):
-        if not isinstance((config.get("paths") or {}).get(key), str) or not config["paths"][key]:
+        if not isinstance(_node(config, "paths").get(key), str) or not config["paths"][key]:
             yield f"{prefix}paths.{key} must be the name of a folder, got {(config.get('paths') or {}).get(key)!r}"
-    for key in (config.get("paths") or {}):
+    for key in _node(config, "paths"):
         if key not in ("runs", "data"):
             yield f"{prefix}paths.{key}: kdlab has no such key{did_you_mean(key, ('runs', 'data'))}"
     for key in ("seed", "threads"):
@@ -126,7 +132,7 @@ def _schema(config: dict, prefix: str) -> Iterator[str]:
 
 def _own(config: dict, prefix: str) -> Iterator[str]:
     """The keys of kdlab's own inside the groups."""
-    data, scheduler = config.get("data") or {}, config.get("scheduler") or {}
+    data, scheduler, trainer = (_node(config, key) for key in ("data", "scheduler", "trainer"))
     if data.get("classes") != "???" and (
             not isinstance(data.get("classes"), int) or isinstance(data.get("classes"), bool) or data["classes"] < 2):
         yield f"{prefix}data.classes must be the number of classes (2 or more), got {data.get('classes')!r}"
@@ -134,19 +140,19 @@ def _own(config: dict, prefix: str) -> Iterator[str]:
         yield f"{prefix}data.shape must be the shape of one input, for example [1,28,28], got {data.get('shape')!r}"
     if scheduler.get("_target_") and scheduler.get("interval") not in ("epoch", "step"):
         yield f"{prefix}scheduler.interval must be 'epoch' or 'step', got {scheduler.get('interval')!r}"
-    epochs = (config.get("trainer") or {}).get("max_epochs")
+    epochs = trainer.get("max_epochs")
     if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
         yield f"{prefix}trainer.max_epochs must be a whole number of at least 1, got {epochs!r}"
-    if (config.get("trainer") or {}).get("limit_train_batches") == 0:
+    if trainer.get("limit_train_batches") == 0:
         yield f"{prefix}trainer.limit_train_batches must be greater than 0, or nothing is trained"
     for key, reason in REFUSED.items():
-        if (config.get("trainer") or {}).get(key):
+        if trainer.get(key):
             yield f"{prefix}trainer.{key} is not to be had here: {reason}"
     milestones = scheduler.get("milestones")
     if isinstance(milestones, list) and scheduler.get("interval") == "epoch" and isinstance(epochs, int) and milestones and min(milestones) >= epochs:
         yield f"{prefix}scheduler.milestones={milestones}: none of them comes before trainer.max_epochs={epochs}, so the rate would never change"
     for key in ("student", "teacher"):
-        taps = (config.get(key) or {}).get("taps") or {}
+        taps = _node(config, key).get("taps") or {}
         if not isinstance(taps, dict) or not all(isinstance(path, str) for path in taps.values()):
             yield f"{prefix}{key}.taps must map names to dotted module paths, got {taps!r}"
 
@@ -213,7 +219,7 @@ def _loss(terms, prefix: str) -> Iterator[str]:
             yield f"{place} is no loss term: it has no _target_; choose it with loss=[…,{name}] if conf/loss/ has it"
             continue
         weight = node.get("weight", 1.0)
-        if name == "ce" and _is_odd(weight) and _is_odd((terms.get("kd") or {}).get("weight", 1.0)):
+        if name == "ce" and _is_odd(weight) and _is_odd(_node(terms, "kd").get("weight", 1.0)):
             continue        # tied to that of kd, which is named itself
         if is_schedule(weight):
             yield from _schedule(f"{place}.weight", weight)
@@ -248,7 +254,7 @@ def _schedule(place: str, node: dict) -> Iterator[str]:
 
 
 def _members(teacher) -> list[tuple[str, dict]]:
-    members = (teacher or {}).get("members")
+    members = teacher.get("members") if isinstance(teacher, dict) else None
     return [(f"teacher.members.{name}", node) for name, node in members.items()] if isinstance(members, dict) else []
 
 

@@ -117,7 +117,7 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
     Missing values stay as ``???`` for the check to report, all at once.
     """
     hydra = config.hydra
-    overrides = [str(entry) for entry in hydra.overrides.task]
+    overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)         # as they were typed, references and all
     choices = {group: choice for group, choice in OmegaConf.to_container(hydra.runtime.choices).items() if not group.startswith("hydra/")}
     config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
     result = OmegaConf.to_container(config, resolve=True)
@@ -168,7 +168,10 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _missing_file(error.missing_cfg_file.removesuffix(".yaml"))
     if isinstance(error, (yaml.YAMLError, UnicodeDecodeError)):
-        return f"{_file_read(error) or 'a config file'} is not YAML: {yaml_problem(error)}"
+        file = _file_read(error)
+        if file == "<unicode string>":          # no file, but what was typed
+            return f"{' '.join(overrides)}: this is not how a value is written: {yaml_problem(error)}"
+        return f"{file or 'a config file'} is not YAML: {yaml_problem(error)}"
     if isinstance(error, RecursionError):
         return "a config file takes in itself by its defaults, and so without end; see the files that are named by the overrides"
     if isinstance(error, InterpolationToMissingValueError):
@@ -180,8 +183,10 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
     key = getattr(error, "full_key", None) or getattr(cause, "full_key", None)
     if isinstance(cause, InterpolationResolutionError):
         name = re.search(r"key '(.+)' not found", message)
+        typed = [text for text in overrides if f"${{{name[1]}}}" in text] if name else [text for text in overrides if "${" in text]
+        key = key or " ".join(text.partition("=")[0].lstrip("+") for text in typed) or "the config"
         if name is None:
-            return f"{key}: {message[0].lower()}{message[1:]}"
+            return f"{key}: {message}"
         known = _all_keys(getattr(cause, "parent_node", None))
         return f"{key}: it refers to '{name[1]}', and there is no such key{did_you_mean(name[1], known)}"
     place = re.search(r"Could not override '(.+?)'. No match in the defaults list", message)
@@ -191,7 +196,7 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
         wrong = [text for text in overrides if re.fullmatch(r"[+]*[\w/]*=[-+.\d]+", text)]
         return f"{' '.join(wrong) or message}: a group is chosen by the name of one of its files, for example student=mlp"
     if "merge DictConfig with ListConfig" in message:
-        return f"{message.partition(': ')[0]}: a list stands where there must be named keys, or named keys where there must be a list"
+        return f"{message.partition(': ')[0]}: a list stands where there must be named keys, or named keys where there must be a list; see conf/train.yaml"
     if "/" in str(key or ""):
         return f"{key}: there is no such group{did_you_mean(key, _groups())} (there are {', '.join(_groups())})"
     if key and hasattr(getattr(cause, "parent_node", None), "keys"):
@@ -214,7 +219,7 @@ def _missing_file(name: str) -> str:
     folder = conf_dir() / group
     known = sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
     cure = f"; if that is what you mean: pip install {ELSEWHERE[choice]}" if group.startswith("hydra/") and choice in ELSEWHERE else ""
-    if choice.partition("/")[0] in _groups():       # a file of the group experiment chose from another group without saying so
+    if "/" in choice and choice.partition("/")[0] in _groups() and not (folder / choice).parent.is_dir():       # a file of the group experiment chose from another group without saying so
         inner, _, file = choice.partition("/")
         cure = f"; in a file's defaults another group is chosen by '- override /{inner}: {file}'"
     return f"{group}={choice}: there is no '{choice}' in conf/{group}{did_you_mean(choice, known)}{cure} (there are {', '.join(known) or 'none'})"

@@ -78,7 +78,7 @@ def ensure(config: dict, say: Say = print, label: str = "", *, wait: bool = True
         described = None
         if parts.teacher is not None:
             described = describe(config, parts.teacher, parts.task, parts.data.val_dataloader(), evaluation_device(config), say)
-        with _locked(store, run, say if wait else None):
+        with _locked(run, say if wait else None):
             run = store.run(config)
             if run.finished and not config["fresh"]:       # another process was faster
                 return _found(config, run, say)
@@ -102,7 +102,7 @@ def _found(config: dict, run: Run, say: Say) -> Run:
 
 
 @contextlib.contextmanager
-def _locked(store: RunStore, run: Run, say: Say | None) -> Iterator[None]:
+def _locked(run: Run, say: Say | None) -> Iterator[None]:
     """Only one process trains a run; a second one says so and waits (without ``say`` it does not wait). The system frees the lock of a
     process that was killed."""
     try:
@@ -114,15 +114,15 @@ def _locked(store: RunStore, run: Run, say: Say | None) -> Iterator[None]:
         say(f"another process is training {run.path}; waiting for it")
         lock.acquire()
     except OSError as error:
-        raise _unwritable(store, error) from error
+        raise _unwritable(run, error) from error
     try:
         yield
     finally:
         lock.release()
 
 
-def _unwritable(store: RunStore, error: OSError) -> InputError:
-    return InputError(f"paths.runs: {store.root} cannot be written ({error.strerror or error}); name another folder with paths.runs=…")
+def _unwritable(run: Run, error: OSError) -> InputError:
+    return InputError(f"paths.runs: {run.path.parent} cannot be written ({error.strerror or error}); name another folder with paths.runs=…")
 
 
 def _train(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say, label: str, observe: Observe | None,
@@ -139,7 +139,7 @@ def _train(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say,
     except OSError as error:
         if not begun:           # half of a beginning is none
             shutil.rmtree(run.path, ignore_errors=True)
-        raise _unwritable(RunStore(config["paths"]["runs"]), error) from error
+        raise _unwritable(run, error) from error
     began = time.perf_counter()
     before = run.record["durations"].get("wall_seconds", 0.0)
     try:

@@ -9,7 +9,7 @@ import time
 import traceback
 from multiprocessing.connection import Connection
 
-from kdlab.errors import BeingTrained, InputError, KdlabError, RunPruned
+from kdlab.errors import BeingTrained, InputError, KdlabError, RunPruned, for_people
 from kdlab.runs.processes import Interrupt
 
 from .job import FAILED, INTERRUPTED, PRUNED, REFUSED, TRAINED, Need
@@ -52,8 +52,9 @@ def work(config: dict, output: str, line: Connection, ranks: list[Connection], w
         end = (FAILED, str(error))
     except KeyboardInterrupt:
         end = (INTERRUPTED, "")
-    except BaseException:       # no message for people was made of it: the whole of it is what there is to go by
-        end = (FAILED, traceback.format_exc())
+    except BaseException as error:
+        message = for_people(error)     # where there is none the whole of it is what there is to go by
+        end = (FAILED, traceback.format_exc() if message is None else str(message))
     line.send(("end", *end))
 
 

@@ -35,3 +35,20 @@ def test_content_hash_of_a_folder_knows_names_and_contents(tmp_path):
     assert content_hash(first) != content_hash(second)
     (second / "y").rename(second / "x")
     assert content_hash(first) == content_hash(second)
+
+
+def test_a_full_disk_names_the_file_of_a_checkpoint(tmp_path):
+    """torch alone would say that it is at an unexpected position."""
+    resource = pytest.importorskip("resource")
+    import torch
+
+    from kdlab.runs.checkpoints import AtomicCheckpointIO
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
+    try:
+        with pytest.raises(OSError, match="last.ckpt"):
+            AtomicCheckpointIO().save_checkpoint({"x": torch.zeros(5000)}, tmp_path / "last.ckpt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())

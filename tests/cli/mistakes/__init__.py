@@ -1,0 +1,1 @@
+"""Mistakes, by where they are made; test_mistakes.py makes them."""
