@@ -60,10 +60,11 @@ def ensure(config: dict, say: Say = print, label: str = "", *, wait: bool = True
     """
     check(config)
     check_facts(config)
+    key = known.key_of(config)          # before the hash: see there
     store = RunStore(config["paths"]["runs"])
     run = store.run(config)
     if run.finished and not config["fresh"]:
-        return _found(config, run, say)
+        return _found(config, run, key, say)
     refuse_other_launchers(config)
     quiet()
     # the caller's random numbers and number of threads are as before when this returns
@@ -81,9 +82,9 @@ def ensure(config: dict, say: Say = print, label: str = "", *, wait: bool = True
         with _locked(run, say if wait else None):
             run = store.run(config)
             if run.finished and not config["fresh"]:       # another process was faster
-                return _found(config, run, say)
+                return _found(config, run, key, say)
             _train(config, run, parts, described, say, label, observe, ranks)
-            known.note(config, run.hash)
+            known.note(config, run.hash, key)
     return run
 
 
@@ -95,8 +96,8 @@ def assembled(config: dict) -> Parts:
     return assemble(config, trained)
 
 
-def _found(config: dict, run: Run, say: Say) -> Run:
-    known.note(config, run.hash)
+def _found(config: dict, run: Run, key: str | None, say: Say) -> Run:
+    known.note(config, run.hash, key)
     say(provenance.finished_already(run))
     return run
 

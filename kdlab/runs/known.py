@@ -4,7 +4,8 @@ A run's hash needs the classes that its config names (their defaults are part of
 imports, to find out that nothing is to be done. So the hash of a finished run is noted under a *key* that is cheap: the composed config
 as it stands, the state of kdlab's own files, and of every file and folder that the config names. A note says what the hash is and
 nothing else; whether that run is there and finished is looked up as always. Where anything has changed there is no note under the new
-key, and the hash is found the long way.
+key, and the hash is found the long way. A note is written only where nothing has changed between the finding of the hash and the end of
+the training: the key is taken before the hash, and compared with that of the end.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 
 from kdlab.config.keys import NOT_IDENTITY
@@ -27,7 +27,7 @@ _MOST_FILES = 2000
 
 def finished(config: dict) -> Run | None:
     """The finished run of a composed config, if a note tells its hash; None does not mean that there is none."""
-    key = _key(config)
+    key = key_of(config)
     if key is None:
         return None
     store = RunStore(config["paths"]["runs"])
@@ -39,10 +39,13 @@ def finished(config: dict) -> Run | None:
         return None
 
 
-def note(config: dict, digest: str) -> None:
-    """Note the hash of a finished run. A note that cannot be written costs time the next time, and nothing else."""
-    key = _key(config)
-    if key is None:
+def note(config: dict, digest: str, key: str | None) -> None:
+    """Note the hash of a finished run. A note that cannot be written costs time the next time, and nothing else.
+
+    Args:
+        key: :func:`key_of` the config, taken before its hash was.
+    """
+    if key is None or key != key_of(config):
         return
     folder = Path(config["paths"]["runs"]) / FOLDER
     try:
@@ -54,7 +57,7 @@ def note(config: dict, digest: str) -> None:
         pass
 
 
-def _key(config: dict) -> str | None:
+def key_of(config: dict) -> str | None:
     """The key of a config; None where it names classes of the user's own, whose files nobody can name beforehand."""
     counted = _counted(config)
     entries = list(_entries(counted))
@@ -63,7 +66,7 @@ def _key(config: dict) -> str | None:
     states = [(value, _state(value)) for value in sorted({value for name, value in entries if name != "_target_"})]
     if any(state is None for _, state in states):
         return None
-    text = json.dumps([counted, [entry for entry in states if entry[1]], _own_files()], default=str)
+    text = json.dumps([counted, [entry for entry in states if entry[1]], _OWN_FILES], default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -98,17 +101,27 @@ def _state(text: str) -> list | None:
     try:
         if not text or len(text) > 1000 or not path.exists():
             return []
+    except (OSError, ValueError):       # a text that cannot be a path
+        return []
+    try:
         files = [path] if path.is_file() else []
-        for folder, _, names in os.walk(path) if path.is_dir() else ():
+        for folder, folders, names in os.walk(path, onerror=_raise) if path.is_dir() else ():
             files += [Path(folder) / name for name in names]
-            if len(files) > _MOST_FILES:
+            # who reads the folder may follow a link out of it
+            if len(files) > _MOST_FILES or any(os.path.islink(os.path.join(folder, name)) for name in folders):
                 return None
         return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(files)]
-    except (OSError, ValueError):
-        return []
+    except OSError:         # a link to nothing, a file that is being taken away, a folder that cannot be read
+        return None
 
 
-@lru_cache(maxsize=None)
+def _raise(error: OSError) -> None:
+    raise error
+
+
 def _own_files() -> list:
     package = Path(__file__).resolve().parents[1]
     return [(str(path.relative_to(package)), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(package.rglob("*.py"))]
+
+
+_OWN_FILES = _own_files()       # now, when they are imported, and not when a training has ended

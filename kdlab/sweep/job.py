@@ -34,6 +34,7 @@ class Job:
         need: what it takes of the machine.
         teachers: the jobs that train its teachers, which come before it.
         number: its place in the sweep, from 1; None for a teacher.
+        key: :func:`kdlab.runs.known.key_of` its config, taken before the hash was.
         attempts: how often it was tried.
     """
 
@@ -44,11 +45,17 @@ class Job:
     need: Need = Need()
     teachers: list[Job] = field(default_factory=list)
     number: int | None = None
+    key: str | None = None
     attempts: int = 0
 
     @property
     def run(self) -> Run:
         return RunStore(self.config["paths"]["runs"]).run(self.config, self.digest)
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """What makes two jobs the same run: where it is kept, and its hash."""
+        return self.config["paths"]["runs"], self.config["name"], self.digest
 
     @property
     def name(self) -> str:

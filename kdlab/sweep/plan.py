@@ -34,6 +34,7 @@ def plan(overrides: Sequence[Sequence[str]], configs: Sequence[dict]) -> Plan:
     labels = _labels(overrides)
     found = {number: run for number, config in enumerate(configs) if not config.get("fresh") and (run := known.finished(config))}
     rest = [number for number in range(len(configs)) if number not in found]
+    keys = {number: known.key_of(configs[number]) for number in rest}           # before the hashes, which come from the examination
     answers = dict(zip(rest, _examined([configs[number] for number in rest])))
     _refuse(answers, labels)
     jobs = []
@@ -41,7 +42,9 @@ def plan(overrides: Sequence[Sequence[str]], configs: Sequence[dict]) -> Plan:
         if number in found:
             jobs.append(Job(labels[number], list(overrides[number]), config, found[number].hash, Need(), [], number + 1))
         else:
-            jobs.append(_job(config, answers[number][1], labels[number], list(overrides[number]), number + 1))
+            job = _job(config, answers[number][1], labels[number], list(overrides[number]), number + 1)
+            job.key = keys[number]
+            jobs.append(job)
     told = [description for _, description in answers.values()]
     return Plan(jobs, max((one["gpus"] for one in told), default=0), set().union(*(one["metrics"] for one in told)))
 

@@ -172,7 +172,8 @@ def finish(launcher: HydraLauncher, returns: Sequence[JobReturn]) -> None:
         number, refused = len(failures), bool(failures) and len(failures) == len(returns) and all(
             isinstance(error, InputError) for _, error in failures)
     if number:
-        text = f"{number} of the {len(returns)} jobs failed; the same command tries them again, and leaves alone what is finished"
+        text = (f"{number} of the {len(returns)} jobs failed; the same command tries them again, and leaves alone what is finished "
+                "(without fresh=true, which begins all of them anew)")
         raise InputError(text) if refused else RunFailed(text)
 
 

@@ -110,7 +110,7 @@ class Scheduler:
         self.outcomes: list[Outcome] = []
         self._waiting: deque[Job] = deque()                 # seen, but not begun
         self._workers: list[_Worker] = []
-        self._settled: dict[str, Outcome] = {}              # by the hash of the run
+        self._settled: dict[tuple, Outcome] = {}            # by the place of the run
         self._again: dict[Job, float] = {}                  # busy elsewhere: not before this moment
         self._looked_for: set[Job] = set()                  # whether their runs are there and finished
         self._folder: Path | None = None
@@ -129,7 +129,7 @@ class Scheduler:
                     if self.fail_fast and any(outcome.status in (FAILED, REFUSED) for outcome in self.outcomes):
                         self._stop()
                         break
-            except KeyboardInterrupt:
+            except BaseException:           # whatever it is, nobody hears of the jobs at work any more
                 self._stop()
                 raise
             finally:
@@ -156,10 +156,10 @@ class Scheduler:
 
     def _begun_or_settled(self, job: Job) -> bool:
         """Begin a job, or find that there is nothing to begin; false while it has to wait."""
-        if self._at_work(job.digest):
+        if self._at_work(job):
             return False            # the same run is at work for another job: its outcome will be this one's, too
-        if job.digest in self._settled and job.attempts == 0:
-            first = self._settled[job.digest]
+        if job.place in self._settled and job.attempts == 0:
+            first = self._settled[job.place]
             status = FOUND if first.status == TRAINED else first.status
             self._settle(Outcome(job, status, first.path, first.message or f"the same run as {first.job.name}", None, first.metrics))
             return True
@@ -167,15 +167,15 @@ class Scheduler:
             self._looked_for.add(job)
             run = job.run
             if run.finished and not job.config["fresh"]:
-                known.note(job.config, job.digest)
+                known.note(job.config, job.digest, job.key)
                 self._settle(Outcome(job, FOUND, run.path, other_commit(run.record), None, run.metrics))
                 return True
         if self._again.get(job, 0) > time.monotonic():
             return False
         for teacher in job.teachers:
-            outcome = self._settled.get(teacher.digest)
+            outcome = self._settled.get(teacher.place)
             if outcome is None:
-                if not self._at_work(teacher.digest) and all(one.digest != teacher.digest for one in self._waiting):
+                if not self._at_work(teacher) and all(one.place != teacher.place for one in self._waiting):
                     self._waiting.appendleft(teacher)
                 return False
             if outcome.status not in DONE:
@@ -187,8 +187,8 @@ class Scheduler:
         self._begin(job, grant)
         return True
 
-    def _at_work(self, digest: str) -> bool:
-        return any(worker.job.digest == digest for worker in self._workers)
+    def _at_work(self, job: Job) -> bool:
+        return any(worker.job.place == job.place for worker in self._workers)
 
     def _begin(self, job: Job, grant: Grant) -> None:
         job.attempts += 1
@@ -196,7 +196,7 @@ class Scheduler:
         ranks = start_ranks(job.need.world, grant.environment) if job.need.world > 1 else []
         output = self._folder / f"{job.digest}-{job.attempts}.txt"
         wait_for_others = not self._workers and not self._may_begin_others(job)
-        process = processes.start(work, job.config, str(output), far_end, ranks, wait_for_others, self.source.asks and job.number is not None,
+        process = processes.start(work, job.config, job.digest, str(output), far_end, ranks, wait_for_others, self.source.asks and job.number is not None,
                                   name=job.name, environment=grant.environment)
         for connection in (far_end, *ranks):        # the worker holds them now: where it dies they must close
             connection.close()
@@ -224,7 +224,7 @@ class Scheduler:
             finished, epochs, row = content
             self.view.epoch(worker.job, finished, epochs, row)
             if self.source.asks and worker.job.number is not None:
-                worker.line.send(self.source.goes_on(worker.job, finished, row))
+                _answer(worker, self.source.goes_on(worker.job, finished, row))
         else:
             worker.end = tuple(content)
 
@@ -246,15 +246,16 @@ class Scheduler:
         run = job.run
         begun = (run.path / "run.json").exists()
         self._keep_output(worker, run.path if begun else None)
-        if status == FAILED and job.attempts <= self.retry and not self.fail_fast:
+        if status == FAILED and job.attempts <= self.retry:
             self.view.retried(job, message)
             self._waiting.append(job)
             return
-        if status == TRAINED:
-            known.note(job.config, job.digest)
         outcome = Outcome(job, status, run.path if begun else None, message, time.monotonic() - worker.began)
         if status in DONE:
-            outcome.metrics = run.metrics
+            try:
+                outcome.metrics = run.metrics
+            except KdlabError as error:         # somebody has damaged or removed it since
+                outcome.status, outcome.message = FAILED, str(error)
         self._settle(outcome)
 
     def _killed(self, worker: _Worker) -> tuple[str, str]:
@@ -282,7 +283,7 @@ class Scheduler:
                 pass        # a full disk, say: the outcome tells of it
 
     def _settle(self, outcome: Outcome) -> None:
-        self._settled.setdefault(outcome.job.digest, outcome)
+        self._settled.setdefault(outcome.job.place, outcome)
         self.outcomes.append(outcome)
         self.source.ended(outcome)
         self.view.ended(outcome)
@@ -312,7 +313,7 @@ class Scheduler:
                 self._ended_early(worker)
                 return
             if kind == "epoch" and self.source.asks:
-                worker.line.send(True)
+                _answer(worker, True)
             elif kind == "end":
                 worker.end = tuple(content)
 
@@ -327,11 +328,15 @@ class Scheduler:
 
     def _leave(self) -> None:
         """Name what was not begun, so that nothing is missing in the table."""
-        for job in self._waiting:
-            if job.digest not in self._settled:
-                self.outcomes.append(Outcome(job, NOT_STARTED))
+        self.outcomes += [Outcome(job, NOT_STARTED) for job in self._waiting]
         while isinstance(self.source, Grid) and (job := self.source.next()) is not None:
             self.outcomes.append(Outcome(job, NOT_STARTED))
+
+
+def _answer(worker: _Worker, goes_on: bool) -> None:
+    """Tell a worker whether to go on. One that has been killed meanwhile closes its line, and is dealt with then."""
+    with contextlib.suppress(OSError):
+        worker.line.send(goes_on)
 
 
 @contextlib.contextmanager

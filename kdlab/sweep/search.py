@@ -6,11 +6,13 @@ started again is therefore the search that was not.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections import deque
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.core.plugins import Plugins
@@ -19,6 +21,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from kdlab.errors import InputError, RunFailed, did_you_mean
 
@@ -76,20 +79,21 @@ class OptunaSweeper(Sweeper):
         study = self._study(optuna, folder, space, fixed, begin=False)
         gpus = 0
         if study is None or not Search(self, study, space, fixed).exhausted:
-            planned = self.launcher.planned([fixed + at_an_end(space, number) for number in (0, 1)])
+            planned = self.launcher.planned([fixed + point for point in at_the_ends(space)])
             if planned.metrics and self.objective not in planned.metrics:
                 raise InputError(f"hydra.sweeper.objective: the runs will have no metric '{self.objective}'"
                                  f"{did_you_mean(self.objective, planned.metrics)} (they will have {', '.join(sorted(planned.metrics))})")
             gpus = planned.gpus
             study = study or self._study(optuna, folder, space, fixed, begin=True)
-        source = Search(self, study, space, fixed)
-        try:
-            self.launcher.run(source, gpus, self.objective, self.config.progress, table=False)
-        finally:
-            show(study, self.objective, folder)
-        failed = sum(outcome.status not in DONE for outcome in self.launcher.outcomes if outcome.job.number is not None)
+        with _alone(folder):
+            source = Search(self, study, space, fixed)
+            try:
+                self.launcher.run(source, gpus, self.objective, self.config.progress, table=False)
+            finally:
+                show(study, self.objective, folder)
+        failed = sum(outcome.status not in DONE for outcome in self.launcher.outcomes if outcome.job.number is not None) + len(source.refused)
         if failed:
-            raise RunFailed(f"{failed} of the {source.total} trials failed; the search goes on without them")
+            raise RunFailed("\n".join([f"{failed} of the {source.total} trials failed; the search has gone on without them", *source.refused]))
 
     def _study(self, optuna, folder: Path, space: dict, fixed: list[str], begin: bool):
         """The study of this very search: another space, objective or fixed override is another one. None where it is not begun, nor to be."""
@@ -142,6 +146,8 @@ class Search:
         self._asked = len(trials)
         self.total = max(self._wanted - self._asked, 0) + len(self._begun)
         self._trials: dict[Job, object] = {}
+        #: trials that are bad input, and why
+        self.refused: list[str] = []
 
     @property
     def exhausted(self) -> bool:
@@ -157,7 +163,12 @@ class Search:
             trial = self._study.ask(self._space)
             self._asked += 1
         chosen = [f"{key}={trial.params[key]}" for key in self._space]
-        (job,) = self._sweeper.launcher.planned([self._fixed + chosen]).jobs
+        try:
+            (job,) = self._sweeper.launcher.planned([self._fixed + chosen]).jobs
+        except InputError as error:         # bad only in this combination: the search goes on without it
+            self._study.tell(trial, state=self._states.FAIL)
+            self.refused.append(f"trial {trial.number + 1}: {error}")
+            return None
         job.number, job.label = trial.number + 1, " ".join(_short(key, trial.params[key]) for key in self._space)
         trial.set_user_attr("run", str(job.run.path))
         self._trials[job] = trial
@@ -187,6 +198,24 @@ class Search:
             self._study.tell(trial, outcome.metrics[objective], skip_if_finished=True)
 
 
+@contextlib.contextmanager
+def _alone(folder: Path):
+    """A search is one process's: another would take its trials for ones that were left behind.
+
+    Raises:
+        InputError: another process is at it.
+    """
+    lock = FileLock(folder / "optuna.db.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"another process is searching in {folder}; wait for it, or give this search a name of its own: name=…") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def distribution(override: Override):
     """Optuna's distribution for a sweep in Hydra's grammar.
 
@@ -211,13 +240,10 @@ def _cast_to_whole(override: Override) -> bool:
     return (override.input_line or "").partition("=")[2].lstrip().startswith(("int(", "tag(log,int(", "tag(log, int("))
 
 
-def at_an_end(space: dict, which: int) -> list[str]:
-    """The overrides at the lower (0) or upper (1) end of a space: what is bad there is found before anything is begun."""
-    ends = []
-    for key, one in space.items():
-        values = list(one.choices) if hasattr(one, "choices") else [one.low, one.high]
-        ends.append(f"{key}={values[-which]}")
-    return ends
+def at_the_ends(space: dict) -> list[list[str]]:
+    """Points of a space that hold both ends of every interval and every choice: what is bad there is found before anything is begun."""
+    values = {key: list(one.choices) if hasattr(one, "choices") else [one.low, one.high] for key, one in space.items()}
+    return [[f"{key}={of[min(number, len(of) - 1)]}" for key, of in values.items()] for number in range(max(map(len, values.values())))]
 
 
 def show(study, objective: str, folder: Path, console: Console | None = None) -> None:
@@ -234,8 +260,8 @@ def show(study, objective: str, folder: Path, console: Console | None = None) ->
     for trial in trials:
         value = trial.value if trial.state.name in ("COMPLETE", "PRUNED") else None
         table.add_row(f"{'* ' if best is not None and trial.number == best.number else ''}{trial.number + 1}",
-                      *(_text(trial.params.get(key, "")) for key in keys), trial.state.name.lower(), "" if value is None else f"{value:.4f}",
-                      str(trial.user_attrs.get("run", "")))
+                      *(Text(_text(trial.params.get(key, ""))) for key in keys), trial.state.name.lower(), "" if value is None else f"{value:.4f}",
+                      Text(str(trial.user_attrs.get("run", ""))))
     console = console or output_console()
     console.print(table)
     if best is not None:

@@ -133,7 +133,7 @@ class View:
             table.add_column(name, justify=justify, overflow="fold")
         shown = {}
         for outcome in outcomes:            # a teacher may come up for several students
-            shown.setdefault(outcome.job.digest if outcome.job.number is None else outcome.job, outcome)
+            shown.setdefault(outcome.job.place if outcome.job.number is None else outcome.job, outcome)
         for outcome in sorted(shown.values(), key=lambda outcome: (outcome.job.number is not None, outcome.job.number or 0)):
             job = outcome.job
             place = str(outcome.path) if outcome.path else ""
@@ -141,7 +141,7 @@ class View:
                 place = _first(outcome.message)
             elif outcome.message:
                 place += f" ({outcome.message})"
-            table.add_row("" if job.number is None else str(job.number), job.name, Text(outcome.status, style=COLOURS[outcome.status]),
+            table.add_row("" if job.number is None else str(job.number), Text(job.name), Text(outcome.status, style=COLOURS[outcome.status]),
                           _number("", outcome.metrics.get(self.metric)), "" if outcome.seconds is None else f"{outcome.seconds:.1f}", Text(place))
         self.console.print(table)
 

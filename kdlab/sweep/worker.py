@@ -18,12 +18,13 @@ BUSY = "busy"               # another process is training the run
 SECONDS_TO_TRY = 20.0       # how long the jobs of a sweep are tried on a few samples before the first of them begins
 
 
-def work(config: dict, output: str, line: Connection, ranks: list[Connection], wait: bool, asks: bool) -> None:
+def work(config: dict, digest: str, output: str, line: Connection, ranks: list[Connection], wait: bool, asks: bool) -> None:
     """Have one run trained, and say what came of it.
 
     Says ``("epoch", finished, all, row)`` at the end of every epoch, and at the end ``("end", status, message)``.
 
     Args:
+        digest: the hash of the run, as it was when the sweep was planned.
         output: the file that takes up what is printed.
         line: to the launcher.
         wait: for another process that trains the run.
@@ -39,7 +40,11 @@ def work(config: dict, output: str, line: Connection, ranks: list[Connection], w
 
     try:
         from kdlab.runs.ensure import ensure
+        from kdlab.runs.identity import run_hash
 
+        if run_hash(config) != digest:
+            raise InputError("what this job is made of (the file of its teacher, its data) has changed since the sweep was planned; the same "
+                             "command plans it anew")
         ensure({**config, "progress": "none"}, wait=wait, observe=observe, ranks=ranks or None)
         end = (TRAINED, "")
     except BeingTrained as error:

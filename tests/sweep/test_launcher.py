@@ -239,3 +239,39 @@ def test_a_record_that_was_cut_short_is_the_failure_of_one_job(kdlab, workplace)
     code, out, err = kdlab("train", "-m", *SHORT, "seed=1,2,3")
     assert code == 2 and "run.json" in err and "move" in err and str(damaged.path) in err
     assert {json.loads((path).read_text())["status"] for path in Path("runs").glob("*/*/run.json") if path.parent != damaged.path} == {"finished"}
+
+
+def test_a_sweep_over_names_trains_into_each_folder(kdlab, workplace):
+    code, out, err = kdlab("train", "-m", *SHORT, "name=a,b")
+    assert code == 0 and list(rows(out).values()) == ["trained", "trained"]
+    assert [statuses(f"runs/{name}") for name in "ab"] == [{1: "finished"}, {1: "finished"}]
+
+
+def test_labels_are_shown_as_they_are(kdlab, workplace):
+    """Brackets are no markup."""
+    code, out, err = kdlab("train", "-m", "loss=[ce],[ce,logit_mse]", "trainer.max_epochs=1", 'teacher.overrides=["trainer.max_epochs=2"]')
+    assert code == 0 and set(rows(out)) == {"loss=[ce]", "loss=[ce,logit_mse]"}
+
+
+def test_fail_fast_names_every_job_also_one_that_is_the_same_run(kdlab, workplace):
+    code, out, err = kdlab("train", "-m", *trouble("Unlucky"), "seed=2", "data.fraction=1,1.0,0.5", "hydra.launcher.workers=1", "hydra.launcher.fail_fast=true")
+    assert code == 1 and "Traceback" not in out + err
+    assert rows(out)["data.fraction=1"] == "failed" and len(rows(out)) == 3
+
+
+def test_a_teacher_that_changes_while_the_sweep_runs_is_told_and_the_others_go_on(workplace, taught, forked):
+    """The first job is trained with the file as it was; the second is refused, not credited to a run that it is not."""
+    import shutil
+
+    shutil.copytree(taught.path, workplace / "mine")
+    other = package.train(["experiment=teacher/digits", "trainer.max_epochs=1", "seed=5", "paths.runs=other", "progress=none"])
+    arguments = ["teacher=checkpoint", "teacher.checkpoint=mine/checkpoints/last.ckpt", "trainer.max_epochs=25", "seed=1,2", "hydra.launcher.workers=1"]
+    process = forked(_sweep, workplace, arguments)
+    deadline = time.monotonic() + 60
+    while not list(Path("runs/quickstart").glob("*/checkpoints/last.ckpt")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    shutil.copy(other.checkpoint("last"), "mine/checkpoints/last.ckpt")
+    process.join(timeout=120)
+    assert process.exitcode == 1 and statuses() == {1: "finished"}
+    again = package.train([*arguments[:3], "seed=1", "progress=none"])
+    assert len(list(find_runs(["runs"]))) == 2 and again.record["resumed"] == [], "the changed teacher makes another run, which is trained"

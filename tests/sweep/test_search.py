@@ -102,6 +102,30 @@ def test_bad_searches(kdlab, workplace, arguments, words):
     assert not list(workplace.glob("runs/quickstart/*/run.json"))
 
 
+def test_every_choice_is_checked_before_anything_begins(kdlab, workplace):
+    code, out, err = kdlab("train", "-m", "hydra/sweeper=optuna", "strategy=supervised", "student=mlp,mlpp,cnn", "trainer.max_epochs=1")
+    assert code == 2 and "did you mean 'mlp'" in err and not (workplace / "runs").exists()
+
+
+def test_a_combination_that_is_bad_fails_its_trial_and_no_other(kdlab, workplace):
+    """Each value is right by itself at the ends of the space: 1 with 2000, 2 with 32."""
+    search = ["-m", "hydra/sweeper=optuna", "strategy=supervised", "trainer.max_epochs=1", "data.fraction=1,0.1", "data.batch_size=1000,32",
+              "hydra.sweeper.sampler=random", "hydra.sweeper.trials=8", "hydra.launcher.workers=1"]
+    code, out, err = kdlab("train", *search)
+    assert code == 1 and "larger than the" in err and len(trials()) == 8
+    assert {trial.state.name for trial in trials()} == {"COMPLETE", "FAIL"}
+    assert kdlab("train", *search)[0] == 0, "nothing is left to do"
+
+
+def test_two_searches_in_one_folder_at_once_are_refused(kdlab, workplace):
+    from filelock import FileLock
+
+    assert kdlab("train", *SEARCH, "hydra.sweeper.trials=1")[0] == 0
+    with FileLock("runs/quickstart/optuna.db.lock"):
+        code, out, err = kdlab("train", *SEARCH, "hydra.sweeper.trials=1")
+    assert code == 2 and "another process is searching" in err
+
+
 def test_a_database_that_is_none(kdlab, workplace):
     (workplace / "runs" / "quickstart").mkdir(parents=True)
     (workplace / "runs" / "quickstart" / "optuna.db").write_text("no database")

@@ -47,7 +47,7 @@ def test_the_live_picture_counts_and_tells_the_time_left():
 
 def test_the_table_names_every_job_in_order():
     (first, second, third), screen = jobs(3), console(False)
-    teacher = Job("teacher/digits (seed 1)", [], {}, "hash0")
+    teacher = Job("teacher/digits (seed 1)", [], {"name": "teachers", "paths": {"runs": "runs"}}, "hash0")
     View(3, console=screen).table([Outcome(second, FAILED, None, "its data are gone"), Outcome(first, TRAINED, Path("runs/x"), "", 1.0, {"test/accuracy": 0.5}),
                                    Outcome(teacher, TRAINED, Path("runs/t"), "", 2.0, {"test/accuracy": 0.9}), Outcome(third, NOT_STARTED)])
     head, *lines = [line.split() for line in screen.file.getvalue().splitlines()]
