@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 import sys
 import tempfile
-import threading
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -20,7 +16,7 @@ from kdlab.config.compose import VERSION_BASE, composing_within_hydra, explain, 
 from kdlab.config.paths import conf_dir
 from kdlab.errors import InputError, KdlabError, did_you_mean, for_people
 from kdlab.runs import known
-from kdlab.runs.processes import Interrupt
+from kdlab.runs.processes import Interrupt, environment, handling
 from kdlab.runs.record import finished_already
 from kdlab.runs.run import Run
 
@@ -51,7 +47,10 @@ def run(arguments: list[str]) -> int:
     # Hydra takes no option behind an override
     arguments = sorted(arguments, key=lambda text: text.startswith("~") or "=" in text and not text.startswith("-"))
     _refuse_unknown_options(arguments)
-    with tempfile.TemporaryDirectory() as scratch, _hydra_raises(), _interrupted_once():
+    # otherwise Hydra prints its errors itself, with a hint at a traceback, and ends with 1
+    hydra_raises = environment({"HYDRA_FULL_ERROR": "1"})
+    # a SIGTERM ends a run as Ctrl-C does: recorded, and to be gone on with
+    with tempfile.TemporaryDirectory() as scratch, hydra_raises, handling(Interrupt()):
         if {"-m", "--multirun"} & set(arguments):
             from kdlab.sweep.plugins import register
 
@@ -84,35 +83,6 @@ def _refuse_unknown_options(arguments: list[str]) -> None:
 
     parser.error = refuse
     parser.parse_args(arguments)
-
-
-@contextlib.contextmanager
-def _hydra_raises():
-    """Otherwise Hydra prints its errors itself, with a hint at a traceback, and ends with 1."""
-    before = os.environ.get("HYDRA_FULL_ERROR")
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["HYDRA_FULL_ERROR"]
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = before
-
-
-@contextlib.contextmanager
-def _interrupted_once():
-    """A SIGTERM ends a run as Ctrl-C does: recorded, and to be gone on with."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handler = Interrupt()
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, previous in before.items():
-            signal.signal(number, previous)
 
 
 def choices() -> str:

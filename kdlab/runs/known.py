@@ -10,6 +10,7 @@ the training: the key is taken before the hash, and compared with that of the en
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from kdlab.config.keys import NOT_IDENTITY
 
+from .files import write_text
 from .run import Run, RunStore
 
 FOLDER = ".known"
@@ -25,9 +27,13 @@ _LIBRARIES = ("kdlab", "torch", "lightning", "torchvision", "timm", "transformer
 _MOST_FILES = 2000
 
 
-def finished(config: dict) -> Run | None:
-    """The finished run of a composed config, if a note tells its hash; None does not mean that there is none."""
-    key = key_of(config)
+def finished(config: dict, key: str | None = None) -> Run | None:
+    """The finished run of a composed config, if a note tells its hash; None does not mean that there is none.
+
+    Args:
+        key: :func:`key_of` the config, where it is known already.
+    """
+    key = key or key_of(config)
     if key is None:
         return None
     store = RunStore(config["paths"]["runs"])
@@ -47,14 +53,8 @@ def note(config: dict, digest: str, key: str | None) -> None:
     """
     if key is None or key != key_of(config):
         return
-    folder = Path(config["paths"]["runs"]) / FOLDER
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f"{key}.{os.getpid()}.part"
-        temporary.write_text(digest, encoding="ascii")
-        os.replace(temporary, folder / key)
-    except OSError:
-        pass
+    with contextlib.suppress(OSError):
+        write_text(Path(config["paths"]["runs"]) / FOLDER / key, digest)
 
 
 def key_of(config: dict) -> str | None:

@@ -37,18 +37,18 @@ def warm() -> None:
     made.set_forkserver_preload(PRELOAD)
     # Python 3.11's server does not take over sys.path, and swallows the imports that fail for want of it
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-    with _environment({"PYTHONPATH": path}), _interrupts_blocked():
+    with environment({"PYTHONPATH": path}), _interrupts_blocked():
         forkserver.ensure_running()
 
 
-def start(function: Callable, *arguments, name: str | None = None, environment: dict[str, str] | None = None):
+def start(function: Callable, *arguments, name: str | None = None, variables: dict[str, str] | None = None):
     """Start ``function(*arguments)`` in a warm process and return the process.
 
-    It has this process's working directory, environment (with ``environment`` on top) and ``sys.path`` of now, and ends when this
+    It has this process's working directory, environment (with ``variables`` on top) and ``sys.path`` of now, and ends when this
     process is gone, however that came about.
     """
     warm()
-    process = context().Process(target=_enter, args=(os.getcwd(), {**os.environ, **(environment or {})}, function, arguments), name=name)
+    process = context().Process(target=_enter, args=(os.getcwd(), {**os.environ, **(variables or {})}, function, arguments), name=name)
     with _without_main():
         process.start()
     return process
@@ -83,12 +83,27 @@ class Interrupt:
             raise KeyboardInterrupt
 
 
-def _enter(directory: str, environment: dict[str, str], function: Callable, arguments: tuple) -> None:
+@contextlib.contextmanager
+def handling(handler: Callable):
+    """``handler`` for Ctrl-C and SIGTERM inside, the earlier handlers behind it. Only a main thread can have handlers; elsewhere nothing
+    is changed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
+def _enter(directory: str, variables: dict[str, str], function: Callable, arguments: tuple) -> None:
     """A warm process's first steps: the server was started elsewhere and earlier, so what it knows of place and environment is old."""
     _die_with_parent()
     os.chdir(directory)
     os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update(variables)
     # a terminal interrupts all its processes at once; who started this one hears of it and says what is to be done
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     function(*arguments)
@@ -118,7 +133,8 @@ def _without_main():
 
 
 @contextlib.contextmanager
-def _environment(values: dict[str, str]):
+def environment(values: dict[str, str]):
+    """Variables of the environment inside, what they were before behind it."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

@@ -26,7 +26,7 @@ def refuse_other_launchers(config: dict) -> None:
         raise InputError(f"trainer.num_nodes={config['trainer']['num_nodes']}: kdlab trains a run on one machine")
 
 
-def start_ranks(world: int, environment: dict[str, str] | None = None) -> list[Connection]:
+def start_ranks(world: int, variables: dict[str, str] | None = None) -> list[Connection]:
     """Start ``world`` processes that wait to be told what they are to train; a line to each of them.
 
     A rank ends when its line is closed. Whoever is not forked from the warm parent itself (a sweep's worker) is given such lines by
@@ -35,7 +35,7 @@ def start_ranks(world: int, environment: dict[str, str] | None = None) -> list[C
     lines = []
     for rank in range(world):
         line, far_end = processes.context().Pipe()
-        processes.start(_rank, far_end, name=f"rank {rank}", environment=environment)
+        processes.start(_rank, far_end, name=f"rank {rank}", variables=variables)
         far_end.close()
         lines.append(line)
     return lines

@@ -117,7 +117,8 @@ def describe(config: dict, teacher: Teacher, task: Task, validation: Iterable[Ba
         raise InputError(f"teacher: {name} is no better than chance on validation (accuracy {measured['accuracy']:.4f}); nothing can be "
                          "learned from it. Check its weights, its classes and the normalisation of its inputs")
     _warn_of_other_split(config, say)
-    described = {"name": name, "normalisation": [str(own) for own in _own_normalisations(teacher)] or None, **{f"validation_{key}": value for key, value in measured.items()}, "runs": []}
+    described = {"name": name, "normalisation": [str(own) for own in _own_normalisations(teacher)] or None,
+                 **{f"validation_{key}": value for key, value in measured.items()}, "runs": []}
     for node in teacher_nodes(config["teacher"]):
         if "config" in node or "run" in node:
             run = Run(node["run"]) if "run" in node else RunStore(node["config"]["paths"]["runs"]).run(node["config"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from kdlab.errors import InputError
 from kdlab.runs import known, processes
 
-from .job import Job, Need
+from .job import Job
 from .worker import examine
 
 
@@ -32,27 +32,25 @@ def plan(overrides: Sequence[Sequence[str]], configs: Sequence[dict]) -> Plan:
         InputError: some jobs have problems; nothing was begun. Each problem is named once, with the jobs that have it.
     """
     labels = _labels(overrides)
-    found = {number: run for number, config in enumerate(configs) if not config.get("fresh") and (run := known.finished(config))}
+    keys = [known.key_of(config) for config in configs]         # before the hashes, which come from the examination
+    found = {number: run for number, config in enumerate(configs) if not config.get("fresh") and (run := known.finished(config, keys[number]))}
     rest = [number for number in range(len(configs)) if number not in found]
-    keys = {number: known.key_of(configs[number]) for number in rest}           # before the hashes, which come from the examination
     answers = dict(zip(rest, _examined([configs[number] for number in rest])))
     _refuse(answers, labels)
     jobs = []
     for number, config in enumerate(configs):
         if number in found:
-            jobs.append(Job(labels[number], list(overrides[number]), config, found[number].hash, Need(), [], number + 1))
+            jobs.append(Job(labels[number], list(overrides[number]), config, found[number].hash, number=number + 1))
         else:
-            job = _job(config, answers[number][1], labels[number], list(overrides[number]), number + 1)
-            job.key = keys[number]
-            jobs.append(job)
+            jobs.append(_job(config, answers[number][1], labels[number], list(overrides[number]), number + 1, keys[number]))
     told = [description for _, description in answers.values()]
     return Plan(jobs, max((one["gpus"] for one in told), default=0), set().union(*(one["metrics"] for one in told)))
 
 
-def _job(config: dict, description: dict, label: str, overrides: list[str], number: int | None) -> Job:
-    teachers = [_job(theirs, told, f"{theirs['choices']['experiment']} (seed {theirs['seed']})", theirs["overrides"], None)
+def _job(config: dict, description: dict, label: str, overrides: list[str], number: int | None = None, key: str | None = None) -> Job:
+    teachers = [_job(theirs, told, f"{theirs['choices']['experiment']} (seed {theirs['seed']})", theirs["overrides"])
                 for theirs, told in description["teachers"]]
-    return Job(label, overrides, config, description["digest"], description["need"], teachers, number)
+    return Job(label, overrides, config, description["digest"], description["need"], teachers, number, key)
 
 
 def _labels(overrides: Sequence[Sequence[str]]) -> list[str]:

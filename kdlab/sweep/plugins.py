@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from kdlab.config.compose import composing_within_hydra, explaining, plain, sharing_teachers
 from kdlab.errors import InputError, KdlabError, RunFailed
-from kdlab.runs import processes
+from kdlab.runs import known, processes
 
 from .job import DONE, INTERRUPTED, NOT_STARTED, REFUSED, Job, Outcome
 from .plan import Plan, plan
@@ -58,7 +58,7 @@ class Launcher(HydraLauncher):
         self.outcomes: list[Outcome] = []
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.hydra_context, self.config, self.task_function = hydra_context, config, task_function
+        self.hydra_context, self.config = hydra_context, config
 
     def composed(self, overrides: Sequence[str]) -> dict:
         """A job's config as plain containers. Raises InputError where it cannot be composed."""
@@ -178,8 +178,6 @@ def finish(launcher: HydraLauncher, returns: Sequence[JobReturn]) -> None:
 
 
 def _is_known(config: dict) -> bool:
-    from kdlab.runs import known
-
     return not config.get("fresh") and known.finished(config) is not None
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import tempfile
-import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -197,7 +195,7 @@ class Scheduler:
         output = self._folder / f"{job.digest}-{job.attempts}.txt"
         wait_for_others = not self._workers and not self._may_begin_others(job)
         process = processes.start(work, job.config, job.digest, str(output), far_end, ranks, wait_for_others, self.source.asks and job.number is not None,
-                                  name=job.name, environment=grant.environment)
+                                  name=job.name, variables=grant.environment)
         for connection in (far_end, *ranks):        # the worker holds them now: where it dies they must close
             connection.close()
         self._workers.append(_Worker(job, process, line, grant, output))
@@ -243,20 +241,26 @@ class Scheduler:
             self._again[job], job.attempts = time.monotonic() + PAUSE, job.attempts - 1
             self._waiting.append(job)
             return
-        run = job.run
-        begun = (run.path / "run.json").exists()
-        self._keep_output(worker, run.path if begun else None)
+        outcome = self._outcome(worker, status, message)
         if status == FAILED and job.attempts <= self.retry:
             self.view.retried(job, message)
             self._waiting.append(job)
             return
-        outcome = Outcome(job, status, run.path if begun else None, message, time.monotonic() - worker.began)
+        self._settle(outcome)
+
+    def _outcome(self, worker: _Worker, status: str, message: str) -> Outcome:
+        """What came of a worker; what it printed goes into its run, if that was begun."""
+        run = worker.job.run
+        begun = (run.path / "run.json").exists()
+        if begun:
+            _keep_output(worker.output, run.path)
+        outcome = Outcome(worker.job, status, run.path if begun else None, message, time.monotonic() - worker.began)
         if status in DONE:
             try:
                 outcome.metrics = run.metrics
             except KdlabError as error:         # somebody has damaged or removed it since
                 outcome.status, outcome.message = FAILED, str(error)
-        self._settle(outcome)
+        return outcome
 
     def _killed(self, worker: _Worker) -> tuple[str, str]:
         """A worker that could say nothing any more: its run is told so, since it could not write it itself."""
@@ -272,16 +276,6 @@ class Scheduler:
             reason = f"{reason}; its record could not be written ({error})"
         return FAILED, f"{reason}; finished epochs are kept, and the same command goes on from there"
 
-    def _keep_output(self, worker: _Worker, folder: Path | None) -> None:
-        """What a job printed stands in its run; where there is none it goes with the message."""
-        text = _tail(worker.output)
-        if folder is not None and text.strip():
-            try:
-                with open(folder / "output.txt", "a", encoding="utf-8") as file:
-                    file.write(text)
-            except OSError:
-                pass        # a full disk, say: the outcome tells of it
-
     def _settle(self, outcome: Outcome) -> None:
         self._settled.setdefault(outcome.job.place, outcome)
         self.outcomes.append(outcome)
@@ -293,7 +287,8 @@ class Scheduler:
     def _stop(self) -> None:
         """End the jobs at work, which record what they have finished; those that do not, or a second interrupt after that, are killed."""
         began = time.monotonic()
-        with _counting_interrupts() as interrupts:
+        interrupts: list[float] = []
+        with processes.handling(lambda *_: interrupts.append(time.monotonic())):
             self.view.stopping(len(self._workers))
             for worker in self._workers:
                 worker.process.terminate()
@@ -322,14 +317,12 @@ class Scheduler:
         worker.line.close()
         self._workers.remove(worker)
         status, message = worker.end if worker.end and worker.end[0] != BUSY else (INTERRUPTED, "")
-        run = worker.job.run
-        self._keep_output(worker, run.path if (run.path / "run.json").exists() else None)
-        self._settle(Outcome(worker.job, status, run.path, message, time.monotonic() - worker.began, run.metrics if status in DONE else {}))
+        self._settle(self._outcome(worker, status, message))
 
     def _leave(self) -> None:
         """Name what was not begun, so that nothing is missing in the table."""
         self.outcomes += [Outcome(job, NOT_STARTED) for job in self._waiting]
-        while isinstance(self.source, Grid) and (job := self.source.next()) is not None:
+        while self.source.eager and (job := self.source.next()) is not None:
             self.outcomes.append(Outcome(job, NOT_STARTED))
 
 
@@ -339,19 +332,12 @@ def _answer(worker: _Worker, goes_on: bool) -> None:
         worker.line.send(goes_on)
 
 
-@contextlib.contextmanager
-def _counting_interrupts() -> Iterator[list[float]]:
-    """The moments at which interrupts come in, which are not raised inside."""
-    moments: list[float] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield moments
-        return
-    before = {number: signal.signal(number, lambda *_: moments.append(time.monotonic())) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield moments
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _keep_output(output: Path, folder: Path) -> None:
+    """Put what a job printed into its run."""
+    text = _tail(output)
+    if text.strip():
+        with contextlib.suppress(OSError), open(folder / "output.txt", "a", encoding="utf-8") as file:      # a full disk: the outcome tells of it
+            file.write(text)
 
 
 def _tail(path: Path, most: int = 100_000) -> str:

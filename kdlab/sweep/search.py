@@ -223,7 +223,7 @@ def distribution(override: Override):
         InputError: the interval is empty, or cannot be searched on a logarithmic scale.
     """
     distributions = _optuna().distributions
-    value, key = override.value(), override.get_key_element()
+    value = override.value()
     try:
         if isinstance(value, IntervalSweep):
             whole = isinstance(value.start, int) and isinstance(value.end, int) and _cast_to_whole(override)

@@ -67,10 +67,6 @@ class Slots:
         for device in grant.devices:
             self._room[device] += 1
 
-    @property
-    def idle(self) -> bool:
-        return self._granted == 0
-
 
 def available_cores() -> int:
     """The cores that this process may use."""

@@ -29,7 +29,7 @@ def test_a_line_a_job_where_there_is_no_terminal():
 
 
 def test_the_live_picture_counts_and_tells_the_time_left():
-    (first, second, third, fourth), screen = jobs(4), console(True)
+    (first, second, third, _), screen = jobs(4), console(True)
     with View(4, console=screen) as view:
         assert view.left() is None
         view.started(first)
