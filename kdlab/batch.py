@@ -44,6 +44,10 @@ class Batch:
     def replace(self, **changes) -> Batch:
         return replace(self, **changes)
 
+    def other_view(self) -> Batch:
+        """The same samples as their second view has them."""
+        return replace(self, inputs=self.second_view, second_view=None, view=1)
+
     def to(self, device, non_blocking: bool = False) -> Batch:
         """The batch with every tensor on ``device`` (Lightning calls this)."""
         return replace(self, **{field.name: _moved(getattr(self, field.name), device, non_blocking) for field in fields(self)})

@@ -87,6 +87,11 @@ class Objective(nn.Module):
         return any(term.needs_teacher and (self.weights[name] != 0 or f"{name}.weight" in self.schedules) for name, term in self.terms.items())
 
     @property
+    def views(self) -> int:
+        """How many augmented views of a batch the terms compare."""
+        return max(term.views for term in self.terms.values())
+
+    @property
     def student_taps(self) -> set[str]:
         return {tap for term in self.terms.values() for tap in term.student_taps}
 
@@ -121,6 +126,8 @@ def _without_masked_rows(outputs: Outputs | None, batch: Batch) -> Outputs | Non
     """Outputs whose rows of weight 0 are zeros: what stands there (padding, inf) must not reach a gradient as 0 times NaN."""
     if outputs is None or batch.weights is None:
         return outputs
+    if outputs.second is not None:
+        outputs = outputs.replace(second=_without_masked_rows(outputs.second, batch))
     masked = (batch.weights == 0)[:, None]
     if outputs.is_lazy:
         return outputs.replace(answer=LazyLogits(outputs.answer.hidden.masked_fill(masked, 0.0), outputs.answer.head))

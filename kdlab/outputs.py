@@ -36,6 +36,7 @@ class Outputs:
         answer: dense logits ``(B, C)`` (``(B, T, V)`` for sequences, ``(N, C)`` once aligned), or :class:`LazyLogits`.
         features: tap name -> tensor, for the taps that the objective asked for and no others.
         mask: which positions count, for sequences.
+        second: what the same network said of the batch's second view, where a loss compares two views.
 
     >>> import torch
     >>> lazy = Outputs(LazyLogits(torch.ones(2, 3), torch.nn.Linear(3, 5)))
@@ -46,6 +47,7 @@ class Outputs:
     answer: Tensor | LazyLogits
     features: dict[str, Tensor] = field(default_factory=dict)
     mask: Tensor | None = None
+    second: Outputs | None = None
 
     @property
     def is_lazy(self) -> bool:
@@ -64,4 +66,4 @@ class Outputs:
     def detach(self) -> Outputs:
         """The same, cut from the graph. Everything that teaches is detached, whoever it is."""
         features = {name: value.detach() for name, value in self.features.items()}
-        return Outputs(self.answer.detach(), features, self.mask)
+        return Outputs(self.answer.detach(), features, self.mask, None if self.second is None else self.second.detach())

@@ -1,8 +1,13 @@
 """The mathematics: pure functions on tensors, a file per family. One value a row; :func:`reduce` makes the scalar."""
 
-from .divergences import forward_kl
+from .divergences import (
+    adaptive_kl, alpha_beta, forward_kl, jensen_shannon, reverse_kl, skew_forward_kl, skew_reverse_kl, symmetric_kl, total_variation,
+)
 from .features import hint
 from .logits import cross_entropy, hinton_kd, logit_mse
-from .rows import reduce, same_shape, wide
+from .rows import reduce, reduced, same_shape, wide
 
-__all__ = ["cross_entropy", "forward_kl", "hint", "hinton_kd", "logit_mse", "reduce", "same_shape", "wide"]
+__all__ = [
+    "adaptive_kl", "alpha_beta", "cross_entropy", "forward_kl", "hint", "hinton_kd", "jensen_shannon", "logit_mse", "reduce", "reduced",
+    "reverse_kl", "same_shape", "skew_forward_kl", "skew_reverse_kl", "symmetric_kl", "total_variation", "wide",
+]

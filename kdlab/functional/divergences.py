@@ -1,32 +1,307 @@
-"""Divergences between two categorical distributions given by logits, one value a row."""
+r"""Divergences between two categorical distributions given by logits, one value a row, in nats.
 
+Throughout, :math:`p = \mathrm{softmax}(z_t / T)` is the teacher's distribution and :math:`q = \mathrm{softmax}(z_s / T)` the student's.
+No factor T^2 is inside: see :func:`kdlab.functional.hinton_kd`.
+
+Every function takes, beside its own parameters:
+
+    student, teacher: logits ``(..., C)``, computed in at least float32. A logit of -inf excludes a class.
+    temperature: T, positive; both sides are divided by it.
+    mask: ``(...)``, 0 for rows that do not count (padding); they have exactly no gradient, whatever stands there.
+    reduction: ``none`` (one value a row, the default), ``mean``, ``sum``, ``batchmean``, ``elementmean``: :func:`kdlab.functional.reduced`.
+    skip_infinite: True leaves out the classes that either side excludes with -inf, as the code of DistiLLM does; otherwise a class that
+        only one side excludes makes the divergence infinite wherever the mathematics does.
+
+and raises ValueError, with both shapes, where they differ.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
 from torch import Tensor
 
-from .rows import same_shape, wide
+from .rows import reduced, same_shape, without_masked
+from .sources import Paper, method
+
+_LANGUAGE = ("classifier", "encoder", "language model")
+_KULLBACK = Paper("Kullback and Leibler", 1951, "On Information and Sufficiency", "https://doi.org/10.1214/aoms/1177729694")
+_MINILLM = Paper("Gu et al.", 2024, "MiniLLM: Knowledge Distillation of Large Language Models", "https://arxiv.org/abs/2306.08543")
+_GKD = Paper("Agarwal et al.", 2024, "On-Policy Distillation of Language Models: Learning from Self-Generated Mistakes", "https://arxiv.org/abs/2306.13649")
+_DISTILLM = Paper("Ko et al.", 2024, "DistiLLM: Towards Streamlined Distillation for Large Language Models", "https://arxiv.org/abs/2402.03898")
+_F_DISTILL = Paper("Wen et al.", 2023, "f-Divergence Minimization for Sequence-Level Knowledge Distillation", "https://arxiv.org/abs/2307.15190")
+_ABKD = Paper("Wang et al.", 2025, "ABKD: Pursuing a Proper Allocation of the Probability Mass in Knowledge Distillation via α-β-Divergence",
+              "https://arxiv.org/abs/2505.04560")
+_AKL = Paper("Wu et al.", 2025, "Rethinking Kullback-Leibler Divergence in Knowledge Distillation for Large Language Models",
+             "https://arxiv.org/abs/2404.02657")
 
 
-def forward_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+@method("divergence", _KULLBACK, {"songmzhang/DSKD": "dskd_forward_kl", "jongwooko/distillm-2": "distillm2_kd"}, _LANGUAGE)
+def forward_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, *, mask: Tensor | None = None, reduction: str = "none",
+               skip_infinite: bool = False) -> Tensor:
     r"""Kullback-Leibler divergence of the student from the teacher,
-    :math:`\mathrm{KL}(p \,\|\, q) = \sum_c p_c (\log p_c - \log q_c)` with
-    :math:`p = \mathrm{softmax}(z_t / T)` and :math:`q = \mathrm{softmax}(z_s / T)`.
-
-    Args:
-        student, teacher: logits ``(..., C)``.
-        temperature: T, positive.
-
-    Returns:
-        ``(...)``, in nats, in at least float32.
-
-    Raises:
-        ValueError: the shapes differ (both are printed).
+    :math:`\mathrm{KL}(p \,\|\, q) = \sum_c p_c (\log p_c - \log q_c)`.
 
     >>> import torch
     >>> forward_kl(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
     tensor([0.1109])
     """
-    same_shape(student, teacher, "forward_kl", "teacher and student must have the same classes")
-    log_p = (wide(teacher) / temperature).log_softmax(-1)
-    log_q = (wide(student) / temperature).log_softmax(-1)
-    p = log_p.exp()
-    # where p is 0 the term is 0, also for a class that the teacher excludes with -inf
-    return (p * (log_p - log_q)).masked_fill(p == 0, 0.0).sum(-1)
+    log_q, log_p = log_probabilities(student, teacher, temperature, mask, "forward_kl")
+    return reduced(_kl(log_p, log_q, _skipped(log_p, log_q, skip_infinite)), mask, reduction, student.shape[-1])
+
+
+@method("divergence", _MINILLM, {"songmzhang/DSKD": "dskd_reverse_kl", "jongwooko/distillm": "distillm_reverse_kl",
+                                 "huggingface/trl": "trl_minillm_single_step"}, _LANGUAGE)
+def reverse_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, *, mask: Tensor | None = None, reduction: str = "none",
+               skip_infinite: bool = False) -> Tensor:
+    r"""Kullback-Leibler divergence of the teacher from the student, :math:`\mathrm{KL}(q \,\|\, p) = \sum_c q_c (\log q_c - \log p_c)`.
+    It forgives what the student leaves out, and punishes what the teacher would not say. At each position of a text that the student
+    wrote it is the single-step term of MiniLLM.
+
+    >>> import torch
+    >>> reverse_kl(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
+    tensor([0.1201])
+    """
+    log_q, log_p = log_probabilities(student, teacher, temperature, mask, "reverse_kl")
+    return reduced(_kl(log_q, log_p, _skipped(log_p, log_q, skip_infinite)), mask, reduction, student.shape[-1])
+
+
+@method("divergence", Paper("Jeffreys", 1946, "An Invariant Form for the Prior Probability in Estimation Problems",
+                            "https://doi.org/10.1098/rspa.1946.0056"), {"jongwooko/distillm": "distillm_symmetric_kl"}, _LANGUAGE)
+def symmetric_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, reverse_weight: float = 0.5, *, entropy: bool = True,
+                 mask: Tensor | None = None, reduction: str = "none", skip_infinite: bool = False) -> Tensor:
+    r"""A mixture of both directions, :math:`(1 - w)\,\mathrm{KL}(p \,\|\, q) + w\,\mathrm{KL}(q \,\|\, p)`. With w = 1/2 it is half of
+    Jeffreys' divergence.
+
+    Args:
+        reverse_weight: w, the weight of the reverse direction, in [0, 1].
+        entropy: False leaves the teacher's entropy in the forward part (a cross-entropy: the same gradient, not 0 at equality), as the
+            code of DistiLLM does.
+
+    >>> import torch
+    >>> symmetric_kl(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
+    tensor([0.1155])
+    """
+    _fraction("reverse_weight", reverse_weight)
+    log_q, log_p = log_probabilities(student, teacher, temperature, mask, "symmetric_kl")
+    skipped = _skipped(log_p, log_q, skip_infinite)
+    forward = _kl(log_p, log_q, skipped, entropy)
+    return reduced((1 - reverse_weight) * forward + reverse_weight * _kl(log_q, log_p, skipped), mask, reduction, student.shape[-1])
+
+
+@method("divergence", _GKD, {"huggingface/trl": "gkd_jsd", "jongwooko/distillm": "distillm_js_distance", "jongwooko/distillm-2": "distillm2_gkd",
+                             "songmzhang/DSKD": "dskd_js_divergence"}, _LANGUAGE)
+def jensen_shannon(student: Tensor, teacher: Tensor, temperature: float = 1.0, teacher_weight: float = 0.5, *, scaled: bool = False,
+                   epsilon: float = 0.0, mask: Tensor | None = None, reduction: str = "none", skip_infinite: bool = False) -> Tensor:
+    r"""Generalised Jensen-Shannon divergence with the teacher's weight w in the mixture :math:`m = w\,p + (1 - w)\,q`,
+
+    .. math:: \mathrm{JS}_w = w\,\mathrm{KL}(p \,\|\, m) + (1 - w)\,\mathrm{KL}(q \,\|\, m).
+
+    The formula tends to 0 as w goes to 0 or 1; what has a limit is :math:`\mathrm{JS}_w / w \to \mathrm{KL}(p \,\|\, q)` for w to 0 and
+    :math:`\mathrm{JS}_w / (1 - w) \to \mathrm{KL}(q \,\|\, p)` for w to 1. As GKD has it, w = 0 *is* the forward and w = 1 the reverse KL:
+    so a scan of w jumps at its ends. With ``scaled`` it does not: the value is divided by w (1 - w), and both ends are limits.
+
+    Args:
+        teacher_weight: w, in [0, 1]. GKD's and TRL's beta; one minus the lambda of DistiLLM, which weighs the student.
+        scaled: divide by w (1 - w).
+        epsilon: added to every probability inside a logarithm; 1e-9 in the code of DSKD.
+
+    >>> import torch
+    >>> s, t = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    >>> jensen_shannon(s, t), jensen_shannon(s, t, teacher_weight=0.1), jensen_shannon(s, t, teacher_weight=0.0)
+    (tensor([0.0285]), tensor([0.0100]), tensor([0.1109]))
+    >>> jensen_shannon(s, t, teacher_weight=1e-3, scaled=True)
+    tensor([0.1109])
+    """
+    _fraction("teacher_weight", teacher_weight)
+    log_q, log_p = log_probabilities(student, teacher, temperature, mask, "jensen_shannon")
+    skipped = _skipped(log_p, log_q, skip_infinite)
+    if teacher_weight in (0, 1):
+        values = _kl(log_p, log_q, skipped) if teacher_weight == 0 else _kl(log_q, log_p, skipped)
+        return reduced(values, mask, reduction, student.shape[-1])
+    if epsilon:
+        p, q = log_p.exp(), log_q.exp()
+        middle = (teacher_weight * p + (1 - teacher_weight) * q + epsilon).log()
+        first, second = (p * ((p + epsilon).log() - middle)).sum(-1), (q * ((q + epsilon).log() - middle)).sum(-1)
+    else:
+        middle = _log_mixture(log_p, log_q, teacher_weight)
+        first, second = _kl(log_p, middle, skipped), _kl(log_q, middle, skipped)
+    values = teacher_weight * first + (1 - teacher_weight) * second
+    if scaled:
+        values = values / (teacher_weight * (1 - teacher_weight))
+    return reduced(values, mask, reduction, student.shape[-1])
+
+
+@method("divergence", _DISTILLM, {"jongwooko/distillm": "distillm_skewed_forward_kl", "songmzhang/DSKD": "dskd_skewed_forward_kl",
+                                  "jongwooko/distillm-2": "distillm2_distillm_v2"}, _LANGUAGE)
+def skew_forward_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, teacher_weight: float | Tensor = 0.1, *, entropy: bool = True,
+                    mask: Tensor | None = None, reduction: str = "none", skip_infinite: bool = False) -> Tensor:
+    r"""Skew KL, :math:`\mathrm{KL}(p \,\|\, \alpha p + (1 - \alpha) q)`: what the teacher says in a mixture of both. Its gradient stays
+    bounded where q is tiny. At :math:`\alpha = 0` it is the forward KL, at 1 it is 0.
+
+    Args:
+        teacher_weight: alpha, the teacher's weight in the mixture, in [0, 1]; one number, or one a row ``(...)``.
+        entropy: False leaves the teacher's entropy in (a cross-entropy: the same gradient, not 0 at equality), as the code of the first
+            DistiLLM does.
+
+    >>> import torch
+    >>> skew_forward_kl(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
+    tensor([0.0906])
+    """
+    _fraction("teacher_weight", teacher_weight)
+    log_q, log_p = log_probabilities(student, teacher, temperature, mask, "skew_forward_kl")
+    values = _kl(log_p, _log_mixture(log_p, log_q, teacher_weight), _skipped(log_p, log_q, skip_infinite), entropy)
+    return reduced(values, mask, reduction, student.shape[-1])
+
+
+@method("divergence", _DISTILLM, {"jongwooko/distillm": "distillm_skewed_reverse_kl", "songmzhang/DSKD": "dskd_skewed_reverse_kl",
+                                  "jongwooko/distillm-2": "distillm2_distillm_v1"}, _LANGUAGE)
+def skew_reverse_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, student_weight: float | Tensor = 0.1, *,
+                    detach_mixture: bool = False, mask: Tensor | None = None, reduction: str = "none", skip_infinite: bool = False) -> Tensor:
+    r"""Skew reverse KL, :math:`\mathrm{KL}(q \,\|\, (1 - \alpha) p + \alpha q)`. At :math:`\alpha = 0` it is the reverse KL, at 1 it is 0.
+
+    Args:
+        student_weight: alpha, the student's weight in the mixture, in [0, 1]; one number, or one a row ``(...)``.
+        detach_mixture: no gradient through the student inside the mixture, as in DistiLLM-2.
+
+    >>> import torch
+    >>> skew_reverse_kl(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
+    tensor([0.0950])
+    """
+    _fraction("student_weight", student_weight)
+    log_q, log_p = log_probabilities(student, teacher, temperature, mask, "skew_reverse_kl")
+    middle = _log_mixture(log_q.detach() if detach_mixture else log_q, log_p, student_weight)
+    return reduced(_kl(log_q, middle, _skipped(log_p, log_q, skip_infinite)), mask, reduction, student.shape[-1])
+
+
+@method("divergence", _F_DISTILL, {"jongwooko/distillm": "distillm_tv_distance"}, _LANGUAGE)
+def total_variation(student: Tensor, teacher: Tensor, temperature: float = 1.0, *, mask: Tensor | None = None, reduction: str = "none",
+                    skip_infinite: bool = False) -> Tensor:
+    r"""Total variation distance, :math:`\tfrac12 \sum_c |p_c - q_c|`, in [0, 1].
+
+    >>> import torch
+    >>> total_variation(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
+    tensor([0.2311])
+    """
+    log_q, log_p = log_probabilities(student, teacher, temperature, mask, "total_variation")
+    difference = (log_p.exp() - log_q.exp()).abs()
+    skipped = _skipped(log_p, log_q, skip_infinite)
+    if skipped is not None:
+        difference = difference.masked_fill(skipped, 0.0)
+    return reduced(0.5 * difference.sum(-1), mask, reduction, student.shape[-1])
+
+
+@method("divergence", _ABKD, serves=_LANGUAGE)
+def alpha_beta(student: Tensor, teacher: Tensor, temperature: float = 1.0, alpha: float = 0.2, beta: float = 0.7, *,
+               mask: Tensor | None = None, reduction: str = "none", skip_infinite: bool = False) -> Tensor:
+    r"""Alpha-beta divergence (Cichocki, Cruces, Amari (2011), equations 16 and 17, https://doi.org/10.3390/e13010134),
+
+    .. math:: -\frac{1}{\alpha\beta} \sum_c \Big[ p_c^\alpha q_c^\beta - \frac{\alpha}{\alpha+\beta} p_c^{\alpha+\beta}
+              - \frac{\beta}{\alpha+\beta} q_c^{\alpha+\beta} \Big].
+
+    Where a denominator is 0 its limit is taken, in closed form: with :math:`r_c = p_c / q_c`,
+    :math:`\beta = 0`: :math:`\alpha^{-2} \sum [p^\alpha \log r^\alpha - p^\alpha + q^\alpha]`, the forward KL at :math:`\alpha = 1`;
+    :math:`\alpha = 0`: :math:`\beta^{-2} \sum [q^\beta \log r^{-\beta} - q^\beta + p^\beta]`, the reverse KL at :math:`\beta = 1`;
+    :math:`\alpha + \beta = 0`: :math:`\alpha^{-2} \sum [\log r^{-\alpha} + r^\alpha - 1]`; both 0: :math:`\tfrac12 \sum (\log r)^2`.
+
+    Args:
+        alpha, beta: any real numbers; (1, 0) is the forward and (0, 1) the reverse KL.
+
+    >>> import torch
+    >>> s, t = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    >>> alpha_beta(s, t), alpha_beta(s, t, alpha=1.0, beta=0.0)
+    (tensor([0.1272]), tensor([0.1109]))
+    """
+    log_q, log_p = log_probabilities(student, teacher, temperature, mask, "alpha_beta")
+    skipped = _skipped(log_p, log_q, skip_infinite)
+    if alpha == 0 or beta == 0 or alpha + beta == 0:
+        terms = _alpha_beta_limit(log_p, log_q, alpha, beta)
+    else:
+        total = alpha + beta
+        terms = -((alpha * log_p + beta * log_q).exp() - alpha / total * (total * log_p).exp() - beta / total * (total * log_q).exp()) / (alpha * beta)
+    if skipped is not None:
+        terms = terms.masked_fill(skipped, 0.0)
+    return reduced(terms.sum(-1), mask, reduction, student.shape[-1])
+
+
+def _alpha_beta_limit(log_p: Tensor, log_q: Tensor, alpha: float, beta: float) -> Tensor:
+    """The closed forms of :func:`alpha_beta` where alpha, beta or their sum is 0, class by class."""
+    log_ratio = log_p - log_q
+    if alpha == 0 and beta == 0:
+        return 0.5 * log_ratio.square()
+    if beta == 0:
+        return ((alpha * log_p).exp() * (alpha * log_ratio - 1) + (alpha * log_q).exp()) / alpha**2
+    if alpha == 0:
+        return ((beta * log_q).exp() * (-beta * log_ratio - 1) + (beta * log_p).exp()) / beta**2
+    return (torch.expm1(alpha * log_ratio) - alpha * log_ratio) / alpha**2
+
+
+@method("divergence", _AKL, {"songmzhang/DSKD": "dskd_adaptive_kl"}, _LANGUAGE)
+def adaptive_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, tail_mass: float = 0.5, *, mask: Tensor | None = None,
+                reduction: str = "none", skip_infinite: bool = False) -> Tensor:
+    r"""Adaptive KL, :math:`\frac{g_h}{g_h + g_t} \mathrm{KL}(p \,\|\, q) + \frac{g_t}{g_h + g_t} \mathrm{KL}(q \,\|\, p)`, where
+    :math:`g_h` and :math:`g_t` are the sums of :math:`|p_c - q_c|` over the teacher's head and tail (detached). The tail is the classes
+    of least probability whose probabilities together do not exceed ``tail_mass``. 0 where the two agree (there the code of DSKD
+    divides 0 by 0).
+
+    Args:
+        tail_mass: the teacher's probability in the tail, at most, in [0, 1].
+
+    >>> import torch
+    >>> adaptive_kl(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
+    tensor([0.1155])
+    """
+    _fraction("tail_mass", tail_mass)
+    log_q, log_p = log_probabilities(student, teacher, temperature, mask, "adaptive_kl")
+    p, gap = log_p.exp(), (log_p.exp() - log_q.exp()).abs().detach()
+    ascending, order = p.detach().sort(-1)
+    sorted_gap, in_tail = gap.gather(-1, order), ascending.cumsum(-1) <= tail_mass
+    tail, both = sorted_gap.masked_fill(~in_tail, 0.0).sum(-1), sorted_gap.sum(-1)
+    tail_share = tail / both.masked_fill(both == 0, 1.0)
+    skipped = _skipped(log_p, log_q, skip_infinite)
+    values = (1 - tail_share) * _kl(log_p, log_q, skipped) + tail_share * _kl(log_q, log_p, skipped)
+    return reduced(values, mask, reduction, student.shape[-1])
+
+
+# -- what they share ----------------------------------------------------------------------------------------------------------
+
+
+def log_probabilities(student: Tensor, teacher: Tensor, temperature: float, mask: Tensor | None, what: str) -> tuple[Tensor, Tensor]:
+    """Log-softmax of both at the temperature, checked and widened, masked rows replaced."""
+    same_shape(student, teacher, what, "teacher and student must have the same classes")
+    return (without_masked(student, mask) / temperature).log_softmax(-1), (without_masked(teacher, mask) / temperature).log_softmax(-1)
+
+
+def _kl(log_a: Tensor, log_b: Tensor, skipped: Tensor | None = None, entropy: bool = True) -> Tensor:
+    """KL(a || b) a row; without ``entropy``, the cross-entropy of b under a. A class to which a gives nothing adds nothing."""
+    a = log_a.exp()
+    empty = a == 0 if skipped is None else (a == 0) | skipped
+    # filled before the product, not behind it: the gradient of 0 times inf is NaN even where the value is masked
+    difference = -log_b.masked_fill(empty, 0.0)
+    if entropy:
+        difference = log_a.masked_fill(empty, 0.0) + difference
+    return (a.masked_fill(empty, 0.0) * difference).sum(-1)
+
+
+def _log_mixture(log_a: Tensor, log_b: Tensor, weight: float | Tensor) -> Tensor:
+    """log(w a + (1 - w) b), with exact ends."""
+    if isinstance(weight, Tensor):
+        log_weight, log_rest = weight.log()[..., None], torch.log1p(-weight)[..., None]
+    elif weight in (0, 1):
+        kept, other = (log_b, log_a) if weight == 0 else (log_a, log_b)
+        return kept + 0.0 * other.masked_fill(torch.isneginf(other), 0.0)       # a gradient of 0 still reaches the other
+    else:
+        log_weight, log_rest = math.log(weight), math.log1p(-weight)
+    excluded = torch.isneginf(log_a) & torch.isneginf(log_b)
+    mixture = torch.logaddexp(log_a.masked_fill(excluded, 0.0) + log_weight, log_b.masked_fill(excluded, 0.0) + log_rest)
+    return mixture.masked_fill(excluded, -math.inf)
+
+
+def _skipped(log_p: Tensor, log_q: Tensor, skip_infinite: bool) -> Tensor | None:
+    return torch.isinf(log_p) | torch.isinf(log_q) if skip_infinite else None
+
+
+def _fraction(name: str, value: float | Tensor) -> None:
+    if not isinstance(value, Tensor) and not 0 <= value <= 1:
+        raise ValueError(f"{name} must be between 0 and 1, got {value}")

@@ -3,8 +3,11 @@
 from torch import Tensor
 
 from .rows import same_shape, wide
+from .sources import Paper, method
 
 
+@method("features", Paper("Romero et al.", 2015, "FitNets: Hints for Thin Deep Nets", "https://arxiv.org/abs/1412.6550"),
+        {"HobbitLong/RepDistiller": "fitnet fitnet_connector"})
 def hint(student: Tensor, teacher: Tensor) -> Tensor:
     r"""Mean squared difference of two feature tensors of the same shape,
     :math:`\frac{1}{D}\sum_d (f_{s,d} - f_{t,d})^2` over the D elements of a sample.

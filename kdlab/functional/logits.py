@@ -4,9 +4,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .divergences import forward_kl
-from .rows import same_shape, wide
+from .rows import reduced, same_shape, wide, without_masked
+from .sources import Paper, method
+
+_LANGUAGE = ("classifier", "encoder", "language model")
+_HINTON = Paper("Hinton et al.", 2015, "Distilling the Knowledge in a Neural Network", "https://arxiv.org/abs/1503.02531")
 
 
+@method("logits", Paper("Szegedy et al.", 2016, "Rethinking the Inception Architecture for Computer Vision", "https://arxiv.org/abs/1512.00567"),
+        serves=_LANGUAGE)
 def cross_entropy(student: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
     r"""Cross-entropy to the labels, :math:`-\sum_c t_c \log q_c`, with
     :math:`t = (1 - \epsilon)\,\mathrm{onehot}(y) + \epsilon / C`.
@@ -34,16 +40,20 @@ def cross_entropy(student: Tensor, target: Tensor, label_smoothing: float = 0.0)
     return F.cross_entropy(wide(student), target, reduction="none", label_smoothing=label_smoothing)
 
 
-def hinton_kd(student: Tensor, teacher: Tensor, temperature: float = 4.0, temperature_squared: bool = True) -> Tensor:
+@method("logits", _HINTON, {"HobbitLong/RepDistiller": "kd", "megvii-research/mdistiller": "kd_total",
+                            "yuanli2333/Teacher-free-Knowledge-Distillation": "tfkd_kd tfkd_self",
+                            "intersun/PKD-for-BERT-Model-Compression": "pkd_kd"}, _LANGUAGE)
+def hinton_kd(student: Tensor, teacher: Tensor, temperature: float = 4.0, temperature_squared: bool = True, *, mask: Tensor | None = None,
+              reduction: str = "none") -> Tensor:
     r"""Soft targets: :math:`T^2\,\mathrm{KL}(p^T \,\|\, q^T)`, both distributions softened by T.
 
-    Hinton, Vinyals, Dean (2015), "Distilling the Knowledge in a Neural Network", section 2, https://arxiv.org/abs/1503.02531.
-    The factor T^2 keeps the size of the gradient when T changes, because it shrinks as 1/T^2.
+    Section 2 of the paper. The factor T^2 keeps the size of the gradient when T changes, because it shrinks as 1/T^2.
 
     Args:
         student, teacher: logits ``(N, C)``.
         temperature: T, positive.
         temperature_squared: whether the factor T^2 is applied.
+        mask, reduction: see :func:`kdlab.functional.reduced`. ``elementmean`` is the reduction of Tf-KD, PKD and TAKD.
 
     Returns:
         ``(N,)``; its mean is what is called ``batchmean``.
@@ -55,10 +65,12 @@ def hinton_kd(student: Tensor, teacher: Tensor, temperature: float = 4.0, temper
     >>> hinton_kd(z, -z, temperature=2.0)
     tensor([1.8485, 0.4898])
     """
-    values = forward_kl(student, teacher, temperature)
+    values = forward_kl(student, teacher, temperature, mask=mask, reduction=reduction)
     return values * temperature**2 if temperature_squared else values
 
 
+@method("logits", Paper("Ba and Caruana", 2014, "Do Deep Nets Really Need to be Deep?", "https://arxiv.org/abs/1312.6184"),
+        {"airaria/TextBrewer": "textbrewer_kd_mse_loss"}, _LANGUAGE)
 def logit_mse(student: Tensor, teacher: Tensor) -> Tensor:
     r"""Squared difference of logits, :math:`\frac{1}{C}\sum_c (z_{s,c} - z_{t,c})^2`.
 

@@ -1,7 +1,10 @@
-"""What every family shares: precision, shapes, and the one reduction."""
+"""What every family shares: precision, shapes, masks, and the reductions."""
 
 import torch
 from torch import Tensor
+
+#: how one value a row becomes one number; see :func:`reduced`
+REDUCTIONS = ("none", "mean", "sum", "batchmean", "elementmean")
 
 
 def wide(x: Tensor) -> Tensor:
@@ -17,6 +20,55 @@ def same_shape(student: Tensor, teacher: Tensor, what: str, advice: str) -> None
     """Raises ValueError with both shapes unless they agree."""
     if student.shape != teacher.shape:
         raise ValueError(f"{what}: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} differ; {advice}")
+
+
+def without_masked(x: Tensor, mask: Tensor | None) -> Tensor:
+    """``x`` ``(..., C)`` in at least float32, with zeros where ``mask`` ``(...)`` is 0: whatever stands in padding (inf, NaN) must not
+    reach a gradient as 0 times NaN."""
+    x = wide(x)
+    if mask is None:
+        return x
+    if mask.shape != x.shape[:-1]:
+        raise ValueError(f"a mask has one entry a row: logits or features {tuple(x.shape)} need a mask {tuple(x.shape[:-1])}, got {tuple(mask.shape)}")
+    return x.masked_fill((mask == 0)[..., None], 0.0)
+
+
+def reduced(values: Tensor, mask: Tensor | None = None, reduction: str = "none", classes: int | None = None) -> Tensor:
+    r"""Rows to what was asked for. Rows whose mask is 0 count nowhere, and have exactly no gradient.
+
+    Args:
+        values: one value a row, ``(...)``.
+        mask: ``(...)``, 0 where a row does not count; None counts all.
+        reduction: ``none`` keeps the rows (0 where masked); ``mean`` divides the sum by the number of rows that count; ``sum``;
+            ``batchmean`` divides the sum by the first dimension, as torch does; ``elementmean`` divides the sum by the number of
+            rows that count times ``classes``, as ``KLDivLoss(reduction="mean")`` does: C times smaller than ``mean``.
+        classes: C, for ``elementmean``.
+
+    Raises:
+        ValueError: another reduction, or a mask of another shape (both are printed).
+
+    >>> v = torch.tensor([[1.0, 2.0, 9.0], [3.0, 0.0, 9.0]])
+    >>> mask = torch.tensor([[1, 1, 0], [1, 0, 0]])
+    >>> [reduced(v, mask, how, classes=10).item() for how in ("mean", "sum", "batchmean")]
+    [2.0, 6.0, 3.0]
+    >>> reduced(v, mask)
+    tensor([[1., 2., 0.],
+            [3., 0., 0.]])
+    """
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
+    if mask is not None:
+        if mask.shape != values.shape:
+            raise ValueError(f"one mask entry a row: values {tuple(values.shape)} and mask {tuple(mask.shape)} differ")
+        values = values.masked_fill(mask == 0, 0.0)
+    if reduction == "none":
+        return values
+    if reduction == "sum":
+        return values.sum()
+    if reduction == "batchmean":
+        return values.sum() / len(values)
+    rows = values.numel() if mask is None else (mask != 0).sum().clamp(min=1)        # no row counts at all: 0, not 0 / 0
+    return values.sum() / (rows * classes if reduction == "elementmean" else rows)
 
 
 def reduce(values: Tensor, weights: Tensor | None = None, normaliser: float | None = None) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -20,6 +22,7 @@ class Probe:
         teacher_network: the teacher's network (for its head, its BatchNorm statistics); None where it is not one network.
         classes: number of classes of the data set.
         train_size: number of training samples as stored: sample indices are smaller than it.
+        train_target: their labels ``(train_size,)`` by index; None where the data have none.
     """
 
     student: Outputs
@@ -27,19 +30,29 @@ class Probe:
     teacher_network: nn.Module | None
     classes: int
     train_size: int
+    train_target: Tensor | None = None
 
 
 class Loss(nn.Module):
     """Base of the losses. A subclass says what it needs and gives one value a row.
 
     Connectors and buffers are ordinary submodules and buffers: registered, they are moved, optimised and checkpointed.
-    A loss never knows whom it learns from: frozen network, live peer, ensemble or earlier epoch are all ``teacher``.
+    A loss never knows whom it learns from: frozen network, live peer, ensemble or earlier epoch are all ``teacher``, and whoever it is,
+    it is detached when the loss is called.
     """
 
+    #: the pure function whose formula this is; its ``method`` (:mod:`kdlab.functional.sources`) is what ``kdlab methods`` shows
+    function: ClassVar[Callable | None] = None
     needs_teacher: bool = True
     needs_target: bool = False
     student_taps: tuple[str, ...] = ()
     teacher_taps: tuple[str, ...] = ()
+
+    #: 2 where the loss compares two augmented views of a batch: ``student.second`` and ``teacher.second`` are then the other view's Outputs
+    views: int = 1
+
+    def __call__(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
+        return super().__call__(student, None if teacher is None else teacher.detach(), batch)
 
     def prepare(self, probe: Probe) -> None:
         """Build what depends on shapes (connectors, tables). Called once, before the optimiser exists."""
@@ -59,4 +72,11 @@ def positive(name: str, value: float) -> float:
     """``value``, or a ValueError that names it."""
     if not 0 < value < float("inf"):
         raise ValueError(f"{name} must be greater than 0 and finite, got {value}")
+    return float(value)
+
+
+def fraction(name: str, value: float) -> float:
+    """``value``, or a ValueError that names it."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be between 0 and 1, got {value}")
     return float(value)

@@ -18,6 +18,8 @@ class Hint(Loss):
         normalise: BatchNorm and ReLU behind the convolution of the connector, as RepDistiller and mdistiller have it.
     """
 
+    function = staticmethod(functional.hint)
+
     def __init__(self, student_tap: str = "stage2", teacher_tap: str = "stage2", normalise: bool = True):
         super().__init__()
         self.student_taps = (student_tap,)

@@ -6,20 +6,19 @@ from kdlab import functional
 from kdlab.batch import Batch
 from kdlab.outputs import Outputs
 
-from .base import Loss, positive
+from .base import Loss, fraction, positive
 
 
 class CrossEntropy(Loss):
     """Cross-entropy to the labels: :func:`kdlab.functional.cross_entropy`."""
 
+    function = staticmethod(functional.cross_entropy)
     needs_teacher = False
     needs_target = True
 
     def __init__(self, label_smoothing: float = 0.0):
         super().__init__()
-        if not 0 <= label_smoothing <= 1:
-            raise ValueError(f"label_smoothing must be between 0 and 1, got {label_smoothing}")
-        self.label_smoothing = float(label_smoothing)
+        self.label_smoothing = fraction("label_smoothing", label_smoothing)
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
         return functional.cross_entropy(student.logits, batch.target, self.label_smoothing)
@@ -27,6 +26,8 @@ class CrossEntropy(Loss):
 
 class HintonKD(Loss):
     """Soft targets at a temperature: :func:`kdlab.functional.hinton_kd`."""
+
+    function = staticmethod(functional.hinton_kd)
 
     def __init__(self, temperature: float = 4.0, temperature_squared: bool = True):
         super().__init__()
@@ -39,6 +40,8 @@ class HintonKD(Loss):
 
 class LogitMSE(Loss):
     """Squared difference of logits: :func:`kdlab.functional.logit_mse`."""
+
+    function = staticmethod(functional.logit_mse)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         return functional.logit_mse(student.logits, teacher.logits)

@@ -84,10 +84,11 @@ def assemble(config: dict, trained: Trained) -> Parts:
                      optimization=optimization, seed=config["seed"], taps=config["student"].get("taps"))
     data.seed, data.views = config["seed"], strategy.views
     rows = data.part("train")
-    probe = data.train_dataloader().batch(rows[:PROBE_ROWS])
+    loader = data.train_dataloader()
+    probe = loader.batch(rows[:PROBE_ROWS])
     torch.manual_seed(derived_seed(config["seed"], _CONNECTORS))
-    prepare(strategy, probe, data.train_size)
-    data.order = strategy.sampler(data.train_dataloader().target, rows)
+    prepare(strategy, probe, data.train_size, loader.target)
+    data.order = strategy.sampler(loader.target, rows)
     return Parts(data, task, teacher, strategy, untrained)
 
 

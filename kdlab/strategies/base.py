@@ -57,6 +57,7 @@ class Strategy(L.LightningModule):
         super().__init__()
         self.student, self.teacher, self.objective, self.task = student, teacher, objective, task
         self.optimization, self.seed, self.aliases = optimization, seed, dict(taps or {})
+        self.views = max(type(self).views, objective.views)
         self.validation_metrics = task.metrics()
         self._taps = Taps(student, objective.student_taps, self.aliases)
         #: what this epoch measured, for the run's curve (Lightning's own dict keeps what earlier epochs logged)
@@ -91,7 +92,8 @@ class Strategy(L.LightningModule):
         """The student's Outputs on a view of the batch, with the features that the objective asks for."""
         with self._taps as features:
             outputs = self.task.network_outputs(self.student, batch, view)
-        return outputs.replace(features=features)
+        second = self.observe(batch, 1) if view == 0 and self.objective.views == 2 else None
+        return outputs.replace(features=features, second=second)
 
     def teach(self, batch: Batch) -> Outputs | None:
         """The teacher's Outputs, detached; None while no loss asks for them. Its share of the step's time is kept."""
@@ -99,14 +101,20 @@ class Strategy(L.LightningModule):
             return None
         began = self._now()
         outputs = self.teacher.teach(batch)
+        if self.objective.views == 2:
+            outputs = outputs.replace(second=self.teacher.teach(batch.other_view()))
         if self._timed:
             self._seconds["teacher"] += self._now() - began
         return outputs
 
     def compare(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> LossParts:
         """The objective on aligned rows."""
-        teacher = None if teacher is None else self.task.align(teacher, batch).detach()
-        return self.objective(self.task.align(student, batch), teacher, self.task.align_batch(batch))
+        teacher = None if teacher is None else self._aligned(teacher, batch).detach()
+        return self.objective(self._aligned(student, batch), teacher, self.task.align_batch(batch))
+
+    def _aligned(self, outputs: Outputs, batch: Batch) -> Outputs:
+        second = None if outputs.second is None else self.task.align(outputs.second, batch)
+        return self.task.align(outputs, batch).replace(second=second)
 
     # -- Lightning ------------------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from kdlab.batch import Batch
@@ -16,12 +16,13 @@ from kdlab.outputs import Outputs
 from .base import Strategy
 
 
-def prepare(strategy: Strategy, batch: Batch, train_size: int) -> None:
+def prepare(strategy: Strategy, batch: Batch, train_size: int, train_target: Tensor | None = None) -> None:
     """Check the combination, let strategy and losses build what depends on shapes, then rehearse a step. No weight or buffer changes.
 
     Args:
         batch: a few training samples.
         train_size: samples in the stored training split.
+        train_target: their labels.
 
     Raises:
         InputError: the parts do not fit; independent problems are listed together.
@@ -42,7 +43,8 @@ def prepare(strategy: Strategy, batch: Batch, train_size: int) -> None:
     _restore(before)
     _refuse(_wrong_classes(said, getattr(strategy.task, "classes", None)))
     _refuse(_idle_taps(said, {"student": objective.student_taps, "teacher": objective.teacher_taps}))
-    probe = Probe(said["student"], said.get("teacher"), getattr(teacher, "network", None), said["student"].logits.shape[-1], train_size)
+    probe = Probe(said["student"], said.get("teacher"), getattr(teacher, "network", None), said["student"].logits.shape[-1], train_size,
+                  train_target)
     strategy.attach(probe)
     objective.prepare(probe)
     _rehearse(strategy, batch)

@@ -1,0 +1,89 @@
+"""Where a method comes from: its paper, and the code whose numbers it was compared with. ``kdlab methods`` reads nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+#: the commit of each repository whose own code, run, gave the numbers in tests/golden
+COMMITS = {
+    "HobbitLong/RepDistiller": "b84f547c5db6a35318d4671d7d5c4de74c822403",
+    "megvii-research/mdistiller": "a08d46f10d6102bd6e3f258ca5ac880b020ea259",
+    "yzd-v/cls_KD": "1e5d48f36957ee460d39d7ebc592c6cc7f8f3d66",
+    "hunto/image_classification_sota": "6f7a70a1dd57fd88413d83909d3d53243068f701",
+    "hunto/DIST_KD": "2418f18b1fedd7c2646a7b1b9a27d5c674c2170b",
+    "sunshangquan/logit-standardization-KD": "f6e5aa5172bad618e801163c3385322eea673754",
+    "Jin-Ying/Multi-Level-Logit-Distillation": "5ee473fcf193dfb00a0598b64d0acfe6ad58a482",
+    "yuanli2333/Teacher-free-Knowledge-Distillation": "d000ab378a409535a5f5f645b473e05e27529a02",
+    "yoshitomo-matsubara/torchdistill": "3e4373c45214c5c56eebac481d5bfe8b8735aa05",
+    "DefangChen/SimKD": "2b389c31ed7779aea31e7aaf0bb0f2d8b6ac2f01",
+    "YingZhangDUT/Deep-Mutual-Learning": "c3d6ff1ecae282a1192be1b32aa38cfb669656ac",
+    "shaoeric/Online-Knowledge-Distillation-via-Collaborative-Learning": "1ba546150c009dedea0587948a5d351e0538a120",
+    "wangz3066/OnlineDistillGCN": "3e49c5872f387306e3ad58c7956346f31c8f0a8a",
+    "Lan1991Xu/ONE_NeurIPS2018": "54afde30fe039c8bd66668f0d17944b451b8b189",
+    "lgcnsai/PS-KD-Pytorch": "9aa0828d099f2faed16bbac258e4153902a55021",
+    "alinlab/cs-kd": "b447f250405932501cb28db0dc09eadeab526b80",
+    "Meta-knowledge-Lab/DLB": "8949a4621072cbd9d0d9d78bf8d9fba0f1814ed0",
+    "luanyunteng/pytorch-be-your-own-teacher": "8045079f9933b3dd694dee5294faac0bd8d54fab",
+    "jongwooko/distillm": "d47e77ff9d27721783b32213be38c1204230cc0a",
+    "microsoft/LMOps": "4f2a9deb5f08e459fd44c2e4792344d78ca89fc3",
+    "jongwooko/distillm-2": "fe4cf9bfbb4f83219dd1d69219800164b59685fa",
+    "songmzhang/DSKD": "077337ac989045ccf11a6dd927418e3cf4f40971",
+    "huggingface/trl": "f2cd57710ae345ea6428ae95363267fcf38a3dc8",
+    "Nicolas-BZRD/llm-recipes": "ab6e79800d28a1820348d72fc43ad964bb51ac29",
+    "bloomberg/minilmv2.bb": "0d78e201a8cd02dbf10de414ec418dd12afc37cd",
+    "huawei-noah/Pretrained-Language-Model": "0598f02d7fc4eaa7b4cbc1e9d7ab18bc875c24f9",
+    "intersun/PKD-for-BERT-Model-Compression": "9e9e860997ad4815f6ac655d1beb26a85ddd70bb",
+    "huggingface/transformers-research-projects": "fccd0cdab03c1407bb7def05e1b48528fc817078",
+    "airaria/TextBrewer": "2c105fa664bbc10669cd2888bd846d2c9b8afca8",
+}
+
+#: relative agreement, in float64, of the value and of every gradient that tests/golden asks for
+TOLERANCE = 1e-8
+
+FAMILIES = ("divergence", "logits", "features", "relations", "transformer", "sequences", "strategy")
+TASKS = ("classifier", "encoder", "language model")
+
+
+@dataclass(frozen=True)
+class Paper:
+    """``authors`` as one cites them (Hinton et al.), ``link`` an address that stays."""
+
+    authors: str
+    year: int
+    title: str
+    link: str
+
+    def __str__(self) -> str:
+        return f'{self.authors} ({self.year}), "{self.title}", {self.link}'
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is known of a method beside its formula.
+
+    Args:
+        family: one of FAMILIES; ``strategy`` marks the pieces that a strategy composes and that are no loss term by themselves.
+        paper: where it was published.
+        verified: repository (a key of COMMITS) -> the entries of tests/golden that agree with it, separated by blanks. Empty where no
+            code of the authors, nor a known re-implementation, was run.
+        serves: the tasks that it is for.
+    """
+
+    family: str
+    paper: Paper
+    verified: Mapping[str, str]
+    serves: tuple[str, ...]
+
+
+def method(family: str, paper: Paper, verified: Mapping[str, str] | None = None, serves: tuple[str, ...] = ("classifier",)) -> Callable:
+    """Decorator: gives a pure function its :class:`Method`, as the attribute ``method``."""
+    verified = dict(verified or {})
+    if family not in FAMILIES or set(serves) - set(TASKS) or set(verified) - set(COMMITS):
+        raise ValueError(f"unknown family, task or repository in method({family!r}, …, {verified!r}, {serves!r})")
+
+    def mark(function: Callable) -> Callable:
+        function.method = Method(family, paper, verified, tuple(serves))
+        return function
+
+    return mark

@@ -1,0 +1,128 @@
+"""Losses that are a divergence of the two distributions: module form of :mod:`kdlab.functional.divergences`.
+
+All take ``temperature`` (1 by default, as for language models) and ``temperature_squared``: whether the factor T^2 keeps the size of
+the gradient when T changes.
+"""
+
+from torch import Tensor
+
+from kdlab import functional
+from kdlab.batch import Batch
+from kdlab.outputs import Outputs
+
+from .base import Loss, fraction, positive
+
+
+class Divergence(Loss):
+    """Base of these losses: the divergence of a subclass, times T^2 where that is asked for."""
+
+    def __init__(self, temperature: float = 1.0, temperature_squared: bool = True):
+        super().__init__()
+        self.temperature = positive("temperature", temperature)
+        self.temperature_squared = temperature_squared
+
+    def options(self) -> dict[str, float]:
+        """The divergence's own parameters."""
+        return {}
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        values = type(self).function(student.logits, teacher.logits, self.temperature, **self.options())
+        return values * self.temperature**2 if self.temperature_squared else values
+
+
+class ForwardKL(Divergence):
+    """:func:`kdlab.functional.forward_kl`; with ``temperature_squared`` the same as Hinton's distillation."""
+
+    function = staticmethod(functional.forward_kl)
+
+
+class ReverseKL(Divergence):
+    """:func:`kdlab.functional.reverse_kl`."""
+
+    function = staticmethod(functional.reverse_kl)
+
+
+class TotalVariation(Divergence):
+    """:func:`kdlab.functional.total_variation`."""
+
+    function = staticmethod(functional.total_variation)
+
+
+class SymmetricKL(Divergence):
+    """:func:`kdlab.functional.symmetric_kl`."""
+
+    function = staticmethod(functional.symmetric_kl)
+
+    def __init__(self, temperature: float = 1.0, reverse_weight: float = 0.5, temperature_squared: bool = True):
+        super().__init__(temperature, temperature_squared)
+        self.reverse_weight = fraction("reverse_weight", reverse_weight)
+
+    def options(self) -> dict[str, float]:
+        return {"reverse_weight": self.reverse_weight}
+
+
+class JensenShannon(Divergence):
+    """:func:`kdlab.functional.jensen_shannon`."""
+
+    function = staticmethod(functional.jensen_shannon)
+
+    def __init__(self, temperature: float = 1.0, teacher_weight: float = 0.5, scaled: bool = False, temperature_squared: bool = True):
+        super().__init__(temperature, temperature_squared)
+        self.teacher_weight = fraction("teacher_weight", teacher_weight)
+        self.scaled = scaled
+
+    def options(self) -> dict[str, float]:
+        return {"teacher_weight": self.teacher_weight, "scaled": self.scaled}
+
+
+class SkewForwardKL(Divergence):
+    """:func:`kdlab.functional.skew_forward_kl`."""
+
+    function = staticmethod(functional.skew_forward_kl)
+
+    def __init__(self, temperature: float = 1.0, teacher_weight: float = 0.1, temperature_squared: bool = True):
+        super().__init__(temperature, temperature_squared)
+        self.teacher_weight = fraction("teacher_weight", teacher_weight)
+
+    def options(self) -> dict[str, float]:
+        return {"teacher_weight": self.teacher_weight}
+
+
+class SkewReverseKL(Divergence):
+    """:func:`kdlab.functional.skew_reverse_kl`."""
+
+    function = staticmethod(functional.skew_reverse_kl)
+
+    def __init__(self, temperature: float = 1.0, student_weight: float = 0.1, detach_mixture: bool = False, temperature_squared: bool = True):
+        super().__init__(temperature, temperature_squared)
+        self.student_weight = fraction("student_weight", student_weight)
+        self.detach_mixture = detach_mixture
+
+    def options(self) -> dict[str, float]:
+        return {"student_weight": self.student_weight, "detach_mixture": self.detach_mixture}
+
+
+class AlphaBeta(Divergence):
+    """:func:`kdlab.functional.alpha_beta`."""
+
+    function = staticmethod(functional.alpha_beta)
+
+    def __init__(self, temperature: float = 1.0, alpha: float = 0.2, beta: float = 0.7, temperature_squared: bool = True):
+        super().__init__(temperature, temperature_squared)
+        self.alpha, self.beta = float(alpha), float(beta)
+
+    def options(self) -> dict[str, float]:
+        return {"alpha": self.alpha, "beta": self.beta}
+
+
+class AdaptiveKL(Divergence):
+    """:func:`kdlab.functional.adaptive_kl`."""
+
+    function = staticmethod(functional.adaptive_kl)
+
+    def __init__(self, temperature: float = 1.0, tail_mass: float = 0.5, temperature_squared: bool = True):
+        super().__init__(temperature, temperature_squared)
+        self.tail_mass = fraction("tail_mass", tail_mass)
+
+    def options(self) -> dict[str, float]:
+        return {"tail_mass": self.tail_mass}
