@@ -64,9 +64,9 @@ def mutual_kl(student: Tensor, peers: Sequence[Tensor], temperature: float = 1.0
     >>> mutual_kl(z, [torch.tensor([[0.0, 1.0]]), z], average=False)
     tensor([0.1109])
     """
-    stack = stacked([student, *peers], "mutual_kl", False, least=2)
-    teachers = stack[1:].detach() if detach else stack[1:]
-    student = stack[0].expand_as(teachers)
+    # detached one by one: behind a stack, a backward pass would still walk through the peers' networks, with zeros
+    stack = stacked([student, *(peer.detach() if detach else peer for peer in peers)], "mutual_kl", False, least=2)
+    student, teachers = stack[0].expand_as(stack[1:]), stack[1:]
     each = None if mask is None else mask.expand(len(teachers), *mask.shape)
     if epsilon:
         log_q, log_p = log_probabilities(student, teachers, temperature, each, "mutual_kl")

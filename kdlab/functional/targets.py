@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .peers import KDCL, stacked
+from .rows import wide
 from .simplex import least_cross_entropy
 from .sources import Paper, method
 
@@ -124,10 +125,10 @@ def kdcl_min_logit(peers: Sequence[Tensor], target: Tensor, *, detach: bool = Tr
     return (stack - stack.gather(-1, labels)).amin(0)
 
 
-def error_correlation(peers: Sequence[Tensor], target: Tensor, *, mask: Tensor | None = None) -> Tensor:
+def error_correlation(peers: Sequence[Tensor], target: Tensor, *, mask: Tensor | None = None, detach: bool = True) -> Tensor:
     r"""How the networks' errors go together: the mean over samples of
-    :math:`C_{ij} = \sum_c (p_{i,c} - [y = c])(p_{j,c} - [y = c])`, with probabilities at temperature 1 and without gradient. Over a
-    validation set in batches it is the mean of the batches' matrices, weighted by their rows.
+    :math:`C_{ij} = \sum_c (p_{i,c} - [y = c])(p_{j,c} - [y = c])`, with probabilities at temperature 1. Over a validation set in batches
+    it is the mean of the batches' matrices, weighted by their rows.
 
     Args:
         peers: logits on validation samples.
@@ -142,7 +143,7 @@ def error_correlation(peers: Sequence[Tensor], target: Tensor, *, mask: Tensor |
     tensor([[0.5000, 1.0000],
             [1.0000, 2.0000]])
     """
-    stack = stacked(peers, "error_correlation", True)
+    stack = stacked(peers, "error_correlation", detach)
     counts = _counting(stack, target, mask, "error_correlation")
     errors = (stack.softmax(-1) - F.one_hot(target.clamp(min=0), stack.shape[-1])).masked_fill(~counts[None, :, None], 0.0)
     return torch.einsum("mnc,knc->mk", errors, errors) / counts.sum().clamp(min=1)
@@ -165,6 +166,7 @@ def kdcl_general_weights(correlation: Tensor, ridge: float = 1e-6) -> Tensor:
     """
     if correlation.dim() != 2 or correlation.shape[0] != correlation.shape[1]:
         raise ValueError(f"kdcl_general_weights: one row and one column a network, (M, M), got {tuple(correlation.shape)}")
+    correlation = wide(correlation)
     identity = torch.eye(len(correlation), dtype=correlation.dtype, device=correlation.device)
     mean = correlation.diagonal().mean().clamp(min=torch.finfo(correlation.dtype).tiny)        # no network errs at all: equal weights
     inverse = torch.linalg.solve(correlation / mean + ridge * identity, torch.ones_like(correlation[0]))

@@ -104,5 +104,6 @@ def byot(case):
     return terms.total(), parts
 
 
-ENTRIES = {entry.__name__: entry for entry in (dml_kl, dml_total, kdcl_mean, kdcl_naive_loss, kdcl_minlogit, oad_co_distill_loss, oad_dml_loss, one_kl,
-                                               one_total, pskd, cskd_kl, cskd_total, dlb, byot)}
+_MAPPINGS = (dml_kl, dml_total, kdcl_mean, kdcl_naive_loss, kdcl_minlogit, oad_co_distill_loss, oad_dml_loss, one_kl, one_total, pskd, cskd_kl,
+             cskd_total, dlb, byot)
+ENTRIES = {mapping.__name__: mapping for mapping in _MAPPINGS}
