@@ -40,7 +40,8 @@ def test_ps_kd_rows_without_a_label_or_a_possible_class():
 def test_what_is_remembered_is_a_constant_unless_asked():
     student, other, target = logits(), logits(seed=1).requires_grad_(), torch.arange(4)
     calls = {
-        "cs_kd": lambda **o: functional.cs_kd(student, other, target, **o).total(), "cs_kd_kl": lambda **o: functional.cs_kd_kl(student, other, **o).sum(),
+        "cs_kd": lambda **o: functional.cs_kd(student, other, target, **o).total(),
+        "cs_kd_kl": lambda **o: functional.cs_kd_kl(student, other, **o).sum(),
         "ps_kd": lambda **o: functional.ps_kd(student, other.softmax(-1), target, 0.5, **o).sum(),
         "dlb": lambda **o: functional.dlb(student, target, student, target, other, **o).total(),
     }

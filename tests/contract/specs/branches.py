@@ -134,6 +134,7 @@ SPECS = [
     Spec("cs_kd", total(functional.cs_kd), inputs(student=_LOGITS, pair=_LOGITS, target=classes(5, 7)), cs_kd, teacher=("pair",),
          options={"temperature": 4.0, "weight": 0.5}, equality=mean_ce(("student", "target")), rows=False, skips={"mask": WHOLE}),
     Spec("dlb", total(functional.dlb),
-         inputs(student=_LOGITS, target=classes(5, 7), previous=_LOGITS, previous_target=classes(5, 7), recorded=_LOGITS), dlb, ("previous",), ("recorded",), {"temperature": 3.0, "weight": 0.5},
+         inputs(student=_LOGITS, target=classes(5, 7), previous=_LOGITS, previous_target=classes(5, 7), recorded=_LOGITS), dlb,
+         ("previous",), ("recorded",), {"temperature": 3.0, "weight": 0.5},
          equality=mean_ce(("student", "target"), ("previous", "previous_target")), rows=False, skips={"mask": WHOLE}),
 ]
