@@ -1,5 +1,5 @@
 """A Spec for every pure function of a method."""
 
-from . import divergences
+from . import branches, divergences, peers
 
-SPECS = [*divergences.SPECS]
+SPECS = [*branches.SPECS, *divergences.SPECS, *peers.SPECS]
