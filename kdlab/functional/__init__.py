@@ -4,10 +4,13 @@ from .divergences import (
     adaptive_kl, alpha_beta, forward_kl, jensen_shannon, reverse_kl, skew_forward_kl, skew_reverse_kl, symmetric_kl, total_variation,
 )
 from .features import hint
+from .grams import fsp, kdsvd, nst
 from .logits import cross_entropy, hinton_kd, logit_mse
+from .relations import cc, cc_kernel, cka, pkt, rkd, sp
 from .rows import reduce, reduced, same_shape, wide
 
 __all__ = [
-    "adaptive_kl", "alpha_beta", "cross_entropy", "forward_kl", "hint", "hinton_kd", "jensen_shannon", "logit_mse", "reduce", "reduced",
-    "reverse_kl", "same_shape", "skew_forward_kl", "skew_reverse_kl", "symmetric_kl", "total_variation", "wide",
+    "adaptive_kl", "alpha_beta", "cc", "cc_kernel", "cka", "cross_entropy", "forward_kl", "fsp", "hint", "hinton_kd", "jensen_shannon", "kdsvd",
+    "logit_mse", "nst", "pkt", "reduce", "reduced", "reverse_kl", "rkd", "same_shape", "skew_forward_kl", "skew_reverse_kl", "sp",
+    "symmetric_kl", "total_variation", "wide",
 ]

@@ -9,8 +9,10 @@ from .divergences import (
 )
 from .features import Hint
 from .logits import CrossEntropy, HintonKD, LogitMSE
+from .relations import CC, CKA, FSP, KDSVD, NST, PKT, RKD, SP, CCKernel
 
 __all__ = [
-    "AdaptiveKL", "AlphaBeta", "CrossEntropy", "Divergence", "ForwardKL", "Hint", "HintonKD", "JensenShannon", "LogitMSE", "Loss", "Probe",
-    "ReverseKL", "SkewForwardKL", "SkewReverseKL", "SymmetricKL", "TotalVariation",
+    "AdaptiveKL", "AlphaBeta", "CC", "CCKernel", "CKA", "CrossEntropy", "Divergence", "FSP", "ForwardKL", "Hint", "HintonKD", "JensenShannon",
+    "KDSVD", "LogitMSE", "Loss", "NST", "PKT", "Probe", "RKD", "ReverseKL", "SP", "SkewForwardKL", "SkewReverseKL", "SymmetricKL",
+    "TotalVariation",
 ]
