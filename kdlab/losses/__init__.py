@@ -3,6 +3,7 @@
 A new loss is one function there, one thin class here, and one file in ``conf/loss/``. See README.md in this folder.
 """
 
+from .attention import AttentionCE, AttentionMSE, MiniLM, MiniLMv2, TinyBERT
 from .base import Loss, Probe
 from .divergences import (
     AdaptiveKL, AlphaBeta, Divergence, ForwardKL, JensenShannon, ReverseKL, SkewForwardKL, SkewReverseKL, SymmetricKL, TotalVariation,
@@ -10,9 +11,11 @@ from .divergences import (
 from .features import Hint
 from .logits import CrossEntropy, HintonKD, LogitMSE
 from .relations import CC, CKA, FSP, KDSVD, NST, PKT, RKD, SP, CCKernel
+from .transformer import PKD, HiddenCosine, HiddenMSE, SequenceFSP, SequenceMMD
 
 __all__ = [
-    "AdaptiveKL", "AlphaBeta", "CC", "CCKernel", "CKA", "CrossEntropy", "Divergence", "FSP", "ForwardKL", "Hint", "HintonKD", "JensenShannon",
-    "KDSVD", "LogitMSE", "Loss", "NST", "PKT", "Probe", "RKD", "ReverseKL", "SP", "SkewForwardKL", "SkewReverseKL", "SymmetricKL",
+    "AdaptiveKL", "AlphaBeta", "AttentionCE", "AttentionMSE", "CC", "CCKernel", "CKA", "CrossEntropy", "Divergence", "FSP", "ForwardKL",
+    "HiddenCosine", "HiddenMSE", "Hint", "HintonKD", "JensenShannon", "KDSVD", "LogitMSE", "Loss", "MiniLM", "MiniLMv2", "NST", "PKD", "PKT",
+    "Probe", "RKD", "ReverseKL", "SP", "SequenceFSP", "SequenceMMD", "SkewForwardKL", "SkewReverseKL", "SymmetricKL", "TinyBERT",
     "TotalVariation",
 ]
