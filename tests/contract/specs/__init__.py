@@ -1,5 +1,5 @@
 """A Spec for every pure function of a method."""
 
-from . import divergences, relations
+from . import divergences, relations, transformer
 
-SPECS = [*divergences.SPECS, *relations.SPECS]
+SPECS = [*divergences.SPECS, *relations.SPECS, *transformer.SPECS]
