@@ -238,7 +238,8 @@ def _pair_mask(what: str, student: Tensor, teacher: Tensor, over_heads: str, mas
     if over_heads == "each":
         same_shape(student, teacher, what, "combine the heads (over_heads) where their numbers differ")
     if student.dim() != 4 or teacher.dim() != 4 or student[:, 0].shape != teacher[:, 0].shape or student.shape[2] != student.shape[3]:
-        raise ValueError(f"{what}: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must be scores (B, H, T, T) of the same positions")
+        raise ValueError(f"{what}: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must be scores (B, H, T, T) of the same "
+                         "positions")
     if mask is not None and mask.shape != (len(student), student.shape[2]):
         raise ValueError(f"{what}: scores {tuple(student.shape)} need a mask (B, T), got {tuple(mask.shape)}")
     return None if mask is None else pairs(mask)[:, None]

@@ -6,7 +6,6 @@ of :func:`kdlab.functional.reduced`. ValueError, with both shapes, where tensors
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from .kernels import product, unit
@@ -31,6 +30,7 @@ def hidden_mse(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, 
     Returns:
         ``(...)``
 
+    >>> import torch
     >>> hidden_mse(torch.zeros(1, 2, 2), torch.tensor([[[1.0, 3.0], [2.0, 0.0]]]))
     tensor([[5., 2.]])
     """
@@ -53,6 +53,7 @@ def hidden_cosine(student: Tensor, teacher: Tensor, *, mask: Tensor | None = Non
     Returns:
         ``(...)``
 
+    >>> import torch
     >>> hidden_cosine(torch.tensor([[1.0, 0.0], [1.0, 1.0]]), torch.tensor([[0.0, 2.0], [1.0, 0.0]]))
     tensor([1.0000, 0.2929])
     """
@@ -78,6 +79,7 @@ def pkd(student: Tensor, teacher: Tensor, *, normalise: bool = True, mean_over_w
     Returns:
         ``(B,)``
 
+    >>> import torch
     >>> s, t = torch.tensor([[[3.0, 0.0]]]), torch.tensor([[[0.0, 1.0]]])
     >>> pkd(s, t), pkd(s, t, mean_over_width=False)
     (tensor([1.]), tensor([2.]))
@@ -103,6 +105,7 @@ def sequence_fsp(student_first: Tensor, student_second: Tensor, teacher_first: T
     Returns:
         ``(B,)``; with a reduction, samples without any position that counts do not count.
 
+    >>> import torch
     >>> ones = torch.ones(1, 2, 1)
     >>> sequence_fsp(ones, 3 * ones, ones, ones)
     tensor([4.])
@@ -128,6 +131,7 @@ def sequence_mmd(student_first: Tensor, student_second: Tensor, teacher_first: T
     Returns:
         ``(B, T, T)``; ``mean`` is over the pairs of two positions that count.
 
+    >>> import torch
     >>> ones = torch.ones(1, 1, 3)
     >>> sequence_mmd(ones, 3 * ones, ones, ones)
     tensor([[[4.]]])
@@ -148,6 +152,7 @@ def pairs(mask: Tensor | None) -> Tensor | None:
 def sample_mean(values: Tensor, mask: Tensor | None) -> Tensor:
     """``(B, ...)`` -> ``(B,)``: the mean of each sample's values that count; 0 where none does.
 
+    >>> import torch
     >>> sample_mean(torch.tensor([[1.0, 3.0], [5.0, 7.0]]), torch.tensor([[1, 1], [1, 0]]))
     tensor([2., 5.])
     """

@@ -36,7 +36,7 @@ def gram(x: Tensor) -> Tensor:
 def flat(student: Tensor, teacher: Tensor, what: str) -> tuple[Tensor, Tensor]:
     """Both as one vector a sample ``(B, D)``, in at least float32. The widths may differ, the batches not: ValueError with both shapes."""
     if student.dim() < 2 or teacher.dim() < 2 or len(student) != len(teacher):
-        raise ValueError(f"{what}: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must hold features of the same samples, (B, ...)")
+        raise ValueError(f"{what}: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must hold features (B, ...) of the same samples")
     return wide(student).flatten(1), wide(teacher).flatten(1)
 
 

@@ -149,7 +149,8 @@ class TinyBERT(Sequences):
         super().__init__()
         if layer_map is None:
             if teacher_layers % student_layers:
-                raise ValueError(f"teacher_layers must be a multiple of student_layers, got {teacher_layers} and {student_layers}; or give a layer_map")
+                raise ValueError(f"teacher_layers must be a multiple of student_layers, got {teacher_layers} and {student_layers}; "
+                                 "or give a layer_map")
             block = teacher_layers // student_layers
             layer_map = range(block - 1, teacher_layers, block)
         if len(layer_map) != student_layers:

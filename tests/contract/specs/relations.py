@@ -10,8 +10,10 @@ from kdlab import functional
 FEATURES = inputs(student=normal(5, 6), teacher=normal(5, 4))
 TWINS = inputs(student=normal(5, 6), teacher=normal(5, 6))
 MAPS = inputs(student=normal(3, 2, 4, 4), teacher=normal(3, 3, 2, 2))
-STAGES = inputs(student_first=normal(3, 2, 4, 4), student_second=normal(3, 3, 2, 2), teacher_first=normal(3, 2, 4, 4), teacher_second=normal(3, 3, 2, 2))
 PAIR = {"student": ("student_first", "student_second"), "teacher": ("teacher_first", "teacher_second")}
+STAGES = inputs(**{f"{side}_first": normal(3, 2, 4, 4) for side in ("student", "teacher")},
+                **{f"{side}_second": normal(3, 3, 2, 2) for side in ("student", "teacher")})
+FEW_POSITIONS = inputs(**{name: normal(2, 5, 2, 2) for name in (*PAIR["student"], *PAIR["teacher"])})
 
 
 def dot(a, b):
@@ -133,6 +135,10 @@ def principal(sample, number):
     return found, sizes
 
 
+def radial(a, b):
+    return math.exp(-(a - b) ** 2 / 8)
+
+
 def kdsvd(student_first, student_second, teacher_first, teacher_second, vectors=1):
     values = []
     for maps in zip(student_first.tolist(), student_second.tolist(), teacher_first.tolist(), teacher_second.tolist()):
@@ -143,8 +149,9 @@ def kdsvd(student_first, student_second, teacher_first, teacher_second, vectors=
             nearest = [max(mine, key=lambda v: abs(v @ u)) for u in theirs]
             weights = [size / length(sizes) for size in sizes]
             sides.append(([w * v * np.sign(v @ u) for w, v, u in zip(weights, nearest, theirs)], [w * u for w, u in zip(weights, theirs)]))
-        values.append(sum((math.exp(-(sides[0][0][j][c] - sides[1][0][j][d]) ** 2 / 8) - math.exp(-(sides[0][1][j][c] - sides[1][1][j][d]) ** 2 / 8)) ** 2
-                          for j in range(len(sides[0][0])) for c in range(len(maps[0])) for d in range(len(maps[1]))))
+        (s_first, t_first), (s_second, t_second) = sides
+        values.append(sum((radial(s_first[j][c], s_second[j][d]) - radial(t_first[j][c], t_second[j][d])) ** 2
+                          for j in range(len(t_first)) for c in range(len(maps[0])) for d in range(len(maps[1]))))
     return values
 
 
@@ -182,7 +189,5 @@ SPECS = [
     Spec("nst/linear", functional.nst, MAPS, nst, options={"degree": 1}, wrong=longer),
     Spec("fsp", functional.fsp, STAGES, fsp, **PAIR, wrong=wider),
     Spec("kdsvd", functional.kdsvd, STAGES, kdsvd, **PAIR, wrong=wider, options={"vectors": 2}),
-    Spec("kdsvd/more channels than positions", functional.kdsvd,
-         inputs(student_first=normal(2, 5, 2, 2), student_second=normal(2, 5, 2, 2), teacher_first=normal(2, 5, 2, 2), teacher_second=normal(2, 5, 2, 2)),
-         kdsvd, **PAIR, wrong=wider),
+    Spec("kdsvd/more channels than positions", functional.kdsvd, FEW_POSITIONS, kdsvd, **PAIR, wrong=wider),
 ]

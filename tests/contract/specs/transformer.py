@@ -28,6 +28,10 @@ def squares(s, t):
     return [(a - b) ** 2 for a, b in zip(s, t)]
 
 
+def mean_squares(s, t):
+    return sum(squares(s, t)) / len(s)
+
+
 def pkd(student, teacher, normalise=True, mean_over_width=True):
     def layer(s, t):
         if normalise:
@@ -152,8 +156,8 @@ def positions(size):
 
 
 SPECS = [
-    Spec("hidden_mse", functional.hidden_mse, HIDDEN, at_each(lambda s, t: sum(squares(s, t)) / len(s))),
-    Spec("hidden_mse/vectors", functional.hidden_mse, inputs(student=normal(4, 5), teacher=normal(4, 5)), at_each(lambda s, t: sum(squares(s, t)) / len(s))),
+    Spec("hidden_mse", functional.hidden_mse, HIDDEN, at_each(mean_squares)),
+    Spec("hidden_mse/vectors", functional.hidden_mse, inputs(student=normal(4, 5), teacher=normal(4, 5)), at_each(mean_squares)),
     Spec("hidden_cosine", functional.hidden_cosine, HIDDEN, at_each(lambda s, t: 1 - dot(s, t) / length(s) / length(t))),
     Spec("pkd", functional.pkd, HIDDEN, pkd),
     Spec("pkd/TextBrewer", functional.pkd, HIDDEN, pkd, options={"mean_over_width": False}),

@@ -10,7 +10,8 @@ from kdlab.outputs import Outputs
 
 def sides(case) -> tuple[Outputs, Outputs]:
     """Outputs that hold the case's maps ``student_0``, … and ``teacher_0``, … as taps "0", …."""
-    return tuple(Outputs(torch.zeros(1), {str(number): value for number, value in enumerate(case.several(f"{side}_"))}) for side in ("student", "teacher"))
+    return tuple(Outputs(torch.zeros(1), {str(number): value for number, value in enumerate(case.several(f"{side}_"))})
+                 for side in ("student", "teacher"))
 
 
 def cc(case):

@@ -35,8 +35,9 @@ def pkd_patience(case):
 def minilmv2(case):
     """The source keeps as many positions of each sample, from the left, as its mask has ones."""
     relations = {"".join("qkv"[int(digit) - 1] for digit in name if digit.isdigit()): weight for name, weight in case.hyper["relations"].items()}
-    mask = case["attention_mask"]
-    mask = torch.arange(mask.shape[1]) < mask.sum(1, keepdim=True)
+    mask = case["attention_mask"] if "attention_mask" in case else None
+    if mask is not None:
+        mask = torch.arange(mask.shape[1]) < mask.sum(1, keepdim=True)
     states = [case[f"{side}_{part}"] for side in ("student", "teacher") for part in "qkv"]
     return functional.minilmv2(*states, case.hyper["num_relation_heads"], relations, mask=mask, reduction="mean")
 
@@ -70,7 +71,8 @@ def distilbert(case):
     attended = case["attention_mask"] != 0
     labels = case["lm_labels"] if "lm_labels" in case else None
     logits, teacher = case["student_logits"], case["teacher_logits"]
-    chosen = labels > -1 if hyper["restrict_ce_to_mask"] else attended
+    hidden = [case[name] for name in ("student_hidden", "teacher_hidden") if name in case]
+    chosen = labels > -1 if hyper.get("restrict_ce_to_mask") else attended
 
     def language(logits, labels):
         labels = labels.flatten()
@@ -82,7 +84,7 @@ def distilbert(case):
         "clm": lambda: language(logits[:, :-1], labels[:, 1:]),
         # the source sums over the classes
         "mse": lambda: functional.hidden_mse(logits, teacher, mask=chosen, reduction="mean") * logits.shape[-1],
-        "cos": lambda: functional.hidden_cosine(case["student_hidden"], case["teacher_hidden"], mask=attended, reduction="mean"),
+        "cos": lambda: functional.hidden_cosine(*hidden, mask=attended, reduction="mean"),
     }
     parts = {name: term() for name, term in terms.items() if hyper.get(f"alpha_{name}", 0) > 0}
     total = sum(hyper[f"alpha_{name}"] * part for name, part in parts.items())
