@@ -20,7 +20,8 @@ WIDE = {"hidden_size": 24, "num_hidden_layers": 4}
 def bert(seed, **options):
     torch.manual_seed(seed)
     config = transformers.BertConfig(**{"vocab_size": 11, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4,
-                                        "intermediate_size": 20, "max_position_embeddings": 8, "num_labels": 2, "attn_implementation": "eager", **options})
+                                        "intermediate_size": 20, "max_position_embeddings": 8, "num_labels": 2,
+                                        "attn_implementation": "eager", **options})
     return transformers.BertForSequenceClassification(config).eval()
 
 

@@ -178,7 +178,8 @@ SPECS = [
                                         teacher_scores=normal(4, 2, 3, 3), more_teacher_scores=normal(4, 2, 3, 3), teacher_hidden=normal(4, 3, 5)),
          tinybert, **_TINY, mask=positions, options={"attention_weight": 0.5, "hidden_weight": 2.0}),
     Spec("minilm", functional.minilm, STATES, positional(minilm), **PARTS, mask=positions, wrong=longer("teacher_query"), options={"heads": 2}),
-    Spec("minilmv2", functional.minilmv2, STATES, positional(relations), **PARTS, mask=positions, wrong=longer("teacher_query"), options={"heads": 2}),
+    Spec("minilmv2", functional.minilmv2, STATES, positional(relations), **PARTS, mask=positions, wrong=longer("teacher_query"),
+         options={"heads": 2}),
     Spec("minilmv2/qk", functional.minilmv2, STATES, positional(relations), **PARTS, mask=positions, wrong=longer("teacher_query"),
          options={"heads": 4, "relations": {"qk": 0.5, "kv": 2.0}}),
 ]
