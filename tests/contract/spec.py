@@ -27,6 +27,7 @@ class Spec:
         rows: whether the answer is one value a sample along the first dimension of all arguments.
         wrong: arguments that do not fit, made from right ones; default: the teacher's last dimension is one longer.
         skips: property -> why it does not apply (a sentence, which the table shows).
+        mask: shape of a mask for this many samples; default: the mask has the shape of the values.
         largest: for logits, what low precision must bear; for features, the size of their entries.
     """
 
@@ -41,6 +42,7 @@ class Spec:
     rows: bool = True
     wrong: Callable[[dict], dict] | None = None
     skips: dict[str, str] = field(default_factory=dict)
+    mask: Callable[[int], tuple[int, ...]] | None = None
     largest: float = 60.0
 
     def __post_init__(self):

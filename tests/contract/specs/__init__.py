@@ -1,5 +1,5 @@
 """A Spec for every pure function of a method."""
 
-from . import branches, divergences, peers
+from . import branches, divergences, peers, relations, transformer
 
-SPECS = [*branches.SPECS, *divergences.SPECS, *peers.SPECS]
+SPECS = [*branches.SPECS, *divergences.SPECS, *peers.SPECS, *relations.SPECS, *transformer.SPECS]

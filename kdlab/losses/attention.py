@@ -1,0 +1,234 @@
+"""Losses on the attention of transformers: module form of :mod:`kdlab.functional.attention`. Taps and ``average`` are those of
+:mod:`kdlab.losses.transformer`.
+
+Scores are computed from the taps of queries and keys. A model that shows its scores ``(B, H, T, T)`` before the softmax somewhere serves as
+well: then ``student_parts`` (or ``teacher_parts``) has one entry, and the tap is the scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from kdlab import functional
+from kdlab.batch import Batch
+from kdlab.functional.attention import HEADS
+from kdlab.functional.hidden import pairs
+from kdlab.outputs import Outputs
+
+from .base import Probe, positive
+from .transformer import ATTENTION, LAYER, Sequences, _as_many, _mask, _path
+
+
+class Scores:
+    """The attention scores of a model's layers, from its taps.
+
+    Args:
+        argument: the name of the pattern, for errors.
+        pattern: of the taps, with ``{layer}`` and ``{part}``.
+        layers: their numbers.
+        parts: what stands for ``{part}``: query and key, or one thing, whose tap is the scores.
+        heads: of the attention.
+    """
+
+    def __init__(self, argument: str, pattern: str, layers: Sequence[int], parts: Sequence[str], heads: int):
+        if len(parts) not in (1, 2):
+            raise ValueError(f"{argument.replace('_tap', '_parts')} must be the names of query and key, or one name, got {list(parts)}")
+        self.layers = [[_path(argument, pattern, layer=layer, part=part) for part in parts] for layer in layers]
+        self.heads = int(positive(argument.replace("_tap", "_heads"), heads))
+        self.taps = tuple(tap for layer in self.layers for tap in layer)
+
+    def __call__(self, outputs: Outputs) -> list[Tensor]:
+        read = [[outputs.features[tap] for tap in layer] for layer in self.layers]
+        return [features[0] if len(features) == 1 else functional.attention_scores(*features, self.heads) for features in read]
+
+
+class AttentionLoss(Sequences):
+    """Base of the losses that compare attention scores in pairs of layers, summed over the pairs.
+
+    Args:
+        student_tap, teacher_tap: patterns of the taps.
+        student_layers, teacher_layers: the pairs, as many on both sides.
+        student_parts, teacher_parts: how queries and keys are called (``q_lin`` and ``k_lin`` in DistilBERT).
+        student_heads, teacher_heads: of the attention.
+        over_heads: ``each``, ``sum`` or ``mean``; the last two allow different numbers of heads.
+        average: see :mod:`kdlab.losses.transformer`.
+    """
+
+    def __init__(self, student_tap: str = ATTENTION, teacher_tap: str = ATTENTION, student_layers: Sequence[int] = (5,),
+                 teacher_layers: Sequence[int] = (11,), student_parts: Sequence[str] = ("query", "key"),
+                 teacher_parts: Sequence[str] = ("query", "key"), student_heads: int = 12, teacher_heads: int = 12, over_heads: str = "each",
+                 average: str = "tokens"):
+        super().__init__(average)
+        _as_many(student_layers, teacher_layers)
+        if over_heads not in HEADS:
+            raise ValueError(f"over_heads must be one of {', '.join(HEADS)}, got {over_heads!r}")
+        self.student_scores = Scores("student_tap", student_tap, student_layers, student_parts, student_heads)
+        self.teacher_scores = Scores("teacher_tap", teacher_tap, teacher_layers, teacher_parts, teacher_heads)
+        self.student_taps, self.teacher_taps = self.student_scores.taps, self.teacher_scores.taps
+        self.over_heads = over_heads
+
+    def options(self) -> dict:
+        """The function's own parameters."""
+        return {}
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
+        mask, value = _mask(student, batch), 0.0
+        for mine, theirs in zip(self.student_scores(student), self.teacher_scores(teacher)):
+            values = type(self).function(mine, theirs, self.over_heads, mask=mask, **self.options())
+            value = value + self.averaged(values, self.counting(values, mask))
+        return value
+
+    def counting(self, values: Tensor, mask: Tensor | None) -> Tensor | None:
+        """The mask in the shape of ``values``: of pairs of positions for a square, otherwise of queries."""
+        raise NotImplementedError
+
+
+class AttentionMSE(AttentionLoss):
+    """:func:`kdlab.functional.attention_mse`."""
+
+    function = staticmethod(functional.attention_mse)
+
+    def counting(self, values: Tensor, mask: Tensor | None) -> Tensor | None:
+        if mask is None:
+            return None
+        return pairs(mask) if values.dim() == 3 else pairs(mask)[:, None].expand_as(values)
+
+
+class AttentionCE(AttentionLoss):
+    """:func:`kdlab.functional.attention_ce`.
+
+    Args:
+        entropy, renormalise: see the function.
+        The others are those of AttentionMSE.
+    """
+
+    function = staticmethod(functional.attention_ce)
+
+    def __init__(self, student_tap: str = ATTENTION, teacher_tap: str = ATTENTION, student_layers: Sequence[int] = (5,),
+                 teacher_layers: Sequence[int] = (11,), student_parts: Sequence[str] = ("query", "key"),
+                 teacher_parts: Sequence[str] = ("query", "key"), student_heads: int = 12, teacher_heads: int = 12, over_heads: str = "each",
+                 entropy: bool = False, renormalise: bool = True, average: str = "tokens"):
+        super().__init__(student_tap, teacher_tap, student_layers, teacher_layers, student_parts, teacher_parts, student_heads, teacher_heads,
+                         over_heads, average)
+        self.entropy, self.renormalise = entropy, renormalise
+
+    def options(self) -> dict:
+        return {"entropy": self.entropy, "renormalise": self.renormalise}
+
+    def counting(self, values: Tensor, mask: Tensor | None) -> Tensor | None:
+        if mask is None:
+            return None
+        return mask if values.dim() == 2 else mask[:, None].expand_as(values)
+
+
+class TinyBERT(Sequences):
+    """:func:`kdlab.functional.tinybert`, one value a sample. One linear projection, learnt with the student, serves all hidden states.
+
+    Args:
+        student_tap, teacher_tap: patterns of the taps of queries and keys.
+        student_hidden, teacher_hidden: patterns of the outputs of a layer.
+        student_embedding, teacher_embedding: taps of the output of the embeddings, which are compared like the layers.
+        student_layers, teacher_layers: how many layers the networks have.
+        layer_map: for each of the student's layers the number of the teacher's (from 0); default: the last of each block of
+            ``teacher_layers / student_layers``.
+        student_parts, teacher_parts: how queries and keys are called.
+        heads: of the attention, the same on both sides.
+        attention_weight, hidden_weight: of the two parts.
+        count_padding: True keeps padded positions in the means, their scores as keys 0 on both sides, as the authors' code does.
+    """
+
+    function = staticmethod(functional.tinybert)
+
+    def __init__(self, student_tap: str = ATTENTION, teacher_tap: str = ATTENTION, student_hidden: str = LAYER, teacher_hidden: str = LAYER,
+                 student_embedding: str = "bert.embeddings", teacher_embedding: str = "bert.embeddings", student_layers: int = 4,
+                 teacher_layers: int = 12, layer_map: Sequence[int] | None = None, student_parts: Sequence[str] = ("query", "key"),
+                 teacher_parts: Sequence[str] = ("query", "key"), heads: int = 12, attention_weight: float = 1.0, hidden_weight: float = 1.0,
+                 count_padding: bool = False):
+        super().__init__()
+        if layer_map is None:
+            if teacher_layers % student_layers:
+                raise ValueError(f"teacher_layers must be a multiple of student_layers, got {teacher_layers} and {student_layers}; "
+                                 "or give a layer_map")
+            block = teacher_layers // student_layers
+            layer_map = range(block - 1, teacher_layers, block)
+        if len(layer_map) != student_layers:
+            raise ValueError(f"layer_map must name a layer of the teacher for each of the {student_layers} student_layers, got {list(layer_map)}")
+        self.student_scores = Scores("student_tap", student_tap, range(student_layers), student_parts, heads)
+        self.teacher_scores = Scores("teacher_tap", teacher_tap, layer_map, teacher_parts, heads)
+        self.student_hidden = [student_embedding, *(_path("student_hidden", student_hidden, layer=layer) for layer in range(student_layers))]
+        self.teacher_hidden = [teacher_embedding, *(_path("teacher_hidden", teacher_hidden, layer=layer) for layer in layer_map)]
+        self.student_taps = (*self.student_scores.taps, *self.student_hidden)
+        self.teacher_taps = (*self.teacher_scores.taps, *self.teacher_hidden)
+        self.attention_weight, self.hidden_weight = float(attention_weight), float(hidden_weight)
+        self.count_padding = count_padding
+        self.projection = None
+
+    def prepare(self, probe: Probe) -> None:
+        self.projection = nn.Linear(*(outputs.features[taps[0]].shape[-1] for outputs, taps in ((probe.student, self.student_hidden),
+                                                                                               (probe.teacher, self.teacher_hidden))))
+        super().prepare(probe)
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
+        mask, scores = _mask(student, batch), (self.student_scores(student), self.teacher_scores(teacher))
+        if self.count_padding and mask is not None:
+            scores, mask = [[x.masked_fill((mask == 0)[:, None, None, :], 0.0) for x in side] for side in scores], None
+        mine = [self.projection(student.features[tap]) for tap in self.student_hidden]
+        return functional.tinybert(*scores, mine, [teacher.features[tap] for tap in self.teacher_hidden], self.attention_weight,
+                                   self.hidden_weight, mask=mask)
+
+
+class MiniLM(Sequences):
+    """:func:`kdlab.functional.minilm`, one value a sample.
+
+    Args:
+        student_tap, teacher_tap: patterns of the taps of queries, keys and values.
+        student_layer, teacher_layer: the layers that are compared; the last ones in the paper.
+        student_parts, teacher_parts: how query, key and value are called.
+        heads: of the attention of both networks.
+    """
+
+    function = staticmethod(functional.minilm)
+
+    def __init__(self, student_tap: str = ATTENTION, teacher_tap: str = ATTENTION, student_layer: int = 5, teacher_layer: int = 11,
+                 student_parts: Sequence[str] = ("query", "key", "value"), teacher_parts: Sequence[str] = ("query", "key", "value"), heads: int = 12):
+        super().__init__()
+        for name, parts in (("student_parts", student_parts), ("teacher_parts", teacher_parts)):
+            if len(parts) != 3:
+                raise ValueError(f"{name} must be the names of query, key and value, got {list(parts)}")
+        self.student_taps = tuple(_path("student_tap", student_tap, layer=student_layer, part=part) for part in student_parts)
+        self.teacher_taps = tuple(_path("teacher_tap", teacher_tap, layer=teacher_layer, part=part) for part in teacher_parts)
+        self.heads = int(positive("heads", heads))
+
+    def options(self) -> dict:
+        """The function's own parameters."""
+        return {"heads": self.heads}
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
+        features = [outputs.features[tap] for outputs, taps in ((student, self.student_taps), (teacher, self.teacher_taps)) for tap in taps]
+        return type(self).function(*features, mask=_mask(student, batch), **self.options())
+
+
+class MiniLMv2(MiniLM):
+    """:func:`kdlab.functional.minilmv2`, one value a sample.
+
+    Args:
+        teacher_layer: the last one, or for large teachers an upper-middle one.
+        heads: relation heads, which divide the widths of both networks.
+        relations: weight by relation, two of the letters q, k, v; default: qq, kk and vv at weight 1.
+        The others are those of MiniLM.
+    """
+
+    function = staticmethod(functional.minilmv2)
+
+    def __init__(self, student_tap: str = ATTENTION, teacher_tap: str = ATTENTION, student_layer: int = 5, teacher_layer: int = 11,
+                 student_parts: Sequence[str] = ("query", "key", "value"), teacher_parts: Sequence[str] = ("query", "key", "value"), heads: int = 48,
+                 relations: Mapping[str, float] | None = None):
+        super().__init__(student_tap, teacher_tap, student_layer, teacher_layer, student_parts, teacher_parts, heads)
+        self.relations = {"qq": 1.0, "kk": 1.0, "vv": 1.0} if relations is None else {name: float(weight) for name, weight in relations.items()}
+        if not self.relations:
+            raise ValueError("relations must name one or more relations, for example {qq: 1, kk: 1, vv: 1}")
+
+    def options(self) -> dict:
+        return {"heads": self.heads, "relations": self.relations}

@@ -1,0 +1,182 @@
+"""Losses on relations within a batch or between channels: module form of :mod:`kdlab.functional.relations` and :mod:`kdlab.functional.grams`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from kdlab import functional
+from kdlab.batch import Batch
+from kdlab.outputs import Outputs
+
+from .base import Loss, Probe, positive
+
+
+class Relation(Loss):
+    """Base of these losses: the function of a subclass at each pair of taps, summed over the pairs.
+
+    Args:
+        student_taps, teacher_taps: taps that are compared one by one, as many on both sides; one name or several.
+    """
+
+    def __init__(self, student_taps: str | Sequence[str] = "embedding", teacher_taps: str | Sequence[str] = "embedding"):
+        super().__init__()
+        self.student_taps, self.teacher_taps = _names(student_taps), _names(teacher_taps)
+        if not self.student_taps or len(self.student_taps) != len(self.teacher_taps):
+            raise ValueError(f"student_taps and teacher_taps must name as many taps, got {list(self.student_taps)} and {list(self.teacher_taps)}")
+
+    def options(self) -> dict:
+        """The function's own parameters."""
+        return {}
+
+    @torch.no_grad()
+    def prepare(self, probe: Probe) -> None:
+        """Tries the loss once, so that features that do not fit are refused before the training."""
+        self.forward(probe.student, probe.teacher, None)
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
+        pairs = zip(self.student_taps, self.teacher_taps)
+        return sum(type(self).function(student.features[mine], teacher.features[theirs], **self.options()) for mine, theirs in pairs)
+
+
+class Consecutive(Relation):
+    """Base of the losses that compare how consecutive stages relate: the function at each pair of neighbours, summed.
+
+    Args:
+        student_taps, teacher_taps: stages from the input on, two or more, as many on both sides.
+    """
+
+    def __init__(self, student_taps: Sequence[str] = ("stage1", "stage2", "stage3"), teacher_taps: Sequence[str] = ("stage1", "stage2", "stage3")):
+        super().__init__(student_taps, teacher_taps)
+        if len(self.student_taps) < 2:
+            raise ValueError(f"student_taps and teacher_taps must name two or more stages, got {list(self.student_taps)}")
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
+        mine, theirs = ([outputs.features[tap] for tap in taps] for outputs, taps in ((student, self.student_taps), (teacher, self.teacher_taps)))
+        return sum(type(self).function(*mine[n:n + 2], *theirs[n:n + 2], **self.options()) for n in range(len(mine) - 1))
+
+
+class SP(Relation):
+    """:func:`kdlab.functional.sp`."""
+
+    function = staticmethod(functional.sp)
+
+    def __init__(self, student_taps: str | Sequence[str] = "stage3", teacher_taps: str | Sequence[str] = "stage3", norm: float = 2.0):
+        super().__init__(student_taps, teacher_taps)
+        self.norm = positive("norm", norm)
+
+    def options(self) -> dict:
+        return {"norm": self.norm}
+
+
+class CC(Relation):
+    """:func:`kdlab.functional.cc` of linear embeddings of both features; both embeddings learn, as in RepDistiller.
+
+    Args:
+        student_taps, teacher_taps: one tap each.
+        dimension: of the embeddings.
+    """
+
+    function = staticmethod(functional.cc)
+
+    def __init__(self, student_taps: str | Sequence[str] = "embedding", teacher_taps: str | Sequence[str] = "embedding", dimension: int = 128):
+        super().__init__(student_taps, teacher_taps)
+        if len(self.student_taps) > 1:
+            raise ValueError(f"student_taps and teacher_taps must name one tap each, got {list(self.student_taps)}")
+        self.dimension = int(positive("dimension", dimension))
+        self.student_embedding = self.teacher_embedding = None
+
+    def prepare(self, probe: Probe) -> None:
+        self.student_embedding, self.teacher_embedding = (
+            nn.Linear(outputs.features[taps[0]][0].numel(), self.dimension)
+            for outputs, taps in ((probe.student, self.student_taps), (probe.teacher, self.teacher_taps)))
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
+        return functional.cc(self.student_embedding(student.features[self.student_taps[0]].flatten(1)),
+                             self.teacher_embedding(teacher.features[self.teacher_taps[0]].flatten(1)))
+
+
+class CCKernel(Relation):
+    """:func:`kdlab.functional.cc_kernel`."""
+
+    function = staticmethod(functional.cc_kernel)
+
+    def __init__(self, student_taps: str | Sequence[str] = "embedding", teacher_taps: str | Sequence[str] = "embedding",
+                 kernel: str = "gaussian", gamma: float = 0.4, order: int = 2, normalise: bool = True, squared: bool = True):
+        super().__init__(student_taps, teacher_taps)
+        if kernel not in ("gaussian", "bilinear"):
+            raise ValueError(f"kernel must be gaussian or bilinear, got {kernel!r}")
+        self.kernel, self.gamma, self.order = kernel, positive("gamma", gamma), int(positive("order", order))
+        self.normalise, self.squared = normalise, squared
+
+    def options(self) -> dict:
+        return {"kernel": self.kernel, "gamma": self.gamma, "order": self.order, "normalise": self.normalise, "squared": self.squared}
+
+
+class RKD(Relation):
+    """:func:`kdlab.functional.rkd`."""
+
+    function = staticmethod(functional.rkd)
+
+    def __init__(self, student_taps: str | Sequence[str] = "embedding", teacher_taps: str | Sequence[str] = "embedding",
+                 distance_weight: float = 25.0, angle_weight: float = 50.0):
+        super().__init__(student_taps, teacher_taps)
+        self.distance_weight, self.angle_weight = float(distance_weight), float(angle_weight)
+        for name in ("distance_weight", "angle_weight"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be 0 or greater, got {getattr(self, name)}")
+
+    def options(self) -> dict:
+        return {"distance_weight": self.distance_weight, "angle_weight": self.angle_weight}
+
+
+class PKT(Relation):
+    """:func:`kdlab.functional.pkt`."""
+
+    function = staticmethod(functional.pkt)
+
+
+class CKA(Relation):
+    """:func:`kdlab.functional.cka`."""
+
+    function = staticmethod(functional.cka)
+
+
+class NST(Relation):
+    """:func:`kdlab.functional.nst`, summed over the stages."""
+
+    function = staticmethod(functional.nst)
+
+    def __init__(self, student_taps: str | Sequence[str] = ("stage1", "stage2", "stage3"),
+                 teacher_taps: str | Sequence[str] = ("stage1", "stage2", "stage3"), degree: int = 2):
+        super().__init__(student_taps, teacher_taps)
+        self.degree = int(positive("degree", degree))
+
+    def options(self) -> dict:
+        return {"degree": self.degree}
+
+
+class FSP(Consecutive):
+    """:func:`kdlab.functional.fsp` of consecutive stages, whose channels must be the teacher's."""
+
+    function = staticmethod(functional.fsp)
+
+
+class KDSVD(Consecutive):
+    """:func:`kdlab.functional.kdsvd` of consecutive stages, whose channels must be the teacher's."""
+
+    function = staticmethod(functional.kdsvd)
+
+    def __init__(self, student_taps: Sequence[str] = ("stage1", "stage2", "stage3"), teacher_taps: Sequence[str] = ("stage1", "stage2", "stage3"),
+                 vectors: int = 1):
+        super().__init__(student_taps, teacher_taps)
+        self.vectors = int(positive("vectors", vectors))
+
+    def options(self) -> dict:
+        return {"vectors": self.vectors}
+
+
+def _names(taps: str | Sequence[str]) -> tuple[str, ...]:
+    return (taps,) if isinstance(taps, str) else tuple(taps)

@@ -1,0 +1,65 @@
+"""Measures of what networks have learnt, as torchmetrics."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from kdlab.functional.kernels import flat, gram
+
+
+class CKA(Metric):
+    r"""Linear centred kernel alignment of two sets of features of the same samples, batch by batch: 1 where one is the other rotated and
+    scaled, about 0 where they have nothing in common. Kornblith et al. (2019), https://arxiv.org/abs/1905.00414.
+
+    The estimate is the minibatch one of Nguyen et al. (2021), "Do Wide and Deep Networks Learn the Same Things?",
+    https://arxiv.org/abs/2010.15327: with the unbiased estimate :math:`\mathrm{HSIC}_1` of each batch,
+
+    .. math:: \frac{\sum_b \mathrm{HSIC}_1(K_b, L_b)}{\sqrt{\sum_b \mathrm{HSIC}_1(K_b, K_b)} \sqrt{\sum_b \mathrm{HSIC}_1(L_b, L_b)}}, \qquad
+              \mathrm{HSIC}_1(K, L) = \frac{1}{n(n-3)} \Big[ \mathrm{tr}(\tilde K \tilde L)
+              + \frac{\mathbf 1^\top \tilde K \mathbf 1\, \mathbf 1^\top \tilde L \mathbf 1}{(n-1)(n-2)}
+              - \frac{2}{n-2} \mathbf 1^\top \tilde K \tilde L \mathbf 1 \Big],
+
+    Gram matrices without their diagonals. No sample need be kept, and the result does not depend on the batch size but for noise; it can
+    leave [0, 1] a little. Batches count alike. HSIC needs four samples: a smaller batch (the last one of a split) is left out.
+
+    >>> x = torch.arange(12.0).reshape(6, 2).sin()
+    >>> metric = CKA()
+    >>> metric.update(x, 2 * x.flip(1))
+    >>> metric.compute()
+    tensor(1.)
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    products: Tensor
+    first: Tensor
+    second: Tensor
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        for name in ("products", "first", "second"):
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, first: Tensor, second: Tensor) -> None:
+        """``(B, ...)`` each, of the same samples; the widths may differ."""
+        k, l = (gram(x.double()) for x in flat(first, second, "CKA"))
+        if len(k) < 4:
+            return
+        self.products += _unbiased_hsic(k, l)
+        self.first += _unbiased_hsic(k, k)
+        self.second += _unbiased_hsic(l, l)
+
+    def compute(self) -> Tensor:
+        """NaN where no batch had four samples, or where the features of a side do not vary."""
+        return (self.products / (self.first * self.second).sqrt()).float()
+
+
+def _unbiased_hsic(k: Tensor, l: Tensor) -> Tensor:
+    size = len(k)
+    k, l = (x - torch.diag(x.diagonal()) for x in (k, l))
+    rows, columns = k.sum(0), l.sum(0)
+    value = (k * l).sum() + rows.sum() * columns.sum() / ((size - 1) * (size - 2)) - 2 / (size - 2) * (rows * columns).sum()
+    return value / (size * (size - 3))
