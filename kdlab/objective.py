@@ -64,9 +64,10 @@ class Objective(nn.Module):
                 setattr(self.terms[name], scalar, schedule(epoch))
 
     def scalars(self) -> dict[str, float]:
-        """The present value of every scheduled scalar, for the logs."""
-        return {key: self.weights[key.split(".")[0]] if key.endswith(".weight") else getattr(self.terms[key.split(".")[0]], key.split(".")[1])
-                for key in self.schedules}
+        """The present value of every scheduled scalar, and what the terms read off themselves, for the logs."""
+        scheduled = {key: self.weights[key.split(".")[0]] if key.endswith(".weight") else getattr(self.terms[key.split(".")[0]], key.split(".")[1])
+                     for key in self.schedules}
+        return scheduled | {f"{name}.{key}": value for name, term in self.terms.items() for key, value in term.readings().items()}
 
     def _active(self, name: str) -> bool:
         return self.weights[name] != 0 or any(True for _ in self.terms[name].parameters())

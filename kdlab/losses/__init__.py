@@ -4,13 +4,17 @@ A new loss is one function there, one thin class here, and one file in ``conf/lo
 """
 
 from .base import Loss, Probe
+from .correlation import DIST, MultiLevel
+from .decoupled import DKD, NKD, USKD, WSLD
 from .divergences import (
     AdaptiveKL, AlphaBeta, Divergence, ForwardKL, JensenShannon, ReverseKL, SkewForwardKL, SkewReverseKL, SymmetricKL, TotalVariation,
 )
 from .features import Hint
-from .logits import CrossEntropy, HintonKD, LogitMSE
+from .logits import CrossEntropy, HardLabel, HintonKD, LogitMSE, SoftCrossEntropy, VirtualTeacher
+from .temperature import CTKD, Standardised
 
 __all__ = [
-    "AdaptiveKL", "AlphaBeta", "CrossEntropy", "Divergence", "ForwardKL", "Hint", "HintonKD", "JensenShannon", "LogitMSE", "Loss", "Probe",
-    "ReverseKL", "SkewForwardKL", "SkewReverseKL", "SymmetricKL", "TotalVariation",
+    "AdaptiveKL", "AlphaBeta", "CTKD", "CrossEntropy", "DIST", "DKD", "Divergence", "ForwardKL", "HardLabel", "Hint", "HintonKD",
+    "JensenShannon", "LogitMSE", "Loss", "MultiLevel", "NKD", "Probe", "ReverseKL", "SkewForwardKL", "SkewReverseKL", "SoftCrossEntropy",
+    "Standardised", "SymmetricKL", "TotalVariation", "USKD", "VirtualTeacher", "WSLD",
 ]

@@ -1,5 +1,5 @@
 """A Spec for every pure function of a method."""
 
-from . import divergences
+from . import correlation, divergences, logits
 
-SPECS = [*divergences.SPECS]
+SPECS = [*correlation.SPECS, *divergences.SPECS, *logits.SPECS]
