@@ -41,7 +41,7 @@ def dkd(student: Tensor, teacher: Tensor, target: Tensor, alpha: float = 1.0, be
 
     >>> s, t, y = torch.tensor([[2.0, 0.0, 1.0]]), torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([0])
     >>> dkd(s, t, y, temperature=1.0), dkd(s, t, y, beta=0.0, temperature=1.0)
-    (tensor([0.9739]), tensor([0.0127]))
+    (tensor([0.9781]), tensor([0.0172]))
     """
     same_shape(student, teacher, "dkd", "teacher and student must have the same classes")
     target, counts = labelled(student, target, mask, "dkd")
@@ -100,7 +100,7 @@ def uskd(student: Tensor, weak: Tensor, target: Tensor, alpha: float = 1.0, beta
 
     >>> s, w, y = torch.tensor([[2.0, 0.0, 1.0]]), torch.tensor([[1.0, 0.0, 0.5]]), torch.tensor([0])
     >>> uskd(s, w, y)
-    tensor([0.4776])
+    tensor([0.4826])
     """
     same_shape(student, weak, "uskd", "the weak classifier must have the same classes")
     target, counts = labelled(student, target, mask, "uskd")
@@ -134,7 +134,7 @@ def wsld(student: Tensor, teacher: Tensor, target: Tensor, temperature: float = 
         temperature: T, positive.
 
     >>> wsld(torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 0.0]]), torch.tensor([0]), temperature=1.0)
-    tensor([0.1327])
+    tensor([0.2215])
     """
     same_shape(student, teacher, "wsld", "teacher and student must have the same classes")
     target, counts = labelled(student, target, mask, "wsld")

@@ -174,7 +174,7 @@ def virtual_teacher(student: Tensor, target: Tensor, correct_probability: float 
         reduction: ``elementmean`` is what the authors' code uses.
 
     >>> virtual_teacher(torch.tensor([[2.0, 0.0]]), torch.tensor([0]))
-    tensor([0.4093])
+    tensor([0.4096])
     """
     if softened not in ("probabilities", "logarithms"):
         raise ValueError(f"softened must be 'probabilities' or 'logarithms', got {softened!r}")
