@@ -158,7 +158,7 @@ def logit_mse(student: Tensor, teacher: Tensor, temperature: float = 1.0, *, mas
 
 @method("logits", Paper("Yuan et al.", 2020, "Revisiting Knowledge Distillation via Label Smoothing Regularization", "https://arxiv.org/abs/1909.11723"),
         {"yuanli2333/Teacher-free-Knowledge-Distillation": "tfkd_reg"})
-def virtual_teacher(student: Tensor, target: Tensor, correct_probability: float = 0.99, temperature: float = 20.0, *,
+def virtual_teacher(student: Tensor, target: Tensor, correct_probability: float = 0.99, temperature: float = 40.0, *,
                     student_temperature: float = 1.0, softened: Literal["probabilities", "logarithms"] = "probabilities",
                     mask: Tensor | None = None, reduction: str = "none") -> Tensor:
     r"""Teacher-free regularisation (Tf-KD): :math:`\mathrm{KL}(p \,\|\, q)` from a teacher made up by hand, that gives the label the probability
@@ -174,7 +174,7 @@ def virtual_teacher(student: Tensor, target: Tensor, correct_probability: float 
         reduction: ``elementmean`` is what the authors' code uses.
 
     >>> virtual_teacher(torch.tensor([[2.0, 0.0]]), torch.tensor([0]))
-    tensor([0.4096])
+    tensor([0.4216])
     """
     if softened not in ("probabilities", "logarithms"):
         raise ValueError(f"softened must be 'probabilities' or 'logarithms', got {softened!r}")

@@ -87,7 +87,7 @@ class VirtualTeacher(Loss):
     needs_teacher = False
     needs_target = True
 
-    def __init__(self, correct_probability: float = 0.99, temperature: float = 20.0, student_temperature: float = 1.0,
+    def __init__(self, correct_probability: float = 0.99, temperature: float = 40.0, student_temperature: float = 1.0,
                  softened: Literal["probabilities", "logarithms"] = "probabilities"):
         super().__init__()
         if not 0 < correct_probability < 1:

@@ -48,8 +48,8 @@ class CTKD(Loss):
     """Soft targets at a temperature that learns to make them harder: :func:`kdlab.functional.ctkd`.
 
     The temperature is ``start + span * sigmoid(theta)``, where theta begins at 1: one number for all samples, or one a sample from a small
-    network that reads the logits of both sides (detached, so that the student learns from the loss alone). ``temperature`` is its mean over
-    the last batch, which the logs show.
+    network that reads the logits of both sides (detached, so that the student learns from the loss alone). The authors published the code
+    of the former only; the network's form is kdlab's. ``temperature`` is the mean over the last batch, which the logs show.
 
     Args:
         start: the least temperature.

@@ -7,11 +7,13 @@ import torch
 
 from kdlab import functional
 from kdlab.batch import Batch
+from kdlab.errors import InputError
 from kdlab.losses import (
     CTKD, DIST, DKD, NKD, USKD, WSLD, CrossEntropy, HardLabel, HintonKD, LogitMSE, MultiLevel, Probe, SoftCrossEntropy, Standardised, VirtualTeacher,
 )
 from kdlab.objective import Objective
 from kdlab.outputs import Outputs
+from kdlab.runs.assemble import make_objective
 from kdlab.schedules import Linear
 
 
@@ -109,6 +111,16 @@ def test_the_standardised_loss_has_the_needs_and_parts_of_the_loss_inside():
 def test_standardised_logits_do_not_depend_on_shift_and_scale():
     loss = Standardised(HintonKD(2.0))
     torch.testing.assert_close(loss(STUDENT, TEACHER, BATCH), loss(Outputs(3 * S + 1), Outputs(0.5 * T - 2), BATCH), rtol=1e-6, atol=1e-8)
+
+
+def test_a_config_can_put_one_loss_into_another_with_a_schedule_inside():
+    inner = {"_target_": "kdlab.losses.HintonKD", "temperature": {"schedule": "linear", "start": 8, "end": 2, "epochs": 4}}
+    objective = make_objective({"kd": {"_target_": "kdlab.losses.Standardised", "weight": 9.0, "loss": inner}})
+    assert (objective.weights, objective.scalars()) == ({"kd": 9.0}, {"kd.loss.temperature": 8.0})
+    with pytest.raises(InputError, match=r"loss.kd.*temperature must be greater than 0"):
+        make_objective({"kd": {"_target_": "kdlab.losses.Standardised", "loss": {**inner, "temperature": {**inner["temperature"], "end": 0}}}})
+    with pytest.raises(InputError, match="no number 'loss.heat'"):
+        Objective({"kd": Standardised(HintonKD())}, {"kd": 1.0}, {"kd.loss.heat": Linear(8, 2, 4)})
 
 
 def test_a_number_of_the_loss_inside_can_have_a_schedule():

@@ -48,7 +48,7 @@ def soft_cross_entropy(s, t, temperature=1.0, temperature_squared=False):
     return value * temperature**2 if temperature_squared else value
 
 
-def virtual_teacher(row, label, correct_probability=0.99, temperature=20.0, student_temperature=1.0, softened="probabilities"):
+def virtual_teacher(row, label, correct_probability=0.99, temperature=40.0, student_temperature=1.0, softened="probabilities"):
     made = [correct_probability if number == label else (1 - correct_probability) / (len(row) - 1) for number in range(len(row))]
     return kl(softmax(made if softened == "probabilities" else [math.log(u) for u in made], temperature), softmax(row, student_temperature))
 
