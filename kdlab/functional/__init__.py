@@ -1,5 +1,6 @@
 """The mathematics: pure functions on tensors, a file per family. One value a row; :func:`reduce` makes the scalar."""
 
+from .branches import byot, byot_feature, byot_kd, ensemble_logits, one, one_kl, ramp_up
 from .correlation import batch_correlation, class_correlation, dist, multi_level
 from .decoupled import dkd, nkd, uskd, wsld
 from .divergences import (
@@ -7,12 +8,22 @@ from .divergences import (
 )
 from .features import hint
 from .logits import cross_entropy, hard_label, hinton_kd, logit_mse, soft_cross_entropy, virtual_teacher
+from .memory import cs_kd, cs_kd_kl, dlb, ps_kd, ps_kd_alpha, ps_kd_targets
+from .peers import collaborative, mutual_kl, mutual_learning
 from .rows import reduce, reduced, same_shape, wide
+from .targets import (
+    codistillation_targets, error_correlation, kdcl_general_weights, kdcl_linear, kdcl_linear_weights, kdcl_mean, kdcl_min_logit, kdcl_naive,
+    weighted_target,
+)
 from .temperature import ctkd, learned_temperature, reverse_gradient, standardise
+from .terms import Terms
 
 __all__ = [
-    "adaptive_kl", "alpha_beta", "batch_correlation", "class_correlation", "cross_entropy", "ctkd", "dist", "dkd", "forward_kl",
-    "hard_label", "hint", "hinton_kd", "jensen_shannon", "learned_temperature", "logit_mse", "multi_level", "nkd", "reduce", "reduced",
-    "reverse_gradient", "reverse_kl", "same_shape", "skew_forward_kl", "skew_reverse_kl", "soft_cross_entropy", "standardise",
-    "symmetric_kl", "total_variation", "uskd", "virtual_teacher", "wide", "wsld",
+    "Terms", "adaptive_kl", "alpha_beta", "batch_correlation", "byot", "byot_feature", "byot_kd", "class_correlation", "codistillation_targets",
+    "collaborative", "cross_entropy", "cs_kd", "cs_kd_kl", "ctkd", "dist", "dkd", "dlb", "ensemble_logits", "error_correlation", "forward_kl",
+    "hard_label", "hint", "hinton_kd", "jensen_shannon", "kdcl_general_weights", "kdcl_linear", "kdcl_linear_weights", "kdcl_mean",
+    "kdcl_min_logit", "kdcl_naive", "learned_temperature", "logit_mse", "multi_level", "mutual_kl", "mutual_learning", "nkd", "one", "one_kl",
+    "ps_kd", "ps_kd_alpha", "ps_kd_targets", "ramp_up", "reduce", "reduced", "reverse_gradient", "reverse_kl", "same_shape", "skew_forward_kl",
+    "skew_reverse_kl", "soft_cross_entropy", "standardise", "symmetric_kl", "total_variation", "uskd", "virtual_teacher", "weighted_target",
+    "wide", "wsld",
 ]

@@ -45,6 +45,7 @@ class Loss(nn.Module):
     function: ClassVar[Callable | None] = None
     needs_teacher: bool = True
     needs_target: bool = False
+    needs_index: bool = False
     student_taps: tuple[str, ...] = ()
     teacher_taps: tuple[str, ...] = ()
 

@@ -1,7 +1,6 @@
 """Losses that are a divergence of the two distributions: module form of :mod:`kdlab.functional.divergences`.
 
-All take ``temperature`` (1 by default, as for language models) and ``temperature_squared``: whether the factor T^2 keeps the size of
-the gradient when T changes.
+The temperature is 1 by default, as for language models.
 """
 
 from torch import Tensor
@@ -14,7 +13,12 @@ from .base import Loss, fraction, positive
 
 
 class Divergence(Loss):
-    """Base of these losses: the divergence of a subclass, times T^2 where that is asked for."""
+    """Base of these losses: the divergence of a subclass, times T^2 where that is asked for.
+
+    Args:
+        temperature: T, positive; both sides' logits are divided by it.
+        temperature_squared: whether the factor T^2 is applied.
+    """
 
     def __init__(self, temperature: float = 1.0, temperature_squared: bool = True):
         super().__init__()

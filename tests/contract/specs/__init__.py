@@ -1,5 +1,5 @@
 """A Spec for every pure function of a method."""
 
-from . import correlation, divergences, logits
+from . import branches, correlation, divergences, logits, peers
 
-SPECS = [*correlation.SPECS, *divergences.SPECS, *logits.SPECS]
+SPECS = [*branches.SPECS, *correlation.SPECS, *divergences.SPECS, *logits.SPECS, *peers.SPECS]

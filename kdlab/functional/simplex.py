@@ -1,0 +1,97 @@
+"""The convex combination of logits that has the least cross-entropy, for KDCL-Linear."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+#: every subset of the networks is tried as the set with weights above 0; 2^M of them
+MOST = 10
+_STEPS = 12
+
+
+def least_cross_entropy(logits: Tensor, target: Tensor, counts: Tensor, iterations: int = 12) -> Tensor:
+    r"""Weights :math:`\alpha` on the simplex that minimise the mean over rows of
+    :math:`\log \sum_c \exp(\sum_m \alpha_m z_{m,c}) - \sum_m \alpha_m z_{m,y}`, for each of G problems; a convex function.
+
+    Newton's method within the simplex, from equal weights. Each iteration minimises the second-order model over the whole simplex,
+    exactly (the linear system of every set of networks that may have weight, then the best that has no negative weight), and goes
+    towards that minimum by the largest of 1, 1/2, 1/4, … that lowers the loss by a share of what its slope promises (Armijo's rule):
+    so the loss never rises, and near the minimum the error is squared with every iteration.
+
+    Args:
+        logits: ``(G, R, M, C)``, finite: R rows of M networks a problem.
+        target: class numbers ``(G, R)``.
+        counts: ``(G, R)``, whether a row counts; a problem without any keeps equal weights.
+        iterations: a fixed number, so that the graph does not depend on the data.
+
+    Returns:
+        ``(G, M)``, non-negative, each row's sum 1.
+
+    Raises:
+        ValueError: more than 10 networks.
+
+    >>> z = torch.tensor([[[[3.0, 0.0], [0.0, 1.0]], [[0.0, 3.0], [1.0, 0.0]]]])
+    >>> least_cross_entropy(z, torch.tensor([[1, 1]]), torch.tensor([[True, True]]))
+    tensor([[0.2500, 0.7500]])
+    """
+    groups, _, networks, _ = logits.shape
+    if networks > MOST:
+        raise ValueError(f"least_cross_entropy: every subset of the networks is tried, so at most {MOST} of them, got {networks}")
+    share = counts.to(logits.dtype) / counts.sum(-1, keepdim=True).clamp(min=1)
+    logits = torch.where(counts[..., None, None], logits, torch.zeros_like(logits))
+    centre = logits.mean(2)
+    # the weights sum to 1, so only differences from the mean network matter; they are smaller, and so are rounding errors
+    apart = logits - centre[:, :, None]
+    right = apart.gather(3, target[:, :, None, None].expand(-1, -1, networks, 1))[..., 0]
+
+    def loss(weights: Tensor) -> Tensor:
+        """``(..., G)`` of weights ``(..., G, M)``, less what does not depend on them."""
+        mixed = torch.einsum("...gm,grmc->...grc", weights, apart)
+        return (share * ((centre + mixed).logsumexp(-1) - torch.einsum("...gm,grm->...gr", weights, right))).sum(-1)
+
+    weights = torch.full_like(apart[:, 0, :, 0], 1 / networks)
+    steps = 0.5 ** torch.arange(_STEPS, dtype=logits.dtype, device=logits.device)[:, None]
+    precision = torch.finfo(logits.dtype).eps
+    for _ in range(iterations):
+        p = (centre + torch.einsum("gm,grmc->grc", weights, apart)).softmax(-1)
+        mean = torch.einsum("grc,grmc->grm", p, apart)
+        gradient = torch.einsum("gr,grm->gm", share, mean - right)
+        spread = apart - mean[..., None]
+        curvature = torch.einsum("gr,grc,grmc,grkc->gmk", share, p, spread, spread)
+        direction = _least_of_model(weights, gradient, curvature) - weights
+        present = loss(weights)
+        promised = steps * (gradient * direction).sum(-1)
+        # what rounding hides must not stop the last, quadratic steps
+        lowers = loss(weights + steps[..., None] * direction) <= present + 1e-4 * promised + 100 * precision * (1 + present.abs())
+        step = torch.where(lowers, steps, torch.zeros_like(steps)).amax(0)
+        weights = (weights + step[:, None] * direction).clamp(min=0.0)
+        weights = weights / weights.sum(-1, keepdim=True)
+    return weights
+
+
+def _least_of_model(weights: Tensor, gradient: Tensor, curvature: Tensor) -> Tensor:
+    r"""The minimum over the simplex of :math:`g \cdot (a - \alpha) + \tfrac12 (a - \alpha)^\top H (a - \alpha)`, ``(G, M)``."""
+    networks, precision = weights.shape[-1], torch.finfo(weights.dtype).eps
+    like = {"dtype": weights.dtype, "device": weights.device}
+    identity = torch.eye(networks, **like)
+    scale = curvature.diagonal(dim1=-2, dim2=-1).mean(-1) + precision * gradient.abs().amax(-1) + torch.finfo(weights.dtype).tiny
+    # equal networks leave the curvature singular; this much of the identity keeps the weights where they are in such directions
+    curvature = curvature / scale[:, None, None] + 1e3 * precision * identity
+    gradient = gradient / scale[:, None]
+
+    inside = torch.tensor([[number >> network & 1 for network in range(networks)] for number in range(1, 2**networks)], **like)
+    sets = len(inside)
+    upper = torch.where(inside[:, :, None] == 1, curvature[:, None], identity)          # a row a network: stationary, or 0
+    upper = torch.cat([upper, inside[:, :, None].expand(*upper.shape[:2], networks, 1)], dim=-1)
+    sums_to_one = torch.cat([torch.ones(networks, **like), torch.zeros(1, **like)])
+    system = torch.cat([upper, sums_to_one.expand(*upper.shape[:2], 1, networks + 1)], dim=-2)
+    stationary = (curvature @ weights[:, :, None])[..., 0] - gradient
+    known = torch.cat([inside * stationary[:, None], torch.ones_like(stationary[:, None, :1]).expand(-1, sets, 1)], dim=-1)
+
+    found = torch.linalg.solve(system, known[..., None])[..., :networks, 0]
+    away = found - weights[:, None]
+    value = (away * gradient[:, None]).sum(-1) + 0.5 * torch.einsum("gsm,gmk,gsk->gs", away, curvature, away)
+    value = torch.where(found.amin(-1) < -100 * precision, torch.full_like(value, float("inf")), value)
+    best = torch.take_along_dim(found, value.argmin(-1)[:, None, None], 1)[:, 0].clamp(min=0.0)
+    return best / best.sum(-1, keepdim=True)

@@ -1,0 +1,31 @@
+"""The gate of ONE: from what the branches share to how much each of them counts."""
+
+from torch import Tensor, nn
+
+
+class BranchGate(nn.Module):
+    """Linear, BatchNorm, ReLU and softmax over the branches. Lan et al. (2018), "Knowledge Distillation by On-the-Fly Native Ensemble",
+    https://arxiv.org/abs/1806.04606
+
+    Args:
+        features: channels of the shared feature.
+        branches: how many classifiers there are.
+
+    >>> import torch
+    >>> BranchGate(8, 3)(torch.ones(2, 8, 4, 4)).sum(1)
+    tensor([1., 1.], grad_fn=<SumBackward1>)
+    """
+
+    def __init__(self, features: int, branches: int):
+        super().__init__()
+        if branches < 2:
+            raise ValueError(f"branches must be at least 2, got {branches}")
+        self.linear = nn.Linear(features, branches)
+        self.norm = nn.BatchNorm1d(branches)
+
+    def forward(self, shared: Tensor) -> Tensor:
+        """``(N, branches)``, each row's sum 1, from the shared feature ``(N, D)``, or a map ``(N, D, H, W)`` that is pooled first."""
+        if shared.dim() not in (2, 4) or shared.shape[1] != self.linear.in_features:
+            raise ValueError(f"the gate reads features (N, {self.linear.in_features}) or maps of as many channels, got {tuple(shared.shape)}")
+        pooled = shared.mean((2, 3)) if shared.dim() == 4 else shared
+        return self.norm(self.linear(pooled)).relu().softmax(-1)

@@ -1,0 +1,70 @@
+"""Every loss that a classifier can be given keeps the same promises within a strategy: the CNN pair on digits, nothing trained."""
+
+import pytest
+import torch
+
+from kdlab.config.compose import compose
+from kdlab.methods import index
+from kdlab.runs.assemble import assemble
+
+NAMES = [name for name, entry in index().items() if entry.loss is not None and "classifier" in entry.method.serves]
+
+
+def parts_with(name: str, seed: int = 1):
+    config = compose([f"loss=[{name}]", "student=cnn", 'teacher.overrides=["student=cnn_wide"]', f"seed={seed}", "data.batch_size=16", "scheduler=none"])
+    return assemble(config, lambda config: None)
+
+
+def step(parts, teacher_leaves: bool = False):
+    """The loss on a batch, and what the teacher said of it, as leaves where its gradients are looked at."""
+    strategy, batch = parts.strategy.train(), next(iter(parts.data.train_dataloader()))
+    teacher = strategy.teach(batch)
+    if teacher_leaves:
+        teacher = teacher.replace(answer=teacher.logits.clone().requires_grad_(),
+                                  features={tap: value.clone().requires_grad_() for tap, value in teacher.features.items()})
+    [term] = strategy.objective.terms.values()
+    values = term(strategy.observe(batch), teacher, strategy.task.align_batch(batch))
+    return values.mean(), teacher
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_teacher(name):
+    """No gradient reaches the teacher; one reaches the student."""
+    parts = parts_with(name)
+    if not parts.strategy.objective.needs_teacher:
+        pytest.skip("it has no teacher")
+    value, teacher = step(parts, teacher_leaves=True)
+    value.backward()
+    assert all(leaf.grad is None for leaf in (teacher.logits, *teacher.features.values()))
+    assert any(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in parts.strategy.student.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters(name):
+    """Every parameter that it owns is in the optimiser and is moved by a step."""
+    parts = parts_with(name)
+    own = dict(parts.strategy.objective.named_parameters())
+    if not own:
+        pytest.skip("it owns no parameters")
+    optimised = {id(parameter) for group in parts.strategy.configure_optimizers().param_groups for parameter in group["params"]}
+    assert [key for key, parameter in own.items() if id(parameter) not in optimised] == []
+    step(parts)[0].backward()
+    assert [key for key, parameter in own.items() if parameter.grad is None] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_checkpoint(name):
+    """Its parameters and buffers are in the state dict, and bring another one to the same value."""
+    first, other = parts_with(name), parts_with(name, seed=2)
+    state = first.strategy.state_dict()
+    held = [f"objective.{key}" for key, _ in (*first.strategy.objective.named_parameters(), *first.strategy.objective.named_buffers())]
+    assert [key for key in held if key not in state] == []
+    other.strategy.load_state_dict(state)
+    for parts in (first, other):
+        parts.strategy.seed, parts.data.seed = 1, 1
+    values = []
+    for parts in (first, other):
+        torch.manual_seed(0)
+        parts.teacher.network.load_state_dict(first.teacher.network.state_dict())
+        values.append(step(parts)[0])
+    assert torch.equal(*values)
