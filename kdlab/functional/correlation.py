@@ -108,7 +108,10 @@ def multi_level(student: Tensor, teacher: Tensor, student_strong: Tensor, teache
                 batch_weight: float = 1.0, mask_after_mean: bool = False, reuse_weak: bool = False, strong_correlations: bool = True,
                 standardised: bool = False, mask: Tensor | None = None) -> Tensor:
     r"""Multi-level distillation over two views of a batch: the sum over both views and all temperatures of Hinton's loss (instance level),
-    :func:`class_correlation` and :func:`batch_correlation`.
+    :func:`class_correlation` and :func:`batch_correlation`,
+
+    .. math:: \sum_{\text{views}} \sum_T \Big[ \frac{T^2}{N} \sum_n \mathrm{KL}(p^T_n \,\|\, q^T_n) + \frac1C \lVert P^\top P - Q^\top Q \rVert_F^2
+              + \frac1N \lVert P P^\top - Q Q^\top \rVert_F^2 \Big].
 
     On the weak view, samples take part in the instance and the batch level where the teacher's largest probability does not exceed its
     median over the batch, and classes in the class level where the teacher's probability, summed over the batch, does not exceed its
@@ -118,7 +121,7 @@ def multi_level(student: Tensor, teacher: Tensor, student_strong: Tensor, teache
     Args:
         student, teacher, student_strong, teacher_strong: logits ``(N, C)`` of the weak and of the strong view.
         temperatures: one term each, at every level.
-        instance_weight, class_weight, batch_weight: of the three levels.
+        instance_weight, class_weight, batch_weight: weight of the level.
         mask_after_mean: multiply each term of the weak view, averaged over the whole batch, by the *fraction* of samples or classes that
             take part, instead of leaving the others out.
         reuse_weak: at the instance level, the strong view's terms from the fourth temperature on take the weak view once more.

@@ -4,7 +4,7 @@ A new loss is one function there, one thin class here, and one file in ``conf/lo
 """
 
 from .base import Loss, Probe
-from .correlation import DIST, MultiLevel
+from .correlation import DIST, BatchCorrelation, ClassCorrelation, MultiLevel
 from .decoupled import DKD, NKD, USKD, WSLD
 from .divergences import (
     AdaptiveKL, AlphaBeta, Divergence, ForwardKL, JensenShannon, ReverseKL, SkewForwardKL, SkewReverseKL, SymmetricKL, TotalVariation,
@@ -14,7 +14,7 @@ from .logits import CrossEntropy, HardLabel, HintonKD, LogitMSE, SoftCrossEntrop
 from .temperature import CTKD, Standardised
 
 __all__ = [
-    "AdaptiveKL", "AlphaBeta", "CTKD", "CrossEntropy", "DIST", "DKD", "Divergence", "ForwardKL", "HardLabel", "Hint", "HintonKD",
-    "JensenShannon", "LogitMSE", "Loss", "MultiLevel", "NKD", "Probe", "ReverseKL", "SkewForwardKL", "SkewReverseKL", "SoftCrossEntropy",
-    "Standardised", "SymmetricKL", "TotalVariation", "USKD", "VirtualTeacher", "WSLD",
+    "AdaptiveKL", "AlphaBeta", "BatchCorrelation", "CTKD", "ClassCorrelation", "CrossEntropy", "DIST", "DKD", "Divergence", "ForwardKL",
+    "HardLabel", "Hint", "HintonKD", "JensenShannon", "LogitMSE", "Loss", "MultiLevel", "NKD", "Probe", "ReverseKL", "SkewForwardKL",
+    "SkewReverseKL", "SoftCrossEntropy", "Standardised", "SymmetricKL", "TotalVariation", "USKD", "VirtualTeacher", "WSLD",
 ]

@@ -28,6 +28,25 @@ class DIST(Loss):
                                temperature_squared=self.temperature_squared, epsilon=self.epsilon, mask=batch.weights)
 
 
+class ClassCorrelation(Loss):
+    """The class-level term of multi-level distillation by itself: :func:`kdlab.functional.class_correlation`."""
+
+    function = staticmethod(functional.class_correlation)
+
+    def __init__(self, temperature: float = 4.0):
+        super().__init__()
+        self.temperature = positive("temperature", temperature)
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        return type(self).function(student.logits, teacher.logits, self.temperature, mask=batch.weights)
+
+
+class BatchCorrelation(ClassCorrelation):
+    """The batch-level term of multi-level distillation by itself: :func:`kdlab.functional.batch_correlation`."""
+
+    function = staticmethod(functional.batch_correlation)
+
+
 class MultiLevel(Loss):
     """Multi-level distillation over two views, of which the first is the weak one: :func:`kdlab.functional.multi_level`.
 

@@ -26,7 +26,7 @@ class Standardised(Loss):
             raise ValueError(f"loss must be another loss (a node with its _target_), got {loss!r}")
         self.loss = loss
         self.epsilon = positive("epsilon", epsilon)
-        self.needs_teacher, self.needs_target, self.views = loss.needs_teacher, loss.needs_target, loss.views
+        self.needs_teacher, self.needs_target, self.needs_index, self.views = loss.needs_teacher, loss.needs_target, loss.needs_index, loss.views
         self.student_taps, self.teacher_taps = loss.student_taps, loss.teacher_taps
 
     def prepare(self, probe: Probe) -> None:

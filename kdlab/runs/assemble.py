@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -12,7 +12,7 @@ from kdlab.counter import derived_seed
 from kdlab.data import ClassificationData
 from kdlab.errors import InputError, KdlabError
 from kdlab.objective import Objective
-from kdlab.schedules import is_schedule, schedule
+from kdlab.schedules import at, scheduled
 from kdlab.strategies import Strategy
 from kdlab.strategies.optimization import OptimizerRecipe
 from kdlab.strategies.preparation import prepare
@@ -119,14 +119,12 @@ def make_objective(terms: dict) -> Objective:
     losses, weights, schedules, problems = {}, {}, {}, []
     for name, node in terms.items():
         try:
-            weight = node.get("weight", 1.0)
-            of_node = {key: schedule(value) for key, value in _scheduled(node)}
-            plain = _replaced(node, {key: wanted(0.0) for key, wanted in of_node.items()})
-            for key, wanted in of_node.items():
-                build(_replaced(plain, {key: wanted(float("1e9"))}), f"loss.{name}")        # its end must be allowed, too
+            plain = at(node, 0.0)
+            for key, wanted in scheduled(node):
+                build(at(node, 0.0, {key: float("1e9")}), f"loss.{name}")       # its end must be allowed, too
                 schedules[f"{name}.{key}"] = wanted
             losses[name] = build(plain, f"loss.{name}")
-            weights[name] = plain["weight"] if is_schedule(weight) else weight
+            weights[name] = plain.get("weight", 1.0)
         except KdlabError as error:
             problems.extend(error.problems)
         except ValueError as error:
@@ -134,21 +132,6 @@ def make_objective(terms: dict) -> Objective:
     if problems:
         raise InputError(*problems)
     return Objective(losses, weights, schedules)
-
-
-def _scheduled(node: dict, prefix: str = "") -> Iterator[tuple[str, dict]]:
-    """Every schedule that stands for a number of a loss, or of a loss inside it, by its dotted key."""
-    for key, value in node.items():
-        if is_schedule(value):
-            yield prefix + key, value
-        elif isinstance(value, dict):
-            yield from _scheduled(value, f"{prefix}{key}.")
-
-
-def _replaced(node: dict, values: dict[str, float], prefix: str = "") -> dict:
-    """The node with other values at these dotted keys."""
-    return {key: values[prefix + key] if prefix + key in values else _replaced(value, values, f"{prefix}{key}.") if isinstance(value, dict) else value
-            for key, value in node.items()}
 
 
 def make_optimization(config: dict) -> OptimizerRecipe:

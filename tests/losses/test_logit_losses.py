@@ -9,7 +9,8 @@ from kdlab import functional
 from kdlab.batch import Batch
 from kdlab.errors import InputError
 from kdlab.losses import (
-    CTKD, DIST, DKD, NKD, USKD, WSLD, CrossEntropy, HardLabel, HintonKD, LogitMSE, MultiLevel, Probe, SoftCrossEntropy, Standardised, VirtualTeacher,
+    CTKD, DIST, DKD, NKD, USKD, WSLD, BatchCorrelation, ClassCorrelation, CrossEntropy, HardLabel, HintonKD, LogitMSE, MultiLevel, Probe, SoftCrossEntropy,
+    Standardised, VirtualTeacher,
 )
 from kdlab.objective import Objective
 from kdlab.outputs import Outputs
@@ -41,6 +42,8 @@ def prepared(loss):
     (WSLD(3.0), lambda: functional.wsld(S, T, Y, 3.0)),
     (DIST(4.0, 2.0, 0.5), lambda: functional.dist(S, T, 4.0, 2.0, 0.5)),
     (DIST(4.0, temperature_squared=False), lambda: functional.dist(S, T, 4.0) / 16),
+    (ClassCorrelation(2.0), lambda: functional.class_correlation(S, T, 2.0)),
+    (BatchCorrelation(2.0), lambda: functional.batch_correlation(S, T, 2.0)),
     (SoftCrossEntropy(2.0, True), lambda: functional.soft_cross_entropy(S, T, 2.0, True)),
     (HardLabel(), lambda: functional.cross_entropy(S, T.argmax(1))),
     (LogitMSE(2.0), lambda: functional.logit_mse(S, T) / 4),
@@ -70,7 +73,7 @@ def test_bad_arguments_name_themselves(make, name):
         make()
 
 
-@pytest.mark.parametrize("loss", [DIST(), MultiLevel(), prepared(USKD())])
+@pytest.mark.parametrize("loss", [DIST(), ClassCorrelation(), BatchCorrelation(), MultiLevel(), prepared(USKD())])
 def test_rows_of_weight_0_count_for_no_relation(loss):
     """Also where the objective has replaced them by zeros."""
     padded = [Outputs(torch.cat([x.logits, x.logits.new_full((2, 5), math.inf)]), {name: torch.cat([f, f[:2]]) for name, f in x.features.items()},
