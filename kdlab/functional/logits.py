@@ -156,7 +156,8 @@ def logit_mse(student: Tensor, teacher: Tensor, temperature: float = 1.0, *, mas
     return reduced(difference.square().mean(-1), mask, reduction, 1)
 
 
-@method("logits", Paper("Yuan et al.", 2020, "Revisiting Knowledge Distillation via Label Smoothing Regularization", "https://arxiv.org/abs/1909.11723"),
+@method("logits", Paper("Yuan et al.", 2020, "Revisiting Knowledge Distillation via Label Smoothing Regularization",
+                        "https://arxiv.org/abs/1909.11723"),
         {"yuanli2333/Teacher-free-Knowledge-Distillation": "tfkd_reg"})
 def virtual_teacher(student: Tensor, target: Tensor, correct_probability: float = 0.99, temperature: float = 40.0, *,
                     student_temperature: float = 1.0, softened: Literal["probabilities", "logarithms"] = "probabilities",

@@ -9,8 +9,8 @@ from kdlab import functional
 from kdlab.batch import Batch
 from kdlab.errors import InputError
 from kdlab.losses import (
-    CTKD, DIST, DKD, NKD, USKD, WSLD, BatchCorrelation, ClassCorrelation, CrossEntropy, HardLabel, HintonKD, LogitMSE, MultiLevel, Probe, SoftCrossEntropy,
-    Standardised, VirtualTeacher,
+    CTKD, DIST, DKD, NKD, USKD, WSLD, BatchCorrelation, ClassCorrelation, CrossEntropy, HardLabel, HintonKD, LogitMSE, MultiLevel, Probe,
+    SoftCrossEntropy, Standardised, VirtualTeacher,
 )
 from kdlab.objective import Objective
 from kdlab.outputs import Outputs

@@ -19,7 +19,8 @@ def pearson(a, b):
 
 def dist(student, teacher, temperature=1.0, beta=1.0, gamma=1.0):
     if student.dim() == 4:
-        student, teacher = ([image[:, i, j].tolist() for image in x for i in range(x.shape[2]) for j in range(x.shape[3])] for x in (student, teacher))
+        pixels = [(i, j) for i in range(student.shape[2]) for j in range(student.shape[3])]
+        student, teacher = ([image[:, i, j].tolist() for image in x for i, j in pixels] for x in (student, teacher))
     q, p = probabilities(student, temperature), probabilities(teacher, temperature)
     inter = np.mean([1 - pearson(a, b) for a, b in zip(q, p)])
     intra = np.mean([1 - pearson(a, b) for a, b in zip(q.T, p.T)])
