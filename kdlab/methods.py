@@ -21,6 +21,7 @@ from kdlab.config.paths import conf_dir
 from kdlab.errors import InputError, did_you_mean
 from kdlab.functional.sources import FAMILIES, Method
 from kdlab.losses import Loss
+from kdlab.schedules import at
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def _of_file(path: Path) -> Entry:
     # as plain values: what is tied to another key (the weight of ce) is shown as it is written
     [(name, node)] = OmegaConf.to_container(OmegaConf.load(path), resolve=False).items()
     weight = node.pop("weight")
-    loss = build(node, f"loss.{name}")
+    loss = build(at(node, 0.0), f"loss.{name}")
     node.pop("_target_")
     function = getattr(loss, "function", None)
     if not hasattr(function, "method"):

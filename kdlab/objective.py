@@ -29,7 +29,8 @@ class Objective(nn.Module):
     Args:
         terms: name -> loss.
         weights: name -> the term's weight.
-        schedules: "term.scalar" -> schedule; the scalar is ``weight`` or a float attribute of the loss (``kd.temperature``).
+        schedules: "term.scalar" -> schedule; the scalar is ``weight`` or a float attribute of the loss (``kd.temperature``), or of a
+            loss inside it (``kd_standardised.loss.temperature``).
 
     A term whose weight is 0 and that owns no parameters is not computed (its part is absent), so a teacher that is stopped early
     costs nothing from then on.
@@ -49,7 +50,7 @@ class Objective(nn.Module):
             name, _, scalar = key.partition(".")
             if name not in self.terms:
                 raise InputError(f"loss.{key}: there is no term '{name}' to give a schedule; the terms are {', '.join(self.terms)}")
-            if scalar != "weight" and not isinstance(getattr(self.terms[name], scalar, None), float):
+            if scalar != "weight" and not isinstance(self._scalar(key), float):
                 raise InputError(f"loss.{key}: only a term's weight and its numbers can have a schedule, and "
                                  f"{type(self.terms[name]).__name__} has no number '{scalar}' that may change")
         self.advance(0.0)
@@ -61,12 +62,24 @@ class Objective(nn.Module):
             if scalar == "weight":
                 self.weights[name] = schedule(epoch)
             else:
-                setattr(self.terms[name], scalar, schedule(epoch))
+                owner, _, attribute = key.rpartition(".")
+                setattr(self.terms.get_submodule(owner), attribute, schedule(epoch))
 
     def scalars(self) -> dict[str, float]:
-        """The present value of every scheduled scalar, for the logs."""
-        return {key: self.weights[key.split(".")[0]] if key.endswith(".weight") else getattr(self.terms[key.split(".")[0]], key.split(".")[1])
-                for key in self.schedules}
+        """The present value of every scheduled scalar, and what the terms read off themselves, for the logs."""
+        scheduled = {key: self._scalar(key) for key in self.schedules}
+        return scheduled | {f"{name}.{key}": value for name, term in self.terms.items() for key, value in term.readings().items()}
+
+    def _scalar(self, key: str):
+        """The present value at a schedule's key; None where there is nothing."""
+        name, _, scalar = key.partition(".")
+        if scalar == "weight":
+            return self.weights[name]
+        owner, _, attribute = key.rpartition(".")
+        try:
+            return getattr(self.terms.get_submodule(owner), attribute, None)
+        except AttributeError:          # no such loss inside it
+            return None
 
     def _active(self, name: str) -> bool:
         return self.weights[name] != 0 or any(True for _ in self.terms[name].parameters())

@@ -11,6 +11,7 @@ A schedule is a function of the epoch alone, counted from 0 and fractional withi
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 
 
 class Schedule:
@@ -122,3 +123,27 @@ def schedule(node: dict) -> Schedule:
     """
     arguments = {key: schedule(value) if is_schedule(value) else value for key, value in node.items() if key != "schedule"}
     return SCHEDULES[node["schedule"]](**arguments)
+
+
+def scheduled(node: dict, prefix: str = "") -> Iterator[tuple[str, Schedule]]:
+    """Every schedule that stands for a number in a node, or in a node inside it, by its dotted key.
+
+    >>> [key for key, _ in scheduled({"weight": 1.0, "loss": {"temperature": {"schedule": "constant", "value": 2}}})]
+    ['loss.temperature']
+    """
+    for key, value in node.items():
+        if is_schedule(value):
+            yield prefix + key, schedule(value)
+        elif isinstance(value, dict):
+            yield from scheduled(value, f"{prefix}{key}.")
+
+
+def at(node: dict, epoch: float, epochs: Mapping[str, float] | None = None, prefix: str = "") -> dict:
+    """The node with numbers for its schedules: their values at ``epoch``, or at an epoch of its own for each dotted key in ``epochs``.
+
+    >>> at({"loss": {"temperature": {"schedule": "linear", "start": 8, "end": 2, "epochs": 2}}}, 1.0)
+    {'loss': {'temperature': 5.0}}
+    """
+    epochs = epochs or {}
+    return {key: schedule(value)(epochs.get(prefix + key, epoch)) if is_schedule(value) else
+            at(value, epoch, epochs, f"{prefix}{key}.") if isinstance(value, dict) else value for key, value in node.items()}

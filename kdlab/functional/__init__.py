@@ -2,13 +2,15 @@
 
 from .attention import attention_ce, attention_mse, attention_scores, minilm, minilmv2, tinybert
 from .branches import byot, byot_feature, byot_kd, ensemble_logits, one, one_kl, ramp_up
+from .correlation import batch_correlation, class_correlation, dist, multi_level
+from .decoupled import dkd, nkd, uskd, wsld
 from .divergences import (
     adaptive_kl, alpha_beta, forward_kl, jensen_shannon, reverse_kl, skew_forward_kl, skew_reverse_kl, symmetric_kl, total_variation,
 )
 from .features import hint
 from .grams import fsp, kdsvd, nst
 from .hidden import hidden_cosine, hidden_mse, pkd, sequence_fsp, sequence_mmd
-from .logits import cross_entropy, hinton_kd, logit_mse
+from .logits import cross_entropy, hard_label, hinton_kd, logit_mse, soft_cross_entropy, virtual_teacher
 from .memory import cs_kd, cs_kd_kl, dlb, ps_kd, ps_kd_alpha, ps_kd_targets
 from .peers import collaborative, mutual_kl, mutual_learning
 from .relations import cc, cc_kernel, cka, pkt, rkd, sp
@@ -17,14 +19,16 @@ from .targets import (
     codistillation_targets, error_correlation, kdcl_general_weights, kdcl_linear, kdcl_linear_weights, kdcl_mean, kdcl_min_logit, kdcl_naive,
     weighted_target,
 )
+from .temperature import ctkd, learned_temperature, reverse_gradient, standardise
 from .terms import Terms
 
 __all__ = [
-    "Terms", "adaptive_kl", "alpha_beta", "attention_ce", "attention_mse", "attention_scores", "byot", "byot_feature", "byot_kd", "cc",
-    "cc_kernel", "cka", "codistillation_targets", "collaborative", "cross_entropy", "cs_kd", "cs_kd_kl", "dlb", "ensemble_logits",
-    "error_correlation", "forward_kl", "fsp", "hidden_cosine", "hidden_mse", "hint", "hinton_kd", "jensen_shannon", "kdcl_general_weights",
-    "kdcl_linear", "kdcl_linear_weights", "kdcl_mean", "kdcl_min_logit", "kdcl_naive", "kdsvd", "logit_mse", "minilm", "minilmv2", "mutual_kl",
-    "mutual_learning", "nst", "one", "one_kl", "pkd", "pkt", "ps_kd", "ps_kd_alpha", "ps_kd_targets", "ramp_up", "reduce", "reduced",
-    "reverse_kl", "rkd", "same_shape", "sequence_fsp", "sequence_mmd", "skew_forward_kl", "skew_reverse_kl", "sp", "symmetric_kl", "tinybert",
-    "total_variation", "weighted_target", "wide",
+    "Terms", "adaptive_kl", "alpha_beta", "attention_ce", "attention_mse", "attention_scores", "batch_correlation", "byot", "byot_feature",
+    "byot_kd", "cc", "cc_kernel", "cka", "class_correlation", "codistillation_targets", "collaborative", "cross_entropy", "cs_kd", "cs_kd_kl",
+    "ctkd", "dist", "dkd", "dlb", "ensemble_logits", "error_correlation", "forward_kl", "fsp", "hard_label", "hidden_cosine", "hidden_mse",
+    "hint", "hinton_kd", "jensen_shannon", "kdcl_general_weights", "kdcl_linear", "kdcl_linear_weights", "kdcl_mean", "kdcl_min_logit",
+    "kdcl_naive", "kdsvd", "learned_temperature", "logit_mse", "minilm", "minilmv2", "multi_level", "mutual_kl", "mutual_learning", "nkd", "nst",
+    "one", "one_kl", "pkd", "pkt", "ps_kd", "ps_kd_alpha", "ps_kd_targets", "ramp_up", "reduce", "reduced", "reverse_gradient", "reverse_kl",
+    "rkd", "same_shape", "sequence_fsp", "sequence_mmd", "skew_forward_kl", "skew_reverse_kl", "soft_cross_entropy", "sp", "standardise",
+    "symmetric_kl", "tinybert", "total_variation", "uskd", "virtual_teacher", "weighted_target", "wide", "wsld",
 ]

@@ -1,10 +1,23 @@
-"""Losses on logits, one value a row."""
+"""Losses on logits, one value a row.
 
-import torch.nn.functional as F
+Every function takes logits ``(..., C)``, computed in at least float32, and
+
+    target: class numbers ``(...)``; rows of label -100 do not count.
+    mask: ``(...)``, 0 for rows that do not count (padding); they have exactly no gradient, whatever stands there.
+    reduction: ``none`` (one value a row, the default), ``mean``, ``sum``, ``batchmean``, ``elementmean``: :func:`kdlab.functional.reduced`.
+
+and raises ValueError, with both shapes, where they do not fit.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
 from torch import Tensor
 
-from .divergences import forward_kl
-from .rows import reduced, same_shape, wide, without_masked
+from .divergences import forward_kl, log_probabilities
+from .rows import reduced, same_shape, without_masked
 from .sources import Paper, method
 
 _LANGUAGE = ("classifier", "encoder", "language model")
@@ -12,32 +25,52 @@ _HINTON = Paper("Hinton et al.", 2015, "Distilling the Knowledge in a Neural Net
 
 
 @method("logits", Paper("Szegedy et al.", 2016, "Rethinking the Inception Architecture for Computer Vision", "https://arxiv.org/abs/1512.00567"),
-        serves=_LANGUAGE)
-def cross_entropy(student: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    r"""Cross-entropy to the labels, :math:`-\sum_c t_c \log q_c`, with
-    :math:`t = (1 - \epsilon)\,\mathrm{onehot}(y) + \epsilon / C`.
-
-    Label smoothing: Szegedy et al. (2016), "Rethinking the Inception Architecture", section 7, https://arxiv.org/abs/1512.00567
-    (the form torch has: the true class receives a share of epsilon too).
+        {"sunshangquan/logit-standardization-KD": "label_smoothing_szegedy",
+         "yuanli2333/Teacher-free-Knowledge-Distillation": "label_smoothing_tfkd"}, _LANGUAGE)
+def cross_entropy(student: Tensor, target: Tensor, label_smoothing: float = 0.0, *, smoothing_over: Literal["all", "others"] = "all",
+                  mask: Tensor | None = None, reduction: str = "none") -> Tensor:
+    r"""Cross-entropy to the labels, :math:`-\sum_c t_c \log q_c`, with label smoothing in one of its two definitions:
+    :math:`t = (1 - \epsilon)\,\mathrm{onehot}(y) + \epsilon / C`, or :math:`t_y = 1 - \epsilon` and :math:`t_c = \epsilon / (C - 1)` elsewhere.
 
     Args:
-        student: logits ``(N, C)``.
-        target: class numbers ``(N,)``; -100 is ignored (its value is 0).
         label_smoothing: epsilon, in [0, 1].
+        smoothing_over: ``all``: every class has its share of epsilon, the label's too (section 7 of the paper; torch). ``others``: only the
+            other classes have (the code of Tf-KD): the same as ``all`` with epsilon C / (C - 1).
 
-    Raises:
-        ValueError: the target is not one class number a row; both shapes are printed.
-
-    >>> import torch
     >>> cross_entropy(torch.tensor([[2.0, 0.0]]), torch.tensor([0]))
     tensor([0.1269])
     >>> cross_entropy(torch.tensor([[2.0, 0.0]]), torch.tensor([0]), label_smoothing=0.1)
     tensor([0.2269])
+    >>> cross_entropy(torch.tensor([[2.0, 0.0]]), torch.tensor([0]), label_smoothing=0.1, smoothing_over="others")
+    tensor([0.3269])
     """
-    if target.shape != student.shape[:1] or target.is_floating_point():
-        raise ValueError(f"cross_entropy: logits {tuple(student.shape)} need one class number a row, got a target of shape "
+    if smoothing_over not in ("all", "others"):
+        raise ValueError(f"smoothing_over must be 'all' or 'others', got {smoothing_over!r}")
+    target, counts = labelled(student, target, mask, "cross_entropy")
+    log_q, classes = without_masked(student, counts).log_softmax(-1), student.shape[-1]
+    values = -log_q.gather(-1, target[..., None]).squeeze(-1)
+    if label_smoothing:
+        everywhere = -log_q.sum(-1)
+        share = everywhere / classes if smoothing_over == "all" else (everywhere - values) / (classes - 1)
+        values = (1 - label_smoothing) * values + label_smoothing * share
+    return reduced(values, counts, reduction, classes)
+
+
+def labelled(student: Tensor, target: Tensor, mask: Tensor | None, what: str) -> tuple[Tensor, Tensor]:
+    """A class number for every row, and which rows count: those that the mask keeps and whose label is not -100.
+
+    Raises:
+        ValueError: the target is not one class number a row, or the mask not one entry a row.
+    """
+    if target.shape != student.shape[:-1] or target.is_floating_point():
+        raise ValueError(f"{what}: logits {tuple(student.shape)} need one class number a row, got a target of shape "
                          f"{tuple(target.shape)} and type {target.dtype}")
-    return F.cross_entropy(wide(student), target, reduction="none", label_smoothing=label_smoothing)
+    counts = target != -100
+    if mask is not None:
+        if mask.shape != target.shape:
+            raise ValueError(f"{what}: a mask has one entry a row: the target is {tuple(target.shape)} and the mask {tuple(mask.shape)}")
+        counts = counts & (mask != 0)
+    return target.masked_fill(~counts, 0), counts
 
 
 @method("logits", _HINTON, {"HobbitLong/RepDistiller": "kd", "megvii-research/mdistiller": "kd_total",
@@ -50,15 +83,10 @@ def hinton_kd(student: Tensor, teacher: Tensor, temperature: float = 4.0, temper
     Section 2 of the paper. The factor T^2 keeps the size of the gradient when T changes, because it shrinks as 1/T^2.
 
     Args:
-        student, teacher: logits ``(N, C)``.
         temperature: T, positive.
         temperature_squared: whether the factor T^2 is applied.
-        mask, reduction: see :func:`kdlab.functional.reduced`. ``elementmean`` is the reduction of Tf-KD, PKD and TAKD.
+        reduction: ``mean`` over rows is what is called ``batchmean`` for a classifier; ``elementmean`` is what Tf-KD, PKD and TAKD use.
 
-    Returns:
-        ``(N,)``; its mean is what is called ``batchmean``.
-
-    >>> import torch
     >>> z = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
     >>> hinton_kd(z, z)
     tensor([0., 0.])
@@ -69,20 +97,91 @@ def hinton_kd(student: Tensor, teacher: Tensor, temperature: float = 4.0, temper
     return values * temperature**2 if temperature_squared else values
 
 
-@method("logits", Paper("Ba and Caruana", 2014, "Do Deep Nets Really Need to be Deep?", "https://arxiv.org/abs/1312.6184"),
-        {"airaria/TextBrewer": "textbrewer_kd_mse_loss"}, _LANGUAGE)
-def logit_mse(student: Tensor, teacher: Tensor) -> Tensor:
-    r"""Squared difference of logits, :math:`\frac{1}{C}\sum_c (z_{s,c} - z_{t,c})^2`.
-
-    Ba and Caruana (2014), "Do Deep Nets Really Need to be Deep?", equation 1, https://arxiv.org/abs/1312.6184 (there with the
-    factor 1/2 and a sum over classes; here a mean, so that the weight does not depend on the number of classes).
+@method("logits", _HINTON, {"huawei-noah/Pretrained-Language-Model": "tinybert_pred", "airaria/TextBrewer": "textbrewer_kd_ce_loss",
+                            "jongwooko/distillm": "distillm_forward_kl"}, _LANGUAGE)
+def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float = 1.0, temperature_squared: bool = False, *,
+                       mask: Tensor | None = None, reduction: str = "none", skip_infinite: bool = False) -> Tensor:
+    r"""Cross-entropy to the teacher's soft targets, :math:`-\sum_c p^T_c \log q^T_c`: the gradient of the forward KL, and a value that is
+    larger by the teacher's entropy, so not 0 where the student equals the teacher.
 
     Args:
-        student, teacher: logits ``(N, C)``.
+        temperature: T, positive.
+        temperature_squared: the factor T^2 of :func:`hinton_kd`. Off by default, as in the codes of TinyBERT, TextBrewer and DistiLLM.
+        reduction: ``elementmean`` is what TinyBERT uses.
+        skip_infinite: leave out the classes that either side excludes with -inf, as DistiLLM does.
 
-    >>> import torch
+    >>> soft_cross_entropy(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
+    tensor([0.6931])
+    """
+    log_q, log_p = log_probabilities(student, teacher, temperature, mask, "soft_cross_entropy")
+    p = log_p.exp()
+    empty = p == 0
+    if skip_infinite:
+        empty = empty | torch.isinf(log_q)
+    # filled before the product, not behind it: the gradient of 0 times inf is NaN even where the value is masked
+    values = reduced(-(p.masked_fill(empty, 0.0) * log_q.masked_fill(empty, 0.0)).sum(-1), mask, reduction, student.shape[-1])
+    return values * temperature**2 if temperature_squared else values
+
+
+@method("logits", Paper("Touvron et al.", 2021, "Training data-efficient image transformers & distillation through attention",
+                        "https://arxiv.org/abs/2012.12877"), serves=_LANGUAGE)
+def hard_label(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
+    r"""Hard distillation: cross-entropy to the class that the teacher finds most probable, :math:`-\log q_{\arg\max_c z_{t,c}}`. DeiT adds it
+    to the cross-entropy of the labels, each with weight 1/2.
+
+    >>> hard_label(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 3.0]]))
+    tensor([2.1269])
+    """
+    same_shape(student, teacher, "hard_label", "teacher and student must have the same classes")
+    return cross_entropy(student, without_masked(teacher, mask).argmax(-1), mask=mask, reduction=reduction)
+
+
+@method("logits", Paper("Ba and Caruana", 2014, "Do Deep Nets Really Need to be Deep?", "https://arxiv.org/abs/1312.6184"),
+        {"airaria/TextBrewer": "textbrewer_kd_mse_loss"}, _LANGUAGE)
+def logit_mse(student: Tensor, teacher: Tensor, temperature: float = 1.0, *, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
+    r"""Squared difference of logits, :math:`\frac{1}{C}\sum_c \big((z_{s,c} - z_{t,c}) / T\big)^2`.
+
+    Equation 1 of the paper (there with the factor 1/2 and a sum over classes; here a mean, so that the weight does not depend on the
+    number of classes).
+
+    Args:
+        temperature: T, positive: both sides are divided by it, as in TextBrewer. It is no more than a weight of 1 / T^2.
+        reduction: a row is a mean over classes already, so ``elementmean`` is ``mean``.
+
     >>> logit_mse(torch.tensor([[1.0, 3.0]]), torch.tensor([[0.0, 1.0]]))
     tensor([2.5000])
     """
     same_shape(student, teacher, "logit_mse", "teacher and student must have the same classes")
-    return (wide(student) - wide(teacher)).square().mean(-1)
+    difference = (without_masked(student, mask) - without_masked(teacher, mask)) / temperature
+    return reduced(difference.square().mean(-1), mask, reduction, 1)
+
+
+@method("logits", Paper("Yuan et al.", 2020, "Revisiting Knowledge Distillation via Label Smoothing Regularization",
+                        "https://arxiv.org/abs/1909.11723"),
+        {"yuanli2333/Teacher-free-Knowledge-Distillation": "tfkd_reg"})
+def virtual_teacher(student: Tensor, target: Tensor, correct_probability: float = 0.99, temperature: float = 40.0, *,
+                    student_temperature: float = 1.0, softened: Literal["probabilities", "logarithms"] = "probabilities",
+                    mask: Tensor | None = None, reduction: str = "none") -> Tensor:
+    r"""Teacher-free regularisation (Tf-KD): :math:`\mathrm{KL}(p \,\|\, q)` from a teacher made up by hand, that gives the label the probability
+    a and every other class :math:`(1 - a) / (C - 1)`, softened by T.
+
+    Args:
+        correct_probability: a, in (0, 1).
+        temperature: T of the virtual teacher, positive.
+        student_temperature: by what the student's logits are divided; the authors' code leaves them as they are.
+        softened: ``probabilities``: :math:`p = \mathrm{softmax}(u / T)` of the probabilities u themselves, as in the authors' code: at most
+            a factor e between label and other classes, and nearly uniform at their T. ``logarithms``: :math:`\mathrm{softmax}(\log u / T)`,
+            what a temperature does elsewhere.
+        reduction: ``elementmean`` is what the authors' code uses.
+
+    >>> virtual_teacher(torch.tensor([[2.0, 0.0]]), torch.tensor([0]))
+    tensor([0.4216])
+    """
+    if softened not in ("probabilities", "logarithms"):
+        raise ValueError(f"softened must be 'probabilities' or 'logarithms', got {softened!r}")
+    target, counts = labelled(student, target, mask, "virtual_teacher")
+    log_q, classes = (without_masked(student, counts) / student_temperature).log_softmax(-1), student.shape[-1]
+    own = torch.arange(classes, device=student.device) == target[..., None]
+    teacher = torch.full_like(log_q, (1 - correct_probability) / (classes - 1)).masked_fill(own, correct_probability)
+    log_p = ((teacher if softened == "probabilities" else teacher.log()) / temperature).log_softmax(-1)
+    return reduced((log_p.exp() * (log_p - log_q)).sum(-1), counts, reduction, classes)

@@ -58,6 +58,10 @@ class Loss(nn.Module):
     def prepare(self, probe: Probe) -> None:
         """Build what depends on shapes (connectors, tables). Called once, before the optimiser exists."""
 
+    def readings(self) -> dict[str, float]:
+        """Numbers of the loss's own that the logs show at the end of an epoch beside its value, by name (a temperature that is learned)."""
+        return {}
+
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
         """One value a row, ``(N,)``, or a scalar for a loss over relations within the batch.
 
@@ -73,6 +77,13 @@ def positive(name: str, value: float) -> float:
     """``value``, or a ValueError that names it."""
     if not 0 < value < float("inf"):
         raise ValueError(f"{name} must be greater than 0 and finite, got {value}")
+    return float(value)
+
+
+def not_negative(name: str, value: float) -> float:
+    """``value``, or a ValueError that names it."""
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"{name} must be 0 or greater and finite, got {value}")
     return float(value)
 
 

@@ -1,5 +1,7 @@
 """Losses on logits: module form of :mod:`kdlab.functional.logits`."""
 
+from typing import Literal
+
 from torch import Tensor
 
 from kdlab import functional
@@ -10,18 +12,27 @@ from .base import Loss, fraction, positive
 
 
 class CrossEntropy(Loss):
-    """Cross-entropy to the labels: :func:`kdlab.functional.cross_entropy`."""
+    """Cross-entropy to the labels: :func:`kdlab.functional.cross_entropy`.
+
+    Args:
+        label_smoothing: epsilon, in [0, 1].
+        smoothing_over: ``all`` classes share epsilon, or only the ``others`` than the label's.
+        both_views: the sum over both views of a batch, for methods that have two (multi-level distillation).
+    """
 
     function = staticmethod(functional.cross_entropy)
     needs_teacher = False
     needs_target = True
 
-    def __init__(self, label_smoothing: float = 0.0):
+    def __init__(self, label_smoothing: float = 0.0, smoothing_over: Literal["all", "others"] = "all", both_views: bool = False):
         super().__init__()
         self.label_smoothing = fraction("label_smoothing", label_smoothing)
+        self.smoothing_over = one_of("smoothing_over", smoothing_over, ("all", "others"))
+        self.views = 2 if both_views else 1
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
-        return functional.cross_entropy(student.logits, batch.target, self.label_smoothing)
+        views = [student] if self.views == 1 else [student, student.second]
+        return sum(functional.cross_entropy(view.logits, batch.target, self.label_smoothing, smoothing_over=self.smoothing_over) for view in views)
 
 
 class HintonKD(Loss):
@@ -35,7 +46,25 @@ class HintonKD(Loss):
         self.temperature_squared = temperature_squared
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        return functional.hinton_kd(student.logits, teacher.logits, self.temperature, self.temperature_squared)
+        return type(self).function(student.logits, teacher.logits, self.temperature, self.temperature_squared)
+
+
+class SoftCrossEntropy(HintonKD):
+    """Cross-entropy to the teacher's soft targets: :func:`kdlab.functional.soft_cross_entropy`."""
+
+    function = staticmethod(functional.soft_cross_entropy)
+
+    def __init__(self, temperature: float = 1.0, temperature_squared: bool = False):
+        super().__init__(temperature, temperature_squared)
+
+
+class HardLabel(Loss):
+    """Cross-entropy to the teacher's most probable class: :func:`kdlab.functional.hard_label`."""
+
+    function = staticmethod(functional.hard_label)
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        return functional.hard_label(student.logits, teacher.logits)
 
 
 class LogitMSE(Loss):
@@ -43,5 +72,38 @@ class LogitMSE(Loss):
 
     function = staticmethod(functional.logit_mse)
 
+    def __init__(self, temperature: float = 1.0):
+        super().__init__()
+        self.temperature = positive("temperature", temperature)
+
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        return functional.logit_mse(student.logits, teacher.logits)
+        return functional.logit_mse(student.logits, teacher.logits, self.temperature)
+
+
+class VirtualTeacher(Loss):
+    """Regularisation by a teacher made up by hand: :func:`kdlab.functional.virtual_teacher`."""
+
+    function = staticmethod(functional.virtual_teacher)
+    needs_teacher = False
+    needs_target = True
+
+    def __init__(self, correct_probability: float = 0.99, temperature: float = 40.0, student_temperature: float = 1.0,
+                 softened: Literal["probabilities", "logarithms"] = "probabilities"):
+        super().__init__()
+        if not 0 < correct_probability < 1:
+            raise ValueError(f"correct_probability must be greater than 0 and less than 1, got {correct_probability}")
+        self.correct_probability = float(correct_probability)
+        self.temperature = positive("temperature", temperature)
+        self.student_temperature = positive("student_temperature", student_temperature)
+        self.softened = one_of("softened", softened, ("probabilities", "logarithms"))
+
+    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
+        return functional.virtual_teacher(student.logits, batch.target, self.correct_probability, self.temperature,
+                                          student_temperature=self.student_temperature, softened=self.softened)
+
+
+def one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
+    """``value``, or a ValueError that names it."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+    return value

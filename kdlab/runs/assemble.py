@@ -12,7 +12,7 @@ from kdlab.counter import derived_seed
 from kdlab.data import ClassificationData
 from kdlab.errors import InputError, KdlabError
 from kdlab.objective import Objective
-from kdlab.schedules import is_schedule, schedule
+from kdlab.schedules import at, scheduled
 from kdlab.strategies import Strategy
 from kdlab.strategies.optimization import OptimizerRecipe
 from kdlab.strategies.preparation import prepare
@@ -119,15 +119,12 @@ def make_objective(terms: dict) -> Objective:
     losses, weights, schedules, problems = {}, {}, {}, []
     for name, node in terms.items():
         try:
-            weight = node.get("weight", 1.0)
-            plain = dict(node)
-            for key, value in node.items():
-                if is_schedule(value):
-                    schedules[f"{name}.{key}"] = schedule(value)
-                    plain[key] = schedules[f"{name}.{key}"](0.0)
-                    build({**plain, key: schedules[f"{name}.{key}"](float("1e9"))}, f"loss.{name}")       # its end must be allowed, too
+            plain = at(node, 0.0)
+            for key, wanted in scheduled(node):
+                build(at(node, 0.0, {key: float("1e9")}), f"loss.{name}")       # its end must be allowed, too
+                schedules[f"{name}.{key}"] = wanted
             losses[name] = build(plain, f"loss.{name}")
-            weights[name] = plain["weight"] if is_schedule(weight) else weight
+            weights[name] = plain.get("weight", 1.0)
         except KdlabError as error:
             problems.extend(error.problems)
         except ValueError as error:

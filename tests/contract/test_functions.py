@@ -95,15 +95,17 @@ def test_mask(spec):
     """Masked rows have exactly no gradient, whatever stands in them, and change no value."""
     arguments = spec.make()
     size = len(arguments[spec.student[0]])
-    mask = torch.ones(spec(arguments).shape if spec.mask is None else spec.mask(size))
+    shape = spec.mask(size) if spec.mask is not None else spec(arguments).shape if spec.rows else (size,)
+    mask = torch.ones(shape)
+    reduction = {"reduction": "mean"} if spec.rows or spec.mask is not None else {}       # a relation within the batch is one number already
     padded = {name: torch.cat([tensor, tensor[:2]]) for name, tensor in arguments.items()}
     for name in (*spec.student, *spec.teacher):
         padded[name][size] = float("inf")
         padded[name][size + 1] = float("nan")
     mask = torch.cat([mask, torch.zeros_like(mask[:2])])
     padded = leaves(spec, padded, spec.student)
-    value = spec(padded, mask=mask, reduction="mean")
-    torch.testing.assert_close(value, spec(arguments, reduction="mean"))
+    value = spec(padded, mask=mask, **reduction)
+    torch.testing.assert_close(value, spec(arguments, **reduction))
     for gradient in torch.autograd.grad(value, [padded[name] for name in spec.student]):
         assert (gradient[size:] == 0).all() and gradient.isfinite().all()
 

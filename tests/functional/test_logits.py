@@ -3,7 +3,9 @@ import math
 import pytest
 import torch
 
-from kdlab.functional import cross_entropy, forward_kl, hinton_kd, logit_mse, reduce
+from kdlab.functional import (
+    cross_entropy, dist, dkd, forward_kl, hinton_kd, logit_mse, multi_level, nkd, reduce, soft_cross_entropy, standardise, uskd, wsld,
+)
 
 INF = float("inf")
 AGAINST_TEACHER = [forward_kl, hinton_kd, logit_mse]
@@ -199,3 +201,114 @@ def test_targets_must_be_one_class_number_a_row(target):
     with pytest.raises(ValueError) as error:
         cross_entropy(torch.ones(4, 5), target)
     assert "(4, 5)" in str(error.value) and str(tuple(target.shape)) in str(error.value)
+
+
+# -- switches and limits of the further losses --------------------------------------------------------------------------------
+
+
+def test_smoothing_over_the_others_is_a_larger_smoothing_over_all():
+    student, target = logits(6, 5), torch.tensor([0, 1, 2, 3, 4, -100])
+    assert torch.allclose(cross_entropy(student, target, 0.2, smoothing_over="others"), cross_entropy(student, target, 0.2 * 5 / 4), rtol=1e-12)
+    with pytest.raises(ValueError, match="smoothing_over"):
+        cross_entropy(student, target, 0.1, smoothing_over="some")
+
+
+def test_soft_cross_entropy_is_the_divergence_and_the_entropy():
+    student, teacher = logits(6, 5), logits(6, 5, seed=1)
+    entropy = torch.distributions.Categorical(logits=teacher / 2.0).entropy()
+    assert torch.allclose(soft_cross_entropy(student, teacher, 2.0), forward_kl(student, teacher, 2.0) + entropy)
+    assert torch.allclose(soft_cross_entropy(student, teacher, 2.0, True), 4.0 * soft_cross_entropy(student, teacher, 2.0))
+
+
+def test_a_class_that_the_student_alone_excludes_is_infinite_or_left_out():
+    student, teacher = torch.tensor([[0.0, -INF, 1.0]]), torch.tensor([[1.0, 2.0, 0.0]])
+    assert soft_cross_entropy(student, teacher).item() == INF
+    p, q = softmax(teacher[0].tolist()), softmax(student[0].tolist())
+    assert soft_cross_entropy(student, teacher, skip_infinite=True).item() == pytest.approx(-p[0] * math.log(q[0]) - p[2] * math.log(q[2]))
+
+
+def test_decoupled_distillation_is_hintons_at_the_weights_of_its_derivation():
+    student, teacher, target = logits(6, 5), logits(6, 5, seed=1), torch.tensor([0, 1, 2, 3, 4, 0])
+    label = dkd(student, teacher, target, 1.0, 0.0)
+    others = dkd(student, teacher, target, 0.0, 1.0)
+    rest = 1 - (teacher / 4).softmax(-1).gather(1, target[:, None]).squeeze(1)
+    assert torch.allclose(label + rest * others, hinton_kd(student, teacher))
+
+
+def test_decoupled_distillation_stays_finite_where_the_student_is_certain():
+    # 1 - p of the label is below the smallest number of float32: a logarithm of the sum would be -inf
+    student = torch.tensor([[200.0, 0.0, 1.0]], requires_grad=True)
+    value = dkd(student, torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([0]), temperature=1.0)
+    value.sum().backward()
+    assert value.isfinite().all() and student.grad.isfinite().all() and student.grad[0, 0] > 0
+
+
+@pytest.mark.parametrize("loss", [dkd, nkd, wsld])
+def test_rows_without_a_label_do_not_count(loss):
+    student, teacher = logits(3, 5).requires_grad_(), logits(3, 5, seed=1)
+    values = loss(student, teacher, torch.tensor([1, -100, 2]))
+    values.sum().backward()
+    assert values[1].item() == 0.0 and student.grad[1].tolist() == [0.0] * 5
+    assert loss(student, teacher, torch.tensor([1, -100, 2]), reduction="mean").item() == pytest.approx(((values[0] + values[2]) / 2).item())
+
+
+def test_nkd_takes_the_largest_of_mixed_labels():
+    student, teacher = logits(2, 3), logits(2, 3, seed=1)
+    mixed = torch.tensor([[0.2, 0.7, 0.1], [0.0, 0.4, 0.6]], dtype=torch.float64)
+    assert torch.equal(nkd(student, teacher, mixed), nkd(student, teacher, torch.tensor([1, 2])))
+
+
+def test_the_weight_of_wsld_is_a_constant_and_falls_with_what_the_student_knows():
+    student, teacher, target = logits(3, 4).requires_grad_(), logits(3, 4, seed=1), torch.tensor([0, 1, 2])
+    wsld(student, teacher, target, 2.0).sum().backward()
+    ratio = (cross_entropy(student, target) / cross_entropy(teacher, target)).detach()
+    mine = student.detach().clone().requires_grad_()
+    ((1 - (-ratio).exp()) * soft_cross_entropy(mine, teacher, 2.0, True)).sum().backward()
+    assert torch.allclose(student.grad, mine.grad)
+    certain = torch.tensor([[1000.0, 0.0]])
+    assert wsld(torch.zeros(1, 2), certain, torch.tensor([0]), 1.0).item() == pytest.approx(math.log(2))
+    assert wsld(certain, certain, torch.tensor([0]), 1.0).item() == 0.0
+
+
+@pytest.mark.parametrize("by_logarithm, first, second", [(False, 1 / 3, 2 / 3), (True, 2 / 3, 1 / 3)])
+def test_uskd_ranks_by_probability_or_as_its_code_does_by_logarithm(by_logarithm, first, second):
+    # the weak classifier prefers class 1 by 0.46 of what is not the label's; the student class 2, by 0.54 in probability and 0.34 in the logarithm
+    student, weak = torch.tensor([[0.0, 1.0, 2.2]], dtype=torch.float64), torch.tensor([[0.0, 1.0, 0.0]], dtype=torch.float64)
+    value = uskd(student, weak, torch.tensor([0]), 0.0, 1.0, 0.0, rank_by_logarithm=by_logarithm).item()
+    log_q = student[0, 1:].log_softmax(0).tolist()
+    assert value == pytest.approx(-first * log_q[0] - second * log_q[1])
+
+
+def test_standardise():
+    rows = standardise(torch.tensor([[1.0, 2.0, 6.0], [5.0, 5.0, 5.0]], dtype=torch.float64))
+    assert rows[0].mean().item() == pytest.approx(0.0, abs=1e-12) and rows[0].std().item() == pytest.approx(1.0, rel=1e-6)
+    assert rows[1].tolist() == [0.0] * 3
+    excluded = standardise(torch.tensor([[1.0, -INF, 2.0, 6.0]], dtype=torch.float64))[0]
+    assert excluded[1].item() == -INF and torch.allclose(excluded[[0, 2, 3]], rows[0])
+
+
+def test_the_correlations_of_dist_do_not_see_a_linear_change_of_the_probabilities():
+    p = logits(6, 4).softmax(1)
+    mixed = (0.5 * p + 0.5 / 4).log()
+    assert dist(mixed, p.log(), gamma=0.0).item() == pytest.approx(0.0, abs=1e-6)
+    assert dist(mixed, p.log()).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_dist_counts_pixels_and_no_masked_ones():
+    student, teacher = logits(2, 3, 2, 2), logits(2, 3, 2, 2, seed=1)
+    mask = torch.tensor([[[1, 1], [0, 1]], [[1, 1], [1, 1]]])
+    rows = mask.bool()
+    assert torch.allclose(dist(student, teacher, mask=mask), dist(student.movedim(1, -1)[rows], teacher.movedim(1, -1)[rows]))
+    with pytest.raises(ValueError, match=r"\(N, C\)"):
+        dist(logits(2, 3, 4), logits(2, 3, 4))
+
+
+def test_multi_level_leaves_out_the_confident_samples_of_the_weak_view():
+    teacher = torch.tensor([[5.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 2.0]], dtype=torch.float64)
+    student, options = logits(3, 3).requires_grad_(), {"temperatures": [2.0], "class_weight": 0.0, "batch_weight": 0.0}
+    multi_level(student, teacher, teacher, teacher, **options).backward()
+    assert student.grad[0].tolist() == [0.0] * 3 and (student.grad[1:].abs().sum(1) > 0).all()
+    each = hinton_kd(student, teacher, 2.0)
+    assert multi_level(student, teacher, teacher, teacher, **options).item() == pytest.approx(((each[1] + each[2]) / 3).item())
+    # the authors' code multiplies the mean over all samples by the fraction of those that take part
+    assert multi_level(student, teacher, teacher, teacher, mask_after_mean=True, **options).item() == pytest.approx((each.mean() * 2 / 3).item())

@@ -1,0 +1,91 @@
+"""Losses on logits that are standardised, or whose temperature is learned: module form of :mod:`kdlab.functional.temperature`."""
+
+import torch
+from torch import Tensor, nn
+
+from kdlab import functional
+from kdlab.batch import Batch
+from kdlab.outputs import Outputs
+
+from .base import Loss, Probe, not_negative, positive
+
+
+class Standardised(Loss):
+    """Any other loss, on logits of which each row is standardised: :func:`kdlab.functional.standardise`.
+
+    Args:
+        loss: what compares them; its needs and taps are those of the whole.
+        epsilon: added to each row's standard deviation.
+    """
+
+    function = staticmethod(functional.standardise)
+
+    def __init__(self, loss: Loss, epsilon: float = 1e-7):
+        super().__init__()
+        if not isinstance(loss, Loss):
+            raise ValueError(f"loss must be another loss (a node with its _target_), got {loss!r}")
+        self.loss = loss
+        self.epsilon = positive("epsilon", epsilon)
+        self.needs_teacher, self.needs_target, self.needs_index, self.views = loss.needs_teacher, loss.needs_target, loss.needs_index, loss.views
+        self.student_taps, self.teacher_taps = loss.student_taps, loss.teacher_taps
+
+    def prepare(self, probe: Probe) -> None:
+        self.loss.prepare(probe)
+
+    def readings(self) -> dict[str, float]:
+        return self.loss.readings()
+
+    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
+        return self.loss(self._standardised(student), self._standardised(teacher), batch)
+
+    def _standardised(self, outputs: Outputs | None) -> Outputs | None:
+        if outputs is None:
+            return None
+        return outputs.replace(answer=functional.standardise(outputs.logits, self.epsilon), second=self._standardised(outputs.second))
+
+
+class CTKD(Loss):
+    """Soft targets at a temperature that learns to make them harder: :func:`kdlab.functional.ctkd`.
+
+    The temperature is ``start + span * sigmoid(theta)``, where theta begins at 1: one number for all samples, or one a sample from a small
+    network that reads the logits of both sides (detached, so that the student learns from the loss alone). The authors published the code
+    of the former only; the network's form is kdlab's. ``temperature`` is the mean over the last batch, which the logs show.
+
+    Args:
+        start: the least temperature.
+        span: how much higher it can get.
+        reversal: how strongly the temperature climbs the loss; the authors raise it from 0 to 1 over the first 10 epochs.
+        per_sample: whether every sample has a temperature of its own.
+        width: hidden units of the small network, where there is one.
+    """
+
+    function = staticmethod(functional.ctkd)
+
+    def __init__(self, start: float = 1.0, span: float = 20.0, reversal: float = 1.0, per_sample: bool = False, width: int = 64):
+        super().__init__()
+        self.start, self.span = positive("start", start), positive("span", span)
+        self.reversal = not_negative("reversal", reversal)
+        if width < 1:
+            raise ValueError(f"width must be at least 1, got {width}")
+        self.width = width
+        self.theta = None if per_sample else nn.Parameter(torch.ones(()))
+        self.network = None
+        self.temperature: Tensor | None = None
+
+    def prepare(self, probe: Probe) -> None:
+        if self.theta is None:
+            self.network = nn.Sequential(nn.Linear(2 * probe.classes, self.width), nn.ReLU(), nn.Linear(self.width, 1))
+            nn.init.zeros_(self.network[2].weight)      # every sample begins at the temperature that one for all would begin at
+            nn.init.ones_(self.network[2].bias)
+
+    def readings(self) -> dict[str, float]:
+        return {} if self.temperature is None else {"temperature": self.temperature.item()}
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        theta = self.theta
+        if theta is None:
+            both = torch.cat([student.logits.detach(), teacher.logits], dim=-1)
+            theta = self.network(both.to(self.network[0].weight.dtype)).squeeze(-1)
+        temperature = functional.learned_temperature(theta, self.start, self.span)
+        self.temperature = temperature.detach().mean()
+        return functional.ctkd(student.logits, teacher.logits, temperature, self.reversal)
