@@ -89,17 +89,13 @@ def pair_by_bytes(student: Answer, teacher: Answer, student_bytes: Tensor, teach
     if merge not in ("bayesian", "observed"):
         raise ValueError(f"merge must be bayesian or observed, got {merge!r}")
     ends = [_ends(side, given) for side, given in ((student, student_bytes), (teacher, teacher_bytes))]
+    closing = [_closing(student, *ends), _closing(teacher, *reversed(ends))]
     both = min(student.counts.shape[-1], teacher.counts.shape[-1])
-    groups = []
-    for side, mine, theirs in ((student, *ends), (teacher, *reversed(ends))):
-        closing = side.counts & _is_shared(mine, theirs)
-        groups.append((closing, closing.sum(-1), (closing | _last(side.counts) & ~closing).sum(-1)))
-    closed = groups[0][1]
-    # the number of groups that have tokens on both sides: the closed ones, and what both have left over
-    number = torch.minimum(groups[0][2], groups[1][2])
-    rows = [_merged(side, closing, both, merge) for side, (closing, _, _) in zip((student, teacher), groups)]
-    counts = torch.arange(both, device=closed.device) < number[:, None]
-    return rows[0], rows[1], _without_unpredicted(counts, student, teacher)
+    # as many groups as both have: what only one has left over belongs to none
+    number = torch.minimum(closing[0].sum(-1), closing[1].sum(-1))
+    counts = torch.arange(both, device=number.device) < number[:, None]
+    return (_merged(student, closing[0], both, merge), _merged(teacher, closing[1], both, merge),
+            _without_unpredicted(counts, student, teacher))
 
 
 def _without_unpredicted(counts: Tensor, student: Answer, teacher: Answer) -> Tensor:
@@ -115,32 +111,30 @@ def _ends(side: Answer, given: Tensor) -> Tensor:
     return given[..., 1].gather(1, side.places).masked_fill(~side.counts, torch.iinfo(given.dtype).max).contiguous()
 
 
-def _is_shared(mine: Tensor, theirs: Tensor) -> Tensor:
-    """Whether the other text has a token too that ends where this one does, the j-th of those with the j-th."""
+def _closing(side: Answer, mine: Tensor, theirs: Tensor) -> Tensor:
+    """True at the last token of each group: where the other text has a token that ends at the same byte (of several with the same end,
+    the j-th with the j-th), and at the last of all."""
     order = torch.arange(mine.shape[-1], device=mine.device)
-    earlier_of_mine = order - torch.searchsorted(mine, mine)
+    earlier = order - torch.searchsorted(mine, mine)
     as_many = torch.searchsorted(theirs, mine, right=True) - torch.searchsorted(theirs, mine)
-    return earlier_of_mine < as_many
-
-
-def _last(counts: Tensor) -> Tensor:
-    """True at the last place that counts."""
-    return counts & ~torch.cat([counts[:, 1:], torch.zeros_like(counts[:, :1])], dim=1)
+    followed = torch.cat([side.counts[:, 1:], torch.zeros_like(side.counts[:, :1])], dim=1)
+    return side.counts & ((earlier < as_many) | ~followed)
 
 
 def _merged(side: Answer, closing: Tensor, number: int, merge: str) -> Tensor:
-    """One row for each of the first ``number`` groups, ``(B, number, V)``."""
+    """One row for each of the first ``number`` groups, ``(B, number, V)``: the distribution at one token, times the probabilities of the
+    other tokens."""
     group = closing.cumsum(-1) - closing.long()
-    ending = closing | _last(side.counts)
-    starting = side.counts & torch.cat([torch.ones_like(closing[:, :1]), closing[:, :-1]], dim=1)
-    base = ending if merge == "bayesian" else starting
-    places = torch.arange(side.counts.shape[-1], device=group.device).expand_as(group)
-    nowhere = torch.full_like(group, number)                                # one more column, for what belongs to no group
-    bases = torch.zeros_like(group[:, :1]).expand(-1, number + 1).scatter(1, torch.where(base, group.clamp(max=number), nowhere), places)
-    of_token = side.probabilities.gather(-1, side.tokens[..., None])[..., 0].clamp(min=SMALLEST).log()
-    others = torch.where(side.counts & ~base, group.clamp(max=number), nowhere)
-    product = torch.zeros_like(of_token[:, :1]).expand(-1, number + 1).scatter_add(1, others, of_token)[:, :number].exp()
-    rows = side.probabilities.gather(1, bases[:, :number, None].expand(-1, -1, side.probabilities.shape[-1]))
+    opening = side.counts & torch.cat([torch.ones_like(closing[:, :1]), closing[:, :-1]], dim=1)
+    base = closing if merge == "bayesian" else opening
+    nowhere = torch.full_like(group, number)                        # one more column, for what belongs to no group
+    group = torch.where(side.counts, group, nowhere).clamp(max=number)
+    columns = torch.zeros_like(group[:, :1]).expand(-1, number + 1)
+    places = torch.arange(group.shape[-1], device=group.device).expand_as(group)
+    bases = columns.scatter(1, torch.where(base, group, nowhere), places)[:, :number]
+    logarithms = side.probabilities.gather(-1, side.tokens[..., None])[..., 0].clamp(min=SMALLEST).log()
+    product = columns.to(logarithms.dtype).scatter_add(1, torch.where(base, nowhere, group), logarithms)[:, :number].exp()
+    rows = side.probabilities.gather(1, bases[..., None].expand(-1, -1, side.probabilities.shape[-1]))
     return rows * product[..., None]
 
 

@@ -39,7 +39,7 @@ def uld(student: Tensor, teacher: Tensor, student_temperature: float = 1.0, teac
 
     >>> import torch
     >>> uld(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0, -1.0]]))
-    tensor([0.3305])
+    tensor([0.5105])
     """
     if student.shape[:-1] != teacher.shape[:-1]:
         raise ValueError(f"uld: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must have the same rows; for texts of two "
@@ -85,7 +85,7 @@ def uld_sequences(student: Tensor, teacher: Tensor, student_labels: Tensor, teac
     >>> import torch
     >>> student, teacher = torch.zeros(1, 3, 2), torch.tensor([[[0.0, 1.0, -1.0], [0.0, 0.0, 0.0], [5.0, 0.0, 0.0]]])
     >>> uld_sequences(student, teacher, torch.tensor([[-100, 0, 1]]), torch.tensor([[-100, 2, 1]]))
-    tensor([[0.3305, 0.6667, 0.0000]])
+    tensor([[0.5105, 0.6667, 0.0000]])
     """
     if len(student) != len(teacher):
         raise ValueError(f"uld_sequences: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must be the same texts")
@@ -101,7 +101,7 @@ def uld_sequences(student: Tensor, teacher: Tensor, student_labels: Tensor, teac
         values = _sorted_distance(q, p)
     else:
         values = _hybrid(q, p, student_matched, teacher_matched, teacher_weight, matched_weight, unmatched_weight)
-    return sequence_mean(values, counts) if reduction == "sequences" else reduced(values, counts, reduction)
+    return sequence_mean(values, counts) if reduction == "sequences" else reduced(values, counts, reduction, student.shape[-1])
 
 
 def _sorted_distance(q: Tensor, p: Tensor) -> Tensor:

@@ -9,8 +9,9 @@ from .divergences import (
 )
 from .features import Hint
 from .logits import CrossEntropy, HintonKD, LogitMSE
+from .sequences import UniversalLogits
 
 __all__ = [
     "AdaptiveKL", "AlphaBeta", "CrossEntropy", "Divergence", "ForwardKL", "Hint", "HintonKD", "JensenShannon", "LogitMSE", "Loss", "Probe",
-    "ReverseKL", "SkewForwardKL", "SkewReverseKL", "SymmetricKL", "TotalVariation",
+    "ReverseKL", "SkewForwardKL", "SkewReverseKL", "SymmetricKL", "TotalVariation", "UniversalLogits",
 ]

@@ -4,6 +4,6 @@ A mapping reads the case's inputs and hyper-parameters and calls kdlab; the only
 inside. It returns the loss, or (the loss, further outputs by name).
 """
 
-from . import divergences, features, logits
+from . import divergences, features, logits, sequences
 
-ENTRIES = {**divergences.ENTRIES, **features.ENTRIES, **logits.ENTRIES}
+ENTRIES = {**divergences.ENTRIES, **features.ENTRIES, **logits.ENTRIES, **sequences.ENTRIES}
