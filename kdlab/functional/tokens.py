@@ -135,4 +135,4 @@ def averaged(values: Tensor, mask: Tensor, average: str = "tokens") -> Tensor:
 def same_tokens(logits: Tensor, tokens: Tensor, what: str) -> None:
     """Raises ValueError with both shapes unless there is one token to each row of logits."""
     if logits.shape[:-1] != tokens.shape:
-        raise ValueError(f"{what}: one token a row of logits: logits {tuple(logits.shape)} need {tuple(logits.shape[:-1])}, got {tuple(tokens.shape)}")
+        raise ValueError(f"{what}: one token a row: logits {tuple(logits.shape)} need tokens {tuple(logits.shape[:-1])}, got {tuple(tokens.shape)}")

@@ -114,7 +114,7 @@ def _sorted_distance(q: Tensor, p: Tensor) -> Tensor:
 def _hybrid(q: Tensor, p: Tensor, student_matched: Tensor, teacher_matched: Tensor, teacher_weight: float, matched_weight: float | None,
             unmatched_weight: float | None) -> Tensor:
     if student_matched.shape != teacher_matched.shape:
-        raise ValueError(f"matched tokens come in pairs: {tuple(student_matched.shape)} of the student and {tuple(teacher_matched.shape)} of the teacher")
+        raise ValueError(f"matched tokens come in pairs: student {tuple(student_matched.shape)} and teacher {tuple(teacher_matched.shape)} differ")
     number = student_matched.shape[-1]
     matched = matched_distance(q[..., student_matched], p[..., teacher_matched], teacher_weight)
     if number in (q.shape[-1], p.shape[-1]):

@@ -155,8 +155,8 @@ def hybrid(q, p, pairs, weight):
     return share * matched + (1 - share) * sorted_distance(*rest)
 
 
-def uld_sequences(student, teacher, student_labels, teacher_labels, student_bytes=None, teacher_bytes=None, student_matched=None, teacher_matched=None,
-                  positions="predicting", merge="bayesian", teacher_weight=0.5, skip_teacher_end=False):
+def uld_sequences(student, teacher, student_labels, teacher_labels, student_bytes=None, teacher_bytes=None, student_matched=None,
+                  teacher_matched=None, positions="predicting", merge="bayesian", teacher_weight=0.5, skip_teacher_end=False):
     values = torch.zeros(len(student), min(student.shape[1], teacher.shape[1]), dtype=torch.float64)
     for b in range(len(student)):
         answers = []
@@ -200,12 +200,18 @@ def other_rows(arguments):
     return {**arguments, "teacher": arguments["teacher"][1:]}
 
 
-_LABELLED = {"mask": "its labels say what counts: tests/functional/test_universal.py",
-             "equality": "two tokenizers have no equal logits; that equal tokenizers give 0, tests/functional/test_universal.py asserts"}
+def one_tokenizer(generator):
+    made = inputs(student=normal(4, 6, 5, scale=2.0), teacher=normal(4, 6, 5, scale=2.0), student_labels=labels(4, 6, 5))(generator)
+    return {**made, "teacher_labels": made["student_labels"].clone()}
+
+
+_OF_LABELS = {"mask": "its labels say what counts: tests/functional/test_universal.py"}
+_LABELLED = {**_OF_LABELS, "equality": "logits of two tokenizers are not equal; see the spec with one tokenizer"}
 
 # exponentials of differences of log-probabilities: their gradient, in half precision, is beyond its range where they differ by 11
 SPECS = [
-    Spec("reverse_kl_reward", functional.reverse_kl_reward, SAMPLED, by_token(lambda q, p, clip: min(max(p - q, -clip), clip)), options={"clip": 1.0}),
+    Spec("reverse_kl_reward", functional.reverse_kl_reward, SAMPLED, by_token(lambda q, p, clip: min(max(p - q, -clip), clip)),
+         options={"clip": 1.0}),
     *(Spec(f"discounted_advantage/{length},{start},{whiten}", functional.discounted_advantage, inputs(rewards=normal(4, 5)), advantage,
            student=("rewards",), teacher=(), wrong=lambda arguments: {**arguments, "mask": torch.ones(4, 4)},
            options={"discount": discount, "length": length, "discount_from": start, "whiten": whiten, "detach": False},
@@ -223,8 +229,8 @@ SPECS = [
     *(Spec(f"text_divergence/{divergence},{anchor}", functional.text_divergence, TEXTS, text_divergence,
            options={"divergence": divergence, "alpha": alpha, "anchor": anchor},
            skips=_DETACHED if divergence == "skew_reverse" or anchor is not None else {})
-      for divergence, alpha, anchor in (("skew_forward", 0.1, None), ("skew_forward", 0.3, 0.2), ("skew_reverse", 0.1, None), ("skew_reverse", 0.3, 0.2),
-                                        ("jensen_shannon", 0.9, None), ("forward", 0.1, None))),
+      for divergence, alpha, anchor in (("skew_forward", 0.1, None), ("skew_forward", 0.3, 0.2), ("skew_reverse", 0.1, None),
+                                        ("skew_reverse", 0.3, 0.2), ("jensen_shannon", 0.9, None), ("forward", 0.1, None))),
     *(Spec(f"distillm2/{kind}", functional.distillm2, PAIRS, distillm2, **_PAIRS, options={"kind": kind, **options},
            skips={} if kind == "gkd" else _DETACHED)
       for kind, options in (("v2", {"rejected_weight": 1.25, "forward_anchor": 0.1, "reverse_anchor": 0.1}), ("v1", {}), ("gkd", {}))),
@@ -232,6 +238,7 @@ SPECS = [
     Spec("uld/vocabularies", functional.uld, inputs(student=normal(5, 7, scale=2.0), teacher=normal(5, 4, scale=2.0)), uld, wrong=other_rows,
          skips={"equality": "its vocabularies differ"}),
     Spec("uld_sequences", functional.uld_sequences, inputs(**ANSWERS), uld_sequences, wrong=same_texts, skips=_LABELLED),
+    Spec("uld_sequences/one tokenizer", functional.uld_sequences, one_tokenizer, uld_sequences, wrong=same_texts, skips=_OF_LABELS),
     Spec("uld_sequences/answer,skip", functional.uld_sequences, inputs(**ANSWERS), uld_sequences, wrong=same_texts, skips=_LABELLED,
          options={"positions": "answer", "skip_teacher_end": True}),
     *(Spec(f"uld_sequences/{merge}", functional.uld_sequences, inputs(**ANSWERS, **BYTES), uld_sequences, wrong=same_texts, skips=_LABELLED,

@@ -7,17 +7,17 @@ from kdlab import functional
 
 def minillm_lmops(case):
     """LMOps: padding takes part in the whitening; the single-step term has weight 1 or 0; the length is divided by always."""
-    hyper, prompt = case.hyper, case["query_ids"].shape[1]
-    mask = functional.generated_mask(torch.cat([case["query_ids"], case["response_ids"]], 1), prompt, hyper["pad_id"])
+    hyper, prompt, temperature = case.hyper, case["query_ids"].shape[1], case.hyper.get("temperature", 1.0)
+    mask = functional.generated_mask(torch.cat([case["query_ids"], case["response_ids"]], 1), prompt, hyper.get("pad_id", 0))
     student, teacher = (functional.predicting(case[f"{side}_logits"])[:, prompt - 1:] for side in ("student", "teacher"))
     advantages = functional.discounted_advantage(case["rewards"], hyper["gamma"], whiten=True, padding="counted", mask=mask)
 
     def loss(single_step):
-        return functional.minillm(student, teacher, case["response_ids"], case["old_logprobs"], advantages, case["w"], hyper["temperature"],
+        return functional.minillm(student, teacher, case["response_ids"], case["old_logprobs"], advantages, case["w"], temperature,
                                   hyper["cliprange"], single_step, mask=mask, reduction="mean")
 
-    regulariser = functional.reverse_kl(student, teacher, hyper["temperature"], mask=mask, reduction="mean")
-    return loss(float(hyper["single_step_reg"])), {"advantages": advantages, "pg_loss": loss(0.0), "reg_loss": regulariser}
+    regulariser = functional.reverse_kl(student, teacher, temperature, mask=mask, reduction="mean")
+    return loss(float(hyper["single_step_reg"])), _stored(case, advantages=advantages, pg_loss=loss(0.0), reg_loss=regulariser)
 
 
 def minillm_rev_kl_metric(case):
@@ -30,7 +30,7 @@ def trl_minillm_advantage(case):
     length = "discounted" if hyper["length_normalization"] else "none"
     advantages = functional.discounted_advantage(rewards, hyper["gamma"], length=length, discount_from="start", padding="counted",
                                                  padding_length=1e-4, detach=False, mask=mask)
-    return advantages.sum(), {"advantage": advantages}
+    return advantages.sum(), _stored(case, advantage=advantages)
 
 
 def distillm2(kind, teacher_term, student_term):
@@ -52,7 +52,7 @@ def distillm2(kind, teacher_term, student_term):
                 anchored = hyper.get(anchor) if kind == "v2" else None
                 outputs[name] = torch.cat([functional.text_divergence(*text, weight, anchored, divergence=divergence)
                                            for text in zip(student, teacher, labels)])
-        return loss, outputs
+        return loss, _stored(case, **outputs)
     return call
 
 
@@ -100,6 +100,11 @@ def _given(case, name):
     return case[name] if name in case else None
 
 
+def _stored(case, **outputs):
+    """Those of the further outputs that the case has."""
+    return {name: value for name, value in outputs.items() if f"out_{name}" in case}
+
+
 def _texts(case):
     return case["student_logits"], case["teacher_logits"], case["student_labels"], case["teacher_labels"]
 
@@ -107,16 +112,17 @@ def _texts(case):
 def _matched(case):
     """The tokens that both vocabularies have, in whichever form the case gives them: two vocabularies (token -> number, or tokens in order),
     two lists of numbers, or one map from the teacher's numbers to the student's (pairs, or one entry a token of the teacher, -1 for none)."""
-    given = {**case.hyper, **{name: case.arrays[name].tolist() for name in case.arrays}}
-    found = {side: [value for name, value in given.items() if side in name and any(word in name for word in ("vocab", "match", "token"))
-                    and isinstance(value, (dict, list))] for side in ("student", "teacher")}
+    given = {**case.entry, **case.hyper, **{name: case.arrays[name].tolist() for name in case.arrays}}
+    given = {name: value for name, value in given.items() if isinstance(value, (dict, list)) and value
+             and any(word in name for word in ("vocab", "match", "token", "mapping"))}
+    found = {side: [value for name, value in given.items() if side in name] for side in ("student", "teacher")}
     if found["student"] and found["teacher"]:
         student, teacher = found["student"][0], found["teacher"][0]
         if isinstance(student, dict) or isinstance(student[0], str):
             return functional.matched_tokens(*(value if isinstance(value, dict) else {token: number for number, token in enumerate(value)}
                                                for value in (student, teacher)))
         return torch.tensor(student), torch.tensor(teacher)
-    pairs = next(value for name, value in given.items() if isinstance(value, (dict, list)) and any(word in name for word in ("vocab", "match", "mapping")))
+    pairs = next(iter(given.values()))
     if isinstance(pairs, dict):
         pairs = [[int(theirs), mine] for theirs, mine in pairs.items()]
     elif not isinstance(pairs[0], list):
