@@ -13,6 +13,7 @@ from .divergences import (
 from .features import Hint
 from .logits import CrossEntropy, HardLabel, HintonKD, LogitMSE, SoftCrossEntropy, VirtualTeacher
 from .relations import CC, CCKernel, CKA, FSP, KDSVD, NST, PKT, RKD, SP
+from .sequences import UniversalLogits
 from .temperature import CTKD, Standardised
 from .transformer import HiddenCosine, HiddenMSE, PKD, SequenceFSP, SequenceMMD
 
@@ -21,5 +22,5 @@ __all__ = [
     "CrossEntropy", "DIST", "DKD", "Divergence", "FSP", "ForwardKL", "HardLabel", "HiddenCosine", "HiddenMSE", "Hint", "HintonKD",
     "JensenShannon", "KDSVD", "LogitMSE", "Loss", "MiniLM", "MiniLMv2", "MultiLevel", "NKD", "NST", "PKD", "PKT", "Probe", "RKD", "ReverseKL",
     "SP", "SequenceFSP", "SequenceMMD", "SkewForwardKL", "SkewReverseKL", "SoftCrossEntropy", "Standardised", "SymmetricKL", "TinyBERT",
-    "TotalVariation", "USKD", "VirtualTeacher", "WSLD",
+    "TotalVariation", "USKD", "UniversalLogits", "VirtualTeacher", "WSLD",
 ]

@@ -4,6 +4,6 @@ A mapping reads the case's inputs and hyper-parameters and calls kdlab; the only
 inside. It returns the loss, or (the loss, further outputs by name).
 """
 
-from . import divergences, features, logits, pieces, relations, transformer
+from . import divergences, features, logits, pieces, relations, sequences, transformer
 
-ENTRIES = {**divergences.ENTRIES, **features.ENTRIES, **logits.ENTRIES, **pieces.ENTRIES, **relations.ENTRIES, **transformer.ENTRIES}
+ENTRIES = {**divergences.ENTRIES, **features.ENTRIES, **logits.ENTRIES, **pieces.ENTRIES, **relations.ENTRIES, **sequences.ENTRIES, **transformer.ENTRIES}

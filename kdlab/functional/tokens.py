@@ -1,0 +1,138 @@
+"""Tokens of a causal language model: which logits predict which token, which tokens count, and the means over them.
+
+This is the one place where the shift by one position is made. The logits at position t predict the token at t + 1; a label of -100
+does not count. Everything here has shapes that do not depend on the labels, so that it can be compiled.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .rows import reduced, wide, without_masked
+
+#: a label that does not count
+IGNORED = -100
+
+
+def predicting(x: Tensor) -> Tensor:
+    """Of ``(B, T, ...)`` the positions that predict a token of the text: all but the last, ``(B, T - 1, ...)``."""
+    return x[:, :-1]
+
+
+def predicted(labels: Tensor) -> Tensor:
+    """Of ``(B, T)`` the tokens that a position of the text predicts: all but the first, ``(B, T - 1)``."""
+    return labels[:, 1:]
+
+
+def token_mask(labels: Tensor, *, shift: bool = True, ignored: int = IGNORED) -> Tensor:
+    """True where a token counts.
+
+    Args:
+        labels: ``(B, T)``.
+        shift: the answer is aligned with the predicting positions, ``(B, T - 1)``; False where the labels were shifted beforehand.
+        ignored: the label that does not count.
+
+    >>> import torch
+    >>> token_mask(torch.tensor([[-100, 5, 7, -100]]))
+    tensor([[ True,  True, False]])
+    """
+    return (predicted(labels) if shift else labels) != ignored
+
+
+def generated_mask(tokens: Tensor, prompt: int, padding: int) -> Tensor:
+    """True for the generated tokens that count: those behind a real token. So the end-of-text token counts even where it is the
+    padding too, and what follows it does not.
+
+    Args:
+        tokens: prompt and answer ``(B, P + R)``.
+        prompt: P, at least 1.
+        padding: the padding token.
+
+    Returns:
+        ``(B, R)``
+
+    >>> import torch
+    >>> generated_mask(torch.tensor([[4, 7, 0, 0]]), prompt=1, padding=0)
+    tensor([[ True,  True, False]])
+    """
+    if not 1 <= prompt < tokens.shape[1]:
+        raise ValueError(f"prompt must be at least 1 and less than the length of the tokens {tuple(tokens.shape)}, got {prompt}")
+    return tokens[:, prompt - 1:-1] != padding
+
+
+def token_rows(logits: Tensor, labels: Tensor, *, shift: bool = True, ignored: int = IGNORED) -> tuple[Tensor, Tensor, Tensor]:
+    """Sequences to rows: what every loss on rows reads.
+
+    Args:
+        logits: ``(B, T, V)``.
+        labels: ``(B, T)``.
+        shift, ignored: see :func:`token_mask`.
+
+    Returns:
+        Logits ``(N, V)``, labels ``(N,)`` and weights ``(N,)`` (1 where the token counts, else 0), N = B (T - 1), or B T without shift.
+
+    >>> import torch
+    >>> rows, target, weights = token_rows(torch.zeros(1, 3, 4), torch.tensor([[-100, 2, -100]]))
+    >>> rows.shape, target, weights
+    (torch.Size([2, 4]), tensor([   2, -100]), tensor([1., 0.]))
+    """
+    same_tokens(logits, labels, "token_rows")
+    mask = token_mask(labels, shift=shift, ignored=ignored)
+    if shift:
+        logits, labels = predicting(logits), predicted(labels)
+    return logits.flatten(0, 1), labels.flatten(), mask.flatten().to(wide(logits).dtype)
+
+
+def token_log_probability(logits: Tensor, tokens: Tensor, temperature: float = 1.0, *, mask: Tensor | None = None) -> Tensor:
+    """Log-probability of each token under the logits at the same place (no shift here), 0 where it does not count.
+
+    Args:
+        logits: ``(..., V)``.
+        tokens: ``(...)``; any number, -100 too, where the mask is 0.
+        mask: ``(...)``; None counts all.
+
+    >>> import torch
+    >>> token_log_probability(torch.tensor([[[0.0, 0.0], [0.0, 3.0]]]), torch.tensor([[1, -100]]), mask=torch.tensor([[1, 0]]))
+    tensor([[-0.6931,  0.0000]])
+    """
+    same_tokens(logits, tokens, "token_log_probability")
+    log_probabilities = (without_masked(logits, mask) / temperature).log_softmax(-1)
+    tokens = tokens if mask is None else tokens.masked_fill(mask == 0, 0)
+    return reduced(log_probabilities.gather(-1, tokens[..., None])[..., 0], mask)
+
+
+def sequence_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the tokens that count of each sequence, ``(B, T)`` to ``(B,)``; 0 for a sequence in which none counts.
+
+    >>> import torch
+    >>> sequence_mean(torch.tensor([[1.0, 3.0], [5.0, 0.0]]), torch.tensor([[1, 1], [1, 0]]))
+    tensor([2., 5.])
+    """
+    return reduced(values, mask).sum(-1) / (mask != 0).sum(-1).clamp(min=1)
+
+
+def averaged(values: Tensor, mask: Tensor, average: str = "tokens") -> Tensor:
+    """One number of a batch of sequences.
+
+    Args:
+        values: one value a token ``(B, T)``.
+        mask: ``(B, T)``.
+        average: ``tokens``, the mean over all tokens that count, so that a long sequence has more weight; ``sequences``, the mean over
+            sequences of the mean over their tokens (sequences in which none counts are left out).
+
+    >>> import torch
+    >>> values, mask = torch.tensor([[1.0, 3.0], [5.0, 0.0]]), torch.tensor([[1, 1], [1, 0]])
+    >>> averaged(values, mask), averaged(values, mask, "sequences")
+    (tensor(3.), tensor(3.5000))
+    """
+    if average not in ("tokens", "sequences"):
+        raise ValueError(f"average must be tokens or sequences, got {average!r}")
+    if average == "tokens":
+        return reduced(values, mask, "mean")
+    return reduced(sequence_mean(values, mask), (mask != 0).any(-1), "mean")
+
+
+def same_tokens(logits: Tensor, tokens: Tensor, what: str) -> None:
+    """Raises ValueError with both shapes unless there is one token to each row of logits."""
+    if logits.shape[:-1] != tokens.shape:
+        raise ValueError(f"{what}: one token a row: logits {tuple(logits.shape)} need tokens {tuple(logits.shape[:-1])}, got {tuple(tokens.shape)}")
