@@ -82,7 +82,8 @@ def mutual_kl(student: Tensor, peers: Sequence[Tensor], temperature: float = 1.0
 @method("strategy", _DML, {"YingZhangDUT/Deep-Mutual-Learning": "dml_total"})
 def mutual_learning(student: Tensor, peers: Sequence[Tensor], target: Tensor, temperature: float = 1.0, weight: float = 1.0, *,
                     average: bool = True, detach: bool = True, epsilon: float = 0.0, temperature_squared: bool = True) -> Terms:
-    r"""Deep mutual learning, the loss of one network of a cohort: its cross-entropy plus ``weight`` times :func:`mutual_kl`.
+    r"""Deep mutual learning, the loss of one network of a cohort: its cross-entropy plus ``weight`` times :func:`mutual_kl`,
+    :math:`\mathrm{CE}(y, p) + \frac{w}{K - 1} \sum_j T^2\,\mathrm{KL}(p_j \,\|\, p)`.
 
     Args:
         student, peers: as in :func:`mutual_kl`; the switches too (the authors' code: ``average=False, epsilon=1e-8``).

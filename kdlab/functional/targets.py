@@ -26,7 +26,8 @@ _GCN = "wangz3066/OnlineDistillGCN"
 
 @method("strategy", KDCL, {"shaoeric/Online-Knowledge-Distillation-via-Collaborative-Learning": "kdcl_mean"})
 def kdcl_mean(peers: Sequence[Tensor], *, average: str = "logits", detach: bool = True) -> Tensor:
-    """The mean of all networks' logits: no rule of the paper, but what its re-implementation by shaoeric computes.
+    r"""The mean of all networks' logits, :math:`\frac{1}{M} \sum_m z_m`: no rule of the paper, but what its re-implementation by shaoeric
+    computes.
 
     Args:
         average: ``logits``, or ``probabilities`` (the answer is then the log of their mean, at temperature 1).
@@ -40,7 +41,8 @@ def kdcl_mean(peers: Sequence[Tensor], *, average: str = "logits", detach: bool 
 
 @method("strategy", KDCL, {_GCN: "kdcl_naive_loss"})
 def kdcl_naive(peers: Sequence[Tensor], target: Tensor, *, per_sample: bool = False, mask: Tensor | None = None, detach: bool = True) -> Tensor:
-    """KDCL-Naive: the logits of the network with the least cross-entropy (of the first of them where some are equal).
+    r"""KDCL-Naive: the logits of the network with the least cross-entropy, :math:`z_{m^*}` with
+    :math:`m^* = \mathrm{argmin}_m\,\mathrm{CE}(z_m, y)` (the first of them where some are equal).
 
     Args:
         target: class numbers ``(N,)``; -100 is ignored.
@@ -189,7 +191,7 @@ def weighted_target(peers: Sequence[Tensor], weights: Tensor, *, detach: bool = 
 
 @method("strategy", _CODISTILLATION, {_GCN: "oad_co_distill_loss"})
 def codistillation_targets(peers: Sequence[Tensor], *, average: str = "logits", detach: bool = True) -> list[Tensor]:
-    """For each network the mean of all *other* networks: what it learns from in co-distillation.
+    r"""For each network the mean of all *other* networks, :math:`\frac{1}{M - 1} \sum_{j \ne m} z_j`: what it learns from in co-distillation.
 
     Args:
         average: ``logits``, as OnlineDistillGCN does, or ``probabilities`` (the answer is then the log of their mean, at temperature 1).

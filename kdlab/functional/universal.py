@@ -63,6 +63,9 @@ def uld_sequences(student: Tensor, teacher: Tensor, student_labels: Tensor, teac
     there (GOLD). With the matched tokens of both vocabularies, those are compared one by one with the generalised Jensen-Shannon
     divergence (of the probabilities as they are, not made to sum to 1), and the rest sorted.
 
+    A pair's value is :math:`\sum_i |p_{(i)} - q_{(i)}|`, or :math:`w_m\,\mathrm{JS}(p_m, q_m) + w_u \sum_i |p_{u(i)} - q_{u(i)}|` of the
+    matched (m) and the unmatched (u) tokens; (i) orders each side by probability, the smaller vocabulary filled up with zeros.
+
     Args:
         student, teacher: logits ``(B, T_s, V_s)`` and ``(B, T_t, V_t)``, not shifted.
         student_labels, teacher_labels: ``(B, T_s)`` and ``(B, T_t)``, not shifted: the token where it counts (the answer), else -100.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 TOLERANCE = 1e-8
 #: below this, relative to the largest element of a gradient (and to 1 for values), a number is a rounding error of float64
-FLOOR = 1e-13
+FLOOR = 1e-11
 
 
 @dataclass
