@@ -57,6 +57,7 @@ def _job(folder, killed):
     package.train([*SMALL, "data.workers=2"])
 
 
+@pytest.mark.slow
 def test_killed_and_started_again(pictures, forked):
     whole = package.train([*SMALL, "data.workers=0", "name=whole"])
     codes = []

@@ -46,6 +46,7 @@ def test_a_rank_that_fails_ends_the_run(common, workplace, monkeypatch):
     assert run.status == "failed" and "no such luck" in (run.path / "error.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_script_without_a_main_guard(workplace, taught):
     """Its top level runs once, not once more in each rank."""
     import subprocess

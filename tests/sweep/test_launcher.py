@@ -259,6 +259,7 @@ def test_fail_fast_names_every_job_also_one_that_is_the_same_run(kdlab, workplac
     assert rows(out)["data.fraction=1"] == "failed" and len(rows(out)) == 3
 
 
+@pytest.mark.slow
 def test_a_teacher_that_changes_while_the_sweep_runs_is_told_and_the_others_go_on(workplace, taught, forked):
     """The first job is trained with the file as it was; the second is refused, not credited to a run that it is not."""
     import shutil

@@ -47,12 +47,14 @@ def _environment():
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
+@pytest.mark.slow
 def test_trials_are_runs_within_the_space(undisturbed):
     assert len(undisturbed) == 5 and len({repr(params) for params, _ in undisturbed}) == 5
     for params, value in undisturbed:
         assert 1e-4 <= params["optimizer.lr"] <= 1e-1 and params["student.hidden"] in ("[4]", "[16]") and 0 <= value <= 1
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on_to_the_same_trials(workplace, undisturbed):
     process = subprocess.Popen(_command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_environment())
     deadline = time.monotonic() + 120
