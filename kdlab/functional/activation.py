@@ -66,7 +66,8 @@ def partial_l2(student: Tensor, teacher: Tensor, margin: Tensor, *, mask: Tensor
     """
     student, teacher = samples(student, teacher, mask, "partial_l2")
     if margin.shape != student.shape[1:2]:
-        raise ValueError(f"partial_l2: features {tuple(student.shape)} need one margin a channel, {tuple(student.shape[1:2])}, got {tuple(margin.shape)}")
+        raise ValueError(f"partial_l2: features {tuple(student.shape)} need one margin a channel, {tuple(student.shape[1:2])}, "
+                         f"got {tuple(margin.shape)}")
     target = torch.maximum(teacher, margin.to(teacher.dtype).view(-1, *[1] * (teacher.dim() - 2)))
     difference = student - target
     values = torch.where(target > 0, difference, difference.relu()).square()

@@ -49,7 +49,8 @@ def contrastive_representation(student: Tensor, teacher: Tensor, student_memory:
     same_shape(student, teacher, "contrastive_representation", "both embeddings must have the same dimensions")
     if student_memory.shape != teacher_memory.shape or student_memory.shape[1:] != student.shape[1:] or len(contrast) != len(student):
         raise ValueError(f"contrastive_representation: embeddings {tuple(student.shape)} need two memories (n, {student.shape[-1]}) and "
-                         f"{len(student)} rows of contrast, got {tuple(student_memory.shape)}, {tuple(teacher_memory.shape)} and {tuple(contrast.shape)}")
+                         f"{len(student)} rows of contrast, got {tuple(student_memory.shape)}, {tuple(teacher_memory.shape)} and "
+                         f"{tuple(contrast.shape)}")
     samples = len(student_memory) if samples is None else samples
     values = sum(_estimation(_scores(counted(embedding, mask), memory, contrast, temperature), normaliser, samples)
                  for embedding, memory, normaliser in ((student, teacher_memory, student_normaliser), (teacher, student_memory, teacher_normaliser)))

@@ -50,7 +50,7 @@ class FactorTransfer(Loss):
         mine, theirs = probe.student.features[self.student_taps[0]].shape[1:], probe.teacher.features[self.teacher_taps[0]].shape[1:]
         same_kind(mine, theirs, maps_only="factors are made by convolutions")
         if self.form == "paper" and mine[1:] != theirs[1:]:
-            raise ValueError(f"form=paper compares factors place by place, and the maps differ in size: student {tuple(mine)}, teacher {tuple(theirs)}; "
+            raise ValueError(f"form=paper compares factors place by place, and the maps {tuple(mine)} and {tuple(theirs)} differ in size; "
                              "choose taps of equal size, or form=code")
         self.paraphraser = Paraphraser(theirs[0], self.rate)
         self.translator = Translator(mine[0], theirs[0], self.rate)

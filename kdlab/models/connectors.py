@@ -64,7 +64,8 @@ def regressor(student: Sequence[int], teacher: Sequence[int], hidden: int | None
     [32, 32, 32]
     """
     hidden = hidden or teacher[0]
-    return nn.Sequential(_point(student, student[0], hidden), nn.ReLU(), _point(student, hidden, hidden), nn.ReLU(), _point(student, hidden, teacher[0]))
+    first, second, third = (_point(student, *channels) for channels in ((student[0], hidden), (hidden, hidden), (hidden, teacher[0])))
+    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), third)
 
 
 def bottleneck(student: Sequence[int], teacher: Sequence[int], hidden: int, activate: bool = True) -> nn.Sequential:
@@ -85,7 +86,7 @@ def same_kind(student: Sequence[int], teacher: Sequence[int], maps_only: str = "
     kinds = {len(student), len(teacher)}
     if kinds == {3} or (kinds == {1} and not maps_only):
         return
-    wanted = f"{maps_only}; choose taps of convolutional stages (C, H, W) on both sides" if maps_only else "choose two vectors (C,) or two maps (C, H, W)"
+    wanted = f"{maps_only}; choose taps of convolutional stages on both sides" if maps_only else "choose two vectors (C,) or two maps (C, H, W)"
     raise ValueError(f"a student feature of shape {tuple(student)} and a teacher feature of shape {tuple(teacher)} do not fit: {wanted}")
 
 

@@ -1,5 +1,5 @@
 """A Spec for every pure function of a method."""
 
-from . import divergences
+from . import divergences, features
 
-SPECS = [*divergences.SPECS]
+SPECS = [*divergences.SPECS, *features.SPECS]

@@ -83,10 +83,12 @@ def ab(case):
 
 def ft(case):
     hyper = {"norm": case.hyper.get("p2", 1), "power": case.hyper.get("p1", 2)}
-    paraphraser, translator = prefix(case, "paraphras"), prefix(case, "translat")
+    paraphraser, translator = prefix(case, "paraphras", "encoder"), prefix(case, "translat", "encoder")
     if translator is None:
         return functional.factor_transfer(case["student"], case["teacher"], **hyper, reduction="mean")
-    loss = FactorTransfer("s", "t", rate=case.hyper.get("k", 0.5), reconstruction_weight=0.0, **hyper)
+    factors, channels = (case.arrays[f"{paraphraser}__{layer}__weight"].shape[0] for layer in (6, 0))
+    # half a channel more: the number of factors is rounded down
+    loss = FactorTransfer("s", "t", rate=(factors + 0.5) / channels, reconstruction_weight=0.0, **hyper)
     loss, student, teacher = prepared(loss, [case["student"]], [case["teacher"]])
     case.fill(paraphraser, loss.paraphraser.encoder)
     case.fill(translator, loss.translator.encoder)
