@@ -86,7 +86,8 @@ class CRD(Loss):
         found = torch.stack([contrastive_normaliser(v, memory, contrast, self.temperature, samples)
                              for v, memory in ((mine, teacher_memory), (theirs, student_memory))])
         normalisers = torch.where(self.normalisers > 0, self.normalisers, _mean(found).to(self.normalisers.dtype))
-        values = functional.contrastive_representation(mine, theirs, student_memory, teacher_memory, contrast, *normalisers, self.temperature, samples)
+        values = functional.contrastive_representation(mine, theirs, student_memory, teacher_memory, contrast, *normalisers,
+                                                       self.temperature, samples)
         if self.training:
             self.normalisers.copy_(normalisers)
             self._remember(index, mine.detach(), theirs.detach())

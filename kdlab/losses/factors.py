@@ -64,7 +64,8 @@ class FactorTransfer(Loss):
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         theirs = teacher.features[self.teacher_taps[0]]
         factors = self.paraphraser.factors(theirs)
-        values = functional.factor_transfer(self.translator(student.features[self.student_taps[0]]), factors.detach(), self.norm, self.form, self.power)
+        mine = self.translator(student.features[self.student_taps[0]])
+        values = functional.factor_transfer(mine, factors.detach(), self.norm, self.form, self.power)
         if self.reconstruction_weight == 0:
             return values
         return values + self.reconstruction_weight * functional.hint(self.paraphraser.decoder(factors), theirs)

@@ -60,7 +60,8 @@ class AttentionTransfer(Pairs):
 
     function = staticmethod(functional.attention_transfer)
 
-    def __init__(self, student_taps: str | Sequence[str] = STAGES, teacher_taps: str | Sequence[str] = STAGES, power: float = 2.0, form: str = "code"):
+    def __init__(self, student_taps: str | Sequence[str] = STAGES, teacher_taps: str | Sequence[str] = STAGES, power: float = 2.0,
+                 form: str = "code"):
         super().__init__(student_taps, teacher_taps)
         self.power, self.form = positive("power", power), one_of("form", form, FORMS)
 

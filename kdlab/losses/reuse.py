@@ -31,8 +31,8 @@ class _Reusing(Loss):
         if classifier is None:
             raise ValueError(f"teacher_head: the teacher has no module '{self.teacher_head}'; give the path of its classifier, for example fc")
         if isinstance(classifier, nn.Linear) and classifier.in_features != theirs[0]:
-            raise ValueError(f"teacher_head: '{self.teacher_head}' reads {classifier.in_features} values, and the teacher's tap '{self.teacher_taps[0]}' "
-                             f"has {theirs[0]} channels; choose the tap whose mean goes into it")
+            raise ValueError(f"teacher_head: '{self.teacher_head}' reads {classifier.in_features} values, and the teacher's tap "
+                             f"'{self.teacher_taps[0]}' has {theirs[0]} channels; choose the tap whose mean goes into it")
         self.head = ReusedHead(self.projector(mine, theirs), classifier, self.size(mine, theirs))
 
     def projector(self, mine: Size, theirs: Size) -> nn.Module:

@@ -72,7 +72,7 @@ class SemCKD(Loss):
     def _relations(self, x: Tensor) -> Tensor:
         """Every sample's row of the Gram matrix, ``(B, batch_size)``."""
         if len(x) > self.batch_size:
-            raise ValueError(f"a batch of {len(x)} samples is larger than batch_size={self.batch_size}; set loss.semckd.batch_size to data.batch_size")
+            raise ValueError(f"a batch of {len(x)} samples is larger than batch_size={self.batch_size}; set it to data.batch_size")
         x = functional.wide(x.flatten(1))
         return F.pad(x @ x.T, (0, self.batch_size - len(x)))
 

@@ -145,7 +145,8 @@ def unequal(channels, size):
 
 _UNEQUAL = {"equality": "student and teacher have different shapes here"}
 _CONTRAST = {"student_memory": normal(9, 6, scale=0.4)(torch.Generator().manual_seed(8)),
-             "teacher_memory": normal(9, 6, scale=0.4)(torch.Generator().manual_seed(9)), "student_normaliser": 12.0, "teacher_normaliser": 9.0, "temperature": 0.5}
+             "teacher_memory": normal(9, 6, scale=0.4)(torch.Generator().manual_seed(9)), "student_normaliser": 12.0,
+             "teacher_normaliser": 9.0, "temperature": 0.5}
 _REGRESSION = inputs(student=normal(5, 3, 2, 2), teacher=normal(5, 3, 2, 2), student_logits=normal(5, 7), teacher_logits=normal(5, 7))
 
 

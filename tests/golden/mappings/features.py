@@ -24,6 +24,10 @@ def prepared(loss, students, teachers, network=None, samples=100):
     return loss.double().train(), student, teacher
 
 
+def pairs(case):
+    return zip(layers(case, "student"), layers(case, "teacher"))
+
+
 def taps(features):
     return [f"stage{number}" for number in range(len(features))]
 
@@ -53,7 +57,7 @@ def fitnet_connector(case):
 
 def at(case):
     power = case.hyper.get("p", 2)
-    return sum(functional.attention_transfer(mine, theirs, power, reduction="mean") for mine, theirs in zip(layers(case, "student"), layers(case, "teacher")))
+    return sum(functional.attention_transfer(mine, theirs, power, reduction="mean") for mine, theirs in pairs(case))
 
 
 def at_torchdistill(case):
@@ -118,7 +122,7 @@ def crd(case):
 
 def reviewkd_hcl(case):
     """Levels are added."""
-    return sum(functional.hierarchical_context(mine, theirs, reduction="mean") for mine, theirs in zip(layers(case, "student"), layers(case, "teacher")))
+    return sum(functional.hierarchical_context(mine, theirs, reduction="mean") for mine, theirs in pairs(case))
 
 
 def reviewkd(case):
