@@ -3,24 +3,31 @@
 A new loss is one function there, one thin class here, and one file in ``conf/loss/``. See README.md in this folder.
 """
 
+from .activation import ActivationBoundary, OverhaulDistillation
 from .attention import AttentionCE, AttentionMSE, MiniLM, MiniLMv2, TinyBERT
 from .base import Loss, Probe
+from .contrastive import CRD
 from .correlation import BatchCorrelation, ClassCorrelation, DIST, MultiLevel
 from .decoupled import DKD, NKD, USKD, WSLD
 from .divergences import (
     AdaptiveKL, AlphaBeta, Divergence, ForwardKL, JensenShannon, ReverseKL, SkewForwardKL, SkewReverseKL, SymmetricKL, TotalVariation,
 )
-from .features import Hint
+from .factors import FactorTransfer
+from .features import AttentionTransfer, Hint, VariationalInformation
 from .logits import CrossEntropy, HardLabel, HintonKD, LogitMSE, SoftCrossEntropy, VirtualTeacher
 from .relations import CC, CCKernel, CKA, FSP, KDSVD, NST, PKT, RKD, SP
+from .reuse import SRRL, SimKD
+from .review import ReviewKD
+from .semantic import SemCKD
 from .sequences import UniversalLogits
 from .temperature import CTKD, Standardised
 from .transformer import HiddenCosine, HiddenMSE, PKD, SequenceFSP, SequenceMMD
 
 __all__ = [
-    "AdaptiveKL", "AlphaBeta", "AttentionCE", "AttentionMSE", "BatchCorrelation", "CC", "CCKernel", "CKA", "CTKD", "ClassCorrelation",
-    "CrossEntropy", "DIST", "DKD", "Divergence", "FSP", "ForwardKL", "HardLabel", "HiddenCosine", "HiddenMSE", "Hint", "HintonKD",
-    "JensenShannon", "KDSVD", "LogitMSE", "Loss", "MiniLM", "MiniLMv2", "MultiLevel", "NKD", "NST", "PKD", "PKT", "Probe", "RKD", "ReverseKL",
-    "SP", "SequenceFSP", "SequenceMMD", "SkewForwardKL", "SkewReverseKL", "SoftCrossEntropy", "Standardised", "SymmetricKL", "TinyBERT",
-    "TotalVariation", "USKD", "UniversalLogits", "VirtualTeacher", "WSLD",
+    "ActivationBoundary", "AdaptiveKL", "AlphaBeta", "AttentionCE", "AttentionMSE", "AttentionTransfer", "BatchCorrelation", "CC", "CCKernel",
+    "CKA", "CRD", "CTKD", "ClassCorrelation", "CrossEntropy", "DIST", "DKD", "Divergence", "FSP", "FactorTransfer", "ForwardKL", "HardLabel",
+    "HiddenCosine", "HiddenMSE", "Hint", "HintonKD", "JensenShannon", "KDSVD", "LogitMSE", "Loss", "MiniLM", "MiniLMv2", "MultiLevel", "NKD",
+    "NST", "OverhaulDistillation", "PKD", "PKT", "Probe", "RKD", "ReverseKL", "ReviewKD", "SP", "SRRL", "SemCKD", "SequenceFSP", "SequenceMMD",
+    "SimKD", "SkewForwardKL", "SkewReverseKL", "SoftCrossEntropy", "Standardised", "SymmetricKL", "TinyBERT", "TotalVariation", "USKD",
+    "UniversalLogits", "VariationalInformation", "VirtualTeacher", "WSLD",
 ]

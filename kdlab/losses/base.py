@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -23,6 +23,8 @@ class Probe:
         classes: number of classes of the data set.
         train_size: number of training samples as stored: sample indices are smaller than it.
         train_target: their labels ``(train_size,)`` by index; None where the data have none.
+        train_rows: indices of those that are trained on (without the validation part); None: all.
+        teacher_aliases: the ``taps:`` of the teacher's config.
     """
 
     student: Outputs
@@ -31,6 +33,8 @@ class Probe:
     classes: int
     train_size: int
     train_target: Tensor | None = None
+    train_rows: Tensor | None = None
+    teacher_aliases: Mapping[str, str] = field(default_factory=dict)
 
 
 class Loss(nn.Module):

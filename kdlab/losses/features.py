@@ -1,13 +1,25 @@
 """Losses on features: module form of :mod:`kdlab.functional.features`, with their connectors."""
 
-from torch import Tensor
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from kdlab import functional
 from kdlab.batch import Batch
-from kdlab.models.connectors import connector
+from kdlab.functional.features import FORMS
+from kdlab.functional.maps import one_of, same_size
+from kdlab.models.connectors import connector, regressor, same_kind
 from kdlab.outputs import Outputs
 
-from .base import Loss, Probe
+from .base import Loss, Probe, positive
+from .pairs import Pairs
+
+STAGES = ("stage1", "stage2", "stage3")
 
 
 class Hint(Loss):
@@ -35,3 +47,65 @@ class Hint(Loss):
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         adapted = self.connector(student.features[self.student_taps[0]])
         return functional.hint(adapted, teacher.features[self.teacher_taps[0]])
+
+
+class AttentionTransfer(Pairs):
+    """:func:`kdlab.functional.attention_transfer`, added over pairs of stages. It has no parameters, and needs maps.
+
+    Args:
+        student_taps, teacher_taps: pairs of maps.
+        power: of the features.
+        form: ``code`` (mean of squares) or ``paper`` (norm).
+    """
+
+    function = staticmethod(functional.attention_transfer)
+
+    def __init__(self, student_taps: str | Sequence[str] = STAGES, teacher_taps: str | Sequence[str] = STAGES, power: float = 2.0,
+                 form: str = "code"):
+        super().__init__(student_taps, teacher_taps)
+        self.power, self.form = positive("power", power), one_of("form", form, FORMS)
+
+    def prepare(self, probe: Probe) -> None:
+        for mine, theirs in self.shapes(probe):
+            same_kind(mine, theirs, maps_only="attention is where a map is active, and a vector has no places")
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        return sum(functional.attention_transfer(mine, theirs, self.power, self.form) for mine, theirs in self.pairs(student, teacher))
+
+
+class VariationalInformation(Pairs):
+    """:func:`kdlab.functional.variational_information`, added over pairs of stages; a regressor of three 1 x 1 convolutions makes the mean,
+    and the variance of every channel is a parameter. Where the maps differ in size, the larger is averaged first.
+
+    Args:
+        student_taps, teacher_taps: pairs of maps, or of vectors.
+        variance: every channel's at the start.
+        epsilon: the smallest variance.
+        hidden: channels between the convolutions; None: as many as the teacher's.
+    """
+
+    function = staticmethod(functional.variational_information)
+
+    def __init__(self, student_taps: str | Sequence[str] = STAGES, teacher_taps: str | Sequence[str] = STAGES, variance: float = 5.0,
+                 epsilon: float = 1e-5, hidden: int | None = None):
+        super().__init__(student_taps, teacher_taps)
+        self.variance, self.epsilon, self.hidden = positive("variance", variance), positive("epsilon", epsilon), hidden
+        if variance <= epsilon:
+            raise ValueError(f"variance must be greater than epsilon, {epsilon}, got {variance}")
+        self.regressors, self.scales = nn.ModuleList(), nn.ParameterList()
+
+    def prepare(self, probe: Probe) -> None:
+        excess = self.variance - self.epsilon
+        start = excess + math.log(-math.expm1(-excess))         # what softplus turns into the variance
+        for mine, theirs in self.shapes(probe):
+            same_kind(mine, theirs)
+            self.regressors.append(regressor(mine, theirs, self.hidden))
+            self.scales.append(nn.Parameter(torch.full((theirs[0],), start)))
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        total = 0.0
+        for (mine, theirs), regress, scale in zip(self.pairs(student, teacher), self.regressors, self.scales):
+            if mine.dim() == 4:
+                mine, theirs = same_size(mine, theirs, "vid")
+            total = total + functional.variational_information(regress(mine), theirs, F.softplus(scale) + self.epsilon)
+        return total

@@ -43,8 +43,8 @@ class BottleneckResNet(nn.Module):
         depth: 50, 101 or 152.
         channels: channels of the input.
 
-    Taps: ``stem``, ``stage1`` … ``stage4`` (behind the last ReLU of the stage), ``embedding`` the pooled 2048 features. At 32 x 32 the stages
-    are (256, 32, 32), (512, 16, 16), (1024, 8, 8) and (2048, 4, 4).
+    Taps: ``stem``, ``stage1`` … ``stage4`` (behind the last ReLU of the stage), ``preact1`` … ``preact4`` (what goes into that ReLU),
+    ``embedding`` the pooled 2048 features. At 32 x 32 the stages are (256, 32, 32), (512, 16, 16), (1024, 8, 8) and (2048, 4, 4).
 
     Parameters with 100 classes: resnet50 23,705,252; resnet101 42,697,380; resnet152 58,341,028.
 
@@ -65,6 +65,8 @@ class BottleneckResNet(nn.Module):
             first = Bottleneck(inputs, width, stride=1 if number == 1 else 2)
             inputs = EXPANSION * width
             self.add_module(f"stage{number}", nn.Sequential(first, *(Bottleneck(inputs, width, stride=1) for _ in range(blocks - 1))))
+        # a block calls its ReLU three times, and a tap keeps the last call: the one behind the shortcut
+        self.taps = {f"preact{number}": f"stage{number}.{blocks - 1}.relu.input" for number, blocks in enumerate(BLOCKS[depth], start=1)}
         self.embedding = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.classifier = nn.Linear(inputs, classes)
         for module in self.modules():

@@ -35,7 +35,8 @@ class CifarResNet(nn.Module):
         widths: channels of the stem and of the three stages; times 2 and with a stem of 32 in the "x4" variants (32, 64, 128, 256).
         channels: channels of the input.
 
-    Taps: ``stem``, ``stage1``, ``stage2``, ``stage3`` (after the last ReLU of the stage), ``embedding`` the pooled feature.
+    Taps: ``stem``, ``stage1``, ``stage2``, ``stage3`` (after the last ReLU of the stage), ``preact1``, ``preact2``, ``preact3`` (what goes into
+    that ReLU), ``embedding`` the pooled feature.
 
     Parameters with 100 classes: resnet20 0.28 M, resnet56 0.86 M, resnet110 1.74 M, resnet8x4 1.23 M, resnet32x4 7.43 M.
 
@@ -57,6 +58,8 @@ class CifarResNet(nn.Module):
         self.stage1 = self._stage(stem, stages[0], (depth - 2) // 6, stride=1)
         self.stage2 = self._stage(stages[0], stages[1], (depth - 2) // 6, stride=2)
         self.stage3 = self._stage(stages[1], stages[2], (depth - 2) // 6, stride=2)
+        # a block calls its ReLU twice, and a tap keeps the last call: the one behind the shortcut
+        self.taps = {f"preact{number}": f"stage{number}.{(depth - 2) // 6 - 1}.relu.input" for number in (1, 2, 3)}
         self.embedding = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.classifier = nn.Linear(stages[2], classes)
         for module in self.modules():

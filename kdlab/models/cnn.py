@@ -16,7 +16,8 @@ class CNN(nn.Module):
         widths: channels of the stages.
         dropout: probability of dropping a pooled feature.
 
-    Taps: ``stage1`` … one a stage (after ReLU, before the pooling that follows), ``embedding`` the pooled feature.
+    Taps: ``stage1`` … one a stage (after ReLU, before the pooling that follows), ``preact1`` … what goes into that ReLU, ``embedding`` the
+    pooled feature.
 
     >>> sum(p.numel() for p in CNN(classes=10, shape=(1, 28, 28), widths=(8, 16, 32)).parameters())
     6274
@@ -29,6 +30,7 @@ class CNN(nn.Module):
         if min(shape[1:]) < 2 ** (len(widths) - 1):
             raise ValueError(f"{len(widths)} stages halve the map {len(widths) - 1} times; an input of {tuple(shape)} is too small")
         self.depth = len(widths)
+        self.taps = {f"preact{number}": f"stage{number}.2.input" for number in range(1, self.depth + 1)}
         channels = shape[0]
         for number, width in enumerate(widths, start=1):
             convolution = nn.Conv2d(channels, width, 3, padding=1, bias=False)

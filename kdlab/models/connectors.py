@@ -1,4 +1,8 @@
-"""Connectors: small trainable networks that bring a student's feature to the teacher's shape."""
+"""Connectors: small trainable networks that bring a student's feature to the teacher's shape.
+
+Shapes are those of a sample, without the batch dimension: vectors ``(C,)``, sequences ``(T, C)``, maps ``(C, H, W)``. What is a 1 x 1
+convolution on a map is a linear layer on a vector.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,12 @@ from collections.abc import Sequence
 from torch import nn
 
 
-def connector(student: Sequence[int], teacher: Sequence[int], normalise: bool = True) -> nn.Module:
+def connector(student: Sequence[int], teacher: Sequence[int], normalise: bool = True, activate: bool = True) -> nn.Module:
     """A connector from one feature shape to another (shapes of a sample, without the batch dimension).
 
     Vectors ``(D,)`` and sequences ``(T, D)`` get a linear map. Maps ``(C, H, W)`` get one convolution, as FitNets' regressor:
     stride 2 where the student's map is twice the teacher's, a transposed one where it is half, otherwise a kernel just large
-    enough to shrink the map (1 x 1 where the sizes are equal); ``normalise`` adds BatchNorm and ReLU behind it.
+    enough to shrink the map (1 x 1 where the sizes are equal); ``normalise`` adds BatchNorm behind it and, with ``activate``, ReLU.
 
     Raises:
         ValueError: no connector exists between the two shapes; both are printed.
@@ -36,7 +40,66 @@ def connector(student: Sequence[int], teacher: Sequence[int], normalise: bool = 
         layer = nn.Conv2d(channels, wanted, (1 + height - out_height, 1 + width - out_width))
     else:
         raise _no_connector(student, teacher)
-    return nn.Sequential(layer, nn.BatchNorm2d(wanted), nn.ReLU()) if normalise else layer
+    if not normalise:
+        return layer
+    return nn.Sequential(layer, nn.BatchNorm2d(wanted), *([nn.ReLU()] if activate else []))
+
+
+def pointwise(student: Sequence[int], teacher: Sequence[int], activate: bool = False) -> nn.Sequential:
+    """A 1 x 1 convolution without bias to the teacher's channels, and BatchNorm (with ``activate`` ReLU): the overhaul's and SRRL's
+    connector, initialised as they do.
+
+    >>> pointwise((16, 8, 8), (32, 8, 8))[0]
+    Conv2d(16, 32, kernel_size=(1, 1), stride=(1, 1), bias=False)
+    """
+    layer = _point(student, student[0], teacher[0])
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return nn.Sequential(layer, _norm(student, teacher[0]), *([nn.ReLU()] if activate else []))
+
+
+def regressor(student: Sequence[int], teacher: Sequence[int], hidden: int | None = None) -> nn.Sequential:
+    """Three 1 x 1 convolutions without bias, ReLU between them: VID's mean. ``hidden`` channels; None: as many as the teacher's.
+
+    >>> [layer.out_channels for layer in regressor((16, 8, 8), (32, 8, 8))[::2]]
+    [32, 32, 32]
+    """
+    hidden = hidden or teacher[0]
+    first, second, third = (_point(student, *channels) for channels in ((student[0], hidden), (hidden, hidden), (hidden, teacher[0])))
+    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), third)
+
+
+def bottleneck(student: Sequence[int], teacher: Sequence[int], hidden: int, activate: bool = True) -> nn.Sequential:
+    """1 x 1 convolution, 3 x 3, 1 x 1, without biases, BatchNorm and ReLU behind the first two, and with ``activate`` behind the last:
+    SimKD's projector; without, SemCKD's. It keeps the size of the map.
+
+    >>> [layer.out_channels for layer in bottleneck((16, 8, 8), (32, 8, 8), hidden=8)[::3]]
+    [8, 8, 32]
+    """
+    middle = nn.Linear(hidden, hidden, bias=False) if _is_vector(student) else nn.Conv2d(hidden, hidden, 3, padding=1, bias=False)
+    last = [_norm(student, teacher[0]), nn.ReLU()] if activate else []
+    return nn.Sequential(_point(student, student[0], hidden), _norm(student, hidden), nn.ReLU(), middle, _norm(student, hidden), nn.ReLU(),
+                         _point(student, hidden, teacher[0]), *last)
+
+
+def same_kind(student: Sequence[int], teacher: Sequence[int], maps_only: str = "") -> None:
+    """Raises ValueError unless both are vectors or both maps; only maps where ``maps_only`` says why."""
+    kinds = {len(student), len(teacher)}
+    if kinds == {3} or (kinds == {1} and not maps_only):
+        return
+    wanted = f"{maps_only}; choose taps of convolutional stages on both sides" if maps_only else "choose two vectors (C,) or two maps (C, H, W)"
+    raise ValueError(f"a student feature of shape {tuple(student)} and a teacher feature of shape {tuple(teacher)} do not fit: {wanted}")
+
+
+def _is_vector(shape: Sequence[int]) -> bool:
+    return len(shape) == 1
+
+
+def _point(shape: Sequence[int], inputs: int, outputs: int) -> nn.Module:
+    return nn.Linear(inputs, outputs, bias=False) if _is_vector(shape) else nn.Conv2d(inputs, outputs, 1, bias=False)
+
+
+def _norm(shape: Sequence[int], channels: int) -> nn.Module:
+    return nn.BatchNorm1d(channels) if _is_vector(shape) else nn.BatchNorm2d(channels)
 
 
 def _no_connector(student: tuple, teacher: tuple) -> ValueError:

@@ -19,7 +19,7 @@ class MLP(nn.Module):
         dropout: probability of dropping a hidden unit.
         input_dropout: probability of dropping an input.
 
-    Taps: ``stage1`` … one a hidden layer (after ReLU), ``embedding`` the last of them after dropout.
+    Taps: ``stage1`` … one a hidden layer (after ReLU), ``preact1`` … before it, ``embedding`` the last of them after dropout.
 
     >>> sum(p.numel() for p in MLP(classes=10, shape=(1, 28, 28), hidden=(800, 800)).parameters())
     1276810
@@ -34,6 +34,7 @@ class MLP(nn.Module):
         self.input_dropout = nn.Dropout(input_dropout)
         self.dropout = nn.Dropout(dropout)
         self.depth = len(hidden)
+        self.taps = {f"preact{number}": f"stage{number}.relu.input" for number in range(1, self.depth + 1)}
         for number, (inputs, outputs) in enumerate(zip(widths, widths[1:]), start=1):
             self.add_module(f"stage{number}", nn.Sequential(OrderedDict(linear=nn.Linear(inputs, outputs), relu=nn.ReLU())))
         self.embedding = nn.Identity()

@@ -60,8 +60,8 @@ class ShuffleNetV1(nn.Module):
         groups: groups of the 1x1 convolutions: 1, 2 or 3.
         channels: channels of the input.
 
-    Taps: ``stem``, ``stage1``, ``stage2``, ``stage3`` (4, 8 and 4 blocks, behind the last ReLU), ``embedding`` the pooled feature. With 3 groups
-    at 32 x 32 the stages are (240, 16, 16), (480, 8, 8) and (960, 4, 4).
+    Taps: ``stem``, ``stage1``, ``stage2``, ``stage3`` (4, 8 and 4 blocks, behind the last ReLU), ``preact1``, ``preact2``, ``preact3`` (what goes
+    into that ReLU), ``embedding`` the pooled feature. With 3 groups at 32 x 32 the stages are (240, 16, 16), (480, 8, 8) and (960, 4, 4).
 
     Parameters with 100 classes: 949,258 with 3 groups.
 
@@ -82,6 +82,8 @@ class ShuffleNetV1(nn.Module):
             first = ShuffleBlock(inputs, outputs, 2, groups)
             self.add_module(f"stage{number}", nn.Sequential(first, *(ShuffleBlock(outputs, outputs, 1, groups) for _ in range(blocks - 1))))
             inputs, outputs = outputs, 2 * outputs
+        # a block calls its ReLU three times, and a tap keeps the last call: the one behind the shortcut
+        self.taps = {f"preact{number}": f"stage{number}.{blocks - 1}.relu.input" for number, blocks in enumerate(BLOCKS, start=1)}
         self.embedding = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.classifier = nn.Linear(inputs, classes)
 

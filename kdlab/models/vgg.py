@@ -23,7 +23,8 @@ class VGG(nn.Module):
         channels: channels of the input.
 
     Taps: ``stage1`` … ``stage5``, behind the last ReLU of the stage and before the pooling (64, 128, 256, 512, 512 channels; at 32 x 32
-    the maps are 32, 16, 8, 4 and 4 wide), ``embedding`` the pooled 512 features. The input must be at least 8 x 8.
+    the maps are 32, 16, 8, 4 and 4 wide), ``preact1`` … ``preact5`` what goes into that ReLU, ``embedding`` the pooled 512 features. The
+    input must be at least 8 x 8.
 
     Parameters with 100 classes: vgg8 3,965,028; vgg11 9,277,284; vgg13 9,462,180; vgg16 14,774,436; vgg19 20,086,692.
 
@@ -44,6 +45,7 @@ class VGG(nn.Module):
                 layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
                 channels = width
             self.add_module(f"stage{number}", nn.Sequential(*layers))
+        self.taps = {f"preact{number}": f"stage{number}.{3 * count - 1}.input" for number, count in enumerate(CONVOLUTIONS[depth], start=1)}
         self.halve = nn.MaxPool2d(2)
         self.embedding = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.classifier = nn.Linear(WIDTHS[-1], classes)

@@ -40,7 +40,8 @@ class WideResNet(nn.Module):
         dropout: probability of dropping a value between the two convolutions of a block.
 
     Taps: ``stem``; ``stage1``, ``stage2``, ``stage3`` are the sums that the stages end in, which have no ReLU (it opens the next block;
-    RepDistiller's features are the same sums); ``activation`` is the last BatchNorm and ReLU; ``embedding`` its mean, of 64 times width.
+    RepDistiller's features are the same sums); ``preact1``, ``preact2``, ``preact3`` are these sums behind the BatchNorm that follows them, which is
+    what goes into the next ReLU; ``activation`` is the last BatchNorm and ReLU; ``embedding`` its mean, of 64 times width.
     At 32 x 32 the maps of the stages are 32, 16 and 8 wide.
 
     Parameters with 100 classes: wrn_16_1 180,916; wrn_16_2 703,284; wrn_40_1 569,780; wrn_40_2 2,255,156.
@@ -64,6 +65,7 @@ class WideResNet(nn.Module):
         self.stage2 = self._stage(widths[1], widths[2], blocks, 2, dropout)
         self.stage3 = self._stage(widths[2], widths[3], blocks, 2, dropout)
         self.activation = nn.Sequential(nn.BatchNorm2d(widths[3]), nn.ReLU())
+        self.taps = {"preact1": "stage2.0.bn1", "preact2": "stage3.0.bn1", "preact3": "activation.0"}
         self.embedding = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.classifier = nn.Linear(widths[3], classes)
         for module in self.modules():

@@ -1,5 +1,5 @@
 """A Spec for every pure function of a method."""
 
-from . import branches, correlation, divergences, logits, peers, relations, sequences, transformer
+from . import branches, correlation, divergences, features, logits, peers, relations, sequences, transformer
 
-SPECS = [*branches.SPECS, *correlation.SPECS, *divergences.SPECS, *logits.SPECS, *peers.SPECS, *relations.SPECS, *sequences.SPECS, *transformer.SPECS]
+SPECS = [*branches.SPECS, *correlation.SPECS, *divergences.SPECS, *features.SPECS, *logits.SPECS, *peers.SPECS, *relations.SPECS, *sequences.SPECS, *transformer.SPECS]

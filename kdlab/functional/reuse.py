@@ -1,0 +1,70 @@
+"""Losses of methods that put the student's feature through the teacher's classifier, one value a sample."""
+
+from torch import Tensor
+
+from .divergences import forward_kl
+from .features import hint
+from .logits import logit_mse
+from .maps import one_of
+from .rows import reduced, same_shape
+from .sources import Paper, method
+
+_SIMKD = Paper("Chen et al.", 2022, "Knowledge Distillation with the Reused Teacher Classifier", "https://arxiv.org/abs/2203.14001")
+_SRRL = Paper("Yang et al.", 2021, "Knowledge Distillation via Softmax Regression Representation Learning",
+              "https://openreview.net/forum?id=ZzwDy_wiWv")
+
+
+@method("features", _SIMKD, {"DefangChen/SimKD": "simkd"})
+def reused_classifier(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
+    r"""SimKD's only term: :math:`\frac{1}{D} \sum_d (f_{s,d} - f_{t,d})^2` between the projected last feature and the teacher's, as
+    :func:`hint`. The method is in what it is applied to: :class:`kdlab.losses.SimKD`.
+
+    Args:
+        student: the last feature after the projector, ``(B, ...)``.
+        teacher: the teacher's, of the same shape.
+
+    Returns:
+        ``(B,)``
+
+    >>> import torch
+    >>> reused_classifier(torch.zeros(1, 2), torch.tensor([[1.0, 3.0]]))
+    tensor([5.])
+    """
+    return hint(student, teacher, mask=mask, reduction=reduction)
+
+
+@method("features", _SRRL)
+def softmax_regression(student: Tensor, teacher: Tensor, student_logits: Tensor, teacher_logits: Tensor, divergence: str = "mse", *,
+                       mask: Tensor | None = None, reduction: str = "none") -> Tensor:
+    r"""SRRL: the features' difference, and that of the logits which the *teacher's* classifier makes of either,
+    :math:`\frac1C \|\bar f_s - \bar f_t\|^2 + \frac1K \|W\bar f_s - W\bar f_t\|^2`, where :math:`\bar f` is the mean over the map and
+    W the teacher's classifier. As in the authors' code, both are means over their elements.
+
+    Args:
+        student: features ``(B, C)`` or maps ``(B, C, H, W)`` after the connector.
+        teacher: features of as many channels, of any size of the map.
+        student_logits: the teacher's classifier on the student's feature, ``(B, K)``.
+        teacher_logits: the teacher's own, ``(B, K)``.
+        divergence: ``mse`` of the logits (the code's, the default), or ``kl`` of the softmaxes.
+
+    Returns:
+        ``(B,)``
+
+    Raises:
+        ValueError: the shapes do not fit, or another divergence.
+
+    >>> import torch
+    >>> softmax_regression(torch.zeros(1, 2), torch.ones(1, 2), torch.zeros(1, 2), torch.full((1, 2), 2.0))
+    tensor([5.])
+    """
+    one_of("divergence", divergence, ("mse", "kl"))
+    student, teacher = _mean(student), _mean(teacher)
+    same_shape(student, teacher, "softmax_regression", "the connector must answer with the teacher's channels")
+    if mask is not None:
+        student_logits, teacher_logits = (logits.masked_fill((mask == 0)[:, None], 0.0) for logits in (student_logits, teacher_logits))
+    difference = logit_mse(student_logits, teacher_logits) if divergence == "mse" else forward_kl(student_logits, teacher_logits)
+    return reduced(hint(student, teacher, mask=mask) + difference, mask, reduction)
+
+
+def _mean(x: Tensor) -> Tensor:
+    return x if x.dim() == 2 else x.flatten(2).mean(2)

@@ -1,0 +1,55 @@
+"""Losses over pairs of stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from kdlab.outputs import Outputs
+
+from .base import Loss, Probe
+
+
+def taps(name: str, value: str | Sequence[str]) -> tuple[str, ...]:
+    """One tap or several, as a tuple; a ValueError names the argument."""
+    found = (value,) if isinstance(value, str) else tuple(value)
+    if not found or not all(isinstance(tap, str) and tap for tap in found):
+        raise ValueError(f"{name} must be the names of one or more taps, for example [stage1, stage2], got {value!r}")
+    return found
+
+
+def features(outputs: Outputs, names: Sequence[str]) -> list[Tensor]:
+    return [outputs.features[name] for name in names]
+
+
+def shapes(outputs: Outputs, names: Sequence[str]) -> list[torch.Size]:
+    """Of a sample, without the batch dimension."""
+    return [outputs.features[name].shape[1:] for name in names]
+
+
+class Pairs(Loss):
+    """Base of the losses that compare the first student tap with the first teacher tap, the second with the second, …
+
+    Args:
+        student_taps, teacher_taps: as many on either side.
+    """
+
+    def __init__(self, student_taps: str | Sequence[str], teacher_taps: str | Sequence[str]):
+        super().__init__()
+        self.student_taps, self.teacher_taps = taps("student_taps", student_taps), taps("teacher_taps", teacher_taps)
+        if len(self.student_taps) != len(self.teacher_taps):
+            raise ValueError(f"student_taps and teacher_taps are compared pair by pair and must be as many, got {list(self.student_taps)} and "
+                             f"{list(self.teacher_taps)}")
+
+    def pairs(self, student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor]]:
+        return list(zip(features(student, self.student_taps), features(teacher, self.teacher_taps)))
+
+    def shapes(self, probe: Probe) -> list[tuple[torch.Size, torch.Size]]:
+        """Of every pair's features of a sample."""
+        return list(zip(shapes(probe.student, self.student_taps), shapes(probe.teacher, self.teacher_taps)))
+
+    def halving(self) -> list[float]:
+        """A weight a pair: 1 for the last, half as much for every pair before it."""
+        return [0.5 ** (len(self.student_taps) - 1 - number) for number in range(len(self.student_taps))]

@@ -1,0 +1,69 @@
+"""Paraphraser and translator of factor transfer: Kim et al. (2018), https://arxiv.org/abs/1802.04977."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+SLOPE = 0.1
+
+
+def _layers(make: type[nn.Module], inputs: int, outputs: tuple[int, ...], normalise: bool) -> nn.Sequential:
+    """3x3 convolutions (with biases), each with BatchNorm or nothing and a leaky ReLU behind it."""
+    layers = []
+    for width in outputs:
+        layers += [make(inputs, width, 3, padding=1), nn.BatchNorm2d(width) if normalise else nn.Identity(), nn.LeakyReLU(SLOPE)]
+        inputs = width
+    return nn.Sequential(*layers)
+
+
+class Paraphraser(nn.Module):
+    """An autoencoder of the teacher's map, whose code is the teacher's factors. It has to be trained to give its input back
+    (the mean of :func:`kdlab.functional.hint` between :meth:`forward` and the input) before its factors mean anything.
+
+    Args:
+        channels: of the teacher's map.
+        rate: the factors have ``rate * channels`` channels.
+        normalise: BatchNorm behind every convolution (RepDistiller: none here).
+
+    >>> import torch
+    >>> p = Paraphraser(8)
+    >>> p.factors(torch.ones(1, 8, 5, 5)).shape, p(torch.ones(1, 8, 5, 5)).shape
+    (torch.Size([1, 4, 5, 5]), torch.Size([1, 8, 5, 5]))
+    """
+
+    def __init__(self, channels: int, rate: float = 0.5, normalise: bool = False):
+        super().__init__()
+        code = factor_channels(channels, rate)
+        self.encoder = _layers(nn.Conv2d, channels, (channels, code, code), normalise)
+        self.decoder = _layers(nn.ConvTranspose2d, code, (code, channels, channels), normalise)
+
+    def factors(self, x: Tensor) -> Tensor:
+        return self.encoder(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The map that the factors give back."""
+        return self.decoder(self.encoder(x))
+
+
+class Translator(nn.Module):
+    """Makes the student's factors of its map.
+
+    Args:
+        channels: of the student's map.
+        teacher_channels, rate: the factors have ``rate * teacher_channels`` channels.
+        normalise: BatchNorm behind every convolution (RepDistiller: yes here).
+    """
+
+    def __init__(self, channels: int, teacher_channels: int, rate: float = 0.5, normalise: bool = True):
+        super().__init__()
+        code = factor_channels(teacher_channels, rate)
+        self.encoder = _layers(nn.Conv2d, channels, (channels, code, code), normalise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.encoder(x)
+
+
+def factor_channels(teacher_channels: int, rate: float) -> int:
+    if int(rate * teacher_channels) < 1:
+        raise ValueError(f"rate {rate} leaves no factor of the teacher's {teacher_channels} channels; it must be at least {1 / teacher_channels:.3g}")
+    return int(rate * teacher_channels)
