@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 
 from kdlab import functional
 from kdlab.config.build import build
+from kdlab.config.compose import compose
 from kdlab.config.paths import conf_dir
 from kdlab.errors import InputError, did_you_mean
 from kdlab.functional.sources import FAMILIES, Method
@@ -77,8 +78,10 @@ def index() -> dict[str, Entry]:
         InputError: a loss of ``conf/loss/`` names no pure function, or one without its paper.
     """
     found, used = {}, set()
-    for path in sorted((conf_dir() / "loss").glob("*.yaml")):
-        entry = _of_file(path)
+    paths = sorted((conf_dir() / "loss").glob("*.yaml"))
+    config = compose([f"loss=[{','.join(path.stem for path in paths)}]"])
+    for path in paths:
+        entry = _of_file(path, config["loss"][path.stem])
         found[entry.name] = entry
         used.add(entry.function)
     for name in functional.__all__:
@@ -96,16 +99,14 @@ def lookup(name: str) -> Entry:
     return entries[name]
 
 
-def _of_file(path: Path) -> Entry:
+def _of_file(path: Path, arguments: dict[str, Any]) -> Entry:
     # as plain values: what is tied to another key (the weight of ce) is shown as it is written
-    [(name, node)] = OmegaConf.to_container(OmegaConf.load(path), resolve=False).items()
-    weight = node.pop("weight")
-    loss = build(at(node, 0.0), f"loss.{name}")
-    node.pop("_target_")
+    [(name, written)] = OmegaConf.to_container(OmegaConf.load(path), resolve=False).items()
+    loss = build(at({key: value for key, value in arguments.items() if key != "weight"}, 0.0), f"loss.{name}")
     function = getattr(loss, "function", None)
     if not hasattr(function, "method"):
         raise InputError(f"loss.{name}: {type(loss).__name__} names no pure function that knows its paper (kdlab.functional.sources.method)")
-    return Entry(name, function, loss, {"weight": weight, **node})
+    return Entry(name, function, loss, {key: value for key, value in written.items() if key != "_target_"})
 
 
 def parameters(docstring: str) -> dict[str, str]:

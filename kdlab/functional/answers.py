@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .rows import reduced, wide
+from .rows import wide
 from .tokens import IGNORED, same_tokens
 
 #: where the distribution of the k-th token of an answer is read
