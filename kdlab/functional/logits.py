@@ -138,7 +138,8 @@ def hard_label(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, 
 
 @method("logits", Paper("Ba and Caruana", 2014, "Do Deep Nets Really Need to be Deep?", "https://arxiv.org/abs/1312.6184"),
         {"airaria/TextBrewer": "textbrewer_kd_mse_loss"}, _LANGUAGE)
-def logit_mse(student: Tensor, teacher: Tensor, temperature: float = 1.0, *, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
+def logit_mse(student: Tensor, teacher: Tensor, temperature: float = 1.0, *, mean_over_classes: bool = True, mask: Tensor | None = None,
+              reduction: str = "none") -> Tensor:
     r"""Squared difference of logits, :math:`\frac{1}{C}\sum_c \big((z_{s,c} - z_{t,c}) / T\big)^2`.
 
     Equation 1 of the paper (there with the factor 1/2 and a sum over classes; here a mean, so that the weight does not depend on the
@@ -146,6 +147,7 @@ def logit_mse(student: Tensor, teacher: Tensor, temperature: float = 1.0, *, mas
 
     Args:
         temperature: T, positive: both sides are divided by it, as in TextBrewer. It is no more than a weight of 1 / T^2.
+        mean_over_classes: False sums over the classes, as the code of DistilBERT does.
         reduction: a row is a mean over classes already, so ``elementmean`` is ``mean``.
 
     >>> logit_mse(torch.tensor([[1.0, 3.0]]), torch.tensor([[0.0, 1.0]]))
@@ -153,7 +155,8 @@ def logit_mse(student: Tensor, teacher: Tensor, temperature: float = 1.0, *, mas
     """
     same_shape(student, teacher, "logit_mse", "teacher and student must have the same classes")
     difference = (without_masked(student, mask) - without_masked(teacher, mask)) / temperature
-    return reduced(difference.square().mean(-1), mask, reduction, 1)
+    squares = difference.square()
+    return reduced(squares.mean(-1) if mean_over_classes else squares.sum(-1), mask, reduction, 1)
 
 
 @method("logits", Paper("Yuan et al.", 2020, "Revisiting Knowledge Distillation via Label Smoothing Regularization",

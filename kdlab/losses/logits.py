@@ -72,12 +72,13 @@ class LogitMSE(Loss):
 
     function = staticmethod(functional.logit_mse)
 
-    def __init__(self, temperature: float = 1.0):
+    def __init__(self, temperature: float = 1.0, mean_over_classes: bool = True):
         super().__init__()
         self.temperature = positive("temperature", temperature)
+        self.mean_over_classes = mean_over_classes
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        return functional.logit_mse(student.logits, teacher.logits, self.temperature)
+        return functional.logit_mse(student.logits, teacher.logits, self.temperature, mean_over_classes=self.mean_over_classes)
 
 
 class VirtualTeacher(Loss):

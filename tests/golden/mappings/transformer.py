@@ -82,8 +82,7 @@ def distilbert(case):
         "ce": lambda: functional.hinton_kd(logits, teacher, hyper["temperature"], mask=chosen, reduction="mean"),
         "mlm": lambda: language(logits, labels),
         "clm": lambda: language(logits[:, :-1], labels[:, 1:]),
-        # the source sums over the classes
-        "mse": lambda: functional.hidden_mse(logits, teacher, mask=chosen, reduction="mean") * logits.shape[-1],
+        "mse": lambda: functional.logit_mse(logits, teacher, mean_over_classes=False, mask=chosen, reduction="mean"),
         "cos": lambda: functional.hidden_cosine(*hidden, mask=attended, reduction="mean"),
     }
     parts = {name: term() for name, term in terms.items() if hyper.get(f"alpha_{name}", 0) > 0}
