@@ -35,6 +35,7 @@ class CRD(Loss):
     """
 
     function = staticmethod(functional.contrastive_representation)
+    needs_index = True
 
     def __init__(self, student_tap: str = "embedding", teacher_tap: str = "embedding", dimensions: int = 128, negatives: int = 16384,
                  temperature: float = 0.07, momentum: float = 0.5):
