@@ -50,6 +50,8 @@ class Objective(nn.Module):
             name, _, scalar = key.partition(".")
             if name not in self.terms:
                 raise InputError(f"loss.{key}: there is no term '{name}' to give a schedule; the terms are {', '.join(self.terms)}")
+            if scalar in self.terms[name].fixed:
+                raise InputError(f"loss.{key}: {type(self.terms[name]).__name__} reads it once, before training, so it can have no schedule")
             if scalar != "weight" and not isinstance(self._scalar(key), float):
                 raise InputError(f"loss.{key}: only a term's weight and its numbers can have a schedule, and "
                                  f"{type(self.terms[name]).__name__} has no number '{scalar}' that may change")

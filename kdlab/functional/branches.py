@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .divergences import log_probabilities, symmetric_kl
-from .logits import cross_entropy, hinton_kd
+from .divergences import log_probabilities
+from .logits import cross_entropy, hinton_kd, soft_cross_entropy
 from .peers import stacked
 from .rows import reduced, same_shape, wide
 from .sources import Paper, method
@@ -133,8 +133,8 @@ def byot_kd(student: Tensor, deepest: Tensor, temperature: float = 3.0, *, entro
     >>> byot_kd(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 3.0]])), byot_kd(torch.zeros(1, 2), torch.zeros(1, 2), entropy=False)
     (tensor([0.9985]), tensor([6.2383]))
     """
-    values = symmetric_kl(student, deepest.detach() if detach else deepest, temperature, 0.0, entropy=entropy, mask=mask, reduction=reduction)
-    return values * temperature**2 if temperature_squared else values
+    function = hinton_kd if entropy else soft_cross_entropy
+    return function(student, deepest.detach() if detach else deepest, temperature, temperature_squared, mask=mask, reduction=reduction)
 
 
 @method("strategy", _BYOT, {_BYOT_CODE: "byot"})

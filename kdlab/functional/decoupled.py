@@ -46,8 +46,9 @@ def dkd(student: Tensor, teacher: Tensor, target: Tensor, alpha: float = 1.0, be
     same_shape(student, teacher, "dkd", "teacher and student must have the same classes")
     target, counts = labelled(student, target, mask, "dkd")
     student, teacher = without_masked(student, counts) / temperature, without_masked(teacher, counts) / temperature
+    others, silent = _other_classes(student, teacher, target)
     values = (alpha * forward_kl(_own_and_rest(student, target), _own_and_rest(teacher, target))
-              + beta * forward_kl(_others(student, target), _others(teacher, target)))
+              + beta * forward_kl(*others).masked_fill(silent, 0.0))
     return reduced(values * temperature**2 if temperature_squared else values, counts, reduction, student.shape[-1])
 
 
@@ -74,8 +75,9 @@ def nkd(student: Tensor, teacher: Tensor, target: Tensor, temperature: float = 1
     student, teacher = without_masked(student, counts), without_masked(teacher, counts)
     own = target[..., None]
     label = -(teacher.softmax(-1).gather(-1, own).detach() * student.log_softmax(-1).gather(-1, own)).squeeze(-1)
-    others = soft_cross_entropy(_others(student, target), _others(teacher, target), temperature, temperature_squared=True)
-    return reduced(label + gamma * others, counts, reduction, student.shape[-1])
+    others, silent = _other_classes(student, teacher, target)
+    rest = soft_cross_entropy(*others, temperature, temperature_squared=True).masked_fill(silent, 0.0)
+    return reduced(label + gamma * rest, counts, reduction, student.shape[-1])
 
 
 @method("logits", _UNIFIED, {"yzd-v/cls_KD": "uskd"})
@@ -156,6 +158,14 @@ def _is(target: Tensor, logits: Tensor) -> Tensor:
 def _others(logits: Tensor, target: Tensor) -> Tensor:
     """The logits with the label's class excluded."""
     return logits.masked_fill(_is(target, logits), float("-inf"))
+
+
+def _other_classes(student: Tensor, teacher: Tensor, target: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Both sides' logits with the label's class excluded, and the rows where the teacher says nothing of the others, having excluded them
+    all with -inf; zeros stand there."""
+    others = _others(student, target), _others(teacher, target)
+    silent = torch.isneginf(others[1]).all(-1)
+    return tuple(logits.masked_fill(silent[..., None], 0.0) for logits in others), silent
 
 
 def _own_and_rest(logits: Tensor, target: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ def forward_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, *, ma
     tensor([0.1109])
     """
     log_q, log_p = log_probabilities(student, teacher, temperature, mask, "forward_kl")
-    return reduced(_kl(log_p, log_q, _skipped(log_p, log_q, skip_infinite)), mask, reduction, student.shape[-1])
+    return reduced(kl(log_p, log_q, _skipped(log_p, log_q, skip_infinite)), mask, reduction, student.shape[-1])
 
 
 @method("divergence", _MINILLM, {"songmzhang/DSKD": "dskd_reverse_kl", "jongwooko/distillm": "distillm_reverse_kl",
@@ -64,7 +64,7 @@ def reverse_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, *, ma
     tensor([0.1201])
     """
     log_q, log_p = log_probabilities(student, teacher, temperature, mask, "reverse_kl")
-    return reduced(_kl(log_q, log_p, _skipped(log_p, log_q, skip_infinite)), mask, reduction, student.shape[-1])
+    return reduced(kl(log_q, log_p, _skipped(log_p, log_q, skip_infinite)), mask, reduction, student.shape[-1])
 
 
 @method("divergence", Paper("Jeffreys", 1946, "An Invariant Form for the Prior Probability in Estimation Problems",
@@ -86,8 +86,10 @@ def symmetric_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, rev
     _fraction("reverse_weight", reverse_weight)
     log_q, log_p = log_probabilities(student, teacher, temperature, mask, "symmetric_kl")
     skipped = _skipped(log_p, log_q, skip_infinite)
-    forward = _kl(log_p, log_q, skipped, entropy)
-    return reduced((1 - reverse_weight) * forward + reverse_weight * _kl(log_q, log_p, skipped), mask, reduction, student.shape[-1])
+    # a direction of weight 0 may be infinite, and 0 times inf is no number
+    parts = [weight * kl(a, b, skipped, kept) for weight, a, b, kept in ((1 - reverse_weight, log_p, log_q, entropy), (reverse_weight, log_q, log_p, True))
+             if weight != 0]
+    return reduced(sum(parts), mask, reduction, student.shape[-1])
 
 
 @method("divergence", _GKD, {"huggingface/trl": "gkd_jsd", "jongwooko/distillm": "distillm_js_distance", "jongwooko/distillm-2": "distillm2_gkd",
@@ -117,16 +119,19 @@ def jensen_shannon(student: Tensor, teacher: Tensor, temperature: float = 1.0, t
     _fraction("teacher_weight", teacher_weight)
     log_q, log_p = log_probabilities(student, teacher, temperature, mask, "jensen_shannon")
     skipped = _skipped(log_p, log_q, skip_infinite)
-    if teacher_weight in (0, 1):
-        values = _kl(log_p, log_q, skipped) if teacher_weight == 0 else _kl(log_q, log_p, skipped)
+    # next to an end the scaled form divides a rounding error by w, so the limit itself is nearer to the truth there
+    end = _next_to_zero(log_p) if scaled else 0.0
+    if teacher_weight <= end or teacher_weight >= 1 - end:
+        values = kl(log_p, log_q, skipped) if teacher_weight <= end else kl(log_q, log_p, skipped)
         return reduced(values, mask, reduction, student.shape[-1])
     if epsilon:
         p, q = log_p.exp(), log_q.exp()
         middle = (teacher_weight * p + (1 - teacher_weight) * q + epsilon).log()
-        first, second = (p * ((p + epsilon).log() - middle)).sum(-1), (q * ((q + epsilon).log() - middle)).sum(-1)
+        terms = [a * ((a + epsilon).log() - middle) for a in (p, q)]
+        first, second = (term.sum(-1) if skipped is None else term.masked_fill(skipped, 0.0).sum(-1) for term in terms)
     else:
-        middle = _log_mixture(log_p, log_q, teacher_weight)
-        first, second = _kl(log_p, middle, skipped), _kl(log_q, middle, skipped)
+        middle = log_mixture(log_p, log_q, teacher_weight)
+        first, second = kl(log_p, middle, skipped), kl(log_q, middle, skipped)
     values = teacher_weight * first + (1 - teacher_weight) * second
     if scaled:
         values = values / (teacher_weight * (1 - teacher_weight))
@@ -151,7 +156,7 @@ def skew_forward_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, 
     """
     _fraction("teacher_weight", teacher_weight)
     log_q, log_p = log_probabilities(student, teacher, temperature, mask, "skew_forward_kl")
-    values = _kl(log_p, _log_mixture(log_p, log_q, teacher_weight), _skipped(log_p, log_q, skip_infinite), entropy)
+    values = kl(log_p, log_mixture(log_p, log_q, teacher_weight), _skipped(log_p, log_q, skip_infinite), entropy)
     return reduced(values, mask, reduction, student.shape[-1])
 
 
@@ -171,8 +176,8 @@ def skew_reverse_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, 
     """
     _fraction("student_weight", student_weight)
     log_q, log_p = log_probabilities(student, teacher, temperature, mask, "skew_reverse_kl")
-    middle = _log_mixture(log_q.detach() if detach_mixture else log_q, log_p, student_weight)
-    return reduced(_kl(log_q, middle, _skipped(log_p, log_q, skip_infinite)), mask, reduction, student.shape[-1])
+    middle = log_mixture(log_q.detach() if detach_mixture else log_q, log_p, student_weight)
+    return reduced(kl(log_q, middle, _skipped(log_p, log_q, skip_infinite)), mask, reduction, student.shape[-1])
 
 
 @method("divergence", _F_DISTILL, {"jongwooko/distillm": "distillm_tv_distance"}, _LANGUAGE)
@@ -200,7 +205,7 @@ def alpha_beta(student: Tensor, teacher: Tensor, temperature: float = 1.0, alpha
     .. math:: -\frac{1}{\alpha\beta} \sum_c \Big[ p_c^\alpha q_c^\beta - \frac{\alpha}{\alpha+\beta} p_c^{\alpha+\beta}
               - \frac{\beta}{\alpha+\beta} q_c^{\alpha+\beta} \Big].
 
-    Where a denominator is 0 its limit is taken, in closed form: with :math:`r_c = p_c / q_c`,
+    Where a denominator is 0 (or less than the root of the precision) its limit is taken, in closed form: with :math:`r_c = p_c / q_c`,
     :math:`\beta = 0`: :math:`\alpha^{-2} \sum [p^\alpha \log r^\alpha - p^\alpha + q^\alpha]`, the forward KL at :math:`\alpha = 1`;
     :math:`\alpha = 0`: :math:`\beta^{-2} \sum [q^\beta \log r^{-\beta} - q^\beta + p^\beta]`, the reverse KL at :math:`\beta = 1`;
     :math:`\alpha + \beta = 0`: :math:`\alpha^{-2} \sum [\log r^{-\alpha} + r^\alpha - 1]`; both 0: :math:`\tfrac12 \sum (\log r)^2`.
@@ -215,11 +220,14 @@ def alpha_beta(student: Tensor, teacher: Tensor, temperature: float = 1.0, alpha
     """
     log_q, log_p = log_probabilities(student, teacher, temperature, mask, "alpha_beta")
     skipped = _skipped(log_p, log_q, skip_infinite)
-    if alpha == 0 or beta == 0 or alpha + beta == 0:
+    # next to a limit the formula divides rounding errors by almost 0, so the limit itself is nearer to the truth there
+    alpha, beta = (0.0 if abs(value) < _next_to_zero(log_p) else value for value in (alpha, beta))
+    total = alpha + beta
+    if alpha == 0 or beta == 0 or abs(total) < _next_to_zero(log_p):
         terms = _alpha_beta_limit(log_p, log_q, alpha, beta)
     else:
-        total = alpha + beta
-        terms = -((alpha * log_p + beta * log_q).exp() - alpha / total * (total * log_p).exp() - beta / total * (total * log_q).exp()) / (alpha * beta)
+        mixed, own, other = (alpha * log_p + beta * log_q).exp(), (total * log_p).exp(), (total * log_q).exp()
+        terms = -(mixed - alpha / total * own - beta / total * other) / (alpha * beta)
     if skipped is not None:
         terms = terms.masked_fill(skipped, 0.0)
     return reduced(terms.sum(-1), mask, reduction, student.shape[-1])
@@ -260,7 +268,7 @@ def adaptive_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, tail
     tail, both = sorted_gap.masked_fill(~in_tail, 0.0).sum(-1), sorted_gap.sum(-1)
     tail_share = tail / both.masked_fill(both == 0, 1.0)
     skipped = _skipped(log_p, log_q, skip_infinite)
-    values = (1 - tail_share) * _kl(log_p, log_q, skipped) + tail_share * _kl(log_q, log_p, skipped)
+    values = (1 - tail_share) * kl(log_p, log_q, skipped) + tail_share * kl(log_q, log_p, skipped)
     return reduced(values, mask, reduction, student.shape[-1])
 
 
@@ -273,7 +281,7 @@ def log_probabilities(student: Tensor, teacher: Tensor, temperature: float, mask
     return (without_masked(student, mask) / temperature).log_softmax(-1), (without_masked(teacher, mask) / temperature).log_softmax(-1)
 
 
-def _kl(log_a: Tensor, log_b: Tensor, skipped: Tensor | None = None, entropy: bool = True) -> Tensor:
+def kl(log_a: Tensor, log_b: Tensor, skipped: Tensor | None = None, entropy: bool = True) -> Tensor:
     """KL(a || b) a row; without ``entropy``, the cross-entropy of b under a. A class to which a gives nothing adds nothing."""
     a = log_a.exp()
     empty = a == 0 if skipped is None else (a == 0) | skipped
@@ -284,7 +292,7 @@ def _kl(log_a: Tensor, log_b: Tensor, skipped: Tensor | None = None, entropy: bo
     return (a.masked_fill(empty, 0.0) * difference).sum(-1)
 
 
-def _log_mixture(log_a: Tensor, log_b: Tensor, weight: float | Tensor) -> Tensor:
+def log_mixture(log_a: Tensor, log_b: Tensor, weight: float | Tensor) -> Tensor:
     """log(w a + (1 - w) b), with exact ends."""
     if isinstance(weight, Tensor):
         log_weight, log_rest = weight.log()[..., None], torch.log1p(-weight)[..., None]
@@ -300,6 +308,11 @@ def _log_mixture(log_a: Tensor, log_b: Tensor, weight: float | Tensor) -> Tensor
 
 def _skipped(log_p: Tensor, log_q: Tensor, skip_infinite: bool) -> Tensor | None:
     return torch.isinf(log_p) | torch.isinf(log_q) if skip_infinite else None
+
+
+def _next_to_zero(logits: Tensor) -> float:
+    """What is so near to 0 that the error of taking it for 0 is that of dividing by it."""
+    return torch.finfo(logits.dtype).eps ** 0.5
 
 
 def _fraction(name: str, value: float | Tensor) -> None:

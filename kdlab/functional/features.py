@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .maps import counted, one_of, same_size, samples
-from .rows import reduced
+from .maps import counted, same_size, samples
+from .rows import one_of, reduced
 from .sources import Paper, method
 
 FORMS = ("code", "paper")
@@ -74,6 +74,7 @@ def attention_transfer(student: Tensor, teacher: Tensor, power: float = 2.0, for
     (tensor([0.2929]), tensor([0.7654]))
     """
     one_of("form", form, FORMS)
+    _whole_power(power)
     student, teacher = same_size(counted(student, mask), counted(teacher, mask), "attention_transfer")
     difference = attention_map(student, power) - attention_map(teacher, power)
     values = difference.square().mean(1) if form == "code" else torch.linalg.vector_norm(difference, dim=1)
@@ -144,7 +145,13 @@ def factor_transfer(student: Tensor, teacher: Tensor, norm: float = 1.0, form: s
         student, teacher = student.flatten(1), teacher.flatten(1)
         values = torch.linalg.vector_norm(F.normalize(student, dim=1) - F.normalize(teacher, dim=1), norm, dim=1)
         return reduced(values, mask, reduction, student.shape[1])
+    _whole_power(power)
     student, teacher = same_size(counted(student, mask), counted(teacher, mask), "factor_transfer")
     difference = attention_map(student, power) - attention_map(teacher, power)
     values = difference.abs() if norm == 1 else difference.pow(norm)
     return reduced(values.mean(1), mask, reduction, difference.shape[1])
+
+
+def _whole_power(power: float) -> None:
+    if power < 1 or power != int(power):
+        raise ValueError(f"power must be a whole number of at least 1, since features may be negative; got {power}")

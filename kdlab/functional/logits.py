@@ -154,8 +154,9 @@ def logit_mse(student: Tensor, teacher: Tensor, temperature: float = 1.0, *, mea
     tensor([2.5000])
     """
     same_shape(student, teacher, "logit_mse", "teacher and student must have the same classes")
-    difference = (without_masked(student, mask) - without_masked(teacher, mask)) / temperature
-    squares = difference.square()
+    student, teacher = without_masked(student, mask), without_masked(teacher, mask)
+    excluded = torch.isneginf(student) & torch.isneginf(teacher)        # by both: no difference, and inf minus inf is no number
+    squares = ((student.masked_fill(excluded, 0.0) - teacher.masked_fill(excluded, 0.0)) / temperature).square()
     return reduced(squares.mean(-1) if mean_over_classes else squares.sum(-1), mask, reduction, 1)
 
 

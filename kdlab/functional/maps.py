@@ -46,10 +46,3 @@ def same_size(student: Tensor, teacher: Tensor, what: str) -> tuple[Tensor, Tens
 def averaged(x: Tensor, size: Sequence[int]) -> Tensor:
     """A map ``(B, C, H, W)`` averaged to a height and width; itself where it has them."""
     return x if x.shape[2:] == tuple(size) else F.adaptive_avg_pool2d(x, tuple(size))
-
-
-def one_of(name: str, value: str, choices: tuple[str, ...]) -> str:
-    """``value``, or a ValueError that names it."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-    return value

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .divergences import reverse_kl
-from .rows import reduced, same_shape, wide
+from .rows import one_of, reduced, same_shape, wide
 from .sources import Paper, method
 from .tokens import token_log_probability
 
@@ -68,9 +68,9 @@ def discounted_advantage(rewards: Tensor, discount: float = 0.95, *, length: str
     >>> discounted_advantage(torch.tensor([[1.0, 2.0, 4.0]]), discount=1.0, length="none", mask=torch.tensor([[1, 1, 0]]))
     tensor([[3., 2., 0.]])
     """
-    _one_of("length", length, ("remaining", "discounted", "none"))
-    _one_of("discount_from", discount_from, ("token", "start"))
-    _one_of("padding", padding, ("masked", "counted"))
+    one_of("length", length, ("remaining", "discounted", "none"))
+    one_of("discount_from", discount_from, ("token", "start"))
+    one_of("padding", padding, ("masked", "counted"))
     if not 0 <= discount <= 1:
         raise ValueError(f"discount must be between 0 and 1, got {discount}")
     rewards = wide(rewards)
@@ -117,7 +117,8 @@ def policy_gradient(student: Tensor, old: Tensor, advantages: Tensor, importance
     for name, other in (("old", old), ("advantages", advantages), ("importance", student if importance is None else importance)):
         if other.shape != student.shape:
             raise ValueError(f"policy_gradient: one value a token: student {tuple(student.shape)} and {name} {tuple(other.shape)} differ")
-    ratio = reduced(wide(student) - wide(old), mask).exp()
+    # far outside of any clip; an exponential that overflows would make 0 times inf of an advantage of 0
+    ratio = reduced(wide(student) - wide(old), mask).clamp(-20.0, 20.0).exp()
     if importance is not None:
         ratio = ratio * importance
     advantages = reduced(wide(advantages), mask)
@@ -184,8 +185,3 @@ def _whitened(x: Tensor, counts: Tensor) -> Tensor:
     mean = (x * counts).sum() / number.clamp(min=1)
     variance = ((x - mean).square() * counts).sum() / (number - 1).clamp(min=1)
     return (x - mean) * torch.rsqrt(variance + 1e-8)
-
-
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

@@ -5,8 +5,7 @@ from torch import Tensor
 from .divergences import forward_kl
 from .features import hint
 from .logits import logit_mse
-from .maps import one_of
-from .rows import reduced, same_shape
+from .rows import one_of, reduced, same_shape
 from .sources import Paper, method
 
 _SIMKD = Paper("Chen et al.", 2022, "Knowledge Distillation with the Reused Teacher Classifier", "https://arxiv.org/abs/2203.14001")

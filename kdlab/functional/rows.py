@@ -22,6 +22,13 @@ def same_shape(student: Tensor, teacher: Tensor, what: str, advice: str) -> None
         raise ValueError(f"{what}: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} differ; {advice}")
 
 
+def one_of(name: str, value: str, choices: tuple[str, ...]) -> str:
+    """``value``, or a ValueError that names the argument and what it may be."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+    return value
+
+
 def without_masked(x: Tensor, mask: Tensor | None) -> Tensor:
     """``x`` ``(..., C)`` in at least float32, with zeros where ``mask`` ``(...)`` is 0: whatever stands in padding (inf, NaN) must not
     reach a gradient as 0 times NaN."""

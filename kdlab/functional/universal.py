@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .answers import SMALLEST, answer, pair_by_bytes, pair_by_order
-from .divergences import _kl, _log_mixture
+from .divergences import kl, log_mixture
 from .rows import reduced, without_masked
 from .sources import Paper, method
 from .tokens import sequence_mean
@@ -133,6 +133,6 @@ def matched_distance(q: Tensor, p: Tensor, teacher_weight: float) -> Tensor:
     """Generalised Jensen-Shannon divergence a row of probabilities that need not sum to 1; each counts as at least 1e-8."""
     log_q, log_p = q.clamp(min=SMALLEST).log(), p.clamp(min=SMALLEST).log()
     if teacher_weight in (0, 1):
-        return _kl(log_p, log_q) if teacher_weight == 0 else _kl(log_q, log_p)
-    middle = _log_mixture(log_p, log_q, teacher_weight)
-    return teacher_weight * _kl(log_p, middle) + (1 - teacher_weight) * _kl(log_q, middle)
+        return kl(log_p, log_q) if teacher_weight == 0 else kl(log_q, log_p)
+    middle = log_mixture(log_p, log_q, teacher_weight)
+    return teacher_weight * kl(log_p, middle) + (1 - teacher_weight) * kl(log_q, middle)

@@ -18,7 +18,7 @@ from kdlab.functional.hidden import pairs
 from kdlab.outputs import Outputs
 
 from .base import Probe, positive
-from .transformer import ATTENTION, LAYER, Sequences, _as_many, _mask, _path
+from .transformer import ATTENTION, LAYER, Sequences, as_many, mask_of, path_of
 
 
 class Scores:
@@ -35,7 +35,7 @@ class Scores:
     def __init__(self, argument: str, pattern: str, layers: Sequence[int], parts: Sequence[str], heads: int):
         if len(parts) not in (1, 2):
             raise ValueError(f"{argument.replace('_tap', '_parts')} must be the names of query and key, or one name, got {list(parts)}")
-        self.layers = [[_path(argument, pattern, layer=layer, part=part) for part in parts] for layer in layers]
+        self.layers = [[path_of(argument, pattern, layer=layer, part=part) for part in parts] for layer in layers]
         self.heads = int(positive(argument.replace("_tap", "_heads"), heads))
         self.taps = tuple(tap for layer in self.layers for tap in layer)
 
@@ -61,7 +61,7 @@ class AttentionLoss(Sequences):
                  teacher_parts: Sequence[str] = ("query", "key"), student_heads: int = 12, teacher_heads: int = 12, over_heads: str = "each",
                  average: str = "tokens"):
         super().__init__(average)
-        _as_many(student_layers, teacher_layers)
+        as_many(student_layers, teacher_layers)
         if over_heads not in HEADS:
             raise ValueError(f"over_heads must be one of {', '.join(HEADS)}, got {over_heads!r}")
         self.student_scores = Scores("student_tap", student_tap, student_layers, student_parts, student_heads)
@@ -74,7 +74,7 @@ class AttentionLoss(Sequences):
         return {}
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
-        mask, value = _mask(student, batch), 0.0
+        mask, value = mask_of(student, batch), 0.0
         for mine, theirs in zip(self.student_scores(student), self.teacher_scores(teacher)):
             values = type(self).function(mine, theirs, self.over_heads, mask=mask, **self.options())
             value = value + self.averaged(values, self.counting(values, mask))
@@ -157,8 +157,8 @@ class TinyBERT(Sequences):
             raise ValueError(f"layer_map must name a layer of the teacher for each of the {student_layers} student_layers, got {list(layer_map)}")
         self.student_scores = Scores("student_tap", student_tap, range(student_layers), student_parts, heads)
         self.teacher_scores = Scores("teacher_tap", teacher_tap, layer_map, teacher_parts, heads)
-        self.student_hidden = [student_embedding, *(_path("student_hidden", student_hidden, layer=layer) for layer in range(student_layers))]
-        self.teacher_hidden = [teacher_embedding, *(_path("teacher_hidden", teacher_hidden, layer=layer) for layer in layer_map)]
+        self.student_hidden = [student_embedding, *(path_of("student_hidden", student_hidden, layer=layer) for layer in range(student_layers))]
+        self.teacher_hidden = [teacher_embedding, *(path_of("teacher_hidden", teacher_hidden, layer=layer) for layer in layer_map)]
         self.student_taps = (*self.student_scores.taps, *self.student_hidden)
         self.teacher_taps = (*self.teacher_scores.taps, *self.teacher_hidden)
         self.attention_weight, self.hidden_weight = float(attention_weight), float(hidden_weight)
@@ -171,7 +171,7 @@ class TinyBERT(Sequences):
         super().prepare(probe)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
-        mask, scores = _mask(student, batch), (self.student_scores(student), self.teacher_scores(teacher))
+        mask, scores = mask_of(student, batch), (self.student_scores(student), self.teacher_scores(teacher))
         if self.count_padding and mask is not None:
             scores, mask = [[x.masked_fill((mask == 0)[:, None, None, :], 0.0) for x in side] for side in scores], None
         mine = [self.projection(student.features[tap]) for tap in self.student_hidden]
@@ -197,8 +197,8 @@ class MiniLM(Sequences):
         for name, parts in (("student_parts", student_parts), ("teacher_parts", teacher_parts)):
             if len(parts) != 3:
                 raise ValueError(f"{name} must be the names of query, key and value, got {list(parts)}")
-        self.student_taps = tuple(_path("student_tap", student_tap, layer=student_layer, part=part) for part in student_parts)
-        self.teacher_taps = tuple(_path("teacher_tap", teacher_tap, layer=teacher_layer, part=part) for part in teacher_parts)
+        self.student_taps = tuple(path_of("student_tap", student_tap, layer=student_layer, part=part) for part in student_parts)
+        self.teacher_taps = tuple(path_of("teacher_tap", teacher_tap, layer=teacher_layer, part=part) for part in teacher_parts)
         self.heads = int(positive("heads", heads))
 
     def options(self) -> dict:
@@ -207,7 +207,7 @@ class MiniLM(Sequences):
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
         features = [outputs.features[tap] for outputs, taps in ((student, self.student_taps), (teacher, self.teacher_taps)) for tap in taps]
-        return type(self).function(*features, mask=_mask(student, batch), **self.options())
+        return type(self).function(*features, mask=mask_of(student, batch), **self.options())
 
 
 class MiniLMv2(MiniLM):

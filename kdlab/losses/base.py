@@ -53,6 +53,8 @@ class Loss(nn.Module):
     student_taps: tuple[str, ...] = ()
     teacher_taps: tuple[str, ...] = ()
 
+    #: numbers that are read once, before training, and so can have no schedule
+    fixed: tuple[str, ...] = ()
     #: 2 where the loss compares two augmented views of a batch: ``student.second`` and ``teacher.second`` are then the other view's Outputs
     views: int = 1
 
@@ -95,4 +97,11 @@ def fraction(name: str, value: float) -> float:
     """``value``, or a ValueError that names it."""
     if not 0 <= value <= 1:
         raise ValueError(f"{name} must be between 0 and 1, got {value}")
+    return float(value)
+
+
+def whole(name: str, value: float) -> float:
+    """``value``, or a ValueError that names it."""
+    if not (value >= 1 and value == int(value)):
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value}")
     return float(value)

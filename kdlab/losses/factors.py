@@ -8,12 +8,12 @@ from torch import Tensor
 from kdlab import functional
 from kdlab.batch import Batch
 from kdlab.functional.features import FORMS
-from kdlab.functional.maps import one_of
+from kdlab.functional.rows import one_of
 from kdlab.models.connectors import same_kind
 from kdlab.models.factors import Paraphraser, Translator
 from kdlab.outputs import Outputs
 
-from .base import Loss, Probe, positive
+from .base import Loss, Probe, positive, whole
 
 
 class FactorTransfer(Loss):
@@ -34,12 +34,13 @@ class FactorTransfer(Loss):
     """
 
     function = staticmethod(functional.factor_transfer)
+    fixed = ("rate", "reconstruction_weight")
 
     def __init__(self, student_tap: str = "embedding.input", teacher_tap: str = "embedding.input", norm: float = 1.0, form: str = "code",
                  power: float = 2.0, rate: float = 0.5, reconstruction_weight: float = 0.005, paraphraser: str | None = None):
         super().__init__()
         self.student_taps, self.teacher_taps = (student_tap,), (teacher_tap,)
-        self.norm, self.form, self.power = positive("norm", norm), one_of("form", form, FORMS), positive("power", power)
+        self.norm, self.form, self.power = positive("norm", norm), one_of("form", form, FORMS), whole("power", power)
         self.rate = positive("rate", rate)
         if not reconstruction_weight >= 0:
             raise ValueError(f"reconstruction_weight must be 0 or greater, got {reconstruction_weight}")

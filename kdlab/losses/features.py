@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from kdlab import functional
 from kdlab.batch import Batch
 from kdlab.functional.features import FORMS
-from kdlab.functional.maps import one_of, same_size
+from kdlab.functional.maps import same_size
+from kdlab.functional.rows import one_of
 from kdlab.models.connectors import connector, regressor, same_kind
 from kdlab.outputs import Outputs
 
-from .base import Loss, Probe, positive
+from .base import Loss, Probe, positive, whole
 from .pairs import Pairs
 
 STAGES = ("stage1", "stage2", "stage3")
@@ -63,7 +64,7 @@ class AttentionTransfer(Pairs):
     def __init__(self, student_taps: str | Sequence[str] = STAGES, teacher_taps: str | Sequence[str] = STAGES, power: float = 2.0,
                  form: str = "code"):
         super().__init__(student_taps, teacher_taps)
-        self.power, self.form = positive("power", power), one_of("form", form, FORMS)
+        self.power, self.form = whole("power", power), one_of("form", form, FORMS)
 
     def prepare(self, probe: Probe) -> None:
         for mine, theirs in self.shapes(probe):
@@ -85,6 +86,7 @@ class VariationalInformation(Pairs):
     """
 
     function = staticmethod(functional.variational_information)
+    fixed = ("variance",)
 
     def __init__(self, student_taps: str | Sequence[str] = STAGES, teacher_taps: str | Sequence[str] = STAGES, variance: float = 5.0,
                  epsilon: float = 1e-5, hidden: int | None = None):

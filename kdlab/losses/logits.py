@@ -6,6 +6,7 @@ from torch import Tensor
 
 from kdlab import functional
 from kdlab.batch import Batch
+from kdlab.functional.rows import one_of
 from kdlab.outputs import Outputs
 
 from .base import Loss, fraction, positive
@@ -101,10 +102,3 @@ class VirtualTeacher(Loss):
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
         return functional.virtual_teacher(student.logits, batch.target, self.correct_probability, self.temperature,
                                           student_temperature=self.student_temperature, softened=self.softened)
-
-
-def one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
-    """``value``, or a ValueError that names it."""
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
-    return value

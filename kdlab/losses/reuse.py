@@ -6,7 +6,8 @@ from torch import Size, Tensor, nn
 
 from kdlab import functional
 from kdlab.batch import Batch
-from kdlab.functional.maps import averaged, one_of
+from kdlab.functional.maps import averaged
+from kdlab.functional.rows import one_of
 from kdlab.models.connectors import bottleneck, pointwise, same_kind
 from kdlab.models.reused import ReusedHead
 from kdlab.outputs import Outputs

@@ -73,7 +73,7 @@ class Hidden(Sequences):
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
         mine, theirs = self.connector(student.features[self.student_taps[0]]), teacher.features[self.teacher_taps[0]]
-        mask = _mask(student, batch) if mine.dim() == 3 else None
+        mask = mask_of(student, batch) if mine.dim() == 3 else None
         return self.averaged(type(self).function(mine, theirs, mask=mask), mask)
 
 
@@ -103,9 +103,9 @@ class PKD(Sequences):
     def __init__(self, student_tap: str = LAYER, teacher_tap: str = LAYER, student_layers: Sequence[int] = (0, 1, 2, 3, 4),
                  teacher_layers: Sequence[int] = (1, 3, 5, 7, 9), normalise: bool = True, mean_over_width: bool = True):
         super().__init__()
-        _as_many(student_layers, teacher_layers)
-        self.student_taps = tuple(_path("student_tap", student_tap, layer=layer) for layer in student_layers)
-        self.teacher_taps = tuple(_path("teacher_tap", teacher_tap, layer=layer) for layer in teacher_layers)
+        as_many(student_layers, teacher_layers)
+        self.student_taps = tuple(path_of("student_tap", student_tap, layer=layer) for layer in student_layers)
+        self.teacher_taps = tuple(path_of("teacher_tap", teacher_tap, layer=layer) for layer in teacher_layers)
         self.normalise, self.mean_over_width = normalise, mean_over_width
         self.connector = nn.Identity()
 
@@ -136,7 +136,7 @@ class SequencePair(Sequences):
                 raise ValueError(f"{name} must name two layers, got {list(getattr(self, name))}")
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
-        mask = _mask(student, batch)
+        mask = mask_of(student, batch)
         features = [outputs.features[tap] for outputs, taps in ((student, self.student_taps), (teacher, self.teacher_taps)) for tap in taps]
         values = type(self).function(*features, mask=mask)
         return self.averaged(values, pairs(mask) if values.dim() == 3 else None)
@@ -158,7 +158,7 @@ class SequenceMMD(SequencePair):
     function = staticmethod(functional.sequence_mmd)
 
 
-def _mask(student: Outputs, batch: Batch | None) -> Tensor | None:
+def mask_of(student: Outputs, batch: Batch | None) -> Tensor | None:
     return student.mask if student.mask is not None or batch is None else batch.mask
 
 
@@ -166,7 +166,7 @@ def _connector(student: Tensor, teacher: Tensor) -> nn.Module:
     return nn.Identity() if student.shape[-1] == teacher.shape[-1] else nn.Linear(student.shape[-1], teacher.shape[-1])
 
 
-def _path(argument: str, pattern: str, **fields) -> str:
+def path_of(argument: str, pattern: str, **fields) -> str:
     try:
         return pattern.format(**fields)
     except (IndexError, KeyError, ValueError) as error:
@@ -174,6 +174,6 @@ def _path(argument: str, pattern: str, **fields) -> str:
         raise ValueError(f"{argument} may have {names} in it and no other braces, got {pattern!r}") from error
 
 
-def _as_many(student_layers: Sequence[int], teacher_layers: Sequence[int]) -> None:
+def as_many(student_layers: Sequence[int], teacher_layers: Sequence[int]) -> None:
     if len(student_layers) == 0 or len(student_layers) != len(teacher_layers):
         raise ValueError(f"student_layers and teacher_layers must name as many layers, got {list(student_layers)} and {list(teacher_layers)}")

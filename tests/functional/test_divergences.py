@@ -23,6 +23,19 @@ def test_the_closed_forms_of_alpha_beta_are_its_limits(near, limit):
     torch.testing.assert_close(*values, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("alpha, beta, limit", [(1e-17, 1.0, (0.0, 1.0)), (1.0, -1e-12, (1.0, 0.0)), (0.3, -0.1 - 0.2, (0.3, -0.3)), (1e-9, 1e-9, (0.0, 0.0))])
+def test_alpha_beta_next_to_a_limit_is_no_rounding_error(alpha, beta, limit):
+    near = functional.alpha_beta(STUDENT, TEACHER, alpha=alpha, beta=beta)
+    torch.testing.assert_close(near, functional.alpha_beta(STUDENT, TEACHER, alpha=limit[0], beta=limit[1]), rtol=1e-6, atol=0)
+
+
+def test_a_direction_of_weight_0_is_not_computed():
+    narrow = TEACHER.clone()
+    narrow[:, 0] = -math.inf
+    assert torch.equal(functional.symmetric_kl(STUDENT, narrow, reverse_weight=0.0), functional.forward_kl(STUDENT, narrow))
+    assert functional.byot_kd(STUDENT, narrow).isfinite().all()
+
+
 def test_alpha_beta_is_both_kls_at_its_corners():
     torch.testing.assert_close(functional.alpha_beta(STUDENT, TEACHER, alpha=1.0, beta=0.0), functional.forward_kl(STUDENT, TEACHER))
     torch.testing.assert_close(functional.alpha_beta(STUDENT, TEACHER, alpha=0.0, beta=1.0), functional.reverse_kl(STUDENT, TEACHER))

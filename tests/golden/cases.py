@@ -16,6 +16,17 @@ TOLERANCE = 1e-8
 FLOOR = 1e-11
 
 
+#: further outputs that kdlab has no counterpart of
+NOT_COMPARED = {
+    "loss_float32": "the source's value in float32; the case's loss is its value in float64",
+    "loss_as_is": "the source's value in float16",
+    "ref_pos_kl": "unused by the kinds that store minus the reverse KL under this name",
+    "loss_kl": "with or without its ramp weight: that is 1 in the case that is here, which cannot tell",
+    "teacher_v_0": "given to kdlab, for its signs", "teacher_v_1": "given to kdlab, for its signs", "teacher_v_2": "given to kdlab, for its signs",
+    "kd": "a part before its weight; the total is compared", "ce": "a part before its weight; the total is compared",
+}
+
+
 @dataclass
 class Case:
     """One case. ``case["student"]`` is an input, ready for gradients where the case has one for it.
@@ -79,12 +90,15 @@ def load(folder: Path) -> list[Case]:
 def close(found: Tensor, expected: Tensor, what: str) -> None:
     """Raises AssertionError unless they agree to 1e-8, relative to each element."""
     floor = FLOOR * max(1.0, expected.abs().max().item()) if expected.numel() else 0.0
-    torch.testing.assert_close(found.double(), expected.double().reshape(found.shape), rtol=TOLERANCE, atol=floor, msg=lambda text: f"{what}: {text}")
+    found, expected = found.squeeze(), expected.squeeze()       # sources keep dimensions of length 1
+    torch.testing.assert_close(found.double(), expected.double(), rtol=TOLERANCE, atol=floor, msg=lambda text: f"{what}: {text}")
 
 
 def compare(case: Case, answer: Tensor | tuple[Tensor, Mapping[str, Tensor]]) -> None:
     """Value, every gradient of the case, and the further outputs that the mapping gives."""
     value, outputs = answer if isinstance(answer, tuple) else (answer, {})
+    left_out = {name.removeprefix("out_") for name in case.arrays if name.startswith("out_")} - set(outputs) - set(NOT_COMPARED)
+    assert not left_out, f"the mapping gives no {sorted(left_out)}, which the case has"
     close(value, case.arrays["loss"], "loss")
     for name, output in outputs.items():
         close(output.detach(), case.arrays[f"out_{name}"], name)

@@ -3,7 +3,6 @@
 import torch
 
 from kdlab import functional
-from kdlab.functional import reduce
 from kdlab.losses import Probe, TinyBERT
 from kdlab.outputs import Outputs
 
@@ -74,14 +73,14 @@ def distilbert(case):
     hidden = [case[name] for name in ("student_hidden", "teacher_hidden") if name in case]
     chosen = labels > -1 if hyper.get("restrict_ce_to_mask") else attended
 
-    def language(logits, labels):
-        labels = labels.flatten()
-        return reduce(functional.cross_entropy(logits.flatten(0, 1), labels), (labels != -100).to(logits))
+    def language(shift):
+        rows, target, _ = functional.token_rows(logits, labels, shift=shift)
+        return functional.cross_entropy(rows, target, reduction="mean")
 
     terms = {
         "ce": lambda: functional.hinton_kd(logits, teacher, hyper["temperature"], mask=chosen, reduction="mean"),
-        "mlm": lambda: language(logits, labels),
-        "clm": lambda: language(logits[:, :-1], labels[:, 1:]),
+        "mlm": lambda: language(shift=False),
+        "clm": lambda: language(shift=True),
         "mse": lambda: functional.logit_mse(logits, teacher, mean_over_classes=False, mask=chosen, reduction="mean"),
         "cos": lambda: functional.hidden_cosine(*hidden, mask=attended, reduction="mean"),
     }
