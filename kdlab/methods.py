@@ -51,7 +51,8 @@ class Entry:
         if self.loss is None:
             return ["a strategy that calls it"]
         taps = [f"{role}'s {', '.join(names)}" for role, names in (("student", self.loss.student_taps), ("teacher", self.loss.teacher_taps)) if names]
-        wanted = {"teacher": self.loss.needs_teacher, "target": self.loss.needs_target, "index": self.loss.needs_index, "two views": self.loss.views == 2}
+        wanted = {"teacher": self.loss.needs_teacher, "target": self.loss.needs_target, "index": self.loss.needs_index,
+                  "two views": self.loss.views == 2}
         return [*(name for name, asked in wanted.items() if asked), *(taps or ["logits"])]
 
     @property
@@ -133,10 +134,11 @@ def prose(docstring: str) -> str:
     return text.replace("``", "").strip()
 
 
-_SIGNS = {"sum": "Σ", "log": "log", "exp": "exp", "cdot": "·", "to": "→", "|": "‖", "le": "≤", "ge": "≥", "ne": "≠", "in": "∈", "infty": "∞", "times": "×",
-          "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "eta": "η", "theta": "θ", "kappa": "κ", "lambda": "λ", "mu": "μ",
-          "pi": "π", "rho": "ρ", "sigma": "σ", "tau": "τ", "phi": "φ", "psi": "ψ", "Phi": "Φ", "Delta": "Δ", "top": "ᵀ", "odot": "⊙", "sqrt": "√",
-          "langle": "⟨", "rangle": "⟩", "ell": "ℓ", "min": "min", "max": "max", "ldots": "…", "dots": "…", "quad": "  ", "mid": "|", "sim": "~"}
+_SIGNS = {"sum": "Σ", "log": "log", "exp": "exp", "cdot": "·", "to": "→", "|": "‖", "le": "≤", "ge": "≥", "ne": "≠", "in": "∈", "infty": "∞",
+          "times": "×", "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "eta": "η", "theta": "θ", "kappa": "κ", "lambda":
+          "λ", "mu": "μ", "pi": "π", "rho": "ρ", "sigma": "σ", "tau": "τ", "phi": "φ", "psi": "ψ", "Phi": "Φ", "Delta": "Δ", "top": "ᵀ", "odot":
+          "⊙", "sqrt": "√", "langle": "⟨", "rangle": "⟩", "ell": "ℓ", "min": "min", "max": "max", "ldots": "…", "dots": "…", "quad": " ", "mid":
+          "|", "sim": "~"}
 
 
 def _readable(formula: str) -> str:

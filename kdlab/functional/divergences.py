@@ -28,7 +28,8 @@ from .sources import Paper, method
 _LANGUAGE = ("classifier", "encoder", "language model")
 _KULLBACK = Paper("Kullback and Leibler", 1951, "On Information and Sufficiency", "https://doi.org/10.1214/aoms/1177729694")
 _MINILLM = Paper("Gu et al.", 2024, "MiniLLM: Knowledge Distillation of Large Language Models", "https://arxiv.org/abs/2306.08543")
-_GKD = Paper("Agarwal et al.", 2024, "On-Policy Distillation of Language Models: Learning from Self-Generated Mistakes", "https://arxiv.org/abs/2306.13649")
+_GKD = Paper("Agarwal et al.", 2024, "On-Policy Distillation of Language Models: Learning from Self-Generated Mistakes",
+             "https://arxiv.org/abs/2306.13649")
 _DISTILLM = Paper("Ko et al.", 2024, "DistiLLM: Towards Streamlined Distillation for Large Language Models", "https://arxiv.org/abs/2402.03898")
 _F_DISTILL = Paper("Wen et al.", 2023, "f-Divergence Minimization for Sequence-Level Knowledge Distillation", "https://arxiv.org/abs/2307.15190")
 _ABKD = Paper("Wang et al.", 2025, "ABKD: Pursuing a Proper Allocation of the Probability Mass in Knowledge Distillation via α-β-Divergence",
@@ -87,8 +88,8 @@ def symmetric_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, rev
     log_q, log_p = log_probabilities(student, teacher, temperature, mask, "symmetric_kl")
     skipped = _skipped(log_p, log_q, skip_infinite)
     # a direction of weight 0 may be infinite, and 0 times inf is no number
-    parts = [weight * kl(a, b, skipped, kept) for weight, a, b, kept in ((1 - reverse_weight, log_p, log_q, entropy), (reverse_weight, log_q, log_p, True))
-             if weight != 0]
+    directions = ((1 - reverse_weight, log_p, log_q, entropy), (reverse_weight, log_q, log_p, True))
+    parts = [weight * kl(a, b, skipped, kept) for weight, a, b, kept in directions if weight != 0]
     return reduced(sum(parts), mask, reduction, student.shape[-1])
 
 

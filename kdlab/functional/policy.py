@@ -149,7 +149,8 @@ def minillm(student: Tensor, teacher: Tensor, tokens: Tensor, old: Tensor, advan
             temperature: float = 1.0, clip: float = 0.2, single_step: float = 1.0, *, mask: Tensor | None = None,
             reduction: str = "none") -> Tensor:
     r"""MiniLLM's loss of sampled text: :func:`policy_gradient` of the later rewards, plus the *single-step* term, which is the exact
-    reverse KL over the vocabulary at each position (:func:`kdlab.functional.reverse_kl`) and needs no sampling: :math:`\ell_t = \ell^{\mathrm{pg}}_t + w\,\mathrm{KL}(q_t \,\|\, p_t)`.
+    reverse KL over the vocabulary at each position (:func:`kdlab.functional.reverse_kl`) and needs no sampling:
+    :math:`\ell_t = \ell^{\mathrm{pg}}_t + w\,\mathrm{KL}(q_t \,\|\, p_t)`.
 
     Args:
         student, teacher: logits at the positions that predict the tokens, ``(B, R, V)``.

@@ -36,7 +36,8 @@ def without_masked(x: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return x
     if mask.shape != x.shape[:-1]:
-        raise ValueError(f"a mask has one entry a row: logits or features {tuple(x.shape)} need a mask {tuple(x.shape[:-1])}, got {tuple(mask.shape)}")
+        raise ValueError(f"a mask has one entry a row: logits or features {tuple(x.shape)} need a mask {tuple(x.shape[:-1])}, "
+                         f"got {tuple(mask.shape)}")
     return x.masked_fill((mask == 0)[..., None], 0.0)
 
 

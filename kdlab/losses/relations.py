@@ -11,10 +11,11 @@ from kdlab import functional
 from kdlab.batch import Batch
 from kdlab.outputs import Outputs
 
-from .base import Loss, Probe, positive
+from .base import Probe, positive
+from .pairs import Pairs, features
 
 
-class Relation(Loss):
+class Relation(Pairs):
     """Base of these losses: the function of a subclass at each pair of taps, summed over the pairs.
 
     Args:
@@ -22,10 +23,7 @@ class Relation(Loss):
     """
 
     def __init__(self, student_taps: str | Sequence[str] = "embedding", teacher_taps: str | Sequence[str] = "embedding"):
-        super().__init__()
-        self.student_taps, self.teacher_taps = _names(student_taps), _names(teacher_taps)
-        if not self.student_taps or len(self.student_taps) != len(self.teacher_taps):
-            raise ValueError(f"student_taps and teacher_taps must name as many taps, got {list(self.student_taps)} and {list(self.teacher_taps)}")
+        super().__init__(student_taps, teacher_taps)
 
     def options(self) -> dict:
         """The function's own parameters."""
@@ -37,8 +35,7 @@ class Relation(Loss):
         self.forward(probe.student, probe.teacher, None)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
-        pairs = zip(self.student_taps, self.teacher_taps)
-        return sum(type(self).function(student.features[mine], teacher.features[theirs], **self.options()) for mine, theirs in pairs)
+        return sum(type(self).function(mine, theirs, **self.options()) for mine, theirs in self.pairs(student, teacher))
 
 
 class Consecutive(Relation):
@@ -54,7 +51,7 @@ class Consecutive(Relation):
             raise ValueError(f"student_taps and teacher_taps must name two or more stages, got {list(self.student_taps)}")
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
-        mine, theirs = ([outputs.features[tap] for tap in taps] for outputs, taps in ((student, self.student_taps), (teacher, self.teacher_taps)))
+        mine, theirs = features(student, self.student_taps), features(teacher, self.teacher_taps)
         return sum(type(self).function(*mine[n:n + 2], *theirs[n:n + 2], **self.options()) for n in range(len(mine) - 1))
 
 
@@ -176,7 +173,3 @@ class KDSVD(Consecutive):
 
     def options(self) -> dict:
         return {"vectors": self.vectors}
-
-
-def _names(taps: str | Sequence[str]) -> tuple[str, ...]:
-    return (taps,) if isinstance(taps, str) else tuple(taps)

@@ -58,7 +58,7 @@ def test_reference(spec):
 
 def low(spec: Spec, dtype: torch.dtype) -> None:
     floating = {name: value for name, value in spec.make(2).items() if value.is_floating_point()}
-    scaled = {name: value * (spec.largest / value.abs().amax()) if name in (*spec.student, *spec.teacher) else value for name, value in floating.items()}
+    scaled = {name: value * (spec.largest / value.abs().amax() if name in (*spec.student, *spec.teacher) else 1.0) for name, value in floating.items()}
     arguments = leaves(spec, {**spec.make(2), **{name: value.to(dtype) for name, value in scaled.items()}}, spec.student)
     value = spec(arguments)
     assert value.dtype == torch.float32, f"{dtype} must be promoted to float32, got {value.dtype}"

@@ -13,7 +13,9 @@ NAMES = [name for name, entry in index().items() if entry.loss is not None and "
 
 
 def parts_with(name: str, seed: int = 1):
-    config = compose([f"loss=[{name}]", f"student={'cnn_wide' if name in EQUALLY_WIDE else 'cnn'}", 'teacher.overrides=["student=cnn_wide"]', f"seed={seed}", "data.batch_size=16", "scheduler=none"])
+    student = "cnn_wide" if name in EQUALLY_WIDE else "cnn"
+    config = compose([f"loss=[{name}]", f"student={student}", 'teacher.overrides=["student=cnn_wide"]', f"seed={seed}", "data.batch_size=16",
+                      "scheduler=none"])
     return assemble(config, lambda config: None)
 
 

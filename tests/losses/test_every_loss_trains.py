@@ -22,8 +22,9 @@ def cnn_teacher(tmp_path_factory):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_loss_trains(name, cnn_teacher, workplace):
     losses = "ce" if name == "ce" else f"ce,{name}"
-    run = train([f"loss=[{losses}]", f"student={'cnn_wide' if name in EQUALLY_WIDE else 'cnn'}", "teacher=run", f"teacher.run={cnn_teacher.path}", "data.fraction=0.5", "trainer.max_epochs=1",
-                 "progress=none"])
+    student = "cnn_wide" if name in EQUALLY_WIDE else "cnn"
+    run = train([f"loss=[{losses}]", f"student={student}", "teacher=run", f"teacher.run={cnn_teacher.path}", "data.fraction=0.5",
+                 "trainer.max_epochs=1", "progress=none"])
     with open(run.path / "metrics.csv") as file:
         [row] = csv.DictReader(file)
     assert all(math.isfinite(float(row[f"train/loss_{part}"])) for part in losses.split(","))

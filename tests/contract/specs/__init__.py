@@ -2,4 +2,5 @@
 
 from . import branches, correlation, divergences, features, logits, peers, relations, sequences, transformer
 
-SPECS = [*branches.SPECS, *correlation.SPECS, *divergences.SPECS, *features.SPECS, *logits.SPECS, *peers.SPECS, *relations.SPECS, *sequences.SPECS, *transformer.SPECS]
+FAMILIES = (branches, correlation, divergences, features, logits, peers, relations, sequences, transformer)
+SPECS = [spec for family in FAMILIES for spec in family.SPECS]

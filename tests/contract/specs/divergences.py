@@ -68,9 +68,11 @@ _WEIGHTS = {"gradients": "the weights of head and tail are constants to the grad
 SPECS = [
     Spec("forward_kl", functional.forward_kl, LOGITS, by_row(kl), options={"temperature": 2.0}),
     Spec("reverse_kl", functional.reverse_kl, LOGITS, by_row(lambda p, q: kl(q, p)), options={"temperature": 2.0}),
-    Spec("symmetric_kl", functional.symmetric_kl, LOGITS, by_row(lambda p, q, reverse_weight: (1 - reverse_weight) * kl(p, q) + reverse_weight * kl(q, p)),
+    Spec("symmetric_kl", functional.symmetric_kl, LOGITS,
+         by_row(lambda p, q, reverse_weight: (1 - reverse_weight) * kl(p, q) + reverse_weight * kl(q, p)),
          options={"reverse_weight": 0.3}),
-    *(Spec(f"jensen_shannon/{weight}", functional.jensen_shannon, LOGITS, by_row(jensen_shannon), options={"teacher_weight": weight, "scaled": scaled})
+    *(Spec(f"jensen_shannon/{weight}", functional.jensen_shannon, LOGITS, by_row(jensen_shannon),
+           options={"teacher_weight": weight, "scaled": scaled})
       for weight, scaled in ((0.5, False), (0.1, True), (0.0, False), (1.0, False))),
     *(Spec(f"skew_forward_kl/{weight}", functional.skew_forward_kl, LOGITS, by_row(lambda p, q, teacher_weight: kl(p, mixture(p, q, teacher_weight))),
            options={"teacher_weight": weight}) for weight in (0.1, 0.0, 1.0)),

@@ -6,4 +6,5 @@ inside. It returns the loss, or (the loss, further outputs by name).
 
 from . import divergences, features, logits, pieces, relations, sequences, transformer
 
-ENTRIES = {**divergences.ENTRIES, **features.ENTRIES, **logits.ENTRIES, **pieces.ENTRIES, **relations.ENTRIES, **sequences.ENTRIES, **transformer.ENTRIES}
+FAMILIES = (divergences, features, logits, pieces, relations, sequences, transformer)
+ENTRIES = {name: mapping for family in FAMILIES for name, mapping in family.ENTRIES.items()}
