@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kdlab import functional
 from kdlab.batch import Batch
+from kdlab.functional.kernels import gram
 from kdlab.functional.maps import same_size
 from kdlab.models.connectors import bottleneck, same_kind
 from kdlab.outputs import Outputs
@@ -64,17 +65,22 @@ class SemCKD(Loss):
     def calibrate(self, student: Outputs, teacher: Outputs) -> tuple[Tensor, Tensor, Tensor]:
         """Queries ``(B, S, D)``, keys ``(B, T, D)`` and errors ``(B, S, T)``."""
         mine, theirs = features(student, self.student_taps), features(teacher, self.teacher_taps)
-        query = torch.stack([embed(self._relations(x)) for embed, x in zip(self.queries, mine)], 1)
-        key = torch.stack([embed(self._relations(x)) for embed, x in zip(self.keys, theirs)], 1)
+        query = torch.stack([self._embed(embed, x) for embed, x in zip(self.queries, mine)], 1)
+        key = torch.stack([self._embed(embed, x) for embed, x in zip(self.keys, theirs)], 1)
         errors = [self._error(project, x, y) for project, (x, y) in zip(self.projections, [(x, y) for x in mine for y in theirs])]
         return query, key, torch.stack(errors, 1).view(len(query), len(mine), len(theirs))
+
+    def _embed(self, embed: nn.Module, x: Tensor) -> Tensor:
+        # inner products of entire maps exceed what float16 holds: autocast must not have them, neither here nor as the perceptron's input
+        with torch.autocast(x.device.type, enabled=False):
+            return embed(self._relations(x))
 
     def _relations(self, x: Tensor) -> Tensor:
         """Every sample's row of the Gram matrix, ``(B, batch_size)``."""
         if len(x) > self.batch_size:
             raise ValueError(f"a batch of {len(x)} samples is larger than batch_size={self.batch_size}; set it to data.batch_size")
         x = functional.wide(x.flatten(1))
-        return F.pad(x @ x.T, (0, self.batch_size - len(x)))
+        return F.pad(gram(x), (0, self.batch_size - len(x)))
 
     @staticmethod
     def _error(project: nn.Module, mine: Tensor, theirs: Tensor) -> Tensor:
