@@ -173,7 +173,10 @@ def part(loss, rows):
 def process(rank, folder):
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    torch.save(part(prepared().train(), PARTS[rank]), f"{folder}/{rank}.pt")
+    loss = prepared()
+    if rank == 0:       # a batch of the evaluation that the other process has not: nobody may wait for it
+        part(loss.eval(), PARTS[rank])
+    torch.save(part(loss.train(), PARTS[rank]), f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
