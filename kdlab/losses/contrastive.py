@@ -59,7 +59,7 @@ class CRD(Loss):
             bound = (3 / self.dimensions) ** 0.5        # entries of variance 1 / dimensions, as the authors draw them
             self.register_buffer(name, torch.empty(probe.train_size, self.dimensions).uniform_(-bound, bound))
         # Z of the student's and the teacher's side; 0 until the first batch has set it
-        self.register_buffer("normalisers", torch.zeros(2, dtype=torch.float32))
+        self.register_buffer("normalisers", functional.wide(torch.zeros(2)))
         self._normalised = False
         self._table(probe)
 
