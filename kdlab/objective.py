@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from kdlab.batch import Batch
@@ -119,8 +120,11 @@ class Objective(nn.Module):
         for name, term in self.terms.items():
             try:
                 term.prepare(probe)
-            except ValueError as error:
-                raise InputError(f"loss.{name}: {error}") from error
+            except InputError:
+                raise
+            except Exception as error:      # a loss of the user's own may fail in any way
+                kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+                raise InputError(f"loss.{name}: {kind}{(str(error).splitlines() or [''])[0]}") from error
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> LossParts:
         student, teacher = _without_masked_rows(student, batch), _without_masked_rows(teacher, batch)
@@ -132,6 +136,9 @@ class Objective(nn.Module):
             parts[name] = value.detach()
             weighted = self.weights[name] * value
             total = weighted if total is None else total + weighted
+        if total is not None and not student.is_lazy and torch.distributed.is_available() and torch.distributed.is_initialized():
+            # DDP wants every parameter to have a part in the loss; without this, a loss on features alone leaves out the student's head
+            total = total + 0.0 * student.logits.masked_fill(~student.logits.isfinite(), 0.0).sum()
         if total is None:          # every weight is 0 now: a loss of 0 that still reaches the student
             total = student.logits.sum() * 0.0
         return LossParts(total, parts)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .kernels import product
 from .maps import counted
 from .rows import reduced, same_shape
 from .sources import Paper, method
@@ -114,11 +115,13 @@ def negatives(index: Tensor, label: Tensor, order: Tensor, first: Tensor, count:
 
 def _scores(embedding: Tensor, memory: Tensor, contrast: Tensor, temperature: float) -> Tensor:
     """``v . m_k / tau``, ``(B, K + 1)``: against the entire memory first, since to gather K rows of D for every sample takes more memory."""
-    return (embedding @ memory.to(embedding.dtype).T).gather(1, contrast) / temperature
+    return product(embedding, memory.to(embedding.dtype).T).gather(1, contrast) / temperature
 
 
 def _estimation(scores: Tensor, normaliser: Tensor | float, samples: int) -> Tensor:
-    noise = (scores.shape[1] - 1) / samples
-    log_p = scores - torch.as_tensor(normaliser, dtype=scores.dtype, device=scores.device).log()
-    log_both = torch.logaddexp(log_p, torch.full_like(log_p, math.log(noise + EPSILON)))
-    return log_both.sum(1) - log_p[:, 0] - (scores.shape[1] - 1) * math.log(noise)
+    number = scores.shape[1] - 1
+    noise = number / samples
+    log_z = torch.as_tensor(normaliser, dtype=scores.dtype, device=scores.device).log()
+    odds = scores - log_z - math.log(noise + EPSILON)           # log of P / (c + epsilon)
+    # every term by itself, and small: the difference of two sums over thousands of samples would be what rounding leaves of it
+    return number * math.log1p(EPSILON / noise) - F.logsigmoid(odds[:, 0]) - F.logsigmoid(-odds[:, 1:]).sum(1)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .kernels import gram
 from .logits import hinton_kd
 from .rows import same_shape, without_masked
 from .sources import Paper, method
@@ -79,7 +80,7 @@ def class_correlation(student: Tensor, teacher: Tensor, temperature: float = 4.0
     """
     same_shape(student, teacher, "class_correlation", "teacher and student must have the same classes")
     q, p = _kept(student, temperature, mask), _kept(teacher, temperature, mask)
-    return _columns((p.T @ p - q.T @ q).square().sum(0), column_mask).sum() / student.shape[1]
+    return _columns((gram(p.T) - gram(q.T)).square().sum(0), column_mask).sum() / student.shape[1]
 
 
 @method("logits", _MULTI_LEVEL, {_OFFICIAL: "mlkd_bc"})
@@ -99,7 +100,7 @@ def batch_correlation(student: Tensor, teacher: Tensor, temperature: float = 4.0
     """
     same_shape(student, teacher, "batch_correlation", "teacher and student must have the same classes")
     q, p = _kept(student, temperature, mask), _kept(teacher, temperature, mask)
-    return _columns((p @ p.T - q @ q.T).square().sum(0), column_mask).sum() / _counts(student, mask).sum().clamp(min=1)
+    return _columns((gram(p) - gram(q)).square().sum(0), column_mask).sum() / _counts(student, mask).sum().clamp(min=1)
 
 
 @method("logits", _MULTI_LEVEL, {_OFFICIAL: "mlkd", "sunshangquan/logit-standardization-KD": "mlkd_logit_std"})

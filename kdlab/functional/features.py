@@ -1,9 +1,9 @@
 """Losses on features, one value a sample. All take ``mask`` ``(B,)`` and ``reduction``, see :func:`kdlab.functional.reduced`."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from .kernels import unit
 from .maps import counted, same_size, samples
 from .rows import one_of, reduced
 from .sources import Paper, method
@@ -42,7 +42,7 @@ def hint(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, reduct
 
 def attention_map(x: Tensor, power: float) -> Tensor:
     """Where a map ``(B, C, H, W)`` is active: the mean over channels of its power, flattened and divided by its L2 norm, ``(B, H W)``."""
-    return F.normalize(x.pow(power).mean(1).flatten(1), dim=1)
+    return unit(x.pow(power).mean(1).flatten(1))
 
 
 @method("features", _AT, {"HobbitLong/RepDistiller": "at", "yoshitomo-matsubara/torchdistill": "at_torchdistill"})
@@ -143,7 +143,7 @@ def factor_transfer(student: Tensor, teacher: Tensor, norm: float = 1.0, form: s
     if form == "paper":
         student, teacher = samples(student, teacher, mask, "factor_transfer", "translator and paraphraser must make factors of one shape")
         student, teacher = student.flatten(1), teacher.flatten(1)
-        values = torch.linalg.vector_norm(F.normalize(student, dim=1) - F.normalize(teacher, dim=1), norm, dim=1)
+        values = torch.linalg.vector_norm(unit(student) - unit(teacher), norm, dim=1)
         return reduced(values, mask, reduction, student.shape[1])
     _whole_power(power)
     student, teacher = same_size(counted(student, mask), counted(teacher, mask), "factor_transfer")

@@ -1,4 +1,4 @@
-"""What the losses on relations share: unit vectors and Gram matrices, in full precision and with finite gradients."""
+"""Unit vectors, Gram matrices and other products, in full precision and with finite gradients, for every family."""
 
 from __future__ import annotations
 
@@ -26,6 +26,12 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     """``a @ b`` at the precision of its arguments: autocast would take them to half precision again."""
     with torch.autocast(a.device.type, enabled=False):
         return a @ b
+
+
+def contraction(equation: str, *operands: Tensor) -> Tensor:
+    """``torch.einsum`` at the precision of its arguments, as :func:`product` is."""
+    with torch.autocast(operands[0].device.type, enabled=False):
+        return torch.einsum(equation, *operands)
 
 
 def gram(x: Tensor) -> Tensor:

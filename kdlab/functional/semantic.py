@@ -1,8 +1,8 @@
 """Cross-layer distillation with semantic calibration, one value a sample."""
 
-import torch.nn.functional as F
 from torch import Tensor
 
+from .kernels import product, unit
 from .maps import counted
 from .rows import reduced
 from .sources import Paper, method
@@ -46,4 +46,4 @@ def semantic_attention(query: Tensor, key: Tensor, temperature: float = 1.0) -> 
     >>> semantic_attention(torch.tensor([[[2.0, 0.0]]]), torch.tensor([[[1.0, 0.0], [0.0, 3.0]]]))
     tensor([[[0.7311, 0.2689]]])
     """
-    return (F.normalize(query, dim=-1) @ F.normalize(key, dim=-1).transpose(-1, -2) / temperature).softmax(-1)
+    return (product(unit(query), unit(key).transpose(-1, -2)) / temperature).softmax(-1)

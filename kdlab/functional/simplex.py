@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .kernels import contraction, product
+
 #: every subset of the networks is tried as the set with weights above 0; 2^M of them
 MOST = 10
 _STEPS = 12
@@ -47,18 +49,18 @@ def least_cross_entropy(logits: Tensor, target: Tensor, counts: Tensor, iteratio
 
     def loss(weights: Tensor) -> Tensor:
         """``(..., G)`` of weights ``(..., G, M)``, less what does not depend on them."""
-        mixed = torch.einsum("...gm,grmc->...grc", weights, apart)
-        return (share * ((centre + mixed).logsumexp(-1) - torch.einsum("...gm,grm->...gr", weights, right))).sum(-1)
+        mixed = contraction("...gm,grmc->...grc", weights, apart)
+        return (share * ((centre + mixed).logsumexp(-1) - contraction("...gm,grm->...gr", weights, right))).sum(-1)
 
     weights = torch.full_like(apart[:, 0, :, 0], 1 / networks)
     steps = 0.5 ** torch.arange(_STEPS, dtype=logits.dtype, device=logits.device)[:, None]
     precision = torch.finfo(logits.dtype).eps
     for _ in range(iterations):
-        p = (centre + torch.einsum("gm,grmc->grc", weights, apart)).softmax(-1)
-        mean = torch.einsum("grc,grmc->grm", p, apart)
-        gradient = torch.einsum("gr,grm->gm", share, mean - right)
+        p = (centre + contraction("gm,grmc->grc", weights, apart)).softmax(-1)
+        mean = contraction("grc,grmc->grm", p, apart)
+        gradient = contraction("gr,grm->gm", share, mean - right)
         spread = apart - mean[..., None]
-        curvature = torch.einsum("gr,grc,grmc,grkc->gmk", share, p, spread, spread)
+        curvature = contraction("gr,grc,grmc,grkc->gmk", share, p, spread, spread)
         direction = _least_of_model(weights, gradient, curvature) - weights
         present = loss(weights)
         promised = steps * (gradient * direction).sum(-1)
@@ -86,12 +88,12 @@ def _least_of_model(weights: Tensor, gradient: Tensor, curvature: Tensor) -> Ten
     upper = torch.cat([upper, inside[:, :, None].expand(*upper.shape[:2], networks, 1)], dim=-1)
     sums_to_one = torch.cat([torch.ones(networks, **like), torch.zeros(1, **like)])
     system = torch.cat([upper, sums_to_one.expand(*upper.shape[:2], 1, networks + 1)], dim=-2)
-    stationary = (curvature @ weights[:, :, None])[..., 0] - gradient
+    stationary = product(curvature, weights[:, :, None])[..., 0] - gradient
     known = torch.cat([inside * stationary[:, None], torch.ones_like(stationary[:, None, :1]).expand(-1, sets, 1)], dim=-1)
 
     found = torch.linalg.solve(system, known[..., None])[..., :networks, 0]
     away = found - weights[:, None]
-    value = (away * gradient[:, None]).sum(-1) + 0.5 * torch.einsum("gsm,gmk,gsk->gs", away, curvature, away)
+    value = (away * gradient[:, None]).sum(-1) + 0.5 * contraction("gsm,gmk,gsk->gs", away, curvature, away)
     value = torch.where(found.amin(-1) < -100 * precision, torch.full_like(value, float("inf")), value)
     best = torch.take_along_dim(found, value.argmin(-1)[:, None, None], 1)[:, 0].clamp(min=0.0)
     return best / best.sum(-1, keepdim=True)

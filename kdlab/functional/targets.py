@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .kernels import contraction
 from .peers import KDCL, stacked
 from .rows import wide
 from .simplex import least_cross_entropy
@@ -148,7 +149,7 @@ def error_correlation(peers: Sequence[Tensor], target: Tensor, *, mask: Tensor |
     stack = stacked(peers, "error_correlation", detach)
     counts = _counting(stack, target, mask, "error_correlation")
     errors = (stack.softmax(-1) - F.one_hot(target.clamp(min=0), stack.shape[-1])).masked_fill(~counts[None, :, None], 0.0)
-    return torch.einsum("mnc,knc->mk", errors, errors) / counts.sum().clamp(min=1)
+    return contraction("mnc,knc->mk", errors, errors) / counts.sum().clamp(min=1)
 
 
 @method("strategy", KDCL)

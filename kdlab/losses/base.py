@@ -23,6 +23,7 @@ class Probe:
         classes: number of classes of the data set.
         train_size: number of training samples as stored: sample indices are smaller than it.
         train_target: their labels ``(train_size,)`` by index; None where the data have none.
+        batch_size: of all processes together; None where it is not known.
         train_rows: indices of those that are trained on (without the validation part); None: all.
         teacher_aliases: the ``taps:`` of the teacher's config.
     """
@@ -35,6 +36,7 @@ class Probe:
     train_target: Tensor | None = None
     train_rows: Tensor | None = None
     teacher_aliases: Mapping[str, str] = field(default_factory=dict)
+    batch_size: int | None = None
 
 
 class Loss(nn.Module):
@@ -55,6 +57,8 @@ class Loss(nn.Module):
 
     #: numbers that are read once, before training, and so can have no schedule
     fixed: tuple[str, ...] = ()
+    #: channel is compared with channel, so the student must be as wide as its teacher
+    needs_equal_widths: bool = False
     #: 2 where the loss compares two augmented views of a batch: ``student.second`` and ``teacher.second`` are then the other view's Outputs
     views: int = 1
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 import torch.distributed
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlab import functional
 from kdlab.batch import Batch
 from kdlab.functional.contrastive import contrastive_normaliser, moved, negatives
+from kdlab.functional.kernels import unit
 from kdlab.outputs import Outputs
 
 from .base import Loss, Probe, fraction, positive
@@ -21,7 +21,8 @@ class CRD(Loss):
 
     The memories and the two Z are buffers: they are in the checkpoint. A row is moved towards its sample's new embedding at every
     training step. Z is that of the first batch. With several processes, the embeddings of all are gathered, so that the memories stay
-    the same everywhere, and Z is that of all processes' first batches.
+    the same everywhere, and Z is that of all processes' first batches. In evaluation before any training, Z is that of the batch, and is
+    not kept.
 
     The negatives are drawn among the training samples in use, of other classes where the data have labels, otherwise all others. They are
     drawn on the device, with replacement; the authors' data set draws them without, where there are enough.
@@ -47,6 +48,8 @@ class CRD(Loss):
         self.dimensions, self.negatives = dimensions, negatives
         self.temperature, self.momentum = positive("temperature", temperature), fraction("momentum", momentum)
         self.student_embedding = self.teacher_embedding = None
+        # whether the buffer is known to hold both Z: to read it at every step would wait for the device
+        self._normalised = False
 
     def prepare(self, probe: Probe) -> None:
         mine, theirs = probe.student.features[self.student_taps[0]], probe.teacher.features[self.teacher_taps[0]]
@@ -56,7 +59,8 @@ class CRD(Loss):
             bound = (3 / self.dimensions) ** 0.5        # entries of variance 1 / dimensions, as the authors draw them
             self.register_buffer(name, torch.empty(probe.train_size, self.dimensions).uniform_(-bound, bound))
         # Z of the student's and the teacher's side; 0 until the first batch has set it
-        self.register_buffer("normalisers", torch.zeros(2))
+        self.register_buffer("normalisers", functional.wide(torch.zeros(2)))
+        self._normalised = False
         self._table(probe)
 
     def _table(self, probe: Probe) -> None:
@@ -79,20 +83,41 @@ class CRD(Loss):
     def contrast(self, student: Outputs, teacher: Outputs, index: Tensor, contrast: Tensor) -> Tensor:
         """The loss against given rows of the memories, ``(B, K + 1)``, the first of which are the samples' own; then, in training, the
         memories move."""
-        mine = F.normalize(functional.wide(self.student_embedding(student.features[self.student_taps[0]].flatten(1))), dim=1)
-        theirs = F.normalize(functional.wide(self.teacher_embedding(teacher.features[self.teacher_taps[0]].flatten(1))), dim=1)
+        mine = unit(functional.wide(self.student_embedding(student.features[self.student_taps[0]].flatten(1))))
+        theirs = unit(functional.wide(self.teacher_embedding(teacher.features[self.teacher_taps[0]].flatten(1))))
         # copies: the gradient still needs the rows as they were when the memories have moved on
         student_memory, teacher_memory = (memory.clone() if self.training else memory for memory in (self.student_memory, self.teacher_memory))
         samples = len(self.order)
-        found = torch.stack([contrastive_normaliser(v, memory, contrast, self.temperature, samples)
-                             for v, memory in ((mine, teacher_memory), (theirs, student_memory))])
-        normalisers = torch.where(self.normalisers > 0, self.normalisers, _mean(found).to(self.normalisers.dtype))
+        normalisers = self.normalisers
+        if not self._known():
+            found = torch.stack([contrastive_normaliser(v, memory, contrast, self.temperature, samples)
+                                 for v, memory in ((mine, teacher_memory), (theirs, student_memory))])
+            # in evaluation, processes may have different numbers of batches: none must wait for another
+            normalisers = (_mean(found) if self.training else found).to(self.normalisers.dtype)
+            if self.training:
+                self.normalisers.copy_(normalisers)
         values = functional.contrastive_representation(mine, theirs, student_memory, teacher_memory, contrast, *normalisers,
                                                        self.temperature, samples)
         if self.training:
-            self.normalisers.copy_(normalisers)
             self._remember(index, mine.detach(), theirs.detach())
         return values
+
+    def _known(self) -> bool:
+        """Whether Z is set. It follows from the buffer, which is the same in all processes: so they reduce all together or not at all."""
+        self._normalised = self._normalised or bool((self.normalisers > 0).all())
+        return self._normalised
+
+    def _load_from_state_dict(self, *arguments, **options) -> None:
+        super()._load_from_state_dict(*arguments, **options)
+        self._normalised = False        # what was loaded may be from before the first batch
+
+    def _apply(self, *arguments, **options) -> CRD:
+        """Z stays in at least float32 where the module is made half: it is larger than the number of samples, and float16 ends at 65504."""
+        before = self._buffers.get("normalisers")
+        super()._apply(*arguments, **options)
+        if before is not None and self.normalisers.dtype.itemsize < 4:
+            self.normalisers = before.to(self.normalisers.device)
+        return self
 
     @torch.no_grad()
     def _remember(self, index: Tensor, mine: Tensor, theirs: Tensor) -> None:

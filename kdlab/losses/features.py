@@ -94,6 +94,8 @@ class VariationalInformation(Pairs):
         self.variance, self.epsilon, self.hidden = positive("variance", variance), positive("epsilon", epsilon), hidden
         if variance <= epsilon:
             raise ValueError(f"variance must be greater than epsilon, {epsilon}, got {variance}")
+        if hidden is not None and hidden < 1:
+            raise ValueError(f"hidden must be at least 1, or null for the teacher's channels, got {hidden}")
         self.regressors, self.scales = nn.ModuleList(), nn.ParameterList()
 
     def prepare(self, probe: Probe) -> None:

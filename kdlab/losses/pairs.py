@@ -14,7 +14,7 @@ from .base import Loss, Probe
 
 def taps(name: str, value: str | Sequence[str]) -> tuple[str, ...]:
     """One tap or several, as a tuple; a ValueError names the argument."""
-    found = (value,) if isinstance(value, str) else tuple(value)
+    found = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, (list, tuple)) else ()
     if not found or not all(isinstance(tap, str) and tap for tap in found):
         raise ValueError(f"{name} must be the names of one or more taps, for example [stage1, stage2], got {value!r}")
     return found

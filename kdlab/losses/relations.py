@@ -159,12 +159,14 @@ class FSP(Consecutive):
     """:func:`kdlab.functional.fsp` of consecutive stages, whose channels must be the teacher's."""
 
     function = staticmethod(functional.fsp)
+    needs_equal_widths = True
 
 
 class KDSVD(Consecutive):
     """:func:`kdlab.functional.kdsvd` of consecutive stages, whose channels must be the teacher's."""
 
     function = staticmethod(functional.kdsvd)
+    needs_equal_widths = True
 
     def __init__(self, student_taps: Sequence[str] = ("stage1", "stage2", "stage3"), teacher_taps: Sequence[str] = ("stage1", "stage2", "stage3"),
                  vectors: int = 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Size, Tensor, nn
 
 from kdlab import functional
@@ -28,13 +29,26 @@ class _Reusing(Loss):
         same_kind(mine, theirs)
         if probe.teacher_network is None:
             raise ValueError("the classifier of one teacher network is reused, and this teacher is none")
-        classifier = dict(probe.teacher_network.named_modules()).get(self.teacher_head)
+        classifier = dict(probe.teacher_network.named_modules()).get(self.teacher_head) if self.teacher_head else None
         if classifier is None:
             raise ValueError(f"teacher_head: the teacher has no module '{self.teacher_head}'; give the path of its classifier, for example fc")
         if isinstance(classifier, nn.Linear) and classifier.in_features != theirs[0]:
             raise ValueError(f"teacher_head: '{self.teacher_head}' reads {classifier.in_features} values, and the teacher's tap "
                              f"'{self.teacher_taps[0]}' has {theirs[0]} channels; choose the tap whose mean goes into it")
         self.head = ReusedHead(self.projector(mine, theirs), classifier, self.size(mine, theirs))
+        self._try(probe)
+
+    @torch.no_grad()
+    def _try(self, probe: Probe) -> None:
+        """Whether the module that was named is a classifier of the teacher's feature."""
+        try:
+            answer = self.head.classify(probe.teacher.features[self.teacher_taps[0]])
+        except RuntimeError as error:
+            raise ValueError(f"teacher_head: '{self.teacher_head}' cannot read the mean of the teacher's '{self.teacher_taps[0]}'; give the path "
+                             "of its classifier, for example fc") from error
+        if answer.shape[1:] != (probe.classes,):
+            raise ValueError(f"teacher_head: '{self.teacher_head}' answers with {tuple(answer.shape[1:])} and not with {probe.classes} classes; "
+                             "give the path of its classifier, for example fc")
 
     def projector(self, mine: Size, theirs: Size) -> nn.Module:
         raise NotImplementedError
@@ -51,8 +65,7 @@ class SimKD(_Reusing):
     **The student's own head is not trained by this loss**, and the accuracy that a run reports is that of this head (chance, unless
     another term trains it). The network to deploy is the student's body, the projector and the teacher's classifier:
     ``kdlab.models.reused.ReusedClassifier(student, tap, loss.head)``; :meth:`logits` are its answers. It is larger than the student.
-    The authors train with this term alone. With several processes, a run in which no other term reads the student's logits needs
-    ``trainer.strategy=ddp_find_unused_parameters_true``.
+    The authors train with this term alone.
 
     Args:
         student_tap, teacher_tap: the last features, by default what goes into the pooling of kdlab's networks.

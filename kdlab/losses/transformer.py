@@ -110,6 +110,11 @@ class PKD(Sequences):
         self.connector = nn.Identity()
 
     def prepare(self, probe: Probe) -> None:
+        for role, outputs, taps in (("student", probe.student, self.student_taps), ("teacher", probe.teacher, self.teacher_taps)):
+            for tap in taps:
+                if outputs.features[tap].dim() != 3:
+                    raise ValueError(f"the {role}'s tap '{tap}' is {tuple(outputs.features[tap].shape)}, and must be a sequence of hidden states "
+                                     "(B, T, D); for other features take the loss 'hint' or 'hidden_mse'")
         self.connector = _connector(probe.student.features[self.student_taps[0]], probe.teacher.features[self.teacher_taps[0]])
         super().prepare(probe)
 

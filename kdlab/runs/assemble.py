@@ -87,7 +87,7 @@ def assemble(config: dict, trained: Trained) -> Parts:
     loader = data.train_dataloader()
     probe = loader.batch(rows[:PROBE_ROWS])
     torch.manual_seed(derived_seed(config["seed"], _CONNECTORS))
-    prepare(strategy, probe, data.train_size, loader.target, rows)
+    prepare(strategy, probe, data.train_size, loader.target, rows, data.batch_size)
     data.order = strategy.sampler(loader.target, rows)
     return Parts(data, task, teacher, strategy, untrained)
 

@@ -16,7 +16,8 @@ from kdlab.outputs import Outputs
 from .base import Strategy
 
 
-def prepare(strategy: Strategy, batch: Batch, train_size: int, train_target: Tensor | None = None, train_rows: Tensor | None = None) -> None:
+def prepare(strategy: Strategy, batch: Batch, train_size: int, train_target: Tensor | None = None, train_rows: Tensor | None = None,
+            batch_size: int | None = None) -> None:
     """Check the combination, let strategy and losses build what depends on shapes, then rehearse a step. No weight or buffer changes.
 
     Args:
@@ -24,6 +25,7 @@ def prepare(strategy: Strategy, batch: Batch, train_size: int, train_target: Ten
         train_size: samples in the stored training split.
         train_target: their labels.
         train_rows: those that are trained on.
+        batch_size: of all processes together.
 
     Raises:
         InputError: the parts do not fit; independent problems are listed together.
@@ -45,7 +47,7 @@ def prepare(strategy: Strategy, batch: Batch, train_size: int, train_target: Ten
     _refuse(_wrong_classes(said, getattr(strategy.task, "classes", None)))
     _refuse(_idle_taps(said, {"student": objective.student_taps, "teacher": objective.teacher_taps}))
     probe = Probe(said["student"], said.get("teacher"), getattr(teacher, "network", None), said["student"].logits.shape[-1], train_size,
-                  train_target, train_rows, getattr(teacher, "aliases", {}))
+                  train_target, train_rows, getattr(teacher, "aliases", {}), batch_size)
     strategy.attach(probe)
     objective.prepare(probe)
     _rehearse(strategy, batch)

@@ -79,6 +79,23 @@ def test_bfloat16(spec):
     low(spec, torch.bfloat16)
 
 
+@asked("autocast")
+def test_autocast(spec):
+    """Under autocast, float32 arguments have the float32 value and gradient that they have without it."""
+    values, gradients = [], []
+    for enabled in (False, True):
+        arguments = leaves(spec, spec.make(1, torch.float32), spec.student)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            values.append(spec(arguments))
+        gradients.append(torch.autograd.grad(values[-1].sum(), [arguments[name] for name in spec.student], allow_unused=True))
+    torch.testing.assert_close(values[1], values[0], rtol=1e-5, atol=1e-8)
+    assert values[1].dtype == torch.float32
+    for outside, within in zip(*gradients):
+        assert (outside is None) == (within is None)
+        if outside is not None:
+            torch.testing.assert_close(within, outside, rtol=1e-5, atol=1e-8)
+
+
 @asked("batch")
 def test_batch(spec):
     """A permuted batch has the permuted values (a relation within the batch: the same value); a repeated batch repeats them."""

@@ -73,3 +73,21 @@ def test_maps_that_are_larger_in_one_direction_each_are_refused():
 def test_what_does_not_fit_is_refused(call):
     with pytest.raises(ValueError):
         call()
+
+
+@pytest.mark.parametrize("name, options", [("attention_transfer", {"power": 1.0}), ("factor_transfer", {"power": 1.0}),
+                                           ("factor_transfer", {"form": "paper"})])
+def test_a_dead_sample_has_a_finite_gradient(name, options):
+    student, teacher = tensor(3, 4, 2, 2), tensor(3, 4, 2, 2, seed=1)
+    student[1] = 0.0
+    student.requires_grad_()
+    getattr(functional, name)(student, teacher, **options).sum().backward()
+    assert student.grad[1].abs().max() == 0 and student.grad[[0, 2]].abs().max() > 0
+
+
+def test_a_dead_query_has_a_finite_gradient():
+    query, key = tensor(3, 2, 4), tensor(3, 2, 4, seed=1)
+    query[1] = 0.0
+    query.requires_grad_()
+    functional.semantic_calibration(query, key, tensor(3, 2, 2, seed=2).square()).sum().backward()
+    assert query.grad[1].abs().max() == 0 and query.grad[[0, 2]].abs().max() > 0

@@ -2,11 +2,12 @@ import pytest
 import torch
 import torch.distributed
 import torch.multiprocessing
+from torch import nn
 from torch.nn.functional import normalize
 
 from kdlab.batch import Batch
 from kdlab.functional.contrastive import negatives
-from kdlab.losses import CRD, Probe
+from kdlab.losses import CRD, Probe, contrastive
 from kdlab.outputs import Outputs
 
 TARGET = torch.tensor([5, 5, 7, 9, 7, 5, 9, 5])
@@ -72,6 +73,70 @@ def test_memories_and_z_are_in_the_checkpoint_and_the_table_is_not():
     assert torch.equal(again.eval()(outputs(3, 4, 5), outputs(3, 5, 6), Batch(None, None, torch.arange(3))), values)
 
 
+def counting(monkeypatch):
+    """The calls that compute or reduce Z, as they come."""
+    calls = []
+    for name in ("contrastive_normaliser", "_mean"):
+        function = getattr(contrastive, name)
+        monkeypatch.setattr(contrastive, name, lambda *arguments, name=name, function=function: calls.append(name) or function(*arguments))
+    return calls
+
+
+def test_z_is_computed_and_reduced_at_the_first_training_step_only(monkeypatch):
+    calls, batch, once = counting(monkeypatch), Batch(None, None, torch.arange(3)), ["contrastive_normaliser"] * 2
+    loss, fresh = prepared(), {name: value.clone() for name, value in prepared().state_dict().items()}
+    loss.eval()(outputs(3, 4, 3), outputs(3, 5, 4), batch)
+    assert calls == once and (loss.normalisers == 0).all()
+    calls.clear()
+    for _ in range(3):
+        loss.train()(outputs(3, 4, 3), outputs(3, 5, 4), batch)
+        loss.eval()(outputs(3, 4, 3), outputs(3, 5, 4), batch)
+    assert calls == [*once, "_mean"]
+    again = prepared()
+    again.load_state_dict(loss.state_dict())
+    again.train()(outputs(3, 4, 3), outputs(3, 5, 4), batch)
+    assert calls == [*once, "_mean"] and torch.equal(again.normalisers, loss.normalisers)
+    loss.load_state_dict(fresh)         # from before the first batch: Z is to be set again
+    loss.train()(outputs(3, 4, 3), outputs(3, 5, 4), batch)
+    assert calls == 2 * [*once, "_mean"] and (loss.normalisers > 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_with_thousands_of_negatives_low_precision_costs_little(dtype):
+    """The value is about 10, between sums of 18000 each; Z is beyond float16."""
+    batch = Batch(None, None, torch.arange(3))
+    values = []
+    for enabled in (False, True):
+        loss = prepared(negatives=16384).double() if not enabled else prepared(negatives=16384)
+        torch.manual_seed(1)
+        student, teacher = outputs(3, 4, 3), outputs(3, 5, 4)
+        if not enabled:
+            student, teacher = (Outputs(x.logits, {"embedding": x.features["embedding"].double()}) for x in (student, teacher))
+        with torch.autocast("cpu", dtype, enabled=enabled):
+            values.append(loss(student, teacher, batch))
+        values[-1].mean().backward()
+        assert all(parameter.grad.isfinite().all() and parameter.grad.abs().max() > 0 for parameter in loss.parameters())
+    assert values[1].dtype == torch.float32
+    torch.testing.assert_close(values[1].double(), values[0], rtol=0.05, atol=0.0)         # the embeddings are of low precision
+
+
+def test_z_stays_in_float32_in_a_half_module():
+    loss = prepared()
+    loss.normalisers += 1e6
+    for dtype in (torch.float16, torch.bfloat16):
+        loss.to(dtype)
+        assert loss.normalisers.dtype == torch.float32 and (loss.normalisers == 1e6).all() and loss.student_memory.dtype == dtype
+    assert loss.double().normalisers.dtype == torch.float64
+
+
+def test_a_dead_feature_has_a_finite_gradient():
+    loss = prepared().train()
+    nn.init.zeros_(loss.student_embedding.bias)
+    dead = torch.zeros(3, 4, requires_grad=True)
+    loss(Outputs(torch.zeros(3, 3), {"embedding": dead}), outputs(3, 5, 4), Batch(None, None, torch.arange(3))).mean().backward()
+    assert (dead.grad == 0).all() and all(parameter.grad.abs().max() < 1e3 for parameter in loss.parameters())
+
+
 def test_in_evaluation_nothing_moves():
     loss = prepared().eval()
     before = {name: value.clone() for name, value in loss.state_dict().items()}
@@ -108,7 +173,10 @@ def part(loss, rows):
 def process(rank, folder):
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    torch.save(part(prepared().train(), PARTS[rank]), f"{folder}/{rank}.pt")
+    loss = prepared()
+    if rank == 0:       # a batch of the evaluation that the other process has not: nobody may wait for it
+        part(loss.eval(), PARTS[rank])
+    torch.save(part(loss.train(), PARTS[rank]), f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 

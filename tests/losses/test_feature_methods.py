@@ -193,6 +193,22 @@ def test_semckd_fills_up_a_smaller_batch_and_refuses_a_larger_one():
         prepared(SemCKD(**TWO, batch_size=4), student, teacher)(said(student), said(teacher), BATCH)
 
 
+def test_semckd_bears_inner_products_beyond_float16():
+    student, teacher = cnn(4, 6), cnn(8, 10)
+    loss = prepared(SemCKD(**TWO, batch_size=8), student, teacher).eval()
+    # float16 holds the features, but neither their inner products nor what the perceptron makes of them
+    mine, theirs = ({name: (200 * x / x.abs().amax()).detach() for name, x in said(network).features.items()} for network in (student, teacher))
+    assert loss._relations(mine["stage1"]).max() > 65504
+    mine = {name: x.requires_grad_() for name, x in mine.items()}
+    outside = loss.calibrate(Outputs(BATCH.target, mine), Outputs(BATCH.target, theirs))
+    with torch.autocast("cpu", torch.float16):
+        inside = loss.calibrate(Outputs(BATCH.target, mine), Outputs(BATCH.target, theirs))
+        values = loss(Outputs(BATCH.target, mine), Outputs(BATCH.target, theirs), BATCH)
+    assert torch.equal(inside[0], outside[0]) and torch.equal(inside[1], outside[1]) and values.isfinite().all()
+    values.mean().backward()
+    assert all(mine[tap].grad.isfinite().all() for tap in TWO["student_taps"])
+
+
 def test_reviewkd_fuses_from_deep_to_shallow():
     student, teacher = cnn(4, 6), cnn(8, 10)
     loss = prepared(ReviewKD(["stage1", "embedding"], ["stage1", "embedding"]), student, teacher)
