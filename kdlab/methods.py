@@ -52,17 +52,34 @@ class Entry:
             return ["a strategy that calls it"]
         taps = [f"{role}'s {', '.join(names)}" for role, names in (("student", self.loss.student_taps), ("teacher", self.loss.teacher_taps)) if names]
         wanted = {"teacher": self.loss.needs_teacher, "target": self.loss.needs_target, "index": self.loss.needs_index,
-                  "two views": self.loss.views == 2}
+                  "two views": self.loss.views == 2, "a student as wide as its teacher": self.loss.needs_equal_widths}
         return [*(name for name, asked in wanted.items() if asked), *(taps or ["logits"])]
 
     @property
+    def parameters(self) -> dict[str, Any]:
+        """Names and defaults: those of the YAML file; of a piece, those of the function."""
+        if self.loss is not None:
+            return self.defaults
+        given = inspect.signature(self.function).parameters.values()
+        return {parameter.name: parameter.default for parameter in given if parameter.default is not parameter.empty}
+
+    @property
+    def notes(self) -> str:
+        """What a user of the loss must know beside the formula; empty for most."""
+        text = prose(inspect.cleandoc(type(self.loss).__doc__ or "")) if self.loss is not None else ""
+        return text if "\n" in text else ""
+
+    @property
     def example(self) -> str:
-        """A line that trains with it."""
-        if self.loss is None:
+        """A line that trains with it; empty for a piece, and where it reads modules that only the user's own networks have."""
+        if self.loss is None or "classifier" not in self.method.serves:
             return ""
         numbers = [f" loss.{self.name}.{key}={value}" for key, value in self.defaults.items() if isinstance(value, float)]
         number = numbers[min(1, len(numbers) - 1)] if numbers else ""       # a parameter of its own rather than the weight
-        return f"kdlab train 'loss=[{self.name}]'{number}" if self.name == "ce" else f"kdlab train 'loss=[ce,{self.name}]'{number}"
+        wide = "student=cnn_wide" if self.loss.needs_equal_widths else "student=cnn"
+        networks = f""" {wide} 'teacher.overrides=["student=cnn_wide"]'""" if self.loss.student_taps else ""
+        losses = self.name if self.name == "ce" else f"ce,{self.name}"
+        return f"kdlab train 'loss=[{losses}]'{number}{networks}"
 
     def described(self) -> dict[str, str]:
         """What the docstrings say of each parameter."""
@@ -134,17 +151,25 @@ def prose(docstring: str) -> str:
     return text.replace("``", "").strip()
 
 
-_SIGNS = {"sum": "Σ", "log": "log", "exp": "exp", "cdot": "·", "to": "→", "|": "‖", "le": "≤", "ge": "≥", "ne": "≠", "in": "∈", "infty": "∞",
-          "times": "×", "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "eta": "η", "theta": "θ", "kappa": "κ", "lambda":
-          "λ", "mu": "μ", "pi": "π", "rho": "ρ", "sigma": "σ", "tau": "τ", "phi": "φ", "psi": "ψ", "Phi": "Φ", "Delta": "Δ", "top": "ᵀ", "odot":
-          "⊙", "sqrt": "√", "langle": "⟨", "rangle": "⟩", "ell": "ℓ", "min": "min", "max": "max", "ldots": "…", "dots": "…", "quad": " ", "mid":
-          "|", "sim": "~"}
+_SIGNS = {
+    "sum": "Σ", "log": "log", "exp": "exp", "cdot": "·", "to": "→", "|": "‖", "lVert": "‖", "rVert": "‖", "Vert": "‖", "cos": "cos",
+    "le": "≤", "ge": "≥", "ne": "≠", "in": "∈", "infty": "∞", "times": "×", "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ",
+    "epsilon": "ε", "eta": "η", "theta": "θ", "kappa": "κ", "lambda": "λ", "mu": "μ", "pi": "π", "rho": "ρ", "sigma": "σ", "tau": "τ",
+    "phi": "φ", "psi": "ψ", "Phi": "Φ", "Delta": "Δ", "top": "ᵀ", "odot": "⊙", "sqrt": "√", "langle": "⟨", "rangle": "⟩", "ell": "ℓ",
+    "min": "min", "max": "max", "ldots": "…", "dots": "…", "quad": " ", "mid": "|", "sim": "~",
+}
+
+
+def _bracketed(part: str) -> str:
+    """In brackets where it is more than one sign."""
+    return part if re.fullmatch(r"\\?\w+", part) else f"({part})"
 
 
 def _readable(formula: str) -> str:
     """The LaTeX of a formula with its commonest commands written out; the rest stays as it is."""
     formula = re.sub(r"\\(?:mathrm|operatorname|text|mathbf|mathcal)\{([^{}]*)\}", r"\1", formula)
-    formula = re.sub(r"\\[td]?frac\{([^{}]*)\}\{([^{}]*)\}", r"(\1)/(\2)", formula)
-    formula = re.sub(r"\\tfrac\s*(\d)(\d)", r"\1/\2", formula)
-    formula = re.sub(r"\\[,;!:]|\\(?:Big|big|left|right)[lr]?", "", formula)
-    return re.sub(r"\\([A-Za-z]+|\|)", lambda match: _SIGNS.get(match[1], match[0]), formula)
+    formula = re.sub(r"\\[td]?frac\s*(\w)\s*(\w)", r"\1/\2", formula)
+    formula = re.sub(r"\\[td]?frac\{([^{}]*)\}\{([^{}]*)\}", lambda match: "/".join(_bracketed(part) for part in match.groups()), formula)
+    formula = re.sub(r"\\[,;:]", " ", re.sub(r"\\!|\\(?:Bigg|bigg|Big|big|left|right)[lr]?(?![a-z])", "", formula))
+    formula = re.sub(r"\\([A-Za-z]+|\|)", lambda match: _SIGNS.get(match[1], match[0]), formula)
+    return re.sub(r"(?<=\S)  +", " ", formula)

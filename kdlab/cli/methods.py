@@ -5,6 +5,9 @@ from __future__ import annotations
 import inspect
 import textwrap
 
+import yaml
+
+from kdlab.errors import InputError
 from kdlab.functional.sources import COMMITS, FAMILIES, TASKS, TOLERANCE
 
 from .parser import Parser
@@ -21,6 +24,8 @@ def run(arguments: list[str]) -> int:
     from kdlab import methods
 
     if options.name:
+        if options.family or options.task:
+            raise InputError(f"methods: --family and --for choose from the list, and '{options.name}' is one method")
         show(methods.lookup(options.name))
         return 0
     entries = [entry for entry in methods.index().values()
@@ -39,14 +44,14 @@ def run(arguments: list[str]) -> int:
 def line(entry) -> None:
     """A method in a few lines."""
     paper, method = entry.method.paper, entry.method
-    print(f"  {entry.name:<20} {paper}")
+    print(f"  {entry.name:<24} {paper}")
     details = [f"needs {', '.join(entry.needs)}", f"for {', '.join(method.serves)}"]
     if entry.defaults:
         details.append(" ".join(f"{name}={_value(value)}" for name, value in entry.defaults.items()))
     details.append("verified: " + ", ".join(f"{repository}@{COMMITS[repository][:7]}" for repository in method.verified) if method.verified
                    else "verified: by its reference in tests/contract only")
     for detail in details:
-        print(textwrap.fill(detail, WIDTH, initial_indent=" " * 23, subsequent_indent=" " * 25, break_long_words=False, break_on_hyphens=False))
+        print(textwrap.fill(detail, WIDTH, initial_indent=" " * 27, subsequent_indent=" " * 29, break_long_words=False, break_on_hyphens=False))
 
 
 def show(entry) -> None:
@@ -58,11 +63,14 @@ def show(entry) -> None:
     where = f"function: kdlab.functional.{entry.function.__name__}"
     if entry.loss is not None:
         where += f"   loss: kdlab.losses.{type(entry.loss).__name__}   file: conf/loss/{entry.name}.yaml"
-    print(f"\n{where}\nneeds: {', '.join(entry.needs)}")
-    if entry.defaults:
+    if entry.notes:
+        print("\n" + textwrap.indent(entry.notes, "  "))
+    print(f"\n{where}")
+    print(textwrap.fill(f"needs: {', '.join(entry.needs)}", WIDTH, subsequent_indent="  ", break_on_hyphens=False))
+    if entry.parameters:
         told = {"weight": "the term's weight in the total", **entry.described()}
         print("\nparameters (defaults):")
-        for name, value in entry.defaults.items():
+        for name, value in entry.parameters.items():
             text = prose(told.get(name, ""))
             print(textwrap.fill(f"{name} = {_value(value)}" + (f"   {text}" if text else ""), WIDTH, initial_indent="  ", subsequent_indent="      "))
     if entry.method.verified:
@@ -76,4 +84,5 @@ def show(entry) -> None:
 
 
 def _value(value) -> str:
-    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if not isinstance(value, (dict, list, float)) else str(value)
+    """As it would stand in a YAML file."""
+    return value if isinstance(value, str) else yaml.safe_dump(value, default_flow_style=True, width=1000, sort_keys=False).removesuffix("...\n").strip()

@@ -96,6 +96,9 @@ def kdsvd(student_first: Tensor, student_second: Tensor, teacher_first: Tensor, 
     _same_batch("kdsvd", student_first, student_second, teacher_first, teacher_second)
     _same_channels("kdsvd", student_first, teacher_first)
     _same_channels("kdsvd", student_second, teacher_second)
+    for x in (student_first, student_second):
+        if x.dim() == 4 and vectors > min(x.shape[1], x.shape[2] * x.shape[3]):
+            raise ValueError(f"kdsvd: {vectors} vectors of a map {tuple(x.shape)}, which has no more than its channels and its positions")
     sides = []
     for number, (student, teacher) in enumerate(((student_first, teacher_first), (student_second, teacher_second))):
         t, sizes = _singular_vectors(maps(teacher, mask, "kdsvd"), vectors)

@@ -7,13 +7,12 @@ from kdlab.config.compose import compose
 from kdlab.methods import index
 from kdlab.runs.assemble import assemble
 
-#: they compare channel with channel, so their student is as wide as its teacher
-EQUALLY_WIDE = ("fsp", "kdsvd")
-NAMES = [name for name, entry in index().items() if entry.loss is not None and "classifier" in entry.method.serves]
+INDEX = index()
+NAMES = [name for name, entry in INDEX.items() if entry.loss is not None and "classifier" in entry.method.serves]
 
 
 def parts_with(name: str, seed: int = 1):
-    student = "cnn_wide" if name in EQUALLY_WIDE else "cnn"
+    student = "cnn_wide" if INDEX[name].loss.needs_equal_widths else "cnn"
     config = compose([f"loss=[{name}]", f"student={student}", 'teacher.overrides=["student=cnn_wide"]', f"seed={seed}", "data.batch_size=16",
                       "scheduler=none"])
     return assemble(config, lambda config: None)

@@ -8,9 +8,8 @@ import pytest
 from kdlab import train
 from kdlab.methods import index
 
-#: they compare channel with channel, so their student is as wide as its teacher
-EQUALLY_WIDE = ("fsp", "kdsvd")
-NAMES = [name for name, entry in index().items() if entry.loss is not None and "classifier" in entry.method.serves]
+INDEX = index()
+NAMES = [name for name, entry in INDEX.items() if entry.loss is not None and "classifier" in entry.method.serves]
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +21,7 @@ def cnn_teacher(tmp_path_factory):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_loss_trains(name, cnn_teacher, workplace):
     losses = "ce" if name == "ce" else f"ce,{name}"
-    student = "cnn_wide" if name in EQUALLY_WIDE else "cnn"
+    student = "cnn_wide" if INDEX[name].loss.needs_equal_widths else "cnn"
     run = train([f"loss=[{losses}]", f"student={student}", "teacher=run", f"teacher.run={cnn_teacher.path}", "data.fraction=0.5",
                  "trainer.max_epochs=1", "progress=none"])
     with open(run.path / "metrics.csv") as file:

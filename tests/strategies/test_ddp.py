@@ -33,6 +33,12 @@ def test_two_processes_give_the_curve_of_one(common, accumulate):
     assert all(torch.allclose(weights[0][name], weights[1][name], rtol=1e-4, atol=1e-5) for name in weights[0])
 
 
+def test_a_loss_on_features_alone_leaves_no_parameter_out(common):
+    """DDP refuses a step in which some parameter has no part: here the student's last layer."""
+    run = kdlab.train([*common, *TWO, "loss=[hint]", "trainer.max_epochs=1", "loss.hint.student_tap=stage1", "loss.hint.teacher_tap=stage1"])
+    assert run.status == "finished" and 0 < MetricsFile(run.metrics_file).load().rows[0]["train/loss_hint"] < 100
+
+
 def test_a_rank_that_fails_ends_the_run(common, workplace, monkeypatch):
     """And its traceback is the user's to read."""
     (workplace / "bad_loss.py").write_text(
