@@ -25,6 +25,7 @@ def test_the_two_lines_do_their_own_set_up():
     assert "pytest" in SECOND
 
 
+@pytest.mark.slow
 def test_the_first_line_in_one_epoch(kdlab):
     """As it stands in the README, but one epoch a run; the whole of it is a slow test."""
     for arguments in _verbs(FIRST):
@@ -37,6 +38,7 @@ def test_the_first_line_in_one_epoch(kdlab):
     assert Path("runs/quickstart/compare.csv").read_text().count("\n") == 1 + 1 + 1 + 6         # head, teacher, baseline, variants
 
 
+@pytest.mark.slow
 def test_the_tour(kdlab, workplace, monkeypatch):
     monkeypatch.syspath_prepend(workplace)
     commands = 0

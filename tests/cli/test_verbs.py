@@ -96,6 +96,7 @@ def test_evaluate_the_runs_own_data_changed(kdlab, workplace, monkeypatch):
     assert code == 0 and "50 samples" in out
 
 
+@pytest.mark.slow
 def test_check(kdlab, workplace):
     code, out, err = kdlab("check")
     assert code == 0, out

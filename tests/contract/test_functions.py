@@ -131,6 +131,7 @@ def test_mask(spec):
         assert (gradient[size:] == 0).all() and gradient.isfinite().all()
 
 
+@pytest.mark.slow
 @asked("compile", FIRST)
 def test_compile(spec):
     """torch.compile traces it whole, without a break in the graph, to the same value and gradient."""

@@ -8,7 +8,7 @@ SHORT = ["strategy=supervised", "trainer.max_epochs=1", "progress=none", "seed=1
 
 
 @pytest.mark.parametrize("launcher, options, package", [
-    ("joblib", ["hydra.launcher.n_jobs=2"], "hydra_plugins.hydra_joblib_launcher"),
+    pytest.param("joblib", ["hydra.launcher.n_jobs=2"], "hydra_plugins.hydra_joblib_launcher", marks=pytest.mark.slow),
     pytest.param("submitit_local", ["hydra.launcher.timeout_min=5"], "hydra_plugins.hydra_submitit_launcher", marks=pytest.mark.slow),
     ("basic", [], "hydra"),
 ])

@@ -165,6 +165,7 @@ def test_what_a_job_prints_stands_in_its_run(kdlab, workplace):
         assert "test accuracy" in (run.path / "output.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_that_another_process_trains_is_come_back_to(workplace, forked, kdlab):
     """Two sweeps over the same seeds, begun together: each run is trained once, by one of them, and both end well."""
     first = forked(_sweep, workplace, [*trouble("Slow"), "trainer.max_epochs=8", "seed=1,2", "hydra.launcher.workers=1"])
@@ -177,7 +178,7 @@ def test_a_run_that_another_process_trains_is_come_back_to(workplace, forked, kd
     assert sorted(line[:6] for line in Path("began.txt").read_text().splitlines()) == ["seed 1", "seed 2"]
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_an_interrupted_sweep_ends_its_jobs_and_says_how_to_go_on(workplace, sent):
     arguments = [*trouble("Slow"), "trainer.max_epochs=300", "seed=1,2,3", "hydra.launcher.workers=2"]
     process = subprocess.Popen([*SCRIPT, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -193,6 +194,7 @@ def test_an_interrupted_sweep_ends_its_jobs_and_says_how_to_go_on(workplace, sen
     assert statuses() == {1: "interrupted", 2: "interrupted"}
 
 
+@pytest.mark.slow
 def test_workers_end_with_their_launcher(workplace):
     """Killed, it can tell them nothing; their runs are free for the next one at once."""
     arguments = [*trouble("Slow"), "trainer.max_epochs=300", "seed=1,2", "hydra.launcher.workers=2"]
