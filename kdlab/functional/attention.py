@@ -10,15 +10,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from .hidden import hidden_mse, pairs, sample_mean
+from .hidden import TEXTBREWER, hidden_mse, pairs, sample_mean
 from .kernels import product
 from .rows import reduced, same_shape, wide, without_masked
 from .sources import Paper, method
 
 _TEXT = ("encoder", "language model")
 _TINYBERT = Paper("Jiao et al.", 2020, "TinyBERT: Distilling BERT for Natural Language Understanding", "https://arxiv.org/abs/1909.10351")
-_TEXTBREWER = Paper("Yang et al.", 2020, "TextBrewer: An Open-Source Knowledge Distillation Toolkit for Natural Language Processing",
-                    "https://arxiv.org/abs/2002.12620")
 _MINILM = Paper("Wang et al.", 2020, "MiniLM: Deep Self-Attention Distillation for Task-Agnostic Compression of Pre-Trained Transformers",
                 "https://arxiv.org/abs/2002.10957")
 _MINILM_V2 = Paper("Wang et al.", 2021, "MiniLMv2: Multi-Head Self-Attention Relation Distillation for Compressing Pretrained Transformers",
@@ -82,7 +80,7 @@ def attention_mse(student: Tensor, teacher: Tensor, over_heads: str = "each", *,
     return reduced((s - t).square(), pair, reduction)
 
 
-@method("transformer", _TEXTBREWER, {"airaria/TextBrewer": "textbrewer_att_ce_loss textbrewer_att_ce_mean_loss"}, _TEXT)
+@method("transformer", TEXTBREWER, {"airaria/TextBrewer": "textbrewer_att_ce_loss textbrewer_att_ce_mean_loss"}, _TEXT)
 def attention_ce(student: Tensor, teacher: Tensor, over_heads: str = "each", *, entropy: bool = False, renormalise: bool = True,
                  ignore_below: float | None = None, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
     r"""Cross-entropy of attention, :math:`-\sum_j p_{hij} \log q_{hij}` with the softmaxes p and q over the keys of the teacher's and the

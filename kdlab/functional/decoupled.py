@@ -17,15 +17,14 @@ from torch import Tensor
 from .divergences import forward_kl
 from .logits import cross_entropy, labelled, soft_cross_entropy
 from .rows import reduced, same_shape, without_masked
-from .sources import Paper, method
+from .sources import TASKS, Paper, method
 
-_LANGUAGE = ("classifier", "encoder", "language model")
 _UNIFIED = Paper("Yang et al.", 2023, "From Knowledge Distillation to Self-Knowledge Distillation: A Unified Approach with Normalized Loss and "
                  "Customized Soft Labels", "https://arxiv.org/abs/2303.13005")
 
 
 @method("logits", Paper("Zhao et al.", 2022, "Decoupled Knowledge Distillation", "https://arxiv.org/abs/2203.08679"),
-        {"megvii-research/mdistiller": "dkd", "sunshangquan/logit-standardization-KD": "dkd_logit_std"}, _LANGUAGE)
+        {"megvii-research/mdistiller": "dkd", "sunshangquan/logit-standardization-KD": "dkd_logit_std"}, TASKS)
 def dkd(student: Tensor, teacher: Tensor, target: Tensor, alpha: float = 1.0, beta: float = 8.0, temperature: float = 4.0, *,
         temperature_squared: bool = True, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
     r"""Decoupled distillation, :math:`T^2\,[\alpha\,\mathrm{TCKD} + \beta\,\mathrm{NCKD}]`.
@@ -52,7 +51,7 @@ def dkd(student: Tensor, teacher: Tensor, target: Tensor, alpha: float = 1.0, be
     return reduced(values * temperature**2 if temperature_squared else values, counts, reduction, student.shape[-1])
 
 
-@method("logits", _UNIFIED, {"yzd-v/cls_KD": "nkd"}, _LANGUAGE)
+@method("logits", _UNIFIED, {"yzd-v/cls_KD": "nkd"}, TASKS)
 def nkd(student: Tensor, teacher: Tensor, target: Tensor, temperature: float = 1.0, gamma: float = 1.5, *, mask: Tensor | None = None,
         reduction: str = "none") -> Tensor:
     r"""Normalised distillation, :math:`-p_y \log q_y - \gamma T^2 \sum_{c \ne y} \hat p^T_c \log \hat q^T_c`, where :math:`\hat p, \hat q` are the
@@ -124,7 +123,7 @@ def uskd(student: Tensor, weak: Tensor, target: Tensor, alpha: float = 1.0, beta
 
 
 @method("logits", Paper("Zhou et al.", 2021, "Rethinking Soft Labels for Knowledge Distillation: A Bias-Variance Tradeoff Perspective",
-                        "https://arxiv.org/abs/2102.00650"), serves=_LANGUAGE)
+                        "https://arxiv.org/abs/2102.00650"), serves=TASKS)
 def wsld(student: Tensor, teacher: Tensor, target: Tensor, temperature: float = 2.0, *, mask: Tensor | None = None,
          reduction: str = "none") -> Tensor:
     r"""Weighted soft labels, :math:`T^2 \big(1 - e^{-\mathrm{CE}_s / \mathrm{CE}_t}\big) \big(-\sum_c p^T_c \log q^T_c\big)`.

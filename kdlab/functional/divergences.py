@@ -23,11 +23,10 @@ import torch
 from torch import Tensor
 
 from .rows import reduced, same_shape, without_masked
-from .sources import Paper, method
+from .sources import TASKS, Paper, method
 
-_LANGUAGE = ("classifier", "encoder", "language model")
 _KULLBACK = Paper("Kullback and Leibler", 1951, "On Information and Sufficiency", "https://doi.org/10.1214/aoms/1177729694")
-_MINILLM = Paper("Gu et al.", 2024, "MiniLLM: Knowledge Distillation of Large Language Models", "https://arxiv.org/abs/2306.08543")
+MINILLM = Paper("Gu et al.", 2024, "MiniLLM: Knowledge Distillation of Large Language Models", "https://arxiv.org/abs/2306.08543")
 _GKD = Paper("Agarwal et al.", 2024, "On-Policy Distillation of Language Models: Learning from Self-Generated Mistakes",
              "https://arxiv.org/abs/2306.13649")
 _DISTILLM = Paper("Ko et al.", 2024, "DistiLLM: Towards Streamlined Distillation for Large Language Models", "https://arxiv.org/abs/2402.03898")
@@ -38,7 +37,7 @@ _AKL = Paper("Wu et al.", 2025, "Rethinking Kullback-Leibler Divergence in Knowl
              "https://arxiv.org/abs/2404.02657")
 
 
-@method("divergence", _KULLBACK, {"songmzhang/DSKD": "dskd_forward_kl", "jongwooko/distillm-2": "distillm2_kd"}, _LANGUAGE)
+@method("divergence", _KULLBACK, {"songmzhang/DSKD": "dskd_forward_kl", "jongwooko/distillm-2": "distillm2_kd"}, TASKS)
 def forward_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, *, mask: Tensor | None = None, reduction: str = "none",
                skip_infinite: bool = False) -> Tensor:
     r"""Kullback-Leibler divergence of the student from the teacher,
@@ -52,8 +51,8 @@ def forward_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, *, ma
     return reduced(kl(log_p, log_q, _skipped(log_p, log_q, skip_infinite)), mask, reduction, student.shape[-1])
 
 
-@method("divergence", _MINILLM, {"songmzhang/DSKD": "dskd_reverse_kl", "jongwooko/distillm": "distillm_reverse_kl",
-                                 "huggingface/trl": "trl_minillm_single_step"}, _LANGUAGE)
+@method("divergence", MINILLM, {"songmzhang/DSKD": "dskd_reverse_kl", "jongwooko/distillm": "distillm_reverse_kl",
+                                 "huggingface/trl": "trl_minillm_single_step"}, TASKS)
 def reverse_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, *, mask: Tensor | None = None, reduction: str = "none",
                skip_infinite: bool = False) -> Tensor:
     r"""Kullback-Leibler divergence of the teacher from the student, :math:`\mathrm{KL}(q \,\|\, p) = \sum_c q_c (\log q_c - \log p_c)`.
@@ -69,7 +68,7 @@ def reverse_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, *, ma
 
 
 @method("divergence", Paper("Jeffreys", 1946, "An Invariant Form for the Prior Probability in Estimation Problems",
-                            "https://doi.org/10.1098/rspa.1946.0056"), {"jongwooko/distillm": "distillm_symmetric_kl"}, _LANGUAGE)
+                            "https://doi.org/10.1098/rspa.1946.0056"), {"jongwooko/distillm": "distillm_symmetric_kl"}, TASKS)
 def symmetric_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, reverse_weight: float = 0.5, *, entropy: bool = True,
                  mask: Tensor | None = None, reduction: str = "none", skip_infinite: bool = False) -> Tensor:
     r"""A mixture of both directions, :math:`(1 - w)\,\mathrm{KL}(p \,\|\, q) + w\,\mathrm{KL}(q \,\|\, p)`. With w = 1/2 it is half of
@@ -94,7 +93,7 @@ def symmetric_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, rev
 
 
 @method("divergence", _GKD, {"huggingface/trl": "gkd_jsd", "jongwooko/distillm": "distillm_js_distance", "jongwooko/distillm-2": "distillm2_gkd",
-                             "songmzhang/DSKD": "dskd_js_divergence"}, _LANGUAGE)
+                             "songmzhang/DSKD": "dskd_js_divergence"}, TASKS)
 def jensen_shannon(student: Tensor, teacher: Tensor, temperature: float = 1.0, teacher_weight: float = 0.5, *, scaled: bool = False,
                    epsilon: float = 0.0, mask: Tensor | None = None, reduction: str = "none", skip_infinite: bool = False) -> Tensor:
     r"""Generalised Jensen-Shannon divergence with the teacher's weight w in the mixture :math:`m = w\,p + (1 - w)\,q`,
@@ -140,7 +139,7 @@ def jensen_shannon(student: Tensor, teacher: Tensor, temperature: float = 1.0, t
 
 
 @method("divergence", _DISTILLM, {"jongwooko/distillm": "distillm_skewed_forward_kl", "songmzhang/DSKD": "dskd_skewed_forward_kl",
-                                  "jongwooko/distillm-2": "distillm2_distillm_v2"}, _LANGUAGE)
+                                  "jongwooko/distillm-2": "distillm2_distillm_v2"}, TASKS)
 def skew_forward_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, teacher_weight: float | Tensor = 0.1, *, entropy: bool = True,
                     mask: Tensor | None = None, reduction: str = "none", skip_infinite: bool = False) -> Tensor:
     r"""Skew KL, :math:`\mathrm{KL}(p \,\|\, \alpha p + (1 - \alpha) q)`: what the teacher says in a mixture of both. Its gradient stays
@@ -162,7 +161,7 @@ def skew_forward_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, 
 
 
 @method("divergence", _DISTILLM, {"jongwooko/distillm": "distillm_skewed_reverse_kl", "songmzhang/DSKD": "dskd_skewed_reverse_kl",
-                                  "jongwooko/distillm-2": "distillm2_distillm_v1"}, _LANGUAGE)
+                                  "jongwooko/distillm-2": "distillm2_distillm_v1"}, TASKS)
 def skew_reverse_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, student_weight: float | Tensor = 0.1, *,
                     detach_mixture: bool = False, mask: Tensor | None = None, reduction: str = "none", skip_infinite: bool = False) -> Tensor:
     r"""Skew reverse KL, :math:`\mathrm{KL}(q \,\|\, (1 - \alpha) p + \alpha q)`. At :math:`\alpha = 0` it is the reverse KL, at 1 it is 0.
@@ -181,7 +180,7 @@ def skew_reverse_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, 
     return reduced(kl(log_q, middle, _skipped(log_p, log_q, skip_infinite)), mask, reduction, student.shape[-1])
 
 
-@method("divergence", _F_DISTILL, {"jongwooko/distillm": "distillm_tv_distance"}, _LANGUAGE)
+@method("divergence", _F_DISTILL, {"jongwooko/distillm": "distillm_tv_distance"}, TASKS)
 def total_variation(student: Tensor, teacher: Tensor, temperature: float = 1.0, *, mask: Tensor | None = None, reduction: str = "none",
                     skip_infinite: bool = False) -> Tensor:
     r"""Total variation distance, :math:`\tfrac12 \sum_c |p_c - q_c|`, in [0, 1].
@@ -198,7 +197,7 @@ def total_variation(student: Tensor, teacher: Tensor, temperature: float = 1.0, 
     return reduced(0.5 * difference.sum(-1), mask, reduction, student.shape[-1])
 
 
-@method("divergence", _ABKD, serves=_LANGUAGE)
+@method("divergence", _ABKD, serves=TASKS)
 def alpha_beta(student: Tensor, teacher: Tensor, temperature: float = 1.0, alpha: float = 0.2, beta: float = 0.7, *,
                mask: Tensor | None = None, reduction: str = "none", skip_infinite: bool = False) -> Tensor:
     r"""Alpha-beta divergence (Cichocki, Cruces, Amari (2011), equations 16 and 17, https://doi.org/10.3390/e13010134),
@@ -246,7 +245,7 @@ def _alpha_beta_limit(log_p: Tensor, log_q: Tensor, alpha: float, beta: float) -
     return (torch.expm1(alpha * log_ratio) - alpha * log_ratio) / alpha**2
 
 
-@method("divergence", _AKL, {"songmzhang/DSKD": "dskd_adaptive_kl"}, _LANGUAGE)
+@method("divergence", _AKL, {"songmzhang/DSKD": "dskd_adaptive_kl"}, TASKS)
 def adaptive_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, tail_mass: float = 0.5, *, mask: Tensor | None = None,
                 reduction: str = "none", skip_infinite: bool = False) -> Tensor:
     r"""Adaptive KL, :math:`\frac{g_h}{g_h + g_t} \mathrm{KL}(p \,\|\, q) + \frac{g_t}{g_h + g_t} \mathrm{KL}(q \,\|\, p)`, where

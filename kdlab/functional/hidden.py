@@ -10,16 +10,15 @@ from torch import Tensor
 
 from .kernels import product, unit
 from .rows import reduced, same_shape, without_masked
-from .sources import Paper, method
+from .sources import TASKS, Paper, method
 
-_ALL = ("classifier", "encoder", "language model")
 _TEXT = ("encoder", "language model")
-_TEXTBREWER = Paper("Yang et al.", 2020, "TextBrewer: An Open-Source Knowledge Distillation Toolkit for Natural Language Processing",
+TEXTBREWER = Paper("Yang et al.", 2020, "TextBrewer: An Open-Source Knowledge Distillation Toolkit for Natural Language Processing",
                     "https://arxiv.org/abs/2002.12620")
 
 
 @method("transformer", Paper("Jiao et al.", 2020, "TinyBERT: Distilling BERT for Natural Language Understanding", "https://arxiv.org/abs/1909.10351"),
-        {"airaria/TextBrewer": "textbrewer_hid_mse_loss", "huawei-noah/Pretrained-Language-Model": "tinybert_intermediate"}, _ALL)
+        {"airaria/TextBrewer": "textbrewer_hid_mse_loss", "huawei-noah/Pretrained-Language-Model": "tinybert_intermediate"}, TASKS)
 def hidden_mse(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
     r"""Mean squared difference of hidden states, :math:`\frac{1}{D} \sum_d (h_{s,d} - h_{t,d})^2`.
 
@@ -41,7 +40,7 @@ def hidden_mse(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, 
 
 @method("transformer", Paper("Sanh et al.", 2019, "DistilBERT, a distilled version of BERT: smaller, faster, cheaper and lighter",
                              "https://arxiv.org/abs/1910.01108"),
-        {"huggingface/transformers-research-projects": "distilbert", "airaria/TextBrewer": "textbrewer_cos_loss"}, _ALL)
+        {"huggingface/transformers-research-projects": "distilbert", "airaria/TextBrewer": "textbrewer_cos_loss"}, TASKS)
 def hidden_cosine(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
     r"""One minus the cosine of hidden states, :math:`1 - \dfrac{h_s \cdot h_t}{\sqrt{(|h_s|^2 + \epsilon)(|h_t|^2 + \epsilon)}}`, with
     torch's :math:`\epsilon = 10^{-12}` (CosineEmbeddingLoss), so that a vector of length 0 has the value 1.
@@ -93,7 +92,7 @@ def pkd(student: Tensor, teacher: Tensor, *, normalise: bool = True, mean_over_w
     return reduced((squares.mean(-1) if mean_over_width else squares.sum(-1)).mean(1), mask, reduction)
 
 
-@method("transformer", _TEXTBREWER, {"airaria/TextBrewer": "textbrewer_fsp_loss"}, _TEXT)
+@method("transformer", TEXTBREWER, {"airaria/TextBrewer": "textbrewer_fsp_loss"}, _TEXT)
 def sequence_fsp(student_first: Tensor, student_second: Tensor, teacher_first: Tensor, teacher_second: Tensor, *, mask: Tensor | None = None,
                  reduction: str = "none") -> Tensor:
     r"""How the hidden dimensions of two layers relate along a sequence: :math:`G = \frac{1}{n} H_1^\top H_2` over the n positions that
@@ -118,7 +117,7 @@ def sequence_fsp(student_first: Tensor, student_second: Tensor, teacher_first: T
     return reduced((s - t).square().mean((1, 2)), None if mask is None else (mask != 0).any(1), reduction)
 
 
-@method("transformer", _TEXTBREWER, {"airaria/TextBrewer": "textbrewer_mmd_loss"}, _TEXT)
+@method("transformer", TEXTBREWER, {"airaria/TextBrewer": "textbrewer_mmd_loss"}, _TEXT)
 def sequence_mmd(student_first: Tensor, student_second: Tensor, teacher_first: Tensor, teacher_second: Tensor, *, mask: Tensor | None = None,
                  reduction: str = "none") -> Tensor:
     r"""How the positions of a sequence relate between two layers: :math:`G = \frac{1}{D} H_1 H_2^\top` and the square

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from .rows import wide, without_masked
+from .maps import averaged, counted
+from .rows import wide
 
 
 def unit(x: Tensor, dim: int = -1, norm: float = 2.0) -> Tensor:
@@ -50,10 +50,10 @@ def maps(x: Tensor, mask: Tensor | None, what: str) -> Tensor:
     """Feature maps ``(B, C, H, W)`` in at least float32, zeros in the samples whose ``mask`` ``(B,)`` is 0; ValueError for other shapes."""
     if x.dim() != 4:
         raise ValueError(f"{what} compares feature maps (B, C, H, W), got {tuple(x.shape)}; choose taps before the pooling")
-    return without_masked(x.flatten(1), mask).unflatten(1, x.shape[1:])
+    return counted(x, mask)
 
 
 def pooled(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """Two maps at the smaller of their heights and widths, by mean pooling."""
     size = (min(first.shape[2], second.shape[2]), min(first.shape[3], second.shape[3]))
-    return tuple(x if x.shape[2:] == size else F.adaptive_avg_pool2d(x, size) for x in (first, second))
+    return averaged(first, size), averaged(second, size)

@@ -18,15 +18,14 @@ from torch import Tensor
 
 from .divergences import forward_kl, log_probabilities
 from .rows import reduced, same_shape, without_masked
-from .sources import Paper, method
+from .sources import TASKS, Paper, method
 
-_LANGUAGE = ("classifier", "encoder", "language model")
 _HINTON = Paper("Hinton et al.", 2015, "Distilling the Knowledge in a Neural Network", "https://arxiv.org/abs/1503.02531")
 
 
 @method("logits", Paper("Szegedy et al.", 2016, "Rethinking the Inception Architecture for Computer Vision", "https://arxiv.org/abs/1512.00567"),
         {"sunshangquan/logit-standardization-KD": "label_smoothing_szegedy",
-         "yuanli2333/Teacher-free-Knowledge-Distillation": "label_smoothing_tfkd"}, _LANGUAGE)
+         "yuanli2333/Teacher-free-Knowledge-Distillation": "label_smoothing_tfkd"}, TASKS)
 def cross_entropy(student: Tensor, target: Tensor, label_smoothing: float = 0.0, *, smoothing_over: Literal["all", "others"] = "all",
                   mask: Tensor | None = None, reduction: str = "none") -> Tensor:
     r"""Cross-entropy to the labels, :math:`-\sum_c t_c \log q_c`, with label smoothing in one of its two definitions:
@@ -75,7 +74,7 @@ def labelled(student: Tensor, target: Tensor, mask: Tensor | None, what: str) ->
 
 @method("logits", _HINTON, {"HobbitLong/RepDistiller": "kd", "megvii-research/mdistiller": "kd_total",
                             "yuanli2333/Teacher-free-Knowledge-Distillation": "tfkd_kd tfkd_self",
-                            "intersun/PKD-for-BERT-Model-Compression": "pkd_kd"}, _LANGUAGE)
+                            "intersun/PKD-for-BERT-Model-Compression": "pkd_kd"}, TASKS)
 def hinton_kd(student: Tensor, teacher: Tensor, temperature: float = 4.0, temperature_squared: bool = True, *, mask: Tensor | None = None,
               reduction: str = "none") -> Tensor:
     r"""Soft targets: :math:`T^2\,\mathrm{KL}(p^T \,\|\, q^T)`, both distributions softened by T.
@@ -98,7 +97,7 @@ def hinton_kd(student: Tensor, teacher: Tensor, temperature: float = 4.0, temper
 
 
 @method("logits", _HINTON, {"huawei-noah/Pretrained-Language-Model": "tinybert_pred", "airaria/TextBrewer": "textbrewer_kd_ce_loss",
-                            "jongwooko/distillm": "distillm_forward_kl"}, _LANGUAGE)
+                            "jongwooko/distillm": "distillm_forward_kl"}, TASKS)
 def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float = 1.0, temperature_squared: bool = False, *,
                        mask: Tensor | None = None, reduction: str = "none", skip_infinite: bool = False) -> Tensor:
     r"""Cross-entropy to the teacher's soft targets, :math:`-\sum_c p^T_c \log q^T_c`: the gradient of the forward KL, and a value that is
@@ -124,7 +123,7 @@ def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float = 1.
 
 
 @method("logits", Paper("Touvron et al.", 2021, "Training data-efficient image transformers & distillation through attention",
-                        "https://arxiv.org/abs/2012.12877"), serves=_LANGUAGE)
+                        "https://arxiv.org/abs/2012.12877"), serves=TASKS)
 def hard_label(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
     r"""Hard distillation: cross-entropy to the class that the teacher finds most probable, :math:`-\log q_{\arg\max_c z_{t,c}}`. DeiT adds it
     to the cross-entropy of the labels, each with weight 1/2.
@@ -137,7 +136,7 @@ def hard_label(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, 
 
 
 @method("logits", Paper("Ba and Caruana", 2014, "Do Deep Nets Really Need to be Deep?", "https://arxiv.org/abs/1312.6184"),
-        {"airaria/TextBrewer": "textbrewer_kd_mse_loss"}, _LANGUAGE)
+        {"airaria/TextBrewer": "textbrewer_kd_mse_loss"}, TASKS)
 def logit_mse(student: Tensor, teacher: Tensor, temperature: float = 1.0, *, mean_over_classes: bool = True, mask: Tensor | None = None,
               reduction: str = "none") -> Tensor:
     r"""Squared difference of logits, :math:`\frac{1}{C}\sum_c \big((z_{s,c} - z_{t,c}) / T\big)^2`.

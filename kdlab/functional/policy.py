@@ -11,17 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .divergences import reverse_kl
+from .divergences import MINILLM, reverse_kl
 from .rows import one_of, reduced, same_shape, wide
 from .sources import Paper, method
 from .tokens import token_log_probability
 
-_MINILLM = Paper("Gu et al.", 2024, "MiniLLM: Knowledge Distillation of Large Language Models", "https://arxiv.org/abs/2306.08543")
 _PPO = Paper("Schulman et al.", 2017, "Proximal Policy Optimization Algorithms", "https://arxiv.org/abs/1707.06347")
 _K3 = Paper("Schulman", 2020, "Approximating KL Divergence", "http://joschu.net/blog/kl-approx.html")
 
 
-@method("sequences", _MINILLM, {"huggingface/trl": "trl_minillm_advantage"}, ("language model",))
+@method("sequences", MINILLM, {"huggingface/trl": "trl_minillm_advantage"}, ("language model",))
 def reverse_kl_reward(student: Tensor, teacher: Tensor, clip: float | None = None, *, mask: Tensor | None = None,
                       reduction: str = "none") -> Tensor:
     r"""The reward of a sampled token, :math:`r_t = \log p(y_t) - \log q(y_t)`. Differentiable: :func:`discounted_advantage` detaches.
@@ -40,7 +39,7 @@ def reverse_kl_reward(student: Tensor, teacher: Tensor, clip: float | None = Non
     return reduced(rewards if clip is None else rewards.clamp(-clip, clip), mask, reduction)
 
 
-@method("sequences", _MINILLM, {"huggingface/trl": "trl_minillm_advantage", "microsoft/LMOps": "minillm_lmops"}, ("language model",))
+@method("sequences", MINILLM, {"huggingface/trl": "trl_minillm_advantage", "microsoft/LMOps": "minillm_lmops"}, ("language model",))
 def discounted_advantage(rewards: Tensor, discount: float = 0.95, *, length: str = "remaining", whiten: bool = False,
                          discount_from: str = "token", padding: str = "masked", padding_length: float = 0.0, detach: bool = True,
                          mask: Tensor | None = None, reduction: str = "none") -> Tensor:
@@ -144,7 +143,7 @@ def reverse_kl_estimate(student: Tensor, teacher: Tensor, *, mask: Tensor | None
     return reduced(torch.expm1(difference) - difference, mask, reduction)
 
 
-@method("sequences", _MINILLM, {"microsoft/LMOps": "minillm_lmops"}, ("language model",))
+@method("sequences", MINILLM, {"microsoft/LMOps": "minillm_lmops"}, ("language model",))
 def minillm(student: Tensor, teacher: Tensor, tokens: Tensor, old: Tensor, advantages: Tensor, importance: Tensor | None = None,
             temperature: float = 1.0, clip: float = 0.2, single_step: float = 1.0, *, mask: Tensor | None = None,
             reduction: str = "none") -> Tensor:

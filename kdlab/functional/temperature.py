@@ -7,13 +7,12 @@ from torch import Tensor
 
 from .divergences import forward_kl
 from .rows import reduced, same_shape, without_masked
-from .sources import Paper, method
+from .sources import TASKS, Paper, method
 
-_LANGUAGE = ("classifier", "encoder", "language model")
 
 
 @method("logits", Paper("Sun et al.", 2024, "Logit Standardization in Knowledge Distillation", "https://arxiv.org/abs/2403.01427"),
-        {"sunshangquan/logit-standardization-KD": "kd_logit_std dkd_logit_std mlkd_logit_std"}, _LANGUAGE)
+        {"sunshangquan/logit-standardization-KD": "kd_logit_std dkd_logit_std mlkd_logit_std"}, TASKS)
 def standardise(logits: Tensor, epsilon: float = 1e-7, *, mask: Tensor | None = None) -> Tensor:
     r"""Each row of logits with mean 0 and standard deviation 1, :math:`(z - \bar z) / (\sigma(z) + \epsilon)`, for any loss to compare.
 
@@ -40,7 +39,7 @@ def standardise(logits: Tensor, epsilon: float = 1e-7, *, mask: Tensor | None = 
     return (centred / (deviation + epsilon)).masked_fill(excluded, float("-inf"))
 
 
-@method("logits", Paper("Li et al.", 2023, "Curriculum Temperature for Knowledge Distillation", "https://arxiv.org/abs/2211.16231"), serves=_LANGUAGE)
+@method("logits", Paper("Li et al.", 2023, "Curriculum Temperature for Knowledge Distillation", "https://arxiv.org/abs/2211.16231"), serves=TASKS)
 def ctkd(student: Tensor, teacher: Tensor, temperature: Tensor, reversal: float = 1.0, *, mask: Tensor | None = None,
          reduction: str = "none") -> Tensor:
     r"""Soft targets at a temperature that learns against the student, :math:`T^2\,\mathrm{KL}(p^T \,\|\, q^T)`: descent on it is descent for

@@ -9,17 +9,16 @@ from torch import Tensor
 from .answers import SMALLEST, answer, pair_by_bytes, pair_by_order
 from .divergences import kl, log_mixture
 from .rows import reduced, without_masked
-from .sources import Paper, method
+from .sources import TASKS, Paper, method
 from .tokens import sequence_mean
 
-_LANGUAGE = ("classifier", "encoder", "language model")
 _ULD = Paper("Boizard et al.", 2024, "Towards Cross-Tokenizer Distillation: the Universal Logit Distillation Loss for LLMs",
              "https://arxiv.org/abs/2402.12030")
 _GOLD = Paper("Patiño et al.", 2025, "Unlocking On-Policy Distillation for Any Model Family",
               "https://huggingface.co/spaces/HuggingFaceH4/general-on-policy-logit-distillation")
 
 
-@method("sequences", _ULD, {"Nicolas-BZRD/llm-recipes": "uld_official", "songmzhang/DSKD": "uld_dskd"}, _LANGUAGE)
+@method("sequences", _ULD, {"Nicolas-BZRD/llm-recipes": "uld_official", "songmzhang/DSKD": "uld_dskd"}, TASKS)
 def uld(student: Tensor, teacher: Tensor, student_temperature: float = 1.0, teacher_temperature: float = 1.0, *, mask: Tensor | None = None,
         reduction: str = "none") -> Tensor:
     r"""Distance of the sorted probabilities, :math:`\sum_k |p_{(k)} - q_{(k)}|`, the smaller vocabulary filled up with zeros.

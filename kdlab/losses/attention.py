@@ -15,6 +15,7 @@ from kdlab import functional
 from kdlab.batch import Batch
 from kdlab.functional.attention import HEADS
 from kdlab.functional.hidden import pairs
+from kdlab.functional.rows import one_of
 from kdlab.outputs import Outputs
 
 from .base import Probe, positive
@@ -62,12 +63,10 @@ class AttentionLoss(Sequences):
                  average: str = "tokens"):
         super().__init__(average)
         as_many(student_layers, teacher_layers)
-        if over_heads not in HEADS:
-            raise ValueError(f"over_heads must be one of {', '.join(HEADS)}, got {over_heads!r}")
         self.student_scores = Scores("student_tap", student_tap, student_layers, student_parts, student_heads)
         self.teacher_scores = Scores("teacher_tap", teacher_tap, teacher_layers, teacher_parts, teacher_heads)
         self.student_taps, self.teacher_taps = self.student_scores.taps, self.teacher_scores.taps
-        self.over_heads = over_heads
+        self.over_heads = one_of("over_heads", over_heads, HEADS)
 
     def options(self) -> dict:
         """The function's own parameters."""
@@ -82,7 +81,7 @@ class AttentionLoss(Sequences):
 
     def counting(self, values: Tensor, mask: Tensor | None) -> Tensor | None:
         """The mask in the shape of ``values``: of pairs of positions for a square, otherwise of queries."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define counting(values, mask)")
 
 
 class AttentionMSE(AttentionLoss):

@@ -51,7 +51,7 @@ class _Reusing(Loss):
                              "give the path of its classifier, for example fc")
 
     def projector(self, mine: Size, theirs: Size) -> nn.Module:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define projector(mine, theirs)")
 
     def size(self, mine: Size, theirs: Size) -> tuple[int, int] | None:
         """What the student's map is averaged to first."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from kdlab import functional
 from kdlab.batch import Batch
 from kdlab.functional.hidden import pairs, sample_mean
+from kdlab.functional.rows import one_of
 from kdlab.outputs import Outputs
 
 from .base import Loss, Probe
@@ -31,9 +32,7 @@ class Sequences(Loss):
 
     def __init__(self, average: str = "tokens"):
         super().__init__()
-        if average not in ("tokens", "samples"):
-            raise ValueError(f"average must be tokens or samples, got {average!r}")
-        self.average = average
+        self.average = one_of("average", average, ("tokens", "samples"))
 
     @torch.no_grad()
     def prepare(self, probe: Probe) -> None:
