@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,45 @@ from kdlab.schedules import Schedule
 
 @dataclass
 class LossParts:
-    """``total`` is the weighted sum; ``parts`` are the terms before their weights, detached, for the logs."""
+    """What the objective makes of one network's Outputs. Those of several networks can be added.
 
-    total: Tensor
-    parts: dict[str, Tensor]
+    Args:
+        labels: the weighted sum of the terms that need no teacher; 0 where there is none.
+        taught: the weighted sum of the terms that learn from a teacher.
+        parts: the terms before their weights, detached, for the logs.
+
+    >>> import torch
+    >>> mine, peers = (LossParts(torch.tensor(x), torch.tensor(1.0), {"ce": torch.tensor(x)}) for x in (2.0, 4.0))
+    >>> (mine + peers.scaled(labels=0.5).named("peer2")).total, list((mine + peers.named("peer2")).parts)
+    (tensor(6.), ['ce', 'ce_peer2'])
+    """
+
+    labels: Tensor | float = 0.0
+    taught: Tensor | float = 0.0
+    parts: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def total(self) -> Tensor | float:
+        """What is minimised."""
+        return self.labels + self.taught
+
+    def __add__(self, other: LossParts) -> LossParts:
+        return LossParts(self.labels + other.labels, self.taught + other.taught, {**self.parts, **other.parts})
+
+    def scaled(self, labels: float = 1.0, taught: float = 1.0) -> LossParts:
+        """The two sums with a factor each; the logs show the terms as they are."""
+        return LossParts(self.labels * labels, self.taught * taught, self.parts)
+
+    def named(self, network: str) -> LossParts:
+        """With the network's name behind that of each part."""
+        return LossParts(self.labels, self.taught, {f"{name}_{network}": value for name, value in self.parts.items()})
+
+
+def mean_of(several: Sequence[LossParts]) -> LossParts:
+    """The mean of what one network learns from several teachers; the parts' means too."""
+    names = dict.fromkeys(name for each in several for name in each.parts)
+    parts = {name: torch.stack([each.parts[name] for each in several if name in each.parts]).mean() for name in names}
+    return LossParts(sum(each.labels for each in several) / len(several), sum(each.taught for each in several) / len(several), parts)
 
 
 class Objective(nn.Module):
@@ -127,21 +162,36 @@ class Objective(nn.Module):
                 raise InputError(f"loss.{name}: {kind}{(str(error).splitlines() or [''])[0]}") from error
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> LossParts:
+        """Every term; without a teacher, those that need none. Where none is left, a loss of 0 that still reaches the student."""
+        loss = self._sum(self.terms, student, teacher, batch)
+        return loss if isinstance(loss.total, Tensor) else loss + LossParts(anchor(student))
+
+    def labels(self, student: Outputs, batch: Batch) -> LossParts:
+        """The terms that need no teacher."""
+        return self._sum([name for name, term in self.terms.items() if not term.needs_teacher], student, None, batch)
+
+    def taught(self, student: Outputs, teacher: Outputs, batch: Batch) -> LossParts:
+        """The terms that learn from a teacher."""
+        return self._sum([name for name, term in self.terms.items() if term.needs_teacher], student, teacher, batch)
+
+    def _sum(self, names: Iterable[str], student: Outputs, teacher: Outputs | None, batch: Batch) -> LossParts:
         student, teacher = _without_masked_rows(student, batch), _without_masked_rows(teacher, batch)
-        parts, total = {}, None
-        for name, term in self.terms.items():
-            if not self._active(name):
+        result = LossParts()
+        for name in names:
+            term = self.terms[name]
+            if not self._active(name) or (teacher is None and term.needs_teacher):
                 continue
-            value = reduce(term(student, teacher, batch), batch.weights, batch.normaliser)
-            parts[name] = value.detach()
-            weighted = self.weights[name] * value
-            total = weighted if total is None else total + weighted
-        if total is not None and not student.is_lazy and torch.distributed.is_available() and torch.distributed.is_initialized():
-            # DDP wants every parameter to have a part in the loss; without this, a loss on features alone leaves out the student's head
-            total = total + 0.0 * student.logits.masked_fill(~student.logits.isfinite(), 0.0).sum()
-        if total is None:          # every weight is 0 now: a loss of 0 that still reaches the student
-            total = student.logits.sum() * 0.0
-        return LossParts(total, parts)
+            said = None if teacher is None else teacher.by_term.get(name, teacher)
+            value = reduce(term(student, said, batch), batch.weights, batch.normaliser)
+            weighted, parts = self.weights[name] * value, {name: value.detach()}
+            result = result + (LossParts(taught=weighted, parts=parts) if term.needs_teacher else LossParts(weighted, parts=parts))
+        return result
+
+
+def anchor(outputs: Outputs) -> Tensor:
+    """0, with a gradient of zeros for all that made the logits: for a loss of no term, and for DDP, which wants every parameter to have a
+    part in the loss (a loss on features alone leaves the student's head out)."""
+    return 0.0 * outputs.logits.masked_fill(~outputs.logits.isfinite(), 0.0).sum()
 
 
 def _without_masked_rows(outputs: Outputs | None, batch: Batch) -> Outputs | None:
@@ -150,6 +200,8 @@ def _without_masked_rows(outputs: Outputs | None, batch: Batch) -> Outputs | Non
         return outputs
     if outputs.second is not None:
         outputs = outputs.replace(second=_without_masked_rows(outputs.second, batch))
+    if outputs.by_term:
+        outputs = outputs.replace(by_term={name: _without_masked_rows(said, batch) for name, said in outputs.by_term.items()})
     masked = (batch.weights == 0)[:, None]
     if outputs.is_lazy:
         return outputs.replace(answer=LazyLogits(outputs.answer.hidden.masked_fill(masked, 0.0), outputs.answer.head))

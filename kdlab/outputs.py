@@ -37,6 +37,7 @@ class Outputs:
         features: tap name -> tensor, for the taps that the objective asked for and no others.
         mask: which positions count, for sequences.
         second: what the same network said of the batch's second view, where a loss compares two views.
+        by_term: loss term -> Outputs, where that term has a teacher of its own; the others learn from these Outputs themselves.
 
     >>> import torch
     >>> lazy = Outputs(LazyLogits(torch.ones(2, 3), torch.nn.Linear(3, 5)))
@@ -48,6 +49,7 @@ class Outputs:
     features: dict[str, Tensor] = field(default_factory=dict)
     mask: Tensor | None = None
     second: Outputs | None = None
+    by_term: dict[str, Outputs] = field(default_factory=dict)
 
     @property
     def is_lazy(self) -> bool:
@@ -66,4 +68,5 @@ class Outputs:
     def detach(self) -> Outputs:
         """The same, cut from the graph. Everything that teaches is detached, whoever it is."""
         features = {name: value.detach() for name, value in self.features.items()}
-        return Outputs(self.answer.detach(), features, self.mask, None if self.second is None else self.second.detach())
+        by_term = {name: said.detach() for name, said in self.by_term.items()}
+        return Outputs(self.answer.detach(), features, self.mask, None if self.second is None else self.second.detach(), by_term)

@@ -16,6 +16,7 @@ OWN_KEYS: dict[str, set[str]] = {
     "teacher.members.*": {"taps", "normalisation"},
     "teacher*.network": {"taps"},
     "loss.*": {"weight"},
+    "strategy.peers.*": {"taps", "optimizer"},
     "scheduler": {"interval", "horizon"},
 }
 

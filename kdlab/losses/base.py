@@ -26,6 +26,7 @@ class Probe:
         batch_size: of all processes together; None where it is not known.
         train_rows: indices of those that are trained on (without the validation part); None: all.
         teacher_aliases: the ``taps:`` of the teacher's config.
+        batch: the samples that both have answered, for a strategy that asks further networks.
     """
 
     student: Outputs
@@ -37,6 +38,7 @@ class Probe:
     train_rows: Tensor | None = None
     teacher_aliases: Mapping[str, str] = field(default_factory=dict)
     batch_size: int | None = None
+    batch: Batch | None = None
 
 
 class Loss(nn.Module):

@@ -14,12 +14,13 @@ from kdlab.errors import InputError, KdlabError
 from kdlab.objective import Objective
 from kdlab.schedules import at, scheduled
 from kdlab.strategies import Strategy
+from kdlab.strategies.cohort import Peer
 from kdlab.strategies.optimization import OptimizerRecipe
 from kdlab.strategies.preparation import prepare
 from kdlab.tasks import Classification, Task
 from kdlab.teachers import Teacher
 
-from .checkpoints import student_network
+from .checkpoints import peer_nodes, student_network
 from .run import Run
 from .teacher import Trained, make_teacher
 
@@ -72,6 +73,7 @@ def assemble(config: dict, trained: Trained) -> Parts:
     torch.manual_seed(derived_seed(config["seed"], _INITIALISATION))
     student = attempt(lambda: student_network(config))
     objective = attempt(lambda: make_objective(config["loss"]))
+    peers = attempt(lambda: make_peers(config))
     optimization = attempt(lambda: make_optimization(config))
     if optimization is not None:
         attempt(optimization.rehearse)
@@ -80,8 +82,9 @@ def assemble(config: dict, trained: Trained) -> Parts:
     if problems:
         raise InputError(*dict.fromkeys(problems))
 
-    strategy = build(config["strategy"], "strategy", student=student, teacher=teacher, objective=objective, task=task,
-                     optimization=optimization, seed=config["seed"], taps=config["student"].get("taps"))
+    node = {key: value for key, value in config["strategy"].items() if key != "peers"}
+    strategy = build(node, "strategy", student=student, teacher=teacher, objective=objective, task=task, optimization=optimization,
+                     seed=config["seed"], taps=config["student"].get("taps"), **({"peers": peers} if peers else {}))
     data.seed, data.views = config["seed"], strategy.views
     rows = data.part("train")
     loader = data.train_dataloader()
@@ -112,6 +115,28 @@ def read_data(data: ClassificationData, node: dict) -> None:
              for key, told, found in (("classes", node["classes"], data.classes), ("shape", node["shape"], list(data.shape))) if told != found]
     if wrong:
         raise InputError(*wrong)
+
+
+def make_peers(config: dict) -> dict[str, Peer]:
+    """The networks of ``strategy.peers``, each from random numbers of its own.
+
+    Raises:
+        InputError: it is neither a number nor named networks.
+    """
+    peers = config["strategy"].get("peers")
+    if peers is None:
+        return {}
+    if isinstance(peers, bool) or not isinstance(peers, (int, dict)) or not peers or (isinstance(peers, int) and peers < 1) or \
+            (isinstance(peers, dict) and not all(isinstance(node, dict) and node.get("_target_") for node in peers.values())):
+        raise InputError("strategy.peers must be how many networks like the student learn beside it, or name each of them: "
+                         f"strategy.peers=2, or +student@strategy.peers.wide=mlp_wide; got {peers!r}")
+    made = {}
+    for number, (name, node) in enumerate(peer_nodes(config).items(), start=1):
+        key = "student" if isinstance(peers, int) else f"strategy.peers.{name}"
+        torch.manual_seed(derived_seed(config["seed"], _INITIALISATION, number))
+        network = build({key: value for key, value in node.items() if key not in ("taps", "optimizer")}, key)
+        made[name] = Peer(network, node.get("taps") or {}, node.get("optimizer") or {})
+    return made
 
 
 def make_objective(terms: dict) -> Objective:

@@ -14,7 +14,7 @@ from kdlab.errors import InputError
 
 from .files import write_atomically
 
-STUDENT = "student."
+STUDENT = "student"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -60,13 +60,17 @@ def read_checkpoint(path: Path) -> dict:
                          "containers") from error
 
 
-def student_weights(content: dict, path: Path) -> dict[str, torch.Tensor]:
-    """The student's weights in a kdlab checkpoint, or a whole foreign state dict."""
+def student_weights(content: dict, path: Path, module: str = STUDENT) -> dict[str, torch.Tensor]:
+    """The student's weights in a kdlab checkpoint, or a whole foreign state dict.
+
+    Args:
+        module: the name of the network's module within the strategy, where another than the student is kept.
+    """
     state = content.get("state_dict", content.get("model", content)) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         raise InputError(f"{path} holds no state dict (names of parameters with tensors)")
-    students = {name.removeprefix(STUDENT): value for name, value in state.items() if name.startswith(STUDENT)}
-    state = students or state
+    kept = {name.removeprefix(f"{module}."): value for name, value in state.items() if name.startswith(f"{module}.")}
+    state = kept or state
     if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise InputError(f"{path} holds no state dict (names of parameters with tensors)")
     return state
@@ -77,13 +81,29 @@ def student_network(config: dict) -> nn.Module:
     return build(config["student"], "student")
 
 
-def load_student(network: nn.Module, path: Path, content: dict | None = None) -> None:
+def peer_nodes(config: dict) -> dict[str, dict]:
+    """The config's nodes of the networks that learn beside the student, by name: as they are described, or so many like the student."""
+    peers = (config.get("strategy") or {}).get("peers")
+    if isinstance(peers, int):
+        return {f"peer{number}": config["student"] for number in range(2, peers + 2)}
+    return dict(peers or {})
+
+
+def network_node(config: dict, name: str = STUDENT) -> dict:
+    """The config's node of a network that a run may keep: a peer's, or the student's (which its averages share)."""
+    return peer_nodes(config).get(name, config["student"])
+
+
+def load_student(network: nn.Module, path: Path, content: dict | None = None, module: str = STUDENT) -> None:
     """Load the student's weights of a checkpoint into a network.
+
+    Args:
+        module: as for :func:`student_weights`.
 
     Raises:
         InputError: the checkpoint is of another architecture; the first differences are named.
     """
-    weights = student_weights(read_checkpoint(path) if content is None else content, path)
+    weights = student_weights(read_checkpoint(path) if content is None else content, path, module)
     wrong = misfits(weights, network.state_dict())
     if wrong:
         raise InputError(f"{path} does not fit {type(network).__name__}: {wrong}")

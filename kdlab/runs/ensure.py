@@ -156,8 +156,8 @@ def _train(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say,
             teacher = {**teacher, "test": found["teacher_test"]}
         durations = {"train_seconds": found["train_seconds"], "wall_seconds": before + time.perf_counter() - began}
         (run.path / "error.txt").unlink(missing_ok=True)
-        run.update(status=FINISHED, metrics=found["metrics"], durations=durations, teacher=teacher, teacher_share=found["teacher_share"],
-                   ended=provenance.now())
+        run.update(status=FINISHED, durations=durations, teacher=teacher, ended=provenance.now(),
+                   **{key: found[key] for key in ("metrics", "parameters", "kept", "networks", "teacher_share")})
     except BaseException as error:
         stopped = INTERRUPTED if isinstance(error, KeyboardInterrupt) else PRUNED if isinstance(error, RunPruned) else None
         where = f"The traceback is in {run.path}/error.txt"

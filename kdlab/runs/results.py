@@ -9,7 +9,7 @@ from kdlab.evaluation import predict
 from kdlab.outputs import Outputs
 
 from .assemble import Parts
-from .checkpoints import load_student, read_checkpoint, student_network
+from .checkpoints import read_checkpoint
 from .execute import evaluation_device
 from .files import write_atomically
 from .metrics import MetricsFile
@@ -18,18 +18,19 @@ from .run import Run
 
 
 def results(config: dict, run: Run, parts: Parts) -> dict:
-    """Evaluate the last and the best checkpoint, and the teacher, on test; keep the students' predictions.
+    """Evaluate the last and the best checkpoint, and the teacher, on test; keep the predictions of the network that is kept.
 
     Returns:
-        ``metrics``, ``train_seconds`` and ``teacher_share`` (over all epochs, also those before an interruption), and ``teacher_test``, the
-        teacher's scores (None without one).
+        ``metrics`` and ``parameters`` of the network that is kept; ``kept``: which one that is in either checkpoint, and by what rule;
+        ``networks``: the metrics of every network and ensemble by name, where there is more than one; ``train_seconds`` and
+        ``teacher_share`` (over all epochs, also those before an interruption); ``teacher_test``, the teacher's scores (None without one).
     """
     from safetensors.torch import save_file
 
     content = read_checkpoint(run.checkpoint("last"))
     rows = recorded(content)["rows"]
     _restore_curve(run, rows)
-    device, monitor = evaluation_device(config), f"val/{parts.task.monitor}"
+    strategy, device, monitor = parts.strategy, evaluation_device(config), f"val/{parts.task.monitor}"
     sign = 1 if parts.task.higher_is_better else -1
     validated = [row for row in rows if monitor in row]
     chosen = {"last": rows[-1]}
@@ -40,16 +41,27 @@ def results(config: dict, run: Run, parts: Parts) -> dict:
         said = predict(answer, parts.data.test_dataloader(), parts.task, device)
         return said, parts.task.score(said["logits"], said["target"])
 
-    predictions, metrics = {}, {}
+    predictions, metrics, kept = {}, {}, {"rule": strategy.keep}
+    networks: dict[str, dict] = {name: {} for name in strategy.answers()}
+    strategy.float().to(device)         # a run in half precision, too, is measured with its weights in full
     for which, row in chosen.items():
-        network = student_network(config)
-        load_student(network, run.checkpoint(which), content if which == "last" else None)
-        network.eval().to(device)
-        said, scores = score(lambda batch: parts.task.network_outputs(network, batch))
+        # as the checkpoint has them: where weights are averaged, or other processes have trained, the strategy here holds others
+        strategy.load_state_dict((content if which == "last" else read_checkpoint(run.checkpoint(which)))["state_dict"])
+        strategy.eval()
         suffix = "" if which == "last" else "_best"
-        predictions |= {which: said["logits"], "target": said["target"], "index": said["index"]}
-        metrics |= {f"test/{name}{suffix}": value for name, value in scores.items()}
-        metrics |= {f"{name}{suffix}": value for name, value in row.items() if name.startswith("val/")}
+        scores = {name: _validated(row, name) for name in networks}
+        if not scores["student"] and len(networks) > 1 and validated:       # no validation in the last epoch
+            scores = {name: _validated(validated[-1], name) for name in networks}
+        name = strategy.kept(scores)
+        kept[which] = {"network": name, "module": _module_name(strategy, strategy.networks()[name])}
+        for one, answer in strategy.answers().items():
+            said, tested = score(answer)
+            networks[one] |= {f"test/{key}{suffix}": value for key, value in tested.items()}
+            networks[one] |= {f"val/{key}{suffix}": value for key, value in _validated(row, one).items()}
+            if one == name:
+                predictions |= {which: said["logits"], "target": said["target"], "index": said["index"]}
+                metrics |= {f"test/{key}{suffix}": value for key, value in tested.items()}
+        metrics |= {f"{key}{suffix}": value for key, value in row.items() if key.startswith("val/") and not _network_of(key, networks)}
     if validated:
         metrics["best_epoch"] = int(chosen["best"]["epoch"]) + 1
     metrics |= {name: value for name, value in rows[-1].items() if name.startswith("train/loss")}
@@ -57,10 +69,28 @@ def results(config: dict, run: Run, parts: Parts) -> dict:
     shares = [row["train/teacher_share"] for row in rows]
     return {
         "metrics": metrics,
+        "parameters": sum(value.numel() for value in strategy.networks()[kept["last"]["network"]].parameters()),
+        "kept": kept,
+        "networks": networks if len(networks) > 1 else {},
         "train_seconds": sum(row["seconds"] for row in rows),
         "teacher_share": sum(shares) / len(shares),
         "teacher_test": None if parts.teacher is None else score(parts.teacher.teach)[1],
     }
+
+
+def _network_of(key: str, names) -> str | None:
+    """Whose metric a key of the curve (``val/accuracy_peer2``) is; None for that of the network that is kept (``val/accuracy``)."""
+    return next((name for name in names if key.endswith(f"_{name}")), None)
+
+
+def _validated(row: dict, name: str) -> dict[str, float]:
+    """What one of several networks reached on validation in an epoch."""
+    return {key.removeprefix("val/").removesuffix(f"_{name}"): value for key, value in row.items()
+            if key.startswith("val/") and key.endswith(f"_{name}")}
+
+
+def _module_name(strategy, network) -> str:
+    return next(name for name, module in strategy.named_modules() if module is network)
 
 
 def _restore_curve(run: Run, rows: list[dict]) -> None:

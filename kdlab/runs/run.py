@@ -172,17 +172,29 @@ class Run:
         """The trained student of the last epoch: a plain ``nn.Module`` on the CPU in evaluation mode."""
         return self.network("last")
 
-    def network(self, which: str = "last"):
-        """The trained student, ``last`` or ``best``."""
-        from .checkpoints import load_student, student_network
+    def kept(self, which: str = "last") -> dict[str, str]:
+        """Which network the run keeps of a checkpoint: its name and its module within the strategy; the student where there is one network."""
+        return (self.record.get("kept") or {}).get(which) or {"network": "student", "module": "student"}
 
-        config = self.config
+    def network_config(self, which: str = "last") -> dict:
+        """The config's node of the network that is kept."""
+        from .checkpoints import network_node
+
+        return network_node(self.config, self.kept(which)["network"])
+
+    def network(self, which: str = "last"):
+        """The trained network that the run keeps, ``last`` or ``best``."""
+        from kdlab.config.build import build
+
+        from .checkpoints import load_student
+
+        node = self.network_config(which)
         try:
-            network = student_network(config)
+            network = build(node, "student")
         except InputError as error:
             raise InputError(f"{error} (the run was trained in {self.record.get('directory')}: if the network is of a module of yours, "
                              "put that folder on sys.path)") from error
-        load_student(network, self.checkpoint(which))
+        load_student(network, self.checkpoint(which), module=self.kept(which)["module"])
         return network.eval()
 
     def predictions(self) -> dict:

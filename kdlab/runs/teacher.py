@@ -72,16 +72,16 @@ def _run_folder(node: dict) -> Path | None:
 
 def _teacher_network(node: dict, trained: Trained, key: str) -> tuple[nn.Module, dict]:
     if "config" in node:
-        network = student_network(node["config"])
         run = trained(node["config"])
         if run is not None:
-            load_student(network, run.checkpoint("last"))
-        return network, node["config"]["student"].get("taps") or {}
+            return run.network("last"), run.network_config("last").get("taps") or {}
+        return student_network(node["config"]), node["config"]["student"].get("taps") or {}
     if "run" in node:
         run = Run(node["run"])
         if not run.finished:
             raise InputError(f"{key}.run: {run.path} is not finished (its status is {run.status}); start it again until it is")
-        return run.network(node.get("which", "last")), run.config["student"].get("taps") or {}
+        which = node.get("which", "last")
+        return run.network(which), run.network_config(which).get("taps") or {}
     if "checkpoint" in node:
         return _checkpoint_network(node, key)
     return build(node, key), node.get("taps") or {}
@@ -90,15 +90,16 @@ def _teacher_network(node: dict, trained: Trained, key: str) -> tuple[nn.Module,
 def _checkpoint_network(node: dict, key: str) -> tuple[nn.Module, dict]:
     """The network of a checkpoint file: as its config says, or as the run that the file lies in says."""
     path = Path(node["checkpoint"])
-    described = node.get("network")
+    described, module = node.get("network"), "student"
     if described is None:
         folder = _run_folder(node)
         if folder is None:
             raise InputError(f"{key}.checkpoint: {path} lies in no kdlab run, so say what network it is of: "
                              f"{key}.network._target_=… and its arguments")
-        described = Run(folder).config["student"]
+        run = Run(folder)
+        described, module = run.network_config(path.stem), run.kept(path.stem)["module"]
     network = build(described, f"{key}.network")
-    load_student(network, path, read_checkpoint(path))
+    load_student(network, path, read_checkpoint(path), module)
     return network, described.get("taps") or {}
 
 

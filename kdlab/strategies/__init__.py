@@ -2,6 +2,7 @@
 
 from .base import Step, Strategy
 from .offline import Offline
+from .online import Online
 from .supervised import Supervised
 
-__all__ = ["Offline", "Step", "Strategy", "Supervised"]
+__all__ = ["Offline", "Online", "Step", "Strategy", "Supervised"]

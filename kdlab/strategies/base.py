@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import lightning as L
 import torch
 from torch import Tensor, nn
+from torchmetrics import MetricCollection
 
 from kdlab.batch import Batch
 from kdlab.counter import derived_seed
 from kdlab.losses.base import Probe
 from kdlab.models.taps import Taps
-from kdlab.objective import LossParts, Objective
+from kdlab.objective import LossParts, Objective, anchor, mean_of
 from kdlab.outputs import Outputs
 from kdlab.tasks import Task
 from kdlab.teachers import Teacher
@@ -24,9 +26,14 @@ from .optimization import OptimizerRecipe
 _DROPOUT = 3        # the stream of random numbers for whatever the networks draw while training
 
 
+def distributed() -> bool:
+    """Whether this process is one of several that train together."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
 @dataclass
 class Step:
-    """What :meth:`Strategy.distill` returns: data, nothing logged."""
+    """What :meth:`Strategy.distill` returns: data, nothing logged. ``outputs`` are what the networks said, by name, for ``after_step``."""
 
     loss: LossParts
     outputs: dict[str, Outputs] = field(default_factory=dict)
@@ -45,7 +52,7 @@ class Strategy(L.LightningModule):
         objective: the loss terms.
         task: what a label means.
         optimization: makes optimiser and learning-rate schedule.
-        seed: of the run.
+        seed: of the run's random numbers.
         taps: the ``taps:`` of the student's config.
     """
 
@@ -58,8 +65,16 @@ class Strategy(L.LightningModule):
         self.student, self.teacher, self.objective, self.task = student, teacher, objective, task
         self.optimization, self.seed, self.aliases = optimization, seed, dict(taps or {})
         self.views = max(type(self).views, objective.views)
-        self.validation_metrics = task.metrics()
-        self._taps = Taps(student, objective.student_taps, self.aliases)
+        #: which of :meth:`networks` the run keeps: a name, or ``validation``, which chooses the best
+        self.keep = "student"
+        self.watch(())
+        #: of the training, with the part of the present one that is done
+        self.epochs_done = 0.0
+        #: optimiser steps before the present batch
+        self.steps_done = 0
+        #: whether the optimiser has moved in the present batch, and not only added to the gradients
+        self.stepped = False
+        self._metrics: dict[str, MetricCollection] = {}
         #: what this epoch measured, for the run's curve (Lightning's own dict keeps what earlier epochs logged)
         self.epoch_values: dict[str, float] = {}
         self._sums: dict[str, Tensor] = {}
@@ -80,41 +95,92 @@ class Strategy(L.LightningModule):
         return None
 
     def after_step(self, step: Step, batch: Batch) -> None:
-        """Called behind every optimiser step's batch, for state that moves with the steps."""
+        """Called behind every training batch, for state that moves with them. :attr:`stepped` says whether the optimiser has moved."""
 
     def validate_combination(self) -> list[str]:
         """What is wrong with this combination of strategy, losses and teacher; empty if nothing is."""
         return []
 
+    # -- what a strategy with more than the student and a frozen teacher says too ---------------------------------------------
+
+    def taught_by(self, batch: Batch) -> Outputs | None:
+        """What the losses' teacher says of a batch: here the frozen one. A strategy with a teacher that evolves says so here."""
+        return None if self.teacher is None else self.teacher.teach(batch)
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The networks that learn and could be kept, by name; the student first. They are submodules of the strategy."""
+        return {"student": self.student}
+
+    def answers(self) -> dict[str, Callable[[Batch], Outputs]]:
+        """What is validated and reported, by name: each network, and whatever they say together (an ensemble)."""
+        return {name: partial(self.task.network_outputs, network) for name, network in self.networks().items()}
+
+    def after_validation(self, said: dict[str, Outputs], rows: Batch) -> None:
+        """Called behind every validation batch with what each of :meth:`answers` said, aligned."""
+
+    def parameter_groups(self) -> list[dict]:
+        """Of the optimiser: ``params`` and, where a group has its own, the optimiser's options."""
+        return [{"params": [parameter for parameter in self.parameters() if parameter.requires_grad]}]
+
     # -- what a strategy may call ---------------------------------------------------------------------------------------------
+
+    def watch(self, taps: Iterable[str]) -> None:
+        """Capture further features of the student, beside those that the losses ask for."""
+        self._taps = Taps(self.student, {*self.objective.student_taps, *taps}, self.aliases)
 
     def observe(self, batch: Batch, view: int = 0) -> Outputs:
         """The student's Outputs on a view of the batch, with the features that the objective asks for."""
-        with self._taps as features:
-            outputs = self.task.network_outputs(self.student, batch, view)
-        second = self.observe(batch, 1) if view == 0 and self.objective.views == 2 else None
+        return self.outputs_of(self.student, self._taps, batch, view)
+
+    def outputs_of(self, network: nn.Module, taps: Taps, batch: Batch, view: int = 0) -> Outputs:
+        """A network's Outputs on a view of the batch, with the features of its taps; on the second view too where a loss compares the two."""
+        with taps as features:
+            outputs = self.task.network_outputs(network, batch, view)
+        second = self.outputs_of(network, taps, batch, 1) if view == 0 and self.objective.views == 2 else None
         return outputs.replace(features=features, second=second)
 
     def teach(self, batch: Batch) -> Outputs | None:
         """The teacher's Outputs, detached; None while no loss asks for them. Its share of the step's time is kept."""
-        if self.teacher is None or not self.objective.asks_teacher:
+        if not self.objective.asks_teacher:
             return None
         began = self._now()
-        outputs = self.teacher.teach(batch)
-        if self.objective.views == 2:
-            outputs = outputs.replace(second=self.teacher.teach(batch.other_view()))
+        outputs = self.taught_by(batch)
+        if outputs is None:
+            return None
+        if self.objective.views == 2 and outputs.second is None:
+            outputs = outputs.replace(second=self.taught_by(batch.other_view()))
         if self._timed:
             self._seconds["teacher"] += self._now() - began
-        return outputs
+        return outputs.detach()
 
     def compare(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> LossParts:
-        """The objective on aligned rows."""
-        teacher = None if teacher is None else self._aligned(teacher, batch).detach()
-        return self.objective(self._aligned(student, batch), teacher, self.task.align_batch(batch))
+        """The objective on aligned rows; without a teacher, its terms that need none."""
+        teacher = None if teacher is None else self.aligned(teacher, batch)
+        return self.loss_of(self.aligned(student, batch), teacher, self.task.align_batch(batch))
 
-    def _aligned(self, outputs: Outputs, batch: Batch) -> Outputs:
+    def aligned(self, outputs: Outputs, batch: Batch) -> Outputs:
+        """Outputs whose logits are rows."""
         second = None if outputs.second is None else self.task.align(outputs.second, batch)
-        return self.task.align(outputs, batch).replace(second=second)
+        by_term = {name: self.aligned(said, batch) for name, said in outputs.by_term.items()}
+        return self.task.align(outputs, batch).replace(second=second, by_term=by_term)
+
+    def loss_of(self, student: Outputs, teacher: Outputs | Sequence[Outputs] | None, rows: Batch,
+                objective: Objective | None = None) -> LossParts:
+        """What a network learns, of rows.
+
+        Args:
+            student, rows: aligned.
+            teacher: aligned; of several teachers the mean of what is learned from each; None: the terms that need none.
+            objective: of a network that has its own; None: the student's.
+        """
+        objective = objective or self.objective
+        if teacher is None or isinstance(teacher, Outputs):
+            loss = objective(student, None if teacher is None else teacher.detach(), rows)
+        else:
+            loss = objective.labels(student, rows) + mean_of([objective.taught(student, one.detach(), rows) for one in teacher])
+        if not isinstance(loss.total, Tensor) or (distributed() and not student.is_lazy):
+            loss = loss + LossParts(anchor(student))
+        return loss
 
     # -- Lightning ------------------------------------------------------------------------------------------------------------
 
@@ -122,16 +188,18 @@ class Strategy(L.LightningModule):
         return self.optimization.configure(self, f"val/{self.task.monitor}")
 
     def on_train_epoch_start(self) -> None:
-        self.student.train()        # networks of other libraries may arrive in evaluation mode
+        for network in self.networks().values():
+            network.train()         # networks of other libraries may arrive in evaluation mode
         self._sums, self._seconds, self.epoch_values = {}, {"step": 0.0, "teacher": 0.0}, {}
 
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
         if batch_index == 0:        # here and not at the start of the epoch: a resumed epoch must draw the same numbers
             torch.manual_seed(derived_seed(self.seed, self.current_epoch, self.global_rank, _DROPOUT))
-        self.objective.advance(self.current_epoch + batch_index / max(self.trainer.num_training_batches, 1))
+        self.epochs_done = self.current_epoch + batch_index / max(self.trainer.num_training_batches, 1)
+        self.objective.advance(self.epochs_done)
         # a GPU works behind our back: there only every 50th step is timed, since timing waits for it
         self._timed = self.device.type == "cpu" or batch_index % 50 == 0
-        self._step_began = self._now()
+        self._step_began, self.steps_done = self._now(), self.trainer.global_step
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         self._step = self.distill(batch)
@@ -142,6 +210,7 @@ class Strategy(L.LightningModule):
         return self._step.loss.total
 
     def on_train_batch_end(self, outputs, batch: Batch, batch_index: int) -> None:
+        self.stepped = self.trainer.global_step != self.steps_done
         self.after_step(self._step, batch)
         del self._step
         if self._timed:
@@ -160,13 +229,28 @@ class Strategy(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         rows = self.task.align_batch(batch)
-        outputs = self.task.align(self.task.network_outputs(self.student, batch), batch)
-        self.validation_metrics.update(outputs.logits, rows.target)
+        said = {name: self.task.align(answer(batch), batch) for name, answer in self.answers().items()}
+        for name, outputs in said.items():
+            if name not in self._metrics:
+                self._metrics[name] = self.task.metrics().to(self.device)
+            self._metrics[name].update(outputs.logits, rows.target)
+        self.after_validation(said, rows)
 
     def on_validation_epoch_end(self) -> None:
-        values = {f"val/{name}": value for name, value in self.validation_metrics.compute().items()}
-        self.validation_metrics.reset()
+        found = {name: {key: float(value) for key, value in metrics.compute().items()} for name, metrics in self._metrics.items()}
+        for metrics in self._metrics.values():
+            metrics.reset()
+        values = {f"val/{key}": value for key, value in found[self.kept(found)].items()}
+        if len(found) > 1:
+            values |= {f"val/{key}_{name}": value for name, scores in found.items() for key, value in scores.items()}
         self._report(values, on_bar=True)
+
+    def kept(self, scores: Mapping[str, Mapping[str, float]]) -> str:
+        """The name of the network that is kept, given what each one's metrics are on validation (the student without any)."""
+        if self.keep != "validation" or not scores.get("student"):
+            return "student" if self.keep == "validation" else self.keep
+        sign = 1 if self.task.higher_is_better else -1
+        return max(self.networks(), key=lambda name: sign * scores[name][self.task.monitor])
 
     def _report(self, values: dict, on_bar: bool) -> None:
         self.epoch_values |= {name: float(value) for name, value in values.items()}

@@ -28,7 +28,14 @@ class OptimizerRecipe:
 
     def rehearse(self) -> None:
         """Make both for one made-up parameter, so that what they refuse is found before anything is written."""
-        self._schedule(self.optimizer(params=[torch.nn.Parameter(torch.zeros(1))]), intervals=100)
+        self._schedule(self._tried(), intervals=100)
+
+    def options(self) -> list[str]:
+        """The names of the optimiser's options, which a group of parameters may have of its own."""
+        return sorted(self._tried().defaults)
+
+    def _tried(self) -> torch.optim.Optimizer:
+        return self.optimizer(params=[torch.nn.Parameter(torch.zeros(1))])
 
     def _schedule(self, optimizer: torch.optim.Optimizer, intervals: int):
         if self.scheduler is None:
@@ -39,9 +46,10 @@ class OptimizerRecipe:
         """For Lightning: one optimiser over everything that is trainable in the strategy: students, connectors, attached parts.
 
         Args:
+            module: says its ``parameter_groups()``.
             monitor: the metric that a schedule may wait for.
         """
-        optimizer = self.optimizer(params=[parameter for parameter in module.parameters() if parameter.requires_grad])
+        optimizer = self.optimizer(params=module.parameter_groups())
         if self.scheduler is None:
             return optimizer
         trainer = module.trainer

@@ -36,19 +36,20 @@ def prepare(strategy: Strategy, batch: Batch, train_size: int, train_target: Ten
     objective, teacher = strategy.objective, strategy.teacher
     if teacher is not None and objective.needs_teacher:
         teacher.watch(objective.teacher_taps)
-    said: dict[str, Outputs] = {}
-    before = _modes(strategy.student)
-    strategy.student.eval()
+    before = _modes(strategy)
+    strategy.eval()
     with torch.no_grad():
-        said["student"] = _answer(lambda: strategy.observe(batch), "student", batch)
-        if teacher is not None:
-            said["teacher"] = _answer(lambda: teacher.teach(batch), "teacher", batch)
+        said = {"student": _answer(lambda: strategy.observe(batch), "student", batch)}
+        taught = _answer(lambda: strategy.taught_by(batch), "teacher", batch)
+        if taught is not None:
+            said["teacher"] = taught
+        others = {name: _answer(lambda: answer(batch), name, batch) for name, answer in strategy.answers().items() if name != "student"}
+        _refuse(_wrong_classes({**said, **others}, getattr(strategy.task, "classes", None)))
+        _refuse(_idle_taps(said, {"student": objective.student_taps, "teacher": objective.teacher_taps}))
+        probe = Probe(said["student"], said.get("teacher"), getattr(teacher, "network", None), said["student"].logits.shape[-1], train_size,
+                      train_target, train_rows, getattr(teacher, "aliases", {}), batch_size, batch)
+        strategy.attach(probe)
     _restore(before)
-    _refuse(_wrong_classes(said, getattr(strategy.task, "classes", None)))
-    _refuse(_idle_taps(said, {"student": objective.student_taps, "teacher": objective.teacher_taps}))
-    probe = Probe(said["student"], said.get("teacher"), getattr(teacher, "network", None), said["student"].logits.shape[-1], train_size,
-                  train_target, train_rows, getattr(teacher, "aliases", {}), batch_size)
-    strategy.attach(probe)
     objective.prepare(probe)
     _rehearse(strategy, batch)
 

@@ -1,0 +1,138 @@
+"""Cohort: what the strategies share in which several networks learn at once."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from torch import nn
+
+from kdlab.batch import Batch
+from kdlab.errors import InputError, did_you_mean
+from kdlab.functional.rows import one_of
+from kdlab.losses.base import Probe
+from kdlab.models.taps import Taps
+from kdlab.outputs import Outputs
+
+from .base import Strategy
+
+RESERVED = ("student", "validation")
+
+
+@dataclass
+class Peer:
+    """A network that learns beside the student.
+
+    Args:
+        network: any network that the student could be.
+        taps: the ``taps:`` of its config.
+        optimizer: options of the optimiser that are its own (``lr``, ``weight_decay``).
+    """
+
+    network: nn.Module
+    taps: Mapping[str, str] = field(default_factory=dict)
+    optimizer: Mapping[str, object] = field(default_factory=dict)
+
+
+class Cohort(Strategy):
+    """Base of the strategies with networks beside the student that learn, too. Each is validated, reported and saved under its name.
+
+    There is one optimiser, with a group of parameters a network. Since whoever teaches is detached, the gradient of the summed loss is, for
+    each network, that of its own loss; only clipping by the global norm couples them. Each network but the student has a copy of the
+    objective, and so connectors and memories of its own.
+
+    Args:
+        peers: name -> :class:`Peer`.
+        views: whether all networks see the ``same`` augmentation of a batch, or each a ``different`` one.
+        keep: which network the run keeps: its name, or ``validation``: the best one there.
+        base: as for :class:`Strategy`.
+
+    Raises:
+        InputError: a name cannot be a network's, or ``keep`` names none.
+    """
+
+    def __init__(self, *, peers: Mapping[str, Peer], views: Literal["same", "different"] = "same", keep: str = "student", **base):
+        super().__init__(**base)
+        self._different = one_of("strategy.views", views, ("same", "different")) == "different"
+        if self._different and self.objective.views > 1:
+            raise InputError("strategy.views=different: a term of the loss compares two views of its own, so the networks must see the same")
+        self.views = max(self.views, 1 + len(peers) if self._different else 1)
+        wrong = [name for name in peers if name in RESERVED or not name.isalnum() or hasattr(nn.ModuleDict, name)]
+        if wrong:
+            raise InputError(f"strategy.peers.{wrong[0]}: a peer's name is made of letters and digits, and is not {' or '.join(RESERVED)} "
+                             "nor a method of Python's dict")
+        known = ("student", *peers, "validation")
+        if keep not in known:
+            raise InputError(f"strategy.keep must be one of {', '.join(known)}, got {keep!r}{did_you_mean(keep, known)}")
+        self.keep = keep
+        self.peers = nn.ModuleDict({name: peer.network for name, peer in peers.items()})
+        self.objectives = nn.ModuleDict()
+        self._options = {name: dict(peer.optimizer) for name, peer in peers.items()}
+        features = self.objective.student_taps | self.objective.teacher_taps
+        self.watch(features)
+        self._features, self._aliases_of = features, {"student": self.aliases, **{name: peer.taps for name, peer in peers.items()}}
+        self._peer_taps = {name: self.taps_of(name, peer.network) for name, peer in peers.items()}
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {"student": self.student, **self.peers}
+
+    def taps_of(self, name: str, network: nn.Module) -> Taps:
+        """Taps of a network that is built as the one of that name."""
+        return Taps(network, self._features, self._aliases_of[name])
+
+    def objective_of(self, name: str) -> nn.Module:
+        """The objective of a network, with its own connectors."""
+        return self.objective if name == "student" else self.objectives[name]
+
+    def observe_all(self, batch: Batch) -> dict[str, Outputs]:
+        """What each network says of the batch, by name."""
+        return {name: self.observe_as(name, batch) for name in self.networks()}
+
+    def observe_as(self, name: str, batch: Batch) -> Outputs:
+        """What one of the networks says of the batch, or of its own view of it."""
+        taps = self._taps if name == "student" else self._peer_taps[name]
+        return self.outputs_of(self.networks()[name], taps, batch, self.view_of(name))
+
+    def view_of(self, name: str) -> int:
+        """The number of the view that a network sees."""
+        return list(self.networks()).index(name) if self._different else 0
+
+    def taught_by(self, batch: Batch) -> Outputs:
+        """The first of the others: for what depends on the shapes of whoever teaches the student."""
+        return self.observe_as(next(iter(self.peers)), batch).detach()
+
+    def attach(self, probe: Probe) -> None:
+        for name in self.peers:
+            said = self.observe_as(name, probe.batch)
+            self.objectives[name] = copy.deepcopy(self.objective)
+            self.objectives[name].prepare(replace(probe, student=said, teacher=probe.student.detach(), teacher_aliases=self.aliases))
+
+    def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
+        super().on_train_batch_start(batch, batch_index)
+        for objective in self.objectives.values():
+            objective.advance(self.epochs_done)
+
+    def parameter_groups(self) -> list[dict]:
+        groups, taken = [], set()
+        for name, network in self.peers.items():
+            own = [value for module in (network, self.objectives[name]) for value in module.parameters() if value.requires_grad]
+            taken |= {id(value) for value in own}
+            groups.append({"params": own, **self._options[name]})
+        rest = [value for value in self.parameters() if value.requires_grad and id(value) not in taken]
+        return [{"params": rest}, *groups]
+
+    def validate_combination(self) -> list[str]:
+        problems, known = super().validate_combination(), self.optimization.options()
+        problems += [f"strategy.peers.{name}.optimizer.{option}: the optimiser has no such option{did_you_mean(option, known)} "
+                     f"(it has {', '.join(known)})" for name, options in self._options.items() for option in options if option not in known]
+        if self.teacher is not None:
+            problems.append(f"strategy: in {type(self).__name__} the networks teach one another, so there is no other teacher; teacher=none")
+        return problems
+
+
+def logits_only(strategy: Strategy, why: str) -> list[str]:
+    """A problem for each term that reads features, which the strategy does not have of whoever teaches."""
+    return [f"loss.{name}: it reads features ({', '.join(sorted({*term.student_taps, *term.teacher_taps}))}), and {why}; take a loss on logits"
+            for name, term in strategy.objective.terms.items() if term.student_taps or term.teacher_taps]
