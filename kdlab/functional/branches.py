@@ -50,7 +50,7 @@ def ensemble_logits(branches: Sequence[Tensor], gate: Tensor) -> Tensor:
     return (stack * gate.movedim(1, 0)[..., None]).sum(0)
 
 
-@method("strategy", _ONE, {_ONE_CODE: "one_kl"})
+@method("logits", _ONE, {_ONE_CODE: "one_kl"})
 def one_kl(student: Tensor, ensemble: Tensor, temperature: float = 3.0, *, epsilon: float = 0.0, detach: bool = True,
            temperature_squared: bool = True, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
     r"""What a branch learns from the ensemble of the branches, :math:`T^2\,\mathrm{KL}(p_e^T \,\|\, p^T)`.

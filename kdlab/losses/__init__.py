@@ -15,6 +15,7 @@ from .divergences import (
 from .factors import FactorTransfer
 from .features import AttentionTransfer, Hint, VariationalInformation
 from .logits import CrossEntropy, HardLabel, HintonKD, LogitMSE, SoftCrossEntropy, VirtualTeacher
+from .peers import MutualKL, OneKL
 from .relations import CC, CCKernel, CKA, FSP, KDSVD, NST, PKT, RKD, SP
 from .reuse import SRRL, SimKD
 from .review import ReviewKD
@@ -26,8 +27,8 @@ from .transformer import HiddenCosine, HiddenMSE, PKD, SequenceFSP, SequenceMMD
 __all__ = [
     "ActivationBoundary", "AdaptiveKL", "AlphaBeta", "AttentionCE", "AttentionMSE", "AttentionTransfer", "BatchCorrelation", "CC", "CCKernel",
     "CKA", "CRD", "CTKD", "ClassCorrelation", "CrossEntropy", "DIST", "DKD", "Divergence", "FSP", "FactorTransfer", "ForwardKL", "HardLabel",
-    "HiddenCosine", "HiddenMSE", "Hint", "HintonKD", "JensenShannon", "KDSVD", "LogitMSE", "Loss", "MiniLM", "MiniLMv2", "MultiLevel", "NKD",
-    "NST", "OverhaulDistillation", "PKD", "PKT", "Probe", "RKD", "ReverseKL", "ReviewKD", "SP", "SRRL", "SemCKD", "SequenceFSP", "SequenceMMD",
+    "HiddenCosine", "HiddenMSE", "Hint", "HintonKD", "JensenShannon", "KDSVD", "LogitMSE", "Loss", "MiniLM", "MiniLMv2", "MultiLevel", "MutualKL", "NKD",
+    "NST", "OneKL", "OverhaulDistillation", "PKD", "PKT", "Probe", "RKD", "ReverseKL", "ReviewKD", "SP", "SRRL", "SemCKD", "SequenceFSP", "SequenceMMD",
     "SimKD", "SkewForwardKL", "SkewReverseKL", "SoftCrossEntropy", "Standardised", "SymmetricKL", "TinyBERT", "TotalVariation", "USKD",
     "UniversalLogits", "VariationalInformation", "VirtualTeacher", "WSLD",
 ]

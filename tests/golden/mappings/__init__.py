@@ -4,7 +4,7 @@ A mapping reads the case's inputs and hyper-parameters and calls kdlab; the only
 inside. It returns the loss, or (the loss, further outputs by name).
 """
 
-from . import divergences, features, logits, pieces, relations, sequences, transformer
+from . import divergences, features, logits, pieces, relations, sequences, trained, transformer
 
-FAMILIES = (divergences, features, logits, pieces, relations, sequences, transformer)
+FAMILIES = (divergences, features, logits, pieces, relations, sequences, transformer, trained)
 ENTRIES = {name: mapping for family in FAMILIES for name, mapping in family.ENTRIES.items()}

@@ -10,16 +10,6 @@ def _others(networks, number):
     return networks[:number] + networks[number + 1:]
 
 
-def dml_kl(case):
-    return functional.mutual_kl(case["logits_self"], [case["logits_peer"]], case.hyper["temperature"], average=False, epsilon=case.hyper["eps"],
-                                reduction="mean")
-
-
-def dml_total(case):
-    student, *peers = case.several("logits_")
-    return functional.mutual_learning(student, peers, case["target"], average=False, epsilon=1e-8).total()
-
-
 def kdcl_mean(case):
     networks, alpha = case.several("logits_"), case.hyper["alpha"]
     soft = functional.kdcl_mean(networks)
@@ -104,6 +94,6 @@ def byot(case):
     return terms.total(), parts
 
 
-_MAPPINGS = (dml_kl, dml_total, kdcl_mean, kdcl_naive_loss, kdcl_minlogit, oad_co_distill_loss, oad_dml_loss, one_kl, one_total, pskd, cskd_kl,
+_MAPPINGS = (kdcl_mean, kdcl_naive_loss, kdcl_minlogit, oad_co_distill_loss, oad_dml_loss, one_kl, one_total, pskd, cskd_kl,
              cskd_total, dlb, byot)
 ENTRIES = {mapping.__name__: mapping for mapping in _MAPPINGS}

@@ -1,0 +1,52 @@
+"""Losses that networks learn from one another by, as their authors' code has them: module form of functions in
+:mod:`kdlab.functional.peers` and :mod:`kdlab.functional.branches`. Without their epsilons both are forward KL."""
+
+from torch import Tensor
+
+from kdlab import functional
+from kdlab.batch import Batch
+from kdlab.outputs import Outputs
+
+from .base import Loss, not_negative, positive
+
+
+class MutualKL(Loss):
+    """:func:`kdlab.functional.mutual_kl` of one peer; a strategy has the mean or the sum over several.
+
+    Args:
+        temperature: T; 1 in the paper.
+        epsilon: 1e-8 in the authors' code.
+        temperature_squared: whether the factor T^2 is applied.
+    """
+
+    function = staticmethod(functional.mutual_kl)
+
+    def __init__(self, temperature: float = 1.0, epsilon: float = 0.0, temperature_squared: bool = True):
+        super().__init__()
+        self.temperature, self.epsilon = positive("temperature", temperature), not_negative("epsilon", epsilon)
+        self.temperature_squared = temperature_squared
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        return functional.mutual_kl(student.logits, [teacher.logits], self.temperature, epsilon=self.epsilon,
+                                    temperature_squared=self.temperature_squared)
+
+
+class OneKL(Loss):
+    """:func:`kdlab.functional.one_kl`.
+
+    Args:
+        temperature: T; 3 in the authors' code.
+        epsilon: added to the ensemble's probabilities; 1e-7 in the authors' code.
+        temperature_squared: whether the factor T^2 is applied.
+    """
+
+    function = staticmethod(functional.one_kl)
+
+    def __init__(self, temperature: float = 3.0, epsilon: float = 0.0, temperature_squared: bool = True):
+        super().__init__()
+        self.temperature, self.epsilon = positive("temperature", temperature), not_negative("epsilon", epsilon)
+        self.temperature_squared = temperature_squared
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        return functional.one_kl(student.logits, teacher.logits, self.temperature, epsilon=self.epsilon,
+                                 temperature_squared=self.temperature_squared)
