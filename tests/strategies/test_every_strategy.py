@@ -1,0 +1,87 @@
+"""What every strategy promises: it trains, it can be stopped and gone on with to the same bits, its checkpoint holds what evolves and no frozen
+teacher, and two processes do what one does. A file in conf/strategy/ without a line here fails."""
+
+import pytest
+import torch
+
+import kdlab
+from kdlab.config.paths import conf_dir
+from kdlab.runs.metrics import MetricsFile
+from kdlab.strategies.base import Strategy
+
+# everything that could carry hidden state: dropout, augmentation, a schedule that moves every step, accumulation
+COMMON = ["data.fraction=0.2", "student.hidden=[16]", "data.augment.crop_padding=1", "scheduler=onecycle", "progress=none"]
+STATEFUL = ["student.dropout=0.2", "trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=1.0", "trainer.max_epochs=3"]
+# what a checkpoint holds beside the student, and whether two processes must give the curve of one (not where something looks across a batch)
+STRATEGIES = {
+    "offline": (set(), True),
+    "online": ({"peers"}, True),
+    "supervised": (set(), True),
+}
+TEACHER = ("offline", "funmatch")
+
+
+def test_every_file_has_its_line():
+    assert {path.stem for path in (conf_dir() / "strategy").glob("*.yaml")} == set(STRATEGIES)
+
+
+@pytest.fixture
+def overrides(request, workplace, taught):
+    strategy = request.node.callspec.params["strategy"]
+    return [f"strategy={strategy}", *COMMON, *(["teacher=run", f"teacher.run={taught.path}"] if strategy in TEACHER else [])]
+
+
+def _state(run):
+    """What a run goes on from, and what it has measured."""
+    content = torch.load(run.checkpoint("last"), weights_only=True)
+    rows = [{key: value for key, value in row.items() if key not in ("seconds", "train/teacher_share")} for row in MetricsFile(run.metrics_file).load().rows]
+    return {**content["state_dict"], **_flat(content["optimizer_states"])}, rows
+
+
+def _flat(node, name="optimiser"):
+    if isinstance(node, (dict, list)):
+        pairs = node.items() if isinstance(node, dict) else enumerate(node)
+        return {key: value for part, inner in pairs for key, value in _flat(inner, f"{name}.{part}").items()}
+    return {name: torch.as_tensor(node)} if isinstance(node, (int, float, torch.Tensor)) else {}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_stopped_and_gone_on_with(strategy, overrides, monkeypatch):
+    whole = kdlab.train([*overrides, *STATEFUL, "name=whole"])
+    step = Strategy.training_step
+
+    def stopped(self, batch, index):
+        if self.current_epoch == 1 and index == 3 and self.trainer.max_epochs == 3:
+            raise KeyboardInterrupt
+        return step(self, batch, index)
+
+    monkeypatch.setattr(Strategy, "training_step", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        kdlab.train([*overrides, *STATEFUL, "name=stopped"])
+    monkeypatch.setattr(Strategy, "training_step", step)
+    again = kdlab.train([*overrides, *STATEFUL, "name=stopped"])
+
+    (first, first_rows), (second, second_rows) = _state(whole), _state(again)
+    assert len(again.record["resumed"]) == 1 and len(second_rows) == 3
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    assert first_rows == second_rows
+    # the best epoch's number, too, was found before and after the stop
+    assert whole.metrics == again.metrics and whole.record["networks"] == again.record["networks"]
+    held = {name.split(".")[0] for name in torch.load(whole.checkpoint("last"), weights_only=True)["state_dict"]}
+    assert held == {"student"} | STRATEGIES[strategy][0]
+    assert all(torch.isfinite(torch.tensor(value)) for row in first_rows for value in row.values())
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_two_processes(strategy, overrides, forked):
+    epoch = [*overrides, "trainer.max_epochs=2", "trainer.accelerator=cpu", "data.drop_last=false"]
+    two = kdlab.train([*epoch, "name=two", "trainer.devices=2", "trainer.strategy=ddp"])
+    weights, rows = _state(two)
+    assert all(torch.isfinite(value).all() for value in weights.values())
+    if STRATEGIES[strategy][1]:
+        one = kdlab.train([*epoch, "name=one"])
+        for mine, theirs in zip(_state(one)[1], rows, strict=True):
+            assert mine.keys() == theirs.keys() and mine["step"] == theirs["step"]
+            for key in mine:
+                if key.startswith(("train/loss", "val/nll")):
+                    assert theirs[key] == pytest.approx(mine[key], rel=1e-4, abs=1e-6), key
