@@ -1,23 +1,14 @@
-"""Mixup and CutMix: by hand, the same in every view, a function of seed and epoch, and refused where one label an image is needed."""
+"""Mixup and CutMix: by hand, the same in every view, a function of seed, epoch and first sample; training batches alone."""
 
 import numpy as np
 import pytest
 import torch
 
-from kdlab import functional
 from kdlab.batch import Batch
-from kdlab.config.check import check
-from kdlab.config.compose import compose
 from kdlab.data import Augment, CutMix, Digits, ImageFolder, Mixup
 from kdlab.data.loader import Share
 from kdlab.errors import InputError
-from kdlab.losses import CrossEntropy, HintonKD, Standardised
-from kdlab.outputs import Outputs
-from kdlab.runs.assemble import assemble
-from kdlab.runs.identity import run_hash
-from kdlab.strategies import Strategy, Supervised
 from tests.data.pictures import folder_of_pictures
-from tests.runs.test_resume import _equal
 
 MIXINGS = [Mixup(alpha=1.0), CutMix(probability=1.0)]
 
@@ -31,8 +22,10 @@ def images(count=6, views=1, epoch=0, first=10):
 def partners(batch, mixed):
     """Whom each image of a mixed batch was mixed with: the only image that gives it, found by trying all."""
     share = mixed.share[0]
-    return [next(other for other in range(len(batch)) if torch.allclose(mixed.inputs[place], share * batch.inputs[place] + (1 - share) * batch.inputs[other]))
-            for place in range(len(batch))]
+    def fits(place, other):
+        return torch.allclose(mixed.inputs[place], share * batch.inputs[place] + (1 - share) * batch.inputs[other])
+
+    return [next(other for other in range(len(batch)) if fits(place, other)) for place in range(len(batch))]
 
 
 # -- the mixture --------------------------------------------------------------------------------------------------------------
@@ -58,7 +51,8 @@ def test_cutmix_is_a_box_whose_share_is_its_area():
         if area:
             assert (rows.max() - rows.min() + 1, columns.max() - columns.min() + 1) == (len(rows), len(columns)), "in one piece"
             place = rows[0], columns[0]
-            found = [next(other for other in range(6) if torch.equal(mixed.inputs[n, :, *place], batch.inputs[other, :, *place])) for n in range(6)]
+            found = [next(other for other in range(6) if torch.equal(mixed.inputs[own][:, *place], batch.inputs[other][:, *place]))
+                     for own in range(6)]
             assert torch.equal(mixed.partner_target, batch.target[found]) and sorted(found) == list(range(6))
             assert torch.equal(mixed.inputs, torch.where(changed, batch.inputs[found], batch.inputs))
         assert mixed.share.tolist() == pytest.approx([1 - area / 48] * 6)
@@ -109,13 +103,14 @@ def test_a_mixture_is_a_function_of_seed_epoch_and_first_sample(mixing):
     assert torch.equal(torch.random.get_rng_state(), before)
     torch.manual_seed(7), np.random.seed(7)
     again = mixing(images(), seed=1)
-    assert torch.equal(once.inputs, again.inputs) and torch.equal(once.share, again.share) and torch.equal(once.partner_target, again.partner_target)
+    assert all(torch.equal(getattr(once, name), getattr(again, name)) for name in ("inputs", "share", "partner_target"))
     for other in (mixing(images(), seed=2), mixing(images(epoch=1), seed=1), mixing(images(first=11), seed=1)):
         assert not torch.equal(other.inputs, once.inputs)
 
 
 @pytest.mark.parametrize("make, told", [
-    (lambda: Mixup(alpha=0), "alpha must be greater than 0"), (lambda: CutMix(alpha=float("inf")), "alpha"), (lambda: Mixup(probability=1.1), "probability"),
+    (lambda: Mixup(alpha=0), "alpha must be greater than 0"), (lambda: CutMix(alpha=float("inf")), "alpha"),
+    (lambda: Mixup(probability=1.1), "probability must be between 0 and 1, got 1.1"),
     (lambda: CutMix(probability=float("nan")), "probability"), (lambda: Digits(mixing="mixup"), "mixing=mixup or mixing=cutmix"),
 ])
 def test_bad_arguments_name_themselves(make, told):
@@ -124,7 +119,8 @@ def test_bad_arguments_name_themselves(make, told):
 
 
 @pytest.mark.parametrize("mixing, inputs, told", [
-    (CutMix(), torch.rand(4, 5), r"data.mixing: CutMix .*shape \(5,\); take mixing=mixup"), (Mixup(), torch.ones(4, 5, dtype=torch.long), "floating-point"),
+    (CutMix(), torch.rand(4, 5), r"data.mixing: CutMix .*shape \(5,\); take mixing=mixup"),
+    (Mixup(), torch.ones(4, 5, dtype=torch.long), "floating-point"),
     (Mixup(), {"ids": torch.rand(4, 5)}, "one tensor of floating-point numbers.*mixing=none"),
 ])
 def test_inputs_that_cannot_be_mixed(mixing, inputs, told):
@@ -153,8 +149,8 @@ def test_the_loader_mixes_training_batches_alone(mixing):
     expected = mixing(plain, seed=5)
     assert torch.equal(mixed.inputs, expected.inputs) and torch.equal(mixed.further_views[0], expected.further_views[0])
     assert torch.equal(mixed.target, plain.target) and torch.equal(mixed.index, plain.index) and plain.share is None is plain.partner_target
-    for one, other in ((digits(mixing).val_dataloader(), digits(None).val_dataloader()), (digits(mixing).test_dataloader(), digits(None).test_dataloader())):
-        for a, b in zip(one, other, strict=True):
+    for split in ("val_dataloader", "test_dataloader"):
+        for a, b in zip(getattr(digits(mixing), split)(), getattr(digits(None), split)(), strict=True):
             assert torch.equal(a.inputs, b.inputs) and a.share is None
 
 
@@ -169,129 +165,8 @@ def test_a_process_mixes_its_own_share():
 @pytest.mark.parametrize("workers", [0, 1])
 def test_images_in_folders_too(tmp_path, workers):
     folder = str(folder_of_pictures(tmp_path, train=4, test=1))
-    plain, mixed = (ImageFolder(folder, size=8, batch_size=4, validation=0.25, workers=workers, mixing=mixing) for mixing in (None, CutMix(probability=1.0)))
+    plain, mixed = (ImageFolder(folder, size=8, batch_size=4, validation=0.25, workers=workers, mixing=mixing)
+                    for mixing in (None, CutMix(probability=1.0)))
     for one, other in zip(plain.train_dataloader(), mixed.train_dataloader(), strict=True):
         assert torch.equal(CutMix(probability=1.0)(one, seed=1).inputs, other.inputs)
     plain.teardown(), mixed.teardown()
-
-
-# -- what learns from it ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.2}, {"label_smoothing": 0.2, "smoothing_over": "others"}], ids=str)
-def test_cross_entropy_takes_both_labels_in_their_shares(options):
-    logits = torch.tensor([[2.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
-    batch = Batch(torch.zeros(2, 2), torch.tensor([0, 1]), torch.arange(2), partner_target=torch.tensor([2, 1]), share=torch.tensor([0.7, 0.4]))
-    values = CrossEntropy(**options)(Outputs(logits), None, batch)
-    own, partner = (functional.cross_entropy(logits, target, **options) for target in (batch.target, batch.partner_target))
-    assert torch.allclose(values, torch.stack([0.7 * own[0] + 0.3 * partner[0], own[1]]))
-    if not options:         # -log softmax of [2, 0, 1]: 0.4076, 2.4076, 1.4076
-        assert values[0].item() == pytest.approx(0.7 * 0.40761 + 0.3 * 1.40761, abs=1e-5)
-    # the same as one soft label
-    if not options:
-        soft = torch.tensor([[0.7, 0.0, 0.3], [0.0, 1.0, 0.0]])
-        assert torch.allclose(values, -(soft * logits.log_softmax(-1)).sum(-1))
-
-
-def test_cross_entropy_of_both_views():
-    batch = Batch(torch.zeros(1, 2), torch.tensor([0]), torch.arange(1), partner_target=torch.tensor([1]), share=torch.tensor([0.25]))
-    first, second = Outputs(torch.tensor([[1.0, 0.0]])), Outputs(torch.tensor([[0.0, 3.0]]))
-    together = CrossEntropy(both_views=True)(first.replace(second=second), None, batch)
-    assert torch.allclose(together, CrossEntropy()(first, None, batch) + CrossEntropy()(second, None, batch))
-
-
-def test_what_a_loss_inside_another_declares_counts():
-    assert Standardised(CrossEntropy()).mixed_labels and not Standardised(HintonKD()).mixed_labels
-
-
-class NotMixed(Supervised):
-    mixing = False
-
-
-@pytest.mark.parametrize("overrides, told", [
-    (["mixing=mixup", "loss=[ce,dkd]"], [r"loss.dkd: \w+ needs one label an image, and data.mixing makes one image of two; leave the term out, or .*mixing=none"]),
-    (["mixing=cutmix", "loss=[ce,virtual_teacher]"], ["loss.virtual_teacher: VirtualTeacher needs one label"]),
-    (["mixing=mixup", "loss=[ce,crd]"], ["loss.crd: CRD knows samples by their index"]),
-    (["mixing=cutmix", "loss=[ce,nkd,crd]"], ["2 problems", "loss.nkd: NKD needs one label", "loss.crd: CRD knows"]),
-    (["mixing=mixup", "strategy=supervised", f"strategy._target_={__name__}.NotMixed"], ["strategy: NotMixed cannot learn from mixed images.*mixing=none"]),
-])
-def test_what_needs_one_label_an_image_is_refused(overrides, told):
-    config = compose(overrides)
-    check(config)
-    with pytest.raises(InputError) as error:
-        assemble(config, lambda config: None)
-    for text in told:
-        error.match(text)
-
-
-@pytest.mark.parametrize("mixing", ["mixup", "cutmix"])
-def test_distillation_of_mixed_images(workplace, taught, mixing, monkeypatch):
-    """Student and teacher see the same one; the losses are those of its two labels."""
-    import kdlab
-    from kdlab.strategies import Offline
-    from kdlab.teachers import Frozen
-
-    seen, asked = [], []
-    distill, teach = Offline.distill, Frozen.teach
-    monkeypatch.setattr(Offline, "distill", lambda self, batch: seen.append(batch) or distill(self, batch))
-    monkeypatch.setattr(Frozen, "teach", lambda self, batch: asked.append(batch) or teach(self, batch))
-    run = kdlab.train(["teacher=run", f"teacher.run={taught.path}", f"mixing={mixing}", "data.mixing.probability=1.0", "data.mixing.alpha=1.0",
-                       "trainer.max_epochs=1", "progress=none"])
-    assert all(any(batch.inputs is other.inputs for other in asked) for batch in seen)
-    shares = torch.stack([batch.share[0] for batch in seen])
-    assert ((shares > 0) & (shares < 1)).float().mean() > 0.8 and 0 < run.metrics["test/accuracy"] <= 1
-
-
-# -- in the config ------------------------------------------------------------------------------------------------------------
-
-
-def test_the_group_and_its_keys(workplace):
-    assert compose([])["data"]["mixing"] is None
-    assert compose(["mixing=mixup", "data.mixing.alpha=1.0"])["data"]["mixing"] == {"_target_": "kdlab.data.Mixup", "alpha": 1.0, "probability": 1.0}
-    assert compose(["mixing=cutmix", "data=cifar10"])["data"]["mixing"] == {"_target_": "kdlab.data.CutMix", "alpha": 1.0, "probability": 0.5}
-    with pytest.raises(InputError, match="data.mixing.alhpa.*did you mean 'alpha'"):
-        check(compose(["mixing=mixup", "+data.mixing.alhpa=1"]))
-    hashes = {run_hash(compose(overrides)) for overrides in ([], ["mixing=mixup"], ["mixing=cutmix"], ["mixing=mixup", "data.mixing.alpha=1"])}
-    assert len(hashes) == 4
-    old = compose([])
-    del old["data"]["mixing"]
-    assert run_hash(old) == run_hash(compose([])), "the config of a data file that lacks the key"
-
-
-def test_a_data_file_that_lacks_the_key(kdlab, workplace):
-    (workplace / "mine" / "data").mkdir(parents=True)
-    (workplace / "mine" / "data" / "own.yaml").write_text(
-        "_target_: kdlab.data.Digits\nname: own\nclasses: 10\nshape: [1, 8, 8]\nbatch_size: 32\n")
-    for mixing in ("none", "mixup"):
-        code, out, err = kdlab("train", "--config-dir", workplace / "mine", "data=own", "strategy=supervised", "trainer.max_epochs=1", f"mixing={mixing}")
-        assert code == 0, err
-
-
-# -- resume -------------------------------------------------------------------------------------------------------------------
-
-
-RUN = ["data.augment.crop_padding=1", "+trainer.limit_train_batches=8", "trainer.max_epochs=3", "progress=none"]
-
-
-@pytest.mark.parametrize("mixing", ["mixup", "cutmix"])
-def test_an_interrupted_run_goes_on_to_the_same_bits(workplace, taught, mixing, monkeypatch):
-    import kdlab
-
-    overrides = [*RUN, f"mixing={mixing}", "teacher=run", f"teacher.run={taught.path}"]
-    step = Strategy.training_step
-
-    def interrupted(self, batch, index):
-        if (self.current_epoch, index) == (1, 5):
-            raise KeyboardInterrupt
-        return step(self, batch, index)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Strategy, "training_step", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            kdlab.train([*overrides, "name=broken"])
-    runs = [kdlab.train([*overrides, f"name={name}"]) for name in ("broken", "whole")]
-    states = [torch.load(run.checkpoint("last"), weights_only=True) for run in runs]
-    assert len(runs[0].record["resumed"]) == 1 and not runs[1].record["resumed"]
-    for part in ("state_dict", "optimizer_states", "global_step"):
-        assert _equal(states[0][part], states[1][part]), part
-    assert _equal(runs[0].predictions(), runs[1].predictions())
