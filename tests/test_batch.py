@@ -85,8 +85,8 @@ def test_a_view_that_is_not_there(views, number, told):
 def test_a_part_cuts_all_that_has_one_entry_a_sample(wrap):
     inputs = torch.arange(10.0).view(5, 2)
     given = Batch(wrap(inputs), torch.arange(5), torch.arange(5) + 20, mask=torch.arange(10).view(5, 2),
-                  further_views=(wrap(inputs + 1), wrap(inputs + 2)), weights=torch.arange(5.0), normaliser=2.5, partner_target=torch.arange(5) + 1, share=torch.arange(5) / 5, split="test", epoch=3,
-                  view_number=1)
+                  further_views=(wrap(inputs + 1), wrap(inputs + 2)), weights=torch.arange(5.0), normaliser=2.5,
+                  partner_target=torch.arange(5) + 1, share=torch.arange(5) / 5, split="test", epoch=3, view_number=1)
     part = given.part(1, 4)
 
     def same(value, expected):
