@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 
 import yaml
@@ -18,7 +19,8 @@ from omegaconf.errors import InterpolationResolutionError, InterpolationToMissin
 
 from kdlab.errors import InputError, KdlabError, did_you_mean, yaml_problem
 
-from .keys import teacher_nodes
+from .chains import are_overrides, expand_assistants, previous_generation, run_before
+from .keys import run_nodes
 from .paths import conf_dir
 
 VERSION_BASE = "1.3"
@@ -42,7 +44,7 @@ _teachers: ContextVar[dict | None] = ContextVar("teachers", default=None)
 
 @contextlib.contextmanager
 def sharing_teachers():
-    """For the jobs of a sweep: a teacher's config is composed once for all that name it in the same way."""
+    """For the jobs of a sweep: the config of a teacher, or of another run before them, is composed once for all that name it in the same way."""
     token = _teachers.set({})
     try:
         yield
@@ -63,8 +65,10 @@ def _own_hydra():
 
 
 def register_resolvers() -> None:
-    """``${one_minus:loss.kd.weight}``: Hinton's convention, 1 where that key is absent, the complement of a schedule where it is one."""
+    """``${one_minus:loss.kd.weight}``: Hinton's convention, 1 where that key is absent, the complement of a schedule where it is one.
+    ``${previous_generation:${strategy.generation}}``: see there."""
     OmegaConf.register_new_resolver("one_minus", _one_minus, replace=True)
+    OmegaConf.register_new_resolver("previous_generation", previous_generation, replace=True)
 
 
 def _one_minus(key: str, *, _root_: DictConfig):
@@ -80,11 +84,11 @@ def _one_minus(key: str, *, _root_: DictConfig):
 
 
 def compose(overrides: Sequence[str] = (), students: tuple[str, ...] = ()) -> dict:
-    """The plain config of one run, its teacher's config composed into it.
+    """The plain config of one run, those of the runs before it (its teacher's) composed into it.
 
     Args:
         overrides: as on the command line.
-        students: the experiments whose teacher this is, if it is one: a teacher cannot be its own student.
+        students: what names the runs that come behind this one (experiments, or overrides): no run can be before itself.
 
     Raises:
         InputError: an override names no key, a file does not exist, a value cannot be parsed.
@@ -108,11 +112,13 @@ def explaining(overrides: Sequence[str] = ()):
     except KdlabError:
         raise
     except Exception as error:
+        if isinstance(error.__cause__, KdlabError):         # of a resolver of kdlab's own
+            raise error.__cause__ from error
         raise InputError(explain(error, overrides)) from error
 
 
 def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
-    """A composed config (with its ``hydra`` node) as plain containers, with the teacher's config in it.
+    """A composed config (with its ``hydra`` node) as plain containers, with the configs of the runs before it in it.
 
     Missing values stay as ``???`` for the check to report, all at once.
     """
@@ -122,32 +128,63 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
     config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
     result = OmegaConf.to_container(config, resolve=True)
     result["choices"], result["overrides"] = choices, overrides
-    for node in teacher_nodes(result.get("teacher")):
+    for key, node in run_nodes(result).items():
+        if "assistants" in node:
+            expand_assistants(key, node)
         if "experiment" in node and node["experiment"] != "???":
-            node["config"] = _teacher_config(node, result, students)
+            node["config"] = _teacher_config(key, node, result, students)
+        elif "same_but" in node and node["same_but"] != "???":
+            node["config"] = _predecessor_config(key, node, result, students)
     return result
 
 
-def _teacher_config(node: dict, student: dict, students: tuple[str, ...]) -> dict:
+def _predecessor_config(key: str, node: dict, run: dict, later: tuple[str, ...]) -> dict:
+    """The composed config of a run like this one but for some overrides. It is found if it is finished, whatever ``fresh`` says of this one."""
+    overrides, chain = run_before(key, node, run, later)
+    try:
+        config = _shared(("same_but", *overrides), lambda: compose(overrides, chain))
+    except InputError as error:
+        raise InputError(*(problem if "same_but" in problem else f"{key}.same_but: {problem}" for problem in error.problems)) from error
+    return {**_placed(config, run), "fresh": False}
+
+
+def _shared(key: tuple[str, ...], make: Callable[[], dict]) -> dict:
+    """A config that is made once for all jobs of a sweep."""
+    shared = _teachers.get()
+    if shared is None:
+        return make()
+    if key not in shared:
+        shared[key] = make()
+    return shared[key]
+
+
+def _placed(config: dict, run: dict) -> dict:
+    """The config of a run that comes before another: it, and those before it, are kept and shown as that is."""
+    config = copy.deepcopy(config)
+    config.update(paths=run["paths"], progress=run["progress"])
+    for node in run_nodes(config).values():
+        if "config" in node:
+            node["config"] = _placed(node["config"], run)
+    return config
+
+
+def _teacher_config(key: str, node: dict, student: dict, students: tuple[str, ...]) -> dict:
     """The composed config of the run that trains a teacher. It keeps its own seed, so that a sweep over seeds shares it."""
     experiment, chain = node["experiment"], (*students, student["choices"].get("experiment"))
     if not isinstance(experiment, str):
-        raise InputError(f"teacher.experiment must be the name of a file below conf/experiment, got {experiment!r}")
+        raise InputError(f"{key}.experiment must be the name of a file below conf/experiment, got {experiment!r}")
     given = node.get("overrides") or []
-    if not isinstance(given, list) or not all(isinstance(text, str) for text in given):
-        raise InputError(f"""teacher.overrides must be a list of texts, for example 'teacher.overrides=["trainer.max_epochs=9"]', got {given!r}""")
+    if not are_overrides(given):
+        raise InputError(f"""{key}.overrides must be a list of texts, for example '{key}.overrides=["trainer.max_epochs=9"]', got {given!r}""")
     if experiment in chain:
-        raise InputError(f"teacher.experiment={experiment}: this experiment would be its own teacher ({' <- '.join(map(str, chain))} <- {experiment})")
+        raise InputError(f"{key}.experiment={experiment}: this experiment would be its own teacher ({' <- '.join(map(str, chain))} <- {experiment})")
     overrides = [f"experiment={experiment}", f"seed={node.get('seed', 1)}", *given]
-    shared, key = _teachers.get(), (*overrides, *map(str, chain))
     try:
-        config = shared[key] if shared and key in shared else compose(overrides, chain)
-        if shared is not None:
-            shared[key] = config
+        config = _shared((*overrides, *map(str, chain)), lambda: compose(overrides, chain))
     except InputError as error:
-        raise InputError(*(problem if "teacher.experiment=" in problem else f"teacher.experiment={experiment}: {problem}"
+        raise InputError(*(problem if f"{key}.experiment=" in problem else f"{key}.experiment={experiment}: {problem}"
                            for problem in error.problems)) from error
-    return {**config, "paths": student["paths"], "progress": student["progress"]}
+    return _placed(config, student)
 
 
 # launchers and sweepers that other packages bring, and what installs them
