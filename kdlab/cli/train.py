@@ -12,7 +12,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from kdlab.config.compose import VERSION_BASE, composing_within_hydra, explain, explaining, made_by_hydra, plain, register_resolvers
+from kdlab.config.compose import VERSION_BASE, composing_within_hydra, explaining, plain, register_resolvers
+from kdlab.config.explain import explain, made_by_hydra
 from kdlab.config.paths import conf_dir
 from kdlab.errors import InputError, KdlabError, did_you_mean, for_people
 from kdlab.runs import known

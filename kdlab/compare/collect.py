@@ -76,10 +76,11 @@ def _described(config: dict) -> dict:
 
 
 def _without_earlier(node):
-    """A config without those of the runs before it: what names them tells as much."""
+    """A config without those of the runs before it: what names them tells as much. The seed that they take over tells nothing."""
     if not isinstance(node, dict):
         return node
-    return {key: _without_earlier(value) for key, value in node.items() if key != "config"}
+    inherited = "same_but" in node and node.get("seed") is None
+    return {key: _without_earlier(value) for key, value in node.items() if key != "config" and not (inherited and key == "seed")}
 
 
 def _label(found: list[Group]) -> None:

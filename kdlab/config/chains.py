@@ -41,13 +41,14 @@ def are_overrides(value) -> bool:
     return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
-def run_before(key: str, node: dict, run: dict, later: tuple[str, ...]) -> tuple[list[str], tuple[str, ...]]:
+def run_before(key: str, node: dict, run: dict, base: Sequence[str], later: tuple[str, ...]) -> tuple[list[str], tuple[str, ...]]:
     """The overrides of the run before this one, and the names of the runs that come behind that.
 
     Args:
         key: of the node.
         node: with ``same_but`` and perhaps ``seed`` (None: this run's).
         run: the composed config of this run.
+        base: what ``same_but`` changes: this run's own overrides, or those of the run that an assistant is to be like.
         later: the names of the runs that come behind this one.
 
     Raises:
@@ -58,7 +59,7 @@ def run_before(key: str, node: dict, run: dict, later: tuple[str, ...]) -> tuple
         raise InputError(f"""{key}.same_but must be a list of overrides, for example '{key}.same_but=["student=mlp_wide","teacher=trained"]', """
                          f"got {given!r}")
     own = superseding(run["overrides"], [f"seed={run['seed']}"])
-    overrides = superseding(own if seed is None else superseding(own, [f"seed={seed}"]), given)
+    overrides = superseding(superseding(base, [f"seed={run['seed'] if seed is None else seed}"]), given)
     chain = (*later, _name(own))
     if _name(overrides) in chain:
         raise InputError(f"{key}.same_but={given}: the run would be its own predecessor, since these overrides change nothing in it. The list must "
@@ -72,19 +73,27 @@ def _name(overrides: Sequence[str]) -> str:
     return " ".join(sorted(text.lstrip("+") for text in overrides))
 
 
-def expand_assistants(key: str, node: dict) -> None:
+def expand_assistants(key: str, node: dict, typed: Sequence[str]) -> list[str]:
     """Replace ``assistants`` in a teacher's node by what it stands for: the run of the last of them, whose own teacher is the one before it;
     where there are none, the teacher by its experiment.
 
+    Args:
+        typed: the overrides of the run whose node it is.
+
+    Returns:
+        The overrides of the student that all of them assist. Each is a run like the student's, not like the next assistant's, so these are handed
+        on in the key ``of``.
+
     >>> node = {"assistants": [["student=cnn"], ["student.hidden=[64]"]], "experiment": "teacher/digits", "seed": 1, "overrides": []}
-    >>> expand_assistants("teacher", node)
+    >>> expand_assistants("teacher", node, ["name=mine"])
+    ['name=mine']
     >>> node
-    {'seed': 1, 'same_but': ['student.hidden=[64]', 'teacher.assistants=[["student=cnn"]]']}
+    {'seed': 1, 'same_but': ['student.hidden=[64]', 'teacher.assistants=[["student=cnn"]]', '++teacher.of=["name=mine"]']}
 
     Raises:
         InputError: they are no list of lists of overrides.
     """
-    assistants = node["assistants"]
+    assistants, base = node["assistants"], list(node.pop("of", typed))
     if not isinstance(assistants, list) or not all(are_overrides(one) and one for one in assistants):
         raise InputError(f"{key}.assistants must be a list, and each assistant in it a list of overrides, for example "
                          f"""'{key}.assistants=[["student=mlp","student.hidden=[128]"]]', got {assistants!r}""")
@@ -92,7 +101,8 @@ def expand_assistants(key: str, node: dict) -> None:
     if assistants:
         *larger, last = assistants
         node.pop("experiment", None), node.pop("overrides", None)       # of the first teacher, which the largest assistant has
-        node["same_but"] = [*last, f"{key}.assistants=[{','.join(map(_written, larger))}]"]
+        node["same_but"] = [*last, f"{key}.assistants=[{','.join(map(_written, larger))}]", f"++{key}.of={_written(base)}"]
+    return base
 
 
 def _written(overrides: Sequence[str]) -> str:
