@@ -72,7 +72,7 @@ def _described(config: dict) -> dict:
     kept["loss"] = config["loss"]
     result = {"strategy": config.get("choices", {}).get("strategy"), "losses": "+".join(config["loss"]), **choices}
     return {**result, **{key: value for key, value in flat({**kept, "teacher": teacher}).items()
-                         if not key.endswith("_target_")}}
+                         if not key.endswith("_target_") and (key, value) != ("strategy.generation", 0)}}       # as every run is that is in no chain
 
 
 def _without_earlier(node):

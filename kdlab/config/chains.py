@@ -12,6 +12,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from kdlab.errors import InputError
 
 LONGEST = 20                                # runs in a chain; more is a chain without end
+NULLABLE = ("experiment", "same_but", "assistants", "run", "checkpoint")
 PLACES = {"initial": "student.initial"}     # groups that do not stand under their own name in the config
 
 
@@ -71,6 +72,24 @@ def run_before(key: str, node: dict, run: dict, base: Sequence[str], later: tupl
 
 def _name(overrides: Sequence[str]) -> str:
     return " ".join(sorted(text.lstrip("+") for text in overrides))
+
+
+def leave_out_null_forms(config: dict) -> None:
+    """A form that is null is none: ``teacher.same_but=null`` ends a chain even where an experiment file says what the teacher is, below which a
+    choice of the group could not go. A node with no other form is no node.
+
+    >>> config = {"teacher": {"same_but": None, "seed": None}, "student": {"initial": {"run": None, "experiment": "teacher/digits"}}}
+    >>> leave_out_null_forms(config)
+    >>> config
+    {'teacher': None, 'student': {'initial': {'experiment': 'teacher/digits'}}}
+    """
+    for parent, key in ((config, "teacher"), (config.get("student"), "initial")):
+        node = parent.get(key) if isinstance(parent, dict) else None
+        null = [form for form in NULLABLE if form in node and node[form] is None] if isinstance(node, dict) else []
+        for form in null:
+            del node[form]
+        if null and not any(form in node for form in (*NULLABLE, "members", "_target_")):
+            parent[key] = None
 
 
 def expand_assistants(key: str, node: dict, typed: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ from omegaconf.errors import InterpolationResolutionError
 
 from kdlab.errors import InputError, KdlabError
 
-from .chains import are_overrides, expand_assistants, previous_generation, run_before
+from .chains import are_overrides, expand_assistants, leave_out_null_forms, previous_generation, run_before
 from .explain import explain
 from .keys import run_nodes
 from .paths import conf_dir
@@ -128,6 +128,7 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
     config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
     result = OmegaConf.to_container(config, resolve=True)
     result["choices"], result["overrides"] = choices, overrides
+    leave_out_null_forms(result)
     for key, node in run_nodes(result).items():
         base = expand_assistants(key, node, overrides) if "assistants" in node else overrides
         if "experiment" in node and node["experiment"] != "???":
