@@ -1,12 +1,14 @@
 """Chains in ``kdlab train -m``: every link once, in its order, whichever job needs it."""
 
+import pytest
+
 from kdlab.runs.run import find_runs
 from tests.sweep.test_launcher import rows
 
 
 def test_generations_over_seeds(kdlab, workplace):
-    sweep = ["strategy=born_again", "strategy.generation=2,1", "seed=1,2", "data.fraction=0.2", "trainer.max_epochs=1", "hydra.launcher.workers=2"]
-    code, out, err = kdlab("train", "-m", *sweep)
+    code, out, err = kdlab("train", "-m", "strategy=born_again", "strategy.generation=2,1", "seed=1,2", "data.fraction=0.2", "trainer.max_epochs=1",
+                           "hydra.launcher.workers=2")
     assert code == 0, err
     assert len(list(find_runs(["runs"]))) == 6
     assert list(rows(out).values()) == ["trained", "trained", "found", "found"], "generation 1 was trained for generation 2"
@@ -15,9 +17,9 @@ def test_generations_over_seeds(kdlab, workplace):
                                               f"trained strategy.generation=2 seed={seed}")]
         assert order == sorted(order)
     assert all(run.record["durations"]["train_seconds"] > 0 and not run.record["resumed"] for run in find_runs(["runs"]))
-    assert list(rows(kdlab("train", "-m", *sweep)[1]).values()) == ["found"] * 4
 
 
+@pytest.mark.slow
 def test_stages_over_seeds_and_one_assistant_for_all(kdlab, workplace):
     short = ["seed=1,2", "data.fraction=0.2", "trainer.max_epochs=1", 'teacher.overrides=["trainer.max_epochs=2"]']
     code, out, err = kdlab("train", "-m", "strategy=assistant", "initial=same_but", *short,
@@ -28,6 +30,7 @@ def test_stages_over_seeds_and_one_assistant_for_all(kdlab, workplace):
                              "trained teacher teacher/digits (seed 1)"], "another student, as the assistant is, has no beginning of this one's"
 
 
+@pytest.mark.slow
 def test_a_link_that_fails_is_named_by_those_that_need_it(kdlab, workplace):
     code, out, err = kdlab("train", "-m", "strategy=born_again", "seed=1,2", "data.fraction=0.2", "trainer.max_epochs=2",
                            'teacher.same_but=["strategy=supervised","loss=[ce]","teacher=none","strategy._target_=tests.sweep.trouble.Unlucky",'
