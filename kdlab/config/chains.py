@@ -66,7 +66,8 @@ def run_before(key: str, node: dict, run: dict, base: Sequence[str], later: tupl
         raise InputError(f"{key}.same_but={given}: the run would be its own predecessor, since these overrides change nothing in it. The list must "
                          f"also end the chain: what asks for the run before it ({key}.same_but) is otherwise asked for there, too")
     if len(chain) >= LONGEST:
-        raise InputError(f"{key}.same_but={given}: the chain of runs has no end (this would be run {len(chain) + 1} of it, and the most are {LONGEST})")
+        raise InputError(f"{key}.same_but={given}: the chain of runs has no end (this would be run {len(chain) + 1} of it, and the most are "
+                         f"{LONGEST})")
     return overrides, chain
 
 

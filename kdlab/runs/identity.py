@@ -2,9 +2,10 @@
 
 The hash is over the canonical config: numbers normalised (4 and 4.0 are one), constructors' defaults filled in for kdlab's own
 classes, the order of loss terms kept, without the keys in :data:`kdlab.config.keys.NOT_IDENTITY` and without the arguments that a class
-names in its own ``NOT_IDENTITY`` (where a known data set lies). What lies on disk counts by its content: a teacher, and what a student's
-weights begin with, by the hash of the run or file, a network by the files among its arguments, and by the folders that its class names in ``CONTENT``; where that says for an argument
-how its folder counts (images in class folders: by their names and sizes), it counts so. The code is no part of it: run.json holds the commit.
+names in its own ``NOT_IDENTITY`` (where a known data set lies). What lies on disk counts by its content: a teacher, and what a student
+begins with, by the hash of the run or file, a network by the files among its arguments, and by the folders that its class names in
+``CONTENT``; where that says for an argument how its folder counts (images in class folders: by their names and sizes), it counts so. The
+code is no part of it: run.json holds the commit.
 """
 
 from __future__ import annotations

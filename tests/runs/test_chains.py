@@ -51,6 +51,17 @@ def test_a_generation_draws_numbers_of_its_own(workplace, taught):
         assembled(compose([*one, "++strategy.generation=-1"]))
 
 
+@pytest.mark.parametrize("overrides, message", [
+    (["teacher.same_but=null"], "born_again learns from the generation before it; leave teacher= away"),
+    (["teacher.same_but=null", "strategy.generation=0"], "generation must be 1 or greater, got 0; generation 0 is the student alone"),
+    (["teacher=run", "teacher.run=nowhere"], "teacher must be given in one way .*got same_but, run"),
+], ids=str)
+def test_a_generation_needs_the_one_before_it(workplace, overrides, message):
+    with pytest.raises(InputError, match=message):
+        kdlab.train(["strategy=born_again", *overrides])
+    assert not list(find_runs(["runs"]))
+
+
 def test_a_chain_that_fails_is_gone_on_with(workplace, monkeypatch, capsys):
     """Generation 1 is killed in its second epoch: generation 0 is found, 1 goes on, 2 follows; all as if nothing had happened."""
     step = Strategy.training_step
@@ -86,7 +97,8 @@ def test_generations_are_compared_over_seeds(workplace):
         kdlab.train(["strategy=born_again", *SHORT, f"seed={seed}", "strategy.generation=2"])
     found, left_out = groups(find_runs(["runs"]))
     assert {group.label: (group.role, len(group.runs)) for group in found} == {
-        "supervised ce": ("teacher", 2), "born_again ce+kd  strategy.generation=1": ("teacher", 2), "born_again ce+kd  strategy.generation=2": ("variant", 2)}
+        "supervised ce": ("teacher", 2), "born_again ce+kd  strategy.generation=1": ("teacher", 2),
+        "born_again ce+kd  strategy.generation=2": ("variant", 2)}
     assert not left_out
 
 
