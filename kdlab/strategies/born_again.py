@@ -4,7 +4,7 @@ from .offline import Offline
 
 
 class BornAgain(Offline):
-    r"""Generation :math:`k` learns from generation :math:`k - 1`, an equal network that is finished (section 3, equation 2):
+    r"""Generation :math:`k` learns from generation :math:`k - 1`, an equal network that is finished (section 3):
 
     .. math:: \theta_k = \arg\min_\theta L\big(f(x, \theta_{k-1}), f(x, \theta)\big), \qquad \theta_0 = \arg\min_\theta L\big(y, f(x, \theta)\big)
 
