@@ -40,6 +40,15 @@ def run_seed(config: dict) -> int:
     return derived_seed(config["seed"], generation, _GENERATION) if generation else config["seed"]
 
 
+def generations_before(config: dict) -> list[dict]:
+    """The teachers' nodes of the generations before the teacher's, from the first on: not generation 0, which is no born-again network."""
+    found, node = [], config["teacher"]
+    while isinstance(node, dict) and "config" in node and (node["config"]["strategy"].get("generation") or 0) > 1:
+        node = node["config"]["teacher"]
+        found.append(node)
+    return found[::-1]
+
+
 @dataclass
 class Parts:
     """The live parts of a run."""
@@ -84,6 +93,8 @@ def assemble(config: dict, trained: Trained) -> Parts:
     task = Classification(config["data"]["classes"])
     teacher = attempt(lambda: make_teacher(config["teacher"], task, looked_for, given=None if data is None else data.normalisation,
                                            channels=(config["data"]["shape"] or [1])[0]))
+    earlier_generations = attempt(lambda: [make_teacher(node, task, looked_for, given=None if data is None else data.normalisation)
+                                           for node in generations_before(config)]) if teacher is not None else None
     seed, initial = run_seed(config), config["student"].get("initial")
     torch.manual_seed(derived_seed(seed, _INITIALISATION))
     student = attempt(lambda: student_network(config))
@@ -99,8 +110,9 @@ def assemble(config: dict, trained: Trained) -> Parts:
         raise InputError(*dict.fromkeys(problems))
 
     node = {key: value for key, value in config["strategy"].items() if key != "peers"}
+    further = {**({"peers": peers} if peers else {}), **({"earlier": earlier_generations} if earlier_generations else {})}
     strategy = build(node, "strategy", student=student, teacher=teacher, objective=objective, task=task, optimization=optimization,
-                     seed=seed, taps=config["student"].get("taps"), **({"peers": peers} if peers else {}))
+                     seed=seed, taps=config["student"].get("taps"), **further)
     data.seed, data.views = seed, strategy.views
     rows = data.part("train")
     loader = data.train_dataloader()

@@ -1,5 +1,13 @@
 """Born-again networks: generations of equal students. Furlanello et al. (2018), https://arxiv.org/abs/1805.04770."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from kdlab.batch import Batch
+from kdlab.outputs import Outputs
+from kdlab.teachers import Ensemble, Teacher
+
 from .offline import Offline
 
 
@@ -9,18 +17,34 @@ class BornAgain(Offline):
     .. math:: \theta_k = \arg\min_\theta L\big(f(x, \theta_{k-1}), f(x, \theta)\big), \qquad \theta_0 = \arg\min_\theta L\big(y, f(x, \theta)\big)
 
     Each is a run of its own, and a chain of them one command; see ``conf/strategy/born_again.yaml``. With ``ce`` among the losses the labels
-    stay in it, as in the paper's BAN+L.
+    stay in it, as in the paper's BAN+L. From the second generation on the report has the ensemble of generations 1 to k, the mean of their
+    probabilities (the paper's BANE), beside the student.
 
     Args:
         generation: this run's, from 1; generation 0 is a run of ``strategy=supervised``.
+        earlier: generations 1 to k - 2, from kdlab; generation k - 1 is the teacher.
     """
 
-    def __init__(self, *, generation: int, **options):
+    def __init__(self, *, generation: int, earlier: Sequence[Teacher] = (), **options):
         if generation < 1:
             raise ValueError(f"generation must be 1 or greater, got {generation}; generation 0 is the student alone: strategy=supervised")
         super().__init__(generation=generation, **options)
+        self.earlier = [*earlier, self.teacher] if generation > 1 else []
+
+    def answers(self) -> dict[str, Callable[[Batch], Outputs]]:
+        return super().answers() | ({"ensemble": Ensemble([*self.earlier, _Student(self)]).teach} if self.earlier else {})
 
     def validate_combination(self) -> list[str]:
         if self.teacher is None:
             return ["strategy=born_again learns from the generation before it; leave teacher= away"]
         return super().validate_combination()
+
+
+class _Student:
+    """The student as one of an ensemble."""
+
+    def __init__(self, strategy: BornAgain):
+        self.strategy = strategy
+
+    def teach(self, batch: Batch) -> Outputs:
+        return self.strategy.task.network_outputs(self.strategy.student, batch)

@@ -5,8 +5,10 @@ import pytest
 import torch
 
 import kdlab
+from kdlab.config.compose import compose
 from kdlab.config.paths import conf_dir
 from kdlab.runs.metrics import MetricsFile
+from kdlab.runs.run import RunStore
 from kdlab.strategies.base import Strategy
 
 # everything that could carry hidden state: dropout, augmentation, a schedule that moves every step, accumulation
@@ -24,6 +26,7 @@ STRATEGIES = {
     "tf_kd_virtual": (set(), True),
 }
 TEACHER = ("offline", "funmatch")
+EXTRA = {"born_again": ["strategy.generation=2"], "assistant": ['teacher.overrides=["trainer.max_epochs=3"]', "student=mlp"]}
 
 
 def test_every_file_has_its_line():
@@ -33,7 +36,7 @@ def test_every_file_has_its_line():
 @pytest.fixture
 def overrides(request, workplace, taught):
     strategy = request.node.callspec.params["strategy"]
-    return [f"strategy={strategy}", *COMMON, *(["teacher=run", f"teacher.run={taught.path}"] if strategy in TEACHER else [])]
+    return [f"strategy={strategy}", *COMMON, *EXTRA.get(strategy, []), *(["teacher=run", f"teacher.run={taught.path}"] if strategy in TEACHER else [])]
 
 
 def _state(run):
@@ -55,8 +58,10 @@ def test_stopped_and_gone_on_with(strategy, overrides, monkeypatch):
     whole = kdlab.train([*overrides, *STATEFUL, "name=whole"])
     step = Strategy.training_step
 
+    path = str(RunStore().run(compose([*overrides, *STATEFUL, "name=stopped"])).path)
+
     def stopped(self, batch, index):
-        if self.current_epoch == 1 and index == 3 and self.trainer.max_epochs == 3:
+        if self.current_epoch == 1 and index == 3 and self.trainer.default_root_dir.endswith(path):        # not in a run before it
             raise KeyboardInterrupt
         return step(self, batch, index)
 
