@@ -10,6 +10,7 @@ from kdlab.runs.differences import differing_keys, flat
 from kdlab.runs.run import FINISHED, Run
 
 TEACHER, BASELINE, VARIANT = "teacher", "student baseline", "variant"
+NETWORK = "network"         # one of several in the runs of a group
 
 
 @dataclass
@@ -20,7 +21,7 @@ class Group:
         runs: the finished ones.
         unfinished: those that were begun, failed or were interrupted; they are listed, never dropped.
         config: flat, of the first run.
-        role: teacher, student baseline (no loss asks a teacher), or variant.
+        role: teacher, student baseline (no loss asks a teacher, nor a network that learns beside it), or variant.
     """
 
     runs: list[Run] = field(default_factory=list)
@@ -52,7 +53,7 @@ def groups(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
         if record["status"] == FINISHED:
             seen[record["hash"]] = run.path
         taught |= {teacher["hash"] for teacher in (record.get("teacher") or {}).get("runs", [])}
-        group = found.setdefault(key, Group(config=_described(config), role=VARIANT if record.get("uses_teacher") else BASELINE))
+        group = found.setdefault(key, Group(config=_described(config), role=VARIANT if record.get("uses_teacher") or record.get("taught") else BASELINE))
         (group.runs if record["status"] == FINISHED else group.unfinished).append(run)
     result = list(found.values())
     for group in result:
@@ -65,15 +66,20 @@ def groups(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
 def _described(config: dict) -> dict:
     """A flat config of what may tell groups apart, in the words of the command line."""
     choices = {group: choice for group, choice in config.get("choices", {}).items() if group in ("student", "data", "optimizer", "scheduler")}
-    teacher = config["teacher"] or {}
-    if "config" in teacher:
-        teacher = {key: value for key, value in teacher.items() if key != "config"}
+    teacher = _without_config(config["teacher"] or {})
+    if isinstance(teacher.get("members"), dict):
+        teacher["members"] = {name: _without_config(member) for name, member in teacher["members"].items()}
     kept = {key: value for key, value in config.items()
             if key not in ("seed", "choices", "overrides", "paths", "progress", "logger", "fresh", "name", "teacher")}
     kept["loss"] = config["loss"]
     result = {"strategy": config.get("choices", {}).get("strategy"), "losses": "+".join(config["loss"]), **choices}
     return {**result, **{key: value for key, value in flat({**kept, "teacher": teacher}).items()
                          if not key.endswith("_target_")}}
+
+
+def _without_config(teacher: dict) -> dict:
+    """A teacher's node without the config of the run that trains it, which its experiment names."""
+    return {key: value for key, value in teacher.items() if key != "config"}
 
 
 def _label(found: list[Group]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from kdlab.errors import InputError, did_you_mean
 from kdlab.normalisation import problems as normalisation_problems
 from kdlab.schedules import SCHEDULES, is_schedule
+from kdlab.teachers.per_term import problems as term_problems
 
 from .keys import GIVEN, matching, own_keys
 from .signature import fits, locate, signature, type_name
@@ -39,7 +40,7 @@ TEACHER_FORMS = {
     "experiment": {"experiment", "seed", "overrides", "config", "normalisation"},
     "run": {"run", "which", "normalisation"},
     "checkpoint": {"checkpoint", "network", "normalisation"},
-    "members": {"members", "average", "weights"},
+    "members": {"members", "average", "weights", "terms"},
 }
 REFUSED = {
     "fast_dev_run": "a run of one batch would count as finished; debug=fast tries things out under a name of its own",
@@ -280,6 +281,10 @@ def _teacher(key: str, node, prefix: str) -> Iterator[str]:
             yield f"{place}.seed must be a whole number, got {node['seed']!r}"
         if isinstance(node.get("config"), dict):
             yield from problems(node["config"], f"{place}.experiment={node['experiment']}: ")
+    if form == "members" and "terms" in node:
+        yield from (f"{prefix}{problem}" for problem in term_problems(_node(node, "members"), node["terms"]))
+        yield from (f"{place}.{name}: with teacher.terms each member teaches its own terms and no average is taken; leave it out, or leave "
+                    "teacher.terms out" for name in ("average", "weights") if node.get(name) is not None)
     if form == "run" and node.get("which", "last") not in WHICH:
         yield f"{place}.which must be 'last' or 'best', got {node.get('which')!r}"
     if form == "checkpoint" and node.get("network") is not None and not (isinstance(node["network"], dict) and node["network"].get("_target_")):

@@ -106,6 +106,8 @@ def _network(node: dict) -> dict:
         if not path.exists():
             raise InputError(f"teacher.checkpoint: there is no file {path}")
         return {"content": content_hash(path), "network": node.get("network")}
+    if "terms" in node:
+        return {"terms": {term: _teacher(node["members"][name]) for term, name in node["terms"].items()}}
     if "members" in node:
         members = [_teacher(member) for member in teacher_nodes(node)[1:]]
         return {"members": members, "average": node.get("average"), "weights": node.get("weights")}

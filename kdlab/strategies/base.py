@@ -148,7 +148,7 @@ class Strategy(L.LightningModule):
         if outputs is None:
             return None
         if self.objective.views == 2 and outputs.second is None:
-            outputs = outputs.replace(second=self.taught_by(batch.other_view()))
+            outputs = outputs.with_second(self.taught_by(batch.other_view()))
         if self._timed:
             self._seconds["teacher"] += self._now() - began
         return outputs.detach()
