@@ -11,6 +11,8 @@ from kdlab.runs.run import FINISHED, Run
 
 TEACHER, BASELINE, VARIANT = "teacher", "student baseline", "variant"
 NETWORK = "network"         # one of several in the runs of a group
+# the groups whose choice stands for what is in their node
+_NODES = {"student": "student", "data": "data", "optimizer": "optimizer", "scheduler": "scheduler", "mixing": "data.mixing"}
 
 
 @dataclass
@@ -65,7 +67,7 @@ def groups(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
 
 def _described(config: dict) -> dict:
     """A flat config of what may tell groups apart, in the words of the command line."""
-    choices = {group: choice for group, choice in config.get("choices", {}).items() if group in ("student", "data", "optimizer", "scheduler")}
+    choices = {group: choice for group, choice in config.get("choices", {}).items() if group in _NODES}
     teacher = _without_config(config["teacher"] or {})
     if isinstance(teacher.get("members"), dict):
         teacher["members"] = {name: _without_config(member) for name, member in teacher["members"].items()}
@@ -109,8 +111,7 @@ def _implied(key: str, differing: list[str], found: list[Group]) -> bool:
     if key == "loss.ce.weight" and "loss.kd.weight" in differing:
         return all(abs(group.config.get("loss.ce.weight", 0) + group.config.get("loss.kd.weight", 0) - 1) < 1e-9
                    for group in found if isinstance(group.config.get("loss.kd.weight"), (int, float)))
-    node = key.split(".")[0]
-    return node in ("student", "data", "optimizer", "scheduler") and key != node and node in differing
+    return any(f"{key}.".startswith(f"{node}.") and key != group and group in differing for group, node in _NODES.items())
 
 
 def _short(value) -> str:

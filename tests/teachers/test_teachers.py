@@ -160,6 +160,13 @@ def test_the_best_for_each_sample_in_training_and_the_mean_elsewhere():
         assert torch.equal(ensemble.teach(labelled.replace(split=split)).logits, Ensemble([ONE, TWO]).teach(labelled).logits)
 
 
+def test_of_a_mixed_image_both_labels_choose():
+    mixed = batch().replace(target=torch.tensor([1, 0]), partner_target=torch.tensor([2, 1]), share=torch.tensor([0.9, 0.9]))
+    assert torch.equal(Ensemble([ONE, TWO], "best").teach(mixed).logits, torch.stack([ONE.logits[0], TWO.logits[1]]))
+    mixed = mixed.replace(share=torch.tensor([0.1, 0.1]))
+    assert torch.equal(Ensemble([ONE, TWO], "best").teach(mixed).logits, torch.stack([TWO.logits[0], ONE.logits[1]]))
+
+
 def test_of_equals_the_first_is_best():
     assert torch.equal(Ensemble([TWO, TWO, ONE], "best").teach(batch().replace(target=torch.tensor([2, 0]))).logits, TWO.logits)
 
