@@ -74,7 +74,8 @@ def show(entry) -> None:
     if entry.kind == "strategy":
         print(f"losses by default (weights): {_settings(entry.losses)}")
         for function in entry.composes:
-            print(f"composes kdlab.functional.{function.__name__}: {prose(inspect.getdoc(function)).splitlines()[0]}")
+            first = " ".join(prose(inspect.getdoc(function)).partition("\n\n")[0].split())
+            print(textwrap.fill(f"composes kdlab.functional.{function.__name__}: {first}", WIDTH, subsequent_indent="  "))
     if entry.parameters:
         told = entry.described()
         print("\nparameters (defaults):")
