@@ -130,7 +130,11 @@ class Objective(nn.Module):
     @property
     def asks_teacher(self) -> bool:
         """Whether some term asks for the teacher at the present weights."""
-        return any(term.needs_teacher and self._active(name) for name, term in self.terms.items())
+        return bool(self.asking())
+
+    def asking(self) -> list[str]:
+        """The terms that ask for the teacher at the present weights."""
+        return [name for name, term in self.terms.items() if term.needs_teacher and self._active(name)]
 
     @property
     def learns_from_teacher(self) -> bool:
@@ -154,7 +158,7 @@ class Objective(nn.Module):
         """Let every term build what it needs from the probe, naming the term if it cannot."""
         for name, term in self.terms.items():
             try:
-                term.prepare(probe)
+                term.prepare(probe.of_term(name))
             except InputError:
                 raise
             except Exception as error:      # a loss of the user's own may fail in any way

@@ -65,6 +65,11 @@ class Outputs:
     def replace(self, **changes) -> Outputs:
         return replace(self, **changes)
 
+    def with_second(self, second: Outputs) -> Outputs:
+        """These Outputs of a batch with those of its second view; each term's own with its own."""
+        by_term = {name: said.replace(second=second.by_term[name]) for name, said in self.by_term.items()}
+        return self.replace(second=second, by_term=by_term)
+
     def detach(self) -> Outputs:
         """The same, cut from the graph. Everything that teaches is detached, whoever it is."""
         features = {name: value.detach() for name, value in self.features.items()}

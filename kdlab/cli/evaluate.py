@@ -10,7 +10,8 @@ import math
 
 import torch
 
-from kdlab.errors import InputError
+from kdlab.errors import InputError, did_you_mean
+from kdlab.runs.networks import kept_name
 from kdlab.runs.run import Run
 
 from .parser import Parser
@@ -21,6 +22,8 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("run", help="a run directory")
     parser.add_argument("override", nargs="*", help="data=… and keys below data")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="which checkpoint (default: last)")
+    parser.add_argument("--network", metavar="NAME", help="which of several networks (or their ensemble), of the run's own test predictions; "
+                        "default: the one that is kept")
     parser.add_argument("--per-class", action="store_true", help="also the accuracy of every class")
     parser.add_argument("--bias", action="append", default=[], metavar="CLASS=NUMBER", help="add a number to the logit of a class")
     options = parser.parse_intermixed_args(arguments)
@@ -28,7 +31,10 @@ def run(arguments: list[str]) -> int:
     found.record            # says so where it is no run
     if not found.finished:
         raise InputError(f"{found.path} is not finished (its status is {found.status})")
-    logits, target, source = _stored(found, options.which) if not options.override else _fresh(found, options.which, options.override)
+    if options.network and options.override:
+        raise InputError("evaluate: --network chooses among the run's own test predictions, so it stands without overrides; on other data "
+                         "the network that is kept is asked")
+    logits, target, source = _stored(found, options.which, options.network) if not options.override else _fresh(found, options.which, options.override)
     for text in options.bias:
         number, value = _bias(text, logits.shape[-1])
         logits[:, number] += value
@@ -45,11 +51,17 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _stored(found: Run, which: str):
+def _stored(found: Run, which: str, network: str | None):
     predictions = found.predictions()
     if which not in predictions:        # last is always there
         raise InputError(f"{found.path} has no '{which}': it was trained without validation, so no epoch was chosen")
-    return predictions[which].clone(), predictions["target"], "the run's own test predictions"
+    if network in (None, kept_name(found.record, which)):
+        return predictions[which].clone(), predictions["target"], "the run's own test predictions"
+    known = [name for name in found.record.get("networks") or {} if f"{which}.{name}" in predictions]
+    if network not in known:
+        raise InputError(f"--network: {found.path} keeps no predictions of '{network}'{did_you_mean(network, known)} "
+                         f"(it has {', '.join([kept_name(found.record, which), *known])})")
+    return predictions[f"{which}.{network}"].clone(), predictions["target"], f"the run's own test predictions of {network}"
 
 
 def _fresh(found: Run, which: str, overrides: list[str]):

@@ -30,11 +30,14 @@ def run(arguments: list[str]) -> int:
         return 0
     entries = [entry for entry in methods.index().values()
                if options.family in (None, entry.method.family) and (options.task is None or options.task in entry.method.serves)]
-    family = None
+    family, pieces = None, False
     for entry in entries:
         if entry.method.family != family:
             family = entry.method.family
-            print(f"\n{family.upper()}" if family != "strategy" else "\nSTRATEGY (pieces that strategies compose, no loss terms)")
+            print(f"\n{family.upper()}" if family != "strategy" else "\nSTRATEGY (who learns from whom: strategy=NAME)")
+        if family == "strategy" and entry.kind == "piece" and not pieces:
+            pieces = True
+            print("\nPIECES (functions that no strategy composes at present, no loss terms)")
         line(entry)
     print(f"\n{len(entries)} methods; verified: value and gradients of the named code, run in float64, agree to {TOLERANCE:g} relative "
           "(tests/golden). kdlab methods NAME says more.")
@@ -43,13 +46,16 @@ def run(arguments: list[str]) -> int:
 
 def line(entry) -> None:
     """A method in a few lines."""
-    paper, method = entry.method.paper, entry.method
-    print(f"  {entry.name:<24} {paper}")
-    details = [f"needs {', '.join(entry.needs)}", f"for {', '.join(method.serves)}"]
+    print(f"  {entry.name:<24} {entry.brief}")
+    details = [f"needs {', '.join(entry.needs)}", f"for {', '.join(entry.method.serves)}"]
+    if entry.kind == "strategy":
+        details.append("losses " + _settings(entry.losses))
     if entry.defaults:
-        details.append(" ".join(f"{name}={_value(value)}" for name, value in entry.defaults.items()))
-    details.append("verified: " + ", ".join(f"{repository}@{COMMITS[repository][:7]}" for repository in method.verified) if method.verified
-                   else "verified: by its reference in tests/contract only")
+        details.append(_settings(entry.defaults))
+    if entry.claims:
+        details.append("verified: " + ", ".join(f"{repository}@{COMMITS[repository][:7]}" for repository in entry.claims))
+    elif entry.kind != "strategy":
+        details.append("verified: by its reference in tests/contract only")
     for detail in details:
         print(textwrap.fill(detail, WIDTH, initial_indent=" " * 27, subsequent_indent=" " * 29, break_long_words=False, break_on_hyphens=False))
 
@@ -58,29 +64,37 @@ def show(entry) -> None:
     """Everything that is known of a method."""
     from kdlab.methods import prose
 
-    print(f"{entry.name} ({entry.method.family}; for {', '.join(entry.method.serves)})\n{entry.method.paper}\n")
-    print(textwrap.indent(prose(inspect.getdoc(entry.function)), "  "))
-    where = f"function: kdlab.functional.{entry.function.__name__}"
-    if entry.loss is not None:
-        where += f"   loss: kdlab.losses.{type(entry.loss).__name__}   file: conf/loss/{entry.name}.yaml"
+    print(f"{entry.name} ({entry.method.family}; for {', '.join(entry.method.serves)})")
+    print(*filter(None, (entry.method.paper, getattr(entry, "told", ""))), sep="\n", end="\n\n")
+    print(textwrap.indent(prose(inspect.getdoc(entry.documented)), "  "))
     if entry.notes:
         print("\n" + textwrap.indent(entry.notes, "  "))
-    print(f"\n{where}")
+    print(f"\n{entry.where}")
     print(textwrap.fill(f"needs: {', '.join(entry.needs)}", WIDTH, subsequent_indent="  ", break_on_hyphens=False))
+    if entry.kind == "strategy":
+        print(f"losses by default (weights): {_settings(entry.losses)}")
+        for function in entry.composes:
+            first = " ".join(prose(inspect.getdoc(function)).partition("\n\n")[0].split())
+            print(textwrap.fill(f"composes kdlab.functional.{function.__name__}: {first}", WIDTH, subsequent_indent="  "))
     if entry.parameters:
-        told = {"weight": "the term's weight in the total", **entry.described()}
+        told = entry.described()
         print("\nparameters (defaults):")
         for name, value in entry.parameters.items():
             text = prose(told.get(name, ""))
             print(textwrap.fill(f"{name} = {_value(value)}" + (f"   {text}" if text else ""), WIDTH, initial_indent="  ", subsequent_indent="      "))
-    if entry.method.verified:
+    if entry.claims:
         print(f"\nverified against, value and gradients, in float64, to {TOLERANCE:g} relative:")
-        for repository, cases in entry.method.verified.items():
+        for repository, cases in entry.claims.items():
             print(f"  {repository} at {COMMITS[repository]} ({', '.join(cases.split())})")
     else:
-        print("\nnot compared with code of the authors; held to its own slow reference in tests/contract")
+        print("\nnot compared with code of the authors"
+              + ("" if entry.kind == "strategy" else "; held to its own slow reference in tests/contract"))
     if entry.example:
         print(f"\n{entry.example}")
+
+
+def _settings(values: dict) -> str:
+    return " ".join(f"{name}={_value(value)}" for name, value in values.items())
 
 
 def _value(value) -> str:

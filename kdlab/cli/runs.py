@@ -11,6 +11,7 @@ from rich.table import Table
 
 from kdlab.errors import InputError, did_you_mean
 from kdlab.runs.differences import flat
+from kdlab.runs.networks import why_kept
 from kdlab.runs.run import RUNNING, Run, find_runs
 
 from .parser import Parser
@@ -88,9 +89,25 @@ def _show(options) -> int:
     found = Run(options.run)
     record = found.record
     print(json.dumps(record, indent=2))
+    if record.get("networks"):
+        _show_networks(record)
     if record["status"] == RUNNING:
         print(f"{found.path} is being trained" if found.being_trained else f"{found.path} was killed; the same command goes on with it")
     return 0
+
+
+def _show_networks(record: dict) -> None:
+    """A line a network, and which one is kept of each checkpoint, and why."""
+    names = sorted({key for scores in record["networks"].values() for key in scores})
+    table = Table(box=None, pad_edge=False)
+    for column in ("network", *names):
+        table.add_column(column, justify="left" if column == "network" else "right")
+    for name, scores in record["networks"].items():
+        table.add_row(name, *(_number(scores.get(key)) for key in names))
+    _console().print(table)
+    for which in ("last", "best"):
+        if which in (record.get("kept") or {}):
+            print(f"kept of {which}: {why_kept(record, which)}")
 
 
 def _diff(options) -> int:

@@ -10,6 +10,7 @@ from kdlab.runs.differences import differing_keys, flat
 from kdlab.runs.run import FINISHED, Run
 
 TEACHER, BASELINE, VARIANT = "teacher", "student baseline", "variant"
+NETWORK = "network"         # one of several in the runs of a group
 # the groups whose choice stands for what is in their node
 _NODES = {"student": "student", "data": "data", "optimizer": "optimizer", "scheduler": "scheduler", "mixing": "data.mixing"}
 
@@ -22,7 +23,7 @@ class Group:
         runs: the finished ones.
         unfinished: those that were begun, failed or were interrupted; they are listed, never dropped.
         config: flat, of the first run.
-        role: teacher, student baseline (no loss asks a teacher), or variant.
+        role: teacher, student baseline (no loss asks a teacher, nor a network that learns beside it), or variant.
     """
 
     runs: list[Run] = field(default_factory=list)
@@ -54,7 +55,7 @@ def groups(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
         if record["status"] == FINISHED:
             seen[record["hash"]] = run.path
         taught |= {teacher["hash"] for teacher in (record.get("teacher") or {}).get("runs", [])}
-        group = found.setdefault(key, Group(config=_described(config), role=VARIANT if record.get("uses_teacher") else BASELINE))
+        group = found.setdefault(key, Group(config=_described(config), role=VARIANT if record.get("uses_teacher") or record.get("taught") else BASELINE))
         (group.runs if record["status"] == FINISHED else group.unfinished).append(run)
     result = list(found.values())
     for group in result:

@@ -7,9 +7,10 @@ import io
 from dataclasses import dataclass, field
 
 from kdlab.errors import InputError, did_you_mean
+from kdlab.runs.networks import kept_in_short
 from kdlab.runs.run import Run
 
-from .collect import BASELINE, TEACHER, Group, groups
+from .collect import BASELINE, NETWORK, TEACHER, Group, groups
 from .statistics import Interval, interval
 
 ORDER = {TEACHER: 0, BASELINE: 1}
@@ -17,7 +18,11 @@ ORDER = {TEACHER: 0, BASELINE: 1}
 
 @dataclass
 class Row:
-    """A group in numbers. ``last`` and ``best`` are intervals of the test metric at the last epoch and at the best on validation."""
+    """A group, or one of its networks, in numbers.
+
+    ``last`` and ``best`` are intervals of the test metric at the last epoch and at the best on validation; ``kept`` says which of several
+    networks a variant's numbers are of, where that is not the student or was chosen on validation.
+    """
 
     role: str
     label: str
@@ -27,6 +32,7 @@ class Row:
     parameters: int | None
     seconds: float | None
     weights: str
+    kept: str = ""
 
 
 @dataclass
@@ -40,7 +46,7 @@ class Table:
     HEAD = ("role", "variant", "weights", "{metric}, last epoch", "{metric}, best on validation", "n", "retention", "parameters", "seconds")
 
     def _cells(self) -> list[list[str]]:
-        return [[row.role, row.label, row.weights, _interval(row.last), _interval(row.best), str(row.last.n if row.last else 0),
+        return [[row.role, f"{row.label}  (kept: {row.kept})" if row.kept else row.label, row.weights, _interval(row.last), _interval(row.best), str(row.last.n if row.last else 0),
                  "" if row.retention is None else f"{row.retention:.1%}", "" if row.parameters is None else f"{row.parameters:,}",
                  "" if row.seconds is None else f"{row.seconds:.1f}"] for row in self.rows]
 
@@ -75,11 +81,11 @@ class Table:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["role", "variant", "weights", "n", "last_mean", "last_half_width_95", "best_mean", "best_half_width_95",
-                         "retention", "parameters", "seconds"])
+                         "retention", "parameters", "seconds", "kept"])
         for row in self.rows:
             last, best = row.last, row.best
             writer.writerow([row.role, row.label, row.weights, last.n if last else 0, *(_pair(last)), *(_pair(best)), row.retention,
-                             row.parameters, row.seconds])
+                             row.parameters, row.seconds, row.kept])
         return text.getvalue()
 
 
@@ -98,7 +104,8 @@ def comparison(runs: list[Run], metric: str = "accuracy") -> Table:
     rows = _teachers(found, metric)
     for group in sorted(found, key=lambda group: (ORDER.get(group.role, 2), group.label)):
         if group.runs:
-            rows.append(_row(group.role, group.label, group.records, metric, _teacher_score(group, found, metric)))
+            teacher = _teacher_score(group, found, metric)
+            rows += [_row(group.role, group.label, group.records, metric, teacher), *_networks(group, metric, teacher)]
     if not any(row.last for row in rows):
         known = sorted({key.removeprefix("test/") for group in found for record in group.records for key in record.get("metrics", {})
                         if key.startswith("test/") and not key.endswith("_best")})
@@ -111,12 +118,11 @@ def _teachers(found: list[Group], metric: str) -> list[Row]:
     """A row for each teacher that taught, as its students' records tell of it; not for those that are compared themselves."""
     present = {record["hash"] for group in found for record in group.records}
     taught: dict[str, dict] = {}
-    for group in found:
-        for record in group.records:
-            teacher = record.get("teacher") or {}
-            runs = teacher.get("runs", [])
-            if record.get("uses_teacher") and not (runs and {run["hash"] for run in runs} <= present):
-                taught.setdefault(" ".join([teacher["name"], *(run["hash"] for run in runs)]), teacher)
+    for teacher in (teacher for group in found for record in group.records if record.get("uses_teacher")
+                    for teacher in _single(record.get("teacher") or {})):
+        runs = teacher.get("runs", [])
+        if not (runs and {run["hash"] for run in runs} <= present):
+            taught.setdefault(" ".join([teacher["name"], *(run["hash"] for run in runs)]), teacher)
     names = [teacher["name"] for teacher in taught.values()]
     rows = []
     for key, teacher in taught.items():
@@ -130,18 +136,34 @@ def _teachers(found: list[Group], metric: str) -> list[Row]:
     return rows
 
 
+def _single(teacher: dict) -> list[dict]:
+    """The teachers that have a score: itself, or those of the loss's terms where each has its own."""
+    return list(teacher["members"].values()) if "members" in teacher else [teacher]
+
+
+def _networks(group: Group, metric: str, teacher: float | None) -> list[Row]:
+    """A row for each network, and each ensemble, of runs that have several."""
+    having = [record for record in group.records if record.get("networks")]
+    rows = []
+    for name in dict.fromkeys(name for record in having for name in record["networks"]):
+        own = [{"metrics": record["networks"][name], "parameters": record.get("network_parameters", {}).get(name)}
+               for record in having if name in record["networks"]]
+        rows.append(_row(NETWORK, f"{group.label} · {name}", own, metric, teacher))
+    return rows
+
+
 def _test_score(teacher: dict | None, metric: str) -> float | None:
     """What a teacher itself reached on test."""
     return ((teacher or {}).get("test") or {}).get(metric)
 
 
 def _teacher_score(group: Group, found: list[Group], metric: str) -> float | None:
-    """The score that a group's retention is held against: its teacher's; for a baseline the one teacher of all others on the same data."""
+    """The score that a group's retention is held against: its teacher's; where there is none, the one teacher of all others on the same data."""
     def scores(groups: list[Group]) -> set[float]:
         return {score for one in groups for record in one.records if (score := _test_score(record.get("teacher"), metric)) is not None}
 
     own = scores([group])
-    if not own and group.role == BASELINE:
+    if not own and not any(record.get("teacher") for record in group.records):
         own = scores([other for other in found if other.config.get("data") == group.config.get("data")])
     return own.pop() if len(own) == 1 else None
 
@@ -154,9 +176,10 @@ def _row(role: str, label: str, records: list[dict], metric: str, teacher: float
     seconds = [record["durations"]["train_seconds"] for record in records if "train_seconds" in record.get("durations", {})]
     weights = " ".join(f"{name}={weight:g}" if isinstance(weight, (int, float)) else f"{name}={weight}"
                        for name, weight in (records[0].get("weights") or {}).items())
+    kept = kept_in_short(records) if any(record.get("networks") for record in records) else ""
     return Row(role, label, interval(last) if last else None, interval(best) if best else None,
                sum(last) / len(last) / teacher if last and teacher and metric == "accuracy" else None, records[0].get("parameters"),
-               sum(seconds) / len(seconds) if seconds else None, weights)
+               sum(seconds) / len(seconds) if seconds else None, weights, kept)
 
 
 def _interval(value: Interval | None) -> str:

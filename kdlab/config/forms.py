@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from kdlab.errors import did_you_mean
 from kdlab.normalisation import problems as normalisation_problems
@@ -16,7 +16,7 @@ TEACHER_FORMS = {
     "same_but": {"same_but", "seed", "config", "normalisation"},
     "run": {"run", "which", "normalisation"},
     "checkpoint": {"checkpoint", "network", "normalisation"},
-    "members": {"members", "average", "weights"},
+    "members": {"members", "average", "weights", "terms"},
 }
 _PARTS = {"weights", "losses"}
 INITIAL_FORMS = {
@@ -39,8 +39,23 @@ def teacher_problems(teacher, prefix: str, channels: int | None) -> Iterator[str
     nodes = {f"teacher.members.{name}": node for name, node in members.items()} if isinstance(members, dict) else {}
     for key, node in {"teacher": teacher, **nodes}.items():
         yield from _form(node, TEACHER_FORMS, f"{prefix}{key}", "teacher")
+        if isinstance(node, dict) and "members" in node and "terms" in node:
+            yield from (f"{prefix}{problem}" for problem in term_problems(members or {}, node["terms"]))
+            yield from (f"{prefix}{key}.{name}: with teacher.terms each member teaches its own terms and no average is taken; leave it out, or leave "
+                        "teacher.terms out" for name in ("average", "weights") if node.get(name) is not None)
         if isinstance(node, dict) and "members" not in node:
             yield from normalisation_problems(node.get("normalisation"), f"{prefix}{key}.normalisation", channels)
+
+
+def term_problems(members: Collection[str], terms: object) -> list[str]:
+    """What is wrong with ``teacher.terms`` for members of these names, whatever the loss is."""
+    if not isinstance(terms, Mapping) or not terms:
+        return [f"teacher.terms must say which member each term of the loss learns from, for example {{kd: {next(iter(members), 'strong')}}}, "
+                f"got {terms!r}"]
+    wrong = [f"teacher.terms.{term}: there is no member {name!r}{did_you_mean(name, members)} (teacher.members has {', '.join(members)})"
+             for term, name in terms.items() if name not in members]
+    return wrong + [f"teacher.members.{name}: no term of teacher.terms learns from it; give it one, or leave it out with '~teacher.members.{name}'"
+                    for name in members if name not in terms.values()]
 
 
 def initial_problems(node, place: str) -> Iterator[str]:

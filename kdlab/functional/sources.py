@@ -63,27 +63,44 @@ class Method:
     """What is known of a method beside its formula.
 
     Args:
-        family: one of FAMILIES; ``strategy`` marks the pieces that a strategy composes and that are no loss term by themselves.
-        paper: where it was published.
+        family: one of FAMILIES; ``strategy`` marks strategies, and the pieces that a strategy composes and that are no loss term by themselves.
+        paper: where it was published; None where it has no source of its own, which only a strategy may lack.
         verified: repository (a key of COMMITS) -> the entries of tests/golden that agree with it, separated by blanks. Empty where no
             code of the authors, nor a known re-implementation, was run.
         serves: the tasks that it is for.
     """
 
     family: str
-    paper: Paper
+    paper: Paper | None
     verified: Mapping[str, str]
     serves: tuple[str, ...]
 
 
-def method(family: str, paper: Paper, verified: Mapping[str, str] | None = None, serves: tuple[str, ...] = ("classifier",)) -> Callable:
-    """Decorator: gives a pure function its :class:`Method`, as the attribute ``method``."""
+def method(family: str, paper: Paper | None, verified: Mapping[str, str] | None = None, serves: tuple[str, ...] = ("classifier",)) -> Callable:
+    """Decorator: gives a pure function, or the class of a strategy, its :class:`Method`, as the attribute ``method``."""
     verified = dict(verified or {})
     if family not in FAMILIES or set(serves) - set(TASKS) or set(verified) - set(COMMITS):
         raise ValueError(f"unknown family, task or repository in method({family!r}, …, {verified!r}, {serves!r})")
+
+    if paper is None and family != "strategy":
+        raise ValueError(f"method({family!r}, None): only a strategy may have no paper")
 
     def mark(function: Callable) -> Callable:
         function.method = Method(family, paper, verified, tuple(serves))
         return function
 
     return mark
+
+
+def method_of(thing: Callable) -> Method | None:
+    """What a function or class says of itself. A class does not have its base's: what derives from a method is another one.
+
+    >>> @method("strategy", Paper("A et al.", 2000, "B", "https://example.org"))
+    ... class Base:
+    ...     pass
+    >>> class Derived(Base):
+    ...     pass
+    >>> method_of(Base).paper.year, method_of(Derived)
+    (2000, None)
+    """
+    return vars(thing).get("method")

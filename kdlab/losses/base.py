@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from torch import Tensor, nn
 
 from kdlab.batch import Batch
 from kdlab.outputs import Outputs
+from kdlab.teachers.base import Teacher
 
 
 @dataclass
@@ -27,6 +28,7 @@ class Probe:
         train_rows: indices of those that are trained on (without the validation part); None: all.
         teacher_aliases: the ``taps:`` of the teacher's config.
         batch: the samples that both have answered, for a strategy that asks further networks.
+        term_teachers: the loss's term -> its teacher, where terms have teachers of their own; what those said is in ``teacher.by_term``.
     """
 
     student: Outputs
@@ -39,6 +41,15 @@ class Probe:
     teacher_aliases: Mapping[str, str] = field(default_factory=dict)
     batch_size: int | None = None
     batch: Batch | None = None
+    term_teachers: Mapping[str, Teacher] = field(default_factory=dict)
+
+    def of_term(self, name: str) -> Probe:
+        """The probe as one term of the loss sees it: with the teacher that is its own, where it has one."""
+        if self.teacher is None or name not in self.teacher.by_term:
+            return self
+        own = self.term_teachers.get(name)
+        return replace(self, teacher=self.teacher.by_term[name], teacher_network=getattr(own, "network", None),
+                       teacher_aliases=getattr(own, "aliases", {}))
 
 
 class Loss(nn.Module):

@@ -30,6 +30,7 @@ from .identity import group_hash, run_hash
 from .initial import origin
 from .ranks import fit_in_ranks, refuse_other_launchers
 from .metrics import Observe
+from .networks import accuracies, why_kept
 from .recorder import recorded
 from .results import results
 from .run import FAILED, FINISHED, INTERRUPTED, PRUNED, RUNNING, Run, RunStore
@@ -152,13 +153,11 @@ def _train(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say,
             fit(config, run, parts, label, observe)
         if not run.checkpoint("last").exists():
             raise RuntimeError("not one epoch was finished; something ends the training before that (trainer.max_time, a callback)")
-        found = results(config, run, parts)
-        if teacher is not None:
-            teacher = {**teacher, "test": found["teacher_test"]}
+        found = results(config, run, parts, teacher)
         durations = {"train_seconds": found["train_seconds"], "wall_seconds": before + time.perf_counter() - began}
         (run.path / "error.txt").unlink(missing_ok=True)
-        run.update(status=FINISHED, durations=durations, teacher=teacher, ended=provenance.now(),
-                   **{key: found[key] for key in ("metrics", "parameters", "kept", "networks", "teacher_share")})
+        run.update(status=FINISHED, durations=durations, ended=provenance.now(),
+                   **{key: found[key] for key in ("teacher", "metrics", "parameters", "kept", "networks", "network_parameters", "teacher_share")})
     except BaseException as error:
         stopped = INTERRUPTED if isinstance(error, KeyboardInterrupt) else PRUNED if isinstance(error, RunPruned) else None
         where = f"The traceback is in {run.path}/error.txt"
@@ -175,7 +174,8 @@ def _train(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say,
                         "command goes on from there") from error
     metrics = found["metrics"]
     best = f", {metrics['test/accuracy_best']:.4f} (best on validation, epoch {metrics['best_epoch']})" if "best_epoch" in metrics else ""
-    say(f"{label}test accuracy {metrics['test/accuracy']:.4f} (last epoch){best}")
+    others = accuracies(found)
+    say(f"{label}test accuracy {metrics['test/accuracy']:.4f} (last epoch){best}" + (f"; kept: {why_kept(found)}; {others}" if others else ""))
     say(f"{label}{run.path}")
 
 
@@ -237,6 +237,7 @@ def _begin(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say)
         "parameters": sum(value.numel() for value in parts.strategy.student.parameters()),
         "trainable_parameters": sum(value.numel() for value in parts.strategy.parameters() if value.requires_grad),
         "uses_teacher": parts.teacher is not None and parts.strategy.objective.learns_from_teacher,
+        "taught": parts.strategy.objective.learns_from_teacher,         # by a teacher, or by networks that learn beside it
         "teacher": teacher,
         "initial": origin(config["student"].get("initial")),
         "metrics": {},

@@ -130,6 +130,8 @@ def _network(node: dict, key: str) -> dict:
         if not path.exists():
             raise InputError(f"{key}.checkpoint: there is no file {path}")
         return {"content": content_hash(path), "network": node.get("network")}
+    if "terms" in node:
+        return {"terms": {term: _teacher(node["members"][name], f"{key}.members.{name}") for term, name in node["terms"].items()}}
     if "members" in node:
         members = [_teacher(member, f"{key}.members.{name}") for name, member in node["members"].items()]
         return {"members": members, "average": node.get("average"), "weights": node.get("weights")}

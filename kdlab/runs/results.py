@@ -15,15 +15,19 @@ from .files import write_atomically
 from .metrics import MetricsFile
 from .recorder import recorded
 from .run import Run
+from .teacher import with_test_scores
 
 
-def results(config: dict, run: Run, parts: Parts) -> dict:
-    """Evaluate the last and the best checkpoint, and the teacher, on test; keep the predictions of the network that is kept.
+def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -> dict:
+    """Evaluate the last and the best checkpoint, and the teacher, on test; keep the predictions, under their names those of networks that are not kept.
+
+    Args:
+        teacher: what is known of it (:func:`kdlab.runs.teacher.describe`).
 
     Returns:
         ``metrics`` and ``parameters`` of the network that is kept; ``kept``: which one that is in either checkpoint, and by what rule;
-        ``networks``: the metrics of every network and ensemble by name, where there is more than one; ``train_seconds`` and
-        ``teacher_share`` (over all epochs, also those before an interruption); ``teacher_test``, the teacher's scores (None without one).
+        ``networks``: the metrics of every network and ensemble by name, where there is more than one, ``network_parameters`` the networks' sizes; ``train_seconds`` and
+        ``teacher_share`` (over all epochs, also those before an interruption); ``teacher``, its record with its scores on test.
     """
     from safetensors.torch import save_file
 
@@ -61,20 +65,24 @@ def results(config: dict, run: Run, parts: Parts) -> dict:
             if one == name:
                 predictions |= {which: said["logits"], "target": said["target"], "index": said["index"]}
                 metrics |= {f"test/{key}{suffix}": value for key, value in tested.items()}
+            else:
+                predictions[f"{which}.{one}"] = said["logits"]
         metrics |= {f"{key}{suffix}": value for key, value in row.items() if key.startswith("val/") and not _network_of(key, networks)}
     if validated:
         metrics["best_epoch"] = int(chosen["best"]["epoch"]) + 1
     metrics |= {name: value for name, value in rows[-1].items() if name.startswith("train/loss")}
     write_atomically(run.predictions_file, lambda path: save_file({key: value.contiguous() for key, value in predictions.items()}, path))
     shares = [row["train/teacher_share"] for row in rows]
+    sizes = {name: sum(value.numel() for value in network.parameters()) for name, network in strategy.networks().items()}
     return {
         "metrics": metrics,
-        "parameters": sum(value.numel() for value in strategy.networks()[kept["last"]["network"]].parameters()),
+        "parameters": sizes[kept["last"]["network"]],
         "kept": kept,
         "networks": networks if len(networks) > 1 else {},
+        "network_parameters": sizes if len(networks) > 1 else {},
         "train_seconds": sum(row["seconds"] for row in rows),
         "teacher_share": sum(shares) / len(shares),
-        "teacher_test": None if parts.teacher is None else score(parts.teacher.teach)[1],
+        "teacher": None if parts.teacher is None else with_test_scores(teacher, parts.teacher, lambda answer: score(answer)[1]),
     }
 
 

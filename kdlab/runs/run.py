@@ -198,7 +198,8 @@ class Run:
         return network.eval()
 
     def predictions(self) -> dict:
-        """``target``, ``index``, ``last`` and ``best`` (logits) of the test split."""
+        """``target``, ``index``, ``last`` and ``best`` (logits) of the test split; those of networks beside the one that is kept are
+        ``last.NAME`` and ``best.NAME``."""
         from .checkpoints import read_checkpoint
 
         anew = f"kdlab evaluate {self.path} data.evaluation_batch_size=500 asks its checkpoint, and fresh=true trains it anew"

@@ -14,8 +14,9 @@ from kdlab.config.keys import teacher_nodes
 from kdlab.errors import InputError, KdlabError
 from kdlab.evaluation import predict
 from kdlab.normalisation import Normalisation
+from kdlab.outputs import Outputs
 from kdlab.tasks import Task
-from kdlab.teachers import Ensemble, Frozen, Teacher
+from kdlab.teachers import Ensemble, Frozen, PerTerm, Teacher
 from kdlab.teachers.normalisation import known_normalisation
 
 from .checkpoints import load_student, read_checkpoint, student_network
@@ -37,8 +38,10 @@ def make_teacher(node: dict | None, task: Task, trained: Trained, key: str = "te
     if node is None:
         return None
     if "members" in node:
-        members = [make_teacher(member, task, trained, f"{key}.members.{name}", given, channels) for name, member in node["members"].items()]
-        return Ensemble(members, node.get("average", "probabilities"), node.get("weights"))
+        members = {name: make_teacher(member, task, trained, f"{key}.members.{name}", given, channels) for name, member in node["members"].items()}
+        if "terms" in node:
+            return PerTerm(members, node["terms"])
+        return Ensemble(list(members.values()), node.get("average", "probabilities"), node.get("weights"))
     network, aliases = _teacher_network(node, trained, key)
     own = _normalisation(node, network, channels)
     if own is not None:
@@ -105,29 +108,54 @@ def _checkpoint_network(node: dict, key: str) -> tuple[nn.Module, dict]:
 
 
 def describe(config: dict, teacher: Teacher, task: Task, validation: Iterable[Batch], device: torch.device, say: Callable[[str], None]) -> dict:
-    """What the teacher is and how good it is on validation, for the record; its accuracy is said.
+    """What the teacher is and how good it is on validation, for the record; its accuracy is said. Where terms have teachers of their own,
+    each of these is described so, by name under ``members``, and there is no score of all together.
 
     Raises:
         InputError: it is no better than chance.
     """
-    _tell_normalisation(teacher, say)
+    _warn_of_other_split(config, say)
+    node = config["teacher"]
+    if not isinstance(teacher, PerTerm):
+        return _described(node, "teacher", teacher, task, validation, device, say)
+    members = {name: _described(node["members"][name], f"teacher {name}", member, task, validation, device, say)
+               for name, member in teacher.members.items()}
+    return {"name": teacher_name(node), "terms": teacher.terms, "members": members, "parameters": None,
+            "runs": [run for member in members.values() for run in member["runs"]]}
+
+
+def _described(node: dict, role: str, teacher: Teacher, task: Task, validation: Iterable[Batch], device: torch.device,
+               say: Callable[[str], None]) -> dict:
+    _tell_normalisation(teacher, role, say)
     said = predict(teacher.teach, validation, task, device)
     measured = task.score(said["logits"], said["target"])
-    name = teacher_name(config["teacher"])
-    say(f"teacher: {name}, accuracy {measured['accuracy']:.4f} on validation")
+    name = teacher_name(node)
+    say(f"{role}: {name}, accuracy {measured['accuracy']:.4f} on validation")
     if task.chance(said["logits"], said["target"]) > 0.01:
-        raise InputError(f"teacher: {name} is no better than chance on validation (accuracy {measured['accuracy']:.4f}); nothing can be "
+        raise InputError(f"{role}: {name} is no better than chance on validation (accuracy {measured['accuracy']:.4f}); nothing can be "
                          "learned from it. Check its weights, its classes and the normalisation of its inputs")
-    _warn_of_other_split(config, say)
     described = {"name": name, "normalisation": [str(own) for own in _own_normalisations(teacher)] or None,
                  **{f"validation_{key}": value for key, value in measured.items()}, "runs": []}
-    for node in teacher_nodes(config["teacher"]).values():
-        if "config" in node or "run" in node:
-            run = Run(node["run"]) if "run" in node else RunStore(node["config"]["paths"]["runs"]).run(node["config"])
+    for own in teacher_nodes(node).values():
+        if "config" in own or "run" in own:
+            run = Run(own["run"]) if "run" in own else RunStore(own["config"]["paths"]["runs"]).run(own["config"])
             described["runs"].append({"path": str(run.path), **{key: run.record[key] for key in ("hash", "metrics", "parameters", "durations")}})
     network = teacher.network
     described["parameters"] = sum(value.numel() for value in network.parameters()) if network is not None else None
     return described
+
+
+def with_test_scores(described: dict, teacher: Teacher, score: Callable[[Callable[[Batch], Outputs]], dict]) -> dict:
+    """A teacher's record with its scores on test under ``test``; of several for several terms, with each one's.
+
+    Args:
+        described: by :func:`describe`.
+        score: the metrics of an answer.
+    """
+    if isinstance(teacher, PerTerm):
+        members = {name: with_test_scores(described["members"][name], member, score) for name, member in teacher.members.items()}
+        return {**described, "members": members}
+    return {**described, "test": score(teacher.teach)}
 
 
 def _own_normalisations(teacher: Teacher) -> list[Normalisation]:
@@ -136,10 +164,10 @@ def _own_normalisations(teacher: Teacher) -> list[Normalisation]:
     return list(dict.fromkeys(own for own in found if own is not None))
 
 
-def _tell_normalisation(teacher: Teacher, say: Callable[[str], None]) -> None:
+def _tell_normalisation(teacher: Teacher, role: str, say: Callable[[str], None]) -> None:
     whose = "a member's" if hasattr(teacher, "members") else "its"
     for own in _own_normalisations(teacher):
-        say(f"teacher: {whose} inputs are normalised by its own {own}, not the student's")
+        say(f"{role}: {whose} inputs are normalised by its own {own}, not the student's")
 
 
 def run_name(node: dict) -> str:
@@ -150,6 +178,8 @@ def run_name(node: dict) -> str:
 def teacher_name(node: dict) -> str:
     if "config" in node:
         return run_name(node)
+    if "terms" in node:
+        return f"a teacher per term ({', '.join(f'{term}: {name}' for term, name in node['terms'].items())})"
     if "members" in node:
         return f"ensemble of {len(node['members'])} ({', '.join(node['members'])})"
     return str(node.get("run") or node.get("checkpoint") or node.get("model") or node.get("_target_"))

@@ -164,7 +164,7 @@ class Strategy(L.LightningModule):
         if outputs is None:
             return None
         if self.objective.views == 2 and outputs.second is None:
-            outputs = outputs.replace(second=self.taught_by(batch.view(1)))
+            outputs = outputs.with_second(self.taught_by(batch.view(1)))
         if self._timed:
             self._seconds["teacher"] += self._now() - began
         return outputs.detach()

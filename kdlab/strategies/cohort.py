@@ -44,7 +44,7 @@ class Cohort(Strategy):
     objective, and so connectors and memories of its own.
 
     Args:
-        peers: name -> :class:`Peer`.
+        peers: name -> :class:`Peer`. In a config: how many networks like the student, or name -> a network's node.
         views: whether all networks see the ``same`` augmentation of a batch, or each a ``different`` one.
         keep: which network the run keeps: its name, or ``validation``: the best one there.
         base: as for :class:`Strategy`.

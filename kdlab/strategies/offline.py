@@ -1,12 +1,19 @@
-"""Offline distillation: one frozen teacher (or an ensemble), one student. Hinton, Vinyals, Dean (2015), https://arxiv.org/abs/1503.02531."""
+"""Offline distillation: one frozen teacher (or an ensemble), one student."""
 
 from kdlab.batch import Batch
+from kdlab.functional import hinton_kd
+from kdlab.functional.sources import method
 
 from .base import Step, Strategy
 
 
+@method("strategy", hinton_kd.method.paper)
 class Offline(Strategy):
-    """The teacher does not change. Losses that need no teacher may stand alone (a student's baseline in a sweep over ``loss=``)."""
+    r"""A trained teacher that does not change: :math:`L = \sum_k w_k\,\ell_k(z, z_{teacher}, y)` over the terms of the loss. Hinton et al. (2015),
+    "Distilling the Knowledge in a Neural Network", https://arxiv.org/abs/1503.02531
+
+    Losses that need no teacher may stand alone (a student's baseline in a sweep over ``loss=``).
+    """
 
     def distill(self, batch: Batch) -> Step:
         student, teacher = self.observe(batch), self.teach(batch)

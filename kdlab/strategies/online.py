@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from kdlab.batch import Batch
+from kdlab.functional import mutual_kl
 from kdlab.functional.rows import one_of
+from kdlab.functional.sources import method
 from kdlab.models.taps import Taps
 from kdlab.objective import LossParts, anchor
 from kdlab.outputs import Outputs
@@ -18,12 +20,14 @@ from .base import Step, distributed
 from .cohort import Cohort
 
 
+@method("strategy", mutual_kl.method.paper, {"YingZhangDUT/Deep-Mutual-Learning": "dml_kl dml_total"})
 class Online(Cohort):
     r"""Deep mutual learning: each network learns from the labels and from each of the K - 1 others,
     :math:`L_i = L_{labels} + \frac{1}{K - 1} \sum_{j \ne i} L_{taught}(z_i, z_j)`, all on the same batch. Zhang et al. (2018), "Deep Mutual
     Learning", https://arxiv.org/abs/1706.00384
 
-    With ``decay``, the others teach by averages of their weights (co-distillation with an average of the peers).
+    With ``decay``, the others teach by averages of their weights (co-distillation with an average of the peers). It cannot be combined with a
+    teacher beside the networks.
 
     Args:
         teachers: ``mean`` over the others, as in the paper, or ``sum``, as in the authors' code.

@@ -11,7 +11,9 @@ from torch.nn.parameter import UninitializedParameter
 from kdlab.batch import Batch
 from kdlab.errors import InputError
 from kdlab.losses.base import Probe
+from kdlab.objective import Objective
 from kdlab.outputs import Outputs
+from kdlab.teachers import PerTerm
 
 from .base import Strategy
 
@@ -34,23 +36,28 @@ def prepare(strategy: Strategy, batch: Batch, train_size: int, train_target: Ten
     if any(isinstance(value, UninitializedParameter) for value in strategy.student.parameters()):
         raise InputError("student: it has lazy parameters, whose shapes are known only after the first batch; give their sizes")
     objective, teacher = strategy.objective, strategy.teacher
-    if teacher is not None and objective.needs_teacher:
+    if isinstance(teacher, PerTerm):
+        teacher.watch({name: term.teacher_taps for name, term in objective.terms.items() if term.needs_teacher})
+    elif teacher is not None and objective.needs_teacher:
         teacher.watch(objective.teacher_taps)
     before = _modes(strategy)
     strategy.eval()
     with torch.no_grad():
-        said = {"student": _answer(lambda: strategy.observe(batch), "student", batch)}
+        student = _answer(lambda: strategy.observe(batch), "student", batch)
         taught = _answer(lambda: strategy.taught_by(batch), "teacher", batch)
-        if taught is not None:
-            said["teacher"] = taught
+        teachers = {} if taught is None else {"teacher": taught}
+        if isinstance(teacher, PerTerm):
+            teachers = {f"teacher.members.{teacher.terms[name]}": own for name, own in taught.by_term.items()}
         others = {name: _answer(lambda: answer(batch), name, batch) for name, answer in strategy.answers().items() if name != "student"}
-        _refuse(_wrong_classes({**said, **others}, getattr(strategy.task, "classes", None)))
-        _refuse(_idle_taps(said, {"student": objective.student_taps, "teacher": objective.teacher_taps}))
-        probe = Probe(said["student"], said.get("teacher"), getattr(teacher, "network", None), said["student"].logits.shape[-1], train_size,
-                      train_target, train_rows, getattr(teacher, "aliases", {}), batch_size, batch)
+        _refuse(_wrong_classes({"student": student, **teachers, **others}, getattr(strategy.task, "classes", None)))
+        _refuse(_idle_taps(student, taught, objective))
+        probe = Probe(student, taught, getattr(teacher, "network", None), student.logits.shape[-1], train_size,
+                      train_target, train_rows, getattr(teacher, "aliases", {}), batch_size, batch, getattr(teacher, "by_term", {}))
         strategy.attach(probe)
     _restore(before)
     objective.prepare(probe)
+    if isinstance(teacher, PerTerm):        # not before: a term that is not at work yet must be prepared, too
+        teacher.attend(objective.asking)
     _rehearse(strategy, batch)
 
 
@@ -98,9 +105,14 @@ def _wrong_classes(said: dict[str, Outputs], expected: int | None) -> list[str]:
             for role, outputs in said.items() if expected is not None and outputs.logits.shape[-1] != expected]
 
 
-def _idle_taps(said: dict[str, Outputs], asked: dict[str, set[str]]) -> list[str]:
-    return [f"tap '{tap}': the {role} has this module, but does not call it in its forward pass"
-            for role, outputs in said.items() for tap in sorted(asked[role] - set(outputs.features))]
+def _idle_taps(student: Outputs, teacher: Outputs | None, objective: Objective) -> list[str]:
+    asked = [("student", student, objective.student_taps)]
+    for name, term in objective.terms.items() if teacher is not None else ():
+        own = teacher.by_term.get(name)
+        asked.append(("teacher", teacher, term.teacher_taps) if own is None else (f"teacher of loss.{name}", own, term.teacher_taps))
+    idle = [f"tap '{tap}': the {role} has this module, but does not call it in its forward pass"
+            for role, outputs, taps in asked for tap in sorted(set(taps) - set(outputs.features))]
+    return list(dict.fromkeys(idle))
 
 
 def _rehearse(strategy: Strategy, batch: Batch) -> None:

@@ -3,5 +3,6 @@
 from .base import Teacher
 from .ensemble import Ensemble
 from .frozen import Frozen
+from .per_term import PerTerm
 
-__all__ = ["Ensemble", "Frozen", "Teacher"]
+__all__ = ["Ensemble", "Frozen", "PerTerm", "Teacher"]

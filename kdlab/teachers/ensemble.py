@@ -5,26 +5,40 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from kdlab.batch import Batch
 from kdlab.errors import InputError
-from kdlab.functional import wide
+from kdlab.functional import cross_entropy, wide
 from kdlab.outputs import Outputs
 
 from .base import Teacher
 
 
 class Ensemble:
-    r"""The weighted average of teachers.
+    r"""The weighted average of teachers, or for each training sample the best of them.
 
     Args:
         members: the teachers.
         average: ``probabilities`` (Hinton et al. 2015: the answer is :math:`\log \sum_k w_k\,\mathrm{softmax}(z_k)`, taken at
-            temperature 1) or ``logits`` (:math:`\sum_k w_k z_k`, whose softmax is the geometric mean).
-        weights: one a member; they are divided by their sum. None: equal.
+            temperature 1), ``logits`` (:math:`\sum_k w_k z_k`, whose softmax is the geometric mean), or ``best``: for each training sample
+            the logits :math:`z_k` of the member with the least cross-entropy to its label (the first of equals). Outside training, where a
+            label must not choose, that is the mean of the probabilities.
+        weights: one a member; they are divided by their sum. None: equal. ``best`` takes none.
 
     Raises:
         InputError: no members, or weights that do not fit them.
+
+    >>> import torch
+    >>> class Says:
+    ...     def __init__(self, *rows):
+    ...         self.rows = torch.tensor(rows)
+    ...     def teach(self, batch):
+    ...         return Outputs(self.rows)
+    >>> batch = Batch(None, torch.tensor([0, 1]), torch.arange(2))
+    >>> Ensemble([Says([1.0, 0.0], [1.0, 0.0]), Says([0.0, 2.0], [0.0, 2.0])], "best").teach(batch).logits
+    tensor([[1., 0.],
+            [0., 2.]])
     """
 
     network = None
@@ -32,8 +46,11 @@ class Ensemble:
     def __init__(self, members: Sequence[Teacher], average: str = "probabilities", weights: Sequence[float] | None = None):
         if not members:
             raise InputError("teacher.members: an ensemble needs at least one teacher")
-        if average not in ("probabilities", "logits"):
-            raise InputError(f"teacher.average must be 'probabilities' or 'logits', got '{average}'")
+        if average not in ("probabilities", "logits", "best"):
+            raise InputError(f"teacher.average must be 'probabilities', 'logits' or 'best', got '{average}'")
+        if average == "best" and weights:
+            raise InputError("teacher.weights: with teacher.average=best one member answers for each sample, so there is nothing to weigh; "
+                             "leave them away")
         weights = list(weights) if weights else [1.0] * len(members)
         if len(weights) != len(members) or min(weights) < 0 or sum(weights) == 0:
             raise InputError(f"teacher.weights must be one number not below 0 for each of the {len(members)} members, got {weights}")
@@ -50,6 +67,10 @@ class Ensemble:
     @torch.no_grad()
     def teach(self, batch: Batch) -> Outputs:
         answers = torch.stack([wide(member.teach(batch).logits) for member in self.members])
+        if self.average == "best" and batch.split == "train":
+            errors = torch.stack([_error(answer, batch) for answer in answers])
+            chosen = errors.argmin(0)[None, ..., None].expand(1, *answers.shape[1:])
+            return Outputs(answers.gather(0, chosen).squeeze(0))
         weights = answers.new_tensor(self.weights).view(-1, *[1] * (answers.dim() - 1))
         if self.average == "logits":
             return Outputs((weights * answers).sum(0))
@@ -58,3 +79,9 @@ class Ensemble:
 
     def __deepcopy__(self, memo) -> Ensemble:
         return self
+
+
+def _error(logits: Tensor, batch: Batch) -> Tensor:
+    """Each sample's cross-entropy to its label; of a mixed image to both its labels, as ``share`` has them."""
+    own = cross_entropy(logits, batch.target)
+    return own if batch.share is None else batch.share * own + (1 - batch.share) * cross_entropy(logits, batch.partner_target)

@@ -9,20 +9,27 @@ from kdlab import functional
 from kdlab.config.check import check
 from kdlab.config.compose import compose
 from kdlab.config.paths import conf_dir
-from kdlab.functional.sources import FAMILIES, method, Paper
-from kdlab.methods import index, parameters, prose
+from kdlab.functional.sources import FAMILIES, Method, Paper, method
+from kdlab.methods import index, lookup, parameters, prose
 from kdlab.runs.assemble import assemble
 
 INDEX = index()
 
 
-def test_every_loss_file_and_every_marked_function_is_in_the_index():
-    assert {path.stem for path in (conf_dir() / "loss").glob("*.yaml")} <= set(INDEX)
+def of_kind(*kinds):
+    return [entry for entry in INDEX.values() if entry.kind in kinds]
+
+
+def test_every_file_and_every_marked_function_is_in_the_index():
+    for kind in ("loss", "strategy"):
+        assert {path.stem for path in (conf_dir() / kind).glob("*.yaml")} == {entry.name for entry in of_kind(kind)}
     marked = {getattr(functional, name) for name in functional.__all__ if hasattr(getattr(functional, name), "method")}
-    assert {entry.function for entry in INDEX.values()} == marked
+    composed = {function for entry in of_kind("strategy") for function in entry.composes}
+    assert {entry.function for entry in of_kind("loss", "piece")} | composed == marked
+    assert not {entry.function for entry in of_kind("piece")} & composed
 
 
-@pytest.mark.parametrize("entry", INDEX.values(), ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", of_kind("loss", "piece"), ids=lambda entry: entry.name)
 def test_an_entry(entry):
     paper = entry.method.paper
     assert paper.link.startswith("http") and 1940 < paper.year < 2027 and paper.title and paper.authors
@@ -35,13 +42,76 @@ def test_an_entry(entry):
     assert entry.needs
 
 
+@pytest.mark.parametrize("entry", of_kind("strategy"), ids=lambda entry: entry.name)
+def test_a_strategy(entry):
+    assert entry.told and entry.losses and prose(entry.documented.__doc__)
+    missing = [name for name in entry.defaults if name not in entry.described()]
+    assert not missing, f"no docstring tells what {missing} are"
+    if entry.method.paper is not None:
+        assert ":math:" in entry.documented.__doc__ or ".. math::" in entry.documented.__doc__, "no formula"
+        assert entry.method.paper.link in entry.documented.__doc__, "the docstring names another source"
+
+
+def test_a_strategy_is_shown_with_its_class_its_losses_and_its_example(kdlab):
+    code, out, _ = kdlab("methods", "online")
+    assert code == 0
+    for text in ("online (strategy; for classifier)\nZhang et al. (2018)", "https://arxiv.org/abs/1706.00384", "L_{taught}(z_i, z_j)",
+                 "class: kdlab.strategies.online.Online   file: conf/strategy/online.yaml", "needs: no teacher",
+                 "losses by default (weights): ce=1.0 mutual_kl=1.0", "views = same   whether all networks",
+                 "YingZhangDUT/Deep-Mutual-Learning at c3d6ff1ecae2", "(dml_kl, dml_total)", "\nkdlab train strategy=online\n"):
+        assert text in out, text
+    assert "needs: teacher" in kdlab("methods", "offline")[1] and "Hinton et al. (2015)" in kdlab("methods", "offline")[1]
+
+
+def test_a_strategy_without_a_paper_is_shown_without(kdlab):
+    entry = INDEX["supervised"]
+    assert entry.method == Method("strategy", None, {}, ("classifier",)) and entry.brief == "The student alone, from labels"
+    code, out, _ = kdlab("methods", "supervised")
+    assert code == 0 and "None" not in out and "not compared with code of the authors\n" in out
+
+
+def test_a_file_that_uses_the_class_of_another_does_not_have_its_paper():
+    assert INDEX["funmatch"].strategy is INDEX["offline"].strategy
+    assert INDEX["funmatch"].method.paper is None and INDEX["offline"].method.paper.year == 2015
+    assert "https://arxiv.org/abs/2106.05237" in INDEX["funmatch"].told
+
+
+def test_what_a_strategy_composes_is_part_of_its_entry(tmp_path, monkeypatch):
+    """A strategy that calls two pieces, and one that derives from it without saying where it comes from."""
+    from kdlab.methods import strategies
+
+    (tmp_path / "composing.py").write_text(
+        "from kdlab import functional\nfrom kdlab.functional import kdcl_mean\nfrom kdlab.functional.sources import method\n"
+        "from kdlab.strategies import Offline\n\n\n"
+        "@method('strategy', kdcl_mean.method.paper, {'wangz3066/OnlineDistillGCN': 'kdcl_minlogit'})\n"
+        "class Composing(Offline):\n    'It calls.'\n    rules = {'naive': functional.kdcl_naive, 'kd': functional.hinton_kd}\n\n\n"
+        "class Derived(Composing):\n    'It derives.'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("Composing", "Derived"):
+        (tmp_path / f"{name.lower()}.yaml").write_text(f"# {name}, for a test\n_target_: composing.{name}\n")
+    monkeypatch.setattr(strategies, "compose", lambda overrides: compose([]))
+    found = strategies.strategy_entries(tmp_path)
+    first, second = found["composing"], found["derived"]
+    for entry in (first, second):
+        assert {function.__name__ for function in entry.composes} == {"kdcl_mean", "kdcl_naive"}
+    assert first.method.paper.authors == "Guo et al." and second.method.paper is None and second.brief == "Derived, for a test"
+    composed = {"wangz3066/OnlineDistillGCN": "kdcl_naive_loss", "shaoeric/Online-Knowledge-Distillation-via-Collaborative-Learning": "kdcl_mean"}
+    assert second.claims == composed
+    assert first.claims == {**composed, "wangz3066/OnlineDistillGCN": "kdcl_minlogit kdcl_naive_loss"}
+
+
+def test_a_composed_function_can_be_asked_for_by_its_name():
+    assert lookup("kdcl_mean").kind == "piece" and lookup("kdcl_mean").function is functional.kdcl_mean
+
+
 def test_the_list(kdlab):
     code, out, _ = kdlab("methods")
     assert code == 0
     assert [name for name in re.findall(r"^  (\w+) +\S", out, re.MULTILINE)] == list(INDEX)
     assert f"{len(INDEX)} methods" in out
-    families = [line.split()[0].lower() for line in out.splitlines() if line and line[0].isupper()]
-    assert families == [family for family in FAMILIES if any(entry.method.family == family for entry in INDEX.values())]
+    headings = [line.split()[0].lower() for line in out.splitlines() if line and line[0].isupper()]
+    assert headings == [*(family for family in FAMILIES if any(entry.method.family == family for entry in INDEX.values())),
+                        *["pieces"] * any(entry.method.family == "strategy" for entry in of_kind("piece"))]
 
 
 def test_the_list_of_a_family_and_of_a_task(kdlab):
@@ -62,19 +132,23 @@ def test_one_method(kdlab):
 @pytest.mark.parametrize("name", [name for name, entry in INDEX.items() if entry.example])
 def test_its_example_fits(name):
     """The line composes, passes the check of names and signatures, and its networks have what the loss reads."""
-    config = compose(shlex.split(INDEX[name].example)[2:])
+    config, entry = compose(shlex.split(INDEX[name].example)[2:]), INDEX[name]
     check(config)
-    assert config["loss"][name]["_target_"] == f"kdlab.losses.{type(INDEX[name].loss).__name__}"
+    if entry.kind == "strategy":
+        assert config["strategy"]["_target_"] == f"kdlab.strategies.{entry.strategy.__name__}"
+        assert entry.needs == ["no teacher" if config["teacher"] is None else "teacher"]
+    else:
+        assert config["loss"][name]["_target_"] == f"kdlab.losses.{type(entry.loss).__name__}"
     assemble(config, lambda config: None)
 
 
 def test_only_what_reads_modules_of_a_transformer_has_no_example():
-    assert all(entry.method.family in ("transformer", "sequences") for entry in INDEX.values() if entry.loss is not None and not entry.example)
+    assert all(entry.method.family in ("transformer", "sequences") for entry in of_kind("loss", "strategy") if not entry.example)
 
 
 def test_a_piece_shows_its_parameters(kdlab):
-    out = kdlab("methods", "mutual_kl")[1]
-    assert "average = true   the mean over peers" in out and "temperature = 1.0" in out and "kdlab train" not in out
+    out = kdlab("methods", "kdcl_linear")[1]
+    assert "per_sample = false " in out and "needs: a strategy that calls it" in out and "kdlab train" not in out
 
 
 def test_defaults_are_written_as_in_yaml(kdlab):
@@ -98,6 +172,8 @@ def test_a_name_that_is_none(kdlab):
 
 def test_a_method_names_a_known_family_and_repository():
     paper = Paper("A", 2000, "B", "https://example.org")
+    with pytest.raises(ValueError, match="only a strategy"):
+        method("logits", None)
     for arguments in (("logit", paper), ("logits", paper, {"nobody/nothing": "kd"}), ("logits", paper, {}, ("everything",))):
         with pytest.raises(ValueError, match="unknown"):
             method(*arguments)

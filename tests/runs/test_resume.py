@@ -51,7 +51,7 @@ def _job(folder, overrides, moment):
         checkpoints.torch.save = torn
     elif moment == "after the last epoch":
         found = ensure.results
-        ensure.results = lambda config, run, parts: found(config, run, parts) if config["teacher"] is None else _kill()
+        ensure.results = lambda config, run, parts, teacher: found(config, run, parts, teacher) if config["teacher"] is None else _kill()
     elif moment == "test":
         write = results.write_atomically
         results.write_atomically = lambda path, fill: write(path, fill) if "teachers" in str(path) else _kill()

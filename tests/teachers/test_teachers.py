@@ -151,6 +151,26 @@ def test_the_average_of_logits():
     assert torch.allclose(answer, (ONE.logits + TWO.logits) / 2, atol=1e-12)
 
 
+def test_the_best_for_each_sample_in_training_and_the_mean_elsewhere():
+    ensemble, labelled = Ensemble([ONE, TWO], "best"), batch().replace(target=torch.tensor([1, 0]))
+    # cross-entropies: 0.3490 and 3.5544 for the first sample, 3.0949 and 1.0986 for the second
+    assert torch.equal(ensemble.teach(labelled).logits, torch.stack([ONE.logits[0], TWO.logits[1]]))
+    assert torch.equal(ensemble.teach(labelled.replace(target=torch.tensor([2, 1]))).logits, torch.stack([TWO.logits[0], ONE.logits[1]]))
+    for split in ("validation", "test"):
+        assert torch.equal(ensemble.teach(labelled.replace(split=split)).logits, Ensemble([ONE, TWO]).teach(labelled).logits)
+
+
+def test_of_a_mixed_image_both_labels_choose():
+    mixed = batch().replace(target=torch.tensor([1, 0]), partner_target=torch.tensor([2, 1]), share=torch.tensor([0.9, 0.9]))
+    assert torch.equal(Ensemble([ONE, TWO], "best").teach(mixed).logits, torch.stack([ONE.logits[0], TWO.logits[1]]))
+    mixed = mixed.replace(share=torch.tensor([0.1, 0.1]))
+    assert torch.equal(Ensemble([ONE, TWO], "best").teach(mixed).logits, torch.stack([TWO.logits[0], ONE.logits[1]]))
+
+
+def test_of_equals_the_first_is_best():
+    assert torch.equal(Ensemble([TWO, TWO, ONE], "best").teach(batch().replace(target=torch.tensor([2, 0]))).logits, TWO.logits)
+
+
 @pytest.mark.parametrize("weights", [[3, 1], [0.75, 0.25]])
 def test_weights_are_normalised(weights):
     ensemble = Ensemble([ONE, TWO], weights=weights)
@@ -204,6 +224,7 @@ def test_a_copy_of_an_ensemble_is_itself():
 
 @pytest.mark.parametrize("members, options, key", [
     ([], {}, "teacher.members"), ([ONE], {"average": "votes"}, "teacher.average"), ([ONE, TWO], {"weights": [1.0]}, "teacher.weights"),
+    ([ONE, TWO], {"average": "best", "weights": [1.0, 2.0]}, "teacher.weights"),
     ([ONE, TWO], {"weights": [1.0, -1.0]}, "teacher.weights"), ([ONE, TWO], {"weights": [0.0, 0.0]}, "teacher.weights"),
 ])
 def test_an_ensemble_that_makes_no_sense_is_refused(members, options, key):

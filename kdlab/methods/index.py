@@ -1,0 +1,54 @@
+"""The index: losses, strategies, and the pieces that no strategy names."""
+
+from __future__ import annotations
+
+from kdlab import functional
+from kdlab.config.compose import compose
+from kdlab.config.paths import conf_dir
+from kdlab.errors import InputError, did_you_mean
+from kdlab.functional.sources import FAMILIES, method_of
+
+from .losses import Entry, of_loss_file
+from .strategies import StrategyEntry, strategy_entries
+
+
+def index() -> dict[str, Entry | StrategyEntry]:
+    """Every method by its name, in the order of the families, then of the years. The functions that a strategy composes are part of its entry;
+    those that no loss and no strategy names are entries of their own.
+
+    Raises:
+        InputError: a loss of ``conf/loss/`` names no pure function, or one without its paper; or a loss and a strategy have one name.
+    """
+    paths = sorted((conf_dir() / "loss").glob("*.yaml"))
+    config = compose([f"loss=[{','.join(path.stem for path in paths)}]"])
+    found = {entry.name: entry for entry in (of_loss_file(path, config["loss"][path.stem]) for path in paths)}
+    used = {entry.function for entry in found.values()}
+    strategies = strategy_entries(conf_dir() / "strategy")
+    twice = sorted(set(found) & set(strategies))
+    if twice:
+        raise InputError(f"conf/loss/{twice[0]}.yaml and conf/strategy/{twice[0]}.yaml: a loss and a strategy must have different names")
+    found |= strategies
+    used |= {function for entry in strategies.values() for function in entry.composes}
+    found |= {name: entry for name, entry in _pieces().items() if entry.function not in used}
+    return dict(sorted(found.items(), key=_order))
+
+
+def lookup(name: str) -> Entry | StrategyEntry:
+    """The method of that name, or the function that a strategy composes. Raises InputError, with the nearest names, where there is none."""
+    entries = {key: entry for key, entry in _pieces().items() if entry.method.family == "strategy"} | index()
+    if name not in entries:
+        raise InputError(f"there is no method '{name}'{did_you_mean(name, entries)} (kdlab methods lists them)")
+    return entries[name]
+
+
+def _pieces() -> dict[str, Entry]:
+    """The functions that know where they come from, by name, each as if nothing named it."""
+    functions = {name: getattr(functional, name) for name in functional.__all__}
+    return {name: Entry(name, function, None, {}) for name, function in functions.items() if method_of(function) is not None}
+
+
+def _order(item: tuple[str, Entry | StrategyEntry]) -> tuple:
+    """Families, then years; behind the strategies the pieces that are written for them."""
+    name, entry = item
+    family, paper = entry.method.family, entry.method.paper
+    return FAMILIES.index(family), family == "strategy" and entry.kind == "piece", paper.year if paper else 0, name

@@ -1,0 +1,121 @@
+"""A method that is a term of a loss, or a function that strategies compose."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from kdlab.config.build import build
+from kdlab.errors import InputError
+from kdlab.functional.sources import Method
+from kdlab.losses import Loss
+from kdlab.schedules import at
+
+from .docstrings import prose, told_by
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method.
+
+    Args:
+        name: what stands in ``loss=[…]``; of a piece, the function's name.
+        function: its mathematics.
+        loss: the loss with its defaults; None for a piece.
+        defaults: its YAML file without ``_target_``: the term's weight, and the loss's arguments.
+    """
+
+    name: str
+    function: Callable
+    loss: Loss | None
+    defaults: dict[str, Any]
+
+    @property
+    def method(self) -> Method:
+        return self.function.method
+
+    @property
+    def kind(self) -> str:
+        """A ``loss``, or a ``piece`` that strategies compose."""
+        return "piece" if self.loss is None else "loss"
+
+    @property
+    def documented(self) -> Callable:
+        """What has the formula in its docstring."""
+        return self.function
+
+    @property
+    def where(self) -> str:
+        """The places in the code."""
+        loss = f"   loss: kdlab.losses.{type(self.loss).__name__}   file: conf/loss/{self.name}.yaml" if self.loss is not None else ""
+        return f"function: kdlab.functional.{self.function.__name__}{loss}"
+
+    @property
+    def claims(self) -> dict[str, str]:
+        """Repository -> the entries of tests/golden that are compared with it, separated by blanks."""
+        return dict(self.method.verified)
+
+    @property
+    def brief(self) -> str:
+        """The line of the list."""
+        return str(self.method.paper)
+
+    @property
+    def needs(self) -> list[str]:
+        """What a step must give it."""
+        if self.loss is None:
+            return ["a strategy that calls it"]
+        taps = [f"{role}'s {', '.join(names)}" for role, names in (("student", self.loss.student_taps), ("teacher", self.loss.teacher_taps)) if names]
+        wanted = {"teacher": self.loss.needs_teacher, "target": self.loss.needs_target, "index": self.loss.needs_index,
+                  "two views": self.loss.views == 2, "a student as wide as its teacher": self.loss.needs_equal_widths}
+        return [*(name for name, asked in wanted.items() if asked), *(taps or ["logits"])]
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Names and defaults: those of the YAML file; of a piece, those of the function."""
+        if self.loss is not None:
+            return self.defaults
+        given = inspect.signature(self.function).parameters.values()
+        return {parameter.name: parameter.default for parameter in given if parameter.default is not parameter.empty}
+
+    @property
+    def notes(self) -> str:
+        """What a user of the loss must know beside the formula; empty for most."""
+        text = prose(inspect.cleandoc(type(self.loss).__doc__ or "")) if self.loss is not None else ""
+        return text if "\n" in text else ""
+
+    @property
+    def example(self) -> str:
+        """A line that trains with it; empty for a piece, and where it reads modules that only the user's own networks have."""
+        if self.loss is None or "classifier" not in self.method.serves:
+            return ""
+        numbers = [f" loss.{self.name}.{key}={value}" for key, value in self.defaults.items() if isinstance(value, float)]
+        number = numbers[min(1, len(numbers) - 1)] if numbers else ""       # a parameter of its own rather than the weight
+        wide = "student=cnn_wide" if self.loss.needs_equal_widths else "student=cnn"
+        networks = f""" {wide} 'teacher.overrides=["student=cnn_wide"]'""" if self.loss.student_taps else ""
+        losses = self.name if self.name == "ce" else f"ce,{self.name}"
+        return f"kdlab train 'loss=[{losses}]'{number}{networks}"
+
+    def described(self) -> dict[str, str]:
+        """What the docstrings say of each parameter."""
+        return {"weight": "the term's weight in the total", **told_by(self.function, *reversed(type(self.loss).__mro__))}
+
+
+def of_loss_file(path: Path, arguments: dict[str, Any]) -> Entry:
+    """The method of a file of ``conf/loss/``.
+
+    Args:
+        arguments: the node as it is composed.
+    """
+    # as plain values: what is tied to another key (the weight of ce) is shown as it is written
+    [(name, written)] = OmegaConf.to_container(OmegaConf.load(path), resolve=False).items()
+    loss = build(at({key: value for key, value in arguments.items() if key != "weight"}, 0.0), f"loss.{name}")
+    function = getattr(loss, "function", None)
+    if not hasattr(function, "method"):
+        raise InputError(f"loss.{name}: {type(loss).__name__} names no pure function that knows its paper (kdlab.functional.sources.method)")
+    return Entry(name, function, loss, {key: value for key, value in written.items() if key != "_target_"})

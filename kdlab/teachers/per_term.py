@@ -1,0 +1,87 @@
+"""PerTerm: a teacher of its own for each term of the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+from kdlab.batch import Batch
+from kdlab.errors import InputError, did_you_mean
+from kdlab.outputs import Outputs
+
+from .base import Teacher
+
+
+class PerTerm:
+    r"""Each term of the loss learns from one of several teachers: :math:`L = \sum_k w_k\,\ell_k(z, z^{m(k)})`.
+
+    A member is asked once a step, for all of its terms, and not at all while none of them is at work (a weight of 0, a schedule that has not
+    begun). It captures the features that its own terms read, and no others.
+
+    Args:
+        members: name -> the teacher.
+        terms: the loss's term -> the name of the member that it learns from.
+
+    Raises:
+        InputError: a term names no member.
+
+    >>> import torch
+    >>> class Says:
+    ...     def __init__(self, number):
+    ...         self.number = number
+    ...     def teach(self, batch):
+    ...         return Outputs(torch.tensor([[self.number]]))
+    >>> said = PerTerm({"strong": Says(1.0), "wide": Says(2.0)}, {"kd": "strong", "hint": "wide"}).teach(None)
+    >>> {term: outputs.logits.item() for term, outputs in said.by_term.items()}
+    {'kd': 1.0, 'hint': 2.0}
+    """
+
+    network = None
+
+    def __init__(self, members: Mapping[str, Teacher], terms: Mapping[str, str]):
+        strangers = [name for name in terms.values() if name not in members]
+        if strangers:
+            raise InputError(f"teacher.terms: there is no member {strangers[0]!r}{did_you_mean(strangers[0], members)} (there are {', '.join(members)})")
+        self.members, self.terms = dict(members), dict(terms)
+        self._asking: Callable[[], Collection[str]] = self.terms.keys
+
+    @property
+    def by_term(self) -> dict[str, Teacher]:
+        """Term -> its teacher."""
+        return {term: self.members[name] for term, name in self.terms.items()}
+
+    def watch(self, taps: Mapping[str, Collection[str]]) -> None:
+        """Which features the answers must hold.
+
+        Args:
+            taps: every term of the loss that learns from a teacher -> what it reads of that.
+
+        Raises:
+            InputError: a term has no entry in ``terms``, or is no term that learns from a teacher, or reads what its teacher does not have.
+        """
+        wrong = [f"teacher.terms: there is no member for loss.{term}; name it with teacher.terms.{term}={' or '.join(self.members)}, or leave "
+                 "the term out" for term in taps if term not in self.terms]
+        wrong += [f"teacher.terms.{term}: the loss has no such term that learns from a teacher{did_you_mean(term, taps)} "
+                  f"(it has {', '.join(taps) or 'none'}); leave it out with '~teacher.terms.{term}', or choose it with loss=[…,{term}]"
+                  for term in self.terms if term not in taps]
+        if wrong:
+            raise InputError(*wrong)
+        for name, member in self.members.items():
+            read = {tap for term, theirs in self.terms.items() if theirs == name for tap in taps[term]}
+            try:
+                member.watch(read)
+            except InputError as error:
+                raise InputError(*(f"teacher.members.{name}: {problem}" for problem in error.problems)) from error
+
+    def attend(self, asking: Callable[[], Collection[str]]) -> None:
+        """Answer from now on only for the terms that ``asking`` names at a step."""
+        self._asking = asking
+
+    def teach(self, batch: Batch) -> Outputs:
+        """``by_term`` holds each term's answer; the Outputs themselves are those of the first of these."""
+        asking = [term for term in self.terms if term in self._asking()] or list(self.terms)
+        said = {name: self.members[name].teach(batch) for name in dict.fromkeys(self.terms[term] for term in asking)}
+        by_term = {term: said[self.terms[term]] for term in asking}
+        return by_term[asking[0]].replace(by_term=by_term)
+
+    def __deepcopy__(self, memo) -> PerTerm:
+        return self
