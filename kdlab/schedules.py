@@ -13,6 +13,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
+from kdlab.functional import ramp_up
+
 
 class Schedule:
     """Base: ``schedule(epoch)`` is the value at a (fractional) number of epochs done."""
@@ -81,6 +83,21 @@ class WarmUp(Schedule):
         return self.end * min((math.floor(epoch) + 1) / self.epochs, 1.0)
 
 
+class RampUp(Schedule):
+    """``end`` times :func:`kdlab.functional.ramp_up`: from about 0 to ``end`` over ``epochs`` epochs, slowly at first, as ONE lets the weight of its
+    ensemble rise (Lan et al. 2018, https://arxiv.org/abs/1806.04606; there whole epochs, here their parts count too).
+
+    >>> [round(RampUp(end=1, epochs=80)(epoch), 4) for epoch in (0, 40, 80, 200)]
+    [0.0067, 0.2865, 1.0, 1.0]
+    """
+
+    def __init__(self, end: float, epochs: float):
+        self.end, self.epochs = float(end), _length(epochs)
+
+    def __call__(self, epoch: float) -> float:
+        return self.end * ramp_up(epoch, self.epochs)
+
+
 class Stop(Schedule):
     """``value`` for ``epochs`` epochs, then 0: a teacher that is stopped early (Cho and Hariharan 2019, https://arxiv.org/abs/1910.01348).
 
@@ -106,7 +123,8 @@ class Complement(Schedule):
 
 
 SCHEDULES: dict[str, type[Schedule]] = {
-    "constant": Constant, "linear": Linear, "cosine": Cosine, "warmup": WarmUp, "stop": Stop, "complement": Complement,
+    "constant": Constant, "linear": Linear, "cosine": Cosine, "warmup": WarmUp, "ramp_up": RampUp, "stop": Stop,
+    "complement": Complement,
 }
 
 

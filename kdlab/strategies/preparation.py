@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -43,8 +44,13 @@ def prepare(strategy: Strategy, batch: Batch, train_size: int, train_target: Ten
         taught = _answer(lambda: strategy.taught_by(batch), "teacher", batch)
         if taught is not None:
             said["teacher"] = taught
-        others = {name: _answer(lambda: answer(batch), name, batch) for name, answer in strategy.answers().items() if name != "student"}
-        _refuse(_wrong_classes({**said, **others}, getattr(strategy.task, "classes", None)))
+        answers = strategy.answers()
+        peers = {f"strategy.peers.{name}": _answer(partial(answers.pop(name), batch), f"strategy.peers.{name}", batch)
+                 for name in strategy.networks() if name != "student"}
+        frozen = {"teacher": taught} if teacher is not None and taught is not None else {}
+        _refuse(_wrong_classes({"student": said["student"], **frozen, **peers}, getattr(strategy.task, "classes", None)))
+        for name in set(answers) - {"student"}:         # what they say together
+            _answer(partial(answers[name], batch), name, batch)
         _refuse(_idle_taps(said, {"student": objective.student_taps, "teacher": objective.teacher_taps}))
         probe = Probe(said["student"], said.get("teacher"), getattr(teacher, "network", None), said["student"].logits.shape[-1], train_size,
                       train_target, train_rows, getattr(teacher, "aliases", {}), batch_size, batch)
