@@ -80,38 +80,6 @@ def one_kl(student: Tensor, ensemble: Tensor, temperature: float = 3.0, *, epsil
     return values * temperature**2 if temperature_squared else values
 
 
-@method("strategy", _ONE, {_ONE_CODE: "one_total"})
-def one(branches: Sequence[Tensor], gate: Tensor, target: Tensor, temperature: float = 3.0, weight: float = 1.0, *, epsilon: float = 0.0,
-        detach: bool = True, temperature_squared: bool = True) -> Terms:
-    r"""On-the-fly native ensemble, :math:`\sum_i \mathrm{CE}(z_i) + \mathrm{CE}(z_e) + w \sum_i T^2\,\mathrm{KL}(p_e^T \,\|\, p_i^T)`. The
-    ensemble's cross-entropy trains the gate, and the branches through it.
-
-    Args:
-        branches: logits of each branch, ``(N, C)``.
-        gate: ``(N, M)``.
-        target: class numbers ``(N,)``.
-        weight: w; the authors let it rise by :func:`ramp_up`.
-        temperature, epsilon, detach, temperature_squared: of :func:`one_kl`.
-
-    Returns:
-        Terms ``ce_0``, …, ``ce_ensemble``, ``kl_0``, …, one value a row each.
-
-    >>> import torch
-    >>> z = torch.tensor([[0.0, 0.0]])
-    >>> terms = one([z, torch.tensor([[0.0, 3.0]])], torch.tensor([[0.5, 0.5]]), torch.tensor([1]))
-    >>> list(terms.parts), terms.total()
-    (['ce_0', 'ce_1', 'ce_ensemble', 'kl_0', 'kl_1'], tensor(1.4674))
-    """
-    ensemble = ensemble_logits(branches, gate)
-    parts = {f"ce_{number}": cross_entropy(branch, target) for number, branch in enumerate(branches)}
-    parts["ce_ensemble"] = cross_entropy(ensemble, target)
-    weights = dict.fromkeys(parts, 1.0)
-    for number, branch in enumerate(branches):
-        parts[f"kl_{number}"] = one_kl(branch, ensemble, temperature, epsilon=epsilon, detach=detach, temperature_squared=temperature_squared)
-        weights[f"kl_{number}"] = weight
-    return Terms(parts, weights)
-
-
 @method("strategy", _BYOT, {_BYOT_CODE: "byot"})
 def byot_kd(student: Tensor, deepest: Tensor, temperature: float = 3.0, *, entropy: bool = True, detach: bool = True,
             temperature_squared: bool = True, mask: Tensor | None = None, reduction: str = "none") -> Tensor:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from kdlab.batch import Batch
@@ -137,6 +136,10 @@ class Cohort(Strategy):
         problems, known = super().validate_combination(), self.optimization.options()
         problems += [f"strategy.peers.{name}.optimizer.{option}: the optimiser has no such option{did_you_mean(option, known)} "
                      f"(it has {', '.join(known)})" for name, options in self._options.items() for option in options if option not in known]
+        own_rate = next((name for name, options in self._options.items() if "lr" in options), None)
+        if own_rate and not problems and not self.optimization.keeps_rates():
+            problems.append(f"strategy.peers.{own_rate}.optimizer.lr: the scheduler gives all networks one rate (OneCycleLR has its own max_lr); take "
+                            "scheduler=cosine, multistep or none")
         if self.teacher is not None:
             problems.append(f"strategy: in {type(self).__name__} the networks teach one another, so there is no other teacher; teacher=none")
         return problems
@@ -169,6 +172,7 @@ class Once:
 def combined(several: Sequence[Outputs], rule: Callable[[list[Tensor]], Tensor]) -> Outputs:
     """What several networks say together: a rule on their logits, on the second view too where they have one. They have no features.
 
+    >>> import torch
     >>> combined([Outputs(torch.ones(1, 2)), Outputs(torch.zeros(1, 2))], lambda logits: sum(logits)).logits
     tensor([[1., 1.]])
     """

@@ -69,7 +69,7 @@ class NativeEnsemble(Cohort):
         again = self.task.network_outputs(self._rest(), probe.batch.replace(inputs=shared))
         if not torch.allclose(again.logits, probe.student.logits, rtol=1e-3, atol=1e-5):
             raise InputError(f"strategy.split={self._split}: what lies behind it does not give the student's own answer, so it cannot be a branch")
-        self.gate = BranchGate(shared.shape[1], len(self.networks()))
+        self.gate = BranchGate(shared.shape[1], len(self.networks())).to(shared)
         super().attach(probe)
 
     def distill(self, batch: Batch) -> Step:
