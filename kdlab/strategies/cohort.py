@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -146,27 +146,23 @@ class Cohort(Strategy):
 
 
 class Once:
-    """A function of a batch that is asked again of the same batch at once: the answer of the last one is kept. It makes one pass through
-    the networks of several answers that are asked for one by one.
+    """A function of a batch that is asked again of the same batch at once: the answer to the last one is kept. So answers that are asked for one by
+    one share a pass through a network.
 
-    >>> once = Once(lambda batch: print("computed") or {"student": batch})
+    >>> once = Once(lambda batch: print("computed") or batch)
     >>> batch = object()
-    >>> once(batch)["student"] is once(batch)["student"]
+    >>> once(batch) is once(batch)
     computed
     True
     """
 
-    def __init__(self, function: Callable[[Batch], dict[str, Outputs]]):
-        self._function, self._batch, self._said = function, None, {}
+    def __init__(self, function: Callable[[Batch], Any]):
+        self._function, self._batch, self._said = function, None, None
 
-    def __call__(self, batch: Batch) -> dict[str, Outputs]:
+    def __call__(self, batch: Batch):
         if batch is not self._batch:
             self._said, self._batch = self._function(batch), batch
         return self._said
-
-    def answer(self, name: str) -> Callable[[Batch], Outputs]:
-        """That answer alone."""
-        return lambda batch: self(batch)[name]
 
 
 def combined(several: Sequence[Outputs], rule: Callable[[list[Tensor]], Tensor]) -> Outputs:

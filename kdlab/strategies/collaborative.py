@@ -83,12 +83,8 @@ class Collaborative(Cohort):
         return make
 
     def answers(self) -> dict[str, Callable[[Batch], Outputs]]:
-        def together(batch: Batch) -> dict[str, Outputs]:
-            said = {name: self.task.network_outputs(network, batch) for name, network in self.networks().items()}
-            return {**said, "ensemble": combined(list(said.values()), functional.kdcl_mean)}
-
-        once = Once(together)
-        return {name: once.answer(name) for name in (*self.networks(), "ensemble")}
+        each = {name: Once(answer) for name, answer in super().answers().items()}
+        return {**each, "ensemble": lambda batch: combined([answer(batch) for answer in each.values()], functional.kdcl_mean)}
 
     def on_validation_epoch_start(self) -> None:
         networks = len(self.networks())

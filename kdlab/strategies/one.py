@@ -109,7 +109,8 @@ class NativeEnsemble(Cohort):
             return self._branched(student.replace(features=features), batch)
 
         once = Once(together)
-        return {name: once.answer(name) for name in (*self.networks(), *(("ensemble",) if hasattr(self, "gate") else ()))}
+        names = (*self.networks(), *(("ensemble",) if hasattr(self, "gate") else ()))
+        return {name: lambda batch, name=name: once(batch)[name] for name in names}
 
     def validate_combination(self) -> list[str]:
         problems = super().validate_combination() + logits_only(self, "the ensemble of the branches has none")
