@@ -13,8 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
-from kdlab.functional import ramp_up
-
 
 class Schedule:
     """Base: ``schedule(epoch)`` is the value at a (fractional) number of epochs done."""
@@ -84,8 +82,8 @@ class WarmUp(Schedule):
 
 
 class RampUp(Schedule):
-    """``end`` times :func:`kdlab.functional.ramp_up`: from about 0 to ``end`` over ``epochs`` epochs, slowly at first, as ONE lets the weight of its
-    ensemble rise (Lan et al. 2018, https://arxiv.org/abs/1806.04606; there whole epochs, here their parts count too).
+    """From about 0 to ``end`` over ``epochs`` epochs, slowly at first, ``end * exp(-5 (1 - e / epochs)^2)``, as ONE lets the weight of its ensemble rise
+    (Lan et al. 2018, https://arxiv.org/abs/1806.04606; in the authors' code whole epochs count, here their parts too).
 
     >>> [round(RampUp(end=1, epochs=80)(epoch), 4) for epoch in (0, 40, 80, 200)]
     [0.0067, 0.2865, 1.0, 1.0]
@@ -95,7 +93,7 @@ class RampUp(Schedule):
         self.end, self.epochs = float(end), _length(epochs)
 
     def __call__(self, epoch: float) -> float:
-        return self.end * ramp_up(epoch, self.epochs)
+        return self.end * math.exp(-5 * (1 - min(max(epoch / self.epochs, 0.0), 1.0)) ** 2)
 
 
 class Stop(Schedule):

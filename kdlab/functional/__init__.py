@@ -3,7 +3,7 @@
 from .activation import activation_boundary, normal_margin, partial_l2
 from .answers import matched_tokens
 from .attention import attention_ce, attention_mse, attention_scores, minilm, minilmv2, tinybert
-from .branches import byot, byot_feature, byot_kd, ensemble_logits, one_kl, ramp_up
+from .branches import byot, byot_feature, byot_kd, ensemble_logits, one_kl
 from .contrastive import contrastive_normaliser, contrastive_representation
 from .correlation import batch_correlation, class_correlation, dist, multi_level
 from .decoupled import dkd, nkd, uskd, wsld
@@ -40,7 +40,7 @@ __all__ = [
     "generated_mask", "hard_label", "hidden_cosine", "hidden_mse", "hierarchical_context", "hint", "hinton_kd", "jensen_shannon",
     "kdcl_general_weights", "kdcl_linear", "kdcl_linear_weights", "kdcl_mean", "kdcl_min_logit", "kdcl_naive", "kdsvd", "learned_temperature",
     "logit_mse", "matched_tokens", "minillm", "minilm", "minilmv2", "multi_level", "mutual_kl", "nkd", "normal_margin", "nst",
-    "one_kl", "partial_l2", "pkd", "pkt", "policy_gradient", "predicted", "predicting", "ps_kd", "ps_kd_alpha", "ps_kd_targets", "ramp_up",
+    "one_kl", "partial_l2", "pkd", "pkt", "policy_gradient", "predicted", "predicting", "ps_kd", "ps_kd_alpha", "ps_kd_targets",
     "reduce", "reduced", "reused_classifier", "reverse_gradient", "reverse_kl", "reverse_kl_estimate", "reverse_kl_reward", "rkd", "same_shape",
     "semantic_attention", "semantic_calibration", "sequence_fsp", "sequence_mean", "sequence_mmd", "skew_forward_kl", "skew_reverse_kl",
     "soft_cross_entropy", "softmax_regression", "sp", "standardise", "symmetric_kl", "text_divergence", "tinybert", "token_log_probability",

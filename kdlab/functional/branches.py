@@ -2,7 +2,6 @@ r"""One network with several classifiers: the branches and gate of ONE, the exit
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -18,17 +17,6 @@ _ONE = Paper("Lan et al.", 2018, "Knowledge Distillation by On-the-Fly Native En
 _BYOT = Paper("Zhang et al.", 2019, "Be Your Own Teacher: Improve the Performance of Convolutional Neural Networks via Self Distillation",
               "https://arxiv.org/abs/1905.08094")
 _ONE_CODE, _BYOT_CODE = "Lan1991Xu/ONE_NeurIPS2018", "luanyunteng/pytorch-be-your-own-teacher"
-
-
-def ramp_up(epoch: float, length: float = 80.0) -> float:
-    r"""A weight that rises from about 0 to 1 over ``length`` epochs, :math:`\exp(-5 (1 - \min(e, L) / L)^2)`; 1 where the length is 0.
-
-    >>> [round(ramp_up(epoch), 4) for epoch in (0, 40, 80, 200)]
-    [0.0067, 0.2865, 1.0, 1.0]
-    """
-    if length < 0 or epoch < 0:
-        raise ValueError(f"ramp_up: epoch and length must not be negative, got {epoch} and {length}")
-    return math.exp(-5 * (1 - min(epoch, length) / length) ** 2) if length else 1.0
 
 
 @method("strategy", _ONE, {_ONE_CODE: "one_total"})

@@ -1,7 +1,5 @@
 """ONE and BYOT, and the gate, beyond the contract."""
 
-import math
-
 import pytest
 import torch
 
@@ -12,13 +10,6 @@ from kdlab.models.gate import BranchGate
 def logits(number, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return [torch.randn(4, 5, generator=generator, dtype=torch.float64, requires_grad=True) for _ in range(number)], torch.arange(4)
-
-
-def test_ramp_up():
-    assert functional.ramp_up(20, 80) == math.exp(-5 * 0.75**2)
-    assert functional.ramp_up(0, 0) == functional.ramp_up(90.5, 80) == 1.0
-    with pytest.raises(ValueError, match="-1"):
-        functional.ramp_up(-1)
 
 
 def test_gate_is_linear_norm_relu_softmax_of_the_pooled_map():

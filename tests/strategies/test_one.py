@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 import kdlab
-from kdlab import functional
 from kdlab.config.compose import compose
 from kdlab.errors import InputError
 from kdlab.losses import CrossEntropy, OneKL
 from kdlab.runs.ensure import assembled
 from kdlab.runs.metrics import MetricsFile
+from kdlab.schedules import RampUp
 from kdlab.strategies import NativeEnsemble
 from tests.strategies.cohorts import CLASSES, FEATURES, ce, cohort, kl, some
 
@@ -94,7 +94,7 @@ def test_the_ramp(workplace):
     batches = rows[0]["step"]
     weights = [row["train/one_kl.weight"] for row in rows]
     last = [epoch + (batches - 1) / batches for epoch in range(8)]
-    assert weights == pytest.approx([functional.ramp_up(epoch, 2.0) for epoch in last])
+    assert weights == pytest.approx([RampUp(end=1.0, epochs=2.0)(epoch) for epoch in last])
     assert weights[1] < 1 and weights[2] == 1.0
 
 
