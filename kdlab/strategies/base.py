@@ -54,14 +54,21 @@ class Strategy(L.LightningModule):
         optimization: makes optimiser and learning-rate schedule.
         seed: of the run's random numbers.
         taps: the ``taps:`` of the student's config.
+        generation: which generation of a chain this run is; a later generation draws random numbers of its own (initialisation, order,
+            augmentation, dropout).
     """
 
-    #: how many augmented views of a batch the strategy wants (1 or 2)
+    #: how many augmented views of a batch the strategy wants (1 or more)
     views = 1
+    #: whether it can learn from mixed images (:mod:`kdlab.data.mixing`), each of which has two labels
+    mixing = True
 
     def __init__(self, *, student: nn.Module, teacher: Teacher | None, objective: Objective, task: Task,
-                 optimization: OptimizerRecipe, seed: int = 1, taps: Mapping[str, str] | None = None):
+                 optimization: OptimizerRecipe, seed: int = 1, taps: Mapping[str, str] | None = None, generation: int = 0):
         super().__init__()
+        if generation < 0:
+            raise ValueError(f"generation must be 0 or greater, got {generation}")
+        self.generation = generation
         self.student, self.teacher, self.objective, self.task = student, teacher, objective, task
         self.optimization, self.seed, self.aliases = optimization, seed, dict(taps or {})
         self.views = max(type(self).views, objective.views)
@@ -91,7 +98,16 @@ class Strategy(L.LightningModule):
         """Change the networks (branches, exits) before losses and optimiser see them."""
 
     def sampler(self, target: Tensor, rows: Tensor) -> Callable[[int], Tensor] | None:
-        """``order(epoch) -> rows`` where the strategy needs its own order of samples; None for a plain shuffle."""
+        """``order(epoch)`` where the strategy needs its own order of samples; None for a plain shuffle. Asked for before :meth:`attach`.
+
+        The answer is a function of the epoch, of the same length in every epoch: sample indices ``(N,)``, or ``(N, G)``, each row a group of
+        G samples that must stay in one batch and one process: then ``data.batch_size`` and the normaliser count groups, and a batch holds
+        the first members of all its groups, behind them all second members, and so on.
+
+        Args:
+            target: the labels of the stored training split.
+            rows: the sample indices that are trained on; the order may hold no others.
+        """
         return None
 
     def after_step(self, step: Step, batch: Batch) -> None:
@@ -110,6 +126,10 @@ class Strategy(L.LightningModule):
     def networks(self) -> dict[str, nn.Module]:
         """The networks that learn and could be kept, by name; the student first. They are submodules of the strategy."""
         return {"student": self.student}
+
+    def key_of(self, network: str) -> str:
+        """The key of the config that describes one of :meth:`networks`, for messages."""
+        return network
 
     def answers(self) -> dict[str, Callable[[Batch], Outputs]]:
         """What is validated and reported, by name: each network, and whatever they say together (an ensemble)."""
@@ -148,7 +168,7 @@ class Strategy(L.LightningModule):
         if outputs is None:
             return None
         if self.objective.views == 2 and outputs.second is None:
-            outputs = outputs.replace(second=self.taught_by(batch.other_view()))
+            outputs = outputs.replace(second=self.taught_by(batch.view(1)))
         if self._timed:
             self._seconds["teacher"] += self._now() - began
         return outputs.detach()

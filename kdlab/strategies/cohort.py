@@ -78,6 +78,9 @@ class Cohort(Strategy):
     def networks(self) -> dict[str, nn.Module]:
         return {"student": self.student, **self.peers}
 
+    def key_of(self, network: str) -> str:
+        return network if network == "student" else f"strategy.peers.{network}"
+
     def features_of(self, name: str) -> set[str]:
         """The taps whose features are read of a network: as a rule each both learns and teaches."""
         return self.objective.student_taps | self.objective.teacher_taps

@@ -73,8 +73,8 @@ def test_only_what_reads_modules_of_a_transformer_has_no_example():
 
 
 def test_a_piece_shows_its_parameters(kdlab):
-    out = kdlab("methods", "mutual_kl")[1]
-    assert "average = true   the mean over peers" in out and "temperature = 1.0" in out and "kdlab train" not in out
+    out = kdlab("methods", "kdcl_linear")[1]
+    assert "per_sample = false" in out and "iterations = 12 " in out and "kdlab train" not in out
 
 
 def test_defaults_are_written_as_in_yaml(kdlab):
