@@ -82,8 +82,8 @@ class WarmUp(Schedule):
 
 
 class RampUp(Schedule):
-    """From about 0 to ``end`` over ``epochs`` epochs, slowly at first, ``end * exp(-5 (1 - e / epochs)^2)``, as ONE lets the weight of its ensemble rise
-    (Lan et al. 2018, https://arxiv.org/abs/1806.04606; in the authors' code whole epochs count, here their parts too).
+    """From about 0 to ``end`` over ``epochs`` epochs, slowly at first, ``end * exp(-5 (1 - e / epochs)^2)``, as ONE lets the weight of its
+    ensemble rise (Lan et al. 2018, https://arxiv.org/abs/1806.04606; in the authors' code whole epochs count, here their parts too).
 
     >>> [round(RampUp(end=1, epochs=80)(epoch), 4) for epoch in (0, 40, 80, 200)]
     [0.0067, 0.2865, 1.0, 1.0]

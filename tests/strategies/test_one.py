@@ -98,8 +98,10 @@ def test_the_ramp(workplace):
     assert weights[1] < 1 and weights[2] == 1.0
 
 
-@pytest.mark.parametrize("student, stem", [("mlp", ()), ("mlp_wide", ("stage1",)), ("cnn", ("stage1", "stage2")), ("resnet8", ("stem", "stage1", "stage2")),
-                                           ("wrn_16_1", ("stem", "stage1", "stage2"))])
+@pytest.mark.parametrize("student, stem", [
+    ("mlp", ()), ("mlp_wide", ("stage1",)), ("cnn", ("stage1", "stage2")), ("resnet8", ("stem", "stage1", "stage2")),
+    ("wrn_16_1", ("stem", "stage1", "stage2")),
+])
 def test_networks_of_the_zoo(workplace, student, stem):
     """The kept student is a plain network; the branches have BatchNorm statistics of their own."""
     run = kdlab.train([*SHORT, f"student={student}", "trainer.max_epochs=1", "+trainer.limit_train_batches=3"])
@@ -134,7 +136,8 @@ def test_any_loss_on_logits_and_any_split(workplace):
     (["+strategy.views=different", "strategy.peers=1"], "strategy.views=different: the branches share one stem"),
     (["+student@strategy.peers.wide=mlp_wide"], "strategy.peers.wide: it is of another architecture"),
     (["teacher=trained"], "so there is no other teacher"),
-    (["student._target_=tests.strategies.networks.unnamed", "~student.hidden", "~student.dropout", "~student.input_dropout"], "strategy.split: Sequential has no taps stage1"),
+    (["student._target_=tests.strategies.networks.unnamed", "~student.hidden", "~student.dropout", "~student.input_dropout"],
+     "strategy.split: Sequential has no taps stage1"),
 ])
 def test_mistakes_are_refused(workplace, overrides, words):
     with pytest.raises(InputError, match=words):

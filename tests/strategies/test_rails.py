@@ -24,7 +24,8 @@ def conv_teacher(tmp_path_factory):
 
 @pytest.fixture
 def strategy(workplace, conv_teacher):
-    return lambda name: [f"strategy={name.split()[0]}", *name.split()[1:]] + (["teacher=run", f"teacher.run={conv_teacher.path}"] if name == "offline" else [])
+    teacher = ["teacher=run", f"teacher.run={conv_teacher.path}"]
+    return lambda name: [f"strategy={name.split()[0]}", *name.split()[1:], *(teacher if name == "offline" else [])]
 
 
 RAILS = {

@@ -118,7 +118,8 @@ def one_kl(case):
     student, ensemble = case["student_logits"], case["ensemble_logits"]
     target = torch.zeros(len(student), dtype=torch.long)
     terms = {"ce": CrossEntropy(), "one_kl": OneKL(case.hyper["temperature"], case.hyper["eps"])}
-    strategy = _branched(torch.zeros(len(student), 1, dtype=torch.float64), [student, (2 * ensemble - student).detach()], target, terms, {"ce": 0.0, "one_kl": 1.0})
+    shared, branches = torch.zeros(len(student), 1, dtype=torch.float64), [student, (2 * ensemble - student).detach()]
+    strategy = _branched(shared, branches, target, terms, {"ce": 0.0, "one_kl": 1.0})
     strategy.gate.linear.weight.data.zero_()
     strategy.objectives["branch2"].weights["one_kl"] = 0.0
     return strategy.distill(batch_of(target)).loss.total
