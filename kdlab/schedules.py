@@ -81,6 +81,21 @@ class WarmUp(Schedule):
         return self.end * min((math.floor(epoch) + 1) / self.epochs, 1.0)
 
 
+class RampUp(Schedule):
+    """From about 0 to ``end`` over ``epochs`` epochs, slowly at first, ``end * exp(-5 (1 - e / epochs)^2)``, as ONE lets the weight of its
+    ensemble rise (Lan et al. 2018, https://arxiv.org/abs/1806.04606; in the authors' code whole epochs count, here their parts too).
+
+    >>> [round(RampUp(end=1, epochs=80)(epoch), 4) for epoch in (0, 40, 80, 200)]
+    [0.0067, 0.2865, 1.0, 1.0]
+    """
+
+    def __init__(self, end: float, epochs: float):
+        self.end, self.epochs = float(end), _length(epochs)
+
+    def __call__(self, epoch: float) -> float:
+        return self.end * math.exp(-5 * (1 - min(max(epoch / self.epochs, 0.0), 1.0)) ** 2)
+
+
 class Stop(Schedule):
     """``value`` for ``epochs`` epochs, then 0: a teacher that is stopped early (Cho and Hariharan 2019, https://arxiv.org/abs/1910.01348).
 
@@ -106,7 +121,8 @@ class Complement(Schedule):
 
 
 SCHEDULES: dict[str, type[Schedule]] = {
-    "constant": Constant, "linear": Linear, "cosine": Cosine, "warmup": WarmUp, "stop": Stop, "complement": Complement,
+    "constant": Constant, "linear": Linear, "cosine": Cosine, "warmup": WarmUp, "ramp_up": RampUp, "stop": Stop,
+    "complement": Complement,
 }
 
 

@@ -63,8 +63,9 @@ def _own_hydra():
 
 def register_resolvers() -> None:
     """``${one_minus:loss.kd.weight}``: Hinton's convention, 1 where that key is absent, the complement of a schedule where it is one.
-    ``${previous_generation:${strategy.generation}}``: see there."""
+    ``${share:0.25,trainer.max_epochs}``: that share of another number. ``${previous_generation:${strategy.generation}}``: see there."""
     OmegaConf.register_new_resolver("one_minus", _one_minus, replace=True)
+    OmegaConf.register_new_resolver("share", _share, replace=True)
     OmegaConf.register_new_resolver("previous_generation", previous_generation, replace=True)
 
 
@@ -78,6 +79,12 @@ def _one_minus(key: str, *, _root_: DictConfig):
         return round(1.0 - float(value), 12)
     except (TypeError, ValueError):
         return None         # the check names the wrong number itself, by its own key
+
+
+def _share(share: float, key: str, *, _root_: DictConfig):
+    whole = OmegaConf.select(_root_, key, default=None)
+    known = isinstance(whole, (int, float)) and not isinstance(whole, bool) and whole > 0
+    return share * whole if known else 1.0          # the check names the wrong number itself, by its own key
 
 
 def compose(overrides: Sequence[str] = (), students: tuple[str, ...] = ()) -> dict:

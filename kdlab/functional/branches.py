@@ -2,7 +2,6 @@ r"""One network with several classifiers: the branches and gate of ONE, the exit
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -18,17 +17,6 @@ _ONE = Paper("Lan et al.", 2018, "Knowledge Distillation by On-the-Fly Native En
 _BYOT = Paper("Zhang et al.", 2019, "Be Your Own Teacher: Improve the Performance of Convolutional Neural Networks via Self Distillation",
               "https://arxiv.org/abs/1905.08094")
 _ONE_CODE, _BYOT_CODE = "Lan1991Xu/ONE_NeurIPS2018", "luanyunteng/pytorch-be-your-own-teacher"
-
-
-def ramp_up(epoch: float, length: float = 80.0) -> float:
-    r"""A weight that rises from about 0 to 1 over ``length`` epochs, :math:`\exp(-5 (1 - \min(e, L) / L)^2)`; 1 where the length is 0.
-
-    >>> [round(ramp_up(epoch), 4) for epoch in (0, 40, 80, 200)]
-    [0.0067, 0.2865, 1.0, 1.0]
-    """
-    if length < 0 or epoch < 0:
-        raise ValueError(f"ramp_up: epoch and length must not be negative, got {epoch} and {length}")
-    return math.exp(-5 * (1 - min(epoch, length) / length) ** 2) if length else 1.0
 
 
 @method("strategy", _ONE, {_ONE_CODE: "one_total"})
@@ -78,38 +66,6 @@ def one_kl(student: Tensor, ensemble: Tensor, temperature: float = 3.0, *, epsil
     p = log_p.exp() + epsilon
     values = reduced((p * (p.log() - log_q)).sum(-1), mask, reduction, student.shape[-1])
     return values * temperature**2 if temperature_squared else values
-
-
-@method("strategy", _ONE, {_ONE_CODE: "one_total"})
-def one(branches: Sequence[Tensor], gate: Tensor, target: Tensor, temperature: float = 3.0, weight: float = 1.0, *, epsilon: float = 0.0,
-        detach: bool = True, temperature_squared: bool = True) -> Terms:
-    r"""On-the-fly native ensemble, :math:`\sum_i \mathrm{CE}(z_i) + \mathrm{CE}(z_e) + w \sum_i T^2\,\mathrm{KL}(p_e^T \,\|\, p_i^T)`. The
-    ensemble's cross-entropy trains the gate, and the branches through it.
-
-    Args:
-        branches: logits of each branch, ``(N, C)``.
-        gate: ``(N, M)``.
-        target: class numbers ``(N,)``.
-        weight: w; the authors let it rise by :func:`ramp_up`.
-        temperature, epsilon, detach, temperature_squared: of :func:`one_kl`.
-
-    Returns:
-        Terms ``ce_0``, …, ``ce_ensemble``, ``kl_0``, …, one value a row each.
-
-    >>> import torch
-    >>> z = torch.tensor([[0.0, 0.0]])
-    >>> terms = one([z, torch.tensor([[0.0, 3.0]])], torch.tensor([[0.5, 0.5]]), torch.tensor([1]))
-    >>> list(terms.parts), terms.total()
-    (['ce_0', 'ce_1', 'ce_ensemble', 'kl_0', 'kl_1'], tensor(1.4674))
-    """
-    ensemble = ensemble_logits(branches, gate)
-    parts = {f"ce_{number}": cross_entropy(branch, target) for number, branch in enumerate(branches)}
-    parts["ce_ensemble"] = cross_entropy(ensemble, target)
-    weights = dict.fromkeys(parts, 1.0)
-    for number, branch in enumerate(branches):
-        parts[f"kl_{number}"] = one_kl(branch, ensemble, temperature, epsilon=epsilon, detach=detach, temperature_squared=temperature_squared)
-        weights[f"kl_{number}"] = weight
-    return Terms(parts, weights)
 
 
 @method("strategy", _BYOT, {_BYOT_CODE: "byot"})

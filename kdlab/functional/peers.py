@@ -1,4 +1,4 @@
-r"""Networks that teach each other: deep mutual learning, and one network's loss from labels and a soft target.
+r"""Networks that teach each other: deep mutual learning.
 
 Throughout, ``peers`` are the logits ``(N, C)`` of several networks, a list. A peer teaches as a constant: ``detach=False`` lets the
 gradient into the teaching networks too. The loss is that of *one* network; a strategy takes it of each, summed (all learn from the
@@ -13,10 +13,8 @@ import torch
 from torch import Tensor
 
 from .divergences import forward_kl, log_probabilities
-from .logits import cross_entropy, hinton_kd
 from .rows import reduced, wide
 from .sources import Paper, method
-from .terms import Terms
 
 _DML = Paper("Zhang et al.", 2018, "Deep Mutual Learning", "https://arxiv.org/abs/1706.00384")
 KDCL = Paper("Guo et al.", 2020, "Online Knowledge Distillation via Collaborative Learning",
@@ -35,7 +33,7 @@ def stacked(peers: Sequence[Tensor], what: str, detach: bool, least: int = 1) ->
     return stack.detach() if detach else stack
 
 
-@method("logits", _DML, {"YingZhangDUT/Deep-Mutual-Learning": "dml_kl", "wangz3066/OnlineDistillGCN": "oad_dml_loss"})
+@method("logits", _DML, {"YingZhangDUT/Deep-Mutual-Learning": "dml_kl dml_total", "wangz3066/OnlineDistillGCN": "oad_dml_loss"})
 def mutual_kl(student: Tensor, peers: Sequence[Tensor], temperature: float = 1.0, *, average: bool = True, detach: bool = True,
               epsilon: float = 0.0, temperature_squared: bool = True, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
     r"""What one network learns from its peers, :math:`\frac{1}{K - 1} \sum_{j} T^2\,\mathrm{KL}(p_j \,\|\, p)` over the K - 1 others.
@@ -77,51 +75,3 @@ def mutual_kl(student: Tensor, peers: Sequence[Tensor], temperature: float = 1.0
     values = values.mean(0) if average else values.sum(0)
     values = values * temperature**2 if temperature_squared else values
     return reduced(values, mask, reduction, student.shape[-1])
-
-
-@method("strategy", _DML, {"YingZhangDUT/Deep-Mutual-Learning": "dml_total"})
-def mutual_learning(student: Tensor, peers: Sequence[Tensor], target: Tensor, temperature: float = 1.0, weight: float = 1.0, *,
-                    average: bool = True, detach: bool = True, epsilon: float = 0.0, temperature_squared: bool = True) -> Terms:
-    r"""Deep mutual learning, the loss of one network of a cohort: its cross-entropy plus ``weight`` times :func:`mutual_kl`,
-    :math:`\mathrm{CE}(y, p) + \frac{w}{K - 1} \sum_j T^2\,\mathrm{KL}(p_j \,\|\, p)`.
-
-    Args:
-        student, peers: as in :func:`mutual_kl`; the switches too (the authors' code: ``average=False, epsilon=1e-8``).
-        target: class numbers ``(N,)``.
-        weight: of the peers' term; 1 in the paper.
-
-    Returns:
-        Terms ``ce`` and ``peers``, one value a row each.
-
-    >>> import torch
-    >>> z = torch.tensor([[0.0, 0.0]])
-    >>> mutual_learning(z, [torch.tensor([[0.0, 1.0]])], torch.tensor([1])).total()
-    tensor(0.8041)
-    """
-    learned = mutual_kl(student, peers, temperature, average=average, detach=detach, epsilon=epsilon, temperature_squared=temperature_squared)
-    return Terms({"ce": cross_entropy(student, target), "peers": learned}, {"ce": 1.0, "peers": weight})
-
-
-@method("strategy", KDCL, {"shaoeric/Online-Knowledge-Distillation-via-Collaborative-Learning": "kdcl_mean",
-                           "wangz3066/OnlineDistillGCN": "kdcl_naive_loss kdcl_minlogit oad_co_distill_loss"})
-def collaborative(student: Tensor, soft_target: Tensor, target: Tensor, temperature: float = 4.0, weight: float = 1.0, ce_weight: float = 1.0, *,
-                  temperature_squared: bool = True) -> Terms:
-    r"""The loss of one network of a cohort that has a soft target: :math:`w_{ce}\,\mathrm{CE} + w\,T^2\,\mathrm{KL}(p_t^T \,\|\, p^T)`.
-
-    Args:
-        student: logits of the network that learns, ``(N, C)``.
-        soft_target: logits ``(N, C)`` of a rule of KDCL, or of co-distillation (:mod:`kdlab.functional.targets`).
-        target: class numbers ``(N,)``.
-        temperature, temperature_squared: as in :func:`kdlab.functional.hinton_kd`.
-        weight, ce_weight: of the two terms. The re-implementation by shaoeric has alpha and 1 - alpha, with alpha 0.5.
-
-    Returns:
-        Terms ``ce`` and ``kd``, one value a row each.
-
-    >>> import torch
-    >>> z = torch.tensor([[0.0, 0.0]])
-    >>> collaborative(z, torch.tensor([[0.0, 1.0]]), torch.tensor([1]), temperature=1.0).total()
-    tensor(0.8041)
-    """
-    parts = {"ce": cross_entropy(student, target), "kd": hinton_kd(student, soft_target, temperature, temperature_squared)}
-    return Terms(parts, {"ce": ce_weight, "kd": weight})

@@ -1,7 +1,7 @@
 r"""Soft targets that several networks make together: the rules of KDCL, and co-distillation's leave-one-out mean.
 
 Each rule takes ``peers``, the logits ``(N, C)`` of the M networks, and returns logits of the same shape, in at least float32. A target
-is a constant (``detach=False`` lets the gradient into the networks that made it). :func:`kdlab.functional.collaborative` learns from it.
+is a constant (``detach=False`` lets the gradient into the networks that made it). Any loss on logits learns from it.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """The gate of ONE: from what the branches share to how much each of them counts."""
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -28,4 +29,10 @@ class BranchGate(nn.Module):
         if shared.dim() not in (2, 4) or shared.shape[1] != self.linear.in_features:
             raise ValueError(f"the gate reads features (N, {self.linear.in_features}) or maps of as many channels, got {tuple(shared.shape)}")
         pooled = shared.mean((2, 3)) if shared.dim() == 4 else shared
-        return self.norm(self.linear(pooled)).relu().softmax(-1)
+        scores = self.linear(pooled)
+        if len(scores) == 1:        # one sample has no statistics of its own, as a last batch may be
+            norm = self.norm
+            normed = F.batch_norm(scores, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+        else:
+            normed = self.norm(scores)
+        return normed.relu().softmax(-1)

@@ -44,6 +44,8 @@ def fit(config: dict, run: Run, parts: Parts, label: str = "", observe: Observe 
                     plugins=[AtomicCheckpointIO()], enable_progress_bar=bar, enable_model_summary=False,
                     enable_checkpointing=True, use_distributed_sampler=False, num_sanity_val_steps=0, default_root_dir=str(run.path))
     if config["compile"]:
+        # what an earlier run of this process compiled is guarded by all but the hooks of its taps, and must not serve a run that has others
+        torch._dynamo.reset()
         # in place: torch.compile(module) would rename every key of the state dict
         strategy.student.compile(**({} if config["compile"] is True else {"backend": config["compile"]}))
     with warnings.catch_warnings():

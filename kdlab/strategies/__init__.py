@@ -2,8 +2,11 @@
 
 from .base import Step, Strategy
 from .born_again import BornAgain
+from .collaborative import Collaborative
+from .cotrained import CoTrained
 from .offline import Offline
+from .one import NativeEnsemble
 from .online import Online
 from .supervised import Supervised
 
-__all__ = ["BornAgain", "Offline", "Online", "Step", "Strategy", "Supervised"]
+__all__ = ["BornAgain", "CoTrained", "Collaborative", "NativeEnsemble", "Offline", "Online", "Step", "Strategy", "Supervised"]

@@ -127,6 +127,10 @@ class Strategy(L.LightningModule):
         """The networks that learn and could be kept, by name; the student first. They are submodules of the strategy."""
         return {"student": self.student}
 
+    def key_of(self, network: str) -> str:
+        """The key of the config that describes one of :meth:`networks`, for messages."""
+        return network
+
     def answers(self) -> dict[str, Callable[[Batch], Outputs]]:
         """What is validated and reported, by name: each network, and whatever they say together (an ensemble)."""
         return {name: partial(self.task.network_outputs, network) for name, network in self.networks().items()}

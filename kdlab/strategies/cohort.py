@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from kdlab.batch import Batch
 from kdlab.errors import InputError, did_you_mean
@@ -18,7 +18,8 @@ from kdlab.outputs import Outputs
 
 from .base import Strategy
 
-RESERVED = ("student", "validation")
+#: names that stand for something else in a run's report, and in ``strategy.keep``
+RESERVED = ("student", "validation", "ensemble")
 
 
 @dataclass
@@ -59,10 +60,10 @@ class Cohort(Strategy):
         if self._different and self.objective.views > 1:
             raise InputError("strategy.views=different: a term of the loss compares two views of its own, so the networks must see the same")
         self.views = max(self.views, 1 + len(peers) if self._different else 1)
-        wrong = [name for name in peers if name in RESERVED or not name.isalnum() or hasattr(nn.ModuleDict, name)]
+        wrong = [name for name in peers if name in RESERVED or not name.isalnum() or hasattr(nn.ModuleDict(), name)]
         if wrong:
-            raise InputError(f"strategy.peers.{wrong[0]}: a peer's name is made of letters and digits, and is not {' or '.join(RESERVED)} "
-                             "nor a method of Python's dict")
+            raise InputError(f"strategy.peers.{wrong[0]}: a peer's name is made of letters and digits, and is not {', '.join(RESERVED)} "
+                             "nor an attribute of torch's modules (training, items)")
         known = ("student", *peers, "validation")
         if keep not in known:
             raise InputError(f"strategy.keep must be one of {', '.join(known)}, got {keep!r}{did_you_mean(keep, known)}")
@@ -70,21 +71,31 @@ class Cohort(Strategy):
         self.peers = nn.ModuleDict({name: peer.network for name, peer in peers.items()})
         self.objectives = nn.ModuleDict()
         self._options = {name: dict(peer.optimizer) for name, peer in peers.items()}
-        features = self.objective.student_taps | self.objective.teacher_taps
-        self.watch(features)
-        self._features, self._aliases_of = features, {"student": self.aliases, **{name: peer.taps for name, peer in peers.items()}}
+        self.watch(self.features_of("student"))
+        self._aliases_of = {"student": self.aliases, **{name: peer.taps for name, peer in peers.items()}}
         self._peer_taps = {name: self.taps_of(name, peer.network) for name, peer in peers.items()}
 
     def networks(self) -> dict[str, nn.Module]:
         return {"student": self.student, **self.peers}
 
+    def key_of(self, network: str) -> str:
+        return network if network == "student" else f"strategy.peers.{network}"
+
+    def features_of(self, name: str) -> set[str]:
+        """The taps whose features are read of a network: as a rule each both learns and teaches."""
+        return self.objective.student_taps | self.objective.teacher_taps
+
     def taps_of(self, name: str, network: nn.Module) -> Taps:
         """Taps of a network that is built as the one of that name."""
-        return Taps(network, self._features, self._aliases_of[name])
+        return Taps(network, self.features_of(name), self._aliases_of[name])
 
     def objective_of(self, name: str) -> nn.Module:
         """The objective of a network, with its own connectors."""
         return self.objective if name == "student" else self.objectives[name]
+
+    def own_objective(self, name: str) -> nn.Module:
+        """A new objective for a peer, which then prepares connectors of its own in it."""
+        return copy.deepcopy(self.objective)
 
     def observe_all(self, batch: Batch) -> dict[str, Outputs]:
         """What each network says of the batch, by name."""
@@ -106,8 +117,9 @@ class Cohort(Strategy):
     def attach(self, probe: Probe) -> None:
         for name in self.peers:
             said = self.observe_as(name, probe.batch)
-            self.objectives[name] = copy.deepcopy(self.objective)
+            self.objectives[name] = self.own_objective(name)
             self.objectives[name].prepare(replace(probe, student=said, teacher=probe.student.detach(), teacher_aliases=self.aliases))
+            self.objectives[name].train()           # it was copied in evaluation mode
 
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
         super().on_train_batch_start(batch, batch_index)
@@ -127,9 +139,44 @@ class Cohort(Strategy):
         problems, known = super().validate_combination(), self.optimization.options()
         problems += [f"strategy.peers.{name}.optimizer.{option}: the optimiser has no such option{did_you_mean(option, known)} "
                      f"(it has {', '.join(known)})" for name, options in self._options.items() for option in options if option not in known]
+        own_rate = next((name for name, options in self._options.items() if "lr" in options), None)
+        if own_rate and not problems and not self.optimization.keeps_rates():
+            problems.append(f"strategy.peers.{own_rate}.optimizer.lr: the scheduler gives all networks one rate (OneCycleLR has its own max_lr); take "
+                            "scheduler=cosine, multistep or none")
         if self.teacher is not None:
             problems.append(f"strategy: in {type(self).__name__} the networks teach one another, so there is no other teacher; teacher=none")
         return problems
+
+
+class Once:
+    """A function of a batch that is asked again of the same batch at once: the answer to the last one is kept. So answers that are asked for one by
+    one share a pass through a network.
+
+    >>> once = Once(lambda batch: print("computed") or batch)
+    >>> batch = object()
+    >>> once(batch) is once(batch)
+    computed
+    True
+    """
+
+    def __init__(self, function: Callable[[Batch], Any]):
+        self._function, self._batch, self._said = function, None, None
+
+    def __call__(self, batch: Batch):
+        if batch is not self._batch:
+            self._said, self._batch = self._function(batch), batch
+        return self._said
+
+
+def combined(several: Sequence[Outputs], rule: Callable[[list[Tensor]], Tensor]) -> Outputs:
+    """What several networks say together: a rule on their logits, on the second view too where they have one. They have no features.
+
+    >>> import torch
+    >>> combined([Outputs(torch.ones(1, 2)), Outputs(torch.zeros(1, 2))], lambda logits: sum(logits)).logits
+    tensor([[1., 1.]])
+    """
+    second = None if any(said.second is None for said in several) else combined([said.second for said in several], rule)
+    return Outputs(rule([said.logits for said in several]), mask=several[0].mask, second=second)
 
 
 def logits_only(strategy: Strategy, why: str) -> list[str]:

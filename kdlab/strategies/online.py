@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import nn
 
+from kdlab import functional
 from kdlab.batch import Batch
 from kdlab.functional import mutual_kl
 from kdlab.functional.rows import one_of
@@ -17,7 +19,7 @@ from kdlab.outputs import Outputs
 from kdlab.teachers.average import Average
 
 from .base import Step, distributed
-from .cohort import Cohort
+from .cohort import Cohort, combined, logits_only
 
 
 @method("strategy", mutual_kl.method.paper, {"YingZhangDUT/Deep-Mutual-Learning": "dml_kl dml_total"})
@@ -26,21 +28,25 @@ class Online(Cohort):
     :math:`L_i = L_{labels} + \frac{1}{K - 1} \sum_{j \ne i} L_{taught}(z_i, z_j)`, all on the same batch. Zhang et al. (2018), "Deep Mutual
     Learning", https://arxiv.org/abs/1706.00384
 
-    With ``decay``, the others teach by averages of their weights (co-distillation with an average of the peers). It cannot be combined with a
-    teacher beside the networks.
+    With ``teachers=mean_logits`` or ``mean_probabilities`` it is co-distillation: each learns from one soft target, what the others say on
+    average. Anil et al. (2018), "Large scale distributed neural network training through online distillation",
+    https://arxiv.org/abs/1804.03235. With ``decay``, the others teach by averages of their weights.
+
+    It cannot be combined with a further teacher, nor ``mean_logits`` and ``mean_probabilities`` with losses on features.
 
     Args:
-        teachers: ``mean`` over the others, as in the paper, or ``sum``, as in the authors' code.
+        teachers: ``mean`` of what is learned from each of the others, as in the paper, or its ``sum``, as in the authors' code; or their
+            ``mean_logits`` or ``mean_probabilities`` teach (:func:`kdlab.functional.codistillation_targets`).
         update: ``synchronous``: all learn from every batch, from the same outputs. ``alternating``: one after the other, each on a fresh batch, as
             the authors' code does: in step t network t mod K learns, and the others only teach.
         decay: of the averages that teach; None: the networks as they are.
         cohort: as for :class:`Cohort`.
     """
 
-    def __init__(self, *, teachers: Literal["mean", "sum"] = "mean", update: Literal["synchronous", "alternating"] = "synchronous",
-                 decay: float | None = None, **cohort):
+    def __init__(self, *, teachers: Literal["mean", "sum", "mean_logits", "mean_probabilities"] = "mean",
+                 update: Literal["synchronous", "alternating"] = "synchronous", decay: float | None = None, **cohort):
         super().__init__(**cohort)
-        self._factor = len(self.peers) if one_of("strategy.teachers", teachers, ("mean", "sum")) == "sum" else 1
+        self._teachers = one_of("strategy.teachers", teachers, ("mean", "sum", "mean_logits", "mean_probabilities"))
         self._alternating = one_of("strategy.update", update, ("synchronous", "alternating")) == "alternating"
         self.averages = nn.ModuleDict()
         self._average_taps: dict[str, Taps] = {}
@@ -55,10 +61,23 @@ class Online(Cohort):
         for name, outputs in said.items():
             if turn in (None, name):
                 others = [taught for other, taught in teaching.items() if other != name]
-                loss = loss + self.loss_of(outputs, others, rows, self.objective_of(name)).scaled(taught=self._factor).named(name)
-            elif distributed():
-                loss = loss + LossParts(anchor(outputs))
+                factor = len(others) if self._teachers == "sum" else 1
+                loss = loss + self.loss_of(outputs, self._target(others), rows, self.objective_of(name)).scaled(taught=factor).named(name)
+            elif distributed():         # DDP wants every parameter to have a part in the loss, a connector's too
+                idle = [0.0 * value.sum() for value in self.objective_of(name).parameters() if value.requires_grad]
+                loss = loss + LossParts(anchor(outputs) + sum(idle))
         return Step(loss, said)
+
+    def _target(self, others: list[Outputs]) -> list[Outputs] | Outputs:
+        """Whom a network learns from: each of the others, or what they say on average."""
+        kind = self._teachers.removeprefix("mean_")
+        return combined(others, partial(functional.kdcl_mean, average=kind)) if self._teachers.startswith("mean_") else others
+
+    def validate_combination(self) -> list[str]:
+        problems = super().validate_combination()
+        if self._teachers.startswith("mean_"):
+            problems += logits_only(self, f"with strategy.teachers={self._teachers} the others have no features in common")
+        return problems
 
     def _turn(self) -> str | None:
         """Who learns in this step; None: all."""

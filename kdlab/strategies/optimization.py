@@ -34,6 +34,15 @@ class OptimizerRecipe:
         """The names of the optimiser's options, which a group of parameters may have of its own."""
         return sorted(self._tried().defaults)
 
+    def keeps_rates(self) -> bool:
+        """Whether a group of parameters that has its own learning rate still has it under the schedule."""
+        groups = [{"params": [torch.nn.Parameter(torch.zeros(1))]} for _ in range(2)]
+        optimizer = self.optimizer(params=groups)
+        optimizer.param_groups[1]["lr"] = optimizer.param_groups[0]["lr"] / 2
+        before = [group["lr"] for group in optimizer.param_groups]
+        schedule = self._schedule(optimizer, intervals=100)
+        return schedule is None or before[0] == 0 or len({group["lr"] for group in optimizer.param_groups}) == 2
+
     def _tried(self) -> torch.optim.Optimizer:
         return self.optimizer(params=[torch.nn.Parameter(torch.zeros(1))])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -45,11 +46,15 @@ def prepare(strategy: Strategy, batch: Batch, train_size: int, train_target: Ten
     with torch.no_grad():
         student = _answer(lambda: strategy.observe(batch), "student", batch)
         taught = _answer(lambda: strategy.taught_by(batch), "teacher", batch)
-        teachers = {} if taught is None else {"teacher": taught}
+        answers = strategy.answers()
+        others = {strategy.key_of(name): answers.pop(name) for name in strategy.networks() if name != "student"}
+        peers = {key: _answer(partial(answer, batch), key, batch) for key, answer in others.items()}
+        teachers = {"teacher": taught} if teacher is not None and taught is not None else {}
         if isinstance(teacher, PerTerm):
             teachers = {f"teacher.members.{teacher.terms[name]}": own for name, own in taught.by_term.items()}
-        others = {name: _answer(lambda: answer(batch), name, batch) for name, answer in strategy.answers().items() if name != "student"}
-        _refuse(_wrong_classes({"student": student, **teachers, **others}, getattr(strategy.task, "classes", None)))
+        _refuse(_wrong_classes({"student": student, **teachers, **peers}, getattr(strategy.task, "classes", None)))
+        for name in set(answers) - {"student"}:         # what they say together
+            _answer(partial(answers[name], batch), name, batch)
         _refuse(_idle_taps(student, taught, objective))
         probe = Probe(student, taught, getattr(teacher, "network", None), student.logits.shape[-1], train_size,
                       train_target, train_rows, getattr(teacher, "aliases", {}), batch_size, batch, getattr(teacher, "by_term", {}))

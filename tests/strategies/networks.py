@@ -1,5 +1,7 @@
 """Networks for the tests, named by ``_target_``."""
 
+import math
+
 from torch import nn
 
 from kdlab.models import MLP
@@ -15,6 +17,11 @@ def idle(classes: int, shape: list) -> MLP:
     network = MLP(classes, shape)
     network.unused = nn.Linear(2, 2)
     return network
+
+
+def unnamed(classes: int, shape: list) -> nn.Sequential:
+    """A network whose modules have numbers and no names."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), 8), nn.ReLU(), nn.Linear(8, classes))
 
 
 class Failing(nn.Module):

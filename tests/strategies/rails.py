@@ -7,6 +7,7 @@ from torch import nn
 
 import kdlab
 from kdlab.config.compose import compose
+from kdlab.objective import Objective
 from kdlab.runs.ensure import assembled
 from kdlab.strategies.base import Strategy
 
@@ -101,7 +102,9 @@ def saved(overrides):
     trained.load_state_dict(torch.load(run.checkpoint("last"), weights_only=True)["state_dict"])
     batch = next(iter(parts.data.train_dataloader()))
     for strategy in (trained, loaded):          # as at the start of a further epoch
-        strategy.objective.advance(3.0)
+        for objective in [module for module in strategy.modules() if isinstance(module, Objective)]:
+            objective.advance(3.0)
+        strategy.train()
         strategy.on_train_epoch_start()
     with torch.no_grad():
         first, second = trained.distill(batch).loss.total, loaded.distill(batch).loss.total

@@ -18,7 +18,10 @@ STATEFUL = ["student.dropout=0.2", "trainer.accumulate_grad_batches=2", "trainer
 STRATEGIES = {
     "assistant": (set(), True),
     "born_again": (set(), True),
+    "cotrain": ({"peers"}, False),              # the teacher's dropout
     "funmatch": (set(), False),     # images are mixed within a process
+    "kdcl": ({"peers"}, True),
+    "one": ({"peers", "gate"}, False),          # the gate's BatchNorm
     "offline": (set(), True),
     "online": ({"peers"}, True),
     "supervised": (set(), True),

@@ -100,6 +100,13 @@ def test_options_work_with_features(workplace, conv_teacher, extra):
     assert next(run.student.parameters()).dtype == torch.float32
 
 
+def test_what_one_run_compiled_does_not_serve_the_next(workplace, conv_teacher):
+    """The first captures no feature, and the second does."""
+    common = [*HINT, "teacher=run", f"teacher.run={conv_teacher.path}", "trainer.max_epochs=1", "compile=aot_eager"]
+    for loss in ("loss=[ce,kd]", "loss=[ce,kd,hint]"):
+        assert kdlab.train([*common, loss]).finished
+
+
 def test_ema_is_what_is_kept(workplace, taught):
     """The average lags behind the weights: with a decay of 1 it is the initialisation."""
     run = kdlab.train(["teacher=run", f"teacher.run={taught.path}", "callbacks=ema", "callbacks.ema.decay=1.0", "trainer.max_epochs=1",

@@ -24,16 +24,17 @@ def conv_teacher(tmp_path_factory):
 
 @pytest.fixture
 def strategy(workplace, conv_teacher):
-    return lambda name: [f"strategy={name}"] + (["teacher=run", f"teacher.run={conv_teacher.path}"] if name == "offline" else [])
+    teacher = ["teacher=run", f"teacher.run={conv_teacher.path}"]
+    return lambda name: [f"strategy={name.split()[0]}", *name.split()[1:], *(teacher if name == "offline" else [])]
 
 
 RAILS = {
-    "train_mode": ["offline", "online"],
+    "train_mode": ["offline", "online", "cotrain"],
     "no_drift": ["offline"],
-    "detached": ["online"],
-    "optimised": ["offline", "online"],
-    "saved": ["online"],
-    "seeded": ["offline", "online"],
+    "detached": ["online", "kdcl", "cotrain"],
+    "optimised": ["offline", "online", "kdcl", "one", "cotrain"],
+    "saved": ["online", "kdcl strategy.rule=general", "one"],
+    "seeded": ["offline", "online", "one"],
 }
 
 

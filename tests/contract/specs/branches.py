@@ -8,17 +8,12 @@ from .reference import TARGET, WHOLE, ce, kd, longer, softmax, total
 from kdlab import functional
 
 _LOGITS = normal(5, 7, scale=2.0)
-_BRANCHES = inputs(first=_LOGITS, second=_LOGITS, third=_LOGITS, gate=normal(5, 3), target=classes(5, 7))
 _EXIT = inputs(student=_LOGITS, deepest=_LOGITS)
 _ENSEMBLE = inputs(student=_LOGITS, ensemble=_LOGITS)
 _REMEMBERED = inputs(previous=lambda generator: _LOGITS(generator).softmax(-1), target=classes(5, 7))
 
 
 # -- the calls, from named tensors ----------------------------------------------------------------------------------------------
-
-
-def one(first, second, third, gate, target, **options):
-    return functional.one([first, second, third], gate.softmax(-1), target, **options).total()
 
 
 def ensemble_logits(first, second, third, gate):
@@ -39,11 +34,6 @@ def ps_kd(student, previous, target, **options):
 def ensemble_reference(first, second, third, gate):
     first, second, third, gate = (np.asarray(x) for x in (first, second, third, gate))
     return np.stack([gate[row, 0] * first[row] + gate[row, 1] * second[row] + gate[row, 2] * third[row] for row in range(len(gate))])
-
-
-def one_reference(first, second, third, gate, target, temperature, weight, **_):
-    ensemble = ensemble_reference(first, second, third, [softmax(row) for row in np.asarray(gate)])
-    return sum((ce(z, target) + weight * kd(z, ensemble, temperature)).mean() for z in (first, second, third)) + ce(ensemble, target).mean()
 
 
 def byot_feature(student, deepest, positive_only=False):
@@ -111,8 +101,6 @@ SPECS = [
          options={"temperature": 2.0}),
     Spec("one_kl/epsilon", functional.one_kl, _ENSEMBLE, lambda student, ensemble, **o: kd(student, ensemble, **o), teacher=("ensemble",),
          options={"temperature": 3.0, "epsilon": 1e-7}, equality=one_kl_epsilon),
-    Spec("one", one, _BRANCHES, one_reference, ("first", "first"), ("second", "third"), {"temperature": 2.0, "weight": 0.5, "detach": False},
-         equality=mean_ce(("first", "target"), factor=4.0), rows=False, skips={"mask": WHOLE}),
     Spec("byot_kd", functional.byot_kd, _EXIT, lambda student, deepest, **o: kd(student, deepest, **o), teacher=("deepest",),
          options={"temperature": 2.0}),
     Spec("byot_kd/cross-entropy", functional.byot_kd, _EXIT, lambda student, deepest, **o: kd(student, deepest, **o), teacher=("deepest",),

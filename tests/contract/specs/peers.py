@@ -5,12 +5,11 @@ import functools
 import numpy as np
 
 from ..spec import Spec, classes, inputs, normal
-from .reference import TARGET, WHOLE, ce, first, kd, softmax, total
+from .reference import TARGET, ce, first, softmax
 from kdlab import functional
 
 _LOGITS = normal(5, 7, scale=2.0)
 _PEERS = inputs(student=_LOGITS, first=_LOGITS, second=_LOGITS)
-_LABELLED_PEERS = inputs(student=_LOGITS, first=_LOGITS, second=_LOGITS, target=classes(5, 7))
 _NETWORKS = inputs(first=_LOGITS, second=_LOGITS, third=_LOGITS)
 _LABELLED_NETWORKS = inputs(first=_LOGITS, second=_LOGITS, third=_LOGITS, target=classes(5, 7))
 _FROM_PEERS = {"student": ("student", "student"), "teacher": ("first", "second")}
@@ -26,11 +25,10 @@ def of_networks(function):
 
 
 def of_peers(function):
-    """``function(student, [first, second], …)`` from named tensors; the total of Terms."""
+    """``function(student, [first, second], …)`` from named tensors."""
     @functools.wraps(function)
     def call(student, first, second, *more, **options):
-        answer = function(student, [first, second], *more, **options)
-        return answer.total() if isinstance(answer, functional.Terms) else answer
+        return function(student, [first, second], *more, **options)
     return call
 
 
@@ -53,14 +51,6 @@ def mutual_kl(student, first, second, temperature=1.0, average=True, epsilon=0.0
             pairs = zip(softmax(t, temperature), softmax(s, temperature))
             values[number] += temperature**2 * sum(a * np.log(epsilon + a / (b + epsilon)) for a, b in pairs)
     return values / 2 if average else values
-
-
-def mutual_learning(student, first, second, target, weight, **options):
-    return ce(student, target).mean() + weight * mutual_kl(student, first, second, **options).mean()
-
-
-def collaborative(student, soft_target, target, temperature, weight, ce_weight):
-    return ce_weight * ce(student, target).mean() + weight * kd(student, soft_target, temperature).mean()
 
 
 def average_of(*networks, average="logits", **_):
@@ -142,12 +132,6 @@ SPECS = [
     Spec("mutual_kl/sum", of_peers(functional.mutual_kl), _PEERS, mutual_kl, **_FROM_PEERS, options={"average": False}),
     Spec("mutual_kl/epsilon", of_peers(functional.mutual_kl), _PEERS, mutual_kl, **_FROM_PEERS, options={"average": False, "epsilon": 1e-8},
          equality=epsilon_at_equality),
-    Spec("mutual_learning", of_peers(functional.mutual_learning), _LABELLED_PEERS, mutual_learning, **_FROM_PEERS,
-         options={"temperature": 2.0, "weight": 0.7}, equality=lambda a: functional.cross_entropy(a["student"], a["target"]).mean(), rows=False,
-         skips={"mask": WHOLE}),
-    Spec("collaborative", total(functional.collaborative), inputs(student=_LOGITS, soft_target=_LOGITS, target=classes(5, 7)),
-         collaborative, teacher=("soft_target",), options={"temperature": 3.0, "weight": 0.4, "ce_weight": 0.6},
-         equality=lambda a: 0.6 * functional.cross_entropy(a["student"], a["target"]).mean(), rows=False, skips={"mask": WHOLE}),
     *(Spec(f"kdcl_mean/{average}", of_networks(functional.kdcl_mean), _NETWORKS,
            lambda first, second, third, **o: average_of(first, second, third, **o), **_TO_FIRST,
            options={"average": average, "detach": False}, equality=equality, skips={"mask": TARGET}) for average, equality in _AVERAGES),

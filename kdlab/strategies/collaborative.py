@@ -1,0 +1,108 @@
+"""Collaborative online distillation: networks that learn at the same time from one soft target which they make together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from kdlab import functional
+from kdlab.batch import Batch
+from kdlab.functional.rows import one_of
+from kdlab.losses.base import not_negative
+from kdlab.objective import LossParts
+from kdlab.outputs import Outputs
+
+from .base import Step
+from .cohort import Cohort, Once, combined, logits_only
+
+RULES = ("naive", "linear", "min_logit", "general", "mean")
+#: those whose target depends on the labels of the batch
+READING_LABELS = ("naive", "linear", "min_logit")
+
+
+class Collaborative(Cohort):
+    r"""KDCL: each of the M networks learns from the labels and from one soft target of them all,
+    :math:`L_i = L_{labels} + L_{taught}(z_i, h(z_1, \ldots, z_M))`. Guo et al. (2020), "Online Knowledge Distillation via Collaborative
+    Learning", section 3, https://openaccess.thecvf.com/content_CVPR_2020/html/Guo_Online_Knowledge_Distillation_via_Collaborative_Learning_CVPR_2020_paper.html
+
+    The rules h are functions of their own: :func:`kdlab.functional.kdcl_naive`, :func:`kdcl_linear`, :func:`kdcl_min_logit`,
+    :func:`weighted_target` with :func:`kdcl_general_weights`, and :func:`kdcl_mean`, which is none of the paper's. ``naive`` and ``linear``
+    choose for all rows that a process sees at once, unless ``per_sample``. The networks' mean logits are reported as ``ensemble``.
+
+    It cannot be combined with a further teacher, losses on features, or (``naive``, ``linear``, ``min_logit``, which read the labels)
+    images that are mixed up.
+
+    Args:
+        rule: h.
+        per_sample: for ``naive`` and ``linear``: a choice for each row.
+        ridge: for ``general``: share of the mean diagonal that is added to the diagonal of the errors' correlation. The paper's formula is 0; but
+            networks that make nearly the same errors then get weights of many times 1 and of the other sign, and the target is none.
+        cohort: as for :class:`Cohort`; in the paper the ``views`` are ``different``.
+
+    Raises:
+        ValueError: there is no such rule, or it makes no choice that could be one a row.
+    """
+
+    def __init__(self, *, rule: Literal["naive", "linear", "min_logit", "general", "mean"] = "min_logit", per_sample: bool = False,
+                 ridge: float = 0.1, **cohort):
+        super().__init__(**cohort)
+        self._rule = one_of("strategy.rule", rule, RULES)
+        if per_sample and rule not in ("naive", "linear"):
+            raise ValueError(f"strategy.per_sample=true: the rule {rule} makes no choice between networks; it is for naive and linear")
+        self._per_sample, self._ridge = per_sample, not_negative("strategy.ridge", ridge)
+        #: whether it can learn from mixed-up images, which have no one label
+        self.mixing = rule not in READING_LABELS
+        networks = len(self.networks())
+        if rule == "general":
+            #: how much each network counts, from the last validation
+            self.register_buffer("shares", torch.full((networks,), 1 / networks))
+
+    def distill(self, batch: Batch) -> Step:
+        said = {name: self.aligned(outputs, batch) for name, outputs in self.observe_all(batch).items()}
+        rows, loss = self.task.align_batch(batch), LossParts()
+        target = combined(list(said.values()), self._made(rows)).detach()
+        for name, outputs in said.items():
+            loss = loss + self.loss_of(outputs, target, rows, self.objective_of(name)).named(name)
+        return Step(loss, {**said, "target": target})
+
+    def _made(self, rows: Batch) -> Callable[[Sequence[Tensor]], Tensor]:
+        """The rule, for these rows."""
+        def make(logits: Sequence[Tensor]) -> Tensor:
+            if self._rule == "mean":
+                return functional.kdcl_mean(logits)
+            if self._rule == "min_logit":
+                return functional.kdcl_min_logit(logits, rows.target)
+            if self._rule == "general":         # of sum 1 in half precision, too
+                shares = functional.wide(self.shares)
+                return functional.weighted_target(logits, shares / shares.sum())
+            choose = functional.kdcl_naive if self._rule == "naive" else functional.kdcl_linear
+            return choose(logits, rows.target, per_sample=self._per_sample, mask=rows.weights)
+        return make
+
+    def answers(self) -> dict[str, Callable[[Batch], Outputs]]:
+        each = {name: Once(answer) for name, answer in super().answers().items()}
+        return {**each, "ensemble": lambda batch: combined([answer(batch) for answer in each.values()], functional.kdcl_mean)}
+
+    def on_validation_epoch_start(self) -> None:
+        networks = len(self.networks())
+        self._errors = torch.zeros(networks, networks, device=self.device)
+        self._counted = torch.zeros((), device=self.device)
+
+    def after_validation(self, said: dict[str, Outputs], rows: Batch) -> None:
+        if self._rule == "general":
+            counts = rows.target != -100 if rows.weights is None else (rows.target != -100) & (rows.weights != 0)
+            logits = [said[name].logits for name in self.networks()]
+            self._errors += counts.sum() * functional.error_correlation(logits, rows.target, mask=counts)
+            self._counted += counts.sum()
+
+    def on_validation_epoch_end(self) -> None:
+        if self._rule == "general":
+            errors, counted = (self.trainer.strategy.reduce(value, reduce_op="sum") for value in (self._errors, self._counted))
+            self.shares.copy_(functional.kdcl_general_weights(errors / counted, self._ridge))
+        super().on_validation_epoch_end()
+
+    def validate_combination(self) -> list[str]:
+        return super().validate_combination() + logits_only(self, "the soft target that the networks make together has none")

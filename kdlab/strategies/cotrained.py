@@ -1,0 +1,70 @@
+"""Co-training: a teacher that learns at the same time as its student."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from kdlab.batch import Batch
+from kdlab.errors import InputError
+from kdlab.losses.base import not_negative
+from kdlab.objective import Objective
+
+from .base import Step
+from .cohort import Cohort
+
+TEACHER = "teacher"
+
+
+class CoTrained(Cohort):
+    r"""A teacher, usually the larger network, that is trained along with its student:
+    :math:`L = L_{labels}(z_s) + L_{taught}(z_s, z_t) + L_{labels}(z_t) + \lambda L_{taught}(z_t, z_s)`, whoever teaches being a constant.
+
+    With :math:`\lambda = 0` the teacher learns from the labels alone, as if the student were not there, and the student from a teacher
+    that grows with it; with 1 the two learn from each other as in deep mutual learning, Zhang et al. (2018), "Deep Mutual Learning",
+    https://arxiv.org/abs/1706.00384. Losses on features work, with the taps of either network's config.
+
+    It cannot be combined with a further teacher, nor with more than the one network ``teacher``.
+
+    Args:
+        feedback: :math:`\lambda`, the weight of what the teacher learns from the student.
+        cohort: as for :class:`Cohort`.
+
+    Raises:
+        InputError: the peers are not the one network ``teacher``, or no term of the loss is for the teacher.
+        ValueError: the feedback is negative.
+    """
+
+    def __init__(self, *, feedback: float = 0.0, **cohort):
+        self._feedback = not_negative("strategy.feedback", feedback)        # before the base asks which features are read
+        if list(cohort["peers"]) != [TEACHER]:
+            raise InputError(f"strategy.peers must be the one network 'teacher', for example student@strategy.peers.teacher=mlp_wide; "
+                             f"got {', '.join(cohort['peers'])}")
+        super().__init__(**cohort)
+
+    def features_of(self, name: str) -> set[str]:
+        if self._feedback:
+            return super().features_of(name)
+        if name == "student":
+            return self.objective.student_taps
+        labels = [term for term in self.objective.terms.values() if not term.needs_teacher]
+        return self.objective.teacher_taps.union(*(term.student_taps for term in labels))
+
+    def own_objective(self, name: str) -> nn.Module:
+        """Without feedback the terms that need no teacher, and so no connector that never learns."""
+        if self._feedback:
+            return super().own_objective(name)
+        whole = super().own_objective(name)
+        terms = {term: loss for term, loss in whole.terms.items() if not loss.needs_teacher}
+        return Objective(terms, whole.weights, {key: value for key, value in whole.schedules.items() if key.partition(".")[0] in terms})
+
+    def distill(self, batch: Batch) -> Step:
+        said = {name: self.aligned(outputs, batch) for name, outputs in self.observe_all(batch).items()}
+        rows, student, teacher = self.task.align_batch(batch), said["student"], said[TEACHER]
+        learned = self.loss_of(teacher, student if self._feedback else None, rows, self.objective_of(TEACHER)).scaled(taught=self._feedback)
+        return Step(self.loss_of(student, teacher, rows).named("student") + learned.named(TEACHER), said)
+
+    def validate_combination(self) -> list[str]:
+        problems = super().validate_combination()
+        if all(term.needs_teacher for term in self.objective.terms.values()):
+            problems.append("strategy=cotrain: the teacher learns from the labels, and no term of the loss does; for example loss=[ce,kd]")
+        return problems

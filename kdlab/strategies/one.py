@@ -1,0 +1,137 @@
+"""ONE: a network whose last stages are there several times, and whose branches learn from what they say together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import nn
+
+from kdlab import functional
+from kdlab.batch import Batch
+from kdlab.errors import InputError
+from kdlab.losses.base import Probe
+from kdlab.models.cut import behind
+from kdlab.models.gate import BranchGate
+from kdlab.models.taps import Taps, own_taps
+from kdlab.outputs import Outputs
+
+from .base import Step
+from .cohort import Cohort, Once, Peer, combined, logits_only
+
+
+class NativeEnsemble(Cohort):
+    r"""ONE: M branches behind a shared stem, and a gate on the shared feature that makes them one ensemble,
+    :math:`z_e = \sum_i g_i z_i`, which teaches each of them:
+    :math:`L = \sum_i [L_{labels}(z_i) + L_{taught}(z_i, z_e)] + L_{labels}(z_e)`. Lan et al. (2018), "Knowledge Distillation by On-the-Fly
+    Native Ensemble", https://arxiv.org/abs/1806.04606
+
+    The ensemble is a constant where it teaches; the gate learns from the labels. The first branch is the student itself, a plain network
+    from its inputs to its answer, and it is what the run keeps. Of each peer only what lies behind the split is kept, with the weights
+    that it begins with.
+
+    It cannot be combined with a further teacher, losses on features, networks that cannot be cut (:func:`kdlab.models.cut.behind`), or peers
+    of another architecture.
+
+    Args:
+        peers: name -> :class:`kdlab.strategies.cohort.Peer` of the student's architecture.
+        split: tap of the last feature that is shared; None: the stage before the last (of the taps ``stage1``, ``stage2``, …).
+        base: as for :class:`kdlab.strategies.Strategy`.
+
+    Raises:
+        InputError: the student cannot be cut there, or a peer is of another architecture.
+    """
+
+    def __init__(self, *, peers: Mapping[str, Peer], split: str | None = None, student: nn.Module, taps: Mapping[str, str] | None = None, **base):
+        self._split = split or _default_split(student, taps or {})
+        Taps(student, [self._split], taps)          # tells a name that is none
+        path = {**own_taps(student), **(taps or {})}.get(self._split, self._split)
+        self._rest = partial(behind, student, path)
+        self._rest()
+        for name, peer in peers.items():
+            if _shapes(peer.network) != _shapes(student):
+                raise InputError(f"strategy.peers.{name}: it is of another architecture than the student, and a branch reads what the student's stem "
+                                 "gives; strategy.peers=2 makes two networks like the student")
+        branches = {f"branch{number}": replace(peer, network=behind(peer.network, path)) for number, peer in enumerate(peers.values(), start=2)}
+        super().__init__(peers=branches, student=student, taps=taps, **base)
+
+    def features_of(self, name: str) -> set[str]:
+        return {self._split} if name == "student" else set()
+
+    def attach(self, probe: Probe) -> None:
+        shared = probe.student.features.get(self._split)
+        if shared is None or shared.dim() not in (2, 4):
+            raise InputError(f"strategy.split={self._split}: the gate reads features (N, D) or maps (N, D, H, W), and there it finds "
+                             f"{'nothing' if shared is None else tuple(shared.shape)}")
+        again = self.task.network_outputs(self._rest(), probe.batch.replace(inputs=shared))
+        if not torch.allclose(again.logits, probe.student.logits, rtol=1e-3, atol=1e-5):
+            raise InputError(f"strategy.split={self._split}: what lies behind it does not give the student's own answer, so it cannot be a branch")
+        self.gate = BranchGate(shared.shape[1], len(self.networks())).to(shared)
+        super().attach(probe)
+
+    def distill(self, batch: Batch) -> Step:
+        said = {name: self.aligned(outputs, batch) for name, outputs in self.observe_all(batch).items()}
+        rows, ensemble = self.task.align_batch(batch), said["ensemble"]
+        loss = self.loss_of(ensemble, None, rows).named("ensemble")
+        for name in self.networks():
+            loss = loss + self.loss_of(said[name], ensemble, rows, self.objective_of(name)).named(name)
+        return Step(loss, said)
+
+    def observe_all(self, batch: Batch) -> dict[str, Outputs]:
+        """What each branch says of the batch, and the ensemble of them. The stem is asked once."""
+        return self._branched(self.observe(batch), batch)
+
+    def observe_as(self, name: str, batch: Batch) -> Outputs:
+        return self.observe_all(batch)[name]
+
+    def taught_by(self, batch: Batch) -> Outputs:
+        return self.observe_as("ensemble", batch).detach() if hasattr(self, "gate") else self.observe(batch).detach()
+
+    def _branched(self, student: Outputs, batch: Batch) -> dict[str, Outputs]:
+        """The other branches' Outputs and the ensemble's, from the feature that the student's have."""
+        shared = student.features[self._split]
+        said = {"student": student.replace(features={}, second=None)}
+        said |= {name: self.task.network_outputs(branch, batch.replace(inputs=shared)) for name, branch in self.peers.items()}
+        if hasattr(self, "gate"):
+            said["ensemble"] = combined(list(said.values()), partial(functional.ensemble_logits, gate=self.gate(shared)))
+        if student.second is None:
+            return said
+        second = self._branched(student.second, batch)
+        return {name: outputs.replace(second=second[name]) for name, outputs in said.items()}
+
+    def answers(self) -> dict[str, Callable[[Batch], Outputs]]:
+        def together(batch: Batch) -> dict[str, Outputs]:
+            with self._taps as features:
+                student = self.task.network_outputs(self.student, batch)
+            return self._branched(student.replace(features=features), batch)
+
+        once = Once(together)
+        names = (*self.networks(), *(("ensemble",) if hasattr(self, "gate") else ()))
+        return {name: lambda batch, name=name: once(batch)[name] for name in names}
+
+    def validate_combination(self) -> list[str]:
+        problems = super().validate_combination() + logits_only(self, "the ensemble of the branches has none")
+        if all(term.needs_teacher for term in self.objective.terms.values()):
+            problems.append("strategy=one: the gate learns from the labels, and no term of the loss does; for example loss=[ce,one_kl]")
+        if self.keep != "student":
+            problems.append(f"strategy.keep={self.keep}: a branch is no network by itself; the student is kept, which is the first of them")
+        if self._different:
+            problems.append("strategy.views=different: the branches share one stem, and so what they see")
+        return problems
+
+
+def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
+
+
+def _default_split(student: nn.Module, aliases: Mapping[str, str]) -> str:
+    """The stage before the last of those that are named so, or the only one."""
+    names = {*aliases, *own_taps(student), *(name for name, _ in student.named_modules())}
+    stages = sorted((name for name in names if re.fullmatch(r"stage\d+", name)), key=lambda name: int(name.removeprefix("stage")))
+    if not stages:
+        raise InputError(f"strategy.split: {type(student).__name__} has no taps stage1, stage2, …; name the last feature that the branches share, for "
+                         f"example strategy.split={next((name for name, _ in student.named_children()), 'layer3')}")
+    return stages[-2] if len(stages) > 1 else stages[0]
