@@ -1,8 +1,12 @@
 """Strategies: who learns, from whom, when. One file each; the base class does the rest once."""
 
 from .base import Step, Strategy
+from .mean_teacher import MeanTeacher
 from .offline import Offline
 from .online import Online
+from .own_teacher import OwnTeacher
+from .previous_checkpoint import PreviousCheckpoint
+from .progressive import Progressive
 from .supervised import Supervised
 
-__all__ = ["Offline", "Online", "Step", "Strategy", "Supervised"]
+__all__ = ["MeanTeacher", "Offline", "Online", "OwnTeacher", "PreviousCheckpoint", "Progressive", "Step", "Strategy", "Supervised"]

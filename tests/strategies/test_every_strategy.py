@@ -15,7 +15,11 @@ STATEFUL = ["student.dropout=0.2", "trainer.accumulate_grad_batches=2", "trainer
 # what a checkpoint holds beside the student, and whether two processes must give the curve of one (not where something looks across a batch)
 STRATEGIES = {
     "offline": (set(), True),
+    "byot": ({"exits"}, True),
+    "ema": ({"average"}, True),
     "online": ({"peers"}, True),
+    "previous_checkpoint": ({"snapshot"}, True),
+    "ps_kd": ({"table"}, True),
     "supervised": (set(), True),
 }
 TEACHER = ("offline", "funmatch")
