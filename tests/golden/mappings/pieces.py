@@ -63,14 +63,6 @@ def one_total(case):
                            "consistency_weight": torch.tensor(weight, dtype=torch.float64), "loss_cross": terms.sum_of("ce_")}
 
 
-def pskd(case):
-    epoch, target = case.hyper["epoch"], case["target"]
-    alpha = functional.ps_kd_alpha(epoch, case.hyper["end_epoch"], case.hyper["alpha_T"])
-    seen = torch.full(target.shape, epoch > 0)
-    targets = functional.ps_kd_targets(case["previous_probs"], target, alpha, seen=seen)
-    return functional.ps_kd(case["student_logits"], case["previous_probs"], target, alpha, seen=seen, reduction="mean"), {"soft_targets": targets}
-
-
 def cskd_kl(case):
     return functional.cs_kd_kl(case["logits"], case["pair_logits"], case.hyper["temp"], reduction="mean")
 
@@ -85,15 +77,5 @@ def dlb(case):
     return terms.total(), {"ce_first_iteration": functional.dlb(case["logits_previous_recorded"], case["target_previous"]).total()}
 
 
-def byot(case):
-    alpha = case.hyper["alpha"]
-    exits = case.several("logits_")
-    terms = functional.byot(case["logits_final"], exits, case["target"], case["feature_final"], case.several("feature_"), case.hyper["temperature"],
-                            alpha, case.hyper["beta"], 1 - alpha, entropy=False, positive_only=True, feature_reduction="sum")
-    parts = {name: torch.stack([terms.sum_of(f"{name}_{number}") for number in range(len(exits))]) for name in ("kd", "feature")}
-    return terms.total(), parts
-
-
-_MAPPINGS = (kdcl_mean, kdcl_naive_loss, kdcl_minlogit, oad_co_distill_loss, oad_dml_loss, one_kl, one_total, pskd, cskd_kl,
-             cskd_total, dlb, byot)
+_MAPPINGS = (kdcl_mean, kdcl_naive_loss, kdcl_minlogit, oad_co_distill_loss, oad_dml_loss, one_kl, one_total, cskd_kl, cskd_total, dlb)
 ENTRIES = {mapping.__name__: mapping for mapping in _MAPPINGS}

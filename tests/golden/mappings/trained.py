@@ -4,13 +4,16 @@ import torch
 from torch import nn
 
 from kdlab.batch import Batch
-from kdlab.losses import CrossEntropy, MutualKL
+from kdlab.losses import CrossEntropy, HintonKD, MutualKL, SoftCrossEntropy, VirtualTeacher
 from kdlab.objective import Objective
-from kdlab.strategies import Online
+from kdlab.outputs import Outputs
+from kdlab.schedules import Complement, WarmUp
+from kdlab.strategies import Offline, Online, OwnTeacher, Progressive, Step, Supervised
 from kdlab.strategies.cohort import Peer
 from kdlab.strategies.optimization import OptimizerRecipe
 from kdlab.strategies.preparation import prepare
 from kdlab.tasks import Classification
+from kdlab.teachers import Frozen
 
 
 class Says(nn.Module):
@@ -29,10 +32,10 @@ def batch_of(target, epoch=0):
     return Batch(index, target, index, epoch=epoch)
 
 
-def strategy_of(kind, student, terms, weights, target, *, teacher=None, prepared=True, **options):
+def strategy_of(kind, student, terms, weights, target, *, teacher=None, prepared=True, schedules=None, **options):
     """A strategy as a run has it, ready for a step on ``batch_of(target)``."""
     recipe = OptimizerRecipe(lambda params: torch.optim.SGD(params, lr=0.1))
-    made = kind(student=student, teacher=teacher, objective=Objective(terms, weights), task=Classification(int(target.max()) + 1),
+    made = kind(student=student, teacher=teacher, objective=Objective(terms, weights, schedules), task=Classification(int(target.max()) + 1),
                 optimization=recipe, **options)
     made.task.classes = None            # logits of a case may have more classes than its labels show
     if prepared:
@@ -57,5 +60,84 @@ def dml_total(case):
     return online.distill(batch_of(case["target"])).loss.total
 
 
-_MAPPINGS = (dml_kl, dml_total)
+def pskd(case):
+    """What was said before is said in a step before; in the first epoch nothing was."""
+    epoch, target = case.hyper["epoch"], case["target"]
+    alpha = WarmUp(case.hyper["alpha_T"], case.hyper["end_epoch"])
+    progressive = strategy_of(Progressive, Says(case["student_logits"]), {"ce": CrossEntropy(), "soft_cross_entropy": SoftCrossEntropy()},
+                              {"ce": 1.0, "soft_cross_entropy": 1.0}, target,
+                              schedules={"ce.weight": Complement(alpha), "soft_cross_entropy.weight": alpha})
+    batch = batch_of(target, epoch)
+    if epoch > 0:
+        progressive.after_step(Step(None, {"student": Outputs(case["previous_probs"].log())}), batch)
+    progressive.objective.advance(epoch)
+    weights, taught = progressive.objective.weights, progressive.taught_by(batch).logits
+    onehot = torch.nn.functional.one_hot(target, taught.shape[1]).double()
+    return progressive.distill(batch).loss.total, {
+        "soft_targets": weights["ce"] * onehot + weights["soft_cross_entropy"] * taught.softmax(-1)}
+
+
+class SaysInStages(Says):
+    """With a stage that gives each feature of the case, and the deepest one."""
+
+    def __init__(self, logits, deepest, features):
+        super().__init__(logits)
+        self.stages = nn.ModuleList(map(Says, features))
+        self.embedding = Says(deepest)
+
+    def forward(self, index):
+        for stage in (*self.stages, self.embedding):
+            stage(index)
+        return super().forward(index)
+
+
+class ExitSays(nn.Module):
+    """In the place of an exit: its bottleneck's feature and its logits are the case's."""
+
+    def __init__(self, logits, feature):
+        super().__init__()
+        self.logits, self.feature = logits, feature
+
+    def forward(self, feature):
+        return self.logits, self.feature
+
+
+def byot(case):
+    alpha, logits, features = case.hyper["alpha"], case.several("logits_"), case.several("feature_")
+    network = SaysInStages(case["logits_final"], case["feature_final"], features)
+    kd = SoftCrossEntropy(case.hyper["temperature"], temperature_squared=True)
+    own = strategy_of(OwnTeacher, network, {"ce": CrossEntropy(), "kd": kd}, {"ce": 1 - alpha, "kd": alpha}, case["target"],
+                      exits=[f"stages.{number}" for number in range(len(logits))], feature_weight=case.hyper["beta"])
+    for name, exit_logits, feature in zip(own.exits, logits, features, strict=True):
+        own.exits[name] = ExitSays(exit_logits, feature)
+    loss = own.distill(batch_of(case["target"])).loss
+    return loss.total, {part: torch.stack([loss.parts[f"{part}_{name}"] for name in own.exits]) for part in ("kd", "feature")}
+
+
+def _tf_kd(case, times):
+    """Tf-KD's KL divergence is a mean over rows and classes."""
+    alpha, classes = case.hyper["alpha"], case["student_logits"].shape[1]
+    offline = strategy_of(Offline, Says(case["student_logits"]), {"ce": CrossEntropy(), "kd": HintonKD(case.hyper["temperature"])},
+                          {"ce": 1 - alpha, "kd": alpha * times / classes}, case["target"],
+                          teacher=Frozen(Says(case["teacher_logits"]), Classification(classes)))
+    return offline.distill(batch_of(case["target"])).loss.total
+
+
+def tfkd_kd(case):
+    return _tf_kd(case, 1.0)
+
+
+def tfkd_self(case):
+    return _tf_kd(case, case.hyper["multiplier"])
+
+
+def tfkd_reg(case):
+    alpha, classes = case.hyper["reg_alpha"], case["student_logits"].shape[1]
+    teacher = VirtualTeacher(case.hyper.get("correct_prob", 0.99), case.hyper["reg_temperature"])
+    supervised = strategy_of(Supervised, Says(case["student_logits"]), {"ce": CrossEntropy(), "virtual_teacher": teacher},
+                             {"ce": 1 - alpha, "virtual_teacher": alpha * case.hyper["multiplier"] / classes}, case["target"])
+    return supervised.distill(batch_of(case["target"])).loss.total
+
+
+_MAPPINGS = (dml_kl, dml_total, pskd, byot, tfkd_kd, tfkd_self, tfkd_reg)
 ENTRIES = {mapping.__name__: mapping for mapping in _MAPPINGS}
