@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -18,25 +18,33 @@ class Batch:
         target: the labels, ``(B,)`` for classifiers; after :meth:`kdlab.tasks.Task.align_batch` one label a row, ``(N,)``.
         index: number of each sample in its stored split, ``(B,)`` (after alignment ``(N,)``): tables and caches are keyed by it.
         mask: which positions of the inputs are real, ``(B, T)``, for sequences; None where every position is.
-        second_view: the same samples under another augmentation, for strategies that ask for two views.
+        further_views: the same samples under further augmentations, for strategies and losses that ask for more views than one: the inputs of
+            the views 1, 2, …
         weights: how much each row counts, ``(N,)``; made by ``align_batch``.
         normaliser: what the weighted sum of this batch's rows is divided by. It is the number of counting rows in the whole
             optimiser step (all processes, all accumulated batches) divided by (processes x accumulated batches), because DDP
             averages gradients over processes and Lightning over accumulated batches: so the step's loss is the mean over rows,
             however they were dealt. None: the sum of ``weights``.
-        split, epoch, view: provenance. Augmentation is a function of (seed, epoch, view, index), so they name the exact pixels.
+        partner_target: where images are mixed (:mod:`kdlab.data.mixing`), the label of the one that each is mixed with, ``(B,)``. ``target`` stays
+            the sample's own.
+        share: how much of each mixed image is the sample's own, ``(B,)``; 1 where nothing was mixed. None, as ``partner_target``, where
+            the data mix no images.
+        split, epoch, view_number: provenance. Augmentation is a function of (seed, epoch, view, index), so they name the exact pixels
+            (before any mixing).
     """
 
     inputs: Any
     target: Tensor | None
     index: Tensor
     mask: Tensor | None = None
-    second_view: Any = None
+    further_views: tuple = ()
     weights: Tensor | None = None
     normaliser: float | None = None
+    partner_target: Tensor | None = None
+    share: Tensor | None = None
     split: str = "train"
     epoch: int = 0
-    view: int = 0
+    view_number: int = 0
 
     def __len__(self) -> int:
         return len(self.index)
@@ -44,18 +52,54 @@ class Batch:
     def replace(self, **changes) -> Batch:
         return replace(self, **changes)
 
-    def other_view(self) -> Batch:
-        """The same samples as their second view has them."""
-        return replace(self, inputs=self.second_view, second_view=None, view=1)
+    def view(self, number: int) -> Batch:
+        """The batch as a view has it; 0 is the batch itself.
+
+        >>> import torch
+        >>> batch = Batch(torch.zeros(2, 3), None, torch.arange(2), further_views=(torch.ones(2, 3), torch.full((2, 3), 2.0)))
+        >>> batch.view(2).inputs.unique(), batch.view(2).view_number, batch.view(2).further_views
+        (tensor([2.]), 2, ())
+
+        Raises:
+            ValueError: there is no such view.
+        """
+        if number == 0:
+            return self
+        if not 0 < number <= len(self.further_views):
+            last = len(self.further_views)
+            raise ValueError(f"the batch has no view {number}, only {'view 0' if not last else f'the views 0 to {last}'}; a strategy and a loss "
+                             "say by their attribute `views` how many they need")
+        return replace(self, inputs=self.further_views[number - 1], further_views=(), view_number=number)
+
+    def part(self, start: int, stop: int) -> Batch:
+        """The samples ``start`` to ``stop`` (without it), of the batch as it came from the data, in all its views. The normaliser stays that of
+        the whole batch.
+
+        >>> import torch
+        >>> batch = Batch(torch.arange(8.0).view(4, 2), torch.tensor([5, 6, 7, 8]), torch.arange(4), normaliser=4.0)
+        >>> half = batch.part(2, 4)
+        >>> half.inputs.tolist(), half.target.tolist(), len(half), half.normaliser
+        ([[4.0, 5.0], [6.0, 7.0]], [7, 8], 2, 4.0)
+
+        Raises:
+            ValueError: there are no such samples.
+        """
+        if not 0 <= start < stop <= len(self):
+            raise ValueError(f"the batch has {len(self)} samples, and so no part from {start} to {stop}")
+        return self._with_every_tensor(lambda tensor: tensor[start:stop])
 
     def to(self, device, non_blocking: bool = False) -> Batch:
         """The batch with every tensor on ``device`` (Lightning calls this)."""
-        return replace(self, **{field.name: _moved(getattr(self, field.name), device, non_blocking) for field in fields(self)})
+        return self._with_every_tensor(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def _with_every_tensor(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        return replace(self, **{field.name: _changed(getattr(self, field.name), change) for field in fields(self)})
 
 
-def _moved(value, device, non_blocking: bool):
+def _changed(value, change: Callable[[Tensor], Tensor]):
+    """A value whose tensors are changed, in whatever collections they stand."""
     if isinstance(value, Mapping):
-        return {name: _moved(item, device, non_blocking) for name, item in value.items()}
+        return {name: _changed(item, change) for name, item in value.items()}
     if isinstance(value, (tuple, list)):
-        return type(value)(_moved(item, device, non_blocking) for item in value)
-    return value.to(device, non_blocking=non_blocking) if isinstance(value, Tensor) else value
+        return type(value)(_changed(item, change) for item in value)
+    return change(value) if isinstance(value, Tensor) else value

@@ -14,17 +14,19 @@ def batch(**more):
 def test_defaults():
     given = batch()
     assert len(given) == 3
-    assert (given.mask, given.second_view, given.weights, given.normaliser) == (None, None, None, None)
-    assert (given.split, given.epoch, given.view) == ("train", 0, 0)
+    assert (given.mask, given.further_views, given.weights, given.normaliser, given.partner_target, given.share) == (None, (), None, None, None, None)
+    assert (given.split, given.epoch, given.view_number) == ("train", 0, 0)
 
 
 def test_to_moves_every_tensor_and_keeps_the_rest():
-    given = batch(mask=torch.ones(3, 2), second_view=torch.ones(3, 2), weights=torch.ones(3), normaliser=1.5, split="test", epoch=4)
+    given = batch(mask=torch.ones(3, 2), weights=torch.ones(3), share=torch.ones(3), partner_target=torch.zeros(3, dtype=torch.long), normaliser=1.5,
+                  split="test", epoch=4, further_views=(torch.ones(3, 2), torch.ones(3, 2)))
     moved = given.to("meta")
-    for name in ("inputs", "target", "index", "mask", "second_view", "weights"):
+    for name in ("inputs", "target", "index", "mask", "weights", "share", "partner_target"):
         assert getattr(moved, name).device.type == "meta", name
         assert getattr(given, name).device.type == "cpu", name
-    assert (moved.normaliser, moved.split, moved.epoch, moved.view) == (1.5, "test", 4, 0)
+    assert [view.device.type for view in moved.further_views] == ["meta", "meta"]
+    assert (moved.normaliser, moved.split, moved.epoch, moved.view_number) == (1.5, "test", 4, 0)
 
 
 @pytest.mark.parametrize("inputs", [{"ids": torch.ones(3, 2), "mask": torch.ones(3, 2)}, (torch.ones(3, 2), torch.ones(3, 2))])
@@ -58,3 +60,50 @@ def test_a_typed_subclass_stays_what_it_is():
 def test_replace_refuses_a_field_that_does_not_exist():
     with pytest.raises(TypeError, match="labels"):
         batch().replace(labels=None)
+
+
+# -- views and parts ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_view_is_the_batch_as_that_view_has_it():
+    given = batch(further_views=(torch.full((3, 2), 5.0), torch.full((3, 2), 6.0)), share=torch.ones(3), normaliser=1.5, epoch=4)
+    assert given.view(0) is given
+    for number, value in ((1, 5.0), (2, 6.0)):
+        seen = given.view(number)
+        assert seen.inputs.unique().tolist() == [value] and (seen.further_views, seen.view_number) == ((), number)
+        assert seen.target is given.target and seen.share is given.share and (seen.normaliser, seen.epoch) == (1.5, 4)
+
+
+@pytest.mark.parametrize("views, number, told", [((), 1, "no view 1, only view 0;"), ((torch.ones(3, 2),), 2, "no view 2, only the views 0 to 1;"),
+                                                 ((torch.ones(3, 2),), -1, "no view -1")])
+def test_a_view_that_is_not_there(views, number, told):
+    with pytest.raises(ValueError, match=f"{told}.*`views`"):
+        batch(further_views=views).view(number)
+
+
+@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: {"ids": x, "types": x + 10}, lambda x: [x, x + 10]], ids=["tensor", "mapping", "list"])
+def test_a_part_cuts_all_that_has_one_entry_a_sample(wrap):
+    inputs = torch.arange(10.0).view(5, 2)
+    given = Batch(wrap(inputs), torch.arange(5), torch.arange(5) + 20, mask=torch.arange(10).view(5, 2),
+                  further_views=(wrap(inputs + 1), wrap(inputs + 2)), weights=torch.arange(5.0), normaliser=2.5,
+                  partner_target=torch.arange(5) + 1, share=torch.arange(5) / 5, split="test", epoch=3, view_number=1)
+    part = given.part(1, 4)
+
+    def same(value, expected):
+        if isinstance(expected, torch.Tensor):
+            assert torch.equal(value, expected[1:4])
+        else:
+            assert type(value) is type(expected)
+            for key in expected if isinstance(expected, dict) else range(len(expected)):
+                same(value[key], expected[key])
+
+    for name in ("inputs", "target", "index", "mask", "further_views", "weights", "partner_target", "share"):
+        same(getattr(part, name), getattr(given, name))
+    assert len(part) == 3 and (part.normaliser, part.split, part.epoch, part.view_number) == (2.5, "test", 3, 1)
+    assert len(given) == 5 and torch.equal(inputs, torch.arange(10.0).view(5, 2))
+
+
+@pytest.mark.parametrize("start, stop", [(0, 4), (-1, 2), (2, 2), (2, 1)])
+def test_a_part_that_is_not_there(start, stop):
+    with pytest.raises(ValueError, match=f"3 samples, and so no part from {start} to {stop}"):
+        batch().part(start, stop)

@@ -9,7 +9,7 @@ from kdlab.errors import InputError
 
 from .parser import Parser
 
-GROUPS = ("data", "student", "teacher", "loss", "strategy", "optimizer", "scheduler", "trainer", "logger", "callbacks", "debug")
+GROUPS = ("data", "student", "teacher", "loss", "mixing", "strategy", "optimizer", "scheduler", "trainer", "logger", "callbacks", "debug")
 # what these choices must be given, since no default can stand for it
 MUST_BE_GIVEN = {"data=image_folder": ["data.classes=10", "teacher=none", "strategy=supervised"],
                  "scheduler=multistep": ["trainer.max_epochs=240"],

@@ -10,6 +10,8 @@ from kdlab.runs.differences import differing_keys, flat
 from kdlab.runs.run import FINISHED, Run
 
 TEACHER, BASELINE, VARIANT = "teacher", "student baseline", "variant"
+# the groups whose choice stands for what is in their node
+_NODES = {"student": "student", "data": "data", "optimizer": "optimizer", "scheduler": "scheduler", "mixing": "data.mixing"}
 
 
 @dataclass
@@ -64,7 +66,7 @@ def groups(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
 
 def _described(config: dict) -> dict:
     """A flat config of what may tell groups apart, in the words of the command line."""
-    choices = {group: choice for group, choice in config.get("choices", {}).items() if group in ("student", "data", "optimizer", "scheduler")}
+    choices = {group: choice for group, choice in config.get("choices", {}).items() if group in _NODES}
     teacher = config["teacher"] or {}
     if "config" in teacher:
         teacher = {key: value for key, value in teacher.items() if key != "config"}
@@ -103,8 +105,7 @@ def _implied(key: str, differing: list[str], found: list[Group]) -> bool:
     if key == "loss.ce.weight" and "loss.kd.weight" in differing:
         return all(abs(group.config.get("loss.ce.weight", 0) + group.config.get("loss.kd.weight", 0) - 1) < 1e-9
                    for group in found if isinstance(group.config.get("loss.kd.weight"), (int, float)))
-    node = key.split(".")[0]
-    return node in ("student", "data", "optimizer", "scheduler") and key != node and node in differing
+    return any(f"{key}.".startswith(f"{node}.") and key != group and group in differing for group, node in _NODES.items())
 
 
 def _short(value) -> str:

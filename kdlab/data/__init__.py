@@ -12,6 +12,7 @@ from .digits import Digits
 from .fashion_mnist import FashionMNIST
 from .image_folder import ImageFolder
 from .memory import InMemoryData, Images
+from .mixing import CutMix, Mixup
 
-__all__ = ["Augment", "CIFAR10", "CIFAR100", "ClassificationData", "Digits", "FashionMNIST", "ImageFolder", "Images", "InMemoryData",
-           "RandomResizedCrop"]
+__all__ = ["Augment", "CIFAR10", "CIFAR100", "ClassificationData", "CutMix", "Digits", "FashionMNIST", "ImageFolder", "Images", "InMemoryData",
+           "Mixup", "RandomResizedCrop"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -10,11 +11,12 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from kdlab.batch import Batch
 from kdlab.counter import counter_bits
 from kdlab.errors import InputError
 from kdlab.normalisation import Normalisation
 
-from .loader import BatchLoader, EpochOrder, Share
+from .loader import BatchLoader, EpochOrder, OwnOrder, Share
 
 _SPLIT = 2          # the stream of random numbers that chooses validation and subsets
 
@@ -32,7 +34,7 @@ class ClassificationData(L.LightningDataModule):
     different seeds, and their teachers, share it. Test is only touched by :meth:`test_dataloader`.
 
     Args:
-        batch_size: rows of a training batch over all processes.
+        batch_size: rows of a training batch over all processes; groups of rows, where the strategy's order has groups that stay together.
         evaluation_batch_size: rows of a validation or test batch.
         validation: part of the stored training split that is held out, between 0 and 1.
         split_seed: chooses the held-out part and the subset.
@@ -40,6 +42,8 @@ class ClassificationData(L.LightningDataModule):
         omit_classes: classes left out of training (validation and test keep them).
         augment: applied to training images.
         drop_last: leave out the last training batch of an epoch where it is not full.
+        mixing: makes mixed images of a training batch: called with the batch and the run's seed. A :class:`kdlab.data.Mixup` or
+            :class:`kdlab.data.CutMix`.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -47,7 +51,7 @@ class ClassificationData(L.LightningDataModule):
 
     def __init__(self, batch_size: int = 128, evaluation_batch_size: int = 1000, validation: float = 0.1,
                  split_seed: int = 0, fraction: float = 1.0, omit_classes: Sequence[int] = (), augment: Callable | None = None,
-                 drop_last: bool = True):
+                 drop_last: bool = True, mixing: Callable[[Batch, int], Batch] | None = None):
         super().__init__()
         for name, size in (("batch_size", batch_size), ("evaluation_batch_size", evaluation_batch_size)):
             if size < 1:
@@ -56,15 +60,17 @@ class ClassificationData(L.LightningDataModule):
             raise ValueError(f"validation must lie between 0 and 1 (a part of train), got {validation}")
         if not 0 < fraction <= 1:
             raise ValueError(f"fraction must be greater than 0 and at most 1, got {fraction}")
+        if mixing is not None and not callable(mixing):
+            raise ValueError(f"mixing must be a kdlab.data.Mixup or CutMix (choose it with mixing=mixup or mixing=cutmix) or null, got {mixing!r}")
         self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
         self.validation, self.split_seed, self.fraction = validation, split_seed, fraction
-        self.omit_classes, self.augment, self.drop_last = tuple(omit_classes), augment, drop_last
+        self.omit_classes, self.augment, self.drop_last, self.mixing = tuple(omit_classes), augment, drop_last, mixing
         # set by whoever wires the run, before the loaders are asked for: the seed of shuffling and augmentation, the part of every
         # batch that is this process's, and what the strategy asks for
         self.seed = 1
         self.share = Share()
         self.views = 1
-        self.order: Callable[[int], Tensor] | None = None
+        self._order: OwnOrder | None = None
         self._stored: tuple[Stored, Stored] | None = None
         self._parts: dict[str, Tensor] | None = None
 
@@ -76,7 +82,7 @@ class ClassificationData(L.LightningDataModule):
 
     def loader(self, stored: Stored, **options) -> BatchLoader:
         """A loader of a stored split. ``options``: ``order``, ``batch_size``, ``split``, ``seed``, ``augment``, ``drop_last``, ``share``,
-        ``views``, as :class:`kdlab.data.loader.InMemoryLoader` takes them."""
+        ``views``, ``mixing``, as :class:`kdlab.data.loader.InMemoryLoader` takes them."""
         raise self._undefined("loader(stored, **options)")
 
     @property
@@ -162,10 +168,31 @@ class ClassificationData(L.LightningDataModule):
     def _rows(self, split: str, rows: Tensor, share: Share) -> BatchLoader:
         self.setup()
         training = split == "train"
-        order = EpochOrder(rows, self.seed, shuffle=training, order=self.order if training else None)
+        order = EpochOrder(rows, self.seed, shuffle=training, order=self._order if training else None)
+        mixing = functools.partial(self.mixing, seed=self.seed) if training and self.mixing is not None else None
         return self.loader(self._stored[split == "test"], order=order, split=split, seed=self.seed, share=share,
                            batch_size=self.batch_size if training else self.evaluation_batch_size, augment=self.augment if training else None,
-                           drop_last=training and self.drop_last, views=self.views if training else 1)
+                           drop_last=training and self.drop_last, views=self.views if training else 1, mixing=mixing)
+
+    @property
+    def order(self) -> Callable[[int], Tensor] | None:
+        """A strategy's own order of the training samples: see :meth:`kdlab.strategies.Strategy.sampler`; None shuffles.
+
+        Raises:
+            InputError: what it is set to is no order of training samples, or too short for a batch.
+        """
+        return self._order
+
+    @order.setter
+    def order(self, order: Callable[[int], Tensor] | None) -> None:
+        self._order = None if order is None else OwnOrder(order)
+        if self._order is not None:
+            self._order.check(self.part("train"))
+            loader = self.train_dataloader()
+            if not len(loader):
+                cure = "make it smaller, or set data.drop_last=false" if self.drop_last else "there are too few of them"
+                raise InputError(f"data.batch_size={self.batch_size}: the strategy's order has {len(loader.sampler)} samples, or groups of them, "
+                                 f"and they make no batch; {cure}")
 
     def train_dataloader(self) -> BatchLoader:
         return self._rows("train", self.part("train"), self.share)

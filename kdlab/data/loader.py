@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from kdlab.batch import Batch
+from kdlab.counter import counter_order
+from kdlab.errors import InputError
 
 from .augment import Augment
-from kdlab.counter import counter_order
 
 _ORDER = 1          # the stream of random numbers that shuffles
 
@@ -34,13 +35,46 @@ class Share:
         return min(self.limit, batches) if isinstance(self.limit, int) else int(self.limit * batches)
 
 
-class EpochOrder:
-    """The order of an epoch: by (seed, epoch) alone, or by a strategy's own ``order(epoch)``.
+class OwnOrder:
+    """A strategy's own ``order(epoch)``, made once an epoch.
 
-    Lightning finds ``set_epoch`` on a loader's ``sampler`` and calls it.
+    Args:
+        order: gives sample indices, ``(N,)``, or groups of them that stay together, ``(N, G)``; as many in every epoch.
     """
 
-    def __init__(self, rows: Tensor, seed: int, shuffle: bool, order: Callable[[int], Tensor] | None = None):
+    def __init__(self, order: Callable[[int], Tensor]):
+        self.order = order
+        self._epoch, self._made = None, None
+
+    def __call__(self, epoch: int) -> Tensor:
+        if epoch != self._epoch:
+            made = self.order(epoch)
+            if self._made is not None and made.shape != self._made.shape:
+                raise ValueError(f"the strategy's order has the shape {tuple(made.shape)} in epoch {epoch} and {tuple(self._made.shape)} in epoch "
+                                 f"{self._epoch}; it must be the same in every epoch")
+            self._epoch, self._made = epoch, made
+        return self._made
+
+    def check(self, rows: Tensor) -> None:
+        """Raises InputError where the first epoch is no order of some of the ``rows``, which are those that are trained on."""
+        made = self(0)
+        if not isinstance(made, Tensor) or made.dtype != torch.int64 or made.dim() not in (1, 2) or not made.numel():
+            found = f"{tuple(made.shape)} of {made.dtype}" if isinstance(made, Tensor) else type(made).__name__
+            raise InputError(f"strategy: the order that its sampler gives must be sample indices (int64) of shape (N,), or groups of shape (N, G), "
+                             f"got {found}")
+        stray = made[~torch.isin(made, rows)]
+        if len(stray):
+            raise InputError(f"strategy: the order that its sampler gives holds {len(stray)} samples that are not trained on (the first is "
+                             f"{int(stray[0])}); it must be made of the rows that sampler(target, rows) is given")
+
+
+class EpochOrder:
+    """The order of an epoch: by (seed, epoch) alone, or by a strategy's own.
+
+    Lightning finds ``set_epoch`` on a loader's ``sampler`` and calls it. ``len`` is the number of samples in an epoch, or of groups of them.
+    """
+
+    def __init__(self, rows: Tensor, seed: int, shuffle: bool, order: OwnOrder | None = None):
         self.rows, self.seed, self.shuffle, self.order, self.epoch = rows, seed, shuffle, order, 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -51,34 +85,50 @@ class EpochOrder:
             return self.order(self.epoch)
         return counter_order(self.rows, self.seed, self.epoch, _ORDER) if self.shuffle else self.rows
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Groups in an epoch, samples in a group (1 where samples stand alone)."""
+        if self.order is None:
+            return len(self.rows), 1
+        made = self.order(self.epoch)
+        return len(made), 1 if made.dim() == 1 else made.shape[1]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
 
 class BatchLoader(ABC):
     """Base of the loaders: yields :class:`kdlab.Batch`. A subclass gives :meth:`views_of`.
 
     ``batch_size`` counts the rows of all processes together; each process cuts its own share out of every batch, so a run's curve
     does not depend on how many processes share it (as long as nothing in the network looks across the batch, and no tail is left out).
+    Where the order is one of groups that stay together, ``batch_size`` and the normaliser count groups, and a process's batch holds the first
+    members of all its groups, behind them all second members, and so on.
 
     Args:
         target: the labels of the stored split, (N,).
         order: rows of an epoch, in order.
-        drop_last: leave out a last batch that is not full. A tail of fewer than two rows a process is left out always.
-        views: 2 adds ``second_view``, the same samples augmented independently.
+        drop_last: leave out a last batch that is not full. A tail of fewer than two rows or of no group a process is left out always.
+        views: how many times the same samples are augmented independently: 1 and the number of ``further_views``.
+        mixing: makes mixed images of a batch, once it is made; None for evaluation.
     """
 
     batch_sampler = None        # Lightning asks for it when there is a sampler
 
     def __init__(self, target: Tensor, order: EpochOrder, batch_size: int, split: str, drop_last: bool = False,
-                 share: Share | None = None, views: int = 1):
+                 share: Share | None = None, views: int = 1, mixing: Callable[[Batch], Batch] | None = None):
         self.target, self.sampler, self.batch_size, self.split = target, order, batch_size, split
-        self.drop_last, self.share, self.views = drop_last, share or Share(), views
+        self.drop_last, self.share, self.views, self.mixing = drop_last, share or Share(), views, mixing
 
     @abstractmethod
     def views_of(self, rows: Tensor, epoch: int) -> list[Tensor]:
         """The inputs (B, …) of the given rows as they are in ``epoch``, one tensor a view."""
 
     def _sizes(self) -> list[int]:
-        full, tail = divmod(len(self.sampler.rows), self.batch_size)
-        keep_tail = tail and not self.drop_last and (self.split != "train" or tail >= 2 * self.share.world)
+        groups, members = self.sampler.shape
+        full, tail = divmod(groups, self.batch_size)
+        enough = tail >= self.share.world and tail * members >= 2 * self.share.world
+        keep_tail = tail and not self.drop_last and (self.split != "train" or enough)
         return [self.batch_size] * full + [tail] * bool(keep_tail)
 
     def __len__(self) -> int:
@@ -90,11 +140,11 @@ class BatchLoader(ABC):
         sizes, share = self._sizes(), self.share
         taken = share.taken(len(sizes))
         for number, size in enumerate(sizes[:taken]):
-            group = number // share.accumulate * share.accumulate
-            in_step = sum(sizes[group : min(group + share.accumulate, taken)])
+            step = number // share.accumulate * share.accumulate
+            in_step = sum(sizes[step : min(step + share.accumulate, taken)])
             chosen = rows[start : start + size]
             start += size
-            yield torch.tensor_split(chosen, share.world)[share.rank], in_step / (share.world * share.accumulate)
+            yield member_by_member(torch.tensor_split(chosen, share.world)[share.rank]), in_step / (share.world * share.accumulate)
 
     def __iter__(self) -> Iterator[Batch]:
         # a generator: on resume Lightning makes the iterator before it sets the epoch, and nothing here runs until the first batch
@@ -106,10 +156,24 @@ class BatchLoader(ABC):
         """The batch of the given rows, as it is in ``epoch``."""
         return self.made(rows, self.views_of(rows, epoch), epoch, normaliser)
 
+    def first(self, count: int) -> Batch:
+        """A few samples to try things out on: the first of the split; where the order is one of groups, its first groups."""
+        groups = self.sampler.shape[1] > 1
+        return self.batch(member_by_member(self.sampler()[:count]) if groups else self.sampler.rows[:count])
+
     def made(self, rows: Tensor, views: list[Tensor], epoch: int, normaliser: float | None) -> Batch:
         """The batch of inputs that are there already."""
-        return Batch(views[0], self.target[rows], rows, second_view=views[1] if len(views) > 1 else None, normaliser=normaliser,
-                     split=self.split, epoch=epoch)
+        batch = Batch(views[0], self.target[rows], rows, further_views=tuple(views[1:]), normaliser=normaliser, split=self.split, epoch=epoch)
+        return batch if self.mixing is None else self.mixing(batch)
+
+
+def member_by_member(groups: Tensor) -> Tensor:
+    """The samples of groups (N, G): all first members, behind them all second members, and so on. Samples (N,) as they are.
+
+    >>> member_by_member(torch.tensor([[1, 2], [3, 4], [5, 6]])).tolist()
+    [1, 3, 5, 2, 4, 6]
+    """
+    return groups.t().reshape(-1)
 
 
 class InMemoryLoader(BatchLoader):

@@ -13,7 +13,10 @@ from .base import Loss, fraction, positive
 
 
 class CrossEntropy(Loss):
-    """Cross-entropy to the labels: :func:`kdlab.functional.cross_entropy`.
+    r"""Cross-entropy to the labels: :func:`kdlab.functional.cross_entropy`.
+
+    Of a mixed image (:mod:`kdlab.data.mixing`), of which the share :math:`\lambda` is the sample's own, it is
+    :math:`\lambda\,\mathrm{CE}(y) + (1 - \lambda)\,\mathrm{CE}(y')` with the partner's label :math:`y'`.
 
     Args:
         label_smoothing: epsilon, in [0, 1].
@@ -24,6 +27,7 @@ class CrossEntropy(Loss):
     function = staticmethod(functional.cross_entropy)
     needs_teacher = False
     needs_target = True
+    mixed_labels = True
 
     def __init__(self, label_smoothing: float = 0.0, smoothing_over: Literal["all", "others"] = "all", both_views: bool = False):
         super().__init__()
@@ -33,7 +37,14 @@ class CrossEntropy(Loss):
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
         views = [student] if self.views == 1 else [student, student.second]
-        return sum(functional.cross_entropy(view.logits, batch.target, self.label_smoothing, smoothing_over=self.smoothing_over) for view in views)
+        return sum(self._values(view.logits, batch) for view in views)
+
+    def _values(self, logits: Tensor, batch: Batch) -> Tensor:
+        own = functional.cross_entropy(logits, batch.target, self.label_smoothing, smoothing_over=self.smoothing_over)
+        if batch.share is None:
+            return own
+        partners = functional.cross_entropy(logits, batch.partner_target, self.label_smoothing, smoothing_over=self.smoothing_over)
+        return batch.share * own + (1 - batch.share) * partners
 
 
 class HintonKD(Loss):

@@ -27,7 +27,7 @@ class Standardised(Loss):
         self.loss = loss
         self.epsilon = positive("epsilon", epsilon)
         self.needs_teacher, self.needs_target, self.needs_index, self.views = loss.needs_teacher, loss.needs_target, loss.needs_index, loss.views
-        self.student_taps, self.teacher_taps = loss.student_taps, loss.teacher_taps
+        self.mixed_labels, self.student_taps, self.teacher_taps = loss.mixed_labels, loss.student_taps, loss.teacher_taps
 
     def prepare(self, probe: Probe) -> None:
         self.loss.prepare(probe)

@@ -88,10 +88,10 @@ def assemble(config: dict, trained: Trained) -> Parts:
     data.seed, data.views = config["seed"], strategy.views
     rows = data.part("train")
     loader = data.train_dataloader()
-    probe = loader.batch(rows[:PROBE_ROWS])
+    data.order = strategy.sampler(loader.target, rows)
+    probe = data.train_dataloader().first(PROBE_ROWS)
     torch.manual_seed(derived_seed(config["seed"], _CONNECTORS))
     prepare(strategy, probe, data.train_size, loader.target, rows, data.batch_size)
-    data.order = strategy.sampler(loader.target, rows)
     return Parts(data, task, teacher, strategy, untrained)
 
 

@@ -56,8 +56,10 @@ class Strategy(L.LightningModule):
         taps: the ``taps:`` of the student's config.
     """
 
-    #: how many augmented views of a batch the strategy wants (1 or 2)
+    #: how many augmented views of a batch the strategy wants (1 or more)
     views = 1
+    #: whether it can learn from mixed images (:mod:`kdlab.data.mixing`), each of which has two labels
+    mixing = True
 
     def __init__(self, *, student: nn.Module, teacher: Teacher | None, objective: Objective, task: Task,
                  optimization: OptimizerRecipe, seed: int = 1, taps: Mapping[str, str] | None = None):
@@ -91,7 +93,16 @@ class Strategy(L.LightningModule):
         """Change the networks (branches, exits) before losses and optimiser see them."""
 
     def sampler(self, target: Tensor, rows: Tensor) -> Callable[[int], Tensor] | None:
-        """``order(epoch) -> rows`` where the strategy needs its own order of samples; None for a plain shuffle."""
+        """``order(epoch)`` where the strategy needs its own order of samples; None for a plain shuffle. Asked for before :meth:`attach`.
+
+        The answer is a function of the epoch, of the same length in every epoch: sample indices ``(N,)``, or ``(N, G)``, each row a group of
+        G samples that must stay in one batch and one process: then ``data.batch_size`` and the normaliser count groups, and a batch holds
+        the first members of all its groups, behind them all second members, and so on.
+
+        Args:
+            target: the labels of the stored training split.
+            rows: the sample indices that are trained on; the order may hold no others.
+        """
         return None
 
     def after_step(self, step: Step, batch: Batch) -> None:
@@ -148,7 +159,7 @@ class Strategy(L.LightningModule):
         if outputs is None:
             return None
         if self.objective.views == 2 and outputs.second is None:
-            outputs = outputs.replace(second=self.taught_by(batch.other_view()))
+            outputs = outputs.replace(second=self.taught_by(batch.view(1)))
         if self._timed:
             self._seconds["teacher"] += self._now() - began
         return outputs.detach()

@@ -30,7 +30,7 @@ def prepare(strategy: Strategy, batch: Batch, train_size: int, train_target: Ten
     Raises:
         InputError: the parts do not fit; independent problems are listed together.
     """
-    _refuse(strategy.validate_combination())
+    _refuse([*strategy.validate_combination(), *_wrong_mixture(strategy, batch)])
     if any(isinstance(value, UninitializedParameter) for value in strategy.student.parameters()):
         raise InputError("student: it has lazy parameters, whose shapes are known only after the first batch; give their sizes")
     objective, teacher = strategy.objective, strategy.teacher
@@ -57,6 +57,19 @@ def prepare(strategy: Strategy, batch: Batch, train_size: int, train_target: Ten
 def _refuse(problems: list[str]) -> None:
     if problems:
         raise InputError(*problems)
+
+
+def _wrong_mixture(strategy: Strategy, batch: Batch) -> list[str]:
+    """Who cannot learn from mixed images, where the data mix them."""
+    if batch.share is None:
+        return []
+    cure = "leave the mixing out (mixing=none)"
+    found = [] if strategy.mixing else [f"strategy: {type(strategy).__name__} cannot learn from mixed images, and data.mixing is set; {cure}"]
+    for name, term in strategy.objective.terms.items():
+        if term.needs_index or term.needs_target and not term.mixed_labels:
+            what = "knows samples by their index" if term.needs_index else "needs one label an image"
+            found.append(f"loss.{name}: {type(term).__name__} {what}, and data.mixing makes one image of two; leave the term out, or {cure}")
+    return found
 
 
 def _modes(module: nn.Module) -> dict[nn.Module, bool]:

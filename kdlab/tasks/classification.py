@@ -41,7 +41,7 @@ class Classification(Task):
         self.classes = classes
 
     def network_outputs(self, network: nn.Module, batch: Batch, view: int = 0) -> Outputs:
-        answer = network(batch.inputs if view == 0 else batch.second_view)
+        answer = network(batch.view(view).inputs)
         logits = answer if isinstance(answer, Tensor) else getattr(answer, "logits", None)
         if not isinstance(logits, Tensor) or logits.dim() != 2:
             raise InputError(f"{type(network).__name__} must answer with logits of shape (samples, classes), got "

@@ -25,7 +25,7 @@ class Frozen:
         task: knows how to run a network on a batch.
         aliases: the ``taps:`` of the network's config.
         normalisation: of the inputs that the network was trained on; None: the same as the batch's.
-        given: of the batch's inputs. Where the two differ, the network gets the batch's inputs (both views) turned into its own; where
+        given: of the batch's inputs. Where the two differ, the network gets the batch's inputs (in all views) turned into its own; where
             they are equal nothing is computed.
     """
 
@@ -59,8 +59,7 @@ class Frozen:
     def teach(self, batch: Batch) -> Outputs:
         self._follow(batch)
         if self._convert is not None:
-            second = None if batch.second_view is None else self._convert(batch.second_view)
-            batch = batch.replace(inputs=self._convert(batch.inputs), second_view=second)
+            batch = batch.replace(inputs=self._convert(batch.inputs), further_views=tuple(map(self._convert, batch.further_views)))
         with self._taps as features:
             outputs = self.task.network_outputs(self.network, batch)
         return outputs.replace(features=features).detach()

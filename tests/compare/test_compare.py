@@ -16,13 +16,14 @@ TEACHER = {"name": "teacher/digits (seed 1)", "parameters": 5000, "test": {"accu
            "runs": [{"path": "gone", "hash": "t", "metrics": {"test/accuracy": 0.9, "test/accuracy_best": 0.91}}]}
 
 
-def _write(folder, name, *, strategy="offline", temperature=4.0, seed=1, accuracy=0.8, status="finished", teacher=TEACHER, parameters=100):
+def _write(folder, name, *, strategy="offline", temperature=4.0, seed=1, accuracy=0.8, status="finished", teacher=TEACHER, parameters=100,
+           group=None):
     path = folder / name
     path.mkdir(parents=True)
     loss = {"ce": {"weight": 1.0}} if strategy == "supervised" else {"ce": {"weight": 0.1}, "kd": {"weight": 0.9, "temperature": temperature}}
     config = {"seed": seed, "choices": {"strategy": strategy, "student": "mlp", "data": "digits"}, "loss": loss, "teacher": None,
               "student": {"hidden": [4]}, "data": {"batch_size": 4}, "paths": {}}
-    record = {"status": status, "hash": name, "group": f"{strategy}-{temperature}", "metrics": {}, "parameters": parameters,
+    record = {"status": status, "hash": name, "group": group or f"{strategy}-{temperature}", "metrics": {}, "parameters": parameters,
               "durations": {"train_seconds": 2.0 * seed}, "weights": {key: node["weight"] for key, node in loss.items()},
               "uses_teacher": strategy != "supervised", "teacher": None if strategy == "supervised" else teacher}
     if status == "finished":
@@ -58,6 +59,19 @@ def test_groups_are_over_seeds(folder):
                                                                  "supervised ce": 1}
     assert [len(group.unfinished) for group in found if "8" in group.label] == [1]
     assert len(left_out) == 1 and "torn" in left_out[0]
+
+
+def test_the_choice_of_a_group_stands_for_what_is_in_its_node(tmp_path):
+    """Until two groups are told apart by nothing else."""
+    for name, mixing, node in (("a", "none", None), ("b", "mixup", {"alpha": 0.2}), ("c", "mixup", {"alpha": 1.0}), ("d", None, "no such key")):
+        path = _write(tmp_path, name, group=name)
+        config = json.loads((path / "config.yaml").read_text())
+        if mixing is not None:
+            config["choices"]["mixing"], config["data"]["mixing"] = mixing, node
+        (path / "config.yaml").write_text(json.dumps(config))
+    found, _ = groups(find_runs([tmp_path]))
+    assert sorted(group.label for group in found) == ["offline ce+kd", "offline ce+kd  mixing=mixup  data.mixing.alpha=0.2",
+                                                      "offline ce+kd  mixing=mixup  data.mixing.alpha=1", "offline ce+kd  mixing=none"]
 
 
 def test_table(folder):

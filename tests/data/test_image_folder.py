@@ -43,7 +43,7 @@ def same(one, other):
     for a, b in zip(one, other):
         assert torch.equal(a.inputs, b.inputs) and torch.equal(a.target, b.target) and torch.equal(a.index, b.index)
         assert (a.normaliser, a.epoch, a.split) == (b.normaliser, b.epoch, b.split)
-        assert (a.second_view is None) == (b.second_view is None) and (a.second_view is None or torch.equal(a.second_view, b.second_view))
+        assert len(a.further_views) == len(b.further_views) and all(map(torch.equal, a.further_views, b.further_views))
 
 
 # -- what is in the folder ----------------------------------------------------------------------------------------------------
@@ -152,9 +152,10 @@ def test_two_views_are_of_the_same_samples_and_the_first_stays_as_it_was(root):
     alone = epoch_of(given.train_dataloader())[0]
     given.views = 2
     both = epoch_of(given.train_dataloader())[0]
-    assert alone.second_view is None and torch.equal(both.inputs, alone.inputs)
-    assert both.second_view.shape == both.inputs.shape and not torch.equal(both.second_view, both.inputs)
-    assert next(iter(given.val_dataloader())).second_view is None
+    assert alone.further_views == () and torch.equal(both.inputs, alone.inputs)
+    (second,) = both.further_views
+    assert second.shape == both.inputs.shape and not torch.equal(second, both.inputs)
+    assert next(iter(given.val_dataloader())).further_views == ()
 
 
 def test_without_augmentation_training_reads_the_centre_too(root):
@@ -180,7 +181,7 @@ def test_validation_is_held_out_and_a_strategy_may_give_its_own_order(root):
 def test_workers_do_not_change_a_bit(root, workers):
     options = dict(drop_last=False, evaluation_batch_size=4)
     alone, helped = data(root, **options), data(root, workers=workers, **options)
-    alone.views = helped.views = 2
+    alone.views = helped.views = 3
     ours, theirs = alone.train_dataloader(), helped.train_dataloader()
     for epoch in (0, 1, 5):
         same(epoch_of(ours, epoch), epoch_of(theirs, epoch))

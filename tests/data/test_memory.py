@@ -136,8 +136,13 @@ def test_two_views_are_of_the_same_samples_and_the_first_stays_as_it_was():
     alone = epoch_of(data)[0]
     data.views = 2
     both = epoch_of(data)[0]
-    assert alone.second_view is None and torch.equal(both.inputs, alone.inputs)
-    assert both.second_view.shape == both.inputs.shape and not torch.equal(both.second_view, both.inputs)
+    assert alone.further_views == () and torch.equal(both.inputs, alone.inputs)
+    (second,) = both.further_views
+    assert second.shape == both.inputs.shape and not torch.equal(second, both.inputs)
+    data.views = 3
+    three = epoch_of(data)[0]
+    assert torch.equal(three.further_views[0], second) and len(three.further_views) == 2
+    assert three.view(2).inputs.shape == second.shape and not torch.equal(three.view(2).inputs, second)
 
 
 def test_validation_and_test_are_neither_shuffled_nor_augmented():

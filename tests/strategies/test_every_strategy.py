@@ -14,6 +14,7 @@ COMMON = ["data.fraction=0.2", "student.hidden=[16]", "data.augment.crop_padding
 STATEFUL = ["student.dropout=0.2", "trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=1.0", "trainer.max_epochs=3"]
 # what a checkpoint holds beside the student, and whether two processes must give the curve of one (not where something looks across a batch)
 STRATEGIES = {
+    "funmatch": (set(), False),     # images are mixed within a process
     "offline": (set(), True),
     "byot": ({"exits"}, True),
     "ema": ({"average"}, True),

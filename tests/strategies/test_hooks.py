@@ -65,7 +65,7 @@ def test_a_strategy_with_every_hook(outside):
     assert TwoViews.orders == [0, 1]
     first = TwoViews.seen[1]           # before it came the probe
     assert first.target.tolist() == [9] * 32, "the sampler's order is used"
-    assert not torch.equal(first.inputs, first.second_view) and (first.split, first.epoch) == ("train", 0)
+    assert not torch.equal(first.inputs, first.further_views[0]) and (first.split, first.epoch) == ("train", 0)
     assert TwoViews.seen[7].epoch == 1
     rows = run.metrics_file.read_text()
     assert "train/loss_kd" in rows

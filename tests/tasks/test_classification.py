@@ -37,9 +37,9 @@ def test_a_network_answers_with_logits_or_with_something_that_has_them():
         assert torch.equal(outputs.logits, torch.full((4, 2), 2.0)) and outputs.features == {}
 
 
-def test_the_second_view():
-    given = batch(second_view=torch.full((4, 2), 5.0))
-    assert TASK.network_outputs(nn.Identity(), given, view=1).logits.unique().tolist() == [5.0]
+def test_further_views():
+    given = batch(further_views=(torch.full((4, 2), 5.0), torch.full((4, 2), 6.0)))
+    assert [TASK.network_outputs(nn.Identity(), given, view=number).logits.unique().item() for number in (1, 2)] == [5.0, 6.0]
     assert TASK.network_outputs(nn.Identity(), given).logits.unique().tolist() == [1.0]
 
 

@@ -28,7 +28,7 @@ def network(seed=0):
 
 
 def batch(normalisation=OURS, dtype=torch.float32):
-    return Batch(normalisation(PIXELS).to(dtype), torch.zeros(6, dtype=torch.long), torch.arange(6), second_view=normalisation(OTHERS).to(dtype))
+    return Batch(normalisation(PIXELS).to(dtype), torch.zeros(6, dtype=torch.long), torch.arange(6), further_views=(normalisation(OTHERS).to(dtype),))
 
 
 class SecondView(Classification):
