@@ -1,6 +1,8 @@
 """Strategies: who learns, from whom, when. One file each; the base class does the rest once."""
 
 from .base import Step, Strategy
+from .class_wise import ClassWise
+from .last_batch import LastBatch
 from .mean_teacher import MeanTeacher
 from .offline import Offline
 from .online import Online
@@ -9,4 +11,5 @@ from .previous_checkpoint import PreviousCheckpoint
 from .progressive import Progressive
 from .supervised import Supervised
 
-__all__ = ["MeanTeacher", "Offline", "Online", "OwnTeacher", "PreviousCheckpoint", "Progressive", "Step", "Strategy", "Supervised"]
+__all__ = ["ClassWise", "LastBatch", "MeanTeacher", "Offline", "Online", "OwnTeacher", "PreviousCheckpoint", "Progressive", "Step", "Strategy",
+           "Supervised"]

@@ -80,7 +80,7 @@ class OwnTeacher(SelfTaught):
                 made = Exit(shapes[tap], shapes[self.feature], probe.classes)
             except ValueError as error:
                 raise InputError(f"strategy.exits: {tap}: {error}") from error
-            self.exits[name] = made.to(probe.student.logits.device)
+            self.exits[name] = made.to(probe.student.logits.device, probe.student.logits.dtype)
 
     def taught_by(self, batch: Batch) -> Outputs:
         return self.observe(batch).detach()

@@ -39,13 +39,19 @@ class PreviousCheckpoint(SelfTaught):
         self.every, self.start = int(whole("every", every)), int(whole("start", start))
         self.snapshot = Copy(self.student)
         self._snapshot_taps = Taps(self.snapshot.network, self.objective.teacher_taps, self.aliases)
+        self.register_buffer("snapshots", torch.zeros((), dtype=torch.long))
+        self._teaches = False
 
     def on_train_epoch_start(self) -> None:
-        # not behind the epoch before: so the weights are those of its checkpoint, from which a stopped run goes on
         super().on_train_epoch_start()
-        since = self.current_epoch - self.start
-        if since >= 0 and since % self.every == 0:
+        self._teaches = bool(self.snapshots > 0)        # read once an epoch: a GPU would wait for it in every step
+
+    def on_train_epoch_end(self) -> None:
+        super().on_train_epoch_end()
+        since = self.current_epoch + 1 - self.start
+        if since >= 0 and since % self.every == 0:      # before the checkpoint of this epoch is written, and so in it
             self.snapshot.take(self.student)
+            self.snapshots += 1
 
     def taught_by(self, batch: Batch) -> Outputs:
         with torch.no_grad():
@@ -53,6 +59,6 @@ class PreviousCheckpoint(SelfTaught):
 
     def distill(self, batch: Batch) -> Step:
         student = self.observe(batch)
-        if self.current_epoch < self.start:
+        if not self._teaches:
             return Step(self.compare(student, None, batch) + LossParts(at_rest(self.objective)), {"student": student})
         return Step(self.compare(student, self.teach(batch), batch), {"student": student})

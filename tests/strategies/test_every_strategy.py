@@ -17,9 +17,11 @@ STRATEGIES = {
     "funmatch": (set(), False),     # images are mixed within a process
     "offline": (set(), True),
     "byot": ({"exits"}, True),
+    "cs_kd": (set(), True),
+    "dlb": (set(), True),
     "ema": ({"average"}, True),
     "online": ({"peers"}, True),
-    "previous_checkpoint": ({"snapshot"}, True),
+    "previous_checkpoint": ({"snapshot", "snapshots"}, True),
     "ps_kd": ({"table"}, True),
     "supervised": (set(), True),
 }

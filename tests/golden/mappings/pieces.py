@@ -1,4 +1,4 @@
-"""Pieces that strategies compose: peers, branches and exits, what a network remembers."""
+"""Pieces that strategies compose: peers and branches."""
 
 import torch
 
@@ -63,19 +63,5 @@ def one_total(case):
                            "consistency_weight": torch.tensor(weight, dtype=torch.float64), "loss_cross": terms.sum_of("ce_")}
 
 
-def cskd_kl(case):
-    return functional.cs_kd_kl(case["logits"], case["pair_logits"], case.hyper["temp"], reduction="mean")
-
-
-def cskd_total(case):
-    return functional.cs_kd(case["logits"], case["pair_logits"], case["target"], case.hyper["temp"], case.hyper["lamda"]).total()
-
-
-def dlb(case):
-    terms = functional.dlb(case["logits_current"], case["target_current"], case["logits_previous_view2"], case["target_previous"],
-                           case["logits_previous_recorded"], case.hyper["T"], case.hyper["alpha"])
-    return terms.total(), {"ce_first_iteration": functional.dlb(case["logits_previous_recorded"], case["target_previous"]).total()}
-
-
-_MAPPINGS = (kdcl_mean, kdcl_naive_loss, kdcl_minlogit, oad_co_distill_loss, oad_dml_loss, one_kl, one_total, cskd_kl, cskd_total, dlb)
+_MAPPINGS = (kdcl_mean, kdcl_naive_loss, kdcl_minlogit, oad_co_distill_loss, oad_dml_loss, one_kl, one_total)
 ENTRIES = {mapping.__name__: mapping for mapping in _MAPPINGS}

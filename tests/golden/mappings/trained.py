@@ -8,7 +8,7 @@ from kdlab.losses import CrossEntropy, HintonKD, MutualKL, SoftCrossEntropy, Vir
 from kdlab.objective import Objective
 from kdlab.outputs import Outputs
 from kdlab.schedules import Complement, WarmUp
-from kdlab.strategies import Offline, Online, OwnTeacher, Progressive, Step, Supervised
+from kdlab.strategies import ClassWise, LastBatch, Offline, Online, OwnTeacher, Progressive, Step, Supervised
 from kdlab.strategies.cohort import Peer
 from kdlab.strategies.optimization import OptimizerRecipe
 from kdlab.strategies.preparation import prepare
@@ -114,6 +114,35 @@ def byot(case):
     return loss.total, {part: torch.stack([loss.parts[f"{part}_{name}"] for name in own.exits]) for part in ("kd", "feature")}
 
 
+def _class_wise(case, target, weights):
+    """The second half of the batch are the partners of the first."""
+    network, both = Says(torch.cat([case["logits"], case["pair_logits"]])), torch.cat([target, target])
+    strategy = strategy_of(ClassWise, network, {"ce": CrossEntropy(), "kd": HintonKD(case.hyper["temp"])}, weights, both)
+    return strategy.distill(batch_of(both)).loss
+
+
+def cskd_kl(case):
+    return _class_wise(case, torch.zeros(len(case["logits"]), dtype=torch.long), {"ce": 0.0, "kd": 1.0}).taught
+
+
+def cskd_total(case):
+    return _class_wise(case, case["target"], {"ce": 1.0, "kd": case.hyper["lamda"]}).total
+
+
+def dlb(case):
+    """Two steps. The samples of the first have the first numbers, and their second view further ones, so that the network says what was recorded
+    of the first view and the case's logits of the second."""
+    recorded, again, current = case["logits_previous_recorded"], case["logits_previous_view2"], case["logits_current"]
+    number = torch.arange(len(recorded) + len(again) + len(current)).split([len(recorded), len(again), len(current)])
+    batches = [Batch(inputs, target, inputs, further_views=(view,)) for inputs, view, target in
+               ((number[0], number[1], case["target_previous"]), (number[2], number[2], case["target_current"]))]
+    strategy = strategy_of(LastBatch, Says(torch.cat([recorded, again, current])), {"ce": CrossEntropy(), "kd": HintonKD(case.hyper["T"])},
+                           {"ce": 1.0, "kd": case.hyper["alpha"]}, torch.cat([case["target_previous"], case["target_current"]]))
+    first = strategy.distill(batches[0])
+    strategy.after_step(first, batches[0])
+    return strategy.distill(batches[1]).loss.total, {"ce_first_iteration": first.loss.total}
+
+
 def _tf_kd(case, times):
     """Tf-KD's KL divergence is a mean over rows and classes."""
     alpha, classes = case.hyper["alpha"], case["student_logits"].shape[1]
@@ -139,5 +168,5 @@ def tfkd_reg(case):
     return supervised.distill(batch_of(case["target"])).loss.total
 
 
-_MAPPINGS = (dml_kl, dml_total, pskd, byot, tfkd_kd, tfkd_self, tfkd_reg)
+_MAPPINGS = (dml_kl, dml_total, pskd, byot, cskd_kl, cskd_total, dlb, tfkd_kd, tfkd_self, tfkd_reg)
 ENTRIES = {mapping.__name__: mapping for mapping in _MAPPINGS}
