@@ -3,7 +3,6 @@
 import functools
 
 import numpy as np
-import torch
 
 
 def softmax(row, temperature=1.0):
@@ -30,11 +29,6 @@ def total(function):
     def call(*arguments, **options):
         return function(*arguments, **options).total()
     return call
-
-
-def longer(name):
-    """Arguments in which the tensor of that name has a class too many."""
-    return lambda arguments: {**arguments, name: torch.cat([arguments[name], arguments[name][..., :1]], dim=-1)}
 
 
 def first(arguments):
