@@ -7,13 +7,14 @@ import os
 import re
 from collections.abc import Sequence
 from contextvars import ContextVar
+from pathlib import Path
 
 import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError, InterpolationToMissingValueError
 
 from kdlab.errors import InputError, KdlabError, did_you_mean, yaml_problem
@@ -120,12 +121,34 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
     overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)         # as they were typed, references and all
     choices = {group: choice for group, choice in OmegaConf.to_container(hydra.runtime.choices).items() if not group.startswith("hydra/")}
     config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    _leave_out_idle_terms(config, _file_of("strategy", choices.get("strategy"), hydra.runtime.config_sources))
     result = OmegaConf.to_container(config, resolve=True)
     result["choices"], result["overrides"] = choices, overrides
     for node in teacher_nodes(result.get("teacher")):
         if "experiment" in node and node["experiment"] != "???":
             node["config"] = _teacher_config(node, result, students)
     return result
+
+
+def _file_of(group: str, choice: str | None, sources) -> Path | None:
+    """The file that was chosen of a group: the first in the search path."""
+    folders = [conf_dir() if source.schema == "pkg" else Path(source.path) for source in sources]
+    files = [folder / group / f"{choice}.yaml" for folder in folders]
+    return next((file for file in files if file.is_file()), None)
+
+
+def _leave_out_idle_terms(config: DictConfig, strategy: Path | None) -> None:
+    """A strategy's file gives weights to the terms that it chooses; where others are chosen in their place, what it says of its own goes with them.
+
+    What anything else has said of such a term stays, for the check to find: it was meant to count.
+    """
+    told = OmegaConf.to_container(OmegaConf.load(strategy), resolve=False).get("loss") if strategy is not None else None
+    terms = config.get("loss")
+    for name, node in told.items() if isinstance(told, dict) and OmegaConf.is_dict(terms) else ():
+        mine = OmegaConf.to_container(terms, resolve=False).get(name)
+        if isinstance(mine, dict) and "_target_" not in mine and mine == node:
+            with open_dict(config):
+                del terms[name]
 
 
 def _teacher_config(node: dict, student: dict, students: tuple[str, ...]) -> dict:

@@ -15,7 +15,6 @@ from kdlab.losses.base import Probe
 from kdlab.outputs import Outputs
 
 from .base import Step, distributed
-from .cohort import logits_only
 from .selftaught import SelfTaught
 
 #: the logit of a label that stands for a sample which was not seen yet: its probability is 1 to the last bit, and its logarithm finite
@@ -72,5 +71,6 @@ class Progressive(SelfTaught):
         self.table[index] = said.to(self.table.dtype)
 
     def validate_combination(self) -> list[str]:
-        return [*super().validate_combination(), *logits_only(self, "the table holds only what was said of a sample"),
-                *self.one_view("the table holds what was said of one")]
+        features = [f"loss.{name}: it compares features, and the table holds only what was said of a sample; take a loss on logits"
+                    for name, term in self.objective.terms.items() if term.needs_teacher and (term.student_taps or term.teacher_taps)]
+        return [*super().validate_combination(), *features, *self.one_view("the table holds what was said of one")]
