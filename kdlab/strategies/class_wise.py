@@ -12,7 +12,7 @@ from kdlab.counter import counter_order, counter_uniform
 from kdlab.outputs import Outputs
 
 from .base import Step
-from .selftaught import SelfTaught
+from .self_taught import SelfTaught
 
 _ORDER, _PARTNER = 1, 32        # streams of random numbers: the first is the one that shuffles without this strategy, too
 
@@ -63,10 +63,12 @@ def partners(target: Tensor, rows: Tensor, *key: int) -> Tensor:
     >>> partners(torch.tensor([0, 1, 0, 0, 2]), torch.tensor([0, 1, 2]), 7).tolist()
     [2, 1, 0, -1, -1]
     """
+    members = rows[target[rows].argsort(stable=True)]           # class by class
+    labels = target[members]
+    counts = labels.bincount()
+    first, others = (counts.cumsum(0) - counts)[labels], counts[labels] - 1
+    ahead = 1 + (counter_uniform(members, *key, _PARTNER) * others).long()
+    place = (torch.arange(len(members)) - first + ahead) % counts[labels]
     found = torch.full_like(target, -1)
-    for label in target[rows].unique():
-        members = rows[target[rows] == label]
-        others = len(members) - 1
-        ahead = 1 + (counter_uniform(members, *key, _PARTNER) * others).long() if others else torch.zeros_like(members)
-        found[members] = members[(torch.arange(len(members)) + ahead) % len(members)]
+    found[members] = members[first + place]
     return found

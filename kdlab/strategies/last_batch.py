@@ -9,7 +9,7 @@ from kdlab.objective import LossParts
 from kdlab.outputs import Outputs
 
 from .base import Step
-from .selftaught import SelfTaught, at_rest
+from .self_taught import SelfTaught, at_rest
 
 
 class LastBatch(SelfTaught):

@@ -15,7 +15,7 @@ from kdlab.outputs import Outputs
 from kdlab.teachers.average import Average
 
 from .base import Step
-from .selftaught import SelfTaught
+from .self_taught import SelfTaught
 
 
 class MeanTeacher(SelfTaught):

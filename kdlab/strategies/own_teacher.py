@@ -21,7 +21,7 @@ from kdlab.outputs import Outputs
 
 from .base import Step, distributed
 from .cohort import logits_only
-from .selftaught import SelfTaught
+from .self_taught import SelfTaught
 
 
 class OwnTeacher(SelfTaught):

@@ -12,7 +12,7 @@ from kdlab.outputs import Outputs
 from kdlab.teachers.average import Copy
 
 from .base import Step
-from .selftaught import SelfTaught, at_rest
+from .self_taught import SelfTaught, at_rest
 
 
 class PreviousCheckpoint(SelfTaught):

@@ -15,7 +15,7 @@ from kdlab.losses.base import Probe
 from kdlab.outputs import Outputs
 
 from .base import Step, distributed
-from .selftaught import SelfTaught
+from .self_taught import SelfTaught
 
 #: the logit of a label that stands for a sample which was not seen yet: its probability is 1 to the last bit, and its logarithm finite
 CONFIDENT = 50.0
