@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -102,7 +103,7 @@ class OwnTeacher(SelfTaught):
             student = self.task.network_outputs(self.student, batch).replace(features=features)
         said = {"student": Outputs(student.logits), **{name: Outputs(self._exit(name, student)[0].logits) for name in self.exits}}
         logarithms = torch.stack([wide(each.logits).log_softmax(-1) for each in said.values()])
-        return {**said, "ensemble": Outputs(logarithms.logsumexp(0) - torch.tensor(float(len(said))).log())}
+        return {**said, "ensemble": Outputs(logarithms.logsumexp(0) - math.log(len(said)))}
 
     def _exit(self, name: str, student: Outputs) -> tuple[Outputs, Tensor]:
         """What an exit says, and its feature."""

@@ -28,12 +28,12 @@ def strategy(workplace, conv_teacher):
 
 
 RAILS = {
-    "train_mode": ["offline", "online"],
+    "train_mode": ["offline", "online", "ema"],
     "no_drift": ["offline"],
     "detached": ["online"],
-    "optimised": ["offline", "online"],
-    "saved": ["online"],
-    "seeded": ["offline", "online"],
+    "optimised": ["offline", "online", "byot", "ema", "previous_checkpoint"],
+    "saved": ["online", "byot", "cs_kd", "dlb", "ema", "previous_checkpoint", "ps_kd"],
+    "seeded": ["offline", "online", "ema"],
 }
 
 
@@ -42,7 +42,7 @@ def test_rail(rail, name, strategy):
     getattr(rails, rail)(strategy(name))
 
 
-@pytest.mark.parametrize("name", ["supervised", "online"])
+@pytest.mark.parametrize("name", ["supervised", "online", "byot", "ema", "ps_kd"])
 def test_the_order_of_the_data(name, strategy):
     rails.ordered(strategy("offline"), strategy(name))
 
