@@ -12,7 +12,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from kdlab.config.compose import VERSION_BASE, composing_within_hydra, explain, explaining, made_by_hydra, plain, register_resolvers
+from kdlab.config.compose import VERSION_BASE, composing_within_hydra, explaining, plain, register_resolvers
+from kdlab.config.explain import explain, made_by_hydra
 from kdlab.config.paths import conf_dir
 from kdlab.errors import InputError, KdlabError, did_you_mean, for_people
 from kdlab.runs import known
@@ -88,8 +89,8 @@ def _refuse_unknown_options(arguments: list[str]) -> None:
 def choices() -> str:
     """The groups and what stands in them, as the files are."""
     lines = ["Groups:"]
-    for group in ("data", "student", "teacher", "loss", "mixing", "strategy", "optimizer", "scheduler", "trainer", "logger", "callbacks", "debug",
-                  "experiment", "hydra/launcher", "hydra/sweeper"):
+    for group in ("data", "student", "initial", "teacher", "loss", "mixing", "strategy", "optimizer", "scheduler", "trainer", "logger", "callbacks",
+                  "debug", "experiment", "hydra/launcher", "hydra/sweeper"):
         folder = conf_dir() / group
         names = sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
         lines.append(f"  {group + '=':<16}{' '.join(names)}")

@@ -67,15 +67,22 @@ def groups(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
 def _described(config: dict) -> dict:
     """A flat config of what may tell groups apart, in the words of the command line."""
     choices = {group: choice for group, choice in config.get("choices", {}).items() if group in _NODES}
+    config = _without_earlier(config)
     teacher = config["teacher"] or {}
-    if "config" in teacher:
-        teacher = {key: value for key, value in teacher.items() if key != "config"}
     kept = {key: value for key, value in config.items()
             if key not in ("seed", "choices", "overrides", "paths", "progress", "logger", "fresh", "name", "teacher")}
     kept["loss"] = config["loss"]
     result = {"strategy": config.get("choices", {}).get("strategy"), "losses": "+".join(config["loss"]), **choices}
     return {**result, **{key: value for key, value in flat({**kept, "teacher": teacher}).items()
-                         if not key.endswith("_target_")}}
+                         if not key.endswith("_target_") and (key, value) != ("strategy.generation", 0)}}       # as every run is that is in no chain
+
+
+def _without_earlier(node):
+    """A config without those of the runs before it: what names them tells as much. The seed that they take over tells nothing."""
+    if not isinstance(node, dict):
+        return node
+    inherited = "same_but" in node and node.get("seed") is None
+    return {key: _without_earlier(value) for key, value in node.items() if key != "config" and not (inherited and key == "seed")}
 
 
 def _label(found: list[Group]) -> None:
@@ -98,13 +105,15 @@ def _label(found: list[Group]) -> None:
 
 def _implied(key: str, differing: list[str], found: list[Group]) -> bool:
     """Whether a key need not be shown: it belongs to a term that only some groups have, and is the same in all that have it; or it is
-    the weight that is tied to another; or it belongs to a node whose choice is shown."""
+    the weight that is tied to another; or it follows from the generation; or it belongs to a node whose choice is shown."""
     having = [group.config[key] for group in found if key in group.config]
     if len(having) < len(found) and len({repr(value) for value in having}) == 1:
         return True
     if key == "loss.ce.weight" and "loss.kd.weight" in differing:
         return all(abs(group.config.get("loss.ce.weight", 0) + group.config.get("loss.kd.weight", 0) - 1) < 1e-9
                    for group in found if isinstance(group.config.get("loss.kd.weight"), (int, float)))
+    if key == "teacher.same_but" and "strategy.generation" in differing:
+        return True
     return any(f"{key}.".startswith(f"{node}.") and key != group and group in differing for group, node in _NODES.items())
 
 

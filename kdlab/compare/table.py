@@ -50,6 +50,7 @@ class Table:
     def show(self) -> None:
         """Print it."""
         from rich.console import Console
+        from rich.markup import escape
         from rich.table import Table as RichTable
 
         console = Console()
@@ -58,7 +59,7 @@ class Table:
         for number, name in enumerate(self._head()):
             table.add_column(name, justify="left" if number < 3 else "right", overflow="fold")
         for cells in self._cells():
-            table.add_row(*cells)
+            table.add_row(*map(escape, cells))          # a label may hold loss=[ce]
         console.print(table)
         for note in [_EXPLANATION, *self.notes]:
             print(note)

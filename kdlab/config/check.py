@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator
 
 from kdlab.errors import InputError, did_you_mean
-from kdlab.normalisation import problems as normalisation_problems
 from kdlab.schedules import SCHEDULES, is_schedule
 
-from .keys import GIVEN, matching, own_keys
+from .forms import initial_problems, teacher_problems
+from .keys import GIVEN, matching, own_keys, run_nodes
 from .signature import fits, locate, signature, type_name
 
 # key -> (annotation, what it is). The groups are dicts (or null where a group may be empty).
@@ -35,18 +35,11 @@ SCHEMA: dict[str, tuple[object, str]] = {
     "overrides": (list, "what was typed"),
 }
 MUST_BE_TARGETS = ("data", "student", "strategy", "optimizer", "trainer")
-TEACHER_FORMS = {
-    "experiment": {"experiment", "seed", "overrides", "config", "normalisation"},
-    "run": {"run", "which", "normalisation"},
-    "checkpoint": {"checkpoint", "network", "normalisation"},
-    "members": {"members", "average", "weights"},
-}
 REFUSED = {
     "fast_dev_run": "a run of one batch would count as finished; debug=fast tries things out under a name of its own",
     "overfit_batches": "it needs an unshuffled loader, which a run does not have; data.fraction trains on a small part",
 }
 PROGRESS = ("auto", "bar", "lines", "none")
-WHICH = ("last", "best")
 MOST_THREADS = 1024         # torch ends the process where the system has no more to give
 
 
@@ -59,16 +52,27 @@ def check(config: dict) -> None:
 
 def problems(config: dict, prefix: str = "") -> Iterator[str]:
     """Every problem, in the order of the config. ``prefix`` names the teacher whose config this is."""
+    yield from _own_problems(config, prefix)
+    yield from teacher_problems(config.get("teacher"), prefix, _channels(config))
+    yield from initial_problems(_node(config, "student").get("initial"), f"{prefix}student.initial")
+    for key, node in run_nodes(config).items():
+        if not isinstance(node.get("config"), dict):
+            continue
+        if "experiment" in node:
+            yield from problems(node["config"], f"{prefix}{key}.experiment={node['experiment']}: ")
+        else:           # what is wrong with this run is wrong with that, too, and is said once
+            said = set(_own_problems(config, ""))
+            yield from (f"{prefix}{key}.same_but: {text}" for text in problems(node["config"]) if text not in said)
+
+
+def _own_problems(config: dict, prefix: str) -> Iterator[str]:
+    """Those of the config itself, without what it says of the runs before it."""
     missing = list(_missing(config))
     yield from (f"{prefix}{key} has no value; give it with {prefix}{key}=…" for key in missing)
     yield from _schema(config, prefix)
     for key, node in _targets(config):
         yield from _signature(prefix, key, node)
     yield from _loss(config.get("loss"), prefix)
-    for key, node in [("teacher", config.get("teacher")), *_members(config.get("teacher"))]:
-        yield from _teacher(key, node, prefix)
-        if isinstance(node, dict) and "members" not in node:
-            yield from normalisation_problems(node.get("normalisation"), f"{prefix}{key}.normalisation", _channels(config))
 
 
 def _channels(config: dict) -> int | None:
@@ -251,39 +255,6 @@ def _schedule(place: str, node: dict) -> Iterator[str]:
             yield from _schedule(f"{place}.{name}", node[name])
         elif not fits(node[name], accepted.accepted[name]):
             yield f"{place}.{name} must be {type_name(accepted.accepted[name])}, got {node[name]!r}"
-
-
-def _members(teacher) -> list[tuple[str, dict]]:
-    members = teacher.get("members") if isinstance(teacher, dict) else None
-    return [(f"teacher.members.{name}", node) for name, node in members.items()] if isinstance(members, dict) else []
-
-
-def _teacher(key: str, node, prefix: str) -> Iterator[str]:
-    """A teacher's node has one form: experiment, run, checkpoint, members, or a network by ``_target_``."""
-    place = f"{prefix}{key}"
-    if node is None:
-        return
-    if not isinstance(node, dict):
-        yield f"{place} must be a teacher, got {node!r}"
-        return
-    forms = [form for form in TEACHER_FORMS if form in node] + ["_target_"] * bool(node.get("_target_"))
-    if len(forms) != 1:
-        options = ", ".join(TEACHER_FORMS)
-        yield f"{place} must be given in one way ({options} or _target_), got {', '.join(forms) or 'none of them'}"
-        return
-    form = forms[0]
-    if form != "_target_":
-        for name in sorted(set(node) - TEACHER_FORMS[form]):
-            yield f"{place}.{name}: a teacher by {form} has no key '{name}'{did_you_mean(name, TEACHER_FORMS[form])}"
-    if form == "experiment":
-        if not fits(node.get("seed", 1), int):
-            yield f"{place}.seed must be a whole number, got {node['seed']!r}"
-        if isinstance(node.get("config"), dict):
-            yield from problems(node["config"], f"{place}.experiment={node['experiment']}: ")
-    if form == "run" and node.get("which", "last") not in WHICH:
-        yield f"{place}.which must be 'last' or 'best', got {node.get('which')!r}"
-    if form == "checkpoint" and node.get("network") is not None and not (isinstance(node["network"], dict) and node["network"].get("_target_")):
-        yield f"{place}.network needs a _target_, the class that the checkpoint's weights belong to"
 
 
 def check_facts(config: dict) -> None:

@@ -11,10 +11,10 @@ from fnmatch import fnmatchcase
 # node (a pattern over dotted keys) -> kdlab's own keys in it
 OWN_KEYS: dict[str, set[str]] = {
     "data": {"name", "classes", "shape"},
-    "student": {"taps"},
+    "student": {"taps", "initial"},
     "teacher": {"taps", "normalisation"},
     "teacher.members.*": {"taps", "normalisation"},
-    "teacher*.network": {"taps"},
+    "teacher*.network": {"taps", "initial"},
     "loss.*": {"weight"},
     "strategy.peers.*": {"taps", "optimizer"},
     "scheduler": {"interval", "horizon"},
@@ -51,9 +51,31 @@ def own_keys(key: str) -> set[str]:
     return matching(OWN_KEYS, key)
 
 
-def teacher_nodes(teacher) -> list[dict]:
-    """The teacher's node, and those of its members if it is an ensemble."""
+def teacher_nodes(teacher) -> dict[str, dict]:
+    """The teacher's node, and those of its members if it is an ensemble, by their dotted keys."""
     if not isinstance(teacher, dict):
-        return []
+        return {}
     members = teacher.get("members")
-    return [teacher, *(members.values() if isinstance(members, dict) else ())]
+    found = {"teacher": teacher, **{f"teacher.members.{name}": node for name, node in (members.items() if isinstance(members, dict) else ())}}
+    return {key: node for key, node in found.items() if isinstance(node, dict)}
+
+
+def run_nodes(config: dict) -> dict[str, dict]:
+    """Every node of a config that may name an earlier run, by its dotted key: those of the teachers, and of the weights that the student
+    begins with.
+
+    >>> list(run_nodes({"teacher": {"members": {"a": {"run": "x"}}}, "student": {"initial": {"run": "y"}}}))
+    ['teacher', 'teacher.members.a', 'student.initial']
+    """
+    student = config.get("student")
+    initial = student.get("initial") if isinstance(student, dict) else None
+    return {**teacher_nodes(config.get("teacher")), **({"student.initial": initial} if isinstance(initial, dict) else {})}
+
+
+def role_of(key: str) -> str:
+    """What the run that a node names is to the run that needs it, in a word.
+
+    >>> role_of("teacher.members.a"), role_of("student.initial")
+    ('teacher', 'initial')
+    """
+    return key.split(".")[key.startswith("student.")]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from kdlab.config.build import build, recipe
+from kdlab.config.keys import role_of, run_nodes
 from kdlab.counter import derived_seed
 from kdlab.data import ClassificationData
 from kdlab.errors import InputError, KdlabError
@@ -21,11 +22,22 @@ from kdlab.tasks import Classification, Task
 from kdlab.teachers import Teacher
 
 from .checkpoints import peer_nodes, student_network
+from .initial import load_losses, load_weights
 from .run import Run
 from .teacher import Trained, make_teacher
 
-_INITIALISATION, _CONNECTORS = 4, 5       # streams of random numbers
+_INITIALISATION, _CONNECTORS, _GENERATION = 4, 5, 6       # streams of random numbers
 PROBE_ROWS = 4
+
+
+def run_seed(config: dict) -> int:
+    """What all random numbers of a run are made of: its seed, and which generation of a chain it is. Generation 0 is a run like any other.
+
+    >>> run_seed({"seed": 3, "strategy": {}}), run_seed({"seed": 3, "strategy": {"generation": 1}}) == derived_seed(3, 1, 6)
+    (3, True)
+    """
+    generation = config["strategy"].get("generation") or 0
+    return derived_seed(config["seed"], generation, _GENERATION) if generation else config["seed"]
 
 
 @dataclass
@@ -36,8 +48,9 @@ class Parts:
     task: Task
     teacher: Teacher | None
     strategy: Strategy
-    #: the configs of teachers that are yet to be trained; untrained networks stand in for them, so nothing may learn from these parts
-    untrained: list[dict] = field(default_factory=list)
+    #: the nodes of runs that are yet to be trained, each with what it is to this one; untrained networks stand in for them, so nothing may
+    #: learn from these parts
+    untrained: list[tuple[str, dict]] = field(default_factory=list)
 
 
 def assemble(config: dict, trained: Trained) -> Parts:
@@ -45,19 +58,20 @@ def assemble(config: dict, trained: Trained) -> Parts:
 
     Args:
         config: a checked config.
-        trained: gives the finished run of a teacher's config, or None where it is yet to be trained: then its untrained network
-            stands in, which is enough to find what does not fit.
+        trained: gives the finished run of a config (a teacher's, say), or None where it is yet to be trained: then its untrained
+            network stands in, which is enough to find what does not fit.
 
     Raises:
         InputError: something is missing or does not fit; independent problems are listed together.
     """
     problems: list[str] = []
-    untrained: list[dict] = []
+    untrained: list[tuple[str, dict]] = []
+    earlier = [(role_of(key), node) for key, node in run_nodes(config).items() if "config" in node]
 
     def looked_for(config: dict) -> Run | None:
         run = trained(config)
         if run is None:
-            untrained.append(config)
+            untrained.extend(one for one in earlier if one[1]["config"] is config)
         return run
 
     def attempt(make: Callable):
@@ -70,8 +84,10 @@ def assemble(config: dict, trained: Trained) -> Parts:
     task = Classification(config["data"]["classes"])
     teacher = attempt(lambda: make_teacher(config["teacher"], task, looked_for, given=None if data is None else data.normalisation,
                                            channels=(config["data"]["shape"] or [1])[0]))
-    torch.manual_seed(derived_seed(config["seed"], _INITIALISATION))
+    seed, initial = run_seed(config), config["student"].get("initial")
+    torch.manual_seed(derived_seed(seed, _INITIALISATION))
     student = attempt(lambda: student_network(config))
+    first = attempt(lambda: load_weights(student, initial, looked_for)) if student is not None else None
     objective = attempt(lambda: make_objective(config["loss"]))
     peers = attempt(lambda: make_peers(config))
     optimization = attempt(lambda: make_optimization(config))
@@ -84,14 +100,16 @@ def assemble(config: dict, trained: Trained) -> Parts:
 
     node = {key: value for key, value in config["strategy"].items() if key != "peers"}
     strategy = build(node, "strategy", student=student, teacher=teacher, objective=objective, task=task, optimization=optimization,
-                     seed=config["seed"], taps=config["student"].get("taps"), **({"peers": peers} if peers else {}))
-    data.seed, data.views = config["seed"], strategy.views
+                     seed=seed, taps=config["student"].get("taps"), **({"peers": peers} if peers else {}))
+    data.seed, data.views = seed, strategy.views
     rows = data.part("train")
     loader = data.train_dataloader()
     data.order = strategy.sampler(loader.target, rows)
     probe = data.train_dataloader().first(PROBE_ROWS)
-    torch.manual_seed(derived_seed(config["seed"], _CONNECTORS))
+    torch.manual_seed(derived_seed(seed, _CONNECTORS))
     prepare(strategy, probe, data.train_size, loader.target, rows, data.batch_size)
+    if initial is not None:
+        load_losses(objective, first, initial.get("losses", False))
     return Parts(data, task, teacher, strategy, untrained)
 
 
@@ -133,7 +151,7 @@ def make_peers(config: dict) -> dict[str, Peer]:
     made = {}
     for number, (name, node) in enumerate(peer_nodes(config).items(), start=1):
         key = "student" if isinstance(peers, int) else f"strategy.peers.{name}"
-        torch.manual_seed(derived_seed(config["seed"], _INITIALISATION, number))
+        torch.manual_seed(derived_seed(run_seed(config), _INITIALISATION, number))
         network = build({key: value for key, value in node.items() if key not in ("taps", "optimizer")}, key)
         made[name] = Peer(network, node.get("taps") or {}, node.get("optimizer") or {})
     return made

@@ -1,6 +1,6 @@
 """``ensure(config) -> Run``: the run of a config, trained if it is not yet.
 
-Teachers, and later assistants, generations and sweeps, are all ensured runs: hashed, locked, trained if absent, returned.
+Teachers, assistants, generations, stages and sweeps are all ensured runs: hashed, locked, trained if absent, returned.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from .assemble import Parts, assemble
 from .checkpoints import misfits, read_checkpoint
 from .execute import evaluation_device, fit, quiet, rehearse, threads, world_size
 from .files import write_text
-from .identity import run_hash
+from .identity import group_hash, run_hash
+from .initial import origin
 from .ranks import fit_in_ranks, refuse_other_launchers
 from .metrics import Observe
 from .recorder import recorded
 from .results import results
 from .run import FAILED, FINISHED, INTERRUPTED, PRUNED, RUNNING, Run, RunStore
-from .teacher import describe
+from .teacher import describe, run_name
 
 Say = Callable[[str], None]
 # what Lightning goes on from, beside what the Recorder needs
@@ -41,7 +42,7 @@ RESUMED = ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_s
 
 def ensure(config: dict, say: Say = print, label: str = "", *, wait: bool = True, observe: Observe | None = None,
            ranks: list[Connection] | None = None) -> Run:
-    """The finished run of a config. Found if it is there, resumed if it was begun, trained otherwise; its teachers before it.
+    """The finished run of a config. Found if it is there, resumed if it was begun, trained otherwise; the runs it needs (teachers, stages) before it.
 
     Args:
         config: a composed plain config (:func:`kdlab.config.compose.compose`).
@@ -72,9 +73,9 @@ def ensure(config: dict, say: Say = print, label: str = "", *, wait: bool = True
         rehearse(config)
         parts = assembled(config)
         if parts.untrained:
-            for teacher in parts.untrained:
-                say(f"teacher: training {teacher['choices']['experiment']} (seed {teacher['seed']}), once for all runs that share it")
-                ensure(teacher, say, label="teacher: ")
+            for role, node in parts.untrained:
+                say(f"{role}: training {run_name(node)}, once for all runs that share it")
+                ensure(node["config"], say, label=f"{role}: ")
             parts = assembled(config)
         described = None
         if parts.teacher is not None:
@@ -89,9 +90,9 @@ def ensure(config: dict, say: Say = print, label: str = "", *, wait: bool = True
 
 
 def assembled(config: dict) -> Parts:
-    """The live parts of a run, teachers with their weights wherever those exist."""
-    def trained(teacher: dict) -> Run | None:
-        run = RunStore(teacher["paths"]["runs"]).run(teacher)
+    """The live parts of a run, those of earlier runs with their weights wherever those exist."""
+    def trained(earlier: dict) -> Run | None:
+        run = RunStore(earlier["paths"]["runs"]).run(earlier)
         return run if run.finished else None
     return assemble(config, trained)
 
@@ -221,7 +222,7 @@ def _begin(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say)
     values = {
         "format": provenance.FORMAT,
         "hash": run_hash(config),
-        "group": run_hash({**config, "seed": 0}),       # the same for runs that differ in nothing but the seed
+        "group": group_hash(config),        # the same for runs that differ in nothing but the seed
         "status": RUNNING,
         "command": provenance.command_line(),
         "overrides": config.get("overrides", []),
@@ -237,6 +238,7 @@ def _begin(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say)
         "trainable_parameters": sum(value.numel() for value in parts.strategy.parameters() if value.requires_grad),
         "uses_teacher": parts.teacher is not None and parts.strategy.objective.learns_from_teacher,
         "teacher": teacher,
+        "initial": origin(config["student"].get("initial")),
         "metrics": {},
         "durations": earlier.get("durations", {}),
         "teacher_share": None,

@@ -2,19 +2,21 @@
 
 The hash is over the canonical config: numbers normalised (4 and 4.0 are one), constructors' defaults filled in for kdlab's own
 classes, the order of loss terms kept, without the keys in :data:`kdlab.config.keys.NOT_IDENTITY` and without the arguments that a class
-names in its own ``NOT_IDENTITY`` (where a known data set lies). What lies on disk counts by its content: a teacher by the hash of its run
-or file, a network by the files among its arguments, and by the folders that its class names in ``CONTENT``; where that says for an argument
-how its folder counts (images in class folders: by their names and sizes), it counts so. The code is no part of it: run.json holds the commit.
+names in its own ``NOT_IDENTITY`` (where a known data set lies). What lies on disk counts by its content: a teacher, and what a student
+begins with, by the hash of the run or file, a network by the files among its arguments, and by the folders that its class names in
+``CONTENT``; where that says for an argument how its folder counts (images in class folders: by their names and sizes), it counts so. The
+code is no part of it: run.json holds the commit.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from kdlab.config.keys import NOT_IDENTITY, teacher_nodes
+from kdlab.config.keys import NOT_IDENTITY, run_nodes
 from kdlab.config.signature import locate, signature
 from kdlab.errors import InputError
 
@@ -31,12 +33,34 @@ def run_hash(config: dict) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def group_hash(config: dict) -> str:
+    """The same for runs that differ in nothing but the seed. The runs before them that take over their seed differ in that too."""
+    return run_hash(_seedless(config))
+
+
+def _seedless(config: dict) -> dict:
+    result = {**copy.deepcopy(config), "seed": 0}
+    for node in run_nodes(result).values():
+        if "same_but" in node and "config" in node and node.get("seed") is None and node["config"]["seed"] == config["seed"]:
+            node["config"] = _seedless(node["config"])
+    return result
+
+
 def canonical(config: dict) -> dict:
     """The config as it counts: see the module's text."""
     kept = _without(config, "")
     if kept.get("teacher"):
         kept["teacher"] = _teacher(config["teacher"])
+    if "initial" in kept["student"]:
+        initial = kept["student"].pop("initial")
+        if initial is not None:
+            kept["student"]["initial"] = _initial(initial)
     return _normal(kept)
+
+
+def _initial(node: dict) -> dict:
+    """What a student begins with: the hash of a run, or the content of a file; and which parts of it."""
+    return {**_network(node, "student.initial"), "weights": node.get("weights", True), "losses": node.get("losses", False)}
 
 
 def _without(node, key: str):
@@ -89,14 +113,14 @@ def _plain(value) -> bool:
     return value is None or isinstance(value, (bool, int, float, str))
 
 
-def _teacher(node: dict) -> dict:
+def _teacher(node: dict, key: str = "teacher") -> dict:
     """What a teacher is: its run's hash, its file's content, or its network's description; and how its inputs are normalised, where that
     is said (otherwise it follows from what it is)."""
     said = {"normalisation": node["normalisation"]} if node.get("normalisation") else {}
-    return {**_network({key: value for key, value in node.items() if key != "normalisation"}), **said}
+    return {**_network({name: value for name, value in node.items() if name != "normalisation"}, key), **said}
 
 
-def _network(node: dict) -> dict:
+def _network(node: dict, key: str) -> dict:
     if "config" in node:
         return {"run": run_hash(node["config"])}
     if "run" in node:
@@ -104,10 +128,10 @@ def _network(node: dict) -> dict:
     if "checkpoint" in node:
         path = Path(node["checkpoint"])
         if not path.exists():
-            raise InputError(f"teacher.checkpoint: there is no file {path}")
+            raise InputError(f"{key}.checkpoint: there is no file {path}")
         return {"content": content_hash(path), "network": node.get("network")}
     if "members" in node:
-        members = [_teacher(member) for member in teacher_nodes(node)[1:]]
+        members = [_teacher(member, f"{key}.members.{name}") for name, member in node["members"].items()]
         return {"members": members, "average": node.get("average"), "weights": node.get("weights")}
     return node
 
@@ -123,12 +147,14 @@ def run_identity(path: Path) -> str:
 
 
 def readable_name(config: dict) -> str:
-    """What a person recognises a run by, before the hash: losses, student, seed.
+    """What a person recognises a run by, before the hash: losses, student, generation (of a chain), seed.
 
     >>> readable_name({"loss": {"ce": {}, "kd": {}}, "choices": {"student": "mlp", "strategy": "offline"}, "seed": 1})
     'offline-ce+kd-mlp-s1'
     """
     choices = config.get("choices", {})
-    parts = [choices.get("strategy") or "strategy", "+".join(config["loss"]), choices.get("student") or "student", f"s{config['seed']}"]
+    generation = config.get("strategy", {}).get("generation")
+    parts = [choices.get("strategy") or "strategy", "+".join(config["loss"]), choices.get("student") or "student",
+             *([f"g{generation}"] if generation else []), f"s{config['seed']}"]
     text = "-".join(str(part) for part in parts)
     return "".join(letter if letter.isalnum() or letter in "+-_." else "_" for letter in text)[:80]

@@ -19,6 +19,7 @@ from kdlab.teachers import Ensemble, Frozen, Teacher
 from kdlab.teachers.normalisation import known_normalisation
 
 from .checkpoints import load_student, read_checkpoint, student_network
+from .identity import readable_name
 from .run import Run, RunStore
 
 Trained = Callable[[dict], Run | None]      # the finished run of a teacher's config, or None where it is yet to be trained
@@ -120,7 +121,7 @@ def describe(config: dict, teacher: Teacher, task: Task, validation: Iterable[Ba
     _warn_of_other_split(config, say)
     described = {"name": name, "normalisation": [str(own) for own in _own_normalisations(teacher)] or None,
                  **{f"validation_{key}": value for key, value in measured.items()}, "runs": []}
-    for node in teacher_nodes(config["teacher"]):
+    for node in teacher_nodes(config["teacher"]).values():
         if "config" in node or "run" in node:
             run = Run(node["run"]) if "run" in node else RunStore(node["config"]["paths"]["runs"]).run(node["config"])
             described["runs"].append({"path": str(run.path), **{key: run.record[key] for key in ("hash", "metrics", "parameters", "durations")}})
@@ -141,9 +142,14 @@ def _tell_normalisation(teacher: Teacher, say: Callable[[str], None]) -> None:
         say(f"teacher: {whose} inputs are normalised by its own {own}, not the student's")
 
 
+def run_name(node: dict) -> str:
+    """What a person knows the run of a node's config by: the experiment that trains it, or what its directory begins with."""
+    return f"{node['experiment']} (seed {node['config']['seed']})" if "experiment" in node else readable_name(node["config"])
+
+
 def teacher_name(node: dict) -> str:
     if "config" in node:
-        return f"{node['experiment']} (seed {node['config']['seed']})"
+        return run_name(node)
     if "members" in node:
         return f"ensemble of {len(node['members'])} ({', '.join(node['members'])})"
     return str(node.get("run") or node.get("checkpoint") or node.get("model") or node.get("_target_"))
@@ -151,7 +157,7 @@ def teacher_name(node: dict) -> str:
 
 def _warn_of_other_split(config: dict, say: Callable[[str], None]) -> None:
     """A teacher that was trained on what the student holds out makes the validation numbers too good."""
-    for node in teacher_nodes(config["teacher"]):
+    for node in teacher_nodes(config["teacher"]).values():
         theirs = (node.get("config") or {}).get("data") or (Run(node["run"]).config["data"] if "run" in node else None)
         ours = config["data"]
         if theirs and theirs["_target_"] == ours["_target_"]:

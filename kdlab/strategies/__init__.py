@@ -1,6 +1,7 @@
 """Strategies: who learns, from whom, when. One file each; the base class does the rest once."""
 
 from .base import Step, Strategy
+from .born_again import BornAgain
 from .class_wise import ClassWise
 from .last_batch import LastBatch
 from .mean_teacher import MeanTeacher
@@ -11,5 +12,5 @@ from .previous_checkpoint import PreviousCheckpoint
 from .progressive import Progressive
 from .supervised import Supervised
 
-__all__ = ["ClassWise", "LastBatch", "MeanTeacher", "Offline", "Online", "OwnTeacher", "PreviousCheckpoint", "Progressive", "Step", "Strategy",
-           "Supervised"]
+__all__ = ["BornAgain", "ClassWise", "LastBatch", "MeanTeacher", "Offline", "Online", "OwnTeacher", "PreviousCheckpoint", "Progressive", "Step",
+           "Strategy", "Supervised"]

@@ -54,6 +54,8 @@ class Strategy(L.LightningModule):
         optimization: makes optimiser and learning-rate schedule.
         seed: of the run's random numbers.
         taps: the ``taps:`` of the student's config.
+        generation: which generation of a chain this run is; a later generation draws random numbers of its own (initialisation, order,
+            augmentation, dropout).
     """
 
     #: how many augmented views of a batch the strategy wants (1 or more)
@@ -62,8 +64,11 @@ class Strategy(L.LightningModule):
     mixing = True
 
     def __init__(self, *, student: nn.Module, teacher: Teacher | None, objective: Objective, task: Task,
-                 optimization: OptimizerRecipe, seed: int = 1, taps: Mapping[str, str] | None = None):
+                 optimization: OptimizerRecipe, seed: int = 1, taps: Mapping[str, str] | None = None, generation: int = 0):
         super().__init__()
+        if generation < 0:
+            raise ValueError(f"generation must be 0 or greater, got {generation}")
+        self.generation = generation
         self.student, self.teacher, self.objective, self.task = student, teacher, objective, task
         self.optimization, self.seed, self.aliases = optimization, seed, dict(taps or {})
         self.views = max(type(self).views, objective.views)

@@ -67,8 +67,8 @@ class OwnTeacher(SelfTaught):
         names = {*self.aliases, *own_taps(self.student), *(name for name, _ in self.student.named_children())}
         stages = sorted((name for name in names if re.fullmatch(r"stage\d+", name)), key=lambda name: int(name[5:]))
         if not stages:
-            raise InputError(f"strategy.exits: {type(self.student).__name__} has no taps stage1, stage2, …; name those that get an exit, for example "
-                             "strategy.exits=[layer1,layer2]")
+            raise InputError(f"strategy.exits: {type(self.student).__name__} has no taps stage1, stage2, …; name those that get an exit, for "
+                             "example strategy.exits=[layer1,layer2]")
         return stages[:-1] or stages
 
     def attach(self, probe: Probe) -> None:

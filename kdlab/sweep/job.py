@@ -32,9 +32,10 @@ class Job:
         config: the composed config, checked.
         digest: the hash of its run.
         need: what it takes of the machine.
-        teachers: the jobs that train its teachers, which come before it.
-        number: its place in the sweep, from 1; None for a teacher.
+        earlier: the jobs that come before it: they train its teachers, or what its student begins with.
+        number: its place in the sweep, from 1; None for one that only others need.
         key: :func:`kdlab.runs.known.key_of` its config, taken before the hash was.
+        role: what it is to those that need it (``teacher``, ``initial``).
         attempts: how often it was tried.
     """
 
@@ -43,9 +44,10 @@ class Job:
     config: dict
     digest: str
     need: Need = Need()
-    teachers: list[Job] = field(default_factory=list)
+    earlier: list[Job] = field(default_factory=list)
     number: int | None = None
     key: str | None = None
+    role: str = "teacher"
     attempts: int = 0
 
     @property
@@ -59,7 +61,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        return self.label if self.number is not None else f"teacher {self.label}"
+        return self.label if self.number is not None else f"{self.role} {self.label}"
 
 
 @dataclass

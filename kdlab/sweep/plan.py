@@ -47,10 +47,10 @@ def plan(overrides: Sequence[Sequence[str]], configs: Sequence[dict]) -> Plan:
     return Plan(jobs, max((one["gpus"] for one in told), default=0), set().union(*(one["metrics"] for one in told)))
 
 
-def _job(config: dict, description: dict, label: str, overrides: list[str], number: int | None = None, key: str | None = None) -> Job:
-    teachers = [_job(theirs, told, f"{theirs['choices']['experiment']} (seed {theirs['seed']})", theirs["overrides"])
-                for theirs, told in description["teachers"]]
-    return Job(label, overrides, config, description["digest"], description["need"], teachers, number, key)
+def _job(config: dict, description: dict, label: str, overrides: list[str], number: int | None = None, key: str | None = None,
+         role: str = "teacher") -> Job:
+    earlier = [_job(theirs, told, name, theirs["overrides"], role=their_role) for their_role, name, theirs, told in description["earlier"]]
+    return Job(label, overrides, config, description["digest"], description["need"], earlier, number, key, role)
 
 
 def _labels(overrides: Sequence[Sequence[str]]) -> list[str]:

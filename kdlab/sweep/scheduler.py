@@ -92,7 +92,7 @@ class _Worker:
 class Scheduler:
     """Runs what a source gives until it is exhausted.
 
-    A job's teachers are trained before it, once for all that share them; two jobs that are the same run are trained once; what is
+    What a job needs (its teachers, say) is trained before it, once for all that share it; two jobs that are the same run are trained once; what is
     finished is found; what another process trains is come back to.
 
     Args:
@@ -114,7 +114,7 @@ class Scheduler:
         self._folder: Path | None = None
 
     def run(self) -> list[Outcome]:
-        """Every job's outcome, teachers' included, in the order in which they ended.
+        """Every job's outcome, that of earlier ones included, in the order in which they ended.
 
         Raises:
             KeyboardInterrupt: the user stopped it. Every job that was at work has recorded what it had finished.
@@ -170,11 +170,11 @@ class Scheduler:
                 return True
         if self._again.get(job, 0) > time.monotonic():
             return False
-        for teacher in job.teachers:
-            outcome = self._settled.get(teacher.place)
+        for earlier in job.earlier:
+            outcome = self._settled.get(earlier.place)
             if outcome is None:
-                if not self._at_work(teacher) and all(one.place != teacher.place for one in self._waiting):
-                    self._waiting.appendleft(teacher)
+                if not self._at_work(earlier) and all(one.place != earlier.place for one in self._waiting):
+                    self._waiting.appendleft(earlier)
                 return False
             if outcome.status not in DONE:
                 self._settle(Outcome(job, outcome.status, None, f"its {outcome.job.name} came to nothing: {outcome.message}"))

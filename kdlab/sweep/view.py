@@ -21,7 +21,7 @@ class View:
     """Told by the scheduler what happens.
 
     Args:
-        total: how many jobs there will be, teachers not counted.
+        total: how many jobs there will be, without what only they need (teachers).
         metric: the number of a run that is shown.
         progress: as the config's: ``auto`` (live on a terminal), ``bar`` (live), ``lines``, ``none`` (nothing but the table).
     """
@@ -127,7 +127,7 @@ class View:
     # -- the table ------------------------------------------------------------------------------------------------------------
 
     def table(self, outcomes: list[Outcome]) -> None:
-        """All jobs and what came of them, in the order of the sweep, teachers first."""
+        """All jobs and what came of them, in the order of the sweep, what they need (teachers) first."""
         table = Table(box=None, pad_edge=False)
         for name, justify in (("", "right"), ("job", "left"), ("status", "left"), (self.metric, "right"), ("seconds", "right"), ("run", "left")):
             table.add_column(name, justify=justify, overflow="fold")

@@ -100,7 +100,7 @@ def examine(configs: list[dict], line: Connection) -> None:
 
 def described(config: dict) -> dict:
     """What the launcher must know of a job and cannot find out without torch: hash, group, need, the names of its run's numbers, the same
-    of its teachers; and the GPUs.
+    of the runs before it; and the GPUs.
 
     Raises:
         InputError: the config has problems.
@@ -108,11 +108,12 @@ def described(config: dict) -> dict:
     import torch
 
     from kdlab.config.check import check, check_facts
-    from kdlab.config.keys import teacher_nodes
+    from kdlab.config.keys import role_of, run_nodes
     from kdlab.runs.ensure import RunStore
     from kdlab.runs.execute import evaluation_device, world_size
-    from kdlab.runs.identity import run_hash
+    from kdlab.runs.identity import group_hash, run_hash
     from kdlab.runs.ranks import refuse_other_launchers
+    from kdlab.runs.teacher import run_name
     from kdlab.tasks import Classification
 
     check(config)
@@ -121,13 +122,14 @@ def described(config: dict) -> dict:
     digest, gpu = run_hash(config), evaluation_device(config).type == "cuda"
     return {
         "digest": digest,
-        "group": run_hash({**config, "seed": 0}),
+        "group": group_hash(config),
         "finished": RunStore(config["paths"]["runs"]).run(config, digest).finished and not config["fresh"],
         "need": Need(config["threads"], world_size(config), gpu),
         "gpus": torch.cuda.device_count() if gpu else 0,
         "metrics": {"train/loss", *(f"train/loss_{name}" for name in config["loss"]),
                     *(f"val/{name}{end}" for name in Classification(config["data"]["classes"]).metrics() for end in ("", "_best"))},
-        "teachers": [(node["config"], described(node["config"])) for node in teacher_nodes(config["teacher"]) if "config" in node],
+        "earlier": [(role_of(key), run_name(node), node["config"], described(node["config"])) for key, node in run_nodes(config).items()
+                    if "config" in node],
     }
 
 

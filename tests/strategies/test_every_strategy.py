@@ -14,16 +14,20 @@ COMMON = ["data.fraction=0.2", "student.hidden=[16]", "data.augment.crop_padding
 STATEFUL = ["student.dropout=0.2", "trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=1.0", "trainer.max_epochs=3"]
 # what a checkpoint holds beside the student, and whether two processes must give the curve of one (not where something looks across a batch)
 STRATEGIES = {
-    "funmatch": (set(), False),     # images are mixed within a process
-    "offline": (set(), True),
+    "assistant": (set(), True),
+    "born_again": (set(), True),
     "byot": ({"exits"}, True),
     "cs_kd": (set(), True),
     "dlb": (set(), True),
     "ema": ({"average"}, True),
+    "funmatch": (set(), False),     # images are mixed within a process
+    "offline": (set(), True),
     "online": ({"peers"}, True),
     "previous_checkpoint": ({"snapshot", "snapshots"}, True),
     "ps_kd": ({"table"}, True),
     "supervised": (set(), True),
+    "tf_kd": (set(), True),
+    "tf_kd_virtual": (set(), True),
 }
 TEACHER = ("offline", "funmatch")
 

@@ -33,7 +33,8 @@ def test_what_the_snapshot_said_teaches():
 
 def test_every_second_epoch_from_the_first(workplace):
     """The snapshot is the student of that epoch, bit for bit, and is in the checkpoint."""
-    one, two, three = (kdlab.train(["strategy=previous_checkpoint", "strategy.every=2", f"trainer.max_epochs={epochs}", *SHORT]) for epochs in (1, 2, 3))
+    one, two, three = (kdlab.train(["strategy=previous_checkpoint", "strategy.every=2", f"trainer.max_epochs={epochs}", *SHORT])
+                       for epochs in (1, 2, 3))
     students, snapshots = ([{name.removeprefix(prefix): value for name, value in state_of(run).items() if name.startswith(prefix)}
                             for run in (one, two, three)] for prefix in ("student.", "snapshot.network."))
     for snapshot, student in ((0, 0), (1, 0), (2, 2)):

@@ -104,7 +104,7 @@ TRAIN = {
     "spaces around =": (["seed", "=", "3"], ["seed", "KEY=VALUE"]),
     "group by a number": (["student=3"], ["student=3", "student=mlp"]),
     "group left empty": (["student="], ["student=", "there are cnn"]),
-    "group taken away": (["~student"], ["student", "is missing"]),
+    "group taken away": (["~student"], ["student", "needs a _target_"]),
     "key taken away that another needs": (["~data.classes"], ["student.classes", "'data.classes'", "no such key"]),
     "key that is there added": (["+seed=3"], ["seed", "Could not append"]),
     "key that is not there taken away": (["~loss.kdd"], ["loss.kdd", "does not exist"]),

@@ -64,4 +64,11 @@ MISTAKES = [
             setup=_without_checkpoint),
     Mistake("teacher of other classes and inputs", [*PICTURES, "data.classes=3"], ["teacher"], given="it was trained on digits, these are pictures",
             setup=_pictures),
+    Mistake("run that would be its own teacher", ["train", "teacher=same_but", "teacher.same_but=[]"], ["teacher.same_but=[]", "its own predecessor"]),
+    Mistake("override misspelled in the run before", ["train", "teacher=same_but", 'teacher.same_but=["student=mlpp","teacher=none"]'],
+            ["teacher.same_but", "student=mlpp", "did you mean 'mlp'"]),
+    Mistake("generation that is none", ["train", "strategy=born_again", "strategy.generation=0"], ["strategy.generation", "strategy=supervised"]),
+    Mistake("assistants that are no lists", ["train", "strategy=assistant", "teacher.assistants=[cnn]"], ["teacher.assistants", "list of overrides"]),
+    Mistake("beginning of another architecture", ["train", "strategy=supervised", "initial=run", "student.initial.run={teacher}"],
+            ["student.initial", "does not fit MLP"]),
 ]

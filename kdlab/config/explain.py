@@ -1,0 +1,141 @@
+"""The errors of Hydra, OmegaConf and YAML, in messages for people."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+
+import yaml
+from hydra.errors import MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import InterpolationResolutionError, InterpolationToMissingValueError
+
+from kdlab.errors import did_you_mean, yaml_problem
+
+from .paths import conf_dir
+
+# launchers and sweepers that other packages bring, and what installs them
+ELSEWHERE = {"joblib": "'kdlab[joblib]'", "submitit_local": "'kdlab[submitit]'", "submitit_slurm": "'kdlab[submitit]'", "ray": "'kdlab[ray]'",
+             "ray_aws": "'kdlab[ray]'", "rq": "hydra-rq-launcher", "ax": "hydra-ax-sweeper", "nevergrad": "hydra-nevergrad-sweeper"}
+
+
+def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
+    """An error of Hydra, OmegaConf or YAML in one message, with a suggestion where a key or an option was misspelled.
+
+    Args:
+        overrides: what was typed; for errors that do not say what they are about.
+    """
+    if isinstance(error, OverrideParseException):
+        form = "" if "=" in error.override else "; it is KEY=VALUE, for example seed=2"
+        return (f"{error.override}: this is not how an override is written{form}; quote what holds brackets, "
+                """commas or =, for example 'loss=[ce,kd]' or 'teacher.overrides=["trainer.max_epochs=9"]'""")
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        return _missing_file(error.missing_cfg_file.removesuffix(".yaml"))
+    if isinstance(error, (yaml.YAMLError, UnicodeDecodeError)):
+        file = _file_read(error)
+        if file == "<unicode string>":          # no file, but what was typed
+            return f"{' '.join(overrides)}: this is not how a value is written: {yaml_problem(error)}"
+        return f"{file or 'a config file'} is not YAML: {yaml_problem(error)}"
+    if isinstance(error, RecursionError):
+        return "a config file takes in itself by its defaults, and so without end; see the files that are named by the overrides"
+    if isinstance(error, InterpolationToMissingValueError):
+        missing = str(error).splitlines()[0].rpartition(": ")[2]
+        return f"{missing} has no value; give it with {missing}=… ({error.full_key} is made of it)"
+    message = " ".join(line.strip() for line in str(error).splitlines()
+                       if line.strip() and not line.strip().startswith(("full_key", "object_type", "reference_type", "To append", "Set the env")))
+    cause = error.__cause__ or error
+    key = getattr(error, "full_key", None) or getattr(cause, "full_key", None)
+    if isinstance(cause, InterpolationResolutionError):
+        name = re.search(r"key '(.+)' not found", message)
+        typed = [text for text in overrides if f"${{{name[1]}}}" in text] if name else [text for text in overrides if "${" in text]
+        key = key or " ".join(text.partition("=")[0].lstrip("+") for text in typed) or "the config"
+        if name is None:
+            return f"{key}: {message}"
+        known = _all_keys(getattr(cause, "parent_node", None))
+        return f"{key}: it refers to '{name[1]}', and there is no such key{did_you_mean(name[1], known)}"
+    place = re.search(r"Could not override '(.+?)'. No match in the defaults list", message)
+    if place:
+        return f"{message.partition('. No match')[0]}: {_not_to_override(place[1])}"
+    if "group override must be a string" in message:
+        wrong = [text for text in overrides if re.fullmatch(r"[+]*[\w/]*=[-+.\d]+", text)]
+        return f"{' '.join(wrong) or message}: a group is chosen by the name of one of its files, for example student=mlp"
+    if "merge DictConfig with ListConfig" in message:
+        return f"{message.partition(': ')[0]}: a list stands where there must be named keys, or named keys where there must be a list; see conf/train.yaml"
+    if "/" in str(key or ""):
+        return f"{key}: there is no such group{did_you_mean(key, _groups())} (there are {', '.join(_groups())})"
+    if key and hasattr(getattr(cause, "parent_node", None), "keys"):
+        parent = cause.parent_node
+        known = [name for name in parent.keys() if name != "hydra"]
+        word = str(getattr(cause, "key", key)).split(".")[-1]
+        prefix = str(key).rpartition(".")[0]
+        place = f"'{prefix}'" if prefix else "the config"
+        return f"{key}: {place} has no key '{word}'{did_you_mean(word, known)}"
+    return message
+
+
+def _missing_file(name: str) -> str:
+    """There is no config file ``group/choice``."""
+    parts = name.split("/")
+    if len(parts) == 1:
+        return f"there is no config file {name}.yaml"
+    group = "/".join(parts[:2] if parts[0] == "hydra" and len(parts) > 2 else parts[:1])
+    choice = name.removeprefix(f"{group}/")
+    folder = conf_dir() / group
+    known = sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
+    cure = f"; if that is what you mean: pip install {ELSEWHERE[choice]}" if group.startswith("hydra/") and choice in ELSEWHERE else ""
+    if "/" in choice and choice.partition("/")[0] in _groups() and not (folder / choice).parent.is_dir():       # a file of the group experiment chose from another group without saying so
+        inner, _, file = choice.partition("/")
+        cure = f"; in a file's defaults another group is chosen by '- override /{inner}: {file}'"
+    return f"{group}={choice}: there is no '{choice}' in conf/{group}{did_you_mean(choice, known)}{cure} (there are {', '.join(known) or 'none'})"
+
+
+def _not_to_override(group: str) -> str:
+    """What may be meant by a group that a file's defaults cannot override."""
+    own = group.partition("@")[0]
+    for known in _groups():
+        if own.endswith(f"/{known}"):
+            return f"write '- override /{known}: …', with a slash in front"
+    return f"there is no group '{own}'{did_you_mean(own, _groups())} (there are {', '.join(_groups())})"
+
+
+def _groups() -> list[str]:
+    return sorted(str(path.relative_to(conf_dir())) for path in [*conf_dir().glob("*"), *conf_dir().glob("hydra/*")]
+                  if path.is_dir() and path.name != "hydra")
+
+
+def _all_keys(node) -> list[str]:
+    """The dotted keys of the whole config that a node stands in."""
+    def walk(value, prefix):
+        for key in value.keys() if OmegaConf.is_dict(value) else ():
+            yield f"{prefix}{key}"
+            child = value._get_node(key)
+            if OmegaConf.is_dict(child) and not child._is_none() and not child._is_missing() and not child._is_interpolation():
+                yield from walk(child, f"{prefix}{key}.")
+
+    return [] if node is None else [key for key in walk(node._get_root(), "") if not key.startswith("hydra.")]
+
+
+def _file_read(error: Exception) -> str | None:
+    """The file that was being read: YAML's errors name it themselves, those of its decoding do not."""
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    named = getattr(mark, "name", None) or getattr(error, "name", None)
+    trace = error.__traceback__
+    while trace is not None and not named:
+        named = trace.tb_frame.f_locals.get("full_path")         # of Hydra's own reader
+        trace = trace.tb_next
+    if not isinstance(named, str):
+        return None
+    return os.path.relpath(named) if os.path.isabs(named) and named.startswith(os.getcwd() + os.sep) else named
+
+
+def made_by_hydra(error: BaseException) -> bool:
+    """Whether an error comes out of Hydra itself, with none of kdlab's functions between: it is about the command line or a config file."""
+    trace, inside = error.__traceback__, False
+    while trace is not None:
+        name = trace.tb_frame.f_globals.get("__name__", "")
+        if inside and name.startswith("kdlab."):
+            return False
+        inside = inside or name.startswith("hydra.")
+        trace = trace.tb_next
+    return inside

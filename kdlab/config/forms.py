@@ -1,0 +1,81 @@
+"""The forms in which a config names an earlier run or a network: of a teacher, and of the weights that a student begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kdlab.errors import did_you_mean
+from kdlab.normalisation import problems as normalisation_problems
+
+from .chains import are_overrides
+from .signature import fits
+
+# form -> the keys of such a node; a teacher may also be any network by its _target_
+TEACHER_FORMS = {
+    "experiment": {"experiment", "seed", "overrides", "config", "normalisation"},
+    "same_but": {"same_but", "seed", "config", "normalisation"},
+    "run": {"run", "which", "normalisation"},
+    "checkpoint": {"checkpoint", "network", "normalisation"},
+    "members": {"members", "average", "weights"},
+}
+_PARTS = {"weights", "losses"}
+INITIAL_FORMS = {
+    "experiment": {"experiment", "seed", "overrides", "config", *_PARTS},
+    "same_but": {"same_but", "seed", "config", *_PARTS},
+    "run": {"run", "which", *_PARTS},
+    "checkpoint": {"checkpoint", *_PARTS},
+}
+WHICH = ("last", "best")
+
+
+def teacher_problems(teacher, prefix: str, channels: int | None) -> Iterator[str]:
+    """What is wrong with the teacher's node, or with those of an ensemble's members.
+
+    Args:
+        prefix: stands before every key.
+        channels: of the inputs, where they are images.
+    """
+    members = teacher.get("members") if isinstance(teacher, dict) else None
+    nodes = {f"teacher.members.{name}": node for name, node in members.items()} if isinstance(members, dict) else {}
+    for key, node in {"teacher": teacher, **nodes}.items():
+        yield from _form(node, TEACHER_FORMS, f"{prefix}{key}", "teacher")
+        if isinstance(node, dict) and "members" not in node:
+            yield from normalisation_problems(node.get("normalisation"), f"{prefix}{key}.normalisation", channels)
+
+
+def initial_problems(node, place: str) -> Iterator[str]:
+    """What is wrong with the node of what the student begins with."""
+    yield from _form(node, INITIAL_FORMS, place, "beginning")
+    if not isinstance(node, dict):
+        return
+    weights, losses = node.get("weights", True), node.get("losses", False)
+    if not isinstance(weights, bool):
+        yield f"{place}.weights must be true or false, got {weights!r}"
+    if not isinstance(losses, bool) and not are_overrides(losses):
+        yield f"{place}.losses must be true, false or a list of names, for example [factor.paraphraser], got {losses!r}"
+    if weights is False and not losses:
+        yield f"{place}: with weights=false and losses=false nothing is loaded; choose initial=none"
+
+
+def _form(node, forms: dict[str, set[str]], place: str, what: str) -> Iterator[str]:
+    """A node that names a run has one form; a teacher's may also be a network by ``_target_``."""
+    if node is None:
+        return
+    if not isinstance(node, dict):
+        yield f"{place} must be a {what}, got {node!r}"
+        return
+    options = [*forms, *(["_target_"] if forms is TEACHER_FORMS else [])]
+    found = [form for form in options if (form in node if form != "_target_" else node.get(form))]
+    if len(found) != 1:
+        yield f"{place} must be given in one way ({', '.join(options[:-1])} or {options[-1]}), got {', '.join(found) or 'none of them'}"
+        return
+    form = found[0]
+    if form != "_target_":
+        for name in sorted(set(node) - forms[form]):
+            yield f"{place}.{name}: a {what} by {form} has no key '{name}'{did_you_mean(name, forms[form])}"
+    if form in ("experiment", "same_but") and not fits(node.get("seed", 1), int if form == "experiment" else int | None):
+        yield f"{place}.seed must be a whole number{'' if form == 'experiment' else ', or null for that of this run'}, got {node['seed']!r}"
+    if form == "run" and node.get("which", "last") not in WHICH:
+        yield f"{place}.which must be 'last' or 'best', got {node.get('which')!r}"
+    if form == "checkpoint" and node.get("network") is not None and not (isinstance(node["network"], dict) and node["network"].get("_target_")):
+        yield f"{place}.network needs a _target_, the class that the checkpoint's weights belong to"
