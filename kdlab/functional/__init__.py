@@ -3,7 +3,7 @@
 from .activation import activation_boundary, normal_margin, partial_l2
 from .answers import matched_tokens
 from .attention import attention_ce, attention_mse, attention_scores, minilm, minilmv2, tinybert
-from .branches import byot, byot_feature, byot_kd, ensemble_logits, one_kl
+from .branches import byot_feature, ensemble_logits, one_kl
 from .contrastive import contrastive_normaliser, contrastive_representation
 from .correlation import batch_correlation, class_correlation, dist, multi_level
 from .decoupled import dkd, nkd, uskd, wsld
@@ -15,7 +15,6 @@ from .features import attention_transfer, factor_transfer, hint, variational_inf
 from .grams import fsp, kdsvd, nst
 from .hidden import hidden_cosine, hidden_mse, pkd, sequence_fsp, sequence_mmd
 from .logits import cross_entropy, hard_label, hinton_kd, logit_mse, soft_cross_entropy, virtual_teacher
-from .memory import cs_kd, cs_kd_kl, dlb, ps_kd, ps_kd_alpha, ps_kd_targets
 from .peers import mutual_kl
 from .policy import discounted_advantage, minillm, policy_gradient, reverse_kl_estimate, reverse_kl_reward
 from .relations import cc, cc_kernel, cka, pkt, rkd, sp
@@ -28,22 +27,20 @@ from .targets import (
     weighted_target,
 )
 from .temperature import ctkd, learned_temperature, reverse_gradient, standardise
-from .terms import Terms
 from .tokens import averaged, generated_mask, predicted, predicting, sequence_mean, token_log_probability, token_mask, token_rows
 from .universal import uld, uld_sequences
 
 __all__ = [
-    "Terms", "activation_boundary", "adaptive_kl", "alpha_beta", "attention_ce", "attention_mse", "attention_scores", "attention_transfer",
-    "averaged", "batch_correlation", "byot", "byot_feature", "byot_kd", "cc", "cc_kernel", "cka", "class_correlation", "codistillation_targets",
-    "contrastive_normaliser", "contrastive_representation", "cross_entropy", "cs_kd", "cs_kd_kl", "ctkd", "discounted_advantage",
-    "dist", "distillm2", "distillm2_beta", "dkd", "dlb", "ensemble_logits", "error_correlation", "factor_transfer", "forward_kl", "fsp",
-    "generated_mask", "hard_label", "hidden_cosine", "hidden_mse", "hierarchical_context", "hint", "hinton_kd", "jensen_shannon",
-    "kdcl_general_weights", "kdcl_linear", "kdcl_linear_weights", "kdcl_mean", "kdcl_min_logit", "kdcl_naive", "kdsvd", "learned_temperature",
-    "logit_mse", "matched_tokens", "minillm", "minilm", "minilmv2", "multi_level", "mutual_kl", "nkd", "normal_margin", "nst",
-    "one_kl", "partial_l2", "pkd", "pkt", "policy_gradient", "predicted", "predicting", "ps_kd", "ps_kd_alpha", "ps_kd_targets",
+    "activation_boundary", "adaptive_kl", "alpha_beta", "attention_ce", "attention_mse", "attention_scores", "attention_transfer",
+    "averaged", "batch_correlation", "byot_feature", "cc", "cc_kernel", "cka", "class_correlation", "codistillation_targets",
+    "contrastive_normaliser", "contrastive_representation", "cross_entropy", "ctkd", "discounted_advantage", "dist", "distillm2", "distillm2_beta",
+    "dkd", "ensemble_logits", "error_correlation", "factor_transfer", "forward_kl", "fsp", "generated_mask", "hard_label", "hidden_cosine",
+    "hidden_mse", "hierarchical_context", "hint", "hinton_kd", "jensen_shannon", "kdcl_general_weights", "kdcl_linear", "kdcl_linear_weights",
+    "kdcl_mean", "kdcl_min_logit", "kdcl_naive", "kdsvd", "learned_temperature", "logit_mse", "matched_tokens", "minillm", "minilm", "minilmv2",
+    "multi_level", "mutual_kl", "nkd", "normal_margin", "nst", "one_kl", "partial_l2", "pkd", "pkt", "policy_gradient", "predicted", "predicting",
     "reduce", "reduced", "reused_classifier", "reverse_gradient", "reverse_kl", "reverse_kl_estimate", "reverse_kl_reward", "rkd", "same_shape",
     "semantic_attention", "semantic_calibration", "sequence_fsp", "sequence_mean", "sequence_mmd", "skew_forward_kl", "skew_reverse_kl",
     "soft_cross_entropy", "softmax_regression", "sp", "standardise", "symmetric_kl", "text_divergence", "tinybert", "token_log_probability",
-    "token_mask", "token_rows", "total_variation", "uld", "uld_sequences", "uskd", "variational_information", "virtual_teacher",
-    "weighted_target", "wide", "wsld",
+    "token_mask", "token_rows", "total_variation", "uld", "uld_sequences", "uskd", "variational_information", "virtual_teacher", "weighted_target",
+    "wide", "wsld",
 ]

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from .divergences import log_probabilities
-from .logits import cross_entropy, hinton_kd, soft_cross_entropy
+from .logits import hinton_kd
 from .peers import stacked
 from .rows import reduced, same_shape, wide
 from .sources import Paper, method
-from .terms import Terms
 
 _ONE = Paper("Lan et al.", 2018, "Knowledge Distillation by On-the-Fly Native Ensemble", "https://arxiv.org/abs/1806.04606")
 _BYOT = Paper("Zhang et al.", 2019, "Be Your Own Teacher: Improve the Performance of Convolutional Neural Networks via Self Distillation",
@@ -69,31 +68,6 @@ def one_kl(student: Tensor, ensemble: Tensor, temperature: float = 3.0, *, epsil
 
 
 @method("strategy", _BYOT, {_BYOT_CODE: "byot"})
-def byot_kd(student: Tensor, deepest: Tensor, temperature: float = 3.0, *, entropy: bool = True, detach: bool = True,
-            temperature_squared: bool = True, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
-    r"""What an exit learns from the deepest classifier's distribution, :math:`T^2\,\mathrm{KL}(p_d^T \,\|\, p^T)`.
-
-    Args:
-        student: logits of an exit, ``(N, C)``.
-        deepest: logits of the last classifier.
-        temperature, temperature_squared: as in :func:`kdlab.functional.hinton_kd`.
-        entropy: False leaves the deepest classifier's entropy in (a cross-entropy: the same gradient, not 0 at equality), as the
-            usual re-implementation does.
-        detach: whether the deepest classifier is a constant.
-        mask, reduction: see :func:`kdlab.functional.reduced`.
-
-    Returns:
-        ``(N,)``
-
-    >>> import torch
-    >>> byot_kd(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 3.0]])), byot_kd(torch.zeros(1, 2), torch.zeros(1, 2), entropy=False)
-    (tensor([0.9985]), tensor([6.2383]))
-    """
-    function = hinton_kd if entropy else soft_cross_entropy
-    return function(student, deepest.detach() if detach else deepest, temperature, temperature_squared, mask=mask, reduction=reduction)
-
-
-@method("strategy", _BYOT, {_BYOT_CODE: "byot"})
 def byot_feature(student: Tensor, deepest: Tensor, *, positive_only: bool = False, detach: bool = True, mask: Tensor | None = None,
                  reduction: str = "none") -> Tensor:
     r"""Squared distance of an exit's feature from the deepest one's, :math:`\lVert f - f_d \rVert_2^2`, summed over a sample's elements.
@@ -121,49 +95,3 @@ def byot_feature(student: Tensor, deepest: Tensor, *, positive_only: bool = Fals
     if positive_only:
         squares = squares.masked_fill((student <= 0) & (deepest <= 0), 0.0)
     return reduced(squares.sum(1), mask, reduction, squares.shape[1])
-
-
-@method("strategy", _BYOT, {_BYOT_CODE: "byot"})
-def byot(deepest: Tensor, exits: Sequence[Tensor], target: Tensor, deepest_feature: Tensor | None = None, features: Sequence[Tensor] = (),
-         temperature: float = 3.0, kd_weight: float = 0.1, feature_weight: float = 1e-6, deepest_weight: float = 1.0, *, entropy: bool = True,
-         positive_only: bool = False, feature_reduction: str = "none", detach: bool = True, temperature_squared: bool = True) -> Terms:
-    r"""Be your own teacher: with :math:`\alpha` the weight of the KD terms and :math:`\beta` that of the features,
-
-    .. math:: w_d\,\mathrm{CE}(z_d) + \sum_i \big[(1 - \alpha)\,\mathrm{CE}(z_i) + \alpha\,T^2\,\mathrm{KL}(p_d^T \,\|\, p_i^T)
-              + \beta\,\lVert f_i - f_d \rVert_2^2 \big].
-
-    Args:
-        deepest: logits of the last classifier, ``(N, C)``.
-        exits: logits of the earlier exits.
-        target: class numbers ``(N,)``.
-        deepest_feature: ``(N, ...)``.
-        features: the exits' features, after their bottlenecks; none leaves the feature terms out.
-        temperature, entropy, temperature_squared: of :func:`byot_kd`.
-        kd_weight, feature_weight: alpha and beta; the usual re-implementation has these defaults (its beta weighs a sum over the batch).
-        deepest_weight: of the last classifier's cross-entropy: in the paper it learns from the labels alone; the usual
-            re-implementation has 1 - alpha.
-        positive_only, feature_reduction: of :func:`byot_feature` (the usual re-implementation: True, ``sum``).
-        detach: whether logits and feature of the deepest classifier are constants for the exits.
-
-    Returns:
-        Terms ``ce_deepest``, ``ce_0``, …, ``kd_0``, …, ``feature_0``, …
-
-    >>> import torch
-    >>> z = torch.tensor([[0.0, 0.0]])
-    >>> terms = byot(torch.tensor([[0.0, 3.0]]), [z], torch.tensor([1]), z, [z + 1])
-    >>> list(terms.parts), terms.total()
-    (['ce_deepest', 'ce_0', 'kd_0', 'feature_0'], tensor(0.7723))
-    """
-    if features and (deepest_feature is None or len(features) != len(exits)):
-        raise ValueError(f"byot: features need one an exit and the deepest one, got {len(features)} for {len(exits)} exits and "
-                         f"{'none' if deepest_feature is None else tuple(deepest_feature.shape)}")
-    parts, weights = {"ce_deepest": cross_entropy(deepest, target)}, {"ce_deepest": deepest_weight}
-    for number, logits in enumerate(exits):
-        parts[f"ce_{number}"], weights[f"ce_{number}"] = cross_entropy(logits, target), 1 - kd_weight
-    for number, logits in enumerate(exits):
-        kd = byot_kd(logits, deepest, temperature, entropy=entropy, detach=detach, temperature_squared=temperature_squared)
-        parts[f"kd_{number}"], weights[f"kd_{number}"] = kd, kd_weight
-    for number, feature in enumerate(features):
-        distance = byot_feature(feature, deepest_feature, positive_only=positive_only, detach=detach, reduction=feature_reduction)
-        parts[f"feature_{number}"], weights[f"feature_{number}"] = distance, feature_weight
-    return Terms(parts, weights)

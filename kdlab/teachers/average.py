@@ -1,55 +1,95 @@
-"""Average: a copy of a network that follows it and teaches: a teacher that evolves."""
+"""Copies of a network that teach it: as it was before, or an average of what it has been. Teachers that evolve."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
-class Average(nn.Module):
-    r"""A copy of a network, :math:`\theta' \leftarrow d\,\theta' + (1 - d)\,\theta` behind every step. Tarvainen and Valpola (2017), "Mean
-    teachers are better role models", https://arxiv.org/abs/1703.01780
+class Copy(nn.Module):
+    """A copy of a network, without gradients and always in evaluation mode: its BatchNorm statistics are copied with the weights, and not its own.
 
-    It is a registered module, saved with the strategy that owns it, and always in evaluation mode: its BatchNorm statistics are averaged
-    with the weights, and not its own.
+    It is a registered module, saved with the strategy that owns it. It stays in at least float32 where the strategy is trained in half
+    precision, and reads its inputs so: what an average moves by in a step would be rounded away.
 
     Args:
         network: copied as it is now.
-        decay: d, in [0, 1]. Early it is less, :math:`\min(d, 1 - 1 / (t + 1))` at step t (from 1), as in the authors' code, so that the first
-            weights are soon forgotten.
+
+    >>> net = nn.Linear(1, 1)
+    >>> copied = Copy(net).train().to(torch.bfloat16)
+    >>> copied.network.training, copied.network.weight.dtype, copied.network(torch.ones(1, 1, dtype=torch.bfloat16)).dtype
+    (False, torch.float32, torch.float32)
+    """
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = copy.deepcopy(network).requires_grad_(False)
+        self.network.register_forward_pre_hook(_as_wide_as_the_weights)
+        self.eval()
+
+    def train(self, mode: bool = True) -> Copy:
+        return super().train(False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Copy:
+        def kept_wide(value: Tensor) -> Tensor:
+            changed = fn(value)
+            half = changed.is_floating_point() and changed.element_size() < 4
+            return value.to(changed.device, torch.promote_types(value.dtype, torch.float32)) if half else changed
+
+        return super()._apply(kept_wide, recurse)
+
+    @torch.no_grad()
+    def take(self, network: nn.Module) -> None:
+        """Become the network as it is now: weights and buffers."""
+        self.network.load_state_dict(network.state_dict())
+
+
+def _as_wide_as_the_weights(network: nn.Module, inputs: tuple) -> tuple:
+    """The hook of a copy in float32 whose strategy is fed half precision. Narrower inputs are converted, and no others."""
+    wanted = next((value.dtype for value in network.parameters() if value.is_floating_point()), torch.float32)
+    return tuple(x.to(wanted) if isinstance(x, Tensor) and x.is_floating_point() and x.element_size() < wanted.itemsize else x for x in inputs)
+
+
+class Average(Copy):
+    r"""A copy that follows the network, :math:`\theta' \leftarrow d\,\theta' + (1 - d)\,\theta` behind every step. Tarvainen and Valpola (2017),
+    "Mean teachers are better role models", https://arxiv.org/abs/1703.01780. BatchNorm's statistics are averaged with the weights (in the authors'
+    code the average has its own, from a forward pass in train mode).
+
+    Args:
+        network: copied as it is now.
+        decay: d, in [0, 1]. Early it is less, :math:`\min(d, 1 - 1 / (t + 1))` at step t (from 1), as in the authors' code
+            (https://github.com/CuriousAI/mean-teacher, ``update_ema_variables``): the plain mean of all weights so far, the first ones among them.
 
     Raises:
         ValueError: the decay is out of its range.
 
     >>> net = nn.Linear(1, 1, bias=False)
+    >>> _ = net.weight.data.fill_(2.0)
     >>> average = Average(net, decay=0.75)
-    >>> for weight in (4.0, 8.0, 16.0, 16.0):
+    >>> for weight in (4.0, 9.0, 5.0, 9.0):
     ...     _ = net.weight.data.fill_(weight)
     ...     average.follow(net)
-    ...     print(average.network.weight.item())
-    4.0
+    ...     print(round(average.network.weight.item(), 5))
+    3.0
+    5.0
+    5.0
     6.0
-    9.333333015441895
-    11.0
     """
 
     def __init__(self, network: nn.Module, decay: float):
-        super().__init__()
+        super().__init__(network)
         if not 0 <= decay <= 1:
             raise ValueError(f"decay must be between 0 and 1, got {decay}")
         self.decay = float(decay)
-        self.network = copy.deepcopy(network).requires_grad_(False)
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
-        self.eval()
-
-    def train(self, mode: bool = True) -> Average:
-        return super().train(False)
 
     @torch.no_grad()
     def follow(self, network: nn.Module) -> None:
         """Move towards the network's present weights and buffers; what is no floating-point number is copied."""
+        self.steps += 1
         decay = min(self.decay, 1 - 1 / (int(self.steps) + 1))
         mine, theirs = self.network.state_dict(), network.state_dict()
         for name, value in mine.items():
@@ -57,12 +97,3 @@ class Average(nn.Module):
                 value.lerp_(theirs[name].to(value.dtype), 1 - decay)
             else:
                 value.copy_(theirs[name])
-        self.steps += 1
-
-    @torch.no_grad()
-    def copy_of(self, network: nn.Module) -> None:
-        """Take the network's present weights and buffers."""
-        self.network.load_state_dict(network.state_dict())
-
-    def forward(self, *inputs, **named):
-        return self.network(*inputs, **named)

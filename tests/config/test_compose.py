@@ -33,6 +33,15 @@ def test_command_line_over_experiment_over_strategy():
     assert compose(["experiment=hinton2015/three_percent_hard"])["strategy"]["_target_"].endswith("Supervised")
 
 
+def test_what_a_strategy_says_of_its_terms_goes_with_them():
+    """Another loss may stand in their place; what anybody else says of them is found missing."""
+    assert {name: node["weight"] for name, node in compose(["strategy=cs_kd", "loss=[ce,dkd]"])["loss"].items()} == {"ce": 1.0, "dkd": 1.0}
+    assert compose(["strategy=ps_kd", "loss=[ce,dkd]"])["loss"]["ce"]["weight"] == 1.0          # tied to a term that is not there
+    assert compose(["strategy=cs_kd", "loss=[ce,kd]"])["loss"]["kd"]["temperature"] == 4.0
+    with pytest.raises(InputError, match="loss.kd is no loss term"):
+        check(compose(["strategy=cs_kd", "loss=[ce,dkd]", "loss.kd.temperature=2"]))
+
+
 def test_the_teachers_config_is_in_the_students():
     config = compose(["seed=5", "paths.runs=/there", "data.fraction=0.5"])
     teacher = config["teacher"]["config"]

@@ -133,15 +133,6 @@ def test_codistillation_of_two_is_the_other():
     torch.testing.assert_close([soft.softmax(-1) for soft in targets], [second.softmax(-1), first.softmax(-1)])
 
 
-def test_terms_weigh_rows_and_terms():
-    """A row that does not count changes neither the total nor a gradient."""
-    terms = functional.Terms({"ce_0": torch.tensor([1.0, float("nan")]), "ce_1": torch.tensor([3.0, 7.0]), "kd": torch.tensor(2.0)},
-                             {"ce_0": 1.0, "ce_1": 2.0, "kd": 0.5})
-    rows = torch.tensor([1.0, 0.0])
-    assert terms.total(rows) == 1.0 + 2.0 * 3.0 + 0.5 * 2.0
-    assert terms.sum_of("ce_", rows, normaliser=2.0) == (1.0 + 3.0) / 2
-
-
 @pytest.mark.parametrize("call, words", [
     (lambda z, y: functional.kdcl_mean([]), "at least 1"),
     (lambda z, y: functional.mutual_kl(z, []), "at least 2"),

@@ -18,12 +18,18 @@ STATEFUL = ["student.dropout=0.2", "trainer.accumulate_grad_batches=2", "trainer
 STRATEGIES = {
     "assistant": (set(), True),
     "born_again": (set(), True),
+    "byot": ({"exits"}, True),
     "cotrain": ({"peers"}, False),              # the teacher's dropout
+    "cs_kd": (set(), True),
+    "dlb": (set(), True),
+    "ema": ({"average"}, True),
     "funmatch": (set(), False),     # images are mixed within a process
     "kdcl": ({"peers"}, True),
     "one": ({"peers", "gate"}, False),          # the gate's BatchNorm
     "offline": (set(), True),
     "online": ({"peers"}, True),
+    "previous_checkpoint": ({"snapshot", "snapshots"}, True),
+    "ps_kd": ({"table"}, True),
     "supervised": (set(), True),
     "tf_kd": (set(), True),
     "tf_kd_virtual": (set(), True),

@@ -29,12 +29,12 @@ def strategy(workplace, conv_teacher):
 
 
 RAILS = {
-    "train_mode": ["offline", "online", "cotrain"],
+    "train_mode": ["offline", "online", "cotrain", "ema"],
     "no_drift": ["offline"],
     "detached": ["online", "kdcl", "cotrain"],
-    "optimised": ["offline", "online", "kdcl", "one", "cotrain"],
-    "saved": ["online", "kdcl strategy.rule=general", "one"],
-    "seeded": ["offline", "online", "one"],
+    "optimised": ["offline", "online", "kdcl", "one", "cotrain", "byot", "ema", "previous_checkpoint"],
+    "saved": ["online", "kdcl strategy.rule=general", "one", "byot", "cs_kd", "dlb", "ema", "previous_checkpoint", "ps_kd"],
+    "seeded": ["offline", "online", "one", "ema"],
 }
 
 
@@ -43,7 +43,7 @@ def test_rail(rail, name, strategy):
     getattr(rails, rail)(strategy(name))
 
 
-@pytest.mark.parametrize("name", ["supervised", "online"])
+@pytest.mark.parametrize("name", ["supervised", "online", "byot", "ema", "ps_kd"])
 def test_the_order_of_the_data(name, strategy):
     rails.ordered(strategy("offline"), strategy(name))
 

@@ -1,9 +1,6 @@
 """What the references of the pieces share: numpy, row by row."""
 
-import functools
-
 import numpy as np
-import torch
 
 
 def softmax(row, temperature=1.0):
@@ -24,22 +21,8 @@ def ce(logits, target):
     return np.array([-np.log(softmax(row)[label]) for row, label in zip(np.asarray(logits), np.asarray(target))])
 
 
-def total(function):
-    """The total of a function that returns Terms."""
-    @functools.wraps(function)
-    def call(*arguments, **options):
-        return function(*arguments, **options).total()
-    return call
-
-
-def longer(name):
-    """Arguments in which the tensor of that name has a class too many."""
-    return lambda arguments: {**arguments, name: torch.cat([arguments[name], arguments[name][..., :1]], dim=-1)}
-
-
 def first(arguments):
     return arguments["first"]
 
 
-WHOLE = "the loss of a whole step: rows that do not count are weighed in Terms.total"
 TARGET = "a soft target, not a loss: there are no values of rows to reduce"

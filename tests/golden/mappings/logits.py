@@ -85,22 +85,12 @@ def mlkd_bc(case):
     return functional.batch_correlation(case["student_logits"], case["teacher_logits"], case.hyper["temperature"])
 
 
-def elementwise_kd(temperature, multiplier=None):
-    """(1 - alpha) cross-entropy + alpha times the soft targets, divided by the number of classes (Tf-KD, PKD)."""
-    def call(case):
-        alpha, times = case.hyper["alpha"], case.hyper.get(multiplier, 1.0)
-        ce = functional.cross_entropy(case["student_logits"], case["target"], reduction="mean")
-        kd = functional.hinton_kd(case["student_logits"], case["teacher_logits"], case.hyper[temperature], reduction="elementmean")
-        outputs = {"kd": kd, "ce": ce} if "out_kd" in case else {}
-        return (1 - alpha) * ce + alpha * times * kd, outputs
-    return call
-
-
-def tfkd_reg(case):
-    hyper, inputs = case.hyper, (case["student_logits"], case["target"])
-    ce = functional.cross_entropy(*inputs, reduction="mean")
-    teacher = functional.virtual_teacher(*inputs, hyper.get("correct_prob", 0.99), hyper["reg_temperature"], reduction="elementmean")
-    return (1 - hyper["reg_alpha"]) * ce + hyper["reg_alpha"] * hyper["multiplier"] * teacher
+def pkd_kd(case):
+    """(1 - alpha) cross-entropy + alpha times the soft targets, divided by the number of classes."""
+    alpha = case.hyper["alpha"]
+    ce = functional.cross_entropy(case["student_logits"], case["target"], reduction="mean")
+    kd = functional.hinton_kd(case["student_logits"], case["teacher_logits"], case.hyper["T"], reduction="elementmean")
+    return (1 - alpha) * ce + alpha * kd, {"kd": kd, "ce": ce} if "out_kd" in case else {}
 
 
 def label_smoothing_tfkd(case):
@@ -130,8 +120,7 @@ def textbrewer_kd_mse_loss(case):
 ENTRIES = {
     "kd": kd, "kd_total": kd_total, "dkd": dkd, "nkd": nkd, "uskd": uskd, "dist": dist, "dist_seg": dist,
     "kd_logit_std": kd_logit_std, "dkd_logit_std": dkd_logit_std, "mlkd": mlkd, "mlkd_logit_std": mlkd, "mlkd_cc": mlkd_cc, "mlkd_bc": mlkd_bc,
-    "tfkd_kd": elementwise_kd("temperature"), "tfkd_self": elementwise_kd("temperature", "multiplier"), "tfkd_reg": tfkd_reg,
     "label_smoothing_tfkd": label_smoothing_tfkd, "label_smoothing_szegedy": label_smoothing_szegedy,
-    "pkd_kd": elementwise_kd("T"), "tinybert_pred": soft_cross_entropy("elementmean"),
+    "pkd_kd": pkd_kd, "tinybert_pred": soft_cross_entropy("elementmean"),
     "textbrewer_kd_ce_loss": soft_cross_entropy("mean"), "textbrewer_kd_mse_loss": textbrewer_kd_mse_loss, "distillm_forward_kl": distillm_forward_kl,
 }

@@ -6,14 +6,18 @@ import torch
 from torch import nn
 
 from kdlab.batch import Batch
-from kdlab.losses import CrossEntropy, HintonKD, MutualKL, OneKL
+from kdlab.losses import CrossEntropy, HintonKD, MutualKL, OneKL, SoftCrossEntropy, VirtualTeacher
 from kdlab.objective import Objective
-from kdlab.schedules import RampUp
-from kdlab.strategies import Collaborative, NativeEnsemble, Online
+from kdlab.outputs import Outputs
+from kdlab.schedules import Complement, RampUp, WarmUp
+from kdlab.strategies import (
+    ClassWise, Collaborative, LastBatch, NativeEnsemble, Offline, Online, OwnTeacher, Progressive, Step, Supervised,
+)
 from kdlab.strategies.cohort import Peer
 from kdlab.strategies.optimization import OptimizerRecipe
 from kdlab.strategies.preparation import prepare
 from kdlab.tasks import Classification
+from kdlab.teachers import Frozen
 
 
 class Says(nn.Module):
@@ -32,10 +36,10 @@ def batch_of(target, epoch=0):
     return Batch(index, target, index, epoch=epoch)
 
 
-def strategy_of(kind, student, terms, weights, target, *, teacher=None, prepared=True, **options):
+def strategy_of(kind, student, terms, weights, target, *, teacher=None, prepared=True, schedules=None, **options):
     """A strategy as a run has it, ready for a step on ``batch_of(target)``."""
     recipe = OptimizerRecipe(lambda params: torch.optim.SGD(params, lr=0.1))
-    made = kind(student=student, teacher=teacher, objective=Objective(terms, weights), task=Classification(int(target.max()) + 1),
+    made = kind(student=student, teacher=teacher, objective=Objective(terms, weights, schedules), task=Classification(int(target.max()) + 1),
                 optimization=recipe, **options)
     made.task.classes = None            # logits of a case may have more classes than its labels show
     if prepared:
@@ -138,5 +142,114 @@ def one_total(case):
                              "consistency_weight": torch.tensor(weight, dtype=torch.float64), "loss_cross": cross}
 
 
-_MAPPINGS = (dml_kl, dml_total, kdcl_mean, kdcl_naive_loss, kdcl_minlogit, oad_co_distill_loss, one_kl, one_total)
+def pskd(case):
+    """What was said before is said in a step before; in the first epoch nothing was."""
+    epoch, target = case.hyper["epoch"], case["target"]
+    alpha = WarmUp(case.hyper["alpha_T"], case.hyper["end_epoch"])
+    progressive = strategy_of(Progressive, Says(case["student_logits"]), {"ce": CrossEntropy(), "soft_cross_entropy": SoftCrossEntropy()},
+                              {"ce": 1.0, "soft_cross_entropy": 1.0}, target,
+                              schedules={"ce.weight": Complement(alpha), "soft_cross_entropy.weight": alpha})
+    batch = batch_of(target, epoch)
+    if epoch > 0:
+        progressive.after_step(Step(None, {"student": Outputs(case["previous_probs"].log())}), batch)
+    progressive.objective.advance(epoch)
+    weights, taught = progressive.objective.weights, progressive.taught_by(batch).logits
+    onehot = torch.nn.functional.one_hot(target, taught.shape[1]).double()
+    return progressive.distill(batch).loss.total, {
+        "soft_targets": weights["ce"] * onehot + weights["soft_cross_entropy"] * taught.softmax(-1)}
+
+
+class SaysInStages(Says):
+    """With a stage that gives each feature of the case, and the deepest one."""
+
+    def __init__(self, logits, deepest, features):
+        super().__init__(logits)
+        self.stages = nn.ModuleList(map(Says, features))
+        self.embedding = Says(deepest)
+
+    def forward(self, index):
+        for stage in (*self.stages, self.embedding):
+            stage(index)
+        return super().forward(index)
+
+
+class ExitSays(nn.Module):
+    """In the place of an exit: its bottleneck's feature and its logits are the case's."""
+
+    def __init__(self, logits, feature):
+        super().__init__()
+        self.logits, self.feature = logits, feature
+
+    def forward(self, feature):
+        return self.logits, self.feature
+
+
+def byot(case):
+    alpha, logits, features = case.hyper["alpha"], case.several("logits_"), case.several("feature_")
+    network = SaysInStages(case["logits_final"], case["feature_final"], features)
+    kd = SoftCrossEntropy(case.hyper["temperature"], temperature_squared=True)
+    own = strategy_of(OwnTeacher, network, {"ce": CrossEntropy(), "kd": kd}, {"ce": 1 - alpha, "kd": alpha}, case["target"],
+                      exits=[f"stages.{number}" for number in range(len(logits))], feature_weight=case.hyper["beta"])
+    for name, exit_logits, feature in zip(own.exits, logits, features, strict=True):
+        own.exits[name] = ExitSays(exit_logits, feature)
+    loss = own.distill(batch_of(case["target"])).loss
+    return loss.total, {part: torch.stack([loss.parts[f"{part}_{name}"] for name in own.exits]) for part in ("kd", "feature")}
+
+
+def _class_wise(case, target, weights):
+    """The second half of the batch are the partners of the first."""
+    network, both = Says(torch.cat([case["logits"], case["pair_logits"]])), torch.cat([target, target])
+    strategy = strategy_of(ClassWise, network, {"ce": CrossEntropy(), "kd": HintonKD(case.hyper["temp"])}, weights, both)
+    return strategy.distill(batch_of(both)).loss
+
+
+def cskd_kl(case):
+    return _class_wise(case, torch.zeros(len(case["logits"]), dtype=torch.long), {"ce": 0.0, "kd": 1.0}).taught
+
+
+def cskd_total(case):
+    return _class_wise(case, case["target"], {"ce": 1.0, "kd": case.hyper["lamda"]}).total
+
+
+def dlb(case):
+    """Two steps. The samples of the first have the first numbers, and their second view further ones, so that the network says what was recorded
+    of the first view and the case's logits of the second."""
+    recorded, again, current = case["logits_previous_recorded"], case["logits_previous_view2"], case["logits_current"]
+    number = torch.arange(len(recorded) + len(again) + len(current)).split([len(recorded), len(again), len(current)])
+    batches = [Batch(inputs, target, inputs, further_views=(view,)) for inputs, view, target in
+               ((number[0], number[1], case["target_previous"]), (number[2], number[2], case["target_current"]))]
+    strategy = strategy_of(LastBatch, Says(torch.cat([recorded, again, current])), {"ce": CrossEntropy(), "kd": HintonKD(case.hyper["T"])},
+                           {"ce": 1.0, "kd": case.hyper["alpha"]}, torch.cat([case["target_previous"], case["target_current"]]))
+    first = strategy.distill(batches[0])
+    strategy.after_step(first, batches[0])
+    return strategy.distill(batches[1]).loss.total, {"ce_first_iteration": first.loss.total}
+
+
+def _tf_kd(case, times):
+    """Tf-KD's KL divergence is a mean over rows and classes."""
+    alpha, classes = case.hyper["alpha"], case["student_logits"].shape[1]
+    offline = strategy_of(Offline, Says(case["student_logits"]), {"ce": CrossEntropy(), "kd": HintonKD(case.hyper["temperature"])},
+                          {"ce": 1 - alpha, "kd": alpha * times / classes}, case["target"],
+                          teacher=Frozen(Says(case["teacher_logits"]), Classification(classes)))
+    return offline.distill(batch_of(case["target"])).loss.total
+
+
+def tfkd_kd(case):
+    return _tf_kd(case, 1.0)
+
+
+def tfkd_self(case):
+    return _tf_kd(case, case.hyper["multiplier"])
+
+
+def tfkd_reg(case):
+    alpha, classes = case.hyper["reg_alpha"], case["student_logits"].shape[1]
+    teacher = VirtualTeacher(case.hyper.get("correct_prob", 0.99), case.hyper["reg_temperature"])
+    supervised = strategy_of(Supervised, Says(case["student_logits"]), {"ce": CrossEntropy(), "virtual_teacher": teacher},
+                             {"ce": 1 - alpha, "virtual_teacher": alpha * case.hyper["multiplier"] / classes}, case["target"])
+    return supervised.distill(batch_of(case["target"])).loss.total
+
+
+_MAPPINGS = (dml_kl, dml_total, kdcl_mean, kdcl_naive_loss, kdcl_minlogit, oad_co_distill_loss, one_kl, one_total, pskd, byot, cskd_kl, cskd_total, dlb,
+             tfkd_kd, tfkd_self, tfkd_reg)
 ENTRIES = {mapping.__name__: mapping for mapping in _MAPPINGS}

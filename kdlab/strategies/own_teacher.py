@@ -1,0 +1,135 @@
+"""Be your own teacher: early exits of a network learn from its deepest classifier."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from kdlab import functional
+from kdlab.batch import Batch
+from kdlab.errors import InputError
+from kdlab.functional.rows import one_of, wide
+from kdlab.losses.base import Probe, not_negative
+from kdlab.models.exits import Exit
+from kdlab.models.taps import own_taps
+from kdlab.objective import LossParts
+from kdlab.outputs import Outputs
+
+from .base import Step, distributed
+from .cohort import logits_only
+from .self_taught import SelfTaught
+
+
+class OwnTeacher(SelfTaught):
+    r"""Be your own teacher (BYOT): each exit, a bottleneck and a classifier behind an earlier stage, learns by the objective from the labels and from
+    the deepest classifier, which is a constant there and itself learns from the labels alone; the exits' features approach the deepest one,
+
+    .. math:: L = w_d\,L_{labels}(z_d) + \sum_i \big[L_{labels}(z_i) + L_{taught}(z_i, z_d) + \beta\,\lVert f_i - f_d \rVert_2^2\big].
+
+    Zhang et al. (2019), "Be Your Own Teacher: Improve the Performance of Convolutional Neural Networks via Self Distillation",
+    https://arxiv.org/abs/1905.08094. The exits are validated and reported, too, and with them the ensemble, the mean of all probabilities. What is
+    kept is the student, without them. It cannot be combined with another teacher, nor with losses on features.
+
+    Args:
+        exits: the student's taps that get an exit; None: its stages (``stage1``, ``stage2``, …) but the last, or the only one.
+        feature: the student's tap that the exits' features approach: its ``embedding``, or the map of its last stage.
+        deepest_weight: w_d, a factor on the deepest classifier's terms. In the paper they have the weight 1 where those of the exits have
+            1 - alpha; the common re-implementation gives all of them 1 - alpha.
+        feature_weight: beta.
+        positive_only: leave out the elements where neither feature is above 0, as the common re-implementation does.
+        feature_reduction: ``sum`` over the batch (of all processes), as there, or ``mean`` over its samples.
+        base: as for :class:`Strategy`.
+
+    Raises:
+        InputError: the student has no stages or no such taps, or there is no bottleneck between their shapes.
+    """
+
+    def __init__(self, *, exits: Sequence[str] | None = None, feature: str = "embedding", deepest_weight: float = 1.0, feature_weight: float = 1e-6,
+                 positive_only: bool = True, feature_reduction: Literal["sum", "mean"] = "sum", **base):
+        super().__init__(**base)
+        self.deepest_weight = not_negative("deepest_weight", deepest_weight)
+        self.feature_weight, self.positive_only = not_negative("feature_weight", feature_weight), positive_only
+        self.feature_reduction = one_of("feature_reduction", feature_reduction, ("sum", "mean"))
+        self.feature = feature
+        taps = list(exits) if exits is not None else self._stages()
+        if not taps or len(set(taps)) < len(taps):
+            raise InputError(f"strategy.exits must name one tap of the student or more, each once, got {taps}")
+        self._exit_taps = {f"exit{number}": tap for number, tap in enumerate(taps, start=1)}
+        self.exits = nn.ModuleDict()
+        self.watch([*taps, feature])
+
+    def _stages(self) -> list[str]:
+        names = {*self.aliases, *own_taps(self.student), *(name for name, _ in self.student.named_children())}
+        stages = sorted((name for name in names if re.fullmatch(r"stage\d+", name)), key=lambda name: int(name[5:]))
+        if not stages:
+            raise InputError(f"strategy.exits: {type(self.student).__name__} has no taps stage1, stage2, …; name those that get an exit, for "
+                             "example strategy.exits=[layer1,layer2]")
+        return stages[:-1] or stages
+
+    def attach(self, probe: Probe) -> None:
+        shapes = {tap: tuple(value.shape[1:]) for tap, value in probe.student.features.items()}
+        for name, tap in self._exit_taps.items():
+            missing = [one for one in (tap, self.feature) if one not in shapes]
+            if missing:
+                raise InputError(f"tap '{missing[0]}': the student has this module, but does not call it in its forward pass")
+            try:
+                made = Exit(shapes[tap], shapes[self.feature], probe.classes)
+            except ValueError as error:
+                raise InputError(f"strategy.exits: {tap}: {error}") from error
+            self.exits[name] = made.to(probe.student.logits.device, probe.student.logits.dtype)
+
+    def taught_by(self, batch: Batch) -> Outputs:
+        return self.observe(batch).detach()
+
+    def answers(self) -> dict[str, Callable[[Batch], Outputs]]:
+        latest: dict = {}           # all are asked of the same batch, one after the other: the network is run once
+
+        def said(name: str) -> Callable[[Batch], Outputs]:
+            def answer(batch: Batch) -> Outputs:
+                if latest.get("batch") is not batch:
+                    latest.update({"batch": batch, **self._answer_all(batch)})
+                return latest[name]
+            return answer
+
+        return {name: said(name) for name in ("student", *self.exits, *(["ensemble"] if self.exits else []))}
+
+    def _answer_all(self, batch: Batch) -> dict[str, Outputs]:
+        with self._taps as features:
+            student = self.task.network_outputs(self.student, batch).replace(features=features)
+        said = {"student": Outputs(student.logits), **{name: Outputs(self._exit(name, student)[0].logits) for name in self.exits}}
+        logarithms = torch.stack([wide(each.logits).log_softmax(-1) for each in said.values()])
+        return {**said, "ensemble": Outputs(logarithms.logsumexp(0) - math.log(len(said)))}
+
+    def _exit(self, name: str, student: Outputs) -> tuple[Outputs, Tensor]:
+        """What an exit says, and its feature."""
+        logits, feature = self.exits[name](student.features[self._exit_taps[name]])
+        second = None if student.second is None else self._exit(name, student.second)[0]
+        return Outputs(logits, mask=student.mask, second=second), feature
+
+    def distill(self, batch: Batch) -> Step:
+        student, rows = self.observe(batch), self.task.align_batch(batch)
+        deepest = self.aligned(student, batch)
+        loss, outputs = self.loss_of(deepest, None, rows).scaled(labels=self.deepest_weight), {"student": student}
+        for name in self.exits:
+            outputs[name], feature = self._exit(name, student)
+            learned = self.loss_of(self.aligned(outputs[name], batch), deepest, rows)
+            loss = loss + (learned + self._approach(feature, student.features[self.feature], batch)).named(name)
+        return Step(loss, outputs)
+
+    def _approach(self, feature: Tensor, deepest: Tensor, batch: Batch) -> LossParts:
+        if self.feature_weight == 0:
+            return LossParts()
+        values = functional.byot_feature(feature, deepest, positive_only=self.positive_only)
+        if self.feature_reduction == "mean":
+            value = functional.reduce(values, normaliser=batch.normaliser)
+        else:                       # DDP takes the mean over processes
+            value = values.sum() * (torch.distributed.get_world_size() if distributed() else 1)
+        return LossParts(taught=self.feature_weight * value, parts={"feature": value.detach()})
+
+    def validate_combination(self) -> list[str]:
+        return [*super().validate_combination(), *logits_only(self, "the exits have no features but the deepest one's, which strategy.feature names")]

@@ -1,0 +1,64 @@
+"""Previous checkpoint: the student learns from itself as it was some epochs before."""
+
+from __future__ import annotations
+
+import torch
+
+from kdlab.batch import Batch
+from kdlab.losses.base import whole
+from kdlab.models.taps import Taps
+from kdlab.objective import LossParts
+from kdlab.outputs import Outputs
+from kdlab.teachers.average import Copy
+
+from .base import Step
+from .self_taught import SelfTaught, at_rest
+
+
+class PreviousCheckpoint(SelfTaught):
+    r"""An earlier checkpoint of the same run teaches: with :math:`\theta_s` the weights behind epoch
+    :math:`s = \mathrm{start} + k \cdot \mathrm{every}`, the latest that is done,
+    :math:`L = L_{labels}(f_\theta(x)) + L_{taught}(f_\theta(x), f_{\theta_s}(x))`; before the first, the labels alone: exactly the terms that
+    need no teacher, with the weights that they have. Snapshots of one training as teachers of its next part: Yang et al. (2019), "Snapshot
+    Distillation: Teacher-Student Optimization in One Generation", https://arxiv.org/abs/1812.00123 (there with a cycle of the learning rate
+    for each part, which a schedule of ``scheduler=`` may give).
+
+    Any loss fits, also on features. It cannot be combined with another teacher.
+
+    Args:
+        every: epochs from one snapshot to the next.
+        start: epochs that are done before the first.
+        base: as for :class:`Strategy`.
+
+    Raises:
+        ValueError: either is no whole number of at least 1.
+    """
+
+    def __init__(self, *, every: int = 1, start: int = 1, **base):
+        super().__init__(**base)
+        self.every, self.start = int(whole("every", every)), int(whole("start", start))
+        self.snapshot = Copy(self.student)
+        self._snapshot_taps = Taps(self.snapshot.network, self.objective.teacher_taps, self.aliases)
+        self.register_buffer("snapshots", torch.zeros((), dtype=torch.long))
+        self._teaches = False
+
+    def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
+        self._teaches = bool(self.snapshots > 0)        # read once an epoch: a GPU would wait for it in every step
+
+    def on_train_epoch_end(self) -> None:
+        super().on_train_epoch_end()
+        since = self.current_epoch + 1 - self.start
+        if since >= 0 and since % self.every == 0:      # before the checkpoint of this epoch is written, and so in it
+            self.snapshot.take(self.student)
+            self.snapshots += 1
+
+    def taught_by(self, batch: Batch) -> Outputs:
+        with torch.no_grad():
+            return self.outputs_of(self.snapshot.network, self._snapshot_taps, batch)
+
+    def distill(self, batch: Batch) -> Step:
+        student = self.observe(batch)
+        if not self._teaches:
+            return Step(self.compare(student, None, batch) + LossParts(at_rest(self.objective)), {"student": student})
+        return Step(self.compare(student, self.teach(batch), batch), {"student": student})

@@ -1,0 +1,76 @@
+"""Progressive self-distillation: the student learns from what it said of each sample when it last saw it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics.utilities.distributed import gather_all_tensors
+
+from kdlab.batch import Batch
+from kdlab.functional.rows import one_of, wide
+from kdlab.losses.base import Probe
+from kdlab.outputs import Outputs
+
+from .base import Step, distributed
+from .self_taught import SelfTaught
+
+#: the logit of a label that stands for a sample which was not seen yet: its probability is 1 to the last bit, and its logarithm finite
+CONFIDENT = 50.0
+
+
+class Progressive(SelfTaught):
+    r"""Progressive self-knowledge distillation (PS-KD): a table holds what the student said of each training sample when it last saw it, and the
+    losses learn from it as from any teacher. With ``loss=[ce,soft_cross_entropy]`` of the weights :math:`1 - \alpha_t` and :math:`\alpha_t`,
+
+    .. math:: L = -\sum_c \big[(1 - \alpha_t)\,\mathrm{onehot}(y) + \alpha_t\,p^{(t-1)}\big]_c \log p_c, \qquad \alpha_t = \alpha_T\,(t + 1) / T.
+
+    Kim et al. (2021), "Self-Knowledge Distillation with Progressive Refinement of Targets", https://arxiv.org/abs/2006.12000. A sample that was
+    never seen (in the first epoch all are, as in the authors' code) is taught its label.
+
+    The table is a buffer ``(samples, classes)`` of log-probabilities, by the samples' indices, and so in the checkpoint; it is fed in train mode by
+    each batch, of all processes. It cannot be combined with another teacher, with losses on features or on two views, nor with mixed images.
+
+    Args:
+        store: the type of the table: ``float32``, or ``float16``, which halves it (to 2.6 GB for ImageNet).
+        base: as for :class:`Strategy`.
+
+    Raises:
+        ValueError: another type.
+    """
+
+    mixing = False
+    table: Tensor | None
+
+    def __init__(self, *, store: Literal["float32", "float16"] = "float32", **base):
+        super().__init__(**base)
+        self._type = getattr(torch, one_of("store", store, ("float32", "float16")))
+        self.register_buffer("table", None)
+
+    def attach(self, probe: Probe) -> None:
+        labels = F.one_hot(probe.train_target, probe.classes)
+        self.table = (CONFIDENT * labels.to(probe.student.logits.device)).to(self._type)
+        # alike in all processes already: DDP would send it around in every step (torch has no public name for this)
+        self._ddp_params_and_buffers_to_ignore = ["table"]
+
+    def taught_by(self, batch: Batch) -> Outputs:
+        if self.table is None:          # before attach: of the shape that it will have
+            return self.observe(batch).detach()
+        return Outputs(wide(self.table[batch.index]))
+
+    def distill(self, batch: Batch) -> Step:
+        student = self.observe(batch)
+        return Step(self.compare(student, self.teach(batch), batch), {"student": student})
+
+    def after_step(self, step: Step, batch: Batch) -> None:
+        said, index = wide(step.outputs["student"].logits.detach()).log_softmax(-1), batch.index
+        if distributed():
+            said, index = (torch.cat(gather_all_tensors(part)) for part in (said, index))        # also of uneven shares
+        self.table[index] = said.to(self.table.dtype)
+
+    def validate_combination(self) -> list[str]:
+        features = [f"loss.{name}: it compares features, and the table holds only what was said of a sample; take a loss on logits"
+                    for name, term in self.objective.terms.items() if term.needs_teacher and (term.student_taps or term.teacher_taps)]
+        return [*super().validate_combination(), *features, *self.one_view("the table holds what was said of one")]
