@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from kdlab import functional
 from kdlab.config.compose import compose
 from kdlab.config.paths import conf_dir
@@ -12,6 +14,7 @@ from .losses import Entry, of_loss_file
 from .strategies import StrategyEntry, strategy_entries
 
 
+@functools.lru_cache
 def index() -> dict[str, Entry | StrategyEntry]:
     """Every method by its name, in the order of the families, then of the years. The functions that a strategy composes are part of its entry;
     those that no loss and no strategy names are entries of their own.

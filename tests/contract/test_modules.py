@@ -8,7 +8,7 @@ from kdlab.methods import index
 from kdlab.runs.assemble import assemble
 
 INDEX = index()
-NAMES = [name for name, entry in INDEX.items() if entry.loss is not None and "classifier" in entry.method.serves]
+NAMES = [name for name, entry in INDEX.items() if entry.kind == "loss" and "classifier" in entry.method.serves]
 
 
 def parts_with(name: str, seed: int = 1):

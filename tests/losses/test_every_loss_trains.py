@@ -9,7 +9,7 @@ from kdlab import train
 from kdlab.methods import index
 
 INDEX = index()
-NAMES = [name for name, entry in INDEX.items() if entry.loss is not None and "classifier" in entry.method.serves]
+NAMES = [name for name, entry in INDEX.items() if entry.kind == "loss" and "classifier" in entry.method.serves]
 
 
 @pytest.fixture(scope="session")

@@ -108,12 +108,14 @@ def test_alternating_moves_only_whose_turn_it_is(workplace, history):
 
 def test_averages_follow_the_optimisers_steps(workplace, history):
     run = kdlab.train([*SHORT, "strategy.decay=0.5", "trainer.accumulate_grad_batches=2"])
-    expected, steps = {}, 0
+    # the average of the first weights, too, which a run of the same seed begins with
+    expected = {name: _vector(network) for name, network in assembled(run.config).strategy.networks().items()}
+    steps = 0
     for stepped, networks, averages in history:
         if stepped:
-            decay = min(0.5, 1 - 1 / (steps + 1))
-            expected = {name: value if not expected else decay * expected[name] + (1 - decay) * value for name, value in networks.items()}
             steps += 1
+            decay = min(0.5, 1 - 1 / (steps + 1))
+            expected = {name: decay * expected[name] + (1 - decay) * value for name, value in networks.items()}
         for name in expected:
             torch.testing.assert_close(averages[name], expected[name], rtol=1e-5, atol=1e-6)
     state = _state(run)
