@@ -74,8 +74,7 @@ def labelled(student: Tensor, target: Tensor, mask: Tensor | None, what: str) ->
 
 @method("logits", _HINTON, {"HobbitLong/RepDistiller": "kd", "megvii-research/mdistiller": "kd_total",
                             "yuanli2333/Teacher-free-Knowledge-Distillation": "tfkd_kd tfkd_self",
-                            "intersun/PKD-for-BERT-Model-Compression": "pkd_kd", "alinlab/cs-kd": "cskd_kl cskd_total",
-                            "Meta-knowledge-Lab/DLB": "dlb"}, TASKS)
+                            "intersun/PKD-for-BERT-Model-Compression": "pkd_kd"}, TASKS)
 def hinton_kd(student: Tensor, teacher: Tensor, temperature: float = 4.0, temperature_squared: bool = True, *, mask: Tensor | None = None,
               reduction: str = "none") -> Tensor:
     r"""Soft targets: :math:`T^2\,\mathrm{KL}(p^T \,\|\, q^T)`, both distributions softened by T.
@@ -98,7 +97,7 @@ def hinton_kd(student: Tensor, teacher: Tensor, temperature: float = 4.0, temper
 
 
 @method("logits", _HINTON, {"huawei-noah/Pretrained-Language-Model": "tinybert_pred", "airaria/TextBrewer": "textbrewer_kd_ce_loss",
-                            "jongwooko/distillm": "distillm_forward_kl", "lgcnsai/PS-KD-Pytorch": "pskd"}, TASKS)
+                            "jongwooko/distillm": "distillm_forward_kl"}, TASKS)
 def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float = 1.0, temperature_squared: bool = False, *,
                        mask: Tensor | None = None, reduction: str = "none", skip_infinite: bool = False) -> Tensor:
     r"""Cross-entropy to the teacher's soft targets, :math:`-\sum_c p^T_c \log q^T_c`: the gradient of the forward KL, and a value that is

@@ -33,7 +33,7 @@ def stacked(peers: Sequence[Tensor], what: str, detach: bool, least: int = 1) ->
     return stack.detach() if detach else stack
 
 
-@method("logits", _DML, {"YingZhangDUT/Deep-Mutual-Learning": "dml_kl dml_total", "wangz3066/OnlineDistillGCN": "oad_dml_loss"})
+@method("logits", _DML, {"YingZhangDUT/Deep-Mutual-Learning": "dml_kl", "wangz3066/OnlineDistillGCN": "oad_dml_loss"})
 def mutual_kl(student: Tensor, peers: Sequence[Tensor], temperature: float = 1.0, *, average: bool = True, detach: bool = True,
               epsilon: float = 0.0, temperature_squared: bool = True, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
     r"""What one network learns from its peers, :math:`\frac{1}{K - 1} \sum_{j} T^2\,\mathrm{KL}(p_j \,\|\, p)` over the K - 1 others.

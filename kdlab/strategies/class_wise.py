@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kdlab.batch import Batch
 from kdlab.counter import counter_order, counter_uniform
+from kdlab.functional.sources import Paper, method
 from kdlab.outputs import Outputs
 
 from .base import Step
@@ -17,6 +18,8 @@ from .self_taught import SelfTaught
 _ORDER, _PARTNER = 1, 32        # streams of random numbers: the first is the one that shuffles without this strategy, too
 
 
+@method("strategy", Paper("Yun et al.", 2020, "Regularizing Class-wise Predictions via Self-knowledge Distillation",
+                          "https://arxiv.org/abs/2003.13964"), {"alinlab/cs-kd": "cskd_kl cskd_total"})
 class ClassWise(SelfTaught):
     r"""Class-wise self-knowledge distillation (CS-KD): every sample x comes with another one x' of its class, and learns from the label and from
     what is said of x', without gradient,

@@ -11,6 +11,7 @@ from torch import Tensor
 from kdlab import functional
 from kdlab.batch import Batch
 from kdlab.functional.rows import one_of
+from kdlab.functional.sources import method
 from kdlab.losses.base import not_negative
 from kdlab.objective import LossParts
 from kdlab.outputs import Outputs
@@ -23,6 +24,7 @@ RULES = ("naive", "linear", "min_logit", "general", "mean")
 READING_LABELS = ("naive", "linear", "min_logit")
 
 
+@method("strategy", functional.kdcl_min_logit.method.paper)
 class Collaborative(Cohort):
     r"""KDCL: each of the M networks learns from the labels and from one soft target of them all,
     :math:`L_i = L_{labels} + L_{taught}(z_i, h(z_1, \ldots, z_M))`. Guo et al. (2020), "Online Knowledge Distillation via Collaborative

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from kdlab.batch import Batch
+from kdlab.functional.sources import Paper, method
 from kdlab.objective import LossParts
 from kdlab.outputs import Outputs
 
@@ -12,6 +13,8 @@ from .base import Step
 from .self_taught import SelfTaught, at_rest
 
 
+@method("strategy", Paper("Shen et al.", 2022, "Self-Distillation from the Last Mini-Batch for Consistency Regularization",
+                          "https://arxiv.org/abs/2203.16172"), {"Meta-knowledge-Lab/DLB": "dlb"})
 class LastBatch(SelfTaught):
     r"""Self-distillation from the last mini-batch (DLB): each step sees this batch x and, under another augmentation, the last one x' again. The
     labels are learned from all rows of both, and of the last batch what was said of it one step before, recorded and a constant:

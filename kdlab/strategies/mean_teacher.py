@@ -10,6 +10,7 @@ from torch import nn
 from kdlab.batch import Batch
 from kdlab.errors import InputError
 from kdlab.functional.rows import one_of
+from kdlab.functional.sources import Paper, method
 from kdlab.models.taps import Taps
 from kdlab.outputs import Outputs
 from kdlab.teachers.average import Average
@@ -18,6 +19,7 @@ from .base import Step
 from .self_taught import SelfTaught
 
 
+@method("strategy", Paper("Tarvainen and Valpola", 2017, "Mean teachers are better role models", "https://arxiv.org/abs/1703.01780"))
 class MeanTeacher(SelfTaught):
     r"""The teacher is an exponential moving average of the student's weights, :math:`\theta' \leftarrow d\,\theta' + (1 - d)\,\theta` behind every
     optimiser step, and the student learns :math:`L = L_{labels}(f_\theta(x)) + L_{taught}(f_\theta(x), f_{\theta'}(x'))`, with x' another

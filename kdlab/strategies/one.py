@@ -13,6 +13,7 @@ from torch import nn
 from kdlab import functional
 from kdlab.batch import Batch
 from kdlab.errors import InputError
+from kdlab.functional.sources import method
 from kdlab.losses.base import Probe
 from kdlab.models.cut import behind
 from kdlab.models.gate import BranchGate
@@ -23,6 +24,7 @@ from .base import Step
 from .cohort import Cohort, Once, Peer, combined, logits_only
 
 
+@method("strategy", functional.ensemble_logits.method.paper, {"Lan1991Xu/ONE_NeurIPS2018": "one_kl one_total"})
 class NativeEnsemble(Cohort):
     r"""ONE: M branches behind a shared stem, and a gate on the shared feature that makes them one ensemble,
     :math:`z_e = \sum_i g_i z_i`, which teaches each of them:

@@ -14,6 +14,7 @@ from kdlab import functional
 from kdlab.batch import Batch
 from kdlab.errors import InputError
 from kdlab.functional.rows import one_of, wide
+from kdlab.functional.sources import method
 from kdlab.losses.base import Probe, not_negative
 from kdlab.models.exits import Exit
 from kdlab.models.taps import own_taps
@@ -25,6 +26,7 @@ from .cohort import logits_only
 from .self_taught import SelfTaught
 
 
+@method("strategy", functional.byot_feature.method.paper)
 class OwnTeacher(SelfTaught):
     r"""Be your own teacher (BYOT): each exit, a bottleneck and a classifier behind an earlier stage, learns by the objective from the labels and from
     the deepest classifier, which is a constant there and itself learns from the labels alone; the exits' features approach the deepest one,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from kdlab.batch import Batch
+from kdlab.functional.sources import Paper, method
 from kdlab.losses.base import whole
 from kdlab.models.taps import Taps
 from kdlab.objective import LossParts
@@ -15,6 +16,8 @@ from .base import Step
 from .self_taught import SelfTaught, at_rest
 
 
+@method("strategy", Paper("Yang et al.", 2019, "Snapshot Distillation: Teacher-Student Optimization in One Generation",
+                          "https://arxiv.org/abs/1812.00123"))
 class PreviousCheckpoint(SelfTaught):
     r"""An earlier checkpoint of the same run teaches: with :math:`\theta_s` the weights behind epoch
     :math:`s = \mathrm{start} + k \cdot \mathrm{every}`, the latest that is done,

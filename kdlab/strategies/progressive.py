@@ -11,6 +11,7 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from kdlab.batch import Batch
 from kdlab.functional.rows import one_of, wide
+from kdlab.functional.sources import Paper, method
 from kdlab.losses.base import Probe
 from kdlab.outputs import Outputs
 
@@ -21,6 +22,8 @@ from .self_taught import SelfTaught
 CONFIDENT = 50.0
 
 
+@method("strategy", Paper("Kim et al.", 2021, "Self-Knowledge Distillation with Progressive Refinement of Targets",
+                          "https://arxiv.org/abs/2006.12000"), {"lgcnsai/PS-KD-Pytorch": "pskd"})
 class Progressive(SelfTaught):
     r"""Progressive self-knowledge distillation (PS-KD): a table holds what the student said of each training sample when it last saw it, and the
     losses learn from it as from any teacher. With ``loss=[ce,soft_cross_entropy]`` of the weights :math:`1 - \alpha_t` and :math:`\alpha_t`,
