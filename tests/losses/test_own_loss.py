@@ -5,12 +5,15 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
+
 import kdlab as package
 
 PAGE = (Path(package.__file__).parent / "losses" / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(python|yaml|bash)\n(.*?)```", PAGE, re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_page(kdlab, workplace, monkeypatch):
     monkeypatch.syspath_prepend(workplace)
     told = []
