@@ -26,8 +26,9 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
 
     Returns:
         ``metrics`` and ``parameters`` of the network that is kept; ``kept``: which one that is in either checkpoint, and by what rule;
-        ``networks``: the metrics of every network and ensemble by name, where there is more than one, ``network_parameters`` the networks' sizes; ``train_seconds`` and
-        ``teacher_share`` (over all epochs, also those before an interruption); ``teacher``, its record with its scores on test.
+        ``networks``: the metrics of every network and ensemble by name, where there is more than one, and ``network_parameters``, their
+        sizes; ``train_seconds`` and ``teacher_share`` (over all epochs, also those before an interruption); ``teacher``: its record with its
+        scores on test.
     """
     from safetensors.torch import save_file
 

@@ -7,6 +7,7 @@ import torch
 import kdlab
 from kdlab.config.compose import compose
 from kdlab.config.paths import conf_dir
+from kdlab.errors import InputError
 from kdlab.runs.metrics import MetricsFile
 from kdlab.runs.run import RunStore
 from kdlab.strategies.base import Strategy
@@ -104,3 +105,33 @@ def test_two_processes(strategy, overrides, forked):
             for key in mine:
                 if key.startswith(("train/loss", "val/nll")):
                     assert theirs[key] == pytest.approx(mine[key], rel=1e-4, abs=1e-6), key
+
+
+OPTIONS = {
+    "average": ["callbacks=ema", "callbacks.ema.decay=0.5"],
+    "mixed precision": ["trainer.precision=bf16-mixed"],
+    "half precision": ["trainer.precision=bf16-true"],
+    "compiled": ["compile=aot_eager"],
+    "another loss": ["loss=[ce,dkd]"],
+    "sparse validation": ["+trainer.check_val_every_n_epoch=2"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_options(strategy, option, overrides):
+    if option == "another loss" and strategy in ("supervised", "tf_kd_virtual"):
+        with pytest.raises(InputError, match="loss.dkd needs a teacher"):
+            kdlab.train([*overrides, *OPTIONS[option]])
+        return
+    if option == "another loss" and strategy == "funmatch":
+        overrides = [*overrides, "mixing=none"]         # dkd needs one label an image
+    run = kdlab.train([*overrides, *STATEFUL, *OPTIONS[option]])
+    content = torch.load(run.checkpoint("last"), weights_only=True)
+    assert {name.split(".")[0] for name in content["state_dict"]} == {"student"} | STRATEGIES[strategy][0]
+    assert not any("_orig_mod" in name for name in content["state_dict"])
+    assert all(torch.isfinite(torch.tensor(value)) for value in run.metrics.values()) and 0.05 < run.metrics["test/accuracy"] <= 1
+    assert next(run.student.parameters()).dtype == torch.float32
+    if option == "another loss":
+        assert any(key.startswith("train/loss_dkd") and value > 0 for key, value in run.metrics.items())
