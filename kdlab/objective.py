@@ -52,6 +52,12 @@ class LossParts:
         return LossParts(self.labels, self.taught, {f"{name}_{network}": value for name, value in self.parts.items()})
 
 
+def at_rest(module: nn.Module) -> Tensor | float:
+    """0, with a gradient of zeros for every parameter of a module that has no part in this step: so connectors and learned temperatures do
+    not stand still in one process and stop DDP in another, while there is nobody to learn from."""
+    return sum(0.0 * value.sum() for value in module.parameters() if value.requires_grad)
+
+
 def mean_of(several: Sequence[LossParts]) -> LossParts:
     """The mean of what one network learns from several teachers; the parts' means too."""
     names = dict.fromkeys(name for each in several for name in each.parts)
@@ -140,6 +146,11 @@ class Objective(nn.Module):
     def learns_from_teacher(self) -> bool:
         """Whether the teacher has a say at any time: with a weight above 0, now or by its schedule."""
         return any(term.needs_teacher and (self.weights[name] != 0 or f"{name}.weight" in self.schedules) for name, term in self.terms.items())
+
+    @property
+    def learns_from_labels(self) -> bool:
+        """Whether some term that needs no teacher counts at any time."""
+        return any(not term.needs_teacher and (self.weights[name] != 0 or f"{name}.weight" in self.schedules) for name, term in self.terms.items())
 
     @property
     def views(self) -> int:

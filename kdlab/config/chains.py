@@ -19,11 +19,11 @@ PLACES = {"initial": "student.initial"}     # groups that do not stand under the
 def place(override: str) -> str:
     """The dotted key that an override is about.
 
-    >>> place("++strategy.generation=2"), place("~loss.kd"), place("initial=run")
-    ('strategy.generation', 'loss.kd', 'student.initial')
+    >>> place("++strategy.generation=2"), place("~loss.kd"), place("initial=run"), place("+student@strategy.peers.wide=mlp_wide")
+    ('strategy.generation', 'loss.kd', 'student.initial', 'strategy.peers.wide')
     """
-    key = override.lstrip("+~").partition("=")[0].partition("@")[0].strip()
-    return PLACES.get(key, key)
+    group, _, package = override.lstrip("+~").partition("=")[0].strip().partition("@")
+    return package.rpartition(":")[2] or PLACES.get(group, group)
 
 
 def superseding(typed: Sequence[str], given: Sequence[str]) -> list[str]:

@@ -199,10 +199,10 @@ def _signature(prefix: str, key: str, node: dict) -> Iterator[str]:
     for name in sorted(names & set(accepted.accepted)):
         value = node[name]
         if is_schedule(value):
-            if fits(0.5, accepted.accepted[name]):
+            if key.startswith("loss.") and fits(0.5, accepted.accepted[name]):
                 yield from _schedule(f"{place}.{name}", value)
             else:
-                yield f"{place}.{name} must be {type_name(accepted.accepted[name])}; only a number can have a schedule"
+                yield f"{place}.{name} must be {type_name(accepted.accepted[name])}; only a number of a loss can have a schedule"
         elif isinstance(value, float) and not math.isfinite(value):
             yield f"{place}.{name} must be a finite number, got {value}"
         elif key == "trainer" and name == "max_epochs":

@@ -24,8 +24,14 @@ def leave_out_idle_terms(config: DictConfig, strategy: str | None, sources) -> N
     terms = config.get("loss")
     if not isinstance(told, dict) or not OmegaConf.is_dict(terms):
         return
-    written = OmegaConf.to_container(terms, resolve=False)
+    written, idle = OmegaConf.to_container(terms, resolve=False), []
     for name, node in told.items():
         if isinstance(written.get(name), dict) and "_target_" not in written[name] and written[name] == node:
+            idle.append(name)
             with open_dict(config):
                 del terms[name]
+    for name, node in told.items():         # what was tied to a term that is gone is tied as its own file ties it
+        for key, value in node.items():
+            if name in terms and written[name].get(key) == value and any(f"loss.{one}." in str(value) for one in idle):
+                own = OmegaConf.to_container(OmegaConf.load(conf_dir() / "loss" / f"{name}.yaml"), resolve=False)
+                terms[name][key] = own[name][key]

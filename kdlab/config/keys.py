@@ -24,7 +24,7 @@ OWN_KEYS: dict[str, set[str]] = {
 GIVEN: dict[str, set[str]] = {
     "optimizer": {"params"},
     "scheduler": {"optimizer"},
-    "strategy": {"student", "teacher", "objective", "task", "optimization", "seed", "taps", "earlier"},
+    "strategy": {"student", "teacher", "objective", "task", "optimization", "seed", "epochs", "taps", "earlier"},
     "logger": {"run"},
     "trainer": {"callbacks", "logger", "plugins", "enable_progress_bar", "enable_model_summary", "enable_checkpointing",
                 "use_distributed_sampler", "num_sanity_val_steps", "default_root_dir"},

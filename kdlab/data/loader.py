@@ -108,7 +108,7 @@ class BatchLoader(ABC):
     Args:
         target: the labels of the stored split, (N,).
         order: rows of an epoch, in order.
-        drop_last: leave out a last batch that is not full. A tail of fewer than two rows or of no group a process is left out always.
+        drop_last: leave out a last batch that is not full. A tail of fewer than two rows, or groups, a process is left out always.
         views: how many times the same samples are augmented independently: 1 and the number of ``further_views``.
         mixing: makes mixed images of a batch, once it is made; None for evaluation.
     """
@@ -125,10 +125,8 @@ class BatchLoader(ABC):
         """The inputs (B, …) of the given rows as they are in ``epoch``, one tensor a view."""
 
     def _sizes(self) -> list[int]:
-        groups, members = self.sampler.shape
-        full, tail = divmod(groups, self.batch_size)
-        enough = tail >= self.share.world and tail * members >= 2 * self.share.world
-        keep_tail = tail and not self.drop_last and (self.split != "train" or enough)
+        full, tail = divmod(len(self.sampler), self.batch_size)
+        keep_tail = tail and not self.drop_last and (self.split != "train" or tail >= 2 * self.share.world)
         return [self.batch_size] * full + [tail] * bool(keep_tail)
 
     def __len__(self) -> int:

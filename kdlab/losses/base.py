@@ -70,6 +70,8 @@ class Loss(nn.Module):
     student_taps: tuple[str, ...] = ()
     teacher_taps: tuple[str, ...] = ()
 
+    #: it compares the logits themselves, and not only what a softmax makes of them, to which a constant is nothing
+    reads_logits: bool = False
     #: numbers that are read once, before training, and so can have no schedule
     fixed: tuple[str, ...] = ()
     #: channel is compared with channel, so the student must be as wide as its teacher

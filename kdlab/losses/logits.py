@@ -83,6 +83,7 @@ class LogitMSE(Loss):
     """Squared difference of logits: :func:`kdlab.functional.logit_mse`."""
 
     function = staticmethod(functional.logit_mse)
+    reads_logits = True
 
     def __init__(self, temperature: float = 1.0, mean_over_classes: bool = True):
         super().__init__()

@@ -9,6 +9,7 @@ import torch
 
 from kdlab.config.build import build, recipe
 from kdlab.config.keys import role_of, run_nodes
+from kdlab.config.signature import signature
 from kdlab.counter import derived_seed
 from kdlab.data import ClassificationData
 from kdlab.errors import InputError, KdlabError
@@ -40,13 +41,19 @@ def run_seed(config: dict) -> int:
     return derived_seed(config["seed"], generation, _GENERATION) if generation else config["seed"]
 
 
-def generations_before(config: dict) -> list[dict]:
-    """The teachers' nodes of the generations before the teacher's, from the first on: not generation 0, which is no born-again network."""
-    found, node = [], config["teacher"]
-    while isinstance(node, dict) and "config" in node and (node["config"]["strategy"].get("generation") or 0) > 1:
-        node = node["config"]["teacher"]
+def generations_before(config: dict) -> list[dict] | None:
+    """The teachers' nodes of the generations before the teacher's, from the first on: not generation 0, which is no born-again network. None where
+    the strategy does not ask for them, or the teacher is not the generation before this one."""
+    generation, node, found = config["strategy"].get("generation") or 0, config["teacher"], []
+    if "earlier" not in signature(config["strategy"]["_target_"]).accepted:
+        return None
+    while generation > 1:
+        generation -= 1
+        if not isinstance(node, dict) or (node.get("config", {}).get("strategy", {}).get("generation") or 0) != generation:
+            return None
         found.append(node)
-    return found[::-1]
+        node = node["config"]["teacher"]
+    return found[:0:-1]
 
 
 @dataclass
@@ -93,8 +100,10 @@ def assemble(config: dict, trained: Trained) -> Parts:
     task = Classification(config["data"]["classes"])
     teacher = attempt(lambda: make_teacher(config["teacher"], task, looked_for, given=None if data is None else data.normalisation,
                                            channels=(config["data"]["shape"] or [1])[0]))
-    earlier_generations = attempt(lambda: [make_teacher(node, task, looked_for, given=None if data is None else data.normalisation)
-                                           for node in generations_before(config)]) if teacher is not None else None
+    before = generations_before(config)
+    earlier_generations = None if before is None else attempt(lambda: [
+        make_teacher(node, task, looked_for, given=None if data is None else data.normalisation, channels=(config["data"]["shape"] or [1])[0])
+        for node in before])
     seed, initial = run_seed(config), config["student"].get("initial")
     torch.manual_seed(derived_seed(seed, _INITIALISATION))
     student = attempt(lambda: student_network(config))
@@ -110,9 +119,9 @@ def assemble(config: dict, trained: Trained) -> Parts:
         raise InputError(*dict.fromkeys(problems))
 
     node = {key: value for key, value in config["strategy"].items() if key != "peers"}
-    further = {**({"peers": peers} if peers else {}), **({"earlier": earlier_generations} if earlier_generations else {})}
+    further = {**({"peers": peers} if peers else {}), **({"earlier": earlier_generations} if earlier_generations is not None else {})}
     strategy = build(node, "strategy", student=student, teacher=teacher, objective=objective, task=task, optimization=optimization,
-                     seed=seed, taps=config["student"].get("taps"), **further)
+                     seed=seed, epochs=config["trainer"].get("max_epochs"), taps=config["student"].get("taps"), **further)
     data.seed, data.views = seed, strategy.views
     rows = data.part("train")
     loader = data.train_dataloader()

@@ -95,6 +95,11 @@ def network_node(config: dict, name: str = STUDENT) -> dict:
     return {key: value for key, value in node.items() if key != "optimizer"}        # options of a peer's training
 
 
+def expected_node(config: dict) -> dict:
+    """The config's node of the network that a run will keep, before it is trained; where validation will choose, the student's."""
+    return network_node(config, (config.get("strategy") or {}).get("keep") or STUDENT)
+
+
 def load_student(network: nn.Module, path: Path, content: dict | None = None, module: str = STUDENT) -> None:
     """Load the student's weights of a checkpoint into a network.
 

@@ -71,12 +71,13 @@ def _without(node, key: str):
 
 
 def _normal(node, ordered: bool = False):
-    """Numbers and key order normalised, defaults filled in. Only the order of the loss terms carries meaning: it is the order of a sum."""
+    """Numbers and key order normalised, defaults filled in. Only two orders carry meaning: that of the loss terms is the order of a sum, that of
+    named peers says whose first weights, view and turn are whose."""
     if isinstance(node, dict):
         if node.get("_target_"):
             node = _described(node)
         keys = node if ordered else sorted(node)
-        result = {key: _normal(node[key], ordered=key == "loss") for key in keys}
+        result = {key: _normal(node[key], ordered=key in ("loss", "peers")) for key in keys}
         return list(result.items()) if ordered else result
     if isinstance(node, (list, tuple)):
         return [_normal(value) for value in node]

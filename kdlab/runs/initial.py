@@ -11,12 +11,13 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from kdlab.config.build import build
 from kdlab.errors import InputError
 from kdlab.objective import Objective
 
-from .checkpoints import load_student, misfits, read_checkpoint, student_network
+from .checkpoints import expected_node, load_student, misfits, read_checkpoint
 from .files import content_hash
-from .run import Run, RunStore
+from .run import Run, RunStore, run_of
 
 KEY = "student.initial"
 _TERMS = "objective.terms."         # where the losses' state stands in a checkpoint
@@ -38,7 +39,7 @@ def load_weights(student: nn.Module, node: dict | None, trained: Callable[[dict]
         return None
     path, module = _checkpoint(node, trained)
     if path is None:
-        wrong = misfits(student_network(node["config"]).state_dict(), student.state_dict())
+        wrong = misfits(build(expected_node(node["config"]), "student").state_dict(), student.state_dict())
         if wrong and node.get("weights", True):
             raise InputError(f"{KEY}: the student of the run before does not fit {type(student).__name__}: {wrong}")
         return None
@@ -54,7 +55,9 @@ def load_weights(student: nn.Module, node: dict | None, trained: Callable[[dict]
 def _checkpoint(node: dict, trained: Callable[[dict], Run | None]) -> tuple[Path | None, str]:
     """The file (None where it is yet to be trained), and the module within the strategy that is kept of it."""
     if "checkpoint" in node:
-        return Path(node["checkpoint"]), "student"
+        path = Path(node["checkpoint"])
+        run = run_of(path)
+        return path, "student" if run is None or not run.finished else run.kept(path.stem)["module"]
     run, which = Run(node["run"]) if "run" in node else trained(node["config"]), node.get("which", "last")
     if run is None:
         return None, "student"

@@ -236,6 +236,12 @@ class RunStore:
         return list(find_runs([self.root]))
 
 
+def run_of(checkpoint: str | Path) -> Run | None:
+    """The run that a checkpoint file lies in, if it lies in one."""
+    folder = Path(checkpoint).resolve().parent.parent
+    return Run(folder) if (folder / "run.json").exists() or (folder / "config.yaml").exists() else None
+
+
 def find_runs(folders) -> Iterator[Run]:
     """The runs in or below folders, sorted by path, each once."""
     seen = set()

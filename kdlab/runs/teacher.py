@@ -19,9 +19,9 @@ from kdlab.tasks import Task
 from kdlab.teachers import Ensemble, Frozen, PerTerm, Teacher
 from kdlab.teachers.normalisation import known_normalisation
 
-from .checkpoints import load_student, read_checkpoint, student_network
+from .checkpoints import expected_node, load_student, read_checkpoint
 from .identity import readable_name
-from .run import Run, RunStore
+from .run import Run, RunStore, run_of
 
 Trained = Callable[[dict], Run | None]      # the finished run of a teacher's config, or None where it is yet to be trained
 
@@ -58,8 +58,8 @@ def _normalisation(node: dict, network: nn.Module, channels: int) -> Normalisati
     elif "run" in node:
         data = Run(node["run"]).config["data"]
     elif "checkpoint" in node:
-        folder = _run_folder(node)
-        data = Run(folder).config["data"] if folder is not None else None
+        run = run_of(node["checkpoint"])
+        data = run.config["data"] if run is not None else None
     else:
         return known_normalisation(node, network, channels)
     try:
@@ -68,18 +68,13 @@ def _normalisation(node: dict, network: nn.Module, channels: int) -> Normalisati
         return None
 
 
-def _run_folder(node: dict) -> Path | None:
-    """The run that a checkpoint file lies in, if it lies in one."""
-    folder = Path(node["checkpoint"]).resolve().parent.parent
-    return folder if (folder / "run.json").exists() or (folder / "config.yaml").exists() else None
-
-
 def _teacher_network(node: dict, trained: Trained, key: str) -> tuple[nn.Module, dict]:
     if "config" in node:
         run = trained(node["config"])
         if run is not None:
             return run.network("last"), run.network_config("last").get("taps") or {}
-        return student_network(node["config"]), node["config"]["student"].get("taps") or {}
+        expected = expected_node(node["config"])
+        return build(expected, "student"), expected.get("taps") or {}
     if "run" in node:
         run = Run(node["run"])
         if not run.finished:
@@ -94,14 +89,11 @@ def _teacher_network(node: dict, trained: Trained, key: str) -> tuple[nn.Module,
 def _checkpoint_network(node: dict, key: str) -> tuple[nn.Module, dict]:
     """The network of a checkpoint file: as its config says, or as the run that the file lies in says."""
     path = Path(node["checkpoint"])
-    described, module = node.get("network"), "student"
-    if described is None:
-        folder = _run_folder(node)
-        if folder is None:
-            raise InputError(f"{key}.checkpoint: {path} lies in no kdlab run, so say what network it is of: "
-                             f"{key}.network._target_=… and its arguments")
-        run = Run(folder)
-        described, module = run.network_config(path.stem), run.kept(path.stem)["module"]
+    run, described = run_of(path), node.get("network")
+    if described is None and run is None:
+        raise InputError(f"{key}.checkpoint: {path} lies in no kdlab run, so say what network it is of: {key}.network._target_=… and its arguments")
+    described = described or run.network_config(path.stem)
+    module = "student" if run is None else run.kept(path.stem)["module"]
     network = build(described, f"{key}.network")
     load_student(network, path, read_checkpoint(path), module)
     return network, described.get("taps") or {}

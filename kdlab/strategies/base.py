@@ -53,6 +53,7 @@ class Strategy(L.LightningModule):
         task: what a label means.
         optimization: makes optimiser and learning-rate schedule.
         seed: of the run's random numbers.
+        epochs: of the whole training; None where that is not known.
         taps: the ``taps:`` of the student's config.
         generation: which generation of a chain this run is; a later generation draws random numbers of its own (initialisation, order,
             augmentation, dropout).
@@ -64,11 +65,12 @@ class Strategy(L.LightningModule):
     mixing = True
 
     def __init__(self, *, student: nn.Module, teacher: Teacher | None, objective: Objective, task: Task,
-                 optimization: OptimizerRecipe, seed: int = 1, taps: Mapping[str, str] | None = None, generation: int = 0):
+                 optimization: OptimizerRecipe, seed: int = 1, epochs: int | None = None, taps: Mapping[str, str] | None = None,
+                 generation: int = 0):
         super().__init__()
         if generation < 0:
             raise ValueError(f"generation must be 0 or greater, got {generation}")
-        self.generation = generation
+        self.generation, self.epochs = generation, epochs
         self.student, self.teacher, self.objective, self.task = student, teacher, objective, task
         self.optimization, self.seed, self.aliases = optimization, seed, dict(taps or {})
         self.views = max(type(self).views, objective.views)
@@ -116,6 +118,13 @@ class Strategy(L.LightningModule):
     def validate_combination(self) -> list[str]:
         """What is wrong with this combination of strategy, losses and teacher; empty if nothing is."""
         return []
+
+    def without_labels(self) -> list[str]:
+        """A problem where no term of the loss learns from labels: networks that teach one another, or themselves, then agree on nothing."""
+        if self.objective.learns_from_labels:
+            return []
+        return ["loss: no term learns from the labels, and whoever teaches here knows nothing at first; for example loss=[ce,"
+                f"{','.join(self.objective.terms)}]"]
 
     # -- what a strategy with more than the student and a frozen teacher says too ---------------------------------------------
 

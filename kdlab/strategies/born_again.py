@@ -20,19 +20,19 @@ class BornAgain(Offline):
     .. math:: \theta_k = \arg\min_\theta L\big(f(x, \theta_{k-1}), f(x, \theta)\big), \qquad \theta_0 = \arg\min_\theta L\big(y, f(x, \theta)\big)
 
     Each is a run of its own, and a chain of them one command; see ``conf/strategy/born_again.yaml``. With ``ce`` among the losses the labels
-    stay in it, as in the paper's BAN+L. From the second generation on the report has the ensemble of generations 1 to k, the mean of their
+    stay in it, as in the paper's BAN+L. From the second generation of a chain on the report has the ensemble of generations 1 to k, the mean of their
     probabilities (the paper's BANE), beside the student.
 
     Args:
         generation: this run's, from 1; generation 0 is a run of ``strategy=supervised``.
-        earlier: generations 1 to k - 2, from kdlab; generation k - 1 is the teacher.
+        earlier: generations 1 to k - 2, from kdlab; generation k - 1 is the teacher. None: the teacher was chosen otherwise, and there is no ensemble.
     """
 
-    def __init__(self, *, generation: int, earlier: Sequence[Teacher] = (), **options):
+    def __init__(self, *, generation: int, earlier: Sequence[Teacher] | None = None, **options):
         if generation < 1:
             raise ValueError(f"generation must be 1 or greater, got {generation}; generation 0 is the student alone: strategy=supervised")
         super().__init__(generation=generation, **options)
-        self.earlier = [*earlier, self.teacher] if generation > 1 else []
+        self.earlier = [*earlier, self.teacher] if generation > 1 and earlier is not None else []
 
     def answers(self) -> dict[str, Callable[[Batch], Outputs]]:
         return super().answers() | ({"ensemble": Ensemble([*self.earlier, _Student(self)]).teach} if self.earlier else {})

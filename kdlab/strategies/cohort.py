@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from kdlab.batch import Batch
+from kdlab.counter import derived_seed
 from kdlab.errors import InputError, did_you_mean
 from kdlab.functional.rows import one_of
 from kdlab.losses.base import Probe
@@ -18,6 +20,7 @@ from kdlab.outputs import Outputs
 
 from .base import Strategy
 
+_CONNECTORS = 33        # the stream of random numbers for the peers' connectors
 #: names that stand for something else in a run's report, and in ``strategy.keep``
 RESERVED = ("student", "validation", "ensemble")
 
@@ -115,10 +118,12 @@ class Cohort(Strategy):
         return self.observe_as(next(iter(self.peers)), batch).detach()
 
     def attach(self, probe: Probe) -> None:
-        for name in self.peers:
+        for number, name in enumerate(self.peers, start=1):
             said = self.observe_as(name, probe.batch)
             self.objectives[name] = self.own_objective(name)
-            self.objectives[name].prepare(replace(probe, student=said, teacher=probe.student.detach(), teacher_aliases=self.aliases))
+            with torch.random.fork_rng(devices=[]):         # the student's connectors do not depend on how many peers there are
+                torch.manual_seed(derived_seed(self.seed, _CONNECTORS, number))
+                self.objectives[name].prepare(replace(probe, student=said, teacher=probe.student.detach(), teacher_aliases=self.aliases))
             self.objectives[name].train()           # it was copied in evaluation mode
 
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
@@ -136,7 +141,7 @@ class Cohort(Strategy):
         return [{"params": rest}, *groups]
 
     def validate_combination(self) -> list[str]:
-        problems, known = super().validate_combination(), self.optimization.options()
+        problems, known = [*super().validate_combination(), *self.without_labels()], self.optimization.options()
         problems += [f"strategy.peers.{name}.optimizer.{option}: the optimiser has no such option{did_you_mean(option, known)} "
                      f"(it has {', '.join(known)})" for name, options in self._options.items() for option in options if option not in known]
         own_rate = next((name for name, options in self._options.items() if "lr" in options), None)

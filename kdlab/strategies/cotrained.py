@@ -62,9 +62,3 @@ class CoTrained(Cohort):
         rows, student, teacher = self.task.align_batch(batch), said["student"], said[TEACHER]
         learned = self.loss_of(teacher, student if self._feedback else None, rows, self.objective_of(TEACHER)).scaled(taught=self._feedback)
         return Step(self.loss_of(student, teacher, rows).named("student") + learned.named(TEACHER), said)
-
-    def validate_combination(self) -> list[str]:
-        problems = super().validate_combination()
-        if all(term.needs_teacher for term in self.objective.terms.values()):
-            problems.append("strategy=cotrain: the teacher learns from the labels, and no term of the loss does; for example loss=[ce,kd]")
-        return problems

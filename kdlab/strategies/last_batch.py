@@ -6,11 +6,11 @@ import torch
 
 from kdlab.batch import Batch
 from kdlab.functional.sources import Paper, method
-from kdlab.objective import LossParts
+from kdlab.objective import LossParts, at_rest
 from kdlab.outputs import Outputs
 
 from .base import Step
-from .self_taught import SelfTaught, at_rest
+from .self_taught import SelfTaught
 
 
 @method("strategy", Paper("Shen et al.", 2022, "Self-Distillation from the Last Mini-Batch for Consistency Regularization",
@@ -25,7 +25,8 @@ class LastBatch(SelfTaught):
     https://arxiv.org/abs/2203.16172. The two batches go through the student one after the other, as in the authors' code, and so BatchNorm has
     statistics of each.
 
-    The last batch is the last *batch*, also where the gradients of several are accumulated; each process has its own share of it. It is dropped at
+    The last batch is the last *batch*, also where the gradients of several are accumulated (it counts there as in the step that it was first seen
+    in, so in a last step of fewer batches a little less); each process has its own share of it. It is dropped at
     the start of an epoch, and so needs no saving: the first step of an epoch learns from the labels of its own batch alone. (In the authors' code
     it survives the epoch.)
 

@@ -59,6 +59,10 @@ class NativeEnsemble(Cohort):
                                  "gives; strategy.peers=2 makes two networks like the student")
         branches = {f"branch{number}": replace(peer, network=behind(peer.network, path)) for number, peer in enumerate(peers.values(), start=2)}
         super().__init__(peers=branches, student=student, taps=taps, **base)
+        self.gate: BranchGate | None = None
+
+    def key_of(self, network: str) -> str:
+        return "student"            # which all branches are like
 
     def features_of(self, name: str) -> set[str]:
         return {self._split} if name == "student" else set()
@@ -90,14 +94,14 @@ class NativeEnsemble(Cohort):
         return self.observe_all(batch)[name]
 
     def taught_by(self, batch: Batch) -> Outputs:
-        return self.observe_as("ensemble", batch).detach() if hasattr(self, "gate") else self.observe(batch).detach()
+        return self.observe_as("ensemble", batch).detach() if self.gate is not None else self.observe(batch).detach()
 
     def _branched(self, student: Outputs, batch: Batch) -> dict[str, Outputs]:
         """The other branches' Outputs and the ensemble's, from the feature that the student's have."""
         shared = student.features[self._split]
         said = {"student": student.replace(features={}, second=None)}
         said |= {name: self.task.network_outputs(branch, batch.replace(inputs=shared)) for name, branch in self.peers.items()}
-        if hasattr(self, "gate"):
+        if self.gate is not None:
             said["ensemble"] = combined(list(said.values()), partial(functional.ensemble_logits, gate=self.gate(shared)))
         if student.second is None:
             return said
@@ -111,13 +115,11 @@ class NativeEnsemble(Cohort):
             return self._branched(student.replace(features=features), batch)
 
         once = Once(together)
-        names = (*self.networks(), *(("ensemble",) if hasattr(self, "gate") else ()))
+        names = (*self.networks(), *(("ensemble",) if self.gate is not None else ()))
         return {name: lambda batch, name=name: once(batch)[name] for name in names}
 
     def validate_combination(self) -> list[str]:
         problems = super().validate_combination() + logits_only(self, "the ensemble of the branches has none")
-        if all(term.needs_teacher for term in self.objective.terms.values()):
-            problems.append("strategy=one: the gate learns from the labels, and no term of the loss does; for example loss=[ce,one_kl]")
         if self.keep != "student":
             problems.append(f"strategy.keep={self.keep}: a branch is no network by itself; the student is kept, which is the first of them")
         if self._different:

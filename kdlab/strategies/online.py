@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Literal
 
 import torch
@@ -14,7 +13,7 @@ from kdlab.functional import mutual_kl
 from kdlab.functional.rows import one_of
 from kdlab.functional.sources import method
 from kdlab.models.taps import Taps
-from kdlab.objective import LossParts, anchor
+from kdlab.objective import LossParts, anchor, at_rest
 from kdlab.outputs import Outputs
 from kdlab.teachers.average import Average
 
@@ -60,21 +59,23 @@ class Online(Cohort):
         rows, turn, loss = self.task.align_batch(batch), self._turn(), LossParts()
         for name, outputs in said.items():
             if turn in (None, name):
-                others = [taught for other, taught in teaching.items() if other != name]
-                factor = len(others) if self._teachers == "sum" else 1
-                loss = loss + self.loss_of(outputs, self._target(others), rows, self.objective_of(name)).scaled(taught=factor).named(name)
+                factor = len(self.peers) if self._teachers == "sum" else 1
+                loss = loss + self.loss_of(outputs, self._target(name, teaching), rows, self.objective_of(name)).scaled(taught=factor).named(name)
             elif distributed():         # DDP wants every parameter to have a part in the loss, a connector's too
-                idle = [0.0 * value.sum() for value in self.objective_of(name).parameters() if value.requires_grad]
-                loss = loss + LossParts(anchor(outputs) + sum(idle))
+                loss = loss + LossParts(anchor(outputs) + at_rest(self.objective_of(name)))
         return Step(loss, said)
 
-    def _target(self, others: list[Outputs]) -> list[Outputs] | Outputs:
+    def _target(self, name: str, teaching: dict[str, Outputs]) -> list[Outputs] | Outputs:
         """Whom a network learns from: each of the others, or what they say on average."""
-        kind = self._teachers.removeprefix("mean_")
-        return combined(others, partial(functional.kdcl_mean, average=kind)) if self._teachers.startswith("mean_") else others
+        if not self._teachers.startswith("mean_"):
+            return [outputs for other, outputs in teaching.items() if other != name]
+        number, kind = list(teaching).index(name), self._teachers.removeprefix("mean_")
+        return combined(list(teaching.values()), lambda logits: functional.codistillation_targets(logits, average=kind)[number])
 
     def validate_combination(self) -> list[str]:
         problems = super().validate_combination()
+        problems += [f"loss.{name}: it remembers samples, and with several teachers it would remember each of them in one place; strategy.peers=1, or "
+                     "take another loss" for name, term in self.objective.terms.items() if term.needs_index and term.needs_teacher and len(self.peers) > 1]
         if self._teachers.startswith("mean_"):
             problems += logits_only(self, f"with strategy.teachers={self._teachers} the others have no features in common")
         return problems
@@ -85,7 +86,8 @@ class Online(Cohort):
         return names[self.steps_done % len(names)] if self._alternating else None
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Whoever's turn it is not stays as it is: gradients of 0, as DDP gives, would let momentum and weight decay move it."""
+        """The weights of whoever's turn it is not stay as they are: gradients of 0, as DDP gives, would let momentum and weight decay move
+        them. (BatchNorm's statistics follow every batch.)"""
         for name, network in self.networks().items():
             if self._turn() not in (None, name):
                 for module in (network, self.objective_of(name)):
@@ -97,6 +99,6 @@ class Online(Cohort):
                     for name, average in self.averages.items()}
 
     def after_step(self, step: Step, batch: Batch) -> None:
-        if self.stepped:
-            for name, average in self.averages.items():
+        for name, average in self.averages.items() if self.stepped else ():
+            if self._turn() in (None, name):
                 average.follow(self.networks()[name])

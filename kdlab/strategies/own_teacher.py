@@ -22,7 +22,7 @@ from kdlab.objective import LossParts
 from kdlab.outputs import Outputs
 
 from .base import Step, distributed
-from .cohort import logits_only
+from .cohort import Once, logits_only
 from .self_taught import SelfTaught
 
 
@@ -44,7 +44,8 @@ class OwnTeacher(SelfTaught):
             1 - alpha; the common re-implementation gives all of them 1 - alpha.
         feature_weight: beta.
         positive_only: leave out the elements where neither feature is above 0, as the common re-implementation does.
-        feature_reduction: ``sum`` over the batch (of all processes), as there, or ``mean`` over its samples.
+        feature_reduction: ``sum`` over the batch (of all processes; of each, where the gradients of several are accumulated), as there, or ``mean``
+            over its samples, which depends on neither.
         base: as for :class:`Strategy`.
 
     Raises:
@@ -89,16 +90,8 @@ class OwnTeacher(SelfTaught):
         return self.observe(batch).detach()
 
     def answers(self) -> dict[str, Callable[[Batch], Outputs]]:
-        latest: dict = {}           # all are asked of the same batch, one after the other: the network is run once
-
-        def said(name: str) -> Callable[[Batch], Outputs]:
-            def answer(batch: Batch) -> Outputs:
-                if latest.get("batch") is not batch:
-                    latest.update({"batch": batch, **self._answer_all(batch)})
-                return latest[name]
-            return answer
-
-        return {name: said(name) for name in ("student", *self.exits, *(["ensemble"] if self.exits else []))}
+        once = Once(self._answer_all)
+        return {name: lambda batch, name=name: once(batch)[name] for name in ("student", *self.exits, *(["ensemble"] if self.exits else []))}
 
     def _answer_all(self, batch: Batch) -> dict[str, Outputs]:
         with self._taps as features:

@@ -8,12 +8,12 @@ from kdlab.batch import Batch
 from kdlab.functional.sources import Paper, method
 from kdlab.losses.base import whole
 from kdlab.models.taps import Taps
-from kdlab.objective import LossParts
+from kdlab.objective import LossParts, at_rest
 from kdlab.outputs import Outputs
 from kdlab.teachers.average import Copy
 
 from .base import Step
-from .self_taught import SelfTaught, at_rest
+from .self_taught import SelfTaught
 
 
 @method("strategy", Paper("Yang et al.", 2019, "Snapshot Distillation: Teacher-Student Optimization in One Generation",
@@ -59,6 +59,11 @@ class PreviousCheckpoint(SelfTaught):
     def taught_by(self, batch: Batch) -> Outputs:
         with torch.no_grad():
             return self.outputs_of(self.snapshot.network, self._snapshot_taps, batch)
+
+    def validate_combination(self) -> list[str]:
+        late = self.epochs is not None and 0 < self.epochs <= self.start
+        problem = f"strategy.start={self.start}: a training of {self.epochs} epochs ends before a snapshot teaches; make it smaller"
+        return [*super().validate_combination(), *([problem] if late else [])]
 
     def distill(self, batch: Batch) -> Step:
         student = self.observe(batch)

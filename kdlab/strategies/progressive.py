@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.utilities.distributed import gather_all_tensors
 
@@ -18,8 +17,9 @@ from kdlab.outputs import Outputs
 from .base import Step, distributed
 from .self_taught import SelfTaught
 
-#: the logit of a label that stands for a sample which was not seen yet: its probability is 1 to the last bit, and its logarithm finite
-CONFIDENT = 50.0
+#: the logit of a label that stands for a sample which was not seen yet: its probability is 1 to the last bit at any temperature, and finite
+#: in half precision, too
+CONFIDENT = 1e4
 
 
 @method("strategy", Paper("Kim et al.", 2021, "Self-Knowledge Distillation with Progressive Refinement of Targets",
@@ -53,10 +53,14 @@ class Progressive(SelfTaught):
         self.register_buffer("table", None)
 
     def attach(self, probe: Probe) -> None:
-        labels = F.one_hot(probe.train_target, probe.classes)
-        self.table = (CONFIDENT * labels.to(probe.student.logits.device)).to(self._type)
+        device = probe.student.logits.device
+        self.table = torch.zeros(probe.train_size, probe.classes, dtype=self._type, device=device)
+        self.table.scatter_(1, probe.train_target.to(device)[:, None], CONFIDENT)
         # alike in all processes already: DDP would send it around in every step (torch has no public name for this)
         self._ddp_params_and_buffers_to_ignore = ["table"]
+
+    def without_labels(self) -> list[str]:
+        return []           # the table begins with them
 
     def taught_by(self, batch: Batch) -> Outputs:
         if self.table is None:          # before attach: of the shape that it will have
@@ -76,4 +80,6 @@ class Progressive(SelfTaught):
     def validate_combination(self) -> list[str]:
         features = [f"loss.{name}: it compares features, and the table holds only what was said of a sample; take a loss on logits"
                     for name, term in self.objective.terms.items() if term.needs_teacher and (term.student_taps or term.teacher_taps)]
+        features += [f"loss.{name}: it reads the logits themselves, and the table holds log-probabilities; take a loss that reads their softmax"
+                     for name, term in self.objective.terms.items() if term.needs_teacher and term.reads_logits]
         return [*super().validate_combination(), *features, *self.one_view("the table holds what was said of one")]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
-
 from .base import Strategy
 
 
@@ -11,7 +9,7 @@ class SelfTaught(Strategy):
     """Base of the strategies in which the student learns from what it says, said, or is: there is no other teacher."""
 
     def validate_combination(self) -> list[str]:
-        problems = super().validate_combination()
+        problems = [*super().validate_combination(), *self.without_labels()]
         if self.teacher is not None:
             problems.append(f"strategy: in {type(self).__name__} the student is its own teacher, so there is no other; teacher=none")
         return problems
@@ -20,9 +18,3 @@ class SelfTaught(Strategy):
         """A problem for each term that compares two views of a batch."""
         return [f"loss.{name}: it compares two views of a batch, and {why}; take a loss of one view"
                 for name, term in self.objective.terms.items() if term.views > 1]
-
-
-def at_rest(module: nn.Module) -> Tensor | float:
-    """0, with a gradient of zeros for every parameter of a module that has no part in this step: so connectors and learned temperatures do
-    not stand still in one process and stop DDP in another, while there is nobody to learn from."""
-    return sum(0.0 * value.sum() for value in module.parameters() if value.requires_grad)

@@ -90,10 +90,11 @@ class Average(Copy):
     def follow(self, network: nn.Module) -> None:
         """Move towards the network's present weights and buffers; what is no floating-point number is copied."""
         self.steps += 1
-        decay = min(self.decay, 1 - 1 / (int(self.steps) + 1))
+        step = 1 / (self.steps.to(torch.float64) + 1)
+        towards = step.clamp(min=1 - self.decay)            # one minus the decay, as a tensor: a GPU need not wait for it
         mine, theirs = self.network.state_dict(), network.state_dict()
         for name, value in mine.items():
             if value.is_floating_point():
-                value.lerp_(theirs[name].to(value.dtype), 1 - decay)
+                value.lerp_(theirs[name].to(value.dtype), towards.to(value.dtype))
             else:
                 value.copy_(theirs[name])

@@ -111,3 +111,10 @@ def test_a_damaged_record_says_so(tmp_path, content):
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(InputError, match="run.json"):
         Run(tmp_path).record
+
+
+def test_the_order_of_named_peers_counts():
+    """It says whose first weights, view and turn are whose."""
+    first, second = (["strategy=online", *(f"+student@strategy.peers.{name}={name.replace('wide', 'mlp_wide')}" for name in names)]
+                     for names in (("mlp", "wide"), ("wide", "mlp")))
+    assert run_hash(compose(first)) != run_hash(compose(second))
