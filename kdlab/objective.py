@@ -168,6 +168,9 @@ class Objective(nn.Module):
     def prepare(self, probe: Probe) -> None:
         """Let every term build what it needs from the probe, naming the term if it cannot."""
         for name, term in self.terms.items():
+            if term.teacher_taps and probe.teacher is None:
+                raise InputError(f"loss.{name}: it reads a teacher's features, and of whoever teaches in this strategy none are known before the "
+                                 "training; take a loss on logits (or the strategy must define taught_by)")
             try:
                 term.prepare(probe.of_term(name))
             except InputError:

@@ -46,7 +46,7 @@ class Table:
     HEAD = ("role", "variant", "weights", "{metric}, last epoch", "{metric}, best on validation", "n", "retention", "parameters", "seconds")
 
     def _cells(self) -> list[list[str]]:
-        return [[row.role, f"{row.label}  (kept: {row.kept})" if row.kept else row.label, row.weights, _interval(row.last), _interval(row.best), str(row.last.n if row.last else 0),
+        return [[row.role, _shown(row), row.weights, _interval(row.last), _interval(row.best), str(row.last.n if row.last else 0),
                  "" if row.retention is None else f"{row.retention:.1%}", "" if row.parameters is None else f"{row.parameters:,}",
                  "" if row.seconds is None else f"{row.seconds:.1f}"] for row in self.rows]
 
@@ -89,7 +89,8 @@ class Table:
         return text.getvalue()
 
 
-_EXPLANATION = ("Means over seeds and half widths of 95 % intervals (Student's t) on test. Retention: share of the teacher's metric. "
+_EXPLANATION = ("Means over seeds and half widths of 95 % intervals (Student's t) on test. Retention: share of the teacher's metric; "
+                "where nobody else taught, of that of the one teacher here. "
                 "The checkpoint called best was chosen on validation, never on test.")
 
 
@@ -141,6 +142,13 @@ def _single(teacher: dict) -> list[dict]:
     return list(teacher["members"].values()) if "members" in teacher else [teacher]
 
 
+def _shown(row: Row) -> str:
+    """A row's name in a table, where a network stands below its variant."""
+    if row.role == NETWORK:
+        return f"· {row.label.rpartition(' · ')[2]}"
+    return f"{row.label}  (kept: {row.kept})" if row.kept else row.label
+
+
 def _networks(group: Group, metric: str, teacher: float | None) -> list[Row]:
     """A row for each network, and each ensemble, of runs that have several."""
     having = [record for record in group.records if record.get("networks")]
@@ -176,7 +184,7 @@ def _row(role: str, label: str, records: list[dict], metric: str, teacher: float
     seconds = [record["durations"]["train_seconds"] for record in records if "train_seconds" in record.get("durations", {})]
     weights = " ".join(f"{name}={weight:g}" if isinstance(weight, (int, float)) else f"{name}={weight}"
                        for name, weight in (records[0].get("weights") or {}).items())
-    kept = kept_in_short(records) if any(record.get("networks") for record in records) else ""
+    kept = kept_in_short(records) or "student" if any(record.get("networks") for record in records) else ""
     return Row(role, label, interval(last) if last else None, interval(best) if best else None,
                sum(last) / len(last) / teacher if last and teacher and metric == "accuracy" else None, records[0].get("parameters"),
                sum(seconds) / len(seconds) if seconds else None, weights, kept)

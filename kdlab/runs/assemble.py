@@ -29,6 +29,7 @@ from .teacher import Trained, make_teacher
 
 _INITIALISATION, _CONNECTORS, _GENERATION = 4, 5, 6       # streams of random numbers
 PROBE_ROWS = 4
+MOST_PEERS = 64
 
 
 def run_seed(config: dict) -> int:
@@ -162,18 +163,24 @@ def make_peers(config: dict) -> dict[str, Peer]:
     Raises:
         InputError: it is neither a number nor named networks.
     """
-    peers = config["strategy"].get("peers")
-    if peers is None:
+    if "peers" not in config["strategy"]:
         return {}
-    if isinstance(peers, bool) or not isinstance(peers, (int, dict)) or not peers or (isinstance(peers, int) and peers < 1) or \
-            (isinstance(peers, dict) and not all(isinstance(node, dict) and node.get("_target_") for node in peers.values())):
-        raise InputError("strategy.peers must be how many networks like the student learn beside it, or name each of them: "
+    peers = config["strategy"]["peers"]
+    number = isinstance(peers, int) and not isinstance(peers, bool) and 1 <= peers <= MOST_PEERS
+    if not number and not (isinstance(peers, dict) and peers and all(isinstance(node, dict) and node.get("_target_") for node in peers.values())):
+        raise InputError(f"strategy.peers must be how many networks like the student learn beside it (at most {MOST_PEERS}), or name each of them: "
                          f"strategy.peers=2, or +student@strategy.peers.wide=mlp_wide; got {peers!r}")
+    lost = [choice.rpartition(".")[2] for choice in config.get("choices") or {} if choice.partition("@")[2].startswith("strategy.peers.")]
+    if any(name not in peer_nodes(config) for name in lost):
+        raise InputError(f"strategy.peers={peers} and strategy.peers.{lost[0]}: the networks beside the student are a number of those like it, or each "
+                         "has its name; leave one of the two out")
     made = {}
     for number, (name, node) in enumerate(peer_nodes(config).items(), start=1):
         key = "student" if isinstance(peers, int) else f"strategy.peers.{name}"
         torch.manual_seed(derived_seed(run_seed(config), _INITIALISATION, number))
         network = build({key: value for key, value in node.items() if key not in ("taps", "optimizer")}, key)
+        if not isinstance(node.get("optimizer") or {}, dict):
+            raise InputError(f"{key}.optimizer must be named options of the optimiser, for example {key}.optimizer.lr=0.01, got {node['optimizer']!r}")
         made[name] = Peer(network, node.get("taps") or {}, node.get("optimizer") or {})
     return made
 

@@ -125,7 +125,10 @@ def _network(node: dict, key: str) -> dict:
     if "config" in node:
         return {"run": run_hash(node["config"])}
     if "run" in node:
-        return {"run": run_identity(Path(node["run"])), "which": node.get("which", "last")}
+        try:
+            return {"run": run_identity(Path(node["run"])), "which": node.get("which", "last")}
+        except InputError as error:
+            raise InputError(f"{key}.run: {error}") from error
     if "checkpoint" in node:
         path = Path(node["checkpoint"])
         if not path.exists():

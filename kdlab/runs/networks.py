@@ -18,6 +18,8 @@ def why_kept(record: dict, which: str = "last") -> str:
     ('peer2, the best on validation', 'peer2, as strategy.keep says')
     """
     rule = (record.get("kept") or {}).get("rule", "student")
+    if rule == "student":
+        return rule
     return f"{kept_name(record, which)}, {'the best on validation' if rule == 'validation' else 'as strategy.keep says'}"
 
 

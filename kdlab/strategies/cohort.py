@@ -59,7 +59,7 @@ class Cohort(Strategy):
 
     def __init__(self, *, peers: Mapping[str, Peer], views: Literal["same", "different"] = "same", keep: str = "student", **base):
         super().__init__(**base)
-        self._different = one_of("strategy.views", views, ("same", "different")) == "different"
+        self._different = one_of("views", views, ("same", "different")) == "different"
         if self._different and self.objective.views > 1:
             raise InputError("strategy.views=different: a term of the loss compares two views of its own, so the networks must see the same")
         self.views = max(self.views, 1 + len(peers) if self._different else 1)
@@ -144,6 +144,9 @@ class Cohort(Strategy):
         problems, known = [*super().validate_combination(), *self.without_labels()], self.optimization.options()
         problems += [f"strategy.peers.{name}.optimizer.{option}: the optimiser has no such option{did_you_mean(option, known)} "
                      f"(it has {', '.join(known)})" for name, options in self._options.items() for option in options if option not in known]
+        if not problems:
+            refused = {name: self.optimization.refusal(options) for name, options in self._options.items() if options}
+            problems += [f"strategy.peers.{name}.optimizer: {said}" for name, said in refused.items() if said]
         own_rate = next((name for name, options in self._options.items() if "lr" in options), None)
         if own_rate and not problems and not self.optimization.keeps_rates():
             problems.append(f"strategy.peers.{own_rate}.optimizer.lr: the scheduler gives all networks one rate (OneCycleLR has its own max_lr); take "

@@ -51,10 +51,10 @@ class Collaborative(Cohort):
     def __init__(self, *, rule: Literal["naive", "linear", "min_logit", "general", "mean"] = "min_logit", per_sample: bool = False,
                  ridge: float = 0.1, **cohort):
         super().__init__(**cohort)
-        self._rule = one_of("strategy.rule", rule, RULES)
+        self._rule = one_of("rule", rule, RULES)
         if per_sample and rule not in ("naive", "linear"):
-            raise ValueError(f"strategy.per_sample=true: the rule {rule} makes no choice between networks; it is for naive and linear")
-        self._per_sample, self._ridge = per_sample, not_negative("strategy.ridge", ridge)
+            raise ValueError(f"per_sample=true: the rule {rule} makes no choice between networks; it is for naive and linear")
+        self._per_sample, self._ridge = per_sample, not_negative("ridge", ridge)
         #: whether it can learn from mixed-up images, which have no one label
         self.mixing = rule not in READING_LABELS
         networks = len(self.networks())

@@ -35,7 +35,7 @@ class CoTrained(Cohort):
     """
 
     def __init__(self, *, feedback: float = 0.0, **cohort):
-        self._feedback = not_negative("strategy.feedback", feedback)        # before the base asks which features are read
+        self._feedback = not_negative("feedback", feedback)        # before the base asks which features are read
         if list(cohort["peers"]) != [TEACHER]:
             raise InputError(f"strategy.peers must be the one network 'teacher', for example student@strategy.peers.teacher=mlp_wide; "
                              f"got {', '.join(cohort['peers'])}")

@@ -45,8 +45,8 @@ class Online(Cohort):
     def __init__(self, *, teachers: Literal["mean", "sum", "mean_logits", "mean_probabilities"] = "mean",
                  update: Literal["synchronous", "alternating"] = "synchronous", decay: float | None = None, **cohort):
         super().__init__(**cohort)
-        self._teachers = one_of("strategy.teachers", teachers, ("mean", "sum", "mean_logits", "mean_probabilities"))
-        self._alternating = one_of("strategy.update", update, ("synchronous", "alternating")) == "alternating"
+        self._teachers = one_of("teachers", teachers, ("mean", "sum", "mean_logits", "mean_probabilities"))
+        self._alternating = one_of("update", update, ("synchronous", "alternating")) == "alternating"
         self.averages = nn.ModuleDict()
         self._average_taps: dict[str, Taps] = {}
         for name, network in self.networks().items() if decay is not None else ():

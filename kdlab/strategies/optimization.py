@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import lightning as L
 import torch
+
+from kdlab.errors import KdlabError
 
 
 @dataclass
@@ -42,6 +44,14 @@ class OptimizerRecipe:
         before = [group["lr"] for group in optimizer.param_groups]
         schedule = self._schedule(optimizer, intervals=100)
         return schedule is None or before[0] == 0 or len({group["lr"] for group in optimizer.param_groups}) == 2
+
+    def refusal(self, options: Mapping[str, object]) -> str | None:
+        """What the optimiser says of options that a group of parameters is to have of its own; None if it takes them."""
+        try:
+            self.optimizer(params=[torch.nn.Parameter(torch.zeros(1))], **options)
+        except (ValueError, TypeError, KdlabError) as error:
+            return str(error)
+        return None
 
     def _tried(self) -> torch.optim.Optimizer:
         return self.optimizer(params=[torch.nn.Parameter(torch.zeros(1))])

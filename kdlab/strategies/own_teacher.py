@@ -59,6 +59,8 @@ class OwnTeacher(SelfTaught):
         self.feature_weight, self.positive_only = not_negative("feature_weight", feature_weight), positive_only
         self.feature_reduction = one_of("feature_reduction", feature_reduction, ("sum", "mean"))
         self.feature = feature
+        if isinstance(exits, str) or not isinstance(exits, (Sequence, type(None))):
+            raise InputError(f"strategy.exits must be a list of the student's taps, for example [stage1,stage2], got {exits!r}")
         taps = list(exits) if exits is not None else self._stages()
         if not taps or len(set(taps)) < len(taps):
             raise InputError(f"strategy.exits must name one tap of the student or more, each once, got {taps}")

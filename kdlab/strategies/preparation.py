@@ -33,7 +33,7 @@ def prepare(strategy: Strategy, batch: Batch, train_size: int, train_target: Ten
     Raises:
         InputError: the parts do not fit; independent problems are listed together.
     """
-    _refuse([*strategy.validate_combination(), *_wrong_mixture(strategy, batch)])
+    _refuse([*strategy.validate_combination(), *_no_chain(strategy), *_wrong_mixture(strategy, batch)])
     if any(isinstance(value, UninitializedParameter) for value in strategy.student.parameters()):
         raise InputError("student: it has lazy parameters, whose shapes are known only after the first batch; give their sizes")
     objective, teacher = strategy.objective, strategy.teacher
@@ -69,6 +69,12 @@ def prepare(strategy: Strategy, batch: Batch, train_size: int, train_target: Ten
 def _refuse(problems: list[str]) -> None:
     if problems:
         raise InputError(*problems)
+
+
+def _no_chain(strategy: Strategy) -> list[str]:
+    if strategy.generation == 0 or strategy.teacher is not None:
+        return []
+    return [f"strategy.generation={strategy.generation}: it counts the runs of a chain, and this run learns from no run before it; strategy.generation=0"]
 
 
 def _wrong_mixture(strategy: Strategy, batch: Batch) -> list[str]:

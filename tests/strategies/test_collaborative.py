@@ -182,7 +182,7 @@ def test_weights_in_half_precision_still_sum_to_one():
 @pytest.mark.parametrize("overrides, words", [
     (["strategy.rule=best"], "strategy.rule must be one of naive, linear, min_logit, general, mean"),
     (["strategy.per_sample=true"], "per_sample=true: the rule min_logit makes no choice"),
-    (["strategy.ridge=-1.0"], "strategy.ridge must be 0 or greater"),
+    (["strategy.ridge=-1.0"], "ridge must be 0 or greater"),
     (["loss=[ce,hint]", "student=cnn"], "loss.hint: it reads features"),
     (["teacher=trained"], "so there is no other teacher"),
     (["+student@strategy.peers.wide=mlp_wide", "strategy.peers.wide.classes=7"], "strategy.peers.wide.classes .* to 10"),

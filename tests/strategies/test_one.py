@@ -131,7 +131,7 @@ def test_any_loss_on_logits_and_any_split(workplace):
 @pytest.mark.parametrize("overrides, words", [
     (["strategy.split=stage7"], "tap 'stage7': MLP has no module 'stage7'"),
     (["student=cnn", "loss=[ce,hint]"], "loss.hint: it reads features"),
-    (["loss=[kd]"], "the gate learns from the labels"),
+    (["loss=[kd]"], "no term learns from the labels"),
     (["+strategy.keep=validation"], "strategy.keep=validation: a branch is no network by itself"),
     (["+strategy.views=different", "strategy.peers=1"], "strategy.views=different: the branches share one stem"),
     (["+student@strategy.peers.wide=mlp_wide"], "strategy.peers.wide: it is of another architecture"),

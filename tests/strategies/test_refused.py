@@ -42,3 +42,21 @@ def test_weights_that_were_tied_to_a_term_that_is_gone(losses, weights):
     from kdlab.config.compose import compose
 
     assert {name: node["weight"] for name, node in compose(["strategy=ps_kd", f"loss={losses}"])["loss"].items()} == weights
+
+
+@pytest.mark.parametrize("overrides, words", [
+    (["strategy=online", "strategy.peers=2", "+student@strategy.peers.wide=mlp_wide"], "strategy.peers=2 and strategy.peers.wide"),
+    (["strategy=online", "strategy.peers=null"], "strategy.peers must be how many"),
+    (["strategy=online", "strategy.peers=1000"], "at most 64"),
+    (["strategy=cotrain", "+strategy.peers.teacher.optimizer.lr=-1"], "strategy.peers.teacher.optimizer: .*Invalid learning rate"),
+    (["strategy=cotrain", "+strategy.peers.teacher.optimizer.lr=abc"], "strategy.peers.teacher.optimizer: "),
+    (["strategy=cotrain", "+strategy.peers.teacher.optimizer=3"], "must be named options"),
+    (["strategy=byot", "strategy.exits=stage1"], "must be a list of the student's taps"),
+    (["strategy=byot", "strategy.exits=3"], "must be a list of the student's taps"),
+    (["strategy=ema", "++strategy.generation=2"], "learns from no run before it"),
+    (["experiment=stages/fitnets", "strategy=online"], "leave teacher"),
+])
+def test_bad_values(workplace, overrides, words):
+    with pytest.raises(InputError, match=words):
+        kdlab.train([*overrides, "trainer.max_epochs=2", "progress=none"])
+    assert not (workplace / "runs").exists()
