@@ -106,7 +106,8 @@ def _label(found: list[Group]) -> None:
 
 def _implied(key: str, differing: list[str], found: list[Group]) -> bool:
     """Whether a key need not be shown: it belongs to a term that only some groups have, and is the same in all that have it; or it is
-    the weight that is tied to another; or strategy and losses tell it; or it follows from the generation; or it belongs to a node whose choice is shown."""
+    the weight that is tied to another; or strategy and losses tell it; or it follows from the generation; or it belongs to a
+    node whose choice is shown."""
     having = [group.config[key] for group in found if key in group.config]
     if len(having) < len(found) and len({repr(value) for value in having}) == 1:
         return True

@@ -14,8 +14,8 @@ from .offline import Offline
 
 @method("strategy", Paper("Furlanello et al.", 2018, "Born-Again Neural Networks", "https://arxiv.org/abs/1805.04770"))
 class BornAgain(Offline):
-    r"""Generation :math:`k` learns from generation :math:`k - 1`, an equal network that is finished (Furlanello et al. 2018, https://arxiv.org/abs/1805.04770,
-    section 3):
+    r"""Generation :math:`k` learns from generation :math:`k - 1`, an equal network that is finished (Furlanello et al. 2018,
+    https://arxiv.org/abs/1805.04770, section 3):
 
     .. math:: \theta_k = \arg\min_\theta L\big(f(x, \theta_{k-1}), f(x, \theta)\big), \qquad \theta_0 = \arg\min_\theta L\big(y, f(x, \theta)\big)
 

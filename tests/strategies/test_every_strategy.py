@@ -52,7 +52,8 @@ def overrides(request, workplace, taught):
 def _state(run):
     """What a run goes on from, and what it has measured."""
     content = torch.load(run.checkpoint("last"), weights_only=True)
-    rows = [{key: value for key, value in row.items() if key not in ("seconds", "train/teacher_share")} for row in MetricsFile(run.metrics_file).load().rows]
+    rows = [{key: value for key, value in row.items() if key not in ("seconds", "train/teacher_share")}
+            for row in MetricsFile(run.metrics_file).load().rows]
     return {**content["state_dict"], **_flat(content["optimizer_states"])}, rows
 
 
