@@ -123,8 +123,9 @@ class Strategy(L.LightningModule):
         """A problem where no term of the loss learns from labels: networks that teach one another, or themselves, then agree on nothing."""
         if self.objective.learns_from_labels:
             return []
-        return ["loss: no term learns from the labels, and whoever teaches here knows nothing at first; for example loss=[ce,"
-                f"{','.join(self.objective.terms)}]"]
+        others = ",".join(name for name in self.objective.terms if name != "ce")
+        return [f"loss: no term learns from the labels, and whoever teaches here knows nothing at first; for example loss=[ce,{others}], with a "
+                "weight of ce above 0"]
 
     # -- what a strategy with more than the student and a frozen teacher says too ---------------------------------------------
 

@@ -37,13 +37,18 @@ def batch_of(target, epoch=0):
 
 
 def strategy_of(kind, student, terms, weights, target, *, teacher=None, prepared=True, schedules=None, **options):
-    """A strategy as a run has it, ready for a step on ``batch_of(target)``."""
+    """A strategy as a run has it, ready for a step on ``batch_of(target)``. A case without labels is prepared with them, as a run must be, and
+    then they count nothing."""
+    unlabelled = not any(weights.get(name) for name, term in terms.items() if not term.needs_teacher)
+    terms, weights = ({"ce": CrossEntropy(), **terms}, {**weights, "ce": 1.0}) if unlabelled else (terms, weights)
     recipe = OptimizerRecipe(lambda params: torch.optim.SGD(params, lr=0.1))
     made = kind(student=student, teacher=teacher, objective=Objective(terms, weights, schedules), task=Classification(int(target.max()) + 1),
                 optimization=recipe, **options)
     made.task.classes = None            # logits of a case may have more classes than its labels show
     if prepared:
         prepare(made, batch_of(target), len(target), target)
+    for objective in (made.objective, *getattr(made, "objectives", {}).values()) if unlabelled else ():
+        objective.weights["ce"] = 0.0
     return made.double().train()
 
 
