@@ -93,6 +93,7 @@ def test_afresh_is_only_the_run_that_is_asked_for(workplace):
     assert run.checkpoint("last").stat().st_mtime_ns > stamps[0] and before.checkpoint("last").stat().st_mtime_ns == stamps[1]
 
 
+@pytest.mark.slow
 def test_generations_are_compared_over_seeds(workplace):
     for seed in (1, 2):
         kdlab.train(["strategy=born_again", *SHORT, f"seed={seed}", "strategy.generation=2"])

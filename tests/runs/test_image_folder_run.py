@@ -71,6 +71,7 @@ def test_killed_and_started_again(pictures, forked):
     _same(run, whole)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_curve_of_one(pictures, forked):
     from kdlab.runs.metrics import MetricsFile
 

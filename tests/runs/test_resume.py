@@ -122,7 +122,9 @@ def test_killed_and_started_again(tmp_path, forked, undisturbed, moment):
     assert not list(tmp_path.rglob("*.part"))
 
 
-@pytest.mark.parametrize("extra", [["callbacks=ema"], ["optimizer=sgd", "scheduler=multistep", "scheduler.milestones=[1,3]", "trainer.accumulate_grad_batches=2"],
+@pytest.mark.parametrize("extra", [pytest.param(["callbacks=ema"], marks=pytest.mark.slow),
+                                   pytest.param(["optimizer=sgd", "scheduler=multistep", "scheduler.milestones=[1,3]",
+                                                 "trainer.accumulate_grad_batches=2"], marks=pytest.mark.slow),
                                    ["trainer.precision=bf16-true", "callbacks=ema", "loss=[ce,kd,hint]", "loss.hint.student_tap=stage1"]],
                          ids=["ema", "accumulation", "bfloat16, ema and a connector"])
 def test_other_state_resumes_too(tmp_path, tmp_path_factory, forked, extra):

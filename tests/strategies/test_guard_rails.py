@@ -89,7 +89,7 @@ def test_a_student_that_arrives_in_evaluation_mode_is_trained(workplace, watched
     assert watched["modes"] == [True, True]
 
 
-@pytest.mark.parametrize("extra", [["callbacks=ema"], ["trainer.precision=bf16-mixed"], ["trainer.precision=bf16-true"], ["compile=aot_eager"],
+@pytest.mark.parametrize("extra", [["callbacks=ema"], ["trainer.precision=bf16-mixed"], ["trainer.precision=bf16-true"], pytest.param(["compile=aot_eager"], marks=pytest.mark.slow),
                                    ["trainer.gradient_clip_val=0.5", "trainer.accumulate_grad_batches=3"]], ids=lambda extra: extra[0])
 def test_options_work_with_features(workplace, conv_teacher, extra):
     run = kdlab.train([*HINT, "teacher=run", f"teacher.run={conv_teacher.path}", "trainer.max_epochs=1", *extra])
@@ -100,6 +100,7 @@ def test_options_work_with_features(workplace, conv_teacher, extra):
     assert next(run.student.parameters()).dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_what_one_run_compiled_does_not_serve_the_next(workplace, conv_teacher):
     """The first captures no feature, and the second does."""
     common = [*HINT, "teacher=run", f"teacher.run={conv_teacher.path}", "trainer.max_epochs=1", "compile=aot_eager"]

@@ -178,7 +178,8 @@ def test_a_run_that_another_process_trains_is_come_back_to(workplace, forked, kd
     assert sorted(line[:6] for line in Path("began.txt").read_text().splitlines()) == ["seed 1", "seed 2"]
 
 
-@pytest.mark.parametrize("sent", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_sweep_ends_its_jobs_and_says_how_to_go_on(workplace, sent):
     arguments = [*trouble("Slow"), "trainer.max_epochs=300", "seed=1,2,3", "hydra.launcher.workers=2"]
     process = subprocess.Popen([*SCRIPT, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,

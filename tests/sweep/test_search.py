@@ -69,6 +69,7 @@ def test_a_killed_search_goes_on_to_the_same_trials(workplace, undisturbed):
     assert len(table(done.stdout)) == 5, "the trials of the first sitting are in the table, too"
 
 
+@pytest.mark.slow
 def test_more_trials_go_further_and_finished_ones_are_left_alone(kdlab, workplace):
     assert kdlab("train", *SEARCH, "hydra.sweeper.trials=2")[0] == 0
     first = [trial.params for trial in trials()]
