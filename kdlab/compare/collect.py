@@ -93,7 +93,7 @@ def _label(found: list[Group]) -> None:
     for group in found:
         parts = [f"{group.config['strategy']} {group.config['losses']}"]
         parts += [f"{key.removeprefix('loss.')}={_short(group.config[key])}" for key in shown
-                  if key in group.config and key not in ("strategy", "losses")]
+                  if key in group.config and key not in ("strategy", "losses") and not _told(key, group, found)]
         group.label = "  ".join(parts)
     for group in found:         # what was left out as implied is shown where it is all that tells two groups apart
         twins = [other for other in found if other.label == group.label]
@@ -104,9 +104,18 @@ def _label(found: list[Group]) -> None:
                 twin.label = "  ".join([twin.label, *rest])
 
 
+def _told(key: str, group: Group, found: list[Group]) -> bool:
+    """Whether strategy and losses tell a group's value already: every other group of that strategy and those losses has the same."""
+    if not key.startswith(("strategy.", "loss.", "teacher.", "data.mixing.")) and (key, group.config[key]) != ("mixing", "none"):
+        return False
+    names = (group.config["strategy"], group.config["losses"])
+    alike = [other for other in found if (other.config["strategy"], other.config["losses"]) == names]
+    return len(alike) < len(found) and len({repr(other.config.get(key)) for other in alike}) == 1
+
+
 def _implied(key: str, differing: list[str], found: list[Group]) -> bool:
     """Whether a key need not be shown: it belongs to a term that only some groups have, and is the same in all that have it; or it is
-    the weight that is tied to another; or strategy and losses tell it; or it follows from the generation; or it belongs to a
+    the weight that is tied to another; or it follows from the generation; or it belongs to a
     node whose choice is shown."""
     having = [group.config[key] for group in found if key in group.config]
     if len(having) < len(found) and len({repr(value) for value in having}) == 1:
@@ -114,12 +123,6 @@ def _implied(key: str, differing: list[str], found: list[Group]) -> bool:
     if key == "loss.ce.weight" and "loss.kd.weight" in differing:
         return all(abs(group.config.get("loss.ce.weight", 0) + group.config.get("loss.kd.weight", 0) - 1) < 1e-9
                    for group in found if isinstance(group.config.get("loss.kd.weight"), (int, float)))
-    if key.startswith(("strategy.", "loss.", "teacher.", "data.mixing")) and {"strategy", "losses"} & set(differing):
-        by_name: dict[tuple, set[str]] = {}          # what every run of that strategy and those losses has, they tell already
-        for group in found:
-            by_name.setdefault((group.config["strategy"], group.config["losses"]), set()).add(repr(group.config.get(key)))
-        if all(len(values) == 1 for values in by_name.values()):
-            return True
     if key == "teacher.same_but" and "strategy.generation" in differing:
         return True
     return any(f"{key}.".startswith(f"{node}.") and key != group and group in differing for group, node in _NODES.items())
