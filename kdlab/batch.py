@@ -88,6 +88,15 @@ class Batch:
             raise ValueError(f"the batch has {len(self)} samples, and so no part from {start} to {stop}")
         return self._with_every_tensor(lambda tensor: tensor[start:stop])
 
+    def over_labels(self, values: Callable[[Tensor], Tensor]) -> Tensor:
+        """What ``values`` says of each row's label; of a mixed image, of both its labels as ``share`` has them.
+
+        Args:
+            values: from class numbers ``(N,)`` to one value a row.
+        """
+        own = values(self.target)
+        return own if self.share is None else self.share * own + (1 - self.share) * values(self.partner_target)
+
     def to(self, device, non_blocking: bool = False) -> Batch:
         """The batch with every tensor on ``device`` (Lightning calls this)."""
         return self._with_every_tensor(lambda tensor: tensor.to(device, non_blocking=non_blocking))

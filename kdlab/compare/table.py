@@ -21,7 +21,7 @@ class Row:
     """A group, or one of its networks, in numbers.
 
     ``last`` and ``best`` are intervals of the test metric at the last epoch and at the best on validation; ``kept`` says which of several
-    networks a variant's numbers are of, where that is not the student or was chosen on validation.
+    networks a variant's numbers are of, and that it was chosen on validation where it was.
     """
 
     role: str

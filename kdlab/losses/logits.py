@@ -40,11 +40,7 @@ class CrossEntropy(Loss):
         return sum(self._values(view.logits, batch) for view in views)
 
     def _values(self, logits: Tensor, batch: Batch) -> Tensor:
-        own = functional.cross_entropy(logits, batch.target, self.label_smoothing, smoothing_over=self.smoothing_over)
-        if batch.share is None:
-            return own
-        partners = functional.cross_entropy(logits, batch.partner_target, self.label_smoothing, smoothing_over=self.smoothing_over)
-        return batch.share * own + (1 - batch.share) * partners
+        return batch.over_labels(lambda target: functional.cross_entropy(logits, target, self.label_smoothing, smoothing_over=self.smoothing_over))
 
 
 class HintonKD(Loss):

@@ -10,7 +10,26 @@ from kdlab.outputs import Outputs
 from .base import Loss, not_negative, positive
 
 
-class MutualKL(Loss):
+class _RegularisedKL(Loss):
+    """What the two have in common.
+
+    Args:
+        temperature: T.
+        epsilon: keeps the divergence finite in the authors' code.
+        temperature_squared: whether the factor T^2 is applied.
+    """
+
+    def __init__(self, temperature: float = 1.0, epsilon: float = 0.0, temperature_squared: bool = True):
+        super().__init__()
+        self.temperature, self.epsilon = positive("temperature", temperature), not_negative("epsilon", epsilon)
+        self.temperature_squared = temperature_squared
+
+    def options(self) -> dict[str, float]:
+        """The arguments of the function beside the logits."""
+        return {"temperature": self.temperature, "epsilon": self.epsilon, "temperature_squared": self.temperature_squared}
+
+
+class MutualKL(_RegularisedKL):
     """:func:`kdlab.functional.mutual_kl` of one peer; a strategy has the mean or the sum over several.
 
     Args:
@@ -21,17 +40,11 @@ class MutualKL(Loss):
 
     function = staticmethod(functional.mutual_kl)
 
-    def __init__(self, temperature: float = 1.0, epsilon: float = 0.0, temperature_squared: bool = True):
-        super().__init__()
-        self.temperature, self.epsilon = positive("temperature", temperature), not_negative("epsilon", epsilon)
-        self.temperature_squared = temperature_squared
-
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        return functional.mutual_kl(student.logits, [teacher.logits], self.temperature, epsilon=self.epsilon,
-                                    temperature_squared=self.temperature_squared)
+        return functional.mutual_kl(student.logits, [teacher.logits], **self.options())
 
 
-class OneKL(Loss):
+class OneKL(_RegularisedKL):
     """:func:`kdlab.functional.one_kl`.
 
     Args:
@@ -43,10 +56,7 @@ class OneKL(Loss):
     function = staticmethod(functional.one_kl)
 
     def __init__(self, temperature: float = 3.0, epsilon: float = 0.0, temperature_squared: bool = True):
-        super().__init__()
-        self.temperature, self.epsilon = positive("temperature", temperature), not_negative("epsilon", epsilon)
-        self.temperature_squared = temperature_squared
+        super().__init__(temperature, epsilon, temperature_squared)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        return functional.one_kl(student.logits, teacher.logits, self.temperature, epsilon=self.epsilon,
-                                 temperature_squared=self.temperature_squared)
+        return functional.one_kl(student.logits, teacher.logits, **self.options())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import partial
 
@@ -19,6 +20,12 @@ def own_taps(network: nn.Module) -> dict[str, str]:
     """
     taps = getattr(network, "taps", None)
     return dict(taps) if isinstance(taps, Mapping) else {}
+
+
+def stage_taps(network: nn.Module, aliases: Mapping[str, str] | None = None) -> list[str]:
+    """The taps ``stage1``, ``stage2``, … of a network in their order: of its config, its own, or modules of those names."""
+    names = {*(aliases or {}), *own_taps(network), *(name for name, _ in network.named_children())}
+    return sorted((name for name in names if re.fullmatch(r"stage\d+", name)), key=lambda name: int(name.removeprefix("stage")))
 
 
 class Taps:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kdlab.batch import Batch
-from kdlab.evaluation import predict
+from kdlab.evaluation import predict_all
 from kdlab.outputs import Outputs
 
 from .assemble import Parts
@@ -42,9 +42,9 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
     if validated:           # the first of equals, as the Recorder keeps it
         chosen["best"] = max(validated, key=lambda row: (sign * row[monitor], -row["epoch"]))
 
-    def score(answer: Callable[[Batch], Outputs]) -> tuple[dict, dict]:
-        said = predict(answer, parts.data.test_dataloader(), parts.task, device)
-        return said, parts.task.score(said["logits"], said["target"])
+    def score(answers: dict[str, Callable[[Batch], Outputs]]) -> dict[str, tuple[dict, dict]]:
+        said = predict_all(answers, parts.data.test_dataloader(), parts.task, device)
+        return {name: (one, parts.task.score(one["logits"], one["target"])) for name, one in said.items()}
 
     predictions, metrics, kept = {}, {}, {"rule": strategy.keep}
     networks: dict[str, dict] = {name: {} for name in strategy.answers()}
@@ -59,8 +59,7 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
             scores = {name: _validated(validated[-1], name) for name in networks}
         name = strategy.kept(scores)
         kept[which] = {"network": name, "module": _module_name(strategy, strategy.networks()[name])}
-        for one, answer in strategy.answers().items():
-            said, tested = score(answer)
+        for one, (said, tested) in score(strategy.answers()).items():
             networks[one] |= {f"test/{key}{suffix}": value for key, value in tested.items()}
             networks[one] |= {f"val/{key}{suffix}": value for key, value in _validated(row, one).items()}
             if one == name:
@@ -83,7 +82,7 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
         "network_parameters": sizes if len(networks) > 1 else {},
         "train_seconds": sum(row["seconds"] for row in rows),
         "teacher_share": sum(shares) / len(shares),
-        "teacher": None if parts.teacher is None else with_test_scores(teacher, parts.teacher, lambda answer: score(answer)[1]),
+        "teacher": None if parts.teacher is None else with_test_scores(teacher, parts.teacher, lambda answer: score({"": answer})[""][1]),
     }
 
 

@@ -277,8 +277,10 @@ class Strategy(L.LightningModule):
 
     def kept(self, scores: Mapping[str, Mapping[str, float]]) -> str:
         """The name of the network that is kept, given what each one's metrics are on validation (the student without any)."""
-        if self.keep != "validation" or not scores.get("student"):
-            return "student" if self.keep == "validation" else self.keep
+        if self.keep != "validation":
+            return self.keep
+        if not scores.get("student"):
+            return "student"
         sign = 1 if self.task.higher_is_better else -1
         return max(self.networks(), key=lambda name: sign * scores[name][self.task.monitor])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -17,7 +16,7 @@ from kdlab.functional.sources import method
 from kdlab.losses.base import Probe
 from kdlab.models.cut import behind
 from kdlab.models.gate import BranchGate
-from kdlab.models.taps import Taps, own_taps
+from kdlab.models.taps import Taps, own_taps, stage_taps
 from kdlab.outputs import Outputs
 
 from .base import Step
@@ -133,8 +132,7 @@ def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
 
 def _default_split(student: nn.Module, aliases: Mapping[str, str]) -> str:
     """The stage before the last of those that are named so, or the only one."""
-    names = {*aliases, *own_taps(student), *(name for name, _ in student.named_modules())}
-    stages = sorted((name for name in names if re.fullmatch(r"stage\d+", name)), key=lambda name: int(name.removeprefix("stage")))
+    stages = stage_taps(student, aliases)
     if not stages:
         raise InputError(f"strategy.split: {type(student).__name__} has no taps stage1, stage2, …; name the last feature that the branches share, for "
                          f"example strategy.split={next((name for name, _ in student.named_children()), 'layer3')}")

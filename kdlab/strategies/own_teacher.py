@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -13,16 +12,16 @@ from torch import Tensor, nn
 from kdlab import functional
 from kdlab.batch import Batch
 from kdlab.errors import InputError
-from kdlab.functional.rows import one_of, wide
+from kdlab.functional.rows import one_of
 from kdlab.functional.sources import method
 from kdlab.losses.base import Probe, not_negative
 from kdlab.models.exits import Exit
-from kdlab.models.taps import own_taps
+from kdlab.models.taps import stage_taps
 from kdlab.objective import LossParts
 from kdlab.outputs import Outputs
 
 from .base import Step, distributed
-from .cohort import Once, logits_only
+from .cohort import Once, combined, logits_only
 from .self_taught import SelfTaught
 
 
@@ -69,8 +68,7 @@ class OwnTeacher(SelfTaught):
         self.watch([*taps, feature])
 
     def _stages(self) -> list[str]:
-        names = {*self.aliases, *own_taps(self.student), *(name for name, _ in self.student.named_children())}
-        stages = sorted((name for name in names if re.fullmatch(r"stage\d+", name)), key=lambda name: int(name[5:]))
+        stages = stage_taps(self.student, self.aliases)
         if not stages:
             raise InputError(f"strategy.exits: {type(self.student).__name__} has no taps stage1, stage2, …; name those that get an exit, for "
                              "example strategy.exits=[layer1,layer2]")
@@ -99,8 +97,7 @@ class OwnTeacher(SelfTaught):
         with self._taps as features:
             student = self.task.network_outputs(self.student, batch).replace(features=features)
         said = {"student": Outputs(student.logits), **{name: Outputs(self._exit(name, student)[0].logits) for name in self.exits}}
-        logarithms = torch.stack([wide(each.logits).log_softmax(-1) for each in said.values()])
-        return {**said, "ensemble": Outputs(logarithms.logsumexp(0) - math.log(len(said)))}
+        return {**said, "ensemble": combined(list(said.values()), partial(functional.kdcl_mean, average="probabilities"))}
 
     def _exit(self, name: str, student: Outputs) -> tuple[Outputs, Tensor]:
         """What an exit says, and its feature."""

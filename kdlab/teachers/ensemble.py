@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
-from torch import Tensor
 
 from kdlab.batch import Batch
 from kdlab.errors import InputError
@@ -68,7 +68,7 @@ class Ensemble:
     def teach(self, batch: Batch) -> Outputs:
         answers = torch.stack([wide(member.teach(batch).logits) for member in self.members])
         if self.average == "best" and batch.split == "train":
-            errors = torch.stack([_error(answer, batch) for answer in answers])
+            errors = torch.stack([batch.over_labels(partial(cross_entropy, answer)) for answer in answers])
             chosen = errors.argmin(0)[None, ..., None].expand(1, *answers.shape[1:])
             return Outputs(answers.gather(0, chosen).squeeze(0))
         weights = answers.new_tensor(self.weights).view(-1, *[1] * (answers.dim() - 1))
@@ -79,9 +79,3 @@ class Ensemble:
 
     def __deepcopy__(self, memo) -> Ensemble:
         return self
-
-
-def _error(logits: Tensor, batch: Batch) -> Tensor:
-    """Each sample's cross-entropy to its label; of a mixed image to both its labels, as ``share`` has them."""
-    own = cross_entropy(logits, batch.target)
-    return own if batch.share is None else batch.share * own + (1 - batch.share) * cross_entropy(logits, batch.partner_target)
