@@ -13,7 +13,7 @@ from kdlab.runs.files import write_text
 
 from .collect import BASELINE, NETWORK, TEACHER, Group
 from .statistics import Interval
-from .table import Row, Table
+from .table import WORDS, Row, Table
 
 _KINDS = {TEACHER: "teacher", BASELINE: "baseline", NETWORK: "network"}         # of rows, to the page's style
 
@@ -53,6 +53,7 @@ def write_report(groups: Sequence[Group], table: Table, folder: str | Path, titl
     from .figures import draw, save
 
     folder = Path(folder)
+    make_folder(folder)
     figures, notes = draw(groups, table.metric, table.baseline)
     try:
         for name, text in (("csv", table.csv()), ("md", table.markdown()), ("tex", table.latex())):
@@ -62,8 +63,20 @@ def write_report(groups: Sequence[Group], table: Table, folder: str | Path, titl
         page = folder / "report.html"
         write_text(page, html(groups, table, figures, notes, title, command))
     except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror or error}); name another folder with --report FOLDER") from error
+        raise _cannot_write(folder, error) from error
     return page
+
+
+def make_folder(folder: Path) -> None:
+    """The folder of a report, before anything is drawn. Raises InputError where it cannot be made."""
+    try:
+        (folder / "figures").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+
+
+def _cannot_write(folder: Path, error: OSError) -> InputError:
+    return InputError(f"{folder} cannot be written ({error.strerror or error}); name another folder with --report FOLDER")
 
 
 def html(groups: Sequence[Group], table: Table, figures: dict, notes: Sequence[str] = (), title: str = "Comparison", command: str = "") -> str:
@@ -85,7 +98,7 @@ def html(groups: Sequence[Group], table: Table, figures: dict, notes: Sequence[s
     seeds = sorted({record["seed"] for group in groups for record in group.records if "seed" in record})
     subtitle = (f"{table.metric} on test, at the last epoch; {len(table.rows)} rows, {sum(len(group.records) for group in groups)} finished runs"
                 + (f", seeds {', '.join(map(str, seeds))}" if seeds else ""))
-    return template.render(title=title, subtitle=subtitle, colours=COLOURS, facts=facts(table), head=table.head(), words=table.words,
+    return template.render(title=title, subtitle=subtitle, colours=COLOURS, facts=facts(table), head=table.head(), words=WORDS,
                            rows=[{"kind": _KINDS.get(row.role, ""), "cells": cells} for row, cells in zip(table.rows, _cells(table))],
                            explanation=table.explanation(), figures=drawn, left_out=[*table.notes, *notes], made=_made(groups, command)) + "\n"
 

@@ -10,7 +10,7 @@ from kdlab.runs.loggers import wandb_mode
 from .table import Table
 
 
-def log_report(table: Table, folder: str | Path, project: str, name: str = "comparison"):
+def log_report(table: Table, folder: str | Path, project: str, name: str = "comparison") -> str:
     """Log a report that is written already: its table as ``comparison``, its figures as images, its folder as an artifact.
 
     Offline unless you are logged in, as ``logger=wandb`` is; the environment's WANDB_MODE goes before.
@@ -20,16 +20,16 @@ def log_report(table: Table, folder: str | Path, project: str, name: str = "comp
         name: of the run and of the artifact.
 
     Returns:
-        The finished run of wandb.
+        Where it went: the run's address, or the folder that ``wandb sync`` takes.
 
     Raises:
         InputError: wandb refuses the project or the connection.
     """
     import wandb
 
-    folder = Path(folder)
+    folder, mode = Path(folder), wandb_mode()
     try:
-        run = wandb.init(project=project, name=name, job_type="compare", mode=wandb_mode(), dir=str(folder.parent), reinit="create_new",
+        run = wandb.init(project=project, name=name, job_type="compare", mode=mode, dir=str(folder.parent), reinit="create_new",
                          config={"metric": table.metric, "baseline": table.baseline})
     except (wandb.Error, ValueError) as error:
         raise InputError(f"--wandb {project}: {told(error)}") from error
@@ -42,7 +42,7 @@ def log_report(table: Table, folder: str | Path, project: str, name: str = "comp
         artifact = wandb.Artifact(_artifact_name(name), type="comparison", description=f"Table, figures and page of {len(table.rows)} rows.")
         artifact.add_dir(str(folder))
         run.log_artifact(artifact)
-    return run
+    return run.url if mode == "online" else str(Path(run.dir).parent)
 
 
 def _artifact_name(name: str) -> str:

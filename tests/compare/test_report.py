@@ -6,10 +6,16 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
+import wandb
 from safetensors.torch import save_file
 
-from kdlab.compare import comparison, groups, report
-from kdlab.compare.figures import draw
+from kdlab.cli.main import main
+from kdlab.compare import comparison, groups
+from kdlab.compare.figures import Drawing, draw, gather
+from kdlab.compare.figures.gather import Rows
+from kdlab.compare.figures.predictions import agreement_of
+from kdlab.compare.wandb_run import log_report
+from kdlab.errors import InputError
 from kdlab.runs.run import Run, find_runs
 
 DATA = {"_target_": "kdlab.data.Digits", "classes": 10, "shape": [1, 8, 8], "name": "digits", "batch_size": 32}
@@ -40,14 +46,25 @@ def _write(folder, *, seed, accuracy, temperature=None, weight=0.9, files=True, 
     return path
 
 
-@pytest.fixture
-def folder(tmp_path):
-    folder = tmp_path / "runs"
+def _grid(folder):
     for seed in (1, 2):
         _write(folder, seed=seed, accuracy=0.7 + seed / 100)
         for temperature in (1, 4):
             for weight in (0.5, 0.9):
                 _write(folder, seed=seed, accuracy=0.8 + seed / 100 + weight / 10, temperature=temperature, weight=weight, parameters=100 * temperature)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return _grid(tmp_path / "runs")
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
+    """A report, and the runs that it is of."""
+    folder = _grid(tmp_path_factory.mktemp("reported") / "runs")
+    assert main(["compare", str(folder), "--report"]) == 0
     return folder
 
 
@@ -77,59 +94,75 @@ class Page(HTMLParser):
             self.rows[-1] += data
 
 
-def test_the_page_is_complete_in_itself(folder, kdlab, tmp_path):
-    code, out, err = kdlab("compare", folder, "--report", tmp_path / "report")
-    assert code == 0 and "report.html" in out, err
-    text = (tmp_path / "report" / "report.html").read_text()
+def test_the_page_is_complete_in_itself(reported):
+    text = (reported / "report" / "report.html").read_text()
     page = Page(text)
     assert page.loaded == [] and not {"script", "link", "iframe", "object", "embed"} & set(page.tags) and "@import" not in text
     assert "url(http" not in text and text.count("<svg") == page.tags.count("figure") == 6
     assert len(set(page.ids)) == len(page.ids), "no id twice, or a figure would show another's parts"
     assert set(page.described) <= set(page.ids)
     assert "prefers-color-scheme: dark" in text and "width=device-width" in text
-    labels = [row.label for row in comparison(list(find_runs([folder]))).rows]
+    labels = [row.label for row in comparison(list(find_runs([reported]))).rows]
     assert len(labels) == 6
-    for label in labels:
-        assert any(label.split() == [word for word in row.split() if word in label.split()] for row in page.rows[1:]), label
+    for label, row in zip(labels, page.rows[1:], strict=True):
+        assert " ".join(label.split()) in " ".join(row.split())
     assert "no soft targets" in text, "the teacher is no longer to be had, and the page says so"
-    names = {path.name for path in (tmp_path / "report").rglob("*") if path.is_file()}
+    assert "kdlab compare" not in text or "--report" in text
+    names = {path.name for path in (reported / "report").rglob("*") if path.is_file()}
     figures = {"heat_map", "learning_curves", "pareto_parameters", "reliability", "per_class", "agreement"}
     assert names == {"report.html", "table.csv", "table.md", "table.tex"} | {f"{name}.{kind}" for name in figures for kind in ("png", "svg")}
-    assert "\\begin{tabular}" in (tmp_path / "report" / "table.tex").read_text()
+    assert "\\begin{tabular}" in (reported / "report" / "table.tex").read_text()
 
 
-def test_the_numbers_come_from_the_runs(folder):
+def _rows(folder) -> Rows:
     found, _ = groups(find_runs([folder]))
-    figures, notes = draw(found)
-    cells = [text.get_text() for text in figures["heat_map"].axes[0].texts]
-    assert cells == ["0.8650", "0.8650", "0.9050", "0.9050"], "temperature across, weight up"
-    assert "0.7150" in figures["heat_map"].axes[0].get_title(loc="left")
-    curves = [line.get_ydata().tolist() for line in figures["learning_curves"].axes[0].lines]
-    assert curves[0] == pytest.approx([0.5, 0.715]) and len(curves) == 5, "the baseline first"
-    assert "teacher" not in figures["agreement"].alt and len(figures["pareto_parameters"].axes[0].texts) == 3
-    wrong = [round((1 - accuracy) * SAMPLES) for accuracy in (0.71, 0.72, 0.9, 0.91)]
+    return Rows(found, "accuracy", next((group.label for group in found if group.role == "student baseline"), None))
+
+
+def _drawn(items) -> Drawing:
+    [(_, figure)] = [item for item in items if not isinstance(item, str)]
+    return figure
+
+
+def test_the_heat_map_s_numbers_come_from_the_runs(reported):
+    axes = _drawn(gather._heat_map(_rows(reported))).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["0.8650", "0.8650", "0.9050", "0.9050"], "temperature across, weight up"
+    assert axes.get_xlabel() == "kd.temperature" and "0.7150" in axes.get_title(loc="left")
+
+
+def test_the_agreement_s_numbers_come_from_the_runs(reported):
+    figure = _drawn(agreement_of(_rows(reported)))
+    wrong = [round((1 - accuracy) * SAMPLES) for accuracy in (0.71, 0.72, 0.90, 0.91)]
     agreed = 1 - np.mean([wrong[0] - wrong[2], wrong[1] - wrong[3]]) / SAMPLES
-    assert f"{100 * agreed:.1f}" in [text.get_text() for text in figures["agreement"].axes[0].texts]
-    assert [note for note in notes if not note.startswith("no soft targets")] == []
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert len(texts) == 15 and texts[1] == f"{100 * agreed:.1f}", "the baseline and the best"
 
 
-def test_what_is_missing_or_damaged_is_left_out_and_told(folder, tmp_path):
+def test_what_is_missing_or_damaged_is_left_out_and_told(folder):
     for path in folder.glob("*-s1"):
         (path / "predictions.safetensors").unlink()
         (path / "metrics.csv").write_text("epoch,val/accuracy\n0,nonsense\n")
     (folder / "t1-w0.5-s2" / "predictions.safetensors").write_bytes(b"torn")
     other = {"last": torch.zeros(SAMPLES, 10), "target": torch.zeros(SAMPLES).long(), "index": torch.arange(SAMPLES)}
     save_file(other, folder / "t4-w0.9-s2" / "predictions.safetensors")
-    found, _ = groups(find_runs([folder]))
-    figures, notes = draw(found)
-    assert {"heat_map", "learning_curves", "agreement", "per_class"} <= set(figures)
-    assert "learning curves: 5 runs without a legible metrics.csv left out" in notes
-    assert "agreement matrix: 6 runs without legible test predictions left out" in notes
-    assert any("tested on other samples" in note and "kd.temperature=4" in note for note in notes)
-    for path in folder.glob("*/predictions.safetensors"):
-        path.unlink()
-    page = report(folder, folder=tmp_path / "report")
-    assert "no agreement matrix: " in page.read_text() and "no reliability diagram: no row has test predictions" in page.read_text()
+    rows = _rows(folder)
+    first, (name, figure) = gather._learning_curves(rows)
+    assert first == "5 runs without a legible metrics.csv left out" and len(figure.axes[0].lines) == 5
+    first, second, (name, figure) = agreement_of(rows)
+    assert first == "6 runs without legible test predictions left out"
+    assert second.startswith("left out, since it was tested on other samples: offline") and "kd.temperature=4" in second
+    assert len(figure.axes[0].texts) == 6, "three rows are left"
+
+
+def test_a_figure_that_cannot_be_drawn_loses_no_other(tmp_path, monkeypatch):
+    _write(tmp_path, seed=1, accuracy=0.8, temperature=1, files=False)
+    _write(tmp_path, seed=1, accuracy=0.9, temperature=4, files=False, parameters=200)
+    monkeypatch.setattr(gather, "grid", lambda configs: 1 / 0)
+    figures, notes = draw(groups(find_runs([tmp_path]))[0])
+    assert set(figures) == {"pareto_parameters"}
+    assert {"no heat map: ZeroDivisionError: division by zero", "no learning curves: no metrics.csv with val/accuracy beside the records",
+            "no reliability diagram: no row has test predictions", "no per-class change: there is no baseline to compare with",
+            "reliability diagram: 2 runs without legible test predictions left out"} <= set(notes)
 
 
 def test_records_alone_are_enough(folder):
@@ -140,23 +173,17 @@ def test_records_alone_are_enough(folder):
     assert set(figures) == {"heat_map", "pareto_parameters"} and len(notes) >= 4
 
 
-def test_rows_that_differ_in_no_two_numbers(tmp_path):
-    _write(tmp_path, seed=1, accuracy=0.8, temperature=1)
-    _write(tmp_path, seed=1, accuracy=0.9, temperature=4)
-    figures, notes = draw(groups(find_runs([tmp_path]))[0])
-    assert "heat_map" not in figures and "no heat map: the rows differ in no two numbers of the config" in notes
-    assert "no per-class change: there is no baseline to compare with" in notes
-
-
 def test_many_rows_are_chosen_from(tmp_path):
     for temperature in range(1, 21):
         _write(tmp_path, seed=1, accuracy=0.5 + temperature / 100, temperature=temperature)
     _write(tmp_path, seed=1, accuracy=0.5)
-    figures, _ = draw(groups(find_runs([tmp_path]))[0])
-    figure = figures["learning_curves"]
+    rows = _rows(tmp_path)
+    figure = _drawn(gather._learning_curves(rows))
     assert len(figure.axes[0].lines) == 7 and "the baseline and the 6 best of 21 rows" in figure.caption
     shown = [text.get_text() for text in figure.legends[0].get_texts()]
     assert shown[0].startswith("supervised") and all(f"kd.temperature={number}" in text for number, text in zip(range(20, 14, -1), shown[1:]))
+    with pytest.raises(InputError, match="differ in no two numbers"):
+        list(gather._heat_map(rows))
 
 
 def test_the_gallery_asks_the_run_s_own_teacher(kdlab, taught):
@@ -171,11 +198,62 @@ def test_the_gallery_asks_the_run_s_own_teacher(kdlab, taught):
     first = int((predictions["target"] == 0).nonzero()[0])
     expected = (predictions["last"][first] / 2).softmax(-1)
     assert [bar.get_width() for bar in figure.axes[5].patches] == pytest.approx(expected.tolist(), abs=1e-5) and bars
-    figures, notes = draw(groups(find_runs(["runs"]))[0])
-    assert "soft_targets" in figures and "agreement" in figures, "the teacher's run stands beside its student"
 
 
 def test_a_folder_that_cannot_be_written(folder, kdlab, tmp_path):
     (tmp_path / "file").write_text("")
     code, _, err = kdlab("compare", folder, "--report", tmp_path / "file")
-    assert code == 2 and "name another folder" in err
+    assert code == 2 and "name another folder" in err and not (folder / "compare.csv").exists()
+
+
+def test_wandb_gets_table_figures_and_files(reported, monkeypatch):
+    run = StandIn()
+    monkeypatch.setattr(wandb, "init", run.init)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    table = comparison(list(find_runs([reported])))
+    log_report(table, reported / "report", "distillation", "my runs")
+    assert run.options["project"] == "distillation" and run.options["mode"] == "offline" and run.options["job_type"] == "compare"
+    logged = run.logged["comparison"]
+    assert logged.columns == table.head() and logged.data == table.cells() and len(logged.data) == 6
+    assert {name for name in run.logged if name.startswith("figures/")} == {f"figures/{path.stem}" for path in reported.glob("report/figures/*.png")}
+    [artifact] = run.artifacts
+    assert artifact.name == "my-runs" and {"report.html", "table.tex", "figures/heat_map.svg"} <= set(artifact.manifest.entries)
+    assert run.summary["accuracy/supervised ce"] == pytest.approx(0.715)
+
+
+class StandIn:
+    """What wandb.init gives, as far as it is used: it keeps what it is told."""
+
+    dir = "wandb/offline-run/files"
+
+    def __init__(self):
+        self.logged, self.artifacts, self.summary = {}, [], {}
+
+    def init(self, **options):
+        self.options = options
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def log(self, values):
+        self.logged.update(values)
+
+    def log_artifact(self, artifact):
+        self.artifacts.append(artifact)
+
+
+@pytest.mark.slow
+def test_wandb_offline(reported, kdlab, monkeypatch):
+    """With wandb itself: what it keeps to be synchronised."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    code, out, err = kdlab("compare", reported, "--wandb", "distillation")
+    assert code == 0, err
+    [kept] = reported.glob("wandb/offline-run-*")
+    assert str(kept.name) in out
+    [table] = kept.rglob("comparison_*.table.json")
+    assert len(json.loads(table.read_text())["data"]) == 6
+    assert len(list(kept.rglob("media/images/figures/*.png"))) == 6 and list(kept.glob("run-*.wandb"))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kdlab.compare.collect import BASELINE, NETWORK, TEACHER, Group
+from kdlab.compare.table import LOWER_IS_BETTER
 from kdlab.errors import InputError, told
 from kdlab.runs.metrics import MetricsFile
 
@@ -18,8 +19,6 @@ from .pareto import Point, pareto
 from .predictions import agreement_of, per_class_of, reliability_of
 from .style import MOST_SERIES, Drawing
 from .teacher import soft_targets_of
-
-LOWER_IS_BETTER = ("nll", "ece", "kl_to_teacher")
 
 
 @dataclass

@@ -79,6 +79,7 @@ def styled(draw: Callable[..., Drawing]) -> Callable[..., Drawing]:
         with matplotlib.rc_context(RC):
             figure = draw(*arguments, **options)
             figure.draw_without_rendering()         # ticks are made when they are first drawn, by the settings of that moment
+            figure.set_layout_engine("none")        # laid out; not once more for every file
             return figure
     return within
 
