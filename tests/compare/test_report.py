@@ -153,6 +153,13 @@ def test_what_is_missing_or_damaged_is_left_out_and_told(folder):
     assert len(figure.axes[0].texts) == 6, "three rows are left"
 
 
+def test_a_baseline_without_runs_of_its_own(tmp_path):
+    """One of several networks, or a teacher that only records tell of."""
+    _write(tmp_path, seed=1, accuracy=0.8, temperature=1, files=False)
+    figures, notes = draw(groups(find_runs([tmp_path]))[0], baseline="online ce · peer2")
+    assert notes[0] == "figures: no baseline, since 'online ce · peer2' has no runs of its own with accuracy" and set(figures) == {"pareto_parameters"}
+
+
 def test_a_figure_that_cannot_be_drawn_loses_no_other(tmp_path, monkeypatch):
     _write(tmp_path, seed=1, accuracy=0.8, temperature=1, files=False)
     _write(tmp_path, seed=1, accuracy=0.9, temperature=4, files=False, parameters=200)
