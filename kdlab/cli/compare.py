@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kdlab.compare import comparison
+from kdlab.compare import comparison, groups
+from kdlab.compare.page import make_folder, write_report
 from kdlab.errors import InputError
 from kdlab.runs.files import write_text
+from kdlab.runs.record import command_line
 from kdlab.runs.run import find_runs
 
 from .parser import Parser
@@ -17,6 +19,9 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("folder", nargs="+", help="folders with runs in or below them")
     parser.add_argument("--metric", default="accuracy", help="a test metric of run.json (default: accuracy; also nll, ece)")
     parser.add_argument("--out", help="where compare.csv and compare.md go (default: the first folder)")
+    parser.add_argument("--report", nargs="?", const="", metavar="FOLDER", help="also write report.html, its figures and tables; where to "
+                        "(default: the folder 'report' beside compare.csv)")
+    parser.add_argument("--wandb", metavar="PROJECT", help="also log table, figures and report to Weights & Biases (offline unless you are logged in)")
     options = parser.parse_args(arguments)
     missing = [folder for folder in options.folder if not Path(folder).is_dir()]
     if missing:
@@ -27,6 +32,9 @@ def run(arguments: list[str]) -> int:
     table = comparison(runs, options.metric)
     first = Path(options.folder[0])
     out = Path(options.out) if options.out else first.parent if (first / "run.json").exists() else first
+    report = Path(options.report) if options.report else out / "report" if options.report is not None or options.wandb else None
+    if report:
+        make_folder(report)
     try:
         write_text(out / "compare.csv", table.csv())
         write_text(out / "compare.md", table.markdown())
@@ -34,4 +42,15 @@ def run(arguments: list[str]) -> int:
         raise InputError(f"{out} cannot be written ({error.strerror}); name another folder with --out") from error
     table.show()
     print(f"written: {out / 'compare.csv'}, {out / 'compare.md'}")
+    if report:
+        _report(options, groups(runs)[0], table, report)
     return 0
+
+
+def _report(options, found, table, folder: Path) -> None:
+    page = write_report(found, table, folder, f"Comparison of {', '.join(options.folder)}", command_line())
+    print(f"written: {page}, with figures and tables beside it")
+    if options.wandb:
+        from kdlab.compare.wandb_run import log_report
+
+        print(f"logged: {log_report(table, folder, options.wandb, Path(options.folder[0]).resolve().name)}")

@@ -14,6 +14,8 @@ from .collect import BASELINE, NETWORK, TEACHER, Group, groups
 from .statistics import Interval, interval
 
 ORDER = {TEACHER: 0, BASELINE: 1}
+WORDS = 3
+LOWER_IS_BETTER = ("nll", "ece", "kl_to_teacher")
 
 
 @dataclass
@@ -45,13 +47,23 @@ class Table:
 
     HEAD = ("role", "variant", "weights", "{metric}, last epoch", "{metric}, best on validation", "n", "retention", "parameters", "seconds")
 
-    def _cells(self) -> list[list[str]]:
+    def cells(self) -> list[list[str]]:
+        """A row's texts; the first :data:`WORDS` of them are words, the others numbers."""
         return [[row.role, _shown(row), row.weights, _interval(row.last), _interval(row.best), str(row.last.n if row.last else 0),
                  "" if row.retention is None else f"{row.retention:.1%}", "" if row.parameters is None else f"{row.parameters:,}",
                  "" if row.seconds is None else f"{row.seconds:.1f}"] for row in self.rows]
 
-    def _head(self) -> list[str]:
+    def head(self) -> list[str]:
+        """The names of the columns."""
         return [text.format(metric=self.metric) for text in self.HEAD]
+
+    def explanation(self) -> list[str]:
+        """What its numbers are."""
+        return [EXPLANATION]
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.metric not in LOWER_IS_BETTER
 
     def show(self) -> None:
         """Print it."""
@@ -62,19 +74,19 @@ class Table:
         console = Console()
         console = console if console.is_terminal else Console(width=200)
         table = RichTable(box=None, pad_edge=False)
-        for number, name in enumerate(self._head()):
-            table.add_column(name, justify="left" if number < 3 else "right", overflow="fold")
-        for cells in self._cells():
+        for number, name in enumerate(self.head()):
+            table.add_column(name, justify="left" if number < WORDS else "right", overflow="fold")
+        for cells in self.cells():
             table.add_row(*map(escape, cells))          # a label may hold loss=[ce]
         console.print(table)
-        for note in [_EXPLANATION, *self.notes]:
+        for note in [EXPLANATION, *self.notes]:
             print(note)
 
     def markdown(self) -> str:
-        head = self._head()
-        lines = [f"| {' | '.join(head)} |", f"| {' | '.join(['---'] * 3 + ['---:'] * (len(head) - 3))} |"]
-        lines += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |" for cells in self._cells()]
-        return "\n".join([*lines, "", *[f"{note}\n" for note in [_EXPLANATION, *self.notes]]])
+        head = self.head()
+        lines = [f"| {' | '.join(head)} |", f"| {' | '.join(['---'] * WORDS + ['---:'] * (len(head) - WORDS))} |"]
+        lines += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |" for cells in self.cells()]
+        return "\n".join([*lines, "", *[f"{note}\n" for note in [EXPLANATION, *self.notes]]])
 
     def csv(self) -> str:
         """Full precision, one number a column."""
@@ -89,7 +101,7 @@ class Table:
         return text.getvalue()
 
 
-_EXPLANATION = ("Means over seeds and half widths of 95 % intervals (Student's t) on test. Retention: share of the teacher's metric; "
+EXPLANATION = ("Means over seeds and half widths of 95 % intervals (Student's t) on test. Retention: share of the teacher's metric; "
                 "where nobody else taught, of that of the one teacher here. "
                 "The checkpoint called best was chosen on validation, never on test.")
 
