@@ -13,7 +13,7 @@ from kdlab.runs.files import write_text
 
 from .collect import BASELINE, NETWORK, TEACHER, Group
 from .statistics import Interval
-from .table import WORDS, Table
+from .table import Table
 
 _KINDS = {TEACHER: "teacher", BASELINE: "baseline", NETWORK: "network"}         # of rows, to the page's style
 
@@ -99,7 +99,7 @@ def html(groups: Sequence[Group], table: Table, figures: dict, notes: Sequence[s
     seeds = sorted({record["seed"] for group in groups for record in group.records if "seed" in record})
     subtitle = (f"{table.metric} on test, at the last epoch; {len(table.rows)} rows, {sum(len(group.records) for group in groups)} finished runs"
                 + (f", seeds {', '.join(map(str, seeds))}" if seeds else ""))
-    return template.render(title=title, subtitle=subtitle, colours=COLOURS, facts=facts(table), head=table.head(), words=WORDS,
+    return template.render(title=title, subtitle=subtitle, colours=COLOURS, facts=facts(table), columns=table.columns(),
                            rows=[{"kind": _KINDS.get(row.role, ""), "cells": cells} for row, cells in zip(table.rows, _cells(table))],
                            explanation=table.explanation(), figures=drawn, left_out=[*table.notes, *notes], made=_made(groups, command)) + "\n"
 

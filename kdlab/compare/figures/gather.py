@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kdlab.compare.collect import BASELINE, NETWORK, TEACHER, Group
-from kdlab.compare.table import LOWER_IS_BETTER
+from kdlab.compare.records import LOWER_IS_BETTER
 from kdlab.errors import InputError, told
 from kdlab.runs.metrics import MetricsFile
 
