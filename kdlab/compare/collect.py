@@ -20,7 +20,8 @@ class Group:
     """Runs of one configuration over seeds.
 
     Args:
-        runs: the finished ones.
+        runs: the finished ones; none where the records come from elsewhere.
+        records: what the finished runs' run.json hold.
         unfinished: those that were begun, failed or were interrupted; they are listed, never dropped.
         config: flat, of the first run.
         role: teacher, student baseline (no loss asks a teacher, nor a network that learns beside it), or variant.
@@ -31,10 +32,7 @@ class Group:
     config: dict = field(default_factory=dict)
     role: str = VARIANT
     label: str = ""
-
-    @property
-    def records(self) -> list[dict]:
-        return [run.record for run in self.runs]
+    records: list[dict] = field(default_factory=list)
 
 
 def groups(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
@@ -56,7 +54,11 @@ def groups(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
             seen[record["hash"]] = run.path
         taught |= {teacher["hash"] for teacher in (record.get("teacher") or {}).get("runs", [])}
         group = found.setdefault(key, Group(config=_described(config), role=VARIANT if record.get("uses_teacher") or record.get("taught") else BASELINE))
-        (group.runs if record["status"] == FINISHED else group.unfinished).append(run)
+        if record["status"] == FINISHED:
+            group.runs.append(run)
+            group.records.append(record)
+        else:
+            group.unfinished.append(run)
     result = list(found.values())
     for group in result:
         if any(record["hash"] in taught for record in group.records):

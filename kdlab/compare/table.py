@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kdlab.errors import InputError, did_you_mean
@@ -21,7 +22,8 @@ class Row:
     """A group, or one of its networks, in numbers.
 
     ``last`` and ``best`` are intervals of the test metric at the last epoch and at the best on validation; ``kept`` says which of several
-    networks a variant's numbers are of, and that it was chosen on validation where it was.
+    networks a variant's numbers are of, and that it was chosen on validation where it was; ``difference`` is that of the last epoch to the
+    table's baseline, paired by seed; ``further`` holds other test metrics of the last epoch.
     """
 
     role: str
@@ -33,6 +35,8 @@ class Row:
     seconds: float | None
     weights: str
     kept: str = ""
+    difference: Interval | None = None
+    further: dict[str, Interval] = field(default_factory=dict)
 
 
 @dataclass
@@ -42,16 +46,20 @@ class Table:
     metric: str
     rows: list[Row]
     notes: list[str] = field(default_factory=list)
+    baseline: str | None = None
+    further: tuple[str, ...] = ()
 
     HEAD = ("role", "variant", "weights", "{metric}, last epoch", "{metric}, best on validation", "n", "retention", "parameters", "seconds")
 
     def _cells(self) -> list[list[str]]:
         return [[row.role, _shown(row), row.weights, _interval(row.last), _interval(row.best), str(row.last.n if row.last else 0),
                  "" if row.retention is None else f"{row.retention:.1%}", "" if row.parameters is None else f"{row.parameters:,}",
-                 "" if row.seconds is None else f"{row.seconds:.1f}"] for row in self.rows]
+                 "" if row.seconds is None else f"{row.seconds:.1f}",
+                 *([] if self.baseline is None else [_interval(row.difference, "+")]), *(_interval(row.further.get(name)) for name in self.further)]
+                for row in self.rows]
 
     def _head(self) -> list[str]:
-        return [text.format(metric=self.metric) for text in self.HEAD]
+        return [*(text.format(metric=self.metric) for text in self.HEAD), *([] if self.baseline is None else [f"less {self.baseline}"]), *self.further]
 
     def show(self) -> None:
         """Print it."""
@@ -102,17 +110,46 @@ def comparison(runs: list[Run], metric: str = "accuracy") -> Table:
     """
     found, left_out = groups(runs)
     notes = [*(f"not in the table: {run.path} ({run.status})" for group in found for run in group.unfinished), *left_out]
+    return table_of(sorted(found, key=lambda group: (ORDER.get(group.role, 2), group.label)), metric, notes=notes)
+
+
+def table_of(found: Sequence[Group], metric: str = "accuracy", baseline: str | None = None, notes: Sequence[str] = (),
+             further: Sequence[str] = ()) -> Table:
+    """The table of some groups, in their order.
+
+    Args:
+        baseline: the label of the group that the others are compared with.
+        notes: lines about what is not in the table.
+        further: other test metrics.
+
+    Raises:
+        InputError: no run is finished, or none has the metric.
+    """
     rows = _teachers(found, metric)
-    for group in sorted(found, key=lambda group: (ORDER.get(group.role, 2), group.label)):
-        if group.runs:
+    base = _by_seed(next((group for group in found if group.label == baseline), None), metric)
+    for group in found:
+        if group.records:
             teacher = _teacher_score(group, found, metric)
-            rows += [_row(group.role, group.label, group.records, metric, teacher), *_networks(group, metric, teacher)]
+            row = _row(group.role, group.label, group.records, metric, teacher)
+            own = _by_seed(group, metric)
+            if group.label != baseline and set(own) & set(base):
+                row.difference = interval([own[seed] - base[seed] for seed in own if seed in base])
+            for name in further:
+                values = list(_by_seed(group, name).values())
+                row.further |= {name: interval(values)} if values else {}
+            rows += [row, *_networks(group, metric, teacher)]
     if not any(row.last for row in rows):
         known = sorted({key.removeprefix("test/") for group in found for record in group.records for key in record.get("metrics", {})
                         if key.startswith("test/") and not key.endswith("_best")})
         raise InputError(f"no finished run has the test metric '{metric}'" + (f"; they have {', '.join(known)}{did_you_mean(metric, known)}" if known else ""),
                          advice="\n".join(notes))
-    return Table(metric, rows, notes)
+    return Table(metric, rows, list(notes), baseline, tuple(further))
+
+
+def _by_seed(group: Group | None, metric: str) -> dict[int, float]:
+    """A test metric of the last epoch, by seed."""
+    return {record["seed"]: record["metrics"][f"test/{metric}"] for record in (group.records if group else ())
+            if f"test/{metric}" in record.get("metrics", {})}
 
 
 def _teachers(found: list[Group], metric: str) -> list[Row]:
@@ -190,10 +227,10 @@ def _row(role: str, label: str, records: list[dict], metric: str, teacher: float
                sum(seconds) / len(seconds) if seconds else None, weights, kept)
 
 
-def _interval(value: Interval | None) -> str:
+def _interval(value: Interval | None, sign: str = "") -> str:
     if value is None:
         return ""
-    return f"{value.mean:.4f}" + (f" ± {value.half_width:.4f}" if value.half_width is not None else "")
+    return f"{value.mean:{sign}.4f}" + (f" ± {value.half_width:.4f}" if value.half_width is not None else "")
 
 
 def _pair(value: Interval | None) -> tuple:

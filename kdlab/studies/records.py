@@ -34,8 +34,10 @@ def gathered(study: Study, trained: Mapping[tuple[str, ...], Trained]) -> list[d
                 one = trained[row.run_overrides(seed)]
                 if one.digest not in found:
                     found[one.digest] = record_of(one, row.run_overrides(seed))
-                record = found[one.digest]
+                record, asked = found[one.digest], list(row.run_overrides(seed))
                 record["rows"].append([table.name, row.name])
+                if asked not in [record["overrides"], *record.get("also", [])]:
+                    record["also"] = [*record.get("also", []), asked]       # the same run in other words
                 if record["status"] == FINISHED:
                     record.update(_scores(one.run, record, row))
     return list(found.values())

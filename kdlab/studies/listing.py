@@ -1,0 +1,30 @@
+"""How far studies are here: which of their runs are finished below a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kdlab.errors import InputError
+from kdlab.runs.run import FINISHED, find_runs
+
+from .study import Study
+from .training import FREE
+
+
+def finished_overrides(folder: str) -> set[tuple[str, ...]]:
+    """The overrides of every finished run in or below a folder, without those that change no result."""
+    found = set()
+    for run in find_runs([folder]):
+        try:
+            record = run.record
+        except InputError:
+            continue
+        if record["status"] == FINISHED:
+            found.add(tuple(text for text in record.get("overrides") or [] if text.lstrip("+").partition("=")[0] not in FREE))
+    return found
+
+
+def finished(study: Study, overrides: Iterable[tuple[str, ...]]) -> int:
+    """How many of a study's runs are among those: a glance, which composes nothing and so does not see that a config has changed since."""
+    known = set(overrides)
+    return sum(texts in known for texts in study.run_overrides())
