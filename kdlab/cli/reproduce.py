@@ -29,8 +29,8 @@ def run(arguments: list[str]) -> int:
             raise InputError(f"reproduce: --check trains nothing, so {extra[0]} says nothing beside it")
         return _list(names, extra) if options.list else _check(names)
     if len(names) != 1:
-        raise InputError(f"reproduce: {'one study at a time' if names else 'which study?'} kdlab reproduce --list tells of them" if not names else
-                         f"reproduce: one study at a time, not {' and '.join(names)}")
+        what = f"one study at a time, not {' and '.join(names)}" if names else "which study? kdlab reproduce --list tells of them"
+        raise InputError(f"reproduce: {what}")
     return _reproduce(names[0], extra, options.write)
 
 
@@ -50,7 +50,7 @@ def _list(names: list[str], extra: list[str]) -> int:
     from rich.markup import escape
     from rich.table import Table
 
-    from kdlab.studies.listing import finished, finished_overrides
+    from kdlab.studies.listing import count, finished_overrides
     from kdlab.studies.training import refuse_others
     from kdlab.sweep.view import output_console
 
@@ -62,7 +62,7 @@ def _list(names: list[str], extra: list[str]) -> int:
         table.add_column(name, justify=justify, overflow="fold")
     for study in _studies(names):
         table.add_row(*map(escape, (study.name, study.title, study.scale)), "" if study.minutes is None else f"{study.minutes:g}",
-                      str(len(study.run_overrides())), str(finished(study, found)))
+                      str(count(study)), str(count(study, found)))
     output_console().print(table)
     print("minutes: from nothing, on two cores; kdlab reproduce STUDY trains what is missing")
     return 0

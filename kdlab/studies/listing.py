@@ -11,7 +11,7 @@ from .study import Study
 from .training import FREE
 
 
-def finished_overrides(folder: str) -> set[tuple[str, ...]]:
+def finished_overrides(folder: str) -> set[frozenset[str]]:
     """The overrides of every finished run in or below a folder, without those that change no result."""
     found = set()
     for run in find_runs([folder]):
@@ -20,11 +20,15 @@ def finished_overrides(folder: str) -> set[tuple[str, ...]]:
         except InputError:
             continue
         if record["status"] == FINISHED:
-            found.add(tuple(text for text in record.get("overrides") or [] if text.lstrip("+").partition("=")[0] not in FREE))
+            found.add(frozenset(text for text in record.get("overrides") or [] if text.lstrip("+").partition("=")[0] not in FREE))
     return found
 
 
-def finished(study: Study, overrides: Iterable[tuple[str, ...]]) -> int:
-    """How many of a study's runs are among those: a glance, which composes nothing and so does not see that a config has changed since."""
-    known = set(overrides)
-    return sum(texts in known for texts in study.run_overrides())
+def count(study: Study, finished: Iterable[frozenset[str]] | None = None) -> int:
+    """How many runs a study has, or how many of them are among the finished ones.
+
+    Args:
+        finished: of :func:`finished_overrides`. This is a glance, which composes nothing and so does not see that a config has changed since.
+    """
+    runs = {frozenset(texts) for texts in study.run_overrides()}
+    return len(runs if finished is None else runs & set(finished))

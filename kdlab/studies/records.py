@@ -54,7 +54,7 @@ def record_of(one: Trained, overrides: Iterable[str]) -> dict:
     if "hardware" in kept:
         kept["hardware"] = {key: kept["hardware"].get(key) for key in HARDWARE}
     if kept["status"] != FINISHED:
-        kept["error"] = (one.message.strip().splitlines() or [""])[-1]
+        kept["error"] = (str(record.get("error") or one.message).strip().splitlines() or [""])[-1]
     return {"rows": [], "config": config_digest(one.config), **kept}
 
 

@@ -43,8 +43,11 @@ def refuse_others(extra: Sequence[str]) -> None:
                              f"{LAUNCHER}…{did_you_mean(key, FREE)}")
 
 
-def composed(overrides: Sequence[Sequence[str]], extra: Sequence[str] = ()) -> list[dict]:
-    """The configs of some runs, each checked for what composing finds.
+def composed(overrides: Sequence[Sequence[str]], extra: Sequence[str] = (), warm: bool = False) -> list[dict]:
+    """The configs of some runs.
+
+    Args:
+        warm: whether there is something to be trained, should the first run not be known as finished; the imports begin beside this then.
 
     Raises:
         InputError: some cannot be composed; each problem is named once, with the first run that has it.
@@ -57,6 +60,8 @@ def composed(overrides: Sequence[Sequence[str]], extra: Sequence[str] = ()) -> l
             except InputError as error:
                 for problem in error.problems:
                     problems.setdefault(problem, " ".join(texts))
+            if warm and len(configs) == 1 and not problems and known.finished(configs[0]) is None:
+                processes.warm()
     if problems:
         raise InputError(*(f"{problem} [in {whose}]" for problem, whose in problems.items()))
     return configs
@@ -77,10 +82,8 @@ def train(study: Study, extra: Sequence[str] = ()) -> dict[tuple[str, ...], Trai
 
     refuse_others(extra)
     overrides = study.run_overrides()
-    launcher, beside = _launcher(extra), [text for text in extra if not text.lstrip("+").startswith(LAUNCHER)]
-    if known.finished(compose([*overrides[0], *beside])) is None:
-        processes.warm()        # it imports while the configs are composed; where all is finished it is not needed
-    configs = composed(overrides, beside)
+    launcher = _launcher([text for text in extra if text.lstrip("+").startswith(LAUNCHER)])
+    configs = composed(overrides, [text for text in extra if not text.lstrip("+").startswith(LAUNCHER)], warm=True)
     planned = plan(overrides, configs, labels=_labels(study))
     chosen = {}
     for job in planned.jobs:            # rows may come to the same run in other words: it is trained once, or found wherever it is finished
@@ -104,15 +107,15 @@ def _labels(study: Study) -> list[str]:
     return list(labels.values())
 
 
-def _launcher(extra: Sequence[str]):
+def _launcher(given: Sequence[str]):
     """kdlab's launcher with the options that are given."""
     from hydra import compose as hydra_compose
 
     from kdlab.config.compose import explaining
-    from kdlab.sweep.plugins import Launcher, register
+    from kdlab.sweep.plugins import Launcher
 
-    given = [text for text in extra if text.lstrip("+").startswith(LAUNCHER)]
-    register()
+    if not given:
+        return Launcher()
     with own_hydra(), explaining(given):
-        options = hydra_compose("train", given, return_hydra_config=True).hydra.launcher
-        return Launcher(**{key: value for key, value in options.items() if key != "_target_"})
+        options = hydra_compose("train", list(given), return_hydra_config=True).hydra.launcher
+    return Launcher(**{key: value for key, value in options.items() if key != "_target_"})
