@@ -131,11 +131,11 @@ def table_of(found: Sequence[Group], metric: str = "accuracy", baseline: str | N
         if group.records:
             teacher = _teacher_score(group, found, metric)
             row = _row(group.role, group.label, group.records, metric, teacher)
-            own = _by_seed(group, metric)
-            if group.label != baseline and set(own) & set(base):
+            own = _by_seed(group, metric) if base and group.label != baseline else {}
+            if set(own) & set(base):
                 row.difference = interval([own[seed] - base[seed] for seed in own if seed in base])
             for name in further:
-                values = list(_by_seed(group, name).values())
+                values = [record["metrics"][f"test/{name}"] for record in group.records if f"test/{name}" in record.get("metrics", {})]
                 row.further |= {name: interval(values)} if values else {}
             rows += [row, *_networks(group, metric, teacher)]
     if not any(row.last for row in rows):
