@@ -31,6 +31,7 @@ class FashionMNIST(InMemoryData):
     CLASSES = 10
     SHAPE = (1, 28, 28)
     SCALE, MEAN, STD = 255.0, 0.2860, 0.3530
+    NAMES = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 
     def __init__(self, folder: str = "data", download: bool = False, **options):
         super().__init__(**options)
