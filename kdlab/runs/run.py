@@ -27,7 +27,7 @@ AWAY = "move {} away and start the run again"
 class Run:
     """A run in its directory::
 
-        run.json                 what it is, where it came from, how it stands, what it measured
+        run.json                 what it is, where it came from, how it stands, what it measured (and what that took: flops, bytes, seconds)
         config.yaml              the whole config
         metrics.csv              one row an epoch
         checkpoints/last.ckpt    the last finished epoch: student, connectors, optimiser; never a frozen teacher
@@ -126,7 +126,9 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The run's final numbers: ``test/accuracy`` (last epoch), ``test/accuracy_best``, ``val/accuracy`` and so on."""
+        """The run's final numbers: ``test/accuracy`` (last epoch), ``test/accuracy_best``, ``val/accuracy``, ``test/agreement`` (with its teacher)
+        and so on. Begun again after an interruption a run has the same; what depends on the machine (seconds, memory) stands beside them in
+        the record."""
         return self.record.get("metrics", {})
 
     @cached_property

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from kdlab.compare.statistics import interval
 
-from .style import Drawing, drawing, legend_below, line, number, slots_of, styled
+from .style import Drawing, by_seeds, drawing, legend_below, line, number, slots_of, styled
 
 BANDS = {"range": "from the lowest to the highest seed", "interval": "the 95 % interval of the mean (Student's t)"}
 
@@ -59,12 +59,22 @@ def learning_curves(curves: Mapping[str, Sequence[Mapping[int, float]]], metric:
         look = line(slot)
         if len(curves[label]) > 1:
             axes.fill_between(epochs, low, high, color=look.color, alpha=0.16, linewidth=0)
-        handles += axes.plot(epochs, mean, color=look.color, linestyle=look.linestyle, marker=look.marker, markevery=max(len(epochs) // 10, 1), zorder=3)
+        handles += axes.plot(epochs, mean, color=look.color, linestyle=look.linestyle, marker=look.marker, markevery=max(len(epochs) // 10, 1),
+                             zorder=3 if slot else 4)
         if len(mean):
             last[label] = mean[-1]
     axes.set(xlabel="epoch", ylabel=metric)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.02)
-    legend_below(figure, handles, [f"{label} ({len(curves[label])} seeds)" if len(curves[label]) > 1 else f"{label} (one seed)" for label in curves])
-    return figure.describe(f"Learning curves: {metric}", f"Mean over seeds; the band is {BANDS[kind]}.",
-                           "Line chart. At the last epoch: " + "; ".join(f"{label} {number(value)}" for label, value in last.items()) + ".")
+    labels, seeds = by_seeds(list(curves), [len(found) for found in curves.values()])
+    legend_below(figure, handles, labels)
+    return figure.describe(f"Learning curves: {metric}", f"Mean over {seeds}; the band is {BANDS[kind]}.",
+                           f"Line chart of {len(curves)} rows.{_ends(last)}")
+
+
+def _ends(last: Mapping[str, float]) -> str:
+    """What is said of the last epoch: the highest and the lowest."""
+    if not last:
+        return ""
+    high, low = max(last, key=last.get), min(last, key=last.get)
+    return f" Highest at the last epoch: {high}, {number(last[high])}" + (f"; lowest: {low}, {number(last[low])}." if len(last) > 1 else ".")

@@ -54,19 +54,18 @@ def reliability(predictions: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]
     figure = drawing(height=3.9)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=":", zorder=1)
-    handles, labels, told = [], [], []
+    handles, labels, errors = [], [], {}
     for label, slot in slots_of(list(predictions), slots).items():
         look = line(slot)
         logits, target = (np.concatenate([pair[place] for pair in predictions[label]]) for place in (0, 1))
         counts, confidence, accuracy = bins(logits, target)
         there = counts > 0
-        handles += upper.plot(confidence[there], accuracy[there], color=look.color, linestyle=look.linestyle, marker=look.marker, zorder=3)
+        handles += upper.plot(confidence[there], accuracy[there], color=look.color, linestyle=look.linestyle, marker=look.marker, zorder=3 if slot else 4)
         lower.stairs(counts / counts.sum(), np.linspace(0, 1, BINS + 1), color=look.color, linestyle=look.linestyle, linewidth=1.4)
-        error = float(np.mean([ece(*pair) for pair in predictions[label]]))
-        labels.append(f"{label}: ECE {number(error)}")
-        told.append(f"{label} {number(error)}")
-    upper.text(0.03, 0.95, "answers too seldom sure", color=MUTED, fontsize=7.5, va="top", transform=upper.transAxes)
-    upper.text(0.98, 0.05, "too sure", color=MUTED, fontsize=7.5, ha="right", transform=upper.transAxes)
+        errors[label] = float(np.mean([ece(*pair) for pair in predictions[label]]))
+        labels.append(f"ECE {number(errors[label])}: {label}")
+    upper.text(0.03, 0.95, "underconfident", color=MUTED, fontsize=7.5, va="top", transform=upper.transAxes)
+    upper.text(0.98, 0.05, "overconfident", color=MUTED, fontsize=7.5, ha="right", transform=upper.transAxes)
     upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
     lower.set(xlabel="confidence: probability of the answer", ylabel="share of\nsamples")
     lower.set_yscale("log")
@@ -77,4 +76,5 @@ def reliability(predictions: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]
         "Reliability",
         f"Accuracy of the answers in {BINS} bins of confidence, and how many fall into each (logarithmic); test, last epoch, samples of all seeds "
         "together. On the dotted line a network is right as often as it says. ECE: mean over seeds. Bins of few samples are noise.",
-        "Reliability diagram. Expected calibration errors: " + "; ".join(told) + ".")
+        f"Reliability diagram of {len(errors)} rows. Smallest expected calibration error: {number(min(errors.values()))}, "
+        f"{min(errors, key=errors.get)}; largest: {number(max(errors.values()))}, {max(errors, key=errors.get)}.")

@@ -33,6 +33,7 @@ def soft_targets(images: np.ndarray, targets: Sequence[int], logits: np.ndarray,
     soft, hard = softmax(np.asarray(logits, dtype=float) / temperature, axis=-1), softmax(np.asarray(logits, dtype=float), axis=-1)
     figure = drawing(WIDE, rows * (1.15 + 0.135 * lines) + 0.3)
     axes = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[0.95, 0.135 * lines] * rows)
+    figure.get_layout_engine().set(hspace=0.04, h_pad=0.06)
     top = min(1.0, 1.12 * soft.max())
     for number in range(rows * columns):
         picture, bars = axes[2 * (number // columns), number % columns], axes[2 * (number // columns) + 1, number % columns]
@@ -53,7 +54,7 @@ def soft_targets(images: np.ndarray, targets: Sequence[int], logits: np.ndarray,
     entropy = float(np.mean(-np.sum(soft * np.log(np.maximum(soft, 1e-12)), axis=-1)))
     wrong = [str(names[target]) for target, said in zip(targets, logits.argmax(-1)) if said != target]
     return figure.describe(
-        f"What {teacher} says",
+        f"Soft targets of {teacher}",
         f"The first test image of {'every class' if count == classes else f'{count} classes'}, and the probabilities of {teacher} at temperature "
         f"{temperature:g}: the true class in blue, the others in orange. Black ticks: at temperature 1"
         + (" (at the right edge where they are larger than the axis)." if hard.max() > top else "."),

@@ -7,6 +7,7 @@ once, on white, and follows a page's theme when its colours are replaced by the 
 from __future__ import annotations
 
 import functools
+import html
 import io
 import re
 import textwrap
@@ -111,23 +112,20 @@ def wrapped(label: str, width: int = 30, lines: int = 2) -> str:
     """A label in at most so many lines; what does not fit is left out of its middle, since labels differ at their ends.
 
     >>> wrapped("offline ce+kd  kd.temperature=4  kd.weight=0.5", 20)
-    'offline ce+kd\\n… kd.weight=0.5'
+    'offline ce+kd …\\nkd.weight=0.5'
     >>> wrapped("supervised ce", 20)
     'supervised ce'
     """
-    text = " ".join(label.split())
-    for size in range(len(text), 0, -1):
-        short = text if size == len(text) else _without_middle(text, size)
-        rows = textwrap.wrap(short, width, break_on_hyphens=False)
-        if len(rows) <= lines:
+    words = label.split()
+    for left_out in range(len(words)):
+        kept = len(words) - left_out
+        middle = ["…"] if left_out else []
+        rows = textwrap.wrap(" ".join([*words[: (kept + 1) // 2], *middle, *words[len(words) - kept // 2:]]), width, break_on_hyphens=False)
+        if len(rows) <= lines and all(len(row) <= width for row in rows) and (kept > 1 or not left_out):
             return "\n".join(rows)
-    return text[:width]
-
-
-def _without_middle(text: str, size: int) -> str:
-    head = text[: (size + 1) // 2].rstrip()
-    tail = text[len(text) - size // 2:].lstrip()
-    return f"{head} … {tail}"
+    text = " ".join(words)
+    return f"{text[: (width * lines) // 2 - 2]}…{text[1 - (width * lines) // 2:]}" if lines == 1 else "\n".join(
+        [text[:width - 1] + "…", "…" + text[1 - width:]])
 
 
 def number(value: float) -> str:
@@ -161,10 +159,24 @@ def logarithmic(axis) -> None:
         axis.set_minor_formatter(NullFormatter())
 
 
+def by_seeds(labels: Sequence[str], counts: Sequence[int]) -> tuple[list[str], str]:
+    """Labels that say how many seeds they are of where these differ; and what a caption says of them.
+
+    >>> by_seeds(["a", "b"], [3, 3]), by_seeds(["a", "b"], [3, 1])
+    ((['a', 'b'], '3 seeds'), (['a (3 seeds)', 'b (1 seed)'], 'seeds'))
+    """
+    def told(count: int) -> str:
+        return f"{count} seed{'' if count == 1 else 's'}"
+
+    if len(set(counts)) == 1:
+        return list(labels), told(counts[0])
+    return [f"{label} ({told(count)})" for label, count in zip(labels, counts)], "seeds"
+
+
 def legend_below(figure: Figure, handles, labels: Sequence[str], columns: int | None = None) -> None:
     """A legend under the axes, where it covers nothing; its labels wrapped."""
-    columns = columns or (2 if figure.get_figwidth() >= COLUMN else 1)
-    short = [wrapped(label, round(figure.get_figwidth() * 13.5 / columns) - 6, 3) for label in labels]
+    columns = columns or (2 if all(len(label) <= 30 for label in labels) else 1)
+    short = [wrapped(label, round(figure.get_figwidth() * 14 / columns) - 4, 3) for label in labels]
     rows = -(-len(short) // columns)
     figure.set_figheight(figure.get_figheight() + 0.14 * sum(max(text.count("\n") + 1 for text in short[row::rows]) for row in range(rows)) + 0.1)
     figure.legend(handles, short, loc="outside lower left", ncols=columns, columnspacing=1.2, labelspacing=0.35)
@@ -186,17 +198,18 @@ def svg(figure: Figure, facecolor: str = "white", text: str = "path") -> str:
     return stream.getvalue()
 
 
-def inline_svg(figure: Figure, name: str) -> str:
+def inline_svg(figure: Drawing, name: str) -> str:
     """An ``<svg>`` to stand within a page: colours are the page's variables (``var(--ink)``), ids begin with ``name``, so that two figures share
-    none, and its text is text."""
+    none, and its text is text. It is labelled by the figure's title, and described by the element ``<name>-seen`` of the page."""
     text = svg(figure, "none", "none")
-    text = text[text.index("<svg"):]
+    text = re.sub(r"<!--.*?-->\s*", "", text[text.index("<svg"):], flags=re.DOTALL)
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = re.sub(r'(href="|url\()#', rf"\1#{name}-", text)
     for key, (white, _) in COLOURS.items():
         text = text.replace(white, f"var(--{key})")
-    return re.sub(r"<!--.*?-->", "", re.sub(r'<svg\b[^>]*?(viewBox="[^"]*")[^>]*>', r'<svg xmlns:xlink="http://www.w3.org/1999/xlink" \1 aria-hidden="true">',
-                                            text, count=1), flags=re.DOTALL).strip()
+    box = re.search(r'viewBox="[^"]*"', text).group()
+    label = f'role="img" aria-label="{html.escape(figure.title)}" aria-describedby="{name}-seen"'
+    return f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" {box} {label}>' + text[text.index(">") + 1:].strip()
 
 
 def save(figure: Figure, path: Path) -> list[Path]:

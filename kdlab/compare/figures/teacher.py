@@ -52,7 +52,7 @@ def gallery(run: Run, temperature: float | None = None) -> Drawing:
     logits = teacher.teach(batch).logits.float()
     temperature = temperature or _temperature(config)
     return soft_targets(_pixels(batch.inputs, data.normalisation), batch.target.tolist(), logits.numpy(), temperature, data.class_names,
-                        f"the teacher {teacher_name(config['teacher'])}")
+                        teacher_name(config["teacher"]))
 
 
 def _trained(config: dict, student: Run) -> Run:
