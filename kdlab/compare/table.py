@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass, field
+from html import escape
 
 from kdlab.errors import InputError, did_you_mean
 from kdlab.runs.networks import kept_in_short
@@ -55,8 +56,8 @@ class Table:
 
     def show(self) -> None:
         """Print it."""
+        from rich import markup
         from rich.console import Console
-        from rich.markup import escape
         from rich.table import Table as RichTable
 
         console = Console()
@@ -65,7 +66,7 @@ class Table:
         for number, name in enumerate(self._head()):
             table.add_column(name, justify="left" if number < 3 else "right", overflow="fold")
         for cells in self._cells():
-            table.add_row(*map(escape, cells))          # a label may hold loss=[ce]
+            table.add_row(*map(markup.escape, cells))          # a label may hold loss=[ce]
         console.print(table)
         for note in [_EXPLANATION, *self.notes]:
             print(note)
@@ -75,6 +76,16 @@ class Table:
         lines = [f"| {' | '.join(head)} |", f"| {' | '.join(['---'] * 3 + ['---:'] * (len(head) - 3))} |"]
         lines += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |" for cells in self._cells()]
         return "\n".join([*lines, "", *[f"{note}\n" for note in [_EXPLANATION, *self.notes]]])
+
+    def _repr_html_(self) -> str:
+        """As a notebook shows it: words to the left, numbers to the right, the lines about the table below."""
+        def line(cells: list[str], tag: str) -> str:
+            styles = ["text-align: left"] * 3 + ["text-align: right" + "; white-space: nowrap" * (tag == "td")] * (len(cells) - 3)
+            return "<tr>" + "".join(f'<{tag} style="{style}">{escape(cell)}</{tag}>' for style, cell in zip(styles, cells)) + "</tr>"
+
+        rows = "".join(line(cells, "td") for cells in self._cells())
+        notes = "".join(f"<p><small>{escape(note)}</small></p>" for note in [_EXPLANATION, *self.notes])
+        return f"<table><thead>{line(self._head(), 'th')}</thead><tbody>{rows}</tbody></table>{notes}"
 
     def csv(self) -> str:
         """Full precision, one number a column."""
