@@ -10,6 +10,8 @@ from .collect import BASELINE, NETWORK, TEACHER
 from .rows import Row
 from .statistics import differences
 
+MOST_LISTED = 10
+
 
 def pick(rows: Sequence[Row], wanted: str | None) -> Row | None:
     """The baseline: the row with a label, or with a part of it that no other has; by default the student baseline where there is one.
@@ -27,10 +29,13 @@ def pick(rows: Sequence[Row], wanted: str | None) -> Row | None:
         if len(fits) == 1:
             return fits[0]
         if fits:
-            raise InputError(f"baseline '{wanted}': {len(fits)} rows have that in their name; name one of them by more of it:",
-                             *(f"'{row.label}'" for row in fits))
-    known = [row.label for row in rows if row.role != NETWORK]
-    raise InputError(f"baseline '{wanted}': no row is called so{did_you_mean(wanted, known)}; there are:", *(f"'{label}'" for label in known))
+            raise InputError(f"baseline '{wanted}': {len(fits)} rows have that in their name; name one of them by more of it", advice=_listed(fits))
+    known = [row for row in rows if row.role != NETWORK]
+    raise InputError(f"baseline '{wanted}': no row is called so{did_you_mean(wanted, [row.label for row in known])}; there are", advice=_listed(known))
+
+
+def _listed(rows: Sequence[Row]) -> str:
+    return "\n".join([*(f"  {row.label}" for row in rows[:MOST_LISTED]), *([f"  and {len(rows) - MOST_LISTED} more"] if len(rows) > MOST_LISTED else [])])
 
 
 def _plain(label: str) -> str:

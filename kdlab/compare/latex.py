@@ -15,9 +15,8 @@ _ESCAPES = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": 
 
 def latex(table) -> str:
     columns = [column for column in table.columns() if column.key not in LEFT_OUT]
-    seeds = sorted({row.last.n for row in table.rows if row.last})
-    counted = f"n = {seeds[0]}" if len(seeds) == 1 else f"n between {seeds[0]} and {seeds[-1]}, as given,"
-    caption = [f"{table.metric} on test over seeds: mean ± half width of the 95 % interval (Student's t), {counted} runs each.", *table.explanation()[1:]]
+    metric = table.metric[:1].upper() + table.metric[1:]
+    caption = [f"{metric} on test: mean ± half width of the 95 % interval (Student's t) over n seeds.", *table.explanation(columns)[1:]]
     body = []
     for before, row in pairwise([None, *table.rows]):
         if before and row.role not in (before.role, NETWORK) and before.role != NETWORK:

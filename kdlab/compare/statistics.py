@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from .power import smallest_effect
 
@@ -116,6 +116,8 @@ def paired(row: Mapping[Hashable, float], baseline: Mapping[Hashable, float]) ->
     over = interval(first - second)
     if n < 2:
         return Difference(over.mean, None, n, unpaired=unpaired, note="one seed in common with the baseline")
+    from scipy import stats
+
     tolerance = RESOLUTION * max(np.abs(first).max(), np.abs(second).max())
     if np.ptp(first - second) <= tolerance:
         if abs(over.mean) <= tolerance:

@@ -15,7 +15,7 @@ from .columns import Column, columns_of
 from .latex import latex
 from .records import LOWER_IS_BETTER, metrics_of
 from .rows import Row, rows_of
-from .statistics import LARGE_EFFECT
+from .statistics import LARGE_EFFECT, LEVEL
 from .text import csv_text, markdown, show
 
 
@@ -54,17 +54,22 @@ class Table:
         columns = self.columns()
         return [[column.cell(row) for column in columns] for row in self.rows]
 
-    def explanation(self) -> list[str]:
-        """What its numbers are, in sentences."""
-        present = {column.key for column in self.columns()}
+    def explanation(self, columns: Sequence[Column] | None = None) -> list[str]:
+        """What the numbers are, in sentences.
+
+        Args:
+            columns: those that are shown; default: all.
+        """
+        present = {column.key for column in (self.columns() if columns is None else columns)}
         lines = ["Means over seeds and half widths of 95 % intervals (Student's t) on test. The checkpoint called best was chosen on validation, never on "
                  "test."]
         if "difference" in present:
             lines.append(f"Difference: to '{self.baseline}', paired by seed, with the 95 % interval of that difference alone.")
-        if self.comparisons:
-            lines.append(f"p: paired t test, two-sided, after Holm's correction over {_several(self.comparisons, 'comparison')}; better and worse: p < 0.05.")
-            lines.append("To be found: the smallest difference that so many seeds would find with 80 % power, corrected, where differences scatter as these "
-                         f"do; seeds are too few to tell where they would miss one of {LARGE_EFFECT:g} times that scatter.")
+        if "verdict" in present and self.comparisons:
+            lines.append(f"Better and worse: p < {LEVEL:g} in a two-sided paired t test, after Holm's correction over {_several(self.comparisons, 'comparison')}. "
+                         f"Seeds are too few to tell where they would miss a difference of {LARGE_EFFECT:g} times its scatter between seeds more than one time in five.")
+        if "detectable" in present:
+            lines.append("Detectable: the smallest difference that so many seeds would find with 80 % power, corrected, where differences scatter as these do.")
         if "effect" in present:
             lines.append("Effect: mean difference in units of its scatter between seeds (d_z with Hedges's correction).")
         if "retention" in present:

@@ -10,9 +10,9 @@ from .columns import Column
 from .statistics import Interval
 
 LABEL = "label"
-NARROWEST = 16              # a column of words is not made narrower than this, if it has that much to say
-GAP = 2                     # between two columns
-WITHOUT_TERMINAL = 200      # how wide it is where nobody looks
+NARROWEST, LABEL_NARROWEST = 13, 25       # words are not made narrower than this, if there are as many
+GAP = 2                                 # beside each column
+WITHOUT_TERMINAL = 200                  # how wide it is where nobody looks
 
 
 def show(table, everything: bool = False) -> None:
@@ -25,16 +25,15 @@ def show(table, everything: bool = False) -> None:
     columns = table.columns()
     blocks, hidden = arranged(columns, table.rows, console.width, everything)
     for number, block in enumerate(blocks):
-        shown = RichTable(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
-        for column in block:
-            shown.add_column(_broken(column.head), justify="left" if column.words else "right", no_wrap=False, overflow="fold",
-                             min_width=_width(column, table.rows), max_width=None if column.words else _width(column, table.rows))
+        shown = RichTable(box=None, padding=(0, GAP, 0, 0))
+        for column, width in zip(block, _widths(block, table.rows, console.width)):
+            shown.add_column(_broken(column.head), justify="left" if column.words else "right", overflow="fold", width=width)
         for row in table.rows:
             shown.add_row(*(escape(column.cell(row)) for column in block))          # a label may hold loss=[ce]
         if number:
             print()
         console.print(shown)
-    for line in [*table.explanation(), *table.notes]:
+    for line in [*table.explanation([column for block in blocks for column in block]), *table.notes]:
         print(line)
     if hidden:
         print(f"no room for: {', '.join(column.head for column in hidden)} (--all shows them)")
@@ -46,7 +45,7 @@ def arranged(columns: Sequence[Column], rows: Sequence, width: int, everything: 
     waiting = [column for column in columns if column.key != LABEL]
     blocks = []
     while waiting and (everything or not blocks):
-        room, taken = width - sum(_width(column, rows) for column in label), set()
+        room, taken = width - sum(_width(column, rows) + GAP for column in label), set()
         for column in waiting if blocks else sorted(waiting, key=lambda column: column.rank):
             room -= _width(column, rows) + GAP
             if room < 0 and taken:
@@ -61,19 +60,31 @@ def _width(column: Column, rows: Sequence) -> int:
     """The least that a column needs: its longest number, or as much of its words as make sense."""
     head = max(map(len, _broken(column.head).split("\n")))
     cells = [column.cell(row) for row in rows]
-    return max(head, min(NARROWEST if column.key != LABEL else 2 * NARROWEST, max(map(len, cells))) if column.words else max(map(len, cells)))
+    longest = max(map(len, cells))
+    return max(head, min(LABEL_NARROWEST if column.key == LABEL else NARROWEST, longest) if column.words else longest)
+
+
+def _widths(columns: Sequence[Column], rows: Sequence, width: int) -> list[int]:
+    """Each column's least width, and what is left of the room to the words, first to the rows' names."""
+    widths = {column.key: _width(column, rows) for column in columns}
+    left = width - sum(widths.values()) - GAP * len(columns)
+    for column in sorted((column for column in columns if column.words), key=lambda column: column.rank):
+        more = max(0, min(left, max(len(column.cell(row)) for row in rows) - widths[column.key]))
+        widths[column.key] += more
+        left -= more
+    return list(widths.values())
 
 
 def _broken(head: str) -> str:
-    """A head on two lines where it has two parts."""
-    return head.replace(", ", ",\n")
+    """A head on several lines where it has several parts."""
+    return head.replace(", ", ",\n").replace(" validation", "\nvalidation")
 
 
 def markdown(table, leave_out: Sequence[str] = ()) -> str:
     columns = [column for column in table.columns() if column.key not in leave_out]
     lines = [f"| {' | '.join(column.head for column in columns)} |", f"| {' | '.join('---' if column.words else '---:' for column in columns)} |"]
     lines += [f"| {' | '.join(column.cell(row).replace('|', chr(92) + '|') for column in columns)} |" for row in table.rows]
-    return "\n".join([*lines, "", *[f"{line}\n" for line in [" ".join(table.explanation()), *table.notes]]])
+    return "\n".join([*lines, "", *[f"{line}\n" for line in [" ".join(table.explanation(columns)), *table.notes]]])
 
 
 def csv_text(table) -> str:
