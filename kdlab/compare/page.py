@@ -161,7 +161,8 @@ def _versions(versions: dict) -> str:
 
 
 def _machine(hardware: dict) -> str:
-    parts = [hardware.get("processor"), f"{hardware['cores']} cores" if hardware.get("cores") else "", *(hardware.get("gpus") or []), hardware.get("system")]
+    cores = f"{hardware['cores']} cores" if hardware.get("cores") else ""
+    parts = [hardware.get("processor"), cores, *(hardware.get("gpus") or []), hardware.get("system")]
     return ", ".join(filter(None, parts))
 
 
