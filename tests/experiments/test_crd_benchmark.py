@@ -21,13 +21,14 @@ SMALL = ["data.validation=0.5", "data.batch_size=2", "progress=none"]
 
 @pytest.fixture
 def images(workplace, monkeypatch):
-    """A CIFAR-100 of two images a class for training and one for test, in ``data``."""
+    """A CIFAR-100 of two images a class for training and one for test, in ``data``. All images of a class are the same, a pattern of large squares."""
     monkeypatch.setattr(CIFAR100, "ROWS", {"train": 2 * CLASSES, "test": CLASSES})
     random, folder = np.random.default_rng(0), workplace / "data"
     folder.mkdir()
+    patterns = random.integers(0, 256, (CLASSES, 3, 4, 4), dtype=np.uint8).repeat(8, axis=2).repeat(8, axis=3).reshape(CLASSES, -1)
     for name, rows in (("train", 2 * CLASSES), ("test", CLASSES)):
         fine = (np.arange(rows) % CLASSES).astype(np.uint8)[:, None]
-        records = np.hstack([fine // 5, fine, random.integers(0, 256, (rows, 3072), dtype=np.uint8)])
+        records = np.hstack([fine // 5, fine, patterns[fine[:, 0]]])
         (folder / f"{name}.bin").write_bytes(records.tobytes())
     return folder
 
@@ -110,9 +111,10 @@ def test_the_first_stage_lasts_thirty_epochs_at_a_constant_rate(initial, loss, w
 
 @pytest.mark.slow
 def test_a_pair_is_trained_from_nothing(images):
-    """Teacher and student, two steps each."""
-    short = [*SMALL[:2], "scheduler=none", "trainer.max_epochs=1", "+trainer.limit_train_batches=2"]
-    run = kdlab.train(["experiment=crd_benchmark/resnet56_resnet20", "loss=[ce,crd]", *short, "progress=none",
-                       "teacher.overrides=[" + ",".join(f"'{text}'" for text in short) + "]"])
+    """A teacher that has learned something (or the run would be refused), and two steps of the student."""
+    taught = ["data.validation=0.5", "data.batch_size=10", "data.augment.crop_padding=0", "data.augment.flip=0", "scheduler=none",
+              "optimizer.lr=0.01", "trainer.max_epochs=10"]
+    run = kdlab.train(["experiment=crd_benchmark/resnet56_resnet20", "loss=[ce,crd]", *SMALL, "scheduler=none", "trainer.max_epochs=1",
+                       "+trainer.limit_train_batches=2", "teacher.overrides=[" + ",".join(f"'{text}'" for text in taught) + "]"])
     assert run.finished and 0 <= run.metrics["test/accuracy"] <= 1 and run.metrics["train/loss_crd"] > 0
     assert run.config["teacher"]["config"]["student"]["depth"] == 56
