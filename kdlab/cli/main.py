@@ -17,6 +17,7 @@ VERBS = {
     "runs": "what is there: list, show, diff, rm",
     "compare": "a table of runs, grouped over seeds",
     "evaluate": "a trained student: from its test predictions, or on other data",
+    "measure": "how fast finished runs answer, in what memory; how alike their features are to the teacher's",
     "methods": "every method: paper, formula, defaults, what it needs",
     "check": "compose every experiment and check it, without running",
 }

@@ -157,7 +157,7 @@ def _train(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say,
         durations = {"train_seconds": found["train_seconds"], "wall_seconds": before + time.perf_counter() - began}
         (run.path / "error.txt").unlink(missing_ok=True)
         run.update(status=FINISHED, durations=durations, ended=provenance.now(),
-                   **{key: found[key] for key in ("teacher", "metrics", "parameters", "kept", "networks", "network_parameters", "teacher_share")})
+                   **{key: value for key, value in found.items() if key != "train_seconds"})
     except BaseException as error:
         stopped = INTERRUPTED if isinstance(error, KeyboardInterrupt) else PRUNED if isinstance(error, RunPruned) else None
         where = f"The traceback is in {run.path}/error.txt"

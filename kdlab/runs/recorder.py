@@ -8,6 +8,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
+from kdlab.measure import memory
 from kdlab.strategies import Strategy
 
 from .files import link
@@ -54,6 +55,9 @@ class Recorder(Checkpoint):
         self.observe = observe
         self.best: float | None = None
         self.stopped = False
+        #: over all epochs, and the largest of all processes
+        self.peak_memory_bytes: int | None = None
+        self.peak_memory_of: str | None = None
         self.file = MetricsFile(run.metrics_file)
         self._began = 0.0
 
@@ -62,10 +66,15 @@ class Recorder(Checkpoint):
         return STATE
 
     def state_dict(self) -> dict:
-        return {"best": self.best, "rows": self.file.rows, "stopped": self.stopped}
+        return {"best": self.best, "rows": self.file.rows, "stopped": self.stopped, "peak_memory_bytes": self.peak_memory_bytes,
+                "peak_memory_of": self.peak_memory_of}
 
     def load_state_dict(self, state: dict) -> None:
         self.best, self.file.rows, self.stopped = state["best"], list(state["rows"]), state["stopped"]
+        self.peak_memory_bytes, self.peak_memory_of = state.get("peak_memory_bytes"), state.get("peak_memory_of")
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        memory.begin(module.device)
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._began = time.perf_counter()
@@ -81,6 +90,7 @@ class Recorder(Checkpoint):
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step, **values, "learning_rate": rate, "seconds": seconds}
         self.stopped = trainer.should_stop          # a callback (early stopping) has ended the training here
         self.file.rows.append(row)
+        self._measure_memory(trainer, module)
         if trainer.is_global_zero:
             self.file.write()
         score = values.get(self.monitor)            # None in an epoch without validation (trainer.check_val_every_n_epoch)
@@ -98,3 +108,12 @@ class Recorder(Checkpoint):
             print(f"{self.label}epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {parts}{validated}  {seconds:.1f} s", flush=True)
         if self.observe is not None and trainer.is_global_zero:
             self.observe(trainer.current_epoch + 1, trainer.max_epochs, row)
+
+    def _measure_memory(self, trainer: L.Trainer, module: Strategy) -> None:
+        """Take note of the peak so far. Not in the rows, which hold the curve."""
+        used, whose = memory.peak(module.device), memory.whose(module.device)
+        if used is None:
+            return
+        used = int(trainer.strategy.reduce(torch.tensor(used, device=module.device), reduce_op="max"))
+        before = self.peak_memory_bytes if whose == self.peak_memory_of else None       # a run may be gone on with on another device
+        self.peak_memory_bytes, self.peak_memory_of = max(used, before or 0), whose

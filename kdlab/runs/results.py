@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from kdlab.batch import Batch
 from kdlab.evaluation import predict_all
+from kdlab.measure import checkpoint_bytes, fidelity, flops
 from kdlab.outputs import Outputs
 
 from .assemble import Parts
@@ -25,15 +26,19 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
         teacher: what is known of it (:func:`kdlab.runs.teacher.describe`).
 
     Returns:
-        ``metrics`` and ``parameters`` of the network that is kept; ``kept``: which one that is in either checkpoint, and by what rule;
-        ``networks``: the metrics of every network and ensemble by name, where there is more than one, and ``network_parameters``, their
-        sizes; ``train_seconds`` and ``teacher_share`` (over all epochs, also those before an interruption); ``teacher``: its record with its
-        scores on test.
+        ``metrics``, ``parameters``, ``flops`` (of one sample, :func:`kdlab.measure.flops`) and ``checkpoint_bytes`` of the network that is kept;
+        ``kept``: which one that is in either checkpoint, and by what rule; ``networks``: the metrics of every network and ensemble by name,
+        where there is more than one, and ``network_parameters``, their sizes; ``train_seconds``, ``teacher_share`` and ``peak_memory_bytes`` of
+        ``peak_memory_of`` (over all epochs, also those before an interruption); ``teacher``: its record with its scores on test.
+
+        Among the metrics on test are ``agreement`` and ``kl_to_teacher`` (:mod:`kdlab.measure.fidelity`) where the run has one frozen teacher that
+        knows the same classes; an ensemble is one. They are absent where terms have several teachers of their own, and where whoever teaches learns too.
     """
     from safetensors.torch import save_file
 
     content = read_checkpoint(run.checkpoint("last"))
-    rows = recorded(content)["rows"]
+    state = recorded(content)
+    rows = state["rows"]
     _restore_curve(run, rows)
     strategy, device, monitor = parts.strategy, evaluation_device(config), f"val/{parts.task.monitor}"
     sign = 1 if parts.task.higher_is_better else -1
@@ -45,6 +50,17 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
     def score(answers: dict[str, Callable[[Batch], Outputs]]) -> dict[str, tuple[dict, dict]]:
         said = predict_all(answers, parts.data.test_dataloader(), parts.task, device)
         return {name: (one, parts.task.score(one["logits"], one["target"])) for name, one in said.items()}
+
+    heard = []
+
+    def score_teacher(answer: Callable[[Batch], Outputs]) -> dict:
+        said, scores = score({"": answer})[""]
+        heard.append(said["logits"])
+        return scores
+
+    if parts.teacher is not None:
+        teacher = with_test_scores(teacher, parts.teacher, score_teacher)
+    taught = heard[0] if len(heard) == 1 else None
 
     predictions, metrics, kept = {}, {}, {"rule": strategy.keep}
     networks: dict[str, dict] = {name: {} for name in strategy.answers()}
@@ -60,6 +76,7 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
         name = strategy.kept(scores)
         kept[which] = {"network": name, "module": _module_name(strategy, strategy.networks()[name])}
         for one, (said, tested) in score(strategy.answers()).items():
+            tested = {**tested, **fidelity(said["logits"], taught)}
             networks[one] |= {f"test/{key}{suffix}": value for key, value in tested.items()}
             networks[one] |= {f"val/{key}{suffix}": value for key, value in _validated(row, one).items()}
             if one == name:
@@ -74,15 +91,21 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
     write_atomically(run.predictions_file, lambda path: save_file({key: value.contiguous() for key, value in predictions.items()}, path))
     shares = [row["train/teacher_share"] for row in rows]
     sizes = {name: sum(value.numel() for value in network.parameters()) for name, network in strategy.networks().items()}
+    network = strategy.networks()[kept["last"]["network"]]
     return {
         "metrics": metrics,
         "parameters": sizes[kept["last"]["network"]],
+        "flops": flops(network, parts.data.val_dataloader().first(1).inputs),
+        "checkpoint_bytes": checkpoint_bytes(network),
         "kept": kept,
         "networks": networks if len(networks) > 1 else {},
         "network_parameters": sizes if len(networks) > 1 else {},
         "train_seconds": sum(row["seconds"] for row in rows),
         "teacher_share": sum(shares) / len(shares),
-        "teacher": None if parts.teacher is None else with_test_scores(teacher, parts.teacher, lambda answer: score({"": answer})[""][1]),
+        # None where a run is gone on with that was begun before this was measured
+        "peak_memory_bytes": state.get("peak_memory_bytes"),
+        "peak_memory_of": state.get("peak_memory_of"),
+        "teacher": teacher,
     }
 
 

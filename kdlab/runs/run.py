@@ -13,6 +13,7 @@ from kdlab.errors import InputError, yaml_problem
 
 from .files import write_json, write_text
 from .identity import readable_name, run_hash
+from .measurements import read as read_measurements
 from .record import FORMAT
 
 FINISHED, RUNNING, FAILED, INTERRUPTED, PRUNED = "finished", "running", "failed", "interrupted", "pruned"
@@ -27,12 +28,13 @@ AWAY = "move {} away and start the run again"
 class Run:
     """A run in its directory::
 
-        run.json                 what it is, where it came from, how it stands, what it measured
+        run.json                 what it is, where it came from, how it stands, what it measured (and what that took: flops, bytes, seconds)
         config.yaml              the whole config
         metrics.csv              one row an epoch
         checkpoints/last.ckpt    the last finished epoch: student, connectors, optimiser; never a frozen teacher
         checkpoints/best.ckpt    the best on validation
         predictions.safetensors  test logits of both, so that test is not touched again
+        measurements.json        what kdlab measure found: speed, memory, alignment with the teacher
     """
 
     def __init__(self, path: str | Path):
@@ -126,8 +128,16 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The run's final numbers: ``test/accuracy`` (last epoch), ``test/accuracy_best``, ``val/accuracy`` and so on."""
+        """The run's final numbers: ``test/accuracy`` (last epoch), ``test/accuracy_best``, ``val/accuracy``, ``test/agreement`` (with its teacher)
+        and so on. Begun again after an interruption a run has the same; what depends on the machine (seconds, memory) stands beside them in
+        the record."""
         return self.record.get("metrics", {})
+
+    @property
+    def measurements(self) -> dict:
+        """measurements.json (:mod:`kdlab.runs.measurements`): empty where the run was not measured, and where the file is damaged, which
+        :func:`kdlab.runs.measurements.read` has a line about."""
+        return read_measurements(self.path)[0]
 
     @cached_property
     def config(self) -> dict:

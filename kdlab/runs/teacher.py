@@ -49,6 +49,27 @@ def make_teacher(node: dict | None, task: Task, trained: Trained, key: str = "te
     return Frozen(network, task, aliases, own, given)
 
 
+def teacher_of(run: Run, data, task: Task) -> Teacher | None:
+    """The teacher of a finished run, had again. The run that trained it is looked for where the config says, from the folder in which its
+    student was trained, and in the store that the student lies in.
+
+    Args:
+        data: the run's own (:class:`kdlab.data.ClassificationData`).
+
+    Raises:
+        InputError: it is no longer to be had.
+    """
+    def trained(config: dict) -> Run:
+        root = Path(config["paths"]["runs"])
+        for place in (root, Path(run.record.get("directory") or ".") / root, run.path.resolve().parents[1]):
+            found = RunStore(place).run(config)
+            if found.finished:
+                return found
+        raise InputError(f"the run of its teacher, {readable_name(config)}, was not found finished in {root}")
+
+    return make_teacher(run.config["teacher"], task, trained, given=data.normalisation, channels=data.shape[0])
+
+
 def _normalisation(node: dict, network: nn.Module, channels: int) -> Normalisation | None:
     """How the inputs that a teacher was trained on were normalised: as its config says, or its run's data, or its library. None: unknown."""
     if node.get("normalisation"):

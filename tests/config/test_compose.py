@@ -42,6 +42,14 @@ def test_what_a_strategy_says_of_its_terms_goes_with_them():
         check(compose(["strategy=cs_kd", "loss=[ce,dkd]", "loss.kd.temperature=2"]))
 
 
+def test_what_an_experiment_says_of_a_term_in_case_it_is_chosen():
+    hint = compose(["experiment=crd_benchmark/vgg13_vgg8", "loss=[ce,hint]"])["loss"]["hint"]
+    assert hint["student_tap"] == "stage3" and hint["weight"] == 100.0 and "if_chosen" not in hint
+    assert list(compose(["experiment=crd_benchmark/vgg13_vgg8"])["loss"]) == ["ce", "kd"]
+    with pytest.raises(InputError, match="loss.hint is no loss term"):      # what was typed was meant to count
+        check(compose(["experiment=crd_benchmark/vgg13_vgg8", "loss.hint.student_tap=stage2"]))
+
+
 def test_the_teachers_config_is_in_the_students():
     config = compose(["seed=5", "paths.runs=/there", "data.fraction=0.5"])
     teacher = config["teacher"]["config"]

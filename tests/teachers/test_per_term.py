@@ -133,6 +133,7 @@ def test_the_parts_of_the_loss_are_those_of_each_teacher_alone(kdlab, workplace,
 
     record = both.record["teacher"]
     assert record["terms"] == {"kd": "strong", "logit_mse": "wide"} and "test" not in record
+    assert "test/agreement" in alone["wide"] and not {"test/agreement", "test/kl_to_teacher"} & set(both.metrics), "agreement is with one teacher"
     for name, run in (("strong", taught), ("wide", wide)):
         assert record["members"][name]["test"]["accuracy"] == pytest.approx(run.metrics["test/accuracy"])
         assert record["members"][name]["validation_accuracy"] == pytest.approx(run.metrics["val/accuracy"])

@@ -12,6 +12,7 @@ from .table import SHORT, Mistake, Place
 AGAIN = [*SHORT, "seed=1"]
 AFRESH = [*AGAIN, "fresh=true"]
 EVALUATE, ELSEWHERE = ["evaluate", "{run}"], ["evaluate", "{run}", "data.evaluation_batch_size=50"]
+MEASURE = ["measure", "{run}", "--seconds", "0.01"]
 COMPARE = ["compare", "runs", "--out", "out"]
 
 
@@ -135,6 +136,14 @@ MISTAKES = [
             setup=_spoilt()),
     Mistake("comparison written where nothing can be", ["compare", "runs", "--out", "file/out"], ["file/out cannot be written", "--out"],
             given="file is a file", setup=lambda place: (place.finished(), (place.folder / "file").write_text(""))),
+    Mistake("measuring a run that is not finished", MEASURE, ["no finished run", "(running)"], given="a killed run", setup=_spoilt(killed)),
+    Mistake("measuring a checkpoint cut short", MEASURE, ["no run could be measured", "last.ckpt cannot be read"], given="last.ckpt of 100 bytes",
+            setup=_spoilt(_cut("checkpoints/last.ckpt", 100))),
+    Mistake("measuring runs of which one has no checkpoint", ["measure", "runs", *MEASURE[2:]], ["not measured", "there is no checkpoint"], code=1,
+            stream="out", given="last.ckpt of the first was removed", setup=_spoilt(_removed("checkpoints/last.ckpt"))),
+    Mistake("measuring on a device that is none", [*MEASURE, "--device", "tpu"], ["--device must be cpu or a GPU", "'tpu'"], given="a run",
+            setup=_spoilt()),
+    Mistake("measuring on a GPU that is not there", [*MEASURE, "--device", "cuda:99"], ["--device=cuda:99", "GPU"], given="a run", setup=_spoilt()),
     Mistake("evaluation with another seed", [*EVALUATE, "seed=2"], ["only data can be overridden", "seed=2"], given="a run", setup=_spoilt()),
     Mistake("evaluation on other shapes", [*EVALUATE, "data=fashion_mnist"], ["[1, 8, 8]", "[1, 28, 28]"], given="a run", setup=_spoilt()),
     Mistake("evaluation on data that are none", [*EVALUATE, "data=digitz"], ["data=digitz", "did you mean 'digits'"], given="a run", setup=_spoilt()),

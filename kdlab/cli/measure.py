@@ -1,0 +1,124 @@
+"""``kdlab measure RUN_OR_FOLDER…``: latency, throughput and memory of finished runs, and how alike their features are to the teacher's.
+
+Written to measurements.json beside each run.json, in the place of what an earlier measuring found. Times hold for this machine only; the
+runs of one command are timed in turns, so measure together what you will compare.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from kdlab.errors import InputError
+from kdlab.runs.measurements import machine_name, scalars
+from kdlab.runs.run import FINISHED, Run, find_runs
+
+from .parser import Parser
+
+LARGEST_BATCH = 100_000
+
+
+def run(arguments: list[str]) -> int:
+    parser = Parser(prog="kdlab measure", description=__doc__)
+    parser.add_argument("folder", nargs="+", metavar="RUN_OR_FOLDER", help="runs, or folders with runs below them")
+    parser.add_argument("--batches", default="1,64", help="batch sizes (default: 1,64)")
+    parser.add_argument("--seconds", default="2", help="of timing, for each run and batch size (default: 2)")
+    parser.add_argument("--device", default="cpu", help="cpu (one thread is used; the default), cuda, cuda:1, …")
+    options = parser.parse_args(arguments)
+    batches, seconds = _sizes(options.batches), _seconds(options.seconds)
+    missing = [folder for folder in options.folder if not Path(folder).is_dir()]
+    if missing:
+        raise InputError(f"there is no folder {', '.join(missing)}")
+    runs = list(find_runs(options.folder))
+    if not runs:
+        raise InputError(f"no runs in {', '.join(options.folder)}; kdlab runs lists what there is")
+    finished, left_out, damaged = _sorted_out(runs)
+    if not finished:
+        raise InputError(f"no finished run in {', '.join(options.folder)}", advice="\n".join([*left_out, *damaged]))
+    device = _device(options.device)
+    from kdlab.runs.measuring import measure_runs
+
+    notes: list[str] = []
+    measured, failed = measure_runs(finished, batches, seconds, device, notes.append)
+    failed += damaged
+    if not measured:
+        raise InputError("no run could be measured", advice="\n".join([*failed, *left_out]))
+    _show(measured, batches)
+    for line in [*notes, *failed, *left_out]:
+        print(line)
+    return 1 if failed else 0
+
+
+def _sorted_out(runs: list[Run]) -> tuple[list[Run], list[str], list[str]]:
+    """The finished runs, and lines about those that are not finished, and about those that cannot be read."""
+    finished, unfinished, damaged = [], [], []
+    for one in runs:
+        try:
+            status = one.record["status"]
+        except InputError as error:
+            damaged.append(f"could not be read: {one.path}: {error}")
+            continue
+        if status == FINISHED:
+            finished.append(one)
+        else:
+            unfinished.append(f"not measured: {one.path} ({status})")
+    return finished, unfinished, damaged
+
+
+def _show(runs: list[Run], batches: list[int]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    console = console if console.is_terminal else Console(width=200)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("run", overflow="fold")
+    for size in batches:
+        for name in (f"ms, batch {size}", "90 %", "samples/s"):
+            table.add_column(name, justify="right")
+    for name in ("peak MB", "CKA"):
+        table.add_column(name, justify="right")
+    for one in runs:
+        found = one.measurements
+        cells = [text for size in batches for value in [found["batches"][str(size)]]
+                 for text in (f"{value['latency_ms']:.3f}", f"{value['latency_ms_p90']:.3f}", f"{value['samples_per_second']:,.0f}")]
+        cka = scalars(found).get("cka")
+        table.add_row(escape(str(one.path)), *cells, f"{found['peak_inference_bytes'] / 1e6:.2f}", "" if cka is None else f"{cka:.3f}")
+    console.print(table)
+    print(f"Medians and 90th percentiles, the runs in turns, on: {machine_name(found)}. Peak: tensors at batch {max(batches)}. CKA: mean over the "
+          "taps that student and teacher both have, on validation.")
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        sizes = [int(part) for part in text.split(",")]
+    except ValueError:
+        sizes = []
+    if not sizes or not all(1 <= size <= LARGEST_BATCH for size in sizes):
+        raise InputError(f"--batches must be whole numbers from 1 to {LARGEST_BATCH}, for example 1,64; got '{text}'")
+    return sorted(set(sizes))
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise InputError(f"--seconds must be a number greater than 0, for example 0.5; got '{text}'")
+    return seconds
+
+
+def _device(text: str):
+    import torch
+
+    try:
+        device = torch.device(text)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise InputError(f"--device must be cpu or a GPU (cuda, cuda:1), got '{text}'")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"--device={text}: torch finds {torch.cuda.device_count() or 'no'} GPU{'s' if torch.cuda.device_count() > 1 else ''} here")
+    return device

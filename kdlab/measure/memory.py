@@ -1,0 +1,92 @@
+"""The most memory that a training had in use, and that an answer of a network needs."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+import weakref
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+CUDA, PROCESS = "cuda", "process"
+
+
+def whose(device: torch.device) -> str:
+    """What :func:`peak` measures of a training on a device: ``cuda``, the tensors on that GPU (``torch.cuda.max_memory_allocated``), or
+    ``process``, the resident size of the whole process, Python, torch and the data among it."""
+    return CUDA if device.type == "cuda" else PROCESS
+
+
+def begin(device: torch.device) -> None:
+    """Count from here on. Only Linux lets a process forget its peak; elsewhere a process's is that since it began."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
+        file.write("5")         # proc(5): resets the peak resident size to the present one
+
+
+def peak(device: torch.device) -> int | None:
+    """Bytes; None where the system does not tell.
+
+    >>> begin(torch.device("cpu"))
+    >>> before = peak(torch.device("cpu"))
+    >>> filled = torch.ones(50_000_000 // 4)
+    >>> 40_000_000 < peak(torch.device("cpu")) - before < 60_000_000
+    True
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:         # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def inference_bytes(network: nn.Module, inputs) -> int:
+    """The most bytes of tensors that are there at once while a network answers: its weights and buffers, the inputs, and what is made on the way
+    for as long as it is needed. The same on every machine and device; what the operations themselves borrow (a convolution's workspace) and
+    the process around the network are not counted.
+
+    >>> network = nn.Sequential(nn.Linear(100, 50, bias=False), nn.ReLU(), nn.Linear(50, 10, bias=False))
+    >>> weights, inputs, hidden = 4 * (100 * 50 + 50 * 10), 4 * 8 * 100, 4 * 8 * 50
+    >>> inference_bytes(network, torch.zeros(8, 100)), weights + inputs + 2 * hidden          # hidden before and after the ReLU
+    (28400, 28400)
+    """
+    with torch.no_grad(), _Tensors() as tensors:
+        tensors.count([*network.parameters(), *network.buffers(), *tree_leaves(inputs)])
+        network(inputs)
+    return tensors.most
+
+
+class _Tensors(TorchDispatchMode):
+    """Sees what every operation makes, and when it is let go of."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = self.most = 0
+        self._known: set[int] = set()
+
+    def count(self, values) -> None:
+        """Storages that are not known yet; views of one count once."""
+        for storage in (value.untyped_storage() for value in values if isinstance(value, Tensor)):
+            address, size = storage._cdata, storage.nbytes()
+            if address not in self._known:
+                self._known.add(address)
+                self.now += size
+                weakref.finalize(storage, self._gone, address, size).atexit = False
+        self.most = max(self.most, self.now)
+
+    def _gone(self, address: int, size: int) -> None:
+        self._known.discard(address)
+        self.now -= size
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        self.count(tree_leaves(made))
+        return made

@@ -1,0 +1,73 @@
+"""What was measured of a finished run after it: ``measurements.json`` beside run.json.
+
+Its keys: ``measured`` (when), ``machine`` (processor, cores, system, torch, device) and ``threads``, for which alone the times hold; ``network``, the
+one that is kept; ``batches``: batch size -> what :func:`kdlab.measure.speed` says; ``in_turns_with``, how many other networks were timed in turns
+with it; ``peak_inference_bytes`` of the largest batch, ``peak_inference_batch``; where one frozen teacher taught, ``cka``: tap -> alignment with the
+teacher's of that name, ``cka_matrix``: student's tap -> teacher's tap -> alignment (null where a feature does not vary), and ``cka_samples``.
+
+A run that is measured again, here or on another machine, has the new numbers in the place of the old: times of two machines cannot be
+compared, and a file that holds one machine's cannot be misread.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+FILE = "measurements.json"
+
+
+def read(path: Path) -> tuple[dict, str]:
+    """The measurements of the run in a directory, and what is wrong with them: empty and ``""`` where there are none, empty and a line for
+    people where the file is damaged."""
+    file = Path(path) / FILE
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if not _sound(content):
+            raise ValueError("it holds something else")
+    except FileNotFoundError:
+        return {}, ""
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        return {}, f"{file} cannot be read as measurements ({reason}) and counts for nothing; kdlab measure {path} measures anew"
+    return content, ""
+
+
+def _sound(content) -> bool:
+    if not isinstance(content, dict) or not isinstance(content.get("machine"), dict) or not isinstance(content.get("batches"), dict):
+        return False
+    batches, cka = content["batches"], content.get("cka", {})
+    return (all(size.isdigit() and isinstance(one, dict) and one and _numbers(one.values()) for size, one in batches.items())
+            and isinstance(cka, dict) and _numbers([*cka.values(), content.get("peak_inference_bytes", 0)]))
+
+
+def _numbers(values: Iterable) -> bool:
+    return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+
+
+def scalars(measurements: Mapping) -> dict[str, float]:
+    """One number a name, as a table or a figure reads them: ``latency_ms`` of one sample, ``samples_per_second`` at the largest batch,
+    ``peak_inference_bytes``, and ``cka``, the mean over the taps that student and teacher both have. Those that were not measured are absent.
+
+    >>> scalars({"batches": {"1": {"latency_ms": 0.2, "samples_per_second": 5000}, "64": {"latency_ms": 2.0, "samples_per_second": 32000}},
+    ...          "cka": {"stage1": 0.9, "embedding": 0.8}})
+    {'latency_ms': 0.2, 'samples_per_second': 32000, 'cka': 0.85}
+    """
+    batches, cka = measurements.get("batches") or {}, measurements.get("cka") or {}
+    found = {"latency_ms": batches.get("1", {}).get("latency_ms"),
+             "samples_per_second": batches[max(batches, key=int)].get("samples_per_second") if batches else None,
+             "peak_inference_bytes": measurements.get("peak_inference_bytes"),
+             "cka": round(sum(cka.values()) / len(cka), 6) if cka else None}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def machine_name(measurements: Mapping) -> str:
+    """The machine in words: numbers of different ones cannot be compared.
+
+    >>> machine_name({"machine": {"processor": "A chip", "cores": 2, "torch": "2.9", "device": "cpu"}, "threads": 1})
+    'A chip, 2 cores, torch 2.9, cpu, threads: 1'
+    """
+    machine = measurements["machine"]
+    return (f"{machine.get('processor')}, {machine.get('cores')} cores, torch {machine.get('torch')}, {machine.get('device')}, "
+            f"threads: {measurements.get('threads')}")
