@@ -1,12 +1,14 @@
-"""``kdlab compare FOLDER…``: a table of the runs in folders, grouped over seeds; also as CSV and Markdown."""
+"""``kdlab compare FOLDER…``: a table of the runs in folders, grouped over seeds; also as CSV, Markdown and LaTeX."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from kdlab.compare import comparison
+from kdlab.compare import groups, table_of
+from kdlab.compare.page import make_folder, write_report
 from kdlab.errors import InputError
 from kdlab.runs.files import write_text
+from kdlab.runs.record import command_line
 from kdlab.runs.run import find_runs
 
 from .parser import Parser
@@ -16,7 +18,15 @@ def run(arguments: list[str]) -> int:
     parser = Parser(prog="kdlab compare", description=__doc__)
     parser.add_argument("folder", nargs="+", help="folders with runs in or below them")
     parser.add_argument("--metric", default="accuracy", help="a test metric of run.json (default: accuracy; also nll, ece)")
-    parser.add_argument("--out", help="where compare.csv and compare.md go (default: the first folder)")
+    parser.add_argument("--baseline", metavar="ROW", help="the row that the others are held against, by its name or a part of it that no other has "
+                        "(default: the student baseline, if there is one)")
+    parser.add_argument("--further", default="", metavar="METRICS", help="other metrics that get a column, with commas between: nll,ece,agreement,"
+                        "kl_to_teacher, or what was measured: latency_ms,cka,checkpoint_bytes,…")
+    parser.add_argument("--all", action="store_true", help="print every column, in several blocks where they do not fit beside each other")
+    parser.add_argument("--out", help="where compare.csv, compare.md and compare.tex go (default: the first folder)")
+    parser.add_argument("--report", nargs="?", const="", metavar="FOLDER", help="also write report.html, its figures and tables; where to "
+                        "(default: the folder 'report' beside compare.csv)")
+    parser.add_argument("--wandb", metavar="PROJECT", help="also log table, figures and report to Weights & Biases (offline unless you are logged in)")
     options = parser.parse_args(arguments)
     missing = [folder for folder in options.folder if not Path(folder).is_dir()]
     if missing:
@@ -24,14 +34,30 @@ def run(arguments: list[str]) -> int:
     runs = list(find_runs(options.folder))
     if not runs:
         raise InputError(f"no runs in {', '.join(options.folder)}; kdlab runs lists what there is")
-    table = comparison(runs, options.metric)
+    found, left_out = groups(runs)
+    further = [name.strip() for name in options.further.split(",") if name.strip()]
+    table = table_of(found, options.metric, options.baseline, left_out, further)
     first = Path(options.folder[0])
     out = Path(options.out) if options.out else first.parent if (first / "run.json").exists() else first
+    report = Path(options.report) if options.report else out / "report" if options.report is not None or options.wandb else None
+    if report:
+        make_folder(report)
     try:
-        write_text(out / "compare.csv", table.csv())
-        write_text(out / "compare.md", table.markdown())
+        for ending, text in (("csv", table.csv()), ("md", table.markdown()), ("tex", table.latex())):
+            write_text(out / f"compare.{ending}", text)
     except OSError as error:
         raise InputError(f"{out} cannot be written ({error.strerror}); name another folder with --out") from error
-    table.show()
-    print(f"written: {out / 'compare.csv'}, {out / 'compare.md'}")
+    table.show(options.all)
+    print(f"written: {out / 'compare.csv'}, and the same as .md and .tex")
+    if report:
+        _report(options, found, table, report)
     return 0
+
+
+def _report(options, found, table, folder: Path) -> None:
+    page = write_report(found, table, folder, f"Comparison of {', '.join(options.folder)}", command_line())
+    print(f"written: {page}, with figures and tables beside it")
+    if options.wandb:
+        from kdlab.compare.wandb_run import log_report
+
+        print(f"logged: {log_report(table, folder, options.wandb, Path(options.folder[0]).resolve().name)}")

@@ -1,16 +1,37 @@
-"""Comparison: collect runs, group them over seeds, describe each group, print and write the table."""
+"""Comparison: collect runs, group them over seeds, describe each group, hold it against a baseline, print and write the table and the report."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from .collect import Group, groups
-from .statistics import Interval, interval
-from .table import Table, comparison
+from .page import write_report
+from .statistics import Difference, Interval, differences, interval
+from .table import Row, Table, comparison, table_of
 
-__all__ = ["Group", "Interval", "Table", "compare", "comparison", "groups", "interval"]
+__all__ = ["Difference", "Group", "Interval", "Row", "Table", "compare", "comparison", "differences", "groups", "interval", "report", "table_of",
+           "write_report"]
 
 
-def compare(*folders: str | Path, metric: str = "accuracy") -> Table:
-    """The comparison of all runs in or below folders: what ``kdlab compare`` prints."""
+def compare(*folders: str | Path, metric: str = "accuracy", baseline: str | None = None, further: Sequence[str] = ()) -> Table:
+    """The comparison of all runs in or below folders: what ``kdlab compare`` prints. Arguments as for :func:`kdlab.compare.table_of`."""
     from kdlab.runs.run import find_runs
 
-    return comparison(list(find_runs(folders)), metric)
+    return comparison(find_runs(folders), metric, baseline, further)
+
+
+def report(*folders: str | Path, metric: str = "accuracy", baseline: str | None = None, further: Sequence[str] = (),
+           folder: str | Path | None = None) -> Path:
+    """Write the report of all runs in or below folders: what ``kdlab compare --report`` writes.
+
+    Args:
+        metric, baseline, further: as for :func:`kdlab.compare.table_of`.
+        folder: where to; default: ``report`` in the first of the folders.
+
+    Returns:
+        The path of its page.
+    """
+    from kdlab.runs.run import find_runs
+
+    found, left_out = groups(find_runs(folders))
+    return write_report(found, table_of(found, metric, baseline, left_out, further), Path(folders[0]) / "report" if folder is None else folder,
+                        f"Comparison of {', '.join(map(str, folders))}")

@@ -1,12 +1,20 @@
-"""The numbers of a group of runs."""
+"""The numbers of a group of runs, and what two groups differ in."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
+from scipy import special
+
+from .power import smallest_effect
+
+LEVEL = 0.05                # of the tests; the intervals are of 1 - LEVEL
+LARGE_EFFECT = 2.0          # seeds that would miss a difference of twice its scatter are too few to tell
+# metrics are computed in float32: differences that are closer than this, in shares of the values, are equal
+RESOLUTION = 4 * float(np.finfo(np.float32).eps)
+BETTER, WORSE, NONE_FOUND, TOO_FEW = "better", "worse", "no difference found", "too few seeds to tell"
 
 
 @dataclass(frozen=True)
@@ -18,7 +26,7 @@ class Interval:
     n: int
 
 
-def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+def interval(values: Sequence[float], confidence: float = 1 - LEVEL) -> Interval:
     r"""Mean and Student's t interval, :math:`\bar x \pm t_{n-1}\, s / \sqrt n`.
 
     >>> interval([0.80, 0.82, 0.84])
@@ -30,5 +38,134 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     n, mean = len(values), float(np.mean(values))
     if n < 2:
         return Interval(mean, None, n)
-    half = stats.t.ppf((1 + confidence) / 2, n - 1) * stats.sem(values)
+    half = special.stdtrit(n - 1, (1 + confidence) / 2) * values.std(ddof=1) / n**0.5
     return Interval(round(mean, 12), float(half), n)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A row less its baseline, seed by seed.
+
+    Args:
+        mean: of the differences; above 0 where the row's metric is greater, be that better or worse.
+        half_width: of its 95 % interval, of this one comparison (not corrected); None for a single seed.
+        n: how many seeds both have.
+        p: of the paired t test, two-sided; None where there is none.
+        p_adjusted: the same after Holm's correction over the table.
+        effect: the standardised difference d_z (:func:`effect_size`).
+        detectable: the smallest difference that so many seeds would find with 80 % power at the corrected level, where differences scatter
+            as these do.
+        verdict: ``better``, ``worse``, ``no difference found`` or ``too few seeds to tell``.
+        unpaired: how many seeds only one of the two has; they are left out.
+        note: why there is no test.
+    """
+
+    mean: float | None
+    half_width: float | None
+    n: int
+    p: float | None = None
+    p_adjusted: float | None = None
+    effect: float | None = None
+    detectable: float | None = None
+    verdict: str = TOO_FEW
+    unpaired: int = 0
+    note: str = ""
+
+
+def differences(rows: Sequence[Mapping[Hashable, float]], baseline: Mapping[Hashable, float], higher_is_better: bool = True) -> list[Difference]:
+    r"""Each row's difference to a baseline, and whether it is more than chance.
+
+    The test is the paired t test (``scipy.stats.ttest_rel``): a seed gives both runs the same split and the same order of samples, so the
+    difference within a seed scatters less than the runs do. Wilcoxon's signed-rank test asks less of the distribution, but with n pairs its p
+    cannot be below :math:`2^{1-n}`, 0.25 for three seeds and 0.0625 for five: it would never find anything. Rows without a seed in
+    common with the baseline are not tested: Welch's test between other seeds has less power and another meaning, and would stand in the
+    same column.
+
+    p is corrected by Holm's method (1979, https://www.jstor.org/stable/4615733) over all rows that are tested, which holds whatever the
+    dependence between them. Rows with the same values (a network that a run keeps, and the run) are one comparison.
+
+    Differences that are all equal leave no scatter to test against, and coarse metrics make that likely by chance: where they are 0, p
+    is 1, otherwise there is no test.
+
+    "Too few seeds to tell" is what a row gets without a test, or where its p is above 0.05 and the seeds would miss a difference of twice its
+    scatter more than one time in five (:func:`kdlab.compare.power.smallest_effect`): the wording depends on how many seeds and rows there
+    are, not on what came out.
+
+    Args:
+        rows: the value of each seed.
+        higher_is_better: whether more of the metric is better.
+
+    >>> [one] = differences([{1: 0.82, 2: 0.83, 3: 0.85, 4: 0.9}], {1: 0.80, 2: 0.82, 3: 0.83})
+    >>> round(one.mean, 4), one.n, one.unpaired, round(one.p, 4), one.verdict
+    (0.0167, 3, 1, 0.0377, 'better')
+    """
+    found = [paired(row, baseline) for row in rows]
+    keys = [tuple(sorted(row.items(), key=repr)) for row in rows]
+    tested = {key: one.p for key, one in zip(keys, found) if one.p is not None}
+    adjusted = dict(zip(tested, holm(list(tested.values()))))
+    return [_judged(one, adjusted.get(key), len(tested), row, baseline, higher_is_better) for key, one, row in zip(keys, found, rows)]
+
+
+def paired(row: Mapping[Hashable, float], baseline: Mapping[Hashable, float]) -> Difference:
+    """The difference of one row by itself: without correction and verdict."""
+    common = [seed for seed in row if seed in baseline]
+    n, unpaired = len(common), len(set(row) ^ set(baseline))
+    if not n:
+        return Difference(None, None, 0, unpaired=unpaired, note="no seed in common with the baseline")
+    first, second = (np.array([side[seed] for seed in common], dtype=float) for side in (row, baseline))
+    over = interval(first - second)
+    if n < 2:
+        return Difference(over.mean, None, n, unpaired=unpaired, note="one seed in common with the baseline")
+    from scipy import stats
+
+    tolerance = RESOLUTION * max(np.abs(first).max(), np.abs(second).max())
+    if np.ptp(first - second) <= tolerance:
+        if abs(over.mean) <= tolerance:
+            return Difference(0.0, 0.0, n, p=1.0, effect=0.0, unpaired=unpaired, note="the same in every seed")
+        return Difference(over.mean, over.half_width, n, unpaired=unpaired, note="the same difference in every seed: no scatter to test it against")
+    return Difference(over.mean, over.half_width, n, float(stats.ttest_rel(first, second).pvalue), effect=effect_size(first - second), unpaired=unpaired)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's corrected p values.
+
+    >>> [round(value, 3) for value in holm([0.01, 0.04, 0.03])]
+    [0.03, 0.06, 0.06]
+    """
+    if not p:
+        return []
+    from statsmodels.stats.multitest import multipletests
+
+    return [float(value) for value in multipletests(p, LEVEL, method="holm")[1]]
+
+
+def effect_size(values: Sequence[float]) -> float | None:
+    r"""The standardised mean of paired differences with Hedges's correction for few of them,
+
+    .. math:: g_z = J(n - 1)\, \frac{\bar d}{s_d}, \qquad J(m) = \frac{\Gamma(m / 2)}{\sqrt{m / 2}\; \Gamma((m - 1) / 2)}.
+
+    Hedges (1981), https://doi.org/10.3102/10769986006002107; Cohen's d_z as in Lakens (2013), https://doi.org/10.3389/fpsyg.2013.00863.
+    None for fewer than three differences, where no unbiased estimate exists (J(1) = 0), and where they do not scatter.
+
+    >>> round(effect_size([0.02, 0.01, 0.02]), 4)        # 2.8868 before the correction, J(2) = 0.5642
+    1.6287
+    """
+    values = np.asarray(values, dtype=float)
+    m, scatter = len(values) - 1, values.std(ddof=1) if len(values) > 1 else 0.0
+    if m < 2 or scatter == 0:
+        return None
+    correction = np.exp(special.gammaln(m / 2) - special.gammaln((m - 1) / 2)) / (m / 2) ** 0.5
+    return float(correction * values.mean() / scatter)
+
+
+def _judged(one: Difference, p_adjusted: float | None, comparisons: int, row: Mapping, baseline: Mapping, higher_is_better: bool) -> Difference:
+    if one.p is None:
+        return one
+    effect = smallest_effect(one.n, LEVEL / comparisons)
+    # what the smallest p of a table is held against; Holm's later steps ask less
+    scatter = np.std([row[seed] - baseline[seed] for seed in row if seed in baseline], ddof=1)
+    if p_adjusted < LEVEL:
+        verdict = BETTER if (one.mean > 0) == higher_is_better else WORSE
+    else:
+        verdict = TOO_FEW if effect > LARGE_EFFECT and one.p < 1 else NONE_FOUND
+    return replace(one, p_adjusted=p_adjusted, detectable=float(effect * scatter) or None, verdict=verdict)

@@ -1,200 +1,165 @@
-"""The table of a comparison: on the terminal, as CSV, as Markdown."""
+"""The table of a comparison."""
 
 from __future__ import annotations
 
-import csv
-import io
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from kdlab.errors import InputError, did_you_mean
-from kdlab.runs.networks import kept_in_short
 from kdlab.runs.run import Run
 
+from .baseline import compare_with, pick
 from .collect import BASELINE, NETWORK, TEACHER, Group, groups
-from .statistics import Interval, interval
-
-ORDER = {TEACHER: 0, BASELINE: 1}
-
-
-@dataclass
-class Row:
-    """A group, or one of its networks, in numbers.
-
-    ``last`` and ``best`` are intervals of the test metric at the last epoch and at the best on validation; ``kept`` says which of several
-    networks a variant's numbers are of, and that it was chosen on validation where it was.
-    """
-
-    role: str
-    label: str
-    last: Interval | None
-    best: Interval | None
-    retention: float | None
-    parameters: int | None
-    seconds: float | None
-    weights: str
-    kept: str = ""
+from .columns import Column, columns_of
+from .latex import latex
+from .records import LOWER_IS_BETTER, metrics_of
+from .rows import Row, rows_of
+from .statistics import LARGE_EFFECT, LEVEL
+from .text import csv_text, markdown, show
 
 
 @dataclass
 class Table:
-    """Rows, and the lines about what is not in them."""
+    """Rows, and the lines about what is not in them.
+
+    Args:
+        notes: what is left out, and why.
+        baseline: the label of the row that the others are held against; None where there is none.
+        comparisons: how many p values were corrected together.
+        further: metrics that have a column beside the headline; in the CSV all have.
+    """
 
     metric: str
     rows: list[Row]
     notes: list[str] = field(default_factory=list)
+    baseline: str | None = None
+    comparisons: int = 0
+    further: tuple[str, ...] = ()
 
-    HEAD = ("role", "variant", "weights", "{metric}, last epoch", "{metric}, best on validation", "n", "retention", "parameters", "seconds")
+    @property
+    def higher_is_better(self) -> bool:
+        return self.metric not in LOWER_IS_BETTER
 
-    def _cells(self) -> list[list[str]]:
-        return [[row.role, _shown(row), row.weights, _interval(row.last), _interval(row.best), str(row.last.n if row.last else 0),
-                 "" if row.retention is None else f"{row.retention:.1%}", "" if row.parameters is None else f"{row.parameters:,}",
-                 "" if row.seconds is None else f"{row.seconds:.1f}"] for row in self.rows]
+    def columns(self) -> list[Column]:
+        """What stands in it: a column for whatever some row has."""
+        return columns_of(self)
 
-    def _head(self) -> list[str]:
-        return [text.format(metric=self.metric) for text in self.HEAD]
+    def head(self) -> list[str]:
+        """The names of the columns."""
+        return [column.head for column in self.columns()]
 
-    def show(self) -> None:
-        """Print it."""
-        from rich.console import Console
-        from rich.markup import escape
-        from rich.table import Table as RichTable
+    def cells(self) -> list[list[str]]:
+        """The texts of each row."""
+        columns = self.columns()
+        return [[column.cell(row) for column in columns] for row in self.rows]
 
-        console = Console()
-        console = console if console.is_terminal else Console(width=200)
-        table = RichTable(box=None, pad_edge=False)
-        for number, name in enumerate(self._head()):
-            table.add_column(name, justify="left" if number < 3 else "right", overflow="fold")
-        for cells in self._cells():
-            table.add_row(*map(escape, cells))          # a label may hold loss=[ce]
-        console.print(table)
-        for note in [_EXPLANATION, *self.notes]:
-            print(note)
+    def explanation(self, columns: Sequence[Column] | None = None) -> list[str]:
+        """What the numbers are, in sentences.
 
-    def markdown(self) -> str:
-        head = self._head()
-        lines = [f"| {' | '.join(head)} |", f"| {' | '.join(['---'] * 3 + ['---:'] * (len(head) - 3))} |"]
-        lines += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |" for cells in self._cells()]
-        return "\n".join([*lines, "", *[f"{note}\n" for note in [_EXPLANATION, *self.notes]]])
+        Args:
+            columns: those that are shown; default: all.
+        """
+        present = {column.key for column in (self.columns() if columns is None else columns)}
+        lines = ["Means over seeds and half widths of 95 % intervals (Student's t) on test. The checkpoint called best was chosen on validation, never on "
+                 "test."]
+        if "difference" in present:
+            lines.append(f"Difference: to '{self.baseline}', paired by seed, with the 95 % interval of that difference alone.")
+        if "verdict" in present and self.comparisons:
+            lines.append(f"Better and worse: p < {LEVEL:g} in a two-sided paired t test, after Holm's correction over {_several(self.comparisons, 'comparison')}. "
+                         f"Seeds are too few to tell where they would miss a difference of {LARGE_EFFECT:g} times its scatter between seeds more than one time in five.")
+        if "detectable" in present:
+            lines.append("Detectable: the smallest difference that so many seeds would find with 80 % power, corrected, where differences scatter as these do.")
+        if "effect" in present:
+            lines.append("Effect: mean difference in units of its scatter between seeds (d_z with Hedges's correction).")
+        if "retention" in present:
+            lines.append("Retention: share of the teacher's metric; where nobody else taught, of that of the one teacher here.")
+        if "gap_closed" in present:
+            lines.append("Gap closed: how much of the way from the baseline to the teacher.")
+        return lines
+
+    def show(self, everything: bool = False) -> None:
+        """Print what fits into the terminal's width, or everything in several blocks."""
+        show(self, everything)
+
+    def markdown(self, leave_out: Sequence[str] = ()) -> str:
+        """As Markdown, with the explanation and the notes.
+
+        Args:
+            leave_out: keys of columns (:func:`kdlab.compare.columns.columns_of`).
+        """
+        return markdown(self, leave_out)
 
     def csv(self) -> str:
-        """Full precision, one number a column."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["role", "variant", "weights", "n", "last_mean", "last_half_width_95", "best_mean", "best_half_width_95",
-                         "retention", "parameters", "seconds", "kept"])
-        for row in self.rows:
-            last, best = row.last, row.best
-            writer.writerow([row.role, row.label, row.weights, last.n if last else 0, *(_pair(last)), *(_pair(best)), row.retention,
-                             row.parameters, row.seconds, row.kept])
-        return text.getvalue()
+        """Everything in full precision, one number a column."""
+        return csv_text(self)
+
+    def latex(self) -> str:
+        """A table for a paper (booktabs), with a caption that says what its numbers are."""
+        return latex(self)
 
 
-_EXPLANATION = ("Means over seeds and half widths of 95 % intervals (Student's t) on test. Retention: share of the teacher's metric; "
-                "where nobody else taught, of that of the one teacher here. "
-                "The checkpoint called best was chosen on validation, never on test.")
+def comparison(runs: Iterable[Run], metric: str = "accuracy", baseline: str | None = None, further: Sequence[str] = ()) -> Table:
+    """The table of some runs; arguments as for :func:`table_of`."""
+    found, left_out = groups(runs)
+    return table_of(found, metric, baseline, left_out, further)
 
 
-def comparison(runs: list[Run], metric: str = "accuracy") -> Table:
-    """The table of some runs.
+def table_of(groups: Sequence[Group], metric: str = "accuracy", baseline: str | None = None, notes: Sequence[str] = (),
+             further: Sequence[str] = ()) -> Table:
+    """The table of some groups, in their order.
+
+    Args:
+        metric: of test, the headline.
+        baseline: the label of a row or an unambiguous part of one; by default the student baseline, if there is exactly one.
+        notes: lines about what is not in the groups.
+        further: other metrics that get a column: of test, or what was measured (``checkpoint_bytes``, ``latency_ms``, …).
 
     Raises:
-        InputError: no run is finished, or none has the metric.
+        InputError: no run is finished, none has the metric or one of the further ones, or the baseline is not to be found.
     """
-    found, left_out = groups(runs)
-    notes = [*(f"not in the table: {run.path} ({run.status})" for group in found for run in group.unfinished), *left_out]
-    rows = _teachers(found, metric)
-    for group in sorted(found, key=lambda group: (ORDER.get(group.role, 2), group.label)):
-        if group.runs:
-            teacher = _teacher_score(group, found, metric)
-            rows += [_row(group.role, group.label, group.records, metric, teacher), *_networks(group, metric, teacher)]
+    notes = [*(f"not in the table: {line}" for group in groups for line in group.unfinished), *notes]
+    rows = rows_of(groups, metric)
     if not any(row.last for row in rows):
-        known = sorted({key.removeprefix("test/") for group in found for record in group.records for key in record.get("metrics", {})
-                        if key.startswith("test/") and not key.endswith("_best")})
+        known = sorted({name for group in groups for record in group.records for name in metrics_of(record)})
         raise InputError(f"no finished run has the test metric '{metric}'" + (f"; they have {', '.join(known)}{did_you_mean(metric, known)}" if known else ""),
                          advice="\n".join(notes))
-    return Table(metric, rows, notes)
+    known = sorted({name for row in rows for name in row.further})
+    unknown = [name for name in further if name not in known and name != metric]
+    if unknown:
+        raise InputError(*(f"further: no finished run has '{name}'{did_you_mean(name, known)}; they have {', '.join(known)}" for name in unknown))
+    chosen = pick(rows, baseline)
+    comparisons = compare_with(rows, chosen, metric not in LOWER_IS_BETTER) if chosen else 0
+    notes += [*_baseline_notes(rows, chosen), *_seed_notes(groups)]
+    return Table(metric, rows, notes, chosen.label if chosen else None, comparisons, tuple(dict.fromkeys(name for name in further if name != metric)))
 
 
-def _teachers(found: list[Group], metric: str) -> list[Row]:
-    """A row for each teacher that taught, as its students' records tell of it; not for those that are compared themselves."""
-    present = {record["hash"] for group in found for record in group.records}
-    taught: dict[str, dict] = {}
-    for teacher in (teacher for group in found for record in group.records if record.get("uses_teacher")
-                    for teacher in _single(record.get("teacher") or {})):
-        runs = teacher.get("runs", [])
-        if not (runs and {run["hash"] for run in runs} <= present):
-            taught.setdefault(" ".join([teacher["name"], *(run["hash"] for run in runs)]), teacher)
-    names = [teacher["name"] for teacher in taught.values()]
-    rows = []
-    for key, teacher in taught.items():
-        runs = teacher.get("runs", [])
-        own = runs[0] if len(runs) == 1 else {}
-        label = teacher["name"] if names.count(teacher["name"]) == 1 else f"{teacher['name']} {key.split()[-1][:8]}"
-        best, seconds = own.get("metrics", {}).get(f"test/{metric}_best"), own.get("durations", {}).get("train_seconds")
-        score = _test_score(teacher, metric)
-        rows.append(Row(TEACHER, label, None if score is None else interval([score]), None if best is None else interval([best]), None,
-                        teacher.get("parameters"), seconds, ""))
-    return rows
+def _baseline_notes(rows: Sequence[Row], baseline: Row | None) -> list[str]:
+    """Why there are no differences, and where they are over fewer seeds than a row has."""
+    if baseline is None:
+        alone = sum(row.role == BASELINE for row in rows)
+        if len(rows) == 1:
+            return []
+        return [f"no differences: there {'are' if alone else 'is'} {alone or 'no'} student baseline{'s' if alone else ''}; --baseline names the row that the "
+                "others are held against"]
+    fewer = [f"{row.label} ({row.difference.n} of {len(row.values)})" for row in rows if row.difference and row.difference.n < len(row.values)]
+    noted = [f"{row.label}: {row.difference.note}" for row in rows if row.difference and row.difference.note and row.difference.n > 1]
+    return [*([f"differences over the seeds that the baseline has too: {'; '.join(fewer)}"] if fewer else []), *noted]
 
 
-def _single(teacher: dict) -> list[dict]:
-    """The teachers that have a score: itself, or those of the loss's terms where each has its own."""
-    return list(teacher["members"].values()) if "members" in teacher else [teacher]
+def _seed_notes(groups: Sequence[Group]) -> list[str]:
+    """Which groups lack seeds that others have."""
+    seeds = {group.label: [record["seed"] for record in group.records if record.get("seed") is not None]
+             for group in groups if group.role not in (TEACHER, NETWORK) and group.records}
+    every = sorted({seed for own in seeds.values() for seed in own})
+    lacking, result = defaultdict(list), []
+    for label, own in seeds.items():
+        if own and (absent := tuple(seed for seed in every if seed not in own)):
+            lacking[absent].append(label)
+        result += [f"{label}: two runs have seed {seed}; the later one counts in differences" for seed in sorted(set(own)) if own.count(seed) > 1]
+    return [*result, *(f"seed{'s' if len(absent) > 1 else ''} {', '.join(map(str, absent))}, which other rows have, {'are' if len(absent) > 1 else 'is'} "
+                       f"missing in: {'; '.join(labels)}" for absent, labels in lacking.items())]
 
 
-def _shown(row: Row) -> str:
-    """A row's name in a table, where a network stands below its variant."""
-    if row.role == NETWORK:
-        return f"· {row.label.rpartition(' · ')[2]}"
-    return f"{row.label}  (kept: {row.kept})" if row.kept else row.label
-
-
-def _networks(group: Group, metric: str, teacher: float | None) -> list[Row]:
-    """A row for each network, and each ensemble, of runs that have several."""
-    having = [record for record in group.records if record.get("networks")]
-    rows = []
-    for name in dict.fromkeys(name for record in having for name in record["networks"]):
-        own = [{"metrics": record["networks"][name], "parameters": record.get("network_parameters", {}).get(name)}
-               for record in having if name in record["networks"]]
-        rows.append(_row(NETWORK, f"{group.label} · {name}", own, metric, teacher))
-    return rows
-
-
-def _test_score(teacher: dict | None, metric: str) -> float | None:
-    """What a teacher itself reached on test."""
-    return ((teacher or {}).get("test") or {}).get(metric)
-
-
-def _teacher_score(group: Group, found: list[Group], metric: str) -> float | None:
-    """The score that a group's retention is held against: its teacher's; where there is none, the one teacher of all others on the same data."""
-    def scores(groups: list[Group]) -> set[float]:
-        return {score for one in groups for record in one.records if (score := _test_score(record.get("teacher"), metric)) is not None}
-
-    own = scores([group])
-    if not own and not any(record.get("teacher") for record in group.records):
-        own = scores([other for other in found if other.config.get("data") == group.config.get("data")])
-    return own.pop() if len(own) == 1 else None
-
-
-def _row(role: str, label: str, records: list[dict], metric: str, teacher: float | None) -> Row:
-    def values(key: str) -> list[float]:
-        return [record["metrics"][key] for record in records if key in record.get("metrics", {})]
-
-    last, best = values(f"test/{metric}"), values(f"test/{metric}_best")
-    seconds = [record["durations"]["train_seconds"] for record in records if "train_seconds" in record.get("durations", {})]
-    weights = " ".join(f"{name}={weight:g}" if isinstance(weight, (int, float)) else f"{name}={weight}"
-                       for name, weight in (records[0].get("weights") or {}).items())
-    kept = kept_in_short(records) or "student" if any(record.get("networks") for record in records) else ""
-    return Row(role, label, interval(last) if last else None, interval(best) if best else None,
-               sum(last) / len(last) / teacher if last and teacher and metric == "accuracy" else None, records[0].get("parameters"),
-               sum(seconds) / len(seconds) if seconds else None, weights, kept)
-
-
-def _interval(value: Interval | None) -> str:
-    if value is None:
-        return ""
-    return f"{value.mean:.4f}" + (f" ± {value.half_width:.4f}" if value.half_width is not None else "")
-
-
-def _pair(value: Interval | None) -> tuple:
-    return (None, None) if value is None else (value.mean, value.half_width)
+def _several(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}"

@@ -51,8 +51,8 @@ def sharing_teachers():
 
 
 @contextlib.contextmanager
-def _own_hydra():
-    """Hydra set up for kdlab's conf/, whatever it was set up for; as it was behind it."""
+def own_hydra():
+    """Hydra set up for kdlab's conf/, whatever it was set up for; as it was behind it. What is composed inside shares the setting up."""
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().hydra = None
     try:
@@ -101,7 +101,7 @@ def compose(overrides: Sequence[str] = (), students: tuple[str, ...] = ()) -> di
     register_resolvers()
     with explaining(overrides):
         # within a job of ours the search path holds the user's own config folders
-        with contextlib.nullcontext() if _within_hydra.get() else _own_hydra():
+        with contextlib.nullcontext() if _within_hydra.get() else own_hydra():
             return plain(hydra_compose("train", list(overrides), return_hydra_config=True), students)
 
 

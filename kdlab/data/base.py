@@ -96,6 +96,11 @@ class ClassificationData(L.LightningDataModule):
         raise self._undefined("shape")
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, by their numbers; the numbers themselves where they have no names."""
+        return tuple(map(str, range(self.classes)))
+
+    @property
     def normalisation(self) -> Normalisation:
         """How pixels become inputs. Known without reading the data."""
         raise self._undefined("normalisation")

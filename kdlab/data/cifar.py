@@ -110,6 +110,7 @@ class CIFAR10(_Cifar):
 
     CLASSES = 10
     MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+    NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     TITLE = "CIFAR-10"
     FOLDERS = ("cifar-10-batches-py", "cifar-10-batches-bin")
     FILES = {"train": tuple(f"data_batch_{number}" for number in range(1, 6)), "test": ("test_batch",)}

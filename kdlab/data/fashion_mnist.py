@@ -13,6 +13,7 @@ class FashionMNIST(IDXImages):
     """Looked for as IDX files (plain or .gz) in ``folder``, below it, and where Debian installs them; the arguments are those of :class:`IDXImages`."""
 
     MEAN, STD = 0.2860, 0.3530
+    NAMES = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
     NAME, TORCHVISION, BELOW = "Fashion-MNIST", "FashionMNIST", ("fashion_mnist", "fashion-mnist")
     CURE = ("Get it with data.download=true (through torchvision), or on Debian and Ubuntu with: apt-get install dataset-fashion-mnist; or name the "
             "folder that holds it (with 'fashion' in its name, since MNIST's files are named alike) with paths.data=…")

@@ -26,7 +26,7 @@ class InMemoryData(ClassificationData):
     """Base of data sets that fit in memory. A subclass gives ``read()`` and the class facts below.
 
     ``SCALE`` divides what is stored, so that it lies in [0, 1]; ``MEAN`` and ``STD`` of the scaled training set are one number or one a
-    channel.
+    channel; ``NAMES`` are those of the classes, where they have some.
 
     Args:
         options: those of :class:`ClassificationData`; ``augment`` is an :class:`Augment`.
@@ -40,6 +40,7 @@ class InMemoryData(ClassificationData):
     SCALE: float = 1.0
     MEAN: float | tuple[float, ...] = 0.0
     STD: float | tuple[float, ...] = 1.0
+    NAMES: tuple[str, ...] = ()
 
     def __init__(self, **options):
         super().__init__(**options)
@@ -54,6 +55,10 @@ class InMemoryData(ClassificationData):
     @property
     def classes(self) -> int:
         return self.CLASSES
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.NAMES or super().class_names
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -18,11 +18,16 @@ def wandb(run: Run, project: str = "kdlab", mode: Literal["auto", "online", "off
     """
     from lightning.pytorch.loggers import WandbLogger
 
-    offline = mode == "offline" or (mode == "auto" and not _logged_in())
-    if "WANDB_MODE" in os.environ:
-        offline = os.environ["WANDB_MODE"] == "offline"
+    offline = wandb_mode(mode) == "offline"
     return WandbLogger(project=project, entity=entity, name=run.path.name, id=run.hash, resume="allow", group=run.path.parent.name,
                        save_dir=str(run.path), offline=offline, config=run.config)
+
+
+def wandb_mode(mode: Literal["auto", "online", "offline"] = "auto") -> str:
+    """Where Weights & Biases writes: ``auto`` is ``online`` where one is logged in, ``offline`` otherwise; the environment's WANDB_MODE goes before."""
+    if "WANDB_MODE" in os.environ:
+        return os.environ["WANDB_MODE"]
+    return ("online" if _logged_in() else "offline") if mode == "auto" else mode
 
 
 def _logged_in() -> bool:

@@ -146,7 +146,8 @@ class Run:
 
         path = self.path / "config.yaml"
         try:
-            config = yaml.safe_load(path.read_text(encoding="utf-8"))
+            # libyaml's loader, where PyYAML was built with it, is ten times as fast
+            config = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         except OSError as error:
             raise InputError(f"{path} cannot be read ({error.strerror or error}); {AWAY.format(self.path)}") from error
         except (ValueError, yaml.YAMLError) as error:

@@ -43,7 +43,7 @@ def test_the_row_says_what_is_kept(two, kdlab):
     assert [row.kept for row in comparison(list(find_runs([two]))).rows] == ["validation: student 1, peer2 1", "", "", ""]
     code, out, _ = kdlab("compare", two)
     assert code == 0 and "(kept: validation: student 1, peer2 1)" in " ".join(out.split())
-    assert "| network | · peer2 |  | 0.7100 ± 0.1271 | 0.7200 ± 0.1271 | 2 |  | 30 |  |" in (two / "compare.md").read_text()
+    assert "| network | · peer2 |  | 0.7100 ± 0.1271 | 0.7200 ± 0.1271 | 2 | 30 |  |" in (two / "compare.md").read_text()
     rows = list(csv.DictReader(io.StringIO((two / "compare.csv").read_text())))
     assert [row["kept"] for row in rows] == ["validation: student 1, peer2 1", "", "", ""] and float(rows[3]["last_mean"]) == pytest.approx(0.86)
 

@@ -1,0 +1,60 @@
+"""The row that the others are held against: which it is, and how they differ from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kdlab.errors import InputError, did_you_mean
+
+from .collect import BASELINE, NETWORK, TEACHER
+from .rows import Row
+from .statistics import differences
+
+MOST_LISTED = 10
+
+
+def pick(rows: Sequence[Row], wanted: str | None) -> Row | None:
+    """The baseline: the row with a label, or with a part of it that no other has; by default the student baseline where there is one.
+
+    Raises:
+        InputError: no row, or more than one, is called so.
+    """
+    rows = [row for row in rows if row.last]
+    if wanted is None:
+        alone = [row for row in rows if row.role == BASELINE]
+        return alone[0] if len(alone) == 1 else None
+    text = _plain(wanted)
+    for fits in ([row for row in rows if _plain(row.label) == text], [row for row in rows if text in _plain(row.label) and row.role != NETWORK],
+                 [row for row in rows if text in _plain(row.label)]):
+        if len(fits) == 1:
+            return fits[0]
+        if fits:
+            raise InputError(f"baseline '{wanted}': {len(fits)} rows have that in their name; name one of them by more of it", advice=_listed(fits))
+    known = [row for row in rows if row.role != NETWORK]
+    raise InputError(f"baseline '{wanted}': no row is called so{did_you_mean(wanted, [row.label for row in known])}; there are", advice=_listed(known))
+
+
+def _listed(rows: Sequence[Row]) -> str:
+    return "\n".join([*(f"  {row.label}" for row in rows[:MOST_LISTED]), *([f"  and {len(rows) - MOST_LISTED} more"] if len(rows) > MOST_LISTED else [])])
+
+
+def _plain(label: str) -> str:
+    return " ".join(label.lower().split())
+
+
+def compare_with(rows: Sequence[Row], baseline: Row, higher_is_better: bool) -> int:
+    """Give every row but the baseline and the teachers its difference and its share of the gap; returns how many comparisons were corrected for.
+
+    The gap, (row - baseline) / (teacher - baseline) over the seeds that row and baseline share, is told where the teacher is better than
+    the baseline by more than the half width of the baseline's interval: a share of less is a share of noise.
+    """
+    compared = [row for row in rows if row is not baseline and row.role != TEACHER and row.values]
+    for row, difference in zip(compared, differences([row.values for row in compared], baseline.values, higher_is_better)):
+        row.difference = difference
+        if difference.mean is None or row.teacher is None:
+            continue
+        start = [value for seed, value in baseline.values.items() if seed in row.values]
+        gap = row.teacher - sum(start) / len(start)
+        if (gap if higher_is_better else -gap) > (baseline.last.half_width or 0.0):
+            row.gap_closed = difference.mean / gap
+    return len({tuple(sorted(row.values.items())) for row in compared if row.difference.p is not None})

@@ -1,0 +1,86 @@
+"""The columns of a table: what each is called, what stands in it, and which go first where there is little room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .collect import NETWORK
+from .rows import Row
+from .statistics import Interval
+
+
+@dataclass(frozen=True)
+class Column:
+    """Args:
+        key: what it is known by.
+        cell: the text of a row; empty where the row has none.
+        words: whether it holds words, which may be broken, or numbers, which may not.
+        rank: columns of a low one stay longest where there is little room.
+    """
+
+    key: str
+    head: str
+    cell: Callable[[Row], str]
+    words: bool = False
+    rank: int = 0
+
+
+def columns_of(table) -> list[Column]:
+    """The columns in which some row of a table has something: ``role``, ``label``, ``weights``, ``last``, ``best``, ``n``, ``difference``, ``p``,
+    ``verdict``, ``effect``, ``detectable``, ``retention``, ``gap_closed``, the table's further metrics by their names, ``parameters``, ``flops``,
+    ``seconds``."""
+    every = [
+        Column("role", "role", lambda row: row.role, True, 7),
+        Column("label", "variant", shown, True, 0),
+        Column("weights", "weights", lambda row: row.weights, True, 14),
+        Column("last", f"{table.metric}, last epoch", lambda row: number(row.last), rank=1),
+        Column("best", f"{table.metric}, best on validation", lambda row: number(row.best), rank=5),
+        Column("n", "n", lambda row: str(row.last.n if row.last else 0), rank=2),
+        Column("difference", "difference", _difference, rank=3),
+        Column("p", "p", lambda row: _p(row.difference and row.difference.p_adjusted), rank=8),
+        Column("verdict", "verdict", lambda row: row.difference.verdict if row.difference else "", True, 4),
+        Column("effect", "effect", lambda row: _format(row.difference and row.difference.effect, "+.2f"), rank=13),
+        Column("detectable", "detectable", lambda row: _format(row.difference and row.difference.detectable, ".4f"), rank=9),
+        Column("retention", "retention", lambda row: _format(row.retention, ".1%"), rank=9),
+        Column("gap_closed", "gap closed", lambda row: _format(row.gap_closed, ".0%"), rank=10),
+        *(Column(name, name, lambda row, name=name: number(row.further.get(name)), rank=6) for name in table.further),
+        Column("parameters", "parameters", lambda row: _format(row.parameters, ","), rank=11),
+        Column("flops", "FLOPs", lambda row: _format(row.flops, ","), rank=15),
+        Column("seconds", "seconds", lambda row: _format(row.seconds, ".1f"), rank=12),
+    ]
+    return [column for column in every if any(column.cell(row) for row in table.rows)]
+
+
+def shown(row: Row) -> str:
+    """A row's name in a table, where a network stands below its variant."""
+    if row.role == NETWORK:
+        return f"· {row.label.rpartition(' · ')[2]}"
+    return f"{row.label}  (kept: {row.kept})" if row.kept else row.label
+
+
+def number(value: Interval | None) -> str:
+    """Mean and half width.
+
+    >>> number(Interval(0.82, 0.0123, 3)), number(Interval(0.8, None, 1)), number(Interval(32000.4, 12.0, 3))
+    ('0.8200 ± 0.0123', '0.8000', '32,000 ± 12')
+    """
+    if value is None:
+        return ""
+    form = ",.0f" if abs(value.mean) >= 1000 else ".2f" if abs(value.mean) >= 10 else ".4f"
+    return f"{value.mean:{form}}" + ("" if value.half_width is None else f" ± {value.half_width:{form}}")
+
+
+def _difference(row: Row) -> str:
+    one = row.difference
+    if one is None or one.mean is None:
+        return ""
+    return f"{one.mean:+.4f}" + ("" if one.half_width is None else f" ± {one.half_width:.4f}")
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _format(value, form: str) -> str:
+    return "" if value is None else format(value, form)

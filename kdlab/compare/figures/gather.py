@@ -1,0 +1,190 @@
+"""From groups of runs to figures. What cannot be drawn is left out with a line that says why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kdlab.compare.collect import BASELINE, NETWORK, TEACHER, Group
+from kdlab.compare.records import LOWER_IS_BETTER
+from kdlab.errors import InputError, told
+from kdlab.runs.metrics import MetricsFile
+
+from .grid import grid
+from .heat_map import heat_map
+from .learning_curves import learning_curves
+from .pareto import Point, pareto
+from .predictions import agreement_of, per_class_of, reliability_of
+from .style import MOST_SERIES, Drawing
+from .teacher import soft_targets_of
+
+
+@dataclass
+class Rows:
+    """What the figures are drawn of.
+
+    Args:
+        groups: those with finished runs.
+        metric: of test.
+        baseline: a group's label; None where there is none.
+    """
+
+    groups: list[Group]
+    metric: str
+    baseline: str | None
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.metric not in LOWER_IS_BETTER
+
+    def values(self, group: Group) -> list[float]:
+        """The metric at the last epoch, one a seed."""
+        found = [record.get("metrics", {}).get(f"test/{self.metric}") for record in group.records]
+        return [value for value in found if value is not None]
+
+    @property
+    def ranked(self) -> list[Group]:
+        """The baseline, then the others from the best on; not the teachers."""
+        sign = -1 if self.higher_is_better else 1
+        students = [group for group in self.groups if (group.role != TEACHER or group.label == self.baseline) and self.values(group)]
+        return sorted(students, key=lambda group: (group.label != self.baseline, sign * np.mean(self.values(group))))
+
+    @property
+    def slots(self) -> dict[str, int]:
+        """The look of the rows that stand in figures of few series: 0 is the baseline's, the best come next."""
+        first = 0 if any(group.label == self.baseline for group in self.groups) else 1
+        return {group.label: first + place for place, group in enumerate(self.ranked[: MOST_SERIES - first])}
+
+    def chosen(self, most: int) -> tuple[list[Group], str]:
+        """The baseline and the best, and the words that say so where rows are left out."""
+        ranked = self.ranked
+        best = f"the {min(most, len(ranked)) - (self.baseline is not None)} best"
+        which = f"{best} of {len(ranked)} rows" if self.baseline is None else f"the baseline and {best} of {len(ranked)} rows"
+        return ranked[:most], f" Shown: {which} (by {self.metric} on test)." if len(ranked) > most else ""
+
+
+def draw(groups: Sequence[Group], metric: str = "accuracy", baseline: str | None = None,
+         temperature: float | None = None) -> tuple[dict[str, Drawing], list[str]]:
+    """Every figure that can be drawn, by name, and lines about those that cannot.
+
+    Args:
+        groups: of :func:`kdlab.compare.groups`.
+        metric: a test metric.
+        baseline: a group's label; default: the one student baseline.
+        temperature: of the soft targets; default: the best student's, or 4.
+    """
+    finished = [group for group in groups if group.records and group.role != NETWORK]
+    if baseline is None:
+        baseline = next((group.label for group in finished if group.role == BASELINE), None)
+    rows = Rows(finished, metric, baseline)
+    figures: dict[str, Drawing] = {}
+    notes = []
+    if baseline is not None and baseline not in {group.label for group in rows.ranked}:
+        notes.append(f"figures: no baseline, since '{baseline}' has no runs of its own with {metric}")
+        rows = Rows(finished, metric, None)
+    makers: dict[str, Callable[[Rows], Iterator[tuple[str, Drawing]]]] = {
+        "heat map": _heat_map, "learning curves": _learning_curves, "Pareto front": _pareto, "reliability diagram": reliability_of,
+        "per-class change": per_class_of, "agreement matrix": agreement_of,
+        "soft targets": lambda rows: soft_targets_of(rows, temperature)}
+    for title, make in makers.items():
+        try:
+            for item in make(rows):
+                if isinstance(item, str):
+                    notes.append(f"{title}: {item}")
+                else:
+                    figures[item[0]] = item[1]
+        except Exception as error:      # of damaged files and of the user's own networks anything may come, and the table must not be lost with it
+            notes.append(f"no {title}: {told(error)}")
+    return figures, notes
+
+
+def _heat_map(rows: Rows):
+    groups = [group for group in rows.ranked if group.label != rows.baseline]
+    found = grid([group.config for group in groups])
+    if found is None:
+        raise InputError("the rows differ in no two numbers of the config")
+    across, up, places = found
+    cells = {key: rows.values(groups[place]) for key, place in places.items()}
+    baseline = next((float(np.mean(rows.values(group))) for group in rows.ranked if group.label == rows.baseline), None)
+    yield "heat_map", heat_map(cells, across.removeprefix("loss."), up.removeprefix("loss."), rows.metric, baseline, rows.higher_is_better)
+
+
+def _learning_curves(rows: Rows):
+    chosen, words = rows.chosen(len(rows.slots))
+    curves: dict[str, list[dict[int, float]]] = {}
+    missing = 0
+    metric = f"val/{rows.metric}" if rows.metric in ("accuracy", "nll") else "val/accuracy"
+    for group in chosen:
+        for run in group.runs:
+            try:
+                curve = {int(row["epoch"]) + 1: row[metric] for row in MetricsFile(run.metrics_file).load().rows if metric in row}
+            except (OSError, ValueError, KeyError):
+                curve = {}
+            if curve:
+                curves.setdefault(group.label, []).append(curve)
+            missing += not curve
+    if missing:
+        yield f"{missing} run{'s' if missing > 1 else ''} without a legible metrics.csv left out"
+    curves = {label: found for label, found in curves.items() if set.intersection(*map(set, found))}
+    if not curves:
+        raise InputError(f"no metrics.csv with {metric} beside the records")
+    figure = learning_curves(curves, "accuracy on validation" if metric == "val/accuracy" else "NLL on validation", slots=rows.slots)
+    figure.caption += words
+    yield "learning_curves", figure
+
+
+COSTS = {"parameters": "parameters", "flops": "FLOPs of one sample's forward pass", "latency": "latency of one sample, ms"}
+
+
+def _pareto(rows: Rows):
+    drawn = 0
+    timed, words = _latencies(rows)
+    if words:
+        yield words
+    for name, title in COSTS.items():
+        costs = timed if name == "latency" else {group.label: _first(group, name) for group in rows.groups}
+        points = [Point(group.label, costs[group.label], rows.values(group), group.role) for group in rows.groups
+                  if costs.get(group.label) and rows.values(group)]
+        points += _absent_teachers(rows, name)
+        if len({point.cost for point in points}) > 1:
+            drawn += 1
+            yield f"pareto_{name}", pareto(points, title, rows.metric, rows.higher_is_better)
+    if not drawn:
+        raise InputError("all rows cost the same, as far as their records tell")
+
+
+def _first(group: Group, name: str) -> float | None:
+    return next((record[name] for record in group.records if record.get(name)), None)
+
+
+def _latencies(rows: Rows) -> tuple[dict[str, float], str]:
+    """The median over a row's runs of the latency of one sample, of the machine that most runs were measured on, since times of two cannot be
+    compared; and a line where there are others."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for group in rows.groups:
+        for run in group.runs:
+            measured = run.measurements
+            latency = (measured.get("batches", {}).get("1") or {}).get("latency_ms")
+            if latency:
+                machine = repr((measured.get("machine"), measured.get("threads")))
+                found.setdefault(machine, {}).setdefault(group.label, []).append(latency)
+    if not found:
+        return {}, ""
+    most = max(found.values(), key=lambda labels: sum(map(len, labels.values())))
+    return ({label: float(np.median(values)) for label, values in most.items()},
+            "latencies that were measured on another machine left out" if len(found) > 1 else "")
+
+
+def _absent_teachers(rows: Rows, name: str) -> list[Point]:
+    """The teachers that taught and are no rows themselves."""
+    present = {record.get("hash") for group in rows.groups for record in group.records}
+    found = {}
+    for group in rows.groups:
+        for record in group.records:
+            teacher = record.get("teacher") or {}
+            score, runs = (teacher.get("test") or {}).get(rows.metric), [run.get("hash") for run in teacher.get("runs", [])]
+            if score is not None and teacher.get(name) and not (runs and set(runs) <= present):
+                found.setdefault((teacher.get("name"), *runs), Point(str(teacher.get("name")), teacher[name], [score], TEACHER))
+    return list(found.values())

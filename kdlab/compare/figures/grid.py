@@ -1,0 +1,64 @@
+"""The two numbers of the config in which most groups make a grid."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import combinations
+
+from kdlab.runs.differences import differing_keys
+
+MOST_CELLS = 15         # values along an axis
+
+
+def grid(configs: Sequence[dict]) -> tuple[str, str, dict[tuple[float, float], int]] | None:
+    """Two keys, and (value of the first, value of the second) -> place in ``configs``, of the largest set of flat configs that differ in these two
+    numbers alone; None where no two numbers have two values each.
+
+    A number that follows from another one (``loss.ce.weight`` from ``loss.kd.weight``) is no difference of its own.
+
+    >>> grid([{"loss.kd.temperature": t, "loss.kd.weight": w, "loss.ce.weight": 1 - w} for t in (1, 4) for w in (0.5, 0.9)] + [{"losses": "ce"}])
+    ('loss.kd.temperature', 'loss.kd.weight', {(1, 0.5): 0, (1, 0.9): 1, (4, 0.5): 2, (4, 0.9): 3})
+    >>> grid([{"loss.kd.weight": w} for w in (0.5, 0.9)]) is None
+    True
+    """
+    differing = differing_keys(list(configs))
+    numeric = [key for key in differing if any(_is_number(config.get(key)) for config in configs)]
+    # the weight that is made of another's comes last, so that the other names the axis
+    numeric.sort(key=lambda key: key == "loss.ce.weight")
+    best: tuple[str, str, dict] | None = None
+    for across, up in combinations(numeric, 2):
+        having = [place for place, config in enumerate(configs) if _is_number(config.get(across)) and _is_number(config.get(up))]
+        found = _largest(configs, having, across, up, differing)
+        if found and (best is None or len(found) > len(best[2])):
+            best = (across, up, found)
+    return None if best is None else _laid(*best)
+
+
+def _laid(across: str, up: str, cells: dict) -> tuple[str, str, dict]:
+    """The number with more values lies across; of as many, the one that is no weight."""
+    few, many = (len({key[axis] for key in cells}) for axis in (0, 1))
+    if few > many or few == many and not across.endswith("weight"):
+        return across, up, cells
+    return up, across, {(y, x): place for (x, y), place in cells.items()}
+
+
+def _largest(configs: Sequence[dict], having: list[int], across: str, up: str, differing: list[str]) -> dict:
+    """The cells of the largest part in which nothing but the two keys, and what follows from one of them, differs."""
+    free = {across, up} | {key for key in differing if any(_follows(configs, having, key, axis) for axis in (across, up))}
+    parts = defaultdict(dict)
+    for place in having:
+        rest = repr([configs[place].get(key) for key in differing if key not in free])
+        parts[rest].setdefault((configs[place][across], configs[place][up]), place)
+    wide = [cells for cells in parts.values() if all(2 <= len({key[axis] for key in cells}) <= MOST_CELLS for axis in (0, 1))]
+    return max(wide, key=len, default={})
+
+
+def _follows(configs: Sequence[dict], having: list[int], key: str, axis: str) -> bool:
+    """Whether ``key`` has one value for each of ``axis``, and the other way round."""
+    pairs = {(repr(configs[place].get(key)), repr(configs[place][axis])) for place in having}
+    return key != axis and len(pairs) == len({first for first, _ in pairs}) == len({second for _, second in pairs})
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,132 @@
+"""Figures of test predictions, which every run keeps: test is not touched again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from kdlab.compare.collect import TEACHER, Group
+from kdlab.errors import InputError
+from kdlab.runs.run import Run
+
+from .agreement import ALL, agreement, agreement_matrix
+from .per_class import changes, per_class, recalls
+from .reliability import reliability
+
+MOST_RELIABILITY, MOST_CLASSWISE, MOST_AGREEMENT = 4, 2, 12
+
+
+def reliability_of(rows):
+    chosen, words = rows.chosen(MOST_RELIABILITY)
+    logits, notes = _logits(rows, chosen)
+    yield from notes
+    if not logits:
+        raise InputError("no row has test predictions")
+    figure = reliability({label: [(said[0], said[1]) for said in found.values()] for label, found in logits.items()}, slots=rows.slots)
+    figure.caption += words
+    yield "reliability", figure
+
+
+def per_class_of(rows):
+    if rows.baseline is None:
+        raise InputError("there is no baseline to compare with")
+    chosen, words = rows.chosen(1 + MOST_CLASSWISE)
+    logits, notes = _logits(rows, chosen)
+    yield from notes
+    found = {label: {seed: recalls(said.argmax(-1), target, said.shape[-1]) for seed, (said, target) in seeds.items()} for label, seeds in logits.items()}
+    baseline = found.pop(rows.baseline, None)
+    if not baseline:
+        raise InputError(f"the baseline '{rows.baseline}' has no test predictions")
+    paired = {label: changes(seeds, baseline) for label, seeds in found.items() if set(seeds) & set(baseline)}
+    if not paired:
+        raise InputError("no row has test predictions and a seed in common with the baseline")
+    figure = per_class(paired, rows.baseline, class_names(next(group for group in chosen if group.runs), len(next(iter(paired.values())))), slots=rows.slots)
+    figure.caption += words
+    yield "per_class", figure
+
+
+def agreement_of(rows):
+    chosen, words = rows.chosen(MOST_AGREEMENT)
+    logits, notes = _logits(rows, chosen, answers=True)
+    yield from notes
+    answers = {label: {seed: said for seed, (said, _) in seeds.items()} for label, seeds in logits.items()}
+    if answers:
+        samples = len(next(iter(next(iter(answers.values())).values())))
+        for label, teacher in _teachers(rows):
+            try:
+                said = teacher.predictions()["last"].argmax(-1).numpy()
+            except (InputError, OSError):
+                continue
+            if len(said) == samples:
+                answers = {label: {ALL: said}, **answers}
+    if len(answers) < 2:
+        raise InputError("fewer than two rows have test predictions of the same samples")
+    figure = agreement(agreement_matrix(answers), list(answers))
+    figure.caption += words
+    yield "agreement", figure
+
+
+def class_names(group: Group, classes: int) -> list[str]:
+    """The names of the classes of a group's data, as far as they are known without reading it; else their numbers."""
+    from kdlab.runs.assemble import make_data
+
+    try:
+        names = make_data(group.runs[0].config["data"]).class_names
+        return list(names) if len(names) == classes else list(map(str, range(classes)))
+    except Exception:       # the user's own data set, whose code is no longer to be had
+        return list(map(str, range(classes)))
+
+
+def teacher_run(run: Run) -> Run | None:
+    """The finished run that taught a run, where one did and is still to be found: under its path, from the folder the student was trained
+    in, or in the store that the student lies in."""
+    runs = (run.record.get("teacher") or {}).get("runs", [])
+    if len(runs) != 1:
+        return None
+    path = Path(runs[0]["path"])
+    places = [path, Path(run.record.get("directory") or ".") / path, *(parent / path.parent.name / path.name for parent in run.path.resolve().parents[1:2])]
+    for place in places:
+        if (place / "run.json").is_file() and Run(place).finished and Run(place).hash == runs[0]["hash"]:
+            return Run(place)
+    return None
+
+
+def _teachers(rows) -> list[tuple[str, Run]]:
+    """The teachers with one run each, by their names: rows themselves, or found beside them."""
+    found = {group.runs[0].hash: (group.label, group.runs[0]) for group in rows.groups if group.role == TEACHER and len(group.runs) == 1}
+    present = {run.hash for group in rows.groups for run in group.runs}
+    for group in rows.groups:
+        teacher = teacher_run(group.runs[0]) if group.runs and group.role != TEACHER else None
+        if teacher is not None and teacher.hash not in present:
+            found.setdefault(teacher.hash, (group.records[0]["teacher"]["name"], teacher))
+    return list(found.values())
+
+
+def _logits(rows, chosen: list[Group], answers: bool = False) -> tuple[dict[str, dict[int, tuple[np.ndarray, np.ndarray]]], list[str]]:
+    """Row -> seed -> (logits, labels) at the last epoch; and lines about what is left out: what cannot be read, and what is of other test samples
+    than the first row's.
+
+    Args:
+        answers: the named classes in place of the logits, which may be large.
+    """
+    found: dict[str, dict[int, tuple[np.ndarray, np.ndarray]]] = {}
+    unreadable, elsewhere, first = 0, set(), None
+    for group in chosen:
+        unreadable += len(group.records) - len(group.runs)
+        for run, record in zip(group.runs, group.records):
+            try:
+                content = run.predictions()
+                said, target, index = (content[key].numpy() for key in ("last", "target", "index"))
+            except (InputError, OSError):
+                unreadable += 1
+                continue
+            order = np.argsort(index, kind="stable")
+            said, target = said[order], target[order]
+            first = target if first is None else first
+            if not np.array_equal(first, target):
+                elsewhere.add(group.label)
+                continue
+            found.setdefault(group.label, {})[record.get("seed", len(found.get(group.label, {})))] = (said.argmax(-1) if answers else said, target)
+    notes = [f"{unreadable} run{'s' if unreadable > 1 else ''} without legible test predictions left out"] if unreadable else []
+    return found, notes + [f"left out, since it was tested on other samples: {label}" for label in sorted(elsewhere)]

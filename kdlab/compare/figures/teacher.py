@@ -1,0 +1,85 @@
+"""The gallery of soft targets: a run's own teacher is asked, through kdlab's own code, about ten test images of its data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from kdlab.compare.collect import TEACHER
+from kdlab.errors import InputError
+from kdlab.runs.run import Run, RunStore
+
+from .soft_targets import soft_targets
+from .style import Drawing
+
+IMAGES = 10
+TEMPERATURE = 4.0
+
+
+def soft_targets_of(rows, temperature: float | None = None):
+    students = [run for group in rows.ranked if group.role != TEACHER for run in group.runs if run.record.get("teacher")]
+    if not students:
+        raise InputError("no row's run has a teacher beside it")
+    yield "soft_targets", gallery(students[0], temperature)
+
+
+def gallery(run: Run, temperature: float | None = None) -> Drawing:
+    """What the teacher of a run says of the first test image of every class (of ten classes, where there are more).
+
+    Args:
+        temperature: default: that of the run's ``kd`` term where it is a number, else 4.
+
+    Raises:
+        InputError: there is no teacher, or none that answers for all terms; it, or the data, are no longer to be had; they are no images.
+    """
+    from kdlab.runs.assemble import make_data, read_data
+    from kdlab.runs.teacher import make_teacher, teacher_name
+    from kdlab.tasks import Classification
+    from kdlab.teachers import PerTerm
+
+    config = run.config
+    data, task = make_data(config["data"]), Classification(config["data"]["classes"])
+    read_data(data, config["data"])
+    teacher = make_teacher(config["teacher"], task, lambda earlier: _trained(earlier, run), given=data.normalisation, channels=data.shape[0])
+    if teacher is None or isinstance(teacher, PerTerm):
+        raise InputError(f"{run.path} has no teacher that answers for all terms")
+    if len(data.shape) != 3 or data.shape[0] not in (1, 3):
+        raise InputError(f"inputs of shape {tuple(data.shape)} are no images")
+    torch.set_num_threads(config["threads"])
+    loader = data.test_dataloader()
+    batch = loader.batch(_one_a_class(loader.target, data.classes))
+    logits = teacher.teach(batch).logits.float()
+    temperature = temperature or _temperature(config)
+    return soft_targets(_pixels(batch.inputs, data.normalisation), batch.target.tolist(), logits.numpy(), temperature, data.class_names,
+                        teacher_name(config["teacher"]))
+
+
+def _trained(config: dict, student: Run) -> Run:
+    """The finished run of a teacher's config: where the config says, from the folder that the student was trained in, or in the store that it
+    lies in."""
+    root = Path(config["paths"]["runs"])
+    for place in (root, Path(student.record.get("directory") or ".") / root, student.path.resolve().parents[1]):
+        run = RunStore(place).run(config)
+        if run.status == "finished":
+            return run
+    raise InputError(f"the run of its teacher was not found in {root}")
+
+
+def _one_a_class(target: torch.Tensor, classes: int) -> torch.Tensor:
+    """Rows: the first of every class; of many classes, of ten that lie evenly apart."""
+    numbers = range(classes) if classes <= IMAGES else [round(place * (classes - 1) / (IMAGES - 1)) for place in range(IMAGES)]
+    first = [(target == number).nonzero().flatten()[:1] for number in numbers]
+    return torch.cat(first)
+
+
+def _pixels(inputs: torch.Tensor, normalisation):
+    """Normalised inputs (K, C, H, W) as they are looked at: (K, H, W) or (K, H, W, 3), in [0, 1]."""
+    mean, std = (torch.tensor(value).view(-1, 1, 1) for value in (normalisation.mean, normalisation.std))
+    pixels = (inputs * std + mean).clamp(0, 1).permute(0, 2, 3, 1).numpy()
+    return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+
+
+def _temperature(config: dict) -> float:
+    found = config["loss"].get("kd", {}).get("temperature")
+    return float(found) if isinstance(found, (int, float)) else TEMPERATURE

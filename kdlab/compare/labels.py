@@ -1,0 +1,99 @@
+"""What tells groups apart, in the words of the command line."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import cached_property
+
+from kdlab.runs.differences import differing_keys, flat
+
+# the groups whose choice stands for what is in their node
+_NODES = {"student": "student", "data": "data", "optimizer": "optimizer", "scheduler": "scheduler", "mixing": "data.mixing"}
+# what never tells two groups apart
+_SILENT = ("seed", "choices", "overrides", "paths", "progress", "logger", "fresh", "name", "teacher")
+
+
+def described(config: dict) -> dict:
+    """A flat config of what may tell groups apart, in the words of the command line."""
+    told = config.get("choices") or {}
+    choices = {group: choice for group, choice in told.items() if group in _NODES}
+    config = _without_earlier(config)
+    kept = {key: value for key, value in config.items() if key not in _SILENT}
+    result = {"strategy": told.get("strategy"), "losses": "+".join(config["loss"]), **choices}
+    return {**result, **{key: value for key, value in flat({**kept, "teacher": config.get("teacher") or {}}).items()
+                         if not key.endswith("_target_") and (key, value) != ("strategy.generation", 0)}}       # as every run is that is in no chain
+
+
+def _without_earlier(node):
+    """A config without those of the runs before it: what names them tells as much. The seed that they take over tells nothing."""
+    if not isinstance(node, dict):
+        return node
+    inherited = "same_but" in node and node.get("seed") is None
+    return {key: _without_earlier(value) for key, value in node.items() if key != "config" and not (inherited and key == "seed")}
+
+
+def labels(configs: Sequence[dict]) -> list[str]:
+    """A name for each of some described configs, of the keys in which they differ."""
+    return _Labels(configs).labels()
+
+
+class _Labels:
+    def __init__(self, configs: Sequence[dict]):
+        self.configs = configs
+        self.differing = differing_keys(configs)
+        self.shown = [key for key in self.differing if not self._implied(key)]
+
+    def labels(self) -> list[str]:
+        named = []
+        for config in self.configs:
+            parts = [f"{config['strategy']} {config['losses']}"]
+            parts += [_said(key, config) for key in self.shown if key in config and key not in ("strategy", "losses") and not self._told(key, config)]
+            named.append("  ".join(parts))
+        twins = defaultdict(list)
+        for place, label in enumerate(named):
+            twins[label].append(place)
+        for places in twins.values():       # what was left out as implied is shown where it is all that tells two groups apart
+            if len(places) > 1:
+                hidden = [key for key in differing_keys([self.configs[place] for place in places]) if key not in self.shown]
+                for number, place in enumerate(places, start=1):
+                    rest = [_said(key, self.configs[place]) for key in hidden] or [f"({number})"]
+                    named[place] = "  ".join([named[place], *rest])
+        return named
+
+    @cached_property
+    def _values(self) -> dict[tuple, dict[str, set]]:
+        """Of each strategy with its losses, the values that each differing key has there."""
+        found: dict[tuple, dict[str, set]] = defaultdict(lambda: defaultdict(set))
+        for config in self.configs:
+            for key in self.differing:
+                found[config["strategy"], config["losses"]][key].add(repr(config.get(key)))
+        return found
+
+    def _told(self, key: str, config: dict) -> bool:
+        """Whether strategy and losses tell a group's value already: every other group of that strategy and those losses has the same."""
+        if not key.startswith(("strategy.", "loss.", "teacher.", "data.mixing.")) and (key, config[key]) != ("mixing", "none"):
+            return False
+        return len(self._values) > 1 and len(self._values[config["strategy"], config["losses"]][key]) == 1
+
+    def _implied(self, key: str) -> bool:
+        """Whether a key need not be shown: it belongs to a term that only some groups have, and is the same in all that have it; or it is
+        the weight that is tied to another; or it follows from the generation; or it belongs to a node whose choice is shown."""
+        having = [config[key] for config in self.configs if key in config]
+        if len(having) < len(self.configs) and len({repr(value) for value in having}) == 1:
+            return True
+        if key == "loss.ce.weight" and "loss.kd.weight" in self.differing:
+            return all(_number(config.get(key, 0)) and abs(config.get(key, 0) + config["loss.kd.weight"] - 1) < 1e-9
+                       for config in self.configs if _number(config.get("loss.kd.weight")))
+        if key == "teacher.same_but" and "strategy.generation" in self.differing:
+            return True
+        return any(f"{key}.".startswith(f"{node}.") and key != group and group in self.differing for group, node in _NODES.items())
+
+
+def _number(value) -> bool:
+    return isinstance(value, (int, float))
+
+
+def _said(key: str, config: dict) -> str:
+    value = config.get(key, "-")
+    return f"{key.removeprefix('loss.')}={f'{value:g}' if isinstance(value, float) else value}"

@@ -1,0 +1,142 @@
+"""The rows of a table: groups, their networks, and the teachers that taught them, in numbers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from kdlab.runs.measurements import scalars
+from kdlab.runs.networks import kept_in_short
+
+from .collect import NETWORK, TEACHER, Group
+from .records import LOWER_IS_BETTER, MEASURED, metrics_of, tested
+from .statistics import Difference, Interval, interval
+
+
+@dataclass
+class Row:
+    """A group, or one of its networks, in numbers.
+
+    Args:
+        last, best: the test metric at the last epoch, and of the checkpoint that was best on validation.
+        values: of the last epoch, by seed.
+        difference: to the table's baseline.
+        teacher: the teacher's metric that retention and gap are held against.
+        retention: the row's metric as a share of the teacher's.
+        gap_closed: how much of the way from the baseline to the teacher.
+        seconds: of training, the mean of the runs.
+        further: other metrics, by name.
+        weights: of the losses.
+        kept: which of several networks a variant's numbers are of, and that it was chosen on validation where it was.
+    """
+
+    role: str
+    label: str
+    last: Interval | None = None
+    best: Interval | None = None
+    values: dict[int, float] = field(default_factory=dict)
+    difference: Difference | None = None
+    teacher: float | None = None
+    retention: float | None = None
+    gap_closed: float | None = None
+    parameters: int | None = None
+    flops: int | None = None
+    seconds: float | None = None
+    further: dict[str, Interval] = field(default_factory=dict)
+    weights: str = ""
+    kept: str = ""
+
+
+def rows_of(groups: Sequence[Group], metric: str) -> list[Row]:
+    """The rows: teachers that are not among the groups, then each group in its order with its networks below it."""
+    result, teachers = _teachers(groups, metric), _TeacherScores(groups, metric)
+    for group in groups:
+        if group.records:
+            score = teachers.of(group)
+            result += [_row(group.role, group.label, group.records, metric, score, [scalars(run.measurements) for run in group.runs]),
+                       *_networks(group, metric, score)]
+    return result
+
+
+def _teachers(groups: Sequence[Group], metric: str) -> list[Row]:
+    """A row for each teacher that taught, as its students' records tell of it; not for those that are compared themselves."""
+    present = {record["hash"] for group in groups for record in group.records}
+    taught: dict[str, dict] = {}
+    for teacher in (teacher for group in groups for record in group.records if record.get("uses_teacher")
+                    for teacher in _single(record.get("teacher") or {})):
+        runs = teacher.get("runs", [])
+        if not (runs and {run["hash"] for run in runs} <= present):
+            taught.setdefault(" ".join([teacher["name"], *(run["hash"] for run in runs)]), teacher)
+    names = [teacher["name"] for teacher in taught.values()]
+    result = []
+    for key, teacher in taught.items():
+        runs = teacher.get("runs", [])
+        own = runs[0] if len(runs) == 1 else {}
+        best = tested(own, f"{metric}_best")
+        score = (teacher.get("test") or {}).get(metric)
+        further = {name: interval([value]) for name, value in (teacher.get("test") or {}).items() if name != metric and value is not None}
+        result.append(Row(TEACHER, teacher["name"] if names.count(teacher["name"]) == 1 else f"{teacher['name']} {key.split()[-1][:8]}",
+                          None if score is None else interval([score]), None if best is None else interval([best]),
+                          parameters=teacher.get("parameters"), seconds=(own.get("durations") or {}).get("train_seconds"), further=further))
+    return result
+
+
+def _single(teacher: dict) -> list[dict]:
+    """The teachers that have a score: itself, or those of the loss's terms where each has its own."""
+    return list(teacher["members"].values()) if "members" in teacher else [teacher] if teacher else []
+
+
+def _networks(group: Group, metric: str, teacher: float | None) -> list[Row]:
+    """A row for each network, and each ensemble, of runs that have several."""
+    having = [record for record in group.records if record.get("networks")]
+    return [_row(NETWORK, f"{group.label} · {name}",
+                 [{"seed": record.get("seed"), "metrics": record["networks"][name], "parameters": (record.get("network_parameters") or {}).get(name)}
+                  for record in having if name in record["networks"]], metric, teacher)
+            for name in dict.fromkeys(name for record in having for name in record["networks"])]
+
+
+class _TeacherScores:
+    """The score that a group's retention is held against: its teachers' mean; where there are none, that of the one teacher of all others on
+    the same data."""
+
+    def __init__(self, groups: Iterable[Group], metric: str):
+        self.metric, self.elsewhere = metric, defaultdict(set)
+        for group in groups:
+            self.elsewhere[repr(group.config.get("data"))] |= set(self._own(group))
+
+    def _own(self, group: Group) -> list[float]:
+        scores = [((record.get("teacher") or {}).get("test") or {}).get(self.metric) for record in group.records]
+        return [score for score in scores if score is not None]
+
+    def of(self, group: Group) -> float | None:
+        own = self._own(group)
+        if own:
+            return sum(own) / len(own) if len(own) == len(group.records) else None
+        if any(record.get("teacher") for record in group.records):
+            return None
+        shared = self.elsewhere[repr(group.config.get("data"))]
+        return next(iter(shared)) if len(shared) == 1 else None
+
+
+def _row(role: str, label: str, records: Sequence[dict], metric: str, teacher: float | None, measured: Sequence[dict] = ()) -> Row:
+    last = _interval(tested(record, metric) for record in records)
+    values = {record["seed"]: value for record in records if record.get("seed") is not None and (value := tested(record, metric)) is not None}
+    names = dict.fromkeys(name for record in records for name in metrics_of(record) if name != metric)
+    further = {name: [tested(record, name) for record in records] for name in names}
+    further |= {name: [record.get(name) for record in records] for name in MEASURED}
+    further |= {name: [one.get(name) for one in measured] for name in dict.fromkeys(name for one in measured for name in one)}
+    retained = last and teacher and metric not in LOWER_IS_BETTER      # a share of a loss means nothing
+    seconds = _interval((record.get("durations") or {}).get("train_seconds") for record in records)
+    return Row(
+        role, label, last, _interval(tested(record, f"{metric}_best") for record in records), values, teacher=teacher,
+        retention=last.mean / teacher if retained else None, parameters=records[0].get("parameters"), flops=records[0].get("flops"),
+        seconds=seconds and seconds.mean, further={name: over for name, numbers in further.items() if (over := _interval(numbers))},
+        weights=" ".join(f"{name}={weight:g}" if isinstance(weight, (int, float)) else f"{name}={weight}"
+                         for name, weight in (records[0].get("weights") or {}).items()),
+        kept=kept_in_short(records) or "student" if any(record.get("networks") for record in records) else "")
+
+
+def _interval(values: Iterable[float | None]) -> Interval | None:
+    known = [value for value in values if value is not None]
+    return interval(known) if known else None

@@ -1,0 +1,108 @@
+"""A table on the terminal, as Markdown, as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from .columns import Column
+from .statistics import Interval
+
+LABEL = "label"
+NARROWEST, LABEL_NARROWEST = 13, 25       # words are not made narrower than this, if there are as many
+GAP = 2                                 # beside each column
+WITHOUT_TERMINAL = 200                  # how wide it is where nobody looks
+
+
+def show(table, everything: bool = False) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    console = Console()
+    console = console if console.is_terminal else Console(width=WITHOUT_TERMINAL)
+    columns = table.columns()
+    blocks, hidden = arranged(columns, table.rows, console.width, everything)
+    for number, block in enumerate(blocks):
+        shown = RichTable(box=None, padding=(0, GAP, 0, 0))
+        for column, width in zip(block, _widths(block, table.rows, console.width)):
+            shown.add_column(_broken(column.head), justify="left" if column.words else "right", overflow="fold", width=width)
+        for row in table.rows:
+            shown.add_row(*(escape(column.cell(row)) for column in block))          # a label may hold loss=[ce]
+        if number:
+            print()
+        console.print(shown)
+    for line in [*table.explanation([column for block in blocks for column in block]), *table.notes]:
+        print(line)
+    if hidden:
+        print(f"no room for: {', '.join(column.head for column in hidden)} (--all shows them)")
+
+
+def arranged(columns: Sequence[Column], rows: Sequence, width: int, everything: bool) -> tuple[list[list[Column]], list[Column]]:
+    """The columns in blocks that fit into a width, each beginning with the rows' names; one block and what is hidden, or all of them."""
+    label = [column for column in columns if column.key == LABEL]
+    waiting = [column for column in columns if column.key != LABEL]
+    blocks = []
+    while waiting and (everything or not blocks):
+        room, taken = width - sum(_width(column, rows) + GAP for column in label), set()
+        for column in waiting if blocks else sorted(waiting, key=lambda column: column.rank):
+            room -= _width(column, rows) + GAP
+            if room < 0 and taken:
+                break
+            taken.add(column.key)
+        blocks.append([column for column in columns if column.key in taken or column.key == LABEL])
+        waiting = [column for column in waiting if column.key not in taken]
+    return blocks, waiting
+
+
+def _width(column: Column, rows: Sequence) -> int:
+    """The least that a column needs: its longest number, or as much of its words as make sense."""
+    head = max(map(len, _broken(column.head).split("\n")))
+    cells = [column.cell(row) for row in rows]
+    longest = max(map(len, cells))
+    return max(head, min(LABEL_NARROWEST if column.key == LABEL else NARROWEST, longest) if column.words else longest)
+
+
+def _widths(columns: Sequence[Column], rows: Sequence, width: int) -> list[int]:
+    """Each column's least width, and what is left of the room to the words, first to the rows' names."""
+    widths = {column.key: _width(column, rows) for column in columns}
+    left = width - sum(widths.values()) - GAP * len(columns)
+    for column in sorted((column for column in columns if column.words), key=lambda column: column.rank):
+        more = max(0, min(left, max(len(column.cell(row)) for row in rows) - widths[column.key]))
+        widths[column.key] += more
+        left -= more
+    return list(widths.values())
+
+
+def _broken(head: str) -> str:
+    """A head on several lines where it has several parts."""
+    return head.replace(", ", ",\n").replace(" validation", "\nvalidation")
+
+
+def markdown(table, leave_out: Sequence[str] = ()) -> str:
+    columns = [column for column in table.columns() if column.key not in leave_out]
+    lines = [f"| {' | '.join(column.head for column in columns)} |", f"| {' | '.join('---' if column.words else '---:' for column in columns)} |"]
+    lines += [f"| {' | '.join(column.cell(row).replace('|', chr(92) + '|') for column in columns)} |" for row in table.rows]
+    return "\n".join([*lines, "", *[f"{line}\n" for line in [" ".join(table.explanation(columns)), *table.notes]]])
+
+
+def csv_text(table) -> str:
+    further = list(dict.fromkeys([*table.further, *(name for row in table.rows for name in row.further)]))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["role", "variant", "weights", "n", "last_mean", "last_half_width_95", "best_mean", "best_half_width_95",
+                     "difference_mean", "difference_half_width_95", "difference_n", "p", "p_adjusted", "effect", "detectable", "verdict",
+                     "retention", "gap_closed", "parameters", "flops", "seconds", "kept",
+                     *(f"{name}{ending}" for name in further for ending in ("_mean", "_half_width_95"))])
+    for row in table.rows:
+        one = row.difference
+        compared = [None] * 8 if one is None else [one.mean, one.half_width, one.n, one.p, one.p_adjusted, one.effect, one.detectable, one.verdict]
+        writer.writerow([row.role, row.label, row.weights, row.last.n if row.last else 0, *_pair(row.last), *_pair(row.best), *compared,
+                         row.retention, row.gap_closed, row.parameters, row.flops, row.seconds, row.kept,
+                         *(number for name in further for number in _pair(row.further.get(name)))])
+    return text.getvalue()
+
+
+def _pair(value: Interval | None) -> tuple:
+    return (None, None) if value is None else (value.mean, value.half_width)
