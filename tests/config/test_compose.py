@@ -28,9 +28,9 @@ def test_the_tie_follows_a_schedule():
 def test_command_line_over_experiment_over_strategy():
     assert list(compose(["strategy=supervised"])["loss"]) == ["ce"] and compose(["strategy=supervised"])["teacher"] is None
     assert list(compose(["strategy=supervised", "loss=[ce,kd]"])["loss"]) == ["ce", "kd"]
-    experiment = compose(["experiment=hinton2015/three_percent_soft", "loss.kd.temperature=9"])
+    experiment = compose(["experiment=hinton2015/three_percent", "loss.kd.temperature=9"])
     assert experiment["data"]["fraction"] == 0.03 and experiment["loss"]["kd"]["temperature"] == 9
-    assert compose(["experiment=hinton2015/three_percent_hard"])["strategy"]["_target_"].endswith("Supervised")
+    assert compose(["experiment=hinton2015/three_percent_hard_labels"])["strategy"]["_target_"].endswith("Supervised")
 
 
 def test_what_a_strategy_says_of_its_terms_goes_with_them():
