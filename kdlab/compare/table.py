@@ -127,7 +127,7 @@ def table_of(groups: Sequence[Group], metric: str = "accuracy", baseline: str | 
     known = sorted({name for row in rows for name in row.further})
     unknown = [name for name in further if name not in known and name != metric]
     if unknown:
-        raise InputError(*(f"further: no finished run has '{name}'{did_you_mean(name, known)}; they have {', '.join(known)}" for name in unknown))
+        raise InputError(*(f"further: no finished run has '{name}'; they have {', '.join(known)}{did_you_mean(name, known)}" for name in unknown))
     chosen = pick(rows, baseline)
     comparisons = compare_with(rows, chosen, metric not in LOWER_IS_BETTER) if chosen else 0
     notes += [*_baseline_notes(rows, chosen), *_seed_notes(groups)]
