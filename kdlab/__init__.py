@@ -7,7 +7,11 @@
 Importing kdlab is light: what a name needs is imported when the name is first used.
 """
 
+import warnings
 from importlib import import_module
+
+# of tqdm, which other libraries import, in a notebook without ipywidgets: kdlab shows none of its bars
+warnings.filterwarnings("ignore", "IProgress not found")
 
 __version__ = "0.1.0"
 

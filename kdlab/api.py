@@ -11,8 +11,12 @@ from kdlab.runs.ensure import ensure
 from kdlab.runs.run import Run
 
 
-def train(overrides: Sequence[str] = ()) -> Run:
+def train(overrides: Sequence[str] = (), *, quiet: bool = False) -> Run:
     """Train one run, or find it finished: ``kdlab train`` with the same overrides.
+
+    Args:
+        overrides: a list of strings, as on the command line.
+        quiet: print warnings and nothing else, for a loop over many runs.
 
     Raises:
         kdlab.errors.InputError: the input is bad; nothing was trained or written.
@@ -20,7 +24,12 @@ def train(overrides: Sequence[str] = ()) -> Run:
     """
     if isinstance(overrides, str):
         raise InputError(f'overrides are a list of strings, for example kdlab.train(["{overrides}"])')
-    return ensure(compose(overrides))
+    return ensure(compose([*overrides, "progress=none"]), _warn) if quiet else ensure(compose(overrides))
+
+
+def _warn(line: str) -> None:
+    if "warning: " in line:
+        print(line)
 
 
 def load(run: str | Path) -> Run:

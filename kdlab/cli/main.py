@@ -16,6 +16,7 @@ VERBS = {
     "train": "train one run, or with -m a sweep",
     "runs": "what is there: list, show, diff, rm",
     "compare": "a table of runs, grouped over seeds",
+    "reproduce": "a paper's experiments: train what is missing, compare with what is expected and what is in git",
     "evaluate": "a trained student: from its test predictions, or on other data",
     "measure": "how fast finished runs answer, in what memory; how alike their features are to the teacher's",
     "methods": "every method: paper, formula, defaults, what it needs",

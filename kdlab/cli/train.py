@@ -28,7 +28,7 @@ kdlab train -m [OVERRIDE=a,b…]  a sweep: every combination of the values, seve
   kdlab train strategy=supervised student=cnn         the student alone, from labels
   kdlab train loss.kd.temperature=8 seed=2            any line of the config
   kdlab train 'loss=[ce,logit_mse]'                   other losses
-  kdlab train experiment=hinton2015/three_percent_soft
+  kdlab train experiment=hinton2015/three_percent
                                                       a paper's run
   kdlab train -m loss.kd.temperature=2,4,8 seed=1,2,3 nine runs and their teacher; the same line again goes on after a kill
   kdlab train -m hydra/sweeper=optuna 'loss.kd.weight=interval(0.1,1)'

@@ -12,7 +12,7 @@ from kdlab.runs import record as provenance
 from kdlab.runs.files import write_text
 
 from .collect import BASELINE, NETWORK, TEACHER, Group
-from .statistics import Interval
+from .statistics import Difference, Interval
 from .table import Table
 
 _KINDS = {TEACHER: "teacher", BASELINE: "baseline", NETWORK: "network"}         # of rows, to the page's style
@@ -54,11 +54,10 @@ def write_report(groups: Sequence[Group], table: Table, folder: str | Path, titl
 
     folder = Path(folder)
     make_folder(folder)
-    figures, notes = draw(groups, table.metric, getattr(table, "baseline", None))
+    figures, notes = draw(groups, table.metric, table.baseline)
     try:
-        for ending, writer in (("csv", "csv"), ("md", "markdown"), ("tex", "latex")):
-            if hasattr(table, writer):
-                write_text(folder / f"table.{ending}", getattr(table, writer)())
+        for ending, text in (("csv", table.csv()), ("md", table.markdown()), ("tex", table.latex())):
+            write_text(folder / f"table.{ending}", text)
         for name, figure in figures.items():
             save(figure, folder / "figures" / name)
         page = folder / "report.html"
@@ -116,14 +115,14 @@ def facts(table: Table) -> list[Fact]:
         best = (max if table.higher_is_better else min)(variants, key=lambda row: row.last.mean)
         result.append(Fact(f"best of {len(variants)} variants: {table.metric}" if len(variants) > 1 else f"variant: {table.metric}",
                            _interval(best.last), best.label))
-        difference = getattr(best, "difference", None)
+        difference = best.difference
         if difference is not None and difference.mean is not None:
             half = "" if difference.half_width is None else f" ± {difference.half_width:.4f}"
             result.append(Fact("its difference to the baseline", f"{difference.mean:+.4f}{half}", _verdict(difference, len(variants))))
     return result
 
 
-def _verdict(difference, variants: int) -> str:
+def _verdict(difference: Difference, variants: int) -> str:
     p = "" if difference.p_adjusted is None else f", p = {difference.p_adjusted:.3g} (corrected)"
     chosen = " It was chosen as the best of them on test, so expect less of it elsewhere." if variants > 1 else ""
     return f"{difference.verdict}; {difference.n} seeds{p}.{chosen}"
@@ -162,7 +161,8 @@ def _versions(versions: dict) -> str:
 
 
 def _machine(hardware: dict) -> str:
-    parts = [hardware.get("processor"), f"{hardware['cores']} cores" if hardware.get("cores") else "", *(hardware.get("gpus") or []), hardware.get("system")]
+    cores = f"{hardware['cores']} cores" if hardware.get("cores") else ""
+    parts = [hardware.get("processor"), cores, *(hardware.get("gpus") or []), hardware.get("system")]
     return ", ".join(filter(None, parts))
 
 

@@ -16,7 +16,7 @@ from .latex import latex
 from .records import LOWER_IS_BETTER, metrics_of
 from .rows import Row, rows_of
 from .statistics import LARGE_EFFECT, LEVEL
-from .text import csv_text, markdown, show
+from .text import csv_text, html, markdown, show
 
 
 @dataclass
@@ -89,6 +89,9 @@ class Table:
             leave_out: keys of columns (:func:`kdlab.compare.columns.columns_of`).
         """
         return markdown(self, leave_out)
+
+    def _repr_html_(self) -> str:
+        return html(self)
 
     def csv(self) -> str:
         """Everything in full precision, one number a column."""

@@ -1,10 +1,11 @@
-"""A table on the terminal, as Markdown, as CSV."""
+"""A table on the terminal, as Markdown, as HTML, as CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Sequence
+from html import escape
 
 from .columns import Column
 from .statistics import Interval
@@ -17,7 +18,7 @@ WITHOUT_TERMINAL = 200                  # how wide it is where nobody looks
 
 def show(table, everything: bool = False) -> None:
     from rich.console import Console
-    from rich.markup import escape
+    from rich import markup
     from rich.table import Table as RichTable
 
     console = Console()
@@ -29,7 +30,7 @@ def show(table, everything: bool = False) -> None:
         for column, width in zip(block, _widths(block, table.rows, console.width)):
             shown.add_column(_broken(column.head), justify="left" if column.words else "right", overflow="fold", width=width)
         for row in table.rows:
-            shown.add_row(*(escape(column.cell(row)) for column in block))          # a label may hold loss=[ce]
+            shown.add_row(*(markup.escape(column.cell(row)) for column in block))          # a label may hold loss=[ce]
         if number:
             print()
         console.print(shown)
@@ -85,6 +86,19 @@ def markdown(table, leave_out: Sequence[str] = ()) -> str:
     lines = [f"| {' | '.join(column.head for column in columns)} |", f"| {' | '.join('---' if column.words else '---:' for column in columns)} |"]
     lines += [f"| {' | '.join(column.cell(row).replace('|', chr(92) + '|') for column in columns)} |" for row in table.rows]
     return "\n".join([*lines, "", *[f"{line}\n" for line in [" ".join(table.explanation(columns)), *table.notes]]])
+
+
+def html(table) -> str:
+    """As a notebook shows it: words to the left, numbers to the right, the lines about the table below it."""
+    columns = table.columns()
+
+    def line(tag: str, texts: Sequence[str]) -> str:
+        styles = ["text-align: left" if column.words else "text-align: right" + "; white-space: nowrap" * (tag == "td") for column in columns]
+        return "<tr>" + "".join(f'<{tag} style="{style}">{escape(text)}</{tag}>' for style, text in zip(styles, texts)) + "</tr>"
+
+    rows = "".join(line("td", [column.cell(row) for column in columns]) for row in table.rows)
+    notes = "".join(f"<p><small>{escape(note)}</small></p>" for note in [*table.explanation(), *table.notes])
+    return f"<table><thead>{line('th', table.head())}</thead><tbody>{rows}</tbody></table>{notes}"
 
 
 def csv_text(table) -> str:

@@ -29,8 +29,8 @@ def log_report(table: Table, folder: str | Path, project: str, name: str = "comp
 
     folder, mode = Path(folder), wandb_mode()
     try:
-        run = wandb.init(project=project, name=name, job_type="compare", mode=mode, dir=str(folder.parent), reinit="create_new",
-                         config={"metric": table.metric})
+        run = wandb.init(project=project, name=name, job_type="compare", mode=mode, dir=str(folder.resolve().parent), reinit="create_new",
+                         config={"metric": table.metric, "baseline": table.baseline})
     except (wandb.Error, ValueError) as error:
         raise InputError(f"--wandb {project}: {told(error)}") from error
     with run:

@@ -17,7 +17,7 @@ from kdlab.errors import InputError, KdlabError
 
 from .chains import are_overrides, expand_assistants, leave_out_null_forms, previous_generation, run_before
 from .explain import explain
-from .idle import leave_out_idle_terms
+from .idle import leave_out_idle_terms, leave_out_unchosen_terms
 from .keys import run_nodes
 from .paths import conf_dir
 
@@ -51,8 +51,8 @@ def sharing_teachers():
 
 
 @contextlib.contextmanager
-def _own_hydra():
-    """Hydra set up for kdlab's conf/, whatever it was set up for; as it was behind it."""
+def own_hydra():
+    """Hydra set up for kdlab's conf/, whatever it was set up for; as it was behind it. What is composed inside shares the setting up."""
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().hydra = None
     try:
@@ -101,7 +101,7 @@ def compose(overrides: Sequence[str] = (), students: tuple[str, ...] = ()) -> di
     register_resolvers()
     with explaining(overrides):
         # within a job of ours the search path holds the user's own config folders
-        with contextlib.nullcontext() if _within_hydra.get() else _own_hydra():
+        with contextlib.nullcontext() if _within_hydra.get() else own_hydra():
             return plain(hydra_compose("train", list(overrides), return_hydra_config=True), students)
 
 
@@ -134,6 +134,7 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
     overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)         # as they were typed, references and all
     choices = {group: choice for group, choice in OmegaConf.to_container(hydra.runtime.choices).items() if not group.startswith("hydra/")}
     config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    leave_out_unchosen_terms(config, overrides)
     leave_out_idle_terms(config, choices.get("strategy"), hydra.runtime.config_sources)
     result = OmegaConf.to_container(config, resolve=True)
     result["choices"], result["overrides"] = choices, overrides

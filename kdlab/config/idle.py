@@ -1,12 +1,16 @@
-"""What a strategy's file says of the terms that it chooses, where others are chosen."""
+"""What files say of loss terms that are not chosen: a strategy's of its own, and an experiment's of those that it marks."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from .chains import place
 from .paths import conf_dir
+
+MARK = "if_chosen"
 
 
 def leave_out_idle_terms(config: DictConfig, strategy: str | None, sources) -> None:
@@ -35,3 +39,27 @@ def leave_out_idle_terms(config: DictConfig, strategy: str | None, sources) -> N
             if name in terms and written[name].get(key) == value and any(f"loss.{one}." in str(value) for one in idle):
                 own = OmegaConf.to_container(OmegaConf.load(conf_dir() / "loss" / f"{name}.yaml"), resolve=False)
                 terms[name][key] = own[name][key]
+
+
+def leave_out_unchosen_terms(config: DictConfig, typed: Sequence[str]) -> None:
+    """An experiment may say what a term is given in case it is chosen: ``loss: {hint: {if_chosen: true, student_tap: stage3}}`` is nothing unless
+    ``loss=[ce,hint]``. The mark itself is no part of the config. What was typed of a term that is not chosen stays, for the check to find.
+
+    Args:
+        config: changed in place.
+        typed: the overrides of the command line.
+
+    >>> config = OmegaConf.create({"loss": {"kd": {"_target_": "a.Loss", "if_chosen": True, "weight": 2}, "hint": {"if_chosen": True, "weight": 3}}})
+    >>> leave_out_unchosen_terms(config, [])
+    >>> config
+    {'loss': {'kd': {'_target_': 'a.Loss', 'weight': 2}}}
+    """
+    terms, places = config.get("loss"), [place(text) for text in typed]
+    if not OmegaConf.is_dict(terms):
+        return
+    for name in [name for name, node in terms.items_ex(resolve=False) if OmegaConf.is_dict(node) and MARK in node]:
+        meant = any(one == f"loss.{name}" or one.startswith(f"loss.{name}.") for one in places)
+        with open_dict(config):
+            marked = terms[name].pop(MARK)
+            if marked and "_target_" not in terms[name] and not meant:
+                del terms[name]

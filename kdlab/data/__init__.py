@@ -13,6 +13,7 @@ from .fashion_mnist import FashionMNIST
 from .image_folder import ImageFolder
 from .memory import InMemoryData, Images
 from .mixing import CutMix, Mixup
+from .mnist import MNIST
 
 __all__ = ["Augment", "CIFAR10", "CIFAR100", "ClassificationData", "CutMix", "Digits", "FashionMNIST", "ImageFolder", "Images", "InMemoryData",
-           "Mixup", "RandomResizedCrop"]
+           "MNIST", "Mixup", "RandomResizedCrop"]

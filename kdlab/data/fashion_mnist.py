@@ -2,86 +2,24 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from kdlab.errors import InputError
-
-from .base import download, missing_data
-from .memory import Images, InMemoryData
+from .idx import IDXImages
 
 SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")      # where Debian's package dataset-fashion-mnist puts it
 
 
-class FashionMNIST(InMemoryData):
-    """Looked for as IDX files (plain or .gz) in ``folder``, below it, and where Debian installs them.
+class FashionMNIST(IDXImages):
+    """Looked for as IDX files (plain or .gz) in ``folder``, below it, and where Debian installs them; the arguments are those of :class:`IDXImages`."""
 
-    Args:
-        folder: where the user keeps data sets.
-        download: fetch it with torchvision into ``folder`` if it is nowhere (needs the extra ``vision``).
-        options: those of :class:`InMemoryData`.
-    """
-
-    NOT_IDENTITY = ("folder", "download")       # wherever it lies, it is the same
-    CLASSES = 10
-    SHAPE = (1, 28, 28)
-    SCALE, MEAN, STD = 255.0, 0.2860, 0.3530
+    MEAN, STD = 0.2860, 0.3530
     NAMES = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+    NAME, TORCHVISION, BELOW = "Fashion-MNIST", "FashionMNIST", ("fashion_mnist", "fashion-mnist")
+    CURE = ("Get it with data.download=true (through torchvision), or on Debian and Ubuntu with: apt-get install dataset-fashion-mnist; or name the "
+            "folder that holds it (with 'fashion' in its name, since MNIST's files are named alike) with paths.data=…")
 
-    def __init__(self, folder: str = "data", download: bool = False, **options):
-        super().__init__(**options)
-        self.folder, self.download = Path(folder), download
+    def is_named(self, folder: Path) -> bool:
+        return "fashion" in str(folder).lower()
 
-    def _folders(self) -> list[Path]:
-        below = [self.folder / "fashion_mnist", self.folder / "fashion-mnist", self.folder / "FashionMNIST" / "raw"]
-        # MNIST's files have the same names, so a folder counts only where its name says which of the two it holds
-        own = [self.folder] if "fashion" in str(self.folder).lower() else []
-        return [*own, *below, SYSTEM_FOLDER]
-
-    def read(self) -> tuple[Images, Images]:
-        folder = self._find()
-        return _read(folder, "train"), _read(folder, "t10k")
-
-    def _find(self) -> Path:
-        for folder in self._folders():
-            if any(folder.glob("train-images-idx3-ubyte*")):
-                return folder
-        if self.download:
-            download("FashionMNIST", self.folder)
-            return self.folder / "FashionMNIST" / "raw"
-        raise missing_data("Fashion-MNIST", self._folders(),
-                           "Get it with data.download=true (through torchvision), or on Debian and Ubuntu with: "
-                           "apt-get install dataset-fashion-mnist; or name the folder that holds it (with 'fashion' in its name, since MNIST's files are named alike) with paths.data=…")
-
-
-def _read(folder: Path, part: str) -> Images:
-    images, labels = read_idx(folder, f"{part}-images-idx3-ubyte"), read_idx(folder, f"{part}-labels-idx1-ubyte")
-    if images.dim() != 3 or labels.dim() != 1 or len(images) != len(labels):
-        raise InputError(f"data: {folder} holds {part} images of shape {tuple(images.shape)} and labels of shape {tuple(labels.shape)}, "
-                         "which do not belong together; fetch it again")
-    return Images(images.unsqueeze(1), labels.long())
-
-
-def read_idx(folder: Path, name: str) -> Tensor:
-    """The array of an IDX file, plain or gzipped (LeCun's format: two zero bytes, type, dimensions, sizes, data).
-
-    Raises:
-        InputError: the file is missing, truncated or not IDX.
-    """
-    path = next((found for found in (folder / name, folder / f"{name}.gz") if found.is_file()), None)
-    if path is None:
-        raise InputError(f"data: {folder} holds no {name}[.gz]; the data set there is incomplete")
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        if content[:3] != b"\x00\x00\x08":
-            raise ValueError("it does not begin as an IDX file of bytes")
-        shape = np.frombuffer(content, ">i4", count=content[3], offset=4)
-        array = np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(shape)
-    except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
-        raise InputError(f"data: {path} cannot be read ({error}); fetch it again") from error
-    return torch.from_numpy(array.copy())
+    def folders(self) -> list[Path]:
+        return [*super().folders(), SYSTEM_FOLDER]

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .kernels import product
+from .kernels import contraction, product
 from .maps import counted
 from .rows import reduced, same_shape
 from .sources import Paper, method
@@ -113,8 +113,16 @@ def negatives(index: Tensor, label: Tensor, order: Tensor, first: Tensor, count:
     return order[torch.where(place < first[own][:, None], place, place + count[own][:, None])]
 
 
+def rows_are_gathered(memory: Tensor, contrast: Tensor) -> bool:
+    """Whether the loss looks at copies of the contrast's rows, and not at the entire memory: where they are fewer than it has."""
+    return contrast.numel() < len(memory)
+
+
 def _scores(embedding: Tensor, memory: Tensor, contrast: Tensor, temperature: float) -> Tensor:
-    """``v . m_k / tau``, ``(B, K + 1)``: against the entire memory first, since to gather K rows of D for every sample takes more memory."""
+    """``v . m_k / tau``, ``(B, K + 1)``: against the entire memory first, since to gather K rows of D for every sample takes more memory; against
+    the gathered rows where they are fewer than the memory has."""
+    if rows_are_gathered(memory, contrast):
+        return contraction("bd,bkd->bk", embedding, memory[contrast].to(embedding.dtype)) / temperature
     return product(embedding, memory.to(embedding.dtype).T).gather(1, contrast) / temperature
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from kdlab import functional
 from kdlab.batch import Batch
-from kdlab.functional.contrastive import contrastive_normaliser, moved, negatives
+from kdlab.functional.contrastive import contrastive_normaliser, moved, negatives, rows_are_gathered
 from kdlab.functional.kernels import unit
 from kdlab.outputs import Outputs
 
@@ -86,7 +86,8 @@ class CRD(Loss):
         mine = unit(functional.wide(self.student_embedding(student.features[self.student_taps[0]].flatten(1))))
         theirs = unit(functional.wide(self.teacher_embedding(teacher.features[self.teacher_taps[0]].flatten(1))))
         # copies: the gradient still needs the rows as they were when the memories have moved on
-        student_memory, teacher_memory = (memory.clone() if self.training else memory for memory in (self.student_memory, self.teacher_memory))
+        copied = self.training and not rows_are_gathered(self.student_memory, contrast)
+        student_memory, teacher_memory = (memory.clone() if copied else memory for memory in (self.student_memory, self.teacher_memory))
         samples = len(self.order)
         normalisers = self.normalisers
         if not self._known():

@@ -59,25 +59,25 @@ def note(config: dict, digest: str, key: str | None) -> None:
 
 def key_of(config: dict) -> str | None:
     """The key of a config; None where it names classes of the user's own, whose files nobody can name beforehand."""
-    counted = _counted(config)
-    entries = list(_entries(counted))
+    kept = counted(config)
+    entries = list(_entries(kept))
     if any(name == "_target_" and value.partition(".")[0] not in _LIBRARIES for name, value in entries):
         return None
     states = [(value, _state(value)) for value in sorted({value for name, value in entries if name != "_target_"})]
     if any(state is None for _, state in states):
         return None
-    text = json.dumps([counted, [entry for entry in states if entry[1]], _OWN_FILES], default=str)
+    text = json.dumps([kept, [entry for entry in states if entry[1]], _OWN_FILES], default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _counted(config: dict) -> dict:
+def counted(config: dict) -> dict:
     """The config as it stands, also a teacher's inside it, without what is no part of the identity. Numbers as a person reads them."""
     return {key: _nested(value) for key, value in config.items() if key not in NOT_IDENTITY}
 
 
 def _nested(node):
     if isinstance(node, dict):
-        return {key: _counted(value) if key == "config" and isinstance(value, dict) else _nested(value) for key, value in node.items()}
+        return {key: counted(value) if key == "config" and isinstance(value, dict) else _nested(value) for key, value in node.items()}
     if isinstance(node, list):
         return [_nested(value) for value in node]
     return int(node) if isinstance(node, float) and node.is_integer() else node

@@ -19,8 +19,9 @@ def wandb(run: Run, project: str = "kdlab", mode: Literal["auto", "online", "off
     from lightning.pytorch.loggers import WandbLogger
 
     offline = wandb_mode(mode) == "offline"
+    # wandb's service stays in the folder that it was started in, so a relative path would lead elsewhere once this process has changed its own
     return WandbLogger(project=project, entity=entity, name=run.path.name, id=run.hash, resume="allow", group=run.path.parent.name,
-                       save_dir=str(run.path), offline=offline, config=run.config)
+                       save_dir=str(run.path.resolve()), offline=offline, config=run.config)
 
 
 def wandb_mode(mode: Literal["auto", "online", "offline"] = "auto") -> str:

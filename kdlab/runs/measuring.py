@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -133,7 +134,7 @@ def _alignment(subject: _Subject, device: torch.device) -> dict:
             yield {tap: found[tap] for tap in mine if tap in found}, {tap: said[tap] for tap in theirs if tap in said}
 
     matrix = alignment(features())
-    same = {tap: row[tap] for tap, row in matrix.items() if tap in row and row[tap] == row[tap]}       # NaN is not itself
+    same = {tap: row[tap] for tap, row in matrix.items() if math.isfinite(row.get(tap, math.nan))}
     return {"cka": same, "cka_matrix": matrix, "cka_samples": len(data.part("validation"))}
 
 

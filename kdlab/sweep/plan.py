@@ -22,16 +22,19 @@ class Plan:
     metrics: set[str]
 
 
-def plan(overrides: Sequence[Sequence[str]], configs: Sequence[dict]) -> Plan:
+def plan(overrides: Sequence[Sequence[str]], configs: Sequence[dict], labels: Sequence[str] | None = None) -> Plan:
     """The plan of a sweep.
 
     Finished runs that are known are looked up and nothing more; the others are examined in a warm process, since this one has
     imported nothing heavy.
 
+    Args:
+        labels: what a person knows each job by; default: those of its overrides that are not common to all.
+
     Raises:
         InputError: some jobs have problems; nothing was begun. Each problem is named once, with the jobs that have it.
     """
-    labels = _labels(overrides)
+    labels = list(labels) if labels is not None else _labels(overrides)
     keys = [known.key_of(config) for config in configs]         # before the hashes, which come from the examination
     found = {number: run for number, config in enumerate(configs) if not config.get("fresh") and (run := known.finished(config, keys[number]))}
     rest = [number for number in range(len(configs)) if number not in found]

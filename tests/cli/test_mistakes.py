@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from kdlab.runs.run import Run, find_runs
-from tests.cli.mistakes import command_line, data, experiments, files, machine, sweeps, teachers
+from tests.cli.mistakes import command_line, data, experiments, files, machine, studies, sweeps, teachers
 from tests.cli.mistakes.table import SHORT, Place, neutral, row
 
 TABLES = {"On the command line": command_line, "In experiment files": experiments, "In teachers": teachers, "In data": data,
-          "In files on disk": files, "In sweeps": sweeps, "While training": machine}
+          "In files on disk": files, "In sweeps": sweeps, "In studies": studies, "While training": machine}
 MISTAKES = {mistake.what: mistake for table in TABLES.values() for mistake in table.MISTAKES}
 LIST = Path(__file__).with_name("MISTAKES.md")
 HEAD = """# Mistakes

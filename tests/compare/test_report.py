@@ -2,7 +2,6 @@
 
 import json
 from html.parser import HTMLParser
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ import wandb
 from safetensors.torch import save_file
 
 from kdlab.cli.main import main
-from kdlab.compare import comparison, groups
+from kdlab.compare import Group, comparison, groups
 from kdlab.compare.figures import Drawing, draw, gather
 from kdlab.compare.figures.gather import Rows
 from kdlab.compare.figures.predictions import agreement_of
@@ -107,10 +106,11 @@ def test_the_page_is_complete_in_itself(reported):
     assert len(labels) == 6
     for label, row in zip(labels, page.rows[1:], strict=True):
         assert " ".join(label.split()) in " ".join(row.split())
+    assert "its difference to the baseline" in text and "+0.1900" in text, "0.905 of the best less 0.715"
     assert "no soft targets" in text, "the teacher is no longer to be had, and the page says so"
     names = {path.name for path in (reported / "report").rglob("*") if path.is_file()}
     figures = {"heat_map", "learning_curves", "pareto_parameters", "reliability", "per_class", "agreement"}
-    assert names - {"table.tex"} == {"report.html", "table.csv", "table.md"} | {f"{name}.{kind}" for name in figures for kind in ("png", "svg")}
+    assert names == {"report.html", "table.csv", "table.md", "table.tex"} | {f"{name}.{kind}" for name in figures for kind in ("png", "svg")}
 
 
 def _rows(folder) -> Rows:
@@ -153,6 +153,13 @@ def test_what_is_missing_or_damaged_is_left_out_and_told(folder):
     assert len(figure.axes[0].texts) == 6, "three rows are left"
 
 
+def test_a_baseline_without_runs_of_its_own(tmp_path):
+    """One of several networks, or a teacher that only records tell of."""
+    _write(tmp_path, seed=1, accuracy=0.8, temperature=1, files=False)
+    figures, notes = draw(groups(find_runs([tmp_path]))[0], baseline="online ce · peer2")
+    assert notes[0] == "figures: no baseline, since 'online ce · peer2' has no runs of its own with accuracy" and set(figures) == {"pareto_parameters"}
+
+
 def test_a_figure_that_cannot_be_drawn_loses_no_other(tmp_path, monkeypatch):
     _write(tmp_path, seed=1, accuracy=0.8, temperature=1, files=False)
     _write(tmp_path, seed=1, accuracy=0.9, temperature=4, files=False, parameters=200)
@@ -167,7 +174,7 @@ def test_a_figure_that_cannot_be_drawn_loses_no_other(tmp_path, monkeypatch):
 def test_records_alone_are_enough(folder):
     """As the results of a study are kept: without folders."""
     found, _ = groups(find_runs([folder]))
-    alone = [SimpleNamespace(runs=[], records=group.records, config=group.config, role=group.role, label=group.label) for group in found]
+    alone = [Group(records=group.records, config=group.config, role=group.role, label=group.label) for group in found]
     figures, notes = draw(alone)
     assert set(figures) == {"heat_map", "pareto_parameters"}
     assert "no learning curves: no metrics.csv with val/accuracy beside the records" in notes

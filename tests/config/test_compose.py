@@ -28,9 +28,9 @@ def test_the_tie_follows_a_schedule():
 def test_command_line_over_experiment_over_strategy():
     assert list(compose(["strategy=supervised"])["loss"]) == ["ce"] and compose(["strategy=supervised"])["teacher"] is None
     assert list(compose(["strategy=supervised", "loss=[ce,kd]"])["loss"]) == ["ce", "kd"]
-    experiment = compose(["experiment=hinton2015/three_percent_soft", "loss.kd.temperature=9"])
+    experiment = compose(["experiment=hinton2015/three_percent", "loss.kd.temperature=9"])
     assert experiment["data"]["fraction"] == 0.03 and experiment["loss"]["kd"]["temperature"] == 9
-    assert compose(["experiment=hinton2015/three_percent_hard"])["strategy"]["_target_"].endswith("Supervised")
+    assert compose(["experiment=hinton2015/three_percent_hard_labels"])["strategy"]["_target_"].endswith("Supervised")
 
 
 def test_what_a_strategy_says_of_its_terms_goes_with_them():
@@ -40,6 +40,14 @@ def test_what_a_strategy_says_of_its_terms_goes_with_them():
     assert compose(["strategy=cs_kd", "loss=[ce,kd]"])["loss"]["kd"]["temperature"] == 4.0
     with pytest.raises(InputError, match="loss.kd is no loss term"):
         check(compose(["strategy=cs_kd", "loss=[ce,dkd]", "loss.kd.temperature=2"]))
+
+
+def test_what_an_experiment_says_of_a_term_in_case_it_is_chosen():
+    hint = compose(["experiment=crd_benchmark/vgg13_vgg8", "loss=[ce,hint]"])["loss"]["hint"]
+    assert hint["student_tap"] == "stage3" and hint["weight"] == 100.0 and "if_chosen" not in hint
+    assert list(compose(["experiment=crd_benchmark/vgg13_vgg8"])["loss"]) == ["ce", "kd"]
+    with pytest.raises(InputError, match="loss.hint is no loss term"):      # what was typed was meant to count
+        check(compose(["experiment=crd_benchmark/vgg13_vgg8", "loss.hint.student_tap=stage2"]))
 
 
 def test_the_teachers_config_is_in_the_students():

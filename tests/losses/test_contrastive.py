@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from kdlab.batch import Batch
-from kdlab.functional.contrastive import negatives
+from kdlab.functional.contrastive import negatives, rows_are_gathered
 from kdlab.losses import CRD, Probe, contrastive
 from kdlab.outputs import Outputs
 
@@ -190,3 +190,20 @@ def test_two_processes_have_the_memories_of_one(tmp_path):
         torch.testing.assert_close(first[name], alone[name])
     each = [part(prepared().train(), rows)["normalisers"] for rows in PARTS]
     torch.testing.assert_close(first["normalisers"], (each[0] + each[1]) / 2)
+
+
+def test_few_rows_are_gathered_and_many_are_not_with_one_result(monkeypatch):
+    """The gathered rows are copies, so the memories may move before the gradient is taken."""
+    found, index, rows = [], torch.tensor([4, 1]), torch.tensor([[4, 2, 3], [1, 6, 3]])
+    for gathered in (True, False):
+        loss = prepared().train()
+        if gathered:
+            assert rows_are_gathered(loss.student_memory, rows) and not rows_are_gathered(loss.student_memory, rows.repeat(1, 2))
+        else:
+            for module in ("kdlab.functional.contrastive", "kdlab.losses.contrastive"):
+                monkeypatch.setattr(f"{module}.rows_are_gathered", lambda memory, contrast: False)
+        values = loss.contrast(outputs(2, 4, 3), outputs(2, 5, 4), index, rows)
+        values.sum().backward()
+        found.append([values.detach(), *(parameter.grad for parameter in loss.parameters()), loss.student_memory, loss.normalisers])
+    for one, other in zip(*found):
+        torch.testing.assert_close(one, other)

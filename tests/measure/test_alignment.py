@@ -52,7 +52,7 @@ def test_batches_add_up_and_every_tap_is_compared_with_every_other():
     parts = alignment([({"one": x[rows], "two": y[rows]}, {"one": x[rows], "both": torch.cat([x, y], 1)[rows]}) for rows in (slice(250), slice(250, 500))])
     assert whole == parts and list(whole) == ["one", "two"] and list(whole["one"]) == ["one", "both"]
     assert whole["two"]["both"] == pytest.approx(0.5**0.5, abs=0.03)
-    assert math.isnan(of(torch.ones(10, 3), noise(10, 3)))
+    assert math.isnan(of(torch.full((10, 3), 0.1), noise(10, 3)))
 
 
 def test_the_taps_that_are_compared():

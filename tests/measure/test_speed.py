@@ -48,4 +48,4 @@ def test_a_machine_that_slows_down_slows_both_alike():
 
     found = timed_in_turns({"a": slowing, "b": slowing}, seconds=5.0, clock=clock)
     first, second = (speed(durations, 1)["latency_ms"] for durations in found.values())
-    assert clock.now > 10 and first == pytest.approx(second, rel=0.02)
+    assert clock.now > 10 and first == pytest.approx(second, rel=0.05)

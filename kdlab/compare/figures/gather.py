@@ -48,7 +48,7 @@ class Rows:
     def ranked(self) -> list[Group]:
         """The baseline, then the others from the best on; not the teachers."""
         sign = -1 if self.higher_is_better else 1
-        students = [group for group in self.groups if group.role != TEACHER and self.values(group)]
+        students = [group for group in self.groups if (group.role != TEACHER or group.label == self.baseline) and self.values(group)]
         return sorted(students, key=lambda group: (group.label != self.baseline, sign * np.mean(self.values(group))))
 
     @property
@@ -78,11 +78,12 @@ def draw(groups: Sequence[Group], metric: str = "accuracy", baseline: str | None
     finished = [group for group in groups if group.records and group.role != NETWORK]
     if baseline is None:
         baseline = next((group.label for group in finished if group.role == BASELINE), None)
-    elif baseline not in {group.label for group in finished}:
-        raise InputError(f"figures: there is no row '{baseline}' with finished runs")
     rows = Rows(finished, metric, baseline)
     figures: dict[str, Drawing] = {}
     notes = []
+    if baseline is not None and baseline not in {group.label for group in rows.ranked}:
+        notes.append(f"figures: no baseline, since '{baseline}' has no runs of its own with {metric}")
+        rows = Rows(finished, metric, None)
     makers: dict[str, Callable[[Rows], Iterator[tuple[str, Drawing]]]] = {
         "heat map": _heat_map, "learning curves": _learning_curves, "Pareto front": _pareto, "reliability diagram": reliability_of,
         "per-class change": per_class_of, "agreement matrix": agreement_of,

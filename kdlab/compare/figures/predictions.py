@@ -34,14 +34,16 @@ def per_class_of(rows):
     chosen, words = rows.chosen(1 + MOST_CLASSWISE)
     logits, notes = _logits(rows, chosen)
     yield from notes
-    found = {label: {seed: recalls(said.argmax(-1), target, said.shape[-1]) for seed, (said, target) in seeds.items()} for label, seeds in logits.items()}
+    found = {label: {seed: recalls(said.argmax(-1), target, said.shape[-1]) for seed, (said, target) in seeds.items()}
+             for label, seeds in logits.items()}
     baseline = found.pop(rows.baseline, None)
     if not baseline:
         raise InputError(f"the baseline '{rows.baseline}' has no test predictions")
     paired = {label: changes(seeds, baseline) for label, seeds in found.items() if set(seeds) & set(baseline)}
     if not paired:
         raise InputError("no row has test predictions and a seed in common with the baseline")
-    figure = per_class(paired, rows.baseline, class_names(next(group for group in chosen if group.runs), len(next(iter(paired.values())))), slots=rows.slots)
+    names = class_names(next(group for group in chosen if group.runs), len(next(iter(paired.values()))))
+    figure = per_class(paired, rows.baseline, names, slots=rows.slots)
     figure.caption += words
     yield "per_class", figure
 
@@ -85,7 +87,8 @@ def teacher_run(run: Run) -> Run | None:
     if len(runs) != 1:
         return None
     path = Path(runs[0]["path"])
-    places = [path, Path(run.record.get("directory") or ".") / path, *(parent / path.parent.name / path.name for parent in run.path.resolve().parents[1:2])]
+    store = run.path.resolve().parents[1]
+    places = [path, Path(run.record.get("directory") or ".") / path, store / path.parent.name / path.name]
     for place in places:
         if (place / "run.json").is_file() and Run(place).finished and Run(place).hash == runs[0]["hash"]:
             return Run(place)

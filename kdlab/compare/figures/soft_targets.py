@@ -15,7 +15,8 @@ COLUMNS = 5
 
 
 @styled
-def soft_targets(images: np.ndarray, targets: Sequence[int], logits: np.ndarray, temperature: float, names: Sequence[str], teacher: str = "the teacher") -> Drawing:
+def soft_targets(images: np.ndarray, targets: Sequence[int], logits: np.ndarray, temperature: float, names: Sequence[str],
+                 teacher: str = "the teacher") -> Drawing:
     """Each image above the probabilities that its logits give at a temperature; ticks mark those at temperature 1.
 
     Args:

@@ -61,7 +61,7 @@ class Drawing(Figure):
         return self
 
     def _repr_png_(self):
-        return png(self), {"width": round(self.get_figwidth() * 96)}
+        return png(self, dpi=120), {"width": round(self.get_figwidth() * 96)}
 
 
 def drawing(width: float = COLUMN, height: float = 3.4) -> Drawing:

@@ -1,0 +1,131 @@
+"""``kdlab reproduce STUDY``: trains what is missing of a study, and holds its tables against what is expected and against what is in git.
+
+Exit codes: 0 every expectation holds or is explained, and the rerun agrees with what is in git; 1 not so, or a run failed; with --check
+0 everything fits together, 1 not so; 2 bad input.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from kdlab.errors import InputError
+
+from .parser import Parser
+
+
+def run(arguments: list[str]) -> int:
+    parser = Parser(prog="kdlab reproduce", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", nargs="*", help="a folder below experiments/, or any folder with a study.yaml; behind it may stand where runs and data "
+                        "lie, how it is shown and how launched: paths.runs=… paths.data=… progress=lines hydra.launcher.workers=2")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--write", action="store_true", help="write the results into the study's folder and its README, in place of runs/STUDY/reproduced/")
+    kinds.add_argument("--check", action="store_true", help="train nothing: whether what is in git of the studies (default: all) fits together")
+    kinds.add_argument("--list", action="store_true", help="the studies: scale, minutes, runs, and how many of those are finished here")
+    options = parser.parse_intermixed_args(arguments)
+    names = [text for text in options.study if "=" not in text]
+    extra = [text for text in options.study if "=" in text]
+    if options.list or options.check:
+        if options.check and extra:
+            raise InputError(f"reproduce: --check trains nothing, so {extra[0]} says nothing beside it")
+        return _list(names, extra) if options.list else _check(names)
+    if len(names) != 1:
+        what = f"one study at a time, not {' and '.join(names)}" if names else "which study? kdlab reproduce --list tells of them"
+        raise InputError(f"reproduce: {what}")
+    return _reproduce(names[0], extra, options.write)
+
+
+def _studies(names: list[str]):
+    """The studies that are named, or all."""
+    from kdlab.studies.reading import read
+    from kdlab.studies.study import all_studies, find
+
+    if not names:
+        names = [name for name, _ in all_studies()]
+        if not names:
+            find("")        # says where studies are to be had
+    return [read(name) for name in names]
+
+
+def _list(names: list[str], extra: list[str]) -> int:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from kdlab.studies.listing import count, finished_overrides
+    from kdlab.studies.training import refuse_others
+    from kdlab.sweep.view import output_console
+
+    refuse_others(extra)
+    places = [text.partition("=")[2] for text in extra if text.startswith("paths.runs=")]
+    found = finished_overrides(places[-1] if places else "runs")
+    table = Table(box=None, pad_edge=False)
+    for name, justify in (("study", "left"), ("title", "left"), ("scale", "left"), ("minutes", "right"), ("runs", "right"), ("finished here", "right")):
+        table.add_column(name, justify=justify, overflow="fold")
+    for study in _studies(names):
+        table.add_row(*map(escape, (study.name, study.title, study.scale)), "" if study.minutes is None else f"{study.minutes:g}",
+                      str(count(study)), str(count(study, found)))
+    output_console().print(table)
+    print("minutes: from nothing, on two cores; kdlab reproduce STUDY trains what is missing")
+    return 0
+
+
+def _check(names: list[str]) -> int:
+    from kdlab.studies.check import check
+    from kdlab.studies.records import read_records
+
+    studies, wrong = _studies(names), 0
+    for study in studies:
+        problems = check(study)
+        wrong += bool(problems)
+        print(f"wrong  {study.name}" if problems else f"ok     {study.name}" + ("" if read_records(study.results) else "  (no results in git yet)"))
+        for problem in problems:
+            print(f"         {problem}")
+    print(f"{len(studies) - wrong} of {len(studies)} are right")
+    return 1 if wrong else 0
+
+
+def _reproduce(name: str, extra: list[str], write: bool) -> int:
+    from kdlab.runs.processes import Interrupt, handling
+    from kdlab.studies import results, tables
+    from kdlab.studies.expectations import findings
+    from kdlab.studies.reading import read
+    from kdlab.studies.records import read_records
+    from kdlab.studies.rerun import reruns
+    from kdlab.studies.training import train
+
+    study = read(name)
+    git = read_records(study.results)
+    with handling(Interrupt()):         # a SIGTERM ends it as Ctrl-C does: recorded, and to be gone on with
+        trained = train(study, extra)
+    records, written = results.write(study, trained, write)
+    for one in study.tables:
+        print(f"\n{one.title}")
+        if tables.any_finished(one, records):
+            tables.table(one, records).show()
+        else:
+            print("\n".join(tables.missing(one, records)))
+    found, again = findings(study, records), reruns(study, records, git)
+    _show(f"expected, scale: {study.scale}", ("claim", "row", "expected", "found", ""),
+          [(one.claim, one.expectation.row, one.expected, one.found, one.why) for one in found])
+    _show("here and in git", ("table", "row", "here", "in git", ""), [(one.table, one.row, one.here, one.git, one.verdict) for one in again])
+    print(f"\nwritten: {', '.join(map(str, written))}")
+    unfinished = sum(record["status"] != "finished" for record in records)
+    if unfinished:
+        print(f"{unfinished} of the {len(records)} runs are not finished; the same command tries them again, and leaves alone what is finished")
+    return 0 if not unfinished and all(one.accepted for one in found) and all(one.agrees for one in again) else 1
+
+
+def _show(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from kdlab.sweep.view import output_console
+
+    if not rows:
+        return
+    table = Table(box=None, pad_edge=False)
+    for name in head:
+        table.add_column(escape(name), overflow="fold")
+    for cells in rows:
+        table.add_row(*map(escape, cells))
+    print(f"\n{title}")
+    output_console().print(table)

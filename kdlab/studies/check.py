@@ -1,0 +1,98 @@
+"""Whether what is in git of a study fits together: configs, records, curves, README, expectations. Nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kdlab.errors import InputError
+from kdlab.runs.run import FINISHED
+
+from . import curves, results
+from .digest import config_digest
+from .expectations import findings
+from .records import read_records, view_of
+from .study import Row, Study, StudyTable
+from .training import composed
+
+
+def check(study: Study, compose: bool = True) -> list[str]:
+    """Everything that is wrong, a line each.
+
+    - every record belongs to the rows that it names: they are in study.yaml, with these overrides and seeds;
+    - every row and seed of study.yaml has a record;
+    - the README's tables are what the records and study.yaml generate, character by character; curves.csv has the rows that study.yaml names;
+    - every expectation holds or is explained;
+    - the first seed of every row is composed, and its config is the record's (:func:`config_digest`), or else its run's hash is: a
+      changed experiment, choice or default makes the results those of another study.
+
+    A study without results is right as long as its README shows none.
+
+    Args:
+        compose: whether to do the last of these, which takes a quarter of a second a row.
+    """
+    try:
+        records = read_records(study.results)
+        problems = [*_records(study, records), *(_configs(study, records) if compose else [])]
+        if not problems:            # what does not belong together generates nothing
+            problems = [*(curves.check(study) if records else []), *results.differing(study, records), *(_expected(study, records) if records else [])]
+        return problems
+    except InputError as error:
+        return list(error.problems)
+
+
+def _records(study: Study, records: Sequence[dict]) -> list[str]:
+    path, problems = study.results / "runs.jsonl", []
+    wanted = {(table.name, row.name, seed): (table, row) for table in study.tables for row in table.rows for seed in row.seeds}
+    seen = set()
+    for record in records:
+        for table_name, row_name in record["rows"]:
+            place = (table_name, row_name, record["seed"])
+            seen.add(place)
+            where = f"{path}: run {record['hash']} (table '{table_name}', row '{row_name}', seed {record['seed']})"
+            if place not in wanted:
+                problems.append(f"{where}: study.yaml has no such row and seed")
+                continue
+            _, row = wanted[place]
+            if not _asked(record, row):
+                problems.append(f"{where} was trained with {' '.join(record['overrides'])}, and study.yaml says {' '.join(row.run_overrides(record['seed']))}")
+            elif record["status"] == FINISHED and view_of(row) not in record["class_recall"]:
+                problems.append(f"{where}: the record does not have the row's {view_of(row)}; kdlab reproduce {study.name} --write writes it")
+    lacking = [place for place in wanted if place not in seen] if records else []
+    problems += [f"{path}: table '{table}', row '{row}', seed {seed} is missing; kdlab reproduce {study.name} --write trains it"
+                 for table, row, seed in lacking]
+    return problems
+
+
+def _asked(record: dict, row: Row) -> bool:
+    """Whether a run was asked for by a row's overrides; rows may come to the same run in other words, which the record then holds too."""
+    asked = list(row.run_overrides(record["seed"]))
+    return asked == record["overrides"] or asked in record.get("also", [])
+
+
+def _configs(study: Study, records: Sequence[dict]) -> list[str]:
+    """Whether the first run of every row is still the run of the record."""
+    first: dict[tuple[str, ...], tuple[StudyTable, Row, dict]] = {}
+    for table in study.tables:
+        for row in table.rows:
+            record = next((record for record in records if [table.name, row.name] in record["rows"] and record["seed"] == row.seeds[0]), None)
+            if record is not None:
+                first.setdefault(row.run_overrides(row.seeds[0]), (table, row, record))
+    configs = composed(list(first))
+    problems = []
+    for config, (table, row, record) in zip(configs, first.values()):
+        if config_digest(config) != record["config"] and _hash(config) != record["hash"]:
+            problems.append(f"{study.results / 'runs.jsonl'}: table '{table.name}', row '{row.name}': its config is no longer that of run {record['hash']}: "
+                            f"conf/ or study.yaml has changed since; kdlab reproduce {study.name} --write trains it anew")
+    return problems
+
+
+def _hash(config: dict) -> str:
+    """The exact answer, which needs the classes that the config names."""
+    from kdlab.runs.identity import run_hash
+
+    return run_hash(config)
+
+
+def _expected(study: Study, records: Sequence[dict]) -> list[str]:
+    return [f"{study.folder / 'study.yaml'}: {one.claim} (row '{one.expectation.row}', {one.expected}, found {one.found or 'nothing'}): {one.why}"
+            for one in findings(study, records) if not one.accepted]

@@ -1,0 +1,108 @@
+"""The learning curves of a study: results/curves.csv, and their figure."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+from kdlab.errors import InputError, did_you_mean
+from kdlab.runs.files import write_text
+from kdlab.runs.metrics import MetricsFile
+
+from .study import Row, Study
+from .training import Trained
+
+FILE, FIGURE = "curves.csv", "curves.svg"
+HEAD = ("row", "epoch", "mean", "low", "high", "n")
+
+#: row -> one curve a seed, epoch (from 1) -> value
+Curves = dict[str, list[dict[int, float]]]
+
+
+def curve_rows(study: Study) -> list[Row]:
+    """The rows whose curves are kept; of rows of one name in several tables that of the first."""
+    first: dict[str, Row] = {}
+    for table in study.tables:
+        for row in table.rows:
+            first.setdefault(row.name, row)
+    return [first[name] for name in study.curve_rows]
+
+
+def gathered(study: Study, trained: Mapping[tuple[str, ...], Trained]) -> Curves:
+    """The curves of the finished runs, from their metrics.csv.
+
+    Raises:
+        InputError: no run has the metric.
+    """
+    found: Curves = {}
+    known: dict[str, None] = {}
+    for row in curve_rows(study):
+        for seed in row.seeds:
+            run = trained[row.run_overrides(seed)].run
+            lines = MetricsFile(run.metrics_file).load().rows if run.finished else []
+            known.update(dict.fromkeys(key for line in lines for key in line if "/" in key))
+            curve = {int(line["epoch"]) + 1: line[study.curve_metric] for line in lines if study.curve_metric in line}
+            if curve:
+                found.setdefault(row.name, []).append(curve)
+    if known and not found:
+        raise InputError(f"{study.folder / 'study.yaml'}: curves.metric: the runs' metrics.csv have no '{study.curve_metric}'"
+                         f"{did_you_mean(study.curve_metric, known)} (they have {', '.join(known)})")
+    return found
+
+
+def as_csv(curves: Curves) -> str:
+    """A line for each row and epoch that all of its seeds have: mean, lowest and highest seed, number of seeds.
+
+    >>> print(as_csv({"T = 4": [{1: 0.5, 2: 0.75}, {1: 0.7}]}), end="")
+    row,epoch,mean,low,high,n
+    T = 4,1,0.6,0.5,0.7,2
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(HEAD)
+    for row, seeds in curves.items():
+        for epoch in sorted(set.intersection(*map(set, seeds))):
+            values = [curve[epoch] for curve in seeds]
+            writer.writerow([row, epoch, *(round(number, 5) for number in (sum(values) / len(values), min(values), max(values))), len(values)])
+    return text.getvalue()
+
+
+def write(study: Study, curves: Curves, folder: Path) -> list[Path]:
+    """Write curves.csv, and the figure of as many rows as a figure tells apart."""
+    write_text(folder / FILE, as_csv(curves))
+    figure = _figure(study, curves)
+    if figure is not None:
+        write_text(folder / FIGURE, figure)
+    return [folder / FILE, *([folder / FIGURE] if figure is not None else [])]
+
+
+def check(study: Study) -> list[str]:
+    """What does not fit between curves.csv and the study: it cannot be made anew without the runs, but its rows are known."""
+    path = study.results / FILE
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            lines = list(csv.reader(file))
+    except (OSError, ValueError) as error:
+        return [f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); kdlab reproduce {study.name} --write writes it"]
+    if not lines or tuple(lines[0]) != HEAD:
+        return [f"{path} does not begin with the columns {', '.join(HEAD)}"]
+    rows, named = list(dict.fromkeys(line[0] for line in lines[1:] if line)), list(study.curve_rows)
+    return [] if rows == named else [f"{path} has the curves of {', '.join(rows) or 'no row'}, and study.yaml names {', '.join(named)}"]
+
+
+def _figure(study: Study, curves: Curves) -> str | None:
+    """The figure as SVG; None where there is nothing to be drawn."""
+    from kdlab.compare.figures import learning_curves
+    from kdlab.compare.figures.style import MOST_SERIES, svg
+
+    baselines = [table.baseline for table in study.tables if table.baseline in curves]
+    names = [*baselines[:1], *(name for name in curves if name not in baselines[:1])]
+    names = names[:MOST_SERIES if baselines else MOST_SERIES - 1]
+    if not names:
+        return None
+    slots = {name: number for number, name in enumerate(names, start=0 if baselines else 1)}
+    split, _, metric = study.curve_metric.partition("/")
+    words = {"val": f"{metric} on validation", "train": f"{metric} in training"}.get(split, study.curve_metric)
+    return svg(learning_curves({name: curves[name] for name in names}, words, slots=slots))

@@ -1,0 +1,170 @@
+"""results/runs.jsonl: one line a run, what its run.json holds without the places and times of one machine, and what its predictions give."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from kdlab.errors import InputError
+from kdlab.runs.files import finite, write_text
+from kdlab.runs.networks import kept_name
+from kdlab.runs.run import FINISHED, Run
+
+from .digest import config_digest
+from .study import Row, Study
+from .training import Trained
+
+FILE = "runs.jsonl"
+# of run.json, in this order; what else it holds differs from machine to machine, or stands in the study
+KEPT = ("hash", "group", "status", "seed", "overrides", "choices", "threads", "weights", "uses_teacher", "taught", "metrics", "networks", "kept",
+        "parameters", "trainable_parameters", "network_parameters", "flops", "checkpoint_bytes", "teacher", "durations", "teacher_share",
+        "peak_memory_bytes", "peak_memory_of", "versions", "code", "hardware")
+TEACHER = ("name", "terms", "members", "test", "parameters", "runs")
+TEACHERS_RUN = ("hash", "metrics", "parameters", "durations")
+HARDWARE = ("machine", "processor", "cores", "gpus", "cuda")
+
+
+def gathered(study: Study, trained: Mapping[tuple[str, ...], Trained]) -> list[dict]:
+    """A record of every run of a study, in the order of the study's rows; a run of several rows stands there once, and names them all."""
+    found: dict[str, dict] = {}
+    for table in study.tables:
+        for row in table.rows:
+            for seed in row.seeds:
+                one = trained[row.run_overrides(seed)]
+                if one.digest not in found:
+                    found[one.digest] = record_of(one, row.run_overrides(seed))
+                record, asked = found[one.digest], list(row.run_overrides(seed))
+                record["rows"].append([table.name, row.name])
+                if asked not in [record["overrides"], *record.get("also", [])]:
+                    record["also"] = [*record.get("also", []), asked]       # the same run in other words
+                if record["status"] == FINISHED:
+                    record.update(_scores(one.run, record, row))
+    return list(found.values())
+
+
+def record_of(one: Trained, overrides: Iterable[str]) -> dict:
+    """The record of a run; of one that is not finished what is known of it. ``rows`` is yet to be filled."""
+    begun = (one.run.path / "run.json").exists()
+    record = one.run.record if begun else {"status": "not started", "seed": one.config["seed"]}
+    record = {**record, "hash": one.digest, "overrides": list(overrides)}
+    kept = {key: record[key] for key in KEPT if record.get(key) is not None}
+    if "teacher" in kept:
+        kept["teacher"] = _teacher(kept["teacher"])
+    if "hardware" in kept:
+        kept["hardware"] = {key: kept["hardware"].get(key) for key in HARDWARE}
+    if kept["status"] != FINISHED:
+        kept["error"] = (str(record.get("error") or one.message).strip().splitlines() or [""])[-1]
+    return {"rows": [], "config": config_digest(one.config), **kept}
+
+
+def _teacher(teacher: dict) -> dict:
+    """What a record tells of a teacher, without where its run lies."""
+    kept = {key: teacher[key] for key in TEACHER if teacher.get(key) is not None}
+    if "members" in kept:
+        kept["members"] = {name: _teacher(member) for name, member in kept["members"].items()}
+    kept["runs"] = [{key: run[key] for key in TEACHERS_RUN if key in run} for run in kept.get("runs", [])]
+    return kept
+
+
+# -- what the predictions give ------------------------------------------------------------------------------------------------
+
+
+def view_of(row: Row) -> str:
+    """What a row reads of a run's predictions, as a key of its record: the network and the bias.
+
+    >>> view_of(Row("a", (), (1,))), view_of(Row("a", (), (1,), {3: 2.0}, "peer2"))
+    ('', 'network=peer2 bias 3=2')
+    """
+    parts = [f"network={row.network}"] if row.network else []
+    return " ".join(parts + [f"bias {number}={amount:g}" for number, amount in sorted(row.bias.items())])
+
+
+def _scores(run: Run, record: dict, row: Row) -> dict:
+    """Entries for the record of a row's run: the recall of every class, and where the row has a bias the metrics with it.
+
+    Raises:
+        InputError: a run has no such network, no predictions, or no such class.
+    """
+    view = view_of(row)
+    if view in record.get("class_recall", {}):
+        return {}
+    predictions = run.predictions()
+    metrics, recall = {}, {}
+    for which in [which for which in ("last", "best") if which in predictions]:
+        network = row.network or kept_name(record, which)
+        name = which if network == kept_name(record, which) else f"{which}.{network}"
+        if name not in predictions:
+            known = [kept_name(record, which), *(key.partition(".")[2] for key in predictions if key.startswith(f"{which}."))]
+            raise InputError(f"row '{row.name}': its runs have no network '{network}' (they have {', '.join(dict.fromkeys(known))})")
+        logits, target = predictions[name].clone(), predictions["target"]
+        for number, amount in row.bias.items():
+            if number >= logits.shape[-1]:
+                raise InputError(f"row '{row.name}': bias: there is no class {number}; the classes are 0 to {logits.shape[-1] - 1}")
+            logits[:, number] += amount
+        suffix = "" if which == "last" else "_best"
+        if view:
+            from kdlab.tasks import Classification
+
+            metrics |= {f"test/{key}{suffix}": value for key, value in Classification(logits.shape[-1]).score(logits, target).items()}
+        right = logits.argmax(-1) == target
+        recall[which] = [float(right[target == number].double().mean()) if bool((target == number).any()) else None
+                         for number in range(logits.shape[-1])]
+    entries = {"class_recall": {**record.get("class_recall", {}), view: recall}}
+    if view:
+        entries["views"] = {**record.get("views", {}), view: metrics}
+    return entries
+
+
+def row_record(record: dict, row: Row) -> dict:
+    """A run's record as a row shows it: with the metrics of the row's network and bias, and ``test/class_3`` of every class."""
+    if record["status"] != FINISHED:
+        return record
+    view = view_of(row)
+    metrics = dict(record["metrics"])
+    if view:
+        metrics = {key: value for key, value in metrics.items() if not key.startswith("test/")} | record["views"][view]
+    for which, values in record["class_recall"][view].items():
+        suffix = "" if which == "last" else "_best"
+        metrics |= {f"test/class_{number}{suffix}": value for number, value in enumerate(values) if value is not None}
+    result = {**record, "metrics": metrics}
+    if row.network:
+        sizes = record.get("network_parameters") or {}
+        result.update(networks={}, parameters=sizes.get(row.network, record.get("parameters")))
+        result.pop("kept", None)
+    return result
+
+
+# -- the file -----------------------------------------------------------------------------------------------------------------
+
+
+def write_records(folder: Path, records: Iterable[dict]) -> Path:
+    """Write runs.jsonl: a line a run, so that a run that changes changes one line."""
+    write_text(folder / FILE, "".join(json.dumps(finite(record), allow_nan=False, ensure_ascii=False) + "\n" for record in records))
+    return folder / FILE
+
+
+def read_records(folder: Path) -> list[dict]:
+    """The records of a results folder; none where there is no file.
+
+    Raises:
+        InputError: a line is no record.
+    """
+    path = folder / FILE
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            records.append(record)
+            complete = {"rows", "hash", "status", "seed", "overrides"} <= set(record)
+            if not complete or record["status"] == FINISHED and not {"metrics", "class_recall", "durations"} <= set(record):
+                raise ValueError("it is no record of a run")
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{path}, line {number}: {error}; kdlab reproduce writes the file anew") from error
+    return records

@@ -1,0 +1,98 @@
+"""What a study's run leaves: files in a results folder, and the generated parts of its README."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from kdlab.errors import InputError
+from kdlab.runs.files import write_text
+
+from . import curves as learning
+from . import expectations, readme, tables
+from .records import gathered, write_records
+from .study import Study
+from .training import Trained
+
+
+def generated(study: Study, records: Sequence[dict]) -> dict[str | None, str]:
+    """The generated parts of the README: by the table's name, under None the expectations."""
+    parts: dict[str | None, str] = {table.name: tables.block(study, table, records) for table in study.tables if tables.any_finished(table, records)}
+    if study.expected and parts:
+        parts[None] = expectations.block(expectations.findings(study, records))
+    return parts
+
+
+def write(study: Study, trained: Mapping[tuple[str, ...], Trained], into_study: bool) -> tuple[list[dict], list[Path]]:
+    """Write what came of a study's runs.
+
+    Args:
+        into_study: into its own folder, README included; otherwise into ``reproduced/`` beside its runs.
+
+    Returns:
+        The records, and the files that were written.
+    """
+    runs = Path(next(iter(trained.values())).config["paths"]["runs"])
+    folder = study.results if into_study else runs / study.name / "reproduced"
+    records, curves = gathered(study, trained), learning.gathered(study, trained)
+    parts = generated(study, records)
+    written = [write_records(folder, records), *(learning.write(study, curves, folder) if curves else [])]
+    if into_study:
+        written.append(write_readme(study, parts))
+    else:
+        write_text(folder / "tables.md", "\n\n".join(parts.values()) + "\n")
+        written.append(folder / "tables.md")
+    return records, written
+
+
+def write_readme(study: Study, parts: Mapping[str | None, str]) -> Path:
+    """Put the generated parts between their markers; a README or markers that are missing are made, at the end."""
+    text = _readme(study)
+    if text is None:
+        text = f"# {study.title}\n" + (f"\n{study.paper}\n" if study.paper else "")
+    for name, part in parts.items():
+        text = readme.replaced(text, name, part)
+    write_text(study.readme, text)
+    return study.readme
+
+
+def differing(study: Study, records: Sequence[dict]) -> list[str]:
+    """What of the README is not what the records generate."""
+    text, parts, problems = _readme(study), generated(study, records), []
+    anew = f"kdlab reproduce {study.name} --write writes it anew"
+    if text is None:
+        return [f"{study.readme} is missing; {anew}"] if parts else []
+    for name, part in parts.items():
+        begin, _ = readme.markers(name)
+        found = readme.content(text, name)
+        if found is None:
+            problems.append(f"{study.readme} has no {begin}; {anew}")
+        elif found != part:
+            problems.append(f"{study.readme}: what stands behind {begin} is not what {study.results / 'runs.jsonl'} and study.yaml generate "
+                            f"({_first_difference(found, part)}); {anew}")
+    known = {table.name for table in study.tables}
+    problems += [f"{study.readme}: study.yaml has no table '{name}'" for name in readme.tables_named(text) if name not in known]
+    if not parts:       # markers stand ready; nothing may stand between them that no results are behind
+        names = [*(name for name in readme.tables_named(text) if name in known), None]
+        problems += [f"{study.readme}: behind {readme.markers(name)[0]} stands something, and there are no results" for name in names
+                     if readme.content(text, name)]
+    return problems
+
+
+def _readme(study: Study) -> str | None:
+    try:
+        return study.readme.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{study.readme} cannot be read ({getattr(error, 'strerror', None) or error})") from error
+
+
+def _first_difference(found: str, expected: str) -> str:
+    """Where two texts part, in a few words."""
+    for number, (theirs, ours) in enumerate(zip(found.splitlines(), expected.splitlines()), start=1):
+        if theirs != ours:
+            place = next((place for place, (one, other) in enumerate(zip(theirs, ours)) if one != other), min(len(theirs), len(ours)))
+            start = max(place - 20, 0)
+            return f"line {number}: '…{theirs[start:place + 20]}…' in place of '…{ours[start:place + 20]}…'"
+    return f"{len(found.splitlines())} lines in place of {len(expected.splitlines())}"

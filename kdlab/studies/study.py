@@ -1,0 +1,156 @@
+"""Study: a paper's experiments as tables of runs, with what is expected of them; found by its name, or by its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kdlab.errors import InputError, did_you_mean
+
+FILE = "study.yaml"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: runs that differ in nothing but the seed.
+
+    Args:
+        name: what stands in the table.
+        overrides: as on the command line, without the seed; no sweep any more.
+        seeds: one run each.
+        bias: what is added to the saved test logits of a class before they are scored.
+        network: whose numbers the row shows, where several networks learn; None: the one that the run keeps.
+    """
+
+    name: str
+    overrides: tuple[str, ...]
+    seeds: tuple[int, ...]
+    bias: dict[int, float] = field(default_factory=dict)
+    network: str | None = None
+
+    def run_overrides(self, seed: int) -> tuple[str, ...]:
+        return (*self.overrides, f"seed={seed}")
+
+
+@dataclass(frozen=True)
+class StudyTable:
+    """A table: its rows, the test metric that it is about, other metrics, and the row that the others are compared with."""
+
+    name: str
+    title: str
+    rows: tuple[Row, ...]
+    metric: str = "accuracy"
+    further: tuple[str, ...] = ()
+    baseline: str | None = None
+
+    def row(self, name: str) -> Row:
+        return next(row for row in self.rows if row.name == name)
+
+    def in_order(self) -> list[Row]:
+        """The rows as they are trained: the baseline first, since everything is compared with it."""
+        return sorted(self.rows, key=lambda row: row.name != self.baseline)
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What a row is expected to reach: ``value`` ± ``tolerance``, or more than ``by`` ``above`` (``below``) another row.
+
+    Args:
+        metric: None: the table's.
+        claim: the expectation in words.
+        explained: why it does not hold here, where it does not.
+    """
+
+    table: str
+    row: str
+    metric: str | None = None
+    value: float | None = None
+    tolerance: float | None = None
+    above: str | None = None
+    below: str | None = None
+    by: float = 0.0
+    claim: str = ""
+    explained: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study as its ``study.yaml`` has it.
+
+    Args:
+        folder: where study.yaml, README.md and ``results/`` lie.
+        name: what ``kdlab reproduce`` calls it: its folder below ``experiments/``.
+        scale: ``full``, or what was made smaller.
+        minutes: what it takes from nothing, on two cores.
+        curve_metric, curve_rows: whose learning curves are kept.
+    """
+
+    folder: Path
+    name: str
+    title: str
+    scale: str
+    tables: tuple[StudyTable, ...]
+    paper: str = ""
+    minutes: float | None = None
+    expected: tuple[Expectation, ...] = ()
+    curve_metric: str = "val/accuracy"
+    curve_rows: tuple[str, ...] = ()
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results"
+
+    @property
+    def readme(self) -> Path:
+        return self.folder / "README.md"
+
+    def table(self, name: str) -> StudyTable:
+        return next(table for table in self.tables if table.name == name)
+
+    def run_overrides(self) -> list[tuple[str, ...]]:
+        """The overrides of every run, each once, in the order of training."""
+        return list(dict.fromkeys(row.run_overrides(seed) for table in self.tables for row in table.in_order() for seed in row.seeds))
+
+
+def experiments_folders() -> list[Path]:
+    """Where studies are: ``experiments/`` of the working folder, and the one beside the package in a checkout."""
+    import kdlab
+
+    places = [Path("experiments"), Path(kdlab.__file__).resolve().parents[1] / "experiments"]
+    return [place for number, place in enumerate(places) if place.is_dir() and place.resolve() not in [other.resolve() for other in places[:number]]]
+
+
+def all_studies() -> Iterator[tuple[str, Path]]:
+    """Name and folder of every study, sorted by name; of two of one name that of the working folder."""
+    found: dict[str, Path] = {}
+    for place in experiments_folders():
+        for path in place.rglob(FILE):
+            found.setdefault(path.parent.relative_to(place).as_posix(), path.parent)
+    yield from sorted(found.items())
+
+
+def find(name: str) -> tuple[str, Path]:
+    """The name and the folder of a study that somebody names.
+
+    Args:
+        name: below ``experiments/``, or the path of any folder that holds a study.yaml.
+
+    Raises:
+        InputError: there is none.
+    """
+    known = dict(all_studies())
+    if name in known:
+        return name, known[name]
+    folder = Path(name).parent if Path(name).name == FILE else Path(name)
+    if (folder / FILE).is_file():
+        for known_name, place in known.items():
+            if place.resolve() == folder.resolve():
+                return known_name, place
+        return folder.resolve().name, folder
+    if folder.is_dir() and str(name) not in (".", ""):
+        raise InputError(f"{folder} holds no {FILE}; the README's section on reproducing papers says what stands in one")
+    if not known:
+        raise InputError(f"there is no study '{name}': studies lie in experiments/ of kdlab's repository, which an installed package does not bring; "
+                         f"clone the repository, or name a folder that holds a {FILE}")
+    raise InputError(f"there is no study '{name}'{did_you_mean(name, known)} (there are {', '.join(known)}; kdlab reproduce --list tells of them)")

@@ -1,0 +1,98 @@
+"""The tables of a study, from its records alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from kdlab.compare.collect import BASELINE, TEACHER, VARIANT, Group
+from kdlab.compare.table import Table, table_of
+from kdlab.runs.run import FINISHED
+
+from .records import row_record
+from .study import Row, Study, StudyTable
+
+
+def groups(table: StudyTable, records: Sequence[dict]) -> list[Group]:
+    """A group for each row, in their order. A row is a teacher where another row of the table learned from its run."""
+    own = {row.name: [row_record(record, row) for record in records if [table.name, row.name] in record["rows"]] for row in table.rows}
+    taught = {run["hash"] for of_row in own.values() for record in of_row for run in (record.get("teacher") or {}).get("runs", [])}
+    found = []
+    for row in table.rows:
+        finished = [record for record in own[row.name] if record["status"] == FINISHED]
+        role = VARIANT if any(record.get("uses_teacher") or record.get("taught") for record in finished) else BASELINE
+        role = TEACHER if any(record["hash"] in taught for record in finished) else role
+        config = dict(text.lstrip("+").partition("=")[::2] for text in row.overrides)
+        found.append(Group(label=row.name, role=role, records=finished, config=config))
+    return found
+
+
+def missing(table: StudyTable, records: Sequence[dict]) -> list[str]:
+    """A line for every row and seed that has no finished run."""
+    return [f"not in the table: {row.name}, seed {seed}: {why}" for row, seed, why in _missing(table, records)]
+
+
+def _missing(table: StudyTable, records: Sequence[dict]) -> Iterator[tuple[Row, int, str]]:
+    for row in table.rows:
+        own = {record["seed"]: record for record in records if [table.name, row.name] in record["rows"]}
+        for seed in row.seeds:
+            record = own.get(seed, {"status": "not run"})
+            if record["status"] != FINISHED:
+                yield row, seed, ": ".join(filter(None, [record["status"], record.get("error")]))
+
+
+def table(one: StudyTable, records: Sequence[dict]) -> Table:
+    """The table, with lines about the runs that are not in it.
+
+    Raises:
+        InputError: no run is finished, or none has the metric.
+    """
+    return table_of(groups(one, records), one.metric, one.baseline, missing(one, records), one.further)
+
+
+def any_finished(one: StudyTable, records: Sequence[dict]) -> bool:
+    """Whether there is a table to be made."""
+    return any(record["status"] == FINISHED and name == one.name for record in records for name, _ in record["rows"])
+
+
+def block(study: Study, one: StudyTable, records: Sequence[dict]) -> str:
+    """The generated part of the README that shows a table: what it is and how it came about, then the table."""
+    own = [record for record in records if any(name == one.name for name, _ in record["rows"]) and record["status"] == FINISHED]
+    head = [f"**{one.title}.** Scale: {study.scale.rstrip('.')}. {origin(own)}"]
+    return "\n\n".join([*head, table(one, records).markdown().strip()])
+
+
+def origin(records: Sequence[dict]) -> str:
+    """How many runs there are, what training them took, where, with which code.
+
+    The teachers that were trained on the way count too, each once.
+    """
+    seconds = {record["hash"]: record["durations"].get("train_seconds", 0.0) for record in records}
+    for record in records:
+        for run in (record.get("teacher") or {}).get("runs", []):
+            seconds.setdefault(run["hash"], run.get("durations", {}).get("train_seconds", 0.0))
+    machines, commits = dict.fromkeys(map(_machine, records)), dict.fromkeys(map(_commit, records))
+    runs = f"{len(seconds)} run{'s' if len(seconds) != 1 else ''}"
+    return f"{runs}, {_duration(sum(seconds.values()))} of training ({'; '.join(filter(None, machines))}), {' and '.join(filter(None, commits))}."
+
+
+def _machine(record: dict) -> str:
+    machine = record.get("hardware") or {}
+    devices = machine.get("gpus") or [f"{machine.get('processor') or machine.get('machine')}, {machine.get('cores')} cores"]
+    threads = record.get("threads")
+    return " and ".join(dict.fromkeys(devices)) + ("" if not threads or machine.get("gpus") else f", {threads} thread{'s' if threads > 1 else ''} a run")
+
+
+def _commit(record: dict) -> str:
+    code = record.get("code") or {}
+    return "" if not code.get("commit") else f"commit {code['commit'][:8]}{' with changes' if code.get('dirty') else ''}"
+
+
+def _duration(seconds: float) -> str:
+    """In words: ``12 min 5 s``.
+
+    >>> _duration(725.2), _duration(59.6), _duration(7205)
+    ('12 min 5 s', '1 min 0 s', '2 h 0 min')
+    """
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

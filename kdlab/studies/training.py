@@ -1,0 +1,121 @@
+"""Training what is missing of a study: one resumable sweep on kdlab's own launcher, all of it checked before the first run begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kdlab.config.compose import compose, own_hydra, sharing_teachers
+from kdlab.errors import InputError, did_you_mean
+from kdlab.runs import known, processes
+from kdlab.runs.run import Run
+
+from .study import Study
+
+# what may be said beside a study: where runs and data lie, how it is shown, how it is launched; nothing of it changes a result
+FREE = ("paths.runs", "paths.data", "progress", "data.folder", "data.download", "data.workers")
+LAUNCHER = "hydra.launcher."
+
+
+@dataclass
+class Trained:
+    """A run of a study as it stands.
+
+    Args:
+        config: composed, as the study has it.
+        digest: its hash.
+        run: its directory, which may not exist.
+        message: why it did not come to its end, where the launcher knows.
+    """
+
+    config: dict
+    digest: str
+    run: Run
+    message: str = ""
+
+
+def refuse_others(extra: Sequence[str]) -> None:
+    """Raises InputError where something is said beside a study that would make it another."""
+    for text in extra:
+        key = text.lstrip("+").partition("=")[0]
+        if "=" not in text or key not in FREE and not key.startswith(LAUNCHER):
+            raise InputError(f"reproduce: {text}: what a study trains stands in its study.yaml; beside it can be said {', '.join(FREE)} and "
+                             f"{LAUNCHER}…{did_you_mean(key, FREE)}")
+
+
+def composed(overrides: Sequence[Sequence[str]], extra: Sequence[str] = (), warm: bool = False) -> list[dict]:
+    """The configs of some runs.
+
+    Args:
+        warm: whether there is something to be trained, should the first run not be known as finished; the imports begin beside this then.
+
+    Raises:
+        InputError: some cannot be composed; each problem is named once, with the first run that has it.
+    """
+    configs, problems = [], {}
+    with own_hydra(), sharing_teachers():
+        for texts in overrides:
+            try:
+                configs.append(compose([*texts, *extra]))
+            except InputError as error:
+                for problem in error.problems:
+                    problems.setdefault(problem, " ".join(texts))
+            if warm and len(configs) == 1 and not problems and known.finished(configs[0]) is None:
+                processes.warm()
+    if problems:
+        raise InputError(*(f"{problem} [in {whose}]" for problem, whose in problems.items()))
+    return configs
+
+
+def train(study: Study, extra: Sequence[str] = ()) -> dict[tuple[str, ...], Trained]:
+    """Train what is missing; every run of the study by its overrides. Runs that fail are gone past, and stand in the result as they are.
+
+    Args:
+        extra: overrides beside the study's, of :data:`FREE` and of the launcher.
+
+    Raises:
+        InputError: a run cannot be composed or has problems; none was begun.
+        KeyboardInterrupt: the same call goes on from the last finished epochs.
+    """
+    from kdlab.sweep.plan import plan
+    from kdlab.sweep.scheduler import Grid
+
+    refuse_others(extra)
+    overrides = study.run_overrides()
+    launcher = _launcher([text for text in extra if text.lstrip("+").startswith(LAUNCHER)])
+    configs = composed(overrides, [text for text in extra if not text.lstrip("+").startswith(LAUNCHER)], warm=True)
+    planned = plan(overrides, configs, labels=_labels(study))
+    chosen = {}
+    for job in planned.jobs:            # rows may come to the same run in other words: it is trained once, or found wherever it is finished
+        if job.digest not in chosen or not chosen[job.digest].run.finished and job.run.finished:
+            chosen[job.digest] = job
+    jobs = list(chosen.values())
+    launcher.run(Grid(jobs), planned.gpus, progress=jobs[0].config["progress"])
+    messages = {outcome.job.digest: outcome.message or outcome.status for outcome in launcher.outcomes if not outcome.job.run.finished}
+    return {texts: Trained(config, job.digest, chosen[job.digest].run, messages.get(job.digest, ""))
+            for texts, config, job in zip(overrides, configs, planned.jobs)}
+
+
+def _labels(study: Study) -> list[str]:
+    """What a person knows each run by: row and seed, and the table where two have a row of that name."""
+    labels = {}
+    for table in study.tables:
+        for row in table.in_order():
+            ambiguous = any(row.name == other.name for one in study.tables if one is not table for other in one.rows)
+            for seed in row.seeds:
+                labels.setdefault(row.run_overrides(seed), f"{f'{table.name}: ' if ambiguous else ''}{row.name}, seed {seed}")
+    return list(labels.values())
+
+
+def _launcher(given: Sequence[str]):
+    """kdlab's launcher with the options that are given."""
+    from hydra import compose as hydra_compose
+
+    from kdlab.config.compose import explaining
+    from kdlab.sweep.plugins import Launcher
+
+    if not given:
+        return Launcher()
+    with own_hydra(), explaining(given):
+        options = hydra_compose("train", list(given), return_hydra_config=True).hydra.launcher
+    return Launcher(**{key: value for key, value in options.items() if key != "_target_"})

@@ -1,0 +1,108 @@
+"""study.yaml: what is read, what is refused, and how the message says so."""
+
+from pathlib import Path
+
+import pytest
+
+from kdlab.errors import InputError
+from kdlab.studies.reading import read
+from kdlab.studies.study import all_studies, experiments_folders, find
+
+GOOD = """
+title: A study
+scale: full
+tables:
+  first:
+    title: Temperatures
+    baseline: alone
+    rows:
+      "T = {loss.kd.temperature}, {loss.kd.weight}": {overrides: ["loss.kd.temperature=2,4", "loss.kd.weight=0.5,0.9", "teacher.seed=2"], seeds: [1, 2]}
+      alone: {overrides: [strategy=supervised], seeds: [1, 2, 3]}
+      raised: {overrides: [strategy=supervised], seeds: [2, 3, 4], bias: {3: 2}}
+expected:
+  - {table: first, row: alone, value: 0.9, tolerance: 0.01}
+  - {table: first, row: "T = 4, 0.9", above: alone}
+"""
+
+
+@pytest.fixture
+def study(workplace):
+    def write(text: str, name: str = "mine"):
+        folder = Path("experiments", name)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "study.yaml").write_text(text, encoding="utf-8")
+        return read(name)
+
+    return write
+
+
+def test_rows_sweeps_and_the_order_of_training(study):
+    found = study(GOOD)
+    (table,) = found.tables
+    assert [row.name for row in table.rows] == ["T = 2, 0.5", "T = 2, 0.9", "T = 4, 0.5", "T = 4, 0.9", "alone", "raised"]
+    assert table.row("T = 4, 0.5").overrides == ("loss.kd.temperature=4", "loss.kd.weight=0.5", "teacher.seed=2")
+    assert table.row("raised").bias == {3: 2.0} and table.metric == "accuracy"
+    runs = found.run_overrides()
+    assert len(runs) == 8 + 4, "a run of two rows is there once"
+    assert runs[:3] == [("strategy=supervised", f"seed={seed}") for seed in (1, 2, 3)], "the baseline comes first"
+    assert found.curve_rows == tuple(row.name for row in table.rows) and found.curve_metric == "val/accuracy"
+    assert found.expected[1].above == "alone" and found.expected[1].by == 0.0
+
+
+@pytest.mark.parametrize("old, new, words", [
+    ("title: A study", "titel: A study", ["there is no key 'titel'; did you mean 'title'?", "title is missing"]),
+    ("scale: full", "scale: 3", ["scale must be a text, got 3"]),
+    ("seeds: [1, 2, 3]", "seeds: 3", ["tables.first.rows.alone: seeds must be a list of whole numbers", "got 3"]),
+    ("seeds: [1, 2, 3]", "seeds: [1, 2, 2]", ["tables.first.rows.alone.seeds: 2 stands there several times"]),
+    ("seeds: [1, 2, 3]", "sedes: [1]", ["did you mean 'seeds'?"]),
+    ("baseline: alone", "baseline: allone", ["tables.first.baseline: there is no 'allone'; did you mean 'alone'?"]),
+    ("row: alone", "row: alnoe", ["expected, number 1: row: there is no 'alnoe'; did you mean 'alone'?"]),
+    ("table: first, row: alone", "table: frist, row: alone", ["expected, number 1: table: there is no 'frist'; did you mean 'first'?"]),
+    ("above: alone", "above: alnoe", ["expected, number 2: above: there is no 'alnoe'"]),
+    (", tolerance: 0.01", "", ["expected, number 1: a value needs a tolerance"]),
+    ("above: alone", "claim: x", ["one of value, above and below says what is expected; there are none of them"]),
+    ("value: 0.9, tolerance: 0.01", "value: 0.9, tolerance: 0.01, by: 1", ["by says nothing beside value"]),
+    ("T = {loss.kd.temperature}, ", "", ["loss.kd.temperature=2,4 is a sweep", "write {loss.kd.temperature} into it"]),
+    ("{loss.kd.weight}", "{loss.kd.wieght}", ["the name has {loss.kd.wieght}, and no override is of that key"]),
+    ("teacher.seed=2", "seed=2", ["seed=2: the seeds stand in seeds"]),
+    ("teacher.seed=2", "paths.runs=x", ["paths.runs=x: this says where or how a run is kept"]),
+    ("teacher.seed=2", "student=glob(*)", ["a study names its choices one by one"]),
+    ("teacher.seed=2", "teacher.seed", ["teacher.seed"]),
+    ("raised:", "alone:", ["'alone' stands here 2 times"]),
+    ("raised:", '"T = 2, 0.5":', ["tables.first.rows: 'T = 2, 0.5' names several rows"]),
+    ("bias: {3: 2}", "bias: {x: 2}", ["bias must be numbers by class, for example {3: 2.0}"]),
+    ("expected:", "curves: {rows: [alnoe]}\nexpected:", ["curves.rows: there is no 'alnoe'; did you mean 'alone'?"]),
+    ("expected:", "expected: {}\nother:", ["expected must be a list", "there is no key 'other'"]),
+    ("scale: full", "scale: [full", ["cannot be read: line"]),
+])
+def test_what_is_refused(study, old, new, words):
+    assert old in GOOD
+    with pytest.raises(InputError) as raised:
+        study(GOOD.replace(old, new, 1))
+    for word in words:
+        assert word in str(raised.value), str(raised.value)
+    assert "study.yaml" in str(raised.value)
+
+
+def test_several_problems_are_said_at_once(study):
+    with pytest.raises(InputError) as raised:
+        study(GOOD.replace("seeds: [1, 2, 3]", "seeds: x").replace("scale", "scael"))
+    assert len(raised.value.problems) >= 3
+
+
+def test_where_studies_are_found(study, tmp_path, monkeypatch):
+    study(GOOD, "deeper/one")
+    assert find("deeper/one")[0] == "deeper/one" and dict(all_studies())["deeper/one"] == Path("experiments/deeper/one")
+    assert find("experiments/deeper/one")[0] == "deeper/one", "by its path it has the same name"
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    (other / "study.yaml").write_text(GOOD)
+    assert find(str(other)) == ("elsewhere", other) and find(str(other / "study.yaml")) == ("elsewhere", other)
+    with pytest.raises(InputError, match="there is no study 'deeper/noe'; did you mean 'deeper/one'"):
+        find("deeper/noe")
+    with pytest.raises(InputError, match="holds no study.yaml"):
+        find(str(tmp_path))
+    assert len(experiments_folders()) == 2, "the working folder's, and the checkout's"
+    monkeypatch.setattr("kdlab.studies.study.experiments_folders", list)
+    with pytest.raises(InputError, match="clone the repository"):
+        find("hinton2015")

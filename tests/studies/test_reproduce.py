@@ -1,0 +1,134 @@
+"""``kdlab reproduce``: from nothing, found again, written, checked; what is tampered with is told."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kdlab.runs.run import find_runs
+from kdlab.studies.check import check
+from kdlab.studies.reading import read
+from kdlab.studies.study import all_studies, experiments_folders
+
+STUDY = """
+title: Labels and a teacher
+paper: nobody (2026)
+scale: "scaled: digits, one epoch"
+tables:
+  main:
+    title: A student
+    further: [nll, class_3]
+    baseline: alone
+    rows:
+      "{strategy}": {overrides: ["strategy=ema", trainer.max_epochs=1], seeds: [1]}
+      alone: {overrides: [strategy=supervised, trainer.max_epochs=1], seeds: [1, 2]}
+      raised: {overrides: [trainer.max_epochs=1, strategy=supervised], seeds: [1], bias: {3: 100}}
+curves: {rows: [alone]}
+expected:
+  - {table: main, row: alone, value: 0.9, tolerance: 0.1, claim: it learns}
+  - {table: main, row: raised, metric: class_3, value: 1.0, tolerance: 0.0}
+  - {table: main, row: raised, above: alone, explained: a bias of 100 leaves one answer}
+"""
+
+
+def test_a_study_from_nothing_to_git_and_back(kdlab, workplace):
+    folder = workplace / "experiments" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "study.yaml").write_text(STUDY)
+    (folder / "README.md").write_text("# Tiny\n\n<!-- table: main -->\n<!-- end of table -->\n\nThe reading.\n")
+
+    # written into the study; the row that is the same run in other words is not trained again
+    code, out, err = kdlab("reproduce", "tiny", "progress=lines", "hydra.launcher.workers=2", "--write")
+    assert code == 0, out + err
+    assert out.count("[3/3]") == 1 and len(list(find_runs(["runs"]))) == 3
+    assert "a bias of 100 leaves one answer" in out and "here and in git" not in out
+
+    records = [json.loads(line) for line in (folder / "results" / "runs.jsonl").read_text().splitlines()]
+    assert [record["rows"] for record in records] == [[["main", "ema"]], [["main", "alone"], ["main", "raised"]], [["main", "alone"]]]
+    alone = records[1]
+    assert alone["class_recall"]["bias 3=100"]["last"][3] == 1.0 and alone["views"]["bias 3=100"]["test/accuracy"] < 0.15
+    recalls = alone["class_recall"][""]["last"]
+    assert sum(recalls) / 10 == pytest.approx(alone["metrics"]["test/accuracy"], abs=0.03), "digits are nearly balanced"
+    assert str(workplace) not in json.dumps(records) and "directory" not in alone
+    readme = (folder / "README.md").read_text()
+    assert readme.index("| alone |") < readme.index("The reading.") < readme.index("<!-- expected -->"), "markers that are missing come at the end"
+    assert "Scale: scaled: digits, one epoch." in readme and "3 runs" in readme
+    curve = (folder / "results" / "curves.csv").read_text().splitlines()
+    assert curve[0] == "row,epoch,mean,low,high,n" and len(curve) == 2 and curve[1].startswith("alone,1,0.") and curve[1].endswith(",2")
+
+    # what is in git fits together, and the rerun is it
+    code, out, err = kdlab("reproduce", "--check", "tiny")
+    assert code == 0 and "1 of 1 are right" in out, out
+    code, out, err = kdlab("reproduce", "--list", "tiny")
+    assert code == 0 and out.splitlines()[1].split()[-2:] == ["3", "3"], out
+    code, out, err = kdlab("reproduce", "tiny")
+    assert code == 0 and "  found  " in out and "  trained  " not in out, out + err
+    assert out.split("here and in git")[1].count("the same") == 3
+    assert {path.name for path in Path("runs/tiny/reproduced").iterdir()} == {"runs.jsonl", "curves.csv", "curves.svg", "tables.md"}
+
+    # one digit of a table
+    number = f"{(alone['metrics']['test/accuracy'] + records[2]['metrics']['test/accuracy']) / 2:.4f}"
+    (folder / "README.md").write_text(readme.replace(number, "0.9999", 1))
+    code, out, err = kdlab("reproduce", "--check", "tiny")
+    assert code == 1 and "wrong  tiny" in out and "<!-- table: main -->" in out and "0.9999" in out and number in out and "--write" in out
+    (folder / "README.md").write_text(readme)
+
+    # a study that says something else than what was run; one whose config has changed since; one whose expectation is missed
+    def told(text, compose=False):
+        (folder / "study.yaml").write_text(text)
+        return " ".join(check(read("tiny"), compose))
+
+    assert "was trained with strategy=supervised trainer.max_epochs=1" in told(STUDY.replace("=supervised, trainer.max_epochs=1", "=supervised, trainer.max_epochs=2"))
+    assert "seed 3 is missing" in told(STUDY.replace("seeds: [1, 2]", "seeds: [1, 2, 3]"))
+    assert "study.yaml has no such row and seed" in told(STUDY.replace("alone", "lonely"))
+    assert "curves.csv has the curves of alone, and study.yaml names ema" in told(STUDY.replace("curves: {rows: [alone]}", "curves: {rows: [ema]}"))
+    missed = told(STUDY.replace(", explained: a bias of 100 leaves one answer", ""))
+    assert "raised is above alone" in missed and "study.yaml does not explain it" in missed
+    lines = [{**record, "config": "0" * 12} for record in records]
+    write = (folder / "results" / "runs.jsonl").write_text
+    write("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert told(STUDY, compose=True) == "", "the digest is another, the hash is the same"
+    write("".join(f"{json.dumps({**line, 'hash': 'f' * 16})}\n" for line in lines))
+    assert "its config is no longer that of run ffffffffffffffff" in told(STUDY, compose=True)
+    write("{}\n")
+    assert "line 1: it is no record of a run" in told(STUDY)
+
+    # without the results the README shows a table of nothing
+    (folder / "results" / "runs.jsonl").unlink()
+    assert "behind <!-- table: main --> stands something, and there are no results" in told(STUDY)
+
+
+def test_a_run_that_fails_is_gone_past_listed_and_tried_again(kdlab, workplace):
+    folder = workplace / "experiments" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "study.yaml").write_text("""
+title: Trouble
+scale: full
+tables:
+  main:
+    title: Luck
+    rows:
+      unlucky: {overrides: [strategy=supervised, trainer.max_epochs=2, strategy._target_=tests.sweep.trouble.Unlucky], seeds: [2, 3]}
+""")
+    code, out, err = kdlab("reproduce", "tiny", "--write")
+    assert code == 1, out + err
+    line = "not in the table: unlucky, seed 2: failed: RuntimeError: out of luck"
+    assert line in out and line in (folder / "README.md").read_text() and "1 of the 2 runs are not finished" in out
+    assert check(read("tiny"), compose=False) == []
+    Path("luck").touch()
+    code, out, err = kdlab("reproduce", "tiny", "--write")
+    assert code == 0 and "[2/2] trained unlucky, seed 2" in out and out.count("  found  ") == 1, out + err
+    assert "not in the table" not in (folder / "README.md").read_text()
+
+
+def test_what_is_in_git_fits_together():
+    """Of every study of the checkout; the configs are composed by ``kdlab reproduce --check``, which takes longer."""
+    checkout = experiments_folders()[-1].resolve()
+    problems = {name: check(read(name), compose=False) for name, folder in all_studies() if folder.resolve().is_relative_to(checkout)}
+    assert not any(problems.values()), problems
+
+
+@pytest.mark.slow
+def test_the_configs_are_those_of_the_runs():
+    problems = {name: check(read(name)) for name, folder in all_studies() if (folder / "results" / "runs.jsonl").exists()}
+    assert not any(problems.values()), problems
