@@ -75,11 +75,11 @@ class Difference:
 def differences(rows: Sequence[Mapping[Hashable, float]], baseline: Mapping[Hashable, float], higher_is_better: bool = True) -> list[Difference]:
     r"""Each row's difference to a baseline, and whether it is more than chance.
 
-    The test is the two-sided paired t test, with :math:`t_{n-1} = \bar d \sqrt n / s_d` (``scipy.stats.ttest_rel``): a seed gives both runs the same split and the same order of samples, so the
-    difference within a seed scatters less than the runs do. Wilcoxon's signed-rank test asks less of the distribution, but with n pairs its p
-    cannot be below :math:`2^{1-n}`, 0.25 for three seeds and 0.0625 for five: it would never find anything. Rows without a seed in
-    common with the baseline are not tested: Welch's test between other seeds has less power and another meaning, and would stand in the
-    same column.
+    The test is the two-sided paired t test, with :math:`t_{n-1} = \bar d \sqrt n / s_d` (``scipy.stats.ttest_rel``): a seed gives both runs the
+    same split and the same order of samples, so the difference within a seed scatters less than the runs do. Wilcoxon's signed-rank test
+    asks less of the distribution, but with n pairs its p cannot be below :math:`2^{1-n}`, 0.25 for three seeds and 0.0625 for five: it would
+    never find anything. Rows without a seed in common with the baseline are not tested: Welch's test between other seeds has less power
+    and another meaning, and would stand in the same column.
 
     p is corrected by Holm's method (1979, https://www.jstor.org/stable/4615733) over all rows that are tested, which holds whatever the
     dependence between them. Rows with the same values (a network that a run keeps, and the run) are one comparison.

@@ -66,8 +66,9 @@ class Table:
         if "difference" in present:
             lines.append(f"Difference: to '{self.baseline}', paired by seed, with the 95 % interval of that difference alone.")
         if "verdict" in present and self.comparisons:
-            lines.append(f"Better and worse: p < {LEVEL:g} in a two-sided paired t test, after Holm's correction over {_several(self.comparisons, 'comparison')}. "
-                         f"Seeds are too few to tell where they would miss a difference of {LARGE_EFFECT:g} times its scatter between seeds more than one time in five.")
+            lines.append(f"Better and worse: p < {LEVEL:g} in a two-sided paired t test, after Holm's correction over "
+                         f"{_several(self.comparisons, 'comparison')}. Seeds are too few to tell where they would miss a difference of {LARGE_EFFECT:g} "
+                         "times its scatter between seeds more than one time in five.")
         if "detectable" in present:
             lines.append("Detectable: the smallest difference that so many seeds would find with 80 % power, corrected, where differences scatter as these do.")
         if "effect" in present:
