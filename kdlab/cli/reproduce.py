@@ -21,13 +21,16 @@ def run(arguments: list[str]) -> int:
     kinds.add_argument("--write", action="store_true", help="write the results into the study's folder and its README, in place of runs/STUDY/reproduced/")
     kinds.add_argument("--check", action="store_true", help="train nothing: whether what is in git of the studies (default: all) fits together")
     kinds.add_argument("--list", action="store_true", help="the studies: scale, minutes, runs, and how many of those are finished here")
+    kinds.add_argument("--render", action="store_true", help="train nothing: write the README's tables anew from the records in git and study.yaml")
     options = parser.parse_intermixed_args(arguments)
     names = [text for text in options.study if "=" not in text]
     extra = [text for text in options.study if "=" in text]
-    if options.list or options.check:
-        if options.check and extra:
-            raise InputError(f"reproduce: --check trains nothing, so {extra[0]} says nothing beside it")
-        return _list(names, extra) if options.list else _check(names)
+    if options.list:
+        return _list(names, extra)
+    if options.check or options.render:
+        if extra:
+            raise InputError(f"reproduce: --{'check' if options.check else 'render'} trains nothing, so {extra[0]} says nothing beside it")
+        return _check(names) if options.check else _render(names)
     if len(names) != 1:
         what = f"one study at a time, not {' and '.join(names)}" if names else "which study? kdlab reproduce --list tells of them"
         raise InputError(f"reproduce: {what}")
@@ -81,6 +84,16 @@ def _check(names: list[str]) -> int:
             print(f"         {problem}")
     print(f"{len(studies) - wrong} of {len(studies)} are right")
     return 1 if wrong else 0
+
+
+def _render(names: list[str]) -> int:
+    from kdlab.studies.records import read_records
+    from kdlab.studies.results import generated, write_readme
+
+    for study in _studies(names):
+        records = read_records(study.results)
+        print(f"written: {write_readme(study, generated(study, records))}" if records else f"{study.name}: no results in git yet")
+    return 0
 
 
 def _reproduce(name: str, extra: list[str], write: bool) -> int:
