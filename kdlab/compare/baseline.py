@@ -31,7 +31,7 @@ def pick(rows: Sequence[Row], wanted: str | None) -> Row | None:
         if fits:
             raise InputError(f"baseline '{wanted}': {len(fits)} rows have that in their name; name one of them by more of it", advice=_listed(fits))
     known = [row for row in rows if row.role != NETWORK]
-    raise InputError(f"baseline '{wanted}': no row is called so{did_you_mean(wanted, [row.label for row in known])}; there are", advice=_listed(known))
+    raise InputError(f"baseline '{wanted}': no row is called so{did_you_mean(wanted, [row.label for row in known])}", advice=f"the rows:\n{_listed(known)}")
 
 
 def _listed(rows: Sequence[Row]) -> str:

@@ -75,11 +75,11 @@ class Difference:
 def differences(rows: Sequence[Mapping[Hashable, float]], baseline: Mapping[Hashable, float], higher_is_better: bool = True) -> list[Difference]:
     r"""Each row's difference to a baseline, and whether it is more than chance.
 
-    The test is the paired t test (``scipy.stats.ttest_rel``): a seed gives both runs the same split and the same order of samples, so the
-    difference within a seed scatters less than the runs do. Wilcoxon's signed-rank test asks less of the distribution, but with n pairs its p
-    cannot be below :math:`2^{1-n}`, 0.25 for three seeds and 0.0625 for five: it would never find anything. Rows without a seed in
-    common with the baseline are not tested: Welch's test between other seeds has less power and another meaning, and would stand in the
-    same column.
+    The test is the two-sided paired t test, with :math:`t_{n-1} = \bar d \sqrt n / s_d` (``scipy.stats.ttest_rel``): a seed gives both runs the
+    same split and the same order of samples, so the difference within a seed scatters less than the runs do. Wilcoxon's signed-rank test
+    asks less of the distribution, but with n pairs its p cannot be below :math:`2^{1-n}`, 0.25 for three seeds and 0.0625 for five: it would
+    never find anything. Rows without a seed in common with the baseline are not tested: Welch's test between other seeds has less power
+    and another meaning, and would stand in the same column.
 
     p is corrected by Holm's method (1979, https://www.jstor.org/stable/4615733) over all rows that are tested, which holds whatever the
     dependence between them. Rows with the same values (a network that a run keeps, and the run) are one comparison.
@@ -116,14 +116,13 @@ def paired(row: Mapping[Hashable, float], baseline: Mapping[Hashable, float]) ->
     over = interval(first - second)
     if n < 2:
         return Difference(over.mean, None, n, unpaired=unpaired, note="one seed in common with the baseline")
-    from scipy import stats
-
     tolerance = RESOLUTION * max(np.abs(first).max(), np.abs(second).max())
     if np.ptp(first - second) <= tolerance:
         if abs(over.mean) <= tolerance:
             return Difference(0.0, 0.0, n, p=1.0, effect=0.0, unpaired=unpaired, note="the same in every seed")
         return Difference(over.mean, over.half_width, n, unpaired=unpaired, note="the same difference in every seed: no scatter to test it against")
-    return Difference(over.mean, over.half_width, n, float(stats.ttest_rel(first, second).pvalue), effect=effect_size(first - second), unpaired=unpaired)
+    t = np.mean(first - second) * n**0.5 / (first - second).std(ddof=1)
+    return Difference(over.mean, over.half_width, n, p=float(2 * special.stdtr(n - 1, -abs(t))), effect=effect_size(first - second), unpaired=unpaired)
 
 
 def holm(p: Sequence[float]) -> list[float]:

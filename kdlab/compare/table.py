@@ -66,8 +66,9 @@ class Table:
         if "difference" in present:
             lines.append(f"Difference: to '{self.baseline}', paired by seed, with the 95 % interval of that difference alone.")
         if "verdict" in present and self.comparisons:
-            lines.append(f"Better and worse: p < {LEVEL:g} in a two-sided paired t test, after Holm's correction over {_several(self.comparisons, 'comparison')}. "
-                         f"Seeds are too few to tell where they would miss a difference of {LARGE_EFFECT:g} times its scatter between seeds more than one time in five.")
+            lines.append(f"Better and worse: p < {LEVEL:g} in a two-sided paired t test, after Holm's correction over "
+                         f"{_several(self.comparisons, 'comparison')}. Seeds are too few to tell where they would miss a difference of {LARGE_EFFECT:g} "
+                         "times its scatter between seeds more than one time in five.")
         if "detectable" in present:
             lines.append("Detectable: the smallest difference that so many seeds would find with 80 % power, corrected, where differences scatter as these do.")
         if "effect" in present:
@@ -130,7 +131,7 @@ def table_of(groups: Sequence[Group], metric: str = "accuracy", baseline: str | 
     known = sorted({name for row in rows for name in row.further})
     unknown = [name for name in further if name not in known and name != metric]
     if unknown:
-        raise InputError(*(f"further: no finished run has '{name}'{did_you_mean(name, known)}; they have {', '.join(known)}" for name in unknown))
+        raise InputError(*(f"further: no finished run has '{name}'; they have {', '.join(known)}{did_you_mean(name, known)}" for name in unknown))
     chosen = pick(rows, baseline)
     comparisons = compare_with(rows, chosen, metric not in LOWER_IS_BETTER) if chosen else 0
     notes += [*_baseline_notes(rows, chosen), *_seed_notes(groups)]

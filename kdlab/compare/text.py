@@ -11,7 +11,8 @@ from .columns import Column
 from .statistics import Interval
 
 LABEL = "label"
-NARROWEST, LABEL_NARROWEST = 13, 25       # words are not made narrower than this, if there are as many
+NARROWEST = {"label": 25, "role": 16}   # words are not made narrower than this, if there are as many
+NARROWEST_OTHERS = 13
 GAP = 2                                 # beside each column
 WITHOUT_TERMINAL = 200                  # how wide it is where nobody looks
 
@@ -62,7 +63,7 @@ def _width(column: Column, rows: Sequence) -> int:
     head = max(map(len, _broken(column.head).split("\n")))
     cells = [column.cell(row) for row in rows]
     longest = max(map(len, cells))
-    return max(head, min(LABEL_NARROWEST if column.key == LABEL else NARROWEST, longest) if column.words else longest)
+    return max(head, min(NARROWEST.get(column.key, NARROWEST_OTHERS), longest) if column.words else longest)
 
 
 def _widths(columns: Sequence[Column], rows: Sequence, width: int) -> list[int]:

@@ -146,8 +146,7 @@ class Run:
 
         path = self.path / "config.yaml"
         try:
-            # libyaml's loader, where PyYAML was built with it, is ten times as fast
-            config = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            config = _loaded(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise InputError(f"{path} cannot be read ({error.strerror or error}); {AWAY.format(self.path)}") from error
         except (ValueError, yaml.YAMLError) as error:
@@ -224,6 +223,17 @@ class Run:
         if not {"last", "target", "index"} <= set(content):
             raise InputError(f"{self.predictions_file} does not hold a run's predictions (last, target, index); {anew}")
         return content
+
+
+def _loaded(text: str):
+    """YAML's content by libyaml, which is many times as fast, where PyYAML was built with it; what that refuses PyYAML's own loader refuses in
+    better words."""
+    import yaml
+
+    try:
+        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError:
+        return yaml.safe_load(text)
 
 
 class RunStore:
