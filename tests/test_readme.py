@@ -71,3 +71,14 @@ def test_the_first_line_whole(tmp_path):
                               capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     assert "student baseline" in done.stdout
+
+
+def test_the_table_is_what_the_study_generates():
+    from kdlab.studies import tables
+    from kdlab.studies.reading import read
+    from kdlab.studies.records import read_records
+
+    study = read(Path(__file__).parents[1] / "experiments" / "logit_methods")
+    left_out = ("role", "weights", "best", "effect", "detectable", "retention", "gap_closed", "ece", "parameters", "flops", "seconds")
+    table = tables.table(study.tables[0], read_records(study.results)).markdown(left_out).split("\n\n")[0]
+    assert table.count("\n") == 8 and table in README
