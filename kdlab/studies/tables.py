@@ -13,15 +13,15 @@ from .study import Row, Study, StudyTable
 
 
 def groups(table: StudyTable, records: Sequence[dict]) -> list[Group]:
-    """A group for each row, in their order. A row is a teacher where another row of the table learned from its run, unless it is the baseline, as
-    where a network teaches itself."""
+    """A group for each row, in their order. A row is a teacher where another row of the table learned from its run, unless it is the baseline or was
+    taught itself, as where a network teaches its next generation."""
     own = {row.name: [row_record(record, row) for record in records if [table.name, row.name] in record["rows"]] for row in table.rows}
     taught = {run["hash"] for of_row in own.values() for record in of_row for run in (record.get("teacher") or {}).get("runs", [])}
     found = []
     for row in table.rows:
         finished = [record for record in own[row.name] if record["status"] == FINISHED]
         role = VARIANT if any(record.get("uses_teacher") or record.get("taught") for record in finished) else BASELINE
-        role = TEACHER if row.name != table.baseline and any(record["hash"] in taught for record in finished) else role
+        role = TEACHER if role == BASELINE and row.name != table.baseline and any(record["hash"] in taught for record in finished) else role
         config = dict(text.lstrip("+").partition("=")[::2] for text in row.overrides)
         found.append(Group(label=row.name, role=role, records=finished, config=config))
     return found
