@@ -9,7 +9,7 @@ from kdlab.compare.page import make_folder, write_report
 from kdlab.errors import InputError
 from kdlab.runs.files import write_text
 from kdlab.runs.record import command_line
-from kdlab.runs.run import find_runs
+from kdlab.runs.run import runs_in
 
 from .parser import Parser
 
@@ -28,12 +28,7 @@ def run(arguments: list[str]) -> int:
                         "(default: the folder 'report' beside compare.csv)")
     parser.add_argument("--wandb", metavar="PROJECT", help="also log table, figures and report to Weights & Biases (offline unless you are logged in)")
     options = parser.parse_args(arguments)
-    missing = [folder for folder in options.folder if not Path(folder).is_dir()]
-    if missing:
-        raise InputError(f"there is no folder {', '.join(missing)}")
-    runs = list(find_runs(options.folder))
-    if not runs:
-        raise InputError(f"no runs in {', '.join(options.folder)}; kdlab runs lists what there is")
+    runs = runs_in(options.folder)
     found, left_out = groups(runs)
     further = [name.strip() for name in options.further.split(",") if name.strip()]
     table = table_of(found, options.metric, options.baseline, left_out, further)

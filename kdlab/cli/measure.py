@@ -7,11 +7,9 @@ runs of one command are timed in turns, so measure together what you will compar
 from __future__ import annotations
 
 import math
-from pathlib import Path
-
 from kdlab.errors import InputError
 from kdlab.runs.measurements import machine_name, scalars
-from kdlab.runs.run import FINISHED, Run, find_runs
+from kdlab.runs.run import FINISHED, Run, runs_in
 
 from .parser import Parser
 
@@ -26,12 +24,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--device", default="cpu", help="cpu (one thread is used; the default), cuda, cuda:1, …")
     options = parser.parse_args(arguments)
     batches, seconds = _sizes(options.batches), _seconds(options.seconds)
-    missing = [folder for folder in options.folder if not Path(folder).is_dir()]
-    if missing:
-        raise InputError(f"there is no folder {', '.join(missing)}")
-    runs = list(find_runs(options.folder))
-    if not runs:
-        raise InputError(f"no runs in {', '.join(options.folder)}; kdlab runs lists what there is")
+    runs = runs_in(options.folder)
     finished, left_out, damaged = _sorted_out(runs)
     if not finished:
         raise InputError(f"no finished run in {', '.join(options.folder)}", advice="\n".join([*left_out, *damaged]))

@@ -42,7 +42,7 @@ class IDXImages(InMemoryData):
 
     def is_named(self, folder: Path) -> bool:
         """Whether the folder's name says that it holds this set."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define is_named(folder)")
 
     def folders(self) -> list[Path]:
         """Where it is looked for, in order."""

@@ -273,3 +273,18 @@ def find_runs(folders) -> Iterator[Run]:
             if path.parent.resolve() not in seen:
                 seen.add(path.parent.resolve())
                 yield Run(path.parent)
+
+
+def runs_in(folders) -> list[Run]:
+    """The runs in or below folders that a person names.
+
+    Raises:
+        InputError: a folder is missing, or none holds a run.
+    """
+    missing = [folder for folder in folders if not Path(folder).is_dir()]
+    if missing:
+        raise InputError(f"there is no folder {', '.join(missing)}")
+    runs = list(find_runs(folders))
+    if not runs:
+        raise InputError(f"no runs in {', '.join(folders)}; kdlab runs lists what there is")
+    return runs

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 from kdlab.compare.collect import TEACHER
 from kdlab.errors import InputError
-from kdlab.runs.run import Run, RunStore
+from kdlab.runs.run import Run
 
 from .soft_targets import soft_targets
 from .style import Drawing
@@ -34,14 +32,14 @@ def gallery(run: Run, temperature: float | None = None) -> Drawing:
         InputError: there is no teacher, or none that answers for all terms; it, or the data, are no longer to be had; they are no images.
     """
     from kdlab.runs.assemble import make_data, read_data
-    from kdlab.runs.teacher import make_teacher, teacher_name
+    from kdlab.runs.teacher import teacher_name, teacher_of
     from kdlab.tasks import Classification
     from kdlab.teachers import PerTerm
 
     config = run.config
     data, task = make_data(config["data"]), Classification(config["data"]["classes"])
     read_data(data, config["data"])
-    teacher = make_teacher(config["teacher"], task, lambda earlier: _trained(earlier, run), given=data.normalisation, channels=data.shape[0])
+    teacher = teacher_of(run, data, task)
     if teacher is None or isinstance(teacher, PerTerm):
         raise InputError(f"{run.path} has no teacher that answers for all terms")
     if len(data.shape) != 3 or data.shape[0] not in (1, 3):
@@ -53,17 +51,6 @@ def gallery(run: Run, temperature: float | None = None) -> Drawing:
     temperature = temperature or _temperature(config)
     return soft_targets(_pixels(batch.inputs, data.normalisation), batch.target.tolist(), logits.numpy(), temperature, data.class_names,
                         teacher_name(config["teacher"]))
-
-
-def _trained(config: dict, student: Run) -> Run:
-    """The finished run of a teacher's config: where the config says, from the folder that the student was trained in, or in the store that it
-    lies in."""
-    root = Path(config["paths"]["runs"])
-    for place in (root, Path(student.record.get("directory") or ".") / root, student.path.resolve().parents[1]):
-        run = RunStore(place).run(config)
-        if run.status == "finished":
-            return run
-    raise InputError(f"the run of its teacher was not found in {root}")
 
 
 def _one_a_class(target: torch.Tensor, classes: int) -> torch.Tensor:
