@@ -21,8 +21,7 @@ def pick(rows: Sequence[Row], wanted: str | None) -> Row | None:
     """
     rows = [row for row in rows if row.last]
     if wanted is None:
-        alone = [row for row in rows if row.role == BASELINE]
-        return alone[0] if len(alone) == 1 else None
+        return default(rows)
     text = _plain(wanted)
     for fits in ([row for row in rows if _plain(row.label) == text], [row for row in rows if text in _plain(row.label) and row.role != NETWORK],
                  [row for row in rows if text in _plain(row.label)]):
@@ -32,6 +31,12 @@ def pick(rows: Sequence[Row], wanted: str | None) -> Row | None:
             raise InputError(f"baseline '{wanted}': {len(fits)} rows have that in their name; name one of them by more of it", advice=_listed(fits))
     known = [row for row in rows if row.role != NETWORK]
     raise InputError(f"baseline '{wanted}': no row is called so{did_you_mean(wanted, [row.label for row in known])}", advice=f"the rows:\n{_listed(known)}")
+
+
+def default(candidates: Sequence):
+    """Of rows, or of groups, the one student baseline; None where there is none, or several."""
+    alone = [one for one in candidates if one.role == BASELINE]
+    return alone[0] if len(alone) == 1 else None
 
 
 def _listed(rows: Sequence[Row]) -> str:

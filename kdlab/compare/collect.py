@@ -38,6 +38,11 @@ class Group:
     config: dict = field(default_factory=dict)
 
 
+def role_of(record: dict) -> str:
+    """What a run is by its own record: a variant where a teacher, or a network that learned beside it, taught it; else a student baseline."""
+    return VARIANT if record.get("uses_teacher") or record.get("taught") else BASELINE
+
+
 def groups(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
     """The groups, labelled by what differs between them, teachers and baselines first; and lines about directories that are not in them.
 
@@ -60,8 +65,7 @@ def groups(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
             continue
         for teacher in (record.get("teacher") or {}).get("runs", []):
             taught[teacher["hash"]].append(config)
-        role = VARIANT if record.get("uses_teacher") or record.get("taught") else BASELINE
-        group = found.setdefault(record["group"], Group(role=role, config=described(config)))
+        group = found.setdefault(record["group"], Group(role=role_of(record), config=described(config)))
         if finished:
             seen[record["hash"]] = run.path
             group.records.append(record if "seed" in record else {**record, "seed": config.get("seed")})
@@ -69,11 +73,23 @@ def groups(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
         else:
             group.unfinished.append(f"{run.path} ({_how_it_stands(run, record)})")
     result = list(found.values())
-    for group, label in zip(result, labels([group.config for group in result])):
-        group.label = label
+    for group in result:
         if any(_is_teacher(one, taught[record["hash"]]) for one, record in zip(group.runs, group.records) if record["hash"] in taught):
             group.role = TEACHER
+    _label(result)
     return sorted(result, key=lambda group: (ORDER.index(group.role), group.label)), left_out
+
+
+def _label(found: list[Group]) -> None:
+    """Name the groups. Students are named by what tells students apart: what only their teacher has different would be repeated in every name."""
+    students = [group for group in found if group.role != TEACHER]
+    for some in (found, students):
+        for group, label in zip(some, labels([group.config for group in some])):
+            group.label = label
+    taken = {group.label for group in students}
+    for group in found:
+        if group.role == TEACHER and group.label in taken:
+            group.label += "  (teacher)"
 
 
 def _is_teacher(run: Run, learners: list[dict]) -> bool:

@@ -104,13 +104,12 @@ def html(groups: Sequence[Group], table: Table, figures: dict, notes: Sequence[s
 
 
 def facts(table: Table) -> list[Fact]:
-    """Teacher, baseline and the best of the others, by the mean at the last epoch."""
-    result = []
-    for role, name in ((TEACHER, "teacher"), (BASELINE, "student alone")):
-        row = next((row for row in table.rows if row.role == role and row.last), None)
-        if row:
-            result.append(Fact(f"{name}: {table.metric}", _interval(row.last), row.label))
-    variants = [row for row in table.rows if row.role not in (TEACHER, BASELINE, NETWORK) and row.last]
+    """The teacher where there is one, the baseline, and the best of the others, by the mean at the last epoch."""
+    teachers = [row for row in table.rows if row.role == TEACHER and row.last and row.label != table.baseline]
+    baseline = [row for row in table.rows if row.label == table.baseline]
+    result = [Fact(f"teacher: {table.metric}", _interval(row.last), row.label) for row in teachers if len(teachers) == 1]
+    result += [Fact(f"{'student alone' if row.role == BASELINE else 'baseline'}: {table.metric}", _interval(row.last), row.label) for row in baseline]
+    variants = [row for row in table.rows if row.role not in (TEACHER, BASELINE, NETWORK) and row.last and row.label != table.baseline]
     if variants:
         best = (max if table.higher_is_better else min)(variants, key=lambda row: row.last.mean)
         result.append(Fact(f"best of {len(variants)} variants: {table.metric}" if len(variants) > 1 else f"variant: {table.metric}",
@@ -139,9 +138,8 @@ def _interval(value: Interval) -> str:
 def _made(groups: Sequence[Group], command: str) -> dict[str, str]:
     """Command, date, commits, versions and machines: of this page, and of the runs."""
     records = [record for group in groups for record in group.records]
-    machine = provenance.hardware()
     made = {"command": command or "kdlab.compare.report(…), from Python", "date": provenance.now(), "code": _code(provenance.code()),
-            "versions": _versions(provenance.versions()), "machine": _machine(machine)}
+            "versions": _versions(provenance.versions()), "machine": _machine(provenance.hardware())}
     made["the runs' code"] = _several([_code(record.get("code") or {}) for record in records])
     made["the runs' versions"] = _several([_versions(record.get("versions") or {}) for record in records])
     made["the runs' machine"] = _several([_machine(record.get("hardware") or {}) for record in records])
@@ -152,8 +150,7 @@ def _made(groups: Sequence[Group], command: str) -> dict[str, str]:
 
 
 def _code(code: dict) -> str:
-    commit = f", commit {code['commit'][:12]}" if code.get("commit") else ""
-    return f"kdlab {code['kdlab']}{commit}{' with changes' if code.get('dirty') else ''}" if code.get("kdlab") else ""
+    return ", ".join(filter(None, [f"kdlab {code['kdlab']}", provenance.commit_in_words(code, 12)])) if code.get("kdlab") else ""
 
 
 def _versions(versions: dict) -> str:
@@ -161,9 +158,7 @@ def _versions(versions: dict) -> str:
 
 
 def _machine(hardware: dict) -> str:
-    cores = f"{hardware['cores']} cores" if hardware.get("cores") else ""
-    parts = [hardware.get("processor"), cores, *(hardware.get("gpus") or []), hardware.get("system")]
-    return ", ".join(filter(None, parts))
+    return ", ".join(filter(None, [provenance.machine_in_words(hardware), hardware.get("system")]))
 
 
 def _several(texts: Sequence[str]) -> str:

@@ -76,6 +76,27 @@ def hardware() -> dict:
             "gpus": gpus, "cuda": torch.version.cuda if gpus else None}
 
 
+def machine_in_words(hardware: dict) -> str:
+    """Accelerators, or else processor and cores, of what :func:`hardware` recorded.
+
+    >>> machine_in_words({"processor": "EPYC", "cores": 2}), machine_in_words({"processor": "EPYC", "cores": 64, "gpus": ["H100", "H100"]})
+    ('EPYC, 2 cores', '2 x H100')
+    """
+    if gpus := hardware.get("gpus"):
+        return " and ".join(f"{gpus.count(name)} x {name}" if gpus.count(name) > 1 else name for name in dict.fromkeys(gpus))
+    cores = f"{hardware['cores']} cores" if hardware.get("cores") else ""
+    return ", ".join(filter(None, [hardware.get("processor") or hardware.get("machine"), cores]))
+
+
+def commit_in_words(code: dict, digits: int) -> str:
+    """The commit that :func:`code` recorded; empty where there was none.
+
+    >>> commit_in_words({"commit": "85098ac1ffff", "dirty": True}, 8)
+    'commit 85098ac1 with changes'
+    """
+    return f"commit {code['commit'][:digits]}{' with changes' if code.get('dirty') else ''}" if code.get("commit") else ""
+
+
 @lru_cache(maxsize=None)
 def _processor() -> str:
     try:

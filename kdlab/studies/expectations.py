@@ -11,7 +11,7 @@ from kdlab.runs.run import FINISHED
 from .records import row_record
 from .study import Expectation, Row, Study, StudyTable
 
-HOLDS, MISSES, UNKNOWN = "holds", "does not hold", "not run"
+HOLDS, BY_SIGN, MISSES, UNKNOWN = "holds", "holds by its sign alone", "does not hold", "not run"
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Finding:
 
     @property
     def accepted(self) -> bool:
-        """Whether it holds, or study.yaml says why not."""
-        return self.verdict == HOLDS or self.verdict == MISSES and bool(self.expectation.explained)
+        """Whether it holds, if only by its sign, or study.yaml says why not."""
+        return self.verdict in (HOLDS, BY_SIGN) or self.verdict == MISSES and bool(self.expectation.explained)
 
     @property
     def why(self) -> str:
@@ -86,14 +86,26 @@ def _finding(one: Expectation, study: Study, records: Sequence[dict]) -> Finding
     if not own or not other:
         return Finding(one, expected, "", UNKNOWN)
     common = sorted(set(own) & set(other))
+    half = None
     if common:
         found = interval([own[seed] - other[seed] for seed in common])
         text = f"{shown(found, '+')}, paired by seed"
-        mean = found.mean
+        mean, half = found.mean, found.half_width
     else:           # a teacher of one seed, say
         mean = sum(own.values()) / len(own) - sum(other.values()) / len(other)
         text = f"{mean:+.4f}, between means of {len(own)} and {len(other)}"
-    return Finding(one, expected, text, HOLDS if (mean if one.above else -mean) > one.by else MISSES)
+    return Finding(one, expected, text, _verdict((mean if one.above else -mean) - one.by, half))
+
+
+def _verdict(excess: float, half_width: float | None) -> str:
+    """Of how much more there is than was expected, and of its interval where there are several seeds.
+
+    >>> _verdict(0.01, 0.004), _verdict(0.01, 0.02), _verdict(-0.01, 0.02), _verdict(0.04, None)
+    ('holds', 'holds by its sign alone', 'does not hold', 'holds')
+    """
+    if excess <= 0:
+        return MISSES
+    return HOLDS if half_width is None or excess > half_width else BY_SIGN
 
 
 def shown(found, sign: str = "") -> str:
@@ -111,7 +123,8 @@ def block(found: Sequence[Finding]) -> str:
     """The generated table of the README."""
     lines = ["| claim | row | expected | found | |", "| --- | --- | --- | --- | --- |"]
     lines += [f"| {' | '.join(_cell(text) for text in (one.claim, one.expectation.row, one.expected, one.found, one.why))} |" for one in found]
-    lines += ["", "On test, at the last epoch: means over seeds with 95 % intervals (Student's t)."]
+    lines += ["", "On test, at the last epoch: means over seeds with 95 % intervals (Student's t)."
+              + (" By its sign alone: the interval includes no difference." if any(one.verdict == BY_SIGN for one in found) else "")]
     return "\n".join(lines)
 
 

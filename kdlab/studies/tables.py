@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from kdlab.compare.collect import BASELINE, TEACHER, VARIANT, Group
+from kdlab.compare.collect import BASELINE, TEACHER, VARIANT, Group, role_of
 from kdlab.compare.table import Table, table_of
+from kdlab.runs.record import commit_in_words, machine_in_words
 from kdlab.runs.run import FINISHED
 
 from .records import row_record
@@ -20,7 +21,7 @@ def groups(table: StudyTable, records: Sequence[dict]) -> list[Group]:
     found = []
     for row in table.rows:
         finished = [record for record in own[row.name] if record["status"] == FINISHED]
-        role = VARIANT if any(record.get("uses_teacher") or record.get("taught") for record in finished) else BASELINE
+        role = VARIANT if VARIANT in map(role_of, finished) else BASELINE
         role = TEACHER if role == BASELINE and row.name != table.baseline and any(record["hash"] in taught for record in finished) else role
         config = dict(text.lstrip("+").partition("=")[::2] for text in row.overrides)
         found.append(Group(label=row.name, role=role, records=finished, config=config))
@@ -71,21 +72,16 @@ def origin(records: Sequence[dict]) -> str:
     for record in records:
         for run in (record.get("teacher") or {}).get("runs", []):
             seconds.setdefault(run["hash"], run.get("durations", {}).get("train_seconds", 0.0))
-    machines, commits = dict.fromkeys(map(_machine, records)), dict.fromkeys(map(_commit, records))
+    machines = dict.fromkeys(_machine(record) for record in records)
+    commits = dict.fromkeys(commit_in_words(record.get("code") or {}, 8) for record in records)
     runs = f"{len(seconds)} run{'s' if len(seconds) != 1 else ''}"
     return f"{runs}, {_duration(sum(seconds.values()))} of training ({'; '.join(filter(None, machines))}), {' and '.join(filter(None, commits))}."
 
 
 def _machine(record: dict) -> str:
-    machine = record.get("hardware") or {}
-    devices = machine.get("gpus") or [f"{machine.get('processor') or machine.get('machine')}, {machine.get('cores')} cores"]
-    threads = record.get("threads")
-    return " and ".join(dict.fromkeys(devices)) + ("" if not threads or machine.get("gpus") else f", {threads} thread{'s' if threads > 1 else ''} a run")
-
-
-def _commit(record: dict) -> str:
-    code = record.get("code") or {}
-    return "" if not code.get("commit") else f"commit {code['commit'][:8]}{' with changes' if code.get('dirty') else ''}"
+    machine, threads = record.get("hardware") or {}, record.get("threads")
+    by_threads = f"{threads} thread{'s' if threads > 1 else ''} a run" if threads and not machine.get("gpus") else ""
+    return ", ".join(filter(None, [machine_in_words(machine), by_threads]))
 
 
 def _duration(seconds: float) -> str:

@@ -140,6 +140,17 @@ def test_a_teacher_in_the_folder_is_called_one(tmp_path):
     assert [(row.role, row.last.mean) for row in rows] == [("teacher", 0.9), ("variant", 0.8)]
 
 
+def test_students_are_named_by_what_tells_students_apart(tmp_path):
+    """What only their teacher has different, here its data and its width, is in no student's name."""
+    for name, changes in (("t", {"data": {"batch_size": 8}, "student": {"hidden": [64]}}), ("alone", {}), ("one", {}), ("two", {})):
+        path = _write(tmp_path, name, strategy="offline" if name in ("one", "two") else "supervised", temperature=8.0 if name == "two" else 4.0, group=name)
+        (path / "config.yaml").write_text(json.dumps({**json.loads((path / "config.yaml").read_text()), **changes}))
+    rows = comparison(list(find_runs([tmp_path]))).rows
+    assert [(row.role, row.label) for row in rows] == [
+        ("teacher", "supervised ce  student.hidden=[64]  data.batch_size=8"), ("student baseline", "supervised ce"),
+        ("variant", "offline ce+kd  kd.temperature=4"), ("variant", "offline ce+kd  kd.temperature=8")]
+
+
 def test_a_baseline_on_other_data_is_held_against_nothing(tmp_path):
     _write(tmp_path, "one")
     path = _write(tmp_path, "elsewhere", strategy="supervised")

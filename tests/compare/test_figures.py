@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kdlab.compare.figures import Point, agreement, agreement_matrix, front, heat_map, learning_curves, pareto, per_class, reliability, soft_targets
+from kdlab.compare.figures.grid import grid
 from kdlab.compare.figures.learning_curves import band
 from kdlab.compare.figures.per_class import MOST_CLASSES, changes, recalls
 from kdlab.compare.figures.reliability import bins, ece
@@ -36,6 +37,19 @@ def test_heat_map_writes_the_means_and_frames_the_best():
     assert (frame.get_x(), frame.get_y()) == (1, 0)
     assert [line.get_ydata()[0] for line in bar.lines] == [0.75] and "0.7500" in axes.get_title(loc="left")
     assert "Best: 0.9050 at kd.temperature = 4 and kd.weight = 0.5; worst: 0.6000" in figure.alt and "1 to 2 seeds" in figure.caption
+
+
+def test_the_grid_is_of_the_method_s_numbers_before_all_others():
+    method = [{"loss.kd.temperature": t, "loss.kd.weight": w} for t in (1, 4) for w in (0.5, 0.9)]
+    others = [{"optimizer.lr": lr, "trainer.max_epochs": epochs} for lr in (0.1, 0.2, 0.3) for epochs in (1, 2, 3)]
+    assert grid(others)[:2] == ("optimizer.lr", "trainer.max_epochs")
+    assert grid([*others, *method])[:2] == ("loss.kd.temperature", "loss.kd.weight")
+
+
+def test_numbers_that_mostly_differ_one_at_a_time_are_no_grid():
+    cross = [(1, 10), (1, 20), (1, 30), (2, 10), (3, 10)]
+    assert grid([{"data.mixing.alpha": a, "trainer.max_epochs": e} for a, e in cross]) is None
+    assert len(grid([{"data.mixing.alpha": a, "trainer.max_epochs": e} for a, e in [*cross, (2, 20), (2, 30)]])[2]) == 7
 
 
 def test_heat_map_of_a_metric_that_should_be_small():

@@ -10,10 +10,11 @@ import wandb
 from safetensors.torch import save_file
 
 from kdlab.cli.main import main
-from kdlab.compare import Group, comparison, groups
+from kdlab.compare import Group, comparison, groups, table_of
 from kdlab.compare.figures import Drawing, draw, gather
 from kdlab.compare.figures.gather import Rows
 from kdlab.compare.figures.predictions import agreement_of
+from kdlab.compare.page import facts
 from kdlab.compare.wandb_run import log_report
 from kdlab.errors import InputError
 from kdlab.runs.run import Run, find_runs
@@ -158,6 +159,24 @@ def test_a_baseline_without_runs_of_its_own(tmp_path):
     _write(tmp_path, seed=1, accuracy=0.8, temperature=1, files=False)
     figures, notes = draw(groups(find_runs([tmp_path]))[0], baseline="online ce · peer2")
     assert notes[0] == "figures: no baseline, since 'online ce · peer2' has no runs of its own with accuracy" and set(figures) == {"pareto_parameters"}
+
+
+def test_page_and_figures_have_the_table_s_baseline(tmp_path):
+    """Of two student baselines none is taken for the one; named, it is the one everywhere."""
+    for seed in (1, 2):
+        path = _write(tmp_path, seed=seed, accuracy=0.75).rename(tmp_path / f"wider-s{seed}")
+        for name, changes in (("run.json", {"group": "wider", "hash": path.name}), ("config.yaml", {"student": {"hidden": [8]}})):
+            (path / name).write_text(json.dumps({**json.loads((path / name).read_text()), **changes}))
+    _grid(tmp_path)
+    found, _ = groups(find_runs([tmp_path]))
+    table = table_of(found)
+    figures, notes = draw(found, baseline=table.baseline)
+    assert table.baseline is None and "per_class" not in figures and "no per-class change: there is no baseline to compare with" in notes
+    assert [fact.name for fact in facts(table)] == ["teacher: accuracy", "best of 4 variants: accuracy"]
+    table = table_of(found, baseline="hidden=[8]")
+    figures, _ = draw(found, baseline=table.baseline)
+    assert figures["per_class"].title == f"Per class, against {table.baseline}" and "[8]" in table.baseline
+    assert [fact.about for fact in facts(table)][1] == table.baseline
 
 
 def test_a_figure_that_cannot_be_drawn_loses_no_other(tmp_path, monkeypatch):

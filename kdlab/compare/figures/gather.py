@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kdlab.compare.collect import BASELINE, NETWORK, TEACHER, Group
+from kdlab.compare.baseline import default
+from kdlab.compare.collect import NETWORK, TEACHER, Group
 from kdlab.compare.records import LOWER_IS_BETTER
 from kdlab.errors import InputError, told
 from kdlab.runs.metrics import MetricsFile
@@ -72,12 +73,12 @@ def draw(groups: Sequence[Group], metric: str = "accuracy", baseline: str | None
     Args:
         groups: of :func:`kdlab.compare.groups`.
         metric: a test metric.
-        baseline: a group's label; default: the one student baseline.
+        baseline: a group's label; default: as for the table, the student baseline where there is exactly one.
         temperature: of the soft targets; default: the best student's, or 4.
     """
     finished = [group for group in groups if group.records and group.role != NETWORK]
-    if baseline is None:
-        baseline = next((group.label for group in finished if group.role == BASELINE), None)
+    if baseline is None and (alone := default(finished)):
+        baseline = alone.label
     rows = Rows(finished, metric, baseline)
     figures: dict[str, Drawing] = {}
     notes = []

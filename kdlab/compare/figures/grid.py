@@ -9,11 +9,13 @@ from itertools import combinations
 from kdlab.runs.differences import differing_keys
 
 MOST_CELLS = 15         # values along an axis
+LEAST_FILLED = 0.75     # of the cells; what has fewer is no grid
+METHOD = ("loss.", "strategy.")
 
 
 def grid(configs: Sequence[dict]) -> tuple[str, str, dict[tuple[float, float], int]] | None:
     """Two keys, and (value of the first, value of the second) -> place in ``configs``, of the largest set of flat configs that differ in these two
-    numbers alone; None where no two numbers have two values each.
+    numbers alone; None where no two numbers make a grid. Two numbers of the method, where such a pair makes one, go before all others.
 
     A number that follows from another one (``loss.ce.weight`` from ``loss.kd.weight``) is no difference of its own.
 
@@ -30,9 +32,13 @@ def grid(configs: Sequence[dict]) -> tuple[str, str, dict[tuple[float, float], i
     for across, up in combinations(numeric, 2):
         having = [place for place, config in enumerate(configs) if _is_number(config.get(across)) and _is_number(config.get(up))]
         found = _largest(configs, having, across, up, differing)
-        if found and (best is None or len(found) > len(best[2])):
+        if found and (best is None or _standing(across, up, found) > _standing(*best)):
             best = (across, up, found)
     return None if best is None else _laid(*best)
+
+
+def _standing(across: str, up: str, cells: dict) -> tuple[bool, int]:
+    return across.startswith(METHOD) and up.startswith(METHOD), len(cells)
 
 
 def _laid(across: str, up: str, cells: dict) -> tuple[str, str, dict]:
@@ -50,8 +56,12 @@ def _largest(configs: Sequence[dict], having: list[int], across: str, up: str, d
     for place in having:
         rest = repr([configs[place].get(key) for key in differing if key not in free])
         parts[rest].setdefault((configs[place][across], configs[place][up]), place)
-    wide = [cells for cells in parts.values() if all(2 <= len({key[axis] for key in cells}) <= MOST_CELLS for axis in (0, 1))]
+    wide = [cells for cells in parts.values() if _is_grid(*(len({key[axis] for key in cells}) for axis in (0, 1)), len(cells))]
     return max(wide, key=len, default={})
+
+
+def _is_grid(across: int, up: int, cells: int) -> bool:
+    return 2 <= min(across, up) and max(across, up) <= MOST_CELLS and cells >= LEAST_FILLED * across * up
 
 
 def _follows(configs: Sequence[dict], having: list[int], key: str, axis: str) -> bool:

@@ -134,6 +134,10 @@ MISTAKES = [
     # -- evaluation and comparison of what is whole
     Mistake("unknown metric", [*COMPARE, "--metric", "acuracy"], ["'acuracy'", "they have accuracy", "did you mean 'accuracy'"], given="two runs",
             setup=_spoilt()),
+    Mistake("baseline that is no row", [*COMPARE, "--baseline", "supervized ce"], ["no row is called so", "did you mean 'supervised ce'"], given="two runs",
+            setup=_spoilt()),
+    Mistake("further metric that is none", [*COMPARE, "--further", "nll,eec"], ["further", "'eec'", "did you mean 'ece'"], given="two runs",
+            setup=_spoilt()),
     Mistake("comparison written where nothing can be", ["compare", "runs", "--out", "file/out"], ["file/out cannot be written", "--out"],
             given="file is a file", setup=lambda place: (place.finished(), (place.folder / "file").write_text(""))),
     Mistake("measuring a run that is not finished", MEASURE, ["no finished run", "(running)"], given="a killed run", setup=_spoilt(killed)),

@@ -37,6 +37,8 @@ MISTAKES = [
     Mistake("two studies at a time", [*TINY, "tiny"], ["one study at a time"], setup=having()),
     Mistake("study that is changed on the command line", [*TINY, "trainer.max_epochs=9"], ["trainer.max_epochs=9", "study.yaml"], setup=having()),
     Mistake("option of reproduce misspelled", [*TINY, "--wirte"], ["--wirte", "kdlab reproduce --help"], setup=having()),
+    Mistake("writing the tables of a study that is not there", ["reproduce", "--render", "tniy"], ["there is no study 'tniy'"], setup=having()),
+    Mistake("writing tables with an override", ["reproduce", "--render", "tiny", "paths.runs=x"], ["--render trains nothing", "paths.runs=x"], setup=having()),
     Mistake("launcher of a study", [*TINY, "hydra.launcher.wrokers=2"], ["wrokers", "did you mean 'workers'"], setup=having()),
     Mistake("workers for a study", [*TINY, "hydra.launcher.workers=0"], ["hydra.launcher.workers", "at least 1"], setup=having()),
     Mistake("misspelled key of a study", TINY, ["study.yaml", "there is no key 'titel'", "did you mean 'title'"], given="`titel:` in study.yaml",
