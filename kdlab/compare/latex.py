@@ -1,4 +1,4 @@
-r"""A table for a paper: LaTeX with booktabs, ready to be pasted."""
+r"""A table for a paper: LaTeX with booktabs, ready to be pasted, and as wide as the line at most."""
 
 from __future__ import annotations
 
@@ -6,31 +6,44 @@ from itertools import pairwise
 
 from .collect import NETWORK
 from .columns import Column
+from .statistics import BETTER, LEVEL
 
-#: columns that a paper has no room for
-LEFT_OUT = ("role", "weights", "effect", "detectable", "flops", "seconds")
+#: columns that a paper has room for, and those of the table's further metrics; the others stand in the CSV
+KEPT = ("label", "last", "n", "difference", "p")
+#: a box that is no wider than the line, by graphicx alone
+_FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 _ESCAPES = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
             "^": r"\textasciicircum{}", "±": r"$\pm$", "<": "$<$", ">": "$>$", "|": r"\textbar{}", "·": r"\textperiodcentered{}", "…": r"\dots{}"}
 
 
 def latex(table) -> str:
-    columns = [column for column in table.columns() if column.key not in LEFT_OUT]
-    metric = table.metric[:1].upper() + table.metric[1:]
-    caption = [f"{metric} on test: mean ± half width of the 95 % interval (Student's t) over n seeds.", *table.explanation(columns)[1:]]
+    columns = [column for column in table.columns() if column.key in (*KEPT, *table.further)]
+    caption = " ".join(_caption(table, columns))
     body = []
     for before, row in pairwise([None, *table.rows]):
         if before and row.role not in (before.role, NETWORK) and before.role != NETWORK:
             body.append(r"    \midrule")
         body.append(f"    {' & '.join(_cell(column, row) for column in columns)} " + r"\\")
     return "\n".join([
-        r"% in the preamble: \usepackage{booktabs}", r"\begin{table}", r"  \centering", f"  \\caption{{{escaped(' '.join(caption))}}}",
-        r"  \label{tab:comparison}", f"  \\begin{{tabular}}{{{''.join('l' if column.words else 'r' for column in columns)}}}", r"    \toprule",
-        f"    {' & '.join(escaped(column.head) for column in columns)} " + r"\\", r"    \midrule", *body, r"    \bottomrule", r"  \end{tabular}",
+        r"% in the preamble: \usepackage{booktabs,graphicx}", r"\begin{table}", r"  \centering\small", f"  \\caption{{{escaped(caption)}}}",
+        r"  \label{tab:comparison}", f"  {_FITTED}", f"  \\begin{{tabular}}{{{''.join('l' if column.words else 'r' for column in columns)}}}", r"    \toprule",
+        f"    {' & '.join(escaped(column.head) for column in columns)} " + r"\\", r"    \midrule", *body, r"    \bottomrule", r"  \end{tabular}}",
         r"\end{table}", ""])
+
+
+def _caption(table, columns: list[Column]) -> list[str]:
+    metric = table.metric[:1].upper() + table.metric[1:]
+    lines = [f"{metric} on test: mean ± half width of the 95 % interval (Student's t) over n seeds.", *table.explanation(columns)[1:]]
+    if table.comparisons:
+        lines.append(f"Bold: better, p < {LEVEL:g} in a two-sided paired t test after Holm's correction over {table.comparisons} "
+                     f"comparison{'s' if table.comparisons > 1 else ''}; p is corrected.")
+    return lines
 
 
 def _cell(column: Column, row) -> str:
     text = column.cell(row)
+    if column.key == "last" and row.difference and row.difference.verdict == BETTER:
+        return rf"\textbf{{{escaped(text)}}}"
     if column.key == "label" and row.role == NETWORK:
         return r"\quad " + escaped(text.removeprefix("· "))
     if not column.words and text[:1] in ("-", "+"):

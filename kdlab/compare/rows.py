@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,10 @@ from kdlab.runs.networks import kept_in_short
 from .collect import NETWORK, TEACHER, Group
 from .records import LOWER_IS_BETTER, MEASURED, metrics_of, tested
 from .statistics import Difference, Interval, interval
+
+
+# the end of a run's name, or of an experiment's, that tells its seed
+_SEED = re.compile(r"(-s\d+| \(seed \d+\))$")
 
 
 @dataclass
@@ -60,7 +65,8 @@ def rows_of(groups: Sequence[Group], metric: str) -> list[Row]:
 
 
 def _teachers(groups: Sequence[Group], metric: str) -> list[Row]:
-    """A row for each teacher that taught, as its students' records tell of it; not for those that are compared themselves."""
+    """A row for each teacher that taught, as its students' records tell of it; not for those that are compared themselves. Teachers of one size
+    whose names differ in the seed alone are one row over these seeds."""
     present = {record["hash"] for group in groups for record in group.records}
     taught: dict[str, dict] = {}
     for teacher in (teacher for group in groups for record in group.records if record.get("uses_teacher")
@@ -69,17 +75,26 @@ def _teachers(groups: Sequence[Group], metric: str) -> list[Row]:
         if not (runs and {run["hash"] for run in runs} <= present):
             taught.setdefault(" ".join([teacher["name"], *(run["hash"] for run in runs)]), teacher)
     names = [teacher["name"] for teacher in taught.values()]
-    result = []
+    alike: dict[tuple, list[str]] = defaultdict(list)
     for key, teacher in taught.items():
-        runs = teacher.get("runs", [])
-        own = runs[0] if len(runs) == 1 else {}
-        best = tested(own, f"{metric}_best")
-        score = (teacher.get("test") or {}).get(metric)
-        further = {name: interval([value]) for name, value in (teacher.get("test") or {}).items() if name != metric and value is not None}
-        result.append(Row(TEACHER, teacher["name"] if names.count(teacher["name"]) == 1 else f"{teacher['name']} {key.split()[-1][:8]}",
-                          None if score is None else interval([score]), None if best is None else interval([best]),
-                          parameters=teacher.get("parameters"), seconds=(own.get("durations") or {}).get("train_seconds"), further=further))
+        seedless = _SEED.sub("", teacher["name"]) if names.count(teacher["name"]) == 1 else key
+        alike[seedless, teacher.get("parameters")].append(key)
+    result = []
+    for (seedless, _), keys in alike.items():
+        name = taught[keys[0]]["name"]
+        label = seedless if len(keys) > 1 else name if names.count(name) == 1 else f"{name} {keys[0].split()[-1][:8]}"
+        result.append(_teacher(label, [taught[key] for key in keys], metric))
     return result
+
+
+def _teacher(label: str, teachers: Sequence[dict], metric: str) -> Row:
+    scores = [teacher.get("test") or {} for teacher in teachers]
+    own = [runs[0] if len(runs := teacher.get("runs", [])) == 1 else {} for teacher in teachers]
+    seconds = _interval((run.get("durations") or {}).get("train_seconds") for run in own)
+    further = {name: over for name in dict.fromkeys(name for score in scores for name in score) if name != metric
+               and (over := _interval(score.get(name) for score in scores))}
+    return Row(TEACHER, label, _interval(score.get(metric) for score in scores), _interval(tested(run, f"{metric}_best") for run in own),
+               parameters=teachers[0].get("parameters"), seconds=seconds and seconds.mean, further=further)
 
 
 def _single(teacher: dict) -> list[dict]:

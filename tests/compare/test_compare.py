@@ -126,6 +126,15 @@ def test_two_teachers_of_one_name_are_two_rows(tmp_path):
     assert sorted(row.last.mean for row in rows) == [0.7, 0.9] and len({row.label for row in rows}) == 2
 
 
+def test_teachers_that_differ_in_the_seed_alone_are_one_row(tmp_path):
+    for seed, accuracy in ((1, 0.9), (2, 0.7)):
+        teacher = {**TEACHER, "name": f"offline-ce-mlp-s{seed}", "test": {"accuracy": accuracy}, "runs": [{**TEACHER["runs"][0], "hash": f"t{seed}"}]}
+        _write(tmp_path, f"run{seed}", seed=seed, teacher=teacher)
+    _write(tmp_path, "small", seed=3, teacher={**TEACHER, "name": "offline-ce-mlp-s3", "parameters": 7, "runs": []})
+    rows = [(row.label, row.last.n, round(row.last.mean, 4), row.parameters) for row in comparison(list(find_runs([tmp_path]))).rows if row.role == "teacher"]
+    assert rows == [("offline-ce-mlp", 2, 0.8, 5000), ("offline-ce-mlp-s3", 1, 0.9, 7)]
+
+
 def test_a_teacher_without_a_run_has_its_row(tmp_path):
     _write(tmp_path, "one", teacher={"name": "microsoft/resnet-18", "parameters": 7, "test": {"accuracy": 0.95}, "runs": []})
     table = comparison(list(find_runs([tmp_path])))

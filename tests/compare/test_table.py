@@ -132,6 +132,7 @@ def test_latex_is_ready_to_paste():
     columns = text.partition(r"\begin{tabular}{")[2].partition("}")[0]
     assert len(lines) == 5 and {line.replace(r"\&", "").count("&") for line in lines} == {len(columns) - 1}
     assert r"T = 1 \& 50\% & 0.8040 $\pm$ 0.0111" in text and "$+$0.0500 $\\pm$" in text
+    assert r"\textbf{0.8540 $\pm$" in text and text.count(r"\textbf") == 1 and r"\resizebox{\ifdim\width>\linewidth" in text
     assert "over n seeds" in text and r"Holm's correction over 2 comparisons" in text and not set("±·…") & set(text)
 
 
