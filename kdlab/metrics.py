@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.functional.classification import multiclass_calibration_error
 
 from kdlab.functional.kernels import flat, gram
 
@@ -55,6 +56,25 @@ class CKA(Metric):
     def compute(self) -> Tensor:
         """NaN where no batch had four samples, or where the features of a side do not vary."""
         return (self.products / (self.first * self.second).sqrt()).float()
+
+
+def expected_calibration_error(probabilities: Tensor, target: Tensor, bins: int = 15) -> float:
+    """The expected calibration error of Guo et al. (2017), https://arxiv.org/abs/1706.04599, eq. 3, by torchmetrics.
+
+    torchmetrics gives a confidence of exactly 1, which float32 rounds to where a network is sure, a bin of its own; here it falls into the last
+    of the ``bins``, as in the paper.
+
+    Args:
+        probabilities: (N, C).
+        target: (N,).
+
+    >>> sure = torch.tensor([[1.0, 0.0], [0.95, 0.05]]).repeat_interleave(500, 0)
+    >>> target = (torch.arange(1000) < 50).long()               # of those that are sure, a tenth is wrong
+    >>> round(expected_calibration_error(sure, target), 4)      # |0.95 - 0.975|; with a bin of its own 0.075
+    0.025
+    """
+    below_one = torch.nextafter(torch.ones_like(probabilities[:1, 0]), torch.zeros(()).to(probabilities))
+    return multiclass_calibration_error(probabilities.minimum(below_one), target, probabilities.shape[-1], n_bins=bins).item()
 
 
 def _unbiased_hsic(k: Tensor, l: Tensor) -> Tensor:

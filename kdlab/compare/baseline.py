@@ -39,6 +39,11 @@ def default(candidates: Sequence):
     return alone[0] if len(alone) == 1 else None
 
 
+def _same_network(row: Row, baseline: Row) -> bool:
+    """Whether a row shows the baseline's own numbers once more: the network that a run keeps, and the run."""
+    return row.values == baseline.values and (row.label.startswith(f"{baseline.label} · ") or baseline.label.startswith(f"{row.label} · "))
+
+
 def _listed(rows: Sequence[Row]) -> str:
     return "\n".join([*(f"  {row.label}" for row in rows[:MOST_LISTED]), *([f"  and {len(rows) - MOST_LISTED} more"] if len(rows) > MOST_LISTED else [])])
 
@@ -51,15 +56,16 @@ def compare_with(rows: Sequence[Row], baseline: Row, higher_is_better: bool) -> 
     """Give every row but the baseline and the teachers its difference and its share of the gap; returns how many comparisons were corrected for.
 
     The gap, (row - baseline) / (teacher - baseline) over the seeds that row and baseline share, is told where the teacher is better than
-    the baseline by more than the half width of the baseline's interval: a share of less is a share of noise.
+    the baseline by more than the half width of the baseline's interval: a share of less is a share of noise, and of one seed nobody knows it.
     """
-    compared = [row for row in rows if row is not baseline and row.role != TEACHER and row.values]
+    compared = [row for row in rows if row is not baseline and row.role != TEACHER and row.values and not _same_network(row, baseline)]
     for row, difference in zip(compared, differences([row.values for row in compared], baseline.values, higher_is_better)):
         row.difference = difference
         if difference.mean is None or row.teacher is None:
             continue
         start = [value for seed, value in baseline.values.items() if seed in row.values]
         gap = row.teacher - sum(start) / len(start)
-        if (gap if higher_is_better else -gap) > (baseline.last.half_width or 0.0):
+        noise = baseline.last.half_width
+        if noise is not None and (gap if higher_is_better else -gap) > noise:
             row.gap_closed = difference.mean / gap
     return len({tuple(sorted(row.values.items())) for row in compared if row.difference.p is not None})

@@ -93,8 +93,9 @@ def _label(found: list[Group]) -> None:
 
 
 def _is_teacher(run: Run, learners: list[dict]) -> bool:
-    """Whether a run that taught is a teacher in a table. One that only taught later generations of itself is not: it stays what it was."""
-    return not all("same_but" in (learner.get("teacher") or {}) and learner["student"] == run.config["student"] for learner in learners)
+    """Whether a run that taught is a teacher in a table. One whose learners are all the same network on the same data, as where it teaches its next
+    generation, is compared with them: it stays what it was."""
+    return not all(learner["student"] == run.config["student"] and learner["data"] == run.config["data"] for learner in learners)
 
 
 def _how_it_stands(run: Run, record: dict) -> str:

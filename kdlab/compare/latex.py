@@ -6,14 +6,15 @@ from itertools import pairwise
 
 from .collect import NETWORK
 from .columns import Column
-from .statistics import BETTER, LEVEL
+from .statistics import BETTER, LEVEL, WORSE
 
 #: columns that a paper has room for, and those of the table's further metrics; the others stand in the CSV
 KEPT = ("label", "last", "n", "difference", "p")
 #: a box that is no wider than the line, by graphicx alone
 _FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+_SHOWN = {BETTER: "textbf", WORSE: "textit"}
 _ESCAPES = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
-            "^": r"\textasciicircum{}", "±": r"$\pm$", "<": "$<$", ">": "$>$", "|": r"\textbar{}", "·": r"\textperiodcentered{}", "…": r"\dots{}"}
+            "^": r"\textasciicircum{}", "±": r"$\pm$", "<": "$<$", ">": "$>$", "|": r"\textbar{}", "[": "{[}", "·": r"\textperiodcentered{}", "…": r"\dots{}"}
 
 
 def latex(table) -> str:
@@ -28,22 +29,22 @@ def latex(table) -> str:
         r"% in the preamble: \usepackage{booktabs,graphicx}", r"\begin{table}", r"  \centering\small", f"  \\caption{{{escaped(caption)}}}",
         r"  \label{tab:comparison}", f"  {_FITTED}", f"  \\begin{{tabular}}{{{''.join('l' if column.words else 'r' for column in columns)}}}", r"    \toprule",
         f"    {' & '.join(escaped(column.head) for column in columns)} " + r"\\", r"    \midrule", *body, r"    \bottomrule", r"  \end{tabular}}",
-        r"\end{table}", ""])
+        r"\end{table}", *(f"% {line}" for line in table.notes), ""])
 
 
 def _caption(table, columns: list[Column]) -> list[str]:
     metric = table.metric[:1].upper() + table.metric[1:]
     lines = [f"{metric} on test: mean ± half width of the 95 % interval (Student's t) over n seeds.", *table.explanation(columns)[1:]]
     if table.comparisons:
-        lines.append(f"Bold: better, p < {LEVEL:g} in a two-sided paired t test after Holm's correction over {table.comparisons} "
+        lines.append(f"Bold: better, italic: worse, p < {LEVEL:g} in a two-sided paired t test after Holm's correction over {table.comparisons} "
                      f"comparison{'s' if table.comparisons > 1 else ''}; p is corrected.")
     return lines
 
 
 def _cell(column: Column, row) -> str:
     text = column.cell(row)
-    if column.key == "last" and row.difference and row.difference.verdict == BETTER:
-        return rf"\textbf{{{escaped(text)}}}"
+    if column.key == "last" and row.difference and row.difference.verdict in _SHOWN:
+        return f"\\{_SHOWN[row.difference.verdict]}{{{escaped(text)}}}"
     if column.key == "label" and row.role == NETWORK:
         return r"\quad " + escaped(text.removeprefix("· "))
     if not column.words and text[:1] in ("-", "+"):

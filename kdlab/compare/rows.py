@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from kdlab.runs.measurements import scalars
 from kdlab.runs.networks import kept_in_short
@@ -53,13 +54,17 @@ class Row:
     kept: str = ""
 
 
-def rows_of(groups: Sequence[Group], metric: str) -> list[Row]:
-    """The rows: teachers that are not among the groups, then each group in its order with its networks below it."""
+def rows_of(groups: Sequence[Group], metric: str, measurements: Mapping[Path, dict] | None = None) -> list[Row]:
+    """The rows: teachers that are not among the groups, then each group in its order with its networks below it.
+
+    Args:
+        measurements: of the runs (:func:`kdlab.compare.measured.measurements_of`).
+    """
     result, teachers = _teachers(groups, metric), _TeacherScores(groups, metric)
     for group in groups:
         if group.records:
             score = teachers.of(group)
-            result += [_row(group.role, group.label, group.records, metric, score, [scalars(run.measurements) for run in group.runs]),
+            result += [_row(group.role, group.label, group.records, metric, score, [scalars((measurements or {}).get(run.path, {})) for run in group.runs]),
                        *_networks(group, metric, score)]
     return result
 
@@ -140,6 +145,8 @@ def _row(role: str, label: str, records: Sequence[dict], metric: str, teacher: f
     names = dict.fromkeys(name for record in records for name in metrics_of(record) if name != metric)
     further = {name: [tested(record, name) for record in records] for name in names}
     further |= {name: [record.get(name) for record in records] for name in MEASURED}
+    if len({record.get("peak_memory_of") for record in records}) > 1:       # a process here, a GPU there
+        del further["peak_memory_bytes"]
     further |= {name: [one.get(name) for one in measured] for name in dict.fromkeys(name for one in measured for name in one)}
     retained = last and teacher and metric not in LOWER_IS_BETTER      # a share of a loss means nothing
     seconds = _interval((record.get("durations") or {}).get("train_seconds") for record in records)

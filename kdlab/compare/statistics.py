@@ -14,7 +14,7 @@ LEVEL = 0.05                # of the tests; the intervals are of 1 - LEVEL
 LARGE_EFFECT = 2.0          # seeds that would miss a difference of twice its scatter are too few to tell
 # metrics are computed in float32: differences that are closer than this, in shares of the values, are equal
 RESOLUTION = 4 * float(np.finfo(np.float32).eps)
-BETTER, WORSE, NONE_FOUND, TOO_FEW = "better", "worse", "no difference found", "too few seeds to tell"
+BETTER, WORSE, NONE_FOUND, TOO_FEW, UNTESTED = "better", "worse", "no difference found", "too few seeds to tell", "not tested"
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Difference:
         effect: the standardised difference d_z (:func:`effect_size`).
         detectable: the smallest difference that so many seeds would find with 80 % power at the corrected level, where differences scatter
             as these do.
-        verdict: ``better``, ``worse``, ``no difference found`` or ``too few seeds to tell``.
+        verdict: ``better``, ``worse``, ``no difference found``, ``too few seeds to tell`` or ``not tested``.
         unpaired: how many seeds only one of the two has; they are left out.
         note: why there is no test.
     """
@@ -85,9 +85,9 @@ def differences(rows: Sequence[Mapping[Hashable, float]], baseline: Mapping[Hash
     dependence between them. Rows with the same values (a network that a run keeps, and the run) are one comparison.
 
     Differences that are all equal leave no scatter to test against, and coarse metrics make that likely by chance: where they are 0, p
-    is 1, otherwise there is no test.
+    is 1 and no difference was found; otherwise there is no test ("not tested").
 
-    "Too few seeds to tell" is what a row gets without a test, or where its p is above 0.05 and the seeds would miss a difference of twice its
+    "Too few seeds to tell" is what a row gets with fewer than two common seeds, or where its p is above 0.05 and the seeds would miss a difference of twice its
     scatter more than one time in five (:func:`kdlab.compare.power.smallest_effect`): the wording depends on how many seeds and rows there
     are, not on what came out.
 
@@ -120,7 +120,7 @@ def paired(row: Mapping[Hashable, float], baseline: Mapping[Hashable, float]) ->
     if np.ptp(first - second) <= tolerance:
         if abs(over.mean) <= tolerance:
             return Difference(0.0, 0.0, n, p=1.0, effect=0.0, unpaired=unpaired, note="the same in every seed")
-        return Difference(over.mean, over.half_width, n, unpaired=unpaired, note="the same difference in every seed: no scatter to test it against")
+        return Difference(over.mean, over.half_width, n, verdict=UNTESTED, unpaired=unpaired, note="the same difference in every seed: no scatter to test it against")
     t = np.mean(first - second) * n**0.5 / (first - second).std(ddof=1)
     return Difference(over.mean, over.half_width, n, p=float(2 * special.stdtr(n - 1, -abs(t))), effect=effect_size(first - second), unpaired=unpaired)
 
@@ -166,5 +166,5 @@ def _judged(one: Difference, p_adjusted: float | None, comparisons: int, row: Ma
     if p_adjusted < LEVEL:
         verdict = BETTER if (one.mean > 0) == higher_is_better else WORSE
     else:
-        verdict = TOO_FEW if effect > LARGE_EFFECT and one.p < 1 else NONE_FOUND
+        verdict = TOO_FEW if effect > LARGE_EFFECT and scatter else NONE_FOUND
     return replace(one, p_adjusted=p_adjusted, detectable=float(effect * scatter) or None, verdict=verdict)

@@ -7,13 +7,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from kdlab.errors import InputError, did_you_mean
+from kdlab.runs.measurements import SCALARS
 from kdlab.runs.run import Run
 
 from .baseline import compare_with, pick
 from .collect import BASELINE, NETWORK, TEACHER, Group, groups
 from .columns import Column, columns_of
 from .latex import latex
-from .records import LOWER_IS_BETTER, metrics_of
+from .measured import measurements_of
+from .records import LOWER_IS_BETTER, metrics_of, tested
 from .rows import Row, rows_of
 from .statistics import LARGE_EFFECT, LEVEL
 from .text import csv_text, html, markdown, show
@@ -77,6 +79,8 @@ class Table:
             lines.append("Retention: share of the teacher's metric; where nobody else taught, of that of the one teacher here.")
         if "gap_closed" in present:
             lines.append("Gap closed: how much of the way from the baseline to the teacher.")
+        if present & {"retention", "gap_closed"} and len({row.teacher for row in self.rows if row.difference and row.teacher is not None}) > 1:
+            lines.append("Rows have teachers of different scores, so these shares cannot be held against each other.")
         return lines
 
     def show(self, everything: bool = False) -> None:
@@ -123,7 +127,8 @@ def table_of(groups: Sequence[Group], metric: str = "accuracy", baseline: str | 
         InputError: no run is finished, none has the metric or one of the further ones, or the baseline is not to be found.
     """
     notes = [*(f"not in the table: {line}" for group in groups for line in group.unfinished), *notes]
-    rows = rows_of(groups, metric)
+    measurements, measured_notes = measurements_of(groups)
+    rows = rows_of(groups, metric, measurements)
     if not any(row.last for row in rows):
         known = sorted({name for group in groups for record in group.records for name in metrics_of(record)})
         raise InputError(f"no finished run has the test metric '{metric}'" + (f"; they have {', '.join(known)}{did_you_mean(metric, known)}" if known else ""),
@@ -134,7 +139,9 @@ def table_of(groups: Sequence[Group], metric: str = "accuracy", baseline: str | 
         raise InputError(*(f"further: no finished run has '{name}'; they have {', '.join(known)}{did_you_mean(name, known)}" for name in unknown))
     chosen = pick(rows, baseline)
     comparisons = compare_with(rows, chosen, metric not in LOWER_IS_BETTER) if chosen else 0
-    notes += [*_baseline_notes(rows, chosen), *_seed_notes(groups)]
+    notes += [*_baseline_notes(rows, chosen), *_seed_notes(groups), *_value_notes(groups, [metric, *further])]
+    if {*further} & {*SCALARS}:
+        notes += measured_notes
     return Table(metric, rows, notes, chosen.label if chosen else None, comparisons, tuple(dict.fromkeys(name for name in further if name != metric)))
 
 
@@ -163,6 +170,19 @@ def _seed_notes(groups: Sequence[Group]) -> list[str]:
         result += [f"{label}: two runs have seed {seed}; the later one counts in differences" for seed in sorted(set(own)) if own.count(seed) > 1]
     return [*result, *(f"seed{'s' if len(absent) > 1 else ''} {', '.join(map(str, absent))}, which other rows have, {'are' if len(absent) > 1 else 'is'} "
                        f"missing in: {'; '.join(labels)}" for absent, labels in lacking.items())]
+
+
+def _value_notes(groups: Sequence[Group], metrics: Sequence[str]) -> list[str]:
+    """Which runs have a metric that is not finite (null in their records), and what was measured of a process in some and of a GPU in others."""
+    result = []
+    for group in groups:
+        for metric in dict.fromkeys(metrics):
+            bad = [str(record.get("seed")) for record in group.records if f"test/{metric}" in (record.get("metrics") or {}) and tested(record, metric) is None]
+            if bad:
+                result.append(f"{group.label}: {metric} is not finite for seed{'s' if len(bad) > 1 else ''} {', '.join(bad)}; its mean is without them")
+    if "peak_memory_bytes" in metrics and len({record.get("peak_memory_of") for group in groups for record in group.records}) > 1:
+        result.append("peak_memory_bytes: of the whole process in some runs, of a GPU's tensors in others, which cannot be compared")
+    return result
 
 
 def _several(number: int, what: str) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 FILE = "measurements.json"
+SCALARS = ("latency_ms", "samples_per_second", "peak_inference_bytes", "cka")
 
 
 def read(path: Path) -> tuple[dict, str]:
@@ -48,13 +49,16 @@ def _numbers(values: Iterable) -> bool:
 
 def scalars(measurements: Mapping) -> dict[str, float]:
     """One number a name, as a table or a figure reads them: ``latency_ms`` of one sample, ``samples_per_second`` at the largest batch,
-    ``peak_inference_bytes``, and ``cka``, the mean over the taps that student and teacher both have. Those that were not measured are absent.
+    ``peak_inference_bytes``, and ``cka``, the mean over the taps that student and teacher both have (an ``embedding`` that is the last stage,
+    averaged over positions, is not counted a second time). Those that were not measured are absent.
 
     >>> scalars({"batches": {"1": {"latency_ms": 0.2, "samples_per_second": 5000}, "64": {"latency_ms": 2.0, "samples_per_second": 32000}},
     ...          "cka": {"stage1": 0.9, "embedding": 0.8}})
     {'latency_ms': 0.2, 'samples_per_second': 32000, 'cka': 0.85}
     """
-    batches, cka = measurements.get("batches") or {}, measurements.get("cka") or {}
+    batches, cka = measurements.get("batches") or {}, dict(measurements.get("cka") or {})
+    if cka.get("embedding") in [value for tap, value in cka.items() if tap != "embedding"]:
+        del cka["embedding"]
     found = {"latency_ms": batches.get("1", {}).get("latency_ms"),
              "samples_per_second": batches[max(batches, key=int)].get("samples_per_second") if batches else None,
              "peak_inference_bytes": measurements.get("peak_inference_bytes"),

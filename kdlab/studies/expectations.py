@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kdlab.compare.records import tested
 from kdlab.errors import InputError, did_you_mean
 from kdlab.runs.run import FINISHED
 
 from .records import row_record
 from .study import Expectation, Row, Study, StudyTable
 
-HOLDS, BY_SIGN, MISSES, UNKNOWN = "holds", "holds by its sign alone", "does not hold", "not run"
+HOLDS, MISSES, UNKNOWN = "holds", "does not hold", "not run"
+# the interval of the difference includes what was expected and its contrary
+BY_SIGN, AGAINST = "cannot be told; by its sign it holds", "cannot be told; by its sign it does not hold"
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,14 @@ class Finding:
     @property
     def accepted(self) -> bool:
         """Whether it holds, if only by its sign, or study.yaml says why not."""
-        return self.verdict in (HOLDS, BY_SIGN) or self.verdict == MISSES and bool(self.expectation.explained)
+        return self.verdict in (HOLDS, BY_SIGN) or self.verdict in (MISSES, AGAINST) and bool(self.expectation.explained)
 
     @property
     def why(self) -> str:
         """The verdict with its reason."""
-        if self.verdict != MISSES:
+        if self.verdict not in (MISSES, AGAINST):
             return self.verdict
-        return f"{MISSES}: {self.expectation.explained}" if self.expectation.explained else f"{MISSES}, and study.yaml does not explain it"
+        return f"{self.verdict}: {self.expectation.explained}" if self.expectation.explained else f"{self.verdict}, and study.yaml does not explain it"
 
     @property
     def claim(self) -> str:
@@ -48,13 +51,13 @@ class Finding:
 
 
 def values(table: StudyTable, row: Row, records: Sequence[dict], metric: str) -> dict[int, float]:
-    """The test metric at the last epoch of a row's finished runs, by seed.
+    """The test metric at the last epoch of a row's finished runs, by seed, as far as it is finite.
 
     Raises:
         InputError: the runs have no such metric.
     """
     own = [row_record(record, row) for record in records if [table.name, row.name] in record["rows"] and record["status"] == FINISHED]
-    found = {record["seed"]: record["metrics"][f"test/{metric}"] for record in own if f"test/{metric}" in record["metrics"]}
+    found = {record["seed"]: value for record in own if (value := tested(record, metric)) is not None}
     if own and not found:
         known = sorted({key.removeprefix("test/") for record in own for key in record["metrics"] if key.startswith("test/") and not key.endswith("_best")})
         raise InputError(f"tables.{table.name}: the runs of '{row.name}' have no test metric '{metric}'{did_you_mean(metric, known)} "
@@ -86,26 +89,28 @@ def _finding(one: Expectation, study: Study, records: Sequence[dict]) -> Finding
     if not own or not other:
         return Finding(one, expected, "", UNKNOWN)
     common = sorted(set(own) & set(other))
-    half = None
-    if common:
+    if len(common) > 1:
         found = interval([own[seed] - other[seed] for seed in common])
         text = f"{shown(found, '+')}, paired by seed"
-        mean, half = found.mean, found.half_width
-    else:           # a teacher of one seed, say
-        mean = sum(own.values()) / len(own) - sum(other.values()) / len(other)
-        text = f"{mean:+.4f}, between means of {len(own)} and {len(other)}"
-    return Finding(one, expected, text, _verdict((mean if one.above else -mean) - one.by, half))
+    else:           # a teacher of one run, which belongs to no seed of its students: the scatter is theirs
+        few, many = sorted((own, other), key=len)
+        less, sign = sum(few.values()) / len(few), 1 if many is own else -1
+        found = interval([sign * (value - less) for value in many.values()])
+        text = f"{shown(found, '+')}, against {'one run' if len(few) == 1 else f'the mean of {len(few)} of other seeds'}"
+    return Finding(one, expected, text, _verdict((found.mean if one.above else -found.mean) - one.by, found.half_width))
 
 
 def _verdict(excess: float, half_width: float | None) -> str:
-    """Of how much more there is than was expected, and of its interval where there are several seeds.
+    """Of how much more there is than was expected, and of its interval; a single seed has none.
 
-    >>> _verdict(0.01, 0.004), _verdict(0.01, 0.02), _verdict(-0.01, 0.02), _verdict(0.04, None)
-    ('holds', 'holds by its sign alone', 'does not hold', 'holds')
+    >>> _verdict(0.01, 0.004), _verdict(-0.03, 0.02), _verdict(0.01, 0.02)
+    ('holds', 'does not hold', 'cannot be told; by its sign it holds')
+    >>> _verdict(-0.01, None)
+    'cannot be told; by its sign it does not hold'
     """
-    if excess <= 0:
-        return MISSES
-    return HOLDS if half_width is None or excess > half_width else BY_SIGN
+    if half_width is None or abs(excess) <= half_width:
+        return BY_SIGN if excess > 0 else AGAINST
+    return HOLDS if excess > 0 else MISSES
 
 
 def shown(found, sign: str = "") -> str:
@@ -123,8 +128,9 @@ def block(found: Sequence[Finding]) -> str:
     """The generated table of the README."""
     lines = ["| claim | row | expected | found | |", "| --- | --- | --- | --- | --- |"]
     lines += [f"| {' | '.join(_cell(text) for text in (one.claim, one.expectation.row, one.expected, one.found, one.why))} |" for one in found]
-    lines += ["", "On test, at the last epoch: means over seeds with 95 % intervals (Student's t)."
-              + (" By its sign alone: the interval includes no difference." if any(one.verdict == BY_SIGN for one in found) else "")]
+    lines += ["", "On test, at the last epoch: means over seeds with 95 % intervals (Student's t), each by itself; the tables' p values are corrected."
+              + (" What cannot be told has the expected difference (none, where no number is given) inside its interval."
+                 if any(one.verdict in (BY_SIGN, AGAINST) for one in found) else "")]
     return "\n".join(lines)
 
 

@@ -129,9 +129,11 @@ def row_record(record: dict, row: Row) -> dict:
         metrics |= {f"test/class_{number}{suffix}": value for number, value in enumerate(values) if value is not None}
     result = {**record, "metrics": metrics}
     if row.network:
-        sizes = record.get("network_parameters") or {}
-        result.update(networks={}, parameters=sizes.get(row.network, record.get("parameters")))
+        result.update(networks={}, parameters=(record.get("network_parameters") or {}).get(row.network))
         result.pop("kept", None)
+        if row.network != kept_name(record):        # what the record has of the network that it keeps is not this one's
+            for key in ("flops", "checkpoint_bytes"):
+                result.pop(key, None)
     return result
 
 

@@ -11,6 +11,9 @@ from .study import Study
 SAME = 1e-9
 
 
+LEAST_SEEDS = 3
+
+
 @dataclass(frozen=True)
 class Rerun:
     """A row's mean here and in git.
@@ -48,7 +51,7 @@ def reruns(study: Study, here: Sequence[dict], git: Sequence[dict]) -> list[Reru
 
     The means over common seeds may be as far apart as the larger of: the half width of the row's 95 % interval here, the same in git, and the
     tolerance of an expectation of the row's value. On the machine of the results they are the same to the bit, elsewhere sums are rounded
-    otherwise, which moves a run as another seed would.
+    otherwise, which moves a run as another seed would. The intervals of fewer than three seeds are too wide to hold anything against.
     """
     from kdlab.compare.statistics import interval
 
@@ -61,6 +64,6 @@ def reruns(study: Study, here: Sequence[dict], git: Sequence[dict]) -> list[Reru
                 continue
             mine, other = (interval([side[seed] for seed in common]) for side in (ours, theirs))
             limits = [one.tolerance for one in study.expected if (one.table, one.row, one.metric or table.metric) == (table.name, row.name, table.metric)]
-            limits = [limit for limit in [*limits, mine.half_width, other.half_width] if limit is not None]
+            limits += [one.half_width for one in (mine, other) if one.n >= LEAST_SEEDS]
             found.append(Rerun(table.name, row.name, table.metric, shown(mine), shown(other), mine.mean - other.mean, max(limits, default=None)))
     return found

@@ -14,15 +14,16 @@ from .study import Row, Study, StudyTable
 
 
 def groups(table: StudyTable, records: Sequence[dict]) -> list[Group]:
-    """A group for each row, in their order. A row is a teacher where another row of the table learned from its run, unless it is the baseline or was
-    taught itself, as where a network teaches its next generation."""
+    """A group for each row, in their order. A row is a teacher where a network of another size in the table learned from its run, unless it is the
+    baseline."""
     own = {row.name: [row_record(record, row) for record in records if [table.name, row.name] in record["rows"]] for row in table.rows}
-    taught = {run["hash"] for of_row in own.values() for record in of_row for run in (record.get("teacher") or {}).get("runs", [])}
+    taught = {run["hash"] for record in records if any(name == table.name for name, _ in record["rows"])
+              for run in (record.get("teacher") or {}).get("runs", []) if run.get("parameters") != record.get("parameters")}
     found = []
     for row in table.rows:
         finished = [record for record in own[row.name] if record["status"] == FINISHED]
         role = VARIANT if VARIANT in map(role_of, finished) else BASELINE
-        role = TEACHER if role == BASELINE and row.name != table.baseline and any(record["hash"] in taught for record in finished) else role
+        role = TEACHER if row.name != table.baseline and any(record["hash"] in taught for record in finished) else role
         config = dict(text.lstrip("+").partition("=")[::2] for text in row.overrides)
         found.append(Group(label=row.name, role=role, records=finished, config=config))
     return found

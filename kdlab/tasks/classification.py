@@ -7,11 +7,12 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
-from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
+from torchmetrics.functional.classification import multiclass_accuracy
 
 from kdlab.batch import Batch
 from kdlab.errors import InputError
 from kdlab.functional import cross_entropy
+from kdlab.metrics import expected_calibration_error
 from kdlab.outputs import Outputs
 
 from .base import Task
@@ -64,7 +65,7 @@ class Classification(Task):
         return {
             "accuracy": multiclass_accuracy(logits, target, self.classes, average="micro").item(),
             "nll": cross_entropy(logits, target).mean().item(),
-            "ece": multiclass_calibration_error(logits.softmax(-1), target, self.classes, n_bins=15).item(),
+            "ece": expected_calibration_error(logits.softmax(-1), target),
         }
 
     def chance(self, logits: Tensor, target: Tensor) -> float:

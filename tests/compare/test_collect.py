@@ -93,14 +93,13 @@ def test_an_older_record_without_seed_has_that_of_its_config(tmp_path):
 
 
 def test_an_earlier_generation_of_the_same_network_is_no_teacher(tmp_path):
-    """The student alone stays the baseline where runs like tf_kd learn from it; a run that taught another network is a teacher."""
+    """The student alone stays the baseline where runs like tf_kd learn from it; a run that taught another network, or on other data, is a teacher."""
     first, second = write_runs(tmp_path, variants=2, seeds=1)
     _changed(first, uses_teacher=False, taught=False, teacher=None)
     _changed(second, teacher={"name": "itself", "runs": [{"hash": first.name[-16:]}]})
     config = yaml.safe_load((second / "config.yaml").read_text())
-    for student, node, role in ((config["student"], {"same_but": []}, "student baseline"), (config["student"], {}, "teacher"),
-                                ({**config["student"], "hidden": [8]}, {"same_but": []}, "teacher")):
-        (second / "config.yaml").write_text(yaml.safe_dump({**config, "student": student, "teacher": node}))
+    for key, change, role in (("student", {}, "student baseline"), ("student", {"hidden": [8]}, "teacher"), ("data", {"fraction": 0.5}, "teacher")):
+        (second / "config.yaml").write_text(yaml.safe_dump({**config, key: {**config[key], **change}}))
         assert [group.role for group in groups(find_runs([tmp_path]))[0]] == [role, "variant"]
 
 

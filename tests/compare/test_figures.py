@@ -106,16 +106,19 @@ def test_the_bins_give_the_error_of_torchmetrics():
     there = counts > 0
     by_hand = np.sum(counts[there] / 500 * np.abs(confidence[there] - accuracy[there]))
     assert ece(logits, target) == pytest.approx(by_hand, abs=1e-6)
+    sure = np.array([[100.0, 0.0]] * 10 + [[3.0, 0.0]] * 10)
+    counts, confidence, accuracy = bins(sure, np.array([0] * 9 + [1] + [0] * 10))
+    assert counts[-1] == 20 and ece(sure, np.array([0] * 9 + [1] + [0] * 10)) == pytest.approx(abs(confidence[-1] - accuracy[-1]), abs=1e-6)
 
 
 def test_reliability_tells_the_error():
-    logits, target = np.log(np.array([[0.8, 0.2]] * 10)), np.array([0] * 6 + [1] * 4)
+    logits, target = np.log(np.array([[0.82, 0.18]] * 10)), np.array([0] * 6 + [1] * 4)
     figure = reliability({"one": [(logits, target), (logits, 0 * target)]})
-    assert _legend(figure) == ["ECE 0.2000: one"], "|0.8 - 0.6| and |0.8 - 1|"
+    assert _legend(figure) == ["ECE 0.2000: one"], "|0.82 - 0.6| and |0.82 - 1|"
     curve = figure.axes[0].lines[1]
-    assert curve.get_xdata() == pytest.approx([0.8]) and curve.get_ydata() == pytest.approx([0.8]), "16 of 20 are right"
+    assert curve.get_xdata() == pytest.approx([0.82]) and curve.get_ydata() == pytest.approx([0.8]), "16 of 20 are right"
     [stairs] = figure.axes[1].patches
-    assert stairs.get_data().values.sum() == pytest.approx(1) and stairs.get_data().values[11] == pytest.approx(1), "(11/15, 12/15] holds 0.8"
+    assert stairs.get_data().values.sum() == pytest.approx(1) and stairs.get_data().values[12] == pytest.approx(1), "[12/15, 13/15) holds 0.82"
 
 
 def test_changes_are_paired():
@@ -135,8 +138,10 @@ def test_per_class_bars_are_sorted():
 
 
 def test_of_many_classes_those_that_change_most():
-    figure = per_class({"a": [Interval(number / 100, None, 1) for number in range(30)]}, "b", list(map(str, range(30))))
-    assert _ticks(figure.axes[0].yaxis) == list(map(str, [*range(10), *range(20, 30)])) and f"{30 - MOST_CLASSES} classes are left out" in figure.caption
+    """In either direction; and a single seed has no interval."""
+    figure = per_class({"a": [Interval((number - 5) / 100, None, 1) for number in range(30)]}, "b", list(map(str, range(30))))
+    assert _ticks(figure.axes[0].yaxis) == ["0", *map(str, range(11, 30))] and f"{30 - MOST_CLASSES} classes are left out" in figure.caption
+    assert "interval" not in figure.caption and not figure.axes[0].collections
 
 
 def test_agreement_by_hand():

@@ -204,8 +204,10 @@ def test_latencies_of_one_machine_are_compared(tmp_path):
     for temperature, machine, latency in ((1, "a", 0.5), (2, "a", 0.7), (4, "b", 9.0)):
         path = _write(tmp_path, seed=1, accuracy=0.8, temperature=temperature, files=False)
         (path / "measurements.json").write_text(json.dumps({"machine": {"processor": machine}, "threads": 1, "batches": {"1": {"latency_ms": latency}}}))
-    words, parameters, (name, figure) = gather._pareto(_rows(tmp_path))
-    assert words == "latencies that were measured on another machine left out" and name == "pareto_latency"
+    machine, left_out, parameters, (name, figure) = gather._pareto(_rows(tmp_path))
+    assert "measured on a," in machine and left_out.startswith("measurements of 1 run left out: made on another machine") and name == "pareto_latency"
+    table = comparison(find_runs([tmp_path]), further=["latency_ms"])
+    assert [row.further["latency_ms"].mean for row in table.rows if "latency_ms" in row.further] == [0.5, 0.7] and {machine, left_out} < set(table.notes)
     assert figure.axes[0].lines[0].get_xdata().tolist() == [0.5], "as good and slower is not on the front"
     assert "Scatter plot of 2 rows" in figure.alt and parameters[0] == "pareto_parameters"
 
@@ -219,7 +221,7 @@ def test_many_rows_are_chosen_from(tmp_path):
     assert len(figure.axes[0].lines) == 7 and "the baseline and the 6 best of 21 rows" in figure.caption
     shown = [text.get_text() for text in figure.legends[0].get_texts()]
     assert shown[0].startswith("supervised") and all(f"kd.temperature={number}" in text for number, text in zip(range(20, 14, -1), shown[1:]))
-    with pytest.raises(InputError, match="differ in no two numbers"):
+    with pytest.raises(InputError, match="no two numbers of the config make a grid"):
         list(gather._heat_map(rows))
 
 

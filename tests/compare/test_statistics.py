@@ -6,7 +6,7 @@ from scipy import stats
 from statsmodels.stats.power import TTestPower
 
 from kdlab.compare.power import power, smallest_effect
-from kdlab.compare.statistics import BETTER, NONE_FOUND, TOO_FEW, WORSE, differences, effect_size, holm, interval, paired
+from kdlab.compare.statistics import BETTER, NONE_FOUND, TOO_FEW, UNTESTED, WORSE, differences, effect_size, holm, interval, paired
 
 # Student (1908), the additional hours of sleep of ten patients under two drugs
 DRUG, OTHER = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0], [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
@@ -56,8 +56,14 @@ def test_differences_that_do_not_scatter():
     base = _seeds(np.float32([0.9, 0.8, 0.85]).astype(float))
     same, constant = differences([base, _seeds(np.float32([0.92, 0.82, 0.87]).astype(float))], base)
     assert (same.mean, same.p, same.p_adjusted, same.effect, same.verdict) == (0.0, 1.0, 1.0, 0.0, NONE_FOUND)
-    assert (constant.p, constant.effect, constant.verdict) == (None, None, TOO_FEW) and "no scatter" in constant.note
+    assert (constant.p, constant.effect, constant.verdict) == (None, None, UNTESTED) and "no scatter" in constant.note
     assert constant.mean == pytest.approx(0.02, abs=1e-6)
+
+
+def test_two_seeds_of_opposite_signs_tell_nothing():
+    """The mean is 0 and p is 1, and still a large difference could hide."""
+    [one] = differences([{1: 0.85, 2: 0.83}], {1: 0.84, 2: 0.84})
+    assert one.p == pytest.approx(1) and one.verdict == TOO_FEW
 
 
 def test_holm_is_over_all_rows():

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 
 import pytest
 
@@ -141,3 +142,18 @@ def test_markdown_escapes_and_leaves_out():
     head, _, *rows = text.splitlines()[:5]
     assert "a\\|b" in rows[2] and "weights" not in head and "seconds" not in head and head.count("|") == rows[0].count("|")
     assert "after Holm's correction over 1 comparison." in text
+
+
+def test_the_baseline_s_own_network_is_no_comparison():
+    """It would count in Holm's correction with p = 1."""
+    alone = replace(ALONE, records=[{**record, "networks": {"student": record["metrics"]}} for record in ALONE.records])
+    table = table_of([alone, BETTER])
+    assert table.comparisons == 1 and [row.difference is None for row in table.rows if row.label.startswith(alone.label)] == [True, True]
+
+
+def test_values_that_are_not_finite_are_named():
+    broken = replace(BETTER, records=[{**record, "metrics": {**record["metrics"], "test/nll": None if record["seed"] in (2, 3) else 0.1}}
+                                      for record in BETTER.records])
+    table = table_of([ALONE, broken], further=["nll"])
+    assert f"{broken.label}: nll is not finite for seeds 2, 3; its mean is without them" in table.notes
+    assert "% " + table.notes[-1] in table.latex()

@@ -71,6 +71,6 @@ def agreement(matrix: np.ndarray, labels: Sequence[str]) -> Drawing:
     return figure.describe(
         "Agreement between rows",
         "Per cent of test samples on which two rows name the same class, right or wrong: the mean over the seeds that both have, and on the diagonal "
-        "over pairs of seeds of one row (– where there is none). A row that agrees with another more than with itself under another seed has "
-        "learnt what the other knows.",
+        "over pairs of seeds of one row (– where there is none). Rows of one seed share the split and the order of the samples, which the pairs on "
+        "the diagonal do not: compare rows with rows, not with the diagonal.",
         f"Matrix of {count} rows.{told}")

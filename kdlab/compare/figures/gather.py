@@ -9,6 +9,7 @@ import numpy as np
 
 from kdlab.compare.baseline import default
 from kdlab.compare.collect import NETWORK, TEACHER, Group
+from kdlab.compare.measured import measurements_of
 from kdlab.compare.records import LOWER_IS_BETTER
 from kdlab.errors import InputError, told
 from kdlab.runs.metrics import MetricsFile
@@ -105,7 +106,7 @@ def _heat_map(rows: Rows):
     groups = [group for group in rows.ranked if group.label != rows.baseline]
     found = grid([group.config for group in groups])
     if found is None:
-        raise InputError("the rows differ in no two numbers of the config")
+        raise InputError("no two numbers of the config make a grid of which three quarters are there")
     across, up, places = found
     cells = {key: rows.values(groups[place]) for key, place in places.items()}
     baseline = next((float(np.mean(rows.values(group))) for group in rows.ranked if group.label == rows.baseline), None)
@@ -141,9 +142,8 @@ COSTS = {"parameters": "parameters", "flops": "FLOPs of one sample's forward pas
 
 def _pareto(rows: Rows):
     drawn = 0
-    timed, words = _latencies(rows)
-    if words:
-        yield words
+    timed, lines = _latencies(rows)
+    yield from lines
     for name, title in COSTS.items():
         costs = timed if name == "latency" else {group.label: _first(group, name) for group in rows.groups}
         points = [Point(group.label, costs[group.label], rows.values(group), group.role) for group in rows.groups
@@ -160,22 +160,15 @@ def _first(group: Group, name: str) -> float | None:
     return next((record[name] for record in group.records if record.get(name)), None)
 
 
-def _latencies(rows: Rows) -> tuple[dict[str, float], str]:
-    """The median over a row's runs of the latency of one sample, of the machine that most runs were measured on, since times of two cannot be
-    compared; and a line where there are others."""
-    found: dict[str, dict[str, list[float]]] = {}
+def _latencies(rows: Rows) -> tuple[dict[str, float], list[str]]:
+    """The median latency of one sample over a row's runs, on one machine; and lines about it and about the others."""
+    measured, lines = measurements_of(rows.groups)
+    found: dict[str, list[float]] = {}
     for group in rows.groups:
         for run in group.runs:
-            measured = run.measurements
-            latency = (measured.get("batches", {}).get("1") or {}).get("latency_ms")
-            if latency:
-                machine = repr((measured.get("machine"), measured.get("threads")))
-                found.setdefault(machine, {}).setdefault(group.label, []).append(latency)
-    if not found:
-        return {}, ""
-    most = max(found.values(), key=lambda labels: sum(map(len, labels.values())))
-    return ({label: float(np.median(values)) for label, values in most.items()},
-            "latencies that were measured on another machine left out" if len(found) > 1 else "")
+            if latency := (measured.get(run.path, {}).get("batches", {}).get("1") or {}).get("latency_ms"):
+                found.setdefault(group.label, []).append(latency)
+    return {label: float(np.median(values)) for label, values in found.items()}, lines
 
 
 def _absent_teachers(rows: Rows, name: str) -> list[Point]:

@@ -55,8 +55,9 @@ def per_class(rows: Mapping[str, Sequence[Interval]], baseline: str, names: Sequ
     order = [place for place in np.argsort(first, kind="stable") if np.isfinite(first[place])]
     left_out = len(order) - MOST_CLASSES
     if left_out > 0:
-        order = [*order[: MOST_CLASSES // 2], *order[-MOST_CLASSES // 2:]]
-    thick = 0.8 / len(rows)
+        most = sorted(order, key=lambda place: -abs(first[place]))[:MOST_CLASSES]
+        order = [place for place in order if place in most]
+    thick, seeds = 0.8 / len(rows), next(iter(rows.values()))[0].n
     figure = drawing(height=0.9 + len(order) * (0.14 + 0.12 * len(rows)))
     axes = figure.subplots()
     handles = []
@@ -64,7 +65,7 @@ def per_class(rows: Mapping[str, Sequence[Interval]], baseline: str, names: Sequ
         shown = [rows[label][place] for place in order]
         middle = np.arange(len(order)) + 0.4 - (number + 0.5) * thick
         handles.append(axes.barh(middle, [100 * change.mean for change in shown], 0.9 * thick, color=line(slot).color, zorder=3,
-                                 xerr=[100 * (change.half_width or 0) for change in shown],
+                                 xerr=None if seeds == 1 else [100 * (np.nan if change.half_width is None else change.half_width) for change in shown],
                                  error_kw={"ecolor": MUTED, "elinewidth": 1.0, "capsize": 2, "zorder": 4}))
     axes.axvline(0, color=MUTED, linewidth=1, zorder=5)
     axes.set_yticks(range(len(order)), [wrapped(str(names[place]), 16, 1) for place in order])
@@ -73,11 +74,11 @@ def per_class(rows: Mapping[str, Sequence[Interval]], baseline: str, names: Sequ
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0)
     legend_below(figure, handles, list(rows), columns=1)
-    label, seeds = next(iter(rows)), next(iter(rows.values()))[0].n
+    label = next(iter(rows))
     about = f" The {MOST_CLASSES} that change most; {left_out} classes are left out." if left_out > 0 else ""
     return figure.describe(
         f"Per class, against {baseline}",
-        f"Change in recall of every class against {baseline}: mean of the differences of equal seeds ({seeds} in the first row), with its 95 % "
-        f"interval (Student's t), sorted by the first row.{about} Test, last epoch.",
+        f"Change in recall of every class against {baseline}: mean of the differences of equal seeds ({seeds} in the first row)"
+        f"{', with its 95 % interval, each by itself (Student' + chr(39) + 's t)' if seeds > 1 else ''}, sorted by the first row.{about} Test, last epoch.",
         f"Bar chart. {label}: the most is gained in {names[order[-1]]} ({100 * first[order[-1]]:+.1f} points), the least in {names[order[0]]} "
         f"({100 * first[order[0]]:+.1f} points).")

@@ -1,0 +1,29 @@
+"""What was measured of the runs of some groups, as far as it can be compared."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from kdlab.runs.measurements import machine_name
+
+from .collect import Group
+
+
+def measurements_of(groups: Sequence[Group]) -> tuple[dict[Path, dict], list[str]]:
+    """The measurements of every run that was measured on the machine, with the threads and up to the batch that most runs were measured with, since
+    times of two machines cannot be compared; and lines that name it, and say how many runs are left out."""
+    found = {run.path: measured for group in groups for run in group.runs if (measured := run.measurements)}
+    ways = Counter(map(_way, found.values())).most_common()
+    if not ways:
+        return {}, []
+    (machine, batch), count = ways[0]
+    lines = [f"times and memory of an answer: measured on {machine}; up to {batch} samples at once"]
+    if others := len(found) - count:
+        lines.append(f"measurements of {others} run{'s' if others > 1 else ''} left out: made on another machine, or of another batch")
+    return {path: measured for path, measured in found.items() if _way(measured) == (machine, batch)}, lines
+
+
+def _way(measured: dict) -> tuple[str, int]:
+    return machine_name(measured), max(map(int, measured["batches"]), default=0)
