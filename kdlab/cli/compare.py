@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kdlab.compare import groups, table_of
+from kdlab.compare import groups, place, table_of
 from kdlab.compare.page import make_folder, write_report
 from kdlab.errors import InputError
-from kdlab.runs.files import write_text
 from kdlab.runs.record import command_line
 from kdlab.runs.run import runs_in
 
@@ -24,22 +23,23 @@ def run(arguments: list[str]) -> int:
                         "kl_to_teacher, or what was measured: latency_ms,cka,checkpoint_bytes,…")
     parser.add_argument("--all", action="store_true", help="print every column, in several blocks where they do not fit beside each other")
     parser.add_argument("--out", help="where compare.csv, compare.md and compare.tex go (default: the first folder)")
-    parser.add_argument("--report", nargs="?", const="", metavar="FOLDER", help="also write report.html, its figures and tables; where to "
-                        "(default: the folder 'report' beside compare.csv)")
+    parser.add_argument("--report", nargs="?", const="", metavar="FOLDER", help="also write report.html, its figures and tables; where to, "
+                        "right behind --report, which so stands behind the runs (default: the folder 'report' beside compare.csv)")
     parser.add_argument("--wandb", metavar="PROJECT", help="also log table, figures and report to Weights & Biases (offline unless you are logged in)")
     options = parser.parse_args(arguments)
     runs = runs_in(options.folder)
     found, left_out = groups(runs)
     further = [name.strip() for name in options.further.split(",") if name.strip()]
     table = table_of(found, options.metric, options.baseline, left_out, further)
-    first = Path(options.folder[0])
-    out = Path(options.out) if options.out else first.parent if (first / "run.json").exists() else first
+    if options.wandb is not None and not options.wandb.strip():
+        raise InputError("compare: --wandb needs the name of a project")
+    out = Path(options.out) if options.out else place(options.folder)
     report = Path(options.report) if options.report else out / "report" if options.report is not None or options.wandb else None
-    if report:
-        make_folder(report)
     try:
-        for ending, text in (("csv", table.csv()), ("md", table.markdown()), ("tex", table.latex())):
-            write_text(out / f"compare.{ending}", text)
+        out.mkdir(parents=True, exist_ok=True)
+        if report:          # both places, before anything is written
+            make_folder(report)
+        table.write(out, "compare")
     except OSError as error:
         raise InputError(f"{out} cannot be written ({error.strerror}); name another folder with --out") from error
     table.show(options.all)

@@ -54,11 +54,12 @@ def _list(names: list[str], extra: list[str]) -> int:
     from rich.table import Table
 
     from kdlab.studies.listing import count, finished_overrides
-    from kdlab.studies.training import refuse_others
     from kdlab.sweep.view import output_console
 
-    refuse_others(extra)
-    places = [text.partition("=")[2] for text in extra if text.startswith("paths.runs=")]
+    for text in extra:
+        if not text.lstrip("+").startswith("paths.runs="):
+            raise InputError(f"reproduce: --list only looks, at paths.runs, so {text} says nothing beside it")
+    places = [text.partition("=")[2] for text in extra]
     found = finished_overrides(places[-1] if places else "runs")
     table = Table(box=None, pad_edge=False)
     for name, justify in (("study", "left"), ("title", "left"), ("scale", "left"), ("minutes", "right"), ("runs", "right"), ("finished here", "right")):

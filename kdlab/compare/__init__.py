@@ -14,9 +14,9 @@ __all__ = ["Difference", "Group", "Interval", "Row", "Table", "compare", "compar
 
 def compare(*folders: str | Path, metric: str = "accuracy", baseline: str | None = None, further: Sequence[str] = ()) -> Table:
     """The comparison of all runs in or below folders: what ``kdlab compare`` prints. Arguments as for :func:`kdlab.compare.table_of`."""
-    from kdlab.runs.run import find_runs
+    from kdlab.runs.run import runs_in
 
-    return comparison(find_runs(folders), metric, baseline, further)
+    return comparison(runs_in(folders), metric, baseline, further)
 
 
 def report(*folders: str | Path, metric: str = "accuracy", baseline: str | None = None, further: Sequence[str] = (),
@@ -25,13 +25,19 @@ def report(*folders: str | Path, metric: str = "accuracy", baseline: str | None 
 
     Args:
         metric, baseline, further: as for :func:`kdlab.compare.table_of`.
-        folder: where to; default: ``report`` in the first of the folders.
+        folder: where to; default: ``report`` in the first of the folders, or beside it where that is a run.
 
     Returns:
         The path of its page.
     """
-    from kdlab.runs.run import find_runs
+    from kdlab.runs.run import runs_in
 
-    found, left_out = groups(find_runs(folders))
-    return write_report(found, table_of(found, metric, baseline, left_out, further), Path(folders[0]) / "report" if folder is None else folder,
+    found, left_out = groups(runs_in(folders))
+    return write_report(found, table_of(found, metric, baseline, left_out, further), place(folders) / "report" if folder is None else folder,
                         f"Comparison of {', '.join(map(str, folders))}")
+
+
+def place(folders: Sequence[str | Path]) -> Path:
+    """Where what comes of a comparison goes by default: the first of the folders, or the one around it where that is a run."""
+    first = Path(folders[0])
+    return first.parent if (first / "run.json").exists() else first

@@ -11,6 +11,7 @@ from .rows import Row
 from .statistics import differences
 
 MOST_LISTED = 10
+NO_BASELINE = ""        # in place of a label: no row is held against another
 
 
 def pick(rows: Sequence[Row], wanted: str | None) -> Row | None:
@@ -22,6 +23,8 @@ def pick(rows: Sequence[Row], wanted: str | None) -> Row | None:
     rows = [row for row in rows if row.last]
     if wanted is None:
         return default(rows)
+    if wanted == NO_BASELINE:
+        return None
     text = _plain(wanted)
     for fits in ([row for row in rows if _plain(row.label) == text], [row for row in rows if text in _plain(row.label) and row.role != NETWORK],
                  [row for row in rows if text in _plain(row.label)]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from kdlab.errors import InputError
@@ -59,6 +59,10 @@ def groups(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
         if wrong := problem(record):
             left_out.append(f"could not be read: {run.path}: in its run.json, {wrong}")
             continue
+        choices = config.get("choices") or {}
+        if not isinstance(choices, Mapping) or not isinstance(choices.get("strategy"), (str, type(None))):
+            left_out.append(f"could not be read: {run.path}: in its config.yaml, choices is {choices!r}, and should name what was chosen")
+            continue
         finished = record["status"] == FINISHED
         if finished and record["hash"] in seen:
             left_out.append(f"the same run as {seen[record['hash']]}, counted once: {run.path}")
@@ -68,7 +72,7 @@ def groups(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
         group = found.setdefault(record["group"], Group(role=role_of(record), config=described(config)))
         if finished:
             seen[record["hash"]] = run.path
-            group.records.append(record if "seed" in record else {**record, "seed": config.get("seed")})
+            group.records.append(record if record.get("seed") is not None else {**record, "seed": config.get("seed")})
             group.runs.append(run)
         else:
             group.unfinished.append(f"{run.path} ({_how_it_stands(run, record)})")

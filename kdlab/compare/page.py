@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -56,8 +57,7 @@ def write_report(groups: Sequence[Group], table: Table, folder: str | Path, titl
     make_folder(folder)
     figures, notes = draw(groups, table.metric, table.baseline)
     try:
-        for ending, text in (("csv", table.csv()), ("md", table.markdown()), ("tex", table.latex())):
-            write_text(folder / f"table.{ending}", text)
+        table.write(folder, "table")
         for name, figure in figures.items():
             save(figure, folder / "figures" / name)
         page = folder / "report.html"
@@ -95,7 +95,7 @@ def html(groups: Sequence[Group], table: Table, figures: dict, notes: Sequence[s
     template = environment.from_string(files("kdlab.compare").joinpath("page.html.jinja").read_text(encoding="utf-8"))
     drawn = [{"name": name, "title": figure.title, "caption": figure.caption, "alt": figure.alt, "wide": figure.wide,
               "svg": Markup(inline_svg(figure, name))} for name, figure in figures.items()]
-    seeds = sorted({record["seed"] for group in groups for record in group.records if "seed" in record})
+    seeds = sorted({record["seed"] for group in groups for record in group.records if record.get("seed") is not None})
     subtitle = (f"{table.metric} on test, at the last epoch; {len(table.rows)} rows, {sum(len(group.records) for group in groups)} finished runs"
                 + (f", seeds {', '.join(map(str, seeds))}" if seeds else ""))
     return template.render(title=title, subtitle=subtitle, colours=COLOURS, facts=facts(table), columns=table.columns(),
@@ -163,6 +163,5 @@ def _machine(hardware: dict) -> str:
 
 def _several(texts: Sequence[str]) -> str:
     """The different ones, the most frequent first, with how many runs each has where they are several."""
-    counts = {text: texts.count(text) for text in texts if text}
-    order = sorted(counts, key=lambda text: -counts[text])
-    return order[0] if len(order) == 1 else "; ".join(f"{text} ({counts[text]} runs)" for text in order)
+    counts = Counter(filter(None, texts)).most_common()
+    return counts[0][0] if len(counts) == 1 else "; ".join(f"{text} ({number} run{'s' if number > 1 else ''})" for text, number in counts)

@@ -9,6 +9,10 @@ LOWER_IS_BETTER = ("nll", "ece", "kl_to_teacher")
 # numbers that stand in the record itself
 MEASURED = ("checkpoint_bytes", "peak_memory_bytes", "teacher_share")
 
+# parts of a record that hold parts, or words
+KINDS = {**{key: (Mapping, "hold names") for key in ("networks", "weights", "kept", "code", "hardware", "versions")},
+         **{key: (str, "be a text") for key in ("peak_memory_of", "ended", "hash", "group")}, "overrides": (list, "be a list")}
+
 
 def problem(record: Mapping) -> str:
     """What of a record is not as kdlab writes it, among the parts that a comparison reads; empty where nothing is.
@@ -22,10 +26,13 @@ def problem(record: Mapping) -> str:
     for key in ("seed", "parameters", "flops", *MEASURED):
         if not _number(record.get(key)):
             return f"{key} is {record[key]!r}, not a number"
-    networks, weights, kept = record.get("networks"), record.get("weights"), record.get("kept")
-    for key, value in (("networks", networks), ("weights", weights), ("kept", kept)):
-        if not isinstance(value, (Mapping, type(None))):
-            return f"{key} is {value!r}, and should hold names"
+    for key, (kind, words) in KINDS.items():
+        if not isinstance(record.get(key), (kind, type(None))):
+            return f"{key} is {record[key]!r}, and should {words}"
+    hardware, code = record.get("hardware") or {}, record.get("code") or {}
+    if not isinstance(hardware.get("gpus") or [], list) or not isinstance(code.get("commit") or "", str):
+        return f"hardware.gpus is {hardware.get('gpus')!r} and code.commit {code.get('commit')!r}, and they should be a list and a text"
+    networks, kept = record.get("networks"), record.get("kept")
     for name, scores in (networks or {}).items():
         if not isinstance(scores, Mapping):
             return f"networks.{name} is {scores!r}, and should hold metrics"

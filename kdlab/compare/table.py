@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from kdlab.errors import InputError, did_you_mean
+from kdlab.runs.files import write_text
 from kdlab.runs.measurements import SCALARS
 from kdlab.runs.run import Run
 
-from .baseline import compare_with, pick
+from .baseline import NO_BASELINE, compare_with, pick
 from .collect import BASELINE, NETWORK, TEACHER, Group, groups
 from .columns import Column, columns_of
 from .latex import latex
@@ -102,6 +104,11 @@ class Table:
         """Everything in full precision, one number a column."""
         return csv_text(self)
 
+    def write(self, folder: Path, stem: str) -> None:
+        """Write it as ``stem.csv``, ``.md`` and ``.tex``. Raises OSError where that cannot be done."""
+        for ending, text in (("csv", self.csv()), ("md", self.markdown()), ("tex", self.latex())):
+            write_text(folder / f"{stem}.{ending}", text)
+
     def latex(self) -> str:
         """A table for a paper (booktabs), with a caption that says what its numbers are."""
         return latex(self)
@@ -119,7 +126,7 @@ def table_of(groups: Sequence[Group], metric: str = "accuracy", baseline: str | 
 
     Args:
         metric: of test, the headline.
-        baseline: the label of a row or an unambiguous part of one; by default the student baseline, if there is exactly one.
+        baseline: the label of a row or an unambiguous part of one; by default the student baseline, if there is exactly one; ``""``: none.
         notes: lines about what is not in the groups.
         further: other metrics that get a column: of test, or what was measured (``checkpoint_bytes``, ``latency_ms``, …).
 
@@ -129,7 +136,7 @@ def table_of(groups: Sequence[Group], metric: str = "accuracy", baseline: str | 
     notes = [*(f"not in the table: {line}" for group in groups for line in group.unfinished), *notes]
     measurements, measured_notes = measurements_of(groups)
     rows = rows_of(groups, metric, measurements)
-    if not any(row.last for row in rows):
+    if not any(row.last for row in rows) or metric.endswith("_best"):       # the best stands beside the last, with the same verdict's direction
         known = sorted({name for group in groups for record in group.records for name in metrics_of(record)})
         raise InputError(f"no finished run has the test metric '{metric}'" + (f"; they have {', '.join(known)}{did_you_mean(metric, known)}" if known else ""),
                          advice="\n".join(notes))
@@ -139,7 +146,7 @@ def table_of(groups: Sequence[Group], metric: str = "accuracy", baseline: str | 
         raise InputError(*(f"further: no finished run has '{name}'; they have {', '.join(known)}{did_you_mean(name, known)}" for name in unknown))
     chosen = pick(rows, baseline)
     comparisons = compare_with(rows, chosen, metric not in LOWER_IS_BETTER) if chosen else 0
-    notes += [*_baseline_notes(rows, chosen), *_seed_notes(groups), *_value_notes(groups, [metric, *further])]
+    notes += [*(_baseline_notes(rows, chosen) if baseline != NO_BASELINE else []), *_seed_notes(groups), *_value_notes(groups, [metric, *further])]
     if {*further} & {*SCALARS}:
         notes += measured_notes
     return Table(metric, rows, notes, chosen.label if chosen else None, comparisons, tuple(dict.fromkeys(name for name in further if name != metric)))

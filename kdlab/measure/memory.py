@@ -42,7 +42,8 @@ def peak(device: torch.device) -> int | None:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     with contextlib.suppress(OSError), open("/proc/self/status") as file:       # getrusage's begins with that of the program that started this one
-        return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM"))
+        if kilobytes := next((line.split()[1] for line in file if line.startswith("VmHWM")), None):
+            return 1024 * int(kilobytes)
     try:
         import resource
     except ImportError:         # Windows

@@ -39,7 +39,7 @@ def _sound(content) -> bool:
     if not isinstance(content, dict) or not isinstance(content.get("machine"), dict) or not isinstance(content.get("batches"), dict):
         return False
     batches, cka = content["batches"], content.get("cka", {})
-    return (all(size.isdigit() and isinstance(one, dict) and one and _numbers(one.values()) for size, one in batches.items())
+    return (all(size.isascii() and size.isdecimal() and isinstance(one, dict) and one and _numbers(one.values()) for size, one in batches.items())
             and isinstance(cka, dict) and _numbers([*cka.values(), content.get("peak_inference_bytes", 0)]))
 
 

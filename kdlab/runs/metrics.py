@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,12 +25,18 @@ class MetricsFile:
         """Read what is there; nothing if there is none yet.
 
         Raises:
-            ValueError: it holds something else than numbers.
+            ValueError: it holds something else than numbers, or a row without its epoch.
         """
         if self.path.exists():
             with open(self.path, newline="", encoding="utf-8") as file:
                 self.rows = [{key: float(value) for key, value in row.items() if key and value not in ("", None)} for row in csv.DictReader(file)]
+        if not all(math.isfinite(row.get("epoch", math.nan)) for row in self.rows):
+            raise ValueError("a row has no epoch")
         return self
+
+    def curve(self, metric: str) -> dict[int, float]:
+        """Epoch (from 1) -> a metric, of the rows that have it."""
+        return {int(row["epoch"]) + 1: row[metric] for row in self.rows if metric in row}
 
     def write(self) -> None:
         columns = list(dict.fromkeys(key for row in self.rows for key in row))

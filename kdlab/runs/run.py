@@ -283,8 +283,8 @@ def runs_in(folders) -> list[Run]:
     """
     missing = [folder for folder in folders if not Path(folder).is_dir()]
     if missing:
-        raise InputError(f"there is no folder {', '.join(missing)}")
+        raise InputError(f"there is no folder {', '.join(map(str, missing))}")
     runs = list(find_runs(folders))
     if not runs:
-        raise InputError(f"no runs in {', '.join(folders)}; kdlab runs lists what there is")
+        raise InputError(f"no runs in {', '.join(map(str, folders))}; kdlab runs lists what there is")
     return runs

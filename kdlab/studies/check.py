@@ -9,7 +9,8 @@ from kdlab.runs.run import FINISHED
 
 from . import curves, results
 from .digest import config_digest
-from .expectations import findings
+from .expectations import HOLDS, findings
+from .names import unknown_names
 from .records import read_records, view_of
 from .study import Row, Study, StudyTable
 from .training import composed
@@ -56,9 +57,9 @@ def _records(study: Study, records: Sequence[dict]) -> list[str]:
             if not _asked(record, row):
                 problems.append(f"{where} was trained with {' '.join(record['overrides'])}, and study.yaml says {' '.join(row.run_overrides(record['seed']))}")
             elif record["status"] == FINISHED and view_of(row) not in record["class_recall"]:
-                problems.append(f"{where}: the record does not have the row's {view_of(row)}; kdlab reproduce {study.name} --write writes it")
+                problems.append(f"{where}: the record does not have the row's {view_of(row)}; kdlab reproduce {study.command} --write writes it")
     lacking = [place for place in wanted if place not in seen] if records else []
-    problems += [f"{path}: table '{table}', row '{row}', seed {seed} is missing; kdlab reproduce {study.name} --write trains it"
+    problems += [f"{path}: table '{table}', row '{row}', seed {seed} is missing; kdlab reproduce {study.command} --write trains it"
                  for table, row, seed in lacking]
     return problems
 
@@ -78,11 +79,11 @@ def _configs(study: Study, records: Sequence[dict]) -> list[str]:
             if record is not None:
                 first.setdefault(row.run_overrides(row.seeds[0]), (table, row, record))
     configs = composed(list(first))
-    problems = []
+    problems = unknown_names(study, configs) if configs else []
     for config, (table, row, record) in zip(configs, first.values()):
         if config_digest(config) != record["config"] and _hash(config) != record["hash"]:
             problems.append(f"{study.results / 'runs.jsonl'}: table '{table.name}', row '{row.name}': its config is no longer that of run {record['hash']}: "
-                            f"conf/ or study.yaml has changed since; kdlab reproduce {study.name} --write trains it anew")
+                            f"conf/ or study.yaml has changed since; kdlab reproduce {study.command} --write trains it anew")
     return problems
 
 
@@ -94,5 +95,11 @@ def _hash(config: dict) -> str:
 
 
 def _expected(study: Study, records: Sequence[dict]) -> list[str]:
-    return [f"{study.folder / 'study.yaml'}: {one.claim} (row '{one.expectation.row}', {one.expected}, found {one.found or 'nothing'}): {one.why}"
-            for one in findings(study, records) if not one.accepted]
+    problems = []
+    for one in findings(study, records):
+        what = f"{study.folder / 'study.yaml'}: {one.claim} (row '{one.expectation.row}', {one.expected}, found {one.found or 'nothing'})"
+        if not one.accepted:
+            problems.append(f"{what}: {one.why}")
+        elif one.verdict == HOLDS and one.expectation.explained:
+            problems.append(f"{what} holds, so 'explained' explains nothing")
+    return problems

@@ -34,17 +34,21 @@ def gathered(study: Study, trained: Mapping[tuple[str, ...], Trained]) -> Curves
     """The curves of the finished runs, from their metrics.csv.
 
     Raises:
-        InputError: no run has the metric.
+        InputError: no run has the metric, or a metrics.csv is damaged.
     """
     found: Curves = {}
     known: dict[str, None] = {}
     for row in curve_rows(study):
         for seed in row.seeds:
             run = trained[row.run_overrides(seed)].run
-            lines = MetricsFile(run.metrics_file).load().rows if run.finished else []
-            known.update(dict.fromkeys(key for line in lines for key in line if "/" in key))
-            curve = {int(line["epoch"]) + 1: line[study.curve_metric] for line in lines if study.curve_metric in line}
-            if curve:
+            if not run.finished:
+                continue
+            try:
+                file = MetricsFile(run.metrics_file).load()
+            except (OSError, ValueError) as error:
+                raise InputError(f"{run.metrics_file} cannot be read ({error}); move {run.path} away, and the same command trains it again") from error
+            known.update(dict.fromkeys(key for line in file.rows for key in line if "/" in key))
+            if curve := file.curve(study.curve_metric):
                 found.setdefault(row.name, []).append(curve)
     if known and not found:
         raise InputError(f"{study.folder / 'study.yaml'}: curves.metric: the runs' metrics.csv have no '{study.curve_metric}'"
@@ -85,7 +89,7 @@ def check(study: Study) -> list[str]:
         with open(path, newline="", encoding="utf-8") as file:
             lines = list(csv.reader(file))
     except (OSError, ValueError) as error:
-        return [f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); kdlab reproduce {study.name} --write writes it"]
+        return [f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); kdlab reproduce {study.command} --write writes it"]
     if not lines or tuple(lines[0]) != HEAD:
         return [f"{path} does not begin with the columns {', '.join(HEAD)}"]
     rows, named = list(dict.fromkeys(line[0] for line in lines[1:] if line)), list(study.curve_rows)

@@ -7,7 +7,7 @@ import json
 
 from kdlab.runs.known import counted
 
-PLACES = ("folder", "download", "workers")      # of data: where they lie and who reads them
+PLACES = ("folder", "download", "workers")      # of data that can be downloaded: where they lie and who reads them; a folder of somebody's own is the data
 
 
 def config_digest(config: dict) -> str:
@@ -16,7 +16,7 @@ def config_digest(config: dict) -> str:
     Where two are equal, the runs are the same. Where they differ, the runs may be the same all the same (a key has come that has its
     default): that is for their hashes to tell.
 
-    >>> here, there = ({"seed": seed, "name": name, "data": {"folder": name}} for seed, name in ((1, "a"), (1.0, "b")))
+    >>> here, there = ({"seed": seed, "name": name, "data": {"folder": name, "download": False}} for seed, name in ((1, "a"), (1.0, "b")))
     >>> config_digest(here) == config_digest(there), config_digest(here) == config_digest({**here, "seed": 2})
     (True, False)
     """
@@ -29,4 +29,5 @@ def _placeless(node, name: str = ""):
         return [_placeless(value) for value in node]
     if not isinstance(node, dict):
         return node
-    return {key: _placeless(value, key) for key, value in node.items() if not (name == "data" and key in PLACES)}
+    known = name == "data" and ("download" in node or "folder" not in node)
+    return {key: _placeless(value, key) for key, value in node.items() if not (known and key in PLACES)}

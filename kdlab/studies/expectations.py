@@ -58,7 +58,7 @@ def values(table: StudyTable, row: Row, records: Sequence[dict], metric: str) ->
     """
     own = [row_record(record, row) for record in records if [table.name, row.name] in record["rows"] and record["status"] == FINISHED]
     found = {record["seed"]: value for record in own if (value := tested(record, metric)) is not None}
-    if own and not found:
+    if own and not any(f"test/{metric}" in record["metrics"] for record in own):
         known = sorted({key.removeprefix("test/") for record in own for key in record["metrics"] if key.startswith("test/") and not key.endswith("_best")})
         raise InputError(f"tables.{table.name}: the runs of '{row.name}' have no test metric '{metric}'{did_you_mean(metric, known)} "
                          f"(they have {', '.join(known)})")
@@ -71,7 +71,7 @@ def findings(study: Study, records: Sequence[dict]) -> list[Finding]:
 
 
 def _finding(one: Expectation, study: Study, records: Sequence[dict]) -> Finding:
-    from kdlab.compare.statistics import interval
+    from kdlab.compare.statistics import Interval, interval, paired
 
     table = study.table(one.table)
     metric = one.metric or table.metric
@@ -90,13 +90,14 @@ def _finding(one: Expectation, study: Study, records: Sequence[dict]) -> Finding
         return Finding(one, expected, "", UNKNOWN)
     common = sorted(set(own) & set(other))
     if len(common) > 1:
-        found = interval([own[seed] - other[seed] for seed in common])
+        pairs = paired(own, other)
+        found = Interval(pairs.mean, pairs.half_width if pairs.p is not None else None, pairs.n)       # without scatter there is no test
         text = f"{shown(found, '+')}, paired by seed"
     else:           # a teacher of one run, which belongs to no seed of its students: the scatter is theirs
-        few, many = sorted((own, other), key=len)
-        less, sign = sum(few.values()) / len(few), 1 if many is own else -1
-        found = interval([sign * (value - less) for value in many.values()])
-        text = f"{shown(found, '+')}, against {'one run' if len(few) == 1 else f'the mean of {len(few)} of other seeds'}"
+        ours, theirs = interval(list(own.values())), interval(list(other.values()))
+        halves = [side.half_width for side in (ours, theirs) if side.half_width is not None]
+        found = Interval(ours.mean - theirs.mean, sum(half**2 for half in halves) ** 0.5 if halves else None, max(ours.n, theirs.n))
+        text = f"{shown(found, '+')}, against {'one run' if 1 in (ours.n, theirs.n) else 'other seeds'}"
     return Finding(one, expected, text, _verdict((found.mean if one.above else -found.mean) - one.by, found.half_width))
 
 

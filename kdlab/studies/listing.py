@@ -19,8 +19,9 @@ def finished_overrides(folder: str) -> set[frozenset[str]]:
             record = run.record
         except InputError:
             continue
-        if record["status"] == FINISHED:
-            found.add(frozenset(text for text in record.get("overrides") or [] if text.lstrip("+").partition("=")[0] not in FREE))
+        overrides = record.get("overrides")
+        if record["status"] == FINISHED and isinstance(overrides, list) and all(isinstance(text, str) for text in overrides):
+            found.add(frozenset(text for text in overrides if text.lstrip("+").partition("=")[0] not in FREE))
     return found
 
 

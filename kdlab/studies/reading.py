@@ -16,7 +16,7 @@ from .study import FILE, Expectation, Row, Study, StudyTable, find
 
 
 def _number(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf        # isfinite refuses long whole numbers
 
 
 def _whole(value) -> bool:

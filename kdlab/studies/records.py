@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from kdlab.compare.records import problem
 from kdlab.errors import InputError
 from kdlab.runs.files import finite, write_text
 from kdlab.runs.networks import kept_name
@@ -121,6 +122,9 @@ def row_record(record: dict, row: Row) -> dict:
     if record["status"] != FINISHED:
         return record
     view = view_of(row)
+    if view not in record["class_recall"] or view and view not in record.get("views", {}):
+        raise InputError(f"run {record['hash']} (row '{row.name}', seed {record['seed']}): the record does not have the row's {view or 'own numbers'}; "
+                         "kdlab reproduce STUDY --write writes it")
     metrics = dict(record["metrics"])
     if view:
         metrics = {key: value for key, value in metrics.items() if not key.startswith("test/")} | record["views"][view]
@@ -146,6 +150,15 @@ def write_records(folder: Path, records: Iterable[dict]) -> Path:
     return folder / FILE
 
 
+def _is_record(record) -> bool:
+    if not isinstance(record, dict) or not {"rows", "hash", "status", "seed", "overrides", "config"} <= set(record):
+        return False
+    rows = record["rows"]
+    if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == 2 and all(isinstance(name, str) for name in row) for row in rows):
+        return False
+    return record["status"] != FINISHED or not problem(record) and all(isinstance(record.get(key), dict) for key in ("metrics", "class_recall", "durations"))
+
+
 def read_records(folder: Path) -> list[dict]:
     """The records of a results folder; none where there is no file.
 
@@ -164,9 +177,8 @@ def read_records(folder: Path) -> list[dict]:
         try:
             record = json.loads(line)
             records.append(record)
-            complete = {"rows", "hash", "status", "seed", "overrides"} <= set(record)
-            if not complete or record["status"] == FINISHED and not {"metrics", "class_recall", "durations"} <= set(record):
+            if not _is_record(record):
                 raise ValueError("it is no record of a run")
         except (ValueError, TypeError) as error:
-            raise InputError(f"{path}, line {number}: {error}; kdlab reproduce writes the file anew") from error
+            raise InputError(f"{path}, line {number}: {error}; move the file away, and kdlab reproduce STUDY --write writes it anew") from error
     return records

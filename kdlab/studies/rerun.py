@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .expectations import shown, values
+from .records import view_of
 from .study import Study
 
 SAME = 1e-9
-
-
 LEAST_SEEDS = 3
 
 
@@ -58,12 +57,14 @@ def reruns(study: Study, here: Sequence[dict], git: Sequence[dict]) -> list[Reru
     found = []
     for table in study.tables:
         for row in table.rows:
-            ours, theirs = (values(table, row, records, table.metric) for records in (here, git))
+            ours = values(table, row, here, table.metric)
+            theirs = values(table, row, [record for record in git if view_of(row) in record.get("class_recall", {})], table.metric)
             common = sorted(set(ours) & set(theirs))
             if not common:
                 continue
             mine, other = (interval([side[seed] for seed in common]) for side in (ours, theirs))
-            limits = [one.tolerance for one in study.expected if (one.table, one.row, one.metric or table.metric) == (table.name, row.name, table.metric)]
+            limits = [one.tolerance for one in study.expected if (one.table, one.row, one.metric or table.metric) == (table.name, row.name, table.metric)
+                      and one.value is not None]
             limits += [one.half_width for one in (mine, other) if one.n >= LEAST_SEEDS]
             found.append(Rerun(table.name, row.name, table.metric, shown(mine), shown(other), mine.mean - other.mean, max(limits, default=None)))
     return found

@@ -59,7 +59,7 @@ def write_readme(study: Study, parts: Mapping[str | None, str]) -> Path:
 def differing(study: Study, records: Sequence[dict]) -> list[str]:
     """What of the README is not what the records generate."""
     text, parts, problems = _readme(study), generated(study, records), []
-    anew = f"kdlab reproduce {study.name} --write writes it anew"
+    anew = f"kdlab reproduce {study.command} --write writes it anew"
     if text is None:
         return [f"{study.readme} is missing; {anew}"] if parts else []
     for name, part in parts.items():

@@ -98,6 +98,12 @@ class Study:
     curve_rows: tuple[str, ...] = ()
 
     @property
+    def command(self) -> str:
+        """What ``kdlab reproduce`` is given: the name, or the folder where the name leads elsewhere."""
+        known = dict(all_studies()).get(self.name)
+        return self.name if known is not None and known.resolve() == self.folder.resolve() else str(self.folder)
+
+    @property
     def results(self) -> Path:
         return self.folder / "results"
 
@@ -149,7 +155,7 @@ def find(name: str) -> tuple[str, Path]:
                 return known_name, place
         return folder.resolve().name, folder
     if folder.is_dir() and str(name) not in (".", ""):
-        raise InputError(f"{folder} holds no {FILE}; the README's section on reproducing papers says what stands in one")
+        raise InputError(f"{folder} holds no {FILE}; kdlab's README shows one, under Reproducing papers")
     if not known:
         raise InputError(f"there is no study '{name}': studies lie in experiments/ of kdlab's repository, which an installed package does not bring; "
                          f"clone the repository, or name a folder that holds a {FILE}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from kdlab.compare.baseline import NO_BASELINE
 from kdlab.compare.collect import BASELINE, TEACHER, VARIANT, Group, role_of
 from kdlab.compare.table import Table, table_of
 from kdlab.runs.record import commit_in_words, machine_in_words
@@ -49,7 +50,12 @@ def table(one: StudyTable, records: Sequence[dict]) -> Table:
     Raises:
         InputError: no run is finished, or none has the metric.
     """
-    return table_of(groups(one, records), one.metric, one.baseline, missing(one, records), one.further)
+    found, notes = groups(one, records), missing(one, records)
+    if one.baseline is None or any(group.label == one.baseline and group.records for group in found):
+        return table_of(found, one.metric, one.baseline, notes, one.further)
+    without = table_of(found, one.metric, NO_BASELINE, notes, one.further)
+    without.notes.append(f"no differences: the baseline, '{one.baseline}', has no finished run")
+    return without
 
 
 def any_finished(one: StudyTable, records: Sequence[dict]) -> bool:

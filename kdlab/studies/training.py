@@ -10,6 +10,7 @@ from kdlab.errors import InputError, did_you_mean
 from kdlab.runs import known, processes
 from kdlab.runs.run import Run
 
+from .names import unknown_names
 from .study import Study
 
 # what may be said beside a study: where runs and data lie, how it is shown, how it is launched; nothing of it changes a result
@@ -74,7 +75,7 @@ def train(study: Study, extra: Sequence[str] = ()) -> dict[tuple[str, ...], Trai
         extra: overrides beside the study's, of :data:`FREE` and of the launcher.
 
     Raises:
-        InputError: a run cannot be composed or has problems; none was begun.
+        InputError: a run cannot be composed or has problems, or no run can have what study.yaml asks for; none was begun.
         KeyboardInterrupt: the same call goes on from the last finished epochs.
     """
     from kdlab.sweep.plan import plan
@@ -84,6 +85,8 @@ def train(study: Study, extra: Sequence[str] = ()) -> dict[tuple[str, ...], Trai
     overrides = study.run_overrides()
     launcher = _launcher([text for text in extra if text.lstrip("+").startswith(LAUNCHER)])
     configs = composed(overrides, [text for text in extra if not text.lstrip("+").startswith(LAUNCHER)], warm=True)
+    if wrong := unknown_names(study, configs):
+        raise InputError(*wrong)
     planned = plan(overrides, configs, labels=_labels(study))
     chosen = {}
     for job in planned.jobs:            # rows may come to the same run in other words: it is trained once, or found wherever it is finished

@@ -1,13 +1,19 @@
 """``kdlab reproduce``: from nothing, found again, written, checked; what is tampered with is told."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from kdlab.errors import InputError
 from kdlab.runs.run import find_runs
+from kdlab.studies import tables
 from kdlab.studies.check import check
+from kdlab.studies.expectations import findings
 from kdlab.studies.reading import read
+from kdlab.studies.records import read_records
+from kdlab.studies.rerun import reruns
 from kdlab.studies.study import all_studies, experiments_folders
 
 STUDY = """
@@ -126,6 +132,50 @@ def test_what_is_in_git_fits_together():
     checkout = experiments_folders()[-1].resolve()
     problems = {name: check(read(name), compose=False) for name, folder in all_studies() if folder.resolve().is_relative_to(checkout)}
     assert not any(problems.values()), problems
+
+
+def _studied(name="logit_methods"):
+    study = read(name)
+    return study, read_records(study.results)
+
+
+def test_a_rerun_of_what_is_in_git_agrees():
+    for name, folder in all_studies():
+        study = read(name)
+        records = read_records(folder / "results")
+        assert {one.verdict for one in reruns(study, records, records)} <= {"the same"}, name
+
+
+def test_a_baseline_that_did_not_finish_costs_the_differences_alone():
+    study, records = _studied()
+    failed = [{**record, "status": "failed", "error": "no luck"} if ["logits", "student alone"] in record["rows"] else record for record in records]
+    table = tables.table(study.tables[0], failed)
+    assert table.baseline is None and all(row.difference is None for row in table.rows) and len(table.rows) == 6
+    assert "no differences: the baseline, 'student alone', has no finished run" in table.notes
+    assert sum("not in the table: student alone" in note and "no luck" in note for note in table.notes) == 5
+    assert {one.verdict for one in findings(study, failed) if one.expectation.above == "student alone"} == {"not run"}
+
+
+def test_a_bias_that_no_record_has_is_told():
+    study, records = _studied("hinton2015")
+    table = study.table("omitted_class")
+    changed = replace(table, rows=tuple(replace(row, bias={3: 3.0}) if row.bias else row for row in table.rows))
+    with pytest.raises(InputError, match="the record does not have the row's bias 3=3"):
+        tables.table(changed, records)
+    again = reruns(replace(study, tables=(changed,)), [], records)
+    assert again == []
+
+
+def test_metrics_that_are_not_finite_are_no_evidence():
+    study, records = _studied()
+    broken = [{**record, "metrics": {**record["metrics"], "test/accuracy": None}} if ["logits", "NKD"] in record["rows"] else record for record in records]
+    assert {one.verdict for one in findings(study, broken) if one.expectation.row == "NKD"} == {"not run"}
+
+
+def test_an_explanation_of_what_holds_is_stale():
+    study, records = _studied()
+    expected = tuple(replace(one, explained="bad luck") if one.row == "NKD" and one.above else one for one in study.expected)
+    assert sum("explains nothing" in problem for problem in check(replace(study, expected=expected), compose=False)) == 2
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import numpy as np
 from kdlab.compare.baseline import default
 from kdlab.compare.collect import NETWORK, TEACHER, Group
 from kdlab.compare.measured import measurements_of
-from kdlab.compare.records import LOWER_IS_BETTER
+from kdlab.compare.records import LOWER_IS_BETTER, tested
 from kdlab.errors import InputError, told
 from kdlab.runs.metrics import MetricsFile
 
@@ -43,8 +43,7 @@ class Rows:
 
     def values(self, group: Group) -> list[float]:
         """The metric at the last epoch, one a seed."""
-        found = [record.get("metrics", {}).get(f"test/{self.metric}") for record in group.records]
-        return [value for value in found if value is not None]
+        return [value for record in group.records if (value := tested(record, self.metric)) is not None]
 
     @property
     def ranked(self) -> list[Group]:
@@ -67,15 +66,13 @@ class Rows:
         return ranked[:most], f" Shown: {which} (by {self.metric} on test)." if len(ranked) > most else ""
 
 
-def draw(groups: Sequence[Group], metric: str = "accuracy", baseline: str | None = None,
-         temperature: float | None = None) -> tuple[dict[str, Drawing], list[str]]:
+def draw(groups: Sequence[Group], metric: str = "accuracy", baseline: str | None = None) -> tuple[dict[str, Drawing], list[str]]:
     """Every figure that can be drawn, by name, and lines about those that cannot.
 
     Args:
         groups: of :func:`kdlab.compare.groups`.
         metric: a test metric.
         baseline: a group's label; default: as for the table, the student baseline where there is exactly one.
-        temperature: of the soft targets; default: the best student's, or 4.
     """
     finished = [group for group in groups if group.records and group.role != NETWORK]
     if baseline is None and (alone := default(finished)):
@@ -89,7 +86,7 @@ def draw(groups: Sequence[Group], metric: str = "accuracy", baseline: str | None
     makers: dict[str, Callable[[Rows], Iterator[tuple[str, Drawing]]]] = {
         "heat map": _heat_map, "learning curves": _learning_curves, "Pareto front": _pareto, "reliability diagram": reliability_of,
         "per-class change": per_class_of, "agreement matrix": agreement_of,
-        "soft targets": lambda rows: soft_targets_of(rows, temperature)}
+        "soft targets": soft_targets_of}
     for title, make in makers.items():
         try:
             for item in make(rows):
@@ -121,8 +118,8 @@ def _learning_curves(rows: Rows):
     for group in chosen:
         for run in group.runs:
             try:
-                curve = {int(row["epoch"]) + 1: row[metric] for row in MetricsFile(run.metrics_file).load().rows if metric in row}
-            except (OSError, ValueError, KeyError):
+                curve = MetricsFile(run.metrics_file).load().curve(metric)
+            except (OSError, ValueError):
                 curve = {}
             if curve:
                 curves.setdefault(group.label, []).append(curve)
@@ -148,7 +145,7 @@ def _pareto(rows: Rows):
         costs = timed if name == "latency" else {group.label: _first(group, name) for group in rows.groups}
         points = [Point(group.label, costs[group.label], rows.values(group), group.role) for group in rows.groups
                   if costs.get(group.label) and rows.values(group)]
-        points += _absent_teachers(rows, name)
+        points += _absent_teachers(rows) if name == "parameters" else []        # of a teacher's record nothing else is known
         if len({point.cost for point in points}) > 1:
             drawn += 1
             yield f"pareto_{name}", pareto(points, title, rows.metric, rows.higher_is_better)
@@ -171,7 +168,7 @@ def _latencies(rows: Rows) -> tuple[dict[str, float], list[str]]:
     return {label: float(np.median(values)) for label, values in found.items()}, lines
 
 
-def _absent_teachers(rows: Rows, name: str) -> list[Point]:
+def _absent_teachers(rows: Rows) -> list[Point]:
     """The teachers that taught and are no rows themselves."""
     present = {record.get("hash") for group in rows.groups for record in group.records}
     found = {}
@@ -179,6 +176,6 @@ def _absent_teachers(rows: Rows, name: str) -> list[Point]:
         for record in group.records:
             teacher = record.get("teacher") or {}
             score, runs = (teacher.get("test") or {}).get(rows.metric), [run.get("hash") for run in teacher.get("runs", [])]
-            if score is not None and teacher.get(name) and not (runs and set(runs) <= present):
-                found.setdefault((teacher.get("name"), *runs), Point(str(teacher.get("name")), teacher[name], [score], TEACHER))
+            if score is not None and teacher.get("parameters") and not (runs and set(runs) <= present):
+                found.setdefault((teacher.get("name"), *runs), Point(str(teacher.get("name")), teacher["parameters"], [score], TEACHER))
     return list(found.values())

@@ -24,17 +24,26 @@ def grid(configs: Sequence[dict]) -> tuple[str, str, dict[tuple[float, float], i
     >>> grid([{"loss.kd.weight": w} for w in (0.5, 0.9)]) is None
     True
     """
-    differing = differing_keys(list(configs))
-    numeric = [key for key in differing if any(_is_number(config.get(key)) for config in configs)]
+    columns = {key: _codes(configs, key) for key in differing_keys(list(configs))}
+    numeric = [key for key in columns if any(_is_number(config.get(key)) for config in configs)]
     # the weight that is made of another's comes last, so that the other names the axis
     numeric.sort(key=lambda key: key == "loss.ce.weight")
+    having = {key: [place for place, config in enumerate(configs) if _is_number(config.get(key))] for key in numeric}
+    following = {axis: {key for key in columns if key != axis and _follows(columns[key], columns[axis], having[axis])} for axis in numeric}
     best: tuple[str, str, dict] | None = None
     for across, up in combinations(numeric, 2):
-        having = [place for place, config in enumerate(configs) if _is_number(config.get(across)) and _is_number(config.get(up))]
-        found = _largest(configs, having, across, up, differing)
+        both = set(having[up])
+        rest = [columns[key] for key in columns if key not in {across, up} | following[across] | following[up]]
+        found = _largest(configs, [place for place in having[across] if place in both], across, up, rest)
         if found and (best is None or _standing(across, up, found) > _standing(*best)):
             best = (across, up, found)
     return None if best is None else _laid(*best)
+
+
+def _codes(configs: Sequence[dict], key: str) -> list[int]:
+    """A number for each of the values that a key has."""
+    known: dict[str, int] = {}
+    return [known.setdefault(repr(config.get(key)), len(known)) for config in configs]
 
 
 def _standing(across: str, up: str, cells: dict) -> tuple[bool, int]:
@@ -49,13 +58,15 @@ def _laid(across: str, up: str, cells: dict) -> tuple[str, str, dict]:
     return up, across, {(y, x): place for (x, y), place in cells.items()}
 
 
-def _largest(configs: Sequence[dict], having: list[int], across: str, up: str, differing: list[str]) -> dict:
-    """The cells of the largest part in which nothing but the two keys, and what follows from one of them, differs."""
-    free = {across, up} | {key for key in differing if any(_follows(configs, having, key, axis) for axis in (across, up))}
+def _largest(configs: Sequence[dict], having: list[int], across: str, up: str, rest: Sequence[list[int]]) -> dict:
+    """The cells of the largest part in which nothing of the rest differs.
+
+    Args:
+        rest: the codes of all keys but these two and what follows from one of them.
+    """
     parts = defaultdict(dict)
     for place in having:
-        rest = repr([configs[place].get(key) for key in differing if key not in free])
-        parts[rest].setdefault((configs[place][across], configs[place][up]), place)
+        parts[tuple(codes[place] for codes in rest)].setdefault((configs[place][across], configs[place][up]), place)
     wide = [cells for cells in parts.values() if _is_grid(*(len({key[axis] for key in cells}) for axis in (0, 1)), len(cells))]
     return max(wide, key=len, default={})
 
@@ -64,10 +75,10 @@ def _is_grid(across: int, up: int, cells: int) -> bool:
     return 2 <= min(across, up) and max(across, up) <= MOST_CELLS and cells >= LEAST_FILLED * across * up
 
 
-def _follows(configs: Sequence[dict], having: list[int], key: str, axis: str) -> bool:
-    """Whether ``key`` has one value for each of ``axis``, and the other way round."""
-    pairs = {(repr(configs[place].get(key)), repr(configs[place][axis])) for place in having}
-    return key != axis and len(pairs) == len({first for first, _ in pairs}) == len({second for _, second in pairs})
+def _follows(codes: list[int], axis: list[int], having: list[int]) -> bool:
+    """Whether a key has one value for each of an axis, and the other way round."""
+    pairs = {(codes[place], axis[place]) for place in having}
+    return len(pairs) == len({first for first, _ in pairs}) == len({second for _, second in pairs})
 
 
 def _is_number(value) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -54,14 +55,12 @@ def agreement_of(rows):
     yield from notes
     answers = {label: {seed: said for seed, (said, _) in seeds.items()} for label, seeds in logits.items()}
     if answers:
-        samples = len(next(iter(next(iter(answers.values())).values())))
+        target = next(iter(next(iter(logits.values())).values()))[1]
         for label, teacher in _teachers(rows):
-            try:
-                said = teacher.predictions()["last"].argmax(-1).numpy()
-            except (InputError, OSError):
-                continue
-            if len(said) == samples:
-                answers = {label: {ALL: said}, **answers}
+            with contextlib.suppress(InputError, OSError):
+                said, their_target = _in_order(teacher)
+                if np.array_equal(target, their_target):
+                    answers = {label: {ALL: said.argmax(-1)}, **answers}
     if len(answers) < 2:
         raise InputError("fewer than two rows have test predictions of the same samples")
     figure = agreement(agreement_matrix(answers), list(answers))
@@ -106,6 +105,14 @@ def _teachers(rows) -> list[tuple[str, Run]]:
     return list(found.values())
 
 
+def _in_order(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and labels of a run's test samples at the last epoch, in the order of the data set."""
+    content = run.predictions()
+    said, target, index = (content[key].numpy() for key in ("last", "target", "index"))
+    order = np.argsort(index, kind="stable")
+    return said[order], target[order]
+
+
 def _logits(rows, chosen: list[Group], answers: bool = False) -> tuple[dict[str, dict[int, tuple[np.ndarray, np.ndarray]]], list[str]]:
     """Row -> seed -> (logits, labels) at the last epoch; and lines about what is left out: what cannot be read, and what is of other test samples
     than the first row's.
@@ -119,13 +126,10 @@ def _logits(rows, chosen: list[Group], answers: bool = False) -> tuple[dict[str,
         unreadable += len(group.records) - len(group.runs)
         for run, record in zip(group.runs, group.records):
             try:
-                content = run.predictions()
-                said, target, index = (content[key].numpy() for key in ("last", "target", "index"))
+                said, target = _in_order(run)
             except (InputError, OSError):
                 unreadable += 1
                 continue
-            order = np.argsort(index, kind="stable")
-            said, target = said[order], target[order]
             first = target if first is None else first
             if not np.array_equal(first, target):
                 elsewhere.add(group.label)

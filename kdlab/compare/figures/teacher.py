@@ -15,11 +15,11 @@ IMAGES = 10
 TEMPERATURE = 4.0
 
 
-def soft_targets_of(rows, temperature: float | None = None):
+def soft_targets_of(rows):
     students = [run for group in rows.ranked if group.role != TEACHER for run in group.runs if run.record.get("teacher")]
     if not students:
         raise InputError("no row's run has a teacher beside it")
-    yield "soft_targets", gallery(students[0], temperature)
+    yield "soft_targets", gallery(students[0])
 
 
 def gallery(run: Run, temperature: float | None = None) -> Drawing:
@@ -32,6 +32,7 @@ def gallery(run: Run, temperature: float | None = None) -> Drawing:
         InputError: there is no teacher, or none that answers for all terms; it, or the data, are no longer to be had; they are no images.
     """
     from kdlab.runs.assemble import make_data, read_data
+    from kdlab.runs.execute import threads
     from kdlab.runs.teacher import teacher_name, teacher_of
     from kdlab.tasks import Classification
     from kdlab.teachers import PerTerm
@@ -44,10 +45,10 @@ def gallery(run: Run, temperature: float | None = None) -> Drawing:
         raise InputError(f"{run.path} has no teacher that answers for all terms")
     if len(data.shape) != 3 or data.shape[0] not in (1, 3):
         raise InputError(f"inputs of shape {tuple(data.shape)} are no images")
-    torch.set_num_threads(config["threads"])
     loader = data.test_dataloader()
     batch = loader.batch(_one_a_class(loader.target, data.classes))
-    logits = teacher.teach(batch).logits.float()
+    with threads(config["threads"]):
+        logits = teacher.teach(batch).logits.float()
     temperature = temperature or _temperature(config)
     return soft_targets(_pixels(batch.inputs, data.normalisation), batch.target.tolist(), logits.numpy(), temperature, data.class_names,
                         teacher_name(config["teacher"]))
