@@ -35,8 +35,8 @@ def peak(device: torch.device) -> int | None:
 
     >>> begin(torch.device("cpu"))
     >>> before = peak(torch.device("cpu"))
-    >>> filled = torch.ones(50_000_000 // 4)
-    >>> 40_000_000 < peak(torch.device("cpu")) - before < 60_000_000
+    >>> filled = torch.ones(200_000_000 // 4)
+    >>> 100_000_000 < peak(torch.device("cpu")) - before < 300_000_000          # a system may take other memory away meanwhile
     True
     """
     if device.type == "cuda":

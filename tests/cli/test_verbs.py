@@ -170,6 +170,7 @@ def test_compare_does_not_write_into_a_run(kdlab, two, workplace):
     assert (workplace / "runs" / "quickstart" / "compare.csv").exists() and not (workplace / two[0] / "compare.csv").exists()
 
 
+@pytest.mark.slow
 def test_a_module_of_the_users_is_found_in_the_working_directory(workplace):
     """``kdlab`` is a script elsewhere, so Python does not look here by itself."""
     (workplace / "mine.py").write_text("from kdlab.models import MLP\n\n\ndef network(classes):\n    return MLP(classes, (1, 8, 8), (4,))\n")

@@ -9,6 +9,8 @@ from kdlab import train
 from kdlab.methods import index
 
 INDEX = index()
+# of logits, features, relations, contrast; the others with the slow tests
+QUICK = ("ce", "kd", "dkd", "hint", "rkd", "crd")
 NAMES = [name for name, entry in INDEX.items() if entry.kind == "loss" and "classifier" in entry.method.serves]
 
 
@@ -18,7 +20,7 @@ def cnn_teacher(tmp_path_factory):
     return train(["experiment=teacher/digits", "student=cnn_wide", "trainer.max_epochs=2", f"paths.runs={folder}", "progress=none"])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NAMES])
 def test_a_loss_trains(name, cnn_teacher, workplace):
     losses = "ce" if name == "ce" else f"ce,{name}"
     student = "cnn_wide" if INDEX[name].loss.needs_equal_widths else "cnn"

@@ -63,6 +63,7 @@ def test_a_generation_needs_the_one_before_it(workplace, overrides, message):
     assert not list(find_runs(["runs"]))
 
 
+@pytest.mark.slow
 def test_a_chain_that_fails_is_gone_on_with(workplace, monkeypatch, capsys):
     """Generation 1 is killed in its second epoch: generation 0 is found, 1 goes on, 2 follows; all as if nothing had happened."""
     step = Strategy.training_step
@@ -104,6 +105,7 @@ def test_generations_are_compared_over_seeds(workplace):
     assert not left_out
 
 
+@pytest.mark.slow
 def test_assistants_stand_between_teacher_and_student_and_are_shared(workplace):
     common = ["strategy=assistant", *SHORT, 'teacher.overrides=["trainer.max_epochs=2"]',
               'teacher.assistants=[["student.hidden=[96]"],["student.hidden=[48]"]]']

@@ -47,6 +47,7 @@ def test_the_second_stage_of_fitnets_begins_where_the_first_ended(workplace, cap
     assert kdlab.load(run.path).student is not None and kdlab.train(overrides).path == run.path, "a finished student needs no beginning"
 
 
+@pytest.mark.slow
 def test_the_paraphraser_of_factor_transfer_is_trained_first_and_frozen_then(workplace):
     overrides = ["experiment=stages/ft", *SHORT, *TEACHER]
     run = kdlab.train(overrides)
@@ -75,6 +76,7 @@ def test_other_methods_in_two_stages(workplace, name, first, second):
     assembled(before)
 
 
+@pytest.mark.slow
 def test_the_first_stage_counts_in_the_identity_of_the_second():
     def config(*overrides):
         return compose(["experiment=stages/fitnets", *overrides])

@@ -64,7 +64,12 @@ def _flat(node, name="optimiser"):
     return {name: torch.as_tensor(node)} if isinstance(node, (int, float, torch.Tensor)) else {}
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+# one of each kind; the others with the slow tests
+QUICK = ("offline", "online", "byot", "ema")
+EVERY = [strategy if strategy in QUICK else pytest.param(strategy, marks=pytest.mark.slow) for strategy in STRATEGIES]
+
+
+@pytest.mark.parametrize("strategy", EVERY)
 def test_stopped_and_gone_on_with(strategy, overrides, monkeypatch):
     whole = kdlab.train([*overrides, *STATEFUL, "name=whole"])
     step = Strategy.training_step
@@ -93,7 +98,7 @@ def test_stopped_and_gone_on_with(strategy, overrides, monkeypatch):
     assert all(torch.isfinite(torch.tensor(value)) for row in first_rows for value in row.values())
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", EVERY)
 def test_two_processes(strategy, overrides, forked):
     epoch = [*overrides, "trainer.max_epochs=2", "trainer.accelerator=cpu", "data.drop_last=false"]
     two = kdlab.train([*epoch, "name=two", "trainer.devices=2", "trainer.strategy=ddp"])

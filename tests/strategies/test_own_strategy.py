@@ -26,6 +26,7 @@ def followed(workplace, monkeypatch):
             path.write_text(text)
 
 
+@pytest.mark.slow
 def test_the_page(kdlab, followed):
     told = []
     for line in [line for kind, text in BLOCKS if kind == "bash" for line in text.strip().splitlines()]:

@@ -43,6 +43,7 @@ def test_rail(rail, name, strategy):
     getattr(rails, rail)(strategy(name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["supervised", "online", "byot", "ema", "ps_kd"])
 def test_the_order_of_the_data(name, strategy):
     rails.ordered(strategy("offline"), strategy(name))

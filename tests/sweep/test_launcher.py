@@ -45,6 +45,7 @@ def test_a_sweep_trains_its_teacher_once_and_first_and_is_found_again(kdlab, wor
     assert {run.path: run.checkpoint("last").stat().st_mtime_ns for run in find_runs(["runs"])} == stamps
 
 
+@pytest.mark.slow
 def test_finding_a_finished_sweep_again_imports_nothing_heavy(kdlab, workplace):
     assert kdlab("train", "-m", *SHORT, "seed=1,2")[0] == 0
     code = ("import sys; from kdlab.cli.main import main; sys.argv[0] = 'kdlab'; "
@@ -55,6 +56,7 @@ def test_finding_a_finished_sweep_again_imports_nothing_heavy(kdlab, workplace):
     assert done.stdout.count("found") == 2
 
 
+@pytest.mark.slow
 def test_a_job_of_a_sweep_has_the_bits_of_the_job_alone(kdlab, workplace):
     """With two beside each other, after others in the same sweep, dropout and augmentation on."""
     common = ["student.dropout=0.2", "data.augment.crop_padding=1", "trainer.max_epochs=2", 'teacher.overrides=["trainer.max_epochs=2"]']
@@ -149,6 +151,7 @@ def test_bad_options_of_the_launcher(kdlab, workplace, option, words):
     assert code == 2 and words in err and "Traceback" not in out + err and not list(workplace.iterdir())
 
 
+@pytest.mark.slow
 def test_workers_know_the_directory_environment_and_path_of_now(kdlab, workplace, monkeypatch):
     """The warm process was started elsewhere, before this test; the user's module is here."""
     (workplace / "my_strategy.py").write_text("from tests.sweep.trouble import Counting\n\n\nclass Mine(Counting):\n    pass\n")
@@ -159,6 +162,7 @@ def test_workers_know_the_directory_environment_and_path_of_now(kdlab, workplace
     assert sorted(Path("began.txt").read_text().splitlines()) == [f"seed {seed} devices from the test cwd {workplace}" for seed in (1, 2)]
 
 
+@pytest.mark.slow
 def test_what_a_job_prints_stands_in_its_run(kdlab, workplace):
     kdlab("train", "-m", *SHORT, "seed=1,2")
     for run in find_runs(["runs"]):
@@ -216,6 +220,7 @@ def test_workers_end_with_their_launcher(workplace):
     assert [run.metrics_file.read_text() for run in runs] == before
 
 
+@pytest.mark.slow
 def test_two_processes_a_job(kdlab, workplace):
     """Each job is trained once, by two ranks that were forked warm, and comes to what one process comes to."""
     common = [*trouble("Counting"), "data.drop_last=false", "seed=1,2"]
@@ -234,6 +239,7 @@ def _sweep(folder, arguments):
     raise SystemExit(main(["train", "-m", *arguments]))
 
 
+@pytest.mark.slow
 def test_a_record_that_was_cut_short_is_the_failure_of_one_job(kdlab, workplace):
     assert kdlab("train", "-m", *SHORT, "seed=1,2,3")[0] == 0
     damaged = next(run for run in find_runs(["runs"]) if run.record["seed"] == 2)
@@ -244,18 +250,21 @@ def test_a_record_that_was_cut_short_is_the_failure_of_one_job(kdlab, workplace)
     assert {json.loads((path).read_text())["status"] for path in Path("runs").glob("*/*/run.json") if path.parent != damaged.path} == {"finished"}
 
 
+@pytest.mark.slow
 def test_a_sweep_over_names_trains_into_each_folder(kdlab, workplace):
     code, out, err = kdlab("train", "-m", *SHORT, "name=a,b")
     assert code == 0 and list(rows(out).values()) == ["trained", "trained"]
     assert [statuses(f"runs/{name}") for name in "ab"] == [{1: "finished"}, {1: "finished"}]
 
 
+@pytest.mark.slow
 def test_labels_are_shown_as_they_are(kdlab, workplace):
     """Brackets are no markup."""
     code, out, err = kdlab("train", "-m", "loss=[ce],[ce,logit_mse]", "trainer.max_epochs=1", 'teacher.overrides=["trainer.max_epochs=2"]')
     assert code == 0 and set(rows(out)) == {"loss=[ce]", "loss=[ce,logit_mse]"}
 
 
+@pytest.mark.slow
 def test_fail_fast_names_every_job_also_one_that_is_the_same_run(kdlab, workplace):
     code, out, err = kdlab("train", "-m", *trouble("Unlucky"), "seed=2", "data.fraction=1,1.0,0.5", "hydra.launcher.workers=1", "hydra.launcher.fail_fast=true")
     assert code == 1 and "Traceback" not in out + err

@@ -78,6 +78,7 @@ def test_more_trials_go_further_and_finished_ones_are_left_alone(kdlab, workplac
     assert "[1/1]" in out, "only the third was run"
 
 
+@pytest.mark.slow
 def test_a_trial_that_is_worse_is_pruned_and_its_run_says_so(kdlab, workplace):
     """Where the rate is next to nothing nothing is learned, so those trials end behind their first epochs."""
     code, out, err = kdlab("train", "-m", "hydra/sweeper=optuna", "strategy=supervised", "trainer.max_epochs=4", "optimizer.lr=1e-2,1e-9",
@@ -110,6 +111,7 @@ def test_every_choice_is_checked_before_anything_begins(kdlab, workplace):
     assert code == 2 and "did you mean 'mlp'" in err and not (workplace / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_combination_that_is_bad_fails_its_trial_and_no_other(kdlab, workplace):
     """Each value is right by itself at the ends of the space: 1 with 2000, 2 with 32."""
     search = ["-m", "hydra/sweeper=optuna", "strategy=supervised", "trainer.max_epochs=1", "data.fraction=1,0.1", "data.batch_size=1000,32",
@@ -120,6 +122,7 @@ def test_a_combination_that_is_bad_fails_its_trial_and_no_other(kdlab, workplace
     assert kdlab("train", *search)[0] == 0, "nothing is left to do"
 
 
+@pytest.mark.slow
 def test_two_searches_in_one_folder_at_once_are_refused(kdlab, workplace):
     from filelock import FileLock
 

@@ -149,6 +149,7 @@ def test_a_run_of_a_wrong_length_is_refused(kdlab, taught, workplace):
     assert code == 2 and "teacher.normalisation.mean" in err and "1 channels" in err and not (workplace / "runs").exists()
 
 
+@pytest.mark.slow
 def test_the_identity(taught):
     given = ["teacher=run", f"teacher.run={taught.path}"]
     own = run_hash(compose([*given, "teacher.normalisation={mean: 0.1, std: 0.5}"]))

@@ -142,6 +142,7 @@ def test_the_parts_of_the_loss_are_those_of_each_teacher_alone(kdlab, workplace,
     assert sorted(row.last.mean for row in rows[:2]) == pytest.approx(sorted(run.metrics["test/accuracy"] for run in (taught, wide)))
 
 
+@pytest.mark.slow
 def test_features_come_from_the_terms_own_member(workplace, taught, wide):
     """The other member has no third stage, and is not asked for it; SimKD reuses the head of its own member."""
     arguments = ["student=cnn", "teacher=per_term", *member("strong", taught), *member("wide", wide), "~teacher.terms.logit_mse", *ONE_STEP]
