@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from kdlab.config.compose import sharing_teachers
 from kdlab.runs import processes
 
 
@@ -10,6 +11,20 @@ from kdlab.runs import processes
 def one_thread():
     """Sums depend on the number of threads."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def composed_teachers():
+    """The config of the default teacher, which most runs name, is composed once."""
+    with sharing_teachers() as shared:
+        yield shared
+
+
+@pytest.fixture(autouse=True)
+def nothing_else_is_shared(composed_teachers):
+    yield
+    for key in [key for key in composed_teachers if key[0] != "experiment=teacher/digits"]:        # tests write experiments of their own
+        del composed_teachers[key]
 
 
 @pytest.fixture

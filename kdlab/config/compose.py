@@ -42,10 +42,12 @@ _teachers: ContextVar[dict | None] = ContextVar("teachers", default=None)
 
 @contextlib.contextmanager
 def sharing_teachers():
-    """For the jobs of a sweep: the config of a teacher, or of another run before them, is composed once for all that name it in the same way."""
-    token = _teachers.set({})
+    """For the jobs of a sweep: the config of a teacher, or of another run before them, is composed once for all that name it in the same way.
+    Yields what is shared, by what it was composed of."""
+    shared: dict = {}
+    token = _teachers.set(shared)
     try:
-        yield
+        yield shared
     finally:
         _teachers.reset(token)
 

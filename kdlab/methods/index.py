@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 from kdlab import functional
-from kdlab.config.compose import compose
+from kdlab.config.compose import compose, own_hydra, sharing_teachers
 from kdlab.config.paths import conf_dir
 from kdlab.errors import InputError, did_you_mean
 from kdlab.functional.sources import FAMILIES, method_of
@@ -23,10 +23,11 @@ def index() -> dict[str, Entry | StrategyEntry]:
         InputError: a loss of ``conf/loss/`` names no pure function, or one without its paper; or a loss and a strategy have one name.
     """
     paths = sorted((conf_dir() / "loss").glob("*.yaml"))
-    config = compose([f"loss=[{','.join(path.stem for path in paths)}]"])
+    with own_hydra(), sharing_teachers():           # set up once, the default teacher composed once
+        config = compose([f"loss=[{','.join(path.stem for path in paths)}]"])
+        strategies = strategy_entries(conf_dir() / "strategy")
     found = {entry.name: entry for entry in (of_loss_file(path, config["loss"][path.stem]) for path in paths)}
     used = {entry.function for entry in found.values()}
-    strategies = strategy_entries(conf_dir() / "strategy")
     twice = sorted(set(found) & set(strategies))
     if twice:
         raise InputError(f"conf/loss/{twice[0]}.yaml and conf/strategy/{twice[0]}.yaml: a loss and a strategy must have different names")

@@ -129,6 +129,7 @@ def test_one_method(kdlab):
         assert text in out, text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, entry in INDEX.items() if entry.example])
 def test_its_example_fits(name):
     """The line composes, passes the check of names and signatures, and its networks have what the loss reads."""

@@ -17,6 +17,7 @@ from tests.cli.mistakes.table import SHORT, Place, neutral, row
 TABLES = {"On the command line": command_line, "In experiment files": experiments, "In teachers": teachers, "In data": data,
           "In files on disk": files, "In sweeps": sweeps, "In studies": studies, "While training": machine}
 MISTAKES = {mistake.what: mistake for table in TABLES.values() for mistake in table.MISTAKES}
+SLOW = ("In experiment files", "In teachers", "In data", "In sweeps", "While training")      # as many again, each of which begins a run
 LIST = Path(__file__).with_name("MISTAKES.md")
 HEAD = """# Mistakes
 
@@ -61,7 +62,8 @@ def _state(folder: Path) -> dict[str, str]:
             and not (path.is_dir() and not any(below.is_file() for below in path.rglob("*") if ".locks" not in below.parts))}
 
 
-@pytest.mark.parametrize("what", MISTAKES)
+@pytest.mark.parametrize("what", [pytest.param(mistake.what, marks=pytest.mark.slow) if title in SLOW else mistake.what
+                                  for title, table in TABLES.items() for mistake in table.MISTAKES])
 def test_mistake(kdlab, workplace, monkeypatch, finished, taught, told, request, what):
     mistake = MISTAKES[what]
     monkeypatch.setattr("kdlab.data.fashion_mnist.SYSTEM_FOLDER", Path("nowhere"))

@@ -54,6 +54,7 @@ def test_a_run_is_the_same_whether_a_chain_names_it_or_the_command_line():
     assert run_hash(compose(["strategy=tf_kd"])["teacher"]["config"]) == run_hash(compose(["strategy=supervised"]))
 
 
+@pytest.mark.slow
 def test_groups_leave_out_the_seeds_that_are_taken_over():
     two = [compose(["strategy=born_again", "strategy.generation=2", f"seed={seed}"]) for seed in (1, 2)]
     assert run_hash(two[0]) != run_hash(two[1]) and group_hash(two[0]) == group_hash(two[1])
@@ -76,9 +77,10 @@ def test_what_is_no_chain_is_refused(overrides, message):
         compose(overrides)
 
 
-def test_a_chain_without_end_is_refused(monkeypatch):
+def test_a_chain_without_end_is_refused(monkeypatch, composed_teachers):
     monkeypatch.setattr("kdlab.config.chains.LONGEST", 3)
     compose(["strategy=born_again", "strategy.generation=2"])
+    composed_teachers.clear()
     with pytest.raises(InputError, match="has no end .this would be run 4 of it, and the most are 3"):
         compose(["strategy=born_again", "strategy.generation=3"])
 

@@ -1,5 +1,8 @@
 """Every loss that a classifier can be given keeps the same promises within a strategy: the CNN pair on digits, nothing trained."""
 
+import copy
+import functools
+
 import pytest
 import torch
 
@@ -11,11 +14,14 @@ INDEX = index()
 NAMES = [name for name, entry in INDEX.items() if entry.kind == "loss" and "classifier" in entry.method.serves]
 
 
-def parts_with(name: str, seed: int = 1):
+@functools.lru_cache
+def _config(name: str) -> dict:
     student = "cnn_wide" if INDEX[name].loss.needs_equal_widths else "cnn"
-    config = compose([f"loss=[{name}]", f"student={student}", 'teacher.overrides=["student=cnn_wide"]', f"seed={seed}", "data.batch_size=16",
-                      "scheduler=none"])
-    return assemble(config, lambda config: None)
+    return compose([f"loss=[{name}]", f"student={student}", 'teacher.overrides=["student=cnn_wide"]', "data.batch_size=16", "scheduler=none"])
+
+
+def parts_with(name: str, seed: int = 1):
+    return assemble({**copy.deepcopy(_config(name)), "seed": seed}, lambda config: None)
 
 
 def step(parts, teacher_leaves: bool = False):

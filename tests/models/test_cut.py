@@ -18,6 +18,7 @@ ZOO = sorted({path.stem for path in (conf_dir() / "student").glob("*.yaml")} - {
 COLOUR = ("vgg", "mobilenet", "shufflenet", "resnet50")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ZOO)
 def test_the_zoo_is_cut_at_its_default(name):
     """The rest gives the network's own answer, in evaluation and in training mode, and has no weight of what comes before."""

@@ -119,6 +119,7 @@ def test_every_network_of_the_zoo_has_its_stages_and_its_embedding_as_taps(make,
     assert torch.equal(network.classifier(features["embedding"]), logits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make, shape, stages, embedding", ZOO)
 def test_every_parameter_learns(make, shape, stages, embedding):
     torch.manual_seed(0)

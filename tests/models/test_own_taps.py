@@ -45,6 +45,7 @@ def test_a_teachers_own_taps_serve_and_the_configs_go_before_them():
     assert features["stage1"].shape == (5, 4) and features["last"].shape == (5, 2)
 
 
+@pytest.mark.slow
 def test_a_run_of_a_torchvision_student_needs_no_taps_in_its_config(taught, tmp_path):
     pytest.importorskip("torchvision")
     run = kdlab.train(["student=torchvision", "student.model=mobilenet_v3_small", "+student.options.dropout=0.1", "teacher=run",

@@ -36,7 +36,6 @@ def test_a_run_is_measured(kdlab, distilled, taught, monkeypatch):
     assert list(found["batches"]) == ["1", "8", "64"]
     for one in found["batches"].values():
         assert 0 < one["latency_ms"] <= one["latency_ms_p90"] and one["samples_per_second"] > 0 and one["calls"] >= 10
-    assert found["batches"]["64"]["latency_ms"] > found["batches"]["1"]["latency_ms"]
     assert {"processor", "cores", "system", "torch", "device"} == set(found["machine"]) and found["machine"]["device"] == "cpu"
     assert (found["threads"], found["network"], found["in_turns_with"]) == (1, "student", 0)
     assert found["peak_inference_batch"] == 64

@@ -17,7 +17,7 @@ def common(workplace, taught, forked):
     return ["trainer.max_epochs=3", "progress=none", "trainer.accelerator=cpu", "data.drop_last=false", "teacher=run", f"teacher.run={taught.path}"]
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_two_processes_give_the_curve_of_one(common, accumulate):
     """An MLP without dropout: to six digits. The last batch is not full, and so are the last accumulated ones."""
     rows, weights = [], []

@@ -102,6 +102,7 @@ def test_the_ramp(workplace):
     ("mlp", ()), ("mlp_wide", ("stage1",)), ("cnn", ("stage1", "stage2")), ("resnet8", ("stem", "stage1", "stage2")),
     ("wrn_16_1", ("stem", "stage1", "stage2")),
 ])
+@pytest.mark.slow
 def test_networks_of_the_zoo(workplace, student, stem):
     """The kept student is a plain network; the branches have BatchNorm statistics of their own."""
     run = kdlab.train([*SHORT, f"student={student}", "trainer.max_epochs=1", "+trainer.limit_train_batches=3"])

@@ -69,6 +69,7 @@ def test_the_table_is_in_the_checkpoint_in_the_type_that_was_asked_for(workplace
     assert seen.sum() == 7 * 32 and (tables[0][~seen].sum(1) == 1e4).all()
 
 
+@pytest.mark.slow
 def test_it_is_gathered_over_processes(workplace, forked):
     """Also of uneven shares, and of a last batch that is not full."""
     both = []

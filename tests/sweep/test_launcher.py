@@ -105,6 +105,7 @@ def test_fail_fast(kdlab, workplace):
     assert statuses() == {2: "failed"}
 
 
+@pytest.mark.slow
 def test_a_teacher_that_fails_fails_its_students_and_no_others(kdlab, workplace):
     """Every student says why; a student without a teacher is trained."""
     (workplace / "mine" / "experiment").mkdir(parents=True)
@@ -138,6 +139,7 @@ def test_what_only_the_data_can_tell_is_found_before_any_begins(kdlab, workplace
     assert not list(workplace.iterdir())
 
 
+@pytest.mark.slow
 def test_a_parameter_that_only_some_losses_have_gets_the_answer(kdlab, workplace):
     code, out, err = kdlab("train", "-m", "loss=[ce,kd],[ce,logit_mse]", "loss.kd.weight=0.1,0.5", "seed=1,2")
     assert code == 2
