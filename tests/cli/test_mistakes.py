@@ -62,7 +62,7 @@ def _state(folder: Path) -> dict[str, str]:
             and not (path.is_dir() and not any(below.is_file() for below in path.rglob("*") if ".locks" not in below.parts))}
 
 
-@pytest.mark.parametrize("what", [pytest.param(mistake.what, marks=pytest.mark.slow) if title in SLOW else mistake.what
+@pytest.mark.parametrize("what", [pytest.param(mistake.what, marks=pytest.mark.slow) if title in SLOW or mistake.what in command_line.MORE else mistake.what
                                   for title, table in TABLES.items() for mistake in table.MISTAKES])
 def test_mistake(kdlab, workplace, monkeypatch, finished, taught, told, request, what):
     mistake = MISTAKES[what]

@@ -122,6 +122,7 @@ def test_killed_and_started_again(tmp_path, forked, undisturbed, moment):
     assert not list(tmp_path.rglob("*.part"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", [pytest.param(["callbacks=ema"], marks=pytest.mark.slow),
                                    pytest.param(["optimizer=sgd", "scheduler=multistep", "scheduler.milestones=[1,3]",
                                                  "trainer.accumulate_grad_batches=2"], marks=pytest.mark.slow),

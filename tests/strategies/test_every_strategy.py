@@ -65,7 +65,7 @@ def _flat(node, name="optimiser"):
 
 
 # one of each kind; the others with the slow tests
-QUICK = ("offline", "online", "byot", "ema")
+QUICK = ("offline", "online", "byot")
 EVERY = [strategy if strategy in QUICK else pytest.param(strategy, marks=pytest.mark.slow) for strategy in STRATEGIES]
 
 

@@ -38,7 +38,11 @@ RAILS = {
 }
 
 
-@pytest.mark.parametrize("rail, name", [(rail, name) for rail, names in RAILS.items() for name in names])
+QUICK = ("offline", "online", "ema")         # the others with the slow tests
+
+
+@pytest.mark.parametrize("rail, name", [pytest.param(rail, name, marks=[] if name in QUICK else pytest.mark.slow)
+                                        for rail, names in RAILS.items() for name in names])
 def test_rail(rail, name, strategy):
     getattr(rails, rail)(strategy(name))
 

@@ -6,6 +6,7 @@ from kdlab.runs.run import find_runs
 from tests.sweep.test_launcher import rows
 
 
+@pytest.mark.slow
 def test_generations_over_seeds(kdlab, workplace):
     code, out, err = kdlab("train", "-m", "strategy=born_again", "strategy.generation=2,1", "seed=1,2", "data.fraction=0.2", "trainer.max_epochs=1",
                            "hydra.launcher.workers=2")

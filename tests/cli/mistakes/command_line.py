@@ -75,6 +75,10 @@ TRAIN = {
                               "~data.fraction", "~data.omit_classes", "~data.drop_last", "~data.augment"], ["kdlab.data.InMemoryData"]),
     "two ways of a teacher": (["+teacher.run=runs/x"], ["teacher", "one way"]),
     "callback's argument": (["callbacks=ema", "+callbacks.ema.decey=1"], ["callbacks.ema.decey", "did you mean 'decay'"]),
+}
+
+# tried with the slow tests
+MORE = {
     # -- values
     "seed that is no whole number": (["seed=1.5"], ["seed", "whole number", "1.5"]),
     "empty seed": (["seed="], ["seed", "whole number", "''"]),
@@ -145,4 +149,4 @@ OTHERS = [
 ]
 
 
-MISTAKES = [*(Mistake(what, ["train", *arguments], words) for what, (arguments, words) in TRAIN.items()), *OTHERS]
+MISTAKES = [*(Mistake(what, ["train", *arguments], words) for what, (arguments, words) in {**TRAIN, **MORE}.items()), *OTHERS]
