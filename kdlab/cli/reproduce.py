@@ -68,7 +68,7 @@ def _list(names: list[str], extra: list[str]) -> int:
         table.add_row(*map(escape, (study.name, study.title, study.scale)), "" if study.minutes is None else f"{study.minutes:g}",
                       str(count(study)), str(count(study, found)))
     output_console().print(table)
-    print("minutes: from nothing, on two cores; kdlab reproduce STUDY trains what is missing")
+    print("minutes: from nothing, on two cores of the machine in the study's tables; kdlab reproduce STUDY trains what is missing")
     return 0
 
 
@@ -108,6 +108,8 @@ def _reproduce(name: str, extra: list[str], write: bool) -> int:
 
     study = read(name)
     git = read_records(study.results)
+    if write:
+        results.try_to_write(study.results)
     with handling(Interrupt()):         # a SIGTERM ends it as Ctrl-C does: recorded, and to be gone on with
         trained = train(study, extra)
     records, written = results.write(study, trained, write)

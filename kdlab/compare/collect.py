@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from kdlab.errors import InputError
-from kdlab.runs.run import FINISHED, RUNNING, Run
+from kdlab.runs.run import FINISHED, INTERRUPTED, RUNNING, Run
 
 from .labels import described, labels
 from .records import problem
@@ -108,4 +108,4 @@ def _how_it_stands(run: Run, record: dict) -> str:
         # the lock's folder is not made where a folder of results is only read
         return RUNNING if (run.path.parent / ".locks").is_dir() and run.being_trained else "killed, or running on another machine"
     error = str(record.get("error") or "").strip().splitlines()
-    return f"{record['status']}: {error[0]}" if error else record["status"]
+    return f"{record['status']}: {error[0]}" if error and record["status"] != INTERRUPTED else record["status"]

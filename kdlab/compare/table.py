@@ -128,11 +128,13 @@ def table_of(groups: Sequence[Group], metric: str = "accuracy", baseline: str | 
         metric: of test, the headline.
         baseline: the label of a row or an unambiguous part of one; by default the student baseline, if there is exactly one; ``""``: none.
         notes: lines about what is not in the groups.
-        further: other metrics that get a column: of test, or what was measured (``checkpoint_bytes``, ``latency_ms``, …).
+        further: other metrics, a list or with commas between, that get a column: of test, or what was measured (``checkpoint_bytes``, ``latency_ms``, …).
 
     Raises:
         InputError: no run is finished, none has the metric or one of the further ones, or the baseline is not to be found.
     """
+    if isinstance(further, str):
+        further = [name.strip() for name in further.split(",")]
     notes = [*(f"not in the table: {line}" for group in groups for line in group.unfinished), *notes]
     measurements, measured_notes = measurements_of(groups)
     rows = rows_of(groups, metric, measurements)
@@ -155,6 +157,9 @@ def table_of(groups: Sequence[Group], metric: str = "accuracy", baseline: str | 
 def _baseline_notes(rows: Sequence[Row], baseline: Row | None) -> list[str]:
     """Why there are no differences, and where they are over fewer seeds than a row has."""
     if baseline is None:
+        without = [row.label for row in rows if row.role == BASELINE and not row.last]
+        if without:
+            return [f"no differences: the student baseline, '{without[0]}', has no value of the metric; --baseline names another row"]
         alone = sum(row.role == BASELINE for row in rows)
         if len(rows) == 1:
             return []

@@ -25,11 +25,15 @@ class MetricsFile:
         """Read what is there; nothing if there is none yet.
 
         Raises:
-            ValueError: it holds something else than numbers, or a row without its epoch.
+            ValueError: it is cut short, holds something else than numbers, or a row without its epoch.
         """
         if self.path.exists():
             with open(self.path, newline="", encoding="utf-8") as file:
-                self.rows = [{key: float(value) for key, value in row.items() if key and value not in ("", None)} for row in csv.DictReader(file)]
+                text = file.read()
+            lines = list(csv.DictReader(io.StringIO(text)))
+            if text and not text.endswith("\n") or any(None in row or None in row.values() for row in lines):
+                raise ValueError("it is cut short")
+            self.rows = [{key: float(value) for key, value in row.items() if value != ""} for row in lines]
         if not all(math.isfinite(row.get("epoch", math.nan)) for row in self.rows):
             raise ValueError("a row has no epoch")
         return self

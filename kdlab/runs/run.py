@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from functools import cached_property
@@ -281,6 +282,8 @@ def runs_in(folders) -> list[Run]:
     Raises:
         InputError: a folder is missing, or none holds a run.
     """
+    if wrong := [folder for folder in folders if not isinstance(folder, (str, os.PathLike))]:
+        raise InputError(f"folders are named one by one, as in compare('runs/a', 'runs/b'), got {wrong[0]!r}")
     missing = [folder for folder in folders if not Path(folder).is_dir()]
     if missing:
         raise InputError(f"there is no folder {', '.join(map(str, missing))}")

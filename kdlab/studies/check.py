@@ -35,7 +35,7 @@ def check(study: Study, compose: bool = True) -> list[str]:
         records = read_records(study.results)
         problems = [*_records(study, records), *(_configs(study, records) if compose else [])]
         if not problems:            # what does not belong together generates nothing
-            problems = [*(curves.check(study) if records else []), *results.differing(study, records), *(_expected(study, records) if records else [])]
+            problems = [*(curves.check(study, _finished(records)) if records else []), *results.differing(study, records), *(_expected(study, records) if records else [])]
         return problems
     except InputError as error:
         return list(error.problems)
@@ -64,6 +64,10 @@ def _records(study: Study, records: Sequence[dict]) -> list[str]:
     return problems
 
 
+def _finished(records: Sequence[dict]) -> set[str]:
+    return {name for record in records if record["status"] == FINISHED for _, name in record["rows"]}
+
+
 def _asked(record: dict, row: Row) -> bool:
     """Whether a run was asked for by a row's overrides; rows may come to the same run in other words, which the record then holds too."""
     asked = list(row.run_overrides(record["seed"]))
@@ -79,7 +83,7 @@ def _configs(study: Study, records: Sequence[dict]) -> list[str]:
             if record is not None:
                 first.setdefault(row.run_overrides(row.seeds[0]), (table, row, record))
     configs = composed(list(first))
-    problems = unknown_names(study, configs) if configs else []
+    problems = unknown_names(study, dict(zip(first, configs))) if configs else []
     for config, (table, row, record) in zip(configs, first.values()):
         if config_digest(config) != record["config"] and _hash(config) != record["hash"]:
             problems.append(f"{study.results / 'runs.jsonl'}: table '{table.name}', row '{row.name}': its config is no longer that of run {record['hash']}: "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from kdlab.errors import InputError, did_you_mean
@@ -82,8 +82,12 @@ def write(study: Study, curves: Curves, folder: Path) -> list[Path]:
     return [folder / FILE, *([folder / FIGURE] if figure is not None else [])]
 
 
-def check(study: Study) -> list[str]:
-    """What does not fit between curves.csv and the study: it cannot be made anew without the runs, but its rows are known."""
+def check(study: Study, finished: Collection[str]) -> list[str]:
+    """What does not fit between curves.csv and the study: it cannot be made anew without the runs, but its rows are known.
+
+    Args:
+        finished: the rows that have a finished run.
+    """
     path = study.results / FILE
     try:
         with open(path, newline="", encoding="utf-8") as file:
@@ -92,7 +96,7 @@ def check(study: Study) -> list[str]:
         return [f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); kdlab reproduce {study.command} --write writes it"]
     if not lines or tuple(lines[0]) != HEAD:
         return [f"{path} does not begin with the columns {', '.join(HEAD)}"]
-    rows, named = list(dict.fromkeys(line[0] for line in lines[1:] if line)), list(study.curve_rows)
+    rows, named = list(dict.fromkeys(line[0] for line in lines[1:] if line)), [name for name in study.curve_rows if name in finished]
     return [] if rows == named else [f"{path} has the curves of {', '.join(rows) or 'no row'}, and study.yaml names {', '.join(named)}"]
 
 

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from kdlab.compare.records import MEASURED
 from kdlab.errors import did_you_mean
 
 from .study import FILE, Study
 
-#: of a classifier on test; the last two where it has a teacher
-METRICS = ("accuracy", "nll", "ece", "agreement", "kl_to_teacher")
+OF_A_TEACHER = ("agreement", "kl_to_teacher")
+#: of a classifier on test
+METRICS = ("accuracy", "nll", "ece", *OF_A_TEACHER)
 CURVES = ("val/accuracy", "val/nll")
 
 
-def unknown_names(study: Study, configs: Sequence[dict]) -> list[str]:
-    """A line for each metric and class that no run of the study can have.
+def unknown_names(study: Study, configs: Mapping[tuple[str, ...], dict]) -> list[str]:
+    """A line for each metric and class that no run of the study can have, or none of the row that is asked for it.
 
     Args:
-        configs: of its runs.
+        configs: of its runs, by their overrides; those of the first seed of every row are enough.
     """
-    classes = max(config["data"]["classes"] for config in configs)
+    classes = max(config["data"]["classes"] for config in configs.values())
     metrics = [*METRICS, *(f"class_{number}" for number in range(classes))]
     asked = [(f"tables.{table.name}.metric", table.metric, metrics) for table in study.tables]
     asked += [(f"tables.{table.name}.further", name, [*metrics, *MEASURED]) for table in study.tables for name in table.further]
@@ -30,6 +31,13 @@ def unknown_names(study: Study, configs: Sequence[dict]) -> list[str]:
     path = study.folder / FILE
     problems = [f"{path}: {key}: there is no '{name}'{did_you_mean(name, known)} (there are {_listed(known)})" for key, name, known in asked
                 if name not in known]
+    for number, one in enumerate(study.expected, start=1):
+        table = study.table(one.table)
+        for name in filter(None, (one.row, one.above, one.below)):
+            row = table.row(name)
+            config = configs.get(row.run_overrides(row.seeds[0]))
+            if (one.metric or table.metric) in OF_A_TEACHER and config is not None and config.get("teacher") is None:
+                problems.append(f"{path}: expected, number {number}: the runs of '{name}' have no teacher, and so no '{one.metric or table.metric}'")
     return problems + [f"{path}: tables.{table.name}.rows.{row.name}: bias: there is no class {number}; the classes are 0 to {classes - 1}"
                        for table in study.tables for row in table.rows for number in row.bias if number >= classes]
 

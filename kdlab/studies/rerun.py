@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kdlab.errors import InputError
+from kdlab.runs.run import FINISHED
+
 from .expectations import shown, values
 from .records import view_of
-from .study import Study
+from .study import Row, Study, StudyTable
 
 SAME = 1e-9
 LEAST_SEEDS = 3
@@ -57,8 +60,7 @@ def reruns(study: Study, here: Sequence[dict], git: Sequence[dict]) -> list[Reru
     found = []
     for table in study.tables:
         for row in table.rows:
-            ours = values(table, row, here, table.metric)
-            theirs = values(table, row, [record for record in git if view_of(row) in record.get("class_recall", {})], table.metric)
+            ours, theirs = (_values(table, row, records) for records in (here, git))
             common = sorted(set(ours) & set(theirs))
             if not common:
                 continue
@@ -68,3 +70,12 @@ def reruns(study: Study, here: Sequence[dict], git: Sequence[dict]) -> list[Reru
             limits += [one.half_width for one in (mine, other) if one.n >= LEAST_SEEDS]
             found.append(Rerun(table.name, row.name, table.metric, shown(mine), shown(other), mine.mean - other.mean, max(limits, default=None)))
     return found
+
+
+def _values(table: StudyTable, row: Row, records: Sequence[dict]) -> dict[int, float]:
+    """The table's metric by seed; empty where these records do not have it, or not of the row's network and bias."""
+    known = [record for record in records if record["status"] != FINISHED or view_of(row) in record["class_recall"]]
+    try:
+        return values(table, row, known, table.metric)
+    except InputError:
+        return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -36,13 +37,29 @@ def write(study: Study, trained: Mapping[tuple[str, ...], Trained], into_study: 
     folder = study.results if into_study else runs / study.name / "reproduced"
     records, curves = gathered(study, trained), learning.gathered(study, trained)
     parts = generated(study, records)
-    written = [write_records(folder, records), *(learning.write(study, curves, folder) if curves else [])]
-    if into_study:
-        written.append(write_readme(study, parts))
-    else:
-        write_text(folder / "tables.md", "\n\n".join(parts.values()) + "\n")
-        written.append(folder / "tables.md")
+    try:
+        written = [write_records(folder, records), *(learning.write(study, curves, folder) if curves else [])]
+        if into_study:
+            written.append(write_readme(study, parts))
+        else:
+            write_text(folder / "tables.md", "\n\n".join(parts.values()) + "\n")
+            written.append(folder / "tables.md")
+    except OSError as error:
+        raise cannot_write(folder, error) from error
     return records, written
+
+
+def try_to_write(folder: Path) -> None:
+    """Make a folder and a file in it that is gone at once. Raises InputError where that cannot be done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+
+
+def cannot_write(folder: Path, error: OSError) -> InputError:
+    return InputError(f"{folder} cannot be written ({error.strerror or error}); what was trained is kept, and the same command finds it")
 
 
 def write_readme(study: Study, parts: Mapping[str | None, str]) -> Path:
@@ -52,14 +69,17 @@ def write_readme(study: Study, parts: Mapping[str | None, str]) -> Path:
         text = f"# {study.title}\n" + (f"\n{study.paper}\n" if study.paper else "")
     for name, part in parts.items():
         text = readme.replaced(text, name, part)
-    write_text(study.readme, text)
+    try:
+        write_text(study.readme, text)
+    except OSError as error:
+        raise InputError(f"{study.readme} cannot be written ({error.strerror or error})") from error
     return study.readme
 
 
 def differing(study: Study, records: Sequence[dict]) -> list[str]:
     """What of the README is not what the records generate."""
     text, parts, problems = _readme(study), generated(study, records), []
-    anew = f"kdlab reproduce {study.command} --write writes it anew"
+    anew = f"kdlab reproduce --render {study.command} writes it anew"
     if text is None:
         return [f"{study.readme} is missing; {anew}"] if parts else []
     for name, part in parts.items():

@@ -85,7 +85,7 @@ def train(study: Study, extra: Sequence[str] = ()) -> dict[tuple[str, ...], Trai
     overrides = study.run_overrides()
     launcher = _launcher([text for text in extra if text.lstrip("+").startswith(LAUNCHER)])
     configs = composed(overrides, [text for text in extra if not text.lstrip("+").startswith(LAUNCHER)], warm=True)
-    if wrong := unknown_names(study, configs):
+    if wrong := unknown_names(study, dict(zip(overrides, configs))):
         raise InputError(*wrong)
     planned = plan(overrides, configs, labels=_labels(study))
     chosen = {}

@@ -113,17 +113,19 @@ def test_the_study_of_the_readme(study):
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     found = study(readme.partition("```yaml\ntitle:")[2].partition("```")[0].join(["title:", ""]))
     assert [row.name for row in found.tables[0].rows] == ["alone", "T = 2", "T = 4"] and found.expected[1].above == "alone"
-    assert unknown_names(found, [{"data": {"classes": 10}}]) == []
+    assert unknown_names(found, {(): {"data": {"classes": 10}}}) == []
 
 
 @pytest.mark.parametrize("old, new, words", [
     ("baseline: alone", "baseline: alone\n    metric: acuracy", "tables.first.metric: there is no 'acuracy'; did you mean 'accuracy'?"),
     ("baseline: alone", "baseline: alone\n    further: [nll, class_10]", "tables.first.further: there is no 'class_10'"),
     ("tolerance: 0.01", "tolerance: 0.01, metric: f1", "expected, number 1: metric: there is no 'f1'"),
+    ("above: alone", "below: alone, metric: agreement", "expected, number 2: the runs of 'alone' have no teacher, and so no 'agreement'"),
     ("bias: {3: 2}", "bias: {30: 2}", "tables.first.rows.raised: bias: there is no class 30; the classes are 0 to 9"),
     ("expected:", "curves: {metric: val/acuracy}\nexpected:", "curves.metric: there is no 'val/acuracy'; did you mean 'val/accuracy'?"),
 ])
 def test_what_no_run_can_have_is_found_before_training(study, old, new, words):
     assert old in GOOD
-    [problem] = unknown_names(study(GOOD.replace(old, new, 1)), [{"data": {"classes": 10}}])
+    [problem] = unknown_names(study(GOOD.replace(old, new, 1)),
+                              {(*overrides, "seed=1"): {"data": {"classes": 10}, "teacher": None} for overrides in ((), ("strategy=supervised",))})
     assert words in problem

@@ -76,7 +76,7 @@ def test_a_study_from_nothing_to_git_and_back(kdlab, workplace):
     number = f"{(alone['metrics']['test/accuracy'] + records[2]['metrics']['test/accuracy']) / 2:.4f}"
     (folder / "README.md").write_text(readme.replace(number, "0.9999", 1))
     code, out, err = kdlab("reproduce", "--check", "tiny")
-    assert code == 1 and "wrong  tiny" in out and "<!-- table: main -->" in out and "0.9999" in out and number in out and "--write" in out
+    assert code == 1 and "wrong  tiny" in out and "<!-- table: main -->" in out and "0.9999" in out and number in out and "--render" in out
     (folder / "README.md").write_text(readme)
 
     # a study that says something else than what was run; one whose config has changed since; one whose expectation is missed
