@@ -177,6 +177,7 @@ def test_validation_is_held_out_and_a_strategy_may_give_its_own_order(root):
     assert torch.equal(epoch_of(given.train_dataloader())[0].index, given.part("train").flip(0)[:7])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_do_not_change_a_bit(root, workers):
     options = dict(drop_last=False, evaluation_batch_size=4)

@@ -31,6 +31,7 @@ def _same(run, other):
     assert run.metrics == other.metrics and torch.equal(run.predictions()["last"], other.predictions()["last"])
 
 
+@pytest.mark.slow
 def test_a_run_with_workers_is_the_run_without(pictures, kdlab):
     alone = package.train([*SMALL, "data.workers=0"])
     assert alone.metrics["test/accuracy"] > 0.6

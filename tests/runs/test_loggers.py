@@ -1,5 +1,7 @@
 """Loggers beside metrics.csv, tied to the run."""
 
+import pytest
+
 import kdlab
 
 SMALL = ["strategy=supervised", "trainer.max_epochs=2", "progress=none"]
@@ -15,6 +17,7 @@ def test_tensorboard_writes_into_the_run(workplace):
     assert len(curve.Scalars("val/accuracy")) == 2 and curve.Scalars("val/accuracy")[-1].value == run.metrics["val/accuracy"]
 
 
+@pytest.mark.slow
 def test_wandb_is_offline_and_named_by_the_run(workplace, monkeypatch):
     """Without an account; the run's hash is its id, so that a resumed run goes on in the same place."""
     monkeypatch.delenv("WANDB_API_KEY", raising=False)

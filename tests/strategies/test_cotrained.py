@@ -44,6 +44,7 @@ def test_without_feedback_the_teacher_is_trained_as_if_alone(workplace):
     assert not all(torch.equal(first[name], third[name]) for name in names)
 
 
+@pytest.mark.slow
 def test_features_of_the_teachers_own_taps(workplace):
     """The student has no stage2; without feedback the teacher has no connector."""
     overrides = [*SHORT, "loss=[ce,kd,hint]", "loss.hint.student_tap=stage1", "loss.hint.teacher_tap=stage2"]

@@ -64,8 +64,8 @@ def _flat(node, name="optimiser"):
     return {name: torch.as_tensor(node)} if isinstance(node, (int, float, torch.Tensor)) else {}
 
 
-# one of each kind; the others with the slow tests
-QUICK = ("offline", "online", "byot")
+# a frozen teacher, and peers; the others with the slow tests
+QUICK = ("offline", "online")
 EVERY = [strategy if strategy in QUICK else pytest.param(strategy, marks=pytest.mark.slow) for strategy in STRATEGIES]
 
 

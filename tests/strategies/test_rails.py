@@ -38,7 +38,7 @@ RAILS = {
 }
 
 
-QUICK = ("offline", "online", "ema")         # the others with the slow tests
+QUICK = ("offline", "online")         # the others with the slow tests
 
 
 @pytest.mark.parametrize("rail, name", [pytest.param(rail, name, marks=[] if name in QUICK else pytest.mark.slow)

@@ -69,6 +69,7 @@ def test_a_job_of_a_sweep_has_the_bits_of_the_job_alone(kdlab, workplace):
             assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+@pytest.mark.slow
 def test_every_job_has_a_process_of_its_own(kdlab, workplace):
     code, out, err = kdlab("train", "-m", *trouble("Leaving"), "seed=1,2,3", "hydra.launcher.workers=1")
     assert code == 0, out
@@ -94,6 +95,7 @@ def test_a_killed_job_is_a_failed_job(kdlab, workplace):
     assert statuses() == {1: "finished", 2: "failed"}
 
 
+@pytest.mark.slow
 def test_retry(kdlab, workplace):
     code, out, err = kdlab("train", "-m", *trouble("UnluckyOnce"), "seed=1,2", "hydra.launcher.workers=1", "hydra.launcher.retry=1")
     assert code == 0 and "failed, and tried again: seed=1" in out and statuses() == {1: "finished", 2: "finished"}

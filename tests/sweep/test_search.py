@@ -100,6 +100,7 @@ def test_a_trial_that_is_worse_is_pruned_and_its_run_says_so(kdlab, workplace):
     ([*SEARCH, "optimizer.weight_decay=tag(log,interval(0,1))"], "optimizer.weight_decay"),
     ([*SEARCH, "hydra/launcher=basic", "~hydra.launcher.workers"], "kdlab's own launcher"),
 ])
+@pytest.mark.slow
 def test_bad_searches(kdlab, workplace, arguments, words):
     code, out, err = kdlab("train", *[argument for argument in arguments if not ("basic" in str(arguments) and "hydra.launcher.workers" in argument)])
     assert code == 2 and words in err and "Traceback" not in out + err

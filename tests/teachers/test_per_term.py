@@ -121,6 +121,7 @@ def wide(tmp_path_factory):
                         f"paths.runs={tmp_path_factory.mktemp('wide')}"])
 
 
+@pytest.mark.slow
 def test_the_parts_of_the_loss_are_those_of_each_teacher_alone(kdlab, workplace, taught, wide):
     from kdlab import train
 
