@@ -12,6 +12,7 @@ from kdlab.compare.collect import NETWORK, TEACHER, Group
 from kdlab.compare.measured import measurements_of
 from kdlab.compare.records import LOWER_IS_BETTER, tested
 from kdlab.errors import InputError, told
+from kdlab.runs.measurements import scalars
 from kdlab.runs.metrics import MetricsFile
 
 from .grid import grid
@@ -163,7 +164,7 @@ def _latencies(rows: Rows) -> tuple[dict[str, float], list[str]]:
     found: dict[str, list[float]] = {}
     for group in rows.groups:
         for run in group.runs:
-            if latency := (measured.get(run.path, {}).get("batches", {}).get("1") or {}).get("latency_ms"):
+            if latency := scalars(measured.get(run.path, {})).get("latency_ms"):
                 found.setdefault(group.label, []).append(latency)
     return {label: float(np.median(values)) for label, values in found.items()}, lines
 

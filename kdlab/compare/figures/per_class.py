@@ -75,10 +75,11 @@ def per_class(rows: Mapping[str, Sequence[Interval]], baseline: str, names: Sequ
     axes.tick_params(axis="y", length=0)
     legend_below(figure, handles, list(rows), columns=1)
     label = next(iter(rows))
+    spread = ", with its 95 % interval, each by itself (Student's t)" if seeds > 1 else ""
     about = f" The {MOST_CLASSES} that change most; {left_out} classes are left out." if left_out > 0 else ""
     return figure.describe(
         f"Per class, against {baseline}",
-        f"Change in recall of every class against {baseline}: mean of the differences of equal seeds ({seeds} in the first row)"
-        f"{', with its 95 % interval, each by itself (Student' + chr(39) + 's t)' if seeds > 1 else ''}, sorted by the first row.{about} Test, last epoch.",
+        f"Change in recall of every class against {baseline}: mean of the differences of equal seeds ({seeds} in the first row){spread}, sorted by "
+        f"the first row.{about} Test, last epoch.",
         f"Bar chart. {label}: the most is gained in {names[order[-1]]} ({100 * first[order[-1]]:+.1f} points), the least in {names[order[0]]} "
         f"({100 * first[order[0]]:+.1f} points).")
