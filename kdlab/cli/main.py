@@ -22,6 +22,7 @@ VERBS = {
     "methods": "every method: paper, formula, defaults, what it needs",
     "check": "compose every experiment and check it, without running",
 }
+TRAINING = ("train", "reproduce")
 
 
 def usage() -> str:
@@ -45,7 +46,8 @@ def main(arguments: list[str]) -> int:
     try:
         return import_module(f"kdlab.cli.{verb}").run(rest) or 0
     except KeyboardInterrupt:
-        print("kdlab: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
+        goes_on = "; the same command goes on from the last finished epoch" if verb in TRAINING else ""
+        print(f"kdlab: interrupted{goes_on}", file=sys.stderr)
         return 130
     except BrokenPipeError:         # the reader of our output has gone
         sys.stderr.close()

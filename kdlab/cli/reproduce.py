@@ -109,7 +109,7 @@ def _reproduce(name: str, extra: list[str], write: bool) -> int:
     study = read(name)
     git = read_records(study.results)
     if write:
-        results.try_to_write(study.results)
+        results.refuse_unwritable(study.results)
     with handling(Interrupt()):         # a SIGTERM ends it as Ctrl-C does: recorded, and to be gone on with
         trained = train(study, extra)
     records, written = results.write(study, trained, write)

@@ -71,6 +71,15 @@ def number(value: Interval | None) -> str:
     return f"{value.mean:{form}}" + ("" if value.half_width is None else f" ± {value.half_width:{form}}")
 
 
+def several(number: int, what: str) -> str:
+    """A number of things.
+
+    >>> several(1, "comparison"), several(2, "comparison")
+    ('1 comparison', '2 comparisons')
+    """
+    return f"{number} {what}{'s' if number != 1 else ''}"
+
+
 def _difference(row: Row) -> str:
     one = row.difference
     if one is None or one.mean is None:

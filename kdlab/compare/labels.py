@@ -22,7 +22,7 @@ def described(config: dict) -> dict:
     kept = {key: value for key, value in config.items() if key not in _SILENT}
     result = {"strategy": told.get("strategy"), "losses": "+".join(config["loss"]), **choices}
     return {**result, **{key: value for key, value in flat({**kept, "teacher": config.get("teacher") or {}}).items()
-                         if not key.endswith("_target_") and (key, value) != ("strategy.generation", 0)}}       # as every run is that is in no chain
+                         if (key, value) != ("strategy.generation", 0)}}       # as every run is that is in no chain
 
 
 def _without_earlier(node):
@@ -78,7 +78,9 @@ class _Labels:
 
     def _implied(self, key: str) -> bool:
         """Whether a key need not be shown: it belongs to a term that only some groups have, and is the same in all that have it; or it is
-        the weight that is tied to another; or it follows from the generation; or it belongs to a node whose choice is shown."""
+        the weight that is tied to another; or it is a class; or it follows from the generation; or it belongs to a node whose choice is shown."""
+        if key.endswith("_target_"):        # what was chosen, or a loss, tells it
+            return True
         having = [config[key] for config in self.configs if key in config]
         if len(having) < len(self.configs) and len({repr(value) for value in having}) == 1:
             return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from .collect import NETWORK
-from .columns import Column
+from .columns import Column, several
 from .statistics import BETTER, LEVEL, WORSE
 
 #: columns that a paper has room for, and those of the table's further metrics; the others stand in the CSV
@@ -36,8 +36,8 @@ def _caption(table, columns: list[Column]) -> list[str]:
     metric = table.metric[:1].upper() + table.metric[1:]
     lines = [f"{metric} on test: mean ± half width of the 95 % interval (Student's t) over n seeds.", *table.explanation(columns)[1:]]
     if table.comparisons:
-        lines.append(f"Bold: better, italic: worse, p < {LEVEL:g} in a two-sided paired t test after Holm's correction over {table.comparisons} "
-                     f"comparison{'s' if table.comparisons > 1 else ''}; p is corrected.")
+        lines.append(f"Bold: better, italic: worse, p < {LEVEL:g} in a two-sided paired t test after Holm's correction over "
+                     f"{several(table.comparisons, 'comparison')}; p is corrected.")
     return lines
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kdlab.errors import InputError
 from kdlab.runs import record as provenance
-from kdlab.runs.files import write_text
+from kdlab.runs.files import try_to_write, write_text
 
 from .collect import BASELINE, NETWORK, TEACHER, Group
 from .statistics import Difference, Interval
@@ -70,7 +70,7 @@ def write_report(groups: Sequence[Group], table: Table, folder: str | Path, titl
 def make_folder(folder: Path) -> None:
     """The folder of a report, before anything is drawn. Raises InputError where it cannot be made."""
     try:
-        (folder / "figures").mkdir(parents=True, exist_ok=True)
+        try_to_write(folder / "figures")
     except OSError as error:
         raise _cannot_write(folder, error) from error
 

@@ -60,7 +60,8 @@ def rows_of(groups: Sequence[Group], metric: str, measurements: Mapping[Path, di
     Args:
         measurements: of the runs (:func:`kdlab.compare.measured.measurements_of`).
     """
-    result, teachers = _teachers(groups, metric), _TeacherScores(groups, metric)
+    result = [_teacher(label, records, metric) for label, records in absent_teachers(groups)]
+    teachers = _TeacherScores(groups, metric)
     for group in groups:
         if group.records:
             score = teachers.of(group)
@@ -69,9 +70,9 @@ def rows_of(groups: Sequence[Group], metric: str, measurements: Mapping[Path, di
     return result
 
 
-def _teachers(groups: Sequence[Group], metric: str) -> list[Row]:
-    """A row for each teacher that taught, as its students' records tell of it; not for those that are compared themselves. Teachers of one size
-    whose names differ in the seed alone are one row over these seeds."""
+def absent_teachers(groups: Sequence[Group]) -> list[tuple[str, list[dict]]]:
+    """Labels, and what their students' records tell of the teachers that taught; without those that are compared themselves. Teachers of one size
+    whose names differ in the seed alone have one label over these seeds."""
     present = {record["hash"] for group in groups for record in group.records}
     taught: dict[str, dict] = {}
     for teacher in (teacher for group in groups for record in group.records if record.get("uses_teacher")
@@ -88,7 +89,7 @@ def _teachers(groups: Sequence[Group], metric: str) -> list[Row]:
     for (seedless, _), keys in alike.items():
         name = taught[keys[0]]["name"]
         label = seedless if len(keys) > 1 else name if names.count(name) == 1 else f"{name} {keys[0].split()[-1][:8]}"
-        result.append(_teacher(label, [taught[key] for key in keys], metric))
+        result.append((label, [taught[key] for key in keys]))
     return result
 
 
@@ -100,6 +101,12 @@ def _teacher(label: str, teachers: Sequence[dict], metric: str) -> Row:
                and (over := _interval(score.get(name) for score in scores))}
     return Row(TEACHER, label, _interval(score.get(metric) for score in scores), _interval(tested(run, f"{metric}_best") for run in own),
                parameters=teachers[0].get("parameters"), seconds=seconds and seconds.mean, further=further)
+
+
+def teacher_scores(teachers: Iterable[dict], metric: str) -> list[float]:
+    """Their metric on test, of those whose records have it."""
+    scores = [(teacher.get("test") or {}).get(metric) for teacher in teachers]
+    return [score for score in scores if score is not None]
 
 
 def _single(teacher: dict) -> list[dict]:
@@ -126,8 +133,7 @@ class _TeacherScores:
             self.elsewhere[repr(group.config.get("data"))] |= set(self._own(group))
 
     def _own(self, group: Group) -> list[float]:
-        scores = [((record.get("teacher") or {}).get("test") or {}).get(self.metric) for record in group.records]
-        return [score for score in scores if score is not None]
+        return teacher_scores((record.get("teacher") or {} for record in group.records), self.metric)
 
     def of(self, group: Group) -> float | None:
         own = self._own(group)

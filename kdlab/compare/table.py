@@ -14,7 +14,7 @@ from kdlab.runs.run import Run
 
 from .baseline import NO_BASELINE, compare_with, pick
 from .collect import BASELINE, NETWORK, TEACHER, Group, groups
-from .columns import Column, columns_of
+from .columns import Column, columns_of, several
 from .latex import latex
 from .measured import measurements_of
 from .records import LOWER_IS_BETTER, metrics_of, tested
@@ -71,7 +71,7 @@ class Table:
             lines.append(f"Difference: to '{self.baseline}', paired by seed, with the 95 % interval of that difference alone.")
         if "verdict" in present and self.comparisons:
             lines.append(f"Better and worse: p < {LEVEL:g} in a two-sided paired t test, after Holm's correction over "
-                         f"{_several(self.comparisons, 'comparison')}. Seeds are too few to tell where they would miss a difference of {LARGE_EFFECT:g} "
+                         f"{several(self.comparisons, 'comparison')}. Seeds are too few to tell where they would miss a difference of {LARGE_EFFECT:g} "
                          "times its scatter between seeds more than one time in five.")
         if "detectable" in present:
             lines.append("Detectable: the smallest difference that so many seeds would find with 80 % power, corrected, where differences scatter as these do.")
@@ -195,7 +195,3 @@ def _value_notes(groups: Sequence[Group], metrics: Sequence[str]) -> list[str]:
     if "peak_memory_bytes" in metrics and len({record.get("peak_memory_of") for group in groups for record in group.records}) > 1:
         result.append("peak_memory_bytes: of the whole process in some runs, of a GPU's tensors in others, which cannot be compared")
     return result
-
-
-def _several(number: int, what: str) -> str:
-    return f"{number} {what}{'s' if number != 1 else ''}"

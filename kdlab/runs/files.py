@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,6 +40,19 @@ def _write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def try_to_write(folder: Path) -> None:
+    """Make a folder where it is missing, and a file in it that is gone at once: before work whose result is to be written there.
+
+    Raises:
+        OSError: that cannot be done; the error names the folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(folder)) from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -20,7 +20,7 @@ from kdlab.teachers import Frozen
 from . import record as provenance
 from .assemble import make_data, read_data
 from .execute import threads
-from .files import write_json
+from .files import try_to_write, write_json
 from .measurements import FILE
 from .run import Run
 from .teacher import teacher_of
@@ -82,7 +82,8 @@ def measure_runs(runs: Sequence[Run], batches: Sequence[int] = (1, 64), seconds:
 
 
 def _begun(run: Run, batches: Sequence[int], device: torch.device, read: dict[str, ClassificationData], say: Callable[[str], None]) -> _Subject:
-    """A run's network, and what takes no time to be measured."""
+    """A run's network, and what takes no time to be measured. Raises OSError where the run's directory cannot be written."""
+    try_to_write(run.path)
     node = run.config["data"]
     data = read.get(key := json.dumps(node, sort_keys=True, default=str))
     if data is None:

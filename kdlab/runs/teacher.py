@@ -50,8 +50,7 @@ def make_teacher(node: dict | None, task: Task, trained: Trained, key: str = "te
 
 
 def teacher_of(run: Run, data, task: Task) -> Teacher | None:
-    """The teacher of a finished run, had again. The run that trained it is looked for where the config says, from the folder in which its
-    student was trained, and in the store that the student lies in.
+    """The teacher of a finished run, had again. The run that trained it is looked for in :func:`_stores`.
 
     Args:
         data: the run's own (:class:`kdlab.data.ClassificationData`).
@@ -61,13 +60,32 @@ def teacher_of(run: Run, data, task: Task) -> Teacher | None:
     """
     def trained(config: dict) -> Run:
         root = Path(config["paths"]["runs"])
-        for place in (root, Path(run.record.get("directory") or ".") / root, run.path.resolve().parents[1]):
-            found = RunStore(place).run(config)
+        for store in _stores(root, run):
+            found = RunStore(store).run(config)
             if found.finished:
                 return found
         raise InputError(f"the run of its teacher, {readable_name(config)}, was not found finished in {root}")
 
     return make_teacher(run.config["teacher"], task, trained, given=data.normalisation, channels=data.shape[0])
+
+
+def run_of_teacher(run: Run) -> Run | None:
+    """The finished run that taught a run, where one did and is still to be found in :func:`_stores`."""
+    taught = (run.record.get("teacher") or {}).get("runs", [])
+    if len(taught) != 1:
+        return None
+    path = Path(taught[0]["path"])
+    for store in _stores(path.parent.parent, run):
+        found = Run(store / path.parent.name / path.name)
+        if (found.path / "run.json").is_file() and found.finished and found.hash == taught[0]["hash"]:
+            return found
+    return None
+
+
+def _stores(root: Path, student: Run) -> tuple[Path, ...]:
+    """Where the run of a teacher may lie: in the store that its student's config or record names, the same from the folder in which the student
+    was trained, and the store that the student lies in."""
+    return root, Path(student.record.get("directory") or ".") / root, student.path.resolve().parents[1]
 
 
 def _normalisation(node: dict, network: nn.Module, channels: int) -> Normalisation | None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kdlab.errors import InputError
-from kdlab.runs.files import write_text
+from kdlab.runs.files import try_to_write, write_text
 
 from . import curves as learning
 from . import expectations, readme, tables
@@ -49,11 +48,10 @@ def write(study: Study, trained: Mapping[tuple[str, ...], Trained], into_study: 
     return records, written
 
 
-def try_to_write(folder: Path) -> None:
-    """Make a folder and a file in it that is gone at once. Raises InputError where that cannot be done."""
+def refuse_unwritable(folder: Path) -> None:
+    """Raises InputError where results could not be written into a folder, before anything is trained."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+        try_to_write(folder)
     except OSError as error:
         raise cannot_write(folder, error) from error
 

@@ -143,6 +143,16 @@ def test_an_interrupted_run_ends_with_130_and_goes_on(workplace, forked, kdlab, 
     assert "interrupted" in kdlab("runs")[1]
 
 
+@pytest.mark.parametrize("verb, said", [("compare", "kdlab: interrupted\n"),
+                                        ("reproduce", "kdlab: interrupted; the same command goes on from the last finished epoch\n")])
+def test_only_what_trains_is_said_to_go_on(kdlab, monkeypatch, verb, said):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"kdlab.cli.{verb}.run", interrupted)
+    assert kdlab(verb) == (130, "", said)
+
+
 def _command(folder, arguments):
     from kdlab.cli.main import main
 

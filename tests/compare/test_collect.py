@@ -112,6 +112,15 @@ def test_an_earlier_generation_of_the_same_network_is_no_teacher(tmp_path):
         assert [group.role for group in groups(find_runs([tmp_path]))[0]] == [role, "variant"]
 
 
+def test_a_class_is_named_where_it_is_all_that_tells_two_rows_apart(tmp_path):
+    """As where one was put into a group's choice: ``student._target_=my.Net``."""
+    first, second = write_runs(tmp_path, variants=2, seeds=1)
+    config = yaml.safe_load((first / "config.yaml").read_text())
+    (second / "config.yaml").write_text(yaml.safe_dump({**config, "student": {**config["student"], "_target_": "my.Net"}}))
+    assert [group.label for group in groups(find_runs([tmp_path]))[0]] == [
+        "offline ce+kd  student._target_=kdlab.models.MLP", "offline ce+kd  student._target_=my.Net"]
+
+
 def test_records_of_kdlab_are_sound():
     assert problem({"metrics": {"test/nll": None}, "durations": {}, "teacher": None, "networks": {}, "weights": {"kd": "scheduled"}}) == ""
     assert "teacher.members.kd.test" in problem({"teacher": {"name": "several", "members": {"kd": {"name": "one", "test": {"accuracy": "?"}}}}})

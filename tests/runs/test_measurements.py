@@ -114,3 +114,13 @@ def test_a_run_that_cannot_be_measured_does_not_keep_the_others_from_it(kdlab, w
     code, out, err = kdlab("measure", "runs", *QUICK)
     assert code == 1 and good.measurements and not bad.measurements and not begun.measurements
     assert f"not measured: {bad.path}: {bad.checkpoint('last')} cannot be read" in out and f"not measured: {begun.path} (running)" in out
+
+
+def test_a_directory_that_cannot_be_written_is_found_before_anything_is_timed(kdlab, distilled, monkeypatch):
+    def read_only(dir):
+        raise OSError(30, "Read-only file system", f"{dir}/tmp123")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", read_only)
+    monkeypatch.setattr(measuring, "timed_in_turns", lambda calls, *_, **__: {} if not calls else pytest.fail("it was timed"))
+    code, out, err = kdlab("measure", distilled.path, *QUICK)
+    assert code == 2 and "no run could be measured" in err and f"not measured: {distilled.path}: {distilled.path}: Read-only file system" in err

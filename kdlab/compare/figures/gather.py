@@ -11,6 +11,7 @@ from kdlab.compare.baseline import default
 from kdlab.compare.collect import NETWORK, TEACHER, Group
 from kdlab.compare.measured import measurements_of
 from kdlab.compare.records import LOWER_IS_BETTER, tested
+from kdlab.compare.rows import absent_teachers, teacher_scores
 from kdlab.errors import InputError, told
 from kdlab.runs.measurements import scalars
 from kdlab.runs.metrics import MetricsFile
@@ -146,7 +147,9 @@ def _pareto(rows: Rows):
         costs = timed if name == "latency" else {group.label: _first(group, name) for group in rows.groups}
         points = [Point(group.label, costs[group.label], rows.values(group), group.role) for group in rows.groups
                   if costs.get(group.label) and rows.values(group)]
-        points += _absent_teachers(rows) if name == "parameters" else []        # of a teacher's record nothing else is known
+        if name == "parameters":        # of the record of a teacher that is no row itself nothing else is known
+            points += [Point(label, teachers[0]["parameters"], values, TEACHER) for label, teachers in absent_teachers(rows.groups)
+                       if teachers[0].get("parameters") and (values := teacher_scores(teachers, rows.metric))]
         if len({point.cost for point in points}) > 1:
             drawn += 1
             yield f"pareto_{name}", pareto(points, title, rows.metric, rows.higher_is_better)
@@ -167,16 +170,3 @@ def _latencies(rows: Rows) -> tuple[dict[str, float], list[str]]:
             if latency := scalars(measured.get(run.path, {})).get("latency_ms"):
                 found.setdefault(group.label, []).append(latency)
     return {label: float(np.median(values)) for label, values in found.items()}, lines
-
-
-def _absent_teachers(rows: Rows) -> list[Point]:
-    """The teachers that taught and are no rows themselves."""
-    present = {record.get("hash") for group in rows.groups for record in group.records}
-    found = {}
-    for group in rows.groups:
-        for record in group.records:
-            teacher = record.get("teacher") or {}
-            score, runs = (teacher.get("test") or {}).get(rows.metric), [run.get("hash") for run in teacher.get("runs", [])]
-            if score is not None and teacher.get("parameters") and not (runs and set(runs) <= present):
-                found.setdefault((teacher.get("name"), *runs), Point(str(teacher.get("name")), teacher["parameters"], [score], TEACHER))
-    return list(found.values())

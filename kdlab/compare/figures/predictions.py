@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 
 import numpy as np
 
@@ -79,27 +78,14 @@ def class_names(group: Group, classes: int) -> list[str]:
         return list(map(str, range(classes)))
 
 
-def teacher_run(run: Run) -> Run | None:
-    """The finished run that taught a run, where one did and is still to be found: under its path, from the folder the student was trained
-    in, or in the store that the student lies in."""
-    runs = (run.record.get("teacher") or {}).get("runs", [])
-    if len(runs) != 1:
-        return None
-    path = Path(runs[0]["path"])
-    store = run.path.resolve().parents[1]
-    places = [path, Path(run.record.get("directory") or ".") / path, store / path.parent.name / path.name]
-    for place in places:
-        if (place / "run.json").is_file() and Run(place).finished and Run(place).hash == runs[0]["hash"]:
-            return Run(place)
-    return None
-
-
 def _teachers(rows) -> list[tuple[str, Run]]:
     """The teachers with one run each, by their names: rows themselves, or found beside them."""
+    from kdlab.runs.teacher import run_of_teacher
+
     found = {group.runs[0].hash: (group.label, group.runs[0]) for group in rows.groups if group.role == TEACHER and len(group.runs) == 1}
     present = {run.hash for group in rows.groups for run in group.runs}
     for group in rows.groups:
-        teacher = teacher_run(group.runs[0]) if group.runs and group.role != TEACHER else None
+        teacher = run_of_teacher(group.runs[0]) if group.runs and group.role != TEACHER else None
         if teacher is not None and teacher.hash not in present:
             found.setdefault(teacher.hash, (group.records[0]["teacher"]["name"], teacher))
     return list(found.values())
