@@ -120,7 +120,7 @@ def _reproduce(name: str, extra: list[str], write: bool) -> int:
         else:
             print("\n".join(tables.missing(one, records)))
     found, again = findings(study, records), reruns(study, records, git)
-    _show(f"expected, scale: {study.scale}", ("claim", "row", "expected", "found", ""),
+    _show(f"expected ({study.scale})", ("claim", "row", "expected", "found", ""),
           [(one.claim, one.expectation.row, one.expected, one.found, one.why) for one in found])
     _show("here and in git", ("table", "row", "here", "in git", ""), [(one.table, one.row, one.here, one.git, one.verdict) for one in again])
     print(f"\nwritten: {', '.join(map(str, written))}")

@@ -66,7 +66,8 @@ def any_finished(one: StudyTable, records: Sequence[dict]) -> bool:
 def block(study: Study, one: StudyTable, records: Sequence[dict]) -> str:
     """The generated part of the README that shows a table: what it is and how it came about, then the table."""
     own = [record for record in records if any(name == one.name for name, _ in record["rows"]) and record["status"] == FINISHED]
-    head = [f"**{one.title}.** Scale: {study.scale.rstrip('.')}. {origin(own)}"]
+    scale = study.scale.rstrip(".")
+    head = [f"**{one.title}.** {scale[:1].upper()}{scale[1:]}. {origin(own)}"]
     return "\n\n".join([*head, table(one, records).markdown().strip()])
 
 

@@ -58,7 +58,7 @@ def test_a_study_from_nothing_to_git_and_back(kdlab, workplace):
     assert str(workplace) not in json.dumps(records) and "directory" not in alone
     readme = (folder / "README.md").read_text()
     assert readme.index("| alone |") < readme.index("The reading.") < readme.index("<!-- expected -->"), "markers that are missing come at the end"
-    assert "Scale: scaled: digits, one epoch." in readme and "3 runs" in readme
+    assert "Scaled: digits, one epoch." in readme and "3 runs" in readme
     curve = (folder / "results" / "curves.csv").read_text().splitlines()
     assert curve[0] == "row,epoch,mean,low,high,n" and len(curve) == 2 and curve[1].startswith("alone,1,0.") and curve[1].endswith(",2")
 
