@@ -19,6 +19,8 @@ from .paths import conf_dir
 ELSEWHERE = {"joblib": "'kdlab[joblib]'", "submitit_local": "'kdlab[submitit]'", "submitit_slurm": "'kdlab[submitit]'", "ray": "'kdlab[ray]'",
              "ray_aws": "'kdlab[ray]'", "rq": "hydra-rq-launcher", "ax": "hydra-ax-sweeper", "nevergrad": "hydra-nevergrad-sweeper"}
 
+MOST_LISTED = 40
+
 
 def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
     """An error of Hydra, OmegaConf or YAML in one message, with a suggestion where a key or an option was misspelled.
@@ -87,7 +89,16 @@ def _missing_file(name: str) -> str:
     if "/" in choice and choice.partition("/")[0] in _groups() and not (folder / choice).parent.is_dir():       # a file of the group experiment chose from another group without saying so
         inner, _, file = choice.partition("/")
         cure = f"; in a file's defaults another group is chosen by '- override /{inner}: {file}'"
-    return f"{group}={choice}: there is no '{choice}' in conf/{group}{did_you_mean(choice, known)}{cure} (there are {', '.join(known) or 'none'})"
+    if twice := re.match(r"(.+)/(\1/.+)", choice):       # the file that takes it in is itself taken in, and its folder was put before the name
+        return f"{group}={choice}: there is no '{choice}' in conf/{group}; in a file's defaults write '- /{group}/{twice[2]}', with a slash in front"
+    return f"{group}={choice}: there is no '{choice}' in conf/{group}{did_you_mean(choice, known)}{cure} (there are {', '.join(_shortened(known)) or 'none'})"
+
+
+def _shortened(choices: Sequence[str]) -> list[str]:
+    """Many choices by their folders alone."""
+    if len(choices) <= MOST_LISTED:
+        return list(choices)
+    return list(dict.fromkeys(f"{choice.partition('/')[0]}/…" if "/" in choice else choice for choice in choices))
 
 
 def _not_to_override(group: str) -> str:

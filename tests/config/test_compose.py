@@ -1,9 +1,11 @@
 """Groups, precedence, ties, and what the plain dict holds."""
 
 import pytest
+import yaml
 
 from kdlab.config.check import check
 from kdlab.config.compose import compose
+from kdlab.config.paths import conf_dir
 from kdlab.errors import InputError
 
 
@@ -48,6 +50,29 @@ def test_what_an_experiment_says_of_a_term_in_case_it_is_chosen():
     assert list(compose(["experiment=crd_benchmark/vgg13_vgg8"])["loss"]) == ["ce", "kd"]
     with pytest.raises(InputError, match="loss.hint is no loss term"):      # what was typed was meant to count
         check(compose(["experiment=crd_benchmark/vgg13_vgg8", "loss.hint.student_tap=stage2"]))
+
+
+def test_an_experiment_is_made_of_one_that_is_made_of_another(kdlab, workplace):
+    folder = workplace / "mine" / "experiment" / "papers"
+    folder.mkdir(parents=True)
+    for name, base in (("child", "crd_benchmark/fashion_mnist/pair_48_epochs"), ("second", "papers/first"), ("first", "papers/base")):
+        (folder / f"{name}.yaml").write_text(f"# @package _global_\ndefaults:\n  - /experiment/{base}\n")
+    (folder / "base.yaml").write_text("# @package _global_\nseed: 7\n")
+    command = ["train", "--config-dir", "mine", "--cfg", "job"]
+    code, out, err = kdlab(*command, "experiment=papers/child")
+    assert code == 0 and "max_epochs: 48" in out and "lr: 0.05" in out, err
+    code, out, err = kdlab(*command, "experiment=papers/second")
+    assert code == 0 and "seed: 7" in out, err
+    (folder / "first.yaml").write_text("# @package _global_\ndefaults:\n  - papers/base\n")
+    code, out, err = kdlab(*command, "experiment=papers/second")
+    assert code == 2 and "'- /experiment/papers/base', with a slash in front" in err
+
+
+def test_every_experiment_can_be_the_base_of_another():
+    """One that is named without a slash is looked for below the folder of the file that names it, where that is itself a base."""
+    for path in (conf_dir() / "experiment").rglob("*.yaml"):
+        bases = [entry for entry in yaml.safe_load(path.read_text()).get("defaults", []) if isinstance(entry, str) and entry != "_self_"]
+        assert all(base.startswith("/experiment/") for base in bases), path
 
 
 def test_the_teachers_config_is_in_the_students():
