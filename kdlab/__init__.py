@@ -31,6 +31,8 @@ __all__ = sorted(_LAZY)
 def __getattr__(name: str):
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
+    if name == "compare":
+        return import_module("kdlab.compare")
     raise AttributeError(f"module 'kdlab' has no attribute '{name}'")
 
 

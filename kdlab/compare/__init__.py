@@ -1,6 +1,7 @@
 """Comparison: collect runs, group them over seeds, describe each group, hold it against a baseline, print and write the table and the report."""
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 from .collect import Group, groups
@@ -41,3 +42,9 @@ def place(folders: Sequence[str | Path]) -> Path:
     """Where what comes of a comparison goes by default: the first of the folders, or the one around it where that is a run."""
     first = Path(folders[0])
     return first.parent if (first / "run.json").exists() else first
+
+
+def __getattr__(name: str):
+    if name == "figures":       # matplotlib is imported where it is drawn
+        return import_module("kdlab.compare.figures")
+    raise AttributeError(f"module 'kdlab.compare' has no attribute '{name}'")

@@ -29,6 +29,8 @@ def pick(rows: Sequence[Row], wanted: str | None) -> Row | None:
     for fits in ([row for row in rows if _plain(row.label) == text], [row for row in rows if text in _plain(row.label) and row.role != NETWORK],
                  [row for row in rows if text in _plain(row.label)]):
         if len(fits) == 1:
+            if not fits[0].values:
+                raise InputError(f"baseline '{wanted}': the teacher's record tells its mean alone, without seeds to pair with; name a student's row")
             return fits[0]
         if fits:
             raise InputError(f"baseline '{wanted}': {len(fits)} rows have that in their name; name one of them by more of it", advice=_listed(fits))
@@ -42,9 +44,15 @@ def default(candidates: Sequence):
     return alone[0] if len(alone) == 1 else None
 
 
-def _same_network(row: Row, baseline: Row) -> bool:
-    """Whether a row shows the baseline's own numbers once more: the network that a run keeps, and the run."""
-    return row.values == baseline.values and (row.label.startswith(f"{baseline.label} · ") or baseline.label.startswith(f"{row.label} · "))
+def _the_same(row: Row, baseline: Row) -> bool:
+    """Whether a row shows the baseline's own numbers once more: the network that a run keeps, and the run; or a study's row that comes to the same
+    runs in other words."""
+    return row.runs == baseline.runs and row.values == baseline.values
+
+
+def on_other_data(row: Row, baseline: Row) -> bool:
+    """Whether a row is known to be tested on other data than the baseline: a difference would be one of the data."""
+    return row.data is not None and baseline.data is not None and row.data != baseline.data
 
 
 def _listed(rows: Sequence[Row]) -> str:
@@ -61,7 +69,8 @@ def compare_with(rows: Sequence[Row], baseline: Row, higher_is_better: bool) -> 
     The gap, (row - baseline) / (teacher - baseline) over the seeds that row and baseline share, is told where the teacher is better than
     the baseline by more than the half width of the baseline's interval: a share of less is a share of noise, and of one seed nobody knows it.
     """
-    compared = [row for row in rows if row is not baseline and row.role != TEACHER and row.values and not _same_network(row, baseline)]
+    compared = [row for row in rows if row is not baseline and row.role != TEACHER and row.values and not _the_same(row, baseline)
+                and not on_other_data(row, baseline)]
     for row, difference in zip(compared, differences([row.values for row in compared], baseline.values, higher_is_better)):
         row.difference = difference
         if difference.mean is None or row.teacher is None:

@@ -33,6 +33,17 @@ def _without_earlier(node):
     return {key: _without_earlier(value) for key, value in node.items() if key != "config" and not (inherited and key == "seed")}
 
 
+def tested_on(config: dict) -> str | None:
+    """What a described config's runs were tested on, in words: its data, and the folder where that is the data and not only their place. None
+    where the config does not tell.
+
+    >>> tested_on({"data": "digits", "data.download": True, "data.folder": "/a"}), tested_on({"data": "image_folder", "data.folder": "birds"}), tested_on({})
+    ('digits', 'image_folder birds', None)
+    """
+    name = config.get("data")
+    return name if name is None or "data.download" in config or not config.get("data.folder") else f"{name} {config['data.folder']}"
+
+
 def labels(configs: Sequence[dict]) -> list[str]:
     """A name for each of some described configs, of the keys in which they differ."""
     return _Labels(configs).labels()

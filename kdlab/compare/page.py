@@ -12,6 +12,7 @@ from kdlab.errors import InputError
 from kdlab.runs import record as provenance
 from kdlab.runs.files import try_to_write, write_text
 
+from .baseline import on_other_data
 from .collect import BASELINE, NETWORK, TEACHER, Group
 from .statistics import Difference, Interval
 from .table import Table
@@ -51,12 +52,14 @@ def write_report(groups: Sequence[Group], table: Table, folder: str | Path, titl
     Raises:
         InputError: the folder cannot be written.
     """
-    from .figures import draw, save
+    from .figures import NAMES, draw, remove, save
 
     folder = Path(folder)
     make_folder(folder)
     figures, notes = draw(groups, table.metric, table.baseline)
     try:
+        for name in set(NAMES) - set(figures):      # of an earlier report
+            remove(folder / "figures" / name)
         table.write(folder, "table")
         for name, figure in figures.items():
             save(figure, folder / "figures" / name)
@@ -109,7 +112,8 @@ def facts(table: Table) -> list[Fact]:
     baseline = [row for row in table.rows if row.label == table.baseline]
     result = [Fact(f"teacher: {table.metric}", _interval(row.last), row.label) for row in teachers if len(teachers) == 1]
     result += [Fact(f"{'student alone' if row.role == BASELINE else 'baseline'}: {table.metric}", _interval(row.last), row.label) for row in baseline]
-    variants = [row for row in table.rows if row.role not in (TEACHER, BASELINE, NETWORK) and row.last and row.label != table.baseline]
+    variants = [row for row in table.rows if row.role not in (TEACHER, BASELINE, NETWORK) and row.last and row.label != table.baseline
+                and not any(on_other_data(row, one) for one in baseline)]
     if variants:
         best = (max if table.higher_is_better else min)(variants, key=lambda row: row.last.mean)
         result.append(Fact(f"best of {len(variants)} variants: {table.metric}" if len(variants) > 1 else f"variant: {table.metric}",

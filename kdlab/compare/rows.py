@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kdlab.runs.measurements import scalars
 from kdlab.runs.networks import kept_in_short
 
 from .collect import NETWORK, TEACHER, Group
+from .labels import tested_on
 from .records import LOWER_IS_BETTER, MEASURED, metrics_of, tested
 from .statistics import Difference, Interval, interval
 
@@ -35,6 +36,8 @@ class Row:
         further: other metrics, by name.
         weights: of the losses.
         kept: which of several networks a variant's numbers are of, and that it was chosen on validation where it was.
+        runs: the hashes of its runs.
+        data: what it was tested on, as far as the config tells; None: unknown.
     """
 
     role: str
@@ -52,6 +55,8 @@ class Row:
     further: dict[str, Interval] = field(default_factory=dict)
     weights: str = ""
     kept: str = ""
+    runs: frozenset[str] = frozenset()
+    data: str | None = None
 
 
 def rows_of(groups: Sequence[Group], metric: str, measurements: Mapping[Path, dict] | None = None) -> list[Row]:
@@ -65,8 +70,9 @@ def rows_of(groups: Sequence[Group], metric: str, measurements: Mapping[Path, di
     for group in groups:
         if group.records:
             score = teachers.of(group)
-            result += [_row(group.role, group.label, group.records, metric, score, [scalars((measurements or {}).get(run.path, {})) for run in group.runs]),
-                       *_networks(group, metric, score)]
+            own = [_row(group.role, group.label, group.records, metric, score, [scalars((measurements or {}).get(run.path, {})) for run in group.runs]),
+                   *_networks(group, metric, score)]
+            result += [replace(row, data=tested_on(group.config)) for row in own]
     return result
 
 
@@ -118,7 +124,7 @@ def _networks(group: Group, metric: str, teacher: float | None) -> list[Row]:
     """A row for each network, and each ensemble, of runs that have several."""
     having = [record for record in group.records if record.get("networks")]
     return [_row(NETWORK, f"{group.label} · {name}",
-                 [{"seed": record.get("seed"), "metrics": record["networks"][name], "parameters": (record.get("network_parameters") or {}).get(name)}
+                 [{"hash": record["hash"], "seed": record.get("seed"), "metrics": record["networks"][name], "parameters": (record.get("network_parameters") or {}).get(name)}
                   for record in having if name in record["networks"]], metric, teacher)
             for name in dict.fromkeys(name for record in having for name in record["networks"])]
 
@@ -162,7 +168,8 @@ def _row(role: str, label: str, records: Sequence[dict], metric: str, teacher: f
         seconds=seconds and seconds.mean, further={name: over for name, numbers in further.items() if (over := _interval(numbers))},
         weights=" ".join(f"{name}={weight:g}" if isinstance(weight, (int, float)) else f"{name}={weight}"
                          for name, weight in (records[0].get("weights") or {}).items()),
-        kept=kept_in_short(records) or "student" if any(record.get("networks") for record in records) else "")
+        kept=kept_in_short(records) or "student" if any(record.get("networks") for record in records) else "",
+        runs=frozenset(record["hash"] for record in records))
 
 
 def _interval(values: Iterable[float | None]) -> Interval | None:

@@ -12,7 +12,7 @@ from kdlab.runs.files import write_text
 from kdlab.runs.measurements import SCALARS
 from kdlab.runs.run import Run
 
-from .baseline import NO_BASELINE, compare_with, pick
+from .baseline import NO_BASELINE, compare_with, on_other_data, pick
 from .collect import BASELINE, NETWORK, TEACHER, Group, groups
 from .columns import Column, columns_of, several
 from .latex import latex
@@ -166,8 +166,10 @@ def _baseline_notes(rows: Sequence[Row], baseline: Row | None) -> list[str]:
         return [f"no differences: there {'are' if alone else 'is'} {alone or 'no'} student baseline{'s' if alone else ''}; --baseline names the row that the "
                 "others are held against"]
     fewer = [f"{row.label} ({row.difference.n} of {len(row.values)})" for row in rows if row.difference and row.difference.n < len(row.values)]
+    elsewhere = [f"{row.label} ({row.data})" for row in rows if row.role != TEACHER and on_other_data(row, baseline)]
     noted = [f"{row.label}: {row.difference.note}" for row in rows if row.difference and row.difference.note and row.difference.n > 1]
-    return [*([f"differences over the seeds that the baseline has too: {'; '.join(fewer)}"] if fewer else []), *noted]
+    return [*([f"no differences to the baseline, which was tested on {baseline.data}: {'; '.join(elsewhere)}"] if elsewhere else []),
+            *([f"differences over the seeds that the baseline has too: {'; '.join(fewer)}"] if fewer else []), *noted]
 
 
 def _seed_notes(groups: Sequence[Group]) -> list[str]:

@@ -101,6 +101,10 @@ def draw(groups: Sequence[Group], metric: str = "accuracy", baseline: str | None
     return figures, notes
 
 
+COSTS = {"parameters": "parameters", "flops": "FLOPs of one sample's forward pass", "latency": "latency of one sample, ms"}
+NAMES = ("heat_map", "learning_curves", *(f"pareto_{name}" for name in COSTS), "reliability", "per_class", "agreement", "soft_targets")
+
+
 def _heat_map(rows: Rows):
     groups = [group for group in rows.ranked if group.label != rows.baseline]
     found = grid([group.config for group in groups])
@@ -134,9 +138,6 @@ def _learning_curves(rows: Rows):
     figure = learning_curves(curves, "accuracy on validation" if metric == "val/accuracy" else "NLL on validation", slots=rows.slots)
     figure.caption += words
     yield "learning_curves", figure
-
-
-COSTS = {"parameters": "parameters", "flops": "FLOPs of one sample's forward pass", "latency": "latency of one sample, ms"}
 
 
 def _pareto(rows: Rows):

@@ -213,6 +213,12 @@ def inline_svg(figure: Drawing, name: str) -> str:
     return f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" {box} {label}>' + text[text.index(">") + 1:].strip()
 
 
+def remove(path: Path) -> None:
+    """Remove what :func:`save` wrote, if anything."""
+    for ending in (".png", ".svg"):
+        path.with_name(f"{path.name}{ending}").unlink(missing_ok=True)
+
+
 def save(figure: Figure, path: Path) -> list[Path]:
     """Write ``path`` with the endings .png and .svg, on white."""
     from kdlab.runs.files import write_atomically, write_text
