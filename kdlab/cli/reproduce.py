@@ -53,20 +53,20 @@ def _list(names: list[str], extra: list[str]) -> int:
     from rich.markup import escape
     from rich.table import Table
 
-    from kdlab.studies.listing import count, finished_overrides
+    from kdlab.studies.listing import counts, finished_runs
     from kdlab.sweep.view import output_console
 
     for text in extra:
         if not text.lstrip("+").startswith("paths.runs="):
             raise InputError(f"reproduce: --list only looks, at paths.runs, so {text} says nothing beside it")
     places = [text.partition("=")[2] for text in extra]
-    found = finished_overrides(places[-1] if places else "runs")
+    found = finished_runs(places[-1] if places else "runs")
     table = Table(box=None, pad_edge=False)
     for name, justify in (("study", "left"), ("title", "left"), ("scale", "left"), ("minutes", "right"), ("runs", "right"), ("finished here", "right")):
         table.add_column(name, justify=justify, overflow="fold")
     for study in _studies(names):
         table.add_row(*map(escape, (study.name, study.title, study.scale)), "" if study.minutes is None else f"{study.minutes:g}",
-                      str(count(study)), str(count(study, found)))
+                      *map(str, counts(study, found)))
     output_console().print(table)
     print("minutes: from nothing, on two cores of the machine in the study's tables; kdlab reproduce STUDY trains what is missing")
     return 0
@@ -109,7 +109,7 @@ def _reproduce(name: str, extra: list[str], write: bool) -> int:
     study = read(name)
     git = read_records(study.results)
     if write:
-        results.refuse_unwritable(study.results)
+        results.refuse_unwritable(study)
     with handling(Interrupt()):         # a SIGTERM ends it as Ctrl-C does: recorded, and to be gone on with
         trained = train(study, extra)
     records, written = results.write(study, trained, write)

@@ -125,6 +125,23 @@ def paired(row: Mapping[Hashable, float], baseline: Mapping[Hashable, float]) ->
     return Difference(over.mean, over.half_width, n, p=float(2 * special.stdtr(n - 1, -abs(t))), effect=effect_size(first - second), unpaired=unpaired)
 
 
+def welch(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """p of the two-sided t test of two means whose samples may scatter differently (Welch 1947, https://doi.org/10.2307/2332510); None for a single value.
+    Without any scatter 1 where the means are the same, else 0.
+
+    >>> round(welch([0.80, 0.82, 0.84], [0.83, 0.85, 0.84]), 4), welch([0.8], [0.9, 0.8])
+    (0.2209, None)
+    """
+    if min(len(first), len(second)) < 2:
+        return None
+    from scipy import stats
+
+    first, second = (np.asarray(values, dtype=float) for values in (first, second))
+    if np.ptp(first) == np.ptp(second) == 0:
+        return float(first[0] == second[0])
+    return float(stats.ttest_ind(first, second, equal_var=False).pvalue)
+
+
 def holm(p: Sequence[float]) -> list[float]:
     """Holm's corrected p values.
 

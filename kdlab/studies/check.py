@@ -48,6 +48,9 @@ def _records(study: Study, records: Sequence[dict]) -> list[str]:
     for record in records:
         for table_name, row_name in record["rows"]:
             place = (table_name, row_name, record["seed"])
+            if place in seen:
+                problems.append(f"{path}: table '{table_name}', row '{row_name}', seed {record['seed']} stands there several times; remove the lines that "
+                                f"do not belong, or let kdlab reproduce {study.command} --write write it anew")
             seen.add(place)
             where = f"{path}: run {record['hash']} (table '{table_name}', row '{row_name}', seed {record['seed']})"
             if place not in wanted:

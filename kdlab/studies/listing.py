@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from kdlab.errors import InputError
 from kdlab.runs.run import FINISHED, find_runs
 
+from .records import FILE, read_records
 from .study import Study
 from .training import FREE
 
+Wording = frozenset[str]        # of a run: its overrides, in whatever order
 
-def finished_overrides(folder: str) -> set[frozenset[str]]:
-    """The overrides of every finished run in or below a folder, without those that change no result."""
-    found = set()
+
+@dataclass
+class Finished:
+    """The finished runs below a folder.
+
+    Args:
+        hashes: theirs.
+        wordings: the overrides that they were trained with, without those that change no result -> hash.
+        told: other wordings that studies' reproductions below the folder have found to come to a run -> its hash.
+    """
+
+    hashes: set[str] = field(default_factory=set)
+    wordings: dict[Wording, str] = field(default_factory=dict)
+    told: dict[Wording, str] = field(default_factory=dict)
+
+
+def finished_runs(folder: str) -> Finished:
+    """The finished runs in or below a folder."""
+    found = Finished()
     for run in find_runs([folder]):
         try:
             record = run.record
@@ -21,15 +41,33 @@ def finished_overrides(folder: str) -> set[frozenset[str]]:
             continue
         overrides = record.get("overrides")
         if record["status"] == FINISHED and isinstance(overrides, list) and all(isinstance(text, str) for text in overrides):
-            found.add(frozenset(text for text in overrides if text.lstrip("+").partition("=")[0] not in FREE))
+            found.hashes.add(record["hash"])
+            found.wordings[frozenset(text for text in overrides if text.lstrip("+").partition("=")[0] not in FREE)] = record["hash"]
+    for path in Path(folder).rglob(f"reproduced/{FILE}"):
+        found.told |= dict(_wordings(path.parent))
     return found
 
 
-def count(study: Study, finished: Iterable[frozenset[str]] | None = None) -> int:
-    """How many runs a study has, or how many of them are among the finished ones.
+def _wordings(results: Path) -> Iterator[tuple[Wording, str]]:
+    """Every wording of the runs in a results folder; none where it cannot be read, which reproducing says."""
+    try:
+        for record in read_records(results):
+            yield from ((frozenset(texts), record["hash"]) for texts in (record["overrides"], *record.get("also", [])))
+    except InputError:
+        return
 
-    Args:
-        finished: of :func:`finished_overrides`. This is a glance, which composes nothing and so does not see that a config has changed since.
+
+def counts(study: Study, finished: Finished) -> tuple[int, int]:
+    """How many runs a study has, and how many of them are among the finished ones.
+
+    Rows may come to the same run in other words: it counts once where records of the study say so. This is a glance, which composes nothing and
+    so does not see that a config has changed since.
     """
-    runs = {frozenset(texts) for texts in study.run_overrides()}
-    return len(runs if finished is None else runs & set(finished))
+    told = dict(_wordings(study.results)) | finished.told
+    runs, done = set(), set()
+    for wording in map(frozenset, study.run_overrides()):
+        digest = told.get(wording) or finished.wordings.get(wording)
+        runs.add(digest or wording)
+        if digest in finished.hashes or wording in finished.wordings:
+            done.add(digest)
+    return len(runs), len(done)

@@ -38,8 +38,31 @@ def unknown_names(study: Study, configs: Mapping[tuple[str, ...], dict]) -> list
             config = configs.get(row.run_overrides(row.seeds[0]))
             if (one.metric or table.metric) in OF_A_TEACHER and config is not None and config.get("teacher") is None:
                 problems.append(f"{path}: expected, number {number}: the runs of '{name}' have no teacher, and so no '{one.metric or table.metric}'")
+    for table in study.tables:
+        own = [configs.get(row.run_overrides(row.seeds[0])) for row in table.rows]
+        taught = [config is None or config.get("teacher") is not None for config in own]
+        problems += [f"{path}: tables.{table.name}: no row's runs have a teacher, and so none has '{name}'"
+                     for name in (table.metric, *table.further) if name in OF_A_TEACHER and not any(taught)]
     return problems + [f"{path}: tables.{table.name}.rows.{row.name}: bias: there is no class {number}; the classes are 0 to {classes - 1}"
                        for table in study.tables for row in table.rows for number in row.bias if number >= classes]
+
+
+def unknown_networks(study: Study, networks: Mapping[tuple[str, ...], Sequence[str]]) -> list[str]:
+    """A line for each row that shows a network which its runs will not have.
+
+    Args:
+        networks: of the runs that were tried, by their overrides.
+    """
+    return [f"{study.folder / FILE}: tables.{table.name}.rows.{row.name}: network: its runs have no '{row.network}'{did_you_mean(row.network, known)} "
+            f"(they have {', '.join(known)})" for table in study.tables for row in table.rows
+            if row.network and (known := networks.get(row.run_overrides(row.seeds[0]))) and row.network not in known]
+
+
+def unknown_curve(study: Study, metrics: Sequence[str]) -> list[str]:
+    """A line where the curves' metric is none that the runs will have."""
+    known = sorted(metrics)
+    return [] if not known or study.curve_metric in known else [
+        f"{study.folder / FILE}: curves.metric: there is no '{study.curve_metric}'{did_you_mean(study.curve_metric, known)} (there are {', '.join(known)})"]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -46,7 +46,7 @@ STUDY = {"title": TEXT, "paper": TEXT, "scale": TEXT, "minutes": POSITIVE, "tabl
 TABLE = {"title": TEXT, "metric": TEXT, "further": TEXTS, "baseline": NAME, "rows": NODE}
 ROW = {"overrides": TEXTS, "seeds": SEEDS, "bias": BIAS, "network": TEXT}
 CURVES = {"metric": TEXT, "rows": "a list of rows' names"}
-EXPECTED = {"table": TEXT, "row": NAME, "metric": TEXT, "value": NUMBER, "tolerance": POSITIVE, "above": NAME, "below": NAME, "by": NUMBER,
+EXPECTED = {"table": NAME, "row": NAME, "metric": TEXT, "value": NUMBER, "tolerance": POSITIVE, "above": NAME, "below": NAME, "by": NUMBER,
             "claim": TEXT, "explained": TEXT}
 
 
@@ -131,11 +131,14 @@ class _Reader:
         node = self._node(value, key, EXPECTED, ("table", "row"))
         if not {"table", "row"} <= set(node):
             return None
+        node["table"] = str(node["table"])
         self._known(f"{key}: table", [node["table"]], known)
         for name in ("row", "above", "below"):
             if name in node:
                 node[name] = str(node[name])
                 self._known(f"{key}: {name}", [node[name]], known.get(node["table"], [node[name]]))
+                if name != "row" and node[name] == node["row"]:
+                    self.problems.append(f"{key}: {name}: the row cannot be {name} itself")
         kinds = [name for name in ("value", "above", "below") if name in node]
         if len(kinds) != 1:
             self.problems.append(f"{key}: one of value, above and below says what is expected; there are {', '.join(kinds) or 'none of them'}")

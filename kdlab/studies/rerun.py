@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kdlab.errors import InputError
 from kdlab.runs.run import FINISHED
@@ -13,7 +13,6 @@ from .records import view_of
 from .study import Row, Study, StudyTable
 
 SAME = 1e-9
-LEAST_SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,8 @@ class Rerun:
     Args:
         here, git: in figures.
         difference: of the means, over the seeds that both have.
-        limit: how far apart they may be; None where nothing tells.
+        tolerance: of an expectation of the row's value; None where there is none.
+        p: that other seeds of one thing differ as much or more, corrected over the study's rows; None where a single run tells nothing of that.
     """
 
     table: str
@@ -32,30 +32,41 @@ class Rerun:
     here: str
     git: str
     difference: float
-    limit: float | None
+    tolerance: float | None = None
+    p: float | None = None
+
+    @property
+    def within(self) -> bool:
+        return self.tolerance is not None and abs(self.difference) <= self.tolerance
 
     @property
     def agrees(self) -> bool:
-        """A single run without a tolerance has no limit, and is only shown."""
-        return self.limit is None or abs(self.difference) <= max(self.limit, SAME)
+        """Whether nothing speaks against it: the same, within the tolerance, or no further apart than other seeds are."""
+        from kdlab.compare.statistics import LEVEL
+
+        return abs(self.difference) <= SAME or self.within or (self.tolerance is None if self.p is None else self.p >= LEVEL)
 
     @property
     def verdict(self) -> str:
         if abs(self.difference) <= SAME:
             return "the same"
-        if self.limit is None:
-            return f"differs by {self.difference:+.4f}; a single run, nothing to hold it against"
-        return f"{'within' if self.agrees else 'NOT within'} {self.limit:.4f} ({self.difference:+.4f})"
+        if self.within:
+            return f"within {self.tolerance:g} ({self.difference:+.4f})"
+        if self.p is None:
+            return (f"differs by {self.difference:+.4f}; a single run, nothing to hold it against" if self.tolerance is None else
+                    f"NOT within {self.tolerance:g} ({self.difference:+.4f})")
+        return f"{'as other seeds differ' if self.agrees else 'NOT as other seeds differ'} ({self.difference:+.4f}, p = {self.p:.3f})"
 
 
 def reruns(study: Study, here: Sequence[dict], git: Sequence[dict]) -> list[Rerun]:
     """Every row that has finished runs on both sides, in the order of the tables.
 
-    The means over common seeds may be as far apart as the larger of: the half width of the row's 95 % interval here, the same in git, and the
-    tolerance of an expectation of the row's value. On the machine of the results they are the same to the bit, elsewhere sums are rounded
-    otherwise, which moves a run as another seed would. The intervals of fewer than three seeds are too wide to hold anything against.
+    On the machine of the results they are the same to the bit. Elsewhere sums are rounded otherwise, which moves a run as another seed would: so
+    the seeds here and in git are held against each other as two samples, by Welch's t test of their means, with Holm's correction over the
+    rows, since one row in twenty is beyond its own five per cent by chance. A tolerance that study.yaml gives for the row's value goes before that.
+    What the test cannot know: a teacher that all seeds of a row share is one run, and moves all of them together.
     """
-    from kdlab.compare.statistics import interval
+    from kdlab.compare.statistics import holm, interval, welch
 
     found = []
     for table in study.tables:
@@ -64,11 +75,15 @@ def reruns(study: Study, here: Sequence[dict], git: Sequence[dict]) -> list[Reru
             common = sorted(set(ours) & set(theirs))
             if not common:
                 continue
-            mine, other = (interval([side[seed] for seed in common]) for side in (ours, theirs))
-            limits = [one.tolerance for one in study.expected if (one.table, one.row, one.metric or table.metric) == (table.name, row.name, table.metric)
-                      and one.value is not None]
-            limits += [one.half_width for one in (mine, other) if one.n >= LEAST_SEEDS]
-            found.append(Rerun(table.name, row.name, table.metric, shown(mine), shown(other), mine.mean - other.mean, max(limits, default=None)))
+            mine, other = ([side[seed] for seed in common] for side in (ours, theirs))
+            tolerances = [one.tolerance for one in study.expected if one.value is not None
+                          and (one.table, one.row, one.metric or table.metric) == (table.name, row.name, table.metric)]
+            first, second = interval(mine), interval(other)
+            found.append(Rerun(table.name, row.name, table.metric, shown(first), shown(second), first.mean - second.mean, max(tolerances, default=None),
+                               welch(mine, other)))
+    places = [place for place, one in enumerate(found) if one.p is not None]
+    for place, p in zip(places, holm([found[place].p for place in places])):
+        found[place] = replace(found[place], p=p)
     return found
 
 

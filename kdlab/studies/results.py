@@ -48,12 +48,15 @@ def write(study: Study, trained: Mapping[tuple[str, ...], Trained], into_study: 
     return records, written
 
 
-def refuse_unwritable(folder: Path) -> None:
-    """Raises InputError where results could not be written into a folder, before anything is trained."""
+def refuse_unwritable(study: Study) -> None:
+    """Raises InputError where results could not be written into a study's folder and its README, before anything is trained."""
     try:
-        try_to_write(folder)
+        try_to_write(study.results)
     except OSError as error:
-        raise cannot_write(folder, error) from error
+        raise cannot_write(study.results, error) from error
+    text = _readme(study) or ""
+    for name in (*(table.name for table in study.tables), None):
+        readme.content(text, name, study.readme)
 
 
 def cannot_write(folder: Path, error: OSError) -> InputError:
@@ -66,7 +69,7 @@ def write_readme(study: Study, parts: Mapping[str | None, str]) -> Path:
     if text is None:
         text = f"# {study.title}\n" + (f"\n{study.paper}\n" if study.paper else "")
     for name, part in parts.items():
-        text = readme.replaced(text, name, part)
+        text = readme.replaced(text, name, part, study.readme)
     try:
         write_text(study.readme, text)
     except OSError as error:
@@ -82,7 +85,7 @@ def differing(study: Study, records: Sequence[dict]) -> list[str]:
         return [f"{study.readme} is missing; {anew}"] if parts else []
     for name, part in parts.items():
         begin, _ = readme.markers(name)
-        found = readme.content(text, name)
+        found = readme.content(text, name, study.readme)
         if found is None:
             problems.append(f"{study.readme} has no {begin}; {anew}")
         elif found != part:
@@ -93,7 +96,7 @@ def differing(study: Study, records: Sequence[dict]) -> list[str]:
     if not parts:       # markers stand ready; nothing may stand between them that no results are behind
         names = [*(name for name in readme.tables_named(text) if name in known), None]
         problems += [f"{study.readme}: behind {readme.markers(name)[0]} stands something, and there are no results" for name in names
-                     if readme.content(text, name)]
+                     if readme.content(text, name, study.readme)]
     return problems
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -136,6 +137,14 @@ def all_studies() -> Iterator[tuple[str, Path]]:
     yield from sorted(found.items())
 
 
+def _name_of(folder: Path, known: Container[str]) -> str:
+    """A name that no other study has, for one that lies elsewhere: its path from here; where that leads out of here or is another's, its folder with
+    six digits of the whole path."""
+    here = Path.cwd().resolve()
+    path = folder.relative_to(here).as_posix() if here in folder.parents else None
+    return path if path is not None and path not in known else f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:6]}"
+
+
 def find(name: str) -> tuple[str, Path]:
     """The name and the folder of a study that somebody names.
 
@@ -147,13 +156,15 @@ def find(name: str) -> tuple[str, Path]:
     """
     known = dict(all_studies())
     if name in known:
+        if (Path(name) / FILE).is_file() and Path(name).resolve() != known[name].resolve():
+            raise InputError(f"'{name}' is a study in {known[name]} and a folder here; name one of them by its path: {known[name]} or ./{name}")
         return name, known[name]
     folder = Path(name).parent if Path(name).name == FILE else Path(name)
     if (folder / FILE).is_file():
         for known_name, place in known.items():
             if place.resolve() == folder.resolve():
                 return known_name, place
-        return folder.resolve().name, folder
+        return _name_of(folder.resolve(), known), folder
     if folder.is_dir() and str(name) not in (".", ""):
         raise InputError(f"{folder} holds no {FILE}; kdlab's README shows one, under Reproducing papers")
     if not known:

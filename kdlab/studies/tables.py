@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from kdlab.compare.baseline import NO_BASELINE
 from kdlab.compare.collect import BASELINE, TEACHER, VARIANT, Group, role_of
+from kdlab.compare.records import MEASURED, metrics_of, tested
 from kdlab.compare.table import Table, table_of
 from kdlab.runs.record import commit_in_words, machine_in_words
 from kdlab.runs.run import FINISHED
@@ -51,16 +52,19 @@ def table(one: StudyTable, records: Sequence[dict]) -> Table:
         InputError: no run is finished, or none has the metric.
     """
     found, notes = groups(one, records), missing(one, records)
+    known = {name for group in found for record in group.records for name in (*metrics_of(record), *(name for name in MEASURED if record.get(name) is not None))}
+    further = [name for name in one.further if name in known]
+    notes += [f"no column for {name}: no finished run has it" for name in one.further if name not in known]
     if one.baseline is None or any(group.label == one.baseline and group.records for group in found):
-        return table_of(found, one.metric, one.baseline, notes, one.further)
-    without = table_of(found, one.metric, NO_BASELINE, notes, one.further)
+        return table_of(found, one.metric, one.baseline, notes, further)
+    without = table_of(found, one.metric, NO_BASELINE, notes, further)
     without.notes.append(f"no differences: the baseline, '{one.baseline}', has no finished run")
     return without
 
 
 def any_finished(one: StudyTable, records: Sequence[dict]) -> bool:
-    """Whether there is a table to be made."""
-    return any(record["status"] == FINISHED and name == one.name for record in records for name, _ in record["rows"])
+    """Whether there is a table to be made: whether some finished run has its metric."""
+    return any(tested(record, one.metric) is not None for group in groups(one, records) for record in group.records)
 
 
 def block(study: Study, one: StudyTable, records: Sequence[dict]) -> str:

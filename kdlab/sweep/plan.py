@@ -14,12 +14,13 @@ from .worker import examine
 
 @dataclass
 class Plan:
-    """What is to be done: the jobs, how many GPUs there are for them, and the names of the numbers that their runs will have (both
-    only where something is to be trained)."""
+    """What is to be done: the jobs, how many GPUs there are for them, the names of the numbers that their runs will have, and of the networks and
+    ensembles of each (by its hash); these only as far as something is to be trained and was tried."""
 
     jobs: list[Job]
     gpus: int
     metrics: set[str]
+    networks: dict[str, list[str]]
 
 
 def plan(overrides: Sequence[Sequence[str]], configs: Sequence[dict], labels: Sequence[str] | None = None) -> Plan:
@@ -47,7 +48,8 @@ def plan(overrides: Sequence[Sequence[str]], configs: Sequence[dict], labels: Se
         else:
             jobs.append(_job(config, answers[number][1], labels[number], list(overrides[number]), number + 1, keys[number]))
     told = [description for _, description in answers.values()]
-    return Plan(jobs, max((one["gpus"] for one in told), default=0), set().union(*(one["metrics"] for one in told)))
+    return Plan(jobs, max((one["gpus"] for one in told), default=0), set().union(*(one["metrics"] for one in told)),
+                {one["digest"]: one["networks"] for one in told if one["networks"]})
 
 
 def _job(config: dict, description: dict, label: str, overrides: list[str], number: int | None = None, key: str | None = None,

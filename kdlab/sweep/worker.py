@@ -82,14 +82,15 @@ def examine(configs: list[dict], line: Connection) -> None:
     long as SECONDS_TO_TRY; what is wrong with the rest in that way is found when its turn comes.
     """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    answers, tried, began = [], set(), time.monotonic()
+    answers, tried, began = [], {}, time.monotonic()
     for config in configs:
         problems, description = [], None
         try:
             description = described(config)
             if description["group"] not in tried and time.monotonic() - began < SECONDS_TO_TRY and not description["finished"]:
-                tried.add(description["group"])
-                _try(config)
+                tried[description["group"]] = []
+                tried[description["group"]] = _try(config)
+            description["networks"] = tried.get(description["group"], [])
         except InputError as error:
             problems = error.problems
         except Exception as error:      # the user's own classes may fail in any way
@@ -133,8 +134,9 @@ def described(config: dict) -> dict:
     }
 
 
-def _try(config: dict) -> None:
-    """Build everything and rehearse a step: nothing is written, and a teacher that is yet to be trained is stood in for."""
+def _try(config: dict) -> list[str]:
+    """Build everything and rehearse a step: nothing is written, and a teacher that is yet to be trained is stood in for. Returns the names of the
+    networks and ensembles that its run will report."""
     import torch
 
     from kdlab.runs.ensure import assembled
@@ -143,4 +145,4 @@ def _try(config: dict) -> None:
     quiet()
     with threads(config["threads"]), torch.random.fork_rng(devices=[]):
         rehearse(config)
-        assembled(config)
+        return list(assembled(config).strategy.answers())

@@ -238,6 +238,16 @@ def test_the_gallery_asks_the_run_s_own_teacher(kdlab, taught):
     assert [bar.get_width() for bar in figure.axes[5].patches] == pytest.approx(expected.tolist(), abs=1e-5)
 
 
+def test_a_report_s_folder_holds_its_own_figures_alone(folder, kdlab):
+    report = folder / "report"
+    assert kdlab("compare", folder, "--report")[0] == 0 and (report / "figures" / "heat_map.svg").exists()
+    (report / "figures" / "mine.svg").write_text("")
+    one = next(run.path for run in find_runs([folder]) if run.path.name.startswith("alone"))
+    assert kdlab("compare", one, "--report", report)[0] == 0
+    left = {path.name for path in (report / "figures").iterdir()}
+    assert "learning_curves.svg" in left and "mine.svg" in left and not left & {"heat_map.png", "heat_map.svg", "per_class.png", "per_class.svg"}
+
+
 def test_a_folder_that_cannot_be_written(folder, kdlab, tmp_path):
     (tmp_path / "file").write_text("")
     code, _, err = kdlab("compare", folder, "--report", tmp_path / "file")

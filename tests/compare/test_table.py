@@ -157,3 +157,28 @@ def test_values_that_are_not_finite_are_named():
     table = table_of([ALONE, broken], further=["nll"])
     assert f"{broken.label}: nll is not finite for seeds 2, 3; its mean is without them" in table.notes
     assert "% " + table.notes[-1] in table.latex()
+
+
+def test_the_baselines_runs_in_other_words_are_no_comparison():
+    """In a study a sweep may hold the baseline's own value; what is the same by chance is compared all the same."""
+    again = Group(label="alone again", role="variant", records=ALONE.records)
+    chance = _group("as good", [0.80, 0.81, 0.79, 0.80, 0.82])
+    table = table_of([ALONE, again, BETTER])
+    assert [row.difference is None for row in table.rows[1:]] == [True, True, False] and table.comparisons == 1
+    assert table.rows[3].difference.p_adjusted == table.rows[3].difference.p
+    assert table_of([ALONE, chance, BETTER]).comparisons == 2
+
+
+def test_other_data_are_not_compared():
+    ALONE_ON, BETTER_ON, BIRDS = (replace(group, config={"data": name, "data.folder": folder}) for group, name, folder in (
+        (ALONE, "image_folder", "cats"), (BETTER, "image_folder", "cats"), (SAME, "image_folder", "birds")))
+    table = table_of([ALONE_ON, BETTER_ON, BIRDS])
+    assert [row.difference is None for row in table.rows[1:]] == [True, False, True] and table.comparisons == 1
+    assert "no differences to the baseline, which was tested on image_folder cats: T = 1 & 50% (image_folder birds)" in table.notes
+    known = [replace(group, config={"data": "cifar10", "data.download": False, "data.folder": folder}) for group, folder in ((ALONE, "a"), (BETTER, "b"))]
+    assert table_of(known).comparisons == 1, "where data that are known lie makes no difference"
+
+
+def test_a_teachers_mean_alone_is_no_baseline():
+    with pytest.raises(InputError, match="without seeds to pair with; name a student's row"):
+        table_of([ALONE, BETTER], baseline="teacher/wide")

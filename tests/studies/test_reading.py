@@ -1,5 +1,6 @@
 """study.yaml: what is read, what is refused, and how the message says so."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,7 @@ def test_rows_sweeps_and_the_order_of_training(study):
     ("raised:", "alone:", ["'alone' stands here 2 times"]),
     ("raised:", '"T = 2, 0.5":', ["tables.first.rows: 'T = 2, 0.5' names several rows"]),
     ("bias: {3: 2}", "bias: {x: 2}", ["bias must be numbers by class, for example {3: 2.0}"]),
+    ('row: "T = 4, 0.9", above', "row: alone, above", ["expected, number 2: above: the row cannot be above itself"]),
     ("expected:", "curves: {rows: [alnoe]}\nexpected:", ["curves.rows: there is no 'alnoe'; did you mean 'alone'?"]),
     ("expected:", "expected: {}\nother:", ["expected must be a list", "there is no key 'other'"]),
     ("scale: full", "scale: [full", ["cannot be read: line"]),
@@ -99,6 +101,18 @@ def test_where_studies_are_found(study, tmp_path, monkeypatch):
     other.mkdir()
     (other / "study.yaml").write_text(GOOD)
     assert find(str(other)) == ("elsewhere", other) and find(str(other / "study.yaml")) == ("elsewhere", other)
+    with monkeypatch.context() as patch:
+        (tmp_path / "here").mkdir()
+        patch.chdir(tmp_path / "here")
+        assert find("../elsewhere")[0].startswith("elsewhere-") and find("../elsewhere")[0] == find(str(other))[0], "outside of here it is told by its path"
+    for path in ("a/st", "b/st", "deeper/one"):
+        Path(path).mkdir(parents=True)
+        Path(path, "study.yaml").write_text(GOOD)
+    assert [find(path)[0] for path in ("a/st", "b/st/")] == ["a/st", "b/st"], "of two folders of one name each has its own results"
+    with pytest.raises(InputError, match=r"'deeper/one' is a study in experiments/deeper/one and a folder here; name one of them by its path"):
+        find("deeper/one")
+    assert find("experiments/deeper/one")[0] == "deeper/one" and find("./deeper/one/study.yaml")[0].startswith("one-")
+    shutil.rmtree("deeper")
     with pytest.raises(InputError, match="there is no study 'deeper/noe'; did you mean 'deeper/one'"):
         find("deeper/noe")
     with pytest.raises(InputError, match="holds no study.yaml"):
@@ -121,11 +135,13 @@ def test_the_study_of_the_readme(study):
     ("baseline: alone", "baseline: alone\n    further: [nll, class_10]", "tables.first.further: there is no 'class_10'"),
     ("tolerance: 0.01", "tolerance: 0.01, metric: f1", "expected, number 1: metric: there is no 'f1'"),
     ("above: alone", "below: alone, metric: agreement", "expected, number 2: the runs of 'alone' have no teacher, and so no 'agreement'"),
+    ("baseline: alone", "baseline: alone\n    further: [kl_to_teacher]", "tables.first: no row's runs have a teacher, and so none has 'kl_to_teacher'"),
     ("bias: {3: 2}", "bias: {30: 2}", "tables.first.rows.raised: bias: there is no class 30; the classes are 0 to 9"),
     ("expected:", "curves: {metric: val/acuracy}\nexpected:", "curves.metric: there is no 'val/acuracy'; did you mean 'val/accuracy'?"),
 ])
 def test_what_no_run_can_have_is_found_before_training(study, old, new, words):
     assert old in GOOD
-    [problem] = unknown_names(study(GOOD.replace(old, new, 1)),
-                              {(*overrides, "seed=1"): {"data": {"classes": 10}, "teacher": None} for overrides in ((), ("strategy=supervised",))})
+    found = study(GOOD.replace(old, new, 1))
+    [problem] = unknown_names(found, {overrides: {"data": {"classes": 10}, "teacher": None if "strategy=supervised" in overrides or "kl" in new else {}}
+                                    for overrides in found.run_overrides()})
     assert words in problem

@@ -182,3 +182,91 @@ def test_an_explanation_of_what_holds_is_stale():
 def test_the_configs_are_those_of_the_runs():
     problems = {name: check(read(name)) for name, folder in all_studies() if (folder / "results" / "runs.jsonl").exists()}
     assert not any(problems.values()), problems
+
+
+def _tiny(folder, text):
+    folder.mkdir(parents=True)
+    (folder / "study.yaml").write_text(text)
+    return folder
+
+
+NETWORKS = """
+title: Peers
+scale: full
+tables:
+  1:
+    title: Two that learn together
+    rows:
+      peer: {overrides: [strategy=online, trainer.max_epochs=1, data.fraction=0.2], seeds: [1], network: peer2}
+curves: {metric: val/accuracy}
+expected: [{table: 1, row: peer, value: 0.5, tolerance: 0.5}]
+"""
+
+
+@pytest.mark.parametrize("old, new, words", [
+    ("network: peer2", "network: peer_2", "tables.1.rows.peer: network: its runs have no 'peer_2'; did you mean 'peer2'? (they have student, peer2)"),
+    ("metric: val/accuracy", "metric: train/los", "curves.metric: there is no 'train/los'; did you mean 'train/loss'?"),
+])
+def test_networks_and_curves_that_no_run_will_have_are_found_before_training(kdlab, workplace, old, new, words):
+    _tiny(workplace / "peers", NETWORKS.replace(old, new))
+    code, out, err = kdlab("reproduce", "peers")
+    assert code == 2 and words in err and not list(find_runs([workplace])), out + err
+
+
+def test_a_readme_that_cannot_be_filled_is_found_before_training(kdlab, workplace):
+    folder = _tiny(workplace / "peers", NETWORKS)
+    (folder / "README.md").write_text("<!-- table: 1 -->\n")
+    code, out, err = kdlab("reproduce", "peers", "--write")
+    assert code == 2 and "peers/README.md has <!-- table: 1 --> without <!-- end of table --> behind it" in err and not list(find_runs([workplace]))
+    (folder / "README.md").unlink()
+    (folder / "README.md").mkdir()
+    code, out, err = kdlab("reproduce", "peers", "--write")
+    assert code == 2 and "peers/README.md cannot be read" in err and not list(find_runs([workplace]))
+
+
+def test_a_metric_that_only_failed_runs_would_have_costs_its_column_alone():
+    study, records = _studied()
+    broken = [{**record, "metrics": {key: value for key, value in record["metrics"].items() if "agreement" not in key}} for record in records]
+    table = tables.table(study.tables[0], broken)
+    assert "agreement" not in table.head() and "nll" in table.head() and "no column for agreement: no finished run has it" in table.notes
+    assert not tables.any_finished(replace(study.tables[0], metric="agreement"), broken) and tables.any_finished(study.tables[0], broken)
+
+
+def test_a_run_that_stands_twice_in_the_records_is_told(kdlab, workplace):
+    folder = _tiny(workplace / "experiments" / "tiny", NETWORKS)
+    code, out, err = kdlab("reproduce", "tiny", "--write")
+    assert code == 0, out + err
+    path = folder / "results" / "runs.jsonl"
+    path.write_text(2 * path.read_text())
+    [problem] = check(read("tiny"), compose=False)
+    assert "table '1', row 'peer', seed 1 stands there several times" in problem
+
+
+def test_runs_in_other_words_count_once_in_the_list(kdlab, workplace):
+    _tiny(workplace / "mine", """
+title: One run in two wordings
+scale: full
+tables:
+  first: {title: a, rows: {alone: {overrides: [strategy=supervised, trainer.max_epochs=1], seeds: [1, 2]}}}
+  second: {title: b, rows: {alone: {overrides: [strategy=supervised, "loss=[ce]", trainer.max_epochs=1], seeds: [1, 2]}}}
+""")
+    assert kdlab("reproduce", "mine")[0] == 0
+    code, out, err = kdlab("reproduce", "--list", "mine")
+    assert code == 0 and out.splitlines()[1].split()[-2:] == ["2", "2"], out
+
+
+def test_a_rerun_is_held_against_the_scatter_of_seeds():
+    """Two rows of five seeds; one is moved by a little, then by so much that no other seeds would be."""
+    study, records = _studied()
+
+    def moved(by):
+        return [{**record, "metrics": {**record["metrics"], "test/accuracy": record["metrics"]["test/accuracy"] + by * (1 + 0.1 * record["seed"])}}
+                if ["logits", "NKD"] in record["rows"] else record for record in records]
+
+    bare = replace(study, expected=())
+    for by, agrees, words in ((0.0005, True, "as other seeds differ (+0.0007, p = 1.000)"), (0.02, False, "NOT as other seeds differ (+0.0260, p = 0.000)")):
+        found = {one.row: one for one in reruns(bare, moved(by), records)}
+        assert found["NKD"].agrees == agrees and found["NKD"].verdict == words and found["KD"].verdict == "the same"
+    loose = replace(study, expected=tuple(replace(one, tolerance=0.05) for one in study.expected if one.row == "NKD" and one.value is not None))
+    assert {one.row: one for one in reruns(loose, moved(0.02), records)}["NKD"].verdict == "within 0.05 (+0.0260)"
+    assert reruns(bare, moved(0.0005), records)[0].agrees
