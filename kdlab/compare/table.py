@@ -134,7 +134,7 @@ def table_of(groups: Sequence[Group], metric: str = "accuracy", baseline: str | 
         InputError: no run is finished, none has the metric or one of the further ones, or the baseline is not to be found.
     """
     if isinstance(further, str):
-        further = [name.strip() for name in further.split(",")]
+        further = [name.strip() for name in further.split(",") if name.strip()]
     notes = [*(f"not in the table: {line}" for group in groups for line in group.unfinished), *notes]
     measurements, measured_notes = measurements_of(groups)
     rows = rows_of(groups, metric, measurements)
@@ -145,7 +145,8 @@ def table_of(groups: Sequence[Group], metric: str = "accuracy", baseline: str | 
     known = sorted({name for row in rows for name in row.further})
     unknown = [name for name in further if name not in known and name != metric]
     if unknown:
-        raise InputError(*(f"further: no finished run has '{name}'; they have {', '.join(known)}{did_you_mean(name, known)}" for name in unknown))
+        raise InputError(*(f"further: no finished run has '{name}'; they have {', '.join(known)}{did_you_mean(name, known)}" for name in unknown),
+                         advice="latency_ms is of one sample: kdlab measure --batches 1,64" if "latency_ms" in unknown and measurements else "")
     chosen = pick(rows, baseline)
     comparisons = compare_with(rows, chosen, metric not in LOWER_IS_BETTER) if chosen else 0
     notes += [*(_baseline_notes(rows, chosen) if baseline != NO_BASELINE else []), *_seed_notes(groups), *_value_notes(groups, [metric, *further])]

@@ -179,6 +179,11 @@ def test_other_data_are_not_compared():
     assert table_of(known).comparisons == 1, "where data that are known lie makes no difference"
 
 
+def test_no_further_metrics_are_none():
+    assert table_of([ALONE, BETTER], further="").further == table_of([ALONE, BETTER]).further == ()
+    assert table_of([ALONE, SAME], further="nll, agreement,").further == ("nll", "agreement")
+
+
 def test_a_teachers_mean_alone_is_no_baseline():
     with pytest.raises(InputError, match="without seeds to pair with; name a student's row"):
         table_of([ALONE, BETTER], baseline="teacher/wide")
