@@ -21,6 +21,9 @@ def described(config: dict) -> dict:
     config = _without_earlier(config)
     kept = {key: value for key, value in config.items() if key not in _SILENT}
     result = {"strategy": told.get("strategy"), "losses": "+".join(config["loss"]), **choices}
+    peers = (config.get("strategy") or {}).get("peers")
+    if isinstance(peers, dict):         # by their names; what each is made of is told where the names do not tell
+        result["strategy.peers"] = "+".join(peers)
     return {**result, **{key: value for key, value in flat({**kept, "teacher": config.get("teacher") or {}}).items()
                          if (key, value) != ("strategy.generation", 0)}}       # as every run is that is in no chain
 

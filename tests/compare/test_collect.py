@@ -121,6 +121,14 @@ def test_a_class_is_named_where_it_is_all_that_tells_two_rows_apart(tmp_path):
         "offline ce+kd  student._target_=kdlab.models.MLP", "offline ce+kd  student._target_=my.Net"]
 
 
+def test_peers_are_named(tmp_path):
+    first, second = write_runs(tmp_path, variants=2, seeds=1)
+    config = yaml.safe_load((first / "config.yaml").read_text())
+    for path, peers in ((first, 2), (second, {"wide": {"_target_": "kdlab.models.MLP", "hidden": [256]}, "deep": {"_target_": "kdlab.models.MLP"}})):
+        (path / "config.yaml").write_text(yaml.safe_dump({**config, "strategy": {"_target_": "kdlab.strategies.Online", "peers": peers}}, sort_keys=False))
+    assert [group.label for group in groups(find_runs([tmp_path]))[0]] == ["offline ce+kd  strategy.peers=2", "offline ce+kd  strategy.peers=wide+deep"]
+
+
 def test_records_of_kdlab_are_sound():
     assert problem({"metrics": {"test/nll": None}, "durations": {}, "teacher": None, "networks": {}, "weights": {"kd": "scheduled"}}) == ""
     assert "teacher.members.kd.test" in problem({"teacher": {"name": "several", "members": {"kd": {"name": "one", "test": {"accuracy": "?"}}}}})
