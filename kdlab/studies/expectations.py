@@ -37,6 +37,12 @@ class Finding:
         return self.verdict in (HOLDS, BY_SIGN) or self.verdict in (MISSES, AGAINST) and bool(self.expectation.explained)
 
     @property
+    def contradicted(self) -> bool:
+        """Whether a rerun speaks against the study: nothing was found, or something else, which study.yaml does not explain. What cannot be told speaks
+        against nothing, and its sign may turn from one machine to the next."""
+        return self.verdict == UNKNOWN or self.verdict == MISSES and not self.expectation.explained
+
+    @property
     def why(self) -> str:
         """The verdict with its reason."""
         if self.verdict not in (MISSES, AGAINST):

@@ -10,11 +10,11 @@ from kdlab.errors import InputError
 from kdlab.runs.run import find_runs
 from kdlab.studies import tables
 from kdlab.studies.check import check
-from kdlab.studies.expectations import findings
+from kdlab.studies.expectations import AGAINST, BY_SIGN, HOLDS, MISSES, UNKNOWN, Finding, findings
 from kdlab.studies.reading import read
 from kdlab.studies.records import read_records
 from kdlab.studies.rerun import reruns
-from kdlab.studies.study import all_studies, experiments_folders
+from kdlab.studies.study import Expectation, all_studies, experiments_folders
 
 STUDY = """
 title: Labels and a teacher
@@ -174,8 +174,8 @@ def test_metrics_that_are_not_finite_are_no_evidence():
 
 def test_an_explanation_of_what_holds_is_stale():
     study, records = _studied()
-    expected = tuple(replace(one, explained="bad luck") if one.row == "NKD" and one.above else one for one in study.expected)
-    assert sum("explains nothing" in problem for problem in check(replace(study, expected=expected), compose=False)) == 2
+    expected = tuple(replace(one, explained="bad luck") if one.row == "NKD" and one.above == "student alone" else one for one in study.expected)
+    assert sum("explains nothing" in problem for problem in check(replace(study, expected=expected), compose=False)) == 1
 
 
 @pytest.mark.slow
@@ -253,6 +253,16 @@ tables:
     assert kdlab("reproduce", "mine")[0] == 0
     code, out, err = kdlab("reproduce", "--list", "mine")
     assert code == 0 and out.splitlines()[1].split()[-2:] == ["2", "2"], out
+
+
+def test_a_sign_that_cannot_be_told_speaks_against_nothing():
+    def found(verdict, explained=""):
+        one = Finding(Expectation("a", "b", above="c", explained=explained), "", "", verdict)
+        return one.accepted, one.contradicted
+
+    assert [found(verdict) for verdict in (HOLDS, BY_SIGN, AGAINST, MISSES, UNKNOWN)] == [
+        (True, False), (True, False), (False, False), (False, True), (False, True)], "what is in git explains it all the same"
+    assert [found(verdict, "too short") for verdict in (AGAINST, MISSES, UNKNOWN)] == [(True, False), (True, False), (False, True)]
 
 
 def test_a_rerun_is_held_against_the_scatter_of_seeds():
