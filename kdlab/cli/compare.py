@@ -29,8 +29,7 @@ def run(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     runs = runs_in(options.folder)
     found, left_out = groups(runs)
-    further = [name.strip() for name in options.further.split(",") if name.strip()]
-    table = table_of(found, options.metric, options.baseline, left_out, further)
+    table = table_of(found, options.metric, options.baseline, left_out, options.further)
     if options.wandb is not None and not options.wandb.strip():
         raise InputError("compare: --wandb needs the name of a project")
     out = Path(options.out) if options.out else place(options.folder)

@@ -40,8 +40,10 @@ def run(arguments: list[str]) -> int:
 def _studies(names: list[str]):
     """The studies that are named, or all."""
     from kdlab.studies.reading import read
-    from kdlab.studies.study import all_studies, find
+    from kdlab.studies.study import all_studies, find, refuse_ambiguous
 
+    for name in names:
+        refuse_ambiguous(name)
     if not names:
         names = [name for name, _ in all_studies()]
         if not names:
@@ -104,8 +106,10 @@ def _reproduce(name: str, extra: list[str], write: bool) -> int:
     from kdlab.studies.reading import read
     from kdlab.studies.records import read_records
     from kdlab.studies.rerun import reruns
+    from kdlab.studies.study import refuse_ambiguous
     from kdlab.studies.training import train
 
+    refuse_ambiguous(name)
     study = read(name)
     git = read_records(study.results)
     if write:
@@ -127,7 +131,8 @@ def _reproduce(name: str, extra: list[str], write: bool) -> int:
     unfinished = sum(record["status"] != "finished" for record in records)
     if unfinished:
         print(f"{unfinished} of the {len(records)} runs are not finished; the same command tries them again, and leaves alone what is finished")
-    return 0 if not unfinished and not any(one.contradicted for one in found) and all(one.agrees for one in again) else 1
+    right = all(one.accepted for one in found) if write else not any(one.contradicted for one in found)       # what goes into git is explained
+    return 0 if not unfinished and right and all(one.agrees for one in again) else 1
 
 
 def _show(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -37,14 +37,13 @@ def _without_earlier(node):
 
 
 def tested_on(config: dict) -> str | None:
-    """What a described config's runs were tested on, in words: its data, and the folder where that is the data and not only their place. None
-    where the config does not tell.
+    """The data set that a described config's runs were tested on, by its name or its choice; None where the config does not tell. A folder does not
+    tell: two paths may lead to the same images.
 
-    >>> tested_on({"data": "digits", "data.download": True, "data.folder": "/a"}), tested_on({"data": "image_folder", "data.folder": "birds"}), tested_on({})
-    ('digits', 'image_folder birds', None)
+    >>> tested_on({"data": "mine", "data.name": "digits"}), tested_on({"data": "image_folder"}), tested_on({})
+    ('digits', 'image_folder', None)
     """
-    name = config.get("data")
-    return name if name is None or "data.download" in config or not config.get("data.folder") else f"{name} {config['data.folder']}"
+    return config.get("data.name") or config.get("data")
 
 
 def labels(configs: Sequence[dict]) -> list[str]:

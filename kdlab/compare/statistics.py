@@ -126,19 +126,17 @@ def paired(row: Mapping[Hashable, float], baseline: Mapping[Hashable, float]) ->
 
 
 def welch(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """p of the two-sided t test of two means whose samples may scatter differently (Welch 1947, https://doi.org/10.2307/2332510); None for a single value.
-    Without any scatter 1 where the means are the same, else 0.
+    """p of the two-sided t test of two means whose samples may scatter differently (Welch 1947, https://doi.org/10.2307/2332510). None where there is
+    nothing to hold them against: of fewer than three values, and where one of the two does not scatter, which coarse metrics make likely by chance.
 
-    >>> round(welch([0.80, 0.82, 0.84], [0.83, 0.85, 0.84]), 4), welch([0.8], [0.9, 0.8])
-    (0.2209, None)
+    >>> round(welch([0.80, 0.82, 0.84], [0.83, 0.85, 0.84]), 4), welch([0.8, 0.9], [0.9, 0.8]), welch([0.8, 0.8, 0.8], [0.83, 0.85, 0.84])
+    (0.2209, None, None)
     """
-    if min(len(first), len(second)) < 2:
+    first, second = (np.asarray(values, dtype=float) for values in (first, second))
+    if min(len(first), len(second)) < 3 or min(np.ptp(first), np.ptp(second)) <= RESOLUTION * max(np.abs(first).max(), np.abs(second).max()):
         return None
     from scipy import stats
 
-    first, second = (np.asarray(values, dtype=float) for values in (first, second))
-    if np.ptp(first) == np.ptp(second) == 0:
-        return float(first[0] == second[0])
     return float(stats.ttest_ind(first, second, equal_var=False).pvalue)
 
 

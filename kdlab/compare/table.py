@@ -121,7 +121,7 @@ def comparison(runs: Iterable[Run], metric: str = "accuracy", baseline: str | No
 
 
 def table_of(groups: Sequence[Group], metric: str = "accuracy", baseline: str | None = None, notes: Sequence[str] = (),
-             further: Sequence[str] = ()) -> Table:
+             further: Sequence[str] = (), strict: bool = True) -> Table:
     """The table of some groups, in their order.
 
     Args:
@@ -129,6 +129,7 @@ def table_of(groups: Sequence[Group], metric: str = "accuracy", baseline: str | 
         baseline: the label of a row or an unambiguous part of one; by default the student baseline, if there is exactly one; ``""``: none.
         notes: lines about what is not in the groups.
         further: other metrics, a list or with commas between, that get a column: of test, or what was measured (``checkpoint_bytes``, ``latency_ms``, …).
+        strict: whether a further metric that no run has is refused; otherwise a note tells of it.
 
     Raises:
         InputError: no run is finished, none has the metric or one of the further ones, or the baseline is not to be found.
@@ -144,7 +145,10 @@ def table_of(groups: Sequence[Group], metric: str = "accuracy", baseline: str | 
                          advice="\n".join(notes))
     known = sorted({name for row in rows for name in row.further})
     unknown = [name for name in further if name not in known and name != metric]
-    if unknown:
+    if unknown and not strict:
+        notes += [f"no column for {name}: no finished run has it" for name in unknown]
+        further = [name for name in further if name not in unknown]
+    elif unknown:
         raise InputError(*(f"further: no finished run has '{name}'; they have {', '.join(known)}{did_you_mean(name, known)}" for name in unknown),
                          advice="latency_ms is of one sample: kdlab measure --batches 1,64" if "latency_ms" in unknown and measurements else "")
     chosen = pick(rows, baseline)

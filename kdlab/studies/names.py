@@ -58,13 +58,6 @@ def unknown_networks(study: Study, networks: Mapping[tuple[str, ...], Sequence[s
             if row.network and (known := networks.get(row.run_overrides(row.seeds[0]))) and row.network not in known]
 
 
-def unknown_curve(study: Study, metrics: Sequence[str]) -> list[str]:
-    """A line where the curves' metric is none that the runs will have."""
-    known = sorted(metrics)
-    return [] if not known or study.curve_metric in known else [
-        f"{study.folder / FILE}: curves.metric: there is no '{study.curve_metric}'{did_you_mean(study.curve_metric, known)} (there are {', '.join(known)})"]
-
-
 def _listed(names: Sequence[str]) -> str:
     classes = [name for name in names if name.startswith("class_")]
     others = [name for name in names if name not in classes]

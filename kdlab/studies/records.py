@@ -153,7 +153,9 @@ def write_records(folder: Path, records: Iterable[dict]) -> Path:
 def _is_record(record) -> bool:
     if not isinstance(record, dict) or not {"rows", "hash", "status", "seed", "overrides", "config"} <= set(record):
         return False
-    rows = record["rows"]
+    rows, wordings = record["rows"], [record["overrides"], *also] if isinstance(also := record.get("also", []), list) else [None]
+    if not all(isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in wordings):
+        return False
     if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == 2 and all(isinstance(name, str) for name in row) for row in rows):
         return False
     return record["status"] != FINISHED or not problem(record) and all(isinstance(record.get(key), dict) for key in ("metrics", "class_recall", "durations"))

@@ -23,7 +23,8 @@ class Rerun:
         here, git: in figures.
         difference: of the means, over the seeds that both have.
         tolerance: of an expectation of the row's value; None where there is none.
-        p: that other seeds of one thing differ as much or more, corrected over the study's rows; None where a single run tells nothing of that.
+        p: that other seeds of one thing differ as much or more, corrected over the study's rows; None where nothing tells
+            (:func:`kdlab.compare.statistics.welch`).
     """
 
     table: str
@@ -53,7 +54,7 @@ class Rerun:
         if self.within:
             return f"within {self.tolerance:g} ({self.difference:+.4f})"
         if self.p is None:
-            return (f"differs by {self.difference:+.4f}; a single run, nothing to hold it against" if self.tolerance is None else
+            return (f"differs by {self.difference:+.4f}; nothing to hold it against" if self.tolerance is None else
                     f"NOT within {self.tolerance:g} ({self.difference:+.4f})")
         return f"{'as other seeds differ' if self.agrees else 'NOT as other seeds differ'} ({self.difference:+.4f}, p = {self.p:.3f})"
 
@@ -68,7 +69,7 @@ def reruns(study: Study, here: Sequence[dict], git: Sequence[dict]) -> list[Reru
     """
     from kdlab.compare.statistics import holm, interval, welch
 
-    found = []
+    found, tested = [], {}
     for table in study.tables:
         for row in table.rows:
             ours, theirs = (_values(table, row, records) for records in (here, git))
@@ -79,11 +80,12 @@ def reruns(study: Study, here: Sequence[dict], git: Sequence[dict]) -> list[Reru
             tolerances = [one.tolerance for one in study.expected if one.value is not None
                           and (one.table, one.row, one.metric or table.metric) == (table.name, row.name, table.metric)]
             first, second = interval(mine), interval(other)
-            found.append(Rerun(table.name, row.name, table.metric, shown(first), shown(second), first.mean - second.mean, max(tolerances, default=None),
-                               welch(mine, other)))
-    places = [place for place, one in enumerate(found) if one.p is not None]
-    for place, p in zip(places, holm([found[place].p for place in places])):
-        found[place] = replace(found[place], p=p)
+            found.append(Rerun(table.name, row.name, table.metric, shown(first), shown(second), first.mean - second.mean, max(tolerances, default=None)))
+            if (p := welch(mine, other)) is not None:
+                tested.setdefault((*mine, *other), (p, []))[1].append(len(found) - 1)       # runs that stand in two tables are one comparison
+    for (_, places), p in zip(tested.values(), holm([p for p, _ in tested.values()])):
+        for place in places:
+            found[place] = replace(found[place], p=p)
     return found
 
 

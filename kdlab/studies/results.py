@@ -24,7 +24,7 @@ def generated(study: Study, records: Sequence[dict]) -> dict[str | None, str]:
 
 
 def write(study: Study, trained: Mapping[tuple[str, ...], Trained], into_study: bool) -> tuple[list[dict], list[Path]]:
-    """Write what came of a study's runs.
+    """Write what came of a study's runs; the curves last, so that what is wrong with them costs nothing else.
 
     Args:
         into_study: into its own folder, README included; otherwise into ``reproduced/`` beside its runs.
@@ -34,15 +34,17 @@ def write(study: Study, trained: Mapping[tuple[str, ...], Trained], into_study: 
     """
     runs = Path(next(iter(trained.values())).config["paths"]["runs"])
     folder = study.results if into_study else runs / study.name / "reproduced"
-    records, curves = gathered(study, trained), learning.gathered(study, trained)
+    records = gathered(study, trained)
     parts = generated(study, records)
     try:
-        written = [write_records(folder, records), *(learning.write(study, curves, folder) if curves else [])]
+        written = [write_records(folder, records)]
         if into_study:
             written.append(write_readme(study, parts))
         else:
             write_text(folder / "tables.md", "\n\n".join(parts.values()) + "\n")
             written.append(folder / "tables.md")
+        if curves := learning.gathered(study, trained):
+            written += learning.write(study, curves, folder)
     except OSError as error:
         raise cannot_write(folder, error) from error
     return records, written
@@ -50,10 +52,11 @@ def write(study: Study, trained: Mapping[tuple[str, ...], Trained], into_study: 
 
 def refuse_unwritable(study: Study) -> None:
     """Raises InputError where results could not be written into a study's folder and its README, before anything is trained."""
-    try:
-        try_to_write(study.results)
-    except OSError as error:
-        raise cannot_write(study.results, error) from error
+    for folder in (study.folder, *([study.results] if study.results.exists() else [])):
+        try:
+            try_to_write(folder)
+        except OSError as error:
+            raise InputError(f"{folder} cannot be written ({error.strerror or error}), so --write has no place; nothing was trained") from error
     text = _readme(study) or ""
     for name in (*(table.name for table in study.tables), None):
         readme.content(text, name, study.readme)

@@ -81,7 +81,7 @@ class Study:
 
     Args:
         folder: where study.yaml, README.md and ``results/`` lie.
-        name: what ``kdlab reproduce`` calls it: its folder below ``experiments/``.
+        name: what ``kdlab reproduce`` calls it: its folder below ``experiments/``, or of one that lies elsewhere its path from here (:func:`_name_of`).
         scale: ``full``, or what was made smaller.
         minutes: what it takes from nothing, on two cores.
         curve_metric, curve_rows: whose learning curves are kept.
@@ -137,6 +137,13 @@ def all_studies() -> Iterator[tuple[str, Path]]:
     yield from sorted(found.items())
 
 
+def refuse_ambiguous(name: str) -> None:
+    """Raises InputError where what somebody typed is a study of ``experiments/`` and another one in a folder here."""
+    known = dict(all_studies()).get(name)
+    if known is not None and (Path(name) / FILE).is_file() and Path(name).resolve() != known.resolve():
+        raise InputError(f"'{name}' is a study in {known} and a folder here; name one of them by its path: {known} or ./{name}")
+
+
 def _name_of(folder: Path, known: Container[str]) -> str:
     """A name that no other study has, for one that lies elsewhere: its path from here; where that leads out of here or is another's, its folder with
     six digits of the whole path."""
@@ -156,8 +163,6 @@ def find(name: str) -> tuple[str, Path]:
     """
     known = dict(all_studies())
     if name in known:
-        if (Path(name) / FILE).is_file() and Path(name).resolve() != known[name].resolve():
-            raise InputError(f"'{name}' is a study in {known[name]} and a folder here; name one of them by its path: {known[name]} or ./{name}")
         return name, known[name]
     folder = Path(name).parent if Path(name).name == FILE else Path(name)
     if (folder / FILE).is_file():

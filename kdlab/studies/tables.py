@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from kdlab.compare.baseline import NO_BASELINE
 from kdlab.compare.collect import BASELINE, TEACHER, VARIANT, Group, role_of
-from kdlab.compare.records import MEASURED, metrics_of, tested
+from kdlab.compare.records import tested
 from kdlab.compare.table import Table, table_of
 from kdlab.runs.record import commit_in_words, machine_in_words
 from kdlab.runs.run import FINISHED
@@ -27,6 +27,7 @@ def groups(table: StudyTable, records: Sequence[dict]) -> list[Group]:
         role = VARIANT if VARIANT in map(role_of, finished) else BASELINE
         role = TEACHER if row.name != table.baseline and any(record["hash"] in taught for record in finished) else role
         config = dict(text.lstrip("+").partition("=")[::2] for text in row.overrides)
+        config |= {"data": data for record in finished[:1] if (data := (record.get("choices") or {}).get("data"))}      # an experiment may have chosen them
         found.append(Group(label=row.name, role=role, records=finished, config=config))
     return found
 
@@ -52,12 +53,9 @@ def table(one: StudyTable, records: Sequence[dict]) -> Table:
         InputError: no run is finished, or none has the metric.
     """
     found, notes = groups(one, records), missing(one, records)
-    known = {name for group in found for record in group.records for name in (*metrics_of(record), *(name for name in MEASURED if record.get(name) is not None))}
-    further = [name for name in one.further if name in known]
-    notes += [f"no column for {name}: no finished run has it" for name in one.further if name not in known]
     if one.baseline is None or any(group.label == one.baseline and group.records for group in found):
-        return table_of(found, one.metric, one.baseline, notes, further)
-    without = table_of(found, one.metric, NO_BASELINE, notes, further)
+        return table_of(found, one.metric, one.baseline, notes, one.further, strict=False)
+    without = table_of(found, one.metric, NO_BASELINE, notes, one.further, strict=False)
     without.notes.append(f"no differences: the baseline, '{one.baseline}', has no finished run")
     return without
 

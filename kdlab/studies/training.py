@@ -10,7 +10,7 @@ from kdlab.errors import InputError, did_you_mean
 from kdlab.runs import known, processes
 from kdlab.runs.run import Run
 
-from .names import unknown_curve, unknown_names, unknown_networks
+from .names import unknown_names, unknown_networks
 from .study import Study
 
 # what may be said beside a study: where runs and data lie, how it is shown, how it is launched; nothing of it changes a result
@@ -89,8 +89,7 @@ def train(study: Study, extra: Sequence[str] = ()) -> dict[tuple[str, ...], Trai
         raise InputError(*wrong)
     planned = plan(overrides, configs, labels=_labels(study))
     networks = {texts: planned.networks[job.digest] for texts, job in zip(overrides, planned.jobs) if job.digest in planned.networks}
-    begun = any(job.run.finished for job in planned.jobs)       # finished runs have what they have, and their parts are not known here
-    if wrong := [*unknown_networks(study, networks), *([] if begun else unknown_curve(study, planned.metrics))]:
+    if wrong := unknown_networks(study, networks):
         raise InputError(*wrong)
     chosen = {}
     for job in planned.jobs:            # rows may come to the same run in other words: it is trained once, or found wherever it is finished

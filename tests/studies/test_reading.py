@@ -8,7 +8,7 @@ import pytest
 from kdlab.errors import InputError
 from kdlab.studies.names import unknown_names
 from kdlab.studies.reading import read
-from kdlab.studies.study import all_studies, experiments_folders, find
+from kdlab.studies.study import all_studies, experiments_folders, find, refuse_ambiguous
 
 GOOD = """
 title: A study
@@ -110,7 +110,10 @@ def test_where_studies_are_found(study, tmp_path, monkeypatch):
         Path(path, "study.yaml").write_text(GOOD)
     assert [find(path)[0] for path in ("a/st", "b/st/")] == ["a/st", "b/st"], "of two folders of one name each has its own results"
     with pytest.raises(InputError, match=r"'deeper/one' is a study in experiments/deeper/one and a folder here; name one of them by its path"):
-        find("deeper/one")
+        refuse_ambiguous("deeper/one")
+    refuse_ambiguous("a/st")
+    refuse_ambiguous("experiments/deeper/one")
+    assert find("deeper/one")[1] == Path("experiments/deeper/one"), "all studies are listed and checked all the same"
     assert find("experiments/deeper/one")[0] == "deeper/one" and find("./deeper/one/study.yaml")[0].startswith("one-")
     shutil.rmtree("deeper")
     with pytest.raises(InputError, match="there is no study 'deeper/noe'; did you mean 'deeper/one'"):

@@ -203,14 +203,20 @@ expected: [{table: 1, row: peer, value: 0.5, tolerance: 0.5}]
 """
 
 
-@pytest.mark.parametrize("old, new, words", [
-    ("network: peer2", "network: peer_2", "tables.1.rows.peer: network: its runs have no 'peer_2'; did you mean 'peer2'? (they have student, peer2)"),
-    ("metric: val/accuracy", "metric: train/los", "curves.metric: there is no 'train/los'; did you mean 'train/loss'?"),
-])
-def test_networks_and_curves_that_no_run_will_have_are_found_before_training(kdlab, workplace, old, new, words):
-    _tiny(workplace / "peers", NETWORKS.replace(old, new))
+def test_networks_that_no_run_will_have_are_found_before_training(kdlab, workplace):
+    _tiny(workplace / "peers", NETWORKS.replace("network: peer2", "network: peer_2"))
     code, out, err = kdlab("reproduce", "peers")
-    assert code == 2 and words in err and not list(find_runs([workplace])), out + err
+    assert code == 2 and "tables.1.rows.peer: network: its runs have no 'peer_2'; did you mean 'peer2'? (they have student, peer2)" in err, out + err
+    assert not list(find_runs([workplace]))
+
+
+def test_curves_that_no_run_has_cost_nothing_else(kdlab, workplace):
+    folder = _tiny(workplace / "peers", NETWORKS.replace("metric: val/accuracy", "metric: train/loss_ce"))
+    code, out, err = kdlab("reproduce", "peers", "--write")
+    assert code == 2 and "curves.metric: the runs' metrics.csv have no 'train/loss_ce'; did you mean 'train/loss'?" in err, out + err
+    assert "| peer |" in (folder / "README.md").read_text() and len(read_records(folder / "results")) == 1
+    (folder / "study.yaml").write_text(NETWORKS.replace("metric: val/accuracy", "metric: train/loss_ce_peer2"))
+    assert kdlab("reproduce", "peers", "--write")[0] == 0 and (folder / "results" / "curves.csv").exists()
 
 
 def test_a_readme_that_cannot_be_filled_is_found_before_training(kdlab, workplace):
@@ -230,6 +236,19 @@ def test_a_metric_that_only_failed_runs_would_have_costs_its_column_alone():
     table = tables.table(study.tables[0], broken)
     assert "agreement" not in table.head() and "nll" in table.head() and "no column for agreement: no finished run has it" in table.notes
     assert not tables.any_finished(replace(study.tables[0], metric="agreement"), broken) and tables.any_finished(study.tables[0], broken)
+
+
+def test_a_sign_against_a_claim_is_explained_before_it_goes_into_git(kdlab, workplace):
+    _tiny(workplace / "one", """
+title: One seed
+scale: full
+tables:
+  1: {title: a, rows: {alone: {overrides: [strategy=supervised, trainer.max_epochs=2], seeds: [1]}, less: {overrides: [strategy=supervised, trainer.max_epochs=1], seeds: [1]}}}
+expected: [{table: 1, row: less, above: alone}]
+""")
+    assert kdlab("reproduce", "one")[0] == 0, "one seed tells nothing against it"
+    code, out, err = kdlab("reproduce", "one", "--write")
+    assert code == 1 and kdlab("reproduce", "one", "--check")[0] == 1, out + err
 
 
 def test_a_run_that_stands_twice_in_the_records_is_told(kdlab, workplace):
@@ -279,4 +298,10 @@ def test_a_rerun_is_held_against_the_scatter_of_seeds():
         assert found["NKD"].agrees == agrees and found["NKD"].verdict == words and found["KD"].verdict == "the same"
     loose = replace(study, expected=tuple(replace(one, tolerance=0.05) for one in study.expected if one.row == "NKD" and one.value is not None))
     assert {one.row: one for one in reruns(loose, moved(0.02), records)}["NKD"].verdict == "within 0.05 (+0.0260)"
-    assert reruns(bare, moved(0.0005), records)[0].agrees
+    coarse = [{**record, "metrics": {**record["metrics"], "test/accuracy": 0.95}} for record in records if ["logits", "NKD"] in record["rows"]]
+    [one] = reruns(bare, coarse, records)
+    assert one.agrees and one.p is None and "nothing to hold it against" in one.verdict, "what does not scatter is no sample of seeds"
+    twice = replace(bare, tables=(bare.tables[0], replace(bare.tables[0], name="again")))
+    both = [{**record, "rows": [*record["rows"], ["again", record["rows"][0][1]]]} for record in moved(0.004)]
+    git = [{**record, "rows": [*record["rows"], ["again", record["rows"][0][1]]]} for record in records]
+    assert [one.p for one in reruns(twice, both, git)] == 2 * [one.p for one in reruns(bare, moved(0.004), records)], "runs of two tables are one comparison"
