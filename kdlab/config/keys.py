@@ -36,6 +36,16 @@ NOT_IDENTITY = frozenset({
     "name", "paths", "fresh", "progress", "logger",   # where the run is kept and how it is shown
 })
 
+# Keys of kdlab's own that were added after the first hashes were made, each with its default: pattern over dotted keys -> default. Such a
+# key counts only where it differs from its default, so runs from before it keep their hash. (Arguments of kdlab's classes need no entry:
+# kdlab.runs.identity.) A default in this table never changes: hashes that were made with it would then stand for another run.
+ADDED: dict[str, object] = {}
+
+# Spellings of one value: dotted key -> {spelling: the one that counts}.
+SPELLINGS: dict[str, dict[str, str]] = {
+    "trainer.precision": {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"},
+}
+
 
 def matching(table: dict[str, set[str]], key: str) -> set[str]:
     """The union of a table's entries whose pattern matches the dotted key."""

@@ -1,11 +1,18 @@
 """Identity: which configs are the same run.
 
-The hash is over the canonical config: numbers normalised (4 and 4.0 are one), constructors' defaults filled in for kdlab's own
-classes, the order of loss terms kept, without the keys in :data:`kdlab.config.keys.NOT_IDENTITY` and without the arguments that a class
-names in its own ``NOT_IDENTITY`` (where a known data set lies). What lies on disk counts by its content: a teacher, and what a student
-begins with, by the hash of the run or file, a network by the files among its arguments, and by the folders that its class names in
-``CONTENT``; where that says for an argument how its folder counts (images in class folders: by their names and sizes), it counts so. The
-code is no part of it: run.json holds the commit.
+The hash is over the canonical config: numbers normalised (4 and 4.0 are one), spellings of one value normalised
+(:data:`kdlab.config.keys.SPELLINGS`), the order of loss terms kept, without the keys in :data:`kdlab.config.keys.NOT_IDENTITY` and without
+the arguments that a class names in its own ``NOT_IDENTITY`` (where a known data set lies).
+
+A hash must survive upgrades of kdlab, so an option that was added later counts only where it differs from its default:
+
+- an argument of one of kdlab's own classes: the arguments in ``first_arguments.json`` always count, with the constructor's default
+  where the config does not name them; any other argument is left out where its value is the default;
+- a key of kdlab's own that is no argument: :data:`kdlab.config.keys.ADDED` names it with its default.
+
+What lies on disk counts by its content: a teacher, and what a student begins with, by the hash of the run or file; a network by the files
+among its arguments, and by the folders that its class names in ``CONTENT``. Where that says for an argument how its folder counts (images
+in class folders: by their names and sizes), it counts so. The code does not count: run.json holds the commit.
 """
 
 from __future__ import annotations
@@ -14,9 +21,11 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path
 
-from kdlab.config.keys import NOT_IDENTITY, run_nodes
+from kdlab.config.keys import ADDED, NOT_IDENTITY, SPELLINGS, run_nodes
 from kdlab.config.signature import locate, signature
 from kdlab.errors import InputError
 
@@ -29,7 +38,17 @@ def run_hash(config: dict) -> str:
     Raises:
         InputError: the teacher is a run, file or folder that does not exist.
     """
-    text = json.dumps(canonical(config), sort_keys=False, separators=(",", ":"), ensure_ascii=True)
+    return _digest(canonical(config))
+
+
+def hash_as_spelled(config: dict) -> str | None:
+    """The hash that a config had before the spellings of a value counted as one; None where that is :func:`run_hash`."""
+    respelled = _counted(config, "", SPELLINGS) != _counted(config, "", {})
+    return _digest(canonical(config, spellings={})) if respelled else None
+
+
+def _digest(canonical: dict) -> str:
+    text = json.dumps(canonical, sort_keys=False, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -46,9 +65,9 @@ def _seedless(config: dict) -> dict:
     return result
 
 
-def canonical(config: dict) -> dict:
+def canonical(config: dict, spellings: Mapping[str, Mapping[str, str]] = SPELLINGS) -> dict:
     """The config as it counts: see the module's text."""
-    kept = _without(config, "")
+    kept = _counted(config, "", spellings)
     if kept.get("teacher"):
         kept["teacher"] = _teacher(config["teacher"])
     if "initial" in kept["student"]:
@@ -63,11 +82,17 @@ def _initial(node: dict) -> dict:
     return {**_network(node, "student.initial"), "weights": node.get("weights", True), "losses": node.get("losses", False)}
 
 
-def _without(node, key: str):
+def _counted(node, key: str, spellings: Mapping[str, Mapping[str, str]]):
+    """A node without the keys that do not count, each value in one of its spellings."""
     if not isinstance(node, dict):
-        return node
-    return {name: _without(value, f"{key}.{name}" if key else name) for name, value in node.items()
-            if (f"{key}.{name}" if key else name) not in NOT_IDENTITY}
+        return spellings.get(key, {}).get(str(node), node)
+    below = {name: f"{key}.{name}" if key else name for name in node}
+    return {name: _counted(value, below[name], spellings) for name, value in node.items()
+            if below[name] not in NOT_IDENTITY and not _is_added_default(below[name], value)}
+
+
+def _is_added_default(key: str, value) -> bool:
+    return any(fnmatchcase(key, pattern) and _normal(value) == _normal(default) for pattern, default in ADDED.items())
 
 
 def _normal(node, ordered: bool = False):
@@ -94,7 +119,11 @@ def _described(node: dict) -> dict:
     except LookupError:         # its module is not to be had here; what the config says of it still counts
         return node
     if target.startswith("kdlab."):
-        node = {**{key: value for key, value in signature(target).defaults.items() if _plain(value)}, **node}
+        defaults = {key: value for key, value in signature(target).defaults.items() if _plain(value)}
+        first = _first_arguments().get(_name_of(found), ())
+        node = {**{key: value for key, value in defaults.items() if key in first},
+                **{key: value for key, value in node.items()
+                   if key in first or key not in defaults or _normal(value) != _normal(defaults[key])}}
     node = {key: value for key, value in node.items() if key not in getattr(found, "NOT_IDENTITY", ())}
     folders = getattr(found, "CONTENT", ())
     for key, value in node.items():
@@ -106,6 +135,22 @@ def _described(node: dict) -> dict:
             elif (path.is_file() and (path.suffix or len(path.parts) > 1)) or (key in folders and path.is_dir()):
                 node[key] = content_hash(path)
     return node
+
+
+@lru_cache(maxsize=None)
+def _first_arguments() -> dict[str, list[str]]:
+    """The arguments that always count, by class. Frozen: every hash that was ever made depends on it, so nothing is added to it."""
+    return json.loads(Path(__file__).with_name("first_arguments.json").read_text(encoding="utf-8"))
+
+
+def _name_of(found) -> str:
+    """The package below kdlab and the name of a class or function; files may be renamed.
+
+    >>> from kdlab.losses import HintonKD
+    >>> _name_of(HintonKD)
+    'losses.HintonKD'
+    """
+    return f"{found.__module__.split('.')[1]}.{found.__qualname__}"
 
 
 def _plain(value) -> bool:

@@ -13,7 +13,7 @@ from kdlab import __version__
 from kdlab.errors import InputError, yaml_problem
 
 from .files import write_json, write_text
-from .identity import readable_name, run_hash
+from .identity import hash_as_spelled, readable_name, run_hash
 from .measurements import read as read_measurements
 from .record import FORMAT
 
@@ -251,6 +251,8 @@ class RunStore:
         """
         folder, digest = self.root / config["name"], digest or run_hash(config)
         known = sorted(folder.glob(f"*-{digest}")) if folder.is_dir() else []
+        if not known and folder.is_dir() and (older := hash_as_spelled(config)):
+            known = sorted(folder.glob(f"*-{older}"))
         return Run(known[0] if known else folder / f"{readable_name(config)}-{digest}")
 
     def runs(self) -> list[Run]:

@@ -1,10 +1,27 @@
 """What is the same run, and what is not."""
 
+import copy
+import inspect
+import json
+import pkgutil
+import re
+from importlib import import_module
+from pathlib import Path
+
 import pytest
 
+import kdlab
+from kdlab.config import keys
 from kdlab.config.compose import compose
-from kdlab.runs.identity import readable_name, run_hash
+from kdlab.config.signature import signature
+from kdlab.data import Digits
+from kdlab.losses import HintonKD
+from kdlab.models import MLP
+from kdlab.runs import identity
+from kdlab.runs.ensure import ensure
+from kdlab.runs.identity import hash_as_spelled, readable_name, run_hash
 from kdlab.runs.run import Run, RunStore
+from kdlab.strategies import Offline
 
 SAME = [
     ["loss.kd.temperature=4"],
@@ -15,6 +32,7 @@ SAME = [
     ["loss.ce.weight=0.1"],                                 # what the tie gives
     ["~loss.kd.temperature_squared"],                       # the constructor's own default
     ["optimizer.lr=1e-2"],
+    ["trainer.precision=32"],
 ]
 OTHER = [
     ["seed=2"],
@@ -118,3 +136,213 @@ def test_the_order_of_named_peers_counts():
     first, second = (["strategy=online", *(f"+student@strategy.peers.{name}={name.replace('wide', 'mlp_wide')}" for name in names)]
                      for names in (("mlp", "wide"), ("wide", "mlp")))
     assert run_hash(compose(first)) != run_hash(compose(second))
+
+
+# -- upgrades: hashes of before still stand for the same runs -------------------------------------------------------------------
+
+# made by kdlab 0.1.0 at commit 34bb334; a hash that differs here orphans every run that its users have
+FIRST = {
+    "": "ae26c92af93abc19",
+    "seed=2": "bccdf2ae928aa6ee",
+    "strategy=supervised student=cnn": "c253523373eb6764",
+    "loss=[ce,dkd]": "c68c8e4956389329",
+    "strategy=online": "12755719bd5f31c2",
+    "strategy=byot student=cnn": "17f88a598928e923",
+    "strategy=born_again strategy.generation=2": "e1212df11b277f6c",
+    "strategy=ema scheduler=onecycle": "249b11ec1697ea03",
+    "teacher=ensemble": "e19a512443ef1c41",
+    "mixing=cutmix optimizer=sgd student=resnet8": "e3769ad5d20d3f31",
+    "data=cifar100 student=wrn_16_2 loss=[ce,crd]": "079e174b0f352296",
+    "data=image_folder data.classes=4 strategy=supervised student=resnet8": "9f15b269d016cf96",
+    "experiment=stages/fitnets": "ca4597e0df1d6711",
+}
+
+
+@pytest.mark.parametrize("overrides", FIRST, ids=str)
+def test_the_hash_is_the_first_one(overrides):
+    assert run_hash(compose(overrides.split())) == FIRST[overrides]
+
+
+def test_the_studies_in_git_have_the_hashes_of_their_configs():
+    """The first teacher and the last run of every study: enough to see that a class of theirs counts as it did."""
+    from kdlab.studies.training import composed
+
+    for path in sorted(Path(__file__).parents[2].glob("experiments/*/results/runs.jsonl")):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        records = [json.loads(line) for line in (lines[0], lines[-1])]
+        assert [run_hash(config) for config in composed([record["overrides"] for record in records])] == [record["hash"] for record in records], path
+
+
+@pytest.fixture
+def with_new_argument(monkeypatch):
+    """Give a class one more argument, as the next version of kdlab might: ``brightness=0.5``."""
+    def give(cls):
+        before = cls.__init__
+
+        def init(self, *args, brightness: float = 0.5, **options):
+            before(self, *args, **options)
+
+        parameters = inspect.signature(before).parameters
+        added = inspect.Parameter("brightness", inspect.Parameter.KEYWORD_ONLY, default=0.5, annotation=float)
+        named = [value for value in parameters.values() if value.kind is not value.VAR_KEYWORD]
+        init.__signature__ = inspect.Signature([*named, added, *(value for value in parameters.values() if value.kind is value.VAR_KEYWORD)])
+        monkeypatch.setattr(cls, "__init__", init)
+        signature.cache_clear()
+    yield give
+    signature.cache_clear()
+
+
+@pytest.mark.parametrize(("cls", "key"), [(HintonKD, "loss.kd"), (Digits, "data"), (Offline, "strategy"), (MLP, "student")])
+def test_an_argument_added_later_counts_where_it_differs_from_its_default(cls, key, with_new_argument):
+    before = run_hash(compose([]))
+    with_new_argument(cls)
+    assert "brightness" in signature(f"kdlab.{cls.__module__.split('.')[1]}.{cls.__name__}").defaults
+    assert run_hash(compose([])) == before
+    assert run_hash(compose([f"+{key}.brightness=0.5"])) == before
+    assert run_hash(compose([f"+{key}.brightness=0.25"])) != before
+
+
+def test_the_run_of_before_an_argument_was_added_is_found(workplace, with_new_argument):
+    small = ["trainer.max_epochs=1", "progress=none", 'teacher.overrides=["trainer.max_epochs=1"]']
+    before = kdlab.train(small)
+    for cls in (HintonKD, Digits, Offline, MLP):       # the teacher's run has them too
+        with_new_argument(cls)
+    heard = []
+    again = ensure(compose(small), heard.append)
+    assert again.path == before.path and heard == [f"finished already: {before.path}"]
+
+
+def test_a_key_added_later_counts_where_it_differs_from_its_default(monkeypatch):
+    before = compose([])
+    monkeypatch.setitem(keys.ADDED, "task", {"_target_": "kdlab.tasks.Classification", "smooth": 0})
+    monkeypatch.setitem(keys.ADDED, "trainer.max_steps", -1)
+    after = copy.deepcopy(before)
+    for config in (after, after["teacher"]["config"]):
+        config.update(task={"smooth": 0.0, "_target_": "kdlab.tasks.Classification"}, trainer={**config["trainer"], "max_steps": -1})
+    assert run_hash(after) == run_hash(before)
+    for change in ({"task": {"_target_": "kdlab.tasks.Regression", "smooth": 0}}, {"trainer": {**after["trainer"], "max_steps": 10}}):
+        assert run_hash({**after, **change}) != run_hash(before)
+
+
+# the defaults of arguments that were added after the first hashes: one more line for each. A line never changes: with another default the
+# same hash would stand for other results. Whoever must change a default gives the argument another name
+LATER = {
+}
+
+
+def test_defaults_of_arguments_added_later_do_not_change():
+    found = {}
+    for package in ("data", "losses", "models", "strategies", "teachers"):
+        for module in pkgutil.walk_packages(import_module(f"kdlab.{package}").__path__, f"kdlab.{package}."):
+            for name, thing in vars(import_module(module.name)).items():
+                if callable(thing) and getattr(thing, "__module__", None) == module.name and not name.startswith("_"):
+                    defaults = signature(f"{module.name}.{name}").defaults
+                    first = identity._first_arguments().get(identity._name_of(thing), ())
+                    found |= {f"{package}.{thing.__qualname__}.{key}": value for key, value in defaults.items()
+                              if key not in first and identity._plain(value)}
+    assert found == LATER
+
+
+# -- one value, one hash ----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("spelled", "counts"), [("16", "16-mixed"), ("bf16", "bf16-mixed"), ("32", "32-true"), ("64", "64-true")])
+def test_spellings_of_a_precision_are_one_run(spelled, counts):
+    assert run_hash(compose([f"trainer.precision={spelled}"])) == run_hash(compose([f"trainer.precision={counts}"]))
+    assert (run_hash(compose([f"trainer.precision={counts}"])) == run_hash(compose([]))) == (counts == "32-true")
+
+
+def test_a_run_of_before_the_spellings_counted_as_one_is_found(tmp_path):
+    config = compose(["trainer.precision=bf16"])
+    older = tmp_path / "quickstart" / f"readable-{hash_as_spelled(config)}"
+    older.mkdir(parents=True)
+    assert RunStore(tmp_path).run(config).path == older and hash_as_spelled(config) != run_hash(config)
+    assert hash_as_spelled(compose(["trainer.precision=bf16-mixed"])) is None
+
+
+# -- every leaf counts ------------------------------------------------------------------------------------------------------------
+
+CONFIGS = {
+    "default": [],
+    "images": ["data=image_folder", "data.classes=4", "student=resnet8", "strategy=supervised", "mixing=cutmix"],
+    "everything": ["student=cnn", "loss=[ce,kd,attention,crd]", "mixing=mixup", "optimizer=sgd", "scheduler=multistep", "callbacks=ema",
+                   "data.fraction=0.5", "trainer.accumulate_grad_batches=2", "compile=aot_eager", "trainer=ddp_cpu"],
+    "peers": ["strategy=online", "+student@strategy.peers.wide=mlp_wide", "strategy.decay=0.9", "scheduler=onecycle"],
+    "schedule": ["loss.kd.temperature={schedule: linear, start: 8, end: 2, epochs: 10}"],
+    "ensemble": ["teacher=ensemble", "teacher.weights=[2,1,1]"],
+}
+
+
+def leaves(node, place=()):
+    """Every value of a config that is no container, and every empty container, with its place. Beside the config of an earlier run stands
+    only how it was asked for."""
+    if isinstance(node, dict) and node:
+        for key, value in ({"config": node["config"]} if "config" in node else node).items():
+            yield from leaves(value, (*place, key))
+    elif isinstance(node, list) and node:
+        for number, value in enumerate(node):
+            yield from leaves(value, (*place, number))
+    else:
+        yield place, node
+
+
+def changed(config, place, value):
+    result = copy.deepcopy(config)
+    node = result
+    for key in place[:-1]:
+        node = node[key]
+    if value is None and place[-1] in ("teacher", "initial"):
+        node[place[-1]] = {"_target_": "my.network"}
+    else:
+        changes = {bool: lambda: not value, int: lambda: value + 7, float: lambda: value + 0.123, str: lambda: f"{value}x"}
+        node[place[-1]] = changes.get(type(value), lambda: ["changed"])()
+    return result
+
+
+def does_not_count(config, place) -> bool:
+    """As README's section on a run's directory says."""
+    while "config" in place:                # what does not count of a run does not count of the run that teaches it
+        place = place[place.index("config") + 1:]
+    names = place[0] in ("choices", "overrides", "name", "paths", "fresh", "progress", "logger")
+    return names or place == ("data", "workers")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_leaf_of_a_config_counts(name):
+    config = compose(CONFIGS[name])
+    before, places = run_hash(config), list(leaves(config))
+    assert len(places) > 40
+    wrong = [place for place, value in places if (run_hash(changed(config, place, value)) == before) != does_not_count(config, place)]
+    assert not wrong
+
+
+def test_what_does_not_count_is_what_the_readme_says():
+    assert keys.NOT_IDENTITY == {"choices", "overrides", "name", "paths", "fresh", "progress", "logger"}
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    said = re.search(r"The hash is over the whole composed config.*?\n\n", text, re.DOTALL)[0]
+    assert all(f"`{key}`" in said for key in (*keys.NOT_IDENTITY - {"choices", "overrides"}, "data.workers"))
+
+
+@pytest.mark.parametrize(("key", "first", "second"), [
+    ("teacher.weights", [1.0, 2.0], [2.0, 1.0]), ("teacher.average", "probabilities", "logits"),
+    ("teacher.members.a.network.hidden", [32], [64]), ("teacher.members.a.normalisation", None, {"mean": [0.5], "std": [0.5]}),
+    ("teacher.members.b.normalisation", {"mean": [0.5], "std": [0.5]}, {"mean": [0.5], "std": [0.25]}),
+    ("student.initial.losses", False, True), ("student.initial.weights", True, False), ("student.initial.network.hidden", [32], [64]),
+])
+def test_nodes_of_teachers_and_of_first_weights_count(tmp_path, key, first, second):
+    """They are not counted as they stand, but by what they name; what else they say counts too."""
+    file = tmp_path / "weights.pt"
+    file.write_bytes(b"weights")
+    network = {"_target_": "kdlab.models.MLP", "hidden": [32]}
+    node = {"checkpoint": str(file), "network": network}
+    config = {**compose(["strategy=supervised"]), "teacher": {"members": {"a": node, "b": node}, "average": "probabilities", "weights": None}}
+    config["student"]["initial"] = {**node, "weights": True, "losses": False}
+    hashes = []
+    for value in (first, second):
+        own = copy.deepcopy(config)
+        *path, last = key.split(".")
+        inner = own
+        for part in path:
+            inner = inner[part]
+        inner[last] = value
+        hashes.append(run_hash(own))
+    assert hashes[0] != hashes[1]
