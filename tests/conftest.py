@@ -1,10 +1,24 @@
 """What the tests share."""
 
+import os
+
 import pytest
 import torch
+from budget import Budget, commit
+from required import Required, missing
 
 from kdlab.config.compose import sharing_teachers
 from kdlab.runs import processes
+
+
+def pytest_configure(config):
+    extras = list(filter(None, os.environ.get("KDLAB_REQUIRE", "").split(",")))
+    if extras:
+        if lines := missing(extras):
+            raise pytest.UsageError("\n".join(lines))
+        config.pluginmanager.register(Required())
+    if minutes := os.environ.get("KDLAB_TEST_MINUTES"):
+        config.pluginmanager.register(Budget(float(minutes), commit()))
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ from . import known
 from . import record as provenance
 from .assemble import Parts, assemble
 from .checkpoints import misfits, read_checkpoint
-from .execute import evaluation_device, fit, quiet, rehearse, threads, world_size
+from .execute import evaluation_device, fit, quiet, rehearse, say_precision, threads, world_size
 from .files import write_text
 from .identity import group_hash, run_hash
 from .initial import origin
@@ -72,6 +72,7 @@ def ensure(config: dict, say: Say = print, label: str = "", *, wait: bool = True
     # the caller's random numbers and number of threads are as before when this returns
     with threads(config["threads"]), torch.random.fork_rng(devices=[]):
         rehearse(config)
+        say_precision(config, say)
         parts = assembled(config)
         if parts.untrained:
             for role, node in parts.untrained:

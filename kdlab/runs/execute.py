@@ -6,6 +6,7 @@ import contextlib
 import logging
 import sys
 import warnings
+from collections.abc import Callable
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -77,6 +78,13 @@ def rehearse(config: dict) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         build(config["trainer"], "trainer", callbacks=_callbacks(config), logger=False, enable_checkpointing=False, enable_progress_bar=False)
+
+
+def say_precision(config: dict, say: Callable[[str], None]) -> None:
+    """A line where the run computes in another precision than its config names."""
+    if str(config["trainer"].get("precision")) in ("16", "16-mixed") and evaluation_device(config).type == "cpu":
+        say(f"trainer.precision={config['trainer']['precision']}: Lightning has no mixed float16 on a CPU and uses bf16-mixed; "
+            "trainer.precision=bf16-mixed says so")
 
 
 def close(logger: Logger, finished: bool) -> None:

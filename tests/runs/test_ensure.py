@@ -185,3 +185,15 @@ def test_numbers_that_json_does_not_have(tmp_path):
 
     write_json(tmp_path / "x.json", {"a": [float("nan"), 1.0], "b": float("inf")})
     assert json.loads((tmp_path / "x.json").read_text()) == {"a": [None, 1.0], "b": None}
+
+
+def test_another_precision_than_the_config_names_is_said(workplace):
+    """Lightning turns mixed float16 into mixed bfloat16 on a CPU; its own warning is among those that kdlab silences."""
+    from kdlab.config.compose import compose
+    from kdlab.runs.execute import say_precision
+
+    lines = []
+    for precision in ("16-mixed", "16", "bf16-mixed", "32-true"):
+        say_precision(compose(["strategy=supervised", f"trainer.precision={precision}", "trainer.accelerator=cpu"]), lines.append)
+    assert [line.partition(":")[0] for line in lines] == ["trainer.precision=16-mixed", "trainer.precision=16"]
+    assert all("trainer.precision=bf16-mixed" in line for line in lines)
