@@ -21,8 +21,8 @@ MUST_BE_GIVEN = {"data=image_folder": ["data.classes=10", "teacher=none", "strat
                  "teacher=same_but": ['teacher.same_but=["student=mlp_wide","teacher=trained"]'],
                  "teacher=previous_generation": ["strategy=born_again"], "teacher=run": ["teacher.run=RUN"],
                  "teacher=checkpoint": ["teacher.checkpoint=FILE"],
-                 "teacher=huggingface": ["teacher.model=NAME"],
-                 **{f"{role}={library}": [f"{role}.model=NAME"] for role in ("student", "teacher") for library in ("timm", "torchvision")}}
+                 **{f"{role}={library}": [f"{role}.model=NAME"] for role in ("student", "teacher")
+                    for library in ("timm", "torchvision", "huggingface")}}
 
 
 def run(arguments: list[str]) -> int:

@@ -15,15 +15,15 @@ TEACHER_FORMS = {
     "experiment": {"experiment", "seed", "overrides", "config", "normalisation"},
     "same_but": {"same_but", "seed", "config", "normalisation"},
     "run": {"run", "which", "normalisation"},
-    "checkpoint": {"checkpoint", "network", "normalisation"},
+    "checkpoint": {"checkpoint", "network", "part", "normalisation"},
     "members": {"members", "average", "weights", "terms"},
 }
-_PARTS = {"weights", "losses"}
+_PARTS = {"weights", "losses", "new_head"}
 INITIAL_FORMS = {
     "experiment": {"experiment", "seed", "overrides", "config", *_PARTS},
     "same_but": {"same_but", "seed", "config", *_PARTS},
     "run": {"run", "which", *_PARTS},
-    "checkpoint": {"checkpoint", *_PARTS},
+    "checkpoint": {"checkpoint", "part", *_PARTS},
 }
 WHICH = ("last", "best")
 
@@ -68,6 +68,8 @@ def initial_problems(node, place: str) -> Iterator[str]:
         yield f"{place}.weights must be true or false, got {weights!r}"
     if not isinstance(losses, bool) and not are_overrides(losses):
         yield f"{place}.losses must be true, false or a list of names, for example [factor.paraphraser], got {losses!r}"
+    if not isinstance(node.get("new_head", False), bool):
+        yield f"{place}.new_head must be true or false, got {node['new_head']!r}"
     if weights is False and not losses:
         yield f"{place}: with weights=false and losses=false nothing is loaded; choose initial=none"
 
@@ -93,5 +95,7 @@ def _form(node, forms: dict[str, set[str]], place: str, what: str) -> Iterator[s
         yield f"{place}.seed must be a whole number{'' if form == 'experiment' else ', or null for that of this run'}, got {node['seed']!r}"
     if form == "run" and node.get("which", "last") not in WHICH:
         yield f"{place}.which must be 'last' or 'best', got {node.get('which')!r}"
+    if form == "checkpoint" and not fits(node.get("part"), str | None):
+        yield f"{place}.part must be the name of a part of the file, for example state_dict.student, got {node['part']!r}"
     if form == "checkpoint" and node.get("network") is not None and not (isinstance(node["network"], dict) and node["network"].get("_target_")):
         yield f"{place}.network needs a _target_, the class that the checkpoint's weights belong to"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from torch import Tensor, nn
+
+from .pretrained import note_weights
 
 
 class HuggingFaceClassifier(nn.Module):
@@ -11,29 +15,59 @@ class HuggingFaceClassifier(nn.Module):
     Args:
         model: hub name ("microsoft/resnet-18") or folder.
         revision: branch, tag or commit of the hub; give a commit for a run that others can repeat.
+        classes: number of classes; None: as many as the model has. Its weights keep their head if they have as many; otherwise a new one is
+            put on, untrained.
 
+    The attribute ``pretrained_weights`` holds how many ``classes`` the weights know and what they leave ``unfilled``: nothing, or the head.
     Taps are dotted module paths below ``network``, for example ``network.resnet.encoder``.
 
     Raises:
-        ValueError: nothing loadable stands under that name.
+        ValueError: nothing loadable stands under that name, or its weights leave something unfilled besides the head.
     """
 
     CONTENT = ("model",)        # a folder is the same model by what is in it, not by its name
 
-    def __init__(self, model: str, revision: str | None = None):
+    def __init__(self, model: str, revision: str | None = None, classes: int | None = None):
         super().__init__()
         from safetensors import SafetensorError
-        from transformers import AutoModelForImageClassification
+        from transformers import AutoConfig, AutoModelForImageClassification
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
         try:
-            self.network = AutoModelForImageClassification.from_pretrained(model, revision=revision, dtype="float32")
+            known = AutoConfig.from_pretrained(model, revision=revision).num_labels
+            other = {} if classes in (None, known) else {"num_labels": classes, "ignore_mismatched_sizes": True}
+            with _quiet():          # what it would report is said by kdlab
+                self.network, found = AutoModelForImageClassification.from_pretrained(
+                    model, revision=revision, dtype="float32", output_loading_info=True, **other)
         except OSError as error:
             raise ValueError(f"'{model}' is neither a folder with a saved model nor reachable on the Hugging Face hub: "
                              f"{str(error).splitlines()[0]}") from error
         except SafetensorError as error:
             raise ValueError(f"the weights of '{model}' are damaged ({error}); fetch them again") from error
 
+        self._note(model, known, found)
+
+    def _note(self, model: str, known: int, found: dict) -> None:
+        """What the weights do not fill. The head is what the class for classification adds to the model of the library."""
+        mismatched = {entry[0] for entry in found["mismatched_keys"]}
+        unfilled = sorted(name for name in {*found["missing_keys"], *mismatched} if not name.endswith("num_batches_tracked"))
+        base = f"{self.network.base_model_prefix}."
+        head = {name for name in self.network.state_dict() if not name.startswith(base)}
+        note_weights(self, model, known if mismatched or not unfilled else None, [f"network.{name}" for name in unfilled],
+                     [f"network.{name}" for name in head])
+
     def forward(self, x: Tensor) -> Tensor:
         return self.network(pixel_values=x).logits
+
+
+@contextlib.contextmanager
+def _quiet():
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 from torch import nn
 
 from kdlab.errors import did_you_mean
+
+from .pretrained import note_weights, refuse_own
+from .writes import Writes
 
 #: names of modules that are what comes before the first stage
 STEM = re.compile(r"(.*\.)?(act1|bn1|norm0|stem|conv_stem)(\.|$)")
@@ -24,12 +28,15 @@ def timm_model(model: str, classes: int, channels: int = 3, pretrained: bool = F
         pretrained: take timm's weights; they are fetched where they are not in the cache of the Hugging Face hub.
         options: further arguments of ``timm.create_model``, for example {"img_size": 32} of a vit or {"drop_path_rate": 0.1}.
 
+    With weights the attribute ``pretrained_weights`` holds how many ``classes`` they know and what they leave ``unfilled``: nothing, or the head.
+
     Taps (the attribute ``taps``): ``stage1`` … are the modules that timm names for feature extraction (``feature_info``: one for each size of
     the map, one a block for transformers), but a stem is ``stem``; ``embedding`` is what goes into the classifier. Other modules are taps
     by their paths.
 
     Raises:
-        ValueError: timm is missing, has no such model or weights, or cannot fetch them.
+        ValueError: timm is missing, has no such model or weights, or cannot fetch them; the weights leave something unfilled besides the
+            head; an option is one of those above.
     """
     try:
         import timm
@@ -39,15 +46,27 @@ def timm_model(model: str, classes: int, channels: int = 3, pretrained: bool = F
     if not model.startswith(ELSEWHERE) and not timm.is_model(model):
         known = timm.list_models()
         raise ValueError(f"model '{model}': timm has no model of that name{did_you_mean(model.split('.')[0], known)}")
+    refuse_own(options, {"model_name": "model", "num_classes": "classes", "in_chans": "channels", "pretrained": "pretrained"})
+    writes = Writes() if pretrained else contextlib.nullcontext()
     try:
-        network = timm.create_model(model, pretrained=pretrained, num_classes=classes, in_chans=channels, **(options or {}))
+        with writes:
+            network = timm.create_model(model, pretrained=pretrained, num_classes=classes, in_chans=channels, **(options or {}))
     except (OSError, RuntimeError) as error:        # no connection; no such tag, no weights, weights of another shape
         if not pretrained and not model.startswith(ELSEWHERE):
             raise
         raise ValueError(f"the weights of timm's '{model}' cannot be had ({str(error).splitlines()[0]}); see timm.list_pretrained(), fetch "
                          "them into the cache of the Hugging Face hub (HF_HOME) where there is a connection, or say pretrained=false") from error
     network.taps = _taps(network)
+    if pretrained:
+        known = (getattr(network, "pretrained_cfg", None) or {}).get("num_classes") or None
+        note_weights(network, model, known, writes.not_copied(network), _heads(network))
     return network
+
+
+def _heads(network: nn.Module) -> tuple[str, ...]:
+    """The paths of the classifier; a distilled transformer has two."""
+    heads = (getattr(network, "pretrained_cfg", None) or {}).get("classifier") or ()
+    return (heads,) if isinstance(heads, str) else tuple(heads)
 
 
 def _taps(network: nn.Module) -> dict[str, str]:
@@ -58,7 +77,7 @@ def _taps(network: nn.Module) -> dict[str, str]:
     if stages and STEM.match(stages[0]):
         taps["stem"] = stages.pop(0)
     taps.update({f"stage{number}": path for number, path in enumerate(stages, start=1)})
-    classifier = (getattr(network, "pretrained_cfg", None) or {}).get("classifier")
-    if isinstance(classifier, str) and classifier in modules:       # a distilled transformer has two
-        taps["embedding"] = f"{classifier}.input"
+    heads = _heads(network)
+    if len(heads) == 1 and heads[0] in modules:
+        taps["embedding"] = f"{heads[0]}.input"
     return taps

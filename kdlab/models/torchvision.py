@@ -6,6 +6,8 @@ from torch import nn
 
 from kdlab.errors import did_you_mean
 
+from .pretrained import note_weights, refuse_own
+
 #: class of the network -> its stages where they are modules of a name
 STAGES = {
     "ResNet": ("layer1", "layer2", "layer3", "layer4"),
@@ -35,10 +37,12 @@ def torchvision_model(model: str, classes: int, channels: int = 3, pretrained: b
     Taps (the attribute ``taps``): ``stage1`` … are the stages of the ResNets (ResNeXt, wide ResNet), RegNet, DenseNet, ConvNeXt and Swin
     (whose maps are (H, W, C)), the blocks of ViT, and the last layers before the map is halved of VGG, MobileNet and EfficientNet;
     ``embedding`` is what goes into the classifier. Other modules are taps by their paths. With weights the attribute ``normalisation``
-    holds the mean and std of the inputs that they were trained on.
+    holds the mean and std of the inputs that they were trained on, and ``pretrained_weights`` how many ``classes`` they know and what they
+    leave ``unfilled``: nothing, or the head.
 
     Raises:
-        ValueError: torchvision is missing, has no such model or weights, cannot fetch them, or the images have another number of channels.
+        ValueError: torchvision is missing, has no such model or weights, cannot fetch them, or the images have another number of channels;
+            an option is one of those above.
     """
     try:
         import torchvision.models as library
@@ -51,12 +55,15 @@ def torchvision_model(model: str, classes: int, channels: int = 3, pretrained: b
     if channels not in (1, 3):
         raise ValueError(f"channels must be 3 or 1 for a network of torchvision, got {channels}; timm's read any number (timm_model)")
     # the auxiliary classifiers would make the network answer with a tuple while it trains
+    refuse_own(options, {"name": "model", "num_classes": "classes", "weights": "weights", "weights_backbone": "weights", "progress": "it shows none"})
     options = {**({"aux_logits": False} if model in WITH_AUXILIARY else {}), **(options or {})}
     chosen = _weights(library, model, pretrained, weights)
-    network = _trained(library, model, chosen, options) if chosen else None
-    if chosen is None or len(chosen.meta["categories"]) != classes:
-        fresh = library.get_model(model, num_classes=classes, **options)
-        network = fresh if network is None else _with_head_of(network, fresh)
+    network = library.get_model(model, num_classes=classes, **options) if chosen is None else _trained(library, model, chosen, options)
+    if chosen is not None:
+        known, heads = len(chosen.meta["categories"]), []
+        if known != classes:
+            heads = _put_on_head_of(network, library.get_model(model, num_classes=classes, **options))
+        note_weights(network, model, known, [name for name in network.state_dict() if name.rpartition(".")[0] in heads], heads)
     if channels == 1:
         _read_grey(network)
     network.taps = _taps(network)
@@ -80,18 +87,22 @@ def _trained(library, model: str, weights, options: dict) -> nn.Module:
     try:
         return library.get_model(model, weights=weights, progress=False, **options)
     except (OSError, RuntimeError) as error:        # no connection; a file that is not what it should be
+        if "loading state_dict" in str(error):
+            wrong = " ".join(str(error).splitlines()[1:2]).strip()
+            raise ValueError(f"the weights {weights} of torchvision's {model} do not fit a network with these options ({wrong}); leave them "
+                             "out, or say pretrained=false") from error
         raise ValueError(f"the weights {weights} of torchvision's {model} cannot be fetched from {weights.url} ({error}); "
                          "fetch them into torch's cache (TORCH_HOME) where there is a connection, or say pretrained=false") from error
 
 
-def _with_head_of(network: nn.Module, fresh: nn.Module) -> nn.Module:
-    """The network with those modules of a fresh one whose shapes depend on the number of classes: its head."""
+def _put_on_head_of(network: nn.Module, fresh: nn.Module) -> list[str]:
+    """Give the network those modules of a fresh one whose shapes depend on the number of classes: its head. Returns their paths."""
     shapes = {name: value.shape for name, value in fresh.state_dict().items()}
-    heads = {name.rpartition(".")[0] for name, value in network.state_dict().items() if value.shape != shapes[name]}
-    for path in sorted(heads):
+    heads = sorted({name.rpartition(".")[0] for name, value in network.state_dict().items() if value.shape != shapes[name]})
+    for path in heads:
         owner, _, attribute = path.rpartition(".")
         setattr(network.get_submodule(owner), attribute, fresh.get_submodule(path))
-    return network
+    return heads
 
 
 def _read_grey(network: nn.Module) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
 
 from kdlab.config.build import build, recipe
 from kdlab.config.keys import role_of, run_nodes
@@ -13,6 +14,7 @@ from kdlab.config.signature import signature
 from kdlab.counter import derived_seed
 from kdlab.data import ClassificationData
 from kdlab.errors import InputError, KdlabError
+from kdlab.models.pretrained import shortened
 from kdlab.objective import Objective
 from kdlab.schedules import at, scheduled
 from kdlab.strategies import Strategy
@@ -25,7 +27,7 @@ from kdlab.teachers import Teacher
 from .checkpoints import peer_nodes, student_network
 from .initial import load_losses, load_weights
 from .run import Run
-from .teacher import Trained, make_teacher
+from .teacher import Trained, make_teacher, wrong_classes
 
 _INITIALISATION, _CONNECTORS, _GENERATION = 4, 5, 6       # streams of random numbers
 PROBE_ROWS = 4
@@ -68,6 +70,8 @@ class Parts:
     #: the nodes of runs that are yet to be trained, each with what it is to this one; untrained networks stand in for them, so nothing may
     #: learn from these parts
     untrained: list[tuple[str, dict]] = field(default_factory=list)
+    #: what the user should know of how weights were read, and of what they leave untrained
+    remarks: list[str] = field(default_factory=list)
 
 
 def assemble(config: dict, trained: Trained) -> Parts:
@@ -82,6 +86,7 @@ def assemble(config: dict, trained: Trained) -> Parts:
         InputError: something is missing or does not fit; independent problems are listed together.
     """
     problems: list[str] = []
+    remarks: list[str] = []
     untrained: list[tuple[str, dict]] = []
     earlier = [(role_of(key), node) for key, node in run_nodes(config).items() if "config" in node]
 
@@ -100,7 +105,7 @@ def assemble(config: dict, trained: Trained) -> Parts:
     data = attempt(lambda: make_data(config["data"]))
     task = Classification(config["data"]["classes"])
     teacher = attempt(lambda: make_teacher(config["teacher"], task, looked_for, given=None if data is None else data.normalisation,
-                                           channels=(config["data"]["shape"] or [1])[0]))
+                                           channels=(config["data"]["shape"] or [1])[0], config=config, note=remarks.append))
     before = generations_before(config)
     earlier_generations = None if before is None else attempt(lambda: [
         make_teacher(node, task, looked_for, given=None if data is None else data.normalisation, channels=(config["data"]["shape"] or [1])[0])
@@ -108,7 +113,7 @@ def assemble(config: dict, trained: Trained) -> Parts:
     seed, initial = run_seed(config), config["student"].get("initial")
     torch.manual_seed(derived_seed(seed, _INITIALISATION))
     student = attempt(lambda: student_network(config))
-    first = attempt(lambda: load_weights(student, initial, looked_for)) if student is not None else None
+    first = attempt(lambda: load_weights(student, initial, looked_for, remarks.append)) if student is not None else None
     objective = attempt(lambda: make_objective(config["loss"]))
     peers = attempt(lambda: make_peers(config))
     optimization = attempt(lambda: make_optimization(config))
@@ -118,6 +123,9 @@ def assemble(config: dict, trained: Trained) -> Parts:
         attempt(lambda: read_data(data, config["data"]))
     if problems:
         raise InputError(*dict.fromkeys(problems))
+    learners = {} if initial and initial.get("weights", True) else {"student": student}
+    learners.update({f"strategy.peers.{name}": peer.network for name, peer in (peers or {}).items()})
+    remarks += [line for key, network in learners.items() for line in new_head(key, network, config["data"]["classes"])]
 
     node = {key: value for key, value in config["strategy"].items() if key != "peers"}
     further = {**({"peers": peers} if peers else {}), **({"earlier": earlier_generations} if earlier_generations is not None else {})}
@@ -129,10 +137,21 @@ def assemble(config: dict, trained: Trained) -> Parts:
     data.order = strategy.sampler(loader.target, rows)
     probe = data.train_dataloader().first(PROBE_ROWS)
     torch.manual_seed(derived_seed(seed, _CONNECTORS))
+    if teacher is not None and (wrong := wrong_classes(config, teacher, probe)):
+        raise InputError(*wrong)
     prepare(strategy, probe, data.train_size, loader.target, rows, data.batch_size)
     if initial is not None:
         load_losses(objective, first, initial.get("losses", False))
-    return Parts(data, task, teacher, strategy, untrained)
+    return Parts(data, task, teacher, strategy, untrained, remarks)
+
+
+def new_head(key: str, network: nn.Module, classes: int) -> list[str]:
+    """What to say of a learner whose pretrained weights do not fill its head: it begins untrained, which is right for one that learns."""
+    weights = getattr(network, "pretrained_weights", None) or {}
+    if not weights.get("unfilled"):
+        return []
+    why = f"its weights know {weights['classes']} classes, the data have {classes}" if weights["classes"] else "its weights hold no head"
+    return [f"{key}: {why}: its head ({shortened(weights['unfilled'])}) is new and untrained"]
 
 
 def make_data(node: dict) -> ClassificationData:

@@ -1,7 +1,9 @@
-"""Checkpoints: written whole or not at all, read without unpickling code; and the student in them."""
+"""Checkpoints of kdlab's runs: written whole or not at all; and the networks in them."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from kdlab.config.build import build
 from kdlab.errors import InputError
 
 from .files import write_atomically
+from .fit import misfits
+from .reading import read_checkpoint
 
 STUDENT = "student"
 
@@ -39,29 +43,17 @@ def _save(content: dict[str, Any], path: Path) -> None:
             raise
 
 
-def read_checkpoint(path: Path) -> dict:
-    """A checkpoint's content: tensors and plain containers only.
-
-    Raises:
-        InputError: the file is missing, truncated, or holds more than that.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"there is no checkpoint {path}")
+@contextlib.contextmanager
+def naming(key: str) -> Iterator[None]:
+    """What goes wrong inside is told with the config's key that is at fault."""
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:      # a reader of bytes that mean nothing may fail in any way
-        reason = (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0]
-        raise InputError(f"{path} cannot be read as a checkpoint ({reason}); it is damaged, or holds more than tensors and plain "
-                         "containers") from error
+        yield
+    except InputError as error:
+        raise InputError(f"{key}: {error}") from error
 
 
 def student_weights(content: dict, path: Path, module: str = STUDENT) -> dict[str, torch.Tensor]:
-    """The student's weights in a kdlab checkpoint, or a whole foreign state dict.
+    """The student's weights in a checkpoint of a run, or the whole of a plain state dict. What other projects write: :mod:`kdlab.runs.foreign`.
 
     Args:
         module: the name of the network's module within the strategy, where another than the student is kept.
@@ -114,12 +106,3 @@ def load_student(network: nn.Module, path: Path, content: dict | None = None, mo
     if wrong:
         raise InputError(f"{path} does not fit {type(network).__name__}: {wrong}")
     network.load_state_dict(weights)
-
-
-def misfits(weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> str:
-    """In what the weights of a file differ from those that a network has, by names and shapes; empty if they fit."""
-    wrong = [f"'{name}' is {tuple(weights[name].shape)} in the file and {tuple(expected[name].shape)} in the network"
-             for name in expected if name in weights and weights[name].shape != expected[name].shape]
-    wrong += [f"'{name}' is not in the file" for name in expected if name not in weights]
-    wrong += [f"'{name}' is only in the file" for name in weights if name not in expected]
-    return "; ".join(wrong[:4]) + ("; …" if len(wrong) > 4 else "")

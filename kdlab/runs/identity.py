@@ -79,7 +79,8 @@ def canonical(config: dict, spellings: Mapping[str, Mapping[str, str]] = SPELLIN
 
 def _initial(node: dict) -> dict:
     """What a student begins with: the hash of a run, or the content of a file; and which parts of it."""
-    return {**_network(node, "student.initial"), "weights": node.get("weights", True), "losses": node.get("losses", False)}
+    new_head = {"new_head": True} if node.get("new_head") else {}       # an option added later counts where it differs from its default
+    return {**_network(node, "student.initial"), "weights": node.get("weights", True), "losses": node.get("losses", False), **new_head}
 
 
 def _counted(node, key: str, spellings: Mapping[str, Mapping[str, str]]):
@@ -178,7 +179,8 @@ def _network(node: dict, key: str) -> dict:
         path = Path(node["checkpoint"])
         if not path.exists():
             raise InputError(f"{key}.checkpoint: there is no file {path}")
-        return {"content": content_hash(path), "network": node.get("network")}
+        part = {"part": node["part"]} if node.get("part") is not None else {}
+        return {"content": content_hash(path), "network": node.get("network"), **part}
     if "terms" in node:
         return {"terms": {term: _teacher(node["members"][name], f"{key}.members.{name}") for term, name in node["terms"].items()}}
     if "members" in node:

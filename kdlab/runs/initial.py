@@ -13,21 +13,27 @@ from torch import Tensor, nn
 
 from kdlab.config.build import build
 from kdlab.errors import InputError
+from kdlab.models.pretrained import shortened
 from kdlab.objective import Objective
 
-from .checkpoints import expected_node, load_student, misfits, read_checkpoint
+from .checkpoints import expected_node, naming, read_checkpoint, student_weights
 from .files import content_hash
+from .fit import OtherClasses, misfits, other_classes
+from .foreign import WrongClasses, lines_of, weights_for
 from .run import Run, RunStore, run_of
 
 KEY = "student.initial"
+_NEW_HEAD = f"; {KEY}.new_head=true loads the rest and leaves the head of the student untrained"
 _TERMS = "objective.terms."         # where the losses' state stands in a checkpoint
 
 
-def load_weights(student: nn.Module, node: dict | None, trained: Callable[[dict], Run | None]) -> dict | None:
-    """Load the weights that a node names into the student.
+def load_weights(student: nn.Module, node: dict | None, trained: Callable[[dict], Run | None],
+                 note: Callable[[str], None] = lambda line: None) -> dict | None:
+    """Load the weights that a node names into the student. With ``new_head`` those of another number of classes are loaded without their head.
 
     Args:
         trained: gives the finished run of a config, or None where it is yet to be trained: then only the shapes are compared.
+        note: receives lines on how a file was read and which head is new.
 
     Returns:
         The content of the checkpoint, for :func:`load_losses`; None where there is nothing to load (yet).
@@ -39,25 +45,50 @@ def load_weights(student: nn.Module, node: dict | None, trained: Callable[[dict]
         return None
     path, module = _checkpoint(node, trained)
     if path is None:
-        wrong = misfits(build(expected_node(node["config"]), "student").state_dict(), student.state_dict())
-        if wrong and node.get("weights", True):
-            raise InputError(f"{KEY}: the student of the run before does not fit {type(student).__name__}: {wrong}")
+        expected = build(expected_node(node["config"]), "student").state_dict()
+        if node.get("weights", True):
+            _fitting(student, expected, node, "the student of the run before")
         return None
-    content = read_checkpoint(path)
-    if node.get("weights", True):
+    with naming(f"{KEY}.checkpoint" if "checkpoint" in node else KEY):
+        content = read_checkpoint(path)
+    if not node.get("weights", True):
+        return content
+    if module is None:
+        place = f"{KEY}.checkpoint"
         try:
-            load_student(student, path, content, module)
-        except InputError as error:
-            raise InputError(f"{KEY}: {error}") from error
+            part = weights_for(student, content, path, place, node.get("part"), node.get("new_head", False))
+        except WrongClasses as error:
+            raise InputError(f"{error}{_NEW_HEAD}") from error
+        weights, other, lines = part.weights, part.other, lines_of(part, path, place)
+    else:
+        with naming(KEY):
+            weights = student_weights(content, path, module)
+        other, lines = _fitting(student, weights, node, str(path)), []
+    student.load_state_dict({name: value for name, value in weights.items() if other is None or name not in other.names}, strict=other is None)
+    for line in lines:
+        note(line)
+    if other is not None:
+        note(f"{KEY}: {path} knows {other.theirs} classes, this student {other.ours}: its head ({shortened(other.names)}) is new and untrained")
     return content
 
 
-def _checkpoint(node: dict, trained: Callable[[dict], Run | None]) -> tuple[Path | None, str]:
-    """The file (None where it is yet to be trained), and the module within the strategy that is kept of it."""
+def _fitting(student: nn.Module, weights: dict[str, Tensor], node: dict, what: str) -> OtherClasses | None:
+    """Raises InputError where weights do not fit the student; returns its head where that may be, and is, of another number of classes."""
+    expected = student.state_dict()
+    wrong, other = misfits(weights, expected), other_classes(weights, expected)
+    if not wrong or other is not None and node.get("new_head", False):
+        return other
+    raise InputError(f"{KEY}: {what} does not fit {type(student).__name__}: {wrong}{'' if other is None else _NEW_HEAD}")
+
+
+def _checkpoint(node: dict, trained: Callable[[dict], Run | None]) -> tuple[Path | None, str | None]:
+    """The file (None where it is yet to be trained), and the module within the strategy that is kept of it (None: a file of no run)."""
     if "checkpoint" in node:
         path = Path(node["checkpoint"])
         run = run_of(path)
-        return path, "student" if run is None or not run.finished else run.kept(path.stem)["module"]
+        if run is None:
+            return path, None
+        return path, run.kept(path.stem)["module"] if run.finished else "student"
     run, which = Run(node["run"]) if "run" in node else trained(node["config"]), node.get("which", "last")
     if run is None:
         return None, "student"
@@ -86,7 +117,8 @@ def load_losses(objective: Objective, content: dict | None, wanted: bool | list[
             raise InputError(f"{KEY}.losses: this run's losses hold no state '{name}'")
         if content is None or not mine:
             continue
-        theirs = _below({key.removeprefix(_TERMS): value for key, value in content.get("state_dict", {}).items() if key.startswith(_TERMS)}, name)
+        kept = content.get("state_dict", {}) if isinstance(content, dict) else {}
+        theirs = _below({key.removeprefix(_TERMS): value for key, value in kept.items() if key.startswith(_TERMS)}, name)
         wrong = misfits(theirs, mine)
         if not wrong:
             objective.terms.load_state_dict(theirs, strict=False)

@@ -261,9 +261,14 @@ class RunStore:
 
 
 def run_of(checkpoint: str | Path) -> Run | None:
-    """The run that a checkpoint file lies in, if it lies in one."""
-    folder = Path(checkpoint).resolve().parent.parent
-    return Run(folder) if (folder / "run.json").exists() or (folder / "config.yaml").exists() else None
+    """The run that a checkpoint file lies in, if it lies in one. Other projects keep a config.yaml beside their checkpoints, too."""
+    run = Run(Path(checkpoint).resolve().parent.parent)
+    if (run.path / "run.json").exists():
+        return run
+    try:
+        return run if (run.path / "config.yaml").exists() and run.config["student"].get("_target_") else None
+    except InputError:
+        return None
 
 
 def find_runs(folders) -> Iterator[Run]:

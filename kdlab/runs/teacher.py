@@ -13,13 +13,17 @@ from kdlab.config.build import build
 from kdlab.config.keys import teacher_nodes
 from kdlab.errors import InputError, KdlabError
 from kdlab.evaluation import predict
+from kdlab.models.pretrained import shortened
+from kdlab.models.writes import Writes
 from kdlab.normalisation import Normalisation
 from kdlab.outputs import Outputs
 from kdlab.tasks import Task
 from kdlab.teachers import Ensemble, Frozen, PerTerm, Teacher
 from kdlab.teachers.normalisation import known_normalisation
 
-from .checkpoints import expected_node, load_student, read_checkpoint
+from .checkpoints import expected_node, load_student, naming, read_checkpoint
+from .fine_tuning import as_student, beginning, classes_argument, commands, run_as_student
+from .foreign import WrongClasses, lines_of, weights_for
 from .identity import readable_name
 from .run import Run, RunStore, run_of
 
@@ -27,22 +31,29 @@ Trained = Callable[[dict], Run | None]      # the finished run of a teacher's co
 
 
 def make_teacher(node: dict | None, task: Task, trained: Trained, key: str = "teacher", given: Normalisation | None = None,
-                 channels: int = 3) -> Teacher | None:
+                 channels: int = 3, config: dict | None = None, note: Callable[[str], None] = lambda line: None) -> Teacher | None:
     """The teacher that a config's node describes.
 
     Args:
         trained: gives the finished run of a teacher's config.
         given: how the student's data normalise the inputs; the teacher gets them as it is used to.
         channels: of the inputs.
+        config: of the run that it teaches, for the commands in messages.
+        note: receives lines on how its file was read.
+
+    Raises:
+        InputError: it cannot be found or read, or its weights leave parameters untrained.
     """
     if node is None:
         return None
+    config = config or {}
     if "members" in node:
-        members = {name: make_teacher(member, task, trained, f"{key}.members.{name}", given, channels) for name, member in node["members"].items()}
+        members = {name: make_teacher(member, task, trained, f"{key}.members.{name}", given, channels, config, note)
+                   for name, member in node["members"].items()}
         if "terms" in node:
             return PerTerm(members, node["terms"])
         return Ensemble(list(members.values()), node.get("average", "probabilities"), node.get("weights"))
-    network, aliases = _teacher_network(node, trained, key)
+    network, aliases = _teacher_network(node, trained, key, config, note)
     own = _normalisation(node, network, channels)
     if own is not None:
         own.check_channels(channels, f"{key}.normalisation")
@@ -107,7 +118,7 @@ def _normalisation(node: dict, network: nn.Module, channels: int) -> Normalisati
         return None
 
 
-def _teacher_network(node: dict, trained: Trained, key: str) -> tuple[nn.Module, dict]:
+def _teacher_network(node: dict, trained: Trained, key: str, config: dict, note: Callable[[str], None]) -> tuple[nn.Module, dict]:
     if "config" in node:
         run = trained(node["config"])
         if run is not None:
@@ -121,21 +132,110 @@ def _teacher_network(node: dict, trained: Trained, key: str) -> tuple[nn.Module,
         which = node.get("which", "last")
         return run.network(which), run.network_config(which).get("taps") or {}
     if "checkpoint" in node:
-        return _checkpoint_network(node, key)
-    return build(node, key), node.get("taps") or {}
+        return _checkpoint_network(node, key, config, note)
+    with Writes() as writes:
+        network = build(node, key)
+    _refuse_untrained(config, node, key, network, writes.drawn(network))
+    return network, node.get("taps") or {}
 
 
-def _checkpoint_network(node: dict, key: str) -> tuple[nn.Module, dict]:
+def _checkpoint_network(node: dict, key: str, config: dict, note: Callable[[str], None]) -> tuple[nn.Module, dict]:
     """The network of a checkpoint file: as its config says, or as the run that the file lies in says."""
-    path = Path(node["checkpoint"])
+    path, place = Path(node["checkpoint"]), f"{key}.checkpoint"
     run, described = run_of(path), node.get("network")
     if described is None and run is None:
-        raise InputError(f"{key}.checkpoint: {path} lies in no kdlab run, so say what network it is of: {key}.network._target_=… and its arguments")
+        raise InputError(f"{place}: {path} lies in no kdlab run, so say what network it is of: {key}.network._target_=… and its arguments")
     described = described or run.network_config(path.stem)
-    module = "student" if run is None else run.kept(path.stem)["module"]
     network = build(described, f"{key}.network")
-    load_student(network, path, read_checkpoint(path), module)
+    with naming(place):
+        content = read_checkpoint(path)
+        if run is not None and run.status != "absent":
+            load_student(network, path, content, run.kept(path.stem)["module"])
+            return network, described.get("taps") or {}
+    try:
+        part = weights_for(network, content, path, place, node.get("part"))
+    except WrongClasses as error:
+        other, classes = error.other, classes_of(config)
+        student = as_student(described, other.ours, classes or other.ours)
+        raise InputError(f"{place}: {path} knows {other.theirs} classes ({other.names[0]}), and {key}.network has {other.ours}. A network of other "
+                         f"classes cannot teach these; fine-tune it first{_lines(config, key, student and [*student, *beginning('checkpoint', path)])}"
+                         ) from None
+    network.load_state_dict(part.weights)
+    for line in lines_of(part, path, place):
+        note(line)
     return network, described.get("taps") or {}
+
+
+def _lines(config: dict, key: str, student: list[str] | None) -> str:
+    """The commands that train a teacher first, behind a colon; where they are not known, what to do."""
+    found = commands(config, key, student)
+    return f":{found}" if found else " (as a student with strategy=supervised), and name its run by teacher=run"
+
+
+def _refuse_untrained(config: dict, node: dict, key: str, network: nn.Module, drawn: list[str]) -> None:
+    """Raises InputError where parameters of a network are as its constructor drew them, whatever luck it has on validation."""
+    weights, name = getattr(network, "pretrained_weights", None) or {}, teacher_name(node)
+    unfilled = weights.get("unfilled") or drawn
+    if not unfilled:
+        return
+    named, classes = shortened(unfilled), classes_of(config)
+    if weights.get("unfilled"):
+        known = weights["classes"]
+        why = (f"its weights know {known} classes, the data have {classes}, so its head ({named}) would be untrained" if known else
+               f"its weights hold no head ({named}), which would be untrained")
+    else:
+        loaded = len(drawn) < sum(value.dim() > 1 for value in network.parameters())
+        why = f"{named} hold{'s' if len(drawn) == 1 else ''} the random numbers that its constructor drew" + ("" if loaded else ": it has no trained weights")
+    raise InputError(f"{key}: {name}: {why}. Fine-tune it first{_lines(config, key, as_student(node))}")
+
+
+def wrong_classes(config: dict, teacher: Teacher, batch: Batch) -> list[str]:
+    """What to say of every teacher that answers with another number of classes than the data have.
+
+    Args:
+        batch: a few samples. A teacher that cannot read them is left to :func:`kdlab.strategies.preparation.prepare`.
+    """
+    nodes, members = config["teacher"].get("members"), getattr(teacher, "members", None)
+    owners = dict(zip(nodes, members.values() if isinstance(members, dict) else members)) if nodes else {None: teacher}
+    found = []
+    for name, own in owners.items():
+        try:
+            answered = own.teach(batch).logits.shape[-1]
+        except Exception:
+            continue
+        if answered != config["data"]["classes"]:
+            key = "teacher" if name is None else f"teacher.members.{name}"
+            found.append(_of_other_classes(config, nodes[name] if nodes else config["teacher"], key, answered))
+    return found
+
+
+def _of_other_classes(config: dict, node: dict, key: str, answered: int) -> str:
+    classes = config["data"]["classes"]
+    if "config" in node and node["config"]["data"]["classes"] == classes:
+        where = f"{key}.overrides" if "experiment" in node else f"{key}.same_but"
+        return (f"{key}: the network answers with {answered} classes, but the data have {classes}; set student.classes (or the argument of that "
+                f"network that gives its number of classes) to {classes} in {where}")
+    student, which = None, teacher_name(node)
+    if "run" in node or "config" in node:
+        run = Run(node["run"]) if "run" in node else RunStore(node["config"]["paths"]["runs"]).run(node["config"])
+        student = run_as_student(run)
+    elif "checkpoint" in node:
+        run, described = run_of(node["checkpoint"]), node.get("network")
+        student = run_as_student(run) if described is None else as_student(described, answered, classes)
+        student = student and [text for text in student if "initial" not in text] + beginning("checkpoint", node["checkpoint"])
+        argument = described and classes_argument(described, answered)
+        which += f" ({key}.network.{argument}={answered})" if argument else ""
+    else:
+        student = as_student(node, answered, classes)
+        argument = classes_argument(node, answered)
+        which += f" ({key}.{argument}={answered})" if argument in node else ""
+    return (f"{key}: {which} answers with {answered} classes, but the data have {classes}. A network of other classes cannot teach these; fine-tune "
+            f"it first{_lines(config, key, student)}")
+
+
+def classes_of(config: dict) -> int | None:
+    """Of the data, where a config says it."""
+    return (config.get("data") or {}).get("classes")
 
 
 def describe(config: dict, teacher: Teacher, task: Task, validation: Iterable[Batch], device: torch.device, say: Callable[[str], None]) -> dict:

@@ -1,0 +1,134 @@
+"""How a network that cannot teach yet is trained on the data at hand first: the commands, for messages."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from kdlab.config.signature import signature
+from kdlab.errors import KdlabError
+
+from .run import Run, RunStore
+
+NAME = "fine_tuned"
+#: what arguments that give the number of classes are called
+CLASSES = ("classes", "num_classes", "num_labels", "n_classes", "nb_classes", "nclass", "out_features")
+_PLAIN = re.compile(r"[\w./:@+-]+")
+
+
+def commands(config: dict, key: str, student: Sequence[str] | None) -> str:
+    """Two commands, each on a line of its own: one trains a student on a run's data, from labels alone, and one repeats the run with it as the
+    teacher. Empty where it is not known how the student is described.
+
+    Args:
+        config: of the run.
+        key: of the teacher that cannot teach.
+        student: the overrides that describe it as a student.
+    """
+    if student is None:
+        return ""
+    typed = config.get("overrides") or []
+    data = [text for text in typed if re.match(r"[+~]*(data|paths)[.=@]", text)]
+    experiment = (config.get("choices") or {}).get("experiment")
+    if experiment:          # it may choose losses that need a teacher
+        data = [f"experiment={experiment}", "teacher=none", "loss=[ce]", *data]
+    first = [*data, *student, "strategy=supervised", f"name={NAME}"]
+    run = _path(first)
+    if key == "teacher":
+        rest = [text for text in typed if not re.match(r"[+~]*teacher[.=@]", text)]
+        second = f"then {_command([*rest, 'teacher=run', _override('teacher.run', run)])}"
+    else:
+        second = f"then name its run as that member: {{run: {run}}}"
+    return f"\n  {_command(first)}\n  {second}"
+
+
+def as_student(node: dict, answered: int | None = None, classes: int | None = None) -> list[str] | None:
+    """The overrides that describe a teacher's network as a student with a head for the data's classes; None where its argument for the number
+    of classes is not known.
+
+    Args:
+        node: the network's, by ``_target_``.
+        answered: how many classes it has now.
+        classes: of the data.
+
+    >>> as_student({"_target_": "kdlab.models.timm_model", "model": "resnet18", "pretrained": True, "options": {"drop_rate": 0.1}})
+    ['student=timm', 'student.model=resnet18', 'student.pretrained=true', '+student.options.drop_rate=0.1']
+    >>> as_student({"_target_": "kdlab.models.MLP", "classes": 100, "shape": [1, 8, 8]}, 100, 4)
+    ['student=network', 'student._target_=kdlab.models.MLP', '+student.classes=4', '+student.shape=[1,8,8]']
+    """
+    target = node["_target_"]
+    if target.startswith("kdlab.models.") and target.rpartition(".")[2] in ("timm_model", "torchvision_model"):
+        found = [f"student={target.rpartition('.')[2].removesuffix('_model')}", _override("student.model", node["model"])]
+        weights = _override("student.weights", node["weights"]) if node.get("weights") else "student.pretrained=true"
+        return [*found, weights, *(_override(f"+student.options.{name}", value) for name, value in (node.get("options") or {}).items())]
+    if target == "kdlab.models.HuggingFaceClassifier":
+        revision = [_override("student.revision", node["revision"])] if node.get("revision") else []
+        return ["student=huggingface", _override("student.model", node["model"]), *revision]
+    arguments = {name: value for name, value in node.items() if name not in ("_target_", "taps", "normalisation", "initial")}
+    name = classes_argument(node, answered)
+    if classes is not None and answered != classes:
+        if name is None:
+            return None
+        arguments[name] = classes
+    taps = [_override("+student.taps", node["taps"])] if node.get("taps") else []
+    return ["student=network", f"student._target_={target}", *(_override(f"+student.{name}", value) for name, value in arguments.items()), *taps]
+
+
+def run_as_student(run: Run) -> list[str]:
+    """The overrides that describe the student of a run, and let it begin with that run's weights and a new head."""
+    choice = (run.config.get("choices") or {}).get("student")
+    own = [text for text in run.config.get("overrides") or [] if re.match(r"[+~]*student\.(?!initial|classes)", text)]
+    return [f"student={choice}", *own, *beginning("run", run.path)]
+
+
+def beginning(form: str, path: Path | str) -> list[str]:
+    """The overrides for a student that begins with weights of other classes."""
+    return [f"initial={form}", _override(f"student.initial.{form}", str(path)), "student.initial.new_head=true"]
+
+
+def classes_argument(node: dict, answered: int | None) -> str | None:
+    """The argument of a network that gives its number of classes, as far as names and values tell."""
+    try:
+        accepted = signature(node["_target_"]).accepted
+    except LookupError:
+        accepted = {}
+    named = [name for name in CLASSES if name in node or name in accepted]
+    if named:
+        return named[0]
+    equal = [name for name, value in node.items() if value == answered and not isinstance(value, bool)]
+    return equal[0] if answered is not None and len(equal) == 1 else None
+
+
+def _path(overrides: Sequence[str]) -> str:
+    """Where the run of a command will lie."""
+    from kdlab.config.compose import compose
+
+    try:
+        config = compose(list(overrides))
+        return str(RunStore(config["paths"]["runs"]).run(config).path)
+    except KdlabError:          # its message stands where the command is typed
+        return f"runs/{NAME}/…"
+
+
+def _command(overrides: Sequence[str]) -> str:
+    return " ".join(["kdlab train", *map(shlex.quote, overrides)])
+
+
+def _override(key: str, value) -> str:
+    return f"{key}={_value(value)}"
+
+
+def _value(value) -> str:
+    """A value as Hydra's grammar has it."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{name}:{_value(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(map(_value, value)) + "]"
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    text = str(value)
+    if not isinstance(value, str) or _PLAIN.fullmatch(text):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

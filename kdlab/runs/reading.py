@@ -1,0 +1,140 @@
+"""Files of weights, read without running code: tensors and plain containers; whatever else is in them becomes an inert stand-in.
+
+Checkpoints of other projects hold more than weights: the arguments of the training (``argparse.Namespace``, omegaconf, EasyDict), scalars of
+NumPy, paths, dates. None of it is needed, and reading it as pickle does would import and call what the file names. So torch's restricted
+reader (``weights_only=True``) gets an empty class of ours under each of those names: nothing that a file names is imported or called.
+"""
+
+from __future__ import annotations
+
+import pickletools
+import zipfile
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kdlab.errors import InputError
+
+from .file_kinds import is_safetensors, no_weights
+
+# a file that wants one of these called is no file of weights, though nothing would happen
+_CODE = frozenset({"os", "posix", "nt", "sys", "subprocess", "shutil", "importlib", "runpy", "pickle", "_pickle", "ctypes", "socket", "pty",
+                   "code", "webbrowser", "builtins.eval", "builtins.exec", "builtins.compile", "builtins.open", "builtins.__import__",
+                   "builtins.breakpoint", "builtins.input", "torch.load", "torch.hub.load"})
+
+
+class StandIn:
+    """In the place of an object whose class is not read: it takes whatever it is given, and does nothing."""
+
+    kind: type = object         # the container that the reader needs to see in its place, where it is filled like one
+
+    def __new__(cls, *arguments, **options):
+        return super().__new__(cls) if cls.kind is object else cls.kind()
+
+    def __init__(self, *arguments, **options):
+        pass
+
+    def __setstate__(self, state) -> None:
+        self.state = state
+
+
+def read_checkpoint(path: Path) -> Any:
+    """What a file of weights holds: tensors, plain containers, and a :class:`StandIn` for everything else. Its first bytes say whether
+    safetensors or torch reads it, not its name.
+
+    Raises:
+        InputError: the file is missing, is no file of weights, is damaged, or would run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there is no checkpoint {path}" + (", but a folder of that name" if path.is_dir() else ""))
+    try:
+        if is_safetensors(path):
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        reason = no_weights(path)
+        if reason is None:
+            return _load(path)
+    except InputError:
+        raise
+    except Exception as error:      # a reader of bytes that mean nothing may fail in any way
+        reason = f"{(str(error).splitlines() or [type(error).__name__])[0].partition('. ')[0]}; it is damaged or cut short, fetch it again"
+        raise InputError(f"{path} cannot be read as a checkpoint: {reason}") from error
+    raise InputError(f"{path} cannot be read as a checkpoint: {reason}")
+
+
+def _load(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:
+        found = sorted(set(_globals(path)))
+        if not found:
+            raise
+    wanted = [name for name in found if name in _CODE or name.partition(".")[0] in _CODE]
+    if wanted:
+        raise InputError(f"{path} is refused: to read it as it was written would call {', '.join(wanted)}; weights need no such thing")
+    known = {name for name in found if name.startswith(("torch.", "collections.OrderedDict", "_codecs."))}
+    stand_ins = {name: _stand_in(name) for name in found if name not in known}
+    while True:
+        try:
+            with torch.serialization.safe_globals([(cls, name) for name, cls in stand_ins.items()]):
+                return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            if not _fill(stand_ins, str(error)) and not _allow(stand_ins, found, str(error)):
+                raise
+
+
+def _stand_in(name: str) -> type[StandIn]:
+    module, _, attribute = name.rpartition(".")
+    return type(attribute, (StandIn,), {"__module__": module, "__qualname__": attribute})
+
+
+def _fill(stand_ins: dict[str, type[StandIn]], message: str) -> bool:
+    """Make one stand-in the container that the reader missed; whether there was one."""
+    kind = OrderedDict if "SETITEM" in message else list if "append to lists" in message else None
+    for cls in stand_ins.values():
+        if kind is not None and cls.kind is object and repr(cls) in message:
+            cls.kind = kind
+            return True
+    return False
+
+
+def _allow(stand_ins: dict[str, type[StandIn]], found: list[str], message: str) -> bool:
+    """A stand-in also for a class of torch's that its own reader does not know (an optimiser, a module); whether there was one."""
+    for name in found:
+        if name not in stand_ins and f"GLOBAL {name} " in message:
+            stand_ins[name] = _stand_in(name)
+            return True
+    return False
+
+
+def _globals(path: Path) -> Iterator[str]:
+    """The dotted names that a file of ``torch.save`` refers to, by reading its opcodes alone."""
+    if zipfile.is_zipfile(path):
+        archive = zipfile.ZipFile(path)
+        pickles = [archive.read(name) for name in archive.namelist() if name.endswith("data.pkl")]
+        for content in pickles:
+            yield from _names(pickletools.genops(content))
+        return
+    with open(path, "rb") as file:
+        for _ in range(4):      # before torch 1.6: a number, the version, facts of the system, then the object
+            yield from _names(pickletools.genops(file))
+
+
+def _names(operations) -> Iterator[str]:
+    strings: list[str] = []
+    for operation, argument, _ in operations:
+        if operation.name == "GLOBAL":
+            module, name = argument.split(" ", 1)
+            if (module, name) in NAME_MAPPING:          # names of Python 2, which protocol 2 writes still
+                module, name = NAME_MAPPING[module, name]
+            yield f"{IMPORT_MAPPING.get(module, module)}.{name}"
+        elif operation.name == "STACK_GLOBAL" and len(strings) > 1:
+            yield f"{strings[-2]}.{strings[-1]}"
+        elif isinstance(argument, str):
+            strings.append(argument)
