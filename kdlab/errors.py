@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
+import traceback
 from difflib import get_close_matches
+
+#: exceptions that a loop, or whoever drives one, takes for its end and does not pass on
+LOOP_ENDERS = (StopIteration, StopAsyncIteration, GeneratorExit)
 
 
 class KdlabError(Exception):
@@ -25,6 +30,10 @@ class InputError(KdlabError):
 
 class RunFailed(KdlabError):
     """A run failed while training; its directory holds the traceback."""
+
+
+class EndedEarly(KdlabError):
+    """A loop would have ended before its end: an exception that loops take for it, or data that ran out."""
 
 
 class BeingTrained(KdlabError):
@@ -57,6 +66,40 @@ def out_of_memory(error: BaseException) -> bool:
         words in text for words in ("out of memory", "can't allocate memory", "cannot allocate memory"))
 
 
+def ended_early(error: BaseException) -> str | None:
+    """A message where an exception is one that loops take for their end, with its place; None for every other.
+
+    Python itself makes ``RuntimeError: generator raised StopIteration`` of one inside a generator; its cause is meant then.
+
+    >>> try:
+    ...     next(iter([]))
+    ... except StopIteration as error:
+    ...     print(ended_early(error)[:27])
+    StopIteration was raised at
+    >>> ended_early(ValueError("x")) is None
+    True
+    """
+    if isinstance(error, RuntimeError) and isinstance(error.__cause__, LOOP_ENDERS):
+        error = error.__cause__
+    if not isinstance(error, LOOP_ENDERS):
+        return None
+    return (f"{raised(error)}. Loops take it for their end, so the rest would be skipped "
+            "silently; give next() a default, or start the iterator again where it ends")
+
+
+def raised(error: BaseException) -> str:
+    """That an exception was raised, and where: file, line, function."""
+    first = (str(error).strip().splitlines() or [""])[0].strip()
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {_short(frames[-1].filename)}:{frames[-1].lineno}, in {frames[-1].name}" if frames else ""
+    return f"{type(error).__name__}{f' ({first})' if first else ''} was raised{place}"
+
+
+def _short(path: str) -> str:
+    """A file below the working directory by its path from there."""
+    return os.path.relpath(path) if path.startswith(os.getcwd() + os.sep) else path
+
+
 def told(error: BaseException) -> str:
     """What went wrong in one line, with advice where there is some: a message for people as it stands, anything else with its kind."""
     first = (str(error).strip().splitlines() or [""])[0].strip()
@@ -69,13 +112,18 @@ def told(error: BaseException) -> str:
         return f"{place}{error.strerror}{cure}"
     if isinstance(error, KdlabError):
         return str(error).strip()
+    if ended := ended_early(error):
+        return ended
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
 def for_people(error: BaseException) -> KdlabError | None:
-    """An error of the machine's (a file that cannot be read or written, no memory) as one with a message; None for what is none of them."""
+    """An error of the machine's (a file that cannot be read or written, no memory), or one that loops take for their end, as one with a message;
+    None for what is none of them."""
     if isinstance(error, KdlabError):
         return error
+    if ended := ended_early(error):
+        return EndedEarly(ended)
     if out_of_memory(error) or isinstance(error, OSError) and error.errno is not None:
         return RunFailed(told(error))
     return None

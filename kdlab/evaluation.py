@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 
 import torch
 from torch import Tensor
 
 from kdlab.batch import Batch
+from kdlab.errors import EndedEarly, ended_early
 from kdlab.outputs import Outputs
 from kdlab.tasks import Task
+
+
+def all_batches(loader: Iterable[Batch]) -> Iterator[Batch]:
+    """The batches of a loader.
+
+    Raises:
+        EndedEarly: they are fewer than ``len(loader)``: a split would be evaluated in part.
+    """
+    count = 0
+    for batch in loader:
+        count += 1
+        yield batch
+    if isinstance(loader, Sized) and count < len(loader):
+        raise EndedEarly(short_of(getattr(loader, "split", "evaluation"), count, len(loader)))
+
+
+def short_of(split: str, batches: int, planned: int) -> str:
+    """The message of data that ended early."""
+    return (f"the {split} data ended after {batches} of {planned} batches; a loader must yield as many batches as its len() says, and its "
+            "iterator must not end before that (StopIteration, return)")
 
 
 def predict(answer: Callable[[Batch], Outputs], loader: Iterable[Batch], task: Task, device: str | torch.device = "cpu") -> dict[str, Tensor]:
@@ -17,6 +38,9 @@ def predict(answer: Callable[[Batch], Outputs], loader: Iterable[Batch], task: T
 
     Args:
         answer: a network's or teacher's Outputs for a batch.
+
+    Raises:
+        EndedEarly: the loader yields fewer batches than its length, or an answer raises what a loop takes for its end.
     """
     return predict_all({"": answer}, loader, task, device)[""]
 
@@ -26,11 +50,16 @@ def predict_all(answers: Mapping[str, Callable[[Batch], Outputs]], loader: Itera
                 device: str | torch.device = "cpu") -> dict[str, dict[str, Tensor]]:
     """What several say, by name, each as :func:`predict` has it, from one pass over the data."""
     columns: dict[str, dict[str, list[Tensor]]] = {name: {"logits": [], "target": [], "index": []} for name in answers}
-    for batch in loader:
+    for batch in all_batches(loader):
         batch = batch.to(device)
         rows = task.align_batch(batch)
         for name, answer in answers.items():
-            logits = task.align(answer(batch), batch).logits.float()
+            try:
+                logits = task.align(answer(batch), batch).logits.float()
+            except Exception as error:
+                if ended := ended_early(error):
+                    raise EndedEarly(ended) from error
+                raise
             for column, value in (("logits", logits), ("target", rows.target), ("index", rows.index)):
                 columns[name][column].append(value.cpu())
     return {name: {column: torch.cat(values) for column, values in said.items()} for name, said in columns.items()}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlab.batch import Batch
-from kdlab.errors import InputError
+from kdlab.errors import InputError, ended_early
 from kdlab.functional import reduce
 from kdlab.losses.base import Loss, Probe
 from kdlab.outputs import LazyLogits, Outputs
@@ -177,7 +177,7 @@ class Objective(nn.Module):
                 raise
             except Exception as error:      # a loss of the user's own may fail in any way
                 kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-                raise InputError(f"loss.{name}: {kind}{(str(error).splitlines() or [''])[0]}") from error
+                raise InputError(f"loss.{name}: {ended_early(error) or kind + (str(error).splitlines() or [''])[0]}") from error
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> LossParts:
         """Every term; without a teacher, those that need none. Where none is left, a loss of 0 that still reaches the student."""

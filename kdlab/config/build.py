@@ -7,7 +7,7 @@ import functools
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 
-from kdlab.errors import InputError, KdlabError
+from kdlab.errors import InputError, KdlabError, ended_early
 
 from .keys import own_keys
 
@@ -49,4 +49,4 @@ def _explained(key: str, error: BaseException) -> InputError:
     if isinstance(error, KdlabError):
         return InputError(str(error))
     kind = "" if isinstance(error, (ValueError, InputError)) else f"{type(error).__name__}: "
-    return InputError(f"{key}: {kind}{error}")
+    return InputError(f"{key}: {ended_early(error) or f'{kind}{error}'}")

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from kdlab.batch import Batch
-from kdlab.errors import InputError
+from kdlab.errors import LOOP_ENDERS, InputError, told
 from kdlab.normalisation import Normalisation
 
 from .base import ClassificationData
@@ -224,8 +224,8 @@ class _Answers:
         rows, epoch, views = task
         try:
             return self.decode(torch.from_numpy(rows), epoch, views)
-        except InputError as error:
-            return str(error)
+        except (InputError, *LOOP_ENDERS) as error:         # the DataLoader would end at the latter
+            return told(error)
 
 
 def _pool(decode: Decoder, tasks: _Tasks, workers: int) -> DataLoader:

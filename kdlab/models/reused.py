@@ -61,9 +61,9 @@ class ReusedClassifier(nn.Module):
 
     def __init__(self, body: nn.Module, tap: str, head: ReusedHead, aliases: Mapping[str, str] | None = None):
         super().__init__()
-        self.body, self.head, self.tap, self.aliases = body, head, tap, dict(aliases or {})
+        self.body, self.head, self.tap, self._taps = body, head, tap, Taps(body, [tap], aliases)
 
     def forward(self, x: Tensor) -> Tensor:
-        with Taps(self.body, [self.tap], self.aliases) as features:
+        with self._taps as features:
             self.body(x)
         return self.head(features[self.tap])

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from kdlab.errors import InputError, did_you_mean
@@ -29,13 +30,18 @@ def stage_taps(network: nn.Module, aliases: Mapping[str, str] | None = None) -> 
 
 
 class Taps:
-    """Captures the outputs of named modules during one forward pass.
+    """Captures what named modules answer during one forward pass: the value at that moment, whatever happens to the tensor later.
 
     A tap's name is looked up in ``aliases`` (the ``taps:`` of the model's config), then in the network's own (:func:`own_taps`), and is
     otherwise a dotted module path itself. A path that ends in ``.input`` is what goes into that module, not what comes out: so the last
     feature of any network has a name, ``fc.input``, although a function and no module may have made it.
     Hooks are there only inside the ``with`` block, and nothing is held behind it, so the network can be copied, compiled and
-    saved as if it had no taps.
+    saved as if it had no taps. Of a module that is called several times the last answer is kept.
+
+    An operation in place (``ReLU(inplace=True)``, a residual ``+=``) changes a tensor that a tap holds already. So a tap clones what it captures,
+    until a pass in the same mode (training or evaluation, with or without gradients) has shown that nothing changes it: by the tensor's version
+    counter, which views share, and by its values, since ``.data`` goes past the counter. From then on it clones only where something does. The
+    gradient of a clone is that of the value. A compiled network is not watched; it has the taps that the passes before its compilation have shown.
 
     Args:
         network: any module.
@@ -43,56 +49,99 @@ class Taps:
         aliases: tap name -> dotted module path.
 
     Raises:
-        InputError: a path does not exist; close ones are named.
+        InputError: a path does not exist; close ones are named. On leaving the block: a tensor was changed in place that was left alone in the
+            first pass, so that its value is lost.
 
     >>> import torch
-    >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(inplace=True))
     >>> with Taps(net, ["first"], {"first": "0"}) as features:
-    ...     out = net(torch.ones(1, 2))
-    >>> features["first"].shape
-    torch.Size([1, 3])
+    ...     out = net(-torch.ones(1, 2))
+    >>> features["first"].shape, torch.equal(features["first"].relu(), out), features["first"] is out
+    (torch.Size([1, 3]), True, False)
     """
 
     def __init__(self, network: nn.Module, names: Iterable[str], aliases: Mapping[str, str] | None = None):
         modules = dict(network.named_modules())
         aliases = {**own_taps(network), **(aliases or {})}
-        self._modules: dict[str, nn.Module] = {}
-        inputs: set[str] = set()
+        self._network, self._modules = network, {}
+        self._inputs: set[str] = set()
         for name in sorted(set(names)):
             path = aliases.get(name, name)
             if path not in modules and path.endswith(INPUT):
                 path = path.removesuffix(INPUT)
-                inputs.add(name)
+                self._inputs.add(name)
             if path not in modules or path == "":
                 known = [*aliases, *(known for known in modules if known)]
                 raise InputError(f"tap '{name}': {type(network).__name__} has no module '{path}'{did_you_mean(path, known)} "
                                  f"(taps are names in the model's 'taps:' or dotted module paths, for example "
                                  f"{', '.join(known[:8]) or 'none: the network has no submodule'})")
             self._modules[name] = modules[path]
-        # one hook object a tap, made once: torch.compile guards on its identity
-        self._hooks = {name: partial(self._keep_input if name in inputs else self._keep, name) for name in self._modules}
+        # two hook objects a tap, made once: torch.compile guards on their identity
+        kept = {name: self._keep_input if name in self._inputs else self._keep for name in self._modules}
+        self._hooks = {(name, cloning): partial(keep, name, cloning) for name, keep in kept.items() for cloning in (False, True)}
+        #: the taps that are known to be left alone, with the mode of the pass that has shown it
+        self._left_alone: set[tuple[str, bool, bool]] = set()
+        self._mode = (False, False)
         self._handles: list = []
         self._features: dict[str, Tensor] = {}
+        #: of each tap that is watched: the module's own tensor, and its version when it was captured
+        self._watched: dict[str, tuple[Tensor, int]] = {}
 
-    def _keep(self, name: str, module: nn.Module, inputs, output) -> None:
+    def _keep(self, name: str, cloning: bool, module: nn.Module, inputs, output) -> None:
         """The hook: a tensor, or the first of several (transformers' modules answer with tuples and mappings)."""
         if isinstance(output, Mapping):
             output = next(iter(output.values()))
         elif isinstance(output, (tuple, list)):
             output = output[0]
         self._features[name] = output
+        if not isinstance(output, Tensor):
+            return
+        if cloning:
+            self._features[name] = output.clone()
+        # a tensor of inference mode has no version
+        if not torch.compiler.is_compiling() and not output.is_inference():
+            self._watched[name] = output, output._version
 
-    def _keep_input(self, name: str, module: nn.Module, inputs, output) -> None:
+    def _keep_input(self, name: str, cloning: bool, module: nn.Module, inputs) -> None:
+        """The hook of a ``.input``: before the module is called, which may change it."""
         if not inputs:
             raise InputError(f"tap '{name}': {type(module).__name__} is called with named arguments only, so '{INPUT}' cannot tell which one is meant")
-        self._keep(name, module, None, inputs)
+        self._keep(name, cloning, module, None, inputs)
 
     def __enter__(self) -> dict[str, Tensor]:
-        self._features = {}
-        self._handles = [module.register_forward_hook(self._hooks[name]) for name, module in self._modules.items()]
+        self._features, self._watched, self._handles = {}, {}, []
+        self._mode = self._network.training, torch.is_grad_enabled()
+        for name, module in self._modules.items():
+            hook = self._hooks[name, (name, *self._mode) not in self._left_alone]
+            register = module.register_forward_pre_hook if name in self._inputs else module.register_forward_hook
+            self._handles.append(register(hook))
         return self._features
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, kind, error, trace) -> None:
         for handle in self._handles:
             handle.remove()
-        self._handles, self._features = [], {}
+        features, watched = self._features, self._watched
+        self._handles, self._features, self._watched = [], {}, {}
+        if kind is None:
+            for name, (tensor, version) in watched.items():
+                self._settle(name, features, tensor, changed=tensor._version != version)
+
+    def _settle(self, name: str, features: dict[str, Tensor], tensor: Tensor, changed: bool) -> None:
+        """What the pass has shown of a tap: a clone that was not needed is given up for the tensor itself."""
+        kept, place = features[name], (name, *self._mode)
+        if kept is tensor:
+            if changed:
+                self._left_alone.discard(place)
+                raise InputError(f"tap '{name}': {type(self._network).__name__} changed this tensor in place, and did not in its first pass, so its value is "
+                                 "lost; let the operation make a new tensor (inplace=False, x = x + y in place of x += y)")
+        elif not changed and _same(kept, tensor):
+            self._left_alone.add(place)
+            features[name] = tensor
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same values; False where they hold NaN or cannot be compared (sparse, nested)."""
+    try:
+        return torch.equal(one.detach(), other.detach())
+    except (RuntimeError, NotImplementedError):
+        return False

@@ -17,7 +17,7 @@ import torch
 from filelock import Timeout
 
 from kdlab.config.check import check, check_facts
-from kdlab.errors import BeingTrained, InputError, RunFailed, RunPruned, told
+from kdlab.errors import BeingTrained, InputError, RunFailed, RunPruned, ended_early, raised, told
 from kdlab.schedules import is_schedule
 
 from . import known
@@ -94,11 +94,22 @@ def ensure(config: dict, say: Say = print, label: str = "", *, wait: bool = True
 
 
 def assembled(config: dict) -> Parts:
-    """The live parts of a run, those of earlier runs with their weights wherever those exist."""
+    """The live parts of a run, those of earlier runs with their weights wherever those exist.
+
+    Raises:
+        InputError: they do not fit, or something raises what a loop would take for its end, or the command line for success.
+    """
     def trained(earlier: dict) -> Run | None:
         run = RunStore(earlier["paths"]["runs"]).run(earlier)
         return run if run.finished else None
-    return assemble(config, trained)
+    try:
+        return assemble(config, trained)
+    except SystemExit as error:
+        raise InputError(f"{raised(error)}, before anything was trained") from error
+    except Exception as error:
+        if ended := ended_early(error):
+            raise InputError(ended) from error
+        raise
 
 
 def _found(config: dict, run: Run, key: str | None, say: Say) -> Run:

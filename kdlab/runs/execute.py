@@ -17,6 +17,7 @@ from kdlab.errors import InputError, did_you_mean
 
 from .assemble import Parts
 from .checkpoints import AtomicCheckpointIO, read_checkpoint
+from .epochs import WholeEpochs, refuse_early_ends
 from .metrics import Observe
 from .recorder import Recorder, recorded
 from .run import Run
@@ -31,6 +32,7 @@ def fit(config: dict, run: Run, parts: Parts, label: str = "", observe: Observe 
 
     Raises:
         KeyboardInterrupt: the user stopped it; the last finished epoch is kept.
+        EndedEarly: an epoch is not whole, or StopIteration was raised in it.
     """
     quiet()
     torch.set_num_threads(config["threads"])
@@ -41,9 +43,10 @@ def fit(config: dict, run: Run, parts: Parts, label: str = "", observe: Observe 
     lines = config["progress"] == "lines" or (config["progress"] == "auto" and not bar)
     recorder = Recorder(run, f"val/{parts.task.monitor}", parts.task.higher_is_better, lines, label, observe)
     loggers = [build(config["logger"], "logger", run=run)] if (config["logger"] or {}).get("_target_") else []
-    trainer = build(config["trainer"], "trainer", callbacks=[*_callbacks(config), recorder], logger=loggers or False,
+    trainer = build(config["trainer"], "trainer", callbacks=[*_callbacks(config), WholeEpochs(), recorder], logger=loggers or False,
                     plugins=[AtomicCheckpointIO()], enable_progress_bar=bar, enable_model_summary=False,
                     enable_checkpointing=True, use_distributed_sampler=False, num_sanity_val_steps=0, default_root_dir=str(run.path))
+    refuse_early_ends(trainer)
     if config["compile"]:
         # what an earlier run of this process compiled is guarded by all but the hooks of its taps, and must not serve a run that has others
         torch._dynamo.reset()

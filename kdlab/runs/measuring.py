@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from kdlab.data import ClassificationData
 from kdlab.errors import InputError, told
+from kdlab.evaluation import all_batches
 from kdlab.measure import alignment, comparable_taps, inference_bytes, speed, timed_in_turns
 from kdlab.models.taps import Taps
 from kdlab.tasks import Classification
@@ -127,7 +128,7 @@ def _alignment(subject: _Subject, device: torch.device) -> dict:
     teacher.watch(set(theirs))
 
     def features() -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
-        for batch in data.val_dataloader():
+        for batch in all_batches(data.val_dataloader()):
             batch = batch.to(device)
             with torch.no_grad(), taps as found:
                 task.network_outputs(subject.network, batch)

@@ -9,7 +9,7 @@ import traceback
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from kdlab.errors import InputError, KdlabError
+from kdlab.errors import InputError, KdlabError, ended_early
 
 from . import processes
 from .metrics import Observe
@@ -111,7 +111,8 @@ def _rank(line: Connection) -> None:
             config = {**config, "progress": "none"}
         fit(config, Run(path), assembled(config), label, lambda *epoch: line.send(epoch))
     except BaseException as error:
-        failure = str(error) if isinstance(error, KdlabError) else traceback.format_exc()
+        # the last line is what the launcher names
+        failure = str(error) if isinstance(error, KdlabError) else "\n".join(filter(None, [traceback.format_exc(), ended_early(error)]))
     line.send(failure)
     threading.Event().wait()        # until the line says so: the others may still need this rank's part of the connections
 

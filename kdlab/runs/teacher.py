@@ -11,7 +11,7 @@ from torch import nn
 from kdlab.batch import Batch
 from kdlab.config.build import build
 from kdlab.config.keys import teacher_nodes
-from kdlab.errors import InputError, KdlabError
+from kdlab.errors import EndedEarly, InputError, KdlabError
 from kdlab.evaluation import predict
 from kdlab.models.pretrained import shortened
 from kdlab.models.writes import Writes
@@ -258,7 +258,10 @@ def describe(config: dict, teacher: Teacher, task: Task, validation: Iterable[Ba
 def _described(node: dict, role: str, teacher: Teacher, task: Task, validation: Iterable[Batch], device: torch.device,
                say: Callable[[str], None]) -> dict:
     _tell_normalisation(teacher, role, say)
-    said = predict(teacher.teach, validation, task, device)
+    try:
+        said = predict(teacher.teach, validation, task, device)
+    except EndedEarly as error:
+        raise InputError(f"{role}: {error}") from error
     measured = task.score(said["logits"], said["target"])
     name = teacher_name(node)
     say(f"{role}: {name}, accuracy {measured['accuracy']:.4f} on validation")

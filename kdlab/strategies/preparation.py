@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from kdlab.batch import Batch
-from kdlab.errors import InputError
+from kdlab.errors import InputError, ended_early
 from kdlab.losses.base import Probe
 from kdlab.objective import Objective
 from kdlab.outputs import Outputs
@@ -148,4 +148,4 @@ def _rehearse(strategy: Strategy, batch: Batch) -> None:
 
 def _reason(error: Exception) -> str:
     """An exception in one line."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    return ended_early(error) or f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

@@ -42,3 +42,26 @@ class FailingInTraining(nn.Module):
         if self.training:
             raise RuntimeError("only in training")
         return self.network(x)
+
+
+class PlainNet(nn.Module):
+    """conv-bn-ReLU twice and a residual block, as written all over; ``inplace`` says how its ReLUs and its sum work."""
+
+    def __init__(self, classes: int = 10, channels: int = 1, width: int = 8, inplace: bool = True):
+        super().__init__()
+        self.inplace = inplace
+        self.conv1, self.bn1, self.relu1 = nn.Conv2d(channels, width, 3, 1, 1), nn.BatchNorm2d(width), nn.ReLU(inplace)
+        self.conv2, self.bn2, self.relu2 = nn.Conv2d(width, width, 3, 2, 1), nn.BatchNorm2d(width), nn.ReLU(inplace)
+        self.conv3, self.bn3 = nn.Conv2d(width, width, 3, 1, 1), nn.BatchNorm2d(width)
+        self.drop = nn.Dropout(0.1, inplace)
+        self.fc = nn.Linear(width, classes)
+
+    def forward(self, x):
+        x = self.relu1(self.bn1(self.conv1(x)))
+        x = self.relu2(self.bn2(self.conv2(x)))
+        out = self.drop(self.bn3(self.conv3(x)))
+        if self.inplace:
+            out += x
+        else:
+            out = out + x
+        return self.fc(out.mean((2, 3)))
