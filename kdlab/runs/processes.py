@@ -65,6 +65,23 @@ def stop(processes, patience: float = 15.0) -> None:
             process.join()
 
 
+def cause_of_death(process) -> str:
+    """How a process ended that did not say so itself, in words.
+
+    >>> from types import SimpleNamespace
+    >>> cause_of_death(SimpleNamespace(exitcode=-11)), cause_of_death(SimpleNamespace(exitcode=0))
+    ('its process was killed by signal 11 (SIGSEGV)', 'its process ended with exit code 0')
+    """
+    code = process.exitcode
+    if code is None or code >= 0:
+        return f"its process ended with exit code {code}"
+    try:
+        hint = "the system does so when memory runs out" if -code == signal.SIGKILL else signal.Signals(-code).name
+    except ValueError:          # a real-time signal has no name
+        return f"its process was killed by signal {-code}"
+    return f"its process was killed by signal {-code} ({hint})"
+
+
 class Interrupt:
     """A handler of signals that raises KeyboardInterrupt at the first, and at others only after so many seconds of patience.
 
