@@ -44,7 +44,7 @@ def work(config: dict, digest: str, output: str, line: Connection, ranks: list[C
         if run_hash(config) != digest:
             raise InputError("what this job is made of (the file of its teacher, its data) has changed since the sweep was planned; the same "
                              "command plans it anew")
-        ensure({**config, "progress": "none"}, wait=wait, observe=observe, ranks=ranks or None)
+        ensure({**config, "progress": "none"}, wait=wait, observe=observe, ranks=ranks or None, shared=True)
         end = (TRAINED, "")
     except BeingTrained as error:
         end = (BUSY, str(error))
