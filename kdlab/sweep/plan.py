@@ -57,7 +57,7 @@ def plan(overrides: Sequence[Sequence[str]], configs: Sequence[dict], labels: Se
     Raises:
         InputError: some jobs have problems; nothing was begun. Each problem is named once, with the jobs that have it.
     """
-    labels = list(labels) if labels is not None else _labels(overrides)
+    labels = list(labels) if labels is not None else labels_of(overrides)
     keys = [known.key_of(config) for config in configs]         # before the hashes, which come from the examination
     found = {number: run for number, config in enumerate(configs) if not config.get("fresh") and (run := known.finished(config, keys[number]))}
     rest = [number for number in range(len(configs)) if number not in found]
@@ -83,7 +83,7 @@ def _job(config: dict, description: dict, label: str, overrides: list[str], numb
     return Job(label, overrides, config, description["digest"], description["need"], earlier, number, key, role, died=died)
 
 
-def _labels(overrides: Sequence[Sequence[str]]) -> list[str]:
+def labels_of(overrides: Sequence[Sequence[str]]) -> list[str]:
     """For each job the overrides that are not common to all."""
     common = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()
     return [" ".join(text for text in job if text not in common) or "the run" for job in overrides]
