@@ -114,7 +114,7 @@ def _reproduce(name: str, extra: list[str], write: bool) -> int:
     git = read_records(study.results)
     if write:
         results.refuse_unwritable(study)
-    with handling(Interrupt()):         # a SIGTERM ends it as Ctrl-C does: recorded, and to be gone on with
+    with handling(Interrupt()):         # a SIGTERM or SIGUSR1 ends it as Ctrl-C does: recorded, and resumed by the same command
         trained = train(study, extra)
     records, written = results.write(study, trained, write)
     for one in study.tables:

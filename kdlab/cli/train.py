@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -50,13 +49,12 @@ def run(arguments: list[str]) -> int:
     _refuse_unknown_options(arguments)
     # otherwise Hydra prints its errors itself, with a hint at a traceback, and ends with 1
     hydra_raises = environment({"HYDRA_FULL_ERROR": "1"})
-    # a SIGTERM ends a run as Ctrl-C does: recorded, and to be gone on with
-    with tempfile.TemporaryDirectory() as scratch, hydra_raises, handling(Interrupt()):
-        if {"-m", "--multirun"} & set(arguments):
+    # a SIGTERM (or SIGUSR1, which Slurm sends before a time limit) ends a run as Ctrl-C does: recorded, and the same command resumes it
+    with hydra_raises, handling(Interrupt()):
+        if any(text in ("-m", "--multirun") or text.startswith("hydra/") for text in arguments):
             from kdlab.sweep.plugins import register
 
             register()
-            arguments = [*arguments, f"hydra.sweep.dir={scratch}"]      # where other launchers keep their own notes
         before, sys.argv = sys.argv, ["kdlab train", *arguments]
         try:
             hydra.main(config_path=str(conf_dir()), config_name="train", version_base=VERSION_BASE)(_job)()

@@ -20,7 +20,7 @@ from kdlab.config.check import check, check_facts
 from kdlab.errors import BeingTrained, InputError, RunFailed, RunPruned, ended_early, raised, told
 from kdlab.schedules import is_schedule
 
-from . import known
+from . import known, slurm
 from . import record as provenance
 from .assemble import Parts, assemble
 from .checkpoints import misfits, read_checkpoint
@@ -42,7 +42,7 @@ RESUMED = ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_s
 
 
 def ensure(config: dict, say: Say = print, label: str = "", *, wait: bool = True, observe: Observe | None = None,
-           ranks: list[Connection] | None = None) -> Run:
+           ranks: list[Connection] | None = None, shared: bool = False) -> Run:
     """The finished run of a config. Found if it is there, resumed if it was begun, trained otherwise; the runs it needs (teachers, stages) before it.
 
     Args:
@@ -52,6 +52,7 @@ def ensure(config: dict, say: Say = print, label: str = "", *, wait: bool = True
         wait: for another process that is training the run.
         observe: called at the end of every epoch, once it is saved; what it raises ends the training there.
         ranks: processes that wait to train the run together, where it is trained by several (:func:`kdlab.runs.ranks.start_ranks`).
+        shared: other tasks that srun started with this one may train the same run (a teacher, a job of a sweep).
 
     Raises:
         InputError: the config, the data or the teacher are not fit to begin with. Nothing was written.
@@ -77,14 +78,14 @@ def ensure(config: dict, say: Say = print, label: str = "", *, wait: bool = True
         if parts.untrained:
             for role, node in parts.untrained:
                 say(f"{role}: training {run_name(node)}, once for all runs that share it")
-                ensure(node["config"], say, label=f"{role}: ")
+                ensure(node["config"], say, label=f"{role}: ", shared=True)
             parts = assembled(config)
         for line in parts.remarks:
             say(f"{label}{line}")
         described = None
         if parts.teacher is not None:
             described = describe(config, parts.teacher, parts.task, parts.data.val_dataloader(), evaluation_device(config), say)
-        with _locked(run, say if wait else None):
+        with _locked(run, say if wait else None, shared):
             run = store.run(config)
             if run.finished and not config["fresh"]:       # another process was faster
                 return _found(config, run, key, say)
@@ -119,9 +120,13 @@ def _found(config: dict, run: Run, key: str | None, say: Say) -> Run:
 
 
 @contextlib.contextmanager
-def _locked(run: Run, say: Say | None) -> Iterator[None]:
+def _locked(run: Run, say: Say | None, shared: bool) -> Iterator[None]:
     """Only one process trains a run; a second one says so and waits (without ``say`` it does not wait). The system frees the lock of a
-    process that was killed."""
+    process that was killed.
+
+    Raises:
+        InputError: srun has started the same command in several tasks, and another of them is training the run; unless it is ``shared``.
+    """
     try:
         lock = run.lock()
         lock.acquire(timeout=0)
@@ -129,13 +134,28 @@ def _locked(run: Run, say: Say | None) -> Iterator[None]:
         if say is None:
             raise BeingTrained(f"another process is training {run.path}") from None
         say(f"another process is training {run.path}; waiting for it")
-        lock.acquire()
+        while not lock.is_locked:
+            if not shared:
+                _refuse_other_task(run)
+            with contextlib.suppress(Timeout):
+                lock.acquire(timeout=1)
     except OSError as error:
         raise _unwritable(run, error) from error
     try:
         yield
     finally:
         lock.release()
+
+
+def _refuse_other_task(run: Run) -> None:
+    try:
+        other = slurm.other_task(run.record)
+    except InputError:          # no record yet
+        return
+    if other is not None:
+        raise InputError(f"srun has started this command in {slurm.tasks()} tasks, and task {other} trains this very run ({run.path}). kdlab trains "
+                         "a run in one task: srun --ntasks=1 kdlab train …; for independent runs give each task a seed of its own: "
+                         "srun --ntasks=2 kdlab train 'seed=${oc.env:SLURM_PROCID}'")
 
 
 def _unwritable(run: Run, error: OSError) -> InputError:
@@ -231,7 +251,8 @@ def _begin(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say)
         commit = earlier.get("code", {}).get("commit")
         other = f" (begun by commit {str(commit)[:8]}, this is another)" if commit != provenance.code()["commit"] else ""
         say(f"resuming {run.path}{other}")
-    for leftover in run.path.glob("**/*.part"):
+    # what an earlier kdlab let Lightning save in the middle of an epoch (hpc_ckpt) would be resumed from before last.ckpt
+    for leftover in [*run.path.glob("**/*.part"), *run.path.glob("hpc_ckpt_*")]:
         leftover.unlink(missing_ok=True)
     values = {
         "format": provenance.FORMAT,
@@ -259,6 +280,7 @@ def _begin(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say)
         "teacher_share": None,
         "fresh": config["fresh"] or earlier.get("fresh", False),
         "directory": os.getcwd(),
+        "slurm": slurm.task(),
         "began": earlier.get("began", provenance.now()),
         "resumed": [*earlier.get("resumed", []), {"at": provenance.now(), **provenance.code()}] if earlier else [],
         "ended": None,

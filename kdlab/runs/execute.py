@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable
 
 import torch
+from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment, TorchElasticEnvironment
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
@@ -19,6 +22,7 @@ from .assemble import Parts
 from .checkpoints import AtomicCheckpointIO, read_checkpoint
 from .epochs import WholeEpochs, refuse_early_ends
 from .metrics import Observe
+from .ranks import RUN_ID
 from .recorder import Recorder, recorded
 from .run import Run
 
@@ -41,10 +45,11 @@ def fit(config: dict, run: Run, parts: Parts, label: str = "", observe: Observe 
         return      # stopped early before it was killed: Lightning would train on
     bar = shows_bar(config["progress"])
     lines = config["progress"] == "lines" or (config["progress"] == "auto" and not bar)
+    environment()       # before loggers are built, which look at the rank
     recorder = Recorder(run, f"val/{parts.task.monitor}", parts.task.higher_is_better, lines, label, observe)
     loggers = [build(config["logger"], "logger", run=run)] if (config["logger"] or {}).get("_target_") else []
     trainer = build(config["trainer"], "trainer", callbacks=[*_callbacks(config), WholeEpochs(), recorder], logger=loggers or False,
-                    plugins=[AtomicCheckpointIO()], enable_progress_bar=bar, enable_model_summary=False,
+                    plugins=[AtomicCheckpointIO(), environment()], enable_progress_bar=bar, enable_model_summary=False,
                     enable_checkpointing=True, use_distributed_sampler=False, num_sanity_val_steps=0, default_root_dir=str(run.path))
     refuse_early_ends(trainer)
     if config["compile"]:
@@ -55,6 +60,7 @@ def fit(config: dict, run: Run, parts: Parts, label: str = "", observe: Observe 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", message=".*sync_dist.*")
+        warnings.filterwarnings("ignore", message="The `srun` command is available")
         try:
             trainer.fit(strategy, datamodule=parts.data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
         except SystemExit as stopped:       # what Lightning makes of an interrupt
@@ -80,7 +86,40 @@ def rehearse(config: dict) -> None:
                              f"(it has {', '.join(backends)})")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        build(config["trainer"], "trainer", callbacks=_callbacks(config), logger=False, enable_checkpointing=False, enable_progress_bar=False)
+        build(config["trainer"], "trainer", callbacks=_callbacks(config), logger=False, plugins=[environment()], enable_checkpointing=False,
+              enable_progress_bar=False)
+
+
+class OneProcess(LightningEnvironment):
+    """The environment of a run of one process: rank 0 of 1, whatever the variables of its environment say.
+
+    Left to guess, Lightning takes a process inside of srun for one of several: it refuses the number of tasks, takes away the logger of all but
+    the first, and at SIGUSR1 saves the middle of an epoch and puts the job back into the queue.
+    """
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        return True
+
+    def local_rank(self) -> int:
+        return 0
+
+    def node_rank(self) -> int:
+        return 0
+
+    @property
+    def main_address(self) -> str:
+        return "127.0.0.1"
+
+    def teardown(self) -> None:
+        pass
+
+
+def environment() -> ClusterEnvironment:
+    """Who has started this process, for Lightning: kdlab, as one rank of several (:mod:`kdlab.runs.ranks`), or as the only one."""
+    ranked = os.environ.get("TORCHELASTIC_RUN_ID") == RUN_ID
+    rank_zero_only.rank = int(os.environ["RANK"]) if ranked else 0
+    return TorchElasticEnvironment() if ranked else OneProcess()
 
 
 def say_precision(config: dict, say: Callable[[str], None]) -> None:

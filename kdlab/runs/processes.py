@@ -12,12 +12,17 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 
 #: what a run needs before its first step is done; an import that is missing here costs its time in every job
 PRELOAD = ["kdlab.runs.ensure", "kdlab.sweep.worker", "kdlab.strategies", "kdlab.losses", "kdlab.models", "kdlab.data", "sklearn.datasets",
            "safetensors.torch", "torch._dynamo", "torch.utils.data", "PIL.Image", "yaml", "filelock"]
+
+
+# what asks a process to end: a person (SIGINT), the system or a cluster (SIGTERM), a cluster some time before the limit (SIGUSR1, SIGUSR2)
+ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+WARNING = tuple(number for number in ENDING if number not in (signal.SIGINT, signal.SIGTERM))
 
 
 def context():
@@ -33,12 +38,13 @@ def warm() -> None:
         return
     from multiprocessing import forkserver, resource_tracker
 
-    resource_tracker.ensure_running()       # first, since it unblocks interrupts behind it
     made.set_forkserver_preload(PRELOAD)
     # Python 3.11's server does not take over sys.path, and swallows the imports that fail for want of it
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-    with environment({"PYTHONPATH": path}), _interrupts_blocked():
-        forkserver.ensure_running()
+    with environment({"PYTHONPATH": path}), _blocked(ENDING):
+        resource_tracker.ensure_running()
+        with _blocked(ENDING):              # once more: the tracker's start unblocks some of them
+            forkserver.ensure_running()
 
 
 def start(function: Callable, *arguments, name: str | None = None, variables: dict[str, str] | None = None):
@@ -65,8 +71,26 @@ def stop(processes, patience: float = 15.0) -> None:
             process.join()
 
 
+def cause_of_death(process) -> str:
+    """How a process ended that did not say so itself, in words.
+
+    >>> from types import SimpleNamespace
+    >>> cause_of_death(SimpleNamespace(exitcode=-11)), cause_of_death(SimpleNamespace(exitcode=0))
+    ('its process was killed by signal 11 (SIGSEGV)', 'its process ended with exit code 0')
+    """
+    code = process.exitcode
+    if code is None or code >= 0:
+        return f"its process ended with exit code {code}"
+    try:
+        hint = "the system does so when memory runs out" if -code == signal.SIGKILL else signal.Signals(-code).name
+    except ValueError:          # a real-time signal has no name
+        return f"its process was killed by signal {-code}"
+    return f"its process was killed by signal {-code} ({hint})"
+
+
 class Interrupt:
-    """A handler of signals that raises KeyboardInterrupt at the first, and at others only after so many seconds of patience.
+    """A handler of signals that raises KeyboardInterrupt at the first, and at others only after so many seconds of patience. ``number`` is
+    the signal that was the first.
 
     Who interrupts through a terminal and a parent process sends the same signal twice within a moment, and the second must not break
     into the writing down of what has been finished. It counts for itself, since Lightning puts handlers of its own in the place of
@@ -76,8 +100,10 @@ class Interrupt:
     def __init__(self, patience: float = 1.0):
         self.patience = patience
         self.first: float | None = None
+        self.number: int | None = None
 
     def __call__(self, number, frame) -> None:
+        self.number = self.number or number
         if self.first is None or time.monotonic() - self.first > self.patience:
             self.first = time.monotonic()
             raise KeyboardInterrupt
@@ -85,17 +111,19 @@ class Interrupt:
 
 @contextlib.contextmanager
 def handling(handler: Callable):
-    """``handler`` for Ctrl-C and SIGTERM inside, the earlier handlers behind it. Only a main thread can have handlers; elsewhere nothing
-    is changed."""
+    """``handler`` inside for the signals that ask a process to end (:data:`ENDING`), the earlier handlers after it. Only a main thread can have
+    handlers; elsewhere nothing is changed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handler) for number in ENDING}
+    _unblock()
     try:
         yield
     finally:
         for number, previous in before.items():
-            signal.signal(number, previous)
+            if previous is not None:        # one that Python did not install cannot be put back
+                signal.signal(number, previous)
 
 
 def _enter(directory: str, variables: dict[str, str], function: Callable, arguments: tuple) -> None:
@@ -104,8 +132,10 @@ def _enter(directory: str, variables: dict[str, str], function: Callable, argume
     os.chdir(directory)
     os.environ.clear()
     os.environ.update(variables)
-    # a terminal interrupts all its processes at once; who started this one hears of it and says what is to be done
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # these reach all processes of a terminal, or of a job of Slurm's, at once; the process that started this one gets them too and ends it
+    for number in (signal.SIGINT, *WARNING):
+        signal.signal(number, signal.SIG_IGN)
+    _unblock()
     function(*arguments)
 
 
@@ -147,10 +177,17 @@ def environment(values: dict[str, str]):
                 os.environ[name] = value
 
 
+def _unblock() -> None:
+    """Let the signals through that the warm parent blocks for all its children."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+
+
 @contextlib.contextmanager
-def _interrupts_blocked():
-    """A Ctrl-C reaches every process of the terminal: the warm parent, which inherits this mask, must not die of it while importing."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _blocked(signals: Sequence[int]):
+    """Signals blocked inside. A terminal sends them to all of its processes, and Slurm to all of a job's; the warm parent, which inherits this
+    mask, must not die of them: its children would be lost, who are still writing down what they have finished."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
     finally:

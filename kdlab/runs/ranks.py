@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 import traceback
@@ -11,19 +12,29 @@ from pathlib import Path
 
 from kdlab.errors import InputError, KdlabError, ended_early
 
-from . import processes
+from . import processes, slurm
 from .metrics import Observe
 
 RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")
+RUN_ID = "kdlab"        # of the ranks that kdlab has started
 
 
 def refuse_other_launchers(config: dict) -> None:
-    """Raises InputError where another launcher has started this process as one of several: each would train the run on its own."""
+    """Raises InputError where another launcher has started this process as one of several, each of which would train the whole run."""
     if "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("this process was started by torchrun or the like, but kdlab starts the processes of a run itself: "
                          "kdlab train trainer.devices=N, without torchrun")
-    if int(config["trainer"].get("num_nodes", 1)) != 1:
-        raise InputError(f"trainer.num_nodes={config['trainer']['num_nodes']}: kdlab trains a run on one machine")
+    nodes = int(config["trainer"].get("num_nodes", 1))
+    if nodes != 1:
+        raise InputError(f"trainer.num_nodes={nodes}: kdlab trains a run on one machine; leave num_nodes out, and say with trainer.devices=N how "
+                         "many devices of that machine to use")
+    if slurm.tasks() > 1:
+        from .execute import world_size
+
+        if (world := world_size(config)) > 1:
+            raise InputError(f"srun has started this command in {slurm.tasks()} tasks, and each of them would train the whole run in {world} "
+                             f"processes of its own (trainer.devices={config['trainer'].get('devices', 1)}). kdlab trains a run on one machine and "
+                             f"starts its processes itself: srun --nodes=1 --ntasks=1 --cpus-per-task={world * config['threads']} kdlab train …")
 
 
 def start_ranks(world: int, variables: dict[str, str] | None = None) -> list[Connection]:
@@ -94,12 +105,14 @@ def _end(line: Connection) -> None:
 
 def _rank(line: Connection) -> None:
     """One rank's whole life."""
+    # the process that started it gets the signal too, writes down what is finished, and then closes the line
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         config, path, rank, world, port, label = line.recv()
     except (EOFError, TypeError, ValueError):       # it is not needed after all
         return
     _end_with(line)
-    values = (rank, rank, world, world, 0, "127.0.0.1", port, "kdlab")
+    values = (rank, rank, world, world, 0, "127.0.0.1", port, RUN_ID)
     os.environ.update({name: str(value) for name, value in zip(RANK_VARIABLES, values)})
     failure = None
     try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shlex
 import subprocess
 import sys
+from contextvars import ContextVar
 from datetime import datetime, timezone
 from functools import lru_cache
 from importlib import metadata
@@ -15,15 +17,26 @@ from pathlib import Path
 FORMAT = 1
 PACKAGES = ("torch", "lightning", "torchmetrics", "hydra-core", "omegaconf", "transformers", "numpy")
 
+_typed: ContextVar[str | None] = ContextVar("typed", default=None)
+
 
 def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def command_line() -> str:
-    """What was typed (without the folder that kdlab makes Hydra write its own notes to)."""
-    typed = [argument for argument in sys.argv[1:] if not argument.startswith("hydra.sweep.dir=")]
-    return " ".join([Path(sys.argv[0]).name, shlex.join(typed)]).strip()
+    """What was typed; in a process that another system has started for a job of a sweep, what was typed where the sweep was."""
+    return _typed.get() or " ".join([Path(sys.argv[0]).name, shlex.join(sys.argv[1:])]).strip()
+
+
+@contextlib.contextmanager
+def started_by(command: str):
+    """For a job in a process that has a command line of its own: what the user typed."""
+    token = _typed.set(command)
+    try:
+        yield
+    finally:
+        _typed.reset(token)
 
 
 @lru_cache(maxsize=None)

@@ -37,6 +37,7 @@ class Job:
         key: :func:`kdlab.runs.known.key_of` its config, taken before the hash was.
         role: what it is to those that need it (``teacher``, ``initial``).
         attempts: how often it was tried.
+        died: how the process died that checked it; such a job is not begun.
     """
 
     label: str
@@ -49,6 +50,7 @@ class Job:
     key: str | None = None
     role: str = "teacher"
     attempts: int = 0
+    died: str = ""
 
     @property
     def run(self) -> Run:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kdlab.errors import InputError
 from kdlab.runs import known, processes
 
-from .job import Job
+from .job import Job, Need
 from .worker import examine
+
+SECONDS_TO_TRY = 20.0       # how long the jobs of a sweep are tried on a few samples before the first of them begins
+SECONDS_TO_WAIT = 30.0      # after so long a person is told which job is being checked
 
 
 @dataclass
@@ -23,11 +27,29 @@ class Plan:
     networks: dict[str, list[str]]
 
 
+@dataclass
+class _Answer:
+    """What the examination of a job found.
+
+    Args:
+        problems: why it is bad input.
+        description: as :func:`kdlab.sweep.worker.described` gives it; None where that did not come to its end.
+        networks: of its run, where it was tried.
+        died: how the process died that examined it, where it did.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    description: dict | None = None
+    networks: list[str] = field(default_factory=list)
+    died: str = ""
+
+
 def plan(overrides: Sequence[Sequence[str]], configs: Sequence[dict], labels: Sequence[str] | None = None) -> Plan:
     """The plan of a sweep.
 
     Finished runs that are known are looked up and nothing more; the others are examined in a warm process, since this one has
-    imported nothing heavy.
+    imported nothing heavy. A job that ends that process (out of memory, a library that crashes) is marked as one that died, and the
+    others are examined without it: the input was not found bad, so the sweep goes on, and the job counts as failed.
 
     Args:
         labels: what a person knows each job by; default: those of its overrides that are not common to all.
@@ -35,58 +57,91 @@ def plan(overrides: Sequence[Sequence[str]], configs: Sequence[dict], labels: Se
     Raises:
         InputError: some jobs have problems; nothing was begun. Each problem is named once, with the jobs that have it.
     """
-    labels = list(labels) if labels is not None else _labels(overrides)
+    labels = list(labels) if labels is not None else labels_of(overrides)
     keys = [known.key_of(config) for config in configs]         # before the hashes, which come from the examination
     found = {number: run for number, config in enumerate(configs) if not config.get("fresh") and (run := known.finished(config, keys[number]))}
     rest = [number for number in range(len(configs)) if number not in found]
-    answers = dict(zip(rest, _examined([configs[number] for number in rest])))
+    answers = dict(zip(rest, _examined([configs[number] for number in rest], [labels[number] for number in rest])))
     _refuse(answers, labels)
     jobs = []
     for number, config in enumerate(configs):
         if number in found:
             jobs.append(Job(labels[number], list(overrides[number]), config, found[number].hash, number=number + 1))
         else:
-            jobs.append(_job(config, answers[number][1], labels[number], list(overrides[number]), number + 1, keys[number]))
-    told = [description for _, description in answers.values()]
+            answer = answers[number]
+            # no hash where the job died before that was known: it is the run of nothing else
+            description = answer.description or {"digest": f"unknown-{number + 1}", "need": Need(), "earlier": []}
+            jobs.append(_job(config, description, labels[number], list(overrides[number]), number + 1, keys[number], died=answer.died))
+    told = [answer.description for answer in answers.values() if answer.description is not None]
     return Plan(jobs, max((one["gpus"] for one in told), default=0), set().union(*(one["metrics"] for one in told)),
-                {one["digest"]: one["networks"] for one in told if one["networks"]})
+                {answer.description["digest"]: answer.networks for answer in answers.values() if answer.networks})
 
 
 def _job(config: dict, description: dict, label: str, overrides: list[str], number: int | None = None, key: str | None = None,
-         role: str = "teacher") -> Job:
+         role: str = "teacher", died: str = "") -> Job:
     earlier = [_job(theirs, told, name, theirs["overrides"], role=their_role) for their_role, name, theirs, told in description["earlier"]]
-    return Job(label, overrides, config, description["digest"], description["need"], earlier, number, key, role)
+    return Job(label, overrides, config, description["digest"], description["need"], earlier, number, key, role, died=died)
 
 
-def _labels(overrides: Sequence[Sequence[str]]) -> list[str]:
+def labels_of(overrides: Sequence[Sequence[str]]) -> list[str]:
     """For each job the overrides that are not common to all."""
     common = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()
     return [" ".join(text for text in job if text not in common) or "the run" for job in overrides]
 
 
-def _examined(configs: list[dict]) -> list[tuple[list[str], dict]]:
-    if not configs:
-        return []
+def _examined(configs: Sequence[dict], labels: Sequence[str]) -> list[_Answer]:
+    """What is found of each config, in their order. Where the process dies, another takes up the rest, beginning with the job that was being
+    examined; that job is given up only if it is the first in its process, so that nothing that others left there is taken for its own."""
+    answers: list[_Answer] = []
+    began = time.monotonic()
+    while len(answers) < len(configs):
+        done = len(answers)
+        tried = {answer.description["group"]: answer.networks for answer in answers if answer.networks}
+        begun, died = _examine(configs[done:], tried, SECONDS_TO_TRY - (time.monotonic() - began), labels[done:], answers)
+        if died and len(answers) == done:
+            answers.append(_Answer(description=begun, died=f"{died} while the job was checked; its training was not begun"))
+    return answers
+
+
+def _examine(configs: Sequence[dict], tried: dict, seconds: float, labels: Sequence[str], answers: list[_Answer]) -> tuple[dict | None, str]:
+    """Examine configs in one process and add what is found to ``answers``. Where it dies: the description of the job that it was at, as far as
+    it came, and how it died."""
     line, far_end = processes.context().Pipe()
-    process = processes.start(examine, configs, far_end, name="examine")
+    process = processes.start(examine, list(configs), tried, seconds, far_end, name="examine")
     far_end.close()
+    description = None
     try:
-        return line.recv()
-    except EOFError:
-        raise RuntimeError("the process that checks the jobs of the sweep has died; its output is above") from None
+        for label in labels:
+            description = None
+            description = _heard(line, label)
+            problems, networks = _heard(line, label)
+            answers.append(_Answer(problems, description, networks))
+        return None, ""
+    except (EOFError, OSError):
+        process.join(timeout=15)
+        return description, processes.cause_of_death(process)
     finally:
         processes.stop([process])
 
 
-def _refuse(answers: dict[int, tuple[list[str], dict]], labels: list[str]) -> None:
-    """Raises InputError where jobs have problems: each problem once, behind it whose it is."""
+def _heard(line, label: str):
+    if not line.poll(SECONDS_TO_WAIT):
+        print(f"still checking {label}", flush=True)
+    return line.recv()
+
+
+def _refuse(answers: dict[int, _Answer], labels: list[str]) -> None:
+    """Raises InputError where jobs have problems: each problem once, after it the jobs that have it; those that died are named too."""
     whose: dict[str, list[str]] = {}
-    for number, (problems, _) in answers.items():
-        for problem in problems:
+    for number, answer in answers.items():
+        for problem in answer.problems:
             whose.setdefault(problem, []).append(labels[number])
     if not whose:
         return
-    bad = sum(bool(problems) for problems, _ in answers.values())
+    for number, answer in answers.items():
+        if answer.died:
+            whose.setdefault(answer.died, []).append(labels[number])
+    bad = sum(bool(answer.problems or answer.died) for answer in answers.values())
     texts = [problem if len(of) == len(labels) else f"{problem} [in {_several(of)}]" for problem, of in whose.items()]
     raise InputError(*texts, advice="" if len(labels) == 1 else f"{bad} of the {len(labels)} jobs cannot be run as they are, so none was begun")
 

@@ -6,9 +6,13 @@ from a checkout, an editable install and a wheel alike. The classes themselves s
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from concurrent.futures import BrokenExecutor
+from pathlib import Path
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
@@ -18,6 +22,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from kdlab.config.compose import composing_within_hydra, explaining, plain, sharing_teachers
+from kdlab.config.paths import conf_dir
 from kdlab.errors import InputError, KdlabError, RunFailed
 from kdlab.runs import known, processes
 
@@ -25,19 +30,61 @@ from .job import DONE, INTERRUPTED, NOT_STARTED, REFUSED, Job, Outcome
 from .plan import Plan, plan
 from .scheduler import Grid, Scheduler, Source
 from .slots import Slots
-from .view import View
+from .view import View, first_line
 
 
 def register() -> None:
     """Enter kdlab's launcher and sweepers in Hydra's table."""
+    from .ray_launcher import RayLauncher
     from .search import OptunaSweeper
+    from .submitit_launcher import LocalLauncher, SlurmLauncher
 
     plugins = Plugins.instance()
-    for name, cls in {"Launcher": Launcher, "GridSweeper": GridSweeper, "OptunaSweeper": OptunaSweeper}.items():
-        plugins.class_name_to_class[f"hydra_plugins.kdlab.{name}"] = cls
+    for cls in (Launcher, SlurmLauncher, LocalLauncher, RayLauncher, GridSweeper, OptunaSweeper):
+        plugins.class_name_to_class[f"hydra_plugins.kdlab.{cls.__name__}"] = cls
+    # packages of Hydra's bring launchers of the same names; kdlab's files stand for them, and are not checked against theirs
+    launchers = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
+    for path in (conf_dir() / "hydra" / "launcher").glob("*.yaml"):
+        launchers.pop(path.name, None)
 
 
-class Launcher(HydraLauncher):
+class ComposingLauncher(HydraLauncher):
+    """Base of kdlab's launchers: composes the jobs of a sweep."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.config = hydra_context, config
+
+    def composed(self, overrides: Sequence[str]) -> dict:
+        """A job's config as plain containers. Raises InputError where it cannot be composed."""
+        with composing_within_hydra(), explaining(overrides):
+            return plain(self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides)))
+
+    def all_composed(self, job_overrides: Sequence[Sequence[str]], warm: bool = False) -> list[dict]:
+        """The configs of all jobs, each composed once.
+
+        Args:
+            warm: let the warm parent begin its imports beside this, if something is to be trained.
+
+        Raises:
+            InputError: some jobs cannot be composed.
+        """
+        configs: list[dict] = []
+        failed: list[tuple[Sequence[str], InputError]] = []
+        with sharing_teachers():
+            for overrides in job_overrides:
+                try:
+                    configs.append(self.composed(overrides))
+                except InputError as error:
+                    failed.append((overrides, error))
+                if warm and len(configs) == 1 and not failed and not _is_known(configs[0]):
+                    processes.warm()
+        if failed:
+            problems = list(dict.fromkeys(problem for _, error in failed for problem in error.problems))
+            raise InputError(*problems, advice=how_to_split(job_overrides, [overrides for overrides, _ in failed]))
+        return configs
+
+
+class Launcher(ComposingLauncher):
     """Runs a sweep's jobs in warm processes: see :class:`kdlab.sweep.scheduler.Scheduler`.
 
     Args: as ``conf/hydra/launcher/kdlab.yaml`` explains them.
@@ -57,34 +104,13 @@ class Launcher(HydraLauncher):
         self.devices = None if devices is None else [int(device) for device in devices]
         self.outcomes: list[Outcome] = []
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.hydra_context, self.config = hydra_context, config
-
-    def composed(self, overrides: Sequence[str]) -> dict:
-        """A job's config as plain containers. Raises InputError where it cannot be composed."""
-        with composing_within_hydra(), explaining(overrides):
-            return plain(self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides)))
-
     def planned(self, job_overrides: Sequence[Sequence[str]]) -> Plan:
         """The plan of a sweep: all its jobs composed (each once) and checked.
 
         Raises:
             InputError: some jobs cannot be composed or have problems; nothing was begun.
         """
-        configs: list[dict] = []
-        failed: list[tuple[Sequence[str], InputError]] = []
-        with sharing_teachers():
-            for overrides in job_overrides:
-                try:
-                    configs.append(self.composed(overrides))
-                except InputError as error:
-                    failed.append((overrides, error))
-                if len(configs) == 1 and not failed and not _is_known(configs[0]):
-                    processes.warm()        # it imports while the rest is composed; where all is finished it is not needed
-        if failed:
-            problems = list(dict.fromkeys(problem for _, error in failed for problem in error.problems))
-            raise InputError(*problems, advice=how_to_split(job_overrides, [overrides for overrides, _ in failed]))
-        return plan(job_overrides, configs)
+        return plan(job_overrides, self.all_composed(job_overrides, warm=True))
 
     def run(self, source: Source, gpus: int, metric: str = "test/accuracy", progress: str = "auto", table: bool = True) -> None:
         """Run what a source gives, show how it goes, and end with the table; what came of it is in ``outcomes``, also after an interrupt."""
@@ -138,7 +164,14 @@ class GridSweeper(HydraSweeper):
         (jobs,) = BasicSweeper.split_arguments(overrides, None)
         if not jobs:
             raise InputError("the sweep has no jobs: one of its lists of values is empty")
-        finish(self.launcher, self._launched(jobs))
+        try:
+            returns = self._launched(jobs)
+        finally:
+            folder = Path(self.config.hydra.sweep.dir)
+            for empty in (folder, folder.parent):           # where a launcher has made it and written nothing
+                with contextlib.suppress(OSError):
+                    empty.rmdir()
+        finish(self.launcher, returns)
 
     def _launched(self, jobs: Sequence[Sequence[str]]) -> Sequence[JobReturn]:
         """What a launcher returns of the jobs. Another's than kdlab's may not be able to work here (no Slurm, say), and raise anything."""
@@ -146,10 +179,17 @@ class GridSweeper(HydraSweeper):
             return self.launcher.launch(jobs, initial_job_idx=0)
         except KdlabError:
             raise
+        except BrokenExecutor as error:         # joblib's pool: one process that is killed ends them all
+            raise RunFailed(f"a process of hydra/launcher={self._choice()} was killed (the system does so when memory runs out), and the jobs "
+                            "that were not finished have ended with it; the same command tries them again. kdlab's own launcher survives this, "
+                            "and names the job") from error
         except Exception as error:
             if isinstance(self.launcher, Launcher):
                 raise
-            raise InputError(f"hydra/launcher={self.config.hydra.runtime.choices['hydra/launcher']}: {type(error).__name__}: {error}") from error
+            raise InputError(f"hydra/launcher={self._choice()}: {type(error).__name__}: {error}") from error
+
+    def _choice(self) -> str:
+        return self.config.hydra.runtime.choices["hydra/launcher"]
 
 
 def finish(launcher: HydraLauncher, returns: Sequence[JobReturn]) -> None:
@@ -168,7 +208,7 @@ def finish(launcher: HydraLauncher, returns: Sequence[JobReturn]) -> None:
         failures = [(entry, entry._return_value) for entry in returns if entry.status != JobStatus.COMPLETED]
         for entry, error in failures:
             message = str(error) if isinstance(error, KdlabError) else f"{type(error).__name__}: {error}"
-            print(f"failed: {' '.join(entry.overrides or [])}: {message}")
+            print(f"failed: {' '.join(entry.overrides or [])}: {first_line(message)}")
         number, refused = len(failures), bool(failures) and len(failures) == len(returns) and all(
             isinstance(error, InputError) for _, error in failures)
     if number:

@@ -154,6 +154,9 @@ class Scheduler:
 
     def _begun_or_settled(self, job: Job) -> bool:
         """Begin a job, or find that there is nothing to begin; false while it has to wait."""
+        if job.died:
+            self._settle(Outcome(job, FAILED, None, job.died))
+            return True
         if self._at_work(job):
             return False            # the same run is at work for another job: its outcome will be this one's, too
         if job.place in self._settled and job.attempts == 0:
@@ -264,9 +267,7 @@ class Scheduler:
 
     def _killed(self, worker: _Worker) -> tuple[str, str]:
         """A worker that could say nothing any more: its run is told so, since it could not write it itself."""
-        code = worker.process.exitcode
-        reason = (f"its process was killed by signal {-code}" + (" (the system does so when memory runs out)" if code == -9 else "")
-                  if code is not None and code < 0 else f"its process ended with exit code {code}")
+        reason = processes.cause_of_death(worker.process)
         run = worker.job.run
         try:
             if run.status == RUNNING and not run.being_trained:

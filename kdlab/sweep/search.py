@@ -170,7 +170,8 @@ class Search:
             self.refused.append(f"trial {trial.number + 1}: {error}")
             return None
         job.number, job.label = trial.number + 1, " ".join(_short(key, trial.params[key]) for key in self._space)
-        trial.set_user_attr("run", str(job.run.path))
+        if not job.died:
+            trial.set_user_attr("run", str(job.run.path))
         self._trials[job] = trial
         return job
 

@@ -63,7 +63,7 @@ class View:
 
     def retried(self, job: Job, message: str) -> None:
         self._running.pop(job, None)
-        self._say(f"failed, and tried again: {job.name}: {_first(message)}")
+        self._say(f"failed, and tried again: {job.name}: {first_line(message)}")
 
     def ended(self, outcome: Outcome) -> None:
         job = outcome.job
@@ -138,7 +138,7 @@ class View:
             job = outcome.job
             place = str(outcome.path) if outcome.path else ""
             if outcome.message and outcome.status not in (TRAINED, FOUND):
-                place = _first(outcome.message)
+                place = first_line(outcome.message)
             elif outcome.message:
                 place += f" ({outcome.message})"
             table.add_row("" if job.number is None else str(job.number), Text(job.name), Text(outcome.status, style=COLOURS[outcome.status]),
@@ -152,7 +152,7 @@ def output_console() -> Console:
     return console if console.is_terminal else Console(width=220)
 
 
-def _first(message: str) -> str:
+def first_line(message: str) -> str:
     """What a message says in one line; of a traceback the last line tells."""
     lines = [line.strip() for line in message.strip().splitlines()] or [""]
     return lines[-1] if lines[0].startswith("Traceback") else lines[0] if len(lines) == 1 else " ".join(lines)
@@ -161,7 +161,7 @@ def _first(message: str) -> str:
 def _remark(outcome: Outcome) -> str:
     if outcome.status in (TRAINED, FOUND):
         return ""
-    return f"  {_first(outcome.message)}" if outcome.message else ""
+    return f"  {first_line(outcome.message)}" if outcome.message else ""
 
 
 def _number(before: str, value: float | None) -> str:

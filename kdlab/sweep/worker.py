@@ -15,7 +15,6 @@ from kdlab.runs.processes import Interrupt
 from .job import FAILED, INTERRUPTED, PRUNED, REFUSED, TRAINED, Need
 
 BUSY = "busy"               # another process is training the run
-SECONDS_TO_TRY = 20.0       # how long the jobs of a sweep are tried on a few samples before the first of them begins
 
 
 def work(config: dict, digest: str, output: str, line: Connection, ranks: list[Connection], wait: bool, asks: bool) -> None:
@@ -45,7 +44,7 @@ def work(config: dict, digest: str, output: str, line: Connection, ranks: list[C
         if run_hash(config) != digest:
             raise InputError("what this job is made of (the file of its teacher, its data) has changed since the sweep was planned; the same "
                              "command plans it anew")
-        ensure({**config, "progress": "none"}, wait=wait, observe=observe, ranks=ranks or None)
+        ensure({**config, "progress": "none"}, wait=wait, observe=observe, ranks=ranks or None, shared=True)
         end = (TRAINED, "")
     except BeingTrained as error:
         end = (BUSY, str(error))
@@ -75,28 +74,36 @@ def _print_to(path: str) -> None:
         stream.reconfigure(line_buffering=True)
 
 
-def examine(configs: list[dict], line: Connection) -> None:
-    """Check the configs of a sweep, and say of each ``(problems, description)``; see :func:`described`.
+def examine(configs: list[dict], tried: dict[str, list[str]], seconds: float, line: Connection) -> None:
+    """Check configs of a sweep one after the other. Of each it sends :func:`described`, as soon as that is known (None where the config has
+    problems), and then ``(problems, networks)``. A config that ends this process is therefore the one whose answer is missing.
 
     Every config is checked by its names and signatures. Those that differ in more than the seed are tried on a few samples too, for as
-    long as SECONDS_TO_TRY; what is wrong with the rest in that way is found when its turn comes.
+    long as ``seconds``; what is wrong with the rest in that way is found when its turn comes.
+
+    Args:
+        tried: the groups that were tried before, with the names of their networks.
+        seconds: how long configs are tried.
     """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    answers, tried, began = [], {}, time.monotonic()
+    began = time.monotonic()
     for config in configs:
-        problems, description = [], None
+        problems, networks, described_already = [], [], False
         try:
             description = described(config)
-            if description["group"] not in tried and time.monotonic() - began < SECONDS_TO_TRY and not description["finished"]:
-                tried[description["group"]] = []
-                tried[description["group"]] = _try(config)
-            description["networks"] = tried.get(description["group"], [])
+            line.send(description)
+            described_already, group = True, description["group"]
+            if group not in tried and time.monotonic() - began < seconds and not description["finished"]:
+                tried[group] = []
+                tried[group] = _try(config)
+            networks = tried.get(group, [])
         except InputError as error:
             problems = error.problems
         except Exception as error:      # the user's own classes may fail in any way
             problems = [f"{type(error).__name__}: {error}"]
-        answers.append((problems, description))
-    line.send(answers)
+        if not described_already:
+            line.send(None)
+        line.send((problems, networks))
 
 
 def described(config: dict) -> dict:

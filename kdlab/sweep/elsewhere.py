@@ -1,0 +1,113 @@
+"""Sweeps whose jobs run elsewhere: what launchers for other systems (Slurm, Ray) have in common.
+
+Each job is one run. It is composed here and trained there, in a process that the other system starts, so runs and data must lie on a file
+system that both see. Finished runs are found here and not sent. A job that dies is the failure of that job: the others are waited for.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import traceback
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+
+from hydra.core.utils import JobReturn, JobStatus
+
+from kdlab.errors import InputError, RunFailed, for_people
+from kdlab.runs import known
+from kdlab.runs.processes import Interrupt, handling
+from kdlab.runs.record import started_by
+
+from .job import FAILED, FOUND, INTERRUPTED, REFUSED, TRAINED
+from .plan import labels_of
+from .plugins import ComposingLauncher
+from .view import first_line
+
+#: (status, message) of a job that has ended; of one that went well the message is the run's directory
+End = tuple[str, str]
+
+
+class Work:
+    """One run, in a process that another system has started.
+
+    Args:
+        command: what the user typed, for the run's record.
+    """
+
+    def __init__(self, command: str):
+        self.command, self.directory = command, os.getcwd()
+
+    def __call__(self, config: dict) -> End:
+        interrupt = Interrupt()
+        try:
+            with started_by(self.command), handling(interrupt):
+                os.chdir(self.directory)
+                from kdlab.runs.ensure import ensure
+
+                return TRAINED, str(ensure(config, shared=True).path)
+        except InputError as error:
+            return REFUSED, str(error)
+        except KeyboardInterrupt:
+            return self.interrupted(config, interrupt.number)
+        except Exception as error:
+            message = for_people(error)     # where there is none the whole of it is all there is to go by
+            return FAILED, traceback.format_exc() if message is None else str(message)
+
+    def interrupted(self, config: dict, number: int | None) -> End:
+        """What is said of a job that a signal has ended; its run says so too."""
+        name = signal.Signals(number).name if number is not None else "a signal"
+        return INTERRUPTED, f"interrupted by {name}; finished epochs are kept, and the same command resumes there"
+
+
+class ElsewhereLauncher(ComposingLauncher):
+    """Base of the launchers. A subclass sends jobs and gives what comes of them, one by one, as they end."""
+
+    @abstractmethod
+    def outcomes(self, configs: Sequence[dict], labels: Sequence[str]) -> Iterator[tuple[int, End]]:
+        """Send the configs and yield the number of each job that has ended, with its end. Where it is closed before all have ended (the
+        user stopped the sweep), it ends the jobs that are left."""
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        configs, labels = self.all_composed(job_overrides), labels_of(job_overrides)
+        ends: dict[int, End] = {}
+        for number, config in enumerate(configs):
+            if not config.get("fresh") and (run := known.finished(config)) is not None:
+                ends[number] = (FOUND, str(run.path))
+        left = [number for number in range(len(configs)) if number not in ends]
+        silent = configs[0]["progress"] == "none"
+        if left:
+            stream = self.outcomes([{**configs[number], "progress": _lines(configs[number])} for number in left], [labels[number] for number in left])
+            try:
+                for place, end in stream:
+                    ends[left[place]] = end
+                    if not silent:
+                        print(f"[{len(ends)}/{len(configs)}] {end[0]} {labels[left[place]]}  {first_line(end[1])}", flush=True)
+            finally:
+                stream.close()
+        return [_returned(list(overrides), *ends[number]) for number, overrides in enumerate(job_overrides)]
+
+
+def _lines(config: dict) -> str:
+    """A bar is of no use in a file of output."""
+    return "lines" if config["progress"] in ("auto", "bar") else config["progress"]
+
+
+def _returned(overrides: list[str], status: str, message: str) -> JobReturn:
+    done = status in (TRAINED, FOUND)
+    result = JobReturn(overrides=overrides, status=JobStatus.COMPLETED if done else JobStatus.FAILED)
+    result.return_value = message if done else InputError(message) if status == REFUSED else RunFailed(message)
+    return result
+
+
+def package(name: str, extra: str):
+    """A package that a launcher needs.
+
+    Raises:
+        InputError: it is not installed; how it is.
+    """
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise InputError(f"this launcher needs {name} ({error}): pip install 'kdlab[{extra}]'") from error

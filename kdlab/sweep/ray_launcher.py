@@ -1,0 +1,58 @@
+"""``hydra/launcher=ray``: each job of a sweep in a process of Ray's, on this machine or on a cluster."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+
+from omegaconf import OmegaConf
+
+from kdlab.runs.record import command_line
+
+from .elsewhere import ElsewhereLauncher, End, Work, package
+from .job import FAILED
+
+
+class RayLauncher(ElsewhereLauncher):
+    """Args: as ``conf/hydra/launcher/ray.yaml`` explains them."""
+
+    def __init__(self, ray: Mapping | None = None):
+        options = OmegaConf.to_container(ray, resolve=True) if OmegaConf.is_config(ray) else dict(ray or {})
+        self.init, self.remote = dict(options.get("init") or {}), dict(options.get("remote") or {})
+
+    def outcomes(self, configs: Sequence[dict], labels: Sequence[str]) -> Iterator[tuple[int, End]]:
+        ray = package("ray", "ray")
+        if not ray.is_initialized():
+            ray.init(**self._arguments())
+        job = Work(command_line())
+        waiting = {}
+        for number, config in enumerate(configs):
+            # a process of its own for each run, so that no run finds anything that another has left
+            task = ray.remote(**{"num_cpus": config["threads"], "max_calls": 1, "max_retries": 0, **self.remote})(_call)
+            waiting[task.options(name=labels[number]).remote(job, config)] = number
+        try:
+            while waiting:
+                ready, _ = ray.wait(list(waiting), num_returns=1, timeout=1.0)
+                for reference in ready:
+                    number = waiting.pop(reference)
+                    try:
+                        end = tuple(ray.get(reference))
+                    except Exception as error:          # its process or its machine is gone; that of one job says nothing of the others
+                        end = FAILED, f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+                    yield number, end
+        finally:
+            for reference in waiting:
+                ray.cancel(reference, force=False)      # a KeyboardInterrupt where it runs: the run is recorded as interrupted
+            if waiting:
+                print(f"stopping: {len(waiting)} jobs are cancelled", flush=True)
+                ray.wait(list(waiting), num_returns=len(waiting), timeout=10)
+
+    def _arguments(self) -> dict:
+        """Of ``ray.init``. Memory is left to Ray: a cluster that is joined refuses to be given a number."""
+        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+        return {"log_to_driver": False, "logging_level": "error", "runtime_env": {"env_vars": {"PYTHONPATH": path}}, **self.init}
+
+
+def _call(job: Work, config: dict) -> End:
+    return job(config)

@@ -1,0 +1,148 @@
+"""``hydra/launcher=submitit_slurm`` and ``submitit_local``: each job of a sweep in a job of Slurm's, or in a process on this machine."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+
+from omegaconf import OmegaConf
+
+from kdlab.errors import InputError
+from kdlab.runs.record import command_line
+
+from .elsewhere import ElsewhereLauncher, End, Work, package
+from .job import FAILED, INTERRUPTED
+
+PAUSE = 1.0             # seconds between two looks at the jobs
+LAST_WORDS = 10.0       # seconds that jobs which were cancelled have to write down what they have finished
+UNKNOWN = 30.0          # seconds between two questions to squeue, where sacct does not answer
+# what submitit knows by these names for every cluster; all else is Slurm's
+COMMON = ("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "name", "stderr_to_stdout")
+
+
+class SubmititWork(Work):
+    """A run in a job of submitit's. At the signal that comes before a time limit or a preemption the run is interrupted; then the job is put
+    back into the queue, as often as ``max_num_timeout`` allows."""
+
+    def __call__(self, config: dict) -> End:
+        import submitit
+
+        self._signal = submitit.JobEnvironment()._usr_sig()
+        self._requeue = signal.getsignal(self._signal)      # submitit's own
+        return super().__call__(config)
+
+    def interrupted(self, config: dict, number: int | None) -> End:
+        import submitit
+
+        status, message = super().interrupted(config, number)
+        if number == self._signal and callable(self._requeue):
+            try:
+                self._requeue(number, None)         # ends this process, if the job comes back
+            except submitit.core.utils.UncompletedJobError:
+                message = f"{message}; it has come to its time limit (hydra.launcher.timeout_min; max_num_timeout=N queues it again)"
+        return status, message
+
+    def checkpoint(self, config: dict):
+        """What the job does when it comes back: the same, which resumes the run."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(SubmititWork(self.command), config)
+
+
+class SubmititLauncher(ElsewhereLauncher):
+    """Args: as ``conf/hydra/launcher/submitit_slurm.yaml`` and ``submitit_local.yaml`` explain them."""
+
+    cluster = ""
+
+    def __init__(self, submitit_folder: str, max_num_timeout: int = 0, **options):
+        for key in ("nodes", "tasks_per_node"):
+            if options.get(key, 1) != 1:
+                raise InputError(f"hydra.launcher.{key}={options[key]}: kdlab trains a run in one task on one machine, and starts the processes of "
+                                 "that machine itself; say with trainer.devices=N how many")
+        self.folder, self.max_num_timeout = str(submitit_folder), max_num_timeout
+        self.options = {key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value for key, value in options.items()}
+
+    def outcomes(self, configs: Sequence[dict], labels: Sequence[str]) -> Iterator[tuple[int, End]]:
+        submitit = package("submitit", "submitit")
+        limit = {f"{self.cluster}_max_num_timeout": self.max_num_timeout}
+        executor = submitit.AutoExecutor(cluster=self.cluster, folder=self.folder, **limit)
+        executor.update_parameters(**{key if key in COMMON else f"{self.cluster}_{key}": value for key, value in self.options.items()})
+        handles = dict(enumerate(executor.map_array(SubmititWork(command_line()), configs)))
+        print(f"submitted to {self.cluster}: {_several([handle.job_id for handle in handles.values()])}; their output: "
+              f"{handles[0].paths.folder.parent}", flush=True)
+        try:
+            while handles:
+                for number, handle in list(handles.items()):
+                    if self._done(handle):
+                        del handles[number]
+                        yield number, self._end(handle)
+                time.sleep(PAUSE if handles else 0)
+        finally:
+            self._cancel(list(handles.values()))
+
+    def _done(self, handle) -> bool:
+        return handle.done()
+
+    def _end(self, handle) -> End:
+        if handle.paths.result_pickle.exists() or self._late(handle):
+            outcome, value = handle._get_outcome_and_result()
+            return value if outcome == "success" else (FAILED, value)
+        state, output = str(handle.state), handle.paths.stderr
+        hint = (f"its output is in {output}" if output.exists() else
+                f"it has written nothing to {output.parent}: do all machines see that folder? hydra.sweep.dir=… names another")
+        return INTERRUPTED if state.startswith("CANCELLED") else FAILED, f"job {handle.job_id} of {self.cluster}: {state}; {hint}"
+
+    def _late(self, handle) -> bool:
+        """Whether a result comes after all: a file system that is shared may show it late."""
+        deadline = time.monotonic() + 5
+        while not handle.paths.result_pickle.exists() and time.monotonic() < deadline:
+            time.sleep(0.5)
+        return handle.paths.result_pickle.exists()
+
+    def _cancel(self, handles: Sequence) -> None:
+        """End jobs that nobody waits for any more, and let those at work write down what they have finished."""
+        if not handles:
+            return
+        print(f"stopping: {len(handles)} jobs are cancelled", flush=True)
+        for handle in handles:
+            handle.cancel(check=False)
+        deadline = time.monotonic() + LAST_WORDS
+        while time.monotonic() < deadline and any(handle.paths.stdout.exists() and not self._done(handle) for handle in handles):
+            time.sleep(0.2)
+
+
+class SlurmLauncher(SubmititLauncher):
+    """Jobs of Slurm's."""
+
+    cluster = "slurm"
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self._asked: dict[str, float] = {}
+
+    def _done(self, handle) -> bool:
+        """As sacct says; where Slurm keeps no accounts, as squeue does, which knows a job as long as it has not ended."""
+        if handle.done():
+            return True
+        now = time.monotonic()
+        if str(handle.state) != "UNKNOWN" or now - self._asked.setdefault(handle.job_id, now) < UNKNOWN:
+            return False
+        self._asked[handle.job_id] = now
+        found = subprocess.run(["squeue", "--noheader", "--jobs", handle.job_id], capture_output=True, text=True)
+        return not found.stdout.strip() and (found.returncode == 0 or "Invalid job id" in found.stderr)
+
+
+class LocalLauncher(SubmititLauncher):
+    """Processes on this machine."""
+
+    cluster = "local"
+
+
+def _several(ids: Sequence[str]) -> str:
+    """
+    >>> _several(["7_0", "7_1", "7_2"]), _several(["7"])
+    ('3 jobs, 7_0 to 7_2', 'job 7')
+    """
+    return f"{len(ids)} jobs, {ids[0]} to {ids[-1]}" if len(ids) > 1 else f"job {ids[0]}"
