@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import threading
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 
@@ -37,6 +38,9 @@ def composing_within_hydra():
         _within_hydra.reset(token)
 
 
+_TURN = threading.RLock()       # Hydra is set up once for the whole process; threads take turns
+
+
 _teachers: ContextVar[dict | None] = ContextVar("teachers", default=None)
 
 
@@ -55,13 +59,14 @@ def sharing_teachers():
 @contextlib.contextmanager
 def own_hydra():
     """Hydra set up for kdlab's conf/, whatever it was set up for; as it was behind it. What is composed inside shares the setting up."""
-    before = GlobalHydra.instance().hydra
-    GlobalHydra.instance().hydra = None
-    try:
-        with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE), composing_within_hydra():
-            yield
-    finally:
-        GlobalHydra.instance().hydra = before
+    with _TURN:
+        before = GlobalHydra.instance().hydra
+        GlobalHydra.instance().hydra = None
+        try:
+            with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE), composing_within_hydra():
+                yield
+        finally:
+            GlobalHydra.instance().hydra = before
 
 
 def register_resolvers() -> None:

@@ -15,6 +15,7 @@ from kdlab.runs.processes import Interrupt
 from .job import FAILED, INTERRUPTED, PRUNED, REFUSED, TRAINED, Need
 
 BUSY = "busy"               # another process is training the run
+_noted: set[str] = set()    # lines about the data of a sweep: each is printed once, before the first job begins
 SECONDS_TO_TRY = 20.0       # how long the jobs of a sweep are tried on a few samples before the first of them begins
 
 
@@ -145,4 +146,9 @@ def _try(config: dict) -> list[str]:
     quiet()
     with threads(config["threads"]), torch.random.fork_rng(devices=[]):
         rehearse(config)
-        return list(assembled(config).strategy.answers())
+        parts = assembled(config)
+        for line in parts.data.notes():
+            if line not in _noted:
+                _noted.add(line)
+                print(line, flush=True)
+        return list(parts.strategy.answers())
