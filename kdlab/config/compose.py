@@ -21,6 +21,7 @@ from .explain import explain
 from .idle import leave_out_idle_terms, leave_out_unchosen_terms
 from .keys import run_nodes
 from .paths import conf_dir
+from .quoting import check_readable
 
 VERSION_BASE = "1.3"
 
@@ -193,6 +194,7 @@ def _teacher_config(key: str, node: dict, student: dict, students: tuple[str, ..
     given = node.get("overrides") or []
     if not are_overrides(given):
         raise InputError(f"""{key}.overrides must be a list of texts, for example '{key}.overrides=["trainer.max_epochs=9"]', got {given!r}""")
+    check_readable(f"{key}.overrides", given)
     if experiment in chain:
         raise InputError(f"{key}.experiment={experiment}: this experiment would be its own teacher ({' <- '.join(map(str, chain))} <- {experiment})")
     overrides = [f"experiment={experiment}", f"seed={node.get('seed', 1)}", *given]

@@ -14,6 +14,7 @@ from omegaconf.errors import InterpolationResolutionError, InterpolationToMissin
 from kdlab.errors import did_you_mean, yaml_problem
 
 from .paths import conf_dir
+from .quoting import not_read
 
 # launchers and sweepers that other packages bring, and what installs them
 ELSEWHERE = {"joblib": "'kdlab[joblib]'", "submitit_local": "'kdlab[submitit]'", "submitit_slurm": "'kdlab[submitit]'", "ray": "'kdlab[ray]'",
@@ -29,9 +30,7 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
         overrides: what was typed; for errors that do not say what they are about.
     """
     if isinstance(error, OverrideParseException):
-        form = "" if "=" in error.override else "; it is KEY=VALUE, for example seed=2"
-        return (f"{error.override}: this is not how an override is written{form}; quote what holds brackets, "
-                """commas or =, for example 'loss=[ce,kd]' or 'teacher.overrides=["trainer.max_epochs=9"]'""")
+        return not_read(error.override, overrides)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _missing_file(error.missing_cfg_file.removesuffix(".yaml"))
     if isinstance(error, (yaml.YAMLError, UnicodeDecodeError)):

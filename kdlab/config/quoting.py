@@ -15,6 +15,7 @@ from omegaconf.grammar_parser import parse as parse_reference
 
 from kdlab.errors import InputError
 
+_OF_OVERRIDES = ("overrides", "same_but", "assistants")     # keys that hold lists of overrides, which are cured in them
 _CLOSING = {"[": "]", "{": "}", "(": ")"}
 
 
@@ -67,41 +68,43 @@ def cured(override: str, sweep: bool = False) -> str | None:
         return None
     if value.startswith("~"):
         value = os.path.expanduser(value)
-    return next((f"{key}={one}" for one in _candidates(value, sweep) if parses(f"{key}={one}")), None)
+    candidates = _candidates(value, sweep, key.rpartition(".")[2] in _OF_OVERRIDES)
+    return next((f"{key}={one}" for one in candidates if parses(f"{key}={one}")), None)
 
 
-def _candidates(value: str, sweep: bool) -> Iterator[str]:
+def _candidates(value: str, sweep: bool, nested: bool) -> Iterator[str]:
     """Ways to write a value, what changes least first."""
     yield value
     stripped = value.strip()
     if stripped[:1] in ("[", "{"):
         if not _closed(stripped):
             return
-        yield _element(stripped)
+        if len(_parts(stripped)) == 1:
+            yield _element(stripped, nested)
     if sweep:
         choice = re.fullmatch(r"(choice|shuffle|sort)\((.*)\)", stripped)
         if choice:
-            yield f"{choice[1]}({_elements(choice[2])})"
+            yield f"{choice[1]}({_elements(choice[2], nested)})"
         if "," in value:
-            yield _elements(value)
+            yield _elements(value, nested)
     yield quoted(value)
 
 
-def _elements(text: str) -> str:
-    return ",".join(_element(one) for one in _parts(text))
+def _elements(text: str, nested: bool) -> str:
+    return ",".join(_element(one, nested) for one in _parts(text))
 
 
-def _element(text: str) -> str:
-    """An element of a list, or a value of a dict, in a form that is read."""
+def _element(text: str, nested: bool) -> str:
+    """An element of a list, or a value of a dict, in a form that is read; ``nested``: it is an override itself."""
     text = text.strip()
     if parses(f"x=[{text}]") and len(_parts(text)) == 1:
         return text
     if text.startswith("[") and text.endswith("]"):
-        return f"[{_elements(text[1:-1])}]"
+        return f"[{_elements(text[1:-1], nested)}]"
     if text.startswith("{") and text.endswith("}"):
         pairs = [part.partition(":") for part in _parts(text[1:-1])]
-        return "{" + ", ".join(f"{key.strip()}: {_element(value)}" for key, _, value in pairs) + "}"
-    return quoted(cured(text) or text)      # overrides are written in lists, too
+        return "{" + ", ".join(f"{key.strip()}: {_element(value, nested)}" for key, _, value in pairs) + "}"
+    return quoted((cured(text) if nested else None) or text)
 
 
 def _parts(text: str) -> list[str]:
