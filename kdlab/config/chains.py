@@ -13,7 +13,7 @@ from kdlab.errors import InputError
 from .quoting import check_readable, written
 
 LONGEST = 20                                # runs in a chain; more is a chain without end
-NULLABLE = ("experiment", "same_but", "assistants", "run", "checkpoint")
+NULLABLE = ("experiment", "student", "same_but", "assistants", "run", "checkpoint")
 PLACES = {"initial": "student.initial"}     # groups that do not stand under their own name in the config
 
 
@@ -135,7 +135,8 @@ def expand_assistants(key: str, node: dict, typed: Sequence[str]) -> list[str]:
     del node["assistants"]
     if assistants:
         *larger, last = assistants
-        node.pop("experiment", None), node.pop("overrides", None)       # of the first teacher, which the largest assistant has
+        for name in ("experiment", "student", "overrides"):             # of the first teacher, which the largest assistant has
+            node.pop(name, None)
         node["same_but"] = [*last, f"{key}.assistants=[{','.join(map(written, larger))}]", f"++{key}.of={written(base)}"]
     return base
 

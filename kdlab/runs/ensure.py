@@ -34,7 +34,7 @@ from .networks import accuracies, why_kept
 from .recorder import recorded
 from .results import results
 from .run import FAILED, FINISHED, INTERRUPTED, PRUNED, RUNNING, Run, RunStore
-from .teacher import describe, run_name
+from .teacher import choice_of, describe, run_name
 
 Say = Callable[[str], None]
 # what Lightning goes on from, beside what the Recorder needs
@@ -78,7 +78,7 @@ def ensure(config: dict, say: Say = print, label: str = "", *, wait: bool = True
             say(line)
         if parts.untrained:
             for role, node in parts.untrained:
-                say(f"{role}: training {run_name(node)}, once for all runs that share it")
+                say(f"{role}: training {run_name(node)}, once for all runs that share it{choice_of(node)}")
                 ensure(node["config"], lambda line: None if line in notes else say(line), label=f"{role}: ")
             parts = assembled(config)
         described = None
