@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,9 +11,12 @@ from kdlab.errors import InputError
 from kdlab.runs.ensure import ensure
 from kdlab.runs.run import Run
 
+# Hydra, torch's random numbers and its number of threads are one for the whole process: runs of several threads take turns
+_TURN = threading.RLock()
+
 
 def train(overrides: Sequence[str] = (), *, quiet: bool = False) -> Run:
-    """Train one run, or find it finished: ``kdlab train`` with the same overrides.
+    """Train one run, or find it finished: ``kdlab train`` with the same overrides. Called from several threads, the runs take turns.
 
     Args:
         overrides: a list of strings, as on the command line.
@@ -24,7 +28,8 @@ def train(overrides: Sequence[str] = (), *, quiet: bool = False) -> Run:
     """
     if isinstance(overrides, str):
         raise InputError(f'overrides are a list of strings, for example kdlab.train(["{overrides}"])')
-    return ensure(compose([*overrides, "progress=none"]), _warn) if quiet else ensure(compose(overrides))
+    with _TURN:
+        return ensure(compose([*overrides, "progress=none"]), _warn) if quiet else ensure(compose(overrides))
 
 
 def _warn(line: str) -> None:

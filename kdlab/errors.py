@@ -28,6 +28,18 @@ class InputError(KdlabError):
         super().__init__("\n".join(filter(None, [text, advice])))
 
 
+class DataDamaged(InputError):
+    """A file of the data cannot be read. What mends it changes the data, and with them the run's identity: the run cannot be resumed.
+
+    Args:
+        reason: why, in a few words.
+    """
+
+    def __init__(self, *problems: str, reason: str = ""):
+        super().__init__(*problems)
+        self.reason = reason
+
+
 class RunFailed(KdlabError):
     """A run failed while training; its directory holds the traceback."""
 
@@ -114,6 +126,9 @@ def told(error: BaseException) -> str:
         return str(error).strip()
     if ended := ended_early(error):
         return ended
+    if "find_unused_parameters" in str(error):      # Lightning's advice names its own argument
+        return ("some parameters of the student were not used for the loss, which DistributedDataParallel takes for a mistake. If it is none, type "
+                "trainer.strategy=ddp_find_unused_parameters_true")
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 

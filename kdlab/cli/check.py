@@ -1,7 +1,13 @@
-"""``kdlab check [EXPERIMENT…]``: compose experiments and check every name and signature in them. Nothing is built or run."""
+"""``kdlab check [EXPERIMENT…]``, ``kdlab check OVERRIDE…``: compose experiments, or one run, and check every name and signature in them. Nothing is
+built or run. ``kdlab check data=image_folder data.folder=FOLDER --images`` reads every image of a folder."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+
+from kdlab.config.chains import place
 from kdlab.config.check import check, check_facts
 from kdlab.config.compose import compose
 from kdlab.config.paths import conf_dir
@@ -27,12 +33,17 @@ MUST_BE_GIVEN = {"data=image_folder": ["data.classes=10", "teacher=none", "strat
 
 def run(arguments: list[str]) -> int:
     parser = Parser(prog="kdlab check", description=__doc__)
-    parser.add_argument("experiment", nargs="*", help="names below conf/experiment; default: all, and every file of every group")
+    parser.add_argument("experiment", nargs="*", help="names below conf/experiment, or the overrides of one run (KEY=VALUE); default: all experiments, and "
+                        "every file of every group")
+    parser.add_argument("--images", action="store_true", help="read every image of the run's data=image_folder, and list those that cannot be read")
     options = parser.parse_args(arguments)
-    lines = [[f"experiment={name}"] for name in options.experiment] or everything()
+    typed = [text for text in options.experiment if "=" in text]
+    if options.images:
+        return _images([text if "=" in text else f"experiment={text}" for text in options.experiment])
+    lines = [*([typed] if typed else []), *([f"experiment={name}"] for name in options.experiment if name not in typed)] or everything()
     failed = 0
     for overrides in lines:
-        name = overrides[0]
+        name = " ".join(overrides) if overrides is typed else overrides[0]
         try:
             config = compose(overrides)
             check(config)
@@ -59,3 +70,36 @@ def everything() -> list[list[str]]:
                 choice = f"loss=[{path.stem}]"
             found.append([choice, *MUST_BE_GIVEN.get(choice, [])])
     return found
+
+
+def _images(overrides: list[str]) -> int:
+    """Read every image of a run's data; 2 where some cannot be read."""
+    from kdlab.data.image_folder import ImageFolder
+    from kdlab.runs.assemble import make_data
+
+    if not overrides:
+        raise InputError("check: --images needs to know the data; for example kdlab check data=image_folder data.folder=FOLDER --images")
+    kept = [text for text in overrides if place(text).partition(".")[0] in ("experiment", "data", "paths")]
+    composed = compose([*kept, "student=network", "teacher=none", "strategy=supervised"])["data"]      # of the rest nothing need be said
+    data = make_data(composed)
+    if not isinstance(data, ImageFolder):
+        raise InputError(f"check: --images is for images in class folders (data=image_folder), and data.name is {composed.get('name')}")
+    splits = data.read()
+    for line in data.listed():
+        print(line)
+    number = wrong = 0
+    with ThreadPoolExecutor() as pool:
+        for split in splits:
+            for problem in _each(pool, data.problem, (split.path(row) for row in range(len(split.target)))):
+                number += 1
+                if problem is not None:
+                    wrong += 1
+                    print(f"wrong  {problem}", flush=True)
+    print(f"{number - wrong} of {number} images can be read")
+    return 2 if wrong else 0
+
+
+def _each(pool: ThreadPoolExecutor, function, items: Iterator, at_once: int = 1024) -> Iterator:
+    """``map`` of a pool that does not take in all items beforehand."""
+    while chunk := list(islice(items, at_once)):
+        yield from pool.map(function, chunk)

@@ -39,10 +39,14 @@ def run(arguments: list[str]) -> int:
         if report:          # both places, before anything is written
             make_folder(report)
         table.write(out, "compare")
+        written = f"written: {out / 'compare.csv'}, and the same as .md and .tex"
     except OSError as error:
-        raise InputError(f"{out} cannot be written ({error.strerror}); name another folder with --out") from error
+        if options.out or report:
+            raise InputError(f"{out} cannot be written ({error.strerror}); name another folder with --out") from error
+        # nobody has asked for the files: a store that may only be read has its table all the same
+        written = f"nothing was written: {out} cannot be written ({error.strerror}); --out DIR keeps the table in another folder"
     table.show(options.all)
-    print(f"written: {out / 'compare.csv'}, and the same as .md and .tex")
+    print(written)
     if report:
         _report(options, found, table, report)
     return 0

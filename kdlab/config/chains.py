@@ -5,14 +5,15 @@ Generations, assistants and stages are all made of that one form, ``same_but: [o
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
-
-from hydra.core.override_parser.types import Quote, QuotedString
 
 from kdlab.errors import InputError
 
+from .quoting import check_readable, written
+
 LONGEST = 20                                # runs in a chain; more is a chain without end
-NULLABLE = ("experiment", "same_but", "assistants", "run", "checkpoint")
+NULLABLE = ("experiment", "student", "same_but", "assistants", "run", "checkpoint")
 PLACES = {"initial": "student.initial"}     # groups that do not stand under their own name in the config
 
 
@@ -59,16 +60,30 @@ def run_before(key: str, node: dict, run: dict, base: Sequence[str], later: tupl
     if not are_overrides(given):
         raise InputError(f"""{key}.same_but must be a list of overrides, for example '{key}.same_but=["student=mlp_wide","teacher=trained"]', """
                          f"got {given!r}")
+    check_readable(f"{key}.same_but", given)
     own = superseding(run["overrides"], [f"seed={run['seed']}"])
     overrides = superseding(superseding(base, [f"seed={run['seed'] if seed is None else seed}"]), given)
     chain = (*later, _name(own))
     if _name(overrides) in chain:
-        raise InputError(f"{key}.same_but={given}: the run would be its own predecessor, since these overrides change nothing in it. The list must "
-                         f"also end the chain: what asks for the run before it ({key}.same_but) is otherwise asked for there, too")
+        if given and set(given) <= set(run["overrides"]):      # it changed the run behind this one, and has no more to change
+            raise InputError(f"{key}.same_but={given}: the list does not end the chain of runs, since the run before this one asks for a run before it "
+                             f"in the same way. {ending(key, given)}")
+        raise InputError(f"{key}.same_but={given}: the run would be its own predecessor, since these overrides change nothing in it")
     if len(chain) >= LONGEST:
         raise InputError(f"{key}.same_but={given}: the chain of runs has no end (this would be run {len(chain) + 1} of it, and the most are "
                          f"{LONGEST})")
     return overrides, chain
+
+
+def ending(key: str, given: Sequence[str]) -> str:
+    """What to type so that a list of ``same_but`` ends the chain of runs.
+
+    >>> print(ending("teacher", ["student=cnn_wide"]))
+    Type 'teacher.same_but=["student=cnn_wide","teacher=none","strategy=supervised"]'
+    """
+    needed = ["initial=none"] if key == "student.initial" else ["teacher=none", "strategy=supervised"]
+    kept = [text for text in given if place(text) not in map(place, needed) or text in needed]
+    return f"Type {shlex.quote(f'{key}.same_but={written([*kept, *(text for text in needed if text not in kept)])}')}"
 
 
 def _name(overrides: Sequence[str]) -> str:
@@ -120,13 +135,10 @@ def expand_assistants(key: str, node: dict, typed: Sequence[str]) -> list[str]:
     del node["assistants"]
     if assistants:
         *larger, last = assistants
-        node.pop("experiment", None), node.pop("overrides", None)       # of the first teacher, which the largest assistant has
-        node["same_but"] = [*last, f"{key}.assistants=[{','.join(map(_written, larger))}]", f"++{key}.of={_written(base)}"]
+        for name in ("experiment", "student", "overrides"):             # of the first teacher, which the largest assistant has
+            node.pop(name, None)
+        node["same_but"] = [*last, f"{key}.assistants=[{','.join(map(written, larger))}]", f"++{key}.of={written(base)}"]
     return base
-
-
-def _written(overrides: Sequence[str]) -> str:
-    return f"[{','.join(QuotedString(text, Quote.double).with_quotes() for text in overrides)}]"
 
 
 def previous_generation(generation) -> list[str]:

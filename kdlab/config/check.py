@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from kdlab.errors import InputError, did_you_mean
 from kdlab.schedules import SCHEDULES, is_schedule
 
+from .chains import ending
 from .forms import initial_problems, teacher_problems
 from .keys import GIVEN, matching, own_keys, run_nodes
 from .signature import fits, locate, signature, type_name
@@ -60,9 +61,23 @@ def problems(config: dict, prefix: str = "") -> Iterator[str]:
             continue
         if "experiment" in node:
             yield from problems(node["config"], f"{prefix}{key}.experiment={node['experiment']}: ")
-        else:           # what is wrong with this run is wrong with that, too, and is said once
-            said = set(_own_problems(config, ""))
-            yield from (f"{prefix}{key}.same_but: {text}" for text in problems(node["config"]) if text not in said)
+            continue
+        # what is wrong with this run is wrong with that, too, and is said once
+        said, form = set(_own_problems(config, "")), f"student={node['student']}" if "student" in node else "same_but"
+        yield from (f"{prefix}{key}.{form}: {text}" for text in problems(node["config"]) if text not in said)
+        if "same_but" in node and _lacks_teacher(node["config"]):
+            yield (f"{prefix}{key}.same_but={node['same_but']}: the run before this one has no teacher, and its losses need one. "
+                   f"{ending(key, node['same_but'])}")
+
+
+def _lacks_teacher(config: dict) -> bool:
+    """Whether a run is to learn from a teacher that stays as it is, and has none."""
+    if config.get("teacher") is not None or (config.get("choices") or {}).get("strategy") not in ("offline", "funmatch", "assistant"):
+        return False
+    try:
+        return any(getattr(locate(term["_target_"]), "needs_teacher", False) for term in (config.get("loss") or {}).values())
+    except (LookupError, KeyError, TypeError, AttributeError):
+        return False            # said elsewhere
 
 
 def _own_problems(config: dict, prefix: str) -> Iterator[str]:

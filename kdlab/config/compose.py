@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import threading
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 
@@ -18,8 +19,10 @@ from kdlab.errors import InputError, KdlabError
 from .chains import are_overrides, expand_assistants, leave_out_null_forms, previous_generation, run_before
 from .explain import explain
 from .idle import leave_out_idle_terms, leave_out_unchosen_terms
-from .keys import run_nodes
-from .paths import conf_dir
+from .keys import role_of, run_nodes
+from .own_teacher import is_by_name, learn_from_labels, overrides_of, settle, trains_on_other_data
+from .paths import conf_dir, config_folders
+from .quoting import check_readable
 
 VERSION_BASE = "1.3"
 
@@ -35,6 +38,9 @@ def composing_within_hydra():
         yield
     finally:
         _within_hydra.reset(token)
+
+
+_TURN = threading.RLock()       # Hydra is set up once for the whole process; threads take turns
 
 
 _teachers: ContextVar[dict | None] = ContextVar("teachers", default=None)
@@ -55,13 +61,14 @@ def sharing_teachers():
 @contextlib.contextmanager
 def own_hydra():
     """Hydra set up for kdlab's conf/, whatever it was set up for; as it was behind it. What is composed inside shares the setting up."""
-    before = GlobalHydra.instance().hydra
-    GlobalHydra.instance().hydra = None
-    try:
-        with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE), composing_within_hydra():
-            yield
-    finally:
-        GlobalHydra.instance().hydra = before
+    with _TURN:
+        before = GlobalHydra.instance().hydra
+        GlobalHydra.instance().hydra = None
+        try:
+            with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE), composing_within_hydra():
+                yield
+        finally:
+            GlobalHydra.instance().hydra = before
 
 
 def register_resolvers() -> None:
@@ -138,16 +145,34 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
     config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
     leave_out_unchosen_terms(config, overrides)
     leave_out_idle_terms(config, choices.get("strategy"), hydra.runtime.config_sources)
+    _name_data(config, choices)
     result = OmegaConf.to_container(config, resolve=True)
     result["choices"], result["overrides"] = choices, overrides
     leave_out_null_forms(result)
     for key, node in run_nodes(result).items():
         base = expand_assistants(key, node, overrides) if "assistants" in node else overrides
+        if role_of(key) == "teacher" and isinstance(result.get("data"), dict):
+            settle(node, result, config_folders(hydra.runtime.config_sources))
         if "experiment" in node and node["experiment"] != "???":
             node["config"] = _teacher_config(key, node, result, students)
+            if role_of(key) == "teacher" and is_by_name(node["experiment"], result) and trains_on_other_data(node["config"], result):
+                learn_from_labels(node, result)
+        if "student" in node and "experiment" not in node:
+            node["config"] = _own_teacher_config(key, node, result)
         elif "same_but" in node and node["same_but"] != "???":
             node["config"] = _predecessor_config(key, node, result, base, students)
     return result
+
+
+def _name_data(config: DictConfig, choices: dict) -> None:
+    """Data of the user's own may have no name: a teacher that is looked for by it is looked for by the name of their file."""
+    data, teacher = config.get("data"), config.get("teacher")
+    if not OmegaConf.is_dict(data) or "name" in data or not OmegaConf.is_dict(teacher):
+        return
+    members = teacher.get("members") if "members" in teacher else None
+    for node in [teacher, *(members.values() if OmegaConf.is_dict(members) else ())]:
+        if OmegaConf.is_dict(node) and dict(node.items_ex(resolve=False)).get("experiment") == "teacher/${data.name}":
+            node.experiment = f"teacher/{choices.get('data')}"
 
 
 def _predecessor_config(key: str, node: dict, run: dict, base: Sequence[str], later: tuple[str, ...]) -> dict:
@@ -180,14 +205,32 @@ def _placed(config: dict, run: dict) -> dict:
     return config
 
 
+def _checked(key: str, node: dict) -> list[str]:
+    """The overrides of a teacher's node. Raises InputError where they are none."""
+    given = node.get("overrides") or []
+    if not are_overrides(given):
+        raise InputError(f"""{key}.overrides must be a list of texts, for example '{key}.overrides=["trainer.max_epochs=9"]', got {given!r}""")
+    check_readable(f"{key}.overrides", given)
+    return given
+
+
+def _own_teacher_config(key: str, node: dict, student: dict) -> dict:
+    """The composed config of the run that trains a network on a run's own data, to be its teacher."""
+    _checked(key, node)
+    try:
+        overrides = overrides_of(node, student, lambda text: _shared(("own", *text), lambda: compose(text)))
+        config = _shared(("own", *overrides), lambda: compose(overrides))
+    except InputError as error:
+        raise InputError(*(f"{key}.student={node['student']}: {problem}" for problem in error.problems)) from error
+    return _placed(config, student)
+
+
 def _teacher_config(key: str, node: dict, student: dict, students: tuple[str, ...]) -> dict:
     """The composed config of the run that trains a teacher. It keeps its own seed, so that a sweep over seeds shares it."""
     experiment, chain = node["experiment"], (*students, student["choices"].get("experiment"))
     if not isinstance(experiment, str):
         raise InputError(f"{key}.experiment must be the name of a file below conf/experiment, got {experiment!r}")
-    given = node.get("overrides") or []
-    if not are_overrides(given):
-        raise InputError(f"""{key}.overrides must be a list of texts, for example '{key}.overrides=["trainer.max_epochs=9"]', got {given!r}""")
+    given = _checked(key, node)
     if experiment in chain:
         raise InputError(f"{key}.experiment={experiment}: this experiment would be its own teacher ({' <- '.join(map(str, chain))} <- {experiment})")
     overrides = [f"experiment={experiment}", f"seed={node.get('seed', 1)}", *given]

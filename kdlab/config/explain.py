@@ -13,13 +13,8 @@ from omegaconf.errors import InterpolationResolutionError, InterpolationToMissin
 
 from kdlab.errors import did_you_mean, yaml_problem
 
-from .paths import conf_dir
-
-# launchers and sweepers that other packages bring, and what installs them
-ELSEWHERE = {"joblib": "'kdlab[joblib]'", "submitit_local": "'kdlab[submitit]'", "submitit_slurm": "'kdlab[submitit]'", "ray": "'kdlab[ray]'",
-             "ray_aws": "'kdlab[ray]'", "rq": "hydra-rq-launcher", "ax": "hydra-ax-sweeper", "nevergrad": "hydra-nevergrad-sweeper"}
-
-MOST_LISTED = 40
+from .missing import groups, missing_file, own_folders
+from .quoting import not_read
 
 
 def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
@@ -29,11 +24,9 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
         overrides: what was typed; for errors that do not say what they are about.
     """
     if isinstance(error, OverrideParseException):
-        form = "" if "=" in error.override else "; it is KEY=VALUE, for example seed=2"
-        return (f"{error.override}: this is not how an override is written{form}; quote what holds brackets, "
-                """commas or =, for example 'loss=[ce,kd]' or 'teacher.overrides=["trainer.max_epochs=9"]'""")
+        return not_read(error.override, overrides)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        return _missing_file(error.missing_cfg_file.removesuffix(".yaml"))
+        return missing_file(error.missing_cfg_file.removesuffix(".yaml"), own_folders(overrides))
     if isinstance(error, (yaml.YAMLError, UnicodeDecodeError)):
         file = _file_read(error)
         if file == "<unicode string>":          # no file, but what was typed
@@ -56,6 +49,10 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
             return f"{key}: {message}"
         known = _all_keys(getattr(cause, "parent_node", None))
         return f"{key}: it refers to '{name[1]}', and there is no such key{did_you_mean(name[1], known)}"
+    place = re.search(r"Could not override '(.+?)'\.", message)
+    if place and re.search(r"@(experiment|debug)\.", place[1]):        # where a file of these groups puts its choices if it does not say otherwise
+        file = re.match(r"In '(.+?)'", message)
+        return f"the file '{file[1] if file else 'experiment/…'}' must begin with the line '# @package _global_', or its defaults count for nothing"
     place = re.search(r"Could not override '(.+?)'. No match in the defaults list", message)
     if place:
         return f"{message.partition('. No match')[0]}: {_not_to_override(place[1])}"
@@ -65,7 +62,7 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
     if "merge DictConfig with ListConfig" in message:
         return f"{message.partition(': ')[0]}: a list stands where there must be named keys, or named keys where there must be a list; see conf/train.yaml"
     if "/" in str(key or ""):
-        return f"{key}: there is no such group{did_you_mean(key, _groups())} (there are {', '.join(_groups())})"
+        return f"{key}: there is no such group{did_you_mean(key, groups())} (there are {', '.join(groups())})"
     if key and hasattr(getattr(cause, "parent_node", None), "keys"):
         parent = cause.parent_node
         known = [name for name in parent.keys() if name != "hydra"]
@@ -76,43 +73,13 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
     return message
 
 
-def _missing_file(name: str) -> str:
-    """There is no config file ``group/choice``."""
-    parts = name.split("/")
-    if len(parts) == 1:
-        return f"there is no config file {name}.yaml"
-    group = "/".join(parts[:2] if parts[0] == "hydra" and len(parts) > 2 else parts[:1])
-    choice = name.removeprefix(f"{group}/")
-    folder = conf_dir() / group
-    known = sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
-    cure = f"; if that is what you mean: pip install {ELSEWHERE[choice]}" if group.startswith("hydra/") and choice in ELSEWHERE else ""
-    if "/" in choice and choice.partition("/")[0] in _groups() and not (folder / choice).parent.is_dir():       # a file of the group experiment chose from another group without saying so
-        inner, _, file = choice.partition("/")
-        cure = f"; in a file's defaults another group is chosen by '- override /{inner}: {file}'"
-    if twice := re.match(r"(.+)/(\1/.+)", choice):       # the file that takes it in is itself taken in, and its folder was put before the name
-        return f"{group}={choice}: there is no '{choice}' in conf/{group}; in a file's defaults write '- /{group}/{twice[2]}', with a slash in front"
-    return f"{group}={choice}: there is no '{choice}' in conf/{group}{did_you_mean(choice, known)}{cure} (there are {', '.join(_shortened(known)) or 'none'})"
-
-
-def _shortened(choices: Sequence[str]) -> list[str]:
-    """Many choices by their folders alone."""
-    if len(choices) <= MOST_LISTED:
-        return list(choices)
-    return list(dict.fromkeys(f"{choice.partition('/')[0]}/…" if "/" in choice else choice for choice in choices))
-
-
 def _not_to_override(group: str) -> str:
     """What may be meant by a group that a file's defaults cannot override."""
     own = group.partition("@")[0]
-    for known in _groups():
+    for known in groups():
         if own.endswith(f"/{known}"):
             return f"write '- override /{known}: …', with a slash in front"
-    return f"there is no group '{own}'{did_you_mean(own, _groups())} (there are {', '.join(_groups())})"
-
-
-def _groups() -> list[str]:
-    return sorted(str(path.relative_to(conf_dir())) for path in [*conf_dir().glob("*"), *conf_dir().glob("hydra/*")]
-                  if path.is_dir() and path.name != "hydra")
+    return f"there is no group '{own}'{did_you_mean(own, groups())} (there are {', '.join(groups())})"
 
 
 def _all_keys(node) -> list[str]:

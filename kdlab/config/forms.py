@@ -13,6 +13,7 @@ from .signature import fits
 # form -> the keys of such a node; a teacher may also be any network by its _target_
 TEACHER_FORMS = {
     "experiment": {"experiment", "seed", "overrides", "config", "normalisation"},
+    "student": {"student", "seed", "overrides", "config", "normalisation"},
     "same_but": {"same_but", "seed", "config", "normalisation"},
     "run": {"run", "which", "normalisation"},
     "checkpoint": {"checkpoint", "network", "part", "normalisation"},
@@ -91,8 +92,8 @@ def _form(node, forms: dict[str, set[str]], place: str, what: str) -> Iterator[s
     if form != "_target_":
         for name in sorted(set(node) - forms[form]):
             yield f"{place}.{name}: a {what} by {form} has no key '{name}'{did_you_mean(name, forms[form])}"
-    if form in ("experiment", "same_but") and not fits(node.get("seed", 1), int if form == "experiment" else int | None):
-        yield f"{place}.seed must be a whole number{'' if form == 'experiment' else ', or null for that of this run'}, got {node['seed']!r}"
+    if form in ("experiment", "student", "same_but") and not fits(node.get("seed", 1), int | None if form == "same_but" else int):
+        yield f"{place}.seed must be a whole number{', or null for that of this run' if form == 'same_but' else ''}, got {node['seed']!r}"
     if form == "run" and node.get("which", "last") not in WHICH:
         yield f"{place}.which must be 'last' or 'best', got {node.get('which')!r}"
     if form == "checkpoint" and not fits(node.get("part"), str | None):

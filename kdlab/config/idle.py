@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from .chains import place
-from .paths import conf_dir
+from .paths import conf_dir, config_folders
 
 MARK = "if_chosen"
 
@@ -22,8 +20,7 @@ def leave_out_idle_terms(config: DictConfig, strategy: str | None, sources) -> N
         strategy: the name of the file that was chosen; None where none was.
         sources: Hydra's search path.
     """
-    folders = [conf_dir() if source.schema == "pkg" else Path(source.path) for source in sources]
-    file = next((path for path in (folder / "strategy" / f"{strategy}.yaml" for folder in folders) if path.is_file()), None)
+    file = next((path for path in (folder / "strategy" / f"{strategy}.yaml" for folder in config_folders(sources)) if path.is_file()), None)
     told = OmegaConf.to_container(OmegaConf.load(file), resolve=False).get("loss") if file is not None else None
     terms = config.get("loss")
     if not isinstance(told, dict) or not OmegaConf.is_dict(terms):

@@ -10,3 +10,8 @@ def conf_dir() -> Path:
         if (folder / "train.yaml").is_file():
             return folder
     raise FileNotFoundError(f"kdlab's conf/ stands neither in {package.parent} nor in {package}; install kdlab again")
+
+
+def config_folders(sources) -> list[Path]:
+    """The folders of Hydra's search path."""
+    return [conf_dir() if source.schema == "pkg" else Path(source.path) for source in sources]

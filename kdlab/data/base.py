@@ -155,10 +155,9 @@ class ClassificationData(L.LightningDataModule):
         for number in range(self.classes):
             rows = (target == number).nonzero().flatten()
             rows = rows[bits[rows].argsort(stable=True)]
-            held_out = round(self.validation * len(rows))
-            validation.append(rows[:held_out])
+            held_out, kept = self.held_out(rows)
+            validation.append(held_out)
             if number not in self.omit_classes:
-                kept = rows[held_out:]
                 train.append(kept[: max(round(self.fraction * len(kept)), 1)])
         parts = {"train": torch.cat(train).sort().values, "validation": torch.cat(validation).sort().values}
         if not len(parts["validation"]):
@@ -169,6 +168,34 @@ class ClassificationData(L.LightningDataModule):
             raise InputError(f"data.batch_size={self.batch_size} is larger than the {len(parts['train'])} training samples; "
                              "make it smaller, or set data.drop_last=false")
         return parts
+
+    def held_out(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows of a class, in random order, as (validation, train)."""
+        count = round(self.validation * len(rows))
+        return rows[:count], rows[count:]
+
+    def notes(self) -> list[str]:
+        """Lines for a person to see before training: which classes a split has no sample of."""
+        self.setup()
+        target = self._stored[0].target
+        whole = target.bincount(minlength=self.classes)
+        result = []
+        for part, labels in (("training", target[self.part("train")]), ("validation", target[self.part("validation")]),
+                             ("test", self._stored[1].target)):
+            absent = (labels.bincount(minlength=self.classes) == 0).nonzero().flatten().tolist()
+            absent = [number for number in absent if part != "training" or number not in self.omit_classes]
+            if absent:
+                names = ", ".join(self.class_names[number] for number in absent[:5]) + (", …" if len(absent) > 5 else "")
+                cure = self._larger_validation(min(int(whole[number]) for number in absent)) if part == "validation" else ""
+                result.append(f"data: warning: {part} has no sample of {len(absent)} of the {self.classes} classes ({names}){cure}")
+        return result
+
+    def _larger_validation(self, samples: int) -> str:
+        """What would hold a sample out of a class of so many."""
+        enough = next((share / 100 for share in range(1, 100) if 1 <= round(share / 100 * samples) < samples), None)
+        if enough is None:
+            return f": the smallest of them has {samples} training sample{'' if samples == 1 else 's'}; it needs at least 2"
+        return f": data.validation={self.validation:g} of {samples} samples is none; data.validation={enough:g} holds out one"
 
     def _rows(self, split: str, rows: Tensor, share: Share) -> BatchLoader:
         self.setup()

@@ -14,28 +14,34 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from kdlab.batch import Batch
-from kdlab.errors import LOOP_ENDERS, InputError, told
+from kdlab.errors import LOOP_ENDERS, DataDamaged, InputError, told
 from kdlab.normalisation import Normalisation
 
 from .base import ClassificationData
 from .crops import RandomResizedCrop, centre_cropped, cropped
-from .listing import Files, content, listing
+from .listing import Files, Joined, content, listing, split_content, split_listing
 from .loader import BatchLoader
+from .pixels import Deep, Reader, deep_pixels, is_deep, read_image, remarks
+
+__all__ = ["Decoder", "ImageFolder", "ImageFolderLoader", "read_image"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# before training the heads of so many files are looked at, spread over the data, and all pixels of so many that are deeper than 8 bits
+HEADS, DEEP = 256, 16
 
 
 class ImageFolder(ClassificationData):
-    """``folder/train/CLASS/*.jpg`` and ``folder/test/CLASS/*.jpg`` (png, webp, … as well; in folders below CLASS, too).
+    """``folder/train/CLASS/*.jpg`` and ``folder/test/CLASS/*.jpg`` (whatever Pillow reads; in folders below CLASS, too).
 
-    Where there is no ``test``, ``val`` is the test split, as ImageNet is laid out: validation is always held out of train. Classes are the
-    sorted names of train's folders, and test must have the same. Every image is read as RGB: grey ones, palettes and CMYK are converted,
-    transparency is dropped.
+    Where there is no ``test``, ``val`` is the test split, as ImageNet is laid out: validation is held out of train, unless
+    ``validation_folder`` names a split of its own. Classes are the sorted names of train's folders, and the other splits must have the same.
+    Every image is read as RGB: grey ones, palettes and CMYK are converted, transparency is dropped. Images of 16 bits are divided by 256;
+    where they use fewer bits, or are 32-bit integers or floats, ``bits`` or ``value_range`` says how they are scaled. An EXIF orientation
+    is ignored, as torchvision's ImageFolder does, unless ``exif_rotation`` is true.
 
     Args:
         folder: what holds ``train`` and ``test``.
@@ -45,6 +51,8 @@ class ImageFolder(ClassificationData):
         workers: processes that decode, for each loader; 0 decodes in the training's own. The batches are the same, bit for bit.
         evaluation_batch_size: rows of a validation or test batch; every worker holds two batches ready.
         augment: applied to training images; None trains on the centre crop of evaluation.
+        validation_folder: class folders that validation is read from, in place of a part of train (``validation`` does not count then).
+        bits, value_range, exif_rotation: see :class:`kdlab.data.pixels.Reader`.
         options: those of :class:`ClassificationData`.
 
     Raises:
@@ -52,11 +60,12 @@ class ImageFolder(ClassificationData):
     """
 
     NOT_IDENTITY = ("workers",)             # decoding is the same in any process
-    CONTENT = {"folder": content}
+    CONTENT = {"folder": content, "validation_folder": split_content}
 
     def __init__(self, folder: str = "data", size: int = 224, resize: int | None = None, mean: float | Sequence[float] = IMAGENET_MEAN,
                  std: float | Sequence[float] = IMAGENET_STD, workers: int = 4, evaluation_batch_size: int = 100,
-                 augment: RandomResizedCrop | None = None, **options):
+                 augment: RandomResizedCrop | None = None, validation_folder: str | None = None, bits: int | None = None,
+                 value_range: Sequence[float] | None = None, exif_rotation: bool = False, **options):
         super().__init__(evaluation_batch_size=evaluation_batch_size, augment=augment, **options)
         if size < 1:
             raise ValueError(f"size must be at least 1, got {size}")
@@ -67,6 +76,8 @@ class ImageFolder(ClassificationData):
         if augment is not None and not isinstance(augment, RandomResizedCrop):
             raise ValueError(f"augment must be a kdlab.data.RandomResizedCrop or null, got {type(augment).__name__}")
         self.folder, self.size, self.resize, self.workers = Path(folder), size, resize or round(size * 8 / 7), workers
+        self.validation_folder = None if validation_folder is None else Path(validation_folder)
+        self.reader = Reader(bits, value_range, exif_rotation)
         self._normalisation = Normalisation(mean, std)
         if not {len(self._normalisation.mean), len(self._normalisation.std)} <= {1, 3}:
             raise ValueError(f"mean and std must be one number or three, got {mean} and {std}")
@@ -77,7 +88,51 @@ class ImageFolder(ClassificationData):
         wrong = self.wrong_omissions()
         if wrong:
             raise InputError(f"data.{wrong}")
-        return found.train, found.test
+        if self.validation_folder is None:
+            return found.train, found.test
+        return Joined(found.train, split_listing(self.validation_folder, found.train.classes)), found.test
+
+    def held_out(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        if self.validation_folder is None:
+            return super().held_out(rows)
+        theirs = rows >= len(listing(self.folder).train.target)
+        return rows[theirs], rows[~theirs]
+
+    def notes(self) -> list[str]:
+        """Also files that are left out, a validation folder that is not read, and the depth of a sample of the images.
+
+        Raises:
+            InputError: an image of the sample is damaged, or deeper than what is said of it.
+        """
+        return [*super().notes(), *self.listed(), *self._depth()]
+
+    def listed(self) -> list[str]:
+        """What the names alone tell: files that are left out, and a validation folder that is not read."""
+        found = listing(self.folder)
+        unread = [] if self.validation_folder else found.unread
+        return [*found.left_out, *(f"data: warning: {folder} is not read: {found.test.folder} is the test split, and validation is held out of train; "
+                                   f"data.validation_folder={folder} reads it" for folder in unread)]
+
+    def problem(self, path: str) -> str | None:
+        """Why an image cannot be read; None if it can."""
+        try:
+            self.reader(path)
+        except DataDamaged as error:
+            return f"{path}: {error.reason}"
+        except InputError as error:
+            return str(error)
+        return None
+
+    def _depth(self) -> list[str]:
+        """What is odd about the depth of the images, by a sample."""
+        looked_at: list[Deep] = []
+        for stored in self._stored:
+            step = max(1, 2 * len(stored.target) // HEADS)
+            deep = [path for row in range(0, len(stored.target), step) if is_deep(path := stored.path(row))]
+            looked_at += [deep_pixels(path) for path in deep[:: max(1, 2 * len(deep) // DEEP)]]
+        for one in looked_at:
+            self.reader.scaled(one)
+        return remarks(looked_at, self.reader)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -102,7 +157,7 @@ class ImageFolder(ClassificationData):
         return made
 
     def _decoder(self, stored: Files, seed: int, augment: RandomResizedCrop | None) -> Decoder:
-        return Decoder(stored, self.size, self.resize, self._normalisation, augment, seed)
+        return Decoder(stored, self.size, self.resize, self._normalisation, augment, seed, self.reader)
 
     def teardown(self, stage: str | None = None) -> None:
         """End the worker processes."""
@@ -118,10 +173,12 @@ class Decoder:
         size, resize, augment: see :class:`ImageFolder`.
         normalisation: applied to the pixels in [0, 1].
         seed: of the augmentation.
+        read: an image file as RGB.
     """
 
-    def __init__(self, files: Files, size: int, resize: int, normalisation: Normalisation, augment: RandomResizedCrop | None, seed: int):
-        self.files, self.size, self.resize = files, size, resize
+    def __init__(self, files: Files | Joined, size: int, resize: int, normalisation: Normalisation, augment: RandomResizedCrop | None, seed: int,
+                 read: Reader = Reader()):
+        self.files, self.size, self.resize, self.read = files, size, resize, read
         self.normalisation, self.augment, self.seed = normalisation, augment, seed
 
     def __call__(self, rows: Tensor, epoch: int, views: int) -> list[Tensor]:
@@ -129,7 +186,7 @@ class Decoder:
         pixels = [torch.empty(len(rows), 3, self.size, self.size, dtype=torch.uint8) for _ in range(views)]
         drawn = [self.augment.draw(rows, self.seed, epoch, view) for view in range(views)] if self.augment else []
         for place, row in enumerate(rows.tolist()):
-            image = read_image(self.files.path(row))
+            image = self.read(self.files.path(row))
             for view in range(views):
                 if self.augment:
                     box, mirrored = self.augment.box(drawn[view][place], *image.size)
@@ -138,27 +195,6 @@ class Decoder:
                     made = centre_cropped(image, self.resize, self.size)
                 pixels[view][place] = torch.from_numpy(np.array(made)).permute(2, 0, 1)
         return [self.normalisation(view.to(torch.float32) / 255.0) for view in pixels]
-
-
-def read_image(path: str) -> Image.Image:
-    """An image file as RGB.
-
-    Raises:
-        InputError: it is missing, damaged, or no image.
-    """
-    try:
-        with Image.open(path) as image:
-            image.load()
-            if image.mode.startswith("I"):          # 16 bits of grey, which a plain conversion would cut off at 255
-                image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
-            elif image.mode == "F":
-                raise ValueError("its pixels are floating-point numbers of unknown range")
-            elif "transparency" in image.info:
-                image = image.convert("RGBA")
-            return image.convert("RGB")
-    except Exception as error:      # a reader of bytes that mean nothing may fail in any way
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"data: {path} cannot be read as an image ({reason}); fetch it again or remove it") from error
 
 
 class ImageFolderLoader(BatchLoader):
@@ -192,8 +228,8 @@ class ImageFolderLoader(BatchLoader):
         if self._pool is None:
             self._pool = _pool(self.decode, self._tasks, self.workers)
         for (rows, normaliser), answer in zip(plan, self._pool, strict=True):
-            if isinstance(answer, str):
-                raise InputError(answer)
+            if isinstance(answer, InputError):
+                raise answer
             yield self.made(rows, answer, epoch, normaliser)
 
     def close(self) -> None:
@@ -215,17 +251,19 @@ class _Tasks:
 
 
 class _Answers:
-    """The data set of torch's DataLoader. Errors come back as text: DataLoader would bury their message in a traceback."""
+    """The data set of torch's DataLoader. Errors come back as answers: DataLoader would bury their message in a traceback."""
 
     def __init__(self, decode: Decoder):
         self.decode = decode
 
-    def __getitem__(self, task: tuple[np.ndarray, int, int]) -> list[Tensor] | str:
+    def __getitem__(self, task: tuple[np.ndarray, int, int]) -> list[Tensor] | InputError:
         rows, epoch, views = task
         try:
             return self.decode(torch.from_numpy(rows), epoch, views)
-        except (InputError, *LOOP_ENDERS) as error:         # the DataLoader would end at the latter
-            return told(error)
+        except InputError as error:
+            return type(error)(*error.problems)     # without its cause, which may not be picklable
+        except LOOP_ENDERS as error:        # the DataLoader would end at it
+            return InputError(told(error))
 
 
 def _pool(decode: Decoder, tasks: _Tasks, workers: int) -> DataLoader:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,10 @@ from torch import Tensor
 
 from kdlab.errors import InputError
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+from .endings import counted, is_image, left_out
+
 TEST_FOLDERS = ("test", "val")      # the first that exists; ImageNet's val is a test split, since validation is held out of train
+VALIDATION_FOLDERS = ("val", "valid", "validation", "dev")      # what people call the split that is read by data.validation_folder alone
 
 
 @dataclass(frozen=True)
@@ -38,15 +42,61 @@ class Files:
 
 
 @dataclass(frozen=True)
+class Joined:
+    """The images of two splits as one: those of the first, then those of the second. Both have the same classes."""
+
+    first: Files
+    second: Files
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.first.classes
+
+    @cached_property
+    def target(self) -> Tensor:
+        return torch.cat([self.first.target, self.second.target])
+
+    def path(self, row: int) -> str:
+        own = len(self.first.target)
+        return self.first.path(row) if row < own else self.second.path(row - own)
+
+
+@dataclass(frozen=True)
 class Listing:
-    """A folder's two splits, and the hash of what was listed."""
+    """A folder's two splits, and the hash of what was listed.
+
+    Args:
+        left_out: lines about files that might have been meant and are not read.
+        unread: folders that look like a validation split and are not read.
+    """
 
     train: Files
     test: Files
     digest: str
+    left_out: tuple[str, ...] = ()
+    unread: tuple[Path, ...] = ()
 
 
-_listed: dict[Path, tuple[dict[str, int], Listing]] = {}      # folder -> when its folders were changed last, and what was found
+@dataclass
+class _Seen:
+    """What is noted while folders are listed: when each was changed last, the endings that are no images, images beside the class folders."""
+
+    changed: dict[str, int] = field(default_factory=dict)
+    endings: Counter = field(default_factory=Counter)
+    beside: Counter = field(default_factory=Counter)
+
+    def folder(self, folder: Path) -> None:
+        self.changed[str(folder)] = os.stat(folder).st_mtime_ns
+
+    def lines(self, folder: Path) -> tuple[str, ...]:
+        number = sum(self.endings.values())
+        told = [f"data: warning: {folder}: left out: {number} file{'s' if number > 1 else ''} ({counted(self.endings)}), which Pillow does not read by "
+                "their names; rename or convert them, or remove them"] if number else []
+        return *told, *(f"data: warning: {place}: left out: {count} image{'s' if count > 1 else ''} in no class folder"
+                        for place, count in self.beside.items())
+
+
+_listed: dict[tuple, tuple[dict[str, int], object]] = {}      # what was listed -> when its folders were changed last, and what was found
 
 
 def listing(folder: Path) -> Listing:
@@ -56,11 +106,23 @@ def listing(folder: Path) -> Listing:
         InputError: a folder is missing or cannot be read, there are fewer than two classes, a class is empty or stands in one split only,
             a file is empty.
     """
-    key = Path(folder).absolute()
+    return _once((Path(folder).absolute(),), folder, lambda seen: _list(Path(folder), seen))
+
+
+def split_listing(folder: Path, classes: tuple[str, ...]) -> Files:
+    """The images of one more split, ``folder/CLASS/*.jpg``, listed once a process as long as no file comes or goes.
+
+    Raises:
+        InputError: it is missing or cannot be read, its classes are not those of train, a class is empty, a file is empty.
+    """
+    return _once((Path(folder).absolute(), classes), folder, lambda seen: _split(Path(folder), classes, seen, hashlib.sha256()))
+
+
+def _once(key: tuple, folder: Path, make):
     if key not in _listed or not _unchanged(_listed[key][0]):
-        visited: dict[str, int] = {}
+        seen = _Seen()
         try:
-            _listed[key] = visited, _list(Path(folder), visited)
+            _listed[key] = seen.changed, make(seen)
         except OSError as error:
             raise InputError(f"data: {error.filename or folder} cannot be read ({error.strerror or error})") from error
     return _listed[key][1]
@@ -75,6 +137,13 @@ def content(folder: Path) -> str:
     return listing(folder).digest
 
 
+def split_content(folder: Path) -> str:
+    """What a folder of class folders counts as for a run's identity: as :func:`content`, over one split."""
+    digest, seen = hashlib.sha256(), _Seen()
+    _split(folder, tuple(_classes(folder, seen)), seen, digest)
+    return digest.hexdigest()
+
+
 def _unchanged(visited: dict[str, int]) -> bool:
     try:
         return all(os.stat(folder).st_mtime_ns == changed for folder, changed in visited.items())
@@ -82,29 +151,47 @@ def _unchanged(visited: dict[str, int]) -> bool:
         return False
 
 
-def _list(folder: Path, visited: dict[str, int]) -> Listing:
+def _list(folder: Path, seen: _Seen) -> Listing:
     layout = "it must hold train/CLASS/*.jpg and test/CLASS/*.jpg (or val/CLASS/*.jpg); name it with data.folder=… or paths.data=…"
     if not folder.is_dir():
         raise InputError(f"data: there is no image folder {folder}; {layout}")
-    visited[str(folder)] = os.stat(folder).st_mtime_ns
+    seen.folder(folder)
     test = next((name for name in TEST_FOLDERS if (folder / name).is_dir()), None)
     missing = [name for name, found in (("train", (folder / "train").is_dir()), ("test (and no val)", test)) if not found]
     if missing:
-        raise InputError(f"data: {folder} holds no folder {' and no '.join(missing)}; {layout}")
+        there = _some(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
+        raise InputError(f"data: {folder} holds no folder {' and no '.join(missing)}; {layout}" + (f" (there are {there})" if there else ""))
     digest = hashlib.sha256()
-    classes = _classes(folder / "train", visited)
+    classes = _classes(folder / "train", seen)
     if len(classes) < 2:
         raise InputError(f"data: {folder / 'train'} holds {len(classes)} class folders ({', '.join(classes) or 'none'}); it takes at least two")
-    theirs = _classes(folder / test, visited)
+    theirs = _classes(folder / test, seen)
     _compare(folder / test, theirs, classes)
-    splits = [_files(folder / name, classes, as_split, digest, visited) for name, as_split in (("train", "train"), (test, "test"))]
-    return Listing(*splits, digest.hexdigest())
+    splits = [_files(folder / name, classes, as_split, digest, seen) for name, as_split in (("train", "train"), (test, "test"))]
+    unread = tuple(folder / name for name in VALIDATION_FOLDERS if name != test and (folder / name).is_dir())
+    return Listing(*splits, digest.hexdigest(), seen.lines(folder), unread)
 
 
-def _classes(folder: Path, visited: dict[str, int]) -> list[str]:
-    visited[str(folder)] = os.stat(folder).st_mtime_ns
+def _split(folder: Path, classes: tuple[str, ...], seen: _Seen, digest) -> Files:
+    """One split by itself."""
+    if not folder.is_dir():
+        raise InputError(f"data.validation_folder: there is no folder {folder}; it must hold CLASS/*.jpg, as train does")
+    _compare(folder, _classes(folder, seen), list(classes))
+    return _files(folder, list(classes), "validation", digest, seen)
+
+
+def _classes(folder: Path, seen: _Seen) -> list[str]:
+    seen.folder(folder)
+    found = []
     with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                found.append(entry.name)
+            elif is_image(entry.name):
+                seen.beside[folder] += 1
+    return sorted(found)
 
 
 def _compare(folder: Path, found: list[str], expected: list[str]) -> None:
@@ -119,10 +206,10 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _files(folder: Path, classes: list[str], split: str, digest, visited: dict[str, int]) -> Files:
+def _files(folder: Path, classes: list[str], split: str, digest, seen: _Seen) -> Files:
     names, lengths, counts, empty = [], [], [], []
     for name in classes:
-        found = sorted(_images(folder / name, os.fsencode(name), visited))
+        found = sorted(_images(folder / name, os.fsencode(name), seen))
         if not found:
             empty.append(name)
         for path, size in found:
@@ -133,20 +220,23 @@ def _files(folder: Path, classes: list[str], split: str, digest, visited: dict[s
         lengths.append(np.array([len(path) for path, _ in found], np.int64))
         counts.append(len(found))
     if empty:
-        raise InputError(f"data: {folder} has class folders without images ({', '.join(ENDINGS)}): {_some(empty)}; fill them or remove them")
+        others = f" (there are files left out: {counted(seen.endings)})" if seen.endings else ""
+        raise InputError(f"data: {folder} has class folders without images that Pillow reads: {_some(empty)}{others}; fill them or remove them")
     target = torch.repeat_interleave(torch.arange(len(classes)), torch.tensor(counts))
     return Files(folder, tuple(classes), target, np.concatenate(names), np.concatenate(lengths).cumsum())
 
 
-def _images(folder: Path, below: bytes, visited: dict[str, int]) -> Iterator[tuple[bytes, int]]:
+def _images(folder: Path, below: bytes, seen: _Seen) -> Iterator[tuple[bytes, int]]:
     """(name below the split, size) of every image in a class folder and the folders in it."""
-    visited[str(folder)] = os.stat(folder).st_mtime_ns
+    seen.folder(folder)
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             name = below + b"/" + os.fsencode(entry.name)
             if entry.is_dir():
-                yield from _images(folder / entry.name, name, visited)
-            elif entry.name.lower().endswith(ENDINGS):
+                yield from _images(folder / entry.name, name, seen)
+            elif is_image(entry.name):
                 yield name, entry.stat().st_size
+            elif ending := left_out(entry.name):
+                seen.endings[ending] += 1

@@ -17,7 +17,7 @@ import torch
 from filelock import Timeout
 
 from kdlab.config.check import check, check_facts
-from kdlab.errors import BeingTrained, InputError, RunFailed, RunPruned, ended_early, raised, told
+from kdlab.errors import BeingTrained, DataDamaged, InputError, RunFailed, RunPruned, ended_early, raised, told
 from kdlab.schedules import is_schedule
 
 from . import known, slurm
@@ -34,7 +34,7 @@ from .networks import accuracies, why_kept
 from .recorder import recorded
 from .results import results
 from .run import FAILED, FINISHED, INTERRUPTED, PRUNED, RUNNING, Run, RunStore
-from .teacher import describe, run_name
+from .teacher import choice_of, describe, run_name
 
 Say = Callable[[str], None]
 # what Lightning goes on from, beside what the Recorder needs
@@ -75,10 +75,13 @@ def ensure(config: dict, say: Say = print, label: str = "", *, wait: bool = True
         rehearse(config)
         say_precision(config, say)
         parts = assembled(config)
+        notes = parts.data.notes()
+        for line in notes:
+            say(line)
         if parts.untrained:
             for role, node in parts.untrained:
-                say(f"{role}: training {run_name(node)}, once for all runs that share it")
-                ensure(node["config"], say, label=f"{role}: ", shared=True)
+                say(f"{role}: training {run_name(node)}, once for all runs that share it{choice_of(node)}")
+                ensure(node["config"], lambda line: None if line in notes else say(line), label=f"{role}: ", shared=True)
             parts = assembled(config)
         for line in parts.remarks:
             say(f"{label}{line}")
@@ -204,8 +207,8 @@ def _train(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say,
             where = f"Nothing could be written of it in {run.path} ({unwritten.strerror or unwritten})"
         if stopped:
             raise
-        raise RunFailed(f"the run failed while training: {told(error).rstrip('.')}. {where}; finished epochs are kept, and the same "
-                        "command goes on from there") from error
+        resumable = "" if isinstance(error, DataDamaged) else ", and the same command goes on from there"
+        raise RunFailed(f"the run failed while training: {told(error).rstrip('.')}. {where}; finished epochs are kept{resumable}") from error
     metrics = found["metrics"]
     best = f", {metrics['test/accuracy_best']:.4f} (best on validation, epoch {metrics['best_epoch']})" if "best_epoch" in metrics else ""
     others = accuracies(found)

@@ -11,6 +11,7 @@ from torch import nn
 from kdlab.batch import Batch
 from kdlab.config.build import build
 from kdlab.config.keys import teacher_nodes
+from kdlab.config.own_teacher import data_name
 from kdlab.errors import EndedEarly, InputError, KdlabError
 from kdlab.evaluation import predict
 from kdlab.models.pretrained import shortened
@@ -305,8 +306,16 @@ def _tell_normalisation(teacher: Teacher, role: str, say: Callable[[str], None])
 
 
 def run_name(node: dict) -> str:
-    """What a person knows the run of a node's config by: the experiment that trains it, or what its directory begins with."""
+    """What a person knows the run of a node's config by: the experiment that trains it, or its network and data, or what its directory begins with."""
+    if "student" in node:
+        return f"{node['student']} on {data_name(node['config'])} (seed {node['config']['seed']})"
     return f"{node['experiment']} (seed {node['config']['seed']})" if "experiment" in node else readable_name(node["config"])
+
+
+def choice_of(node: dict) -> str:
+    """For a teacher that no experiment trains: how it is trained, and how another is chosen."""
+    return ("; it learns the labels of these data by this run's recipe (teacher.student=NAME takes another network, teacher.overrides=[…] changes its run)"
+            if "student" in node else "")
 
 
 def teacher_name(node: dict) -> str:

@@ -15,6 +15,7 @@ from kdlab.runs.processes import Interrupt
 from .job import FAILED, INTERRUPTED, PRUNED, REFUSED, TRAINED, Need
 
 BUSY = "busy"               # another process is training the run
+_noted: set[str] = set()    # lines about the data of a sweep: each is printed once, before the first job begins
 
 
 def work(config: dict, digest: str, output: str, line: Connection, ranks: list[Connection], wait: bool, asks: bool) -> None:
@@ -152,4 +153,9 @@ def _try(config: dict) -> list[str]:
     quiet()
     with threads(config["threads"]), torch.random.fork_rng(devices=[]):
         rehearse(config)
-        return list(assembled(config).strategy.answers())
+        parts = assembled(config)
+        for line in parts.data.notes():
+            if line not in _noted:
+                _noted.add(line)
+                print(line, flush=True)
+        return list(parts.strategy.answers())

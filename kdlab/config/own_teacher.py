@@ -1,0 +1,106 @@
+"""A teacher on data for which no experiment trains one: a network that learns their labels, by the recipe of the run that it will teach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from .quoting import quoted
+
+# of a run's config, what its teacher shares: the data, and how is trained; and what of the data it does not share, since it sees all of them
+SHARED = ("data", "optimizer", "scheduler", "trainer")
+STUDENTS_OWN = ("data.fraction", "data.omit_classes", "data.mixing")
+FOR_IMAGES, FOR_THE_REST = "cnn_wide", "mlp_wide"
+
+
+def data_name(run: dict) -> str | None:
+    """What the data of a run are called: by their config, or by the file that was chosen."""
+    return run["data"].get("name") or (run.get("choices") or {}).get("data")
+
+
+def settle(node: dict, run: dict, folders: Sequence[Path]) -> None:
+    """Decide whether a teacher's node is trained by its experiment or by the network that it names, and leave one of the two in it.
+
+    A network beside an experiment takes the place of the experiment's. Where the experiment is the one that is looked for by the name of the data
+    and there is none, the network learns from labels: ``cnn_wide`` for images, ``mlp_wide`` for the rest, where none is named.
+
+    Args:
+        node: of a teacher or of a member; changed.
+        run: the composed config of the run that it teaches.
+        folders: those of config files, kdlab's own among them.
+    """
+    named = node.get("student")
+    if named is None:
+        node.pop("student", None)
+    experiment = node.get("experiment")
+    if experiment is None:
+        return
+    if is_by_name(experiment, run) and not any((folder / "experiment" / f"{experiment}.yaml").is_file() for folder in folders):
+        learn_from_labels(node, run)
+    elif named is not None:
+        node["overrides"] = [f"student={named}", *(node.get("overrides") or [])]
+        del node["student"]
+
+
+def learn_from_labels(node: dict, run: dict) -> None:
+    """Let a network take the place of the experiment in a teacher's node."""
+    del node["experiment"]
+    node.setdefault("student", FOR_IMAGES if len(run["data"].get("shape") or ()) == 3 else FOR_THE_REST)
+
+
+def is_by_name(experiment: object, run: dict) -> bool:
+    """Whether an experiment is the one that is looked for by the name of the data."""
+    return experiment == f"teacher/{data_name(run)}"
+
+
+def trains_on_other_data(theirs: dict, run: dict) -> bool:
+    """Whether an experiment that goes by the name of the data was written for others: another class, with other classes or inputs."""
+    return theirs["data"]["_target_"] != run["data"]["_target_"] and any(theirs["data"].get(key) != run["data"].get(key) for key in ("classes", "shape"))
+
+
+def overrides_of(node: dict, run: dict, compose: Callable[[Sequence[str]], dict]) -> list[str]:
+    """The command line of the run that trains the teacher: ``kdlab train`` with these overrides is that run.
+
+    Args:
+        node: of the teacher, with ``student`` and perhaps ``seed`` and ``overrides``.
+        run: the composed config of the run that it teaches.
+        compose: a plain config of overrides.
+    """
+    choices, data = run.get("choices") or {}, run["data"]
+    begun = [*(f"{group}={choices[group]}" for group in SHARED if choices.get(group)), f"student={node['student']}", "strategy=supervised",
+             f"seed={node.get('seed', 1)}", "name=teachers", f"threads={value_text(run['threads'])}"]
+    facts = [f"++data.{key}={value_text(data[key])}" for key in ("classes", "shape") if data.get(key) not in (None, "???")]
+    plain = compose([*begun, *facts])
+    changed = [text for key in SHARED if isinstance(run.get(key), dict) and isinstance(plain.get(key), dict) for text in _changes(key, plain[key], run[key])]
+    return [*begun, *facts, *changed, *(node.get("overrides") or [])]
+
+
+def _changes(key: str, before: dict, after: dict) -> Iterator[str]:
+    """Overrides that make one node of another."""
+    for name, value in after.items():
+        place = f"{key}.{name}"
+        if place in STUDENTS_OWN or name in before and before[name] == value:
+            continue
+        both = isinstance(value, dict) and isinstance(before.get(name), dict)
+        if both and value.get("_target_") == before[name].get("_target_"):
+            yield from _changes(place, before[name], value)
+            continue
+        if both:
+            yield f"~{place}"
+        yield f"++{place}={value_text(value)}"
+    yield from (f"~{key}.{name}" for name in before if name not in after and f"{key}.{name}" not in STUDENTS_OWN)
+
+
+def value_text(value) -> str:
+    """A plain value in Hydra's grammar.
+
+    >>> print(value_text({"a": [1, None, True], "b": "x=y"}))
+    {a: [1,null,true], b: "x=y"}
+    """
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {value_text(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(value_text, value))}]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return quoted(value) if isinstance(value, str) else repr(value)

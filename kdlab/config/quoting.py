@@ -1,0 +1,183 @@
+"""How an override is written so that Hydra reads it as it is meant, and the shell hands it on as it is written."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
+from omegaconf.errors import GrammarParseError
+from omegaconf.grammar_parser import parse as parse_reference
+
+from kdlab.errors import InputError
+
+_OF_OVERRIDES = ("overrides", "same_but", "assistants")     # keys that hold lists of overrides, which are cured in them
+_CLOSING = {"[": "]", "{": "}", "(": ")"}
+
+
+def parses(override: str) -> bool:
+    """Whether Hydra reads it as an override."""
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException:
+        return False
+    return True
+
+
+def quoted(value: str) -> str:
+    """A value in double quotes, as Hydra's grammar escapes it. A ``${`` that is no reference is escaped for OmegaConf, too.
+
+    >>> print(quoted('say "x=1"'), quoted("a${b"), quoted("${seed}"))
+    "say \\"x=1\\"" "a\\${b" "${seed}"
+    """
+    if "${" in value:
+        try:
+            parse_reference(value)
+        except GrammarParseError:
+            value = value.replace("${", "\\${")
+    return QuotedString(value, Quote.double).with_quotes()
+
+
+def written(overrides: Sequence[str]) -> str:
+    """A list of overrides as the value of one: each in quotes.
+
+    >>> written(["seed=1", "loss=[ce]"])
+    '["seed=1","loss=[ce]"]'
+    """
+    return f"[{','.join(QuotedString(text, Quote.double).with_quotes() for text in overrides)}]"
+
+
+def cured(override: str, sweep: bool = False) -> str | None:
+    """An override that Hydra reads, of one that it may not read; None where its key is none, or a bracket is not closed.
+
+    Args:
+        override: ``KEY=VALUE`` as it was typed.
+        sweep: commas separate the values of a sweep.
+
+    >>> cured("teacher.checkpoint=ck/epoch=9.pth"), cured("seed=2"), cured("loss=[ce,kd")
+    ('teacher.checkpoint="ck/epoch=9.pth"', 'seed=2', None)
+    >>> cured("name=a=1,b", sweep=True), cured("teacher.overrides=[data.folder=x=y]")
+    ('name="a=1",b', 'teacher.overrides=["data.folder=\\\\"x=y\\\\""]')
+    """
+    key, equals, value = override.partition("=")
+    if not equals or not parses(f"{key}=1"):
+        return None
+    if value.startswith("~"):
+        value = os.path.expanduser(value)
+    candidates = _candidates(value, sweep, key.rpartition(".")[2] in _OF_OVERRIDES)
+    return next((f"{key}={one}" for one in candidates if parses(f"{key}={one}")), None)
+
+
+def _candidates(value: str, sweep: bool, nested: bool) -> Iterator[str]:
+    """Ways to write a value, what changes least first."""
+    yield value
+    stripped = value.strip()
+    if stripped[:1] in ("[", "{"):
+        if not _closed(stripped):
+            return
+        if len(_parts(stripped)) == 1:
+            yield _element(stripped, nested)
+    if sweep:
+        choice = re.fullmatch(r"(choice|shuffle|sort)\((.*)\)", stripped)
+        if choice:
+            yield f"{choice[1]}({_elements(choice[2], nested)})"
+        if "," in value:
+            yield _elements(value, nested)
+    yield quoted(value)
+
+
+def _elements(text: str, nested: bool) -> str:
+    return ",".join(_element(one, nested) for one in _parts(text))
+
+
+def _element(text: str, nested: bool) -> str:
+    """An element of a list, or a value of a dict, in a form that is read; ``nested``: it is an override itself."""
+    text = text.strip()
+    if parses(f"x=[{text}]") and len(_parts(text)) == 1:
+        return text
+    if text.startswith("[") and text.endswith("]"):
+        return f"[{_elements(text[1:-1], nested)}]"
+    if text.startswith("{") and text.endswith("}"):
+        pairs = [part.partition(":") for part in _parts(text[1:-1])]
+        return "{" + ", ".join(f"{key.strip()}: {_element(value, nested)}" for key, _, value in pairs) + "}"
+    return quoted((cured(text) if nested else None) or text)
+
+
+def _parts(text: str) -> list[str]:
+    """A text at the commas that stand in no brackets and no quotes.
+
+    >>> _parts("a,[b,c],'d,e',it's,f")
+    ['a', '[b,c]', "'d,e'", "it's", 'f']
+    """
+    parts, depth, quote, current = [], 0, "", ""
+    for place, letter in enumerate(text):
+        if quote:
+            quote = "" if letter == quote and text[place - 1] != "\\" else quote
+        elif letter in "\"'" and not current.strip(" [{:(") and text.find(letter, place + 1) > 0:
+            quote = letter
+        elif letter in _CLOSING:
+            depth += 1
+        elif letter in _CLOSING.values():
+            depth -= 1
+        if letter == "," and depth == 0 and not quote:
+            parts.append(current)
+            current = ""
+        else:
+            current += letter
+    return [*parts, current]
+
+
+def _closed(text: str) -> bool:
+    """Whether the bracket that a value begins with is closed, at its end or before it."""
+    opening, depth = text[0], 0
+    for letter in text:
+        depth += (letter == opening) - (letter == _CLOSING[opening])
+    return depth <= 0
+
+
+def not_read(override: str, typed: Sequence[str] = ()) -> str:
+    """The message about an override that Hydra does not read, with what to type in its place.
+
+    Args:
+        typed: the whole command line; the shell may have taken one override apart.
+    """
+    sweep = bool({"-m", "--multirun"} & set(typed))
+    cure = cured(override, sweep)
+    if cure is not None:
+        single = cured(override)
+        other = f"; or, where it is one value and no list of them, {shlex.quote(single)}" if sweep and single not in (None, cure) else ""
+        return f"{override}: this value does not parse as it stands; type {shlex.quote(cure)}{other}"
+    joined = _joined(override, typed)
+    hint = f"; if the shell has taken it apart, quote the whole: {shlex.quote(joined)}" if joined else ""
+    if "=" not in override:
+        return f"{override}: this is not how an override is written; it is KEY=VALUE, for example seed=2{hint}"
+    key, _, value = override.partition("=")
+    if not parses(f"{key}=1"):
+        return f"{override}: this is not how an override is written; '{key}' is no key (letters, digits, dots, and + ++ ~ in front){hint}"
+    return f"{override}: a bracket is not closed, or not opened; for example 'loss=[ce,kd]', in quotes where it holds brackets or spaces{hint}"
+
+
+def _joined(override: str, typed: Sequence[str]) -> str | None:
+    """An override together with what follows it, or with what stands before it, where only that is read."""
+    typed = list(typed)
+    if override not in typed:
+        return None
+    place = typed.index(override)
+    if "=" not in override:
+        before = typed[place - 1] if place else ""
+        return f"{before} {override}" if "=" in before and not before.startswith("-") and parses(f"{before} {override}") else None
+    return next((text for end in range(place + 2, len(typed) + 1) if parses(text := " ".join(typed[place:end]))), None)
+
+
+def check_readable(key: str, given: Sequence[str]) -> None:
+    """Raises InputError where overrides that stand in a list are not read, with the whole list as it should be typed."""
+    for text in given:
+        if not parses(text):
+            cures = [cured(one) for one in given]
+            if None in cures:
+                raise InputError(f"{key}: {not_read(text)}")
+            raise InputError(f"{key}: {text}: this value does not parse as it stands; type {shlex.quote(f'{key}={written(cures)}')}")
