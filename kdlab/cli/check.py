@@ -11,11 +11,13 @@ from kdlab.config.chains import place
 from kdlab.config.check import check, check_facts
 from kdlab.config.compose import compose
 from kdlab.config.paths import conf_dir
+from kdlab.config.presets import read
 from kdlab.errors import InputError
 
 from .parser import Parser
 
-GROUPS = ("data", "student", "initial", "teacher", "loss", "mixing", "strategy", "optimizer", "scheduler", "trainer", "logger", "callbacks", "debug")
+GROUPS = ("data", "student", "initial", "teacher", "loss", "mixing", "strategy", "preset", "optimizer", "scheduler", "trainer", "logger",
+          "callbacks", "debug")
 # what these choices must be given, since no default can stand for it
 MUST_BE_GIVEN = {"data=image_folder": ["data.classes=10", "teacher=none", "strategy=supervised"],
                  "scheduler=multistep": ["trainer.max_epochs=240"],
@@ -68,6 +70,10 @@ def everything() -> list[list[str]]:
             choice = f"{group}={path.relative_to(folder).with_suffix('')}"
             if group == "loss":
                 choice = f"loss=[{path.stem}]"
+            if group == "preset":       # with the losses that it gives numbers to
+                terms = ",".join(("ce", *read(path, choice).methods))
+                found.append([choice, f"loss=[{terms}]"])
+                continue
             found.append([choice, *MUST_BE_GIVEN.get(choice, [])])
     return found
 

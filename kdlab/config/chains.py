@@ -28,12 +28,14 @@ def place(override: str) -> str:
 
 
 def superseding(typed: Sequence[str], given: Sequence[str]) -> list[str]:
-    """Overrides with further ones, each of which takes the place of those of the same key and below it.
+    """Overrides with further ones, each of which takes the place of those of the same key and below it. Other losses take the place of a
+    preset, too, which holds numbers of the former ones.
 
     >>> superseding(["strategy=born_again", "strategy.generation=2", "student.hidden=[8]"], ["strategy=supervised"])
     ['student.hidden=[8]', 'strategy=supervised']
     """
     places = [place(text) for text in given]
+    places += ["preset"] if "loss" in places else []
     kept = [text for text in typed if not any(place(text) == one or place(text).startswith(f"{one}.") for one in places)]
     return [*kept, *given]
 

@@ -22,7 +22,10 @@ from .idle import leave_out_idle_terms, leave_out_unchosen_terms
 from .keys import role_of, run_nodes
 from .own_teacher import is_by_name, learn_from_labels, overrides_of, settle, trains_on_other_data
 from .paths import conf_dir, config_folders
+from .presets import chosen_presets, replace_schedules, settle_presets
 from .quoting import check_readable
+from .tie import ce_weight, leave_out_stated_weights
+from .written import content, find
 
 VERSION_BASE = "1.3"
 
@@ -73,8 +76,10 @@ def own_hydra():
 
 def register_resolvers() -> None:
     """``${one_minus:loss.kd.weight}``: Hinton's convention, 1 where that key is absent, the complement of a schedule where it is one.
+    ``${ce_weight:}``: what the chosen terms state of the weight of ce (:mod:`.tie`).
     ``${share:0.25,trainer.max_epochs}``: that share of another number. ``${previous_generation:${strategy.generation}}``: see there."""
     OmegaConf.register_new_resolver("one_minus", _one_minus, replace=True)
+    OmegaConf.register_new_resolver("ce_weight", ce_weight, replace=True)
     OmegaConf.register_new_resolver("share", _share, replace=True)
     OmegaConf.register_new_resolver("previous_generation", previous_generation, replace=True)
 
@@ -143,10 +148,17 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
     overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)         # as they were typed, references and all
     choices = {group: choice for group, choice in OmegaConf.to_container(hydra.runtime.choices).items() if not group.startswith("hydra/")}
     config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    sources, presets = list(hydra.runtime.config_sources), chosen_presets(choices.get("preset"), overrides)
     leave_out_unchosen_terms(config, overrides)
-    leave_out_idle_terms(config, choices.get("strategy"), hydra.runtime.config_sources)
+    numbers = [preset.terms for preset in settle_presets(config, presets, sources)]
+    leave_out_idle_terms(config, choices.get("strategy"), sources)
+    files = [content(find(sources, group, choices.get(group))).get("loss") for group in ("strategy", "experiment")]
+    own = [content(find(sources, "loss", name)) for name in config.get("loss") or ()]
+    replace_schedules(config, [*own, *numbers, *files])
+    choices["preset"] = presets if len(presets) > 1 else choices.get("preset")
     _name_data(config, choices)
     result = OmegaConf.to_container(config, resolve=True)
+    leave_out_stated_weights(result.get("loss"))
     result["choices"], result["overrides"] = choices, overrides
     leave_out_null_forms(result)
     for key, node in run_nodes(result).items():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from .chains import place
-from .paths import conf_dir, config_folders
+from .written import content, find
 
 MARK = "if_chosen"
 
@@ -20,8 +21,7 @@ def leave_out_idle_terms(config: DictConfig, strategy: str | None, sources) -> N
         strategy: the name of the file that was chosen; None where none was.
         sources: Hydra's search path.
     """
-    file = next((path for path in (folder / "strategy" / f"{strategy}.yaml" for folder in config_folders(sources)) if path.is_file()), None)
-    told = OmegaConf.to_container(OmegaConf.load(file), resolve=False).get("loss") if file is not None else None
+    told = content(find(sources, "strategy", strategy)).get("loss")
     terms = config.get("loss")
     if not isinstance(told, dict) or not OmegaConf.is_dict(terms):
         return
@@ -34,7 +34,7 @@ def leave_out_idle_terms(config: DictConfig, strategy: str | None, sources) -> N
     for name, node in told.items():         # what was tied to a term that is gone is tied as its own file ties it
         for key, value in node.items():
             if name in terms and written[name].get(key) == value and any(f"loss.{one}." in str(value) for one in idle):
-                own = OmegaConf.to_container(OmegaConf.load(conf_dir() / "loss" / f"{name}.yaml"), resolve=False)
+                own = content(conf_dir() / "loss" / f"{name}.yaml")
                 terms[name][key] = own[name][key]
 
 

@@ -1,0 +1,149 @@
+"""Presets: the numbers of a method in one protocol, ``conf/preset/<method>/<protocol>.yaml``.
+
+A preset holds numbers of terms of the loss, and nothing else. It begins with ``# @package loss``; its head says what it is, and where each
+number stands (``# source: LINK#L12``). Hydra puts it after the strategy and before the experiment, so the precedence is: command line,
+experiment, preset, strategy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from kdlab.errors import InputError
+from kdlab.schedules import SCHEDULES, is_schedule
+
+from .signature import signature
+from .written import content, find
+
+PACKAGE = "# @package loss"
+SOURCE = "# source:"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One file.
+
+    Args:
+        name: what stands in ``preset=…``.
+        title: the comment at its head, without the sources.
+        sources: links, each with the lines.
+        terms: term -> its numbers.
+    """
+
+    name: str
+    title: str
+    sources: tuple[str, ...]
+    terms: dict[str, dict] = field(default_factory=dict)
+
+    @property
+    def methods(self) -> list[str]:
+        """The terms that must be chosen. ``ce`` may be left out: then its weight counts nothing."""
+        return [name for name in self.terms if name != "ce"]
+
+
+def read(path: Path, name: str) -> Preset:
+    """A preset's file.
+
+    Raises:
+        InputError: it does not begin with ``# @package loss``, or holds anything but terms of the loss.
+    """
+    head = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    terms = content(path)
+    wrong = [key for key, node in terms.items() if not isinstance(node, dict)]
+    if PACKAGE not in head or wrong:
+        raise InputError(f"preset={name}: {path} must begin with the line '{PACKAGE}' and hold numbers of loss terms alone, for example "
+                         f"'dkd: {{beta: 0.5}}'{f'; it has {wrong[0]!r}' if wrong else ''}")
+    text = " ".join(line.removeprefix("#").strip() for line in head if not line.startswith((SOURCE, "# @package")))
+    return Preset(name, text, tuple(line.removeprefix(SOURCE).strip() for line in head if line.startswith(SOURCE)), terms)
+
+
+def presets_of(method: str, folder: Path) -> list[Preset]:
+    """The presets of a method in ``folder/<method>``, sorted by name."""
+    return [read(path, f"{method}/{path.stem}") for path in sorted((folder / method).glob("*.yaml"))]
+
+
+def chosen_presets(choice: object, typed: Sequence[str]) -> list[str]:
+    """The names that were chosen. Hydra notes a single choice; of a list it notes nothing, so that is read from what was typed.
+
+    >>> chosen_presets("dkd/imagenet_resnet", []), chosen_presets(None, ["seed=1", "preset=[dkd/a,crd/b]"]), chosen_presets(None, [])
+    (['dkd/imagenet_resnet'], ['dkd/a', 'crd/b'], [])
+    """
+    if isinstance(choice, str):
+        return [choice]
+    lists = [text.partition("=")[2].strip() for text in typed if text.lstrip("+").partition("=")[0] == "preset"]
+    return [name.strip() for text in lists[-1:] if text.startswith("[") for name in text.strip("[]").split(",") if name.strip()]
+
+
+def settle_presets(config: DictConfig, names: Sequence[str], sources: Iterable) -> list[Preset]:
+    """Refuse presets that do not fit the chosen losses; leave out what they say of ``ce`` where it is not chosen.
+
+    Args:
+        config: changed in place.
+        names: of the chosen presets.
+        sources: Hydra's search path.
+
+    Raises:
+        InputError: a preset gives numbers to a term that is not chosen, or its file is no preset.
+    """
+    sources = list(sources)
+    files = [(name, find(sources, "preset", name)) for name in names]
+    presets = [read(path, name) for name, path in files if path is not None]
+    terms = config.get("loss")
+    if "preset" in config:      # a file without its package
+        raise InputError(f"preset={'the file of the preset' if not names else names[0]}: it must begin with the line '{PACKAGE}'")
+    if not OmegaConf.is_dict(terms):
+        return presets
+    written = OmegaConf.to_container(terms, resolve=False)
+    chosen = [name for name, node in written.items() if isinstance(node, dict) and "_target_" in node]
+    problems = [_unfit(preset, chosen) for preset in presets if set(preset.methods) - set(chosen)]
+    if problems:
+        raise InputError(*problems)
+    for preset in presets:
+        if "ce" in preset.terms and "ce" not in chosen and written.get("ce") == preset.terms["ce"]:
+            with open_dict(config):
+                terms.pop("ce", None)
+    return presets
+
+
+def _unfit(preset: Preset, chosen: Sequence[str]) -> str:
+    missing = [name for name in preset.methods if name not in chosen]
+    wanted = [name for name in ("ce", *preset.methods) if name in preset.terms or name == "ce"]
+    return (f"preset={preset.name}: it gives numbers to {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not among the chosen "
+            f"losses ({', '.join(chosen) or 'none'}); choose them with 'loss=[{','.join(wanted)}]', or leave the preset out with preset=null")
+
+
+def replace_schedules(config: DictConfig, layers: Sequence[dict]) -> None:
+    """A schedule that takes the place of one of another kind takes all of its place. Hydra merges the two; what is left of the first one's
+    arguments is left out here.
+
+    Args:
+        config: changed in place.
+        layers: what the files below say of the terms: term -> its node.
+
+    >>> config = OmegaConf.create({"loss": {"kd": {"weight": {"schedule": "warmup", "start": 0.0, "end": 1.0, "epochs": 5}}}})
+    >>> replace_schedules(config, [{"kd": {"weight": {"schedule": "linear", "start": 0.0, "end": 1.0, "epochs": 9}}}])
+    >>> config
+    {'loss': {'kd': {'weight': {'schedule': 'warmup', 'end': 1.0, 'epochs': 5}}}}
+    """
+    terms = config.get("loss")
+    if OmegaConf.is_dict(terms):
+        with open_dict(config):
+            _replace(terms, OmegaConf.to_container(terms, resolve=False), layers)
+
+
+def _replace(node: DictConfig, written: dict, layers: Sequence[dict]) -> None:
+    for key, value in written.items():
+        below = [layer[key] for layer in layers if isinstance(layer, dict) and isinstance(layer.get(key), dict)]
+        if not below or not isinstance(value, dict):
+            continue
+        if not is_schedule(value):
+            _replace(node._get_node(key), value, below)
+        elif value["schedule"] in SCHEDULES:
+            accepted = signature(f"kdlab.schedules.{SCHEDULES[value['schedule']].__name__}").accepted
+            for name in set(value) - set(accepted) - {"schedule"}:
+                if any(layer.get("schedule") != value["schedule"] and layer.get(name) == value[name] for layer in below):
+                    del node[key][name]

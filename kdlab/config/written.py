@@ -1,0 +1,25 @@
+"""Files of the search path as they are written: a strategy's, a loss term's, a preset's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from .paths import config_folders
+
+
+def find(sources: Iterable, group: str, name: str) -> Path | None:
+    """The file of a choice; None where no folder of the search path holds it.
+
+    Args:
+        sources: Hydra's search path, ``hydra.runtime.config_sources``.
+    """
+    return next((path for path in (folder / group / f"{name}.yaml" for folder in config_folders(sources)) if path.is_file()), None)
+
+
+def content(path: Path | None) -> dict:
+    """What stands in a file, with its references unresolved; empty for no file."""
+    found = OmegaConf.to_container(OmegaConf.load(path), resolve=False) if path is not None else {}
+    return found if isinstance(found, dict) else {}
