@@ -3,8 +3,8 @@
 Exit codes: 0: all expectations hold or are explained, and results match git; 1: otherwise, or where a run failed. With --check 0: everything fits
 together; 1: otherwise. 2: bad input.
 
-Results match git where every row is within its tolerance and no further from git than other seeds are, and where every claim that holds in
-git has its sign here and an effect that is not smaller by more than other seeds differ.
+Results match git where every row is within its tolerance and no further from git than other seeds are, and where of every claim that is told, here
+or in git, at least a quarter of the effect is found on the other side.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def _reproduce(name: str, extra: list[str], write: bool, keep: bool) -> int:
     _show("regression checks: the levels that it was first run at", ("table", "row", "expected", "found", ""),
           [(one.expectation.table, one.expectation.row, one.expected, one.found, one.why) for one in level])
     _show("here and in git", ("table", "row", "here", "in git", ""), [(one.table, one.row, one.here, one.git, one.verdict) for one in again])
-    _show("claims that hold in git, here", ("claim", "row", "here", "in git", ""), [(one.claim, one.row, one.here, one.git, one.verdict) for one in held])
+    _show("claims that are told, here or in git", ("claim", "row", "here", "in git", ""), [(one.claim, one.row, one.here, one.git, one.verdict) for one in held])
     if keep:
         written += results.keep_rerun(study, records, git)
     print(f"\nwritten: {', '.join(map(str, written))}")

@@ -125,22 +125,19 @@ def paired(row: Mapping[Hashable, float], baseline: Mapping[Hashable, float]) ->
     return Difference(over.mean, over.half_width, n, p=float(2 * special.stdtr(n - 1, -abs(t))), effect=effect_size(first - second), unpaired=unpaired)
 
 
-def welch(first: Sequence[float], second: Sequence[float], alternative: str = "two-sided") -> float | None:
-    """p of the t test of two means whose samples may scatter differently (Welch 1947, https://doi.org/10.2307/2332510). None where there is
+def welch(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """p of the two-sided t test of two means whose samples may scatter differently (Welch 1947, https://doi.org/10.2307/2332510). None where there is
     nothing to hold them against: of fewer than three values, and where one of the two does not scatter, which coarse metrics make likely by chance.
 
     >>> round(welch([0.80, 0.82, 0.84], [0.83, 0.85, 0.84]), 4), welch([0.8, 0.9], [0.9, 0.8]), welch([0.8, 0.8, 0.8], [0.83, 0.85, 0.84])
     (0.2209, None, None)
-
-    Args:
-        alternative: ``two-sided``, or that the first mean is ``less`` (``greater``).
     """
     first, second = (np.asarray(values, dtype=float) for values in (first, second))
     if min(len(first), len(second)) < 3 or min(np.ptp(first), np.ptp(second)) <= RESOLUTION * max(np.abs(first).max(), np.abs(second).max()):
         return None
     from scipy import stats
 
-    return float(stats.ttest_ind(first, second, equal_var=False, alternative=alternative).pvalue)
+    return float(stats.ttest_ind(first, second, equal_var=False).pvalue)
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from kdlab.compare.columns import p_text
 from kdlab.compare.records import tested
@@ -28,8 +28,8 @@ class Finding:
         verdict: one of the words above.
         p: two-sided, that the difference is what was expected (``by``), corrected; None for a value, and where there is no test.
         comparisons: how many p values were corrected together.
-        excess: by seed, how much more the difference is than was expected; empty for a value, and where one side is a single run.
-        more: whether it is more on average.
+        excess: how much more the difference is than was expected, on average; below 0 where it is less. 0 for a value.
+        by_seed: the same of each seed; empty where they are not paired.
     """
 
     expectation: Expectation
@@ -38,8 +38,8 @@ class Finding:
     verdict: str
     p: float | None = None
     comparisons: int = 0
-    excess: Mapping[int, float] = field(default_factory=dict)
-    more: bool = False
+    excess: float = 0.0
+    by_seed: tuple[float, ...] = ()
 
     @property
     def accepted(self) -> bool:
@@ -113,7 +113,7 @@ def findings(study: Study, records: Sequence[dict]) -> list[Finding]:
     for number, one in enumerate(found):
         if one.p is not None and not one.comparisons:
             found[number] = replace(one, p=corrected[_comparison(one.expectation)], comparisons=len(alone))
-    return [one if one.verdict in (HOLDS, MISSES, UNKNOWN) else replace(one, verdict=_verdict(one.more, one.p)) for one in found]
+    return [one if one.verdict in (HOLDS, MISSES, UNKNOWN) else replace(one, verdict=_verdict(one.excess, one.p)) for one in found]
 
 
 def levels(study: Study, records: Sequence[dict]) -> list[Finding]:
@@ -185,21 +185,21 @@ def _compared(one: Expectation, expected: str, own: Mapping[int, float], other: 
         half, p = sum(width**2 for width in halves) ** 0.5, welch([value - sign * one.by for value in own.values()], list(other.values()))
     how = "paired by seed" if pairs else "against one run" if gains else "against other seeds"
     text = f"{shown(Interval(sign * (mean + one.by), half, n), '+')}, {how}"
-    return Finding(one, expected, text, BY_SIGN if mean > 0 else AGAINST, p,
-                   excess={seed: gain - one.by for seed, gain in gains.items()} if pairs else {}, more=mean > 0)
+    return Finding(one, expected, text, _verdict(mean, None), p, excess=mean,
+                   by_seed=tuple(gain - one.by for gain in gains.values()) if pairs else ())
 
 
-def _verdict(more: bool, p: float | None) -> str:
-    """Of a difference that is more than was expected, or not, and its corrected p.
+def _verdict(excess: float, p: float | None) -> str:
+    """Of how much more the difference is than was expected, and its corrected p.
 
-    >>> _verdict(True, 0.01), _verdict(False, 0.01), _verdict(True, 0.2), _verdict(False, None)
+    >>> _verdict(0.01, 0.01), _verdict(-0.01, 0.01), _verdict(0.01, 0.2), _verdict(-0.01, None)
     ('holds', 'does not hold', 'cannot be told; by its sign it holds', 'cannot be told; by its sign it does not hold')
     """
     from kdlab.compare.statistics import LEVEL
 
     if p is None or p >= LEVEL:
-        return BY_SIGN if more else AGAINST
-    return HOLDS if more else MISSES
+        return BY_SIGN if excess > 0 else AGAINST
+    return HOLDS if excess > 0 else MISSES
 
 
 def shown(found, sign: str = "") -> str:
