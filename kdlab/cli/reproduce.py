@@ -1,7 +1,10 @@
-"""``kdlab reproduce STUDY``: trains what is missing of a study, and holds its tables against what is expected and against what is in git.
+"""``kdlab reproduce STUDY``: trains what is missing of a study, and compares its tables with what is expected and with what is in git.
 
-Exit codes: 0 nothing that was found speaks against an expectation without an explanation, nor against what is in git; 1 not so, or a run failed;
-with --check 0 everything fits together, 1 not so; 2 bad input.
+Exit codes: 0: all expectations hold or are explained, and results match git; 1: otherwise, or where a run failed. With --check 0: everything fits
+together; 1: otherwise. 2: bad input.
+
+Results match git where every row is within its tolerance and no further from git than other seeds are, and where of every claim that is told, here
+or in git, at least a quarter of the effect is found on the other side.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ def run(arguments: list[str]) -> int:
                         "lie, how it is shown and how launched: paths.runs=… paths.data=… progress=lines hydra.launcher.workers=2")
     kinds = parser.add_mutually_exclusive_group()
     kinds.add_argument("--write", action="store_true", help="write the results into the study's folder and its README, in place of runs/STUDY/reproduced/")
+    kinds.add_argument("--keep", action="store_true", help="keep this run of a study beside its results in git, as results/rerun.jsonl, and show in its "
+                       "README how the two compare")
     kinds.add_argument("--check", action="store_true", help="train nothing: whether what is in git of the studies (default: all) fits together")
     kinds.add_argument("--list", action="store_true", help="the studies: scale, minutes, runs, and how many of those are finished here")
     kinds.add_argument("--render", action="store_true", help="train nothing: write the README's tables anew from the records in git and study.yaml")
@@ -34,7 +39,7 @@ def run(arguments: list[str]) -> int:
     if len(names) != 1:
         what = f"one study at a time, not {' and '.join(names)}" if names else "which study? kdlab reproduce --list tells of them"
         raise InputError(f"reproduce: {what}")
-    return _reproduce(names[0], extra, options.write)
+    return _reproduce(names[0], extra, options.write, options.keep)
 
 
 def _studies(names: list[str]):
@@ -91,28 +96,30 @@ def _check(names: list[str]) -> int:
 
 def _render(names: list[str]) -> int:
     from kdlab.studies.records import read_records
-    from kdlab.studies.results import generated, write_readme
+    from kdlab.studies.results import generated, kept_rerun, write_readme
 
     for study in _studies(names):
         records = read_records(study.results)
-        print(f"written: {write_readme(study, generated(study, records))}" if records else f"{study.name}: no results in git yet")
+        print(f"written: {write_readme(study, generated(study, records, kept_rerun(study)))}" if records else f"{study.name}: no results in git yet")
     return 0
 
 
-def _reproduce(name: str, extra: list[str], write: bool) -> int:
+def _reproduce(name: str, extra: list[str], write: bool, keep: bool) -> int:
     from kdlab.runs.processes import Interrupt, handling
     from kdlab.studies import results, tables
-    from kdlab.studies.expectations import findings
+    from kdlab.studies.expectations import findings, levels
     from kdlab.studies.reading import read
     from kdlab.studies.records import read_records
-    from kdlab.studies.rerun import reruns
+    from kdlab.studies.rerun import claims, reruns
     from kdlab.studies.study import refuse_ambiguous
     from kdlab.studies.training import train
 
     refuse_ambiguous(name)
     study = read(name)
     git = read_records(study.results)
-    if write:
+    if keep and not git:
+        raise InputError(f"reproduce: --keep keeps a rerun of results in git, and {study.name} has none; --write writes them")
+    if write or keep:
         results.refuse_unwritable(study)
     with handling(Interrupt()):         # a SIGTERM or SIGUSR1 ends it as Ctrl-C does: recorded, and resumed by the same command
         trained = train(study, extra)
@@ -123,16 +130,22 @@ def _reproduce(name: str, extra: list[str], write: bool) -> int:
             tables.table(one, records).show()
         else:
             print("\n".join(tables.missing(one, records)))
-    found, again = findings(study, records), reruns(study, records, git)
-    _show(f"expected ({study.scale})", ("claim", "row", "expected", "found", ""),
-          [(one.claim, one.expectation.row, one.expected, one.found, one.why) for one in found])
+    found, level, again, held = findings(study, records), levels(study, records), reruns(study, records, git), claims(study, records, git)
+    _show(f"expected ({study.scale})", ("claim", "row", "expected", "found", "p", ""),
+          [(one.claim, one.expectation.row, one.expected, one.found, one.test, one.why) for one in found])
+    _show("regression checks: the levels that it was first run at", ("table", "row", "expected", "found", ""),
+          [(one.expectation.table, one.expectation.row, one.expected, one.found, one.why) for one in level])
     _show("here and in git", ("table", "row", "here", "in git", ""), [(one.table, one.row, one.here, one.git, one.verdict) for one in again])
+    _show("claims that are told, here or in git", ("claim", "row", "here", "in git", ""), [(one.claim, one.row, one.here, one.git, one.verdict) for one in held])
+    if keep:
+        written += results.keep_rerun(study, records, git)
     print(f"\nwritten: {', '.join(map(str, written))}")
     unfinished = sum(record["status"] != "finished" for record in records)
     if unfinished:
         print(f"{unfinished} of the {len(records)} runs are not finished; the same command tries them again, and leaves alone what is finished")
+    found += level
     right = all(one.accepted for one in found) if write else not any(one.contradicted for one in found)       # what goes into git is explained
-    return 0 if not unfinished and right and all(one.agrees for one in again) else 1
+    return 0 if not unfinished and right and all(one.agrees for one in (*again, *held)) else 1
 
 
 def _show(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -38,7 +38,7 @@ def columns_of(table) -> list[Column]:
         Column("best", f"{table.metric}, best on validation", lambda row: number(row.best), rank=5),
         Column("n", "n", lambda row: str(row.last.n if row.last else 0), rank=2),
         Column("difference", "difference", _difference, rank=3),
-        Column("p", "p", lambda row: _p(row.difference and row.difference.p_adjusted), rank=8),
+        Column("p", "p", lambda row: p_text(row.difference and row.difference.p_adjusted), rank=8),
         Column("verdict", "verdict", lambda row: row.difference.verdict if row.difference else "", True, 4),
         Column("effect", "effect", lambda row: _format(row.difference and row.difference.effect, "+.2f"), rank=13),
         Column("detectable", "detectable", lambda row: _format(row.difference and row.difference.detectable, ".4f"), rank=9),
@@ -87,7 +87,8 @@ def _difference(row: Row) -> str:
     return f"{one.mean:+.4f}" + ("" if one.half_width is None else f" ± {one.half_width:.4f}")
 
 
-def _p(value: float | None) -> str:
+def p_text(value: float | None) -> str:
+    """A p value in figures; empty where there is none."""
     return "" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 

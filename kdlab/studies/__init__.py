@@ -2,5 +2,5 @@
 
 :mod:`study` finds them, :mod:`reading` reads and checks study.yaml, :mod:`expansion` makes rows of sweeps, :mod:`names` and :mod:`training` check
 and train what is missing, :mod:`records` keeps what came of it as a line a run. From these lines alone come :mod:`tables` and :mod:`expectations`; :mod:`readme`
-puts them between markers, :mod:`results` writes everything, :mod:`curves` with it. :mod:`rerun` compares with git, :mod:`check` trains nothing.
+puts them between markers, :mod:`results` writes everything, :mod:`curves` with it. :mod:`rerun` compares a rerun with git, :mod:`check` trains nothing.
 """

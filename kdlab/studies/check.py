@@ -9,9 +9,9 @@ from kdlab.runs.run import FINISHED
 
 from . import curves, results
 from .digest import config_digest
-from .expectations import HOLDS, findings
+from .expectations import HOLDS, findings, levels
 from .names import unknown_names
-from .records import read_records, view_of
+from .records import FILE, RERUN, read_records, view_of
 from .study import Row, Study, StudyTable
 from .training import composed
 
@@ -23,6 +23,7 @@ def check(study: Study, compose: bool = True) -> list[str]:
     - every row and seed of study.yaml has a record;
     - the README's tables are what the records and study.yaml generate, character by character; curves.csv has the rows that study.yaml names;
     - every expectation holds or is explained;
+    - a rerun that is kept is of the same runs;
     - the first seed of every row is composed, and its config is the record's (:func:`config_digest`), or else its run's hash is: a
       changed experiment, choice or default makes the results those of another study.
 
@@ -33,7 +34,7 @@ def check(study: Study, compose: bool = True) -> list[str]:
     """
     try:
         records = read_records(study.results)
-        problems = [*_records(study, records), *(_configs(study, records) if compose else [])]
+        problems = [*_records(study, records), *_rerun(study, records), *(_configs(study, records) if compose else [])]
         if not problems:            # what does not belong together generates nothing
             problems = [*(curves.check(study, _finished(records)) if records else []), *results.differing(study, records), *(_expected(study, records) if records else [])]
         return problems
@@ -65,6 +66,15 @@ def _records(study: Study, records: Sequence[dict]) -> list[str]:
     problems += [f"{path}: table '{table}', row '{row}', seed {seed} is missing; kdlab reproduce {study.command} --write trains it"
                  for table, row, seed in lacking]
     return problems
+
+
+def _rerun(study: Study, records: Sequence[dict]) -> list[str]:
+    """Whether every run of a rerun that is kept is that of the same row and seed."""
+    path = study.results / RERUN
+    known = {(*place, record["seed"]): record["hash"] for record in records for place in record["rows"]}
+    return [f"{path}: run {record['hash']} (table '{table}', row '{row}', seed {record['seed']}) is not the run of that row and seed in {FILE}; "
+            f"remove the file, or let kdlab reproduce {study.command} --keep write it from a rerun of what is there now"
+            for record in results.kept_rerun(study) for table, row in record["rows"] if known.get((table, row, record["seed"])) != record["hash"]]
 
 
 def _finished(records: Sequence[dict]) -> set[str]:
@@ -103,7 +113,7 @@ def _hash(config: dict) -> str:
 
 def _expected(study: Study, records: Sequence[dict]) -> list[str]:
     problems = []
-    for one in findings(study, records):
+    for one in (*findings(study, records), *levels(study, records)):
         what = f"{study.folder / 'study.yaml'}: {one.claim} (row '{one.expectation.row}', {one.expected}, found {one.found or 'nothing'})"
         if not one.accepted:
             problems.append(f"{what}: {one.why}")

@@ -25,7 +25,8 @@ def unknown_names(study: Study, configs: Mapping[tuple[str, ...], dict]) -> list
     metrics = [*METRICS, *(f"class_{number}" for number in range(classes))]
     asked = [(f"tables.{table.name}.metric", table.metric, metrics) for table in study.tables]
     asked += [(f"tables.{table.name}.further", name, [*metrics, *MEASURED]) for table in study.tables for name in table.further]
-    asked += [(f"expected, number {number}: metric", one.metric, metrics) for number, one in enumerate(study.expected, start=1) if one.metric]
+    asked += [(f"{key}, number {number}: metric", one.metric, metrics) for key, ones in (("expected", study.expected), ("levels", study.levels))
+              for number, one in enumerate(ones, start=1) if one.metric]
     if not study.curve_metric.startswith("train/"):         # which has a part for each of the losses
         asked.append(("curves.metric", study.curve_metric, CURVES))
     path = study.folder / FILE

@@ -42,12 +42,13 @@ TEXT, NAME, NUMBER, TEXTS, NODE = "a text", "a row's name", "a number", "a list 
 SEEDS, BIAS = list(KINDS)[6], list(KINDS)[7]
 POSITIVE = "a number that is not negative"
 
-STUDY = {"title": TEXT, "paper": TEXT, "scale": TEXT, "minutes": POSITIVE, "tables": NODE, "curves": NODE, "expected": "a list"}
+STUDY = {"title": TEXT, "paper": TEXT, "scale": TEXT, "minutes": POSITIVE, "tables": NODE, "curves": NODE, "expected": "a list", "levels": "a list"}
 TABLE = {"title": TEXT, "metric": TEXT, "further": TEXTS, "baseline": NAME, "rows": NODE}
 ROW = {"overrides": TEXTS, "seeds": SEEDS, "bias": BIAS, "network": TEXT}
 CURVES = {"metric": TEXT, "rows": "a list of rows' names"}
 EXPECTED = {"table": NAME, "row": NAME, "metric": TEXT, "value": NUMBER, "tolerance": POSITIVE, "above": NAME, "below": NAME, "by": NUMBER,
             "claim": TEXT, "explained": TEXT}
+LEVEL = {"table": NAME, "row": NAME, "metric": TEXT, "value": NUMBER, "tolerance": POSITIVE}
 
 
 class _Unique(yaml.SafeLoader):
@@ -96,9 +97,10 @@ class _Reader:
         rows = tuple(str(row) for row in curves.get("rows", known[tables[0].name] if tables else []))
         self._known("curves.rows", rows, [row for names in known.values() for row in names])
         expected = [self._expectation(value, f"expected, number {number}", known) for number, value in enumerate(node.get("expected", []), start=1)]
+        levels = [self._expectation(value, f"levels, number {number}", known, LEVEL) for number, value in enumerate(node.get("levels", []), start=1)]
         if self.problems:
             return None
-        return Study(folder, name, node["title"], node["scale"], tables, node.get("paper", ""), node.get("minutes"), tuple(expected),
+        return Study(folder, name, node["title"], node["scale"], tables, node.get("paper", ""), node.get("minutes"), tuple(expected), tuple(levels),
                      curves.get("metric", "val/accuracy"), rows)
 
     def _table(self, value, name: str) -> StudyTable:
@@ -127,8 +129,8 @@ class _Reader:
         bias = {number: float(amount) for number, amount in node.get("bias", {}).items()}
         return [Row(text, overrides, tuple(node["seeds"]), bias, node.get("network")) for text, overrides in jobs]
 
-    def _expectation(self, value, key: str, known: dict[str, list[str]]) -> Expectation | None:
-        node = self._node(value, key, EXPECTED, ("table", "row"))
+    def _expectation(self, value, key: str, known: dict[str, list[str]], keys: dict[str, str] = EXPECTED) -> Expectation | None:
+        node = self._node(value, key, keys, ("table", "row", *(("value", "tolerance") if keys is LEVEL else ())))
         if not {"table", "row"} <= set(node):
             return None
         node["table"] = str(node["table"])
@@ -140,9 +142,9 @@ class _Reader:
                 if name != "row" and node[name] == node["row"]:
                     self.problems.append(f"{key}: {name}: the row cannot be {name} itself")
         kinds = [name for name in ("value", "above", "below") if name in node]
-        if len(kinds) != 1:
+        if keys is EXPECTED and len(kinds) != 1:
             self.problems.append(f"{key}: one of value, above and below says what is expected; there are {', '.join(kinds) or 'none of them'}")
-        if "value" in node and "tolerance" not in node:
+        if keys is EXPECTED and "value" in node and "tolerance" not in node:
             self.problems.append(f"{key}: a value needs a tolerance")
         stray = [name for name in (("by",) if "value" in node else ("tolerance",)) if name in node]
         if stray and kinds:

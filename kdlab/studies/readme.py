@@ -10,13 +10,22 @@ from kdlab.errors import InputError
 README = Path("README.md")
 
 
-def markers(table: str | None) -> tuple[str, str]:
-    """What stands around a table; around the expectations where no table is named.
+#: the generated parts beside the tables: claims, regression checks, the comparison with a rerun
+EXPECTED, LEVELS, RERUN = "expected", "levels", "rerun"
 
-    >>> markers("temperature"), markers(None)
+
+def table_part(name: str) -> str:
+    """The part of a README that shows a table."""
+    return f"table: {name}"
+
+
+def markers(part: str) -> tuple[str, str]:
+    """What stands around a generated part.
+
+    >>> markers(table_part("temperature")), markers(EXPECTED)
     (('<!-- table: temperature -->', '<!-- end of table -->'), ('<!-- expected -->', '<!-- end of expected -->'))
     """
-    return ("<!-- expected -->", "<!-- end of expected -->") if table is None else (f"<!-- table: {table} -->", "<!-- end of table -->")
+    return f"<!-- {part} -->", f"<!-- end of {part.partition(':')[0]} -->"
 
 
 def tables_named(text: str) -> list[str]:
@@ -24,31 +33,31 @@ def tables_named(text: str) -> list[str]:
     return re.findall(r"^<!-- table: (.+?) -->\s*$", text, re.MULTILINE)
 
 
-def content(text: str, table: str | None, path: Path = README) -> str | None:
+def content(text: str, part: str, path: Path = README) -> str | None:
     """What stands between the markers, without the empty lines around it; None where the markers are missing.
 
     Raises:
         InputError: a marker stands there several times, or without its end.
     """
-    place = _place(text, table, path)
+    place = _place(text, part, path)
     return None if place is None else text[place[0]:place[1]].strip("\n")
 
 
-def replaced(text: str, table: str | None, new: str, path: Path = README) -> str:
+def replaced(text: str, part: str, new: str, path: Path = README) -> str:
     """The text with other content between the markers. Where they are missing they are added at the end.
 
-    >>> replaced("a\\n<!-- expected -->\\nold\\n<!-- end of expected -->\\nb\\n", None, "new")
+    >>> replaced("a\\n<!-- expected -->\\nold\\n<!-- end of expected -->\\nb\\n", EXPECTED, "new")
     'a\\n<!-- expected -->\\nnew\\n<!-- end of expected -->\\nb\\n'
     """
-    place = _place(text, table, path)
-    begin, end = markers(table)
+    place = _place(text, part, path)
+    begin, end = markers(part)
     if place is None:
         return f"{text.rstrip()}\n\n{begin}\n{new}\n{end}\n".lstrip("\n")
     return f"{text[:place[0]]}\n{new}\n{text[place[1]:]}"
 
 
-def _place(text: str, table: str | None, path: Path) -> tuple[int, int] | None:
-    begin, end = markers(table)
+def _place(text: str, part: str, path: Path) -> tuple[int, int] | None:
+    begin, end = markers(part)
     if text.count(begin) > 1:
         raise InputError(f"{path} has {begin} {text.count(begin)} times")
     start = text.find(begin)

@@ -16,14 +16,14 @@ from .digest import config_digest
 from .study import Row, Study
 from .training import Trained
 
-FILE = "runs.jsonl"
+FILE, RERUN = "runs.jsonl", "rerun.jsonl"
 # of run.json, in this order; what else it holds differs from machine to machine, or stands in the study
 KEPT = ("hash", "group", "status", "seed", "overrides", "choices", "threads", "weights", "uses_teacher", "taught", "metrics", "networks", "kept",
         "parameters", "trainable_parameters", "network_parameters", "flops", "checkpoint_bytes", "teacher", "durations", "teacher_share",
         "peak_memory_bytes", "peak_memory_of", "versions", "code", "hardware")
 TEACHER = ("name", "terms", "members", "test", "parameters", "runs")
 TEACHERS_RUN = ("hash", "metrics", "parameters", "durations")
-HARDWARE = ("machine", "processor", "cores", "gpus", "cuda")
+HARDWARE = ("machine", "processor", "model", "vector", "capability", "cores", "gpus", "cuda")
 
 
 def gathered(study: Study, trained: Mapping[tuple[str, ...], Trained]) -> list[dict]:
@@ -53,7 +53,7 @@ def record_of(one: Trained, overrides: Iterable[str]) -> dict:
     if "teacher" in kept:
         kept["teacher"] = _teacher(kept["teacher"])
     if "hardware" in kept:
-        kept["hardware"] = {key: kept["hardware"].get(key) for key in HARDWARE}
+        kept["hardware"] = {key: kept["hardware"].get(key) for key in HARDWARE if key in kept["hardware"]}
     if kept["status"] != FINISHED:
         kept["error"] = (str(record.get("error") or one.message).strip().splitlines() or [""])[-1]
     return {"rows": [], "config": config_digest(one.config), **kept}
@@ -144,10 +144,10 @@ def row_record(record: dict, row: Row) -> dict:
 # -- the file -----------------------------------------------------------------------------------------------------------------
 
 
-def write_records(folder: Path, records: Iterable[dict]) -> Path:
-    """Write runs.jsonl: a line a run, so that a run that changes changes one line."""
-    write_text(folder / FILE, "".join(json.dumps(finite(record), allow_nan=False, ensure_ascii=False) + "\n" for record in records))
-    return folder / FILE
+def write_records(folder: Path, records: Iterable[dict], file: str = FILE) -> Path:
+    """Write runs.jsonl, or that of a rerun: a line a run, so that a run that changes changes one line."""
+    write_text(folder / file, "".join(json.dumps(finite(record), allow_nan=False, ensure_ascii=False) + "\n" for record in records))
+    return folder / file
 
 
 def _is_record(record) -> bool:
@@ -161,13 +161,13 @@ def _is_record(record) -> bool:
     return record["status"] != FINISHED or not problem(record) and all(isinstance(record.get(key), dict) for key in ("metrics", "class_recall", "durations"))
 
 
-def read_records(folder: Path) -> list[dict]:
-    """The records of a results folder; none where there is no file.
+def read_records(folder: Path, file: str = FILE) -> list[dict]:
+    """The records of a results folder, or of its rerun; none where there is no file.
 
     Raises:
         InputError: a line is no record.
     """
-    path = folder / FILE
+    path = folder / file
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:

@@ -9,18 +9,39 @@ from kdlab.errors import InputError
 from kdlab.runs.files import try_to_write, write_text
 
 from . import curves as learning
-from . import expectations, readme, tables
-from .records import gathered, write_records
+from . import expectations, readme, rerun, tables
+from .records import RERUN, gathered, read_records, write_records
 from .study import Study
 from .training import Trained
 
 
-def generated(study: Study, records: Sequence[dict]) -> dict[str | None, str]:
-    """The generated parts of the README: by the table's name, under None the expectations."""
-    parts: dict[str | None, str] = {table.name: tables.block(study, table, records) for table in study.tables if tables.any_finished(table, records)}
+def generated(study: Study, records: Sequence[dict], again: Sequence[dict] = ()) -> dict[str, str]:
+    """The generated parts of the README, by their names.
+
+    Args:
+        again: the records of a rerun that is kept.
+    """
+    parts = {readme.table_part(table.name): tables.block(study, table, records) for table in study.tables if tables.any_finished(table, records)}
     if study.expected and parts:
-        parts[None] = expectations.block(expectations.findings(study, records))
+        parts[readme.EXPECTED] = expectations.block(expectations.findings(study, records))
+    if study.levels and parts:
+        parts[readme.LEVELS] = expectations.levels_block(expectations.levels(study, records))
+    if again and parts:
+        parts[readme.RERUN] = rerun.block(study, again, records)
     return parts
+
+
+def kept_rerun(study: Study) -> list[dict]:
+    """The records of the rerun that is kept in git; none where there is none."""
+    return read_records(study.results, RERUN)
+
+
+def keep_rerun(study: Study, records: Sequence[dict], git: Sequence[dict]) -> list[Path]:
+    """Keep a rerun: its records beside those in git, and the README's comparison of the two."""
+    try:
+        return [write_records(study.results, records, RERUN), write_readme(study, generated(study, git, records))]
+    except OSError as error:
+        raise cannot_write(study.results, error) from error
 
 
 def write(study: Study, trained: Mapping[tuple[str, ...], Trained], into_study: bool) -> tuple[list[dict], list[Path]]:
@@ -35,7 +56,7 @@ def write(study: Study, trained: Mapping[tuple[str, ...], Trained], into_study: 
     runs = Path(next(iter(trained.values())).config["paths"]["runs"])
     folder = study.results if into_study else runs / study.name / "reproduced"
     records = gathered(study, trained)
-    parts = generated(study, records)
+    parts = generated(study, records, kept_rerun(study) if into_study else ())
     try:
         written = [write_records(folder, records)]
         if into_study:
@@ -58,15 +79,15 @@ def refuse_unwritable(study: Study) -> None:
         except OSError as error:
             raise InputError(f"{folder} cannot be written ({error.strerror or error}), so --write has no place; nothing was trained") from error
     text = _readme(study) or ""
-    for name in (*(table.name for table in study.tables), None):
-        readme.content(text, name, study.readme)
+    for part in _parts(study):
+        readme.content(text, part, study.readme)
 
 
 def cannot_write(folder: Path, error: OSError) -> InputError:
     return InputError(f"{folder} cannot be written ({error.strerror or error}); what was trained is kept, and the same command finds it")
 
 
-def write_readme(study: Study, parts: Mapping[str | None, str]) -> Path:
+def write_readme(study: Study, parts: Mapping[str, str]) -> Path:
     """Put the generated parts between their markers; a README or markers that are missing are made, at the end."""
     text = _readme(study)
     if text is None:
@@ -82,7 +103,7 @@ def write_readme(study: Study, parts: Mapping[str | None, str]) -> Path:
 
 def differing(study: Study, records: Sequence[dict]) -> list[str]:
     """What of the README is not what the records generate."""
-    text, parts, problems = _readme(study), generated(study, records), []
+    text, parts, problems = _readme(study), generated(study, records, kept_rerun(study)), []
     anew = f"kdlab reproduce --render {study.command} writes it anew"
     if text is None:
         return [f"{study.readme} is missing; {anew}"] if parts else []
@@ -96,11 +117,14 @@ def differing(study: Study, records: Sequence[dict]) -> list[str]:
                             f"({_first_difference(found, part)}); {anew}")
     known = {table.name for table in study.tables}
     problems += [f"{study.readme}: study.yaml has no table '{name}'" for name in readme.tables_named(text) if name not in known]
-    if not parts:       # markers stand ready; nothing may stand between them that no results are behind
-        names = [*(name for name in readme.tables_named(text) if name in known), None]
-        problems += [f"{study.readme}: behind {readme.markers(name)[0]} stands something, and there are no results" for name in names
-                     if readme.content(text, name, study.readme)]
-    return problems
+    # markers may stand ready; nothing may stand between them that no results are behind
+    return problems + [f"{study.readme}: behind {readme.markers(part)[0]} stands something, and there are no results" for part in _parts(study)
+                       if part not in parts and readme.content(text, part, study.readme)]
+
+
+def _parts(study: Study) -> list[str]:
+    """The names of all parts that a README may have."""
+    return [*(readme.table_part(table.name) for table in study.tables), readme.EXPECTED, readme.LEVELS, readme.RERUN]
 
 
 def _readme(study: Study) -> str | None:

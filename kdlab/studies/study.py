@@ -84,6 +84,8 @@ class Study:
         name: what ``kdlab reproduce`` calls it: its folder below ``experiments/``, or of one that lies elsewhere its path from here (:func:`_name_of`).
         scale: ``full``, or what was made smaller.
         minutes: what it takes from nothing, on two cores.
+        expected: what is claimed of the rows.
+        levels: values that rows had when the study was first run, which a rerun should come to.
         curve_metric, curve_rows: whose learning curves are kept.
     """
 
@@ -95,8 +97,14 @@ class Study:
     paper: str = ""
     minutes: float | None = None
     expected: tuple[Expectation, ...] = ()
+    levels: tuple[Expectation, ...] = ()
     curve_metric: str = "val/accuracy"
     curve_rows: tuple[str, ...] = ()
+
+    def tolerance(self, table: StudyTable, row: Row) -> float | None:
+        """What study.yaml allows the mean of a row's metric to differ by; None where it gives no value for it."""
+        return max((one.tolerance for one in (*self.expected, *self.levels) if one.value is not None
+                    and (one.table, one.row, one.metric or table.metric) == (table.name, row.name, table.metric)), default=None)
 
     @property
     def command(self) -> str:
