@@ -113,8 +113,8 @@ def jensen_shannon(student: Tensor, teacher: Tensor, temperature: float = 1.0, t
     >>> s, t = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]])
     >>> jensen_shannon(s, t), jensen_shannon(s, t, teacher_weight=0.1), jensen_shannon(s, t, teacher_weight=0.0)
     (tensor([0.0285]), tensor([0.0100]), tensor([0.1109]))
-    >>> jensen_shannon(s, t, teacher_weight=1e-3, scaled=True)
-    tensor([0.1110])
+    >>> jensen_shannon(s.double(), t.double(), teacher_weight=1e-3, scaled=True)
+    tensor([0.1109], dtype=torch.float64)
     """
     _fraction("teacher_weight", teacher_weight)
     log_q, log_p = log_probabilities(student, teacher, temperature, mask, "jensen_shannon")

@@ -42,6 +42,18 @@ def test_the_order_pairs_every_sample_once():
     assert torch.equal(first, order(0)) and not torch.equal(first, second)
 
 
+@pytest.mark.parametrize("seed, epoch", [(3, 1), (4, 0)])
+def test_partners_change_with_the_epoch_and_the_seed(seed, epoch):
+    """Not the order alone: of 300 samples a class, one in 299 has the same partner by chance."""
+    target, rows = torch.arange(900) % 3, torch.arange(900)
+    def partner_of(seed, epoch):
+        pairs = made(ClassWise, linear(), TERMS(), WEIGHTS, batch_of(4), seed=seed).sampler(target, rows)(epoch)
+        return pairs[pairs[:, 0].argsort(), 1]
+
+    same = partner_of(3, 0) == partner_of(seed, epoch)
+    assert same.sum() < 20 and torch.equal(partner_of(3, 0), partner_of(3, 0))
+
+
 def test_a_step_by_hand():
     """The first half learns, the second has neither labels nor gradient; the normaliser counts pairs."""
     batch = batch_of(8, normaliser=4.0)

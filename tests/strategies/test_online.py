@@ -123,6 +123,18 @@ def test_averages_follow_the_optimisers_steps(workplace, history):
     assert not torch.equal(state["averages.student.network.classifier.weight"], state["student.classifier.weight"])
 
 
+def test_an_average_follows_only_when_its_network_learns(workplace, history):
+    """Networks take turns, and so do their averages: an average that followed in every step would reach its network sooner than its decay says."""
+    kdlab.train([*SHORT, "strategy.update=alternating", "strategy.decay=0.9", "optimizer.weight_decay=0.1"])
+    followed, last = [], None
+    for _, networks, averages in history:
+        if last is not None:
+            followed.append([name for name in averages if not torch.equal(averages[name], last[name])])
+        last = averages
+    turns = ["student", "peer2"]
+    assert len(followed) > 6 and followed == [[turns[(number + 1) % 2]] for number in range(len(followed))]
+
+
 def test_networks_like_the_student_begin_differently(workplace):
     strategy = assembled(compose([*SHORT, "strategy.peers=2"])).strategy
     first, second, third = (_vector(network) for network in strategy.networks().values())
