@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from .chains import place
+from .paths import conf_dir
 from .written import content, find
 
 MARK = "if_chosen"
