@@ -168,7 +168,7 @@ def _checkpoint_network(node: dict, key: str, config: dict, note: Callable[[str]
 
 def _refuse_untrained(config: dict, node: dict, key: str, network: nn.Module, drawn: list[str]) -> None:
     """Raises InputError where parameters of a network are as its constructor drew them, whatever luck it has on validation."""
-    weights, name = getattr(network, "pretrained_weights", None) or {}, teacher_name(node)
+    weights = getattr(network, "pretrained_weights", None) or {}
     unfilled = weights.get("unfilled") or drawn
     if not unfilled:
         return
@@ -178,9 +178,9 @@ def _refuse_untrained(config: dict, node: dict, key: str, network: nn.Module, dr
         why = (f"its weights know {known} classes, the data have {classes}, so its head ({named}) would be untrained" if known else
                f"its weights hold no head ({named}), which would be untrained")
     else:
-        loaded = len(drawn) < sum(value.dim() > 1 for value in network.parameters())
+        loaded = any(value.dim() > 1 and name not in drawn for name, value in network.named_parameters())
         why = f"{named} hold{'s' if len(drawn) == 1 else ''} the random numbers that its constructor drew" + ("" if loaded else ": it has no trained weights")
-    raise InputError(f"{key}: {name}: {why}. Fine-tune it first{commands(config, key, as_student(node))}")
+    raise InputError(f"{key}: {teacher_name(node)}: {why}. Fine-tune it first{commands(config, key, as_student(node))}")
 
 
 def wrong_classes(config: dict, teacher: Teacher, batch: Batch) -> list[str]:
