@@ -19,8 +19,8 @@ _PLAIN = re.compile(r"[\w./:@+-]+")
 
 
 def commands(config: dict, key: str, student: Sequence[str] | None) -> str:
-    """Two commands, each on a line of its own: one trains a student on a run's data, from labels alone, and one repeats the run with it as the
-    teacher. Empty where it is not known how the student is described.
+    """Two commands, each on a line of its own, behind a colon: one trains a student on a run's data, from labels alone, and one repeats the run
+    with it as the teacher. Without commands, where it is not known how the student is described.
 
     Args:
         config: of the run.
@@ -28,20 +28,27 @@ def commands(config: dict, key: str, student: Sequence[str] | None) -> str:
         student: the overrides that describe it as a student.
     """
     if student is None:
-        return ""
+        return " (as a student with strategy=supervised), and name its run by teacher=run"
     typed = config.get("overrides") or []
     data = [text for text in typed if re.match(r"[+~]*(data|paths)[.=@]", text)]
     experiment = (config.get("choices") or {}).get("experiment")
     if experiment:          # it may choose losses that need a teacher
         data = [f"experiment={experiment}", "teacher=none", "loss=[ce]", *data]
     first = [*data, *student, "strategy=supervised", f"name={NAME}"]
-    run = _path(first)
+    return f":\n  {_command(first)}\nand let that run teach:\n  {_command([*_without(key, typed), *_taught_by(key, typed, _path(first))])}"
+
+
+def _without(key: str, typed: Sequence[str]) -> list[str]:
+    """What was typed but for a teacher."""
+    return [text for text in typed if not re.match(rf"[+~]*{re.escape(key)}(@\S*)?([.=]|$)", text)]
+
+
+def _taught_by(key: str, typed: Sequence[str], run: str) -> list[str]:
+    """The overrides that put a run in the place of a teacher, or of a member of one."""
     if key == "teacher":
-        rest = [text for text in typed if not re.match(r"[+~]*teacher[.=@]", text)]
-        second = f"then {_command([*rest, 'teacher=run', _override('teacher.run', run)])}"
-    else:
-        second = f"then name its run as that member: {{run: {run}}}"
-    return f"\n  {_command(first)}\n  {second}"
+        return ["teacher=run", _override("teacher.run", run)]
+    own = any(re.match(rf"\+\+?{re.escape(key)}=", text) for text in typed)         # no file has it, so there is nothing to take away
+    return [*([] if own else [f"~{key}"]), _override(f"+{key}", {"run": run})]
 
 
 def as_student(node: dict, answered: int | None = None, classes: int | None = None) -> list[str] | None:
@@ -58,11 +65,12 @@ def as_student(node: dict, answered: int | None = None, classes: int | None = No
     >>> as_student({"_target_": "kdlab.models.MLP", "classes": 100, "shape": [1, 8, 8]}, 100, 4)
     ['student=network', 'student._target_=kdlab.models.MLP', '+student.classes=4', '+student.shape=[1,8,8]']
     """
+    node = _by_name(node)
     target = node["_target_"]
     if target.startswith("kdlab.models.") and target.rpartition(".")[2] in ("timm_model", "torchvision_model"):
         found = [f"student={target.rpartition('.')[2].removesuffix('_model')}", _override("student.model", node["model"])]
-        weights = _override("student.weights", node["weights"]) if node.get("weights") else "student.pretrained=true"
-        return [*found, weights, *(_override(f"+student.options.{name}", value) for name, value in (node.get("options") or {}).items())]
+        weights = [_override("student.weights", node["weights"])] if node.get("weights") else ["student.pretrained=true"] if node.get("pretrained") else []
+        return [*found, *weights, *(_override(f"+student.options.{name}", value) for name, value in (node.get("options") or {}).items())]
     if target == "kdlab.models.HuggingFaceClassifier":
         revision = [_override("student.revision", node["revision"])] if node.get("revision") else []
         return ["student=huggingface", _override("student.model", node["model"]), *revision]
@@ -74,6 +82,19 @@ def as_student(node: dict, answered: int | None = None, classes: int | None = No
         arguments[name] = classes
     taps = [_override("+student.taps", node["taps"])] if node.get("taps") else []
     return ["student=network", f"student._target_={target}", *(_override(f"+student.{name}", value) for name, value in arguments.items()), *taps]
+
+
+def _by_name(node: dict) -> dict:
+    """The node of a library's own function as kdlab's by the model's name, which knows how to put on a head."""
+    target, options = node["_target_"], {name: value for name, value in node.items() if name not in ("_target_", "taps", "normalisation")}
+    if target == "timm.create_model" and options.get("model_name"):
+        pretrained = options.pop("pretrained", False)
+        own = {"_target_": "kdlab.models.timm_model", "model": options.pop("model_name"), "pretrained": pretrained}
+    elif re.fullmatch(r"torchvision\.models\.[a-z]\w*", target):
+        own = {"_target_": "kdlab.models.torchvision_model", "model": target.rpartition(".")[2], "weights": options.pop("weights", None)}
+    else:
+        return node
+    return {**own, "options": {name: value for name, value in options.items() if name not in ("num_classes", "in_chans", "progress")}}
 
 
 def run_as_student(run: Run) -> list[str]:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from kdlab.errors import InputError
 
 from .fit import OtherClasses, misfits, other_classes
-from .reading import StandIn
+from .reading import StandIn, whole_network
 
 #: what wrappers put into the names of the network that they wrap, anywhere
 WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
@@ -85,7 +85,7 @@ def weights_for(network: nn.Module, content: object, path: Path, key: str, part:
     """
     expected, tables = network.state_dict(), dict(_tables(content))
     if not tables:
-        raise InputError(f"{key}: {path} {_no_tables(content, path)}")
+        raise InputError(f"{key}: {_no_tables(content, path)}")
     fitting = [found for place, table in tables.items() for found in _parts(place, table, expected, new_head)]
     for found in fitting:
         found.rest += [".".join(place) for place, table in tables.items() if place != found.place and len(table) > 1]
@@ -103,7 +103,7 @@ def weights_for(network: nn.Module, content: object, path: Path, key: str, part:
         if other is not None:
             raise WrongClasses(f"{key}: {path} knows {other.theirs} classes ({other.names[0]}), {type(network).__name__} has {other.ours}", other)
         whole = _whole_network(content)
-        raise InputError(f"{key}: {path} {_of_whole(path, *whole)}" if whole else
+        raise InputError(f"{key}: {_of_whole(path, *whole)}" if whole else
                          f"{key}: {path} does not fit {type(network).__name__}: {closest(tables, expected)}")
     if len(several) > 1:
         lines = "".join(f"\n  {beside}={shlex.quote(found.name)}" for found in several if found.name)
@@ -234,11 +234,7 @@ def _whole_network(content: object, place: tuple[str, ...] = ()) -> tuple[tuple[
 
 
 def _of_whole(path: Path, place: tuple[str, ...], cls: type) -> str:
-    target = path.with_name(f"{path.stem}_weights.pth")
-    keys = "".join(f'["{name}"]' for name in place)
-    code = f'import torch; torch.save(torch.load("{path}", map_location="cpu", weights_only=False){keys}.state_dict(), "{target}")'
-    return (f"holds a whole network ({cls.__module__}.{cls.__qualname__}), and to read that is to run its code. Save its weights alone, in a folder where "
-            f"{cls.__module__} can be imported and if you trust the file:\n  python -c {shlex.quote(code)}\nand name {target}")
+    return whole_network(path, f"{cls.__module__}.{cls.__qualname__}", place)
 
 
 def _no_tables(content: object, path: Path) -> str:
@@ -246,4 +242,4 @@ def _no_tables(content: object, path: Path) -> str:
     if whole is not None:
         return _of_whole(path, *whole)
     has = f"its keys are {', '.join(map(str, list(content)[:6]))}" if isinstance(content, Mapping) else f"it holds a {type(content).__name__}"
-    return f"holds no state dict (names of parameters with tensors); {has}"
+    return f"{path} holds no state dict (names of parameters with tensors); {has}"

@@ -8,10 +8,11 @@ reader (``weights_only=True``) gets an empty class of ours under each of those n
 from __future__ import annotations
 
 import pickletools
+import shlex
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,27 @@ def read_checkpoint(path: Path) -> Any:
     raise InputError(f"{path} cannot be read as a checkpoint: {reason}")
 
 
+def whole_network(path: Path, what: str, keys: Sequence[str] = ()) -> str:
+    """That a file holds a whole network, and the command that saves its weights alone.
+
+    Args:
+        what: its class, or what is known of it.
+        keys: of the file, below which the network lies.
+    """
+    target, place = path.with_name(f"{path.stem}_weights.pth"), "".join(f'["{key}"]' for key in keys)
+    code = f'import torch; torch.save(torch.load("{path}", map_location="cpu", weights_only=False){place}.state_dict(), "{target}")'
+    return (f"{path} holds a whole network ({what}), and to read that is to run its code. If you trust the file, save its weights alone, where its "
+            f"class can be imported:\n  python -c {shlex.quote(code)}\nand name {target}")
+
+
+def _read(path: Path) -> Any:
+    with open(path, "rb") as file:          # by a name, torch would go by its ending
+        return torch.load(file, map_location="cpu", weights_only=True)
+
+
 def _load(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return _read(path)
     except Exception:
         found = sorted(set(_globals(path)))
         if not found:
@@ -83,8 +102,10 @@ def _load(path: Path) -> Any:
     while True:
         try:
             with torch.serialization.safe_globals([(cls, name) for name, cls in stand_ins.items()]):
-                return torch.load(path, map_location="cpu", weights_only=True)
+                return _read(path)
         except Exception as error:
+            if "persistent_load" in str(error):         # torch's old format keeps the source of a module beside it
+                raise InputError(whole_network(path, "in the format before torch 1.6")) from error
             if not _fill(stand_ins, str(error)) and not _allow(stand_ins, found, str(error)):
                 raise
 

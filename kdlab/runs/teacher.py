@@ -159,7 +159,7 @@ def _checkpoint_network(node: dict, key: str, config: dict, note: Callable[[str]
         other, classes = error.other, classes_of(config)
         student = as_student(described, other.ours, classes or other.ours)
         raise InputError(f"{place}: {path} knows {other.theirs} classes ({other.names[0]}), and {key}.network has {other.ours}. A network of other "
-                         f"classes cannot teach these; fine-tune it first{_lines(config, key, student and [*student, *beginning('checkpoint', path)])}"
+                         f"classes cannot teach these; fine-tune it first{commands(config, key, student and [*student, *beginning('checkpoint', path)])}"
                          ) from None
     network.load_state_dict(part.weights)
     for line in lines_of(part, path, place):
@@ -167,15 +167,9 @@ def _checkpoint_network(node: dict, key: str, config: dict, note: Callable[[str]
     return network, described.get("taps") or {}
 
 
-def _lines(config: dict, key: str, student: list[str] | None) -> str:
-    """The commands that train a teacher first, behind a colon; where they are not known, what to do."""
-    found = commands(config, key, student)
-    return f":{found}" if found else " (as a student with strategy=supervised), and name its run by teacher=run"
-
-
 def _refuse_untrained(config: dict, node: dict, key: str, network: nn.Module, drawn: list[str]) -> None:
     """Raises InputError where parameters of a network are as its constructor drew them, whatever luck it has on validation."""
-    weights, name = getattr(network, "pretrained_weights", None) or {}, teacher_name(node)
+    weights = getattr(network, "pretrained_weights", None) or {}
     unfilled = weights.get("unfilled") or drawn
     if not unfilled:
         return
@@ -185,9 +179,9 @@ def _refuse_untrained(config: dict, node: dict, key: str, network: nn.Module, dr
         why = (f"its weights know {known} classes, the data have {classes}, so its head ({named}) would be untrained" if known else
                f"its weights hold no head ({named}), which would be untrained")
     else:
-        loaded = len(drawn) < sum(value.dim() > 1 for value in network.parameters())
+        loaded = any(value.dim() > 1 and name not in drawn for name, value in network.named_parameters())
         why = f"{named} hold{'s' if len(drawn) == 1 else ''} the random numbers that its constructor drew" + ("" if loaded else ": it has no trained weights")
-    raise InputError(f"{key}: {name}: {why}. Fine-tune it first{_lines(config, key, as_student(node))}")
+    raise InputError(f"{key}: {teacher_name(node)}: {why}. Fine-tune it first{commands(config, key, as_student(node))}")
 
 
 def wrong_classes(config: dict, teacher: Teacher, batch: Batch) -> list[str]:
@@ -231,7 +225,7 @@ def _of_other_classes(config: dict, node: dict, key: str, answered: int) -> str:
         argument = classes_argument(node, answered)
         which += f" ({key}.{argument}={answered})" if argument in node else ""
     return (f"{key}: {which} answers with {answered} classes, but the data have {classes}. A network of other classes cannot teach these; fine-tune "
-            f"it first{_lines(config, key, student)}")
+            f"it first{commands(config, key, student)}")
 
 
 def classes_of(config: dict) -> int | None:
