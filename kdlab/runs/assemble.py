@@ -68,6 +68,8 @@ class Parts:
     #: the nodes of runs that are yet to be trained, each with what it is to this one; untrained networks stand in for them, so nothing may
     #: learn from these parts
     untrained: list[tuple[str, dict]] = field(default_factory=list)
+    #: what may be wrong, for people
+    warnings: list[str] = field(default_factory=list)
 
 
 def assemble(config: dict, trained: Trained) -> Parts:
@@ -129,10 +131,10 @@ def assemble(config: dict, trained: Trained) -> Parts:
     data.order = strategy.sampler(loader.target, rows)
     probe = data.train_dataloader().first(PROBE_ROWS)
     torch.manual_seed(derived_seed(seed, _CONNECTORS))
-    prepare(strategy, probe, data.train_size, loader.target, rows, data.batch_size)
+    warnings = prepare(strategy, probe, data.train_size, loader.target, rows, data.batch_size)
     if initial is not None:
         load_losses(objective, first, initial.get("losses", False))
-    return Parts(data, task, teacher, strategy, untrained)
+    return Parts(data, task, teacher, strategy, untrained, warnings)
 
 
 def make_data(node: dict) -> ClassificationData:

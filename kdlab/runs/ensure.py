@@ -78,6 +78,8 @@ def ensure(config: dict, say: Say = print, label: str = "", *, wait: bool = True
                 say(f"{role}: training {run_name(node)}, once for all runs that share it")
                 ensure(node["config"], say, label=f"{role}: ")
             parts = assembled(config)
+        for warning in parts.warnings:
+            say(warning)
         described = None
         if parts.teacher is not None:
             described = describe(config, parts.teacher, parts.task, parts.data.val_dataloader(), evaluation_device(config), say)
