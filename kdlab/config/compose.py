@@ -17,9 +17,10 @@ from kdlab.errors import InputError, KdlabError
 
 from .chains import are_overrides, expand_assistants, leave_out_null_forms, previous_generation, run_before
 from .explain import explain
-from .idle import leave_out_idle_terms, leave_out_unchosen_terms
+from .idle import folders_of, leave_out_idle_terms, leave_out_unchosen_terms
 from .keys import run_nodes
 from .paths import conf_dir
+from .repeats import repeated_choices
 
 VERSION_BASE = "1.3"
 
@@ -131,10 +132,15 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
     """A composed config (with its ``hydra`` node) as plain containers, with the configs of the runs before it in it.
 
     Missing values stay as ``???`` for the check to report, all at once.
+
+    Raises:
+        InputError: a list of choices names one twice.
     """
     hydra = config.hydra
     overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)         # as they were typed, references and all
     choices = {group: choice for group, choice in OmegaConf.to_container(hydra.runtime.choices).items() if not group.startswith("hydra/")}
+    if twice := repeated_choices(overrides, choices, folders_of(hydra.runtime.config_sources)):
+        raise InputError(*twice)
     config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
     leave_out_unchosen_terms(config, overrides)
     leave_out_idle_terms(config, choices.get("strategy"), hydra.runtime.config_sources)

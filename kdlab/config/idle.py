@@ -22,8 +22,7 @@ def leave_out_idle_terms(config: DictConfig, strategy: str | None, sources) -> N
         strategy: the name of the file that was chosen; None where none was.
         sources: Hydra's search path.
     """
-    folders = [conf_dir() if source.schema == "pkg" else Path(source.path) for source in sources]
-    file = next((path for path in (folder / "strategy" / f"{strategy}.yaml" for folder in folders) if path.is_file()), None)
+    file = next((path for path in (folder / "strategy" / f"{strategy}.yaml" for folder in folders_of(sources)) if path.is_file()), None)
     told = OmegaConf.to_container(OmegaConf.load(file), resolve=False).get("loss") if file is not None else None
     terms = config.get("loss")
     if not isinstance(told, dict) or not OmegaConf.is_dict(terms):
@@ -39,6 +38,11 @@ def leave_out_idle_terms(config: DictConfig, strategy: str | None, sources) -> N
             if name in terms and written[name].get(key) == value and any(f"loss.{one}." in str(value) for one in idle):
                 own = OmegaConf.to_container(OmegaConf.load(conf_dir() / "loss" / f"{name}.yaml"), resolve=False)
                 terms[name][key] = own[name][key]
+
+
+def folders_of(sources) -> list[Path]:
+    """The config folders of Hydra's search path."""
+    return [conf_dir() if source.schema == "pkg" else Path(source.path) for source in sources]
 
 
 def leave_out_unchosen_terms(config: DictConfig, typed: Sequence[str]) -> None:
