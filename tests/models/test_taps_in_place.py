@@ -294,7 +294,7 @@ def reference(network, path, x):
     ("torchvision", "resnet18", ["bn1", "layer1.0.bn1", "layer1.0.bn2", "layer2.0.downsample.1", "layer4.1.bn2", "layer4"]),
     ("torchvision", "mobilenet_v2", ["features.1.conv.0.1", "features.18.1"]),
     ("torchvision", "densenet121", ["features.denseblock1.denselayer1.norm1", "features.pool0", "features.norm5"]),
-    ("torchvision", "vgg11", ["features.0", "classifier.0"]),
+    pytest.param("torchvision", "vgg11", ["features.0", "classifier.0"], marks=pytest.mark.slow),
     ("timm", "resnet10t", ["bn1", "layer1.0.bn2", "layer4.0.bn2"]),
     ("timm", "mobilenetv3_small_050", ["blocks.1.0.conv_pw", "blocks.1.0.bn1", "conv_head"]),
 ])
@@ -329,6 +329,8 @@ RUNS = {
     "bf16": ["loss=[ce,hint]", "loss.hint.student_tap=bn2", "loss.hint.teacher_tap=bn2", "trainer.precision=bf16-mixed", *TEACHER],
 }
 
+QUICK = ("hint", "ofd", "one", "byot")
+
 
 def known(inplace=False):
     """A teacher that is better than chance by one bias: untrained networks are refused."""
@@ -348,7 +350,7 @@ def known(inplace=False):
     return network
 
 
-@pytest.mark.parametrize("what", [*RUNS, pytest.param("ddp", marks=pytest.mark.slow), pytest.param("compiled", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("what", [*QUICK, *(pytest.param(what, marks=pytest.mark.slow) for what in [*RUNS, "ddp", "compiled"] if what not in QUICK)])
 def test_a_run_does_not_depend_on_it(workplace, forked, what):
     overrides, curves = {"ddp": [*RUNS["hint"], "trainer.devices=2", "trainer.strategy=ddp"],
                          "compiled": [*RUNS["residual"], "compile=aot_eager"], **RUNS}[what], []
