@@ -95,6 +95,7 @@ class Taps:
             output = output[0]
         self._features[name] = output
         if not isinstance(output, Tensor):
+            self._watched.pop(name, None)
             return
         if cloning:
             self._features[name] = output.clone()
