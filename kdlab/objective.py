@@ -181,7 +181,8 @@ class Objective(nn.Module):
                 raise
             except Exception as error:      # a loss of the user's own may fail in any way
                 kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-                raise InputError(f"loss.{name}: {ended_early(error) or kind + (str(error).splitlines() or [''])[0]}") from error
+                reason = ended_early(error) or kind + (str(error).splitlines() or [""])[0]
+                raise InputError(f"loss.{name}: {reason}") from error
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> LossParts:
         """Every term; without a teacher, those that need none. Where none is left, a loss of 0 that still reaches the student."""

@@ -34,8 +34,10 @@ def _problem(place: str, key: str, value: list, form: str) -> list[str]:
     if not twice:
         return []
     counted = f". A term counts double with loss.{twice[0]}.weight=2" if key.endswith("loss") else ""
-    return [f"{place}: '{twice[0]}' is chosen {value.count(twice[0])} times, and counts once; write "
-            f"{form.format(key, ','.join(map(str, dict.fromkeys(value))))}{counted}"]
+    return [
+        f"{place}: '{twice[0]}' is chosen {value.count(twice[0])} times, and counts once; write "
+        f"{form.format(key, ','.join(map(str, dict.fromkeys(value))))}{counted}"
+    ]
 
 
 def _lists(name: str, folders: Sequence[Path], seen: set[str]) -> Iterator[tuple[Path, str, list]]:
@@ -49,7 +51,9 @@ def _lists(name: str, folders: Sequence[Path], seen: set[str]) -> Iterator[tuple
     for entry in defaults if isinstance(defaults, list) else ():
         if isinstance(entry, str) and entry != "_self_":
             inner = entry.partition("@")[0]
-            yield from _lists(inner[1:] if inner.startswith("/") else f"{name.rpartition('/')[0]}/{inner}", folders, seen)
+            yield from _lists(
+                inner[1:] if inner.startswith("/") else f"{name.rpartition('/')[0]}/{inner}", folders, seen
+            )
         for key, value in entry.items() if isinstance(entry, dict) else ():
             if isinstance(value, list):
                 yield file, str(key), value

@@ -181,8 +181,8 @@ def _described(node: dict, role: str, teacher: Teacher, task: Task, validation: 
     return described
 
 
-def _warn_of_no_logits(node: dict, role: str, name: str, teacher: Teacher, said: Tensor, validation: Iterable[Batch], device: torch.device,
-                       say: Callable[[str], None]) -> None:
+def _warn_of_no_logits(node: dict, role: str, name: str, teacher: Teacher, said: Tensor, validation: Iterable[Batch],
+                       device: torch.device, say: Callable[[str], None]) -> None:
     """Say that a teacher, or a member of an ensemble, ends in softmax or sigmoid.
 
     Args:
@@ -195,13 +195,15 @@ def _warn_of_no_logits(node: dict, role: str, name: str, teacher: Teacher, said:
         for (own, described), member in zip(named, teacher.members):
             if batch is not None:
                 answers = member.teach(batch.to(device)).logits
-                _warn_of_no_logits(described, f"{role} {own}", teacher_name(described), member, answers, validation, device, say)
+                whose = f"{role} {own}", teacher_name(described)
+                _warn_of_no_logits(described, *whose, member, answers, validation, device, say)
     elif are_probabilities(said):
-        say(f"{role}: warning: {name} answers with probabilities (no number is below 0, and each row sums to 1). Losses must have logits: of "
-            "probabilities they make targets that are almost uniform. Let it return the logits: remove the softmax at its end")
+        say(f"{role}: warning: {name} answers with probabilities (no number is below 0, and each row sums to 1). "
+            "Losses need logits: they turn probabilities into targets that are almost uniform. Let it return the logits: "
+            "remove the softmax at its end")
     elif look_like_sigmoids(said, trained=True):
-        say(f"{role}: warning: all answers of {name} lie between 0 and 1, like those of a sigmoid. Losses must have logits: if it ends in a sigmoid, let "
-            "it return what goes into that")
+        say(f"{role}: warning: all answers of {name} lie between 0 and 1, like those of a sigmoid. Losses need logits: "
+            "if it ends in a sigmoid, remove that")
 
 
 def with_test_scores(described: dict, teacher: Teacher, score: Callable[[Callable[[Batch], Outputs]], dict]) -> dict:

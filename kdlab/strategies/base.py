@@ -260,8 +260,8 @@ class Strategy(L.LightningModule):
         self._follow_metric()
 
     def lr_scheduler_step(self, scheduler, metric) -> None:
-        """Nothing for a schedule that waits for a metric: Lightning steps it after the epoch's checkpoint is written, so a run that is resumed from
-        there would lose that step. The strategy steps it itself, before."""
+        """Nothing for a schedule that waits for a metric. Lightning steps it after the epoch's checkpoint is written,
+        so a resumed run would lose that step: the strategy steps it itself, before."""
         if not isinstance(scheduler, ReduceLROnPlateau):
             super().lr_scheduler_step(scheduler, metric)
 

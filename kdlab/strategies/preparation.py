@@ -127,11 +127,13 @@ def _no_logits(said: dict[str, Outputs], objective: Objective, mode: str) -> lis
     Raises:
         InputError: they are probabilities, and a term of the loss makes probabilities of them once more.
     """
-    terms = ", ".join(f"loss.{name}" for name, term in objective.terms.items() if objective.counts(name) and _applies_softmax(term))
-    softmax = (f"in {mode} mode the network answers with probabilities (no number is below 0, and each row sums to 1), and "
-               f"{terms or 'the metrics on validation and test'} must have logits; let it return them: remove the softmax at its end")
-    sigmoid = (f"in {mode} mode all answers of the network lie between 0 and 1, like those of a sigmoid; if it ends in one, let it return what goes "
-               "into that, since losses must have logits")
+    terms = ", ".join(f"loss.{name}" for name, term in objective.terms.items()
+                      if objective.counts(name) and _applies_softmax(term))
+    softmax = (f"in {mode} mode the network answers with probabilities (no number is below 0, and each row sums to 1). "
+               f"{terms or 'The metrics on validation and test'} must have logits; let it return the logits: remove "
+               "the softmax at its end")
+    sigmoid = (f"in {mode} mode all answers of the network lie between 0 and 1, like those of a sigmoid. Losses need "
+               "logits: if it ends in a sigmoid, remove that")
     probabilities = [role for role, outputs in said.items() if are_probabilities(outputs.logits)]
     if terms:
         _refuse([f"{role}: {softmax}" for role in probabilities])
@@ -155,8 +157,8 @@ def _idle_taps(student: Outputs, teacher: Outputs | None, objective: Objective) 
 
 
 def _rehearse(strategy: Strategy, batch: Batch) -> list[str]:
-    """One step's loss in train mode, without a trace: what a network or loss does wrong only there is found before anything is written. Returns
-    warnings."""
+    """One step's loss in train mode, without a trace: what a network or loss does wrong only there is found before
+    anything is written. Returns warnings."""
     buffers = {name: value.clone() for name, value in strategy.named_buffers()}
     before = _modes(strategy)
     strategy.train()

@@ -16,8 +16,8 @@ _LEAVES_ALONE: WeakKeyDictionary[nn.Module, set[tuple[bool, bool]]] = WeakKeyDic
 def call(network: nn.Module, inputs):
     """``network(inputs)``; the inputs are afterwards as they were.
 
-    A network may work on its inputs in place (``x -= mean``, a first ``ReLU(inplace=True)``). So it gets a copy, until a pass in the same mode has
-    shown that it leaves them alone.
+    A network may change its inputs in place (``x -= mean``, a first ``ReLU(inplace=True)``). So it gets a copy, until a
+    pass in the same mode has shown that it leaves them alone.
 
     Raises:
         InputError: it changes them in a later pass alone, so that they are lost.
@@ -30,14 +30,16 @@ def call(network: nn.Module, inputs):
         return network(inputs)
     mode, known = (network.training, torch.is_grad_enabled()), _LEAVES_ALONE.setdefault(network, set())
     given = inputs if mode in known else inputs.clone()
-    watched = not given.is_inference()          # a tensor of inference mode has no version
+    watched = not given.is_inference()  # a tensor of inference mode has no version
     version = given._version if watched else None
     answer = network(given)
     changed = watched and given._version != version
     if changed and given is inputs:
         known.discard(mode)
-        raise InputError(f"{type(network).__name__} changed its inputs in place, and did not in its first pass, so they are lost to the networks that "
-                         "read them after it; let it make a new tensor (x = x - y in place of x -= y)")
+        raise InputError(
+            f"{type(network).__name__} changed its inputs in place, and did not in its first pass, so the networks "
+            "that read them after it get the wrong ones; let it make a new tensor (x = x - y in place of x -= y)"
+        )
     if watched and not changed and torch.equal(given, inputs):
         known.add(mode)
     return answer

@@ -8,20 +8,46 @@ from kdlab.config.paths import conf_dir
 from kdlab.errors import InputError
 
 
-@pytest.mark.parametrize("overrides, message", [
-    (["loss=[ce,ce]"], "loss=[ce,ce]: 'ce' is chosen 2 times, and counts once; write 'loss=[ce]'. A term counts double with loss.ce.weight=2"),
-    (["loss=[ce,kd,ce,ce]"], "'ce' is chosen 3 times, and counts once; write 'loss=[ce,kd]'"),
-    (["callbacks=[ema,ema]"], "callbacks=[ema,ema]: 'ema' is chosen 2 times, and counts once; write 'callbacks=[ema]'"),
-    (['teacher.overrides=["loss=[ce,ce]"]'], "teacher.experiment=teacher/digits: loss=[ce,ce]: 'ce' is chosen 2 times"),
-    (["teacher=same_but", 'teacher.same_but=["strategy=supervised","teacher=none","loss=[ce,ce]"]'], "teacher.same_but: loss=[ce,ce]: 'ce' is chosen 2 times"),
-])
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (
+            ["loss=[ce,ce]"],
+            "loss=[ce,ce]: 'ce' is chosen 2 times, and counts once; write 'loss=[ce]'. "
+            "A term counts double with loss.ce.weight=2",
+        ),
+        (["loss=[ce,kd,ce,ce]"], "'ce' is chosen 3 times, and counts once; write 'loss=[ce,kd]'"),
+        (
+            ["callbacks=[ema,ema]"],
+            "callbacks=[ema,ema]: 'ema' is chosen 2 times, and counts once; write 'callbacks=[ema]'",
+        ),
+        (
+            ['teacher.overrides=["loss=[ce,ce]"]'],
+            "teacher.experiment=teacher/digits: loss=[ce,ce]: 'ce' is chosen 2 times",
+        ),
+        (
+            ["teacher=same_but", 'teacher.same_but=["strategy=supervised","teacher=none","loss=[ce,ce]"]'],
+            "teacher.same_but: loss=[ce,ce]: 'ce' is chosen 2 times",
+        ),
+    ],
+)
 def test_typed(overrides, message):
     with pytest.raises(InputError) as error:
         compose(overrides)
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("overrides", [["loss=[ce,kd]"], ["loss=ce"], ["loss=[ce]"], ["callbacks=[ema]"], ["student.hidden=[16,16]"], ["data.omit_classes=[1,1]"]])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["loss=[ce,kd]"],
+        ["loss=ce"],
+        ["loss=[ce]"],
+        ["callbacks=[ema]"],
+        ["student.hidden=[16,16]"],
+        ["data.omit_classes=[1,1]"],
+    ],
+)
 def test_what_is_no_list_of_choices_may_repeat(overrides):
     compose(overrides)
 
@@ -49,7 +75,11 @@ def test_in_a_file_and_in_one_that_it_takes_in(kdlab, workplace, name):
     code, out, err = kdlab("train", "--config-dir", "conf", f"experiment={name}")
     file = "inner" if name == "outer" else name
     wanted = "ce,kd" if file == "inner" else "ce"
-    assert code == 2 and f"{file}.yaml: " in err and f"'ce' is chosen 2 times, and counts once; write '- override /loss: [{wanted}]'" in err, err
+    assert (
+        code == 2
+        and f"{file}.yaml: " in err
+        and f"'ce' is chosen 2 times, and counts once; write '- override /loss: [{wanted}]'" in err
+    ), err
 
 
 def test_kdlabs_own_files_repeat_nothing():

@@ -19,21 +19,37 @@ SHORT = ["data.fraction=0.2", "trainer.max_epochs=1", "progress=none", "trainer.
 def weights(taught, workplace):
     """A file of the trained teacher's weights, and what a node says of its network."""
     content = read_checkpoint(taught.checkpoint("last"))["state_dict"]
-    torch.save({name.removeprefix("student."): value for name, value in content.items() if name.startswith("student.")}, workplace / "weights.pth")
-    shape = ", ".join(f"{key}: {value}" for key, value in taught.config["student"].items() if key in ("hidden", "classes", "shape"))
+    torch.save(
+        {name.removeprefix("student."): value for name, value in content.items() if name.startswith("student.")},
+        workplace / "weights.pth",
+    )
+    shape = ", ".join(
+        f"{key}: {value}" for key, value in taught.config["student"].items() if key in ("hidden", "classes", "shape")
+    )
     return lambda end: f"{{_target_: {NETWORK}.Ending, {shape}, end: {end}}}"
 
 
-@pytest.mark.parametrize("end, warned", [("softmax", "answers with probabilities.*remove the softmax"), ("sigmoid", "lie between 0 and 1.*sigmoid"),
-                                         ("log_softmax", None)])
+@pytest.mark.parametrize(
+    "end, warned",
+    [
+        ("softmax", "answers with probabilities.*remove the softmax"),
+        ("sigmoid", "lie between 0 and 1.*sigmoid"),
+        ("log_softmax", None),
+    ],
+)
 def test_a_teacher_is_warned_of_once(kdlab, weights, end, warned):
-    code, out, err = kdlab("train", "teacher=checkpoint", "teacher.checkpoint=weights.pth", f"+teacher.network={weights(end)}", *SHORT)
+    code, out, err = kdlab(
+        "train", "teacher=checkpoint", "teacher.checkpoint=weights.pth", f"+teacher.network={weights(end)}", *SHORT
+    )
     lines = [line for line in out.splitlines() if "warning" in line]
     assert code == 0, err
     if warned is None:
         assert lines == []
     else:
-        assert len(lines) == 1 and re.match(f"teacher: warning: .*weights.pth {warned}" if end == "softmax" else f"teacher: warning: .*{warned}", lines[0])
+        assert len(lines) == 1 and re.match(
+            f"teacher: warning: .*weights.pth {warned}" if end == "softmax" else f"teacher: warning: .*{warned}",
+            lines[0],
+        )
 
 
 def test_members_of_an_ensemble_and_teachers_of_terms_are_named(kdlab, weights):
@@ -44,24 +60,45 @@ def test_members_of_an_ensemble_and_teachers_of_terms_are_named(kdlab, weights):
     code, out, err = kdlab("train", "teacher=none", "+teacher={}", f"+{members}", *SHORT)
     assert code == 0, err
     assert [line.partition(": warning")[0] for line in out.splitlines() if "warning" in line] == ["teacher soft"]
-    code, out, err = kdlab("train", "teacher=none", "+teacher={}", f"+{members}", "+teacher.terms={kd: soft, logit_mse: plain}",
-                           "loss=[ce,kd,logit_mse]", *SHORT)
+    code, out, err = kdlab(
+        "train",
+        "teacher=none",
+        "+teacher={}",
+        f"+{members}",
+        "+teacher.terms={kd: soft, logit_mse: plain}",
+        "loss=[ce,kd,logit_mse]",
+        *SHORT,
+    )
     assert code == 0, err
     assert [line.partition(": warning")[0] for line in out.splitlines() if "warning" in line] == ["teacher soft"]
 
 
-@pytest.mark.parametrize("overrides, role", [
-    ([*STUDENT, "strategy=supervised"], "student: in evaluation mode"),
-    ([*STUDENT, "strategy=supervised", "loss.ce.label_smoothing=0.1"], "student: in evaluation mode"),
-    ([*STUDENT, "strategy=supervised", "+student.mode=training"], "student: in training mode"),
-    ([*STUDENT, "strategy=supervised", "+student.mode=evaluation"], "student: in evaluation mode"),
-    ([*STUDENT, "strategy=online"], "student: in evaluation mode"),
-    (["strategy=online", f"+strategy.peers={{soft: {{_target_: {NETWORK}.Ending, classes: 10, shape: [1,8,8]}}}}"], "strategy.peers.soft: in evaluation mode"),
-])
+@pytest.mark.parametrize(
+    "overrides, role",
+    [
+        ([*STUDENT, "strategy=supervised"], "student: in evaluation mode"),
+        ([*STUDENT, "strategy=supervised", "loss.ce.label_smoothing=0.1"], "student: in evaluation mode"),
+        ([*STUDENT, "strategy=supervised", "+student.mode=training"], "student: in training mode"),
+        ([*STUDENT, "strategy=supervised", "+student.mode=evaluation"], "student: in evaluation mode"),
+        ([*STUDENT, "strategy=online"], "student: in evaluation mode"),
+        (
+            [
+                "strategy=online",
+                f"+strategy.peers={{soft: {{_target_: {NETWORK}.Ending, classes: 10, shape: [1,8,8]}}}}",
+            ],
+            "strategy.peers.soft: in evaluation mode",
+        ),
+    ],
+)
 def test_a_student_under_cross_entropy_is_refused(kdlab, workplace, overrides, role):
     overrides = [text.replace("+strategy.peers", "strategy.peers") for text in overrides]
     code, out, err = kdlab("train", *overrides, *SHORT)
-    assert code == 2 and f"{role} the network answers with probabilities" in err and "loss.ce" in err and "remove the softmax" in err, err
+    assert (
+        code == 2
+        and f"{role} the network answers with probabilities" in err
+        and "loss.ce" in err
+        and "remove the softmax" in err
+    ), err
     assert not (workplace / "runs").exists()
 
 
@@ -78,18 +115,30 @@ def test_a_loss_of_the_users_may_expect_probabilities(workplace):
     """Then it is said, once a mode, and trained."""
     own = [f"+loss.own={{_target_: {NETWORK}.OwnLoss}}", "loss.ce.weight=0"]
     found = warnings_of(*STUDENT, *own)
-    assert len(found) == 2 and all(line.startswith("student: warning: in ") and "the metrics on validation and test" in line for line in found)
+    assert len(found) == 2 and all(
+        line.startswith("student: warning: in ") and "The metrics on validation and test" in line for line in found
+    )
 
 
 def test_a_sigmoid_is_said_and_no_more(kdlab, workplace):
     assert [line[:46] for line in warnings_of(*STUDENT, "+student.end=sigmoid")] == [
-        "student: warning: in evaluation mode all answe", "student: warning: in training mode all answers"]
+        "student: warning: in evaluation mode all answe",
+        "student: warning: in training mode all answers",
+    ]
     code, out, err = kdlab("train", *STUDENT, "+student.end=sigmoid", "strategy=supervised", *SHORT)
     assert code == 0 and out.count("warning") == 2
 
 
-@pytest.mark.parametrize("overrides", [["student=mlp"], ["student=cnn", "~student.hidden"], [*STUDENT, "+student.end=log_softmax"],
-                                       [*STUDENT, "+student.end=sigmoid", "+student.mode=never"], [*STUDENT, "+student.end=log_softmax", "+student.scale=0"]])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["student=mlp"],
+        ["student=cnn", "~student.hidden"],
+        [*STUDENT, "+student.end=log_softmax"],
+        [*STUDENT, "+student.end=sigmoid", "+student.mode=never"],
+        [*STUDENT, "+student.end=log_softmax", "+student.scale=0"],
+    ],
+)
 def test_logits_are_no_matter_for_warnings(workplace, overrides):
     kept = [text for text in overrides if not text.startswith("~")]
     options = [text for text in SHORT if "hidden" not in text] if "student=cnn" in kept else SHORT
@@ -107,4 +156,6 @@ def test_what_probabilities_are(dtype, classes):
     one_off[3, 0] += 0.1
     assert not are_probabilities(one_off.to(dtype))
     assert look_like_sigmoids(logits.sigmoid().to(dtype), True) and not look_like_sigmoids(logits.to(dtype), True)
-    assert look_like_sigmoids(logits.sigmoid().to(dtype), False) == (classes > 2) and not look_like_sigmoids(torch.zeros(4, classes), True)
+    assert look_like_sigmoids(logits.sigmoid().to(dtype), False) == (classes > 2) and not look_like_sigmoids(
+        torch.zeros(4, classes), True
+    )

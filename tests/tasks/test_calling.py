@@ -72,8 +72,21 @@ def test_the_teacher_sees_what_the_student_saw(workplace, taught):
     """A run with a student that shifts its inputs in place."""
     curves = []
     for inplace in ("true", "false"):
-        run = kdlab.train(["student=network", "student._target_=tests.strategies.networks.Shifting", f"+student.inplace={inplace}", "teacher=run",
-                           f"teacher.run={taught.path}", "data.fraction=0.1", "trainer.max_epochs=2", "progress=none", "trainer.accelerator=cpu"])
+        run = kdlab.train(
+            [
+                "student=network",
+                "student._target_=tests.strategies.networks.Shifting",
+                f"+student.inplace={inplace}",
+                "teacher=run",
+                f"teacher.run={taught.path}",
+                "data.fraction=0.1",
+                "trainer.max_epochs=2",
+                "progress=none",
+                "trainer.accelerator=cpu",
+            ]
+        )
         curves.append(MetricsFile(run.metrics_file).load().rows)
     for one, other in zip(*curves, strict=True):
-        assert one["train/loss_kd"] == pytest.approx(other["train/loss_kd"], rel=1e-5) and one["val/nll"] == pytest.approx(other["val/nll"], rel=1e-5)
+        assert one["train/loss_kd"] == pytest.approx(other["train/loss_kd"], rel=1e-5) and one[
+            "val/nll"
+        ] == pytest.approx(other["val/nll"], rel=1e-5)
