@@ -199,7 +199,7 @@ def _warn_of_no_logits(node: dict, role: str, name: str, teacher: Teacher, said:
                 _warn_of_no_logits(described, *whose, member, answers, validation, device, say)
     elif are_probabilities(said):
         say(f"{role}: warning: {name} answers with probabilities (no number is below 0, and each row sums to 1). "
-            "Losses need logits: they turn probabilities into targets that are almost uniform. Let it return the logits: "
+            "Losses need logits: they turn probabilities into almost uniform targets. Let it return the logits: "
             "remove the softmax at its end")
     elif look_like_sigmoids(said, trained=True):
         say(f"{role}: warning: all answers of {name} lie between 0 and 1, like those of a sigmoid. Losses need logits: "
