@@ -81,7 +81,7 @@ def out_of_memory(error: BaseException) -> bool:
 def ended_early(error: BaseException) -> str | None:
     """A message where an exception is one that loops take for their end, with its place; None for every other.
 
-    Python itself makes ``RuntimeError: generator raised StopIteration`` of one inside a generator; its cause is meant then.
+    Inside a generator Python makes ``RuntimeError: generator raised StopIteration`` of one; then its cause is meant.
 
     >>> try:
     ...     next(iter([]))
@@ -95,8 +95,8 @@ def ended_early(error: BaseException) -> str | None:
         error = error.__cause__
     if not isinstance(error, LOOP_ENDERS):
         return None
-    return (f"{raised(error)}. Loops take it for their end, so the rest would be skipped "
-            "silently; give next() a default, or start the iterator again where it ends")
+    return (f"{raised(error)}. Loops take it for their end, so the rest would be skipped silently; give next() a "
+            "default, or start the iterator again where it ends")
 
 
 def raised(error: BaseException) -> str:
@@ -133,8 +133,8 @@ def told(error: BaseException) -> str:
 
 
 def for_people(error: BaseException) -> KdlabError | None:
-    """An error of the machine's (a file that cannot be read or written, no memory), or one that loops take for their end, as one with a message;
-    None for what is none of them."""
+    """An error of the machine's (a file that cannot be read or written, no memory), or one that loops take for their
+    end, as one with a message; None for what is none of them."""
     if isinstance(error, KdlabError):
         return error
     if ended := ended_early(error):

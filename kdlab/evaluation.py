@@ -29,8 +29,8 @@ def all_batches(loader: Iterable[Batch]) -> Iterator[Batch]:
 
 def short_of(split: str, batches: int, planned: int) -> str:
     """The message of data that ended early."""
-    return (f"the {split} data ended after {batches} of {planned} batches; a loader must yield as many batches as its len() says, and its "
-            "iterator must not end before that (StopIteration, return)")
+    return (f"the {split} data ended after {batches} of {planned} batches; a loader must yield as many batches as its "
+            "len() says, and its iterator must not end before that (StopIteration, return)")
 
 
 def predict(answer: Callable[[Batch], Outputs], loader: Iterable[Batch], task: Task, device: str | torch.device = "cpu") -> dict[str, Tensor]:

@@ -145,12 +145,16 @@ class Objective(nn.Module):
     @property
     def learns_from_teacher(self) -> bool:
         """Whether the teacher has a say at any time: with a weight above 0, now or by its schedule."""
-        return any(term.needs_teacher and (self.weights[name] != 0 or f"{name}.weight" in self.schedules) for name, term in self.terms.items())
+        return any(term.needs_teacher and self.counts(name) for name, term in self.terms.items())
 
     @property
     def learns_from_labels(self) -> bool:
         """Whether some term that needs no teacher counts at any time."""
-        return any(not term.needs_teacher and (self.weights[name] != 0 or f"{name}.weight" in self.schedules) for name, term in self.terms.items())
+        return any(not term.needs_teacher and self.counts(name) for name, term in self.terms.items())
+
+    def counts(self, name: str) -> bool:
+        """Whether a term counts at any time: with a weight above 0, now or by its schedule."""
+        return self.weights[name] != 0 or f"{name}.weight" in self.schedules
 
     @property
     def views(self) -> int:
@@ -177,7 +181,8 @@ class Objective(nn.Module):
                 raise
             except Exception as error:      # a loss of the user's own may fail in any way
                 kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-                raise InputError(f"loss.{name}: {ended_early(error) or kind + (str(error).splitlines() or [''])[0]}") from error
+                reason = ended_early(error) or kind + (str(error).splitlines() or [""])[0]
+                raise InputError(f"loss.{name}: {reason}") from error
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> LossParts:
         """Every term; without a teacher, those that need none. Where none is left, a loss of 0 that still reaches the student."""

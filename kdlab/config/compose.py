@@ -24,6 +24,7 @@ from .own_teacher import is_by_name, learn_from_labels, overrides_of, settle, tr
 from .paths import conf_dir, config_folders
 from .presets import chosen_presets, replace_schedules, settle_presets
 from .quoting import check_readable
+from .repeats import repeated_choices
 from .tie import ce_weight, leave_out_stated_weights
 from .written import content, find
 
@@ -143,10 +144,15 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
     """A composed config (with its ``hydra`` node) as plain containers, with the configs of the runs before it in it.
 
     Missing values stay as ``???`` for the check to report, all at once.
+
+    Raises:
+        InputError: a list of choices names one twice.
     """
     hydra = config.hydra
     overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)         # as they were typed, references and all
     choices = {group: choice for group, choice in OmegaConf.to_container(hydra.runtime.choices).items() if not group.startswith("hydra/")}
+    if twice := repeated_choices(overrides, choices, config_folders(hydra.runtime.config_sources)):
+        raise InputError(*twice)
     config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
     sources, presets = list(hydra.runtime.config_sources), chosen_presets(choices.get("preset"), overrides)
     leave_out_unchosen_terms(config, overrides)

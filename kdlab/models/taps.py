@@ -30,7 +30,7 @@ def stage_taps(network: nn.Module, aliases: Mapping[str, str] | None = None) -> 
 
 
 class Taps:
-    """Captures what named modules answer during one forward pass: the value at that moment, whatever happens to the tensor later.
+    """Captures what named modules answer during one forward pass: the value at that moment.
 
     A tap's name is looked up in ``aliases`` (the ``taps:`` of the model's config), then in the network's own (:func:`own_taps`), and is
     otherwise a dotted module path itself. A path that ends in ``.input`` is what goes into that module, not what comes out: so the last
@@ -38,10 +38,12 @@ class Taps:
     Hooks are there only inside the ``with`` block, and nothing is held behind it, so the network can be copied, compiled and
     saved as if it had no taps. Of a module that is called several times the last answer is kept.
 
-    An operation in place (``ReLU(inplace=True)``, a residual ``+=``) changes a tensor that a tap holds already. So a tap clones what it captures,
-    until a pass in the same mode (training or evaluation, with or without gradients) has shown that nothing changes it: by the tensor's version
-    counter, which views share, and by its values, since ``.data`` goes past the counter. From then on it clones only where something does. The
-    gradient of a clone is that of the value. A compiled network is not watched; it has the taps that the passes before its compilation have shown.
+    An operation in place (``ReLU(inplace=True)``, a residual ``+=``) changes a tensor that a tap already holds. So a
+    tap clones what it captures, until a pass in the same mode (training or evaluation, with or without gradients) has
+    shown that nothing changes it. That is seen by the tensor's version counter, which views share, and by its values,
+    since ``.data`` bypasses the counter. From then on a tap clones only where something changes its tensor. Gradients
+    flow through the clone. A compiled network is not watched: it clones what the passes before its
+    compilation have shown.
 
     Args:
         network: any module.
@@ -49,8 +51,8 @@ class Taps:
         aliases: tap name -> dotted module path.
 
     Raises:
-        InputError: a path does not exist; close ones are named. On leaving the block: a tensor was changed in place that was left alone in the
-            first pass, so that its value is lost.
+        InputError: a path does not exist; close ones are named. On leaving the block: a tensor was changed in place,
+            and was not in the first pass, so its value is lost.
 
     >>> import torch
     >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(inplace=True))
@@ -78,7 +80,8 @@ class Taps:
             self._modules[name] = modules[path]
         # two hook objects a tap, made once: torch.compile guards on their identity
         kept = {name: self._keep_input if name in self._inputs else self._keep for name in self._modules}
-        self._hooks = {(name, cloning): partial(keep, name, cloning) for name, keep in kept.items() for cloning in (False, True)}
+        self._hooks = {(name, cloning): partial(keep, name, cloning)
+                       for name, keep in kept.items() for cloning in (False, True)}
         #: the taps that are known to be left alone, with the mode of the pass that has shown it
         self._left_alone: set[tuple[str, bool, bool]] = set()
         self._mode = (False, False)
@@ -95,6 +98,7 @@ class Taps:
             output = output[0]
         self._features[name] = output
         if not isinstance(output, Tensor):
+            self._watched.pop(name, None)
             return
         if cloning:
             self._features[name] = output.clone()
@@ -132,8 +136,9 @@ class Taps:
         if kept is tensor:
             if changed:
                 self._left_alone.discard(place)
-                raise InputError(f"tap '{name}': {type(self._network).__name__} changed this tensor in place, and did not in its first pass, so its value is "
-                                 "lost; let the operation make a new tensor (inplace=False, x = x + y in place of x += y)")
+                raise InputError(f"tap '{name}': {type(self._network).__name__} changed this tensor in place, and did "
+                                 "not in its first pass, so its value is lost; let the operation make a new tensor "
+                                 "(inplace=False, x = x + y in place of x += y)")
         elif not changed and _same(kept, tensor):
             self._left_alone.add(place)
             features[name] = tensor

@@ -139,7 +139,7 @@ def assemble(config: dict, trained: Trained) -> Parts:
     torch.manual_seed(derived_seed(seed, _CONNECTORS))
     if teacher is not None and (wrong := wrong_classes(config, teacher, probe)):
         raise InputError(*wrong)
-    prepare(strategy, probe, data.train_size, loader.target, rows, data.batch_size)
+    remarks += prepare(strategy, probe, data.train_size, loader.target, rows, data.batch_size)
     if initial is not None:
         load_losses(objective, first, initial.get("losses", False))
     return Parts(data, task, teacher, strategy, untrained, remarks)

@@ -101,7 +101,8 @@ def assembled(config: dict) -> Parts:
     """The live parts of a run, those of earlier runs with their weights wherever those exist.
 
     Raises:
-        InputError: they do not fit, or something raises what a loop would take for its end, or the command line for success.
+        InputError: they do not fit, or something raises what a loop would take for its end (StopIteration), or the
+            command line for success (SystemExit).
     """
     def trained(earlier: dict) -> Run | None:
         run = RunStore(earlier["paths"]["runs"]).run(earlier)

@@ -48,7 +48,8 @@ def fit(config: dict, run: Run, parts: Parts, label: str = "", observe: Observe 
     environment()       # before loggers are built, which look at the rank
     recorder = Recorder(run, f"val/{parts.task.monitor}", parts.task.higher_is_better, lines, label, observe)
     loggers = [build(config["logger"], "logger", run=run)] if (config["logger"] or {}).get("_target_") else []
-    trainer = build(config["trainer"], "trainer", callbacks=[*_callbacks(config), WholeEpochs(), recorder], logger=loggers or False,
+    callbacks = [*_callbacks(config), WholeEpochs(), recorder]
+    trainer = build(config["trainer"], "trainer", callbacks=callbacks, logger=loggers or False,
                     plugins=[AtomicCheckpointIO(), environment()], enable_progress_bar=bar, enable_model_summary=False,
                     enable_checkpointing=True, use_distributed_sampler=False, num_sanity_val_steps=0, default_root_dir=str(run.path))
     refuse_early_ends(trainer)

@@ -124,8 +124,10 @@ def _rank(line: Connection) -> None:
             config = {**config, "progress": "none"}
         fit(config, Run(path), assembled(config), label, lambda *epoch: line.send(epoch))
     except BaseException as error:
-        # the last line is what the launcher names
-        failure = str(error) if isinstance(error, KdlabError) else "\n".join(filter(None, [traceback.format_exc(), ended_early(error)]))
+        if isinstance(error, KdlabError):
+            failure = str(error)
+        else:           # the last line is what the launcher names
+            failure = "\n".join(filter(None, [traceback.format_exc(), ended_early(error)]))
     line.send(failure)
     threading.Event().wait()        # until the line says so: the others may still need this rank's part of the connections
 

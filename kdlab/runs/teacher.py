@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kdlab.batch import Batch
 from kdlab.config.build import build
@@ -19,6 +19,7 @@ from kdlab.models.writes import Writes
 from kdlab.normalisation import Normalisation
 from kdlab.outputs import Outputs
 from kdlab.tasks import Task
+from kdlab.tasks.probabilities import are_probabilities, look_like_sigmoids
 from kdlab.teachers import Ensemble, Frozen, PerTerm, Teacher
 from kdlab.teachers.normalisation import known_normalisation
 
@@ -260,6 +261,7 @@ def _described(node: dict, role: str, teacher: Teacher, task: Task, validation: 
     measured = task.score(said["logits"], said["target"])
     name = teacher_name(node)
     say(f"{role}: {name}, accuracy {measured['accuracy']:.4f} on validation")
+    _warn_of_no_logits(node, role, name, teacher, said["logits"], validation, device, say)
     if task.chance(said["logits"], said["target"]) > 0.01:
         raise InputError(f"{role}: {name} is no better than chance on validation (accuracy {measured['accuracy']:.4f}); nothing can be "
                          "learned from it. Check its weights, its classes and the normalisation of its inputs")
@@ -272,6 +274,31 @@ def _described(node: dict, role: str, teacher: Teacher, task: Task, validation: 
     network = teacher.network
     described["parameters"] = sum(value.numel() for value in network.parameters()) if network is not None else None
     return described
+
+
+def _warn_of_no_logits(node: dict, role: str, name: str, teacher: Teacher, said: Tensor, validation: Iterable[Batch],
+                       device: torch.device, say: Callable[[str], None]) -> None:
+    """Say that a teacher, or a member of an ensemble, ends in softmax or sigmoid.
+
+    Args:
+        said: what it answers on validation.
+    """
+    if isinstance(teacher, Ensemble):           # whose own answers hide it; of each member a batch is enough
+        weights = node.get("weights") or [1.0] * len(node["members"])
+        named = [(own, member) for (own, member), weight in zip(node["members"].items(), weights) if weight > 0]
+        batch = next(iter(validation), None)
+        for (own, described), member in zip(named, teacher.members):
+            if batch is not None:
+                answers = member.teach(batch.to(device)).logits
+                whose = f"{role} {own}", teacher_name(described)
+                _warn_of_no_logits(described, *whose, member, answers, validation, device, say)
+    elif are_probabilities(said):
+        say(f"{role}: warning: {name} answers with probabilities (no number is below 0, and each row sums to 1). "
+            "Losses need logits: they turn probabilities into almost uniform targets. Let it return the logits: "
+            "remove the softmax at its end")
+    elif look_like_sigmoids(said, trained=True):
+        say(f"{role}: warning: all answers of {name} lie between 0 and 1, like those of a sigmoid. Losses need logits: "
+            "if it ends in a sigmoid, remove that")
 
 
 def with_test_scores(described: dict, teacher: Teacher, score: Callable[[Callable[[Batch], Outputs]], dict]) -> dict:

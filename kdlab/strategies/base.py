@@ -10,6 +10,7 @@ from functools import partial
 import lightning as L
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MetricCollection
 
 from kdlab.batch import Batch
@@ -256,6 +257,19 @@ class Strategy(L.LightningModule):
             means[f"train/{name}"] = value
         means["train/teacher_share"] = self._seconds["teacher"] / max(self._seconds["step"], 1e-9)
         self._report(means, on_bar=False)
+        self._follow_metric()
+
+    def lr_scheduler_step(self, scheduler, metric) -> None:
+        """Nothing for a schedule that waits for a metric. Lightning steps it after the epoch's checkpoint is written,
+        so a resumed run would lose that step: the strategy steps it itself, before."""
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            super().lr_scheduler_step(scheduler, metric)
+
+    def _follow_metric(self) -> None:
+        score = self.epoch_values.get(f"val/{self.task.monitor}")       # None in an epoch without validation
+        for config in self.trainer.lr_scheduler_configs if score is not None else ():
+            if isinstance(config.scheduler, ReduceLROnPlateau):
+                config.scheduler.step(score)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         rows = self.task.align_batch(batch)

@@ -71,7 +71,7 @@ class NativeEnsemble(Cohort):
         if shared is None or shared.dim() not in (2, 4):
             raise InputError(f"strategy.split={self._split}: the gate reads features (N, D) or maps (N, D, H, W), and there it finds "
                              f"{'nothing' if shared is None else tuple(shared.shape)}")
-        again = self.task.network_outputs(self._rest(), probe.batch.replace(inputs=shared.clone()))
+        again = self.task.network_outputs(self._rest(), probe.batch.replace(inputs=shared))
         if not torch.allclose(again.logits, probe.student.logits, rtol=1e-3, atol=1e-5):
             raise InputError(f"strategy.split={self._split}: what lies behind it does not give the student's own answer, so it cannot be a branch")
         self.gate = BranchGate(shared.shape[1], len(self.networks())).to(shared)
@@ -99,8 +99,7 @@ class NativeEnsemble(Cohort):
         """The other branches' Outputs and the ensemble's, from the feature that the student's have."""
         shared = student.features[self._split]
         said = {"student": student.replace(features={}, second=None)}
-        # each branch gets a copy: what it begins with may work in place
-        said |= {name: self.task.network_outputs(branch, batch.replace(inputs=shared.clone())) for name, branch in self.peers.items()}
+        said |= {name: self.task.network_outputs(branch, batch.replace(inputs=shared)) for name, branch in self.peers.items()}
         if self.gate is not None:
             said["ensemble"] = combined(list(said.values()), partial(functional.ensemble_logits, gate=self.gate(shared)))
         if student.second is None:

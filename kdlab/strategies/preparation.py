@@ -14,13 +14,14 @@ from kdlab.errors import InputError, ended_early
 from kdlab.losses.base import Probe
 from kdlab.objective import Objective
 from kdlab.outputs import Outputs
+from kdlab.tasks.probabilities import are_probabilities, look_like_sigmoids
 from kdlab.teachers import PerTerm
 
 from .base import Strategy
 
 
 def prepare(strategy: Strategy, batch: Batch, train_size: int, train_target: Tensor | None = None, train_rows: Tensor | None = None,
-            batch_size: int | None = None) -> None:
+            batch_size: int | None = None) -> list[str]:
     """Check the combination, let strategy and losses build what depends on shapes, then rehearse a step. No weight or buffer changes.
 
     Args:
@@ -29,6 +30,9 @@ def prepare(strategy: Strategy, batch: Batch, train_size: int, train_target: Ten
         train_target: their labels.
         train_rows: those that are trained on.
         batch_size: of all processes together.
+
+    Returns:
+        What may be wrong, to be shown as warnings.
 
     Raises:
         InputError: the parts do not fit; independent problems are listed together.
@@ -53,6 +57,7 @@ def prepare(strategy: Strategy, batch: Batch, train_size: int, train_target: Ten
         if isinstance(teacher, PerTerm):
             teachers = {f"teacher.members.{teacher.terms[name]}": own for name, own in taught.by_term.items()}
         _refuse(_wrong_classes({"student": student, **teachers, **peers}, getattr(strategy.task, "classes", None)))
+        warnings = _no_logits({"student": student, **peers}, objective, "evaluation")
         for name in set(answers) - {"student"}:         # what they say together
             _answer(partial(answers[name], batch), name, batch)
         _refuse(_idle_taps(student, taught, objective))
@@ -63,7 +68,7 @@ def prepare(strategy: Strategy, batch: Batch, train_size: int, train_target: Ten
     objective.prepare(probe)
     if isinstance(teacher, PerTerm):        # not before: a term that is not at work yet must be prepared, too
         teacher.attend(objective.asking)
-    _rehearse(strategy, batch)
+    return list(dict.fromkeys([*warnings, *_rehearse(strategy, batch)]))
 
 
 def _refuse(problems: list[str]) -> None:
@@ -116,6 +121,31 @@ def _wrong_classes(said: dict[str, Outputs], expected: int | None) -> list[str]:
             for role, outputs in said.items() if expected is not None and outputs.logits.shape[-1] != expected]
 
 
+def _no_logits(said: dict[str, Outputs], objective: Objective, mode: str) -> list[str]:
+    """Warnings about networks that learn and whose answers may be no logits.
+
+    Raises:
+        InputError: they are probabilities, and a term of the loss makes probabilities of them once more.
+    """
+    terms = ", ".join(f"loss.{name}" for name, term in objective.terms.items()
+                      if objective.counts(name) and _applies_softmax(term))
+    softmax = (f"in {mode} mode the network answers with probabilities (no number is below 0, and each row sums to 1). "
+               f"{terms or 'The metrics on validation and test'} must have logits; let it return the logits: remove "
+               "the softmax at its end")
+    sigmoid = (f"in {mode} mode all answers of the network lie between 0 and 1, like those of a sigmoid. Losses need "
+               "logits: if it ends in a sigmoid, remove that")
+    probabilities = [role for role, outputs in said.items() if are_probabilities(outputs.logits)]
+    if terms:
+        _refuse([f"{role}: {softmax}" for role in probabilities])
+    return [f"{role}: warning: {softmax if role in probabilities else sigmoid}" for role, outputs in said.items()
+            if role in probabilities or look_like_sigmoids(outputs.logits, trained=False)]
+
+
+def _applies_softmax(term: nn.Module) -> bool:
+    """Of kdlab's own terms. One of the user's may well expect probabilities."""
+    return type(term).__module__.startswith("kdlab.losses.") and not term.reads_logits and not term.student_taps
+
+
 def _idle_taps(student: Outputs, teacher: Outputs | None, objective: Objective) -> list[str]:
     asked = [("student", student, objective.student_taps)]
     for name, term in objective.terms.items() if teacher is not None else ():
@@ -126,16 +156,19 @@ def _idle_taps(student: Outputs, teacher: Outputs | None, objective: Objective) 
     return list(dict.fromkeys(idle))
 
 
-def _rehearse(strategy: Strategy, batch: Batch) -> None:
-    """One step's loss in train mode, without a trace: what a network or loss does wrong only there is found before anything is written."""
+def _rehearse(strategy: Strategy, batch: Batch) -> list[str]:
+    """One step's loss in train mode, without a trace: what a network or loss does wrong only there is found before
+    anything is written. Returns warnings."""
     buffers = {name: value.clone() for name, value in strategy.named_buffers()}
     before = _modes(strategy)
     strategy.train()
     try:
         with torch.random.fork_rng(devices=[]):
-            total = strategy.distill(batch).loss.total
-        if total.dim() != 0:
-            raise ValueError(f"the loss must be one number, got shape {tuple(total.shape)}")
+            step = strategy.distill(batch)
+        if step.loss.total.dim() != 0:
+            raise ValueError(f"the loss must be one number, got shape {tuple(step.loss.total.shape)}")
+        said = {strategy.key_of(name): step.outputs[name] for name in strategy.networks() if name in step.outputs}
+        return _no_logits(said, strategy.objective, "training")
     except InputError:
         raise
     except Exception as error:      # networks, losses and strategies of the user's own may fail in any way

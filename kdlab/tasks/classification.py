@@ -16,6 +16,7 @@ from kdlab.metrics import expected_calibration_error
 from kdlab.outputs import Outputs
 
 from .base import Task
+from .calling import call
 
 
 class NegativeLogLikelihood(MeanMetric):
@@ -42,7 +43,7 @@ class Classification(Task):
         self.classes = classes
 
     def network_outputs(self, network: nn.Module, batch: Batch, view: int = 0) -> Outputs:
-        answer = network(batch.view(view).inputs)
+        answer = call(network, batch.view(view).inputs)
         logits = answer if isinstance(answer, Tensor) else getattr(answer, "logits", None)
         if not isinstance(logits, Tensor) or logits.dim() != 2:
             raise InputError(f"{type(network).__name__} must answer with logits of shape (samples, classes), got "

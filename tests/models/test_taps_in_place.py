@@ -17,7 +17,20 @@ from kdlab.tasks import Classification
 from kdlab.teachers import Frozen
 from tests.strategies.networks import PlainNet
 
-PLACES = ["conv1", "bn1", "relu1", "relu1.input", "bn2", "relu2", "relu2.input", "bn3", "drop", "drop.input", "fc.input", "fc"]
+PLACES = [
+    "conv1",
+    "bn1",
+    "relu1",
+    "relu1.input",
+    "bn2",
+    "relu2",
+    "relu2.input",
+    "bn3",
+    "drop",
+    "drop.input",
+    "fc.input",
+    "fc",
+]
 
 
 def twins():
@@ -34,7 +47,7 @@ def inputs(seed=0, channels=1):
 
 
 def passed(network, taps, x, seed=0):
-    torch.manual_seed(seed)         # of the dropout
+    torch.manual_seed(seed)  # of the dropout
     with taps as features:
         answer = network(x)
     return answer, features
@@ -52,7 +65,9 @@ def test_in_place_or_not_is_the_same_feature_and_the_same_gradient(place, traini
             answer, features = passed(network, taps, inputs(seed), seed)
             found.append(features[place].detach())
             (answer.square().mean() + (features[place] - 1).pow(2).mean()).backward()
-        found.append(torch.cat([parameter.grad.flatten() for parameter in network.parameters() if parameter.grad is not None]))
+        found.append(
+            torch.cat([parameter.grad.flatten() for parameter in network.parameters() if parameter.grad is not None])
+        )
     for mine, theirs in zip(found[:4], found[4:], strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-7)
     if place in ("bn1", "bn2", "relu2.input"):
@@ -66,7 +81,9 @@ def test_in_a_teacher(place):
         teacher = Frozen(network, Classification(10))
         teacher.watch({place})
         for seed in range(2):
-            said.append(teacher.teach(Batch(inputs(seed), torch.zeros(4, dtype=torch.long), torch.arange(4))).features[place])
+            said.append(
+                teacher.teach(Batch(inputs(seed), torch.zeros(4, dtype=torch.long), torch.arange(4))).features[place]
+            )
     assert torch.equal(said[0], said[2]) and torch.equal(said[1], said[3])
 
 
@@ -112,7 +129,11 @@ def test_only_what_is_changed_is_cloned():
     taps = Taps(network, ["bn1", "conv1", "relu2"])
     for number in range(2):
         _, features = passed(network, taps, inputs(number))
-        assert features["conv1"] is own["conv1"] and features["relu2"] is own["relu2"] and features["bn1"] is not own["bn1"]
+        assert (
+            features["conv1"] is own["conv1"]
+            and features["relu2"] is own["relu2"]
+            and features["bn1"] is not own["bn1"]
+        )
 
 
 class Then(nn.Module):
@@ -181,7 +202,9 @@ def test_what_is_changed_in_a_later_pass_alone_is_refused():
     with taps as features:
         network(torch.ones(2, 3))
     network.late = True
-    with pytest.raises(InputError, match="tap 'layer': Then changed this tensor in place, and did not in its first pass.*inplace=False"):
+    with pytest.raises(
+        InputError, match="tap 'layer': Then changed this tensor in place, and did not in its first pass.*inplace=False"
+    ):
         with taps:
             network(torch.ones(2, 3))
     with taps as features:
@@ -290,14 +313,21 @@ def reference(network, path, x):
     return kept[-1]
 
 
-@pytest.mark.parametrize("library, name, paths", [
-    ("torchvision", "resnet18", ["bn1", "layer1.0.bn1", "layer1.0.bn2", "layer2.0.downsample.1", "layer4.1.bn2", "layer4"]),
-    ("torchvision", "mobilenet_v2", ["features.1.conv.0.1", "features.18.1"]),
-    ("torchvision", "densenet121", ["features.denseblock1.denselayer1.norm1", "features.pool0", "features.norm5"]),
-    ("torchvision", "vgg11", ["features.0", "classifier.0"]),
-    ("timm", "resnet10t", ["bn1", "layer1.0.bn2", "layer4.0.bn2"]),
-    ("timm", "mobilenetv3_small_050", ["blocks.1.0.conv_pw", "blocks.1.0.bn1", "conv_head"]),
-])
+@pytest.mark.parametrize(
+    "library, name, paths",
+    [
+        (
+            "torchvision",
+            "resnet18",
+            ["bn1", "layer1.0.bn1", "layer1.0.bn2", "layer2.0.downsample.1", "layer4.1.bn2", "layer4"],
+        ),
+        ("torchvision", "mobilenet_v2", ["features.1.conv.0.1", "features.18.1"]),
+        ("torchvision", "densenet121", ["features.denseblock1.denselayer1.norm1", "features.pool0", "features.norm5"]),
+        pytest.param("torchvision", "vgg11", ["features.0", "classifier.0"], marks=pytest.mark.slow),
+        ("timm", "resnet10t", ["bn1", "layer1.0.bn2", "layer4.0.bn2"]),
+        ("timm", "mobilenetv3_small_050", ["blocks.1.0.conv_pw", "blocks.1.0.bn1", "conv_head"]),
+    ],
+)
 def test_networks_of_other_libraries(library, name, paths):
     if library == "torchvision":
         network = getattr(pytest.importorskip("torchvision.models"), name)(num_classes=4)
@@ -314,20 +344,46 @@ def test_networks_of_other_libraries(library, name, paths):
                 assert torch.equal(features[path], reference(network, path, x)), path
 
 
-NETWORK = ["student=network", "student._target_=tests.strategies.networks.PlainNet", "+student.classes=10", "data.fraction=0.1", "trainer.max_epochs=2",
-           "progress=none", "trainer.accelerator=cpu"]
+NETWORK = [
+    "student=network",
+    "student._target_=tests.strategies.networks.PlainNet",
+    "+student.classes=10",
+    "data.fraction=0.1",
+    "trainer.max_epochs=2",
+    "progress=none",
+    "trainer.accelerator=cpu",
+]
 TEACHER = ["teacher=network", "teacher._target_=tests.models.test_taps_in_place.known"]
 RUNS = {
     "hint": ["loss=[ce,hint]", "loss.hint.student_tap=bn2", "loss.hint.teacher_tap=bn2", *TEACHER],
-    "ofd": ["loss=[ce,ofd]", "loss.ofd.student_taps=[bn2]", "loss.ofd.teacher_taps=[bn2]", "+loss.ofd.teacher_norms=[bn2]", *TEACHER],
-    "ab": ["loss=[ce,ab]", "loss.ab.student_taps=[bn1,relu2.input]", "loss.ab.teacher_taps=[bn1,relu2.input]", *TEACHER],
+    "ofd": [
+        "loss=[ce,ofd]",
+        "loss.ofd.student_taps=[bn2]",
+        "loss.ofd.teacher_taps=[bn2]",
+        "+loss.ofd.teacher_norms=[bn2]",
+        *TEACHER,
+    ],
+    "ab": [
+        "loss=[ce,ab]",
+        "loss.ab.student_taps=[bn1,relu2.input]",
+        "loss.ab.teacher_taps=[bn1,relu2.input]",
+        *TEACHER,
+    ],
     "residual": ["loss=[ce,hint]", "loss.hint.student_tap=bn3", "loss.hint.teacher_tap=drop", *TEACHER],
     "online": ["strategy=online", "loss=[ce,hint]", "loss.hint.student_tap=bn2", "loss.hint.teacher_tap=bn2"],
     "mean teacher": ["strategy=ema", "loss=[ce,hint]", "loss.hint.student_tap=bn2", "loss.hint.teacher_tap=bn2"],
     "one": ["strategy=one", "strategy.split=bn2"],
     "byot": ["strategy=byot", "strategy.exits=[bn1,bn2]", "strategy.feature=bn3"],
-    "bf16": ["loss=[ce,hint]", "loss.hint.student_tap=bn2", "loss.hint.teacher_tap=bn2", "trainer.precision=bf16-mixed", *TEACHER],
+    "bf16": [
+        "loss=[ce,hint]",
+        "loss.hint.student_tap=bn2",
+        "loss.hint.teacher_tap=bn2",
+        "trainer.precision=bf16-mixed",
+        *TEACHER,
+    ],
 }
+
+QUICK = ("hint", "ofd", "one", "byot")
 
 
 def known(inplace=False):
@@ -348,10 +404,19 @@ def known(inplace=False):
     return network
 
 
-@pytest.mark.parametrize("what", [*RUNS, pytest.param("ddp", marks=pytest.mark.slow), pytest.param("compiled", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "what",
+    [*QUICK, *(pytest.param(what, marks=pytest.mark.slow) for what in [*RUNS, "ddp", "compiled"] if what not in QUICK)],
+)
 def test_a_run_does_not_depend_on_it(workplace, forked, what):
-    overrides, curves = {"ddp": [*RUNS["hint"], "trainer.devices=2", "trainer.strategy=ddp"],
-                         "compiled": [*RUNS["residual"], "compile=aot_eager"], **RUNS}[what], []
+    overrides, curves = (
+        {
+            "ddp": [*RUNS["hint"], "trainer.devices=2", "trainer.strategy=ddp"],
+            "compiled": [*RUNS["residual"], "compile=aot_eager"],
+            **RUNS,
+        }[what],
+        [],
+    )
     for inplace in ("true", "false"):
         taught = [f"+teacher.inplace={inplace}"] if TEACHER[0] in overrides else []
         run = kdlab.train([*NETWORK, *overrides, f"+student.inplace={inplace}", *taught])

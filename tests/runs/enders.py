@@ -1,4 +1,4 @@
-"""What ends a loop early, for the tests of whole epochs: each raises StopIteration, or lets data end, at a chosen moment."""
+"""What ends a loop early, for the tests of whole epochs: StopIteration, or data that end, at a chosen moment."""
 
 import contextlib
 import itertools
@@ -158,7 +158,7 @@ class EndingMixing:
 
 
 class ShortLoader(InMemoryLoader):
-    """Yields a batch less than its length in one split, from an epoch on; by an iterator that ends, or a generator that returns."""
+    """Yields a batch less than its length in one split, from an epoch on."""
 
     short, since, generator = "train", 0, False
 
@@ -189,6 +189,7 @@ class EndingRead(Digits):
 
 def broken_generator():
     """The error that Python makes of StopIteration inside a generator."""
+
     def numbers():
         yield next(iter(()))
 

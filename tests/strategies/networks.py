@@ -4,6 +4,7 @@ import math
 
 from torch import nn
 
+from kdlab.losses import Loss
 from kdlab.models import MLP
 
 
@@ -65,3 +66,41 @@ class PlainNet(nn.Module):
         else:
             out = out + x
         return self.fc(out.mean((2, 3)))
+
+
+class Ending(MLP):
+    """Logits with something at their end: a function of torch, in ``mode`` (training, evaluation, both)."""
+
+    def __init__(self, *arguments, end: str = "softmax", mode: str = "both", scale: float = 1.0, **named):
+        super().__init__(*arguments, **named)
+        self.end, self.mode, self.scale = end, mode, scale
+
+    def forward(self, x):
+        logits = self.scale * super().forward(x)
+        if self.mode not in ("both", "training" if self.training else "evaluation"):
+            return logits
+        return logits.sigmoid() if self.end == "sigmoid" else getattr(logits, self.end)(-1)
+
+
+class OwnLoss(Loss):
+    """Expects probabilities."""
+
+    needs_teacher, needs_target = False, True
+
+    def forward(self, student, teacher, batch):
+        return -student.logits.gather(1, batch.target[:, None])[:, 0]
+
+
+class Shifting(MLP):
+    """Shifts its inputs first, in place or not."""
+
+    def __init__(self, inplace: bool = True):
+        super().__init__(10, (1, 8, 8), (8,))
+        self.inplace = inplace
+
+    def forward(self, x):
+        if self.inplace:
+            x -= 3
+        else:
+            x = x - 3
+        return super().forward(x)

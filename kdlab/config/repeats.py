@@ -1,0 +1,59 @@
+"""Lists of choices, ``loss=[ce,kd]``, that name one twice: Hydra takes it once, silently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+
+def repeated_choices(typed: Sequence[str], choices: Mapping[str, object], folders: Sequence[Path]) -> list[str]:
+    """A problem for each list of choices in which one stands twice.
+
+    Args:
+        typed: the overrides of the command line.
+        choices: group -> the file that was chosen, whose own defaults may hold such lists.
+        folders: the config folders, the first of which has precedence.
+    """
+    problems = []
+    for text, override in zip(typed, OverridesParser.create().parse_overrides(list(typed))):
+        value = None if override.is_sweep_override() or override.is_delete() else override.value()
+        if isinstance(value, list) and any((folder / override.key_or_group).is_dir() for folder in folders):
+            problems += _problem(text, text.partition("=")[0], value, "'{}=[{}]'")
+    for group, choice in choices.items():
+        if isinstance(choice, str):
+            for file, key, value in _lists(f"{group.partition('@')[0]}/{choice}", folders, set()):
+                problems += _problem(f"{file}: '- {key}: [{', '.join(map(str, value))}]'", key, value, "'- {}: [{}]'")
+    return list(dict.fromkeys(problems))
+
+
+def _problem(place: str, key: str, value: list, form: str) -> list[str]:
+    twice = [str(one) for one in value if value.count(one) > 1]
+    if not twice:
+        return []
+    counted = f". A term counts double with loss.{twice[0]}.weight=2" if key.endswith("loss") else ""
+    return [
+        f"{place}: '{twice[0]}' is chosen {value.count(twice[0])} times, and counts once; write "
+        f"{form.format(key, ','.join(map(str, dict.fromkeys(value))))}{counted}"
+    ]
+
+
+def _lists(name: str, folders: Sequence[Path], seen: set[str]) -> Iterator[tuple[Path, str, list]]:
+    """The lists of choices in the defaults of a config file, and of the files that it takes in: file, key, list."""
+    file = next((path for path in (folder / f"{name}.yaml" for folder in folders) if path.is_file()), None)
+    if file is None or name in seen:
+        return
+    seen.add(name)
+    content = yaml.load(file.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    defaults = content.get("defaults") if isinstance(content, dict) else None
+    for entry in defaults if isinstance(defaults, list) else ():
+        if isinstance(entry, str) and entry != "_self_":
+            inner = entry.partition("@")[0]
+            yield from _lists(
+                inner[1:] if inner.startswith("/") else f"{name.rpartition('/')[0]}/{inner}", folders, seen
+            )
+        for key, value in entry.items() if isinstance(entry, dict) else ():
+            if isinstance(value, list):
+                yield file, str(key), value
