@@ -159,7 +159,7 @@ def _refuse_other_task(run: Run) -> None:
     if other is not None:
         raise InputError(f"srun has started this command in {slurm.tasks()} tasks, and task {other} trains this very run ({run.path}). kdlab trains "
                          "a run in one task: srun --ntasks=1 kdlab train …; for independent runs give each task a seed of its own: "
-                         "srun --ntasks=2 kdlab train 'seed=${oc.env:SLURM_PROCID}'")
+                         "srun --ntasks=2 sh -c 'kdlab train seed=$SLURM_PROCID'")
 
 
 def _unwritable(run: Run, error: OSError) -> InputError:

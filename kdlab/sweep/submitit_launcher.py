@@ -17,7 +17,7 @@ from .job import FAILED, INTERRUPTED
 
 PAUSE = 1.0             # seconds between two looks at the jobs
 LAST_WORDS = 10.0       # seconds that jobs which were cancelled have to write down what they have finished
-UNKNOWN = 30.0          # seconds between two questions to squeue, where sacct does not answer
+ASK = 15.0              # seconds between two questions to squeue
 # what submitit knows by these names for every cluster; all else is Slurm's
 COMMON = ("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "name", "stderr_to_stdout")
 
@@ -37,6 +37,7 @@ class SubmititWork(Work):
         import submitit
 
         status, message = super().interrupted(config, number)
+        message = f"job {submitit.JobEnvironment().job_id} was {message}"
         if number == self._signal and callable(self._requeue):
             try:
                 self._requeue(number, None)         # ends this process, if the job comes back
@@ -90,9 +91,11 @@ class SubmititLauncher(ElsewhereLauncher):
             outcome, value = handle._get_outcome_and_result()
             return value if outcome == "success" else (FAILED, value)
         state, output = str(handle.state), handle.paths.stderr
+        if state.startswith("CANCELLED") or state in ("PENDING", "UNKNOWN") and not output.exists():
+            return INTERRUPTED, f"job {handle.job_id} of {self.cluster} was cancelled"
         hint = (f"its output is in {output}" if output.exists() else
                 f"it has written nothing to {output.parent}: do all machines see that folder? hydra.sweep.dir=… names another")
-        return INTERRUPTED if state.startswith("CANCELLED") else FAILED, f"job {handle.job_id} of {self.cluster}: {state}; {hint}"
+        return FAILED, f"job {handle.job_id} of {self.cluster} has ended ({state}); {hint}"
 
     def _late(self, handle) -> bool:
         """Whether a result comes after all: a file system that is shared may show it late."""
@@ -123,11 +126,12 @@ class SlurmLauncher(SubmititLauncher):
         self._asked: dict[str, float] = {}
 
     def _done(self, handle) -> bool:
-        """As sacct says; where Slurm keeps no accounts, as squeue does, which knows a job as long as it has not ended."""
+        """As sacct says, or squeue, which knows a job as long as it has not ended: sacct has nothing to say where Slurm keeps no accounts, nor of a
+        job of an array that was cancelled before it began."""
         if handle.done():
             return True
         now = time.monotonic()
-        if str(handle.state) != "UNKNOWN" or now - self._asked.setdefault(handle.job_id, now) < UNKNOWN:
+        if now - self._asked.setdefault(handle.job_id, now) < ASK:
             return False
         self._asked[handle.job_id] = now
         found = subprocess.run(["squeue", "--noheader", "--jobs", handle.job_id], capture_output=True, text=True)

@@ -128,8 +128,9 @@ def test_the_lines_of_the_help_work(kdlab, workplace):
         check(compose(shlex.split(line)[2:]))
 
 
-@pytest.mark.parametrize("sent, devices", [(signal.SIGINT, 1), (signal.SIGTERM, 1),
-                                           pytest.param(signal.SIGTERM, 2, marks=pytest.mark.slow)], ids=["SIGINT", "SIGTERM", "SIGTERM, two processes"])
+@pytest.mark.parametrize("sent, devices", [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGUSR1, 1),
+                                           pytest.param(signal.SIGTERM, 2, marks=pytest.mark.slow)],
+                         ids=["SIGINT", "SIGTERM", "SIGUSR1", "SIGTERM, two processes"])
 def test_an_interrupted_run_ends_with_130_and_goes_on(workplace, forked, kdlab, sent, devices):
     arguments = ["strategy=supervised", "trainer.max_epochs=200", "trainer.accelerator=cpu", f"trainer.devices={devices}"]
     process = forked(_command, workplace, arguments)

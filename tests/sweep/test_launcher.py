@@ -187,7 +187,7 @@ def test_a_run_that_another_process_trains_is_come_back_to(workplace, forked, kd
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_an_interrupted_sweep_ends_its_jobs_and_says_how_to_go_on(workplace, sent):
     arguments = [*trouble("Slow"), "trainer.max_epochs=300", "seed=1,2,3", "hydra.launcher.workers=2"]
     process = subprocess.Popen([*SCRIPT, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -195,7 +195,7 @@ def test_an_interrupted_sweep_ends_its_jobs_and_says_how_to_go_on(workplace, sen
     deadline = time.monotonic() + 120
     while len(list(workplace.glob("runs/quickstart/*/checkpoints/last.ckpt"))) < 2 and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
-    os.killpg(process.pid, sent)           # as a terminal does: to all of them
+    os.killpg(process.pid, sent)           # as a terminal does, and Slurm: to all of them
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "the same command goes on" in err and "Traceback" not in err

@@ -5,6 +5,7 @@ import signal
 import time
 from pathlib import Path
 
+from kdlab.models import MLP
 from kdlab.strategies import Supervised
 
 
@@ -60,3 +61,26 @@ class Leaving(Supervised):
     def on_train_start(self):
         assert not Leaving.left, f"this process has trained before: {Leaving.left}"
         Leaving.left.append(self.seed)
+
+
+class Dies(MLP):
+    """Ends its process at its first forward pass: by a signal, as the system does it where memory runs out, or by leaving it."""
+
+    def __init__(self, *arguments, by: str = "SIGKILL", **named):
+        super().__init__(*arguments, **named)
+        self.by = by
+
+    def forward(self, x):
+        os._exit(0) if self.by == "exit" else os.kill(os.getpid(), getattr(signal, self.by))
+
+
+class DiesAfterAnother(MLP):
+    """Ends its process where one of another size was there before: the fault of sharing a process, and not of either job."""
+
+    seen: set = set()
+
+    def __init__(self, *arguments, hidden=(8,), **named):
+        super().__init__(*arguments, hidden=hidden, **named)
+        DiesAfterAnother.seen.add(tuple(hidden))
+        if len(DiesAfterAnother.seen) > 1:
+            os.kill(os.getpid(), signal.SIGKILL)
