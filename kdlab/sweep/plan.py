@@ -41,6 +41,8 @@ def plan(overrides: Sequence[Sequence[str]], configs: Sequence[dict], labels: Se
     rest = [number for number in range(len(configs)) if number not in found]
     answers = dict(zip(rest, _examined([configs[number] for number in rest])))
     _refuse(answers, labels)
+    for line in dict.fromkeys(line for _, description in answers.values() for line in description["notes"]):
+        print(line)         # what the jobs print goes to files
     jobs = []
     for number, config in enumerate(configs):
         if number in found:

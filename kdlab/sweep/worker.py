@@ -15,7 +15,6 @@ from kdlab.runs.processes import Interrupt
 from .job import FAILED, INTERRUPTED, PRUNED, REFUSED, TRAINED, Need
 
 BUSY = "busy"               # another process is training the run
-_noted: set[str] = set()    # lines about the data of a sweep: each is printed once, before the first job begins
 SECONDS_TO_TRY = 20.0       # how long the jobs of a sweep are tried on a few samples before the first of them begins
 
 
@@ -89,9 +88,9 @@ def examine(configs: list[dict], line: Connection) -> None:
         try:
             description = described(config)
             if description["group"] not in tried and time.monotonic() - began < SECONDS_TO_TRY and not description["finished"]:
-                tried[description["group"]] = []
+                tried[description["group"]] = [], []
                 tried[description["group"]] = _try(config)
-            description["networks"] = tried.get(description["group"], [])
+            description["networks"], description["notes"] = tried.get(description["group"], ([], []))
         except InputError as error:
             problems = error.problems
         except Exception as error:      # the user's own classes may fail in any way
@@ -135,9 +134,9 @@ def described(config: dict) -> dict:
     }
 
 
-def _try(config: dict) -> list[str]:
+def _try(config: dict) -> tuple[list[str], list[str]]:
     """Build everything and rehearse a step: nothing is written, and a teacher that is yet to be trained is stood in for. Returns the names of the
-    networks and ensembles that its run will report."""
+    networks and ensembles that its run will report, and lines about its data."""
     import torch
 
     from kdlab.runs.ensure import assembled
@@ -147,8 +146,4 @@ def _try(config: dict) -> list[str]:
     with threads(config["threads"]), torch.random.fork_rng(devices=[]):
         rehearse(config)
         parts = assembled(config)
-        for line in parts.data.notes():
-            if line not in _noted:
-                _noted.add(line)
-                print(line, flush=True)
-        return list(parts.strategy.answers())
+        return list(parts.strategy.answers()), parts.data.notes()
