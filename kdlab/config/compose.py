@@ -175,7 +175,9 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
             node["config"] = _teacher_config(key, node, result, students)
             if role_of(key) == "teacher" and is_by_name(node["experiment"], result) and trains_on_other_data(node["config"], result):
                 learn_from_labels(node, result)
-        if "student" in node and "experiment" not in node:
+        if "experiment" in node:
+            continue
+        if "student" in node:
             node["config"] = _own_teacher_config(key, node, result)
         elif "same_but" in node and node["same_but"] != "???":
             node["config"] = _predecessor_config(key, node, result, base, students)

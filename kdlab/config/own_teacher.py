@@ -88,7 +88,8 @@ def _changes(key: str, before: dict, after: dict) -> Iterator[str]:
         if both:
             yield f"~{place}"
         yield f"++{place}={value_text(value)}"
-    yield from (f"~{key}.{name}" for name in before if name not in after and f"{key}.{name}" not in STUDENTS_OWN)
+    # what is null cannot be taken away in Hydra's grammar
+    yield from (f"~{key}.{name}" for name in before if name not in after and before[name] is not None and f"{key}.{name}" not in STUDENTS_OWN)
 
 
 def value_text(value) -> str:

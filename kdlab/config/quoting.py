@@ -91,7 +91,7 @@ def _candidates(value: str, sweep: bool, nested: bool) -> Iterator[str]:
 
 
 def _elements(text: str, nested: bool) -> str:
-    return ",".join(_element(one, nested) for one in _parts(text))
+    return ",".join(_element(one, nested) for one in _parts(text) if one.strip())       # a comma at the end is none
 
 
 def _element(text: str, nested: bool) -> str:

@@ -35,12 +35,14 @@ class _Answer:
         problems: why it is bad input.
         description: as :func:`kdlab.sweep.worker.described` gives it; None where that did not come to its end.
         networks: of its run, where it was tried.
+        notes: lines about its data and weights, where it was tried.
         died: how the process died that examined it, where it did.
     """
 
     problems: list[str] = field(default_factory=list)
     description: dict | None = None
     networks: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     died: str = ""
 
 
@@ -63,6 +65,8 @@ def plan(overrides: Sequence[Sequence[str]], configs: Sequence[dict], labels: Se
     rest = [number for number in range(len(configs)) if number not in found]
     answers = dict(zip(rest, _examined([configs[number] for number in rest], [labels[number] for number in rest])))
     _refuse(answers, labels)
+    for line in dict.fromkeys(line for answer in answers.values() for line in answer.notes):
+        print(line)         # what the jobs print goes to files
     jobs = []
     for number, config in enumerate(configs):
         if number in found:
@@ -96,7 +100,7 @@ def _examined(configs: Sequence[dict], labels: Sequence[str]) -> list[_Answer]:
     began = time.monotonic()
     while len(answers) < len(configs):
         done = len(answers)
-        tried = {answer.description["group"]: answer.networks for answer in answers if answer.networks}
+        tried = {answer.description["group"]: (answer.networks, answer.notes) for answer in answers if answer.networks}
         begun, died = _examine(configs[done:], tried, SECONDS_TO_TRY - (time.monotonic() - began), labels[done:], answers)
         if died and len(answers) == done:
             answers.append(_Answer(description=begun, died=f"{died} while the job was checked; its training was not begun"))
@@ -114,8 +118,8 @@ def _examine(configs: Sequence[dict], tried: dict, seconds: float, labels: Seque
         for label in labels:
             description = None
             description = _heard(line, label)
-            problems, networks = _heard(line, label)
-            answers.append(_Answer(problems, description, networks))
+            problems, networks, notes = _heard(line, label)
+            answers.append(_Answer(problems, description, networks, notes))
         return None, ""
     except (EOFError, OSError):
         process.join(timeout=15)

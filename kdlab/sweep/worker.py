@@ -15,7 +15,6 @@ from kdlab.runs.processes import Interrupt
 from .job import FAILED, INTERRUPTED, PRUNED, REFUSED, TRAINED, Need
 
 BUSY = "busy"               # another process is training the run
-_noted: set[str] = set()    # lines about the data of a sweep: each is printed once, before the first job begins
 
 
 def work(config: dict, digest: str, output: str, line: Connection, ranks: list[Connection], wait: bool, asks: bool) -> None:
@@ -75,36 +74,36 @@ def _print_to(path: str) -> None:
         stream.reconfigure(line_buffering=True)
 
 
-def examine(configs: list[dict], tried: dict[str, list[str]], seconds: float, line: Connection) -> None:
+def examine(configs: list[dict], tried: dict[str, tuple[list[str], list[str]]], seconds: float, line: Connection) -> None:
     """Check configs of a sweep one after the other. Of each it sends :func:`described`, as soon as that is known (None where the config has
-    problems), and then ``(problems, networks)``. A config that ends this process is therefore the one whose answer is missing.
+    problems), and then ``(problems, networks, notes)``. A config that ends this process is therefore the one whose answer is missing.
 
     Every config is checked by its names and signatures. Those that differ in more than the seed are tried on a few samples too, for as
     long as ``seconds``; what is wrong with the rest in that way is found when its turn comes.
 
     Args:
-        tried: the groups that were tried before, with the names of their networks.
+        tried: the groups that were tried before, with what :func:`_try` found of them.
         seconds: how long configs are tried.
     """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     began = time.monotonic()
     for config in configs:
-        problems, networks, described_already = [], [], False
+        problems, networks, notes, described_already = [], [], [], False
         try:
             description = described(config)
             line.send(description)
             described_already, group = True, description["group"]
             if group not in tried and time.monotonic() - began < seconds and not description["finished"]:
-                tried[group] = []
+                tried[group] = [], []
                 tried[group] = _try(config)
-            networks = tried.get(group, [])
+            networks, notes = tried.get(group, ([], []))
         except InputError as error:
             problems = error.problems
         except Exception as error:      # the user's own classes may fail in any way
             problems = [f"{type(error).__name__}: {error}"]
         if not described_already:
             line.send(None)
-        line.send((problems, networks))
+        line.send((problems, networks, notes))
 
 
 def described(config: dict) -> dict:
@@ -142,9 +141,9 @@ def described(config: dict) -> dict:
     }
 
 
-def _try(config: dict) -> list[str]:
+def _try(config: dict) -> tuple[list[str], list[str]]:
     """Build everything and rehearse a step: nothing is written, and a teacher that is yet to be trained is stood in for. Returns the names of the
-    networks and ensembles that its run will report."""
+    networks and ensembles that its run will report, and lines about its data and weights."""
     import torch
 
     from kdlab.runs.ensure import assembled
@@ -154,8 +153,4 @@ def _try(config: dict) -> list[str]:
     with threads(config["threads"]), torch.random.fork_rng(devices=[]):
         rehearse(config)
         parts = assembled(config)
-        for line in parts.data.notes():
-            if line not in _noted:
-                _noted.add(line)
-                print(line, flush=True)
-        return list(parts.strategy.answers())
+        return list(parts.strategy.answers()), [*parts.data.notes(), *parts.remarks]

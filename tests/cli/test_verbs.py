@@ -194,3 +194,28 @@ def test_a_module_of_the_users_is_found_in_the_working_directory(workplace):
 def test_importing_kdlab_is_light():
     code = "import sys, kdlab, kdlab.cli.main, kdlab.cli.runs; print([name for name in ('torch', 'lightning', 'hydra', 'transformers') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def _read_only(monkeypatch):
+    """A store in which nothing can be written (root may write anywhere, so no permissions are set)."""
+    import errno
+    import os
+
+    def refused(*arguments, **options):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "compare.csv")
+
+    monkeypatch.setattr("kdlab.compare.table.write_text", refused)
+
+
+def test_a_store_that_is_read_only_has_its_table_all_the_same(kdlab, monkeypatch):
+    for seed in (1, 2):
+        assert kdlab("train", "strategy=supervised", "trainer.max_epochs=1", f"seed={seed}", "progress=none")[0] == 0
+    whole = kdlab("compare", "runs")
+    assert whole[0] == 0 and "written: runs/compare.csv" in whole[1]
+    _read_only(monkeypatch)
+    code, out, err = kdlab("compare", "runs")
+    assert code == 0 and err == "" and out.splitlines()[:-1] == whole[1].splitlines()[:-1], "the same table"
+    assert out.splitlines()[-1] == "nothing was written: runs cannot be written (Read-only file system); --out DIR keeps the table in another folder"
+    for asked in (["--out", "other"], ["--report"]):
+        code, out, err = kdlab("compare", "runs", *asked)
+        assert code == 2 and "cannot be written (Read-only file system)" in err, "who asks for files is told that there are none"

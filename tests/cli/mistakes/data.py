@@ -75,7 +75,7 @@ MISTAKES = [
     Mistake("class that test lacks", THREE, ["pictures/test lacks classes", "red"], given="test/red was removed",
             setup=_pictures(lambda folder: shutil.rmtree(folder / "test" / "red"))),
     Mistake("empty picture", THREE, ["004.png is empty"], given="train/red/004.png is empty", setup=_pictures(_broken(b""))),
-    Mistake("pictures that are none", THREE, ["pictures/train/red", "cannot be read as an image"], code=1, given="train/red holds other files named .png",
+    Mistake("pictures that are none", THREE, ["pictures/train/red", "cannot be read as an image"], given="train/red holds other files named .png",
             setup=_pictures(_all_broken)),
     Mistake("size of nothing", [*THREE, "data.size=0"], ["size must be at least 1"], setup=_pictures(), given="pictures"),
     Mistake("size in words", [*THREE, "data.size=large"], ["data.size", "whole number"], setup=_pictures(), given="pictures"),

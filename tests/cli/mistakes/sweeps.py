@@ -7,7 +7,7 @@ SWEEP = ["train", "-m", *SHORT[1:]]
 MISTAKES = [
     Mistake("empty list of values", [*SWEEP, "seed=range(1,1)"], ["no jobs", "empty"]),
     Mistake("nothing that fits a pattern", [*SWEEP, "student=glob(x*)"], ["no jobs", "empty"]),
-    Mistake("value left out", [*SWEEP, "seed=1,"], ["seed=1,", "not how an override is written"]),
+    Mistake("value left out", [*SWEEP, "seed=1,"], ["seed=1,", "type seed=1"]),
     Mistake("unbalanced bracket in a sweep", [*SWEEP, "loss=[ce,kd"], ["loss=[ce,kd"]),
     Mistake("one bad value of a sweep", [*SWEEP, "seed=1,abc"], ["seed", "'abc'", "[in seed=abc]", "none was begun"]),
     Mistake("one bad choice of a sweep", [*SWEEP, "student=mlp,mpl"], ["student=mpl", "did you mean 'mlp'"]),
