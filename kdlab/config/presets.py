@@ -55,7 +55,7 @@ def read(path: Path, name: str) -> Preset:
     head = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     terms = content(path)
     wrong = [key for key, node in terms.items() if not isinstance(node, dict)]
-    if PACKAGE not in head or wrong:
+    if head[:1] != [PACKAGE] or wrong:
         raise InputError(f"preset={name}: {path} must begin with the line '{PACKAGE}' and hold numbers of loss terms alone, for example "
                          f"'dkd: {{beta: 0.5}}'{f'; it has {wrong[0]!r}' if wrong else ''}")
     text = " ".join(line.removeprefix("#").strip() for line in head if not line.startswith((SOURCE, "# @package")))

@@ -245,6 +245,7 @@ def test_a_run_before_with_other_losses_has_no_preset():
 @pytest.mark.parametrize("text, message", [
     ("kd: {weight: 0.3}\n", "must begin with the line '# @package loss'"),
     ("# @package _global_\nloss: {kd: {weight: 0.3}}\noptimizer: {lr: 0.1}\n", "must begin with the line '# @package loss'"),
+    (f"# mine\n{PACKAGE}\nkd: {{weight: 0.3}}\n", "must begin with the line '# @package loss'"),
     (f"{PACKAGE}\nkd: 0.3\n", "it has 'kd'"),
 ])
 def test_a_file_that_is_no_preset(workplace, capsys, text, message):

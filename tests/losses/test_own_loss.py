@@ -20,7 +20,7 @@ def test_the_page(kdlab, workplace, monkeypatch):
     told = []
     for kind, text in BLOCKS:
         if kind != "bash":
-            path = workplace / text.splitlines()[0].removeprefix("# ")
+            path = workplace / next(line for line in text.splitlines() if "@package" not in line).removeprefix("# ")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
             continue
