@@ -70,7 +70,7 @@ def everything() -> list[list[str]]:
             choice = f"{group}={path.relative_to(folder).with_suffix('')}"
             if group == "loss":
                 choice = f"loss=[{path.stem}]"
-            if group == "preset":       # with the losses that it gives numbers to
+            if group == "preset" and path.parent != folder:        # with the losses that it gives numbers to
                 terms = ",".join(("ce", *read(path, choice).methods))
                 found.append([choice, f"loss=[{terms}]"])
                 continue

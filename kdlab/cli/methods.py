@@ -82,6 +82,12 @@ def show(entry) -> None:
         for name, value in entry.parameters.items():
             text = prose(told.get(name, ""))
             print(textwrap.fill(f"{name} = {_value(value)}" + (f"   {text}" if text else ""), WIDTH, initial_indent="  ", subsequent_indent="      "))
+    if entry.kind == "loss" and entry.with_ce is not None:
+        print(f"\nce: loss.ce.weight={_value(entry.with_ce)} beside it, where no number is given for it")
+    if entry.kind == "loss" and entry.presets:
+        print("\npresets (preset=NAME):")
+        for preset in entry.presets:
+            preset_lines(preset)
     if entry.claims:
         print(f"\nverified against, value and gradients, in float64, to {TOLERANCE:g} relative:")
         for repository, cases in entry.claims.items():
@@ -91,6 +97,16 @@ def show(entry) -> None:
               + ("" if entry.kind == "strategy" else "; held to its own slow reference in tests/contract"))
     if entry.example:
         print(f"\n{entry.example}")
+
+
+def preset_lines(preset) -> None:
+    """A preset: its name, what it is, its numbers, and where they stand."""
+    numbers = {f"{term}.{key}": value for term, node in preset.terms.items() for key, value in node.items()}
+    print(f"  {preset.name}")
+    for text in (preset.title, _settings(numbers)):
+        print(textwrap.fill(text, WIDTH, initial_indent="      ", subsequent_indent="      ", break_long_words=False, break_on_hyphens=False))
+    for source in preset.sources:
+        print(f"      {source}")
 
 
 def _settings(values: dict) -> str:

@@ -245,7 +245,7 @@ def _loss(terms, prefix: str) -> Iterator[str]:
         elif not fits(weight, float) or isinstance(weight, bool) or math.isnan(weight) or weight == math.inf:
             yield f"{place}.weight must be a finite number, got {weight!r}"
         elif weight < 0:
-            tied = " (it is tied to one minus the weight of loss.kd; give it a number of its own)" if name == "ce" else ""
+            tied = " (it is tied to one minus the weight of loss.kd; give it a number of its own)" if name == "ce" and "kd" in terms else ""
             yield f"{place}.weight must not be negative, got {weight}{tied}"
 
 

@@ -69,7 +69,9 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
         word = str(getattr(cause, "key", key)).split(".")[-1]
         prefix = str(key).rpartition(".")[0]
         place = f"'{prefix}'" if prefix else "the config"
-        return f"{key}: {place} has no key '{word}'{did_you_mean(word, known)}"
+        typed = [text for text in overrides if text.startswith(f"{prefix}={{")]
+        cure = f"; to replace the schedule that stands there: '++{typed[-1]}'" if typed and "schedule" in known else ""
+        return f"{key}: {place} has no key '{word}'{did_you_mean(word, known) if not cure else ''}{cure}"
     return message
 
 

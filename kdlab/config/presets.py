@@ -21,6 +21,7 @@ from .written import content, find
 
 PACKAGE = "# @package loss"
 SOURCE = "# source:"
+NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def read(path: Path, name: str) -> Preset:
     head = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     terms = content(path)
     wrong = [key for key, node in terms.items() if not isinstance(node, dict)]
-    if PACKAGE not in head or wrong:
+    if head[:1] != [PACKAGE] or wrong:
         raise InputError(f"preset={name}: {path} must begin with the line '{PACKAGE}' and hold numbers of loss terms alone, for example "
                          f"'dkd: {{beta: 0.5}}'{f'; it has {wrong[0]!r}' if wrong else ''}")
     text = " ".join(line.removeprefix("#").strip() for line in head if not line.startswith((SOURCE, "# @package")))
@@ -73,7 +74,7 @@ def chosen_presets(choice: object, typed: Sequence[str]) -> list[str]:
     (['dkd/imagenet_resnet'], ['dkd/a', 'crd/b'], [])
     """
     if isinstance(choice, str):
-        return [choice]
+        return [choice] if choice != NONE else []
     lists = [text.partition("=")[2].strip() for text in typed if text.lstrip("+").partition("=")[0] == "preset"]
     return [name.strip() for text in lists[-1:] if text.startswith("[") for name in text.strip("[]").split(",") if name.strip()]
 
@@ -113,7 +114,7 @@ def _unfit(preset: Preset, chosen: Sequence[str]) -> str:
     missing = [name for name in preset.methods if name not in chosen]
     wanted = [name for name in ("ce", *preset.methods) if name in preset.terms or name == "ce"]
     return (f"preset={preset.name}: it gives numbers to {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not among the chosen "
-            f"losses ({', '.join(chosen) or 'none'}); choose them with 'loss=[{','.join(wanted)}]', or leave the preset out with preset=null")
+            f"losses ({', '.join(chosen) or 'none'}); choose them with 'loss=[{','.join(wanted)}]', or leave the preset out with preset=none")
 
 
 def replace_schedules(config: DictConfig, layers: Sequence[dict]) -> None:

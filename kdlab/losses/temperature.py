@@ -28,6 +28,7 @@ class Standardised(Loss):
         self.epsilon = positive("epsilon", epsilon)
         self.needs_teacher, self.needs_target, self.needs_index, self.views = loss.needs_teacher, loss.needs_target, loss.needs_index, loss.views
         self.mixed_labels, self.student_taps, self.teacher_taps = loss.mixed_labels, loss.student_taps, loss.teacher_taps
+        self.needs_equal_widths, self.fixed = loss.needs_equal_widths, tuple(f"loss.{name}" for name in loss.fixed)
 
     def prepare(self, probe: Probe) -> None:
         self.loss.prepare(probe)

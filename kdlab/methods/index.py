@@ -7,6 +7,7 @@ import functools
 from kdlab import functional
 from kdlab.config.compose import compose, own_hydra, sharing_teachers
 from kdlab.config.paths import conf_dir
+from kdlab.config.presets import presets_of
 from kdlab.errors import InputError, did_you_mean
 from kdlab.functional.sources import FAMILIES, method_of
 
@@ -24,9 +25,10 @@ def index() -> dict[str, Entry | StrategyEntry]:
     """
     paths = sorted((conf_dir() / "loss").glob("*.yaml"))
     with own_hydra(), sharing_teachers():           # set up once, the default teacher composed once
-        config = compose([f"loss=[{','.join(path.stem for path in paths)}]"])
+        config = compose([f"loss=[{','.join(path.stem for path in paths)}]", "loss.ce.weight=1.0"])     # the terms state different weights of ce
         strategies = strategy_entries(conf_dir() / "strategy")
-    found = {entry.name: entry for entry in (of_loss_file(path, config["loss"][path.stem]) for path in paths)}
+    found = {entry.name: entry for entry in (
+        of_loss_file(path, config["loss"][path.stem], presets_of(path.stem, conf_dir() / "preset")) for path in paths)}
     used = {entry.function for entry in found.values()}
     twice = sorted(set(found) & set(strategies))
     if twice:

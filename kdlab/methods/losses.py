@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from kdlab.config.build import build
+from kdlab.config.presets import Preset
+from kdlab.config.tie import KEY
 from kdlab.errors import InputError
 from kdlab.functional.sources import Method
 from kdlab.losses import Loss
@@ -28,12 +30,16 @@ class Entry:
         function: its mathematics.
         loss: the loss with its defaults; None for a piece.
         defaults: its YAML file without ``_target_``: the term's weight, and the loss's arguments.
+        with_ce: the weight of ce that the file states, as it is written; None where it states none.
+        presets: the numbers of the method in the protocols that kdlab knows.
     """
 
     name: str
     function: Callable
     loss: Loss | None
     defaults: dict[str, Any]
+    with_ce: object = None
+    presets: list[Preset] = field(default_factory=list)
 
     @property
     def method(self) -> Method:
@@ -106,11 +112,12 @@ class Entry:
         return {"weight": "the term's weight in the total", **told_by(self.function, *reversed(type(self.loss).__mro__))}
 
 
-def of_loss_file(path: Path, arguments: dict[str, Any]) -> Entry:
+def of_loss_file(path: Path, arguments: dict[str, Any], presets: Sequence[Preset] = ()) -> Entry:
     """The method of a file of ``conf/loss/``.
 
     Args:
         arguments: the node as it is composed.
+        presets: of the method.
     """
     # as plain values: what is tied to another key (the weight of ce) is shown as it is written
     [(name, written)] = OmegaConf.to_container(OmegaConf.load(path), resolve=False).items()
@@ -118,4 +125,5 @@ def of_loss_file(path: Path, arguments: dict[str, Any]) -> Entry:
     function = getattr(loss, "function", None)
     if not hasattr(function, "method"):
         raise InputError(f"loss.{name}: {type(loss).__name__} names no pure function that knows its paper (kdlab.functional.sources.method)")
-    return Entry(name, function, loss, {key: value for key, value in written.items() if key != "_target_"})
+    defaults = {key: value for key, value in written.items() if key not in ("_target_", KEY)}
+    return Entry(name, function, loss, defaults, written.get(KEY), list(presets))

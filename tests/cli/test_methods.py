@@ -161,6 +161,27 @@ def test_what_a_user_must_know_of_a_loss_is_told(kdlab):
     assert "own head is not trained" in kdlab("methods", "simkd")[1]
 
 
+def test_a_loss_shows_its_presets_with_numbers_and_sources(kdlab):
+    out = kdlab("methods", "dkd")[1]
+    for text in ("presets (preset=NAME):", "\n  dkd/imagenet_resnet\n", "DKD on ImageNet: ResNet-34 teaches ResNet-18", "dkd.beta=0.5", "ce.weight=1.0",
+                 "/configs/imagenet/r34_r18/dkd.yaml#L26-L30", "\n  dkd/cifar100_vgg13_vgg8\n", "dkd.beta=6.0"):
+        assert text in out, text
+    assert "presets" not in kdlab("methods", "cka")[1] and "presets" not in kdlab("methods", "online")[1]
+
+
+@pytest.mark.parametrize("name, weight", [
+    ("kd", "${one_minus:loss.kd.weight}"), ("kd_standardised", "0.1"), ("ctkd", "0.1"), ("multi_level", "0.1"), ("hard_kd", "0.5"), ("virtual_teacher", "0.9"),
+])
+def test_a_loss_shows_the_weight_that_it_gives_to_ce(kdlab, name, weight):
+    out = kdlab("methods", name)[1]
+    assert f"loss.ce.weight={weight}" in out and "with_ce =" not in out
+    assert "loss.ce.weight" not in kdlab("methods", "dist")[1]
+
+
+def test_a_method_whose_authors_do_more_says_what_is_missing(kdlab):
+    assert "RandAugment(2, 10)" in kdlab("methods", "multi_level")[1]
+
+
 def test_a_filter_and_a_name(kdlab):
     code, _, err = kdlab("methods", "kd", "--family", "features")
     assert code == 2 and "one method" in err

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 TOLERANCE = 1e-8
-#: below this, relative to the largest element of a gradient (and to 1 for values), a number is a rounding error of float64
+#: below this, relative to the largest element of a gradient (or of a value, and to 1 for values), a number is a rounding error of float64
 FLOOR = 1e-11
+#: of a gradient whose parts cancel (a bias before a BatchNorm): what is left of sums of numbers of about 1
+CANCELLED = 1e-15
 
 
 #: further outputs that kdlab has no counterpart of
@@ -87,9 +89,15 @@ def load(folder: Path) -> list[Case]:
     return [Case(entry, {key: torch.from_numpy(value) for key, value in np.load(folder / entry["file"]).items()}) for entry in index]
 
 
-def close(found: Tensor, expected: Tensor, what: str) -> None:
-    """Raises AssertionError unless they agree to 1e-8, relative to each element."""
-    floor = FLOOR * max(1.0, expected.abs().max().item()) if expected.numel() else 0.0
+def close(found: Tensor, expected: Tensor, what: str, value: bool = True) -> None:
+    """Raises AssertionError unless they agree to 1e-8, relative to each element.
+
+    Args:
+        value: a value, which may differ by rounding errors of 1; False: a gradient, which may differ by those of its own largest element, and
+            by those that are left where its parts cancel.
+    """
+    largest = expected.abs().max().item() if expected.numel() else 0.0
+    floor = FLOOR * max(1.0, largest) if value else max(FLOOR * largest, CANCELLED)
     found, expected = found.squeeze(), expected.squeeze()       # sources keep dimensions of length 1
     torch.testing.assert_close(found.double(), expected.double(), rtol=TOLERANCE, atol=floor, msg=lambda text: f"{what}: {text}")
 
@@ -109,4 +117,4 @@ def compare(case: Case, answer: Tensor | tuple[Tensor, Mapping[str, Tensor]]) ->
         value.backward()
     for name in gradients:
         gradient = case.leaves[name].grad
-        close(torch.zeros_like(case.leaves[name]) if gradient is None else gradient, case.arrays[f"grad_{name}"], f"gradient of {name}")
+        close(torch.zeros_like(case.leaves[name]) if gradient is None else gradient, case.arrays[f"grad_{name}"], f"gradient of {name}", value=False)

@@ -53,6 +53,30 @@ def test_a_step_by_hand(options, share):
     assert list(loss.parts) == ["ce", *(f"{part}_{name}" for name in ("exit1", "exit2") for part in ("ce", "kd", "feature"))]
 
 
+class Below(nn.Module):
+    """An exit whose feature is below 0, as it is before a ReLU."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.width = width
+
+    def forward(self, feature):
+        rows = len(feature)
+        return feature.new_zeros(rows, CLASSES), feature.new_full((rows, self.width), -1.0)
+
+
+@pytest.mark.parametrize("positive_only, expected", [(True, 0.0), (False, 6 * 7 * 4.0)])
+def test_features_below_0_count_unless_only_those_above_do(positive_only, expected):
+    """Six samples, seven elements: -1 at the exits and -3 at the deepest one."""
+    batch = batch_of(6)
+    strategy = tiny(batch, feature_weight=0.01, positive_only=positive_only)
+    strategy.student.stage3.register_forward_hook(lambda module, inputs, output: torch.full_like(output, -3.0))
+    for name in strategy.exits:
+        strategy.exits[name] = Below(7)
+    parts = strategy.distill(batch).loss.parts
+    assert [parts[f"feature_{name}"].item() for name in ("exit1", "exit2")] == pytest.approx([expected, expected])
+
+
 def test_the_deepest_classifier_learns_from_labels_alone():
     batch = batch_of(6)
     strategy = tiny(batch, deepest_weight=0.0)

@@ -5,6 +5,7 @@ from torch import nn
 
 from kdlab import functional
 from kdlab.batch import Batch
+from kdlab.functional.features import attention_map
 from kdlab.losses import (
     CRD, ActivationBoundary, FactorTransfer, Hint, OverhaulDistillation, Probe, ReviewKD, SemCKD, SimKD, VariationalInformation,
 )
@@ -73,7 +74,8 @@ def vid(case):
 
 
 def ab(case):
-    """3/1000 is inside; so are the weights of the layers, of which the case may have the first ones only."""
+    """3/1000 is inside; so are the weights of the layers, of which the case may have the first ones only. The loss of a layer is that of the
+    method on this layer alone, times its weight."""
     students, teachers = layers(case, "student"), layers(case, "teacher")
     loss, student, teacher = prepared(ActivationBoundary(taps(students), taps(teachers), case.hyper.get("margin", 1.0)), students, teachers)
     for number, module in enumerate(loss.connectors):
@@ -82,10 +84,17 @@ def ab(case):
                         if name.endswith("conv__weight") and not name.startswith("grad_") and (len(students) == 1 or f"__{number}__" in name))
             case.fill(f"{name}conv", module[0])
             case.fill(f"{name}bn", module[1])
-    return call(loss, student, teacher) * 0.003 * 2.0 ** (len(students) - case.hyper.get("feat_num", len(students)))
+    factor = 0.003 * 2.0 ** (len(students) - case.hyper.get("feat_num", len(students)))
+    if "out_layer_losses" not in case:
+        return call(loss, student, teacher) * factor
+    each = [functional.activation_boundary(module(mine), theirs, loss.margin, reduction="mean")
+            for module, mine, theirs in zip(loss.connectors, students, teachers)]
+    weighted = [factor * weight * value for weight, value in zip(loss.halving(), each)]
+    return call(loss, student, teacher) * factor, {"layer_losses": torch.stack(weighted)}
 
 
 def ft(case):
+    """On attention maps, or through paraphraser and translator; there the factors themselves may be in the case."""
     hyper = {"norm": case.hyper.get("p2", 1), "power": case.hyper.get("p1", 2)}
     paraphraser, translator = prefix(case, "paraphras", "encoder"), prefix(case, "translat", "encoder")
     if translator is None:
@@ -96,7 +105,9 @@ def ft(case):
     loss, student, teacher = prepared(loss, [case["student"]], [case["teacher"]])
     case.fill(paraphraser, loss.paraphraser.encoder)
     case.fill(translator, loss.translator.encoder)
-    return call(loss, student, teacher)
+    factors = {"factor_s": loss.translator(case["student"]), "factor_t": loss.paraphraser.factors(case["teacher"])}
+    outputs = {name: attention_map(value, hyper["power"]) for name, value in factors.items() if f"out_{name}" in case}
+    return call(loss, student, teacher), outputs
 
 
 def ft_torchdistill(case):

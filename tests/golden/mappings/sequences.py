@@ -110,24 +110,9 @@ def _texts(case):
 
 
 def _matched(case):
-    """The tokens that both vocabularies have, in whichever form the case gives them: two vocabularies (token -> number, or tokens in order),
-    two lists of numbers, or one map from the teacher's numbers to the student's (pairs, or one entry a token of the teacher, -1 for none)."""
-    given = {**case.entry, **case.hyper, **{name: case.arrays[name].tolist() for name in case.arrays}}
-    given = {name: value for name, value in given.items() if isinstance(value, (dict, list)) and value
-             and any(word in name for word in ("vocab", "match", "token", "mapping"))}
-    found = {side: [value for name, value in given.items() if side in name] for side in ("student", "teacher")}
-    if found["student"] and found["teacher"]:
-        student, teacher = found["student"][0], found["teacher"][0]
-        if isinstance(student, dict) or isinstance(student[0], str):
-            return functional.matched_tokens(*(value if isinstance(value, dict) else {token: number for number, token in enumerate(value)}
-                                               for value in (student, teacher)))
-        return torch.tensor(student), torch.tensor(teacher)
-    pairs = next(iter(given.values()))
-    if isinstance(pairs, dict):
-        pairs = [[int(theirs), mine] for theirs, mine in pairs.items()]
-    elif not isinstance(pairs[0], list):
-        pairs = [[theirs, mine] for theirs, mine in enumerate(pairs) if mine >= 0]
-    return torch.tensor([mine for _, mine in pairs]), torch.tensor([theirs for theirs, _ in pairs])
+    """The tokens that both vocabularies have: pairs of numbers, the teacher's first."""
+    pairs = case["matched_teacher_student_ids"]
+    return pairs[:, 1], pairs[:, 0]
 
 
 ENTRIES = {

@@ -5,6 +5,7 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
+from kdlab import functional
 from kdlab.batch import Batch
 from kdlab.losses import CrossEntropy, HintonKD, MutualKL, OneKL, SoftCrossEntropy, VirtualTeacher
 from kdlab.objective import Objective
@@ -190,6 +191,7 @@ class ExitSays(nn.Module):
 
 
 def byot(case):
+    """A part of weight 0 is not computed by the strategy; what the case has of it is then what the function behind it says."""
     alpha, logits, features = case.hyper["alpha"], case.several("logits_"), case.several("feature_")
     network = SaysInStages(case["logits_final"], case["feature_final"], features)
     kd = SoftCrossEntropy(case.hyper["temperature"], temperature_squared=True)
@@ -198,7 +200,11 @@ def byot(case):
     for name, exit_logits, feature in zip(own.exits, logits, features, strict=True):
         own.exits[name] = ExitSays(exit_logits, feature)
     loss = own.distill(batch_of(case["target"])).loss
-    return loss.total, {part: torch.stack([loss.parts[f"{part}_{name}"] for name in own.exits]) for part in ("kd", "feature")}
+    final = Outputs(case["logits_final"].detach())
+    unweighted = {"kd": [kd(Outputs(exit_logits), final, None).mean() for exit_logits in logits],
+                  "feature": [functional.byot_feature(feature, case["feature_final"], positive_only=True, reduction="sum") for feature in features]}
+    return loss.total, {part: torch.stack([loss.parts.get(f"{part}_{name}", value) for name, value in zip(own.exits, values)])
+                        for part, values in unweighted.items()}
 
 
 def _class_wise(case, target, weights):
