@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import gc
 
 import numpy as np
 
@@ -76,7 +75,6 @@ def main() -> None:
     parser.add_argument("--study", default="logit_methods")
     parser.add_argument("--broken", nargs="*", default=["KD", "NKD", "DIST"], help="rows of the first table that stop working, one at a time")
     options = parser.parse_args()
-    gc.collect = lambda *_: 0           # statsmodels collects garbage in every correction, which is most of what a thousand of them take
     study, random = read(options.study), np.random.default_rng(0)
     records = read_records(study.results)
     print("| rerun | seeds share | teacher moves | objected | by a row | by a claim | strict rule |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: |")

@@ -82,11 +82,13 @@ def versions() -> dict[str, str | None]:
 
 
 def hardware() -> dict:
+    """The machine. ``model`` and ``vector`` are what the processor says of itself, ``capability`` is what torch's kernels use of it: where these differ, sums
+    are rounded otherwise."""
     import torch
 
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-    return {"machine": platform.machine(), "processor": _processor(), "cores": os.cpu_count(), "system": platform.platform(),
-            "gpus": gpus, "cuda": torch.version.cuda if gpus else None}
+    return {"machine": platform.machine(), "processor": _processor(), "model": _model(), "vector": _vector(),
+            "capability": torch.backends.cpu.get_cpu_capability(), "cores": os.cpu_count(), "system": platform.platform(), "gpus": gpus, "cuda": torch.version.cuda if gpus else None}
 
 
 def machine_in_words(hardware: dict) -> str:
@@ -94,11 +96,14 @@ def machine_in_words(hardware: dict) -> str:
 
     >>> machine_in_words({"processor": "EPYC", "cores": 2}), machine_in_words({"processor": "EPYC", "cores": 64, "gpus": ["H100", "H100"]})
     ('EPYC, 2 cores', '2 x H100')
+    >>> machine_in_words({"processor": "Xeon", "model": "family 6 model 207", "capability": "AVX512", "cores": 2})
+    'Xeon (family 6 model 207), AVX512, 2 cores'
     """
     if gpus := hardware.get("gpus"):
         return " and ".join(f"{gpus.count(name)} x {name}" if gpus.count(name) > 1 else name for name in dict.fromkeys(gpus))
     cores = f"{hardware['cores']} cores" if hardware.get("cores") else ""
-    return ", ".join(filter(None, [hardware.get("processor") or hardware.get("machine"), cores]))
+    model = f" ({hardware['model']})" if hardware.get("model") else ""
+    return ", ".join(filter(None, [f"{hardware.get('processor') or hardware.get('machine') or ''}{model}".strip(), hardware.get("capability"), cores]))
 
 
 def commit_in_words(code: dict, digits: int) -> str:
@@ -111,9 +116,27 @@ def commit_in_words(code: dict, digits: int) -> str:
 
 
 @lru_cache(maxsize=None)
-def _processor() -> str:
+def _cpuinfo() -> dict[str, str]:
+    """What Linux tells of the first processor; empty elsewhere."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
+        first = Path("/proc/cpuinfo").read_text().strip().partition("\n\n")[0]
+    except OSError:
+        return {}
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
+
+
+def _processor() -> str:
+    return _cpuinfo().get("model name") or platform.processor()
+
+
+def _model() -> str:
+    """The processor's number: virtual machines often have one name for several processors. Of x86-64 family, model and stepping, of arm64 implementer
+    and part."""
+    known = {"cpu family": "family", "model": "model", "stepping": "stepping", "CPU implementer": "implementer", "CPU part": "part"}
+    return " ".join(f"{word} {_cpuinfo()[key]}" for key, word in known.items() if key in _cpuinfo())
+
+
+def _vector() -> list[str]:
+    """The extensions that decide in which order numbers are summed."""
+    flags = (_cpuinfo().get("flags") or _cpuinfo().get("Features") or "").split()
+    return sorted(flag for flag in flags if flag.startswith(("sse4", "avx", "fma", "amx", "asimd", "sve", "bf16")))

@@ -86,7 +86,7 @@ class Again:
 
     @property
     def verdict(self) -> str:
-        figures = ", ".join([f"{self.left:.0%} of the effect", *([f"p = {p_text(self.p)}"] if self.p is not None else [])])
+        figures = ", ".join([f"{round(100 * self.left)} % of the effect", *([f"p = {p_text(self.p)}"] if self.p is not None else [])])
         return f"{'agrees' if self.agrees else 'NOT found again'} ({figures})"
 
 

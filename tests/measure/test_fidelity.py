@@ -25,6 +25,13 @@ def test_the_numbers_are_those_of_the_formula():
     assert kl_to_teacher(TEACHER[:1], torch.zeros(1, 3)) == pytest.approx(5 / 3 * LOG(2) - LOG(3), abs=1e-6), "of the teacher, not of the student"
 
 
+def test_samples_count_and_not_classes():
+    """Three of four samples agree; of the classes, each by itself, one wholly and one not at all."""
+    teacher = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    assert agreement(torch.tensor([[1.0, 0.0]]).expand(4, 2), teacher) == pytest.approx(0.75)
+    assert agreement(torch.tensor([[0.0, 1.0]]).expand(4, 2), teacher) == pytest.approx(0.25)
+
+
 def test_classes_that_are_excluded():
     teacher = torch.tensor([[0.0, 0.0, -math.inf]])
     assert kl_to_teacher(teacher.clone(), teacher) == 0

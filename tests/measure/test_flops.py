@@ -22,6 +22,18 @@ class Unusual(nn.Module):
         raise RuntimeError("not with this")
 
 
+class Deeper(nn.Module):
+    """One that does more in training, as networks with auxiliary heads do."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.auxiliary = nn.Linear(4, 3), nn.Linear(3, 100)
+
+    def forward(self, x):
+        x = self.first(x)
+        return self.auxiliary(x) if self.training else x
+
+
 # products of a matrix (m, k) and (k, n) are 2 m k n
 @pytest.mark.parametrize("network, shape, count", [
     (nn.Linear(4, 3), (1, 4), 2 * 4 * 3),
@@ -30,6 +42,7 @@ class Unusual(nn.Module):
     (nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), (1, 5, 8), 3360 + 2 * (2 * 5 * 8 * 16)),
     (nn.LSTM(4, 8), (3, 4), 3 * 2 * 32 * (4 + 8)),                                  # three steps, four gates of 8
     (nn.Flatten(), (1, 2, 2), 0),
+    (Deeper(), (1, 4), 2 * 4 * 3),                                                  # of evaluation, whatever mode the network is in
 ], ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "")
 def test_counts(network, shape, count):
     assert flops(network.train(), torch.zeros(shape)) == count
