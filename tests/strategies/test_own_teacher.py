@@ -1,5 +1,7 @@
 """BYOT: exits that learn from the deepest classifier."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from torch import nn
@@ -53,28 +55,21 @@ def test_a_step_by_hand(options, share):
     assert list(loss.parts) == ["ce", *(f"{part}_{name}" for name in ("exit1", "exit2") for part in ("ce", "kd", "feature"))]
 
 
-class Below(nn.Module):
-    """An exit whose feature is below 0, as it is before a ReLU."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.width = width
-
-    def forward(self, feature):
-        rows = len(feature)
-        return feature.new_zeros(rows, CLASSES), feature.new_full((rows, self.width), -1.0)
-
-
-@pytest.mark.parametrize("positive_only, expected", [(True, 0.0), (False, 6 * 7 * 4.0)])
-def test_features_below_0_count_unless_only_those_above_do(positive_only, expected):
-    """Six samples, seven elements: -1 at the exits and -3 at the deepest one."""
-    batch = batch_of(6)
-    strategy = tiny(batch, feature_weight=0.01, positive_only=positive_only)
-    strategy.student.stage3.register_forward_hook(lambda module, inputs, output: torch.full_like(output, -3.0))
-    for name in strategy.exits:
-        strategy.exits[name] = Below(7)
-    parts = strategy.distill(batch).loss.parts
-    assert [parts[f"feature_{name}"].item() for name in ("exit1", "exit2")] == pytest.approx([expected, expected])
+@pytest.mark.parametrize("positive_only", [True, False])
+def test_features_below_zero_count_unless_only_positive_ones_do(positive_only):
+    """Of a network that ends in tanh, so that the deepest feature may lie below 0; ReLU's, which end most networks, never do."""
+    torch.manual_seed(0)
+    layers = {"stage1": nn.Sequential(nn.Linear(4, 5), nn.Tanh()), "stage2": nn.Sequential(nn.Linear(5, 6), nn.Tanh()), "classifier": nn.Linear(6, CLASSES)}
+    student, batch = nn.Sequential(OrderedDict(layers)).double(), batch_of(6)
+    strategy = made(OwnTeacher, student, {"ce": CrossEntropy(), "kd": HintonKD(3.0)}, {"ce": 0.9, "kd": 0.1}, batch, exits=["stage1"], feature="stage2",
+                    feature_weight=0.01, positive_only=positive_only)
+    first = student.stage1(batch.inputs)
+    mine, deepest = strategy.exits.exit1.bottleneck(first), student.stage2(first)
+    squares = (mine - deepest).square()
+    below = (mine <= 0) & (deepest <= 0)
+    assert below.any() and (squares * below).sum() > 0.1
+    expected = (squares * ~below if positive_only else squares).sum()
+    torch.testing.assert_close(strategy.distill(batch).loss.parts["feature_exit1"], expected.detach())
 
 
 def test_the_deepest_classifier_learns_from_labels_alone():

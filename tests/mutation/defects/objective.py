@@ -1,0 +1,25 @@
+"""Defects in the weighted sum, its schedules, batches and outputs."""
+
+DEFECTS = [
+    ("objective.py", "return self.labels + self.taught", "return self.labels"),
+    ("objective.py", "LossParts(self.labels * labels, self.taught * taught, self.parts)", "LossParts(self.labels * taught, self.taught * taught, self.parts)"),
+    ("objective.py", "return LossParts(sum(each.labels for each in several) / len(several), sum(each.taught for each in several) / len(several), parts)",
+     "return LossParts(sum(each.labels for each in several) / len(several), sum(each.taught for each in several), parts)"),
+    ("objective.py", "weighted, parts = self.weights[name] * value, {name: value.detach()}", "weighted, parts = self.weights[name] * value, {name: self.weights[name] * value.detach()}"),
+    ("objective.py", "value = reduce(term(student, said, batch), batch.weights, batch.normaliser)", "value = reduce(term(student, said, batch), batch.weights)"),
+    ("objective.py", "value = reduce(term(student, said, batch), batch.weights, batch.normaliser)", "value = reduce(term(student, said, batch), None, batch.normaliser)"),
+    ("objective.py", "said = None if teacher is None else teacher.by_term.get(name, teacher)", "said = teacher"),
+    ("objective.py", "                self.weights[name] = schedule(epoch)", "                self.weights[name] = schedule(int(epoch))"),
+    ("objective.py", "return self.weights[name] != 0 or any(True for _ in self.terms[name].parameters())", "return self.weights[name] > 0"),
+    ("objective.py", "masked = (batch.weights == 0)[:, None]", "masked = (batch.weights < 0)[:, None]"),
+    ("objective.py", "[name for name, term in self.terms.items() if not term.needs_teacher], student, None, batch)", "self.terms, student, None, batch)"),
+    ("schedules.py", "return self.start + (self.end - self.start) * done", "return self.end + (self.start - self.end) * done"),
+    ("schedules.py", "(1 + math.cos(math.pi * done)) / 2", "math.cos(math.pi * done)"),
+    ("schedules.py", "(math.floor(epoch) + 1) / self.epochs", "math.floor(epoch) / self.epochs"),
+    ("schedules.py", "return self.value if epoch < self.epochs else 0.0", "return self.value if epoch <= self.epochs else 0.0"),
+    ("schedules.py", "return self.end * math.exp(-5 *", "return self.end * math.exp(-2 *"),
+    ("batch.py", "self.share * own + (1 - self.share) * values(self.partner_target)", "(1 - self.share) * own + self.share * values(self.partner_target)"),
+    ("batch.py", "inputs=self.further_views[number - 1]", "inputs=self.further_views[0]"),
+    ("outputs.py", "self.mask, None if self.second is None else self.second.detach(), by_term)", "self.mask, self.second, by_term)"),
+    ("outputs.py", "features = {name: value.detach() for name, value in self.features.items()}", "features = dict(self.features)"),
+]

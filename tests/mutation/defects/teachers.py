@@ -1,0 +1,28 @@
+"""Defects in teachers: modes, weights, averages, normalisation."""
+
+DEFECTS = [
+    ("teachers/frozen.py", "self.network = network.eval().requires_grad_(False)", "self.network = network.requires_grad_(False)"),
+    ("teachers/frozen.py", "self.network = network.eval().requires_grad_(False)", "self.network = network.eval()"),
+    ("teachers/frozen.py", "self._convert = given.onto(normalisation)", "self._convert = normalisation.onto(given)"),
+    ("teachers/frozen.py", "further_views=tuple(map(self._convert, batch.further_views))", "further_views=batch.further_views"),
+    ("teachers/frozen.py", "self.network.to(torch.float32).load_state_dict(self._exact, assign=True)", "self.network.to(torch.float32)"),
+    ("teachers/ensemble.py", "(member, weight / sum(weights))", "(member, weight)"),
+    ("teachers/ensemble.py", "(answers.log_softmax(-1) + weights.log()).logsumexp(0)", "(answers + weights.log()).logsumexp(0)"),
+    ("teachers/ensemble.py", "chosen = errors.argmin(0)", "chosen = errors.argmax(0)"),
+    ("teachers/ensemble.py", "if self.average == \"best\" and batch.split == \"train\":", "if self.average == \"best\":"),
+    ("teachers/ensemble.py", "return Outputs((weights * answers).sum(0))", "return Outputs(answers.mean(0))"),
+    ("teachers/average.py", "return super().train(False)", "return super().train(mode)"),
+    ("teachers/average.py", "towards = step.clamp(min=1 - self.decay)", "towards = step.clamp(min=self.decay)"),
+    ("teachers/average.py", "step = 1 / (self.steps.to(torch.float64) + 1)", "step = 1 / self.steps.to(torch.float64)"),
+    ("teachers/average.py", "                value.copy_(theirs[name])", "                pass"),
+    ("teachers/average.py", "copy.deepcopy(network).requires_grad_(False)", "network.requires_grad_(False)"),
+    ("teachers/per_term.py", "said = {name: self.members[name].teach(batch) for name in dict.fromkeys(self.terms[term] for term in asking)}",
+     "said = {name: self.members[next(iter(self.members))].teach(batch) for name in dict.fromkeys(self.terms[term] for term in asking)}"),
+    ("teachers/per_term.py", "for term, theirs in self.terms.items() if theirs == name for tap", "for term, theirs in self.terms.items() for tap"),
+    ("teachers/per_term.py", "asking = [term for term in self.terms if term in self._asking()] or list(self.terms)", "asking = list(self.terms)"),
+    ("teachers/normalisation.py", "[value / scale for value in std]", "[value * scale for value in std]"),
+    ("runs/teacher.py", "if task.chance(said[\"logits\"], said[\"target\"]) > 0.01:", "if task.chance(said[\"logits\"], said[\"target\"]) < 0.01:"),
+    ("runs/teacher.py", "return run.network(which), run.network_config(which)", "return run.network(\"last\"), run.network_config(which)"),
+    ("runs/teacher.py", "module = \"student\" if run is None else run.kept(path.stem)[\"module\"]", "module = \"student\""),
+    ("runs/teacher.py", "for key in (\"validation\", \"split_seed\") if", "for key in (\"validation\",) if"),
+]
