@@ -20,6 +20,7 @@ class Writes(TorchFunctionMode):
     Scaling, shifting and clamping of drawn numbers by constants (as ``trunc_normal_`` does) leaves them drawn. Nothing is computed otherwise
     than without it.
 
+    >>> import torch
     >>> with Writes() as writes:
     ...     network = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4))
     ...     _ = network[0].load_state_dict({"weight": torch.ones(3, 2), "bias": torch.ones(3)})
