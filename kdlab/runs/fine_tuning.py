@@ -97,11 +97,11 @@ def _by_name(node: dict) -> dict:
     return {**own, "options": {name: value for name, value in options.items() if name not in ("num_classes", "in_chans", "progress")}}
 
 
-def run_as_student(run: Run) -> list[str]:
-    """The overrides that describe the student of a run, and let it begin with that run's weights and a new head."""
-    choice = (run.config.get("choices") or {}).get("student")
-    own = [text for text in run.config.get("overrides") or [] if re.match(r"[+~]*student\.(?!initial|classes)", text)]
-    return [f"student={choice}", *own, *beginning("run", run.path)]
+def run_as_student(config: dict, run: Run) -> list[str]:
+    """The overrides that describe the student of another run's config; it begins with that run's weights and a new head, where it is finished."""
+    choice = (config.get("choices") or {}).get("student")
+    own = [text for text in config.get("overrides") or [] if re.match(r"[+~]*student\.(?!initial|classes)", text)]
+    return [f"student={choice}", *own, *(beginning("run", run.path) if run.finished else [])]
 
 
 def beginning(form: str, path: Path | str) -> list[str]:

@@ -178,8 +178,9 @@ def _refuse_untrained(config: dict, node: dict, key: str, network: nn.Module, dr
         why = (f"its weights know {known} classes, the data have {classes}, so its head ({named}) would be untrained" if known else
                f"its weights hold no head ({named}), which would be untrained")
     else:
-        loaded = any(value.dim() > 1 and name not in drawn for name, value in network.named_parameters())
-        why = f"{named} hold{'s' if len(drawn) == 1 else ''} the random numbers that its constructor drew" + ("" if loaded else ": it has no trained weights")
+        matrices = [name for name, value in network.named_parameters() if value.dim() > 1]
+        most = 2 * sum(name in drawn for name in matrices) > len(matrices)
+        why = f"{named} hold{'s' if len(drawn) == 1 else ''} the random numbers that its constructor drew{': it has no trained weights' if most else ''}"
     raise InputError(f"{key}: {teacher_name(node)}: {why}. Fine-tune it first{commands(config, key, as_student(node))}")
 
 
@@ -212,10 +213,10 @@ def _of_other_classes(config: dict, node: dict, key: str, answered: int) -> str:
     student, which = None, teacher_name(node)
     if "run" in node or "config" in node:
         run = Run(node["run"]) if "run" in node else RunStore(node["config"]["paths"]["runs"]).run(node["config"])
-        student = run_as_student(run)
+        student = run_as_student(node.get("config") or run.config, run)
     elif "checkpoint" in node:
         run, described = run_of(node["checkpoint"]), node.get("network")
-        student = run_as_student(run) if described is None else as_student(described, answered, classes)
+        student = run_as_student(run.config, run) if described is None else as_student(described, answered, classes)
         student = student and [text for text in student if "initial" not in text] + beginning("checkpoint", node["checkpoint"])
         argument = described and classes_argument(described, answered)
         which += f" ({key}.network.{argument}={answered})" if argument else ""
