@@ -18,7 +18,8 @@ class HuggingFaceClassifier(nn.Module):
         classes: number of classes; None: as many as the model has. Its weights keep their head if they have as many; otherwise a new one is
             put on, untrained.
 
-    The attribute ``pretrained_weights`` holds how many ``classes`` the weights know and what they leave ``unfilled``: nothing, or the head.
+    The attribute ``pretrained_weights`` holds how many ``classes`` the weights know and what they leave ``unfilled``:
+    nothing, or the head.
     Taps are dotted module paths below ``network``, for example ``network.resnet.encoder``.
 
     Raises:
@@ -49,12 +50,14 @@ class HuggingFaceClassifier(nn.Module):
         self._note(model, known, found)
 
     def _note(self, model: str, known: int, found: dict) -> None:
-        """What the weights do not fill. The head is what the class for classification adds to the model of the library."""
+        """What the weights do not fill. The head is what the class for classification adds to the library's model."""
         mismatched = {entry[0] for entry in found["mismatched_keys"]}
-        unfilled = sorted(name for name in {*found["missing_keys"], *mismatched} if not name.endswith("num_batches_tracked"))
+        unfilled = sorted({name for name in {*found["missing_keys"], *mismatched}
+                           if not name.endswith("num_batches_tracked")})
         base = f"{self.network.base_model_prefix}."
         head = {name for name in self.network.state_dict() if not name.startswith(base)}
-        note_weights(self, model, known if mismatched or not unfilled else None, [f"network.{name}" for name in unfilled],
+        classes = known if mismatched or not unfilled else None
+        note_weights(self, model, classes, [f"network.{name}" for name in unfilled],
                      [f"network.{name}" for name in head])
 
     def forward(self, x: Tensor) -> Tensor:

@@ -28,15 +28,16 @@ def timm_model(model: str, classes: int, channels: int = 3, pretrained: bool = F
         pretrained: take timm's weights; they are fetched where they are not in the cache of the Hugging Face hub.
         options: further arguments of ``timm.create_model``, for example {"img_size": 32} of a vit or {"drop_path_rate": 0.1}.
 
-    With weights the attribute ``pretrained_weights`` holds how many ``classes`` they know and what they leave ``unfilled``: nothing, or the head.
+    With weights the attribute ``pretrained_weights`` holds how many ``classes`` they know and what they leave
+    ``unfilled``: nothing, or the head.
 
     Taps (the attribute ``taps``): ``stage1`` … are the modules that timm names for feature extraction (``feature_info``: one for each size of
     the map, one a block for transformers), but a stem is ``stem``; ``embedding`` is what goes into the classifier. Other modules are taps
     by their paths.
 
     Raises:
-        ValueError: timm is missing, has no such model or weights, or cannot fetch them; the weights leave something unfilled besides the
-            head; an option is one of those above.
+        ValueError: timm is missing, has no such model or weights, or cannot fetch them; the weights leave something
+            unfilled besides the head; an option is one of those above.
     """
     try:
         import timm
@@ -46,11 +47,13 @@ def timm_model(model: str, classes: int, channels: int = 3, pretrained: bool = F
     if not model.startswith(ELSEWHERE) and not timm.is_model(model):
         known = timm.list_models()
         raise ValueError(f"model '{model}': timm has no model of that name{did_you_mean(model.split('.')[0], known)}")
-    refuse_own(options, {"model_name": "model", "num_classes": "classes", "in_chans": "channels", "pretrained": "pretrained"})
+    refuse_own(options, {"model_name": "model", "num_classes": "classes", "in_chans": "channels",
+                         "pretrained": "pretrained"})
     writes = Writes() if pretrained else contextlib.nullcontext()
     try:
         with writes:
-            network = timm.create_model(model, pretrained=pretrained, num_classes=classes, in_chans=channels, **(options or {}))
+            network = timm.create_model(model, pretrained=pretrained, num_classes=classes, in_chans=channels,
+                                        **(options or {}))
     except (OSError, RuntimeError) as error:        # no connection; no such tag, no weights, weights of another shape
         if not pretrained and not model.startswith(ELSEWHERE):
             raise

@@ -34,15 +34,15 @@ def torchvision_model(model: str, classes: int, channels: int = 3, pretrained: b
         weights: take these weights, by torchvision's name: "IMAGENET1K_V1".
         options: further arguments of the model, for example {"image_size": 32} of a vit or {"dropout": 0.1} of an efficientnet.
 
-    Taps (the attribute ``taps``): ``stage1`` … are the stages of the ResNets (ResNeXt, wide ResNet), RegNet, DenseNet, ConvNeXt and Swin
-    (whose maps are (H, W, C)), the blocks of ViT, and the last layers before the map is halved of VGG, MobileNet and EfficientNet;
-    ``embedding`` is what goes into the classifier. Other modules are taps by their paths. With weights the attribute ``normalisation``
-    holds the mean and std of the inputs that they were trained on, and ``pretrained_weights`` how many ``classes`` they know and what they
-    leave ``unfilled``: nothing, or the head.
+    Taps (the attribute ``taps``): ``stage1`` … are the stages of the ResNets (ResNeXt, wide ResNet), RegNet, DenseNet,
+    ConvNeXt and Swin (whose maps are (H, W, C)), the blocks of ViT, and the last layers before the map is halved of
+    VGG, MobileNet and EfficientNet; ``embedding`` is what goes into the classifier. Other modules are taps by their
+    paths. With weights the attribute ``normalisation`` holds the mean and std of the inputs that they were trained on,
+    and ``pretrained_weights`` how many ``classes`` they know and what they leave ``unfilled``: nothing, or the head.
 
     Raises:
-        ValueError: torchvision is missing, has no such model or weights, cannot fetch them, or the images have another number of channels;
-            an option is one of those above.
+        ValueError: torchvision is missing, has no such model or weights, cannot fetch them, or the images have another
+            number of channels; an option is one of those above.
     """
     try:
         import torchvision.models as library
@@ -54,16 +54,20 @@ def torchvision_model(model: str, classes: int, channels: int = 3, pretrained: b
         raise ValueError(f"model '{model}': torchvision has no classifier of that name{did_you_mean(model, known)}")
     if channels not in (1, 3):
         raise ValueError(f"channels must be 3 or 1 for a network of torchvision, got {channels}; timm's read any number (timm_model)")
+    refuse_own(options, {"name": "model", "num_classes": "classes", "weights": "weights", "weights_backbone": "weights",
+                         "progress": "it shows none"})
     # the auxiliary classifiers would make the network answer with a tuple while it trains
-    refuse_own(options, {"name": "model", "num_classes": "classes", "weights": "weights", "weights_backbone": "weights", "progress": "it shows none"})
     options = {**({"aux_logits": False} if model in WITH_AUXILIARY else {}), **(options or {})}
     chosen = _weights(library, model, pretrained, weights)
-    network = library.get_model(model, num_classes=classes, **options) if chosen is None else _trained(library, model, chosen, options)
-    if chosen is not None:
+    if chosen is None:
+        network = library.get_model(model, num_classes=classes, **options)
+    else:
+        network = _trained(library, model, chosen, options)
         known, heads = len(chosen.meta["categories"]), []
         if known != classes:
             heads = _put_on_head_of(network, library.get_model(model, num_classes=classes, **options))
-        note_weights(network, model, known, [name for name in network.state_dict() if name.rpartition(".")[0] in heads], heads)
+        new = [name for name in network.state_dict() if name.rpartition(".")[0] in heads]
+        note_weights(network, model, known, new, heads)
     if channels == 1:
         _read_grey(network)
     network.taps = _taps(network)
@@ -89,16 +93,18 @@ def _trained(library, model: str, weights, options: dict) -> nn.Module:
     except (OSError, RuntimeError) as error:        # no connection; a file that is not what it should be
         if "loading state_dict" in str(error):
             wrong = " ".join(str(error).splitlines()[1:2]).strip()
-            raise ValueError(f"the weights {weights} of torchvision's {model} do not fit a network with these options ({wrong}); leave them "
-                             "out, or say pretrained=false") from error
+            raise ValueError(f"the weights {weights} of torchvision's {model} do not fit a network with these options "
+                             f"({wrong}); leave them out, or say pretrained=false") from error
         raise ValueError(f"the weights {weights} of torchvision's {model} cannot be fetched from {weights.url} ({error}); "
                          "fetch them into torch's cache (TORCH_HOME) where there is a connection, or say pretrained=false") from error
 
 
 def _put_on_head_of(network: nn.Module, fresh: nn.Module) -> list[str]:
-    """Give the network those modules of a fresh one whose shapes depend on the number of classes: its head. Returns their paths."""
+    """Give the network those modules of a fresh one whose shapes depend on the number of classes: its head. Returns
+    their paths."""
     shapes = {name: value.shape for name, value in fresh.state_dict().items()}
-    heads = sorted({name.rpartition(".")[0] for name, value in network.state_dict().items() if value.shape != shapes[name]})
+    state = network.state_dict()
+    heads = sorted({name.rpartition(".")[0] for name, value in state.items() if value.shape != shapes[name]})
     for path in heads:
         owner, _, attribute = path.rpartition(".")
         setattr(network.get_submodule(owner), attribute, fresh.get_submodule(path))

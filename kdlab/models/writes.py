@@ -1,4 +1,5 @@
-"""What was written last into the parameters of a network while it was built: random numbers, or numbers that were copied there."""
+"""What was written last into the parameters of a network while it was built: random numbers, or numbers that were
+copied there."""
 
 from __future__ import annotations
 
@@ -7,18 +8,19 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-_RANDOM = frozenset({"uniform_", "normal_", "trunc_normal_", "log_normal_", "exponential_", "cauchy_", "geometric_", "random_", "bernoulli_",
-                     "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "xavier_normal_"})
+_RANDOM = frozenset({"uniform_", "normal_", "trunc_normal_", "log_normal_", "exponential_", "cauchy_", "geometric_",
+                     "random_", "bernoulli_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "xavier_normal_"})
 _CONSTANT = frozenset({"zero_", "fill_", "zeros_", "ones_", "constant_"})
 _DRAWN, _COPIED, _OTHER = "drawn", "copied", "other"
 
 
 class Writes(TorchFunctionMode):
-    """While it is entered, it notes the last writing operation on every tensor. So a network's untrained parameters are known for certain,
-    whatever the network answers: they hold what an initialiser drew, and nothing was written over it.
+    """While it is entered, it notes the last writing operation on every tensor. So a network's untrained parameters are
+    known for certain, whatever the network answers: they hold what an initialiser drew, and nothing was written over
+    it.
 
-    Scaling, shifting and clamping of drawn numbers by constants (as ``trunc_normal_`` does) leaves them drawn. Nothing is computed otherwise
-    than without it.
+    Scaling, shifting and clamping of drawn numbers by constants (as ``trunc_normal_`` does) leaves them drawn. Nothing
+    is computed otherwise than without it.
 
     >>> import torch
     >>> with Writes() as writes:
@@ -30,7 +32,8 @@ class Writes(TorchFunctionMode):
 
     def __init__(self):
         super().__init__()
-        self._last: dict[int, tuple[str, object]] = {}      # storage -> what was written; and the storage, so that its number is not used twice
+        # a storage's number -> what was written, and the storage itself, so that its number is not used again
+        self._last: dict[int, tuple[str, object]] = {}
 
     def __torch_function__(self, function, types, arguments=(), options=None):
         result = function(*arguments, **(options or {}))
@@ -48,8 +51,9 @@ class Writes(TorchFunctionMode):
         for tensor in _tensors(target):
             storage = _storage(tensor)
             # zeros in one row (an embedding's padding) leave the others as they were
-            if storage is not None and not (name in _CONSTANT and tensor.numel() * tensor.element_size() < storage.nbytes()):
-                self._last[storage._cdata] = kind, storage
+            if storage is None or name in _CONSTANT and tensor.numel() * tensor.element_size() < storage.nbytes():
+                continue
+            self._last[storage._cdata] = kind, storage
 
     def _written(self, tensor: Tensor) -> str | None:
         storage = _storage(tensor)
@@ -60,8 +64,10 @@ class Writes(TorchFunctionMode):
         return [name for name, value in network.named_parameters() if self._written(value) == _DRAWN]
 
     def not_copied(self, network: nn.Module) -> list[str]:
-        """The parameters and floating-point buffers of the state dict into which nothing was copied: those that loaded weights do not fill."""
-        return [name for name, value in network.state_dict(keep_vars=True).items() if value.is_floating_point() and self._written(value) != _COPIED]
+        """The parameters and floating-point buffers of the state dict into which nothing was copied: those that loaded
+        weights do not fill."""
+        return [name for name, value in network.state_dict(keep_vars=True).items()
+                if value.is_floating_point() and self._written(value) != _COPIED]
 
 
 def _tensors(value) -> Iterator[Tensor]:

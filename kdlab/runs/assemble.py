@@ -27,7 +27,8 @@ from kdlab.teachers import Teacher
 from .checkpoints import peer_nodes, student_network
 from .initial import load_losses, load_weights
 from .run import Run
-from .teacher import Trained, make_teacher, wrong_classes
+from .teacher import Trained, make_teacher
+from .unable import wrong_classes
 
 _INITIALISATION, _CONNECTORS, _GENERATION = 4, 5, 6       # streams of random numbers
 PROBE_ROWS = 4

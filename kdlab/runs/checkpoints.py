@@ -53,7 +53,8 @@ def naming(key: str) -> Iterator[None]:
 
 
 def student_weights(content: dict, path: Path, module: str = STUDENT) -> dict[str, torch.Tensor]:
-    """The student's weights in a checkpoint of a run, or the whole of a plain state dict. What other projects write: :mod:`kdlab.runs.foreign`.
+    """The student's weights in a checkpoint of a run, or the whole of a plain state dict. What other projects write:
+    :mod:`kdlab.runs.foreign`.
 
     Args:
         module: the name of the network's module within the strategy, where another than the student is kept.

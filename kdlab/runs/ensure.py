@@ -30,11 +30,12 @@ from .identity import group_hash, run_hash
 from .initial import origin
 from .ranks import fit_in_ranks, refuse_other_launchers
 from .metrics import Observe
+from .names import choice_of, run_name
 from .networks import accuracies, why_kept
 from .recorder import recorded
 from .results import results
 from .run import FAILED, FINISHED, INTERRUPTED, PRUNED, RUNNING, Run, RunStore
-from .teacher import choice_of, describe, run_name
+from .teacher import describe
 
 Say = Callable[[str], None]
 # what Lightning goes on from, beside what the Recorder needs

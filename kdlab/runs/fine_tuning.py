@@ -15,12 +15,14 @@ from .run import Run, RunStore
 NAME = "fine_tuned"
 #: what arguments that give the number of classes are called
 CLASSES = ("classes", "num_classes", "num_labels", "n_classes", "nb_classes", "nclass", "out_features")
+_OWN = ("_target_", "taps", "normalisation", "initial")        # what is no argument of the network
 _PLAIN = re.compile(r"[\w./:@+-]+")
 
 
 def commands(config: dict, key: str, student: Sequence[str] | None) -> str:
-    """Two commands, each on a line of its own, behind a colon: one trains a student on a run's data, from labels alone, and one repeats the run
-    with it as the teacher. Without commands, where it is not known how the student is described.
+    """Two commands, each on a line of its own, behind a colon: one trains a student on a run's data, from labels alone,
+    and one repeats the run with it as the teacher. Without commands, where it is not known how the student is
+    described.
 
     Args:
         config: of the run.
@@ -30,37 +32,50 @@ def commands(config: dict, key: str, student: Sequence[str] | None) -> str:
     if student is None:
         return " (as a student with strategy=supervised), and name its run by teacher=run"
     typed = config.get("overrides") or []
-    data = [text for text in typed if re.match(r"[+~]*(data|paths)[.=@]", text)]
-    experiment = (config.get("choices") or {}).get("experiment")
-    if experiment:          # it may choose losses that need a teacher
-        data = [f"experiment={experiment}", "teacher=none", "loss=[ce]", *data]
-    first = [*data, *student, "strategy=supervised", f"name={NAME}"]
-    return f":\n  {_command(first)}\nand let that run teach:\n  {_command([*_without(key, typed), *_taught_by(key, typed, _path(first))])}"
+    first = [*_data(config), *student, "strategy=supervised", f"name={NAME}"]
+    second = [*_without(key, typed), *_taught_by(key, typed, _path(first))]
+    return f":\n  {_command(first)}\nand let that run teach:\n  {_command(second)}"
+
+
+def _data(config: dict) -> list[str]:
+    """The overrides that name a run's data: as they were typed; where an experiment file names them, by what it
+    changes."""
+    from kdlab.config.compose import compose
+
+    typed, choices = config.get("overrides") or [], config.get("choices") or {}
+    if not choices.get("experiment"):
+        return [text for text in typed if re.match(r"[+~]*(data|paths)[.=@]", text)]
+    chosen = f"data={choices['data']}"
+    usual = compose([chosen, "teacher=none", "strategy=supervised"])["data"]
+    changed = [_override(f"++data.{name}", value) for name, value in config["data"].items()
+               if name != "mixing" and usual.get(name) != value]
+    return [chosen, *changed, *(text for text in typed if re.match(r"[+~]*paths[.]", text))]
 
 
 def _without(key: str, typed: Sequence[str]) -> list[str]:
-    """What was typed but for a teacher."""
-    return [text for text in typed if not re.match(rf"[+~]*{re.escape(key)}(@\S*)?([.=]|$)", text)]
+    """What was typed but for a teacher; a member that was taken away stays so."""
+    return [text for text in typed if text == f"~{key}" or not re.match(rf"[+~]*{re.escape(key)}(@\S*)?([.=]|$)", text)]
 
 
 def _taught_by(key: str, typed: Sequence[str], run: str) -> list[str]:
     """The overrides that put a run in the place of a teacher, or of a member of one."""
     if key == "teacher":
         return ["teacher=run", _override("teacher.run", run)]
-    own = any(re.match(rf"\+\+?{re.escape(key)}=", text) for text in typed)         # no file has it, so there is nothing to take away
+    own = any(re.match(rf"\+\+?{re.escape(key)}=", text) for text in typed)     # no file has it, or it is taken away
     return [*([] if own else [f"~{key}"]), _override(f"+{key}", {"run": run})]
 
 
 def as_student(node: dict, answered: int | None = None, classes: int | None = None) -> list[str] | None:
-    """The overrides that describe a teacher's network as a student with a head for the data's classes; None where its argument for the number
-    of classes is not known.
+    """The overrides that describe a teacher's network as a student with a head for the data's classes; None where its
+    argument for the number of classes is not known.
 
     Args:
         node: the network's, by ``_target_``.
         answered: how many classes it has now.
         classes: of the data.
 
-    >>> as_student({"_target_": "kdlab.models.timm_model", "model": "resnet18", "pretrained": True, "options": {"drop_rate": 0.1}})
+    >>> as_student({"_target_": "kdlab.models.timm_model", "model": "resnet18", "pretrained": True,
+    ...             "options": {"drop_rate": 0.1}})
     ['student=timm', 'student.model=resnet18', 'student.pretrained=true', '+student.options.drop_rate=0.1']
     >>> as_student({"_target_": "kdlab.models.MLP", "classes": 100, "shape": [1, 8, 8]}, 100, 4)
     ['student=network', 'student._target_=kdlab.models.MLP', '+student.classes=4', '+student.shape=[1,8,8]']
@@ -68,40 +83,47 @@ def as_student(node: dict, answered: int | None = None, classes: int | None = No
     node = _by_name(node)
     target = node["_target_"]
     if target.startswith("kdlab.models.") and target.rpartition(".")[2] in ("timm_model", "torchvision_model"):
-        found = [f"student={target.rpartition('.')[2].removesuffix('_model')}", _override("student.model", node["model"])]
-        weights = [_override("student.weights", node["weights"])] if node.get("weights") else ["student.pretrained=true"] if node.get("pretrained") else []
-        return [*found, *weights, *(_override(f"+student.options.{name}", value) for name, value in (node.get("options") or {}).items())]
+        library = target.rpartition(".")[2].removesuffix("_model")
+        weights = ["student.pretrained=true"] if node.get("pretrained") else []
+        if node.get("weights"):
+            weights = [_override("student.weights", node["weights"])]
+        options = [_override(f"+student.options.{name}", value) for name, value in (node.get("options") or {}).items()]
+        return [f"student={library}", _override("student.model", node["model"]), *weights, *options]
     if target == "kdlab.models.HuggingFaceClassifier":
         revision = [_override("student.revision", node["revision"])] if node.get("revision") else []
         return ["student=huggingface", _override("student.model", node["model"]), *revision]
-    arguments = {name: value for name, value in node.items() if name not in ("_target_", "taps", "normalisation", "initial")}
+    arguments = {name: value for name, value in node.items() if name not in _OWN}
     name = classes_argument(node, answered)
     if classes is not None and answered != classes:
         if name is None:
             return None
         arguments[name] = classes
     taps = [_override("+student.taps", node["taps"])] if node.get("taps") else []
-    return ["student=network", f"student._target_={target}", *(_override(f"+student.{name}", value) for name, value in arguments.items()), *taps]
+    given = [_override(f"+student.{name}", value) for name, value in arguments.items()]
+    return ["student=network", f"student._target_={target}", *given, *taps]
 
 
 def _by_name(node: dict) -> dict:
     """The node of a library's own function as kdlab's by the model's name, which knows how to put on a head."""
-    target, options = node["_target_"], {name: value for name, value in node.items() if name not in ("_target_", "taps", "normalisation")}
+    target, options = node["_target_"], {name: value for name, value in node.items() if name not in _OWN}
     if target == "timm.create_model" and options.get("model_name"):
         pretrained = options.pop("pretrained", False)
         own = {"_target_": "kdlab.models.timm_model", "model": options.pop("model_name"), "pretrained": pretrained}
     elif re.fullmatch(r"torchvision\.models\.[a-z]\w*", target):
-        own = {"_target_": "kdlab.models.torchvision_model", "model": target.rpartition(".")[2], "weights": options.pop("weights", None)}
+        own = {"_target_": "kdlab.models.torchvision_model", "model": target.rpartition(".")[2],
+               "weights": options.pop("weights", None)}
     else:
         return node
-    return {**own, "options": {name: value for name, value in options.items() if name not in ("num_classes", "in_chans", "progress")}}
+    given = ("num_classes", "in_chans", "progress")
+    return {**own, "options": {name: value for name, value in options.items() if name not in given}}
 
 
-def run_as_student(run: Run) -> list[str]:
-    """The overrides that describe the student of a run, and let it begin with that run's weights and a new head."""
-    choice = (run.config.get("choices") or {}).get("student")
-    own = [text for text in run.config.get("overrides") or [] if re.match(r"[+~]*student\.(?!initial|classes)", text)]
-    return [f"student={choice}", *own, *beginning("run", run.path)]
+def run_as_student(config: dict, run: Run) -> list[str]:
+    """The overrides that describe the student of another run's config; it begins with that run's weights and a new
+    head, where it is finished."""
+    choice = (config.get("choices") or {}).get("student")
+    own = [text for text in config.get("overrides") or [] if re.match(r"[+~]*student\.(?!initial|classes)", text)]
+    return [f"student={choice}", *own, *(beginning("run", run.path) if run.finished else [])]
 
 
 def beginning(form: str, path: Path | str) -> list[str]:

@@ -11,7 +11,8 @@ MOST_NAMED = 2
 
 
 def misfits(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
-    """In what the weights of a file differ from those that a network has: names from each side, and shapes. Empty if they fit.
+    """In what the weights of a file differ from those that a network has: names from each side, and shapes. Empty if
+    they fit.
 
     >>> import torch
     >>> misfits({"a": torch.ones(2), "c": torch.ones(1)}, {"a": torch.ones(3), "b": torch.ones(1)})
@@ -29,7 +30,8 @@ def misfits(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> st
 
 @dataclass
 class OtherClasses:
-    """A head of another number of classes: ``theirs`` in the weights, ``ours`` in the network, and the ``names`` of its parameters."""
+    """A head of another number of classes: ``theirs`` in the weights, ``ours`` in the network, and the ``names`` of its
+    parameters."""
 
     theirs: int
     ours: int
@@ -37,10 +39,12 @@ class OtherClasses:
 
 
 def other_classes(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> OtherClasses | None:
-    """How the heads differ where weights differ from a network's in the number of classes and in nothing else; None otherwise.
+    """How the heads differ where weights differ from a network's in the number of classes and in nothing else; None
+    otherwise.
 
     >>> import torch
-    >>> other_classes({"fc.weight": torch.ones(100, 8), "a": torch.ones(8)}, {"fc.weight": torch.ones(4, 8), "a": torch.ones(8)})
+    >>> rest = {"a": torch.ones(8)}
+    >>> other_classes({"fc.weight": torch.ones(100, 8), **rest}, {"fc.weight": torch.ones(4, 8), **rest})
     OtherClasses(theirs=100, ours=4, names=['fc.weight'])
     """
     if weights.keys() != expected.keys():

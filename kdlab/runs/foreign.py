@@ -1,9 +1,10 @@
 """The weights of one network in a file of another project: found by what fits the network, never by guessing.
 
-A file may hold its weights below keys (``{"state_dict": …}``, ``{"net": …}``, one level further), under names with a prefix (``module.`` of
-DataParallel, ``model.`` of Lightning, ``_orig_mod.`` of torch.compile), for several networks (student and teacher of a distillation), and as
-an average beside the plain ones. A *part* of a file is a table of tensors in it and a prefix of their names. It is written as
-the keys and the prefix, joined by dots: ``state_dict.student``. Only a part that fits the network exactly, by names and shapes, is loaded.
+A file may hold its weights below keys (``{"state_dict": …}``, ``{"net": …}``, one level further), under names with a
+prefix (``module.`` of DataParallel, ``model.`` of Lightning, ``_orig_mod.`` of torch.compile), for several networks
+(student and teacher of a distillation), and as an average beside the plain ones. A *part* of a file is a table of
+tensors in it and a prefix of their names. It is written as the keys and the prefix, joined by dots:
+``state_dict.student``. Only a part that fits the network exactly, by names and shapes, is loaded.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ COUNTER, PROFILED = "num_batches_tracked", ("total_ops", "total_params")
 _AVERAGE = re.compile(r"(^|[._])(ema|swa|averaged?|shadow)([._]|$)", re.IGNORECASE)
 _OF_OPTIMIZERS = re.compile(r"optim|sched|scaler|state\.", re.IGNORECASE)
 DEEPEST = 4
+Place = tuple[str, ...]         # the keys of a file, from the outermost on
 
 
 class WrongClasses(InputError):
@@ -44,9 +46,9 @@ class WrongClasses(InputError):
 class Part:
     """Weights that fit a network.
 
-    ``place`` are the keys of the file, ``prefix`` what was taken off the names, ``added`` what was put before them; ``rest`` is what the file
-    holds besides. ``lacking`` and ``excess`` are counters that the file lacks, or has without need. ``other`` is the head of another number
-    of classes, which is not among the weights.
+    ``place`` are the keys of the file, ``prefix`` what was taken off the names, ``added`` what was put before them;
+    ``rest`` is what the file holds besides. ``lacking`` and ``excess`` are counters that the file lacks, or has without
+    need. ``other`` is the head of another number of classes, which is not among the weights.
     """
 
     place: tuple[str, ...]
@@ -68,11 +70,12 @@ class Part:
         return bool(_AVERAGE.search(self.name))
 
 
-def weights_for(network: nn.Module, content: object, path: Path, key: str, part: str | None = None, new_head: bool = False) -> Part:
+def weights_for(network: nn.Module, content: object, path: Path, key: str, part: str | None = None,
+                new_head: bool = False) -> Part:
     """The part of a file that fits a network exactly.
 
-    Where several fit, averages (EMA, SWA) give way to plain weights. Where several plain ones are left, or nothing but several averages, the
-    user must say by ``part`` which is meant.
+    Where several fit, averages (EMA, SWA) give way to plain weights. Where several plain ones are left, or nothing but
+    several averages, the user must say by ``part`` which is meant.
 
     Args:
         content: of the file, by :func:`kdlab.runs.reading.read_checkpoint`.
@@ -93,31 +96,34 @@ def weights_for(network: nn.Module, content: object, path: Path, key: str, part:
     if part is not None:
         chosen = [found for found in fitting if found.name == part]
         if not chosen:
+            names = ", ".join(found.name or "null (all of it)" for found in fitting)
             raise InputError(f"{beside}={part}: {path} has no such part that fits {type(network).__name__}; "
-                             + (f"these do: {', '.join(found.name or 'null (all of it)' for found in fitting)}" if fitting else
-                                closest(tables, expected)))
+                             + (f"these do: {names}" if names else closest(tables, expected)))
         return chosen[0]
     several = _different([found for found in fitting if not found.average]) or _different(fitting)
     if not several:
         other = None if new_head else _other_classes(tables, expected)
         if other is not None:
-            raise WrongClasses(f"{key}: {path} knows {other.theirs} classes ({other.names[0]}), {type(network).__name__} has {other.ours}", other)
+            raise WrongClasses(f"{key}: {path} knows {other.theirs} classes ({other.names[0]}), "
+                               f"{type(network).__name__} has {other.ours}", other)
         whole = _whole_network(content)
         raise InputError(f"{key}: {_of_whole(path, *whole)}" if whole else
                          f"{key}: {path} does not fit {type(network).__name__}: {closest(tables, expected)}")
     if len(several) > 1:
         lines = "".join(f"\n  {beside}={shlex.quote(found.name)}" for found in several if found.name)
-        raise InputError(f"{key}: {path} holds {len(several)} networks that fit {type(network).__name__}; add the one that is meant:{lines}")
+        raise InputError(f"{key}: {path} holds {len(several)} networks that fit {type(network).__name__}; "
+                         f"add the one that is meant:{lines}")
     return several[0]
 
 
-def _other_classes(tables: Mapping[tuple[str, ...], dict[str, Tensor]], expected: Mapping[str, Tensor]) -> OtherClasses | None:
+def _other_classes(tables: Mapping[Place, dict[str, Tensor]], expected: Mapping[str, Tensor]) -> OtherClasses | None:
     found = [part.other for place, table in tables.items() for part in _parts(place, table, expected, new_head=True)]
     return found[0] if found else None
 
 
 def lines_of(part: Part, path: Path, key: str) -> list[str]:
-    """What a person should know of how a file was read; empty where the file holds the weights and nothing else under their own names."""
+    """What a person should know of how a file was read; empty where the file holds the weights and nothing else under
+    their own names."""
     said = []
     if part.prefix:
         said.append(f"the prefix '{part.prefix}.' of its names is taken off")
@@ -148,9 +154,9 @@ def _tables(content: object, place: tuple[str, ...] = ()) -> Iterator[tuple[tupl
             yield from _tables(value, (*place, name))
 
 
-def _parts(place: tuple[str, ...], table: dict[str, Tensor], expected: Mapping[str, Tensor], new_head: bool) -> list[Part]:
-    """The prefixes of a table's names below which a network's weights lie exactly. Wrappers within the names, and a wrapper that the network
-    has and the file has not, are tried where there is none."""
+def _parts(place: Place, table: dict[str, Tensor], expected: Mapping[str, Tensor], new_head: bool) -> list[Part]:
+    """The prefixes of a table's names below which a network's weights lie exactly. Wrappers within the names, and a
+    wrapper that the network has and the file has not, are tried where there is none."""
     own = {name: name for name in table}
     found = list(_below(place, table, own, expected, new_head))
     if not found:
@@ -161,12 +167,15 @@ def _parts(place: tuple[str, ...], table: dict[str, Tensor], expected: Mapping[s
         inner = {name.partition(".")[2]: value for name, value in expected.items()}
         for part in _below(place, table, own, inner, new_head):
             other = part.other and replace(part.other, names=[f"{added}.{name}" for name in part.other.names])
-            found.append(replace(part, added=added, weights={f"{added}.{name}": value for name, value in part.weights.items()}, other=other))
+            weights = {f"{added}.{name}": value for name, value in part.weights.items()}
+            found.append(replace(part, added=added, weights=weights, other=other))
     return found
 
 
-def _below(place: tuple[str, ...], table: dict[str, Tensor], names: Mapping[str, str], expected: Mapping[str, Tensor], new_head: bool) -> Iterator[Part]:
-    """
+def _below(place: Place, table: dict[str, Tensor], names: Mapping[str, str], expected: Mapping[str, Tensor],
+           new_head: bool) -> Iterator[Part]:
+    """The parts that lie exactly below some prefix.
+
     Args:
         names: under which each of the table's names is known -> the name.
     """
@@ -180,12 +189,16 @@ def _below(place: tuple[str, ...], table: dict[str, Tensor], names: Mapping[str,
         own = {name: value for name, value in own.items() if name not in excess}
         other = other_classes(own, expected) if new_head else None
         head = other.names if other else []
-        if own.keys() == expected.keys() and all(own[name].shape == value.shape for name, value in expected.items() if name not in head):
-            yield Part(place, prefix, {name: value for name, value in own.items() if name not in head}, lacking, excess, other, rest)
+        if own.keys() != expected.keys():
+            continue
+        if all(own[name].shape == value.shape for name, value in expected.items() if name not in head):
+            weights = {name: value for name, value in own.items() if name not in head}
+            yield Part(place, prefix, weights, lacking, excess, other, rest)
 
 
 def _unwrapped(table: Mapping[str, Tensor]) -> dict[str, str]:
-    """The names without those of wrappers in them, each with its own; nothing where that changes none, or makes two of them one."""
+    """The names without those of wrappers in them, each with its own; nothing where that changes none, or makes two of
+    them one."""
     names = {".".join(word for word in name.split(".") if word not in WRAPPERS): name for name in table}
     return names if len(names) == len(table) and set(names) != set(table) else {}
 
@@ -193,16 +206,20 @@ def _unwrapped(table: Mapping[str, Tensor]) -> dict[str, str]:
 def _prefixes(names: Mapping[str, str], expected: Mapping[str, Tensor]) -> set[str]:
     """What stands before one of the network's names, wherever that occurs."""
     first = next((name for name in expected if name.rpartition(".")[2] != COUNTER), None)
-    return {"" if name == first else name.removesuffix(f".{first}") for name in names if name == first or name.endswith(f".{first}")}
+    return {f".{name}".removesuffix(f".{first}")[1:] for name in names if f".{name}".endswith(f".{first}")}
 
 
 def _different(parts: list[Part]) -> list[Part]:
     """The parts without those that hold the same weights as one before."""
     found: list[Part] = []
     for part in parts:
-        if not any(all(torch.equal(part.weights[name], value) for name, value in other.weights.items()) for other in found):
+        if not any(_equal(part.weights, other.weights) for other in found):
             found.append(part)
     return found
+
+
+def _equal(weights: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
+    return all(torch.equal(weights[name], value) for name, value in others.items())
 
 
 def closest(tables: Mapping[tuple[str, ...], Mapping[str, Tensor]], expected: Mapping[str, Tensor]) -> str:
@@ -218,10 +235,12 @@ def closest(tables: Mapping[tuple[str, ...], Mapping[str, Tensor]], expected: Ma
                 best = count, prefix, table
     count, prefix, table = best
     if not count:
-        return f"the file has {next(iter(table))}, the network wants {next(iter(expected))}, and no name of it is in the file"
+        return (f"the file has {next(iter(table))}, the network wants {next(iter(expected))}, "
+                "and no name of it is in the file")
     start = f"{prefix}." if prefix else ""
     below = f" (below '{start}')" if prefix else ""
-    return misfits({name.removeprefix(start): value for name, value in table.items() if name.startswith(start)}, expected) + below
+    own = {name.removeprefix(start): value for name, value in table.items() if name.startswith(start)}
+    return misfits(own, expected) + below
 
 
 def _whole_network(content: object, place: tuple[str, ...] = ()) -> tuple[tuple[str, ...], type] | None:
@@ -230,7 +249,8 @@ def _whole_network(content: object, place: tuple[str, ...] = ()) -> tuple[tuple[
         state = getattr(content, "state", None)
         return (place, type(content)) if isinstance(state, dict) and "_modules" in state else None
     inner = content.items() if isinstance(content, Mapping) and len(place) < DEEPEST else ()
-    return next((found for name, value in inner if (found := _whole_network(value, (*place, str(name)))) is not None), None)
+    found = (_whole_network(value, (*place, str(name))) for name, value in inner)
+    return next((one for one in found if one is not None), None)
 
 
 def _of_whole(path: Path, place: tuple[str, ...], cls: type) -> str:
@@ -241,5 +261,7 @@ def _no_tables(content: object, path: Path) -> str:
     whole = _whole_network(content)
     if whole is not None:
         return _of_whole(path, *whole)
-    has = f"its keys are {', '.join(map(str, list(content)[:6]))}" if isinstance(content, Mapping) else f"it holds a {type(content).__name__}"
+    has = f"it holds a {type(content).__name__}"
+    if isinstance(content, Mapping):
+        has = f"its keys are {', '.join(map(str, list(content)[:6]))}"
     return f"{path} holds no state dict (names of parameters with tensors); {has}"

@@ -29,7 +29,8 @@ _TERMS = "objective.terms."         # where the losses' state stands in a checkp
 
 def load_weights(student: nn.Module, node: dict | None, trained: Callable[[dict], Run | None],
                  note: Callable[[str], None] = lambda line: None) -> dict | None:
-    """Load the weights that a node names into the student. With ``new_head`` those of another number of classes are loaded without their head.
+    """Load the weights that a node names into the student. With ``new_head`` those of another number of classes are
+    loaded without their head.
 
     Args:
         trained: gives the finished run of a config, or None where it is yet to be trained: then only the shapes are compared.
@@ -64,25 +65,30 @@ def load_weights(student: nn.Module, node: dict | None, trained: Callable[[dict]
         with naming(KEY):
             weights = student_weights(content, path, module)
         other, lines = _fitting(student, weights, node, str(path)), []
-    student.load_state_dict({name: value for name, value in weights.items() if other is None or name not in other.names}, strict=other is None)
+    new = [] if other is None else other.names
+    student.load_state_dict({name: value for name, value in weights.items() if name not in new}, strict=not new)
     for line in lines:
         note(line)
     if other is not None:
-        note(f"{KEY}: {path} knows {other.theirs} classes, this student {other.ours}: its head ({shortened(other.names)}) is new and untrained")
+        note(f"{KEY}: {path} knows {other.theirs} classes, this student {other.ours}: its head ({shortened(new)}) is new "
+             "and untrained")
     return content
 
 
 def _fitting(student: nn.Module, weights: dict[str, Tensor], node: dict, what: str) -> OtherClasses | None:
-    """Raises InputError where weights do not fit the student; returns its head where that may be, and is, of another number of classes."""
+    """Raises InputError where weights do not fit the student; returns its head where that may be, and is, of another
+    number of classes."""
     expected = student.state_dict()
     wrong, other = misfits(weights, expected), other_classes(weights, expected)
     if not wrong or other is not None and node.get("new_head", False):
         return other
-    raise InputError(f"{KEY}: {what} does not fit {type(student).__name__}: {wrong}{'' if other is None else _NEW_HEAD}")
+    cure = "" if other is None else _NEW_HEAD
+    raise InputError(f"{KEY}: {what} does not fit {type(student).__name__}: {wrong}{cure}")
 
 
 def _checkpoint(node: dict, trained: Callable[[dict], Run | None]) -> tuple[Path | None, str | None]:
-    """The file (None where it is yet to be trained), and the module within the strategy that is kept of it (None: a file of no run)."""
+    """The file (None where it is yet to be trained), and the module within the strategy that is kept of it (None: a
+    file of no run)."""
     if "checkpoint" in node:
         path = Path(node["checkpoint"])
         run = run_of(path)
@@ -118,7 +124,8 @@ def load_losses(objective: Objective, content: dict | None, wanted: bool | list[
         if content is None or not mine:
             continue
         kept = content.get("state_dict", {}) if isinstance(content, dict) else {}
-        theirs = _below({key.removeprefix(_TERMS): value for key, value in kept.items() if key.startswith(_TERMS)}, name)
+        kept = {key.removeprefix(_TERMS): value for key, value in kept.items() if key.startswith(_TERMS)}
+        theirs = _below(kept, name)
         wrong = misfits(theirs, mine)
         if not wrong:
             objective.terms.load_state_dict(theirs, strict=False)

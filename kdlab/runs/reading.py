@@ -1,8 +1,10 @@
-"""Files of weights, read without running code: tensors and plain containers; whatever else is in them becomes an inert stand-in.
+"""Files of weights, read without running code: tensors and plain containers; whatever else is in them becomes an inert
+stand-in.
 
-Checkpoints of other projects hold more than weights: the arguments of the training (``argparse.Namespace``, omegaconf, EasyDict), scalars of
-NumPy, paths, dates. None of it is needed, and reading it as pickle does would import and call what the file names. So torch's restricted
-reader (``weights_only=True``) gets an empty class of ours under each of those names: nothing that a file names is imported or called.
+Checkpoints of other projects hold more than weights: the arguments of the training (``argparse.Namespace``, omegaconf,
+EasyDict), scalars of NumPy, paths, dates. None of it is needed, and reading it as pickle does would import and call
+what the file names. So torch's restricted reader (``weights_only=True``) gets an empty class of ours under each of
+those names: nothing that a file names is imported or called.
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ from kdlab.errors import InputError
 from .file_kinds import is_safetensors, no_weights
 
 # a file that wants one of these called is no file of weights, though nothing would happen
-_CODE = frozenset({"os", "posix", "nt", "sys", "subprocess", "shutil", "importlib", "runpy", "pickle", "_pickle", "ctypes", "socket", "pty",
-                   "code", "webbrowser", "builtins.eval", "builtins.exec", "builtins.compile", "builtins.open", "builtins.__import__",
-                   "builtins.breakpoint", "builtins.input", "torch.load", "torch.hub.load"})
+_CODE = frozenset({"os", "posix", "nt", "sys", "subprocess", "shutil", "importlib", "runpy", "pickle", "_pickle",
+                   "ctypes", "socket", "pty", "code", "webbrowser", "builtins.eval", "builtins.exec", "builtins.compile",
+                   "builtins.open", "builtins.__import__", "builtins.breakpoint", "builtins.input", "torch.load",
+                   "torch.hub.load"})
 
 
 class StandIn:
@@ -44,8 +47,8 @@ class StandIn:
 
 
 def read_checkpoint(path: Path) -> Any:
-    """What a file of weights holds: tensors, plain containers, and a :class:`StandIn` for everything else. Its first bytes say whether
-    safetensors or torch reads it, not its name.
+    """What a file of weights holds: tensors, plain containers, and a :class:`StandIn` for everything else. Its first
+    bytes say whether safetensors or torch reads it, not its name.
 
     Raises:
         InputError: the file is missing, is no file of weights, is damaged, or would run code.
@@ -64,8 +67,9 @@ def read_checkpoint(path: Path) -> Any:
     except InputError:
         raise
     except Exception as error:      # a reader of bytes that mean nothing may fail in any way
-        reason = f"{(str(error).splitlines() or [type(error).__name__])[0].partition('. ')[0]}; it is damaged or cut short, fetch it again"
-        raise InputError(f"{path} cannot be read as a checkpoint: {reason}") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0]
+        raise InputError(f"{path} cannot be read as a checkpoint: {reason}; it is damaged or cut short, fetch it "
+                         "again") from error
     raise InputError(f"{path} cannot be read as a checkpoint: {reason}")
 
 
@@ -77,9 +81,10 @@ def whole_network(path: Path, what: str, keys: Sequence[str] = ()) -> str:
         keys: of the file, below which the network lies.
     """
     target, place = path.with_name(f"{path.stem}_weights.pth"), "".join(f'["{key}"]' for key in keys)
-    code = f'import torch; torch.save(torch.load("{path}", map_location="cpu", weights_only=False){place}.state_dict(), "{target}")'
-    return (f"{path} holds a whole network ({what}), and to read that is to run its code. If you trust the file, save its weights alone, where its "
-            f"class can be imported:\n  python -c {shlex.quote(code)}\nand name {target}")
+    read = f'torch.load("{path}", map_location="cpu", weights_only=False){place}'
+    code = f'import torch; torch.save({read}.state_dict(), "{target}")'
+    return (f"{path} holds a whole network ({what}), and to read that is to run its code. If you trust the file, save "
+            f"its weights alone, where its class can be imported:\n  python -c {shlex.quote(code)}\nand name {target}")
 
 
 def _read(path: Path) -> Any:
@@ -96,7 +101,8 @@ def _load(path: Path) -> Any:
             raise
     wanted = [name for name in found if name in _CODE or name.partition(".")[0] in _CODE]
     if wanted:
-        raise InputError(f"{path} is refused: to read it as it was written would call {', '.join(wanted)}; weights need no such thing")
+        raise InputError(f"{path} is refused: to read it as it was written would call {', '.join(wanted)}; weights need "
+                         "no such thing")
     known = {name for name in found if name.startswith(("torch.", "collections.OrderedDict", "_codecs."))}
     stand_ins = {name: _stand_in(name) for name in found if name not in known}
     while True:
@@ -126,7 +132,8 @@ def _fill(stand_ins: dict[str, type[StandIn]], message: str) -> bool:
 
 
 def _allow(stand_ins: dict[str, type[StandIn]], found: list[str], message: str) -> bool:
-    """A stand-in also for a class of torch's that its own reader does not know (an optimiser, a module); whether there was one."""
+    """A stand-in also for a class of torch's that its own reader does not know (an optimiser, a module); whether there
+    was one."""
     for name in found:
         if name not in stand_ins and f"GLOBAL {name} " in message:
             stand_ins[name] = _stand_in(name)

@@ -12,10 +12,8 @@ from torch.nn import functional
 from kdlab.batch import Batch
 from kdlab.config.build import build
 from kdlab.config.keys import teacher_nodes
-from kdlab.config.own_teacher import data_name
 from kdlab.errors import EndedEarly, InputError, KdlabError
 from kdlab.evaluation import predict
-from kdlab.models.pretrained import shortened
 from kdlab.models.writes import Writes
 from kdlab.normalisation import Normalisation
 from kdlab.outputs import Outputs
@@ -25,16 +23,19 @@ from kdlab.teachers import Ensemble, Frozen, PerTerm, Teacher
 from kdlab.teachers.normalisation import known_normalisation
 
 from .checkpoints import expected_node, load_student, naming, read_checkpoint
-from .fine_tuning import as_student, beginning, classes_argument, commands, run_as_student
+from .fine_tuning import as_student, beginning, commands
 from .foreign import WrongClasses, lines_of, weights_for
 from .identity import readable_name
+from .names import teacher_name
 from .run import Run, RunStore, run_of
+from .unable import classes_of, refuse_untrained
 
 Trained = Callable[[dict], Run | None]      # the finished run of a teacher's config, or None where it is yet to be trained
 
 
 def make_teacher(node: dict | None, task: Task, trained: Trained, key: str = "teacher", given: Normalisation | None = None,
-                 channels: int = 3, config: dict | None = None, note: Callable[[str], None] = lambda line: None) -> Teacher | None:
+                 channels: int = 3, config: dict | None = None,
+                 note: Callable[[str], None] = lambda line: None) -> Teacher | None:
     """The teacher that a config's node describes.
 
     Args:
@@ -121,7 +122,8 @@ def _normalisation(node: dict, network: nn.Module, channels: int) -> Normalisati
         return None
 
 
-def _teacher_network(node: dict, trained: Trained, key: str, config: dict, note: Callable[[str], None]) -> tuple[nn.Module, dict]:
+def _teacher_network(node: dict, trained: Trained, key: str, config: dict,
+                     note: Callable[[str], None]) -> tuple[nn.Module, dict]:
     if "config" in node:
         run = trained(node["config"])
         if run is not None:
@@ -138,7 +140,7 @@ def _teacher_network(node: dict, trained: Trained, key: str, config: dict, note:
         return _checkpoint_network(node, key, config, note)
     with Writes() as writes:
         network = build(node, key)
-    _refuse_untrained(config, node, key, network, writes.drawn(network))
+    refuse_untrained(config, node, key, network, writes.drawn(network))
     return network, node.get("taps") or {}
 
 
@@ -147,7 +149,8 @@ def _checkpoint_network(node: dict, key: str, config: dict, note: Callable[[str]
     path, place = Path(node["checkpoint"]), f"{key}.checkpoint"
     run, described = run_of(path), node.get("network")
     if described is None and run is None:
-        raise InputError(f"{place}: {path} lies in no kdlab run, so say what network it is of: {key}.network._target_=… and its arguments")
+        raise InputError(f"{place}: {path} lies in no kdlab run, so say what network it is of: {key}.network._target_=… "
+                         "and its arguments")
     described = described or run.network_config(path.stem)
     network = build(described, f"{key}.network")
     with naming(place):
@@ -160,79 +163,13 @@ def _checkpoint_network(node: dict, key: str, config: dict, note: Callable[[str]
     except WrongClasses as error:
         other, classes = error.other, classes_of(config)
         student = as_student(described, other.ours, classes or other.ours)
-        raise InputError(f"{place}: {path} knows {other.theirs} classes ({other.names[0]}), and {key}.network has {other.ours}. A network of other "
-                         f"classes cannot teach these; fine-tune it first{commands(config, key, student and [*student, *beginning('checkpoint', path)])}"
-                         ) from None
+        cure = commands(config, key, student and [*student, *beginning("checkpoint", path)])
+        raise InputError(f"{place}: {path} knows {other.theirs} classes ({other.names[0]}), and {key}.network has "
+                         f"{other.ours}. A network of other classes cannot teach these; fine-tune it first{cure}") from None
     network.load_state_dict(part.weights)
     for line in lines_of(part, path, place):
         note(line)
     return network, described.get("taps") or {}
-
-
-def _refuse_untrained(config: dict, node: dict, key: str, network: nn.Module, drawn: list[str]) -> None:
-    """Raises InputError where parameters of a network are as its constructor drew them, whatever luck it has on validation."""
-    weights = getattr(network, "pretrained_weights", None) or {}
-    unfilled = weights.get("unfilled") or drawn
-    if not unfilled:
-        return
-    named, classes = shortened(unfilled), classes_of(config)
-    if weights.get("unfilled"):
-        known = weights["classes"]
-        why = (f"its weights know {known} classes, the data have {classes}, so its head ({named}) would be untrained" if known else
-               f"its weights hold no head ({named}), which would be untrained")
-    else:
-        loaded = any(value.dim() > 1 and name not in drawn for name, value in network.named_parameters())
-        why = f"{named} hold{'s' if len(drawn) == 1 else ''} the random numbers that its constructor drew" + ("" if loaded else ": it has no trained weights")
-    raise InputError(f"{key}: {teacher_name(node)}: {why}. Fine-tune it first{commands(config, key, as_student(node))}")
-
-
-def wrong_classes(config: dict, teacher: Teacher, batch: Batch) -> list[str]:
-    """What to say of every teacher that answers with another number of classes than the data have.
-
-    Args:
-        batch: a few samples. A teacher that cannot read them is left to :func:`kdlab.strategies.preparation.prepare`.
-    """
-    nodes, members = config["teacher"].get("members"), getattr(teacher, "members", None)
-    owners = dict(zip(nodes, members.values() if isinstance(members, dict) else members)) if nodes else {None: teacher}
-    found = []
-    for name, own in owners.items():
-        try:
-            answered = own.teach(batch).logits.shape[-1]
-        except Exception:
-            continue
-        if answered != config["data"]["classes"]:
-            key = "teacher" if name is None else f"teacher.members.{name}"
-            found.append(_of_other_classes(config, nodes[name] if nodes else config["teacher"], key, answered))
-    return found
-
-
-def _of_other_classes(config: dict, node: dict, key: str, answered: int) -> str:
-    classes = config["data"]["classes"]
-    if "config" in node and node["config"]["data"]["classes"] == classes:
-        where = f"{key}.overrides" if "experiment" in node else f"{key}.same_but"
-        return (f"{key}: the network answers with {answered} classes, but the data have {classes}; set student.classes (or the argument of that "
-                f"network that gives its number of classes) to {classes} in {where}")
-    student, which = None, teacher_name(node)
-    if "run" in node or "config" in node:
-        run = Run(node["run"]) if "run" in node else RunStore(node["config"]["paths"]["runs"]).run(node["config"])
-        student = run_as_student(run)
-    elif "checkpoint" in node:
-        run, described = run_of(node["checkpoint"]), node.get("network")
-        student = run_as_student(run) if described is None else as_student(described, answered, classes)
-        student = student and [text for text in student if "initial" not in text] + beginning("checkpoint", node["checkpoint"])
-        argument = described and classes_argument(described, answered)
-        which += f" ({key}.network.{argument}={answered})" if argument else ""
-    else:
-        student = as_student(node, answered, classes)
-        argument = classes_argument(node, answered)
-        which += f" ({key}.{argument}={answered})" if argument in node else ""
-    return (f"{key}: {which} answers with {answered} classes, but the data have {classes}. A network of other classes cannot teach these; fine-tune "
-            f"it first{commands(config, key, student)}")
-
-
-def classes_of(config: dict) -> int | None:
-    """Of the data, where a config says it."""
-    return (config.get("data") or {}).get("classes")
 
 
 def describe(config: dict, teacher: Teacher, task: Task, validation: Iterable[Batch], device: torch.device, say: Callable[[str], None]) -> dict:
@@ -328,29 +265,6 @@ def _tell_normalisation(teacher: Teacher, role: str, say: Callable[[str], None])
     whose = "a member's" if hasattr(teacher, "members") else "its"
     for own in _own_normalisations(teacher):
         say(f"{role}: {whose} inputs are normalised by its own {own}, not the student's")
-
-
-def run_name(node: dict) -> str:
-    """What a person knows the run of a node's config by: the experiment that trains it, or its network and data, or what its directory begins with."""
-    if "student" in node:
-        return f"{node['student']} on {data_name(node['config'])} (seed {node['config']['seed']})"
-    return f"{node['experiment']} (seed {node['config']['seed']})" if "experiment" in node else readable_name(node["config"])
-
-
-def choice_of(node: dict) -> str:
-    """For a teacher that no experiment trains: how it is trained, and how another is chosen."""
-    return ("; it learns the labels of these data by this run's recipe (teacher.student=NAME takes another network, teacher.overrides=[…] changes its run)"
-            if "student" in node else "")
-
-
-def teacher_name(node: dict) -> str:
-    if "config" in node:
-        return run_name(node)
-    if "terms" in node:
-        return f"a teacher per term ({', '.join(f'{term}: {name}' for term, name in node['terms'].items())})"
-    if "members" in node:
-        return f"ensemble of {len(node['members'])} ({', '.join(node['members'])})"
-    return str(node.get("run") or node.get("checkpoint") or node.get("model") or node.get("_target_"))
 
 
 def _warn_of_other_split(config: dict, say: Callable[[str], None]) -> None:

@@ -116,15 +116,15 @@ def test_the_cure_of_hugging_face_works_when_pasted(huggingface, kdlab):
 
 def network_with_a_new_head(classes=10):
     """As people write it: the body's weights are loaded, the head is put on."""
-    network = MLP(1000, [1, 8, 8], [16])
+    network = MLP(1000, [1, 8, 8], [16, 16])
     network.load_state_dict({name: torch.ones_like(value) for name, value in network.state_dict().items()})
     network.classifier = nn.Linear(16, classes)
     return network
 
 
 def network_loaded_in_part():
-    network = MLP(10, [1, 8, 8], [16])
-    network.load_state_dict({"stage1.linear.weight": torch.ones(16, 64), "stage1.linear.bias": torch.ones(16)}, strict=False)
+    network = MLP(10, [1, 8, 8], [16, 16])
+    network.load_state_dict({name: torch.ones_like(value) for name, value in network.state_dict().items() if "classifier" not in name}, strict=False)
     return network
 
 

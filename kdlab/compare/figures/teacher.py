@@ -33,7 +33,8 @@ def gallery(run: Run, temperature: float | None = None) -> Drawing:
     """
     from kdlab.runs.assemble import make_data, read_data
     from kdlab.runs.execute import threads
-    from kdlab.runs.teacher import teacher_name, teacher_of
+    from kdlab.runs.names import teacher_name
+    from kdlab.runs.teacher import teacher_of
     from kdlab.tasks import Classification
     from kdlab.teachers import PerTerm
 
