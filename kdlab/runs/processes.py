@@ -89,8 +89,8 @@ def cause_of_death(process) -> str:
 
 
 class Interrupt:
-    """A handler of signals that raises KeyboardInterrupt at the first, and at others only after so many seconds of patience. ``number`` is
-    the signal that was the first.
+    """A handler of signals that raises KeyboardInterrupt at the first, and at a later Ctrl-C only after so many seconds of patience. A cluster
+    repeats its signals, which is not impatience. ``number`` is the signal that was the first.
 
     Who interrupts through a terminal and a parent process sends the same signal twice within a moment, and the second must not break
     into the writing down of what has been finished. It counts for itself, since Lightning puts handlers of its own in the place of
@@ -104,7 +104,7 @@ class Interrupt:
 
     def __call__(self, number, frame) -> None:
         self.number = self.number or number
-        if self.first is None or time.monotonic() - self.first > self.patience:
+        if self.first is None or number == signal.SIGINT and time.monotonic() - self.first > self.patience:
             self.first = time.monotonic()
             raise KeyboardInterrupt
 

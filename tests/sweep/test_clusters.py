@@ -212,3 +212,35 @@ def test_work_says_what_came_of_it(workplace, monkeypatch):
     status, message = work(compose([*SHORT, "progress=none", "seed=2"]))
     assert status == "interrupted" and message.startswith("interrupted by SIGTERM; finished epochs are kept")
     assert sorted(run.status for run in find_runs(["runs"])) == ["finished", "interrupted"]
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_at_a_time_limit_the_run_is_interrupted_and_then_its_job_queued_again(workplace, monkeypatch, comes_back):
+    submitit = pytest.importorskip("submitit")
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "local")
+    monkeypatch.setenv("SUBMITIT_LOCAL_JOB_ID", "5")
+    statuses = []
+
+    def requeue(number, frame):         # submitit's, which ends the process where the job may come back
+        statuses.extend(run.status for run in find_runs(["runs"]))
+        if comes_back:
+            raise SystemExit(144)
+        raise submitit.core.utils.UncompletedJobError("Job not requeued because: timed-out too many times.")
+
+    from kdlab.strategies.base import Strategy
+
+    monkeypatch.setattr(Strategy, "training_step", lambda *_: os.kill(os.getpid(), signal.SIGUSR2))
+    before = signal.signal(signal.SIGUSR2, requeue)
+    try:
+        work, config = submitit_launcher.SubmititWork("kdlab train -m"), compose([*SHORT, "progress=none"])
+        if comes_back:
+            with pytest.raises(SystemExit):
+                work(config)
+            again = work.checkpoint(config)
+            assert again.function.command == "kdlab train -m" and again.args == (config,)
+        else:
+            status, message = work(config)
+            assert status == "interrupted" and message.startswith("job 5 was interrupted by SIGUSR2") and "max_num_timeout=N queues it again" in message
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert statuses == ["interrupted"]
