@@ -20,7 +20,14 @@ def leave_out_idle_terms(config: DictConfig, strategy: str | None, sources) -> N
         strategy: the name of the file that was chosen; None where none was.
         sources: Hydra's search path.
     """
-    file = next((path for path in (folder / "strategy" / f"{strategy}.yaml" for folder in config_folders(sources)) if path.is_file()), None)
+    file = next(
+        (
+            path
+            for path in (folder / "strategy" / f"{strategy}.yaml" for folder in config_folders(sources))
+            if path.is_file()
+        ),
+        None,
+    )
     told = OmegaConf.to_container(OmegaConf.load(file), resolve=False).get("loss") if file is not None else None
     terms = config.get("loss")
     if not isinstance(told, dict) or not OmegaConf.is_dict(terms):

@@ -164,9 +164,13 @@ def _described(node: dict, role: str, teacher: Teacher, task: Task, validation: 
     measured = task.score(said["logits"], said["target"])
     name = teacher_name(node)
     say(f"{role}: {name}, accuracy {measured['accuracy']:.4f} on validation")
-    if task.chance(functional.one_hot(said["target"], said["logits"].shape[-1]).float(), said["target"]) > 0.01:     # nor would all right answers be
-        say(f"{role}: warning: {len(said['target'])} validation samples are too few to tell whether it is better than chance; data.validation=… holds out "
-            "more")
+    if (
+        task.chance(functional.one_hot(said["target"], said["logits"].shape[-1]).float(), said["target"]) > 0.01
+    ):  # nor would all right answers be
+        say(
+            f"{role}: warning: {len(said['target'])} validation samples are too few to tell whether it is better than"
+            " chance; data.validation=… holds out more"
+        )
     elif task.chance(said["logits"], said["target"]) > 0.01:
         raise InputError(f"{role}: {name} is no better than chance on validation (accuracy {measured['accuracy']:.4f}); nothing can be "
                          "learned from it. Check its weights, its classes and the normalisation of its inputs")
@@ -207,7 +211,8 @@ def _tell_normalisation(teacher: Teacher, role: str, say: Callable[[str], None])
 
 
 def run_name(node: dict) -> str:
-    """What a person knows the run of a node's config by: the experiment that trains it, or its network and data, or what its directory begins with."""
+    """What a person knows the run of a node's config by: the experiment that trains it, or its network and data, or
+    what its directory begins with."""
     if "student" in node:
         return f"{node['student']} on {data_name(node['config'])} (seed {node['config']['seed']})"
     return f"{node['experiment']} (seed {node['config']['seed']})" if "experiment" in node else readable_name(node["config"])
@@ -215,8 +220,12 @@ def run_name(node: dict) -> str:
 
 def choice_of(node: dict) -> str:
     """For a teacher that no experiment trains: how it is trained, and how another is chosen."""
-    return ("; it learns the labels of these data by this run's recipe (teacher.student=NAME takes another network, teacher.overrides=[…] changes its run)"
-            if "student" in node else "")
+    return (
+        "; it learns the labels of these data by this run's recipe (teacher.student=NAME takes another network,"
+        " teacher.overrides=[…] changes its run)"
+        if "student" in node
+        else ""
+    )
 
 
 def teacher_name(node: dict) -> str:
