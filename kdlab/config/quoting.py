@@ -74,6 +74,15 @@ def cured(override: str, sweep: bool = False) -> str | None:
     return next((f"{key}={one}" for one in candidates if parses(f"{key}={one}")), None)
 
 
+def typed(override: str) -> str:
+    """An override as it is typed into a shell.
+
+    >>> print(typed("data.folder=a"), typed("data.folder=my data/a=b"))
+    data.folder=a 'data.folder="my data/a=b"'
+    """
+    return shlex.quote(cured(override) or override)
+
+
 def _candidates(value: str, sweep: bool, nested: bool) -> Iterator[str]:
     """Ways to write a value, what changes least first."""
     yield value

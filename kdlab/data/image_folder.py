@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from kdlab.batch import Batch
+from kdlab.config.quoting import typed
 from kdlab.errors import DataDamaged, InputError
 from kdlab.normalisation import Normalisation
 
@@ -131,7 +132,7 @@ class ImageFolder(ClassificationData):
             *found.left_out,
             *(
                 f"data: warning: {folder} is not read: {found.test.folder} is the test split, and validation is held"
-                f" out of train; data.validation_folder={folder} reads it"
+                f" out of train; {typed(f'data.validation_folder={folder}')} reads it"
                 for folder in unread
             ),
         ]

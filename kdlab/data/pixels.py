@@ -130,10 +130,10 @@ class Reader:
             return np.rint((values.astype(np.float64) - black).clip(0, white - black) * (255 / (white - black))).astype(
                 np.uint8
             )
-        cure = f"data.value_range=[{least:g},{most:g}]"
+        cure = f"'data.value_range=[{_number(least)},{_number(most if most > least else most + 1)}]'"
         if np.issubdtype(values.dtype, np.floating):
             raise InputError(
-                f"data: {deep.path} (mode {deep.mode}) has floating-point pixels, from {least:g} to {most:g}; say which"
+                f"data: {deep.path} (mode {deep.mode}) has floating-point pixels, from {_number(least)} to {_number(most)}; say which"
                 f" value is black and which is white, for all images: {cure}"
             )
         if least < 0:
@@ -244,6 +244,15 @@ def _bits(value: int) -> int:
     """
     needed = int(value).bit_length()
     return next((bits for bits in USUAL_BITS if bits >= needed), needed)
+
+
+def _number(value) -> str:
+    """A number as it is typed.
+
+    >>> _number(np.float32(0.1)), _number(np.int64(1048575)), _number(np.float32(4095))
+    ('0.1', '1048575', '4095')
+    """
+    return f"{float(value):.7g}" if np.issubdtype(type(value), np.floating) else str(value)
 
 
 def _is_grey(image: Image.Image) -> bool:

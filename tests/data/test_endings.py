@@ -191,6 +191,18 @@ def test_a_validation_folder_that_is_not_read_is_said_with_the_line_that_reads_i
     assert notes(own, validation_folder=str(own / name)) == []
 
 
+def test_the_line_that_reads_it_works_in_a_shell(tmp_path):
+    import shlex
+
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    own = folder_of_pictures(tmp_path / "my é=data (2)", train=4, test=2)
+    shutil.copytree(own / "test", own / "val")
+    (line,) = notes(own)
+    (argument,) = shlex.split(line.partition("train; ")[2].removesuffix(" reads it"))
+    assert OverridesParser.create().parse_override(argument).value() == str(own / "val")
+
+
 def test_val_that_stands_for_test_is_read(tmp_path):
     own = folder_of_pictures(tmp_path / "own", train=4, test=2, test_name="val")
     assert notes(own) == []
