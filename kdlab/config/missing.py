@@ -41,7 +41,8 @@ def missing_file(name: str, own: Sequence[Path] = ()) -> str:
     group = "/".join(parts[:2] if parts[0] == "hydra" and len(parts) > 2 else parts[:1])
     choice = name.removeprefix(f"{group}/")
     folder = conf_dir() / group
-    known, theirs = _choices(folder), {place / group: _choices(place / group) for place in own}
+    known = _choices(folder)
+    theirs = {place / group: _choices(place / group) for place in own if group == "experiment" or (place / group).is_dir()}
     cure = (
         f"; if that is what you mean: pip install {ELSEWHERE[choice]}"
         if group.startswith("hydra/") and choice in ELSEWHERE

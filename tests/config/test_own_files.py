@@ -46,7 +46,11 @@ def test_a_file_that_is_not_there_names_the_users_own_folder_and_files(kdlab, cf
     )
     assert "did you mean 'good'" in refused(kdlab, "experiment=goood")
     err = refused(kdlab, "student=missing")
-    assert "in cfg/student nor in conf/student" in err and "cfg/student has none" in err and "cnn_wide" in err
+    assert "there is no 'missing' in conf/student" in err and "cfg/student" not in err
+    (cfg.parent / "student").mkdir()
+    (cfg.parent / "student" / "mine.yaml").write_text("{}\n")
+    err = refused(kdlab, "student=missing")
+    assert "in cfg/student nor in conf/student" in err and "cfg/student has mine" in err and "cnn_wide" in err
 
 
 @pytest.mark.parametrize("option", [["--config-dir=cfg"], ["-cd", "cfg"]])
