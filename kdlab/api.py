@@ -11,12 +11,14 @@ from kdlab.errors import InputError
 from kdlab.runs.ensure import ensure
 from kdlab.runs.run import Run
 
-# Hydra, torch's random numbers and its number of threads are one for the whole process: runs of several threads take turns
+# Hydra, torch's random numbers and its number of threads are one for the whole process: runs of several threads take
+# turns
 _TURN = threading.RLock()
 
 
 def train(overrides: Sequence[str] = (), *, quiet: bool = False) -> Run:
-    """Train one run, or find it finished: ``kdlab train`` with the same overrides. Called from several threads, the runs take turns.
+    """Train one run, or find it finished: ``kdlab train`` with the same overrides. Called from several threads, the
+    runs take turns.
 
     Args:
         overrides: a list of strings, as on the command line.

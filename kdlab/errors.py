@@ -29,7 +29,8 @@ class InputError(KdlabError):
 
 
 class DataDamaged(InputError):
-    """A file of the data cannot be read. What mends it changes the data, and with them the run's identity: the run cannot be resumed.
+    """A file of the data cannot be read. What mends it changes the data, and with them the run's identity: the run
+    cannot be resumed.
 
     Args:
         reason: why, in a few words.
@@ -127,8 +128,10 @@ def told(error: BaseException) -> str:
     if ended := ended_early(error):
         return ended
     if "find_unused_parameters" in str(error):      # Lightning's advice names its own argument
-        return ("some parameters of the student were not used for the loss, which DistributedDataParallel takes for a mistake. If it is none, type "
-                "trainer.strategy=ddp_find_unused_parameters_true")
+        return (
+            "some parameters of the student were not used for the loss, which DistributedDataParallel takes for a"
+            " mistake. If it is none, type trainer.strategy=ddp_find_unused_parameters_true"
+        )
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 

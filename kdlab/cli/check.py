@@ -1,5 +1,6 @@
-"""``kdlab check [EXPERIMENT…]``, ``kdlab check OVERRIDE…``: compose experiments, or one run, and check every name and signature in them. Nothing is
-built or run. ``kdlab check data=image_folder data.folder=FOLDER --images`` reads every image of a folder."""
+"""``kdlab check [EXPERIMENT…]``, ``kdlab check OVERRIDE…``: compose experiments, or one run, and check every name and
+signature in them. Nothing is built or run. ``kdlab check data=image_folder data.folder=FOLDER --images`` reads every
+image of a folder."""
 
 from __future__ import annotations
 
@@ -35,14 +36,27 @@ MUST_BE_GIVEN = {"data=image_folder": ["data.classes=10", "teacher=none", "strat
 
 def run(arguments: list[str]) -> int:
     parser = Parser(prog="kdlab check", description=__doc__)
-    parser.add_argument("experiment", nargs="*", help="names below conf/experiment, or the overrides of one run (KEY=VALUE); default: all experiments, and "
-                        "every file of every group")
-    parser.add_argument("--images", action="store_true", help="read every image of the run's data=image_folder, and list those that cannot be read")
+    parser.add_argument(
+        "experiment",
+        nargs="*",
+        help=(
+            "names below conf/experiment, or the overrides of one run (KEY=VALUE); default: all experiments, and "
+            "every file of every group"
+        ),
+    )
+    parser.add_argument(
+        "--images",
+        action="store_true",
+        help="read every image of the run's data=image_folder, and list those that cannot be read",
+    )
     options = parser.parse_args(arguments)
     typed = [text for text in options.experiment if "=" in text]
     if options.images:
         return _images([text if "=" in text else f"experiment={text}" for text in options.experiment])
-    lines = [*([typed] if typed else []), *([f"experiment={name}"] for name in options.experiment if name not in typed)] or everything()
+    lines = [
+        *([typed] if typed else []),
+        *([f"experiment={name}"] for name in options.experiment if name not in typed),
+    ] or everything()
     failed = 0
     for overrides in lines:
         name = " ".join(overrides) if overrides is typed else overrides[0]
@@ -84,12 +98,20 @@ def _images(overrides: list[str]) -> int:
     from kdlab.runs.assemble import make_data
 
     if not overrides:
-        raise InputError("check: --images needs to know the data; for example kdlab check data=image_folder data.folder=FOLDER --images")
+        raise InputError(
+            "check: --images needs to know the data; for example kdlab check data=image_folder data.folder=FOLDER"
+            " --images"
+        )
     kept = [text for text in overrides if place(text).partition(".")[0] in ("experiment", "data", "paths")]
-    composed = compose([*kept, "student=network", "teacher=none", "strategy=supervised"])["data"]      # of the rest nothing need be said
+    composed = compose([*kept, "student=network", "teacher=none", "strategy=supervised"])[
+        "data"
+    ]  # of the rest nothing need be said
     data = make_data(composed)
     if not isinstance(data, ImageFolder):
-        raise InputError(f"check: --images is for images in class folders (data=image_folder), and data.name is {composed.get('name')}")
+        raise InputError(
+            "check: --images is for images in class folders (data=image_folder), and data.name is"
+            f" {composed.get('name')}"
+        )
     splits = data.read()
     for line in data.listed():
         print(line)

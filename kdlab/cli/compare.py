@@ -44,7 +44,10 @@ def run(arguments: list[str]) -> int:
         if options.out or report:
             raise InputError(f"{out} cannot be written ({error.strerror}); name another folder with --out") from error
         # nobody has asked for the files: a store that may only be read has its table all the same
-        written = f"nothing was written: {out} cannot be written ({error.strerror}); --out DIR keeps the table in another folder"
+        written = (
+            f"nothing was written: {out} cannot be written ({error.strerror}); --out DIR keeps the table in another"
+            " folder"
+        )
     table.show(options.all)
     print(written)
     if report:

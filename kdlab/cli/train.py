@@ -25,6 +25,8 @@ kdlab train -m [OVERRIDE=a,b…]  a sweep: every combination of the values, seve
 
   kdlab train                                         Hinton's distillation on digits, under a minute
   kdlab train strategy=supervised student=cnn         the student alone, from labels
+  kdlab train data=image_folder data.folder=FOLDER data.classes=4 student=cnn
+                                                      images of your own: a teacher is trained on them first
   kdlab train loss.kd.temperature=8 seed=2            any line of the config
   kdlab train 'loss=[ce,logit_mse]'                   other losses
   kdlab train experiment=hinton2015/three_percent

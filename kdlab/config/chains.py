@@ -67,10 +67,16 @@ def run_before(key: str, node: dict, run: dict, base: Sequence[str], later: tupl
     overrides = superseding(superseding(base, [f"seed={run['seed'] if seed is None else seed}"]), given)
     chain = (*later, _name(own))
     if _name(overrides) in chain:
-        if given and set(given) <= set(run["overrides"]):      # it changed the run behind this one, and has no more to change
-            raise InputError(f"{key}.same_but={given}: the list does not end the chain of runs, since the run before this one asks for a run before it "
-                             f"in the same way. {ending(key, given)}")
-        raise InputError(f"{key}.same_but={given}: the run would be its own predecessor, since these overrides change nothing in it")
+        if given and set(given) <= set(
+            run["overrides"]
+        ):  # it changed the run behind this one, and has no more to change
+            raise InputError(
+                f"{key}.same_but={given}: the list does not end the chain of runs, since the run before this one asks"
+                f" for a run before it in the same way. {ending(key, given)}"
+            )
+        raise InputError(
+            f"{key}.same_but={given}: the run would be its own predecessor, since these overrides change nothing in it"
+        )
     if len(chain) >= LONGEST:
         raise InputError(f"{key}.same_but={given}: the chain of runs has no end (this would be run {len(chain) + 1} of it, and the most are "
                          f"{LONGEST})")
@@ -137,9 +143,13 @@ def expand_assistants(key: str, node: dict, typed: Sequence[str]) -> list[str]:
     del node["assistants"]
     if assistants:
         *larger, last = assistants
-        for name in ("experiment", "student", "overrides"):             # of the first teacher, which the largest assistant has
+        for name in ("experiment", "student", "overrides"):  # of the first teacher, which the largest assistant has
             node.pop(name, None)
-        node["same_but"] = [*last, f"{key}.assistants=[{','.join(map(written, larger))}]", f"++{key}.of={written(base)}"]
+        node["same_but"] = [
+            *last,
+            f"{key}.assistants=[{','.join(map(written, larger))}]",
+            f"++{key}.of={written(base)}",
+        ]
     return base
 
 

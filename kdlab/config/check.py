@@ -66,16 +66,24 @@ def problems(config: dict, prefix: str = "") -> Iterator[str]:
         said, form = set(_own_problems(config, "")), f"student={node['student']}" if "student" in node else "same_but"
         yield from (f"{prefix}{key}.{form}: {text}" for text in problems(node["config"]) if text not in said)
         if "same_but" in node and _lacks_teacher(node["config"]):
-            yield (f"{prefix}{key}.same_but={node['same_but']}: the run before this one has no teacher, and its losses need one. "
-                   f"{ending(key, node['same_but'])}")
+            yield (
+                f"{prefix}{key}.same_but={node['same_but']}: the run before this one has no teacher, and its losses"
+                f" need one. {ending(key, node['same_but'])}"
+            )
 
 
 def _lacks_teacher(config: dict) -> bool:
     """Whether a run is to learn from a teacher that stays as it is, and has none."""
-    if config.get("teacher") is not None or (config.get("choices") or {}).get("strategy") not in ("offline", "funmatch", "assistant"):
+    if config.get("teacher") is not None or (config.get("choices") or {}).get("strategy") not in (
+        "offline",
+        "funmatch",
+        "assistant",
+    ):
         return False
     try:
-        return any(getattr(locate(term["_target_"]), "needs_teacher", False) for term in (config.get("loss") or {}).values())
+        return any(
+            getattr(locate(term["_target_"]), "needs_teacher", False) for term in (config.get("loss") or {}).values()
+        )
     except (LookupError, KeyError, TypeError, AttributeError):
         return False            # said elsewhere
 

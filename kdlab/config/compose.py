@@ -173,11 +173,15 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
             settle(node, result, config_folders(hydra.runtime.config_sources))
         if "experiment" in node and node["experiment"] != "???":
             node["config"] = _teacher_config(key, node, result, students)
-            if role_of(key) == "teacher" and is_by_name(node["experiment"], result) and trains_on_other_data(node["config"], result):
+            if (
+                role_of(key) == "teacher"
+                and is_by_name(node["experiment"], result)
+                and trains_on_other_data(node["config"], result)
+            ):
                 learn_from_labels(node, result)
         if "experiment" in node:
             continue
-        if "student" in node:
+        if "student" in node and isinstance(result.get("data"), dict):
             node["config"] = _own_teacher_config(key, node, result)
         elif "same_but" in node and node["same_but"] != "???":
             node["config"] = _predecessor_config(key, node, result, base, students)
@@ -185,7 +189,8 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
 
 
 def _name_data(config: DictConfig, choices: dict) -> None:
-    """Data of the user's own may have no name: a teacher that is looked for by it is looked for by the name of their file."""
+    """Data of the user's own may have no name: a teacher that is looked for by it is looked for by the name of their
+    file."""
     data, teacher = config.get("data"), config.get("teacher")
     if not OmegaConf.is_dict(data) or "name" in data or not OmegaConf.is_dict(teacher):
         return
@@ -229,7 +234,10 @@ def _checked(key: str, node: dict) -> list[str]:
     """The overrides of a teacher's node. Raises InputError where they are none."""
     given = node.get("overrides") or []
     if not are_overrides(given):
-        raise InputError(f"""{key}.overrides must be a list of texts, for example '{key}.overrides=["trainer.max_epochs=9"]', got {given!r}""")
+        raise InputError(
+            f"""{key}.overrides must be a list of texts, for example '{key}.overrides=["trainer.max_epochs=9"]', """
+            f"got {given!r}"
+        )
     check_readable(f"{key}.overrides", given)
     return given
 

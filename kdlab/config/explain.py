@@ -50,9 +50,14 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
         known = _all_keys(getattr(cause, "parent_node", None))
         return f"{key}: it refers to '{name[1]}', and there is no such key{did_you_mean(name[1], known)}"
     place = re.search(r"Could not override '(.+?)'\.", message)
-    if place and re.search(r"@(experiment|debug)\.", place[1]):        # where a file of these groups puts its choices if it does not say otherwise
+    if place and re.search(
+        r"@(experiment|debug)\.", place[1]
+    ):  # where a file of these groups puts its choices if it does not say otherwise
         file = re.match(r"In '(.+?)'", message)
-        return f"the file '{file[1] if file else 'experiment/…'}' must begin with the line '# @package _global_', or its defaults count for nothing"
+        return (
+            f"the file '{file[1] if file else 'experiment/…'}' must begin with the line '# @package _global_', or its"
+            " defaults count for nothing"
+        )
     place = re.search(r"Could not override '(.+?)'. No match in the defaults list", message)
     if place:
         return f"{message.partition('. No match')[0]}: {_not_to_override(place[1])}"

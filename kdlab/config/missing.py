@@ -1,4 +1,5 @@
-"""A config file that is not there: what there is instead, in kdlab's conf/ and in the user's own folders of config files."""
+"""A config file that is not there: what there is instead, in kdlab's conf/ and in the user's own folders of config
+files."""
 
 from __future__ import annotations
 
@@ -14,8 +15,16 @@ from kdlab.errors import did_you_mean
 from .paths import conf_dir
 
 # launchers and sweepers that other packages bring, and what installs them
-ELSEWHERE = {"joblib": "'kdlab[joblib]'", "submitit_local": "'kdlab[submitit]'", "submitit_slurm": "'kdlab[submitit]'", "ray": "'kdlab[ray]'",
-             "ray_aws": "'kdlab[ray]'", "rq": "hydra-rq-launcher", "ax": "hydra-ax-sweeper", "nevergrad": "hydra-nevergrad-sweeper"}
+ELSEWHERE = {
+    "joblib": "'kdlab[joblib]'",
+    "submitit_local": "'kdlab[submitit]'",
+    "submitit_slurm": "'kdlab[submitit]'",
+    "ray": "'kdlab[ray]'",
+    "ray_aws": "'kdlab[ray]'",
+    "rq": "hydra-rq-launcher",
+    "ax": "hydra-ax-sweeper",
+    "nevergrad": "hydra-nevergrad-sweeper",
+}
 
 MOST_LISTED = 40
 
@@ -32,25 +41,46 @@ def missing_file(name: str, own: Sequence[Path] = ()) -> str:
     group = "/".join(parts[:2] if parts[0] == "hydra" and len(parts) > 2 else parts[:1])
     choice = name.removeprefix(f"{group}/")
     folder = conf_dir() / group
-    known, theirs = _choices(folder), {place / group: _choices(place / group) for place in own}
-    cure = f"; if that is what you mean: pip install {ELSEWHERE[choice]}" if group.startswith("hydra/") and choice in ELSEWHERE else ""
+    known = _choices(folder)
+    theirs = {place / group: _choices(place / group) for place in own if group == "experiment" or (place / group).is_dir()}
+    cure = (
+        f"; if that is what you mean: pip install {ELSEWHERE[choice]}"
+        if group.startswith("hydra/") and choice in ELSEWHERE
+        else ""
+    )
     if "/" in choice and choice.partition("/")[0] in groups() and not (folder / choice).parent.is_dir():
-        inner, _, file = choice.partition("/")      # a file of the group experiment chose from another group without saying so
+        inner, _, file = choice.partition(
+            "/"
+        )  # a file of the group experiment chose from another group without saying so
         cure = f"; in a file's defaults another group is chosen by '- override /{inner}: {file}'"
-    if twice := re.match(r"(.+)/(\1/.+)", choice):       # the file that takes it in is itself taken in, and its folder was put before the name
-        return f"{group}={choice}: there is no '{choice}' in conf/{group}; in a file's defaults write '- /{group}/{twice[2]}', with a slash in front"
+    if twice := re.match(
+        r"(.+)/(\1/.+)", choice
+    ):  # the file that takes it in is itself taken in, and its folder was put before the name
+        return (
+            f"{group}={choice}: there is no '{choice}' in conf/{group}; in a file's defaults write '-"
+            f" /{group}/{twice[2]}', with a slash in front"
+        )
     misplaced = next((text for place in own for text in _misplaced(place, group, choice)), None)
     if misplaced:
         return f"{group}={choice}: {misplaced}"
     everything = [*known, *(one for found in theirs.values() for one in found)]
     places = " nor in ".join([*map(str, theirs), f"conf/{group}"])
-    there = "; ".join([*(f"{place} has {_listed(found)}" for place, found in theirs.items()), f"conf/{group} has {_listed(known)}"]) if theirs else (
-        f"there are {_listed(known)}")
+    there = (
+        "; ".join(
+            [
+                *(f"{place} has {_listed(found)}" for place, found in theirs.items()),
+                f"conf/{group} has {_listed(known)}",
+            ]
+        )
+        if theirs
+        else (f"there are {_listed(known)}")
+    )
     return f"{group}={choice}: there is no '{choice}' in {places}{did_you_mean(choice, everything)}{cure} ({there})"
 
 
 def own_folders(typed: Sequence[str]) -> list[Path]:
-    """The user's own folders of config files, which exist: of ``--config-dir``, and of Hydra's search path where it is set up.
+    """The user's own folders of config files, which exist: of ``--config-dir``, and of Hydra's search path where it
+    is set up.
 
     Args:
         typed: the command line.
@@ -61,20 +91,26 @@ def own_folders(typed: Sequence[str]) -> list[Path]:
     try:
         options, _ = parser.parse_known_args([text for text in typed if text not in ("-h", "--help")])
         found += [options.config_dir] if options.config_dir else []
-    except Exception:       # options that are wrong are named elsewhere
+    except (Exception, SystemExit):  # options that are wrong are named elsewhere
         pass
     hydra = GlobalHydra.instance()
     if hydra.is_initialized():
-        found += [element.path.removeprefix("file://") for element in hydra.config_loader().get_search_path().get_path()
-                  if element.path and "://" not in element.path.removeprefix("file://")]
+        found += [
+            element.path.removeprefix("file://")
+            for element in hydra.config_loader().get_search_path().get_path()
+            if element.path and "://" not in element.path.removeprefix("file://")
+        ]
     paths = list(dict.fromkeys(Path(text) for text in found))
     return [path for path in paths if path.is_dir() and path.resolve() != conf_dir().resolve()]
 
 
 def groups() -> list[str]:
     """kdlab's own groups of config files."""
-    return sorted(str(path.relative_to(conf_dir())) for path in [*conf_dir().glob("*"), *conf_dir().glob("hydra/*")]
-                  if path.is_dir() and path.name != "hydra")
+    return sorted(
+        str(path.relative_to(conf_dir()))
+        for path in [*conf_dir().glob("*"), *conf_dir().glob("hydra/*")]
+        if path.is_dir() and path.name != "hydra"
+    )
 
 
 def _choices(folder: Path) -> list[str]:
@@ -87,14 +123,22 @@ def _misplaced(place: Path, group: str, choice: str) -> list[str]:
     wanted = place / group / f"{stem}.yaml"
     if stem != choice and wanted.is_file():
         return [f"leave the ending out: {group}={stem}"]
-    near = sorted(path for path in wanted.parent.glob(f"{wanted.stem}.*") if path.is_file() and path != wanted) if wanted.parent.is_dir() else []
+    near = (
+        sorted(path for path in wanted.parent.glob(f"{wanted.stem}.*") if path.is_file() and path != wanted)
+        if wanted.parent.is_dir()
+        else []
+    )
     outside = [place / f"{stem}{ending}" for ending in (".yaml", ".yml") if (place / f"{stem}{ending}").is_file()]
-    return [*(f"{path} is not read by its name; Hydra reads .yaml alone: rename it to {wanted}" for path in near),
-            *(f"{path} does not lie in the group's folder; move it to {wanted}" for path in outside)]
+    return [
+        *(f"{path} is not read by its name; Hydra reads .yaml alone: rename it to {wanted}" for path in near),
+        *(f"{path} does not lie in the group's folder; move it to {wanted}" for path in outside),
+    ]
 
 
 def _listed(choices: Sequence[str]) -> str:
     """Choices by their names; many by their folders alone."""
     if len(choices) > MOST_LISTED:
-        choices = list(dict.fromkeys(f"{choice.partition('/')[0]}/…" if "/" in choice else choice for choice in choices))
+        choices = list(
+            dict.fromkeys(f"{choice.partition('/')[0]}/…" if "/" in choice else choice for choice in choices)
+        )
     return ", ".join(choices) or "none"

@@ -1,4 +1,5 @@
-"""A teacher on data for which no experiment trains one: a network that learns their labels, by the recipe of the run that it will teach."""
+"""A teacher on data for which no experiment trains one: a network that learns their labels, by the recipe of the run
+that it will teach."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from pathlib import Path
 
 from .quoting import quoted
 
-# of a run's config, what its teacher shares: the data, and how is trained; and what of the data it does not share, since it sees all of them
+# what a teacher has of the run's config: the data and the recipe; and what of the data is the student's alone: a
+# teacher sees all of them
 SHARED = ("data", "optimizer", "scheduler", "trainer")
 STUDENTS_OWN = ("data.fraction", "data.omit_classes", "data.mixing")
 FOR_IMAGES, FOR_THE_REST = "cnn_wide", "mlp_wide"
@@ -19,10 +21,12 @@ def data_name(run: dict) -> str | None:
 
 
 def settle(node: dict, run: dict, folders: Sequence[Path]) -> None:
-    """Decide whether a teacher's node is trained by its experiment or by the network that it names, and leave one of the two in it.
+    """Decide whether a teacher's node is trained by its experiment or by the network that it names, and leave one of
+    the two in it.
 
-    A network beside an experiment takes the place of the experiment's. Where the experiment is the one that is looked for by the name of the data
-    and there is none, the network learns from labels: ``cnn_wide`` for images, ``mlp_wide`` for the rest, where none is named.
+    A network beside an experiment takes the place of the experiment's. Where the experiment is looked for by the name
+    of the data and does not exist, the network learns from labels; if none is named, it is ``cnn_wide`` for images and
+    ``mlp_wide`` for the rest.
 
     Args:
         node: of a teacher or of a member; changed.
@@ -35,7 +39,9 @@ def settle(node: dict, run: dict, folders: Sequence[Path]) -> None:
     experiment = node.get("experiment")
     if experiment is None:
         return
-    if is_by_name(experiment, run) and not any((folder / "experiment" / f"{experiment}.yaml").is_file() for folder in folders):
+    if is_by_name(experiment, run) and not any(
+        (folder / "experiment" / f"{experiment}.yaml").is_file() for folder in folders
+    ):
         learn_from_labels(node, run)
     elif named is not None:
         node["overrides"] = [f"student={named}", *(node.get("overrides") or [])]
@@ -54,8 +60,11 @@ def is_by_name(experiment: object, run: dict) -> bool:
 
 
 def trains_on_other_data(theirs: dict, run: dict) -> bool:
-    """Whether an experiment that goes by the name of the data was written for others: another class, with other classes or inputs."""
-    return theirs["data"]["_target_"] != run["data"]["_target_"] and any(theirs["data"].get(key) != run["data"].get(key) for key in ("classes", "shape"))
+    """Whether an experiment that goes by the name of the data was written for others: another class, with other
+    classes or inputs."""
+    return theirs["data"].get("_target_") != run["data"].get("_target_") and any(
+        theirs["data"].get(key) != run["data"].get(key) for key in ("classes", "shape")
+    )
 
 
 def overrides_of(node: dict, run: dict, compose: Callable[[Sequence[str]], dict]) -> list[str]:
@@ -67,11 +76,24 @@ def overrides_of(node: dict, run: dict, compose: Callable[[Sequence[str]], dict]
         compose: a plain config of overrides.
     """
     choices, data = run.get("choices") or {}, run["data"]
-    begun = [*(f"{group}={choices[group]}" for group in SHARED if choices.get(group)), f"student={node['student']}", "strategy=supervised",
-             f"seed={node.get('seed', 1)}", "name=teachers", f"threads={value_text(run['threads'])}"]
-    facts = [f"++data.{key}={value_text(data[key])}" for key in ("classes", "shape") if data.get(key) not in (None, "???")]
+    begun = [
+        *(f"{group}={choices[group]}" for group in SHARED if choices.get(group)),
+        f"student={node['student']}",
+        "strategy=supervised",
+        f"seed={node.get('seed', 1)}",
+        "name=teachers",
+        f"threads={value_text(run['threads'])}",
+    ]
+    facts = [
+        f"++data.{key}={value_text(data[key])}" for key in ("classes", "shape") if data.get(key) not in (None, "???")
+    ]
     plain = compose([*begun, *facts])
-    changed = [text for key in SHARED if isinstance(run.get(key), dict) and isinstance(plain.get(key), dict) for text in _changes(key, plain[key], run[key])]
+    changed = [
+        text
+        for key in SHARED
+        if isinstance(run.get(key), dict) and isinstance(plain.get(key), dict)
+        for text in _changes(key, plain[key], run[key])
+    ]
     return [*begun, *facts, *changed, *(node.get("overrides") or [])]
 
 
@@ -89,7 +111,11 @@ def _changes(key: str, before: dict, after: dict) -> Iterator[str]:
             yield f"~{place}"
         yield f"++{place}={value_text(value)}"
     # what is null cannot be taken away in Hydra's grammar
-    yield from (f"~{key}.{name}" for name in before if name not in after and before[name] is not None and f"{key}.{name}" not in STUDENTS_OWN)
+    yield from (
+        f"~{key}.{name}"
+        for name in before
+        if name not in after and before[name] is not None and f"{key}.{name}" not in STUDENTS_OWN
+    )
 
 
 def value_text(value) -> str:

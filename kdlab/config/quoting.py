@@ -15,7 +15,7 @@ from omegaconf.grammar_parser import parse as parse_reference
 
 from kdlab.errors import InputError
 
-_OF_OVERRIDES = ("overrides", "same_but", "assistants")     # keys that hold lists of overrides, which are cured in them
+_OF_OVERRIDES = ("overrides", "same_but", "assistants")  # keys that hold lists of overrides, which are cured in them
 _CLOSING = {"[": "]", "{": "}", "(": ")"}
 
 
@@ -29,7 +29,8 @@ def parses(override: str) -> bool:
 
 
 def quoted(value: str) -> str:
-    """A value in double quotes, as Hydra's grammar escapes it. A ``${`` that is no reference is escaped for OmegaConf, too.
+    """A value in double quotes, as Hydra's grammar escapes it. A ``${`` that is no reference is escaped for
+    OmegaConf, too.
 
     >>> print(quoted('say "x=1"'), quoted("a${b"), quoted("${seed}"))
     "say \\"x=1\\"" "a\\${b" "${seed}"
@@ -52,7 +53,8 @@ def written(overrides: Sequence[str]) -> str:
 
 
 def cured(override: str, sweep: bool = False) -> str | None:
-    """An override that Hydra reads, of one that it may not read; None where its key is none, or a bracket is not closed.
+    """An override that Hydra reads, of one that it may not read; None where its key is none, or a bracket is not
+    closed.
 
     Args:
         override: ``KEY=VALUE`` as it was typed.
@@ -70,6 +72,15 @@ def cured(override: str, sweep: bool = False) -> str | None:
         value = os.path.expanduser(value)
     candidates = _candidates(value, sweep, key.rpartition(".")[2] in _OF_OVERRIDES)
     return next((f"{key}={one}" for one in candidates if parses(f"{key}={one}")), None)
+
+
+def typed(override: str) -> str:
+    """An override as it is typed into a shell.
+
+    >>> print(typed("data.folder=a"), typed("data.folder=my data/a=b"))
+    data.folder=a 'data.folder="my data/a=b"'
+    """
+    return shlex.quote(cured(override) or override)
 
 
 def _candidates(value: str, sweep: bool, nested: bool) -> Iterator[str]:
@@ -91,7 +102,7 @@ def _candidates(value: str, sweep: bool, nested: bool) -> Iterator[str]:
 
 
 def _elements(text: str, nested: bool) -> str:
-    return ",".join(_element(one, nested) for one in _parts(text) if one.strip())       # a comma at the end is none
+    return ",".join(_element(one, nested) for one in _parts(text) if one.strip())  # a comma at the end is none
 
 
 def _element(text: str, nested: bool) -> str:
@@ -149,7 +160,11 @@ def not_read(override: str, typed: Sequence[str] = ()) -> str:
     cure = cured(override, sweep)
     if cure is not None:
         single = cured(override)
-        other = f"; or, where it is one value and no list of them, {shlex.quote(single)}" if sweep and single not in (None, cure) else ""
+        other = (
+            f"; or, where it is one value and no list of them, {shlex.quote(single)}"
+            if sweep and single not in (None, cure)
+            else ""
+        )
         return f"{override}: this value does not parse as it stands; type {shlex.quote(cure)}{other}"
     joined = _joined(override, typed)
     hint = f"; if the shell has taken it apart, quote the whole: {shlex.quote(joined)}" if joined else ""
@@ -157,8 +172,14 @@ def not_read(override: str, typed: Sequence[str] = ()) -> str:
         return f"{override}: this is not how an override is written; it is KEY=VALUE, for example seed=2{hint}"
     key, _, value = override.partition("=")
     if not parses(f"{key}=1"):
-        return f"{override}: this is not how an override is written; '{key}' is no key (letters, digits, dots, and + ++ ~ in front){hint}"
-    return f"{override}: a bracket is not closed, or not opened; for example 'loss=[ce,kd]', in quotes where it holds brackets or spaces{hint}"
+        return (
+            f"{override}: this is not how an override is written; '{key}' is no key (letters, digits, dots, and + ++ ~"
+            f" in front){hint}"
+        )
+    return (
+        f"{override}: a bracket is not closed, or not opened; for example 'loss=[ce,kd]', in quotes where it holds"
+        f" brackets or spaces{hint}"
+    )
 
 
 def _joined(override: str, typed: Sequence[str]) -> str | None:
@@ -169,15 +190,22 @@ def _joined(override: str, typed: Sequence[str]) -> str | None:
     place = typed.index(override)
     if "=" not in override:
         before = typed[place - 1] if place else ""
-        return f"{before} {override}" if "=" in before and not before.startswith("-") and parses(f"{before} {override}") else None
+        return (
+            f"{before} {override}"
+            if "=" in before and not before.startswith("-") and parses(f"{before} {override}")
+            else None
+        )
     return next((text for end in range(place + 2, len(typed) + 1) if parses(text := " ".join(typed[place:end]))), None)
 
 
 def check_readable(key: str, given: Sequence[str]) -> None:
-    """Raises InputError where overrides that stand in a list are not read, with the whole list as it should be typed."""
+    """Raises InputError where overrides that stand in a list are not read, with the whole list as it should be
+    typed."""
     for text in given:
         if not parses(text):
             cures = [cured(one) for one in given]
             if None in cures:
                 raise InputError(f"{key}: {not_read(text)}")
-            raise InputError(f"{key}: {text}: this value does not parse as it stands; type {shlex.quote(f'{key}={written(cures)}')}")
+            raise InputError(
+                f"{key}: {text}: this value does not parse as it stands; type {shlex.quote(f'{key}={written(cures)}')}"
+            )

@@ -185,17 +185,32 @@ class ClassificationData(L.LightningDataModule):
             absent = (labels.bincount(minlength=self.classes) == 0).nonzero().flatten().tolist()
             absent = [number for number in absent if part != "training" or number not in self.omit_classes]
             if absent:
-                names = ", ".join(self.class_names[number] for number in absent[:5]) + (", …" if len(absent) > 5 else "")
-                cure = self._larger_validation(min(int(whole[number]) for number in absent)) if part == "validation" else ""
-                result.append(f"data: warning: {part} has no sample of {len(absent)} of the {self.classes} classes ({names}){cure}")
+                names = ", ".join(self.class_names[number] for number in absent[:5]) + (
+                    ", …" if len(absent) > 5 else ""
+                )
+                cure = (
+                    self._larger_validation(min(int(whole[number]) for number in absent))
+                    if part == "validation"
+                    else ""
+                )
+                result.append(
+                    f"data: warning: {part} has no sample of {len(absent)} of the {self.classes} classes"
+                    f" ({names}){cure}"
+                )
         return result
 
     def _larger_validation(self, samples: int) -> str:
         """What would hold a sample out of a class of so many."""
         enough = next((share / 100 for share in range(1, 100) if 1 <= round(share / 100 * samples) < samples), None)
         if enough is None:
-            return f": the smallest of them has {samples} training sample{'' if samples == 1 else 's'}; it needs at least 2"
-        return f": data.validation={self.validation:g} of {samples} samples is none; data.validation={enough:g} holds out one"
+            return (
+                f": the smallest of them has {samples} training sample{'' if samples == 1 else 's'}; it needs at"
+                " least 2"
+            )
+        return (
+            f": data.validation={self.validation:g} of {samples} samples is none; data.validation={enough:g} holds"
+            " out one"
+        )
 
     def _rows(self, split: str, rows: Tensor, share: Share) -> BatchLoader:
         self.setup()

@@ -11,12 +11,43 @@ from PIL import Image, features
 ALWAYS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 # formats that Pillow opens and that hold no pixels, or need another program to draw them
 _NO_PIXELS = {"BUFR", "GRIB", "HDF5", "MPEG", "EPS", "WMF", "IPTC", "PDF"}
-_CODECS = {"JPEG2000": "jpg_2000", "WEBP": "webp", "AVIF": "avif"}      # that Pillow may have been built without
+_CODECS = {"JPEG2000": "jpg_2000", "WEBP": "webp", "AVIF": "avif"}  # that Pillow may have been built without
 
 # what lies in image folders on purpose, or is put there by a system
-_SILENT_NAMES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "readme", "license", "licence", "copying", "makefile", "icon\r"}
-_SILENT_ENDINGS = {".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".ini", ".log", ".db", ".lnk", ".url",
-                   ".py", ".sh", ".sha1", ".sha256", ".md5"}
+_SILENT_NAMES = {
+    "thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    "readme",
+    "license",
+    "licence",
+    "copying",
+    "makefile",
+    "icon\r",
+}
+_SILENT_ENDINGS = {
+    ".txt",
+    ".md",
+    ".rst",
+    ".csv",
+    ".tsv",
+    ".json",
+    ".jsonl",
+    ".xml",
+    ".yaml",
+    ".yml",
+    ".toml",
+    ".ini",
+    ".log",
+    ".db",
+    ".lnk",
+    ".url",
+    ".py",
+    ".sh",
+    ".sha1",
+    ".sha256",
+    ".md5",
+}
 MOST_SHOWN = 8
 
 
@@ -24,8 +55,13 @@ MOST_SHOWN = 8
 def readable() -> tuple[str, ...]:
     """The endings, in lower case, of the images that the installed Pillow reads."""
     Image.init()
-    found = {ending.lower() for ending, format in Image.registered_extensions().items() if format in Image.OPEN and format not in _NO_PIXELS
-             and (format not in _CODECS or features.check(_CODECS[format]))}
+    found = {
+        ending.lower()
+        for ending, format in Image.registered_extensions().items()
+        if format in Image.OPEN
+        and format not in _NO_PIXELS
+        and (format not in _CODECS or features.check(_CODECS[format]))
+    }
     return tuple(sorted(found.union(ALWAYS)))
 
 
@@ -39,7 +75,8 @@ def is_image(name: str) -> bool:
 
 
 def left_out(name: str) -> str | None:
-    """The ending, as it is written, of a file that is no image and might have been meant as one; None where nobody would expect that.
+    """The ending, as it is written, of a file that is no image and might have been meant as one; None where nobody
+    would expect that.
 
     >>> left_out("a.JPG_"), left_out("a"), left_out("labels.csv"), left_out("Thumbs.db"), left_out(".DS_Store")
     ('.JPG_', 'without ending', None, None, None)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from kdlab.batch import Batch
+from kdlab.config.quoting import typed
 from kdlab.errors import LOOP_ENDERS, DataDamaged, InputError, told
 from kdlab.normalisation import Normalisation
 
@@ -30,18 +31,22 @@ from .pixels import Deep, Reader, deep_pixels, is_deep, read_image, remarks
 __all__ = ["Decoder", "ImageFolder", "ImageFolderLoader", "read_image"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# before training the heads of so many files are looked at, spread over the data, and all pixels of so many that are deeper than 8 bits
+# before training the heads of so many files are looked at, spread over the data, and all pixels of so many that are
+# deeper than 8 bits
 HEADS, DEEP = 256, 16
 
 
 class ImageFolder(ClassificationData):
-    """``folder/train/CLASS/*.jpg`` and ``folder/test/CLASS/*.jpg`` (whatever Pillow reads; in folders below CLASS, too).
+    """``folder/train/CLASS/*.jpg`` and ``folder/test/CLASS/*.jpg`` (whatever Pillow reads; in folders below CLASS,
+    too).
 
-    Where there is no ``test``, ``val`` is the test split, as ImageNet is laid out: validation is held out of train, unless
-    ``validation_folder`` names a split of its own. Classes are the sorted names of train's folders, and the other splits must have the same.
-    Every image is read as RGB: grey ones, palettes and CMYK are converted, transparency is dropped. Images of 16 bits are divided by 256;
-    where they use fewer bits, or are 32-bit integers or floats, ``bits`` or ``value_range`` says how they are scaled. An EXIF orientation
-    is ignored, as torchvision's ImageFolder does, unless ``exif_rotation`` is true.
+    Where there is no ``test``, ``val`` is the test split, as ImageNet is laid out: validation is held out of train,
+    unless ``validation_folder`` names a split of its own. Classes are the sorted names of train's folders, and the
+    other splits must have the same.
+    Every image is read as RGB: grey ones, palettes and CMYK are converted, transparency is dropped. Images of 16 bits
+    are divided by 256; where they use fewer bits, or are 32-bit integers or floats, ``bits`` or ``value_range`` says
+    how they are scaled. An EXIF orientation is ignored, as torchvision's ImageFolder does, unless ``exif_rotation``
+    is true.
 
     Args:
         folder: what holds ``train`` and ``test``.
@@ -51,7 +56,8 @@ class ImageFolder(ClassificationData):
         workers: processes that decode, for each loader; 0 decodes in the training's own. The batches are the same, bit for bit.
         evaluation_batch_size: rows of a validation or test batch; every worker holds two batches ready.
         augment: applied to training images; None trains on the centre crop of evaluation.
-        validation_folder: class folders that validation is read from, in place of a part of train (``validation`` does not count then).
+        validation_folder: class folders that validation is read from, in place of a part of train (``validation``
+            does not count then).
         bits, value_range, exif_rotation: see :class:`kdlab.data.pixels.Reader`.
         options: those of :class:`ClassificationData`.
 
@@ -62,10 +68,22 @@ class ImageFolder(ClassificationData):
     NOT_IDENTITY = ("workers",)             # decoding is the same in any process
     CONTENT = {"folder": content, "validation_folder": split_content}
 
-    def __init__(self, folder: str = "data", size: int = 224, resize: int | None = None, mean: float | Sequence[float] = IMAGENET_MEAN,
-                 std: float | Sequence[float] = IMAGENET_STD, workers: int = 4, evaluation_batch_size: int = 100,
-                 augment: RandomResizedCrop | None = None, validation_folder: str | None = None, bits: int | None = None,
-                 value_range: Sequence[float] | None = None, exif_rotation: bool = False, **options):
+    def __init__(
+        self,
+        folder: str = "data",
+        size: int = 224,
+        resize: int | None = None,
+        mean: float | Sequence[float] = IMAGENET_MEAN,
+        std: float | Sequence[float] = IMAGENET_STD,
+        workers: int = 4,
+        evaluation_batch_size: int = 100,
+        augment: RandomResizedCrop | None = None,
+        validation_folder: str | None = None,
+        bits: int | None = None,
+        value_range: Sequence[float] | None = None,
+        exif_rotation: bool = False,
+        **options,
+    ):
         super().__init__(evaluation_batch_size=evaluation_batch_size, augment=augment, **options)
         if size < 1:
             raise ValueError(f"size must be at least 1, got {size}")
@@ -110,8 +128,14 @@ class ImageFolder(ClassificationData):
         """What the names alone tell: files that are left out, and a validation folder that is not read."""
         found = listing(self.folder)
         unread = [] if self.validation_folder else found.unread
-        return [*found.left_out, *(f"data: warning: {folder} is not read: {found.test.folder} is the test split, and validation is held out of train; "
-                                   f"data.validation_folder={folder} reads it" for folder in unread)]
+        return [
+            *found.left_out,
+            *(
+                f"data: warning: {folder} is not read: {found.test.folder} is the test split, and validation is held"
+                f" out of train; {typed(f'data.validation_folder={folder}')} reads it"
+                for folder in unread
+            ),
+        ]
 
     def problem(self, path: str) -> str | None:
         """Why an image cannot be read; None if it can."""
@@ -176,8 +200,16 @@ class Decoder:
         read: an image file as RGB.
     """
 
-    def __init__(self, files: Files | Joined, size: int, resize: int, normalisation: Normalisation, augment: RandomResizedCrop | None, seed: int,
-                 read: Reader = Reader()):
+    def __init__(
+        self,
+        files: Files | Joined,
+        size: int,
+        resize: int,
+        normalisation: Normalisation,
+        augment: RandomResizedCrop | None,
+        seed: int,
+        read: Reader = Reader(),
+    ):
         self.files, self.size, self.resize, self.read = files, size, resize, read
         self.normalisation, self.augment, self.seed = normalisation, augment, seed
 
@@ -251,7 +283,8 @@ class _Tasks:
 
 
 class _Answers:
-    """The data set of torch's DataLoader. Errors come back as answers: DataLoader would bury their message in a traceback."""
+    """The data set of torch's DataLoader. Errors come back as answers: DataLoader would bury their message in a
+    traceback."""
 
     def __init__(self, decode: Decoder):
         self.decode = decode

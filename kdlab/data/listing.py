@@ -19,7 +19,12 @@ from kdlab.errors import InputError
 from .endings import counted, is_image, left_out
 
 TEST_FOLDERS = ("test", "val")      # the first that exists; ImageNet's val is a test split, since validation is held out of train
-VALIDATION_FOLDERS = ("val", "valid", "validation", "dev")      # what people call the split that is read by data.validation_folder alone
+VALIDATION_FOLDERS = (
+    "val",
+    "valid",
+    "validation",
+    "dev",
+)  # what people call the split that is read by data.validation_folder alone
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,8 @@ class Listing:
 
 @dataclass
 class _Seen:
-    """What is noted while folders are listed: when each was changed last, the endings that are no images, images beside the class folders."""
+    """What is noted while folders are listed: when each was changed last, the endings that are no images, images
+    beside the class folders."""
 
     changed: dict[str, int] = field(default_factory=dict)
     endings: Counter = field(default_factory=Counter)
@@ -90,13 +96,22 @@ class _Seen:
 
     def lines(self, folder: Path) -> tuple[str, ...]:
         number = sum(self.endings.values())
-        told = [f"data: warning: {folder}: left out: {number} file{'s' if number > 1 else ''} ({counted(self.endings)}), which Pillow does not read by "
-                "their names; rename or convert them, or remove them"] if number else []
+        told = (
+            [
+                f"data: warning: {folder}: left out: {number} file{'s' if number > 1 else ''}"
+                f" ({counted(self.endings)}), which Pillow does not read by their names; rename or convert them, or"
+                " remove them"
+            ]
+            if number
+            else []
+        )
         return *told, *(f"data: warning: {place}: left out: {count} image{'s' if count > 1 else ''} in no class folder"
                         for place, count in self.beside.items())
 
 
-_listed: dict[tuple, tuple[dict[str, int], object]] = {}      # what was listed -> when its folders were changed last, and what was found
+_listed: dict[tuple, tuple[dict[str, int], object]] = (
+    {}
+)  # what was listed -> when its folders were changed last, and what was found
 
 
 def listing(folder: Path) -> Listing:
@@ -113,9 +128,12 @@ def split_listing(folder: Path, classes: tuple[str, ...]) -> Files:
     """The images of one more split, ``folder/CLASS/*.jpg``, listed once a process as long as no file comes or goes.
 
     Raises:
-        InputError: it is missing or cannot be read, its classes are not those of train, a class is empty, a file is empty.
+        InputError: it is missing or cannot be read, its classes are not those of train, a class is empty, a file is
+            empty.
     """
-    return _once((Path(folder).absolute(), classes), folder, lambda seen: _split(Path(folder), classes, seen, hashlib.sha256()))
+    return _once(
+        (Path(folder).absolute(), classes), folder, lambda seen: _split(Path(folder), classes, seen, hashlib.sha256())
+    )
 
 
 def _once(key: tuple, folder: Path, make):
@@ -160,14 +178,20 @@ def _list(folder: Path, seen: _Seen) -> Listing:
     missing = [name for name, found in (("train", (folder / "train").is_dir()), ("test (and no val)", test)) if not found]
     if missing:
         there = _some(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
-        raise InputError(f"data: {folder} holds no folder {' and no '.join(missing)}; {layout}" + (f" (there are {there})" if there else ""))
+        raise InputError(
+            f"data: {folder} holds no folder {' and no '.join(missing)}; {layout}"
+            + (f" (there are {there})" if there else "")
+        )
     digest = hashlib.sha256()
     classes = _classes(folder / "train", seen)
     if len(classes) < 2:
         raise InputError(f"data: {folder / 'train'} holds {len(classes)} class folders ({', '.join(classes) or 'none'}); it takes at least two")
     theirs = _classes(folder / test, seen)
     _compare(folder / test, theirs, classes)
-    splits = [_files(folder / name, classes, as_split, digest, seen) for name, as_split in (("train", "train"), (test, "test"))]
+    splits = [
+        _files(folder / name, classes, as_split, digest, seen)
+        for name, as_split in (("train", "train"), (test, "test"))
+    ]
     unread = tuple(folder / name for name in VALIDATION_FOLDERS if name != test and (folder / name).is_dir())
     return Listing(*splits, digest.hexdigest(), seen.lines(folder), unread)
 
@@ -175,7 +199,9 @@ def _list(folder: Path, seen: _Seen) -> Listing:
 def _split(folder: Path, classes: tuple[str, ...], seen: _Seen, digest) -> Files:
     """One split by itself."""
     if not folder.is_dir():
-        raise InputError(f"data.validation_folder: there is no folder {folder}; it must hold CLASS/*.jpg, as train does")
+        raise InputError(
+            f"data.validation_folder: there is no folder {folder}; it must hold CLASS/*.jpg, as train does"
+        )
     _compare(folder, _classes(folder, seen), list(classes))
     return _files(folder, list(classes), "validation", digest, seen)
 
@@ -221,7 +247,10 @@ def _files(folder: Path, classes: list[str], split: str, digest, seen: _Seen) ->
         counts.append(len(found))
     if empty:
         others = f" (there are files left out: {counted(seen.endings)})" if seen.endings else ""
-        raise InputError(f"data: {folder} has class folders without images that Pillow reads: {_some(empty)}{others}; fill them or remove them")
+        raise InputError(
+            f"data: {folder} has class folders without images that Pillow reads: {_some(empty)}{others}; fill them or"
+            " remove them"
+        )
     target = torch.repeat_interleave(torch.arange(len(classes)), torch.tensor(counts))
     return Files(folder, tuple(classes), target, np.concatenate(names), np.concatenate(lengths).cumsum())
 

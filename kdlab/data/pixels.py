@@ -1,4 +1,5 @@
-"""From an image file to RGB of 8 bits a channel, whatever its depth: 16 bits of which some are unused, 32-bit integers, floats."""
+"""From an image file to RGB of 8 bits a channel, whatever its depth: 16 bits of which some are unused, 32-bit
+integers, floats."""
 
 from __future__ import annotations
 
@@ -12,12 +13,19 @@ from PIL import Image
 
 from kdlab.errors import DataDamaged, InputError
 
-FULL = 2**16 - 1                # the brightest value that is expected of a deep image where nothing is said of it
+FULL = 2**16 - 1  # the brightest value that is expected of a deep image where nothing is said of it
 USUAL_BITS = (8, 10, 12, 14, 15, 16)
-_ORIENTATION = 0x0112           # EXIF's tag, and how to turn an image upright by it
-_UPRIGHT = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-            5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}
-_COLOUR_16 = re.compile(r"(LA|RGB\w?);16([BLN])")       # what Pillow calls 16 bits a channel that it reads as 8
+_ORIENTATION = 0x0112  # EXIF's tag, and how to turn an image upright by it
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_COLOUR_16 = re.compile(r"(LA|RGB\w?);16([BLN])")  # what Pillow calls 16 bits a channel that it reads as 8
 _OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
 
@@ -39,11 +47,13 @@ class Deep:
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads image files as RGB of 8 bits a channel. Images of 8 bits stay as they are; ``bits`` and ``value_range`` are for deeper ones.
+    """Reads image files as RGB of 8 bits a channel. Images of 8 bits stay as they are; ``bits`` and ``value_range``
+    are for deeper ones.
 
     Args:
         bits: how many bits the values use, from 1 to 32: 2^bits - 1 is white, and no value may be greater. None: 16.
-        value_range: (black, white), for floats and for integers that begin elsewhere than at 0; what lies outside is clipped.
+        value_range: (black, white), for floats and for integers that begin elsewhere than at 0; what lies outside is
+            clipped.
         exif_rotation: turn an image as its EXIF orientation says.
 
     Raises:
@@ -57,11 +67,19 @@ class Reader:
     def __post_init__(self):
         if self.bits is not None and not 1 <= self.bits <= 32:
             raise ValueError(f"bits must be from 1 to 32, got {self.bits}")
-        if self.value_range is not None and (isinstance(self.value_range, str) or len(self.value_range) != 2
-                                             or not self.value_range[0] < self.value_range[1]):
-            raise ValueError(f"value_range must be two numbers, black and white, the smaller first, got {self.value_range}")
+        if self.value_range is not None and (
+            isinstance(self.value_range, str)
+            or len(self.value_range) != 2
+            or not self.value_range[0] < self.value_range[1]
+        ):
+            raise ValueError(
+                f"value_range must be two numbers, black and white, the smaller first, got {self.value_range}"
+            )
         if self.bits is not None and self.value_range is not None:
-            raise ValueError(f"bits={self.bits} and value_range={list(self.value_range)} both say what is white; leave one of them out")
+            raise ValueError(
+                f"bits={self.bits} and value_range={list(self.value_range)} both say what is white; leave one of"
+                " them out"
+            )
 
     @property
     def stated(self) -> bool:
@@ -81,14 +99,16 @@ class Reader:
                 image.load()
                 turned = _UPRIGHT.get(image.getexif().get(_ORIENTATION)) if self.exif_rotation else None
                 if _is_grey(image) or colour and self.stated:
-                    image = Image.fromarray(self.scaled(_colour_16(path, image) if colour else Deep(path, image.mode, np.asarray(image))))
+                    image = Image.fromarray(
+                        self.scaled(_colour_16(path, image) if colour else Deep(path, image.mode, np.asarray(image)))
+                    )
                 elif "transparency" in image.info:
                     image = image.convert("RGBA")
                 image = image.convert("RGB")
                 return image if turned is None else image.transpose(turned)
         except InputError:
             raise
-        except Exception as error:      # a reader of bytes that mean nothing may fail in any way
+        except Exception as error:  # a reader of bytes that mean nothing may fail in any way
             raise unreadable(path, error) from error
 
     def scaled(self, deep: Deep) -> np.ndarray:
@@ -101,26 +121,38 @@ class Reader:
         """
         values = deep.values if deep.values.ndim == 2 else deep.values[..., :3]
         if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
-            raise InputError(f"data: {deep.path} has pixels that are no finite numbers (NaN or infinity); repair it or remove it")
+            raise InputError(
+                f"data: {deep.path} has pixels that are no finite numbers (NaN or infinity); repair it or remove it"
+            )
         least, most = values.min(), values.max()
         if self.value_range is not None:
             black, white = self.value_range
-            return np.rint((values.astype(np.float64) - black).clip(0, white - black) * (255 / (white - black))).astype(np.uint8)
-        cure = f"data.value_range=[{least:g},{most:g}]"
+            return np.rint((values.astype(np.float64) - black).clip(0, white - black) * (255 / (white - black))).astype(
+                np.uint8
+            )
+        cure = f"'data.value_range=[{_number(least)},{_number(most if most > least else most + 1)}]'"
         if np.issubdtype(values.dtype, np.floating):
-            raise InputError(f"data: {deep.path} (mode {deep.mode}) has floating-point pixels, from {least:g} to {most:g}; say which value is black and "
-                             f"which is white, for all images: {cure}")
+            raise InputError(
+                f"data: {deep.path} (mode {deep.mode}) has floating-point pixels, from {_number(least)} to {_number(most)}; say which"
+                f" value is black and which is white, for all images: {cure}"
+            )
         if least < 0:
-            raise InputError(f"data: {deep.path} (mode {deep.mode}) has negative pixels, from {least} to {most}; say which value is black and which is "
-                             f"white, for all images: {cure}")
+            raise InputError(
+                f"data: {deep.path} (mode {deep.mode}) has negative pixels, from {least} to {most}; say which value is"
+                f" black and which is white, for all images: {cure}"
+            )
         if not deep.exact and self.bits is not None:
-            raise InputError(f"data: {deep.path}: Pillow reads only the upper 8 bits of its 16 (grey with transparency), so data.bits={self.bits} "
-                             "cannot be applied; save it without transparency")
+            raise InputError(
+                f"data: {deep.path}: Pillow reads only the upper 8 bits of its 16 (grey with transparency), so"
+                f" data.bits={self.bits} cannot be applied; save it without transparency"
+            )
         bits = self.bits or 16
         if most >= 2**bits:
             more = f"data.bits={_bits(most)}" if most < 2**32 else cure
-            raise InputError(f"data: {deep.path} (mode {deep.mode}) has pixels up to {most}, and {bits} bits hold {2**bits - 1} at most; "
-                             f"say what is white, for all images: {more}")
+            raise InputError(
+                f"data: {deep.path} (mode {deep.mode}) has pixels up to {most}, and {bits} bits hold {2**bits - 1} at"
+                f" most; say what is white, for all images: {more}"
+            )
         if bits < 8:
             return (values.astype(np.int64) * 255 // (2**bits - 1)).astype(np.uint8)
         return (values.astype(np.int64) >> (bits - 8)).astype(np.uint8)
@@ -134,8 +166,12 @@ def read_image(path: str) -> Image.Image:
 def unreadable(path: str, error: Exception) -> DataDamaged:
     """The error for a file that is no image."""
     reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return DataDamaged(f"data: {path} cannot be read as an image ({reason}); fetch it again or remove it. Names and sizes of the images are part of "
-                       "a run's identity, so after that a new run begins. All such files: kdlab check data=image_folder data.folder=… --images", reason=reason)
+    return DataDamaged(
+        f"data: {path} cannot be read as an image ({reason}); fetch it again or remove it. Names and sizes of the"
+        " images are part of a run's identity, so after that a new run begins. All such files: kdlab check"
+        " data=image_folder data.folder=… --images",
+        reason=reason,
+    )
 
 
 def is_deep(path: str) -> bool:
@@ -167,7 +203,8 @@ def deep_pixels(path: str) -> Deep:
 
 
 def remarks(looked_at: Sequence[Deep], reader: Reader) -> list[str]:
-    """What is odd about the depth of some images: they hardly use the bits that they are scaled by, or lie outside the range.
+    """What is odd about the depth of some images: they hardly use the bits that they are scaled by, or lie outside
+    the range.
 
     Args:
         looked_at: deep images of the data.
@@ -183,16 +220,20 @@ def remarks(looked_at: Sequence[Deep], reader: Reader) -> list[str]:
         if outside <= 0.5:
             return []
         least, most = (getattr(np, name)([getattr(one.values, name)() for one in looked_at]) for name in ("min", "max"))
-        return [f"data: warning: {which}: {outside:.0%} of the pixels lie outside data.value_range=[{black:g},{white:g}] and are clipped; they go from "
-                f"{least:g} to {most:g}"]
+        return [
+            f"data: warning: {which}: {outside:.0%} of the pixels lie outside data.value_range=[{black:g},{white:g}]"
+            f" and are clipped; they go from {least:g} to {most:g}"
+        ]
     whole = 2 ** (reader.bits or 16) - 1
     brightest = max(int(one.values.max()) for one in looked_at)
     shown = max(int(reader.scaled(one).max()) for one in looked_at)
     if reader.bits is not None and shown >= 8 or brightest > whole // 2:
         return []
     keep = "" if reader.bits else "; data.bits=16 keeps them as they are, without this line"
-    return [f"data: warning: {which}: the brightest pixel of {len(looked_at)} images of this depth is {brightest} of {whole}, which becomes {shown} of "
-            f"255. If they use fewer bits, type data.bits={_bits(brightest)}{keep}"]
+    return [
+        f"data: warning: {which}: the brightest pixel of {len(looked_at)} images of this depth is {brightest} of"
+        f" {whole}, which becomes {shown} of 255. If they use fewer bits, type data.bits={_bits(brightest)}{keep}"
+    ]
 
 
 def _bits(value: int) -> int:
@@ -203,6 +244,15 @@ def _bits(value: int) -> int:
     """
     needed = int(value).bit_length()
     return next((bits for bits in USUAL_BITS if bits >= needed), needed)
+
+
+def _number(value) -> str:
+    """A number as it is typed.
+
+    >>> _number(np.float32(0.1)), _number(np.int64(1048575)), _number(np.float32(4095))
+    ('0.1', '1048575', '4095')
+    """
+    return f"{float(value):.7g}" if np.issubdtype(type(value), np.floating) else str(value)
 
 
 def _is_grey(image: Image.Image) -> bool:
@@ -217,12 +267,16 @@ def _raw_mode(tile) -> str:
 
 
 def _is_colour_16(image: Image.Image) -> bool:
-    """Whether it has several channels of 16 bits, of which Pillow keeps the upper 8. To be asked before the image is loaded."""
-    return not _is_grey(image) and bool(image.tile) and all(_COLOUR_16.fullmatch(_raw_mode(tile)) for tile in image.tile)
+    """Whether it has several channels of 16 bits, of which Pillow keeps the upper 8. To be asked before the image is
+    loaded."""
+    return (
+        not _is_grey(image) and bool(image.tile) and all(_COLOUR_16.fullmatch(_raw_mode(tile)) for tile in image.tile)
+    )
 
 
 def _colour_16(path: str, upper: Image.Image) -> Deep:
-    """All 16 bits of each channel: the file is decoded once more, with the bytes of each value taken in the other order."""
+    """All 16 bits of each channel: the file is decoded once more, with the bytes of each value taken in the other
+    order."""
     high = np.asarray(upper).astype(np.int64)
     mode = f"16 bits of {upper.mode}"
     with Image.open(path) as lower:
@@ -233,6 +287,6 @@ def _colour_16(path: str, upper: Image.Image) -> Deep:
             lower.tile[number] = tile._replace(args=arguments) if hasattr(tile, "_replace") else (*tile[:3], arguments)
         try:
             lower.load()
-        except (ValueError, OSError):       # Pillow has no such mode
+        except (ValueError, OSError):  # Pillow has no such mode
             return Deep(path, mode, high * 256 + 255, exact=False)
         return Deep(path, mode, high * 256 + np.asarray(lower))

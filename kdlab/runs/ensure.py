@@ -209,8 +209,11 @@ def _train(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say,
             where = f"Nothing could be written of it in {run.path} ({unwritten.strerror or unwritten})"
         if stopped:
             raise
-        resumable = "" if isinstance(error, DataDamaged) else ", and the same command goes on from there"
-        raise RunFailed(f"the run failed while training: {told(error).rstrip('.')}. {where}; finished epochs are kept{resumable}") from error
+        lost = isinstance(error, DataDamaged) or DataDamaged.__name__ in str(error)       # in a process of several
+        resumable = "" if lost else ", and the same command goes on from there"
+        raise RunFailed(
+            f"the run failed while training: {told(error).rstrip('.')}. {where}; finished epochs are kept{resumable}"
+        ) from error
     metrics = found["metrics"]
     best = f", {metrics['test/accuracy_best']:.4f} (best on validation, epoch {metrics['best_epoch']})" if "best_epoch" in metrics else ""
     others = accuracies(found)

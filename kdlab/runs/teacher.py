@@ -200,9 +200,10 @@ def _described(node: dict, role: str, teacher: Teacher, task: Task, validation: 
     name = teacher_name(node)
     say(f"{role}: {name}, accuracy {measured['accuracy']:.4f} on validation")
     _warn_of_no_logits(node, role, name, teacher, said["logits"], validation, device, say)
-    if task.chance(functional.one_hot(said["target"], said["logits"].shape[-1]).float(), said["target"]) > 0.01:     # nor would all right answers be
-        say(f"{role}: warning: {len(said['target'])} validation samples are too few to tell whether it is better than chance; data.validation=… holds out "
-            "more")
+    all_right = functional.one_hot(said["target"], said["logits"].shape[-1]).float()
+    if task.chance(all_right, said["target"]) > 0.01:
+        say(f"{role}: warning: {len(said['target'])} validation samples are too few to tell whether it is better than "
+            "chance; data.validation=… holds out more")
     elif task.chance(said["logits"], said["target"]) > 0.01:
         raise InputError(f"{role}: {name} is no better than chance on validation (accuracy {measured['accuracy']:.4f}); nothing can be "
                          "learned from it. Check its weights, its classes and the normalisation of its inputs")

@@ -215,7 +215,13 @@ def test_a_store_that_is_read_only_has_its_table_all_the_same(kdlab, monkeypatch
     _read_only(monkeypatch)
     code, out, err = kdlab("compare", "runs")
     assert code == 0 and err == "" and out.splitlines()[:-1] == whole[1].splitlines()[:-1], "the same table"
-    assert out.splitlines()[-1] == "nothing was written: runs cannot be written (Read-only file system); --out DIR keeps the table in another folder"
+    assert (
+        out.splitlines()[-1]
+        == "nothing was written: runs cannot be written (Read-only file system); --out DIR keeps the table in another"
+        " folder"
+    )
     for asked in (["--out", "other"], ["--report"]):
         code, out, err = kdlab("compare", "runs", *asked)
-        assert code == 2 and "cannot be written (Read-only file system)" in err, "who asks for files is told that there are none"
+        assert (
+            code == 2 and "cannot be written (Read-only file system)" in err
+        ), "who asks for files is told that there are none"

@@ -19,12 +19,16 @@ def refused(kdlab, *arguments):
     return err
 
 
-@pytest.mark.parametrize("content", [
-    "defaults:\n  - override /strategy: supervised\nseed: 3\n",
-    "defaults:\n  - override /data: mnist\n  - override /student: cnn\n",
-    "seed: 3\n",
-    "# a comment\ndefaults:\n  - override /loss: [ce]\n",
-], ids=["strategy", "data", "no defaults", "loss"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "defaults:\n  - override /strategy: supervised\nseed: 3\n",
+        "defaults:\n  - override /data: mnist\n  - override /student: cnn\n",
+        "seed: 3\n",
+        "# a comment\ndefaults:\n  - override /loss: [ce]\n",
+    ],
+    ids=["strategy", "data", "no defaults", "loss"],
+)
 def test_without_its_first_line(kdlab, cfg, content):
     (cfg / "nopkg.yaml").write_text(content)
     err = refused(kdlab, "experiment=nopkg")
@@ -36,10 +40,17 @@ def test_without_its_first_line(kdlab, cfg, content):
 
 def test_a_file_that_is_not_there_names_the_users_own_folder_and_files(kdlab, cfg):
     err = refused(kdlab, "experiment=missing")
-    assert "experiment=missing: there is no 'missing' in cfg/experiment nor in conf/experiment" in err and "cfg/experiment has good;" in err
+    assert (
+        "experiment=missing: there is no 'missing' in cfg/experiment nor in conf/experiment" in err
+        and "cfg/experiment has good;" in err
+    )
     assert "did you mean 'good'" in refused(kdlab, "experiment=goood")
     err = refused(kdlab, "student=missing")
-    assert "in cfg/student nor in conf/student" in err and "cfg/student has none" in err and "cnn_wide" in err
+    assert "there is no 'missing' in conf/student" in err and "cfg/student" not in err
+    (cfg.parent / "student").mkdir()
+    (cfg.parent / "student" / "mine.yaml").write_text("{}\n")
+    err = refused(kdlab, "student=missing")
+    assert "in cfg/student nor in conf/student" in err and "cfg/student has mine" in err and "cnn_wide" in err
 
 
 @pytest.mark.parametrize("option", [["--config-dir=cfg"], ["-cd", "cfg"]])
@@ -57,13 +68,18 @@ def test_a_file_by_another_ending(kdlab, cfg, name):
 
 def test_a_file_beside_the_folder_of_its_group(kdlab, cfg):
     (cfg.parent / "mine.yaml").write_text(f"{HEAD}seed: 3\n")
-    assert "cfg/mine.yaml does not lie in the group's folder; move it to cfg/experiment/mine.yaml" in refused(kdlab, "experiment=mine")
+    assert "cfg/mine.yaml does not lie in the group's folder; move it to cfg/experiment/mine.yaml" in refused(
+        kdlab, "experiment=mine"
+    )
 
 
 def test_a_file_that_a_file_names(kdlab, cfg):
     (cfg / "teaches.yaml").write_text(f"{HEAD}teacher: {{experiment: missing}}\n")
     err = refused(kdlab, "experiment=teaches")
-    assert "there is no 'missing' in cfg/experiment nor in conf/experiment" in err or "cfg/experiment has good, teaches" in err
+    assert (
+        "there is no 'missing' in cfg/experiment nor in conf/experiment" in err
+        or "cfg/experiment has good, teaches" in err
+    )
 
 
 def test_in_a_sweep(kdlab, cfg):

@@ -14,10 +14,73 @@ from kdlab.config.compose import compose
 from kdlab.config.quoting import cured, not_read, parses
 from kdlab.errors import InputError
 
-VALUES = ["ck/epoch=9-step=100.pth", "a=b", "x=y=z", "é", "ck/résumé.pth", "ck/模型/plain.pth", "данные", "🙂", "it's", 'say "hi"', """both 'one' and "two\"""",
-          "(v2)", "run (v2)", "run(v2)", "a b=c", "[1] (2)=x,y", "a]", "a}", "a[0]", "{x}y", "a{b", "a#b", "#1", "a;b", "a&b", "a!b", "a^b", "`a`", "<b>", "a\nb",
-          "$(pwd)", "$HOME=x", "a=$x", "a\\=b", "C:\\new folder\\é", "é\\", 'é\\"', "é\\\\", "file:///x?y=z", "http://x/y?a=1&b=2", "a: b=c", "1e5=", "null=",
-          "'", '"', "''\"\"", "=", "==", ",é", "a,b=c", "~x=", "a='b'", 'a="b"', "${b", "a}${", "tab\té", "(a", "a)", "\\(é", "%=20", "@=x", "|é|", "*=*", "?=", "é'\"é"]
+VALUES = [
+    "ck/epoch=9-step=100.pth",
+    "a=b",
+    "x=y=z",
+    "é",
+    "ck/résumé.pth",
+    "ck/模型/plain.pth",
+    "данные",
+    "🙂",
+    "it's",
+    'say "hi"',
+    """both 'one' and "two\"""",
+    "(v2)",
+    "run (v2)",
+    "run(v2)",
+    "a b=c",
+    "[1] (2)=x,y",
+    "a]",
+    "a}",
+    "a[0]",
+    "{x}y",
+    "a{b",
+    "a#b",
+    "#1",
+    "a;b",
+    "a&b",
+    "a!b",
+    "a^b",
+    "`a`",
+    "<b>",
+    "a\nb",
+    "$(pwd)",
+    "$HOME=x",
+    "a=$x",
+    "a\\=b",
+    "C:\\new folder\\é",
+    "é\\",
+    'é\\"',
+    "é\\\\",
+    "file:///x?y=z",
+    "http://x/y?a=1&b=2",
+    "a: b=c",
+    "1e5=",
+    "null=",
+    "'",
+    '"',
+    "''\"\"",
+    "=",
+    "==",
+    ",é",
+    "a,b=c",
+    "~x=",
+    "a='b'",
+    'a="b"',
+    "${b",
+    "a}${",
+    "tab\té",
+    "(a",
+    "a)",
+    "\\(é",
+    "%=20",
+    "@=x",
+    "|é|",
+    "*=*",
+    "?=",
+    "é'\"é",
+]
 
 
 def read(text):
@@ -54,46 +117,63 @@ def test_a_tilde_is_the_home_folder(monkeypatch):
     assert not_read("data.folder=~/my x=1").endswith("""; type 'data.folder="/home/me/my x=1"'""")
 
 
-@pytest.mark.parametrize("typed, meant", [
-    ("loss=[ce,é]", ["ce", "é"]),
-    ("student.hidden=[1,2=3]", [1, "2=3"]),
-    ("x=[[a=1,b],[c]]", [["a=1", "b"], ["c"]]),
-    ("x={a: b=c, d: 1}", {"a": "b=c", "d": 1}),
-    ("x={a: [é, 2], d: {e: f(g}}", {"a": ["é", 2], "d": {"e": "f(g"}}),
-    ("x=['a,b',it's]", ["a,b", "it's"]),
-    ("teacher.overrides=[data.name=x=y,seed=2]", ['data.name="x=y"', "seed=2"]),
-    ("teacher.same_but=[student=cnn,name=é]", ["student=cnn", 'name="é"']),
-    ('teacher.assistants=[[student=mlp,name=é]]', [["student=mlp", 'name="é"']]),
-])
+@pytest.mark.parametrize(
+    "typed, meant",
+    [
+        ("loss=[ce,é]", ["ce", "é"]),
+        ("student.hidden=[1,2=3]", [1, "2=3"]),
+        ("x=[[a=1,b],[c]]", [["a=1", "b"], ["c"]]),
+        ("x={a: b=c, d: 1}", {"a": "b=c", "d": 1}),
+        ("x={a: [é, 2], d: {e: f(g}}", {"a": ["é", 2], "d": {"e": "f(g"}}),
+        ("x=['a,b',it's]", ["a,b", "it's"]),
+        ("teacher.overrides=[data.name=x=y,seed=2]", ['data.name="x=y"', "seed=2"]),
+        ("teacher.same_but=[student=cnn,name=é]", ["student=cnn", 'name="é"']),
+        ("teacher.assistants=[[student=mlp,name=é]]", [["student=mlp", 'name="é"']]),
+    ],
+)
 def test_lists_and_named_values_stay_what_they_are(typed, meant):
     (argument,) = shlex.split(not_read(typed).partition("; type ")[2])
     assert read(argument) == meant
 
 
-@pytest.mark.parametrize("typed, meant", [("name=a=1,b=2", ["a=1", "b=2"]), ("name=é,b", ["é", "b"]), ("name=choice(a=1,b)", ["a=1", "b"]),
-                                          ("x=[a=1],[b]", [["a=1"], ["b"]]), ("teacher.checkpoint=a/x=y=1.pth,b", ["a/x=y=1.pth", "b"])])
+@pytest.mark.parametrize(
+    "typed, meant",
+    [
+        ("name=a=1,b=2", ["a=1", "b=2"]),
+        ("name=é,b", ["é", "b"]),
+        ("name=choice(a=1,b)", ["a=1", "b"]),
+        ("x=[a=1],[b]", [["a=1"], ["b"]]),
+        ("teacher.checkpoint=a/x=y=1.pth,b", ["a/x=y=1.pth", "b"]),
+    ],
+)
 def test_a_sweep_keeps_its_values_apart(typed, meant):
     message = not_read(typed, ["-m", typed])
     first = re.match(r".*?; type (.*?)(; or, where it is one value.*)?$", message)
     (argument,) = shlex.split(first[1])
     sweep = OverridesParser.create().parse_override(argument).value()
     assert isinstance(sweep, ChoiceSweep)
-    plain = [[getattr(part, "text", part) for part in one] if isinstance(one, list) else getattr(one, "text", one) for one in sweep.list]
+    plain = [
+        [getattr(part, "text", part) for part in one] if isinstance(one, list) else getattr(one, "text", one)
+        for one in sweep.list
+    ]
     assert plain == meant
     if "choice" not in typed and "[" not in typed:
         (single,) = shlex.split(message.partition("no list of them, ")[2])
         assert read(single) == typed.partition("=")[2]
 
 
-@pytest.mark.parametrize("typed, all_of_it, words", [
-    ("loss=[ce,kd", ["loss=[ce,kd"], ["a bracket is not closed", "'loss=[ce,kd]'"]),
-    ("loss=[ce,", ["loss=[ce,", "kd]"], ["quote the whole: 'loss=[ce, kd]'"]),
-    ("x={a:", ["seed=1", "x={a:", "1,", "b:", "2}"], ["quote the whole: 'x={a: 1, b: 2}'"]),
-    ("run", ["name=my", "run"], ["KEY=VALUE", "quote the whole: 'name=my run'"]),
-    ("seed", ["seed", "=", "3"], ["KEY=VALUE"]),
-    ("é=1", ["é=1"], ["'é' is no key"]),
-    ("my key=1", ["my key=1"], ["'my key' is no key"]),
-])
+@pytest.mark.parametrize(
+    "typed, all_of_it, words",
+    [
+        ("loss=[ce,kd", ["loss=[ce,kd"], ["a bracket is not closed", "'loss=[ce,kd]'"]),
+        ("loss=[ce,", ["loss=[ce,", "kd]"], ["quote the whole: 'loss=[ce, kd]'"]),
+        ("x={a:", ["seed=1", "x={a:", "1,", "b:", "2}"], ["quote the whole: 'x={a: 1, b: 2}'"]),
+        ("run", ["name=my", "run"], ["KEY=VALUE", "quote the whole: 'name=my run'"]),
+        ("seed", ["seed", "=", "3"], ["KEY=VALUE"]),
+        ("é=1", ["é=1"], ["'é' is no key"]),
+        ("my key=1", ["my key=1"], ["'my key' is no key"]),
+    ],
+)
 def test_what_has_no_cure_is_named_as_what_it_is(typed, all_of_it, words):
     message = not_read(typed, all_of_it)
     assert message.startswith(f"{typed}: ")
@@ -102,15 +182,29 @@ def test_what_has_no_cure_is_named_as_what_it_is(typed, all_of_it, words):
 
 
 def test_a_tried_cure_leaves_alone_what_is_read():
-    for text in ("seed=2", "loss=[ce,kd]", "x={a: 1}", "loss.kd.weight=interval(0.1,1)", "name=${seed}", 'name="x y"', "~loss.kd"):
+    for text in (
+        "seed=2",
+        "loss=[ce,kd]",
+        "x={a: 1}",
+        "loss.kd.weight=interval(0.1,1)",
+        "name=${seed}",
+        'name="x y"',
+        "~loss.kd",
+    ):
         if "=" in text:
             assert cured(text) == text
 
 
-@pytest.mark.parametrize("overrides, key", [
-    (["""teacher.overrides=["data.folder=a=b","seed=2"]"""], "teacher.overrides"),
-    (["teacher=same_but", """teacher.same_but=["name=é","teacher=none","strategy=supervised"]"""], "teacher.same_but"),
-])
+@pytest.mark.parametrize(
+    "overrides, key",
+    [
+        (["""teacher.overrides=["data.folder=a=b","seed=2"]"""], "teacher.overrides"),
+        (
+            ["teacher=same_but", """teacher.same_but=["name=é","teacher=none","strategy=supervised"]"""],
+            "teacher.same_but",
+        ),
+    ],
+)
 def test_an_override_in_a_list_is_cured_with_its_list(overrides, key):
     with pytest.raises(InputError) as error:
         compose(overrides)
@@ -122,8 +216,13 @@ def test_an_override_in_a_list_is_cured_with_its_list(overrides, key):
 
 def test_the_command_line_prints_it(kdlab):
     code, out, err = kdlab("train", "teacher.checkpoint=ck/epoch=9-step=100.pth")
-    assert code == 2 and err == ("kdlab: teacher.checkpoint=ck/epoch=9-step=100.pth: this value does not parse as it stands; type "
-                                 """'teacher.checkpoint="ck/epoch=9-step=100.pth"'\n""")
+    assert code == 2 and err == (
+        "kdlab: teacher.checkpoint=ck/epoch=9-step=100.pth: this value does not parse as it stands; type "
+        """'teacher.checkpoint="ck/epoch=9-step=100.pth"'\n"""
+    )
     code, out, err = kdlab("train", "-m", "name=a=1,b=2")
-    assert code == 2 and """type 'name="a=1","b=2"'; or, where it is one value and no list of them, 'name="a=1,b=2"'""" in err
+    assert (
+        code == 2
+        and """type 'name="a=1","b=2"'; or, where it is one value and no list of them, 'name="a=1,b=2"'""" in err
+    )
     assert not os.path.exists("runs")

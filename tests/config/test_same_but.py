@@ -63,16 +63,29 @@ def test_groups_leave_out_the_seeds_that_are_taken_over():
     assert group_hash(fixed[0]) != group_hash(fixed[1]), "another teacher"
 
 
-@pytest.mark.parametrize("overrides, message", [
-    (by(), "its own predecessor"),
-    (by("student=mlp"), """does not end the chain.*Type 'teacher.same_but=."student=mlp","teacher=none","strategy=supervised".'$"""),
-    (by("student=cnn", "strategy=supervised"), """Type 'teacher.same_but=."student=cnn","strategy=supervised","teacher=none".'$"""),
-    (by("+seed=1"), "its own predecessor"),
-    (["strategy=born_again", "strategy.generation=0"], "^strategy.generation must be a whole number of at least 1, got 0"),
-    (["teacher=same_but", "teacher.same_but=3"], "teacher.same_but must be a list of overrides.*got 3"),
-    (by("student=mpl", "teacher=none"), "^teacher.same_but: student=mpl.*did you mean 'mlp'"),
-    (["strategy=assistant", "teacher.assistants=[cnn]"], "teacher.assistants must be a list, and each assistant"),
-], ids=str)
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (by(), "its own predecessor"),
+        (
+            by("student=mlp"),
+            """does not end the chain.*Type 'teacher.same_but=."student=mlp","teacher=none","strategy=supervised".'$""",
+        ),
+        (
+            by("student=cnn", "strategy=supervised"),
+            """Type 'teacher.same_but=."student=cnn","strategy=supervised","teacher=none".'$""",
+        ),
+        (by("+seed=1"), "its own predecessor"),
+        (
+            ["strategy=born_again", "strategy.generation=0"],
+            "^strategy.generation must be a whole number of at least 1, got 0",
+        ),
+        (["teacher=same_but", "teacher.same_but=3"], "teacher.same_but must be a list of overrides.*got 3"),
+        (by("student=mpl", "teacher=none"), "^teacher.same_but: student=mpl.*did you mean 'mlp'"),
+        (["strategy=assistant", "teacher.assistants=[cnn]"], "teacher.assistants must be a list, and each assistant"),
+    ],
+    ids=str,
+)
 def test_what_is_no_chain_is_refused(overrides, message):
     with pytest.raises(InputError, match=message):
         compose(overrides)

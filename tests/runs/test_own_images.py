@@ -1,4 +1,5 @@
-"""From a folder of images to a table with three methods, by the commands of README; what damaged images and sweeps say."""
+"""From a folder of images to a table with three methods, by the commands of README; what damaged images and sweeps
+say."""
 
 import csv
 import threading
@@ -9,8 +10,18 @@ import kdlab as package
 from kdlab.runs.run import find_runs
 from tests.data.pictures import folder_of_pictures, picture
 
-OWN = ["data=image_folder", "data.folder=pictures", "data.classes=3", "data.size=8", "data.batch_size=8", "data.workers=0", "data.validation=0.25", "student=cnn",
-       "trainer.max_epochs=2", "trainer.accelerator=cpu"]
+OWN = [
+    "data=image_folder",
+    "data.folder=pictures",
+    "data.classes=3",
+    "data.size=8",
+    "data.batch_size=8",
+    "data.workers=0",
+    "data.validation=0.25",
+    "student=cnn",
+    "trainer.max_epochs=2",
+    "trainer.accelerator=cpu",
+]
 
 
 @pytest.fixture
@@ -32,7 +43,10 @@ def test_from_a_folder_to_a_table(pictures, kdlab):
         rows = list(csv.DictReader(file))
     assert rows[0]["role"] == "teacher" and rows[0]["variant"].startswith("cnn_wide on image_folder")
     assert {(row["variant"].split("  ")[0], row["role"]) for row in rows[1:]} == {
-        ("supervised ce", "student baseline"), ("offline ce+kd", "variant"), ("offline ce+dkd", "variant")}
+        ("supervised ce", "student baseline"),
+        ("offline ce+kd", "variant"),
+        ("offline ce+dkd", "variant"),
+    }
     assert len(list(find_runs(["runs/teachers"]))) == 1, "one teacher for all"
 
 
@@ -67,12 +81,22 @@ def test_a_pass_over_the_images(pictures, kdlab):
     code, out, err = kdlab("check", *OWN, "--images")
     assert code == 2 and "45 of 48 images can be read" in out and "left out: 1 file (.heic 1)" in out
     wrong = [line for line in out.splitlines() if line.startswith("wrong")]
-    assert [line.split()[1] for line in wrong] == ["pictures/train/blue/000.png:", "pictures/train/green/007.png:", "pictures/test/red/002.jpg:"]
+    assert [line.split()[1] for line in wrong] == [
+        "pictures/train/blue/000.png:",
+        "pictures/train/green/007.png:",
+        "pictures/test/red/002.jpg:",
+    ]
 
 
-@pytest.mark.parametrize("arguments, words", [(["--images"], "--images needs to know the data"), (["data=digits", "--images"], "--images is for images"),
-                                              (["data=image_folder", "data.folder=nowhere", "--images"], "no image folder nowhere"),
-                                              (["teacher/digits", "--images"], "--images is for images")])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--images"], "--images needs to know the data"),
+        (["data=digits", "--images"], "--images is for images"),
+        (["data=image_folder", "data.folder=nowhere", "--images"], "no image folder nowhere"),
+        (["teacher/digits", "--images"], "--images is for images"),
+    ],
+)
 def test_a_pass_over_no_images(workplace, kdlab, arguments, words):
     code, out, err = kdlab("check", *arguments)
     assert code == 2 and words in err, (out, err)
@@ -94,7 +118,10 @@ def test_a_sweep_says_what_is_odd_about_the_data_once(pictures, kdlab):
 
 def test_validation_of_so_few_samples_that_chance_cannot_be_told(pictures, kdlab):
     code, out, err = kdlab("train", *OWN, "data.validation=0.1", "progress=none")
-    assert code == 0 and "teacher: warning: 3 validation samples are too few to tell whether it is better than chance" in out, (out, err)
+    assert (
+        code == 0
+        and "teacher: warning: 3 validation samples are too few to tell whether it is better than chance" in out
+    ), (out, err)
 
 
 def test_a_run_and_its_teacher_say_it_once(pictures, kdlab):

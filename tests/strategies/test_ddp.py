@@ -56,8 +56,9 @@ def test_a_rank_that_fails_ends_the_run(common, workplace, monkeypatch):
 def test_a_parameter_without_a_part_in_the_loss(common, workplace, monkeypatch):
     """Lightning's advice names its own argument; ours is the line that works here."""
     (workplace / "spare.py").write_text(
-        "import torch\nfrom kdlab.models import MLP\n\n\nclass Spare(MLP):\n    def __init__(self, **options):\n        super().__init__(**options)\n"
-        "        self.spare = torch.nn.Linear(3, 3)\n")
+        "import torch\nfrom kdlab.models import MLP\n\n\nclass Spare(MLP):\n    def __init__(self, **options):\n       "
+        " super().__init__(**options)\n        self.spare = torch.nn.Linear(3, 3)\n"
+    )
     monkeypatch.syspath_prepend(workplace)
     own = [*common, *TWO, "student._target_=spare.Spare", "trainer.max_epochs=1"]
     with pytest.raises(RunFailed, match="type trainer.strategy=ddp_find_unused_parameters_true") as error:
