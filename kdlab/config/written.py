@@ -16,7 +16,11 @@ def find(sources: Iterable, group: str, name: str) -> Path | None:
     Args:
         sources: Hydra's search path, ``hydra.runtime.config_sources``.
     """
-    folders = [conf_dir() if source.schema == "pkg" else Path(source.path) for source in sources if source.schema in ("pkg", "file")]
+    folders = [
+        conf_dir() if source.schema == "pkg" else Path(source.path)
+        for source in sources
+        if source.schema in ("pkg", "file")
+    ]
     return next((path for path in (folder / group / f"{name}.yaml" for folder in folders) if path.is_file()), None)
 
 
