@@ -22,7 +22,7 @@ from .idle import leave_out_idle_terms, leave_out_unchosen_terms
 from .keys import role_of, run_nodes
 from .own_teacher import is_by_name, learn_from_labels, overrides_of, settle, trains_on_other_data
 from .paths import conf_dir, config_folders
-from .presets import chosen_presets, replace_schedules, settle_presets
+from .presets import chosen_presets, holds_schedule, replace_schedules, settle_presets
 from .quoting import check_readable
 from .repeats import repeated_choices
 from .tie import ce_weight, leave_out_stated_weights
@@ -158,9 +158,10 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
     leave_out_unchosen_terms(config, overrides)
     numbers = [preset.terms for preset in settle_presets(config, presets, sources)]
     leave_out_idle_terms(config, choices.get("strategy"), sources)
-    files = [content(find(sources, group, choices.get(group))).get("loss") for group in ("strategy", "experiment")]
-    own = [content(find(sources, "loss", name)) for name in config.get("loss") or ()]
-    replace_schedules(config, [*own, *numbers, *files])
+    if holds_schedule(config.get("loss")):
+        files = [content(find(sources, group, choices.get(group))).get("loss") for group in ("strategy", "experiment")]
+        own = [content(find(sources, "loss", name)) for name in config.loss]
+        replace_schedules(config, [*own, *numbers, *files])
     choices["preset"] = presets if len(presets) > 1 else choices.get("preset")
     _name_data(config, choices)
     result = OmegaConf.to_container(config, resolve=True)

@@ -1,8 +1,8 @@
 """Presets: the numbers of a method in one protocol, ``conf/preset/<method>/<protocol>.yaml``.
 
-A preset holds numbers of terms of the loss, and nothing else. It begins with ``# @package loss``; its head says what it is, and where each
-number stands (``# source: LINK#L12``). Hydra puts it after the strategy and before the experiment, so the precedence is: command line,
-experiment, preset, strategy.
+A preset holds numbers of terms of the loss, and nothing else. It begins with ``# @package loss``. Its head says what it
+is, and where each number stands (``# source: LINK#L12``). Hydra puts it after the strategy and before the experiment,
+so the precedence is: command line, experiment, preset, strategy.
 """
 
 from __future__ import annotations
@@ -56,10 +56,15 @@ def read(path: Path, name: str) -> Preset:
     terms = content(path)
     wrong = [key for key, node in terms.items() if not isinstance(node, dict)]
     if head[:1] != [PACKAGE] or wrong:
-        raise InputError(f"preset={name}: {path} must begin with the line '{PACKAGE}' and hold numbers of loss terms alone, for example "
-                         f"'dkd: {{beta: 0.5}}'{f'; it has {wrong[0]!r}' if wrong else ''}")
+        raise InputError(
+            f"preset={name}: {path} must begin with the line '{PACKAGE}' and hold numbers of loss terms alone, for "
+            "example "
+            f"'dkd: {{beta: 0.5}}'{f'; it has {wrong[0]!r}' if wrong else ''}"
+        )
     text = " ".join(line.removeprefix("#").strip() for line in head if not line.startswith((SOURCE, "# @package")))
-    return Preset(name, text, tuple(line.removeprefix(SOURCE).strip() for line in head if line.startswith(SOURCE)), terms)
+    return Preset(
+        name, text, tuple(line.removeprefix(SOURCE).strip() for line in head if line.startswith(SOURCE)), terms
+    )
 
 
 def presets_of(method: str, folder: Path) -> list[Preset]:
@@ -68,15 +73,23 @@ def presets_of(method: str, folder: Path) -> list[Preset]:
 
 
 def chosen_presets(choice: object, typed: Sequence[str]) -> list[str]:
-    """The names that were chosen. Hydra notes a single choice; of a list it notes nothing, so that is read from what was typed.
+    """The names that were chosen. Hydra notes a single choice; a list is read from what was typed.
 
-    >>> chosen_presets("dkd/imagenet_resnet", []), chosen_presets(None, ["seed=1", "preset=[dkd/a,crd/b]"]), chosen_presets(None, [])
-    (['dkd/imagenet_resnet'], ['dkd/a', 'crd/b'], [])
+    >>> chosen_presets("dkd/imagenet_resnet", []), chosen_presets(None, ["seed=1", "preset=[dkd/a,crd/b]"])
+    (['dkd/imagenet_resnet'], ['dkd/a', 'crd/b'])
+    >>> chosen_presets("none", []), chosen_presets(None, [])
+    ([], [])
     """
     if isinstance(choice, str):
         return [choice] if choice != NONE else []
     lists = [text.partition("=")[2].strip() for text in typed if text.lstrip("+").partition("=")[0] == "preset"]
-    return [name.strip() for text in lists[-1:] if text.startswith("[") for name in text.strip("[]").split(",") if name.strip()]
+    return [
+        name.strip()
+        for text in lists[-1:]
+        if text.startswith("[")
+        for name in text.strip("[]").split(",")
+        if name.strip()
+    ]
 
 
 def settle_presets(config: DictConfig, names: Sequence[str], sources: Iterable) -> list[Preset]:
@@ -94,8 +107,10 @@ def settle_presets(config: DictConfig, names: Sequence[str], sources: Iterable) 
     files = [(name, find(sources, "preset", name)) for name in names]
     presets = [read(path, name) for name, path in files if path is not None]
     terms = config.get("loss")
-    if "preset" in config:      # a file without its package
-        raise InputError(f"preset={'the file of the preset' if not names else names[0]}: it must begin with the line '{PACKAGE}'")
+    if "preset" in config:  # a file without its package
+        raise InputError(
+            f"preset={'the file of the preset' if not names else names[0]}: it must begin with the line '{PACKAGE}'"
+        )
     if not OmegaConf.is_dict(terms):
         return presets
     written = OmegaConf.to_container(terms, resolve=False)
@@ -113,19 +128,36 @@ def settle_presets(config: DictConfig, names: Sequence[str], sources: Iterable) 
 def _unfit(preset: Preset, chosen: Sequence[str]) -> str:
     missing = [name for name in preset.methods if name not in chosen]
     wanted = [name for name in ("ce", *preset.methods) if name in preset.terms or name == "ce"]
-    return (f"preset={preset.name}: it gives numbers to {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not among the chosen "
-            f"losses ({', '.join(chosen) or 'none'}); choose them with 'loss=[{','.join(wanted)}]', or leave the preset out with preset=none")
+    are = "is" if len(missing) == 1 else "are"
+    return (
+        f"preset={preset.name}: it gives numbers to {' and '.join(missing)}, which {are} not among the chosen losses "
+        f"({', '.join(chosen) or 'none'}); choose them with 'loss=[{','.join(wanted)}]', or leave the preset out with "
+        "preset=none"
+    )
+
+
+def holds_schedule(node: object) -> bool:
+    """Whether a number of the terms has a schedule."""
+    children = (
+        [value for _, value in node.items_ex(resolve=False)] if OmegaConf.is_dict(node) and not node._is_none() else []
+    )
+    return any(
+        "schedule" in child or holds_schedule(child)
+        for child in children
+        if OmegaConf.is_dict(child) and not child._is_none()
+    )
 
 
 def replace_schedules(config: DictConfig, layers: Sequence[dict]) -> None:
-    """A schedule that takes the place of one of another kind takes all of its place. Hydra merges the two; what is left of the first one's
-    arguments is left out here.
+    """A schedule that takes the place of one of another kind takes all of its place. Hydra merges the two; what is left
+    of the first one's arguments is left out here.
 
     Args:
         config: changed in place.
         layers: what the files below say of the terms: term -> its node.
 
-    >>> config = OmegaConf.create({"loss": {"kd": {"weight": {"schedule": "warmup", "start": 0.0, "end": 1.0, "epochs": 5}}}})
+    >>> merged = {"schedule": "warmup", "start": 0.0, "end": 1.0, "epochs": 5}
+    >>> config = OmegaConf.create({"loss": {"kd": {"weight": merged}}})
     >>> replace_schedules(config, [{"kd": {"weight": {"schedule": "linear", "start": 0.0, "end": 1.0, "epochs": 9}}}])
     >>> config
     {'loss': {'kd': {'weight': {'schedule': 'warmup', 'end': 1.0, 'epochs': 5}}}}
@@ -146,5 +178,7 @@ def _replace(node: DictConfig, written: dict, layers: Sequence[dict]) -> None:
         elif value["schedule"] in SCHEDULES:
             accepted = signature(f"kdlab.schedules.{SCHEDULES[value['schedule']].__name__}").accepted
             for name in set(value) - set(accepted) - {"schedule"}:
-                if any(layer.get("schedule") != value["schedule"] and layer.get(name) == value[name] for layer in below):
+                if any(
+                    layer.get("schedule") != value["schedule"] and layer.get(name) == value[name] for layer in below
+                ):
                     del node[key][name]

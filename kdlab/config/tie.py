@@ -19,7 +19,10 @@ def stated_weights(terms: DictConfig | None) -> dict[str, object]:
         return {}
     nodes = {name: node for name, node in terms.items_ex(resolve=False) if OmegaConf.is_dict(node) and KEY in node}
     values = {name: node[KEY] for name, node in nodes.items()}
-    return {name: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value for name, value in values.items()}
+    return {
+        name: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        for name, value in values.items()
+    }
 
 
 def ce_weight(*, _root_: DictConfig):
@@ -30,11 +33,15 @@ def ce_weight(*, _root_: DictConfig):
     """
     stated = stated_weights(_root_.get("loss"))
     if None in stated.values():
-        return None         # the check names the wrong number itself, by its own key
+        return None  # the check names the wrong number itself, by its own key
     different = [value for number, value in enumerate(stated.values()) if value not in list(stated.values())[:number]]
     if len(different) > 1:
-        raise InputError(f"loss.ce.weight: the terms state different weights for it ({', '.join(f'{name}: {value}' for name, value in stated.items())}); "
-                         f"give it a number of its own, for example loss.ce.weight={next((value for value in different if not isinstance(value, dict)), 1.0)}")
+        each = ", ".join(f"{name}: {value}" for name, value in stated.items())
+        number = next((value for value in different if not isinstance(value, dict)), 1.0)
+        raise InputError(
+            f"loss.ce.weight: the terms state different weights for it ({each}); give it a number of its own, for "
+            f"example loss.ce.weight={number}"
+        )
     return different[0] if different else 1.0
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from kdlab.cli.main import main
 from kdlab.config.check import check
-from kdlab.config.compose import compose, own_hydra
+from kdlab.config.compose import compose
 from kdlab.config.paths import conf_dir
 from kdlab.config.presets import PACKAGE, read
 from kdlab.errors import InputError
@@ -24,7 +24,10 @@ def loss(*overrides):
 
 
 def holds(node, numbers):
-    return all(holds(node[key], value) if isinstance(value, dict) and "schedule" not in value else node[key] == value for key, value in numbers.items())
+    return all(
+        holds(node[key], value) if isinstance(value, dict) and "schedule" not in value else node[key] == value
+        for key, value in numbers.items()
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -33,7 +36,10 @@ def test_a_preset(name):
     preset, method = PRESETS[name], name.partition("/")[0]
     assert method in preset.terms and preset.title and preset.sources
     assert all((conf_dir() / "loss" / f"{term}.yaml").is_file() for term in preset.terms)
-    assert all(re.fullmatch(r"https://github.com/[\w.-]+/[\w.-]+/blob/[0-9a-f]{40}/\S+#L\d+(-L\d+)?", source) for source in preset.sources)
+    assert all(
+        re.fullmatch(r"https://github.com/[\w.-]+/[\w.-]+/blob/[0-9a-f]{40}/\S+#L\d+(-L\d+)?", source)
+        for source in preset.sources
+    )
 
 
 def rounds():
@@ -55,33 +61,68 @@ def test_presets_are_composed_as_they_stand(names):
 def test_the_weight_of_ce_goes_where_ce_goes():
     assert loss("preset=dkd/imagenet_resnet", "loss=[ce,dkd]")["ce"]["weight"] == 1.0
     assert list(loss("preset=dkd/imagenet_resnet", "loss=[dkd]")) == ["dkd"]
-    with pytest.raises(InputError, match="loss.ce is no loss term"):        # what was typed was meant to count
+    with pytest.raises(InputError, match="loss.ce is no loss term"):  # what was typed was meant to count
         loss("preset=dkd/imagenet_resnet", "loss=[dkd]", "loss.ce.weight=0.3")
 
 
-@pytest.mark.parametrize("name, expected", [
-    ("dkd/imagenet_resnet", {"ce.weight": 1.0, "dkd.beta": 0.5, "dkd.temperature": 1.0, "dkd.alpha": 1.0}),
-    ("dkd/imagenet_mobilenet", {"dkd.beta": 2.0, "dkd.temperature": 1.0}),
-    ("dkd/cifar100_wrn_40_2_wrn_16_2", {"dkd.beta": 6.0, "dkd.temperature": 4.0}),
-    ("kd/imagenet", {"ce.weight": 0.5, "kd.weight": 0.5, "kd.temperature": 1.0}),
-    ("reviewkd/cifar100_resnet56_resnet20", {"reviewkd.weight": {"schedule": "warmup", "end": 0.6, "epochs": 20}}),
-    ("reviewkd/imagenet_mobilenet", {"reviewkd.weight": {"schedule": "warmup", "end": 8.0, "epochs": 1}}),
-    ("nkd/cifar100", {"nkd.temperature": 3.0, "nkd.gamma": 3.5}), ("nkd/deit", {"nkd.gamma": 1.0}),
-    ("uskd/cifar100", {"uskd.alpha": 0.1, "uskd.beta": 0.1, "uskd.mu": 0.1}),
-    ("virtual_teacher/cifar100_resnet18", {"ce.weight": 0.9, "virtual_teacher.weight": 0.1, "virtual_teacher.temperature": 20.0}),
-    ("virtual_teacher/cifar100_mobilenet_v2", {"ce.weight": 0.05, "virtual_teacher.weight": 0.0095}),
-    ("kd/ab_second_stage", {"ce.weight": 0.0, "kd.temperature": 3.0, "kd.temperature_squared": False}),
-    ("rkd/metric_learning", {"rkd.distance_weight": 1.0, "rkd.angle_weight": 2.0}),
-    ("semckd/cifar100", {"ce.weight": 1.0, "kd.weight": 1.0, "semckd.weight": 400.0}), ("semckd/imagenet", {"semckd.weight": 50.0}),
-    ("kd_standardised/cifar100_resnet110_resnet20", {"ce.weight": 0.1, "kd_standardised.weight": 12.0, "kd_standardised.loss.temperature": 4.0}),
-    ("kd_standardised/cifar100_resnet50_mobilenet_v2", {"kd_standardised.weight": 1.0, "kd_standardised.loss.temperature": 3.0}),
-    ("dkd_standardised/cifar100_resnet56_resnet20", {"dkd_standardised.weight": {"schedule": "warmup", "end": 18.0, "epochs": 20},
-                                                     "dkd_standardised.loss.beta": 2.0, "dkd_standardised.loss.temperature": 3.0}),
-    ("symmetric_kl/dolly", {"symmetric_kl.reverse_weight": 0.9}),
-    ("ctkd/imagenet", {"ce.weight": 1.0, "ctkd.weight": 1.0, "ctkd.reversal": {"schedule": "cosine", "start": 0.0, "end": 1.0, "epochs": 5}}),
-    ("multi_level/cifar100", {"ce.weight": 0.1, "ce.both_views": True, "multi_level.mask_after_mean": True, "multi_level.strong_correlations": False}),
-    ("pkd/glue", {"ce.weight": 0.3, "kd.weight": 0.35, "kd.temperature": 10.0, "pkd.weight": 500.0}),
-])
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("dkd/imagenet_resnet", {"ce.weight": 1.0, "dkd.beta": 0.5, "dkd.temperature": 1.0, "dkd.alpha": 1.0}),
+        ("dkd/imagenet_mobilenet", {"dkd.beta": 2.0, "dkd.temperature": 1.0}),
+        ("dkd/cifar100_wrn_40_2_wrn_16_2", {"dkd.beta": 6.0, "dkd.temperature": 4.0}),
+        ("kd/imagenet", {"ce.weight": 0.5, "kd.weight": 0.5, "kd.temperature": 1.0}),
+        ("reviewkd/cifar100_resnet56_resnet20", {"reviewkd.weight": {"schedule": "warmup", "end": 0.6, "epochs": 20}}),
+        ("reviewkd/imagenet_mobilenet", {"reviewkd.weight": {"schedule": "warmup", "end": 8.0, "epochs": 1}}),
+        ("nkd/cifar100", {"nkd.temperature": 3.0, "nkd.gamma": 3.5}),
+        ("nkd/deit", {"nkd.gamma": 1.0}),
+        ("uskd/cifar100", {"uskd.alpha": 0.1, "uskd.beta": 0.1, "uskd.mu": 0.1}),
+        (
+            "virtual_teacher/cifar100_resnet18",
+            {"ce.weight": 0.9, "virtual_teacher.weight": 0.1, "virtual_teacher.temperature": 20.0},
+        ),
+        ("virtual_teacher/cifar100_mobilenet_v2", {"ce.weight": 0.05, "virtual_teacher.weight": 0.0095}),
+        ("kd/ab_second_stage", {"ce.weight": 0.0, "kd.temperature": 3.0, "kd.temperature_squared": False}),
+        ("rkd/metric_learning", {"rkd.distance_weight": 1.0, "rkd.angle_weight": 2.0}),
+        ("semckd/cifar100", {"ce.weight": 1.0, "kd.weight": 1.0, "semckd.weight": 400.0}),
+        ("semckd/imagenet", {"semckd.weight": 50.0}),
+        (
+            "kd_standardised/cifar100_resnet110_resnet20",
+            {"ce.weight": 0.1, "kd_standardised.weight": 12.0, "kd_standardised.loss.temperature": 4.0},
+        ),
+        (
+            "kd_standardised/cifar100_resnet50_mobilenet_v2",
+            {"kd_standardised.weight": 1.0, "kd_standardised.loss.temperature": 3.0},
+        ),
+        (
+            "dkd_standardised/cifar100_resnet56_resnet20",
+            {
+                "dkd_standardised.weight": {"schedule": "warmup", "end": 18.0, "epochs": 20},
+                "dkd_standardised.loss.beta": 2.0,
+                "dkd_standardised.loss.temperature": 3.0,
+            },
+        ),
+        ("symmetric_kl/dolly", {"symmetric_kl.reverse_weight": 0.9}),
+        (
+            "ctkd/imagenet",
+            {
+                "ce.weight": 1.0,
+                "ctkd.weight": 1.0,
+                "ctkd.reversal": {"schedule": "cosine", "start": 0.0, "end": 1.0, "epochs": 5},
+            },
+        ),
+        (
+            "multi_level/cifar100",
+            {
+                "ce.weight": 0.1,
+                "ce.both_views": True,
+                "multi_level.mask_after_mean": True,
+                "multi_level.strong_correlations": False,
+            },
+        ),
+        ("pkd/glue", {"ce.weight": 0.3, "kd.weight": 0.35, "kd.temperature": 10.0, "pkd.weight": 500.0}),
+    ],
+)
 def test_numbers_of_the_authors(name, expected):
     """Read off the authors' repositories by hand."""
     terms = loss(f"preset={name}", f"loss=[{','.join(('ce', *PRESETS[name].methods))}]")
@@ -121,104 +162,28 @@ def test_no_preset_changes_no_run():
     assert run_hash(plain) == run_hash(compose(["loss=[ce,dkd]", "preset=none"]))
     assert run_hash(plain) != run_hash(compose(["loss=[ce,dkd]", "preset=dkd/imagenet_resnet"]))
     typed = ["loss.dkd.weight={schedule: warmup, end: 1, epochs: 1}", "loss.dkd.beta=0.5", "loss.dkd.temperature=1"]
-    assert run_hash(compose(["loss=[ce,dkd]", *typed])) == run_hash(compose(["loss=[ce,dkd]", "preset=dkd/imagenet_resnet"]))
+    assert run_hash(compose(["loss=[ce,dkd]", *typed])) == run_hash(
+        compose(["loss=[ce,dkd]", "preset=dkd/imagenet_resnet"])
+    )
 
 
-# -- precedence ---------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def mine(workplace):
-    """An experiment and a preset of the user's own, and what composes with them."""
-    for group, name, text in (
-            ("experiment", "warm", "# @package _global_\nloss: {kd: {temperature: 7.0, weight: {schedule: warmup, end: 0.7, epochs: 3}}}\n"),
-            ("experiment", "preset", "# @package _global_\ndefaults:\n  - override /preset: kd/cifar100_simkd\n"),
-            ("experiment", "both", "# @package _global_\ndefaults:\n  - override /preset: kd/cifar100_simkd\nloss: {kd: {temperature: 7.0}}\n"),
-            ("preset", "kd/rising", f"{PACKAGE}\nkd: {{weight: {{schedule: ramp_up, end: 0.6, epochs: 2}}}}\n")):
-        file = workplace / "conf" / group / f"{name}.yaml"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-
-    def composed(*overrides):
-        from hydra import compose as hydra_compose
-
-        from kdlab.config.compose import plain
-
-        with own_hydra():
-            return plain(hydra_compose("train", [f"hydra.searchpath=[file://{workplace}/conf]", *overrides], return_hydra_config=True))["loss"]
-
-    return composed
-
-
-def test_command_line_over_preset():
-    assert loss("loss=[ce,dkd]", "preset=dkd/imagenet_resnet", "loss.dkd.beta=3", "loss.ce.weight=0.2")["dkd"]["beta"] == 3
-    assert loss("loss.kd.temperature=3", "preset=kd/imagenet")["kd"] | {"temperature": 0} == loss("preset=kd/imagenet")["kd"] | {"temperature": 0}
-
-
-def test_command_line_over_experiment_over_preset_over_strategy(mine):
-    strategy = mine("strategy=cs_kd")                                               # ce 1, kd 1, T 4
-    preset = mine("strategy=cs_kd", "preset=kd/imagenet")
-    experiment = mine("strategy=cs_kd", "preset=kd/imagenet", "experiment=warm")
-    typed = mine("strategy=cs_kd", "preset=kd/imagenet", "experiment=warm", "loss.kd.temperature=9", "loss.kd.weight=0.2")
-    found = [(terms["ce"]["weight"], terms["kd"]["weight"], terms["kd"]["temperature"]) for terms in (strategy, preset, experiment, typed)]
-    warm = {"schedule": "warmup", "end": 0.7, "epochs": 3}
-    assert found == [(1.0, 1.0, 4.0), (0.5, 0.5, 1.0), (0.5, warm, 7.0), (0.5, 0.2, 9)]
-
-
-def test_experiment_over_strategy_and_command_line_over_strategy(mine):
-    assert mine("strategy=cs_kd", "experiment=warm")["kd"]["temperature"] == 7.0
-    assert mine("strategy=cs_kd", "loss.kd.temperature=2")["kd"]["temperature"] == 2
-    assert mine("experiment=warm", "loss.kd.temperature=2")["kd"]["temperature"] == 2
-
-
-def test_an_experiment_chooses_a_preset_and_says_more_itself(mine):
-    assert mine("experiment=preset")["kd"]["weight"] == 1.0
-    both = mine("experiment=both")
-    assert (both["ce"]["weight"], both["kd"]["weight"], both["kd"]["temperature"]) == (1.0, 1.0, 7.0)
-    assert mine("experiment=both", "preset=kd/imagenet")["kd"] | {"temperature": 0} == mine("preset=kd/imagenet")["kd"] | {"temperature": 0}
-    assert mine("experiment=both", "preset=none")["kd"]["weight"] == 0.9
-
-
-@pytest.mark.parametrize("overrides, expected", [
-    (["strategy=ema", "preset=kd/rising"], {"schedule": "ramp_up", "end": 0.6, "epochs": 2}),                      # over linear, which has a start
-    (["preset=kd/rising", "++loss.kd.weight={schedule: stop, value: 1, epochs: 4}"], {"schedule": "stop", "value": 1, "epochs": 4}),
-    (["strategy=ema", "experiment=warm"], {"schedule": "warmup", "end": 0.7, "epochs": 3}),
-    (["preset=kd/rising", "experiment=warm"], {"schedule": "warmup", "end": 0.7, "epochs": 3}),
-    (["experiment=warm", "++loss.kd.weight={schedule: constant, value: 0.5}"], {"schedule": "constant", "value": 0.5}),
-    (["strategy=ema", "loss.kd.weight={schedule: warmup, end: 0.5, epochs: 2}"], {"schedule": "warmup", "end": 0.5, "epochs": 2}),
-    (["strategy=ema", "loss.kd.weight.end=0.5"], {"schedule": "linear", "start": 0.0, "end": 0.5, "epochs": 5}),
-    (["preset=kd/rising", "loss.kd.weight=0.3"], 0.3),
-], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
-def test_a_schedule_takes_the_whole_place_of_another(mine, overrides, expected):
-    assert mine(*overrides)["kd"]["weight"] == expected
-
-
-def test_a_schedule_with_other_arguments_is_refused_with_the_line_that_replaces_it():
-    typed = ["strategy=ema", "loss.kd.weight={schedule: stop, value: 1, epochs: 4}"]
-    with pytest.raises(InputError, match=r"'\+\+loss.kd.weight=\{schedule: stop, value: 1, epochs: 4\}'") as error:
-        compose(typed)
-    cure = str(error.value).rpartition("there: ")[2].strip("'")
-    assert loss("strategy=ema", cure)["kd"]["weight"] == {"schedule": "stop", "value": 1, "epochs": 4}
-
-
-def test_a_misspelt_argument_of_a_schedule_is_still_refused():
-    with pytest.raises(InputError, match="schedule 'warmup' has no argument 'start'"):
-        check(compose(["loss.kd.weight={schedule: warmup, end: 1, epochs: 2, start: 0.3}"]))
-
-
-# -- what does not fit --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("overrides, missing, cure", [
-    (["preset=dkd/imagenet_resnet"], "dkd, which is not among", "'loss=[ce,dkd]'"),
-    (["preset=dkd/imagenet_resnet", "loss=[ce,attention]"], r"\(ce, attention\)", "'loss=[ce,dkd]'"),
-    (["preset=kd/imagenet", "loss=[ce,dkd]", "strategy=cs_kd"], "kd, which is not among", "'loss=[ce,kd]'"),
-    (["preset=kd/imagenet", "strategy=supervised"], "kd, which is not among", "'loss=[ce,kd]'"),
-    (["preset=semckd/cifar100", "loss=[ce,semckd]"], "kd, which is not among", "'loss=[ce,kd,semckd]'"),
-    (["preset=pkd/glue", "loss=[ce]"], "kd and pkd, which are not among", "'loss=[ce,kd,pkd]'"),
-    (["preset=dkd/imagenet_resnet", "experiment=crd_benchmark/recipe", "strategy=offline", "loss=[ce,crd]"], "dkd, which is not", "'loss=[ce,dkd]'"),
-    (["preset=[dkd/imagenet_resnet,crd/imagenet]", "loss=[ce,dkd]"], "crd, which is not among", "'loss=[ce,crd]'"),
-])
+@pytest.mark.parametrize(
+    "overrides, missing, cure",
+    [
+        (["preset=dkd/imagenet_resnet"], "dkd, which is not among", "'loss=[ce,dkd]'"),
+        (["preset=dkd/imagenet_resnet", "loss=[ce,attention]"], r"\(ce, attention\)", "'loss=[ce,dkd]'"),
+        (["preset=kd/imagenet", "loss=[ce,dkd]", "strategy=cs_kd"], "kd, which is not among", "'loss=[ce,kd]'"),
+        (["preset=kd/imagenet", "strategy=supervised"], "kd, which is not among", "'loss=[ce,kd]'"),
+        (["preset=semckd/cifar100", "loss=[ce,semckd]"], "kd, which is not among", "'loss=[ce,kd,semckd]'"),
+        (["preset=pkd/glue", "loss=[ce]"], "kd and pkd, which are not among", "'loss=[ce,kd,pkd]'"),
+        (
+            ["preset=dkd/imagenet_resnet", "experiment=crd_benchmark/recipe", "strategy=offline", "loss=[ce,crd]"],
+            "dkd, which is not",
+            "'loss=[ce,dkd]'",
+        ),
+        (["preset=[dkd/imagenet_resnet,crd/imagenet]", "loss=[ce,dkd]"], "crd, which is not among", "'loss=[ce,crd]'"),
+    ],
+)
 def test_a_preset_of_a_term_that_is_not_chosen_is_refused_with_the_cure(overrides, missing, cure):
     with pytest.raises(InputError, match=missing) as error:
         compose(overrides)
@@ -228,7 +193,10 @@ def test_a_preset_of_a_term_that_is_not_chosen_is_refused_with_the_cure(override
 def test_several_presets():
     terms = loss("preset=[dkd/imagenet_resnet,crd/imagenet]", "loss=[ce,dkd,crd]")
     assert terms["dkd"]["beta"] == 0.5 and terms["crd"]["weight"] == 0.8
-    assert compose(["preset=[dkd/imagenet_resnet,crd/imagenet]", "loss=[ce,dkd,crd]"])["choices"]["preset"] == ["dkd/imagenet_resnet", "crd/imagenet"]
+    assert compose(["preset=[dkd/imagenet_resnet,crd/imagenet]", "loss=[ce,dkd,crd]"])["choices"]["preset"] == [
+        "dkd/imagenet_resnet",
+        "crd/imagenet",
+    ]
 
 
 def test_a_run_before_with_other_losses_has_no_preset():
@@ -237,17 +205,26 @@ def test_a_run_before_with_other_losses_has_no_preset():
     assert config["loss"]["kd"]["temperature"] == 1.0 and list(config["teacher"]["config"]["loss"]) == ["ce"]
     config = compose(["experiment=stages/ab", "preset=kd/ab_second_stage"])
     assert config["loss"]["kd"]["temperature"] == 3.0 and config["loss"]["ce"]["weight"] == 0.0
-    assert config["student"]["initial"]["config"]["loss"] == compose(["experiment=stages/ab"])["student"]["initial"]["config"]["loss"]
+    assert (
+        config["student"]["initial"]["config"]["loss"]
+        == compose(["experiment=stages/ab"])["student"]["initial"]["config"]["loss"]
+    )
     second = compose(["strategy=born_again", "strategy.generation=2", "preset=kd/imagenet"])
     assert second["teacher"]["config"]["loss"]["kd"]["temperature"] == 1.0
 
 
-@pytest.mark.parametrize("text, message", [
-    ("kd: {weight: 0.3}\n", "must begin with the line '# @package loss'"),
-    ("# @package _global_\nloss: {kd: {weight: 0.3}}\noptimizer: {lr: 0.1}\n", "must begin with the line '# @package loss'"),
-    (f"# mine\n{PACKAGE}\nkd: {{weight: 0.3}}\n", "must begin with the line '# @package loss'"),
-    (f"{PACKAGE}\nkd: 0.3\n", "it has 'kd'"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("kd: {weight: 0.3}\n", "must begin with the line '# @package loss'"),
+        (
+            "# @package _global_\nloss: {kd: {weight: 0.3}}\noptimizer: {lr: 0.1}\n",
+            "must begin with the line '# @package loss'",
+        ),
+        (f"# mine\n{PACKAGE}\nkd: {{weight: 0.3}}\n", "must begin with the line '# @package loss'"),
+        (f"{PACKAGE}\nkd: 0.3\n", "it has 'kd'"),
+    ],
+)
 def test_a_file_that_is_no_preset(workplace, capsys, text, message):
     (workplace / "conf" / "preset").mkdir(parents=True)
     (workplace / "conf" / "preset" / "mine.yaml").write_text(text)
@@ -261,7 +238,17 @@ def test_a_preset_that_does_not_exist(kdlab):
 
 
 def test_a_run_with_a_preset(kdlab, workplace):
-    code, _, err = kdlab("train", "loss=[ce,dkd]", "preset=dkd/imagenet_resnet", "trainer.max_epochs=1", "data.fraction=0.1", "progress=none")
+    code, _, err = kdlab(
+        "train",
+        "loss=[ce,dkd]",
+        "preset=dkd/imagenet_resnet",
+        "trainer.max_epochs=1",
+        "data.fraction=0.1",
+        "progress=none",
+    )
     assert code == 0, err
     [path] = (workplace / "runs" / "quickstart").glob("offline-ce+dkd*")
-    assert "dkd/imagenet_resnet" in kdlab("runs", "show", str(path))[1] or "dkd/imagenet_resnet" in (path / "config.yaml").read_text()
+    assert (
+        "dkd/imagenet_resnet" in kdlab("runs", "show", str(path))[1]
+        or "dkd/imagenet_resnet" in (path / "config.yaml").read_text()
+    )

@@ -23,27 +23,81 @@ LAYERS = {"student_layers": [0, 1], "teacher_layers": [1, 3]}
 HEADS = {"student_heads": 2, "teacher_heads": 2}
 #: what a loss is made with, where its defaults do not fit the small features below
 BASE = {
-    "CC": {"dimension": 5}, "CRD": {"dimensions": 5, "negatives": 8}, "OverhaulDistillation": {"teacher_norms": NORMS}, "SemCKD": {"batch_size": ROWS},
-    "PKD": LAYERS, "TinyBERT": {"student_layers": 2, "teacher_layers": 4, "heads": 2}, "AttentionMSE": HEADS, "AttentionCE": HEADS, "MiniLM": {"heads": 2},
-    "MiniLMv2": {"heads": 2}, "Standardised": {"loss": HintonKD()},
+    "CC": {"dimension": 5},
+    "CRD": {"dimensions": 5, "negatives": 8},
+    "OverhaulDistillation": {"teacher_norms": NORMS},
+    "SemCKD": {"batch_size": ROWS},
+    "PKD": LAYERS,
+    "TinyBERT": {"student_layers": 2, "teacher_layers": 4, "heads": 2},
+    "AttentionMSE": HEADS,
+    "AttentionCE": HEADS,
+    "MiniLM": {"heads": 2},
+    "MiniLMv2": {"heads": 2},
+    "Standardised": {"loss": HintonKD()},
 }
 #: the feature of each loss that reads some: maps unless it stands here
 VECTORS = {"CC", "CCKernel", "CKA", "CRD", "PKT", "RKD"}
-SEQUENCES = {"AttentionCE", "AttentionMSE", "HiddenCosine", "HiddenMSE", "MiniLM", "MiniLMv2", "PKD", "SequenceFSP", "SequenceMMD", "TinyBERT"}
-EQUAL_WIDTHS = {"FSP", "KDSVD", "SequenceFSP", "CC"}
-#: another value of an argument, where it is no number and no switch; and what else must be set for the argument to count
-OTHER = {
-    "smoothing_over": "others", "softened": "logarithms", "form": "paper", "kernel": "bilinear", "divergence": "kl", "over_heads": "sum",
-    "average": "samples", "relations": {"qk": 1.0, "vv": 0.5}, "temperatures": [2.0, 3.0], "sizes": [3, 1], "hidden": 3, "layer_map": [0, 2],
-    "teacher_head": "other_head", "student_embedding": "other", "teacher_embedding": "other", "norm": 2.0, "power": 4.0, "batch_size": 9, "factor": 1,
-    "student_layers": [1, 2], "teacher_layers": [0, 2], "teacher_norms": ["norm3", "norm1", "norm2"], "most_channels": 2, "heads": 4,
-    "student_heads": 4, "teacher_heads": 4, "loss": DKD(), "negatives": 3, "width": 5, "tail_mass": 0.95,
+SEQUENCES = {
+    "AttentionCE",
+    "AttentionMSE",
+    "HiddenCosine",
+    "HiddenMSE",
+    "MiniLM",
+    "MiniLMv2",
+    "PKD",
+    "SequenceFSP",
+    "SequenceMMD",
+    "TinyBERT",
 }
-OTHER_OF = {("TinyBERT", "student_layers"): 4, ("TinyBERT", "teacher_layers"): 2, ("SP", "norm"): 1.0, ("AttentionTransfer", "power"): 3.0,
-            **{(name, f"{side}_layers"): [0] for name in ("AttentionMSE", "AttentionCE") for side in ("student", "teacher")}}
+EQUAL_WIDTHS = {"FSP", "KDSVD", "SequenceFSP", "CC"}
+#: another value of an argument, where it is no number and no switch
+OTHER = {
+    "smoothing_over": "others",
+    "softened": "logarithms",
+    "form": "paper",
+    "kernel": "bilinear",
+    "divergence": "kl",
+    "over_heads": "sum",
+    "average": "samples",
+    "relations": {"qk": 1.0, "vv": 0.5},
+    "temperatures": [2.0, 3.0],
+    "sizes": [3, 1],
+    "hidden": 3,
+    "layer_map": [0, 2],
+    "teacher_head": "other_head",
+    "student_embedding": "other",
+    "teacher_embedding": "other",
+    "norm": 2.0,
+    "power": 4.0,
+    "batch_size": 9,
+    "factor": 1,
+    "student_layers": [1, 2],
+    "teacher_layers": [0, 2],
+    "teacher_norms": ["norm3", "norm1", "norm2"],
+    "most_channels": 2,
+    "heads": 4,
+    "student_heads": 4,
+    "teacher_heads": 4,
+    "loss": DKD(),
+    "negatives": 3,
+    "width": 5,
+    "tail_mass": 0.95,
+}
+OTHER_OF = {
+    ("TinyBERT", "student_layers"): 4,
+    ("TinyBERT", "teacher_layers"): 2,
+    ("SP", "norm"): 1.0,
+    ("AttentionTransfer", "power"): 3.0,
+    **{(name, f"{side}_layers"): [0] for name in ("AttentionMSE", "AttentionCE") for side in ("student", "teacher")},
+}
 WITH = {
-    ("CrossEntropy", "smoothing_over"): {"label_smoothing": 0.2}, ("CTKD", "width"): {"per_sample": True},
-    **{(name, f"{side}_heads"): {"over_heads": "mean"} for name in ("AttentionMSE", "AttentionCE") for side in ("student", "teacher")},
+    ("CrossEntropy", "smoothing_over"): {"label_smoothing": 0.2},
+    ("CTKD", "width"): {"per_sample": True},
+    **{
+        (name, f"{side}_heads"): {"over_heads": "mean"}
+        for name in ("AttentionMSE", "AttentionCE")
+        for side in ("student", "teacher")
+    },
     **{(name, "temperature_squared"): {"temperature": 2.0} for name in LOSSES},
 }
 
@@ -64,7 +118,13 @@ def feature(name: str, role: str, tap: str) -> torch.Tensor:
     """A tensor that is another one for each role and tap."""
     generator = torch.Generator().manual_seed(zlib.crc32(f"{role} {tap}".encode()))
     width = 4 if role == "teacher" or name in EQUAL_WIDTHS or name in SEQUENCES else 3
-    shape = (ROWS, 2 * width) if name in VECTORS else (ROWS, LENGTH, 2 * width) if name in SEQUENCES else (ROWS, width, 4, 4)
+    shape = (
+        (ROWS, 2 * width)
+        if name in VECTORS
+        else (ROWS, LENGTH, 2 * width)
+        if name in SEQUENCES
+        else (ROWS, width, 4, 4)
+    )
     return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
@@ -77,13 +137,16 @@ def outputs(name: str, loss: Loss, role: str) -> Outputs:
 
 
 def observed(name: str, arguments: dict) -> list[torch.Tensor]:
-    """The loss made with these arguments, from one seed: its values, the gradients for all that the student says and for its own parameters, and
-    its values when it is called once more."""
+    """The loss made with these arguments, from one seed: its values, the gradients for all that the
+    student says and for its own parameters, and its values when it is called once more."""
     torch.manual_seed(0)
     network = Network()
     loss = LOSSES[name](**arguments)
     student, teacher = outputs(name, loss, "student"), outputs(name, loss, "teacher")
-    small = [Outputs(each.logits.float(), {tap: value.float() for tap, value in each.features.items()}, each.mask) for each in (student, teacher)]
+    small = [
+        Outputs(each.logits.float(), {tap: value.float() for tap, value in each.features.items()}, each.mask)
+        for each in (student, teacher)
+    ]
     torch.manual_seed(1)
     loss.prepare(Probe(*small, network, CLASSES, 40, torch.arange(40) % CLASSES))
     loss = loss.double().train()
@@ -95,7 +158,9 @@ def observed(name: str, arguments: dict) -> list[torch.Tensor]:
     value = loss(student, teacher, batch)
     value.sum().backward()
     gradients = [torch.zeros(()) if leaf.grad is None else leaf.grad for leaf in (*leaves, *loss.parameters())]
-    answer = [loss.logits(student).detach()] if name == "SimKD" else []         # what the reused head says, beside the loss on features
+    answer = (
+        [loss.logits(student).detach()] if name == "SimKD" else []
+    )  # what the reused head says, beside the loss on features
     return [value.detach(), *gradients, loss(student, teacher, batch).detach(), *answer]
 
 
@@ -120,7 +185,11 @@ def changed(name: str, argument: str, before: object, tmp_path) -> object:
 
 def parameters(loss: type[Loss]) -> dict[str, inspect.Parameter]:
     """Its own arguments; none where it has no constructor but that of a module."""
-    return {key: value for key, value in inspect.signature(loss).parameters.items() if value.kind is value.POSITIONAL_OR_KEYWORD}
+    return {
+        key: value
+        for key, value in inspect.signature(loss).parameters.items()
+        if value.kind is value.POSITIONAL_OR_KEYWORD
+    }
 
 
 CASES = [(name, argument) for name, loss in LOSSES.items() for argument in parameters(loss)]
@@ -131,11 +200,18 @@ def test_an_argument_changes_something(name, argument, tmp_path):
     defaults = {key: parameter.default for key, parameter in parameters(LOSSES[name]).items()}
     arguments = {**BASE.get(name, {}), **WITH.get((name, argument), {})}
     before = arguments.get(argument, defaults[argument])
-    first, other = observed(name, arguments), observed(name, {**arguments, argument: changed(name, argument, before, tmp_path)})
+    first, other = (
+        observed(name, arguments),
+        observed(name, {**arguments, argument: changed(name, argument, before, tmp_path)}),
+    )
     assert all(torch.isfinite(value).all() for value in (*first, *other))
-    same = len(first) == len(other) and all(mine.shape == theirs.shape and torch.allclose(mine, theirs, rtol=1e-9, atol=1e-12)
-                                            for mine, theirs in zip(first, other))
-    assert not same, f"{name}({argument}={changed(name, argument, before, tmp_path)!r}) is {name}({argument}={before!r})"
+    same = len(first) == len(other) and all(
+        mine.shape == theirs.shape and torch.allclose(mine, theirs, rtol=1e-9, atol=1e-12)
+        for mine, theirs in zip(first, other)
+    )
+    assert not same, (
+        f"{name}({argument}={changed(name, argument, before, tmp_path)!r}) is {name}({argument}={before!r})"
+    )
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -171,3 +171,12 @@ def test_the_temperature_is_logged():
     assert objective.scalars() == {}
     objective(STUDENT, TEACHER, BATCH)
     assert objective.scalars() == {"ctkd.temperature": pytest.approx(15.6212, abs=1e-4)}
+
+
+def test_a_standardised_loss_keeps_what_the_loss_inside_needs():
+    inner = HintonKD()
+    inner.fixed, inner.needs_equal_widths = ("temperature",), True
+    outer = Standardised(inner)
+    assert outer.fixed == ("loss.temperature",) and outer.needs_equal_widths
+    with pytest.raises(InputError, match="reads it once"):
+        Objective({"std": outer}, {"std": 1.0}, {"std.loss.temperature": Linear(1, 2, 3)})
