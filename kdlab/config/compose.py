@@ -15,7 +15,7 @@ from omegaconf.errors import InterpolationResolutionError
 
 from kdlab.errors import InputError, KdlabError
 
-from .chains import are_overrides, expand_assistants, leave_out_null_forms, previous_generation, run_before
+from .chains import are_overrides, expand_assistants, leave_out_null_forms, previous_generation, run_before, takes_over_the_seed
 from .explain import explain
 from .idle import leave_out_idle_terms, leave_out_unchosen_terms
 from .keys import run_nodes
@@ -181,7 +181,7 @@ def _placed(config: dict, run: dict) -> dict:
 
 
 def _teacher_config(key: str, node: dict, student: dict, students: tuple[str, ...]) -> dict:
-    """The composed config of the run that trains a teacher. It keeps its own seed, so that a sweep over seeds shares it."""
+    """The composed config of the run that trains a teacher. It keeps its own seed, so that a sweep over seeds shares it; null is this run's."""
     experiment, chain = node["experiment"], (*students, student["choices"].get("experiment"))
     if not isinstance(experiment, str):
         raise InputError(f"{key}.experiment must be the name of a file below conf/experiment, got {experiment!r}")
@@ -190,7 +190,8 @@ def _teacher_config(key: str, node: dict, student: dict, students: tuple[str, ..
         raise InputError(f"""{key}.overrides must be a list of texts, for example '{key}.overrides=["trainer.max_epochs=9"]', got {given!r}""")
     if experiment in chain:
         raise InputError(f"{key}.experiment={experiment}: this experiment would be its own teacher ({' <- '.join(map(str, chain))} <- {experiment})")
-    overrides = [f"experiment={experiment}", f"seed={node.get('seed', 1)}", *given]
+    seed = student["seed"] if takes_over_the_seed(node) else node.get("seed", 1)
+    overrides = [f"experiment={experiment}", f"seed={seed}", *given]
     try:
         config = _shared((*overrides, *map(str, chain)), lambda: compose(overrides, chain))
     except InputError as error:
