@@ -8,7 +8,7 @@ import textwrap
 import yaml
 
 from kdlab.errors import InputError
-from kdlab.functional.sources import COMMITS, FAMILIES, TASKS, TOLERANCE
+from kdlab.functional.sources import COMMITS, FAMILIES, SWITCHES, TASKS, TOLERANCE
 
 from .parser import Parser
 
@@ -53,7 +53,8 @@ def line(entry) -> None:
     if entry.defaults:
         details.append(_settings(entry.defaults))
     if entry.claims:
-        details.append("verified: " + ", ".join(f"{repository}@{COMMITS[repository][:7]}" for repository in entry.claims))
+        details.append("verified: " + ", ".join(f"{repository}@{COMMITS[repository][:7]}{_other_defaults(entry, cases)}"
+                                                for repository, cases in entry.claims.items()))
     elif entry.kind != "strategy":
         details.append("verified: by its reference in tests/contract only")
     for detail in details:
@@ -91,7 +92,9 @@ def show(entry) -> None:
     if entry.claims:
         print(f"\nverified against, value and gradients, in float64, to {TOLERANCE:g} relative:")
         for repository, cases in entry.claims.items():
-            print(f"  {repository} at {COMMITS[repository]} ({', '.join(cases.split())})")
+            print(f"  {repository} at {COMMITS[repository]}")
+            for case in cases.split():
+                print(f"    {case}" + (f", with {SWITCHES[case]}" if case in SWITCHES else ""))
     else:
         print("\nnot compared with code of the authors"
               + ("" if entry.kind == "strategy" else "; held to its own slow reference in tests/contract"))
@@ -107,6 +110,13 @@ def preset_lines(preset) -> None:
         print(textwrap.fill(text, WIDTH, initial_indent="      ", subsequent_indent="      ", break_long_words=False, break_on_hyphens=False))
     for source in preset.sources:
         print(f"      {source}")
+
+
+def _other_defaults(entry, cases: str) -> str:
+    """The switches among those that the list shows with which alone the code of a repository agrees."""
+    first, *further = (SWITCHES.get(case, "").split() for case in cases.split())
+    others = [switch for switch in first if switch.partition("=")[0] in entry.parameters and all(switch in other for other in further)]
+    return f" with {' '.join(others)}" if others else ""
 
 
 def _settings(values: dict) -> str:

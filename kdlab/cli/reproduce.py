@@ -4,7 +4,7 @@ Exit codes: 0: all expectations hold or are explained, and results match git; 1:
 together; 1: otherwise. 2: bad input.
 
 Results match git where every row is within its tolerance and no further from git than other seeds are, and where of every claim that is told, here
-or in git, at least a quarter of the effect is found on the other side.
+or in git, a quarter of the effect or more is found on the other side, or the scatter of seeds explains why not.
 """
 
 from __future__ import annotations

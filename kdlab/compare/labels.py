@@ -32,7 +32,7 @@ def _without_earlier(node):
     """A config without those of the runs before it: what names them tells as much. The seed that they take over tells nothing."""
     if not isinstance(node, dict):
         return node
-    inherited = "same_but" in node and node.get("seed") is None
+    inherited = node.get("seed", None if "same_but" in node else 1) is None
     return {key: _without_earlier(value) for key, value in node.items() if key != "config" and not (inherited and key == "seed")}
 
 

@@ -16,7 +16,7 @@ from omegaconf.errors import InterpolationResolutionError
 
 from kdlab.errors import InputError, KdlabError
 
-from .chains import are_overrides, expand_assistants, leave_out_null_forms, previous_generation, run_before
+from .chains import are_overrides, expand_assistants, leave_out_null_forms, previous_generation, run_before, takes_over_the_seed
 from .explain import explain
 from .idle import leave_out_idle_terms, leave_out_unchosen_terms
 from .keys import role_of, run_nodes
@@ -164,7 +164,10 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
         replace_schedules(config, [*own, *numbers, *files])
     choices["preset"] = presets if len(presets) > 1 else choices.get("preset")
     _name_data(config, choices)
-    result = OmegaConf.to_container(config, resolve=True)
+    written, result = (OmegaConf.to_container(config, resolve=resolve) for resolve in (False, True))
+    for key, node in run_nodes(written).items():
+        if node.get("seed") == "${seed}":           # null says the same, and groups of runs are told by it
+            run_nodes(result)[key]["seed"] = None
     leave_out_stated_weights(result.get("loss"))
     result["choices"], result["overrides"] = choices, overrides
     leave_out_null_forms(result)
@@ -255,14 +258,15 @@ def _own_teacher_config(key: str, node: dict, student: dict) -> dict:
 
 
 def _teacher_config(key: str, node: dict, student: dict, students: tuple[str, ...]) -> dict:
-    """The composed config of the run that trains a teacher. It keeps its own seed, so that a sweep over seeds shares it."""
+    """The composed config of the run that trains a teacher. It keeps its own seed, so that a sweep over seeds shares it; null is this run's."""
     experiment, chain = node["experiment"], (*students, student["choices"].get("experiment"))
     if not isinstance(experiment, str):
         raise InputError(f"{key}.experiment must be the name of a file below conf/experiment, got {experiment!r}")
     given = _checked(key, node)
     if experiment in chain:
         raise InputError(f"{key}.experiment={experiment}: this experiment would be its own teacher ({' <- '.join(map(str, chain))} <- {experiment})")
-    overrides = [f"experiment={experiment}", f"seed={node.get('seed', 1)}", *given]
+    seed = student["seed"] if takes_over_the_seed(node) else node.get("seed", 1)
+    overrides = [f"experiment={experiment}", f"seed={seed}", *given]
     try:
         config = _shared((*overrides, *map(str, chain)), lambda: compose(overrides, chain))
     except InputError as error:

@@ -92,13 +92,8 @@ def _form(node, forms: dict[str, set[str]], place: str, what: str) -> Iterator[s
     if form != "_target_":
         for name in sorted(set(node) - forms[form]):
             yield f"{place}.{name}: a {what} by {form} has no key '{name}'{did_you_mean(name, forms[form])}"
-    if form in ("experiment", "student", "same_but") and not fits(
-        node.get("seed", 1), int | None if form == "same_but" else int
-    ):
-        yield (
-            f"{place}.seed must be a whole number{', or null for that of this run' if form == 'same_but' else ''}, got"
-            f" {node['seed']!r}"
-        )
+    if form in ("experiment", "student", "same_but") and not fits(node.get("seed", 1), int | None):
+        yield f"{place}.seed must be a whole number, or null for that of this run, got {node['seed']!r}"
     if form == "run" and node.get("which", "last") not in WHICH:
         yield f"{place}.which must be 'last' or 'best', got {node.get('which')!r}"
     if form == "checkpoint" and not fits(node.get("part"), str | None):

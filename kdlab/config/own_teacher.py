@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from .chains import takes_over_the_seed
 from .quoting import quoted
 
 # what a teacher has of the run's config: the data and the recipe; and what of the data is the student's alone: a
@@ -80,7 +81,7 @@ def overrides_of(node: dict, run: dict, compose: Callable[[Sequence[str]], dict]
         *(f"{group}={choices[group]}" for group in SHARED if choices.get(group)),
         f"student={node['student']}",
         "strategy=supervised",
-        f"seed={node.get('seed', 1)}",
+        f"seed={run['seed'] if takes_over_the_seed(node) else node.get('seed', 1)}",
         "name=teachers",
         f"threads={value_text(run['threads'])}",
     ]

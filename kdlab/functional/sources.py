@@ -41,6 +41,48 @@ COMMITS = {
 #: relative agreement, in float64, of the value and of every gradient that tests/golden asks for
 TOLERANCE = 1e-8
 
+_MLKD = "mask_after_mean=true reuse_weak=true strong_correlations=false"
+_DML = "update=alternating teachers=sum epsilon=1e-8"
+
+#: entry of tests/golden -> the switches that it agrees with, where these are not the defaults
+SWITCHES = {
+    "mlkd": _MLKD,
+    "mlkd_logit_std": f"{_MLKD} standardised=true",
+    "uskd": "rank_by_logarithm=true",
+    "label_smoothing_tfkd": "smoothing_over=others",
+    "sp_torchdistill": "norm=1",
+    "cc_kernel": "normalise=false squared=false",
+    "at_torchdistill": "form=paper",
+    "ft_torchdistill": "form=paper",
+    "pkd_kd": "reduction=elementmean",
+    "tinybert_pred": "reduction=elementmean",
+    "distillm_forward_kl": "skip_infinite=true",
+    "distillm_reverse_kl": "skip_infinite=true",
+    "distillm_symmetric_kl": "entropy=false skip_infinite=true",
+    "distillm_js_distance": "skip_infinite=true",
+    "distillm_tv_distance": "skip_infinite=true",
+    "distillm_skewed_forward_kl": "entropy=false skip_infinite=true",
+    "distillm_skewed_reverse_kl": "skip_infinite=true",
+    "dskd_js_divergence": "epsilon=1e-9",
+    "textbrewer_att_mse_sum_loss": "over_heads=sum",
+    "textbrewer_att_ce_loss": "renormalise=false",
+    "textbrewer_att_ce_mean_loss": "over_heads=mean renormalise=false",
+    "textbrewer_pkd_loss": "mean_over_width=false",
+    "dml_kl": _DML,
+    "dml_total": _DML,
+    "oad_dml_loss": "detach=false",
+    "oad_co_distill_loss": "teachers=mean_logits",
+    "one_kl": "epsilon=1e-7",
+    "one_total": "epsilon=1e-7",
+    "minillm_lmops": "whiten=true padding=counted",
+    "trl_minillm_advantage": "discount_from=start padding=counted padding_length=1e-4 detach=false",
+    **dict.fromkeys(("distillm2_distillm_v1", "distillm2_distillm_v2", "distillm2_gkd", "distillm2_kd"), "detach_alpha=false"),
+    "uld_official": "positions=clamped",
+    "uld_dskd": "positions=answer",
+    "kdcl_mean": "rule=mean",
+    "kdcl_naive_loss": "rule=naive",
+}
+
 FAMILIES = ("divergence", "logits", "features", "relations", "transformer", "sequences", "strategy")
 TASKS = ("classifier", "encoder", "language model")
 

@@ -25,6 +25,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 
+from kdlab.config.chains import takes_over_the_seed
 from kdlab.config.keys import ADDED, NOT_IDENTITY, SPELLINGS, run_nodes
 from kdlab.config.signature import locate, signature
 from kdlab.errors import InputError
@@ -60,7 +61,7 @@ def group_hash(config: dict) -> str:
 def _seedless(config: dict) -> dict:
     result = {**copy.deepcopy(config), "seed": 0}
     for node in run_nodes(result).values():
-        if "same_but" in node and "config" in node and node.get("seed") is None and node["config"]["seed"] == config["seed"]:
+        if "config" in node and takes_over_the_seed(node) and node["config"]["seed"] == config["seed"]:
             node["config"] = _seedless(node["config"])
     return result
 

@@ -1,15 +1,17 @@
 """``kdlab methods``: the index is whole, and what it says of a method is so."""
 
+import inspect
 import re
 import shlex
 
 import pytest
+import yaml
 
 from kdlab import functional
 from kdlab.config.check import check
 from kdlab.config.compose import compose
 from kdlab.config.paths import conf_dir
-from kdlab.functional.sources import FAMILIES, Method, Paper, method
+from kdlab.functional.sources import FAMILIES, SWITCHES, Method, Paper, method
 from kdlab.methods import index, lookup, parameters, prose
 from kdlab.runs.assemble import assemble
 
@@ -52,13 +54,36 @@ def test_a_strategy(entry):
         assert entry.method.paper.link in entry.documented.__doc__, "the docstring names another source"
 
 
+@pytest.mark.parametrize("case", SWITCHES)
+def test_switches_that_a_case_was_verified_with_are_other_than_the_defaults(case):
+    entries = [entry for entry in INDEX.values() if case in " ".join(entry.claims.values()).split()]
+    assert entries, "no method claims it"
+    sources = [source for entry in entries for source in (
+        [entry.function, type(entry.loss)] if entry.kind != "strategy" else [entry.strategy, *entry.composes])]
+    sources += [type(INDEX[name].loss) for entry in entries if entry.kind == "strategy" for name in entry.losses]
+    defaults = [{**inspect.signature(source).parameters} for source in sources if source is not type(None)]
+    for switch in SWITCHES[case].split():
+        name, _, value = switch.partition("=")
+        known = [own[name].default for own in defaults if name in own]
+        assert known and yaml.safe_load(value) not in known and value not in map(str, known), (switch, known)
+
+
+def test_verified_is_said_with_the_switches(kdlab):
+    """multi_level and uskd show defaults that their authors' code does not have."""
+    for name, switches in (("uskd", "rank_by_logarithm=true"), ("multi_level", "mask_after_mean=true reuse_weak=true strong_correlations=false")):
+        assert f", with {switches}" in kdlab("methods", name)[1]
+        shown = " ".join(kdlab("methods")[1].partition(f"  {name} ")[2].split())
+        assert re.match(rf"(?:(?!verified: ).)*verified: \S+ with {switches}", shown)
+    assert "with" not in kdlab("methods", "dkd")[1].partition("verified against")[2].partition("\n\n")[0]
+
+
 def test_a_strategy_is_shown_with_its_class_its_losses_and_its_example(kdlab):
     code, out, _ = kdlab("methods", "online")
     assert code == 0
     for text in ("online (strategy; for classifier)\nZhang et al. (2018)", "https://arxiv.org/abs/1706.00384", "L_{taught}(z_i, z_j)",
                  "class: kdlab.strategies.online.Online   file: conf/strategy/online.yaml", "needs: no teacher",
                  "losses by default (weights): ce=1.0 mutual_kl=1.0", "views = same   whether all networks",
-                 "YingZhangDUT/Deep-Mutual-Learning at c3d6ff1ecae2", "(dml_kl, dml_total)", "\nkdlab train strategy=online\n"):
+                 "YingZhangDUT/Deep-Mutual-Learning at c3d6ff1ecae2", "    dml_kl, with update=alternating teachers=sum", "\nkdlab train strategy=online\n"):
         assert text in out, text
     assert "needs: teacher" in kdlab("methods", "offline")[1] and "Hinton et al. (2015)" in kdlab("methods", "offline")[1]
 

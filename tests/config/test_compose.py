@@ -81,6 +81,9 @@ def test_the_teachers_config_is_in_the_students():
     assert teacher["seed"] == 1 and teacher["paths"]["runs"] == "/there" and teacher["data"]["fraction"] == 1.0
     assert teacher["student"]["hidden"] == [256, 256] and teacher["name"] == "teachers"
     assert compose(["teacher.seed=3"])["teacher"]["config"]["seed"] == 3
+    own = compose(["seed=5", "teacher.seed=null"])
+    check(own)
+    assert own["teacher"]["config"]["seed"] == 5, "null is this run's own"
     members = compose(["teacher=ensemble"])["teacher"]["members"]
     assert [node["config"]["seed"] for node in members.values()] == [1, 2, 3]
 

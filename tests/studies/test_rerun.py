@@ -85,6 +85,7 @@ def test_a_row_must_be_within_its_tolerance_and_as_other_seeds_differ():
         return found.agrees, found.verdict
 
     assert agrees(one, moved(0.0)) == (True, "the same")
+    assert agrees(bare, records(a=ALONE[::-1])) == (True, "as other seeds differ (+0.0000, p = 1.000)"), "other seeds of the same mean"
     assert agrees(one, moved(0.001)) == (True, "within 0.01, as other seeds differ (+0.0010, p = 0.631)")
     assert agrees(one, moved(0.008)) == (False, "within 0.01, NOT as other seeds differ (+0.0080, p = 0.004)")
     assert agrees(one, moved(0.011, 0.02)) == (False, "NOT within 0.01, as other seeds differ (+0.0150, p = 0.157)")
