@@ -16,6 +16,7 @@ import hashlib
 import importlib
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -35,6 +36,7 @@ from nearest import nearest                 # noqa: E402
 
 SLOW = "slow"           # among a defect's tests: those with this mark, too
 OPTIONS = ("-x", "-q", "-p", "no:cacheprovider")
+MOST_BYTES = 8 << 30    # for one trial: a defect may make an endless list
 KILLED, SURVIVED, TIMED_OUT = "killed", "SURVIVED", "timed out"
 MODULES = """
 import contextlib, importlib, pkgutil, sys, kdlab, sklearn.datasets, torchmetrics
@@ -144,6 +146,7 @@ class Trial:
         code = 70
         try:
             os.setsid()
+            resource.setrlimit(resource.RLIMIT_DATA, (MOST_BYTES, MOST_BYTES))
             log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             for stream in (1, 2):
                 os.dup2(log, stream)
