@@ -11,7 +11,18 @@ from kdlab.config.compose import sharing_teachers
 from kdlab.runs import processes
 
 
+collect_ignore = ["mutation"]       # defects for the source, no tests
+
+# of the shell that starts pytest: where it runs (a job of Slurm, torchrun), how wide and colourful its terminal is, somebody's account
+FOREIGN = ("SLURM_", "SBATCH_", "PMI_", "PMIX_", "OMPI_", "TORCHELASTIC_", "WANDB_", "HYDRA_")
+FOREIGN_NAMES = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "COLUMNS", "LINES",
+                 "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+
+
 def pytest_configure(config):
+    """The tests, and the processes that they start, see none of the shell's variables that change what kdlab, Lightning or rich do."""
+    for name in [name for name in os.environ if name.startswith(FOREIGN) or name in FOREIGN_NAMES]:
+        del os.environ[name]
     extras = list(filter(None, os.environ.get("KDLAB_REQUIRE", "").split(",")))
     if extras:
         if lines := missing(extras):

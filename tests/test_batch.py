@@ -103,6 +103,13 @@ def test_a_part_cuts_all_that_has_one_entry_a_sample(wrap):
     assert len(given) == 5 and torch.equal(inputs, torch.arange(10.0).view(5, 2))
 
 
+def test_a_value_over_mixed_labels_counts_the_share_of_the_own_one():
+    given = Batch(torch.zeros(3, 1), torch.tensor([1, 2, 3]), torch.arange(3))
+    assert given.over_labels(lambda target: 10.0 * target).tolist() == [10.0, 20.0, 30.0]
+    mixed = given.replace(partner_target=torch.tensor([3, 3, 1]), share=torch.tensor([0.75, 1.0, 0.25]))
+    assert mixed.over_labels(lambda target: 10.0 * target).tolist() == [15.0, 20.0, 15.0]
+
+
 @pytest.mark.parametrize("start, stop", [(0, 4), (-1, 2), (2, 2), (2, 1)])
 def test_a_part_that_is_not_there(start, stop):
     with pytest.raises(ValueError, match=f"3 samples, and so no part from {start} to {stop}"):

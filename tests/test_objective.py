@@ -6,7 +6,7 @@ from kdlab.batch import Batch
 from kdlab.errors import InputError
 from kdlab.functional import hinton_kd
 from kdlab.losses import CrossEntropy, HintonKD, Loss, LogitMSE, Probe
-from kdlab.objective import Objective
+from kdlab.objective import LossParts, Objective, mean_of
 from kdlab.outputs import Outputs
 from kdlab.schedules import Complement, Linear, Stop, WarmUp
 
@@ -80,6 +80,23 @@ def test_a_row_of_weight_zero_never_reaches_the_student_whatever_the_teacher_say
     assert total.isfinite() and student.grad[1].tolist() == [0.0] * 3 and student.grad[0].isfinite().all()
 
 
+def test_what_several_teach_is_averaged():
+    """Both the part of the labels and the taught one, over the teachers."""
+    one, other = (LossParts(labels=torch.tensor(a), taught=torch.tensor(b), parts={"kd": torch.tensor(b)}) for a, b in ((1.0, 2.0), (3.0, 6.0)))
+    mean = mean_of([one, other])
+    assert (mean.labels.item(), mean.taught.item(), mean.parts["kd"].item(), mean.total.item()) == (2.0, 4.0, 4.0, 6.0)
+
+
+def test_a_term_learns_from_the_teacher_that_is_its_own():
+    """A term that by_term does not name learns from the one for all."""
+    student, common = Outputs(logits()), Outputs(torch.zeros(2, 3))
+    own = Outputs(torch.ones(2, 3))
+    objective = Objective({"a": LogitMSE(), "b": LogitMSE()}, {"a": 1.0, "b": 1.0})
+    parts = objective(student, common.replace(by_term={"b": own}), batch()).parts
+    assert parts["a"].item() == pytest.approx(student.logits.square().mean().item())
+    assert parts["b"].item() == pytest.approx((student.logits - 1).square().mean().item())
+
+
 def test_no_terms_are_refused():
     with pytest.raises(InputError, match="loss"):
         Objective({}, {})
@@ -102,6 +119,15 @@ def test_when_every_weight_is_zero_the_loss_is_zero_and_still_reaches_the_studen
     loss = Objective({"a": Column(0)}, {"a": 0.0})(Outputs(student), None, batch())
     loss.total.backward()
     assert loss.total.item() == 0.0 and loss.parts == {} and student.grad.abs().sum() == 0
+
+
+def test_a_schedule_moves_within_an_epoch():
+    objective = Objective({"kd": HintonKD()}, {"kd": 0.0}, {"kd.weight": Linear(0.0, 1.0, epochs=2), "kd.temperature": Linear(1.0, 5.0, epochs=2)})
+    found = []
+    for epoch in (0.0, 0.25, 0.5, 1.5):
+        objective.advance(epoch)
+        found.append((objective.weights["kd"], objective.terms["kd"].temperature))
+    assert found == [(0.0, 1.0), (0.125, 1.5), (0.25, 2.0), (0.75, 4.0)]
 
 
 def test_asks_teacher_turns_false_when_the_stop_schedule_ends():

@@ -57,6 +57,15 @@ def test_detach_cuts_logits_and_features_and_keeps_the_mask():
     assert outputs.logits.requires_grad and outputs.features["f"].requires_grad
 
 
+def test_detach_cuts_the_second_view_and_each_terms_own():
+    def outputs():
+        return Outputs(torch.ones(2, 5, requires_grad=True) * 2, {"f": torch.ones(2, requires_grad=True) * 3})
+
+    cut = outputs().replace(second=outputs(), by_term={"kd": outputs()}).detach()
+    for inner in (cut.second, cut.by_term["kd"]):
+        assert inner.logits.sum() == 20 and not inner.logits.requires_grad and not inner.features["f"].requires_grad
+
+
 @pytest.mark.parametrize("read", [lambda outputs: outputs.logits, lambda outputs: outputs.answer.head(outputs.answer.hidden)],
                          ids=["dense", "chunked"])
 def test_detached_lazy_logits_reach_neither_the_hidden_states_nor_the_head(head, read):

@@ -45,6 +45,9 @@ def least_cross_entropy(logits: Tensor, target: Tensor, counts: Tensor, iteratio
     centre = logits.mean(2)
     # the weights sum to 1, so only differences from the mean network matter; they are smaller, and so are rounding errors
     apart = logits - centre[:, :, None]
+    # equal networks differ from their mean by its rounding alone, which must not choose between them
+    rounding = networks * torch.finfo(logits.dtype).eps * logits.abs().amax(2, keepdim=True)
+    apart = apart.masked_fill(apart.abs() <= rounding, 0.0)
     right = apart.gather(3, target[:, :, None, None].expand(-1, -1, networks, 1))[..., 0]
 
     def loss(weights: Tensor) -> Tensor:

@@ -252,6 +252,14 @@ def test_rows_without_a_label_do_not_count(loss):
     assert loss(student, teacher, torch.tensor([1, -100, 2]), reduction="mean").item() == pytest.approx(((values[0] + values[2]) / 2).item())
 
 
+def test_the_teachers_probability_of_the_label_is_a_constant_in_nkd():
+    """With gamma 0 the first term alone is left."""
+    student, teacher = logits(3, 5).requires_grad_(), logits(3, 5, seed=1).requires_grad_()
+    values = nkd(student, teacher, torch.tensor([1, 0, 2]), gamma=0.0)
+    gradients = torch.autograd.grad(values.sum(), [student, teacher], allow_unused=True)
+    assert gradients[0].abs().sum() > 0 and (gradients[1] is None or not gradients[1].any())
+
+
 def test_nkd_takes_the_largest_of_mixed_labels():
     student, teacher = logits(2, 3), logits(2, 3, seed=1)
     mixed = torch.tensor([[0.2, 0.7, 0.1], [0.0, 0.4, 0.6]], dtype=torch.float64)

@@ -32,18 +32,27 @@ def test_linear_is_optimal(number, rows, scale, seed):
 
 
 def test_linear_solutions_known_beforehand():
-    """A network that is right wherever the others are wrong gets all the weight; equal networks share it; a row that does not count has no say."""
+    """A network that is right wherever the others are wrong gets all the weight; a row that does not count has no say."""
     peers, target = networks(3)
     right = 8.0 * torch.nn.functional.one_hot(target, 6).double()
     # of a linear solve: LAPACK's last bits are not the same on every processor
     alone = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
     torch.testing.assert_close(functional.kdcl_linear_weights([peers[0], right, peers[1]], target), alone, atol=1e-12, rtol=0.0)
-    torch.testing.assert_close(functional.kdcl_linear_weights([peers[0]] * 4, target), torch.full((4,), 0.25, dtype=torch.float64))
     torch.testing.assert_close(functional.kdcl_linear_weights([right[:1]] * 2, target[:1] * 0 - 100), torch.full((2,), 0.5, dtype=torch.float64))
     half = torch.arange(20) < 10
     some = functional.kdcl_linear_weights([peer[:10] for peer in peers], target[:10])
     torch.testing.assert_close(functional.kdcl_linear_weights(peers, target, mask=half), some)
     torch.testing.assert_close(functional.kdcl_linear_weights(peers, target.where(half, torch.tensor(-100))), some)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("number", [2, 3, 4, 5, 7])
+def test_equal_networks_share_the_weight(number, dtype):
+    """Also where the mean of so many equal numbers is not exact."""
+    for seed in range(3):
+        (peer,), target = networks(1, seed=seed)
+        weights = functional.kdcl_linear_weights([peer.to(dtype)] * number, target)
+        torch.testing.assert_close(weights, torch.full((number,), 1 / number, dtype=dtype))
 
 
 def test_linear_per_sample_is_each_sample_alone():

@@ -1,4 +1,6 @@
-"""Chains of runs from one command: generations and assistants are runs like any other, trained once, found again, gone on with."""
+"""Chains of runs from one command: generations and assistants are runs like any other, trained once, found again, resumed.
+
+Bits are compared of runs on one machine with one build."""
 
 import pytest
 import torch

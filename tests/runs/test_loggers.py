@@ -33,6 +33,7 @@ def test_wandb_is_offline_and_named_by_the_run(workplace, monkeypatch):
 
 
 def test_a_logger_does_not_change_the_result(workplace):
+    """To the bit, on one machine with one build."""
     import torch
 
     plain, logged = kdlab.train(SMALL), kdlab.train([*SMALL, "logger=tensorboard", "name=logged"])

@@ -1,4 +1,4 @@
-"""A run that is killed and started again ends with the same weights, bit for bit."""
+"""A run that is killed and started again ends with the same weights, bit for bit. This is promised for one machine with one build, not across them."""
 
 import os
 import signal

@@ -1,4 +1,7 @@
-"""What a distillation framework gets wrong in silence, as checks that can be run on any strategy, and that fail where the defect is put in."""
+"""What a distillation framework gets wrong in silence, as checks that can be run on any strategy, and that fail where the defect is put in.
+
+Where bits are compared, both sides were computed on one machine, with one build and the same operations. Nothing is promised beyond that.
+"""
 
 from contextlib import contextmanager
 

@@ -1,5 +1,7 @@
 """What every strategy promises: it trains, it can be stopped and gone on with to the same bits, its checkpoint holds what evolves and no frozen
-teacher, and two processes do what one does. A file in conf/strategy/ without a line here fails."""
+teacher, and two processes do what one does. A file in conf/strategy/ without a line here fails.
+
+Bits are promised, and compared, on one machine with one build: of a run and the same run resumed. Two processes give the same up to rounding."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What a distillation framework gets wrong in silence."""
+"""What a distillation framework gets wrong in silence. First weights are compared to the bit: of one seed, on one machine, with one build."""
 
 import pytest
 import torch

@@ -58,7 +58,7 @@ def test_finding_a_finished_sweep_again_imports_nothing_heavy(kdlab, workplace):
 
 @pytest.mark.slow
 def test_a_job_of_a_sweep_has_the_bits_of_the_job_alone(kdlab, workplace):
-    """With two beside each other, after others in the same sweep, dropout and augmentation on."""
+    """With two beside each other, after others in the same sweep, dropout and augmentation on; on one machine with one build, as is promised."""
     common = ["student.dropout=0.2", "data.augment.crop_padding=1", "trainer.max_epochs=2", 'teacher.overrides=["trainer.max_epochs=2"]']
     assert kdlab("train", "-m", *common, "seed=1,2,3", "hydra.launcher.workers=2")[0] == 0
     for swept in find_runs(["runs/quickstart"]):
