@@ -92,6 +92,13 @@ def test_one_seed_and_equal_differences_are_no_test():
     assert missing.verdict == UNKNOWN and not missing.accepted and missing.contradicted
 
 
+def test_a_run_that_did_not_finish_counts_nothing():
+    """Even where its record has metrics, as one that was interrupted at its end."""
+    made = [{**record, "status": "failed"} if record["seed"] == 2 else record for record in records(a=[0.8, 0.1])]
+    [found] = findings(study(["a"], [expect("a", value=0.8, tolerance=0.001)]), made)
+    assert (found.verdict, found.found) == (HOLDS, "0.8000 (n = 1)")
+
+
 def test_what_is_shown():
     text = block([Finding(expect("a", above="b", claim="one | two"), "more", "+0.1", HOLDS, 0.00001, 4)])
     assert "| one \\| two | a | more | +0.1 | <0.001 (4) | holds |" in text and "corrected by Holm's method" in text
