@@ -20,7 +20,7 @@ VERBS = {
     "evaluate": "a trained student: from its test predictions, or on other data",
     "measure": "how fast finished runs answer, in what memory; how alike their features are to the teacher's",
     "methods": "every method: paper, formula, defaults, what it needs",
-    "check": "compose every experiment and check it, without running",
+    "check": "compose every experiment and check it, without running; or read every image of a folder",
 }
 TRAINING = ("train", "reproduce")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import sys
@@ -259,7 +260,9 @@ class ImageFolderLoader(BatchLoader):
         self._tasks.tasks = [(rows.numpy(), epoch, self.views) for rows, _ in plan]
         if self._pool is None:
             self._pool = _pool(self.decode, self._tasks, self.workers)
-        for (rows, normaliser), answer in zip(plan, self._pool, strict=True):
+        with _any_number_of_workers():
+            answers = iter(self._pool)
+        for (rows, normaliser), answer in zip(plan, answers, strict=True):
             if isinstance(answer, InputError):
                 raise answer
             yield self.made(rows, answer, epoch, normaliser)
@@ -302,11 +305,18 @@ class _Answers:
 def _pool(decode: Decoder, tasks: _Tasks, workers: int) -> DataLoader:
     # forked where that is to be had: the list of files is shared then and not copied, and no script is run once more
     context = "fork" if sys.platform.startswith("linux") else None
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="This DataLoader will create")       # how many fit is the user's to say
+    with _any_number_of_workers():
         return DataLoader(_Answers(decode), batch_size=None, sampler=tasks, num_workers=workers, persistent_workers=True,
                           collate_fn=_as_it_is, worker_init_fn=_end_with_parent, multiprocessing_context=context,
                           generator=torch.Generator())      # its own: a draw from the global one would move a resumed run's dropout
+
+
+@contextlib.contextmanager
+def _any_number_of_workers():
+    """Without torch's advice on the number of workers: how many fit is the user's to say."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        yield
 
 
 def _as_it_is(answer):

@@ -211,6 +211,13 @@ def test_an_epoch_set_behind_the_iterator_still_counts(root):
     same([next(iterator)], epoch_of(data(root).train_dataloader(), 7)[:1])
 
 
+def test_more_workers_than_processors_are_the_users_to_choose(root, recwarn):
+    loader = data(root, workers=(os.cpu_count() or 1) + 1).train_dataloader()
+    list(loader)
+    loader.close()
+    assert not [str(one.message) for one in recwarn.list if "DataLoader will create" in str(one.message)]
+
+
 def test_workers_leave_the_global_random_numbers_alone(root):
     torch.manual_seed(0)
     expected = torch.rand(3)
