@@ -89,8 +89,8 @@ def _refuse_unknown_options(arguments: list[str]) -> None:
 def choices() -> str:
     """The groups and what stands in them, as the files are."""
     lines = ["Groups:"]
-    for group in ("data", "student", "initial", "teacher", "loss", "mixing", "strategy", "preset", "optimizer", "scheduler", "trainer", "logger", "callbacks",
-                  "debug", "experiment", "hydra/launcher", "hydra/sweeper"):
+    for group in ("data", "student", "initial", "teacher", "loss", "mixing", "strategy", "preset", "optimizer", "scheduler", "trainer", "logger",
+                  "callbacks", "debug", "experiment", "hydra/launcher", "hydra/sweeper"):
         folder = conf_dir() / group
         names = sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
         lines.append(f"  {group + '=':<16}{' '.join(names)}")

@@ -58,8 +58,7 @@ def read(path: Path, name: str) -> Preset:
     if head[:1] != [PACKAGE] or wrong:
         raise InputError(
             f"preset={name}: {path} must begin with the line '{PACKAGE}' and hold numbers of loss terms alone, for "
-            "example "
-            f"'dkd: {{beta: 0.5}}'{f'; it has {wrong[0]!r}' if wrong else ''}"
+            f"example 'dkd: {{beta: 0.5}}'{f'; it has {wrong[0]!r}' if wrong else ''}"
         )
     text = " ".join(line.removeprefix("#").strip() for line in head if not line.startswith((SOURCE, "# @package")))
     return Preset(
@@ -127,7 +126,7 @@ def settle_presets(config: DictConfig, names: Sequence[str], sources: Iterable) 
 
 def _unfit(preset: Preset, chosen: Sequence[str]) -> str:
     missing = [name for name in preset.methods if name not in chosen]
-    wanted = [name for name in ("ce", *preset.methods) if name in preset.terms or name == "ce"]
+    wanted = ["ce", *preset.methods]
     are = "is" if len(missing) == 1 else "are"
     return (
         f"preset={preset.name}: it gives numbers to {' and '.join(missing)}, which {are} not among the chosen losses "
