@@ -52,7 +52,7 @@ class Work:
         except KeyboardInterrupt:
             return self.interrupted(config, interrupt.number)
         except Exception as error:
-            message = for_people(error)     # where there is none the whole of it is all there is to go by
+            message = for_people(error)  # where there is none the whole of it is all there is to go by
             return FAILED, traceback.format_exc() if message is None else str(message)
 
     def interrupted(self, config: dict, number: int | None) -> End:
@@ -78,12 +78,18 @@ class ElsewhereLauncher(ComposingLauncher):
         left = [number for number in range(len(configs)) if number not in ends]
         silent = configs[0]["progress"] == "none"
         if left:
-            stream = self.outcomes([{**configs[number], "progress": _lines(configs[number])} for number in left], [labels[number] for number in left])
+            stream = self.outcomes(
+                [{**configs[number], "progress": _lines(configs[number])} for number in left],
+                [labels[number] for number in left],
+            )
             try:
                 for place, end in stream:
                     ends[left[place]] = end
                     if not silent:
-                        print(f"[{len(ends)}/{len(configs)}] {end[0]} {labels[left[place]]}  {first_line(end[1])}", flush=True)
+                        print(
+                            f"[{len(ends)}/{len(configs)}] {end[0]} {labels[left[place]]}  {first_line(end[1])}",
+                            flush=True,
+                        )
             finally:
                 stream.close()
         return [_returned(list(overrides), *ends[number]) for number, overrides in enumerate(job_overrides)]

@@ -38,12 +38,16 @@ class RayLauncher(ElsewhereLauncher):
                     number = waiting.pop(reference)
                     try:
                         end = tuple(ray.get(reference))
-                    except Exception as error:          # its process or its machine is gone; that of one job says nothing of the others
+                    except (
+                        Exception
+                    ) as error:  # its process or its machine is gone; that of one job says nothing of the others
                         end = FAILED, f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
                     yield number, end
         finally:
             for reference in waiting:
-                ray.cancel(reference, force=False)      # a KeyboardInterrupt where it runs: the run is recorded as interrupted
+                ray.cancel(
+                    reference, force=False
+                )  # a KeyboardInterrupt where it runs: the run is recorded as interrupted
             if waiting:
                 print(f"stopping: {len(waiting)} jobs are cancelled", flush=True)
                 ray.wait(list(waiting), num_returns=len(waiting), timeout=10)
@@ -51,7 +55,12 @@ class RayLauncher(ElsewhereLauncher):
     def _arguments(self) -> dict:
         """Of ``ray.init``. Memory is left to Ray: a cluster that is joined refuses to be given a number."""
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-        return {"log_to_driver": False, "logging_level": "error", "runtime_env": {"env_vars": {"PYTHONPATH": path}}, **self.init}
+        return {
+            "log_to_driver": False,
+            "logging_level": "error",
+            "runtime_env": {"env_vars": {"PYTHONPATH": path}},
+            **self.init,
+        }
 
 
 def _call(job: Work, config: dict) -> End:

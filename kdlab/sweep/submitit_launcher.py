@@ -15,11 +15,20 @@ from kdlab.runs.record import command_line
 from .elsewhere import ElsewhereLauncher, End, Work, package
 from .job import FAILED, INTERRUPTED
 
-PAUSE = 1.0             # seconds between two looks at the jobs
-LAST_WORDS = 10.0       # seconds that jobs which were cancelled have to write down what they have finished
-ASK = 15.0              # seconds between two questions to squeue
+PAUSE = 1.0  # seconds between two looks at the jobs
+LAST_WORDS = 10.0  # seconds that jobs which were cancelled have to write down what they have finished
+ASK = 15.0  # seconds between two questions to squeue
 # what submitit knows by these names for every cluster; all else is Slurm's
-COMMON = ("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "name", "stderr_to_stdout")
+COMMON = (
+    "timeout_min",
+    "cpus_per_task",
+    "gpus_per_node",
+    "tasks_per_node",
+    "mem_gb",
+    "nodes",
+    "name",
+    "stderr_to_stdout",
+)
 
 
 class SubmititWork(Work):
@@ -30,7 +39,7 @@ class SubmititWork(Work):
         import submitit
 
         self._signal = submitit.JobEnvironment()._usr_sig()
-        self._requeue = signal.getsignal(self._signal)      # submitit's own
+        self._requeue = signal.getsignal(self._signal)  # submitit's own
         return super().__call__(config)
 
     def interrupted(self, config: dict, number: int | None) -> End:
@@ -40,7 +49,7 @@ class SubmititWork(Work):
         message = f"job {submitit.JobEnvironment().job_id} was {message}"
         if number == self._signal and callable(self._requeue):
             try:
-                self._requeue(number, None)         # ends this process, if the job comes back
+                self._requeue(number, None)  # ends this process, if the job comes back
             except submitit.core.utils.UncompletedJobError:
                 message = f"{message}; it has come to its time limit (hydra.launcher.timeout_min; max_num_timeout=N queues it again)"
         return status, message
@@ -60,19 +69,29 @@ class SubmititLauncher(ElsewhereLauncher):
     def __init__(self, submitit_folder: str, max_num_timeout: int = 0, **options):
         for key in ("nodes", "tasks_per_node"):
             if options.get(key, 1) != 1:
-                raise InputError(f"hydra.launcher.{key}={options[key]}: kdlab trains a run in one task on one machine, and starts the processes of "
-                                 "that machine itself; say with trainer.devices=N how many")
+                raise InputError(
+                    f"hydra.launcher.{key}={options[key]}: kdlab trains a run in one task on one machine, and starts the processes of "
+                    "that machine itself; say with trainer.devices=N how many"
+                )
         self.folder, self.max_num_timeout = str(submitit_folder), max_num_timeout
-        self.options = {key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value for key, value in options.items()}
+        self.options = {
+            key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+            for key, value in options.items()
+        }
 
     def outcomes(self, configs: Sequence[dict], labels: Sequence[str]) -> Iterator[tuple[int, End]]:
         submitit = package("submitit", "submitit")
         limit = {f"{self.cluster}_max_num_timeout": self.max_num_timeout}
         executor = submitit.AutoExecutor(cluster=self.cluster, folder=self.folder, **limit)
-        executor.update_parameters(**{key if key in COMMON else f"{self.cluster}_{key}": value for key, value in self.options.items()})
+        executor.update_parameters(
+            **{key if key in COMMON else f"{self.cluster}_{key}": value for key, value in self.options.items()}
+        )
         handles = dict(enumerate(executor.map_array(SubmititWork(command_line()), configs)))
-        print(f"submitted to {self.cluster}: {_several([handle.job_id for handle in handles.values()])}; their output: "
-              f"{handles[0].paths.folder.parent}", flush=True)
+        print(
+            f"submitted to {self.cluster}: {_several([handle.job_id for handle in handles.values()])}; their output: "
+            f"{handles[0].paths.folder.parent}",
+            flush=True,
+        )
         try:
             while handles:
                 for number, handle in list(handles.items()):
@@ -93,8 +112,11 @@ class SubmititLauncher(ElsewhereLauncher):
         state, output = str(handle.state), handle.paths.stderr
         if state.startswith("CANCELLED") or state in ("PENDING", "UNKNOWN") and not output.exists():
             return INTERRUPTED, f"job {handle.job_id} of {self.cluster} was cancelled"
-        hint = (f"its output is in {output}" if output.exists() else
-                f"it has written nothing to {output.parent}: do all machines see that folder? hydra.sweep.dir=… names another")
+        hint = (
+            f"its output is in {output}"
+            if output.exists()
+            else f"it has written nothing to {output.parent}: do all machines see that folder? hydra.sweep.dir=… names another"
+        )
         return FAILED, f"job {handle.job_id} of {self.cluster} has ended ({state}); {hint}"
 
     def _late(self, handle) -> bool:
@@ -112,7 +134,9 @@ class SubmititLauncher(ElsewhereLauncher):
         for handle in handles:
             handle.cancel(check=False)
         deadline = time.monotonic() + LAST_WORDS
-        while time.monotonic() < deadline and any(handle.paths.stdout.exists() and not self._done(handle) for handle in handles):
+        while time.monotonic() < deadline and any(
+            handle.paths.stdout.exists() and not self._done(handle) for handle in handles
+        ):
             time.sleep(0.2)
 
 

@@ -25,7 +25,9 @@ class Handle:
         self.job_id, self.end, self.cancelled = f"7_{number}", end, False
         place = folder / self.job_id
         place.mkdir(parents=True)
-        self.paths = SimpleNamespace(folder=place, result_pickle=place / "result.pkl", stdout=place / "log.out", stderr=place / "log.err")
+        self.paths = SimpleNamespace(
+            folder=place, result_pickle=place / "result.pkl", stdout=place / "log.out", stderr=place / "log.err"
+        )
         self.state = end if isinstance(end, str) else "COMPLETED"
         if not isinstance(end, str):
             self.paths.result_pickle.touch()
@@ -72,19 +74,27 @@ def submitit(monkeypatch):
 def test_jobs_of_slurm_are_kept_beside_the_runs_which_say_what_was_typed(kdlab, workplace, submitit):
     code, out, err = kdlab(*SLURM, "seed=1,2")
     assert code == 0, err
-    assert submitit.made["cluster"] == "slurm" and submitit.made["slurm_partition"] == "main" and submitit.made["timeout_min"] == 60
+    assert (
+        submitit.made["cluster"] == "slurm"
+        and submitit.made["slurm_partition"] == "main"
+        and submitit.made["timeout_min"] == 60
+    )
     assert submitit.made["slurm_max_num_timeout"] == 0 and submitit.made["tasks_per_node"] == 1
     folder = Path(submitit.made["folder"])
-    assert folder.parts[:2] == ("runs", ".sweeps") and folder.parts[3:] == (".submitit", "%j") and folder.parent.is_dir()
+    assert (
+        folder.parts[:2] == ("runs", ".sweeps") and folder.parts[3:] == (".submitit", "%j") and folder.parent.is_dir()
+    )
     runs = list(find_runs(["runs"]))
     assert [run.status for run in runs] == ["finished"] * 2
     assert {run.record["command"] for run in runs} == {f"kdlab {' '.join(SLURM)} seed=1,2"}
     assert "submitted to slurm: 2 jobs, 7_0 to 7_1" in out and "[2/2] trained seed=2" in out
     submitit.made.clear()
-    assert kdlab(*SLURM, "seed=1,2")[0] == 0 and not submitit.made          # found; nothing is sent
+    assert kdlab(*SLURM, "seed=1,2")[0] == 0 and not submitit.made  # found; nothing is sent
 
 
-@pytest.mark.parametrize("given, folder", [("paths.runs=elsewhere", "elsewhere/.sweeps/"), ("hydra.sweep.dir=mine", "mine/")])
+@pytest.mark.parametrize(
+    "given, folder", [("paths.runs=elsewhere", "elsewhere/.sweeps/"), ("hydra.sweep.dir=mine", "mine/")]
+)
 def test_the_folder_goes_with_the_runs_or_where_it_is_put(kdlab, workplace, submitit, given, folder):
     submitit.ends.update({1: ("trained", "x")})
     assert kdlab(*SLURM, "seed=1", given)[0] == 0
@@ -92,12 +102,29 @@ def test_the_folder_goes_with_the_runs_or_where_it_is_put(kdlab, workplace, subm
 
 
 def test_a_job_that_is_cancelled_or_lost_is_named_and_the_others_are_waited_for(kdlab, workplace, submitit):
-    submitit.ends.update({1: "CANCELLED by 0", 2: "NODE_FAIL", 4: ValueError("Traceback …\nValueError: pickled"), 5: ("interrupted", "interrupted by SIGUSR2")})
+    submitit.ends.update(
+        {
+            1: "CANCELLED by 0",
+            2: "NODE_FAIL",
+            4: ValueError("Traceback …\nValueError: pickled"),
+            5: ("interrupted", "interrupted by SIGUSR2"),
+        }
+    )
     code, out, err = kdlab(*SLURM, "seed=1,2,3,4,5")
-    assert code == 1 and "4 of the 5 jobs failed; the same command tries them again" in err and "Traceback" not in out + err
-    failed = dict(line.removeprefix("failed: ").rpartition(" seed=")[2].split(": ", 1) for line in out.splitlines() if line.startswith("failed: "))
+    assert (
+        code == 1
+        and "4 of the 5 jobs failed; the same command tries them again" in err
+        and "Traceback" not in out + err
+    )
+    failed = dict(
+        line.removeprefix("failed: ").rpartition(" seed=")[2].split(": ", 1)
+        for line in out.splitlines()
+        if line.startswith("failed: ")
+    )
     assert failed["1"] == "job 7_0 of slurm was cancelled"
-    assert failed["2"].startswith("job 7_1 of slurm has ended (NODE_FAIL); its output is in ") and failed["2"].endswith("7_1/log.err")
+    assert failed["2"].startswith("job 7_1 of slurm has ended (NODE_FAIL); its output is in ") and failed["2"].endswith(
+        "7_1/log.err"
+    )
     assert failed["4"] == "ValueError: pickled" and failed["5"] == "interrupted by SIGUSR2"
     assert [run.status for run in find_runs(["runs"])] == ["finished"]
 
@@ -122,28 +149,42 @@ def test_interrupted_it_cancels_its_jobs_and_keeps_their_folder(kdlab, workplace
     assert all(handle.cancelled and handle.paths.folder.is_dir() for handle in submitit.handles)
 
 
-@pytest.mark.parametrize("shown, code, error, done", [("7_0 main R\n", 0, "", False), ("", 0, "", True), ("", 1, "slurm_load_jobs error: Invalid job id specified", True),
-                                                      ("", 1, "Unable to contact slurm controller", False)])
+@pytest.mark.parametrize(
+    "shown, code, error, done",
+    [
+        ("7_0 main R\n", 0, "", False),
+        ("", 0, "", True),
+        ("", 1, "slurm_load_jobs error: Invalid job id specified", True),
+        ("", 1, "Unable to contact slurm controller", False),
+    ],
+)
 def test_squeue_is_asked_where_sacct_has_nothing_to_say(workplace, monkeypatch, shown, code, error, done):
     monkeypatch.setattr(submitit_launcher, "ASK", 0.0)
-    monkeypatch.setattr(subprocess, "run", lambda command, **_: SimpleNamespace(stdout=shown, returncode=code, stderr=error))
+    monkeypatch.setattr(
+        subprocess, "run", lambda command, **_: SimpleNamespace(stdout=shown, returncode=code, stderr=error)
+    )
     handle = Handle(workplace, 0, "RUNNING")
     assert submitit_launcher.SlurmLauncher(submitit_folder="jobs")._done(handle) is done
 
 
-@pytest.mark.parametrize("launcher, options, words", [
-    ("submitit_slurm", ["hydra.launcher.nodes=2"], "hydra.launcher.nodes=2: kdlab trains a run in one task"),
-    ("submitit_slurm", ["hydra.launcher.tasks_per_node=2"], "hydra.launcher.tasks_per_node=2"),
-    ("submitit_slurm", ["hydra.launcher.partitoin=gpu"], "did you mean 'partition'?"),
-    ("submitit_local", ["hydra.launcher.nodes=2"], "hydra.launcher.nodes=2"),
-    ("ray", ["hydra.launcher.ray.int.address=auto"], "hydra.launcher.ray.int"),
-])
+@pytest.mark.parametrize(
+    "launcher, options, words",
+    [
+        ("submitit_slurm", ["hydra.launcher.nodes=2"], "hydra.launcher.nodes=2: kdlab trains a run in one task"),
+        ("submitit_slurm", ["hydra.launcher.tasks_per_node=2"], "hydra.launcher.tasks_per_node=2"),
+        ("submitit_slurm", ["hydra.launcher.partitoin=gpu"], "did you mean 'partition'?"),
+        ("submitit_local", ["hydra.launcher.nodes=2"], "hydra.launcher.nodes=2"),
+        ("ray", ["hydra.launcher.ray.int.address=auto"], "hydra.launcher.ray.int"),
+    ],
+)
 def test_bad_options(kdlab, workplace, launcher, options, words):
     code, out, err = kdlab("train", "-m", f"hydra/launcher={launcher}", *options, *SHORT, "seed=1,2")
     assert code == 2 and words in err and not (workplace / "runs").exists()
 
 
-@pytest.mark.parametrize("launcher, cure", [("submitit_slurm", "pip install 'kdlab[submitit]'"), ("ray", "pip install 'kdlab[ray]'")])
+@pytest.mark.parametrize(
+    "launcher, cure", [("submitit_slurm", "pip install 'kdlab[submitit]'"), ("ray", "pip install 'kdlab[ray]'")]
+)
 def test_a_package_that_is_missing(kdlab, workplace, monkeypatch, launcher, cure):
     monkeypatch.setitem(sys.modules, {"ray": "ray"}.get(launcher, "submitit"), None)
     code, out, err = kdlab("train", "-m", f"hydra/launcher={launcher}", *SHORT, "seed=1,2")
@@ -160,7 +201,9 @@ class Ray:
         return self.init_arguments is not None
 
     def init(self, **arguments):
-        assert arguments.get("address") is None or arguments.get("object_store_memory") is None, "ray: must not be provided when connecting to a cluster"
+        assert (
+            arguments.get("address") is None or arguments.get("object_store_memory") is None
+        ), "ray: must not be provided when connecting to a cluster"
         self.init_arguments = arguments
 
     def remote(self, **arguments):
@@ -170,7 +213,9 @@ class Ray:
             def options(name):
                 self.names.append(name)
                 return SimpleNamespace(remote=lambda *given: (name, lambda: function(*given)))
+
             return SimpleNamespace(options=options)
+
         return task
 
     def wait(self, references, num_returns, timeout):
@@ -185,10 +230,26 @@ class Ray:
 def test_ray_joins_a_cluster(kdlab, workplace, monkeypatch):
     stub = Ray(lost=("seed=2",))
     monkeypatch.setattr(ray_launcher, "package", lambda name, extra: stub)
-    code, out, err = kdlab("train", "-m", "hydra/launcher=ray", "hydra.launcher.ray.init.address=auto", "+hydra.launcher.ray.remote.num_gpus=1", *SHORT, "seed=1,2,3")
-    assert code == 1 and "failed: " in out and "seed=2: RuntimeError: The worker died unexpectedly while executing this task." in out
+    code, out, err = kdlab(
+        "train",
+        "-m",
+        "hydra/launcher=ray",
+        "hydra.launcher.ray.init.address=auto",
+        "+hydra.launcher.ray.remote.num_gpus=1",
+        *SHORT,
+        "seed=1,2,3",
+    )
+    assert (
+        code == 1
+        and "failed: " in out
+        and "seed=2: RuntimeError: The worker died unexpectedly while executing this task." in out
+    )
     assert stub.init_arguments["address"] == "auto" and stub.init_arguments.get("object_store_memory") is None
-    assert stub.remote_arguments == {"num_cpus": 1, "max_calls": 1, "max_retries": 0, "num_gpus": 1} and stub.names == ["seed=1", "seed=2", "seed=3"]
+    assert stub.remote_arguments == {"num_cpus": 1, "max_calls": 1, "max_retries": 0, "num_gpus": 1} and stub.names == [
+        "seed=1",
+        "seed=2",
+        "seed=3",
+    ]
     assert [run.status for run in find_runs(["runs"])] == ["finished"] * 2
 
 
@@ -204,7 +265,11 @@ def test_work_says_what_came_of_it(workplace, monkeypatch):
     config = compose([*SHORT, "progress=none"])
     work = Work("kdlab train -m what was typed")
     status, path = work(config)
-    assert status == "trained" and next(find_runs(["runs"])).record["command"] == "kdlab train -m what was typed" and Path(path).is_dir()
+    assert (
+        status == "trained"
+        and next(find_runs(["runs"])).record["command"] == "kdlab train -m what was typed"
+        and Path(path).is_dir()
+    )
     assert work(compose([*SHORT, "optimizer.lr=-1"]))[0] == "refused"
     from kdlab.strategies.base import Strategy
 
@@ -221,7 +286,7 @@ def test_at_a_time_limit_the_run_is_interrupted_and_then_its_job_queued_again(wo
     monkeypatch.setenv("SUBMITIT_LOCAL_JOB_ID", "5")
     statuses = []
 
-    def requeue(number, frame):         # submitit's, which ends the process where the job may come back
+    def requeue(number, frame):  # submitit's, which ends the process where the job may come back
         statuses.extend(run.status for run in find_runs(["runs"]))
         if comes_back:
             raise SystemExit(144)
@@ -240,7 +305,11 @@ def test_at_a_time_limit_the_run_is_interrupted_and_then_its_job_queued_again(wo
             assert again.function.command == "kdlab train -m" and again.args == (config,)
         else:
             status, message = work(config)
-            assert status == "interrupted" and message.startswith("job 5 was interrupted by SIGUSR2") and "max_num_timeout=N queues it again" in message
+            assert (
+                status == "interrupted"
+                and message.startswith("job 5 was interrupted by SIGUSR2")
+                and "max_num_timeout=N queues it again" in message
+            )
     finally:
         signal.signal(signal.SIGUSR2, before)
     assert statuses == ["interrupted"]

@@ -14,23 +14,39 @@ KILLED = "killed by signal 9 (the system does so when memory runs out) while the
 
 def rows(out: str) -> dict[str, str]:
     """The table at the end: job -> status."""
-    return {found[1].strip(): found[2] for found in re.finditer(r"^ *\d+  (.+?)  +(trained|found|failed|refused|not started) ", out, re.M)}
+    return {
+        found[1].strip(): found[2]
+        for found in re.finditer(r"^ *\d+  (.+?)  +(trained|found|failed|refused|not started) ", out, re.M)
+    }
 
 
 def test_a_job_that_dies_while_it_is_checked_is_named_and_the_rest_is_trained(kdlab, workplace):
-    code, out, err = kdlab("train", "-m", *SHORT, "student._target_=tests.sweep.trouble.Dies,kdlab.models.MLP", "seed=1,2")
+    code, out, err = kdlab(
+        "train", "-m", *SHORT, "student._target_=tests.sweep.trouble.Dies,kdlab.models.MLP", "seed=1,2"
+    )
     assert code == 1 and "2 of the 4 jobs failed" in err and "Traceback" not in out + err
-    assert rows(out) == {f"{DIES} seed=1": "failed", f"{DIES} seed=2": "failed", "student._target_=kdlab.models.MLP seed=1": "trained",
-                         "student._target_=kdlab.models.MLP seed=2": "trained"}
+    assert rows(out) == {
+        f"{DIES} seed=1": "failed",
+        f"{DIES} seed=2": "failed",
+        "student._target_=kdlab.models.MLP seed=1": "trained",
+        "student._target_=kdlab.models.MLP seed=2": "trained",
+    }
     assert out.count(f"failed {DIES} seed=1  its process was {KILLED}") == 1
     assert [run.status for run in find_runs(["runs"])] == ["finished"] * 2
 
 
-@pytest.mark.parametrize("by, words", [("SIGSEGV", "killed by signal 11 (SIGSEGV) while"), ("exit", "its process ended with exit code 0 while")])
+@pytest.mark.parametrize(
+    "by, words",
+    [("SIGSEGV", "killed by signal 11 (SIGSEGV) while"), ("exit", "its process ended with exit code 0 while")],
+)
 def test_every_job_may_die(kdlab, workplace, by, words):
     """The input was not found bad, so it is a failure (1), although nothing was begun."""
     code, out, err = kdlab("train", "-m", *SHORT, DIES, f"+student.by={by}", "seed=1,2")
-    assert code == 1 and out.count(f"  its process was {words}" if by != "exit" else f"  {words}") >= 2 and "2 of the 2 jobs failed" in err
+    assert (
+        code == 1
+        and out.count(f"  its process was {words}" if by != "exit" else f"  {words}") >= 2
+        and "2 of the 2 jobs failed" in err
+    )
     assert list(rows(out).values()) == ["failed"] * 2 and not list(find_runs(["runs"]))
 
 
@@ -38,18 +54,28 @@ def test_a_module_that_dies_when_it_is_imported(kdlab, workplace, monkeypatch):
     (workplace / "dies_at_import.py").write_text("import os\nos.kill(os.getpid(), 9)\n")
     monkeypatch.syspath_prepend(str(workplace))
     code, out, err = kdlab("train", "-m", *SHORT, "student._target_=kdlab.models.MLP,dies_at_import.Network")
-    assert code == 1 and rows(out) == {"student._target_=kdlab.models.MLP": "trained", "student._target_=dies_at_import.Network": "failed"}
+    assert code == 1 and rows(out) == {
+        "student._target_=kdlab.models.MLP": "trained",
+        "student._target_=dies_at_import.Network": "failed",
+    }
     assert KILLED in out
 
 
 def test_with_bad_input_beside_it_nothing_is_begun_and_both_are_named(kdlab, workplace):
     code, out, err = kdlab("train", "-m", *SHORT, DIES, "optimizer.lr=0.01,-1")
-    assert code == 2 and "optimizer.lr" in err and f"its process was {KILLED}" in err and "2 of the 2 jobs cannot be run" in err
+    assert (
+        code == 2
+        and "optimizer.lr" in err
+        and f"its process was {KILLED}" in err
+        and "2 of the 2 jobs cannot be run" in err
+    )
     assert not (workplace / "runs").exists()
 
 
 def test_a_job_is_given_up_only_where_it_dies_in_a_process_of_its_own(kdlab, workplace):
-    code, out, err = kdlab("train", "-m", *SHORT, "student._target_=tests.sweep.trouble.DiesAfterAnother", "student.hidden=[8],[9]")
+    code, out, err = kdlab(
+        "train", "-m", *SHORT, "student._target_=tests.sweep.trouble.DiesAfterAnother", "student.hidden=[8],[9]"
+    )
     assert code == 0, out + err
     assert [run.status for run in find_runs(["runs"])] == ["finished"] * 2
 
@@ -58,16 +84,29 @@ def test_a_job_whose_teacher_dies_when_it_is_tried(kdlab, workplace):
     """Its students' check asks a stand-in of the teacher, which dies; a student without a teacher is trained."""
     dies, lives = '["student._target_=tests.sweep.trouble.Dies"]', '["trainer.max_epochs=2"]'
     code, out, err = kdlab("train", "-m", "trainer.max_epochs=1", f"teacher.overrides={dies},{lives}")
-    assert code == 1 and rows(out) == {f"teacher.overrides={dies}": "failed", f"teacher.overrides={lives}": "trained"}, out + err
+    assert code == 1 and rows(out) == {
+        f"teacher.overrides={dies}": "failed",
+        f"teacher.overrides={lives}": "trained",
+    }, (out + err)
     assert KILLED in out and "Traceback" not in out + err
 
 
 def test_a_trial_that_dies_while_it_is_checked_fails_and_the_search_goes_on(kdlab, workplace):
     pytest.importorskip("optuna")
-    code, out, err = kdlab("train", "-m", "hydra/sweeper=optuna", *SHORT, "student._target_=kdlab.models.MLP,tests.sweep.trouble.Dies",
-                           "hydra.sweeper.trials=4", "hydra.sweeper.sampler=random", "hydra.launcher.workers=1")
+    code, out, err = kdlab(
+        "train",
+        "-m",
+        "hydra/sweeper=optuna",
+        *SHORT,
+        "student._target_=kdlab.models.MLP,tests.sweep.trouble.Dies",
+        "hydra.sweeper.trials=4",
+        "hydra.sweeper.sampler=random",
+        "hydra.launcher.workers=1",
+    )
     states = re.findall(r" (complete|fail) ", out)
-    assert code == 1 and sorted(set(states)) == ["complete", "fail"] and len(states) == 4 and "Traceback" not in out + err
+    assert (
+        code == 1 and sorted(set(states)) == ["complete", "fail"] and len(states) == 4 and "Traceback" not in out + err
+    )
     assert KILLED in out and f"{states.count('fail')} of the 4 trials failed" in err
 
 
