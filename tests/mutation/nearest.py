@@ -28,7 +28,7 @@ NEAREST: dict[str, tuple[str, ...]] = {
                     "progressive")},
     "strategies/born_again.py": ("tests/strategies/test_arguments.py", "tests/runs/test_chains.py", "tests/runs/test_measured.py"),
     "data/augment.py": ("tests/data/test_augment.py",),
-    "data/base.py": ("tests/data/test_memory.py", "tests/data/test_arguments.py", "tests/data/test_mixing.py"),
+    "data/base.py": ("tests/data/test_memory.py", "tests/data/test_data_arguments.py", "tests/data/test_mixing.py"),
     "data/memory.py": ("tests/data/test_memory.py",),
     "data/loader.py": ("tests/data/test_memory.py", "tests/data/test_groups.py", "tests/strategies/test_hooks.py"),
     "data/mixing.py": ("tests/data/test_mixing.py",),
