@@ -50,6 +50,13 @@ def test_where_less_is_better_everything_turns_around():
     assert closer.gap_closed == pytest.approx(-0.05 / (0.1 - 0.196))
 
 
+def test_a_teacher_among_the_runs_is_no_comparison():
+    """It has seeds of its own, but the students are compared with the baseline, and Holm's correction counts them alone."""
+    table = table_of([_group("wide", [0.90, 0.91, 0.92, 0.90, 0.93], "teacher", teacher=None), ALONE, BETTER])
+    wide = next(row for row in table.rows if row.label == "wide")
+    assert wide.role == "teacher" and wide.last.n == 5 and wide.difference is None and table.comparisons == 1
+
+
 def test_a_gap_that_is_noise_is_not_divided_by():
     """The teacher is better than the baseline by 0.006, the baseline's interval is ± 0.014."""
     near = {**TEACHER, "test": {"accuracy": 0.81}}
