@@ -112,6 +112,17 @@ def test_an_earlier_generation_of_the_same_network_is_no_teacher(tmp_path):
         assert [group.role for group in groups(find_runs([tmp_path]))[0]] == [role, "variant"]
 
 
+def test_a_run_that_taught_another_network_too_is_a_teacher(tmp_path):
+    """One of its learners is its own next generation, the other one a smaller network."""
+    first, second, third = write_runs(tmp_path, variants=3, seeds=1)
+    _changed(first, uses_teacher=False, taught=False, teacher=None)
+    for learner in (second, third):
+        _changed(learner, teacher={"name": "itself", "runs": [{"hash": first.name[-16:]}]})
+    config = yaml.safe_load((third / "config.yaml").read_text())
+    (third / "config.yaml").write_text(yaml.safe_dump({**config, "student": {**config["student"], "hidden": [8]}}))
+    assert [group.role for group in groups(find_runs([tmp_path]))[0]] == ["teacher", "variant", "variant"]
+
+
 def test_a_class_is_named_where_it_is_all_that_tells_two_rows_apart(tmp_path):
     """As where one was put into a group's choice: ``student._target_=my.Net``."""
     first, second = write_runs(tmp_path, variants=2, seeds=1)

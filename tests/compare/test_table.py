@@ -50,6 +50,34 @@ def test_where_less_is_better_everything_turns_around():
     assert closer.gap_closed == pytest.approx(-0.05 / (0.1 - 0.196))
 
 
+def test_a_teacher_among_the_runs_is_no_comparison():
+    """It has seeds of its own, but the students are compared with the baseline, and Holm's correction counts them alone."""
+    table = table_of([_group("wide", [0.90, 0.91, 0.92, 0.90, 0.93], "teacher", teacher=None), ALONE, BETTER])
+    wide = next(row for row in table.rows if row.label == "wide")
+    assert wide.role == "teacher" and wide.last.n == 5 and wide.difference is None and table.comparisons == 1
+
+
+@pytest.mark.parametrize("metric, verdict", [("accuracy", "better"), ("agreement", "better"), ("nll", "worse"), ("ece", "worse"), ("kl_to_teacher", "worse")])
+def test_more_is_better_or_worse_by_the_metric(metric, verdict):
+    """Of every metric that a run records."""
+    def rising(group, by):
+        return replace(group, records=[{**record, "metrics": {f"test/{metric}": record["metrics"]["test/accuracy"] + by}} for record in group.records])
+
+    difference = table_of([rising(ALONE, 0.0), rising(BETTER, 0.0)], metric).rows[-1].difference
+    assert difference.mean == pytest.approx(0.05) and difference.verdict == verdict
+
+
+def test_a_share_of_a_teacher_needs_one_known_score():
+    """The student alone has that of the one teacher that all share; a row has the mean of its own, if each of its runs has one."""
+    other = _group("T = 1", [0.81, 0.80, 0.79, 0.81, 0.81], teacher={**TEACHER, "name": "teacher/other", "test": {"accuracy": 0.95}})
+    assert table_of([ALONE, BETTER]).rows[1].retention == pytest.approx(0.804 / 0.9)
+    rows = {row.label: row for row in table_of([ALONE, BETTER, other]).rows}
+    assert rows["alone"].retention is None and rows["T = 1"].retention == pytest.approx(0.804 / 0.95)
+    partly = replace(BETTER, records=[*BETTER.records[:4], {**BETTER.records[4], "teacher": {**TEACHER, "test": {}}}])
+    row = {row.label: row for row in table_of([ALONE, partly]).rows}["T = 4"]
+    assert row.retention is None and row.gap_closed is None and row.last.n == 5
+
+
 def test_a_gap_that_is_noise_is_not_divided_by():
     """The teacher is better than the baseline by 0.006, the baseline's interval is ± 0.014."""
     near = {**TEACHER, "test": {"accuracy": 0.81}}
