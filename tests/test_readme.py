@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.data.pictures import COLOURS, folder_of_pictures
+
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.DOTALL)
 FIRST, SECOND = [text.strip() for kind, text in BLOCKS if "venv" in text]
@@ -41,6 +43,7 @@ def test_the_first_line_in_one_epoch(kdlab):
 @pytest.mark.slow
 def test_the_tour(kdlab, workplace, monkeypatch):
     monkeypatch.syspath_prepend(workplace)
+    folder_of_pictures(workplace / "FOLDER", colours={**COLOURS, "yellow": (220, 210, 40)})
     commands = 0
     for kind, text in BLOCKS:
         if kind == "python" and text.startswith("# my_losses.py"):
@@ -53,6 +56,8 @@ def test_the_tour(kdlab, workplace, monkeypatch):
                 if "RUN" in line:
                     line = line.replace("RUN", runs[0]).replace("OTHER", runs[1])
                 (arguments,) = _verbs(line)
+                if "FOLDER" in line:        # 36 small images
+                    arguments += ["data.batch_size=8", "data.workers=0", "trainer.max_epochs=2"] if arguments[0] == "train" else []
                 code, out, err = kdlab(*arguments)
                 assert code == 0, (line, err)
                 commands += 1

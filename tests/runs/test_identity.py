@@ -245,6 +245,14 @@ def test_defaults_of_arguments_added_later_do_not_change():
     assert found == LATER
 
 
+@pytest.mark.parametrize("overrides", [["experiment=hinton2015/student"], ["teacher.seed=null"], ["teacher.seed=${seed}"],
+                                       ["strategy=born_again"]], ids=str)
+def test_runs_whose_teachers_have_their_seed_are_one_group(overrides):
+    first, second, other = (compose([*overrides, f"seed={seed}", *more]) for seed, more in ((1, []), (2, []), (2, ["optimizer.lr=0.5"])))
+    assert identity.group_hash(first) == identity.group_hash(second) != identity.group_hash(other)
+    assert run_hash(first) != run_hash(second) and first["teacher"]["config"]["seed"] == 1 and second["teacher"]["config"]["seed"] == 2
+
+
 # -- one value, one hash ----------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("spelled", "counts"), [("16", "16-mixed"), ("bf16", "bf16-mixed"), ("32", "32-true"), ("64", "64-true")])
@@ -328,6 +336,7 @@ def test_what_does_not_count_is_what_the_readme_says():
     ("teacher.weights", [1.0, 2.0], [2.0, 1.0]), ("teacher.average", "probabilities", "logits"),
     ("teacher.members.a.network.hidden", [32], [64]), ("teacher.members.a.normalisation", None, {"mean": [0.5], "std": [0.5]}),
     ("teacher.members.b.normalisation", {"mean": [0.5], "std": [0.5]}, {"mean": [0.5], "std": [0.25]}),
+    ("teacher.members.a.part", None, "ema"), ("student.initial.part", None, "ema"), ("student.initial.new_head", False, True),
     ("student.initial.losses", False, True), ("student.initial.weights", True, False), ("student.initial.network.hidden", [32], [64]),
 ])
 def test_nodes_of_teachers_and_of_first_weights_count(tmp_path, key, first, second):
