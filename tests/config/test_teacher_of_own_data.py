@@ -25,7 +25,7 @@ class Mine(Digits):
         )
 
 
-MINE = ["data._target_=tests.config.test_own_teacher.Mine", "data.classes=5"]
+MINE = ["data._target_=tests.config.test_teacher_of_own_data.Mine", "data.classes=5"]
 
 
 def teacher(*overrides):
@@ -135,7 +135,7 @@ def test_data_of_the_users_own_class():
         )
         assert config["teacher"]["config"]["student"]["classes"] == 5
     same = compose(
-        ["data._target_=tests.config.test_own_teacher.Mine"]
+        ["data._target_=tests.config.test_teacher_of_own_data.Mine"]
     )  # as many classes, the same inputs: its experiment may be meant
     assert same["teacher"]["experiment"] == "teacher/digits" and run_hash(same["teacher"]["config"]) == run_hash(
         compose([])["teacher"]["config"]
@@ -145,7 +145,7 @@ def test_data_of_the_users_own_class():
 def test_data_of_the_users_own_file_without_a_name(workplace, kdlab):
     folder = workplace / "cfg" / "data"
     folder.mkdir(parents=True)
-    node = {**compose([])["data"], "_target_": "tests.config.test_own_teacher.Mine", "classes": 5}
+    node = {**compose([])["data"], "_target_": "tests.config.test_teacher_of_own_data.Mine", "classes": 5}
     node.pop("name"), node.pop("mixing", None)
     (folder / "mine.yaml").write_text(yaml.safe_dump(node))
     code, out, err = kdlab(
@@ -160,7 +160,7 @@ def test_an_experiment_of_the_users_own(workplace, kdlab):
     folder.mkdir(parents=True)
     (folder / "mine.yaml").write_text(
         "# @package _global_\ndefaults:\n  - override /student: cnn\nstudent: {widths: [4, 4, 4]}\nloss: {kd: {weight:"
-        " 0.5}}\nteacher: {seed: 3}\ntrainer: {max_epochs: 2}\ndata: {_target_: tests.config.test_own_teacher.Mine,"
+        " 0.5}}\nteacher: {seed: 3}\ntrainer: {max_epochs: 2}\ndata: {_target_: tests.config.test_teacher_of_own_data.Mine,"
         " classes: 5}\n"
     )
     code, out, err = kdlab("train", "--config-dir", "cfg", "experiment=mine", "progress=none")
