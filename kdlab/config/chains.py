@@ -45,15 +45,6 @@ def are_overrides(value) -> bool:
     return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
-def takes_over_the_seed(node: dict) -> bool:
-    """Whether the run that a node names has the seed of the run that names it: where ``seed`` is null, and by default where it is a run like that one.
-
-    >>> [takes_over_the_seed(node) for node in ({"experiment": "teacher/digits"}, {"experiment": "teacher/digits", "seed": None}, {"same_but": []})]
-    [False, True, True]
-    """
-    return node.get("seed", None if "same_but" in node else 1) is None
-
-
 def run_before(key: str, node: dict, run: dict, base: Sequence[str], later: tuple[str, ...]) -> tuple[list[str], tuple[str, ...]]:
     """The overrides of the run before this one, and the names of the runs that come behind that.
 

@@ -16,10 +16,10 @@ from omegaconf.errors import InterpolationResolutionError
 
 from kdlab.errors import InputError, KdlabError
 
-from .chains import are_overrides, expand_assistants, leave_out_null_forms, previous_generation, run_before, takes_over_the_seed
+from .chains import are_overrides, expand_assistants, leave_out_null_forms, previous_generation, run_before
 from .explain import explain
 from .idle import leave_out_idle_terms, leave_out_unchosen_terms
-from .keys import role_of, run_nodes
+from .keys import role_of, run_nodes, takes_over_the_seed
 from .own_teacher import is_by_name, learn_from_labels, overrides_of, settle, trains_on_other_data
 from .paths import conf_dir, config_folders
 from .presets import chosen_presets, holds_schedule, replace_schedules, settle_presets

@@ -82,6 +82,17 @@ def run_nodes(config: dict) -> dict[str, dict]:
     return {**teacher_nodes(config.get("teacher")), **({"student.initial": initial} if isinstance(initial, dict) else {})}
 
 
+def takes_over_the_seed(node: dict) -> bool:
+    """Whether the run that a node names has the seed of the run that names it: where ``seed`` is null, and by default
+    where it is a run like that one.
+
+    >>> nodes = {"experiment": "teacher/digits"}, {"experiment": "teacher/digits", "seed": None}, {"same_but": []}
+    >>> [takes_over_the_seed(node) for node in nodes]
+    [False, True, True]
+    """
+    return node.get("seed", None if "same_but" in node else 1) is None
+
+
 def role_of(key: str) -> str:
     """What the run that a node names is to the run that needs it, in a word.
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from .chains import takes_over_the_seed
+from .keys import takes_over_the_seed
 from .quoting import quoted
 
 # what a teacher has of the run's config: the data and the recipe; and what of the data is the student's alone: a

@@ -25,8 +25,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 
-from kdlab.config.chains import takes_over_the_seed
-from kdlab.config.keys import ADDED, NOT_IDENTITY, SPELLINGS, run_nodes
+from kdlab.config.keys import ADDED, NOT_IDENTITY, SPELLINGS, run_nodes, takes_over_the_seed
 from kdlab.config.signature import locate, signature
 from kdlab.errors import InputError
 
