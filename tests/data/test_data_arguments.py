@@ -1,13 +1,16 @@
 """Every argument of every data set, augmentation and mixing changes the batches. An argument without a line here fails."""
 
 import inspect
+import shutil
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from kdlab import data
 from kdlab.data import Augment, CutMix, ImageFolder, InMemoryData, Mixup, RandomResizedCrop
-from tests.data.pictures import folder_of_pictures
+from tests.data.pictures import COLOURS, folder_of_pictures, picture
 from tests.data.test_memory import toy
 
 # argument -> what both have, and another value than its default
@@ -18,7 +21,8 @@ COMMON = {
 CHANGES = {
     InMemoryData: {**COMMON, "augment": ({}, Augment(crop_padding=1))},
     ImageFolder: {**COMMON, "augment": ({}, RandomResizedCrop()), "size": ({"resize": 12}, 6), "resize": ({}, 11), "mean": ({}, 0.1),
-                  "std": ({}, [0.5, 0.4, 0.3])},
+                  "std": ({}, [0.5, 0.4, 0.3]), "bits": ({}, 12), "value_range": ({}, [0, 4095]), "exif_rotation": ({}, True),
+                  "validation_folder": ({}, lambda folder: str(folder / "held_out"))},
     Augment: {"crop_padding": ({}, 1), "flip": ({}, 0.5)},
     RandomResizedCrop: {"scale": ({}, (0.5, 0.6)), "ratio": ({}, (0.2, 0.3)), "flip": ({}, 0.0)},
     Mixup: {"alpha": ({}, 3.0), "probability": ({}, 0.0)},
@@ -41,7 +45,14 @@ def test_every_argument_has_its_line():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return folder_of_pictures(tmp_path_factory.mktemp("pictures"))
+    """Besides usual images, one of 12 bits in 16 and one that its EXIF data turn; and a folder for validation."""
+    root = folder_of_pictures(tmp_path_factory.mktemp("pictures"))
+    Image.fromarray(np.linspace(0, 4095, 12 * 12).reshape(12, 12).astype(np.uint16)).save(root / "test" / "blue" / "deep.png")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    picture(COLOURS["red"], 20, 12, 99).save(root / "test" / "red" / "turned.jpg", exif=turned)
+    shutil.copytree(root / "test", root / "held_out")
+    return root
 
 
 def _seen(loaded) -> list[torch.Tensor]:
@@ -73,6 +84,7 @@ def test_of_an_image_folder(argument, folder):
         return loaded
 
     both, changed = CHANGES[ImageFolder][argument]
+    changed = changed(folder) if inspect.isfunction(changed) else changed
     first, again, other = (_seen(made(**more)) for more in ({}, {}, {argument: changed}))
     assert _same(first, again) and not _same(first, other)
 
