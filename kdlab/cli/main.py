@@ -33,6 +33,31 @@ def usage() -> str:
 
 def main(arguments: list[str]) -> int:
     """Run a command line; returns its exit code."""
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()      # now, while an error has a place to go
+        return code
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
+        # what is left in the buffer is written when Python ends, and must not fail there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1 if arguments and arguments[0] in TRAINING else 0
+
+
+def _reader_is_gone() -> bool:
+    """Whether nobody reads what this process prints, as after ``| head``."""
+    try:
+        print(end="", flush=True)
+        os.write(sys.stdout.fileno(), b"\n")
+    except BrokenPipeError:
+        return True
+    except (OSError, ValueError):           # no file stands behind it
+        return False
+    return False
+
+
+def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
         return 0 if arguments else 2
@@ -49,9 +74,8 @@ def main(arguments: list[str]) -> int:
         goes_on = "; the same command goes on from the last finished epoch" if verb in TRAINING else ""
         print(f"kdlab: interrupted{goes_on}", file=sys.stderr)
         return 130
-    except BrokenPipeError:         # the reader of our output has gone
-        sys.stderr.close()
-        return 0
+    except BrokenPipeError:
+        raise
     except SystemExit as stopped:   # argparse and Hydra end themselves, after --help or an unknown option
         return stopped.code if isinstance(stopped.code, int) else 2 if stopped.code else 0
     except Exception as error:

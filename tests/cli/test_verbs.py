@@ -225,3 +225,24 @@ def test_a_store_that_is_read_only_has_its_table_all_the_same(kdlab, monkeypatch
         assert (
             code == 2 and "cannot be written (Read-only file system)" in err
         ), "who asks for files is told that there are none"
+
+
+@pytest.mark.parametrize("verb, expected", [("--help", 0), ("methods", 0), ("train", 1)])
+def test_a_reader_that_stops_reading(workplace, verb, expected):
+    """As after ``| head -1``: no traceback. A training that could not print has failed."""
+    options = ["strategy=supervised", "trainer.max_epochs=1", "progress=lines"] if verb == "train" else []
+    code = "from kdlab.cli.main import script; script()"
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-c", code, verb, *options], stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert done.returncode == expected and "Traceback" not in done.stderr and "Exception ignored" not in done.stderr, done.stderr
+
+
+def test_a_pipe_of_the_users_own_that_breaks_is_an_error(kdlab, monkeypatch):
+    def broken(arguments):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("kdlab.cli.runs.run", broken)
+    with pytest.raises(BrokenPipeError):
+        kdlab("runs")
