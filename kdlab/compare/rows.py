@@ -78,23 +78,31 @@ def rows_of(groups: Sequence[Group], metric: str, measurements: Mapping[Path, di
 
 def absent_teachers(groups: Sequence[Group]) -> list[tuple[str, list[dict]]]:
     """Labels, and what their students' records tell of the teachers that taught; without those that are compared themselves. Teachers of one size
-    whose names differ in the seed alone have one label over these seeds."""
+    whose names differ in the seed alone have one label over these seeds. Where a name stands for several teachers, those that taught the same
+    groups belong together, and the label names the first of these groups."""
     present = {record["hash"] for group in groups for record in group.records}
     taught: dict[str, dict] = {}
-    for teacher in (teacher for group in groups for record in group.records if record.get("uses_teacher")
-                    for teacher in _single(record.get("teacher") or {})):
-        runs = teacher.get("runs", [])
-        if not (runs and {run["hash"] for run in runs} <= present):
-            taught.setdefault(" ".join([teacher["name"], *(run["hash"] for run in runs)]), teacher)
+    learners: dict[str, list[str]] = defaultdict(list)
+    for group in groups:
+        for teacher in (teacher for record in group.records if record.get("uses_teacher") for teacher in _single(record.get("teacher") or {})):
+            runs = teacher.get("runs", [])
+            if not (runs and {run["hash"] for run in runs} <= present):
+                key = " ".join([teacher["name"], *(run["hash"] for run in runs)])
+                taught.setdefault(key, teacher)
+                if group.label not in learners[key]:
+                    learners[key].append(group.label)
     names = [teacher["name"] for teacher in taught.values()]
     alike: dict[tuple, list[str]] = defaultdict(list)
     for key, teacher in taught.items():
-        seedless = _SEED.sub("", teacher["name"]) if names.count(teacher["name"]) == 1 else key
-        alike[seedless, teacher.get("parameters")].append(key)
+        of = () if names.count(teacher["name"]) == 1 else tuple(learners[key])
+        alike[_SEED.sub("", teacher["name"]), of, teacher.get("parameters")].append(key)
     result = []
-    for (seedless, _), keys in alike.items():
+    for (seedless, of, _), keys in alike.items():
         name = taught[keys[0]]["name"]
-        label = seedless if len(keys) > 1 else name if names.count(name) == 1 else f"{name} {keys[0].split()[-1][:8]}"
+        if len(keys) > 1:
+            label = f"{seedless}, teacher of {of[0]}" if of else seedless
+        else:
+            label = name if not of else f"{name} {keys[0].split()[-1][:8]}"
         result.append((label, [taught[key] for key in keys]))
     return result
 

@@ -143,3 +143,16 @@ def test_peers_are_named(tmp_path):
 def test_records_of_kdlab_are_sound():
     assert problem({"metrics": {"test/nll": None}, "durations": {}, "teacher": None, "networks": {}, "weights": {"kd": "scheduled"}}) == ""
     assert "teacher.members.kd.test" in problem({"teacher": {"name": "several", "members": {"kd": {"name": "one", "test": {"accuracy": "?"}}}}})
+
+
+def test_teachers_that_a_name_does_not_tell_apart_are_told_by_whom_they_taught(tmp_path):
+    """Two groups over three seeds, whose assistants, one a seed, have the names of each other's."""
+    from kdlab.compare.rows import absent_teachers
+
+    for number, path in enumerate(write_runs(tmp_path, variants=2, seeds=3)):
+        variant, seed = divmod(number, 3)
+        teacher = {"name": f"assistant-mlp-s{seed + 1}", "parameters": 100, "test": {"accuracy": 0.9}, "runs": [{"hash": f"{variant}{seed}"}]}
+        _changed(path, teacher=teacher)
+    found, _ = groups(find_runs([tmp_path]))
+    rows = {label: [teacher["runs"][0]["hash"] for teacher in teachers] for label, teachers in absent_teachers(found)}
+    assert rows == {f"assistant-mlp, teacher of {group.label}": [f"{number}{seed}" for seed in range(3)] for number, group in enumerate(found)}
