@@ -16,7 +16,7 @@ DEFECTS = [
     ("data/base.py", "augment=self.augment if training else None", "augment=self.augment"),
     ("data/base.py", "order = EpochOrder(rows, self.seed, shuffle=training,", "order = EpochOrder(rows, self.seed, shuffle=True,"),
     ("data/base.py", "if training and self.mixing is not None else None", "if self.mixing is not None else None"),
-    ("data/base.py", "kept = rows[held_out:]", "kept = rows"),
+    ("data/base.py", "return rows[:count], rows[count:]", "return rows[:count], rows"),
     ("data/loader.py", "counter_order(self.rows, self.seed, self.epoch, _ORDER)", "counter_order(self.rows, self.seed, _ORDER)"),
     ("data/loader.py", "in_step / (share.world * share.accumulate)", "in_step / share.accumulate"),
     ("data/loader.py", "step = number // share.accumulate * share.accumulate", "step = number"),

@@ -23,6 +23,6 @@ DEFECTS = [
     ("teachers/normalisation.py", "[value / scale for value in std]", "[value * scale for value in std]"),
     ("runs/teacher.py", "if task.chance(said[\"logits\"], said[\"target\"]) > 0.01:", "if task.chance(said[\"logits\"], said[\"target\"]) < 0.01:"),
     ("runs/teacher.py", "return run.network(which), run.network_config(which)", "return run.network(\"last\"), run.network_config(which)"),
-    ("runs/teacher.py", "module = \"student\" if run is None else run.kept(path.stem)[\"module\"]", "module = \"student\""),
+    ("runs/teacher.py", "load_student(network, path, content, run.kept(path.stem)[\"module\"])", "load_student(network, path, content)"),
     ("runs/teacher.py", "for key in (\"validation\", \"split_seed\") if", "for key in (\"validation\",) if"),
 ]
