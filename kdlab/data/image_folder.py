@@ -27,7 +27,7 @@ from .base import ClassificationData
 from .crops import RandomResizedCrop, centre_cropped, cropped
 from .listing import Files, Joined, content, listing, split_content, split_listing
 from .loader import BatchLoader
-from .pixels import Deep, Reader, deep_pixels, is_deep, read_image, remarks
+from .pixels import Deep, Reader, deep_pixels, is_deep, notes, read_image
 
 __all__ = ["Decoder", "ImageFolder", "ImageFolderLoader", "read_image"]
 
@@ -157,7 +157,7 @@ class ImageFolder(ClassificationData):
             looked_at += [deep_pixels(path) for path in deep[:: max(1, 2 * len(deep) // DEEP)]]
         for one in looked_at:
             self.reader.scaled(one)
-        return remarks(looked_at, self.reader)
+        return notes(looked_at, self.reader)
 
     @property
     def class_names(self) -> tuple[str, ...]:
