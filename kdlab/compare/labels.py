@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
 
+from kdlab.config.keys import takes_over_the_seed
 from kdlab.runs.differences import differing_keys, flat
 
 # the groups whose choice stands for what is in their node
@@ -32,8 +33,7 @@ def _without_earlier(node):
     """A config without those of the runs before it: what names them tells as much. The seed that they take over tells nothing."""
     if not isinstance(node, dict):
         return node
-    inherited = node.get("seed", None if "same_but" in node else 1) is None
-    return {key: _without_earlier(value) for key, value in node.items() if key != "config" and not (inherited and key == "seed")}
+    return {key: _without_earlier(value) for key, value in node.items() if key != "config" and not (key == "seed" and takes_over_the_seed(node))}
 
 
 def tested_on(config: dict) -> str | None:

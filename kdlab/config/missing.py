@@ -17,9 +17,6 @@ from .paths import conf_dir
 # launchers and sweepers that other packages bring, and what installs them
 ELSEWHERE = {
     "joblib": "'kdlab[joblib]'",
-    "submitit_local": "'kdlab[submitit]'",
-    "submitit_slurm": "'kdlab[submitit]'",
-    "ray": "'kdlab[ray]'",
     "ray_aws": "'kdlab[ray]'",
     "rq": "hydra-rq-launcher",
     "ax": "hydra-ax-sweeper",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from .keys import takes_over_the_seed
-from .quoting import quoted
+from .quoting import value_text
 
 # what a teacher has of the run's config: the data and the recipe; and what of the data is the student's alone: a
 # teacher sees all of them
@@ -88,14 +88,16 @@ def overrides_of(node: dict, run: dict, compose: Callable[[Sequence[str]], dict]
     facts = [
         f"++data.{key}={value_text(data[key])}" for key in ("classes", "shape") if data.get(key) not in (None, "???")
     ]
-    plain = compose([*begun, *facts])
-    changed = [
-        text
-        for key in SHARED
-        if isinstance(run.get(key), dict) and isinstance(plain.get(key), dict)
-        for text in _changes(key, plain[key], run[key])
-    ]
-    return [*begun, *facts, *changed, *(node.get("overrides") or [])]
+    typed = [*begun, *facts]
+    plain = compose(typed)
+    for key in SHARED:
+        both = isinstance(run.get(key), dict) and isinstance(plain.get(key), dict)
+        if changes := list(_changes(key, plain[key], run[key])) if both else []:
+            typed += changes
+            # a value that refers to a changed one (the max_lr of onecycle to the optimizer's lr) has changed with it. It
+            # must not be written out: teacher.overrides may change the other once more
+            plain = compose(typed)
+    return [*typed, *(node.get("overrides") or [])]
 
 
 def _changes(key: str, before: dict, after: dict) -> Iterator[str]:
@@ -117,18 +119,3 @@ def _changes(key: str, before: dict, after: dict) -> Iterator[str]:
         for name in before
         if name not in after and before[name] is not None and f"{key}.{name}" not in STUDENTS_OWN
     )
-
-
-def value_text(value) -> str:
-    """A plain value in Hydra's grammar.
-
-    >>> print(value_text({"a": [1, None, True], "b": "x=y"}))
-    {a: [1,null,true], b: "x=y"}
-    """
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {value_text(one)}" for key, one in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(value_text, value))}]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return quoted(value) if isinstance(value, str) else repr(value)

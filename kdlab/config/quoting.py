@@ -16,6 +16,7 @@ from omegaconf.grammar_parser import parse as parse_reference
 from kdlab.errors import InputError
 
 _OF_OVERRIDES = ("overrides", "same_but", "assistants")  # keys that hold lists of overrides, which are cured in them
+_BARE = re.compile(r"[A-Za-z_./][\w./:@+-]*")  # texts that need no quotes, unless they are words like null
 _CLOSING = {"[": "]", "{": "}", "(": ")"}
 
 
@@ -41,6 +42,24 @@ def quoted(value: str) -> str:
         except GrammarParseError:
             value = value.replace("${", "\\${")
     return QuotedString(value, Quote.double).with_quotes()
+
+
+def value_text(value) -> str:
+    """A plain value in Hydra's grammar. A text stands in quotes where Hydra would read it as something else.
+
+    >>> print(value_text({"a": [1, None, True], "b": "x=y", "c": "resnet18", "d": "1e5"}))
+    {a: [1,null,true], b: "x=y", c: resnet18, d: "1e5"}
+    """
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {value_text(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(value_text, value))}]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if not isinstance(value, str):
+        return repr(value)
+    bare = _BARE.fullmatch(value) and parses(f"x={value}")
+    return value if bare and OverridesParser.create().parse_override(f"x={value}").value() == value else quoted(value)
 
 
 def written(overrides: Sequence[str]) -> str:

@@ -27,7 +27,7 @@ from .base import ClassificationData
 from .crops import RandomResizedCrop, centre_cropped, cropped
 from .listing import Files, Joined, content, listing, split_content, split_listing
 from .loader import BatchLoader
-from .pixels import Deep, Reader, deep_pixels, is_deep, read_image, remarks
+from .pixels import Deep, Reader, deep_pixels, is_deep, notes, read_image
 
 __all__ = ["Decoder", "ImageFolder", "ImageFolderLoader", "read_image"]
 
@@ -109,7 +109,7 @@ class ImageFolder(ClassificationData):
             raise InputError(f"data.{wrong}")
         if self.validation_folder is None:
             return found.train, found.test
-        return Joined(found.train, split_listing(self.validation_folder, found.train.classes)), found.test
+        return Joined(found.train, split_listing(self.validation_folder, found.train.classes)[0]), found.test
 
     def held_out(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         if self.validation_folder is None:
@@ -128,9 +128,11 @@ class ImageFolder(ClassificationData):
     def listed(self) -> list[str]:
         """What the names alone tell: files that are left out, and a validation folder that is not read."""
         found = listing(self.folder)
-        unread = [] if self.validation_folder else found.unread
+        own = self.validation_folder
+        unread = [] if own else found.unread
         return [
             *found.left_out,
+            *(split_listing(own, found.train.classes)[1] if own else ()),
             *(
                 f"data: warning: {folder} is not read: {found.test.folder} is the test split, and validation is held"
                 f" out of train; {typed(f'data.validation_folder={folder}')} reads it"
@@ -157,7 +159,7 @@ class ImageFolder(ClassificationData):
             looked_at += [deep_pixels(path) for path in deep[:: max(1, 2 * len(deep) // DEEP)]]
         for one in looked_at:
             self.reader.scaled(one)
-        return remarks(looked_at, self.reader)
+        return notes(looked_at, self.reader)
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -124,16 +124,18 @@ def listing(folder: Path) -> Listing:
     return _once((Path(folder).absolute(),), folder, lambda seen: _list(Path(folder), seen))
 
 
-def split_listing(folder: Path, classes: tuple[str, ...]) -> Files:
-    """The images of one more split, ``folder/CLASS/*.jpg``, listed once a process as long as no file comes or goes.
+def split_listing(folder: Path, classes: tuple[str, ...]) -> tuple[Files, tuple[str, ...]]:
+    """The images of one more split, ``folder/CLASS/*.jpg``, listed once a process as long as no file comes or goes; and
+    lines about files that are left out.
 
     Raises:
         InputError: it is missing or cannot be read, its classes are not those of train, a class is empty, a file is
             empty.
     """
-    return _once(
-        (Path(folder).absolute(), classes), folder, lambda seen: _split(Path(folder), classes, seen, hashlib.sha256())
-    )
+    def make(seen: _Seen) -> tuple[Files, tuple[str, ...]]:
+        return _split(Path(folder), classes, seen, hashlib.sha256()), seen.lines(folder)
+
+    return _once((Path(folder).absolute(), classes), folder, make)
 
 
 def _once(key: tuple, folder: Path, make):
@@ -157,9 +159,13 @@ def content(folder: Path) -> str:
 
 def split_content(folder: Path) -> str:
     """What a folder of class folders counts as for a run's identity: as :func:`content`, over one split."""
-    digest, seen = hashlib.sha256(), _Seen()
-    _split(folder, tuple(_classes(folder, seen)), seen, digest)
-    return digest.hexdigest()
+
+    def make(seen: _Seen) -> str:
+        digest = hashlib.sha256()
+        _split(folder, tuple(_classes(folder, seen)), seen, digest)
+        return digest.hexdigest()
+
+    return _once((Path(folder).absolute(), "content"), folder, make)
 
 
 def _unchanged(visited: dict[str, int]) -> bool:

@@ -202,7 +202,7 @@ def deep_pixels(path: str) -> Deep:
         raise unreadable(path, error) from error
 
 
-def remarks(looked_at: Sequence[Deep], reader: Reader) -> list[str]:
+def notes(looked_at: Sequence[Deep], reader: Reader) -> list[str]:
     """What is odd about the depth of some images: they hardly use the bits that they are scaled by, or lie outside
     the range.
 

@@ -72,7 +72,7 @@ class Parts:
     #: learn from these parts
     untrained: list[tuple[str, dict]] = field(default_factory=list)
     #: what the user should know of how weights were read, and of what they leave untrained
-    remarks: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def assemble(config: dict, trained: Trained) -> Parts:
@@ -87,7 +87,7 @@ def assemble(config: dict, trained: Trained) -> Parts:
         InputError: something is missing or does not fit; independent problems are listed together.
     """
     problems: list[str] = []
-    remarks: list[str] = []
+    notes: list[str] = []
     untrained: list[tuple[str, dict]] = []
     earlier = [(role_of(key), node) for key, node in run_nodes(config).items() if "config" in node]
 
@@ -106,7 +106,7 @@ def assemble(config: dict, trained: Trained) -> Parts:
     data = attempt(lambda: make_data(config["data"]))
     task = Classification(config["data"]["classes"])
     teacher = attempt(lambda: make_teacher(config["teacher"], task, looked_for, given=None if data is None else data.normalisation,
-                                           channels=(config["data"]["shape"] or [1])[0], config=config, note=remarks.append))
+                                           channels=(config["data"]["shape"] or [1])[0], config=config, note=notes.append))
     before = generations_before(config)
     earlier_generations = None if before is None else attempt(lambda: [
         make_teacher(node, task, looked_for, given=None if data is None else data.normalisation, channels=(config["data"]["shape"] or [1])[0])
@@ -114,7 +114,7 @@ def assemble(config: dict, trained: Trained) -> Parts:
     seed, initial = run_seed(config), config["student"].get("initial")
     torch.manual_seed(derived_seed(seed, _INITIALISATION))
     student = attempt(lambda: student_network(config))
-    first = attempt(lambda: load_weights(student, initial, looked_for, remarks.append)) if student is not None else None
+    first = attempt(lambda: load_weights(student, initial, looked_for, notes.append)) if student is not None else None
     objective = attempt(lambda: make_objective(config["loss"]))
     peers = attempt(lambda: make_peers(config))
     optimization = attempt(lambda: make_optimization(config))
@@ -126,7 +126,7 @@ def assemble(config: dict, trained: Trained) -> Parts:
         raise InputError(*dict.fromkeys(problems))
     learners = {} if initial and initial.get("weights", True) else {"student": student}
     learners.update({f"strategy.peers.{name}": peer.network for name, peer in (peers or {}).items()})
-    remarks += [line for key, network in learners.items() for line in new_head(key, network, config["data"]["classes"])]
+    notes += [line for key, network in learners.items() for line in new_head(key, network, config["data"]["classes"])]
 
     node = {key: value for key, value in config["strategy"].items() if key != "peers"}
     further = {**({"peers": peers} if peers else {}), **({"earlier": earlier_generations} if earlier_generations is not None else {})}
@@ -140,10 +140,10 @@ def assemble(config: dict, trained: Trained) -> Parts:
     torch.manual_seed(derived_seed(seed, _CONNECTORS))
     if teacher is not None and (wrong := wrong_classes(config, teacher, probe)):
         raise InputError(*wrong)
-    remarks += prepare(strategy, probe, data.train_size, loader.target, rows, data.batch_size)
+    notes += prepare(strategy, probe, data.train_size, loader.target, rows, data.batch_size)
     if initial is not None:
         load_losses(objective, first, initial.get("losses", False))
-    return Parts(data, task, teacher, strategy, untrained, remarks)
+    return Parts(data, task, teacher, strategy, untrained, notes)
 
 
 def new_head(key: str, network: nn.Module, classes: int) -> list[str]:

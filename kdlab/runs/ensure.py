@@ -84,7 +84,7 @@ def ensure(config: dict, say: Say = print, label: str = "", *, wait: bool = True
                 say(f"{role}: training {run_name(node)}, once for all runs that share it{choice_of(node)}")
                 ensure(node["config"], lambda line: None if line in notes else say(line), label=f"{role}: ", shared=True)
             parts = assembled(config)
-        for line in parts.remarks:
+        for line in parts.notes:
             say(f"{label}{line}")
         described = None
         if parts.teacher is not None:
@@ -209,8 +209,7 @@ def _train(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say,
             where = f"Nothing could be written of it in {run.path} ({unwritten.strerror or unwritten})"
         if stopped:
             raise
-        lost = isinstance(error, DataDamaged) or DataDamaged.__name__ in str(error)       # in a process of several
-        resumable = "" if lost else ", and the same command goes on from there"
+        resumable = "" if isinstance(error, DataDamaged) else ", and the same command goes on from there"
         raise RunFailed(
             f"the run failed while training: {told(error).rstrip('.')}. {where}; finished epochs are kept{resumable}"
         ) from error

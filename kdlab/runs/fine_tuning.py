@@ -7,16 +7,19 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from kdlab.config.forms import TEACHER_FORMS
+from kdlab.config.missing import own_folders
+from kdlab.config.quoting import value_text
 from kdlab.config.signature import signature
 from kdlab.errors import KdlabError
 
+from .record import command_line
 from .run import Run, RunStore
 
 NAME = "fine_tuned"
 #: what arguments that give the number of classes are called
 CLASSES = ("classes", "num_classes", "num_labels", "n_classes", "nb_classes", "nclass", "out_features")
 _OWN = ("_target_", "taps", "normalisation", "initial")        # what is no argument of the network
-_PLAIN = re.compile(r"[\w./:@+-]+")
 
 
 def commands(config: dict, key: str, student: Sequence[str] | None) -> str:
@@ -34,19 +37,18 @@ def commands(config: dict, key: str, student: Sequence[str] | None) -> str:
     typed = config.get("overrides") or []
     first = [*_data(config), *student, "strategy=supervised", f"name={NAME}"]
     second = [*_without(key, typed), *_taught_by(key, typed, _path(first))]
+    second += _left_over(second) if key == "teacher" else []
     return f":\n  {_command(first)}\nand let that run teach:\n  {_command(second)}"
 
 
 def _data(config: dict) -> list[str]:
     """The overrides that name a run's data: as they were typed; where an experiment file names them, by what it
     changes."""
-    from kdlab.config.compose import compose
-
     typed, choices = config.get("overrides") or [], config.get("choices") or {}
     if not choices.get("experiment"):
         return [text for text in typed if re.match(r"[+~]*(data|paths)[.=@]", text)]
     chosen = f"data={choices['data']}"
-    usual = compose([chosen, "teacher=none", "strategy=supervised"])["data"]
+    usual = _composed([chosen, "teacher=none", "strategy=supervised"])["data"]
     changed = [_override(f"++data.{name}", value) for name, value in config["data"].items()
                if name != "mixing" and usual.get(name) != value]
     return [chosen, *changed, *(text for text in typed if re.match(r"[+~]*paths[.]", text))]
@@ -63,6 +65,16 @@ def _taught_by(key: str, typed: Sequence[str], run: str) -> list[str]:
         return ["teacher=run", _override("teacher.run", run)]
     own = any(re.match(rf"\+\+?{re.escape(key)}=", text) for text in typed)     # no file has it, or it is taken away
     return [*([] if own else [f"~{key}"]), _override(f"+{key}", {"run": run})]
+
+
+def _left_over(overrides: Sequence[str]) -> list[str]:
+    """The overrides that take away what an experiment's file says of the teacher that a run takes the place of."""
+    try:
+        teacher = _composed(overrides)["teacher"]
+    except KdlabError:          # its message stands where the command is typed
+        return []
+    named = [f"~teacher.{name}" for name in teacher if name not in {*TEACHER_FORMS["run"], "config"}]
+    return [*named, *(["teacher.normalisation=null"] if teacher.get("normalisation") else [])]
 
 
 def as_student(node: dict, answered: int | None = None, classes: int | None = None) -> list[str] | None:
@@ -146,32 +158,31 @@ def classes_argument(node: dict, answered: int | None) -> str | None:
 
 def _path(overrides: Sequence[str]) -> str:
     """Where the run of a command will lie."""
-    from kdlab.config.compose import compose
-
     try:
-        config = compose(list(overrides))
+        config = _composed(overrides)
         return str(RunStore(config["paths"]["runs"]).run(config).path)
     except KdlabError:          # its message stands where the command is typed
         return f"runs/{NAME}/…"
 
 
+def _composed(overrides: Sequence[str]) -> dict:
+    """A config of overrides that may choose files of the user's own folders."""
+    from kdlab.config.compose import compose
+
+    return compose([*overrides, *_search_path()])
+
+
+def _search_path() -> list[str]:
+    """The override that names the user's own folders of config files, as far as the command line or Hydra names any."""
+    program, *typed = shlex.split(command_line()) or [""]
+    folders = own_folders(typed if program.startswith("kdlab") else [])
+    places = dict.fromkeys(f"file://{folder.resolve()}" for folder in folders)
+    return [_override("hydra.searchpath", list(places))] if places else []
+
+
 def _command(overrides: Sequence[str]) -> str:
-    return " ".join(["kdlab train", *map(shlex.quote, overrides)])
+    return " ".join(["kdlab train", *map(shlex.quote, [*overrides, *_search_path()])])
 
 
 def _override(key: str, value) -> str:
-    return f"{key}={_value(value)}"
-
-
-def _value(value) -> str:
-    """A value as Hydra's grammar has it."""
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{name}:{_value(item)}" for name, item in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ",".join(map(_value, value)) + "]"
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else str(value).lower()
-    text = str(value)
-    if not isinstance(value, str) or _PLAIN.fullmatch(text):
-        return text
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return f"{key}={value_text(value)}"

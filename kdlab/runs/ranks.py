@@ -10,7 +10,7 @@ import traceback
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from kdlab.errors import InputError, KdlabError, ended_early
+from kdlab.errors import DataDamaged, InputError, KdlabError, ended_early
 
 from . import processes, slurm
 from .metrics import Observe
@@ -61,7 +61,8 @@ def fit_in_ranks(config: dict, path: Path, world: int, label: str = "", observe:
         ranks: lines to processes that wait already; None starts them here.
 
     Raises:
-        RuntimeError: a process failed; its traceback is in the message.
+        DataDamaged: a process could not read a file of the data.
+        RuntimeError: a process failed otherwise; its traceback is in the message.
         KeyboardInterrupt: the user stopped them.
     """
     lines = ranks if ranks is not None and len(ranks) == world else start_ranks(world)
@@ -78,6 +79,8 @@ def fit_in_ranks(config: dict, path: Path, world: int, label: str = "", observe:
                         observe(*message)
                     continue
                 del running[line]
+                if isinstance(message, DataDamaged):        # who waits for the ranks says that the run cannot be resumed
+                    raise message
                 if message is not None:
                     raise RuntimeError(f"rank {rank}: {(message.strip().splitlines() or ['?'])[-1]}\n{message}")
     finally:
@@ -85,7 +88,7 @@ def fit_in_ranks(config: dict, path: Path, world: int, label: str = "", observe:
             _end(line)
 
 
-def _answer(line: Connection) -> tuple | str | None:
+def _answer(line: Connection) -> tuple | DataDamaged | str | None:
     """What an epoch came to; None once the rank has done its part; or what went wrong."""
     try:
         return line.recv()
@@ -124,7 +127,9 @@ def _rank(line: Connection) -> None:
             config = {**config, "progress": "none"}
         fit(config, Run(path), assembled(config), label, lambda *epoch: line.send(epoch))
     except BaseException as error:
-        if isinstance(error, KdlabError):
+        if isinstance(error, DataDamaged):
+            failure = type(error)(*error.problems, reason=error.reason)     # without its cause, which may not be picklable
+        elif isinstance(error, KdlabError):
             failure = str(error)
         else:           # the last line is what the launcher names
             failure = "\n".join(filter(None, [traceback.format_exc(), ended_early(error)]))

@@ -31,7 +31,9 @@ def refuse_untrained(config: dict, node: dict, key: str, network: nn.Module, dra
         most = 2 * sum(name in drawn for name in matrices) > len(matrices)
         why = (f"{named} hold{'s' if len(drawn) == 1 else ''} the random numbers that its constructor drew"
                + (": it has no trained weights" if most else ""))
-    raise InputError(f"{key}: {teacher_name(node)}: {why}. Fine-tune it first{commands(config, key, as_student(node))}")
+    argument = classes_argument(node, None)
+    student = as_student(node, node[argument], classes) if argument in node else as_student(node)
+    raise InputError(f"{key}: {teacher_name(node)}: {why}. Fine-tune it first{commands(config, key, student)}")
 
 
 def wrong_classes(config: dict, teacher: Teacher, batch: Batch) -> list[str]:
@@ -57,7 +59,7 @@ def wrong_classes(config: dict, teacher: Teacher, batch: Batch) -> list[str]:
 def _of_other_classes(config: dict, node: dict, key: str, answered: int) -> str:
     classes = config["data"]["classes"]
     if "config" in node and node["config"]["data"]["classes"] == classes:
-        where = f"{key}.overrides" if "experiment" in node else f"{key}.same_but"
+        where = f"{key}.same_but" if "same_but" in node else f"{key}.overrides"
         return (f"{key}: the network answers with {answered} classes, but the data have {classes}; set student.classes "
                 f"(or the argument of that network that gives its number of classes) to {classes} in {where}")
     student, which = None, teacher_name(node)

@@ -7,6 +7,7 @@ from a checkout, an editable install and a wheel alike. The classes themselves s
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
@@ -242,7 +243,7 @@ def how_to_split(jobs: Sequence[Sequence[str]], failed: Sequence[Sequence[str]])
         if lacking and having and stray:
             def command(choices: Sequence[str], keys: Sequence[str]) -> str:
                 parts = [f"{key}={','.join(choices if key == group else values[key])}" for key in keys]
-                return " ".join(["  kdlab train -m", *(f"'{part}'" if set(part) & set("[]{}() ") else part for part in parts)])
+                return f"  kdlab train -m {shlex.join(parts)}"
 
             return "\n".join([f"{', '.join(stray)} is a parameter that only some of the choices of {group} have. Give each its own sweep:",
                                command(having, list(values)), command(sorted(lacking), [key for key in values if key not in stray])])

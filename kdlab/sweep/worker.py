@@ -153,4 +153,4 @@ def _try(config: dict) -> tuple[list[str], list[str]]:
     with threads(config["threads"]), torch.random.fork_rng(devices=[]):
         rehearse(config)
         parts = assembled(config)
-        return list(parts.strategy.answers()), [*parts.data.notes(), *parts.remarks]
+        return list(parts.strategy.answers()), [*parts.data.notes(), *parts.notes]

@@ -255,3 +255,18 @@ def test_a_run_with_own_data_finds_its_teacher_again(workplace):
     assert [
         path.name.rpartition("-")[0] for path in (workplace / "runs" / "teachers").iterdir() if path.name != ".locks"
     ] == ["supervised-ce-cnn_wide-s1"]
+
+
+def test_a_rate_that_follows_from_another_follows_from_the_teachers_own():
+    recipe = ["scheduler=onecycle", "optimizer.lr=0.5"]
+    assert teacher(*recipe)["config"]["scheduler"]["max_lr"] == 0.5
+    theirs = teacher(*recipe, 'teacher.overrides=["optimizer.lr=0.01"]')["config"]
+    assert (theirs["optimizer"]["lr"], theirs["scheduler"]["max_lr"]) == (0.01, 0.01)
+    theirs = teacher(*recipe, "scheduler.max_lr=0.3", 'teacher.overrides=["optimizer.lr=0.01"]')["config"]
+    assert (theirs["optimizer"]["lr"], theirs["scheduler"]["max_lr"]) == (0.01, 0.3)
+
+
+def test_other_classes_are_mended_where_they_were_said(workplace):
+    network = ["teacher.experiment=null", "teacher.student=mlp_wide", 'teacher.overrides=["student.classes=7"]']
+    with pytest.raises(InputError, match=r"answers with 7 classes, but the data have 10; .* to 10 in teacher\.overrides$"):
+        ensure(compose([*network, "progress=none"]))

@@ -191,6 +191,13 @@ def test_a_validation_folder_that_is_not_read_is_said_with_the_line_that_reads_i
     assert notes(own, validation_folder=str(own / name)) == []
 
 
+def test_files_that_are_left_out_of_it_are_counted_too(own):
+    shutil.copytree(own / "test", own / "val")
+    (own / "val" / "red" / "a.heic").write_bytes(b"x")
+    (line,) = notes(own, validation_folder=str(own / "val"))
+    assert line.startswith(f"data: warning: {own / 'val'}: left out: 1 file (.heic 1)")
+
+
 def test_the_line_that_reads_it_works_in_a_shell(tmp_path):
     import shlex
 

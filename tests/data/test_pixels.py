@@ -9,7 +9,7 @@ from PIL import Image
 
 from kdlab.data import ImageFolder
 from kdlab.data.image_folder import read_image
-from kdlab.data.pixels import Deep, Reader, deep_pixels, is_deep, remarks
+from kdlab.data.pixels import Deep, Reader, deep_pixels, is_deep, notes
 from kdlab.errors import DataDamaged, InputError
 from tests.data.pictures import folder_of_pictures
 
@@ -272,7 +272,7 @@ def test_floats_are_refused_before_training(tmp_path):
 
 def test_a_wrong_range_of_few_pixels_is_a_window():
     half = Deep("x", "F", np.array([[0.0, 0.5, 1.0, 2.0]]))
-    assert remarks([half], Reader(value_range=[0, 1])) == []
+    assert notes([half], Reader(value_range=[0, 1])) == []
 
 
 def test_a_run_says_it_once_and_reads_by_the_option(tmp_path, kdlab):

@@ -4,8 +4,10 @@ import shlex
 
 import pytest
 
+from kdlab import train
 from kdlab.config.check import check
 from kdlab.config.compose import compose
+from kdlab.errors import InputError
 from kdlab.runs.fine_tuning import as_student, classes_argument, commands, run_as_student
 
 MLP = {"_target_": "kdlab.models.MLP", "classes": 10, "shape": [1, 8, 8]}
@@ -71,3 +73,46 @@ def test_the_argument_that_gives_the_classes():
 
 def test_the_student_of_a_run(taught):
     assert run_as_student(taught.config, taught) == ["student=mlp_wide", "initial=run", f"student.initial.run={taught.path}", "student.initial.new_head=true"]
+
+
+@pytest.fixture
+def own_files(tmp_path, monkeypatch):
+    """An experiment of the user's own with data and a teacher of its own, as kdlab train --config-dir finds it."""
+    files = {
+        "data/mine.yaml": "defaults: [digits]\nname: mine\n",
+        "experiment/mine.yaml": "# @package _global_\ndefaults: [{override /data: mine}, {override /teacher: network}]\n"
+                                "data: {fraction: 0.5}\n"
+                                "teacher: {_target_: kdlab.models.MLP, classes: 7, shape: [1, 8, 8], normalisation: {mean: [0.5], std: [1.0]}}\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir()
+        path.write_text(text)
+    monkeypatch.setattr("sys.argv", ["kdlab train", "--config-dir", str(tmp_path), "experiment=mine"])
+    return f"hydra.searchpath=[file://{tmp_path}]"
+
+
+def test_files_of_the_users_own_are_found_again(own_files):
+    first, second = printed(["experiment=mine", own_files])
+    assert "data=mine" in first and first[-1] == second[-1] == own_files
+    assert compose(first)["data"]["fraction"] == 0.5
+    check(compose(first))
+
+
+def test_a_run_takes_the_place_of_a_teacher_that_an_experiment_describes(own_files):
+    second = printed(["experiment=mine", own_files])[1]
+    config = compose(second)
+    check(config)
+    assert set(config["teacher"]) == {"run", "which", "normalisation"} and config["teacher"]["normalisation"] is None
+
+
+def test_a_network_without_weights_is_trained_with_the_classes_of_the_data(workplace):
+    with pytest.raises(InputError, match=r"it has no trained weights") as error:
+        train(["teacher=network", "teacher._target_=kdlab.models.MLP", "+teacher.classes=7", "+teacher.shape=[1,8,8]"])
+    assert "+student.classes=10" in str(error.value)
+
+
+@pytest.mark.parametrize("revision", ["1234567", "12e5", "true", "null"])
+def test_a_text_stays_a_text(revision):
+    [*_, override] = as_student({"_target_": "kdlab.models.HuggingFaceClassifier", "model": "a/b", "revision": revision})
+    assert compose(["student=huggingface", "student.model=a/b", override])["student"]["revision"] == revision

@@ -108,7 +108,7 @@ def test_a_student_under_distillation_alone_is_refused(kdlab, workplace, taught)
 
 
 def warnings_of(*overrides):
-    return assembled(compose([*SHORT, "strategy=supervised", *overrides])).remarks
+    return assembled(compose([*SHORT, "strategy=supervised", *overrides])).notes
 
 
 def test_a_loss_of_the_users_may_expect_probabilities(workplace):
@@ -142,7 +142,7 @@ def test_a_sigmoid_is_said_and_no_more(kdlab, workplace):
 def test_logits_are_no_matter_for_warnings(workplace, overrides):
     kept = [text for text in overrides if not text.startswith("~")]
     options = [text for text in SHORT if "hidden" not in text] if "student=cnn" in kept else SHORT
-    assert assembled(compose([*options, "strategy=supervised", *kept])).remarks == []
+    assert assembled(compose([*options, "strategy=supervised", *kept])).notes == []
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
