@@ -133,7 +133,7 @@ def _reproduce(name: str, extra: list[str], write: bool, keep: bool) -> int:
     found, level, again, held = findings(study, records), levels(study, records), reruns(study, records, git), claims(study, records, git)
     _show(f"expected ({study.scale})", ("claim", "row", "expected", "found", "p", ""),
           [(one.claim, one.expectation.row, one.expected, one.found, one.test, one.why) for one in found])
-    _show("regression checks: the levels that it was first run at", ("table", "row", "expected", "found", ""),
+    _show("regression checks: values of an earlier run, or of the one in git", ("table", "row", "expected", "found", ""),
           [(one.expectation.table, one.expectation.row, one.expected, one.found, one.why) for one in level])
     _show("here and in git", ("table", "row", "here", "in git", ""), [(one.table, one.row, one.here, one.git, one.verdict) for one in again])
     _show("claims that are told, here or in git", ("claim", "row", "here", "in git", ""), [(one.claim, one.row, one.here, one.git, one.verdict) for one in held])

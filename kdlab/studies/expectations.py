@@ -1,4 +1,4 @@
-"""What a study expects of its rows, and what was found: claims, and the levels that it was first run at."""
+"""What a study expects of its rows, and what was found: claims, and the levels of an earlier run."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def findings(study: Study, records: Sequence[dict]) -> list[Finding]:
 
 
 def levels(study: Study, records: Sequence[dict]) -> list[Finding]:
-    """Whether the rows are where they were when the study was first run: no claim of a paper, but a check of the code."""
+    """Whether the rows reach the values that study.yaml gives for them: no claim of a paper, but a check of the code."""
     return [_finding(one, study, records) for one in study.levels]
 
 
@@ -226,7 +226,7 @@ def block(found: Sequence[Finding]) -> str:
 
 def levels_block(found: Sequence[Finding]) -> str:
     """The levels, as the README shows them."""
-    lines = ["**Regression checks.** No claims of a paper: the levels that this study was first run at, which a rerun should come to.", "",
+    lines = ["**Regression checks.** No claims of a paper: values of an earlier run, or of this one, which a rerun should reach.", "",
              "| table | row | expected | found | |", "| --- | --- | --- | --- | --- |"]
     return "\n".join([*lines, *(line(one.expectation.table, one.expectation.row, one.expected, one.found, one.why) for one in found)])
 

@@ -103,8 +103,8 @@ def reruns(study: Study, here: Sequence[dict], git: Sequence[dict]) -> list[Reru
     one of them alone cannot clear a row, since a tolerance may be wider than all that a method does, and a test of few seeds misses much.
     What the test cannot know: a teacher that all seeds of a row share is one run, and moves all of them together.
 
-    The seeds are not paired with those in git. Most rows would allow it (a seed's accuracy on two processors has a median correlation of 0.86 in the 22
-    rows of results/rerun.jsonl), but a shared teacher moves all seeds alike, which a paired test takes for an effect.
+    The seeds are not paired with those in git. Most rows would allow it (a seed's accuracy here and there has a median correlation of 0.82 in the 20
+    rows of results/rerun.jsonl, and none in four of them), but a shared teacher moves all seeds alike, which a paired test takes for an effect.
     """
     from kdlab.compare.statistics import holm, interval, welch
 

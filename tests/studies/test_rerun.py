@@ -62,7 +62,7 @@ def test_a_method_that_does_what_the_student_does_alone_is_seen(row):
 
 @pytest.mark.parametrize("broken, code", [(False, 0), (True, 1)])
 def test_reproduce_exits_with_one(kdlab, monkeypatch, broken, code):
-    """logit_methods with the student's five records in the place of KD's: within the tolerance of the row's value, and an objection all the same."""
+    """logit_methods with the student's five records in the place of KD's: the row is beyond its tolerance, and the claim is not found again."""
     one, git = _studied()
     here = _replaced(git, "KD", "student alone") if broken else git
     monkeypatch.setattr("kdlab.studies.training.train", lambda *_: {})
@@ -70,7 +70,7 @@ def test_reproduce_exits_with_one(kdlab, monkeypatch, broken, code):
     found, out, err = kdlab("reproduce", "logit_methods")
     assert found == code, out + err
     [kd] = [one for one in reruns(one, here, git) if one.row == "KD"]
-    assert kd.within and ("NOT found again" in " ".join(out.split())) == broken
+    assert kd.within != broken and ("NOT found again" in " ".join(out.split())) == broken
 
 
 def test_a_row_must_be_within_its_tolerance_and_as_other_seeds_differ():
