@@ -43,8 +43,8 @@ def run_hash(config: dict) -> str:
 
 def hash_as_spelled(config: dict) -> str | None:
     """The hash that a config had before the spellings of a value counted as one; None where that is :func:`run_hash`."""
-    respelled = _counted(config, "", SPELLINGS) != _counted(config, "", {})
-    return _digest(canonical(config, spellings={})) if respelled else None
+    older = _digest(canonical(config, spellings={}))
+    return older if older != run_hash(config) else None
 
 
 def _digest(canonical: dict) -> str:
@@ -69,18 +69,18 @@ def canonical(config: dict, spellings: Mapping[str, Mapping[str, str]] = SPELLIN
     """The config as it counts: see the module's text."""
     kept = _counted(config, "", spellings)
     if kept.get("teacher"):
-        kept["teacher"] = _teacher(config["teacher"])
+        kept["teacher"] = _teacher(config["teacher"], spellings)
     if "initial" in kept["student"]:
         initial = kept["student"].pop("initial")
         if initial is not None:
-            kept["student"]["initial"] = _initial(initial)
+            kept["student"]["initial"] = _initial(initial, spellings)
     return _normal(kept)
 
 
-def _initial(node: dict) -> dict:
+def _initial(node: dict, spellings: Mapping[str, Mapping[str, str]]) -> dict:
     """What a student begins with: the hash of a run, or the content of a file; and which parts of it."""
     new_head = {"new_head": True} if node.get("new_head") else {}       # an option added later counts where it differs from its default
-    return {**_network(node, "student.initial"), "weights": node.get("weights", True), "losses": node.get("losses", False), **new_head}
+    return {**_network(node, "student.initial", spellings), "weights": node.get("weights", True), "losses": node.get("losses", False), **new_head}
 
 
 def _counted(node, key: str, spellings: Mapping[str, Mapping[str, str]]):
@@ -160,16 +160,16 @@ def _plain(value) -> bool:
     return value is None or isinstance(value, (bool, int, float, str))
 
 
-def _teacher(node: dict, key: str = "teacher") -> dict:
+def _teacher(node: dict, spellings: Mapping[str, Mapping[str, str]], key: str = "teacher") -> dict:
     """What a teacher is: its run's hash, its file's content, or its network's description; and how its inputs are normalised, where that
     is said (otherwise it follows from what it is)."""
     said = {"normalisation": node["normalisation"]} if node.get("normalisation") else {}
-    return {**_network({name: value for name, value in node.items() if name != "normalisation"}, key), **said}
+    return {**_network({name: value for name, value in node.items() if name != "normalisation"}, key, spellings), **said}
 
 
-def _network(node: dict, key: str) -> dict:
+def _network(node: dict, key: str, spellings: Mapping[str, Mapping[str, str]]) -> dict:
     if "config" in node:
-        return {"run": run_hash(node["config"])}
+        return {"run": _digest(canonical(node["config"], spellings))}
     if "run" in node:
         try:
             return {"run": run_identity(Path(node["run"])), "which": node.get("which", "last")}
@@ -182,9 +182,9 @@ def _network(node: dict, key: str) -> dict:
         part = {"part": node["part"]} if node.get("part") is not None else {}
         return {"content": content_hash(path), "network": node.get("network"), **part}
     if "terms" in node:
-        return {"terms": {term: _teacher(node["members"][name], f"{key}.members.{name}") for term, name in node["terms"].items()}}
+        return {"terms": {term: _teacher(node["members"][name], spellings, f"{key}.members.{name}") for term, name in node["terms"].items()}}
     if "members" in node:
-        members = [_teacher(member, f"{key}.members.{name}") for name, member in node["members"].items()]
+        members = [_teacher(member, spellings, f"{key}.members.{name}") for name, member in node["members"].items()]
         return {"members": members, "average": node.get("average"), "weights": node.get("weights")}
     return node
 

@@ -269,6 +269,15 @@ def test_a_run_of_before_the_spellings_counted_as_one_is_found(tmp_path):
     assert hash_as_spelled(compose(["trainer.precision=bf16-mixed"])) is None
 
 
+@pytest.mark.parametrize("overrides", [["strategy=born_again", "strategy.generation=1"], ["initial=same_but", 'student.initial.same_but=["initial=none","seed=5"]']])
+def test_the_runs_before_it_counted_as_they_were_spelled_too(overrides):
+    config = compose([*overrides, "trainer.precision=bf16"])
+    node = config["student"].get("initial") or config["teacher"]
+    earlier, older = hash_as_spelled(node["config"]), hash_as_spelled(config)
+    kept = identity.canonical(config, {})
+    assert earlier in str(kept) and run_hash(node["config"]) not in str(kept) and older == identity._digest(kept)
+
+
 # -- every leaf counts ------------------------------------------------------------------------------------------------------------
 
 CONFIGS = {
