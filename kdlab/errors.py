@@ -7,7 +7,7 @@ import os
 import traceback
 from difflib import get_close_matches
 
-#: exceptions that a loop, or whoever drives one, takes for its end and does not pass on
+#: exceptions that a loop, or its caller, takes for its end and does not pass on
 LOOP_ENDERS = (StopIteration, StopAsyncIteration, GeneratorExit)
 
 

@@ -168,7 +168,7 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
     _name_data(config, choices)
     written, result = (OmegaConf.to_container(config, resolve=resolve) for resolve in (False, True))
     for key, node in run_nodes(written).items():
-        if node.get("seed") == "${seed}":           # null says the same, and groups of runs are told by it
+        if node.get("seed") == "${seed}":           # null means the same, and group_hash looks for null
             run_nodes(result)[key]["seed"] = None
     leave_out_stated_weights(result.get("loss"))
     result["choices"], result["overrides"] = choices, overrides

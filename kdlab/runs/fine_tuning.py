@@ -23,7 +23,7 @@ _OWN = ("_target_", "taps", "normalisation", "initial")        # what is no argu
 
 
 def commands(config: dict, key: str, student: Sequence[str] | None) -> str:
-    """Two commands, each on a line of its own, behind a colon: one trains a student on a run's data, from labels alone,
+    """Two commands, each on its own line, after a colon: one trains a student on a run's data, from labels alone,
     and one repeats the run with it as the teacher. Without commands, where it is not known how the student is
     described.
 
