@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import traceback
+from collections.abc import Collection
 from difflib import get_close_matches
 
-#: exceptions that a loop, or whoever drives one, takes for its end and does not pass on
+#: exceptions that a loop, or its caller, takes for its end and does not pass on
 LOOP_ENDERS = (StopIteration, StopAsyncIteration, GeneratorExit)
 
 
@@ -55,6 +56,15 @@ class BeingTrained(KdlabError):
 
 class RunPruned(KdlabError):
     """A search has stopped the run, since others do better. What it has finished is kept."""
+
+
+def shortened(names: Collection[str], most: int = 4) -> str:
+    """The first names, and how many more there are.
+
+    >>> shortened(["a", "b", "c", "d", "e"])
+    'a, b, c, d and 1 more'
+    """
+    return ", ".join(list(names)[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def yaml_problem(error: Exception) -> str:

@@ -43,7 +43,7 @@ def run(arguments: list[str]) -> int:
     except OSError as error:
         if options.out or report:
             raise InputError(f"{out} cannot be written ({error.strerror}); name another folder with --out") from error
-        # nobody has asked for the files: a store that may only be read has its table all the same
+        # the files were not asked for: in a folder that is read-only the table is shown without them
         written = (
             f"nothing was written: {out} cannot be written ({error.strerror}); --out DIR keeps the table in another"
             " folder"

@@ -69,7 +69,7 @@ def run_before(key: str, node: dict, run: dict, base: Sequence[str], later: tupl
     if _name(overrides) in chain:
         if given and set(given) <= set(
             run["overrides"]
-        ):  # it changed the run behind this one, and has no more to change
+        ):  # it was applied to the run after this one already, and changes nothing more
             raise InputError(
                 f"{key}.same_but={given}: the list does not end the chain of runs, since the run before this one asks"
                 f" for a run before it in the same way. {ending(key, given)}"

@@ -7,6 +7,7 @@ import copy
 import threading
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from pathlib import Path
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -22,9 +23,9 @@ from .idle import leave_out_idle_terms, leave_out_unchosen_terms
 from .keys import role_of, run_nodes, takes_over_the_seed
 from .own_teacher import is_by_name, learn_from_labels, overrides_of, settle, trains_on_other_data
 from .paths import conf_dir, config_folders
-from .presets import chosen_presets, holds_schedule, replace_schedules, settle_presets
+from .presets import NONE, holds_schedule, replace_schedules, settle_presets
 from .quoting import check_readable
-from .repeats import repeated_choices
+from .repeats import listed_choices, repeated_choices
 from .tie import ce_weight, leave_out_stated_weights
 from .written import content, find
 
@@ -151,10 +152,11 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
     hydra = config.hydra
     overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)         # as they were typed, references and all
     choices = {group: choice for group, choice in OmegaConf.to_container(hydra.runtime.choices).items() if not group.startswith("hydra/")}
-    if twice := repeated_choices(overrides, choices, config_folders(hydra.runtime.config_sources)):
+    sources, folders = list(hydra.runtime.config_sources), config_folders(hydra.runtime.config_sources)
+    if twice := repeated_choices(overrides, choices, folders):
         raise InputError(*twice)
     config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
-    sources, presets = list(hydra.runtime.config_sources), chosen_presets(choices.get("preset"), overrides)
+    presets = _chosen_presets(choices, overrides, folders)
     leave_out_unchosen_terms(config, overrides)
     numbers = [preset.terms for preset in settle_presets(config, presets, sources)]
     leave_out_idle_terms(config, choices.get("strategy"), sources)
@@ -162,11 +164,11 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
         files = [content(find(sources, group, choices.get(group))).get("loss") for group in ("strategy", "experiment")]
         own = [content(find(sources, "loss", name)) for name in config.loss]
         replace_schedules(config, [*own, *numbers, *files])
-    choices["preset"] = presets if len(presets) > 1 else choices.get("preset")
+    choices["preset"] = presets if len(presets) > 1 else presets[0] if presets else choices.get("preset")
     _name_data(config, choices)
     written, result = (OmegaConf.to_container(config, resolve=resolve) for resolve in (False, True))
     for key, node in run_nodes(written).items():
-        if node.get("seed") == "${seed}":           # null says the same, and groups of runs are told by it
+        if node.get("seed") == "${seed}":           # null means the same, and group_hash looks for null
             run_nodes(result)[key]["seed"] = None
     leave_out_stated_weights(result.get("loss"))
     result["choices"], result["overrides"] = choices, overrides
@@ -174,7 +176,7 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
     for key, node in run_nodes(result).items():
         base = expand_assistants(key, node, overrides) if "assistants" in node else overrides
         if role_of(key) == "teacher" and isinstance(result.get("data"), dict):
-            settle(node, result, config_folders(hydra.runtime.config_sources))
+            settle(node, result, folders)
         if "experiment" in node and node["experiment"] != "???":
             node["config"] = _teacher_config(key, node, result, students)
             if (
@@ -190,6 +192,14 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
         elif "same_but" in node and node["same_but"] != "???":
             node["config"] = _predecessor_config(key, node, result, base, students)
     return result
+
+
+def _chosen_presets(choices: dict, typed: Sequence[str], folders: Sequence[Path]) -> list[str]:
+    """The names that were chosen. Hydra notes a single choice; a list is read from what was typed, or from the files."""
+    one = choices.get("preset")
+    if isinstance(one, str):
+        return [one] if one != NONE else []
+    return listed_choices("preset", typed, choices, folders)
 
 
 def _name_data(config: DictConfig, choices: dict) -> None:

@@ -30,7 +30,7 @@ def missing_file(name: str, own: Sequence[Path] = ()) -> str:
     """There is no config file ``group/choice``.
 
     Args:
-        own: folders of config files beside kdlab's.
+        own: the user's folders of config files.
     """
     parts = name.split("/")
     if len(parts) == 1:

@@ -71,26 +71,6 @@ def presets_of(method: str, folder: Path) -> list[Preset]:
     return [read(path, f"{method}/{path.stem}") for path in sorted((folder / method).glob("*.yaml"))]
 
 
-def chosen_presets(choice: object, typed: Sequence[str]) -> list[str]:
-    """The names that were chosen. Hydra notes a single choice; a list is read from what was typed.
-
-    >>> chosen_presets("dkd/imagenet_resnet", []), chosen_presets(None, ["seed=1", "preset=[dkd/a,crd/b]"])
-    (['dkd/imagenet_resnet'], ['dkd/a', 'crd/b'])
-    >>> chosen_presets("none", []), chosen_presets(None, [])
-    ([], [])
-    """
-    if isinstance(choice, str):
-        return [choice] if choice != NONE else []
-    lists = [text.partition("=")[2].strip() for text in typed if text.lstrip("+").partition("=")[0] == "preset"]
-    return [
-        name.strip()
-        for text in lists[-1:]
-        if text.startswith("[")
-        for name in text.strip("[]").split(",")
-        if name.strip()
-    ]
-
-
 def settle_presets(config: DictConfig, names: Sequence[str], sources: Iterable) -> list[Preset]:
     """Refuse presets that do not fit the chosen losses; leave out what they say of ``ce`` where it is not chosen.
 

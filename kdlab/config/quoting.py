@@ -1,4 +1,4 @@
-"""How an override is written so that Hydra reads it as it is meant, and the shell hands it on as it is written."""
+"""Quoting: overrides that Hydra reads as they are meant, and that the shell passes on unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists of choices, ``loss=[ce,kd]``, that name one twice: Hydra takes it once, silently."""
+"""Lists of choices, ``loss=[ce,kd]``: Hydra does not note what they hold, and takes one that is named twice once, silently."""
 
 from __future__ import annotations
 
@@ -18,15 +18,41 @@ def repeated_choices(typed: Sequence[str], choices: Mapping[str, object], folder
         folders: the config folders, the first of which has precedence.
     """
     problems = []
+    for text, _, value in _typed(typed, folders):
+        problems += _problem(text, text.partition("=")[0], value, "'{}=[{}]'")
+    for file, key, value in _in_files(choices, folders):
+        problems += _problem(f"{file}: '- {key}: [{', '.join(map(str, value))}]'", key, value, "'- {}: [{}]'")
+    return list(dict.fromkeys(problems))
+
+
+def listed_choices(
+    group: str, typed: Sequence[str], choices: Mapping[str, object], folders: Sequence[Path]
+) -> list[str]:
+    """What a list chooses of a group: the last that was typed, or else that of a file; empty where there is none.
+
+    Args:
+        typed, choices, folders: see :func:`repeated_choices`.
+    """
+    found = [value for _, key, value in _typed(typed, folders) if key == group]
+    found = found[-1:] or [
+        value for _, key, value in _in_files(choices, folders) if key.split()[-1].lstrip("/") == group
+    ]
+    return [str(one) for one in found[0]] if found else []
+
+
+def _typed(typed: Sequence[str], folders: Sequence[Path]) -> Iterator[tuple[str, str, list]]:
+    """The lists of choices among overrides: override, group, list."""
     for text, override in zip(typed, OverridesParser.create().parse_overrides(list(typed))):
         value = None if override.is_sweep_override() or override.is_delete() else override.value()
         if isinstance(value, list) and any((folder / override.key_or_group).is_dir() for folder in folders):
-            problems += _problem(text, text.partition("=")[0], value, "'{}=[{}]'")
+            yield text, override.key_or_group, value
+
+
+def _in_files(choices: Mapping[str, object], folders: Sequence[Path]) -> Iterator[tuple[Path, str, list]]:
+    """The lists of choices in the files that were chosen: file, key, list."""
     for group, choice in choices.items():
         if isinstance(choice, str):
-            for file, key, value in _lists(f"{group.partition('@')[0]}/{choice}", folders, set()):
-                problems += _problem(f"{file}: '- {key}: [{', '.join(map(str, value))}]'", key, value, "'- {}: [{}]'")
-    return list(dict.fromkeys(problems))
+            yield from _lists(f"{group.partition('@')[0]}/{choice}", folders, set())
 
 
 def _problem(place: str, key: str, value: list, form: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which files of an image folder are images, by their endings, and which of the others are worth a word."""
+"""Which files of an image folder are images, by their endings, and which of the others are reported."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdlab.errors import InputError
+from kdlab.errors import InputError, shortened
 
 from .endings import counted, is_image, left_out
 
@@ -183,7 +183,7 @@ def _list(folder: Path, seen: _Seen) -> Listing:
     test = next((name for name in TEST_FOLDERS if (folder / name).is_dir()), None)
     missing = [name for name, found in (("train", (folder / "train").is_dir()), ("test (and no val)", test)) if not found]
     if missing:
-        there = _some(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
+        there = shortened(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
         raise InputError(
             f"data: {folder} holds no folder {' and no '.join(missing)}; {layout}"
             + (f" (there are {there})" if there else "")
@@ -229,13 +229,9 @@ def _classes(folder: Path, seen: _Seen) -> list[str]:
 def _compare(folder: Path, found: list[str], expected: list[str]) -> None:
     unknown, lacking = sorted(set(found) - set(expected)), sorted(set(expected) - set(found))
     if unknown:
-        raise InputError(f"data: {folder} has classes that train lacks: {_some(unknown)}; both must have the same class folders")
+        raise InputError(f"data: {folder} has classes that train lacks: {shortened(unknown)}; both must have the same class folders")
     if lacking:
-        raise InputError(f"data: {folder} lacks classes that train has: {_some(lacking)}; both must have the same class folders")
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        raise InputError(f"data: {folder} lacks classes that train has: {shortened(lacking)}; both must have the same class folders")
 
 
 def _files(folder: Path, classes: list[str], split: str, digest, seen: _Seen) -> Files:
@@ -254,7 +250,7 @@ def _files(folder: Path, classes: list[str], split: str, digest, seen: _Seen) ->
     if empty:
         others = f" (there are files left out: {counted(seen.endings)})" if seen.endings else ""
         raise InputError(
-            f"data: {folder} has class folders without images that Pillow reads: {_some(empty)}{others}; fill them or"
+            f"data: {folder} has class folders without images that Pillow reads: {shortened(empty)}{others}; fill them or"
             " remove them"
         )
     target = torch.repeat_interleave(torch.arange(len(classes)), torch.tensor(counts))

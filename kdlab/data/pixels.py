@@ -175,7 +175,7 @@ def unreadable(path: str, error: Exception) -> DataDamaged:
 
 
 def is_deep(path: str) -> bool:
-    """Whether a file has more than 8 bits a channel, which its head tells.
+    """Whether a file has more than 8 bits a channel, by its header.
 
     Raises:
         DataDamaged: it is missing, or no image.

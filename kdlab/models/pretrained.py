@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from torch import nn
 
-MOST_NAMED = 4
+from kdlab.errors import shortened
 
 
 def note_weights(network: nn.Module, model: str, classes: int | None, unfilled: Iterable[str],
@@ -42,13 +42,3 @@ def refuse_own(options: Mapping | None, own: Mapping[str, str]) -> None:
     for name in options or {}:
         if name in own:
             raise ValueError(f"options.{name}: kdlab gives this argument itself ({own[name]}); leave it out of options")
-
-
-def shortened(names: Collection[str]) -> str:
-    """The first names, and how many more there are.
-
-    >>> shortened(["a", "b", "c", "d", "e"])
-    'a, b, c, d and 1 more'
-    """
-    first = ", ".join(list(names)[:MOST_NAMED])
-    return f"{first} and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else first

@@ -13,8 +13,7 @@ from kdlab.config.keys import role_of, run_nodes
 from kdlab.config.signature import signature
 from kdlab.counter import derived_seed
 from kdlab.data import ClassificationData
-from kdlab.errors import InputError, KdlabError
-from kdlab.models.pretrained import shortened
+from kdlab.errors import InputError, KdlabError, shortened
 from kdlab.objective import Objective
 from kdlab.schedules import at, scheduled
 from kdlab.strategies import Strategy

@@ -45,7 +45,7 @@ def _save(content: dict[str, Any], path: Path) -> None:
 
 @contextlib.contextmanager
 def naming(key: str) -> Iterator[None]:
-    """What goes wrong inside is told with the config's key that is at fault."""
+    """Errors inside begin with the config's key that is at fault."""
     try:
         yield
     except InputError as error:

@@ -23,7 +23,7 @@ _OWN = ("_target_", "taps", "normalisation", "initial")        # what is no argu
 
 
 def commands(config: dict, key: str, student: Sequence[str] | None) -> str:
-    """Two commands, each on a line of its own, behind a colon: one trains a student on a run's data, from labels alone,
+    """Two commands, each on its own line, after a colon: one trains a student on a run's data, from labels alone,
     and one repeats the run with it as the teacher. Without commands, where it is not known how the student is
     described.
 
@@ -43,12 +43,15 @@ def commands(config: dict, key: str, student: Sequence[str] | None) -> str:
 
 def _data(config: dict) -> list[str]:
     """The overrides that name a run's data: as they were typed; where an experiment file names them, by what it
-    changes."""
+    changes. Where the file of the data is not found, all of them are named."""
     typed, choices = config.get("overrides") or [], config.get("choices") or {}
     if not choices.get("experiment"):
         return [text for text in typed if re.match(r"[+~]*(data|paths)[.=@]", text)]
     chosen = f"data={choices['data']}"
-    usual = _composed([chosen, "teacher=none", "strategy=supervised"])["data"]
+    try:
+        usual = _composed([chosen, "teacher=none", "strategy=supervised"])["data"]
+    except KdlabError:          # a file that is not found from here: every value is named
+        usual = {}
     changed = [_override(f"++data.{name}", value) for name, value in config["data"].items()
                if name != "mixing" and usual.get(name) != value]
     return [chosen, *changed, *(text for text in typed if re.match(r"[+~]*paths[.]", text))]

@@ -12,8 +12,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from kdlab.config.build import build
-from kdlab.errors import InputError
-from kdlab.models.pretrained import shortened
+from kdlab.errors import InputError, shortened
 from kdlab.objective import Objective
 
 from .checkpoints import expected_node, naming, read_checkpoint, student_weights

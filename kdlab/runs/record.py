@@ -117,7 +117,7 @@ def commit_in_words(code: dict, digits: int) -> str:
 
 @lru_cache(maxsize=None)
 def _cpuinfo() -> dict[str, str]:
-    """What Linux tells of the first processor; empty elsewhere."""
+    """What Linux says about the first processor; empty elsewhere."""
     try:
         first = Path("/proc/cpuinfo").read_text().strip().partition("\n\n")[0]
     except OSError:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from kdlab.batch import Batch
-from kdlab.errors import InputError
-from kdlab.models.pretrained import shortened
+from kdlab.errors import InputError, shortened
 from kdlab.teachers import Teacher
 
 from .fine_tuning import as_student, beginning, classes_argument, commands, run_as_student

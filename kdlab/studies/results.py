@@ -117,7 +117,7 @@ def differing(study: Study, records: Sequence[dict]) -> list[str]:
                             f"({_first_difference(found, part)}); {anew}")
     known = {table.name for table in study.tables}
     problems += [f"{study.readme}: study.yaml has no table '{name}'" for name in readme.tables_named(text) if name not in known]
-    # markers may stand ready; nothing may stand between them that no results are behind
+    # markers without results are fine; text between them without results is not
     return problems + [f"{study.readme}: behind {readme.markers(part)[0]} stands something, and there are no results" for part in _parts(study)
                        if part not in parts and readme.content(text, part, study.readme)]
 

@@ -13,7 +13,7 @@ from .job import Job, Need
 from .worker import examine
 
 SECONDS_TO_TRY = 20.0       # how long the jobs of a sweep are tried on a few samples before the first of them begins
-SECONDS_TO_WAIT = 30.0      # after so long a person is told which job is being checked
+SECONDS_TO_WAIT = 30.0      # after so long a line says which job is being checked
 
 
 @dataclass
@@ -46,7 +46,7 @@ class _Answer:
     died: str = ""
 
 
-def plan(overrides: Sequence[Sequence[str]], configs: Sequence[dict], labels: Sequence[str] | None = None) -> Plan:
+def plan(overrides: Sequence[Sequence[str]], configs: Sequence[dict], labels: Sequence[str] | None = None, said: set[str] | None = None) -> Plan:
     """The plan of a sweep.
 
     Finished runs that are known are looked up and nothing more; the others are examined in a warm process, since this one has
@@ -55,6 +55,7 @@ def plan(overrides: Sequence[Sequence[str]], configs: Sequence[dict], labels: Se
 
     Args:
         labels: what a person knows each job by; default: those of its overrides that are not common to all.
+        said: the lines about data and weights that were printed before, and are not printed again; changed.
 
     Raises:
         InputError: some jobs have problems; nothing was begun. Each problem is named once, with the jobs that have it.
@@ -65,8 +66,11 @@ def plan(overrides: Sequence[Sequence[str]], configs: Sequence[dict], labels: Se
     rest = [number for number in range(len(configs)) if number not in found]
     answers = dict(zip(rest, _examined([configs[number] for number in rest], [labels[number] for number in rest])))
     _refuse(answers, labels)
-    for line in dict.fromkeys(line for answer in answers.values() for line in answer.notes):
-        print(line)         # what the jobs print goes to files
+    said = set() if said is None else said
+    for line in [line for answer in answers.values() for line in answer.notes]:
+        if line not in said:
+            print(line)         # what the jobs print goes to files
+            said.add(line)
     jobs = []
     for number, config in enumerate(configs):
         if number in found:

@@ -104,6 +104,7 @@ class Launcher(ComposingLauncher):
         self.workers, self.jobs_per_device, self.retry, self.fail_fast = workers, jobs_per_device, retry, fail_fast
         self.devices = None if devices is None else [int(device) for device in devices]
         self.outcomes: list[Outcome] = []
+        self._said: set[str] = set()        # a search plans each of its trials
 
     def planned(self, job_overrides: Sequence[Sequence[str]]) -> Plan:
         """The plan of a sweep: all its jobs composed (each once) and checked.
@@ -111,7 +112,7 @@ class Launcher(ComposingLauncher):
         Raises:
             InputError: some jobs cannot be composed or have problems; nothing was begun.
         """
-        return plan(job_overrides, self.all_composed(job_overrides, warm=True))
+        return plan(job_overrides, self.all_composed(job_overrides, warm=True), said=self._said)
 
     def run(self, source: Source, gpus: int, metric: str = "test/accuracy", progress: str = "auto", table: bool = True) -> None:
         """Run what a source gives, show how it goes, and end with the table; what came of it is in ``outcomes``, also after an interrupt."""

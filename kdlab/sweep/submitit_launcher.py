@@ -16,7 +16,7 @@ from .elsewhere import ElsewhereLauncher, End, Work, package
 from .job import FAILED, INTERRUPTED
 
 PAUSE = 1.0  # seconds between two looks at the jobs
-LAST_WORDS = 10.0  # seconds that jobs which were cancelled have to write down what they have finished
+LAST_WORDS = 10.0  # seconds that cancelled jobs have to save what they have finished
 ASK = 15.0  # seconds between two questions to squeue
 # what submitit knows by these names for every cluster; all else is Slurm's
 COMMON = (
@@ -51,7 +51,7 @@ class SubmititWork(Work):
             try:
                 self._requeue(number, None)  # ends this process, if the job comes back
             except submitit.core.utils.UncompletedJobError:
-                message = f"{message}; it has come to its time limit (hydra.launcher.timeout_min; max_num_timeout=N queues it again)"
+                message = f"{message}; it has reached its time limit (hydra.launcher.timeout_min; max_num_timeout=N queues it again)"
         return status, message
 
     def checkpoint(self, config: dict):
@@ -127,7 +127,7 @@ class SubmititLauncher(ElsewhereLauncher):
         return handle.paths.result_pickle.exists()
 
     def _cancel(self, handles: Sequence) -> None:
-        """End jobs that nobody waits for any more, and let those at work write down what they have finished."""
+        """Cancel jobs, and give those that run some time to save what they have finished."""
         if not handles:
             return
         print(f"stopping: {len(handles)} jobs are cancelled", flush=True)

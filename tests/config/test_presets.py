@@ -252,3 +252,19 @@ def test_a_run_with_a_preset(kdlab, workplace):
         "dkd/imagenet_resnet" in kdlab("runs", "show", str(path))[1]
         or "dkd/imagenet_resnet" in (path / "config.yaml").read_text()
     )
+
+
+@pytest.mark.parametrize("names", ["dkd/imagenet_resnet", '"dkd/imagenet_resnet"'])
+def test_a_list_is_read_wherever_it_stands(tmp_path, names):
+    """From the command line, in quotes or not, and from an experiment: ce, which is not chosen, is left out."""
+    (tmp_path / "experiment").mkdir()
+    file = tmp_path / "experiment" / "listed.yaml"
+    file.write_text(f"# @package _global_\ndefaults: [{{override /preset: [{names}]}}]\n")
+    own = f"hydra.searchpath=[file://{tmp_path}]"
+    for given in ([f"preset=[{names}]"], ["experiment=listed", own]):
+        config = compose([*given, "loss=[dkd]"])
+        check(config)
+        assert list(config["loss"]) == ["dkd"] and config["choices"]["preset"] == "dkd/imagenet_resnet"
+        with pytest.raises(InputError, match="^preset=dkd/imagenet_resnet: it gives numbers to dkd, which is not among"):
+            compose([*given, "loss=[ce,kd]"])
+    assert compose(["experiment=listed", own, "preset=none", "loss=[dkd]"])["choices"]["preset"] == "none"

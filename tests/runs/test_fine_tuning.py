@@ -116,3 +116,11 @@ def test_a_network_without_weights_is_trained_with_the_classes_of_the_data(workp
 def test_a_text_stays_a_text(revision):
     [*_, override] = as_student({"_target_": "kdlab.models.HuggingFaceClassifier", "model": "a/b", "revision": revision})
     assert compose(["student=huggingface", "student.model=a/b", override])["student"]["revision"] == revision
+
+
+def test_data_whose_file_is_not_found_do_not_hide_what_is_wrong(own_files, monkeypatch):
+    """As in a worker of a sweep with hydra.searchpath: nothing there names the folder."""
+    config = compose(["experiment=mine", own_files])
+    monkeypatch.setattr("sys.argv", ["kdlab train", "experiment=mine"])
+    text = commands(config, "teacher", as_student(MLP, 10, 10))
+    assert "kdlab train data=mine " in text and "++data.fraction=0.5" in text and "runs/fine_tuned/…" in text

@@ -4,8 +4,10 @@ import re
 
 import pytest
 
+from kdlab.config.compose import compose
 from kdlab.runs.run import find_runs
 from kdlab.sweep import plan
+from tests.data.pictures import folder_of_pictures
 
 SHORT = ["strategy=supervised", "trainer.max_epochs=1"]
 DIES = "student._target_=tests.sweep.trouble.Dies"
@@ -114,3 +116,15 @@ def test_a_check_that_takes_long_says_what_it_is_at(kdlab, workplace, monkeypatc
     monkeypatch.setattr(plan, "SECONDS_TO_WAIT", 0.0)
     code, out, err = kdlab("train", "-m", *SHORT, "seed=1,2")
     assert code == 0 and "still checking seed=1\n" in out
+
+
+def test_a_line_about_the_data_is_printed_once_in_all_plans_of_a_search(workplace, capsys):
+    pictures = folder_of_pictures(workplace / "pictures")
+    next((pictures / "train").iterdir()).joinpath("a.heic").write_bytes(b"x")
+    overrides = ["data=image_folder", "data.folder=pictures", "data.classes=3", "data.size=8", "data.batch_size=4", "data.validation=0.25", "data.workers=0",
+                 "student=mlp", "teacher=none", "strategy=supervised"]
+    said = set()
+    for rate in ("0.1", "0.2"):
+        planned = plan.plan([overrides], [compose([*overrides, f"optimizer.lr={rate}"])], said=said)
+        assert len(planned.jobs) == 1 and len(said) == 1
+    assert capsys.readouterr().out.count("left out: 1 file (.heic 1)") == 1
