@@ -198,7 +198,8 @@ def _list(folder: Path, seen: _Seen) -> Listing:
         _files(folder / name, classes, as_split, digest, seen)
         for name, as_split in (("train", "train"), (test, "test"))
     ]
-    unread = tuple(folder / name for name in VALIDATION_FOLDERS if name != test and (folder / name).is_dir())
+    others = sorted(path for path in folder.iterdir() if path.name.lower() in VALIDATION_FOLDERS and path.name != test)
+    unread = tuple(path for path in others if path.is_dir())
     return Listing(*splits, digest.hexdigest(), seen.lines(folder), unread)
 
 

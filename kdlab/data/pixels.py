@@ -35,7 +35,7 @@ class Deep:
 
     Args:
         path, mode: of the file; the mode as Pillow names it.
-        values: (H, W) or (H, W, channels), integers or floats.
+        values: (H, W), or (H, W, 3): integers or floats, without transparency.
         exact: False where only the upper 8 bits of 16 can be read.
     """
 
@@ -119,7 +119,7 @@ class Reader:
         >>> Reader(value_range=(-1, 1)).scaled(Deep("x.tif", "F", np.array([[-1.5, 0.0, 1.0]]))).tolist()
         [[0, 128, 255]]
         """
-        values = deep.values if deep.values.ndim == 2 else deep.values[..., :3]
+        values = deep.values
         if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
             raise InputError(
                 f"data: {deep.path} has pixels that are no finite numbers (NaN or infinity); repair it or remove it"
@@ -141,7 +141,7 @@ class Reader:
                 f"data: {deep.path} (mode {deep.mode}) has negative pixels, from {least} to {most}; say which value is"
                 f" black and which is white, for all images: {cure}"
             )
-        if not deep.exact and self.bits is not None:
+        if not deep.exact and self.bits not in (None, 16):
             raise InputError(
                 f"data: {deep.path}: Pillow reads only the upper 8 bits of its 16 (grey with transparency), so"
                 f" data.bits={self.bits} cannot be applied; save it without transparency"
@@ -277,7 +277,7 @@ def _is_colour_16(image: Image.Image) -> bool:
 def _colour_16(path: str, upper: Image.Image) -> Deep:
     """All 16 bits of each channel: the file is decoded once more, with the bytes of each value taken in the other
     order."""
-    high = np.asarray(upper).astype(np.int64)
+    high = _colours(upper)
     mode = f"16 bits of {upper.mode}"
     with Image.open(path) as lower:
         for number, tile in enumerate(lower.tile):
@@ -289,4 +289,11 @@ def _colour_16(path: str, upper: Image.Image) -> Deep:
             lower.load()
         except (ValueError, OSError):  # Pillow has no such mode
             return Deep(path, mode, high * 256 + 255, exact=False)
-        return Deep(path, mode, high * 256 + np.asarray(lower))
+        return Deep(path, mode, high * 256 + _colours(lower))
+
+
+def _colours(image: Image.Image) -> np.ndarray:
+    """The channels without transparency, whose values are at their greatest however dark the image is: (H, W) of a grey
+    image, else (H, W, 3)."""
+    values = np.asarray(image).astype(np.int64)
+    return values[..., 0] if image.mode == "LA" else values[..., :3]

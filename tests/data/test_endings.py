@@ -179,7 +179,7 @@ def test_classes_that_data_in_memory_lack_in_test(tmp_path):
 # -- a folder of its own for validation --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["val", "valid", "validation", "dev"])
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "dev", "Validation"])
 def test_a_validation_folder_that_is_not_read_is_said_with_the_line_that_reads_it(own, name):
     shutil.copytree(own / "test", own / name)
     (line,) = notes(own)

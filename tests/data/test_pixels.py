@@ -261,6 +261,17 @@ def test_colours_that_use_few_bits_are_said(tmp_path):
     assert "(mode 16 bits of RGB)" in line and "data.bits=12" in line
 
 
+@pytest.mark.parametrize("channels", [2, 4])
+def test_transparency_is_no_brightness(tmp_path, channels):
+    """It is at its greatest in dark images too, and must hide neither their unused bits nor fail for them."""
+    values = np.full((8, 8, channels), 65535)
+    values[..., :-1] = np.random.default_rng(0).integers(0, 4096, (8, 8, channels - 1))
+    path = colour_png(tmp_path / "x.png", values)
+    (line,) = remarks([deep_pixels(path)], Reader())
+    assert "which becomes 15 of 255" in line and "data.bits=12" in line
+    assert np.array_equal(Reader(bits=16)(path), read_image(path))
+
+
 def test_floats_are_refused_before_training(tmp_path):
     root = folder_of(tmp_path / "own", lambda path: ramp(path.with_suffix(".tif"), 1.0, np.float32) and path.unlink())
     with pytest.raises(InputError, match=r"data.value_range=\[0,1\]"):
