@@ -107,8 +107,11 @@ def _returned(overrides: list[str], status: str, message: str) -> JobReturn:
     return result
 
 
-def package(name: str, extra: str):
+def package(name: str, launcher: str):
     """A package that a launcher needs.
+
+    Args:
+        launcher: its name, or the beginning that several have.
 
     Raises:
         InputError: it is not installed; how it is.
@@ -116,4 +119,4 @@ def package(name: str, extra: str):
     try:
         return import_module(name)
     except ImportError as error:
-        raise InputError(f"this launcher needs {name} ({error}): pip install 'kdlab[{extra}]'") from error
+        raise InputError(f"hydra/launcher={launcher} needs the package {name} ({error}): pip install {name}") from error

@@ -80,7 +80,7 @@ class SubmititLauncher(ElsewhereLauncher):
         }
 
     def outcomes(self, configs: Sequence[dict], labels: Sequence[str]) -> Iterator[tuple[int, End]]:
-        submitit = package("submitit", "submitit")
+        submitit = package("submitit", f"submitit_{self.cluster}")
         limit = {f"{self.cluster}_max_num_timeout": self.max_num_timeout}
         executor = submitit.AutoExecutor(cluster=self.cluster, folder=self.folder, **limit)
         executor.update_parameters(

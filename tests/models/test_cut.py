@@ -14,7 +14,7 @@ from kdlab.models.taps import Taps
 from kdlab.runs.checkpoints import student_network
 from kdlab.strategies.one import _default_split
 
-ZOO = sorted({path.stem for path in (conf_dir() / "student").glob("*.yaml")} - {"network", "timm", "torchvision"})
+ZOO = sorted({path.stem for path in (conf_dir() / "student").glob("*.yaml")} - {"network", "timm", "torchvision", "huggingface"})
 COLOUR = ("vgg", "mobilenet", "shufflenet", "resnet50")
 
 

@@ -183,7 +183,7 @@ def test_bad_options(kdlab, workplace, launcher, options, words):
 
 
 @pytest.mark.parametrize(
-    "launcher, cure", [("submitit_slurm", "pip install 'kdlab[submitit]'"), ("ray", "pip install 'kdlab[ray]'")]
+    "launcher, cure", [("submitit_slurm", "pip install submitit"), ("ray", "pip install ray")]
 )
 def test_a_package_that_is_missing(kdlab, workplace, monkeypatch, launcher, cure):
     monkeypatch.setitem(sys.modules, {"ray": "ray"}.get(launcher, "submitit"), None)

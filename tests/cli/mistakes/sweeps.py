@@ -1,8 +1,17 @@
 """What may be wrong with a sweep."""
 
-from .table import SHORT, Mistake
+import sys
+from pathlib import Path
+
+from .table import SHORT, Mistake, Place
 
 SWEEP = ["train", "-m", *SHORT[1:]]
+
+
+def without_slurm(place: Place) -> None:
+    """Whatever this machine has installed."""
+    place.patch.setenv("PATH", str(Path(sys.executable).parent))
+
 
 MISTAKES = [
     Mistake("empty list of values", [*SWEEP, "seed=range(1,1)"], ["no jobs", "empty"]),
@@ -14,8 +23,9 @@ MISTAKES = [
     Mistake("reference to a key that is not there in a sweep", [*SWEEP, "seed=1,2", "threads=${thread}"], ["threads", "did you mean 'threads'"]),
     Mistake("name of a sweep that climbs out", [*SWEEP, "name=a,../b"], ["name", "../b", "none was begun"]),
     Mistake("misspelled launcher", [*SWEEP, "seed=1,2", "hydra/launcher=kdlap"], ["hydra/launcher=kdlap", "did you mean 'kdlab'"]),
-    Mistake("launcher that is not installed", [*SWEEP, "seed=1,2", "hydra/launcher=ray"], ["hydra/launcher=ray", "pip install 'kdlab[ray]'"]),
-    Mistake("launcher whose machine is not here", [*SWEEP, "seed=1,2", "hydra/launcher=submitit_slurm"], ["hydra/launcher=submitit_slurm"]),
+    Mistake("launcher that is not installed", [*SWEEP, "seed=1,2", "hydra/launcher=ray"], ["hydra/launcher=ray", "pip install ray"]),
+    Mistake("launcher whose machine is not here", [*SWEEP, "seed=1,2", "hydra/launcher=submitit_slurm"], ["hydra/launcher=submitit_slurm"],
+            setup=without_slurm),
     Mistake("misspelled sweeper", [*SWEEP, "seed=1,2", "hydra/sweeper=optna"], ["hydra/sweeper=optna", "did you mean 'optuna'"]),
     Mistake("sweeper that is not installed", [*SWEEP, "seed=1,2", "hydra/sweeper=ax"], ["hydra/sweeper=ax", "pip install hydra-ax-sweeper"]),
     Mistake("misspelled group of a launcher", [*SWEEP, "seed=1,2", "hydra/luncher=kdlab"], ["hydra/luncher", "did you mean 'hydra/launcher'"]),
