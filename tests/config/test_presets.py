@@ -252,3 +252,10 @@ def test_a_run_with_a_preset(kdlab, workplace):
         "dkd/imagenet_resnet" in kdlab("runs", "show", str(path))[1]
         or "dkd/imagenet_resnet" in (path / "config.yaml").read_text()
     )
+
+
+def test_two_presets_of_one_method_are_refused():
+    """Hydra would merge them into numbers of neither."""
+    with pytest.raises(InputError) as error:
+        loss("loss=[ce,dkd]", "preset=[dkd/imagenet_resnet,dkd/cifar100_resnet32x4_resnet8x4]")
+    assert "both give numbers to dkd, and not the same; leave one of them out" in str(error.value)
