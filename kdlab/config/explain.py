@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Sequence
 
 import yaml
@@ -14,7 +15,7 @@ from omegaconf.errors import InterpolationResolutionError, InterpolationToMissin
 from kdlab.errors import did_you_mean, yaml_problem
 
 from .missing import groups, missing_file, own_folders
-from .quoting import not_read
+from .quoting import not_read, quoted
 
 
 def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
@@ -61,8 +62,15 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
     place = re.search(r"Could not override '(.+?)'. No match in the defaults list", message)
     if place:
         return f"{message.partition('. No match')[0]}: {_not_to_override(place[1])}"
+    if ambiguous := re.match(r"Ambiguous value for argument '(.+?)' 1\. ", message):
+        return _several_values(ambiguous[1])
+    if again := re.match(r"Multiple values for ([\w/@.]+)\. To override", message):
+        typed = [text for text in overrides if text.startswith(f"+{again[1]}=")]
+        if typed:
+            cure = shlex.quote(typed[-1].lstrip("+"))
+            return f"{typed[-1]}: '{again[1]}' is chosen already, so it is replaced and not added; type {cure}"
     if "group override must be a string" in message:
-        wrong = [text for text in overrides if re.fullmatch(r"[+]*[\w/]*=[-+.\d]+", text)]
+        wrong = [text for text in overrides if re.fullmatch(r"[+]*[\w/]*=([-+.\d]+|null|true|false)", text, re.I)]
         return f"{' '.join(wrong) or message}: a group is chosen by the name of one of its files, for example student=mlp"
     if "merge DictConfig with ListConfig" in message:
         return f"{message.partition(': ')[0]}: a list stands where there must be named keys, or named keys where there must be a list; see conf/train.yaml"
@@ -78,6 +86,16 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
         cure = f"; to replace the schedule that stands there: '++{typed[-1]}'" if typed and "schedule" in known else ""
         return f"{key}: {place} has no key '{word}'{did_you_mean(word, known) if not cure else ''}{cure}"
     return message
+
+
+def _several_values(override: str) -> str:
+    """What may be meant by ``KEY=A,B`` where no sweep was asked for."""
+    key, _, value = override.partition("=")
+    ways = shlex.quote(f"{key}=[{value}]"), shlex.quote(f"{key}={quoted(value)}")
+    return (
+        f"{override}: several values for one key are a sweep, which -m (--multirun) asks for: kdlab train -m {shlex.quote(override)}."
+        f" For a key that takes a list type {ways[0]}, for one that takes a text {ways[1]}"
+    )
 
 
 def _not_to_override(group: str) -> str:

@@ -80,7 +80,8 @@ def settle_presets(config: DictConfig, names: Sequence[str], sources: Iterable) 
         sources: Hydra's search path.
 
     Raises:
-        InputError: a preset gives numbers to a term that is not chosen, or its file is no preset.
+        InputError: a preset gives numbers to a term that is not chosen, two give different numbers to one method, or a file
+            is no preset.
     """
     sources = list(sources)
     files = [(name, find(sources, "preset", name)) for name in names]
@@ -95,6 +96,7 @@ def settle_presets(config: DictConfig, names: Sequence[str], sources: Iterable) 
     written = OmegaConf.to_container(terms, resolve=False)
     chosen = [name for name, node in written.items() if isinstance(node, dict) and "_target_" in node]
     problems = [_unfit(preset, chosen) for preset in presets if set(preset.methods) - set(chosen)]
+    problems += _conflicts(presets)
     if problems:
         raise InputError(*problems)
     for preset in presets:
@@ -102,6 +104,17 @@ def settle_presets(config: DictConfig, names: Sequence[str], sources: Iterable) 
             with open_dict(config):
                 terms.pop("ce", None)
     return presets
+
+
+def _conflicts(presets: Sequence[Preset]) -> list[str]:
+    """Presets that give different numbers to one method: Hydra would merge them into numbers of neither."""
+    return [
+        f"preset={first.name} and preset={second.name} both give numbers to {term}, and not the same; leave one of them out"
+        for place, first in enumerate(presets)
+        for second in presets[place + 1 :]
+        for term in first.methods
+        if term in second.terms and first.terms[term] != second.terms[term]
+    ]
 
 
 def _unfit(preset: Preset, chosen: Sequence[str]) -> str:

@@ -1,4 +1,5 @@
-"""Lists of choices, ``loss=[ce,kd]``: Hydra does not note what they hold, and takes one that is named twice once, silently."""
+"""Lists of choices, ``loss=[ce,kd]``: Hydra does not note what they hold. One that names a file twice takes it once, and
+several files of which one can be built are merged, both silently."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 
 def repeated_choices(typed: Sequence[str], choices: Mapping[str, object], folders: Sequence[Path]) -> list[str]:
-    """A problem for each list of choices in which one stands twice.
+    """A problem for each list of choices in which one stands twice, or of which one can be built.
 
     Args:
         typed: the overrides of the command line.
@@ -18,8 +19,9 @@ def repeated_choices(typed: Sequence[str], choices: Mapping[str, object], folder
         folders: the config folders, the first of which has precedence.
     """
     problems = []
-    for text, _, value in _typed(typed, folders):
+    for text, group, value in _typed(typed, folders):
         problems += _problem(text, text.partition("=")[0], value, "'{}=[{}]'")
+        problems += _merged(text, group, value, folders)
     for file, key, value in _in_files(choices, folders):
         problems += _problem(f"{file}: '- {key}: [{', '.join(map(str, value))}]'", key, value, "'- {}: [{}]'")
     return list(dict.fromkeys(problems))
@@ -66,14 +68,36 @@ def _problem(place: str, key: str, value: list, form: str) -> list[str]:
     ]
 
 
+def _merged(typed: str, group: str, value: list, folders: Sequence[Path]) -> list[str]:
+    """A problem where two files of a list say each what is built: Hydra would build the last one, with arguments of
+    the others."""
+    targets = list(dict.fromkeys(str(one) for one in value if _has_target(group, str(one), folders)))
+    if len(targets) < 2:
+        return []
+    return [f"{typed}: one {group} is chosen, not {len(targets)}; write {group}={targets[-1]}"]
+
+
+def _has_target(group: str, name: str, folders: Sequence[Path]) -> bool:
+    found = _content(f"{group}/{name}", folders)[1]
+    return "_target_" in found or isinstance(own := found.get(group), dict) and "_target_" in own
+
+
+def _content(name: str, folders: Sequence[Path]) -> tuple[Path | None, dict]:
+    """A config file of the first folder that has it, and what stands in it; None, and nothing, where none has."""
+    file = next((path for path in (folder / f"{name}.yaml" for folder in folders) if path.is_file()), None)
+    if file is None:
+        return None, {}
+    content = yaml.load(file.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return file, content if isinstance(content, dict) else {}
+
+
 def _lists(name: str, folders: Sequence[Path], seen: set[str]) -> Iterator[tuple[Path, str, list]]:
     """The lists of choices in the defaults of a config file, and of the files that it takes in: file, key, list."""
-    file = next((path for path in (folder / f"{name}.yaml" for folder in folders) if path.is_file()), None)
+    file, content = _content(name, folders)
     if file is None or name in seen:
         return
     seen.add(name)
-    content = yaml.load(file.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    defaults = content.get("defaults") if isinstance(content, dict) else None
+    defaults = content.get("defaults")
     for entry in defaults if isinstance(defaults, list) else ():
         if isinstance(entry, str) and entry != "_self_":
             inner = entry.partition("@")[0]

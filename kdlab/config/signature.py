@@ -49,8 +49,9 @@ def locate(target: str):
         except (ImportError, AttributeError, ValueError):
             hint = ""
         raise LookupError(f"_target_ '{target}' does not exist: '{parent}' has no '{name}'{hint}") from error
-    except Exception as error:          # the user's own module may fail in any way while it is imported
-        raise LookupError(f"_target_ '{target}' cannot be imported: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # the user's own module may fail in any way while it is imported
+        what = f"{type(error).__name__}: {error}".removesuffix(": ")
+        raise LookupError(f"_target_ '{target}' cannot be imported: {what}") from error
     if not callable(found):
         raise LookupError(f"_target_ '{target}' is a {type(found).__name__}, not a class or function")
     return found

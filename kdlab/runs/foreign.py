@@ -84,7 +84,8 @@ def weights_for(network: nn.Module, content: object, path: Path, key: str, part:
         new_head: weights of another number of classes fit too; they come without their head.
 
     Raises:
-        InputError: no part fits, or several do; as :class:`WrongClasses` where only the number of classes differs.
+        InputError: no part fits, or several do; its numbers are integers or not finite; as :class:`WrongClasses` where
+            only the number of classes differs.
     """
     expected, tables = network.state_dict(), dict(_tables(content))
     if not tables:
@@ -99,7 +100,7 @@ def weights_for(network: nn.Module, content: object, path: Path, key: str, part:
             names = ", ".join(found.name or "null (all of it)" for found in fitting)
             raise InputError(f"{beside}={part}: {path} has no such part that fits {type(network).__name__}; "
                              + (f"these do: {names}" if names else closest(tables, expected)))
-        return chosen[0]
+        return _usable(chosen[0], expected, path, key)
     several = _different([found for found in fitting if not found.average]) or _different(fitting)
     if not several:
         other = None if new_head else _other_classes(tables, expected)
@@ -113,7 +114,27 @@ def weights_for(network: nn.Module, content: object, path: Path, key: str, part:
         lines = "".join(f"\n  {beside}={shlex.quote(found.name)}" for found in several if found.name)
         raise InputError(f"{key}: {path} holds {len(several)} networks that fit {type(network).__name__}; "
                          f"add the one that is meant:{lines}")
-    return several[0]
+    return _usable(several[0], expected, path, key)
+
+
+def _usable(part: Part, expected: Mapping[str, Tensor], path: Path, key: str) -> Part:
+    """The part, unless its numbers are no weights: integers in the place of floats (a quantised network, whose scales
+    lie elsewhere), or numbers that are not finite.
+
+    Raises:
+        InputError: they are not.
+    """
+    for name, value in part.weights.items():
+        if not expected[name].is_floating_point():
+            continue
+        if not value.is_floating_point():
+            raise InputError(f"{key}: {path}: '{name}' holds {str(value.dtype).removeprefix('torch.')}, and the network "
+                             f"wants {str(expected[name].dtype).removeprefix('torch.')}. Weights of a quantised network "
+                             "are read wrong without their scales; save them as floats")
+        if not value.isfinite().all():
+            raise InputError(f"{key}: {path}: '{name}' holds numbers that are not finite (NaN or infinity), so its "
+                             "training has diverged; take an earlier checkpoint")
+    return part
 
 
 def _other_classes(tables: Mapping[Place, dict[str, Tensor]], expected: Mapping[str, Tensor]) -> OtherClasses | None:

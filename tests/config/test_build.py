@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kdlab.config.build import build, recipe
-from kdlab.config.signature import signature
+from kdlab.config.signature import locate, signature
 from kdlab.errors import InputError
 
 MLP = {"_target_": "kdlab.models.MLP", "classes": 3, "shape": [2], "hidden": [4]}
@@ -38,3 +38,12 @@ def test_options_are_followed_to_the_base():
     """``**options`` of a data set are the base's arguments, so a misspelling is found."""
     found = signature("kdlab.data.FashionMNIST")
     assert {"folder", "batch_size", "omit_classes"} <= set(found.accepted) and not found.open
+
+
+@pytest.mark.parametrize("line, words", [("raise SystemExit(4)", "SystemExit: 4"), ("raise StopIteration", "StopIteration")])
+def test_a_module_that_ends_while_it_is_imported_is_named(tmp_path, monkeypatch, line, words):
+    """A script without a main guard ends the process that imports it."""
+    (tmp_path / "ends_itself.py").write_text(f"{line}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(LookupError, match=f"'ends_itself.Network' cannot be imported: {words}$"):
+        locate("ends_itself.Network")

@@ -268,3 +268,10 @@ def test_a_list_is_read_wherever_it_stands(tmp_path, names):
         with pytest.raises(InputError, match="^preset=dkd/imagenet_resnet: it gives numbers to dkd, which is not among"):
             compose([*given, "loss=[ce,kd]"])
     assert compose(["experiment=listed", own, "preset=none", "loss=[dkd]"])["choices"]["preset"] == "none"
+
+
+def test_two_presets_of_one_method_are_refused():
+    """Hydra would merge them into numbers of neither."""
+    with pytest.raises(InputError) as error:
+        loss("loss=[ce,dkd]", "preset=[dkd/imagenet_resnet,dkd/cifar100_resnet32x4_resnet8x4]")
+    assert "both give numbers to dkd, and not the same; leave one of them out" in str(error.value)

@@ -88,3 +88,25 @@ def test_kdlabs_own_files_repeat_nothing():
         for entry in (content or {}).get("defaults") or []:
             for value in entry.values() if isinstance(entry, dict) else ():
                 assert not isinstance(value, list) or len(set(value)) == len(value), file
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (["student=[cnn,mlp]"], "student=[cnn,mlp]: one student is chosen, not 2; write student=mlp"),
+        (["strategy=[supervised,ema]"], "one strategy is chosen, not 2; write strategy=ema"),
+        (["teacher.overrides=[\"optimizer=[adamw,sgd]\"]"], "one optimizer is chosen, not 2; write optimizer=sgd"),
+    ],
+)
+def test_several_of_which_one_can_be_built(overrides, message):
+    """Hydra would build the last with arguments of the first."""
+    with pytest.raises(InputError) as error:
+        compose(overrides)
+    assert message in str(error.value)
+
+
+def test_a_file_that_only_adds_to_a_choice_may_stand_beside_it(tmp_path):
+    (tmp_path / "student").mkdir()
+    (tmp_path / "student" / "narrow.yaml").write_text("hidden: [8]\n")
+    config = compose(["student=[mlp,narrow]", f"hydra.searchpath=[{tmp_path}]"])
+    assert config["student"]["hidden"] == [8]

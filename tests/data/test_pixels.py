@@ -119,7 +119,7 @@ def test_colours_of_16_bits(tmp_path, channels):
     values = np.random.default_rng(0).integers(0, 4096, (5, 7, channels))
     path = colour_png(tmp_path / "x.png", values)
     assert np.array_equal(np.asarray(read_image(path)), values[..., :3] // 256), "as ever: the upper byte"
-    assert np.array_equal(deep_pixels(path).values, values)
+    assert np.array_equal(deep_pixels(path).values, values[..., :3])
     assert np.array_equal(np.asarray(Reader(bits=12)(path)), values[..., :3] // 16)
 
 

@@ -159,3 +159,22 @@ def test_a_whole_network_and_how_to_save_its_weights(tmp_path, keys):
     subprocess.run(command, shell=True, check=True, cwd=tmp_path)
     part = weights_for(network(), read_checkpoint(tmp_path / "x_weights.pth"), tmp_path / "x_weights.pth", KEY)
     assert torch.equal(part.weights["2.weight"], STATE["2.weight"])
+
+
+@pytest.mark.parametrize(
+    "spoiled, words",
+    [
+        (lambda value: (value * 100).to(torch.int8), "holds int8, and the network wants float32"),
+        (lambda value: value * float("nan"), "not finite"),
+        (lambda value: value / 0, "not finite"),
+    ],
+)
+def test_numbers_that_are_no_weights_are_refused(tmp_path, spoiled, words):
+    message = refused(tmp_path, {name: spoiled(value) for name, value in STATE.items()})
+    assert words in message and next(iter(STATE)) in message
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_floats_of_any_precision_are_read(tmp_path, dtype):
+    weights, _ = found(tmp_path, {name: value.to(dtype) for name, value in STATE.items()})
+    assert set(weights) == set(STATE)

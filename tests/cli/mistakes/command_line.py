@@ -96,6 +96,7 @@ MORE = {
     "no folder for runs": (["paths.runs="], ["paths.runs must be the name of a folder"]),
     "fraction NaN": (["data.fraction=nan"], ["data.fraction", "finite"]),
     "two values without a sweep": (["seed=1,2"], ["seed=1,2", "--multirun"]),
+    "list without its brackets": (["loss=ce,kd"], ["kdlab train -m loss=ce,kd", "'loss=[ce,kd]'"]),
     "switch that is none": (["fresh=maybe"], ["fresh", "true or false", "maybe"]),
     "device that is not there": (["trainer.accelerator=tpuu", *NO_TEACHER], ["trainer", "tpuu"]),
     # -- overrides and options
@@ -107,6 +108,8 @@ MORE = {
     "override without a key": (["=3"], ["=3", "group"]),
     "spaces around =": (["seed", "=", "3"], ["seed", "KEY=VALUE"]),
     "group by a number": (["student=3"], ["student=3", "student=mlp"]),
+    "group by null": (["preset=null"], ["preset=null", "student=mlp"]),
+    "group that is added": (["+student=cnn"], ["+student=cnn", "type student=cnn"]),
     "group left empty": (["student="], ["student=", "there are cnn"]),
     "group taken away": (["~student"], ["student", "needs a _target_"]),
     "key taken away that another needs": (["~data.classes"], ["student.classes", "'data.classes'", "no such key"]),
