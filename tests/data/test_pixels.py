@@ -267,7 +267,7 @@ def test_transparency_is_no_brightness(tmp_path, channels):
     values = np.full((8, 8, channels), 65535)
     values[..., :-1] = np.random.default_rng(0).integers(0, 4096, (8, 8, channels - 1))
     path = colour_png(tmp_path / "x.png", values)
-    (line,) = remarks([deep_pixels(path)], Reader())
+    (line,) = notes([deep_pixels(path)], Reader())
     assert "which becomes 15 of 255" in line and "data.bits=12" in line
     assert np.array_equal(Reader(bits=16)(path), read_image(path))
 
