@@ -43,6 +43,7 @@ class Budget:
     def _folder_of(item) -> str:
         return str(Path(item.nodeid.partition("::")[0]).parent)
 
+    @pytest.hookimpl(trylast=True)          # after -m and -k have left tests out: a folder without any has no share
     def pytest_collection_modifyitems(self, items: list) -> None:
         folders = defaultdict(list)
         for item in items:

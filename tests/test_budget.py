@@ -28,14 +28,14 @@ def pytest_runtest_call(item):
 """
 
 
-def run(folder: Path, counts: dict[str, int], minutes: float, commit: str = "abc") -> tuple[int, str, list[str]]:
+def run(folder: Path, counts: dict[str, int], minutes: float, commit: str = "abc", *options: str) -> tuple[int, str, list[str]]:
     """Run tests that take a minute each by the plugin's clock; exit code, output, and the tests that ran."""
     (folder / "conftest.py").write_text(CONFTEST.format(tests=str(ROOT / "tests"), minutes=minutes, commit=commit))
     for name, number in counts.items():
         (folder / name).mkdir(exist_ok=True)
         (folder / name / f"test_{name}.py").write_text("\n".join(f"def test_{one}(): pass" for one in range(number)))
     done = subprocess.run([sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "--continue-on-collection-errors",
-                           "--rootdir", folder, folder], cwd=folder, capture_output=True, text=True)
+                           "--rootdir", folder, *options, folder], cwd=folder, capture_output=True, text=True)
     return done.returncode, done.stdout, re.findall(r"^(\S+) PASSED", done.stdout, re.MULTILINE)
 
 
@@ -46,6 +46,12 @@ def test_time_is_shared_by_the_folders(tmp_path):
     assert (code, counts) == (0, {"small": 1, "medium": 3, "large": 2})
     assert "8 tests were not run: out of time" in out and "medium: 1" in out and "large: 7" in out
     assert sum(line.startswith("    large/test_large.py::test_") for line in out.splitlines()) == 7
+
+
+def test_a_folder_whose_tests_are_left_out_has_no_share(tmp_path):
+    """As by -m slow: the 4 minutes are for the two others."""
+    code, out, ran = run(tmp_path, {"aa": 1, "bb": 2, "cc": 2}, 4, "abc", "-k", "not aa")
+    assert code == 0 and len(ran) == 4 and "not run" not in out
 
 
 def test_a_folder_that_was_not_reached_fails_the_run(tmp_path):
