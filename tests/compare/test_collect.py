@@ -156,3 +156,10 @@ def test_teachers_that_a_name_does_not_tell_apart_are_told_by_whom_they_taught(t
     found, _ = groups(find_runs([tmp_path]))
     rows = {label: [teacher["runs"][0]["hash"] for teacher in teachers] for label, teachers in absent_teachers(found)}
     assert rows == {f"assistant-mlp, teacher of {group.label}": [f"{number}{seed}" for seed in range(3)] for number, group in enumerate(found)}
+
+
+def test_a_metric_that_is_not_finite_is_absent():
+    from kdlab.compare import records
+
+    assert records.tested({"metrics": {"test/nll": float("nan")}}, "nll") is None
+    assert records.tested({"metrics": {"test/nll": 0.5}}, "nll") == 0.5
