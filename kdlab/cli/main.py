@@ -52,7 +52,7 @@ def _reader_is_gone() -> bool:
         os.write(sys.stdout.fileno(), b"\n")
     except BrokenPipeError:
         return True
-    except (OSError, ValueError):           # no file stands behind it
+    except (OSError, ValueError):           # standard output is no file
         return False
     return False
 

@@ -43,8 +43,13 @@ def run_hash(config: dict) -> str:
 
 def hash_as_spelled(config: dict) -> str | None:
     """The hash that a config had before the spellings of a value counted as one; None where that is :func:`run_hash`."""
-    older = _digest(canonical(config, spellings={}))
-    return older if older != run_hash(config) else None
+    return _digest(canonical(config, spellings={})) if _is_respelled(config) else None
+
+
+def _is_respelled(config: dict) -> bool:
+    """Whether a config, or that of a run before it, has a value in another spelling: found without reading the files that it names."""
+    return _counted(config, "", SPELLINGS) != _counted(config, "", {}) or any(
+        "config" in node and _is_respelled(node["config"]) for node in run_nodes(config).values())
 
 
 def _digest(canonical: dict) -> str:

@@ -10,11 +10,11 @@ from kdlab.errors import InputError
 from kdlab.runs.run import find_runs
 from kdlab.studies import tables
 from kdlab.studies.check import check
-from kdlab.studies.expectations import AGAINST, BY_SIGN, HOLDS, MISSES, UNKNOWN, Finding, findings
+from kdlab.studies.expectations import findings
 from kdlab.studies.reading import read
 from kdlab.studies.records import read_records
 from kdlab.studies.rerun import reruns
-from kdlab.studies.study import Expectation, all_studies, experiments_folders
+from kdlab.studies.study import all_studies, experiments_folders
 
 STUDY = """
 title: Labels and a teacher
@@ -288,13 +288,3 @@ tables:
     assert kdlab("reproduce", "mine")[0] == 0
     code, out, err = kdlab("reproduce", "--list", "mine")
     assert code == 0 and out.splitlines()[1].split()[-2:] == ["2", "2"], out
-
-
-def test_a_sign_that_cannot_be_told_speaks_against_nothing():
-    def found(verdict, explained=""):
-        one = Finding(Expectation("a", "b", above="c", explained=explained), "", "", verdict)
-        return one.accepted, one.contradicted
-
-    assert [found(verdict) for verdict in (HOLDS, BY_SIGN, AGAINST, MISSES, UNKNOWN)] == [
-        (True, False), (True, False), (False, False), (False, True), (False, True)], "what is in git explains it all the same"
-    assert [found(verdict, "too short") for verdict in (AGAINST, MISSES, UNKNOWN)] == [(True, False), (True, False), (False, True)]
