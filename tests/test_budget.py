@@ -74,7 +74,9 @@ def test_a_skip_for_want_of_a_module_fails(tmp_path):
     (tmp_path / "m" / "test_whole.py").write_text("import pytest\npytest.importorskip('no_such_module')")
     (tmp_path / "m" / "test_one.py").write_text("import pytest\ndef test_one(): pytest.importorskip('no_such_module')\ndef test_two(): pytest.skip('other')")
     code, out, _ = run(tmp_path, {}, minutes=0)
-    assert code in (1, 2) and out.count("KDLAB_REQUIRE forbids to skip it") == 2
+    # a summary may repeat the reasons, whole or cut short: by the width of the screen and by the variable CI
+    assert code in (1, 2) and "KDLAB_REQUIRE forbids to skip it" in out
+    assert re.search(r"\b1 failed, 1 skipped, 1 error\b", out)
 
 
 def test_extras_are_checked_by_name():
