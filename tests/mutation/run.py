@@ -49,7 +49,7 @@ print(*sys.modules, sep="\\n")
 
 def wrong_fit(defect: Defect, text: str) -> str | None:
     """Why a defect cannot be put in; None if it can."""
-    number = text.count(defect.old)
+    number = len(defect.place.findall(text))
     if number != 1:
         return f"{defect.name}: its old text stands {number} times in {defect.file}, not once: {defect.old!r}"
     return f"{defect.name}: its old and its new text are the same" if defect.old == defect.new else None
@@ -135,7 +135,7 @@ class Trial:
             self._text = (tree.folder / defect.file).read_text(encoding="utf-8")
             if wrong := wrong_fit(defect, self._text):
                 raise SystemExit(wrong)
-            tree.write(defect.file, self._text.replace(defect.old, defect.new))
+            tree.write(defect.file, defect.place.sub(lambda _: defect.new, self._text))
         self.began = time.monotonic()
         self.deadline = self.began + timeout
         self.process = os.fork()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -14,7 +15,8 @@ class Defect:
 
     Args:
         file: path in the repository.
-        old: text that stands in that file exactly once.
+        old: text that stands in that file exactly once. White space does not count, nor does a comma before a closing
+            bracket, so that a formatter may break its lines.
         new: what a person might have written in error.
         tests: what pytest is given; empty: the nearest test files (``nearest.py``).
         slow: also run tests with the mark ``slow``.
@@ -33,6 +35,12 @@ class Defect:
     @property
     def name(self) -> str:
         return f"{self.package}/{self.number:02}"
+
+    @property
+    def place(self) -> re.Pattern[str]:
+        """Finds the old text, whatever its layout."""
+        characters = (re.escape(one) for one in "".join(self.old.split()))
+        return re.compile(r"\s*".join(rf"(?:,\s*)?{one}" if one[-1] in ")]}" else one for one in characters))
 
 
 def of_package(package: str) -> list[Defect]:
