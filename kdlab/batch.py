@@ -67,8 +67,10 @@ class Batch:
             return self
         if not 0 < number <= len(self.further_views):
             last = len(self.further_views)
-            raise ValueError(f"the batch has no view {number}, only {'view 0' if not last else f'the views 0 to {last}'}; a strategy and a loss "
-                             "say by their attribute `views` how many they need")
+            raise ValueError(
+                f"the batch has no view {number}, only {'view 0' if not last else f'the views 0 to {last}'}; a strategy and a loss "
+                "say by their attribute `views` how many they need"
+            )
         return replace(self, inputs=self.further_views[number - 1], further_views=(), view_number=number)
 
     def part(self, start: int, stop: int) -> Batch:

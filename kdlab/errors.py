@@ -25,7 +25,11 @@ class InputError(KdlabError):
 
     def __init__(self, *problems: str, advice: str = ""):
         self.problems = list(problems)
-        text = problems[0] if len(problems) == 1 else f"{len(problems)} problems:\n" + "\n".join(f"  - {p}" for p in problems)
+        text = (
+            problems[0]
+            if len(problems) == 1
+            else f"{len(problems)} problems:\n" + "\n".join(f"  - {p}" for p in problems)
+        )
         super().__init__("\n".join(filter(None, [text, advice])))
 
 
@@ -85,8 +89,11 @@ def out_of_memory(error: BaseException) -> bool:
     False
     """
     text = str(error).lower()
-    return isinstance(error, MemoryError) or isinstance(error, RuntimeError) and any(
-        words in text for words in ("out of memory", "can't allocate memory", "cannot allocate memory"))
+    return (
+        isinstance(error, MemoryError)
+        or isinstance(error, RuntimeError)
+        and any(words in text for words in ("out of memory", "can't allocate memory", "cannot allocate memory"))
+    )
 
 
 def ended_early(error: BaseException) -> str | None:
@@ -106,8 +113,10 @@ def ended_early(error: BaseException) -> str | None:
         error = error.__cause__
     if not isinstance(error, LOOP_ENDERS):
         return None
-    return (f"{raised(error)}. Loops take it for their end, so the rest would be skipped silently; give next() a "
-            "default, or start the iterator again where it ends")
+    return (
+        f"{raised(error)}. Loops take it for their end, so the rest would be skipped silently; give next() a "
+        "default, or start the iterator again where it ends"
+    )
 
 
 def raised(error: BaseException) -> str:
@@ -127,8 +136,10 @@ def told(error: BaseException) -> str:
     """What went wrong in one line, with advice where there is some: a message for people as it stands, anything else with its kind."""
     first = (str(error).strip().splitlines() or [""])[0].strip()
     if out_of_memory(error):
-        return (f"the memory ran out ({first or type(error).__name__}); a smaller data.batch_size, or trainer.accumulate_grad_batches=2 with half of it, "
-                "needs less")
+        return (
+            f"the memory ran out ({first or type(error).__name__}); a smaller data.batch_size, or trainer.accumulate_grad_batches=2 with half of it, "
+            "needs less"
+        )
     if isinstance(error, OSError) and error.errno is not None:
         place = f"{error.filename}: " if error.filename else ""
         cure = "; make room there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
@@ -137,7 +148,7 @@ def told(error: BaseException) -> str:
         return str(error).strip()
     if ended := ended_early(error):
         return ended
-    if "find_unused_parameters" in str(error):      # Lightning's advice names its own argument
+    if "find_unused_parameters" in str(error):  # Lightning's advice names its own argument
         return (
             "some parameters of the student were not used for the loss, which DistributedDataParallel takes for a"
             " mistake. If it is none, type trainer.strategy=ddp_find_unused_parameters_true"

@@ -29,11 +29,15 @@ def all_batches(loader: Iterable[Batch]) -> Iterator[Batch]:
 
 def short_of(split: str, batches: int, planned: int) -> str:
     """The message of data that ended early."""
-    return (f"the {split} data ended after {batches} of {planned} batches; a loader must yield as many batches as its "
-            "len() says, and its iterator must not end before that (StopIteration, return)")
+    return (
+        f"the {split} data ended after {batches} of {planned} batches; a loader must yield as many batches as its "
+        "len() says, and its iterator must not end before that (StopIteration, return)"
+    )
 
 
-def predict(answer: Callable[[Batch], Outputs], loader: Iterable[Batch], task: Task, device: str | torch.device = "cpu") -> dict[str, Tensor]:
+def predict(
+    answer: Callable[[Batch], Outputs], loader: Iterable[Batch], task: Task, device: str | torch.device = "cpu"
+) -> dict[str, Tensor]:
     """Logits ``(N, C)``, targets ``(N,)`` and sample indices ``(N,)`` of all rows, on the CPU, in the order of the loader.
 
     Args:
@@ -46,8 +50,12 @@ def predict(answer: Callable[[Batch], Outputs], loader: Iterable[Batch], task: T
 
 
 @torch.no_grad()
-def predict_all(answers: Mapping[str, Callable[[Batch], Outputs]], loader: Iterable[Batch], task: Task,
-                device: str | torch.device = "cpu") -> dict[str, dict[str, Tensor]]:
+def predict_all(
+    answers: Mapping[str, Callable[[Batch], Outputs]],
+    loader: Iterable[Batch],
+    task: Task,
+    device: str | torch.device = "cpu",
+) -> dict[str, dict[str, Tensor]]:
     """What several say, by name, each as :func:`predict` has it, from one pass over the data."""
     columns: dict[str, dict[str, list[Tensor]]] = {name: {"logits": [], "target": [], "index": []} for name in answers}
     for batch in all_batches(loader):

@@ -74,12 +74,16 @@ def expected_calibration_error(probabilities: Tensor, target: Tensor, bins: int 
     0.025
     """
     below_one = torch.nextafter(torch.ones_like(probabilities[:1, 0]), torch.zeros(()).to(probabilities))
-    return multiclass_calibration_error(probabilities.minimum(below_one), target, probabilities.shape[-1], n_bins=bins).item()
+    return multiclass_calibration_error(
+        probabilities.minimum(below_one), target, probabilities.shape[-1], n_bins=bins
+    ).item()
 
 
 def _unbiased_hsic(k: Tensor, l: Tensor) -> Tensor:
     size = len(k)
     k, l = (x - torch.diag(x.diagonal()) for x in (k, l))
     rows, columns = k.sum(0), l.sum(0)
-    value = (k * l).sum() + rows.sum() * columns.sum() / ((size - 1) * (size - 2)) - 2 / (size - 2) * (rows * columns).sum()
+    value = (
+        (k * l).sum() + rows.sum() * columns.sum() / ((size - 1) * (size - 2)) - 2 / (size - 2) * (rows * columns).sum()
+    )
     return value / (size * (size - 3))

@@ -28,14 +28,21 @@ class Normalisation:
     def __post_init__(self):
         for name in ("mean", "std"):
             value = getattr(self, name)
-            object.__setattr__(self, name, (float(value),) if isinstance(value, (int, float)) else tuple(map(float, value)))
+            object.__setattr__(
+                self, name, (float(value),) if isinstance(value, (int, float)) else tuple(map(float, value))
+            )
         if not self.mean or len(self.mean) != len(self.std) and 1 not in (len(self.mean), len(self.std)):
-            raise ValueError(f"mean and std must be one number or one a channel, got {list(self.mean)} and {list(self.std)}")
+            raise ValueError(
+                f"mean and std must be one number or one a channel, got {list(self.mean)} and {list(self.std)}"
+            )
         if not all(number > 0 for number in self.std):
             raise ValueError(f"std must be greater than 0, got {list(self.std)}")
 
     def __str__(self) -> str:
-        mean, std = (f"{value[0]:g}" if len(value) == 1 else f"[{', '.join(f'{number:g}' for number in value)}]" for value in (self.mean, self.std))
+        mean, std = (
+            f"{value[0]:g}" if len(value) == 1 else f"[{', '.join(f'{number:g}' for number in value)}]"
+            for value in (self.mean, self.std)
+        )
         return f"mean {mean} and std {std}"
 
     def __call__(self, pixels: Tensor) -> Tensor:
@@ -46,18 +53,23 @@ class Normalisation:
         """Raises InputError that names ``key`` where mean or std have a wrong length for images of that many channels."""
         for name in ("mean", "std"):
             if len(getattr(self, name)) not in (1, channels):
-                raise InputError(f"{key}.{name} must be one number or one for each of the {channels} channels of the inputs, "
-                                 f"got {list(getattr(self, name))}")
+                raise InputError(
+                    f"{key}.{name} must be one number or one for each of the {channels} channels of the inputs, "
+                    f"got {list(getattr(self, name))}"
+                )
 
     def onto(self, other: Normalisation) -> Affine | None:
         r"""What turns inputs of this normalisation into inputs of ``other``: :math:`x' = x\,s/s' + (m - m')/s'`. None where they are equal."""
         length = max(len(self.mean), len(self.std), len(other.mean), len(other.std))
-        mean, std, their_mean, their_std = (value * (length if len(value) == 1 else 1)
-                                            for value in (self.mean, self.std, other.mean, other.std))
+        mean, std, their_mean, their_std = (
+            value * (length if len(value) == 1 else 1) for value in (self.mean, self.std, other.mean, other.std)
+        )
         if (mean, std) == (their_mean, their_std):
             return None
         factor = tuple(ours / theirs for ours, theirs in zip(std, their_std))
-        return Affine(factor, tuple((ours - theirs) / divisor for ours, theirs, divisor in zip(mean, their_mean, their_std)))
+        return Affine(
+            factor, tuple((ours - theirs) / divisor for ours, theirs, divisor in zip(mean, their_mean, their_std))
+        )
 
 
 @dataclass(frozen=True)
@@ -92,7 +104,9 @@ def problems(value, key: str, channels: int | None) -> list[str]:
         return [f"{key} must hold mean and std of pixels that lie in [0, 1], for example {example}; got {value!r}"]
     for name, part in value.items():
         numbers = part if isinstance(part, list) else [part]
-        if not numbers or not all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in numbers):
+        if not numbers or not all(
+            isinstance(number, (int, float)) and not isinstance(number, bool) for number in numbers
+        ):
             return [f"{key}.{name} must be a number, or a list of one a channel, got {part!r}"]
     try:
         given = Normalisation(**value)

@@ -62,7 +62,9 @@ def mean_of(several: Sequence[LossParts]) -> LossParts:
     """The mean of what one network learns from several teachers; the parts' means too."""
     names = dict.fromkeys(name for each in several for name in each.parts)
     parts = {name: torch.stack([each.parts[name] for each in several if name in each.parts]).mean() for name in names}
-    return LossParts(sum(each.labels for each in several) / len(several), sum(each.taught for each in several) / len(several), parts)
+    return LossParts(
+        sum(each.labels for each in several) / len(several), sum(each.taught for each in several) / len(several), parts
+    )
 
 
 class Objective(nn.Module):
@@ -81,7 +83,9 @@ class Objective(nn.Module):
         InputError: a schedule names a scalar that its loss does not have.
     """
 
-    def __init__(self, terms: Mapping[str, Loss], weights: Mapping[str, float], schedules: Mapping[str, Schedule] | None = None):
+    def __init__(
+        self, terms: Mapping[str, Loss], weights: Mapping[str, float], schedules: Mapping[str, Schedule] | None = None
+    ):
         super().__init__()
         if not terms:
             raise InputError("loss: no term is chosen; for example loss=[ce,kd]")
@@ -91,12 +95,18 @@ class Objective(nn.Module):
         for key in self.schedules:
             name, _, scalar = key.partition(".")
             if name not in self.terms:
-                raise InputError(f"loss.{key}: there is no term '{name}' to give a schedule; the terms are {', '.join(self.terms)}")
+                raise InputError(
+                    f"loss.{key}: there is no term '{name}' to give a schedule; the terms are {', '.join(self.terms)}"
+                )
             if scalar in self.terms[name].fixed:
-                raise InputError(f"loss.{key}: {type(self.terms[name]).__name__} reads it once, before training, so it can have no schedule")
+                raise InputError(
+                    f"loss.{key}: {type(self.terms[name]).__name__} reads it once, before training, so it can have no schedule"
+                )
             if scalar != "weight" and not isinstance(self._scalar(key), float):
-                raise InputError(f"loss.{key}: only a term's weight and its numbers can have a schedule, and "
-                                 f"{type(self.terms[name]).__name__} has no number '{scalar}' that may change")
+                raise InputError(
+                    f"loss.{key}: only a term's weight and its numbers can have a schedule, and "
+                    f"{type(self.terms[name]).__name__} has no number '{scalar}' that may change"
+                )
         self.advance(0.0)
 
     def advance(self, epoch: float) -> None:
@@ -112,7 +122,9 @@ class Objective(nn.Module):
     def scalars(self) -> dict[str, float]:
         """The present value of every scheduled scalar, and what the terms read off themselves, for the logs."""
         scheduled = {key: self._scalar(key) for key in self.schedules}
-        return scheduled | {f"{name}.{key}": value for name, term in self.terms.items() for key, value in term.readings().items()}
+        return scheduled | {
+            f"{name}.{key}": value for name, term in self.terms.items() for key, value in term.readings().items()
+        }
 
     def _scalar(self, key: str):
         """The present value at a schedule's key; None where there is nothing."""
@@ -122,7 +134,7 @@ class Objective(nn.Module):
         owner, _, attribute = key.rpartition(".")
         try:
             return getattr(self.terms.get_submodule(owner), attribute, None)
-        except AttributeError:          # no such loss inside it
+        except AttributeError:  # no such loss inside it
             return None
 
     def _active(self, name: str) -> bool:
@@ -173,13 +185,15 @@ class Objective(nn.Module):
         """Let every term build what it needs from the probe, naming the term if it cannot."""
         for name, term in self.terms.items():
             if term.teacher_taps and probe.teacher is None:
-                raise InputError(f"loss.{name}: it reads a teacher's features, and of whoever teaches in this strategy none are known before the "
-                                 "training; take a loss on logits (or the strategy must define taught_by)")
+                raise InputError(
+                    f"loss.{name}: it reads a teacher's features, and of whoever teaches in this strategy none are known before the "
+                    "training; take a loss on logits (or the strategy must define taught_by)"
+                )
             try:
                 term.prepare(probe.of_term(name))
             except InputError:
                 raise
-            except Exception as error:      # a loss of the user's own may fail in any way
+            except Exception as error:  # a loss of the user's own may fail in any way
                 kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
                 reason = ended_early(error) or kind + (str(error).splitlines() or [""])[0]
                 raise InputError(f"loss.{name}: {reason}") from error
@@ -207,7 +221,9 @@ class Objective(nn.Module):
             said = None if teacher is None else teacher.by_term.get(name, teacher)
             value = reduce(term(student, said, batch), batch.weights, batch.normaliser)
             weighted, parts = self.weights[name] * value, {name: value.detach()}
-            result = result + (LossParts(taught=weighted, parts=parts) if term.needs_teacher else LossParts(weighted, parts=parts))
+            result = result + (
+                LossParts(taught=weighted, parts=parts) if term.needs_teacher else LossParts(weighted, parts=parts)
+            )
         return result
 
 
@@ -224,7 +240,9 @@ def _without_masked_rows(outputs: Outputs | None, batch: Batch) -> Outputs | Non
     if outputs.second is not None:
         outputs = outputs.replace(second=_without_masked_rows(outputs.second, batch))
     if outputs.by_term:
-        outputs = outputs.replace(by_term={name: _without_masked_rows(said, batch) for name, said in outputs.by_term.items()})
+        outputs = outputs.replace(
+            by_term={name: _without_masked_rows(said, batch) for name, said in outputs.by_term.items()}
+        )
     masked = (batch.weights == 0)[:, None]
     if outputs.is_lazy:
         return outputs.replace(answer=LazyLogits(outputs.answer.hidden.masked_fill(masked, 0.0), outputs.answer.head))

@@ -74,4 +74,6 @@ class Outputs:
         """The same, cut from the graph. Everything that teaches is detached, whoever it is."""
         features = {name: value.detach() for name, value in self.features.items()}
         by_term = {name: said.detach() for name, said in self.by_term.items()}
-        return Outputs(self.answer.detach(), features, self.mask, None if self.second is None else self.second.detach(), by_term)
+        return Outputs(
+            self.answer.detach(), features, self.mask, None if self.second is None else self.second.detach(), by_term
+        )

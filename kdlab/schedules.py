@@ -121,7 +121,12 @@ class Complement(Schedule):
 
 
 SCHEDULES: dict[str, type[Schedule]] = {
-    "constant": Constant, "linear": Linear, "cosine": Cosine, "warmup": WarmUp, "ramp_up": RampUp, "stop": Stop,
+    "constant": Constant,
+    "linear": Linear,
+    "cosine": Cosine,
+    "warmup": WarmUp,
+    "ramp_up": RampUp,
+    "stop": Stop,
     "complement": Complement,
 }
 
@@ -137,7 +142,9 @@ def schedule(node: dict) -> Schedule:
     >>> schedule({"schedule": "stop", "value": 1, "epochs": 3})(3)
     0.0
     """
-    arguments = {key: schedule(value) if is_schedule(value) else value for key, value in node.items() if key != "schedule"}
+    arguments = {
+        key: schedule(value) if is_schedule(value) else value for key, value in node.items() if key != "schedule"
+    }
     return SCHEDULES[node["schedule"]](**arguments)
 
 
@@ -161,5 +168,11 @@ def at(node: dict, epoch: float, epochs: Mapping[str, float] | None = None, pref
     {'loss': {'temperature': 5.0}}
     """
     epochs = epochs or {}
-    return {key: schedule(value)(epochs.get(prefix + key, epoch)) if is_schedule(value) else
-            at(value, epoch, epochs, f"{prefix}{key}.") if isinstance(value, dict) else value for key, value in node.items()}
+    return {
+        key: schedule(value)(epochs.get(prefix + key, epoch))
+        if is_schedule(value)
+        else at(value, epoch, epochs, f"{prefix}{key}.")
+        if isinstance(value, dict)
+        else value
+        for key, value in node.items()
+    }

@@ -33,7 +33,7 @@ class Budget:
 
     def __init__(self, minutes: float, commit: str, clock: Callable[[], float] = time.monotonic):
         self._seconds, self._commit, self._clock = 60 * minutes, commit, clock
-        self._left: list[str] = []                  # folders that are yet to begin, in order
+        self._left: list[str] = []  # folders that are yet to begin, in order
         self._folder: str | None = None
         self._ends = self._folder_ends = 0.0
         self._reached: set[str] = set()
@@ -43,7 +43,7 @@ class Budget:
     def _folder_of(item) -> str:
         return str(Path(item.nodeid.partition("::")[0]).parent)
 
-    @pytest.hookimpl(trylast=True)          # after -m and -k have left tests out: a folder without any has no share
+    @pytest.hookimpl(trylast=True)  # after -m and -k have left tests out: a folder without any has no share
     def pytest_collection_modifyitems(self, items: list) -> None:
         folders = defaultdict(list)
         for item in items:
@@ -80,7 +80,10 @@ class Budget:
         if number:
             terminalreporter.section(f"{number} tests were not run: {REASON}")
             for folder, names in self._not_reached.items():
-                terminalreporter.write_line(f"{folder}: {len(names)}" + (" (NO test of this folder was run)" if folder in self.unreached() else ""))
+                terminalreporter.write_line(
+                    f"{folder}: {len(names)}"
+                    + (" (NO test of this folder was run)" if folder in self.unreached() else "")
+                )
                 for name in names:
                     terminalreporter.write_line(f"    {name}")
 
@@ -88,7 +91,9 @@ class Budget:
 def commit() -> str:
     """The commit of this checkout; empty where git cannot tell."""
     try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip()

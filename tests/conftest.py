@@ -11,12 +11,26 @@ from kdlab.config.compose import sharing_teachers
 from kdlab.runs import processes
 
 
-collect_ignore = ["mutation"]       # defects for the source, no tests
+collect_ignore = ["mutation"]  # defects for the source, no tests
 
 # of the shell that starts pytest: where it runs (a job of Slurm, torchrun), how wide and colourful its terminal is, somebody's account
 FOREIGN = ("SLURM_", "SBATCH_", "PMI_", "PMIX_", "OMPI_", "TORCHELASTIC_", "WANDB_", "HYDRA_")
-FOREIGN_NAMES = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "COLUMNS", "LINES",
-                 "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+FOREIGN_NAMES = (
+    "RANK",
+    "LOCAL_RANK",
+    "NODE_RANK",
+    "GROUP_RANK",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "COLUMNS",
+    "LINES",
+    "NO_COLOR",
+    "FORCE_COLOR",
+    "TTY_COMPATIBLE",
+    "TTY_INTERACTIVE",
+)
 
 
 def pytest_configure(config):
@@ -48,7 +62,9 @@ def composed_teachers():
 @pytest.fixture(autouse=True)
 def nothing_else_is_shared(composed_teachers):
     yield
-    for key in [key for key in composed_teachers if key[0] != "experiment=teacher/digits"]:        # tests write experiments of their own
+    for key in [
+        key for key in composed_teachers if key[0] != "experiment=teacher/digits"
+    ]:  # tests write experiments of their own
         del composed_teachers[key]
 
 

@@ -16,7 +16,9 @@ def missing(extras: Iterable[str]) -> list[str]:
     """What is wrong with the extras: unknown ones, and packages of theirs that are not installed, a line each."""
     import tomllib
 
-    known = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    known = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "optional-dependencies"
+    ]
     lines = []
     for extra in extras:
         if extra not in known:

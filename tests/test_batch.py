@@ -14,13 +14,28 @@ def batch(**more):
 def test_defaults():
     given = batch()
     assert len(given) == 3
-    assert (given.mask, given.further_views, given.weights, given.normaliser, given.partner_target, given.share) == (None, (), None, None, None, None)
+    assert (given.mask, given.further_views, given.weights, given.normaliser, given.partner_target, given.share) == (
+        None,
+        (),
+        None,
+        None,
+        None,
+        None,
+    )
     assert (given.split, given.epoch, given.view_number) == ("train", 0, 0)
 
 
 def test_to_moves_every_tensor_and_keeps_the_rest():
-    given = batch(mask=torch.ones(3, 2), weights=torch.ones(3), share=torch.ones(3), partner_target=torch.zeros(3, dtype=torch.long), normaliser=1.5,
-                  split="test", epoch=4, further_views=(torch.ones(3, 2), torch.ones(3, 2)))
+    given = batch(
+        mask=torch.ones(3, 2),
+        weights=torch.ones(3),
+        share=torch.ones(3),
+        partner_target=torch.zeros(3, dtype=torch.long),
+        normaliser=1.5,
+        split="test",
+        epoch=4,
+        further_views=(torch.ones(3, 2), torch.ones(3, 2)),
+    )
     moved = given.to("meta")
     for name in ("inputs", "target", "index", "mask", "weights", "share", "partner_target"):
         assert getattr(moved, name).device.type == "meta", name
@@ -29,7 +44,9 @@ def test_to_moves_every_tensor_and_keeps_the_rest():
     assert (moved.normaliser, moved.split, moved.epoch, moved.view_number) == (1.5, "test", 4, 0)
 
 
-@pytest.mark.parametrize("inputs", [{"ids": torch.ones(3, 2), "mask": torch.ones(3, 2)}, (torch.ones(3, 2), torch.ones(3, 2))])
+@pytest.mark.parametrize(
+    "inputs", [{"ids": torch.ones(3, 2), "mask": torch.ones(3, 2)}, (torch.ones(3, 2), torch.ones(3, 2))]
+)
 def test_to_moves_inputs_that_are_collections(inputs):
     moved = batch(inputs=inputs).to("meta").inputs
     assert type(moved) is type(inputs)
@@ -66,7 +83,9 @@ def test_replace_refuses_a_field_that_does_not_exist():
 
 
 def test_a_view_is_the_batch_as_that_view_has_it():
-    given = batch(further_views=(torch.full((3, 2), 5.0), torch.full((3, 2), 6.0)), share=torch.ones(3), normaliser=1.5, epoch=4)
+    given = batch(
+        further_views=(torch.full((3, 2), 5.0), torch.full((3, 2), 6.0)), share=torch.ones(3), normaliser=1.5, epoch=4
+    )
     assert given.view(0) is given
     for number, value in ((1, 5.0), (2, 6.0)):
         seen = given.view(number)
@@ -74,19 +93,40 @@ def test_a_view_is_the_batch_as_that_view_has_it():
         assert seen.target is given.target and seen.share is given.share and (seen.normaliser, seen.epoch) == (1.5, 4)
 
 
-@pytest.mark.parametrize("views, number, told", [((), 1, "no view 1, only view 0;"), ((torch.ones(3, 2),), 2, "no view 2, only the views 0 to 1;"),
-                                                 ((torch.ones(3, 2),), -1, "no view -1")])
+@pytest.mark.parametrize(
+    "views, number, told",
+    [
+        ((), 1, "no view 1, only view 0;"),
+        ((torch.ones(3, 2),), 2, "no view 2, only the views 0 to 1;"),
+        ((torch.ones(3, 2),), -1, "no view -1"),
+    ],
+)
 def test_a_view_that_is_not_there(views, number, told):
     with pytest.raises(ValueError, match=f"{told}.*`views`"):
         batch(further_views=views).view(number)
 
 
-@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: {"ids": x, "types": x + 10}, lambda x: [x, x + 10]], ids=["tensor", "mapping", "list"])
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda x: x, lambda x: {"ids": x, "types": x + 10}, lambda x: [x, x + 10]],
+    ids=["tensor", "mapping", "list"],
+)
 def test_a_part_cuts_all_that_has_one_entry_a_sample(wrap):
     inputs = torch.arange(10.0).view(5, 2)
-    given = Batch(wrap(inputs), torch.arange(5), torch.arange(5) + 20, mask=torch.arange(10).view(5, 2),
-                  further_views=(wrap(inputs + 1), wrap(inputs + 2)), weights=torch.arange(5.0), normaliser=2.5,
-                  partner_target=torch.arange(5) + 1, share=torch.arange(5) / 5, split="test", epoch=3, view_number=1)
+    given = Batch(
+        wrap(inputs),
+        torch.arange(5),
+        torch.arange(5) + 20,
+        mask=torch.arange(10).view(5, 2),
+        further_views=(wrap(inputs + 1), wrap(inputs + 2)),
+        weights=torch.arange(5.0),
+        normaliser=2.5,
+        partner_target=torch.arange(5) + 1,
+        share=torch.arange(5) / 5,
+        split="test",
+        epoch=3,
+        view_number=1,
+    )
     part = given.part(1, 4)
 
     def same(value, expected):

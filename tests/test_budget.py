@@ -28,14 +28,32 @@ def pytest_runtest_call(item):
 """
 
 
-def run(folder: Path, counts: dict[str, int], minutes: float, commit: str = "abc", *options: str) -> tuple[int, str, list[str]]:
+def run(
+    folder: Path, counts: dict[str, int], minutes: float, commit: str = "abc", *options: str
+) -> tuple[int, str, list[str]]:
     """Run tests that take a minute each by the plugin's clock; exit code, output, and the tests that ran."""
     (folder / "conftest.py").write_text(CONFTEST.format(tests=str(ROOT / "tests"), minutes=minutes, commit=commit))
     for name, number in counts.items():
         (folder / name).mkdir(exist_ok=True)
         (folder / name / f"test_{name}.py").write_text("\n".join(f"def test_{one}(): pass" for one in range(number)))
-    done = subprocess.run([sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "--continue-on-collection-errors",
-                           "--rootdir", folder, *options, folder], cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-v",
+            "-p",
+            "no:cacheprovider",
+            "--continue-on-collection-errors",
+            "--rootdir",
+            folder,
+            *options,
+            folder,
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
     return done.returncode, done.stdout, re.findall(r"^(\S+) PASSED", done.stdout, re.MULTILINE)
 
 
@@ -61,7 +79,10 @@ def test_a_folder_that_was_not_reached_fails_the_run(tmp_path):
 
 def test_the_commit_chooses_the_first_test(tmp_path):
     firsts = {run(tmp_path, {"a": 4}, minutes=1, commit=commit)[2][0] for commit in ("1", "2", "3", "4", "5", "6")}
-    assert firsts == {f"a/test_a.py::test_{rotation(commit, 'a', 4)}" for commit in ("1", "2", "3", "4", "5", "6")} and len(firsts) > 1
+    assert (
+        firsts == {f"a/test_a.py::test_{rotation(commit, 'a', 4)}" for commit in ("1", "2", "3", "4", "5", "6")}
+        and len(firsts) > 1
+    )
 
 
 def test_with_enough_time_everything_runs(tmp_path):
@@ -72,7 +93,9 @@ def test_with_enough_time_everything_runs(tmp_path):
 def test_a_skip_for_want_of_a_module_fails(tmp_path):
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "test_whole.py").write_text("import pytest\npytest.importorskip('no_such_module')")
-    (tmp_path / "m" / "test_one.py").write_text("import pytest\ndef test_one(): pytest.importorskip('no_such_module')\ndef test_two(): pytest.skip('other')")
+    (tmp_path / "m" / "test_one.py").write_text(
+        "import pytest\ndef test_one(): pytest.importorskip('no_such_module')\ndef test_two(): pytest.skip('other')"
+    )
     code, out, _ = run(tmp_path, {}, minutes=0)
     # a summary may repeat the reasons, whole or cut short: by the width of the screen and by the variable CI
     assert code in (1, 2) and "KDLAB_REQUIRE forbids to skip it" in out
@@ -80,4 +103,7 @@ def test_a_skip_for_want_of_a_module_fails(tmp_path):
 
 
 def test_extras_are_checked_by_name():
-    assert missing(["nonsense"])[0].startswith("KDLAB_REQUIRE: pyproject.toml has no extra 'nonsense'") and missing([]) == []
+    assert (
+        missing(["nonsense"])[0].startswith("KDLAB_REQUIRE: pyproject.toml has no extra 'nonsense'")
+        and missing([]) == []
+    )

@@ -31,7 +31,7 @@ def test_numbers_are_uniform():
     assert values.var().item() == pytest.approx(1 / 12, abs=5 * (1 / 180 / len(MANY)) ** 0.5)
     counts = torch.histc(values, bins=20, min=0, max=1)
     chi_squared = ((counts - 5000) ** 2 / 5000).sum().item()
-    assert 2 < chi_squared < 60          # 19 degrees of freedom
+    assert 2 < chi_squared < 60  # 19 degrees of freedom
 
 
 def test_every_bit_is_used():
@@ -40,8 +40,19 @@ def test_every_bit_is_used():
         assert ((bits >> place) & 1).double().mean().item() == pytest.approx(0.5, abs=0.01), place
 
 
-@pytest.mark.parametrize("other", [(2, 0, 0, 11), (1, 1, 0, 11), (1, 0, 1, 11), (1, 0, 0, 12), (0, 1, 0, 11), (1, 0, 11), (1, 0, 0, 11, 0),
-                                   (-1, 0, 0, 11)])
+@pytest.mark.parametrize(
+    "other",
+    [
+        (2, 0, 0, 11),
+        (1, 1, 0, 11),
+        (1, 0, 1, 11),
+        (1, 0, 0, 12),
+        (0, 1, 0, 11),
+        (1, 0, 11),
+        (1, 0, 0, 11, 0),
+        (-1, 0, 0, 11),
+    ],
+)
 def test_another_seed_epoch_view_or_stream_is_independent(other):
     one, two = counter_uniform(MANY, 1, 0, 0, 11), counter_uniform(MANY, *other)
     assert (one == two).sum() == 0

@@ -26,8 +26,14 @@ def measured(batches, **options):
 
 
 def test_it_is_the_mean_of_the_unbiased_estimates():
-    batches = [(features(6, 3, seed), features(6, 5, seed + 10) + features(6, 3, seed).sum(1, keepdim=True)) for seed in range(3)]
-    products, first, second = (sum(hsic(*pair) for pair in pairs) for pairs in (batches, [(x, x) for x, _ in batches], [(y, y) for _, y in batches]))
+    batches = [
+        (features(6, 3, seed), features(6, 5, seed + 10) + features(6, 3, seed).sum(1, keepdim=True))
+        for seed in range(3)
+    ]
+    products, first, second = (
+        sum(hsic(*pair) for pair in pairs)
+        for pairs in (batches, [(x, x) for x, _ in batches], [(y, y) for _, y in batches])
+    )
     assert measured(batches) == pytest.approx(products / (first * second) ** 0.5, rel=1e-6)
 
 

@@ -14,7 +14,12 @@ ABSOLUTE = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|usr|opt|var|work|mnt|Users
 
 def outputs(book):
     """Number of the cell and output, one after the other."""
-    return [(number, output) for number, cell in enumerate(book.cells) if cell.cell_type == "code" for output in cell.outputs]
+    return [
+        (number, output)
+        for number, cell in enumerate(book.cells)
+        if cell.cell_type == "code"
+        for output in cell.outputs
+    ]
 
 
 def kinds(book) -> list[tuple]:
@@ -32,9 +37,16 @@ def problems(book) -> list[str]:
     found = []
     for number, output in outputs(book):
         text = str(output)
-        found += [f"cell {number}: {what}" for what, there in {
-            "an error": output.output_type == "error", "standard error": output.get("name") == "stderr",
-            "a warning": "warning" in text.lower(), "an absolute path": ABSOLUTE.search(text) is not None} .items() if there]
+        found += [
+            f"cell {number}: {what}"
+            for what, there in {
+                "an error": output.output_type == "error",
+                "standard error": output.get("name") == "stderr",
+                "a warning": "warning" in text.lower(),
+                "an absolute path": ABSOLUTE.search(text) is not None,
+            }.items()
+            if there
+        ]
     return found
 
 
@@ -44,7 +56,9 @@ def test_there_are_three():
 
 def test_problems_are_found():
     def book(**output):
-        return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=[nbformat.v4.new_output(**output)])])
+        return nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell("1", outputs=[nbformat.v4.new_output(**output)])]
+        )
 
     assert problems(book(output_type="stream", name="stdout", text="runs/quickstart, and a/b or 1/2")) == []
     assert problems(book(output_type="stream", name="stderr", text="x")) == ["cell 0: standard error"]
@@ -59,7 +73,11 @@ def test_kinds_do_not_hang_on_the_kernels_timer():
         result = nbformat.v4.new_output("execute_result", data={"text/plain": "1"})
         return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=[*outputs, result])])
 
-    assert kinds(book("a", "b", "c")) == kinds(book("abc")) == [(0, "stream", "stdout", []), (0, "execute_result", None, ["text/plain"])]
+    assert (
+        kinds(book("a", "b", "c"))
+        == kinds(book("abc"))
+        == [(0, "stream", "stdout", []), (0, "execute_result", None, ["text/plain"])]
+    )
     assert kinds(book()) != kinds(book("abc"))
 
 
@@ -92,6 +110,8 @@ def test_a_notebook_runs(path, tmp_path, monkeypatch):
     for cell in book.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    NotebookClient(book, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}, coalesce_streams=True).execute()
+    NotebookClient(
+        book, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}, coalesce_streams=True
+    ).execute()
     assert kinds(book) == kept
     assert problems(book) == [] and any((tmp_path / "runs").rglob("run.json"))

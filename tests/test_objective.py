@@ -65,7 +65,9 @@ def test_normaliser_and_weights_of_the_rows():
 
 
 def test_a_loss_over_the_whole_batch_is_not_divided():
-    loss = Objective({"whole": Whole()}, {"whole": 0.5})(Outputs(logits()), None, batch(weights=torch.ones(2), normaliser=7.0))
+    loss = Objective({"whole": Whole()}, {"whole": 0.5})(
+        Outputs(logits()), None, batch(weights=torch.ones(2), normaliser=7.0)
+    )
     assert loss.parts["whole"].item() == 444 and loss.total.item() == 222
 
 
@@ -75,14 +77,19 @@ def test_a_row_of_weight_zero_never_reaches_the_student_whatever_the_teacher_say
     # masking the value alone is not enough: 0 * nan is nan on the way back
     student, teacher = logits(), logits().detach() / 2
     teacher[1, 0] = bad
-    total = Objective({"loss": loss}, {"loss": 1.0})(Outputs(student), Outputs(teacher), batch(weights=torch.tensor([1.0, 0.0]))).total
+    total = Objective({"loss": loss}, {"loss": 1.0})(
+        Outputs(student), Outputs(teacher), batch(weights=torch.tensor([1.0, 0.0]))
+    ).total
     total.backward()
     assert total.isfinite() and student.grad[1].tolist() == [0.0] * 3 and student.grad[0].isfinite().all()
 
 
 def test_what_several_teach_is_averaged():
     """Both the part of the labels and the taught one, over the teachers."""
-    one, other = (LossParts(labels=torch.tensor(a), taught=torch.tensor(b), parts={"kd": torch.tensor(b)}) for a, b in ((1.0, 2.0), (3.0, 6.0)))
+    one, other = (
+        LossParts(labels=torch.tensor(a), taught=torch.tensor(b), parts={"kd": torch.tensor(b)})
+        for a, b in ((1.0, 2.0), (3.0, 6.0))
+    )
     mean = mean_of([one, other])
     assert (mean.labels.item(), mean.taught.item(), mean.parts["kd"].item(), mean.total.item()) == (2.0, 4.0, 4.0, 6.0)
 
@@ -108,7 +115,9 @@ def test_no_terms_are_refused():
 def test_a_term_of_weight_zero_is_skipped_unless_it_owns_parameters():
     # a term with parameters is computed, so that every process has a gradient for them at every step
     plain, own = Column(0), Column(1, parameter=True)
-    loss = Objective({"plain": plain, "own": own, "c": Column(2)}, {"plain": 0, "own": 0, "c": 1})(Outputs(logits()), None, batch())
+    loss = Objective({"plain": plain, "own": own, "c": Column(2)}, {"plain": 0, "own": 0, "c": 1})(
+        Outputs(logits()), None, batch()
+    )
     loss.total.backward()
     assert list(loss.parts) == ["own", "c"] and (plain.asked, own.asked) == (0, 1)
     assert own.scale.grad.item() == 0.0 and loss.total.item() == 200
@@ -122,7 +131,11 @@ def test_when_every_weight_is_zero_the_loss_is_zero_and_still_reaches_the_studen
 
 
 def test_a_schedule_moves_within_an_epoch():
-    objective = Objective({"kd": HintonKD()}, {"kd": 0.0}, {"kd.weight": Linear(0.0, 1.0, epochs=2), "kd.temperature": Linear(1.0, 5.0, epochs=2)})
+    objective = Objective(
+        {"kd": HintonKD()},
+        {"kd": 0.0},
+        {"kd.weight": Linear(0.0, 1.0, epochs=2), "kd.temperature": Linear(1.0, 5.0, epochs=2)},
+    )
     found = []
     for epoch in (0.0, 0.25, 0.5, 1.5):
         objective.advance(epoch)
@@ -131,8 +144,11 @@ def test_a_schedule_moves_within_an_epoch():
 
 
 def test_asks_teacher_turns_false_when_the_stop_schedule_ends():
-    objective = Objective({"ce": CrossEntropy(), "kd": HintonKD()}, {"ce": 0.1, "kd": 0.9},
-                          {"kd.weight": Stop(0.9, epochs=2), "ce.weight": Complement(Stop(0.9, epochs=2))})
+    objective = Objective(
+        {"ce": CrossEntropy(), "kd": HintonKD()},
+        {"ce": 0.1, "kd": 0.9},
+        {"kd.weight": Stop(0.9, epochs=2), "ce.weight": Complement(Stop(0.9, epochs=2))},
+    )
     asked = []
     for epoch in (0.0, 1.99, 2.0, 3.0):
         objective.advance(epoch)
@@ -154,8 +170,11 @@ def test_who_needs_a_teacher():
 
 def test_weight_and_temperature_move_with_advance():
     kd = HintonKD(temperature=3.0)
-    objective = Objective({"ce": CrossEntropy(), "kd": kd}, {"ce": 1.0, "kd": 1.0},
-                          {"kd.weight": WarmUp(0.8, epochs=2), "kd.temperature": Linear(8, 2, epochs=2)})
+    objective = Objective(
+        {"ce": CrossEntropy(), "kd": kd},
+        {"ce": 1.0, "kd": 1.0},
+        {"kd.weight": WarmUp(0.8, epochs=2), "kd.temperature": Linear(8, 2, epochs=2)},
+    )
     assert objective.scalars() == {"kd.weight": 0.4, "kd.temperature": 8.0}
     objective.advance(1.0)
     assert objective.scalars() == {"kd.weight": 0.8, "kd.temperature": 5.0}
@@ -172,8 +191,10 @@ def test_a_schedule_holds_from_the_first_step_on():
     assert Objective({"a": Column(0)}, {"a": 5.0}, {"a.weight": Linear(1, 0, epochs=3)}).weights == {"a": 1.0}
 
 
-@pytest.mark.parametrize("key", ["kd.temprature", "kd.temperature_squared", "kd.forward", "kd.training", "nobody.weight",
-                                 "nobody.temperature"])
+@pytest.mark.parametrize(
+    "key",
+    ["kd.temprature", "kd.temperature_squared", "kd.forward", "kd.training", "nobody.weight", "nobody.temperature"],
+)
 def test_a_schedule_on_an_unknown_scalar_is_refused(key):
     with pytest.raises(InputError, match=key):
         Objective({"kd": HintonKD()}, {"kd": 1.0}, {key: Linear(1, 2, epochs=3)})

@@ -66,8 +66,11 @@ def test_detach_cuts_the_second_view_and_each_terms_own():
         assert inner.logits.sum() == 20 and not inner.logits.requires_grad and not inner.features["f"].requires_grad
 
 
-@pytest.mark.parametrize("read", [lambda outputs: outputs.logits, lambda outputs: outputs.answer.head(outputs.answer.hidden)],
-                         ids=["dense", "chunked"])
+@pytest.mark.parametrize(
+    "read",
+    [lambda outputs: outputs.logits, lambda outputs: outputs.answer.head(outputs.answer.hidden)],
+    ids=["dense", "chunked"],
+)
 def test_detached_lazy_logits_reach_neither_the_hidden_states_nor_the_head(head, read):
     # a peer that teaches must not learn through its head what its student is told
     hidden = torch.ones(2, 3, requires_grad=True)

@@ -27,7 +27,15 @@ def test_the_project_stands_alone():
         pytest.skip("no git, or not a git checkout")
     tops = {line.split("/")[0] for line in listed.stdout.splitlines()}
     assert {top for top in tops if not top.startswith(".")} <= {
-        "pyproject.toml", "README.md", "LICENSE", "kdlab", "conf", "tests", "experiments", "notebooks"}
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "kdlab",
+        "conf",
+        "tests",
+        "experiments",
+        "notebooks",
+    }
 
 
 @pytest.mark.slow
@@ -43,9 +51,18 @@ def test_a_wheel_runs_from_another_directory(tmp_path):
     others = [path for path in map(Path, sys.path) if path.name == "site-packages"]
     (site / "others.pth").write_text("\n".join(map(str, others)))
     (tmp_path / "elsewhere").mkdir()
-    done = subprocess.run([tmp_path / "venv" / "bin" / "kdlab", "train", "trainer.max_epochs=2"], cwd=tmp_path / "elsewhere",
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [tmp_path / "venv" / "bin" / "kdlab", "train", "trainer.max_epochs=2"],
+        cwd=tmp_path / "elsewhere",
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
-    where = subprocess.run([python, "-c", "from kdlab.config.paths import conf_dir; print(conf_dir())"], cwd=tmp_path, capture_output=True, text=True)
+    where = subprocess.run(
+        [python, "-c", "from kdlab.config.paths import conf_dir; print(conf_dir())"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert Path(where.stdout.strip()) == site / "kdlab" / "conf"
     assert done.stdout.strip().splitlines()[-1].startswith("runs/quickstart/")

@@ -17,7 +17,9 @@ FIRST, SECOND = [text.strip() for kind, text in BLOCKS if "venv" in text]
 
 def _verbs(line: str) -> list[list[str]]:
     """The kdlab commands of a line of shell, as arguments."""
-    return [shlex.split(part)[1:] for part in line.split(" && ") if part.strip().startswith((".venv/bin/kdlab ", "kdlab "))]
+    return [
+        shlex.split(part)[1:] for part in line.split(" && ") if part.strip().startswith((".venv/bin/kdlab ", "kdlab "))
+    ]
 
 
 def test_the_two_lines_do_their_own_set_up():
@@ -31,13 +33,17 @@ def test_the_two_lines_do_their_own_set_up():
 def test_the_first_line_in_one_epoch(kdlab):
     """As it stands in the README, but one epoch a run; the whole of it is a slow test."""
     for arguments in _verbs(FIRST):
-        shorter = ["trainer.max_epochs=1", 'teacher.overrides=["trainer.max_epochs=3"]'] if arguments[0] == "train" else []
+        shorter = (
+            ["trainer.max_epochs=1", 'teacher.overrides=["trainer.max_epochs=3"]'] if arguments[0] == "train" else []
+        )
         if "strategy=supervised" in arguments:
             shorter = shorter[:1]
         code, out, err = kdlab(*arguments, *shorter)
         assert code == 0, err
     assert "kd.temperature=2" in out and "student baseline" in out and "teacher/digits" in out
-    assert Path("runs/quickstart/compare.csv").read_text().count("\n") == 1 + 1 + 1 + 6         # head, teacher, baseline, variants
+    assert (
+        Path("runs/quickstart/compare.csv").read_text().count("\n") == 1 + 1 + 1 + 6
+    )  # head, teacher, baseline, variants
 
 
 @pytest.mark.slow
@@ -52,19 +58,28 @@ def test_the_tour(kdlab, workplace, monkeypatch):
             exec(compile(text, "README.md", "exec"), {})
         elif "venv" not in text:
             for line in text.strip().splitlines():
-                runs = sorted((str(path.parent) for path in Path("runs").glob("quickstart/*/run.json")), key=lambda path: "temp" in path)
+                runs = sorted(
+                    (str(path.parent) for path in Path("runs").glob("quickstart/*/run.json")),
+                    key=lambda path: "temp" in path,
+                )
                 if "RUN" in line:
                     line = line.replace("RUN", runs[0]).replace("OTHER", runs[1])
                 (arguments,) = _verbs(line)
-                if "FOLDER" in line:        # 36 small images
-                    arguments += ["data.batch_size=8", "data.workers=0", "trainer.max_epochs=2"] if arguments[0] == "train" else []
+                if "FOLDER" in line:  # 36 small images
+                    arguments += (
+                        ["data.batch_size=8", "data.workers=0", "trainer.max_epochs=2"]
+                        if arguments[0] == "train"
+                        else []
+                    )
                 code, out, err = kdlab(*arguments)
                 assert code == 0, (line, err)
                 commands += 1
                 if arguments[:2] == ["train", "-m"]:
                     assert out.count("trained") > 2, "a sweep ends with a table of its jobs"
                 elif arguments[0] == "train":
-                    assert (Path(out.strip().splitlines()[-1]) / "run.json").is_file(), "every run ends by printing its directory"
+                    assert (Path(out.strip().splitlines()[-1]) / "run.json").is_file(), (
+                        "every run ends by printing its directory"
+                    )
     assert commands >= 13
 
 
@@ -72,8 +87,12 @@ def test_the_tour(kdlab, workplace, monkeypatch):
 def test_the_first_line_whole(tmp_path):
     """In a process of its own, as a newcomer types it, with this Python's packages."""
     for arguments in _verbs(FIRST):
-        done = subprocess.run([sys.executable, "-c", "from kdlab.cli.main import script; script()", *arguments], cwd=tmp_path,
-                              capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", "from kdlab.cli.main import script; script()", *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr
     assert "student baseline" in done.stdout
 
@@ -84,6 +103,18 @@ def test_the_table_is_what_the_study_generates():
     from kdlab.studies.records import read_records
 
     study = read(Path(__file__).parents[1] / "experiments" / "logit_methods")
-    left_out = ("role", "weights", "best", "effect", "detectable", "retention", "gap_closed", "ece", "parameters", "flops", "seconds")
+    left_out = (
+        "role",
+        "weights",
+        "best",
+        "effect",
+        "detectable",
+        "retention",
+        "gap_closed",
+        "ece",
+        "parameters",
+        "flops",
+        "seconds",
+    )
     table = tables.table(study.tables[0], read_records(study.results)).markdown(left_out).split("\n\n")[0]
     assert table.count("\n") == 8 and table in README

@@ -27,21 +27,37 @@ TEMPERATURES, SEEDS = (1, 2, 4, 8), (1, 2, 3)
 def kdlab(folder: Path, *arguments: str) -> tuple[float, float]:
     """Seconds of a command, and the seconds after its first run was begun."""
     began = time.time()
-    subprocess.run([sys.executable, "-c", "from kdlab.cli.main import script; script()", "train", *arguments], cwd=folder, check=True,
-                   stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-c", "from kdlab.cli.main import script; script()", "train", *arguments],
+        cwd=folder,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     ended = time.time()
-    first = min((path / "config.yaml").stat().st_mtime for path in (run.path for run in find_runs([folder / "runs" / "quickstart"])))
+    first = min(
+        (path / "config.yaml").stat().st_mtime
+        for path in (run.path for run in find_runs([folder / "runs" / "quickstart"]))
+    )
     return ended - began, ended - first
 
 
 def swept(folder: Path, teacher: Path, *launcher: str) -> tuple[float, float]:
-    return kdlab(folder, "-m", *COMMON, f"teacher.run={teacher}", f"loss.kd.temperature={','.join(map(str, TEMPERATURES))}",
-                 f"seed={','.join(map(str, SEEDS))}", *launcher)
+    return kdlab(
+        folder,
+        "-m",
+        *COMMON,
+        f"teacher.run={teacher}",
+        f"loss.kd.temperature={','.join(map(str, TEMPERATURES))}",
+        f"seed={','.join(map(str, SEEDS))}",
+        *launcher,
+    )
 
 
 def fresh(folder: Path, teacher: Path) -> tuple[float, float]:
-    seconds = sum(kdlab(folder, *COMMON, f"teacher.run={teacher}", f"loss.kd.temperature={temperature}", f"seed={seed}")[0]
-                  for temperature, seed in product(TEMPERATURES, SEEDS))
+    seconds = sum(
+        kdlab(folder, *COMMON, f"teacher.run={teacher}", f"loss.kd.temperature={temperature}", f"seed={seed}")[0]
+        for temperature, seed in product(TEMPERATURES, SEEDS)
+    )
     return seconds, seconds
 
 
@@ -60,19 +76,37 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         kdlab_teacher = Path(temporary) / "teacher"
         kdlab_teacher.mkdir()
-        subprocess.run([sys.executable, "-c", "from kdlab.cli.main import script; script()", "train", "experiment=teacher/digits", "progress=none"],
-                       cwd=kdlab_teacher, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                "from kdlab.cli.main import script; script()",
+                "train",
+                "experiment=teacher/digits",
+                "progress=none",
+            ],
+            cwd=kdlab_teacher,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
         teacher = next(find_runs([kdlab_teacher / "runs"])).path
         for number in range(options.rounds):
             for name, way in WAYS.items():
                 folder = Path(temporary) / f"{number}-{len(name)}"
                 folder.mkdir()
                 seconds[name].append(way(folder, teacher))
-                print(f"round {number + 1}: {name}: {seconds[name][-1][0]:.1f} s, {seconds[name][-1][1]:.1f} s of it after the first beginning", flush=True)
-    print(f"\n| {len(TEMPERATURES) * len(SEEDS)} runs of 3 epochs on digits | cold, s | ratio | warm, s | ratio |\n|---|---:|---:|---:|---:|")
+                print(
+                    f"round {number + 1}: {name}: {seconds[name][-1][0]:.1f} s, {seconds[name][-1][1]:.1f} s of it after the first beginning",
+                    flush=True,
+                )
+    print(
+        f"\n| {len(TEMPERATURES) * len(SEEDS)} runs of 3 epochs on digits | cold, s | ratio | warm, s | ratio |\n|---|---:|---:|---:|---:|"
+    )
     medians = {name: [statistics.median(column) for column in zip(*values)] for name, values in seconds.items()}
     for name, (cold, warm) in medians.items():
-        print(f"| {name} | {cold:.1f} | {cold / medians['kdlab'][0]:.2f} | {warm:.1f} | {warm / medians['kdlab'][1]:.2f} |")
+        print(
+            f"| {name} | {cold:.1f} | {cold / medians['kdlab'][0]:.2f} | {warm:.1f} | {warm / medians['kdlab'][1]:.2f} |"
+        )
 
 
 if __name__ == "__main__":

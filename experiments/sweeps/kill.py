@@ -42,7 +42,10 @@ def finished(folder: Path) -> dict[Path, int]:
 
 def equal(first: Path, second: Path) -> bool:
     for which in ("last", "best"):
-        ours, theirs = (torch.load(path / "checkpoints" / f"{which}.ckpt", weights_only=True)["state_dict"] for path in (first, second))
+        ours, theirs = (
+            torch.load(path / "checkpoints" / f"{which}.ckpt", weights_only=True)["state_dict"]
+            for path in (first, second)
+        )
         if ours.keys() != theirs.keys() or not all(torch.equal(ours[name], theirs[name]) for name in ours):
             return False
     return (first / "predictions.safetensors").read_bytes() == (second / "predictions.safetensors").read_bytes()
@@ -52,7 +55,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--longest", type=float, default=0.0, help="seconds within which to kill; 0: three quarters of what the undisturbed sweep took")
+    parser.add_argument(
+        "--longest",
+        type=float,
+        default=0.0,
+        help="seconds within which to kill; 0: three quarters of what the undisturbed sweep took",
+    )
     parser.add_argument("override", nargs="*", default=SWEEP, help=f"the sweep (default: {' '.join(SWEEP)})")
     options = parser.parse_args()
     moments, wrong = random.Random(options.seed), []
@@ -67,27 +75,44 @@ def main() -> int:
         before: dict[Path, int] = {}
         for number in range(1, options.kills + 1):
             wait = moments.uniform(0, longest)
-            process = subprocess.Popen(command(options.override), cwd=killed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            process = subprocess.Popen(
+                command(options.override), cwd=killed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
             time.sleep(wait)
             ended = process.poll()
             process.kill()
             process.wait()
             time.sleep(0.5)
             now = finished(killed)
-            wrong += [f"kill {number}: {path} was lost or trained again" for path, stamp in before.items() if now.get(path) != stamp]
-            print(f"kill {number}: after {wait:.1f} s{'' if ended is None else ' (it had ended)'}; {len(now)} runs finished, {len(before)} before", flush=True)
+            wrong += [
+                f"kill {number}: {path} was lost or trained again"
+                for path, stamp in before.items()
+                if now.get(path) != stamp
+            ]
+            print(
+                f"kill {number}: after {wait:.1f} s{'' if ended is None else ' (it had ended)'}; {len(now)} runs finished, {len(before)} before",
+                flush=True,
+            )
             before = now
         subprocess.run(command(options.override), cwd=killed, check=True, stdout=subprocess.DEVNULL)
         now = finished(killed)
-        wrong += [f"at the end: {path} was lost or trained again" for path, stamp in before.items() if now.get(path) != stamp]
+        wrong += [
+            f"at the end: {path} was lost or trained again" for path, stamp in before.items() if now.get(path) != stamp
+        ]
         wrong += [f"{path} is missing" for path in finished(calm) if path not in now]
-        wrong += [f"{path} differs from the undisturbed" for path in now if path not in finished(calm) or not equal(calm / path, killed / path)]
+        wrong += [
+            f"{path} differs from the undisturbed"
+            for path in now
+            if path not in finished(calm) or not equal(calm / path, killed / path)
+        ]
         resumed = sum(len(run.record["resumed"]) for run in find_runs([killed / "runs"]))
         print(f"let through: {len(now)} runs finished, {resumed} times one was resumed")
         began = time.monotonic()
         subprocess.run(command(options.override), cwd=killed, check=True, stdout=subprocess.DEVNULL)
         print(f"once more: {time.monotonic() - began:.1f} s")
-        wrong += [f"once more: {path} was trained again" for path, stamp in finished(killed).items() if now.get(path) != stamp]
+        wrong += [
+            f"once more: {path} was trained again" for path, stamp in finished(killed).items() if now.get(path) != stamp
+        ]
     print("\n".join(wrong) or "nothing was lost, nothing ran twice, all weights and predictions are equal bit for bit")
     return 1 if wrong else 0
 

@@ -17,21 +17,42 @@ from kdlab.errors import InputError
 
 from .parser import Parser
 
-GROUPS = ("data", "student", "initial", "teacher", "loss", "mixing", "strategy", "preset", "optimizer", "scheduler", "trainer", "logger",
-          "callbacks", "debug")
+GROUPS = (
+    "data",
+    "student",
+    "initial",
+    "teacher",
+    "loss",
+    "mixing",
+    "strategy",
+    "preset",
+    "optimizer",
+    "scheduler",
+    "trainer",
+    "logger",
+    "callbacks",
+    "debug",
+)
 # what these choices must be given, since no default can stand for it
-MUST_BE_GIVEN = {"data=image_folder": ["data.classes=10", "teacher=none", "strategy=supervised"],
-                 "scheduler=multistep": ["trainer.max_epochs=240"],
-                 "student=network": ["student._target_=kdlab.models.MLP", "+student.classes=10", "+student.shape=[1,8,8]"],
-                 "teacher=network": ["teacher._target_=kdlab.models.MLP", "+teacher.classes=10", "+teacher.shape=[1,8,8]"],
-                 "initial=run": ["student.initial.run=RUN"], "initial=checkpoint": ["student.initial.checkpoint=FILE"],
-                 "initial=trained": ["student.initial.experiment=teacher/digits"],
-                 "initial=same_but": ['student.initial.same_but=["loss=[ce]","initial=none"]'],
-                 "teacher=same_but": ['teacher.same_but=["student=mlp_wide","teacher=trained"]'],
-                 "teacher=previous_generation": ["strategy=born_again"], "teacher=run": ["teacher.run=RUN"],
-                 "teacher=checkpoint": ["teacher.checkpoint=FILE"],
-                 **{f"{role}={library}": [f"{role}.model=NAME"] for role in ("student", "teacher")
-                    for library in ("timm", "torchvision", "huggingface")}}
+MUST_BE_GIVEN = {
+    "data=image_folder": ["data.classes=10", "teacher=none", "strategy=supervised"],
+    "scheduler=multistep": ["trainer.max_epochs=240"],
+    "student=network": ["student._target_=kdlab.models.MLP", "+student.classes=10", "+student.shape=[1,8,8]"],
+    "teacher=network": ["teacher._target_=kdlab.models.MLP", "+teacher.classes=10", "+teacher.shape=[1,8,8]"],
+    "initial=run": ["student.initial.run=RUN"],
+    "initial=checkpoint": ["student.initial.checkpoint=FILE"],
+    "initial=trained": ["student.initial.experiment=teacher/digits"],
+    "initial=same_but": ['student.initial.same_but=["loss=[ce]","initial=none"]'],
+    "teacher=same_but": ['teacher.same_but=["student=mlp_wide","teacher=trained"]'],
+    "teacher=previous_generation": ["strategy=born_again"],
+    "teacher=run": ["teacher.run=RUN"],
+    "teacher=checkpoint": ["teacher.checkpoint=FILE"],
+    **{
+        f"{role}={library}": [f"{role}.model=NAME"]
+        for role in ("student", "teacher")
+        for library in ("timm", "torchvision", "huggingface")
+    },
+}
 
 
 def run(arguments: list[str]) -> int:
@@ -84,7 +105,7 @@ def everything() -> list[list[str]]:
             choice = f"{group}={path.relative_to(folder).with_suffix('')}"
             if group == "loss":
                 choice = f"loss=[{path.stem}]"
-            if group == "preset" and path.parent != folder:        # with the losses that it gives numbers to
+            if group == "preset" and path.parent != folder:  # with the losses that it gives numbers to
                 terms = ",".join(("ce", *read(path, choice).methods))
                 found.append([choice, f"loss=[{terms}]"])
                 continue

@@ -16,16 +16,41 @@ from .parser import Parser
 def run(arguments: list[str]) -> int:
     parser = Parser(prog="kdlab compare", description=__doc__)
     parser.add_argument("folder", nargs="+", help="folders with runs in or below them")
-    parser.add_argument("--metric", default="accuracy", help="a test metric of run.json (default: accuracy; also nll, ece)")
-    parser.add_argument("--baseline", metavar="ROW", help="the row that the others are held against, by its name or a part of it that no other has "
-                        "(default: the student baseline, if there is one)")
-    parser.add_argument("--further", default="", metavar="METRICS", help="other metrics that get a column, with commas between: nll,ece,agreement,"
-                        "kl_to_teacher, or what was measured: latency_ms,cka,checkpoint_bytes,…")
-    parser.add_argument("--all", action="store_true", help="print every column, in several blocks where they do not fit beside each other")
+    parser.add_argument(
+        "--metric", default="accuracy", help="a test metric of run.json (default: accuracy; also nll, ece)"
+    )
+    parser.add_argument(
+        "--baseline",
+        metavar="ROW",
+        help="the row that the others are held against, by its name or a part of it that no other has "
+        "(default: the student baseline, if there is one)",
+    )
+    parser.add_argument(
+        "--further",
+        default="",
+        metavar="METRICS",
+        help="other metrics that get a column, with commas between: nll,ece,agreement,"
+        "kl_to_teacher, or what was measured: latency_ms,cka,checkpoint_bytes,…",
+    )
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="print every column, in several blocks where they do not fit beside each other",
+    )
     parser.add_argument("--out", help="where compare.csv, compare.md and compare.tex go (default: the first folder)")
-    parser.add_argument("--report", nargs="?", const="", metavar="FOLDER", help="also write report.html, its figures and tables; where to, "
-                        "right behind --report, which so stands behind the runs (default: the folder 'report' beside compare.csv)")
-    parser.add_argument("--wandb", metavar="PROJECT", help="also log table, figures and report to Weights & Biases (offline unless you are logged in)")
+    parser.add_argument(
+        "--report",
+        nargs="?",
+        const="",
+        metavar="FOLDER",
+        help="also write report.html, its figures and tables; where to, "
+        "right behind --report, which so stands behind the runs (default: the folder 'report' beside compare.csv)",
+    )
+    parser.add_argument(
+        "--wandb",
+        metavar="PROJECT",
+        help="also log table, figures and report to Weights & Biases (offline unless you are logged in)",
+    )
     options = parser.parse_args(arguments)
     runs = runs_in(options.folder)
     found, left_out = groups(runs)
@@ -33,10 +58,16 @@ def run(arguments: list[str]) -> int:
     if options.wandb is not None and not options.wandb.strip():
         raise InputError("compare: --wandb needs the name of a project")
     out = Path(options.out) if options.out else place(options.folder)
-    report = Path(options.report) if options.report else out / "report" if options.report is not None or options.wandb else None
+    report = (
+        Path(options.report)
+        if options.report
+        else out / "report"
+        if options.report is not None or options.wandb
+        else None
+    )
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if report:          # both places, before anything is written
+        if report:  # both places, before anything is written
             make_folder(report)
         table.write(out, "compare")
         written = f"written: {out / 'compare.csv'}, and the same as .md and .tex"

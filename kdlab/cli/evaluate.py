@@ -22,19 +22,31 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("run", help="a run directory")
     parser.add_argument("override", nargs="*", help="data=… and keys below data")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="which checkpoint (default: last)")
-    parser.add_argument("--network", metavar="NAME", help="which of several networks (or their ensemble), of the run's own test predictions; "
-                        "default: the one that is kept")
+    parser.add_argument(
+        "--network",
+        metavar="NAME",
+        help="which of several networks (or their ensemble), of the run's own test predictions; "
+        "default: the one that is kept",
+    )
     parser.add_argument("--per-class", action="store_true", help="also the accuracy of every class")
-    parser.add_argument("--bias", action="append", default=[], metavar="CLASS=NUMBER", help="add a number to the logit of a class")
+    parser.add_argument(
+        "--bias", action="append", default=[], metavar="CLASS=NUMBER", help="add a number to the logit of a class"
+    )
     options = parser.parse_intermixed_args(arguments)
     found = Run(options.run)
-    found.record            # says so where it is no run
+    found.record  # says so where it is no run
     if not found.finished:
         raise InputError(f"{found.path} is not finished (its status is {found.status})")
     if options.network and options.override:
-        raise InputError("evaluate: --network chooses among the run's own test predictions, so it stands without overrides; on other data "
-                         "the network that is kept is asked")
-    logits, target, source = _stored(found, options.which, options.network) if not options.override else _fresh(found, options.which, options.override)
+        raise InputError(
+            "evaluate: --network chooses among the run's own test predictions, so it stands without overrides; on other data "
+            "the network that is kept is asked"
+        )
+    logits, target, source = (
+        _stored(found, options.which, options.network)
+        if not options.override
+        else _fresh(found, options.which, options.override)
+    )
     for text in options.bias:
         number, value = _bias(text, logits.shape[-1])
         logits[:, number] += value
@@ -47,21 +59,29 @@ def run(arguments: list[str]) -> int:
         right = logits.argmax(-1) == target
         for number in range(logits.shape[-1]):
             of_class = target == number
-            print(f"class {number:<4}{right[of_class].float().mean():.4f}  ({int(right[of_class].sum())} of {int(of_class.sum())})")
+            print(
+                f"class {number:<4}{right[of_class].float().mean():.4f}  ({int(right[of_class].sum())} of {int(of_class.sum())})"
+            )
     return 0
 
 
 def _stored(found: Run, which: str, network: str | None):
     predictions = found.predictions()
-    if which not in predictions:        # last is always there
+    if which not in predictions:  # last is always there
         raise InputError(f"{found.path} has no '{which}': it was trained without validation, so no epoch was chosen")
     if network in (None, kept_name(found.record, which)):
         return predictions[which].clone(), predictions["target"], "the run's own test predictions"
     known = [name for name in found.record.get("networks") or {} if f"{which}.{name}" in predictions]
     if network not in known:
-        raise InputError(f"--network: {found.path} keeps no predictions of '{network}'{did_you_mean(network, known)} "
-                         f"(it has {', '.join([kept_name(found.record, which), *known])})")
-    return predictions[f"{which}.{network}"].clone(), predictions["target"], f"the run's own test predictions of {network}"
+        raise InputError(
+            f"--network: {found.path} keeps no predictions of '{network}'{did_you_mean(network, known)} "
+            f"(it has {', '.join([kept_name(found.record, which), *known])})"
+        )
+    return (
+        predictions[f"{which}.{network}"].clone(),
+        predictions["target"],
+        f"the run's own test predictions of {network}",
+    )
 
 
 def _fresh(found: Run, which: str, overrides: list[str]):
@@ -78,17 +98,24 @@ def _fresh(found: Run, which: str, overrides: list[str]):
         raise InputError(f"only data can be overridden here, not {', '.join(wrong)}")
     if any(text.startswith("data=") for text in overrides):
         config = compose(overrides)
-    else:           # the run's own data, changed
+    else:  # the run's own data, changed
         if any(text.startswith("~") for text in overrides):
             raise InputError("a key of the run's own data cannot be taken away here; name the data set too: data=…")
         with explaining(overrides):
             dotted = OmegaConf.from_dotlist([text.lstrip("+") for text in overrides])
-            config = OmegaConf.to_container(OmegaConf.merge({key: found.config[key] for key in ("data", "paths")}, dotted), resolve=True)
+            config = OmegaConf.to_container(
+                OmegaConf.merge({key: found.config[key] for key in ("data", "paths")}, dotted), resolve=True
+            )
         config = {**found.config, **config}
     check(config)
-    if config["data"]["classes"] != found.config["data"]["classes"] or config["data"]["shape"] != found.config["data"]["shape"]:
-        raise InputError(f"the student reads {found.config['data']['shape']} and knows {found.config['data']['classes']} classes; "
-                         f"these data have {config['data']['shape']} and {config['data']['classes']}")
+    if (
+        config["data"]["classes"] != found.config["data"]["classes"]
+        or config["data"]["shape"] != found.config["data"]["shape"]
+    ):
+        raise InputError(
+            f"the student reads {found.config['data']['shape']} and knows {found.config['data']['classes']} classes; "
+            f"these data have {config['data']['shape']} and {config['data']['classes']}"
+        )
     data, task = make_data(config["data"]), Classification(config["data"]["classes"])
     read_data(data, config["data"])
     network = found.network(which)

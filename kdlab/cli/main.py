@@ -27,15 +27,24 @@ TRAINING = ("train", "reproduce")
 
 def usage() -> str:
     lines = [f"  {verb:<10}{what}" for verb, what in VERBS.items()]
-    return "\n".join([f"kdlab {__version__}: a research workbench for knowledge distillation", "", "usage: kdlab VERB …", "", *lines, "",
-                      "kdlab VERB --help says more. The first thing to try: kdlab train"])
+    return "\n".join(
+        [
+            f"kdlab {__version__}: a research workbench for knowledge distillation",
+            "",
+            "usage: kdlab VERB …",
+            "",
+            *lines,
+            "",
+            "kdlab VERB --help says more. The first thing to try: kdlab train",
+        ]
+    )
 
 
 def main(arguments: list[str]) -> int:
     """Run a command line; returns its exit code."""
     try:
         code = _run(arguments)
-        sys.stdout.flush()      # now, while an error has a place to go
+        sys.stdout.flush()  # now, while an error has a place to go
         return code
     except BrokenPipeError:
         if not _reader_is_gone():
@@ -52,7 +61,7 @@ def _reader_is_gone() -> bool:
         os.write(sys.stdout.fileno(), b"\n")
     except BrokenPipeError:
         return True
-    except (OSError, ValueError):           # standard output is no file
+    except (OSError, ValueError):  # standard output is no file
         return False
     return False
 
@@ -76,7 +85,7 @@ def _run(arguments: list[str]) -> int:
         return 130
     except BrokenPipeError:
         raise
-    except SystemExit as stopped:   # argparse and Hydra end themselves, after --help or an unknown option
+    except SystemExit as stopped:  # argparse and Hydra end themselves, after --help or an unknown option
         return stopped.code if isinstance(stopped.code, int) else 2 if stopped.code else 0
     except Exception as error:
         message = for_people(error)

@@ -74,13 +74,28 @@ def _show(runs: list[Run], batches: list[int]) -> None:
         table.add_column(name, justify="right")
     for one in runs:
         found = one.measurements
-        cells = [text for size in batches for value in [found["batches"][str(size)]]
-                 for text in (f"{value['latency_ms']:.3f}", f"{value['latency_ms_p90']:.3f}", f"{value['samples_per_second']:,.0f}")]
+        cells = [
+            text
+            for size in batches
+            for value in [found["batches"][str(size)]]
+            for text in (
+                f"{value['latency_ms']:.3f}",
+                f"{value['latency_ms_p90']:.3f}",
+                f"{value['samples_per_second']:,.0f}",
+            )
+        ]
         cka = scalars(found).get("cka")
-        table.add_row(escape(str(one.path)), *cells, f"{found['peak_inference_bytes'] / 1e6:.2f}", "" if cka is None else f"{cka:.3f}")
+        table.add_row(
+            escape(str(one.path)),
+            *cells,
+            f"{found['peak_inference_bytes'] / 1e6:.2f}",
+            "" if cka is None else f"{cka:.3f}",
+        )
     console.print(table)
-    print(f"Medians and 90th percentiles, the runs in turns, on: {machine_name(found)}. Peak: tensors at batch {max(batches)}. CKA: mean over the "
-          "taps that student and teacher both have, on validation.")
+    print(
+        f"Medians and 90th percentiles, the runs in turns, on: {machine_name(found)}. Peak: tensors at batch {max(batches)}. CKA: mean over the "
+        "taps that student and teacher both have, on validation."
+    )
 
 
 def _sizes(text: str) -> list[int]:
@@ -113,5 +128,7 @@ def _device(text: str):
     if device is None or device.type not in ("cpu", "cuda"):
         raise InputError(f"--device must be cpu or a GPU (cuda, cuda:1), got '{text}'")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"--device={text}: torch finds {torch.cuda.device_count() or 'no'} GPU{'s' if torch.cuda.device_count() > 1 else ''} here")
+        raise InputError(
+            f"--device={text}: torch finds {torch.cuda.device_count() or 'no'} GPU{'s' if torch.cuda.device_count() > 1 else ''} here"
+        )
     return device

@@ -28,8 +28,12 @@ def run(arguments: list[str]) -> int:
             raise InputError(f"methods: --family and --for choose from the list, and '{options.name}' is one method")
         show(methods.lookup(options.name))
         return 0
-    entries = [entry for entry in methods.index().values()
-               if options.family in (None, entry.method.family) and (options.task is None or options.task in entry.method.serves)]
+    entries = [
+        entry
+        for entry in methods.index().values()
+        if options.family in (None, entry.method.family)
+        and (options.task is None or options.task in entry.method.serves)
+    ]
     family, pieces = None, False
     for entry in entries:
         if entry.method.family != family:
@@ -39,8 +43,10 @@ def run(arguments: list[str]) -> int:
             pieces = True
             print("\nPIECES (functions that no strategy composes at present, no loss terms)")
         line(entry)
-    print(f"\n{len(entries)} methods; verified: value and gradients of the named code, run in float64, agree to {TOLERANCE:g} relative "
-          "(tests/golden). kdlab methods NAME says more.")
+    print(
+        f"\n{len(entries)} methods; verified: value and gradients of the named code, run in float64, agree to {TOLERANCE:g} relative "
+        "(tests/golden). kdlab methods NAME says more."
+    )
     return 0
 
 
@@ -53,12 +59,26 @@ def line(entry) -> None:
     if entry.defaults:
         details.append(_settings(entry.defaults))
     if entry.claims:
-        details.append("verified: " + ", ".join(f"{repository}@{COMMITS[repository][:7]}{_other_defaults(entry, cases)}"
-                                                for repository, cases in entry.claims.items()))
+        details.append(
+            "verified: "
+            + ", ".join(
+                f"{repository}@{COMMITS[repository][:7]}{_other_defaults(entry, cases)}"
+                for repository, cases in entry.claims.items()
+            )
+        )
     elif entry.kind != "strategy":
         details.append("verified: by its reference in tests/contract only")
     for detail in details:
-        print(textwrap.fill(detail, WIDTH, initial_indent=" " * 27, subsequent_indent=" " * 29, break_long_words=False, break_on_hyphens=False))
+        print(
+            textwrap.fill(
+                detail,
+                WIDTH,
+                initial_indent=" " * 27,
+                subsequent_indent=" " * 29,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        )
 
 
 def show(entry) -> None:
@@ -76,13 +96,22 @@ def show(entry) -> None:
         print(f"losses by default (weights): {_settings(entry.losses)}")
         for function in entry.composes:
             first = " ".join(prose(inspect.getdoc(function)).partition("\n\n")[0].split())
-            print(textwrap.fill(f"composes kdlab.functional.{function.__name__}: {first}", WIDTH, subsequent_indent="  "))
+            print(
+                textwrap.fill(f"composes kdlab.functional.{function.__name__}: {first}", WIDTH, subsequent_indent="  ")
+            )
     if entry.parameters:
         told = entry.described()
         print("\nparameters (defaults):")
         for name, value in entry.parameters.items():
             text = prose(told.get(name, ""))
-            print(textwrap.fill(f"{name} = {_value(value)}" + (f"   {text}" if text else ""), WIDTH, initial_indent="  ", subsequent_indent="      "))
+            print(
+                textwrap.fill(
+                    f"{name} = {_value(value)}" + (f"   {text}" if text else ""),
+                    WIDTH,
+                    initial_indent="  ",
+                    subsequent_indent="      ",
+                )
+            )
     if entry.kind == "loss" and entry.with_ce is not None:
         print(f"\nce: loss.ce.weight={_value(entry.with_ce)} beside it, where no number is given for it")
     if entry.kind == "loss" and entry.presets:
@@ -96,8 +125,10 @@ def show(entry) -> None:
             for case in cases.split():
                 print(f"    {case}" + (f", with {SWITCHES[case]}" if case in SWITCHES else ""))
     else:
-        print("\nnot compared with code of the authors"
-              + ("" if entry.kind == "strategy" else "; held to its own slow reference in tests/contract"))
+        print(
+            "\nnot compared with code of the authors"
+            + ("" if entry.kind == "strategy" else "; held to its own slow reference in tests/contract")
+        )
     if entry.example:
         print(f"\n{entry.example}")
 
@@ -107,7 +138,16 @@ def preset_lines(preset) -> None:
     numbers = {f"{term}.{key}": value for term, node in preset.terms.items() for key, value in node.items()}
     print(f"  {preset.name}")
     for text in (preset.title, _settings(numbers)):
-        print(textwrap.fill(text, WIDTH, initial_indent="      ", subsequent_indent="      ", break_long_words=False, break_on_hyphens=False))
+        print(
+            textwrap.fill(
+                text,
+                WIDTH,
+                initial_indent="      ",
+                subsequent_indent="      ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        )
     for source in preset.sources:
         print(f"      {source}")
 
@@ -115,7 +155,11 @@ def preset_lines(preset) -> None:
 def _other_defaults(entry, cases: str) -> str:
     """The switches among those that the list shows with which alone the code of a repository agrees."""
     first, *further = (SWITCHES.get(case, "").split() for case in cases.split())
-    others = [switch for switch in first if switch.partition("=")[0] in entry.parameters and all(switch in other for other in further)]
+    others = [
+        switch
+        for switch in first
+        if switch.partition("=")[0] in entry.parameters and all(switch in other for other in further)
+    ]
     return f" with {' '.join(others)}" if others else ""
 
 
@@ -125,4 +169,8 @@ def _settings(values: dict) -> str:
 
 def _value(value) -> str:
     """As it would stand in a YAML file."""
-    return value if isinstance(value, str) else yaml.safe_dump(value, default_flow_style=True, width=1000, sort_keys=False).removesuffix("...\n").strip()
+    return (
+        value
+        if isinstance(value, str)
+        else yaml.safe_dump(value, default_flow_style=True, width=1000, sort_keys=False).removesuffix("...\n").strip()
+    )

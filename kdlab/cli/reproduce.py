@@ -18,15 +18,37 @@ from .parser import Parser
 
 def run(arguments: list[str]) -> int:
     parser = Parser(prog="kdlab reproduce", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", nargs="*", help="a folder below experiments/, or any folder with a study.yaml; behind it may stand where runs and data "
-                        "lie, how it is shown and how launched: paths.runs=… paths.data=… progress=lines hydra.launcher.workers=2")
+    parser.add_argument(
+        "study",
+        nargs="*",
+        help="a folder below experiments/, or any folder with a study.yaml; behind it may stand where runs and data "
+        "lie, how it is shown and how launched: paths.runs=… paths.data=… progress=lines hydra.launcher.workers=2",
+    )
     kinds = parser.add_mutually_exclusive_group()
-    kinds.add_argument("--write", action="store_true", help="write the results into the study's folder and its README, in place of runs/STUDY/reproduced/")
-    kinds.add_argument("--keep", action="store_true", help="keep this run of a study beside its results in git, as results/rerun.jsonl, and show in its "
-                       "README how the two compare")
-    kinds.add_argument("--check", action="store_true", help="train nothing: whether what is in git of the studies (default: all) fits together")
-    kinds.add_argument("--list", action="store_true", help="the studies: scale, minutes, runs, and how many of those are finished here")
-    kinds.add_argument("--render", action="store_true", help="train nothing: write the README's tables anew from the records in git and study.yaml")
+    kinds.add_argument(
+        "--write",
+        action="store_true",
+        help="write the results into the study's folder and its README, in place of runs/STUDY/reproduced/",
+    )
+    kinds.add_argument(
+        "--keep",
+        action="store_true",
+        help="keep this run of a study beside its results in git, as results/rerun.jsonl, and show in its "
+        "README how the two compare",
+    )
+    kinds.add_argument(
+        "--check",
+        action="store_true",
+        help="train nothing: whether what is in git of the studies (default: all) fits together",
+    )
+    kinds.add_argument(
+        "--list", action="store_true", help="the studies: scale, minutes, runs, and how many of those are finished here"
+    )
+    kinds.add_argument(
+        "--render",
+        action="store_true",
+        help="train nothing: write the README's tables anew from the records in git and study.yaml",
+    )
     options = parser.parse_intermixed_args(arguments)
     names = [text for text in options.study if "=" not in text]
     extra = [text for text in options.study if "=" in text]
@@ -34,10 +56,16 @@ def run(arguments: list[str]) -> int:
         return _list(names, extra)
     if options.check or options.render:
         if extra:
-            raise InputError(f"reproduce: --{'check' if options.check else 'render'} trains nothing, so {extra[0]} says nothing beside it")
+            raise InputError(
+                f"reproduce: --{'check' if options.check else 'render'} trains nothing, so {extra[0]} says nothing beside it"
+            )
         return _check(names) if options.check else _render(names)
     if len(names) != 1:
-        what = f"one study at a time, not {' and '.join(names)}" if names else "which study? kdlab reproduce --list tells of them"
+        what = (
+            f"one study at a time, not {' and '.join(names)}"
+            if names
+            else "which study? kdlab reproduce --list tells of them"
+        )
         raise InputError(f"reproduce: {what}")
     return _reproduce(names[0], extra, options.write, options.keep)
 
@@ -52,7 +80,7 @@ def _studies(names: list[str]):
     if not names:
         names = [name for name, _ in all_studies()]
         if not names:
-            find("")        # says where studies are to be had
+            find("")  # says where studies are to be had
     return [read(name) for name in names]
 
 
@@ -69,13 +97,25 @@ def _list(names: list[str], extra: list[str]) -> int:
     places = [text.partition("=")[2] for text in extra]
     found = finished_runs(places[-1] if places else "runs")
     table = Table(box=None, pad_edge=False)
-    for name, justify in (("study", "left"), ("title", "left"), ("scale", "left"), ("minutes", "right"), ("runs", "right"), ("finished here", "right")):
+    for name, justify in (
+        ("study", "left"),
+        ("title", "left"),
+        ("scale", "left"),
+        ("minutes", "right"),
+        ("runs", "right"),
+        ("finished here", "right"),
+    ):
         table.add_column(name, justify=justify, overflow="fold")
     for study in _studies(names):
-        table.add_row(*map(escape, (study.name, study.title, study.scale)), "" if study.minutes is None else f"{study.minutes:g}",
-                      *map(str, counts(study, found)))
+        table.add_row(
+            *map(escape, (study.name, study.title, study.scale)),
+            "" if study.minutes is None else f"{study.minutes:g}",
+            *map(str, counts(study, found)),
+        )
     output_console().print(table)
-    print("minutes: from nothing, on two cores of the machine in the study's tables; kdlab reproduce STUDY trains what is missing")
+    print(
+        "minutes: from nothing, on two cores of the machine in the study's tables; kdlab reproduce STUDY trains what is missing"
+    )
     return 0
 
 
@@ -87,7 +127,11 @@ def _check(names: list[str]) -> int:
     for study in studies:
         problems = check(study)
         wrong += bool(problems)
-        print(f"wrong  {study.name}" if problems else f"ok     {study.name}" + ("" if read_records(study.results) else "  (no results in git yet)"))
+        print(
+            f"wrong  {study.name}"
+            if problems
+            else f"ok     {study.name}" + ("" if read_records(study.results) else "  (no results in git yet)")
+        )
         for problem in problems:
             print(f"         {problem}")
     print(f"{len(studies) - wrong} of {len(studies)} are right")
@@ -100,7 +144,11 @@ def _render(names: list[str]) -> int:
 
     for study in _studies(names):
         records = read_records(study.results)
-        print(f"written: {write_readme(study, generated(study, records, kept_rerun(study)))}" if records else f"{study.name}: no results in git yet")
+        print(
+            f"written: {write_readme(study, generated(study, records, kept_rerun(study)))}"
+            if records
+            else f"{study.name}: no results in git yet"
+        )
     return 0
 
 
@@ -118,10 +166,14 @@ def _reproduce(name: str, extra: list[str], write: bool, keep: bool) -> int:
     study = read(name)
     git = read_records(study.results)
     if keep and not git:
-        raise InputError(f"reproduce: --keep keeps a rerun of results in git, and {study.name} has none; --write writes them")
+        raise InputError(
+            f"reproduce: --keep keeps a rerun of results in git, and {study.name} has none; --write writes them"
+        )
     if write or keep:
         results.refuse_unwritable(study)
-    with handling(Interrupt()):         # a SIGTERM or SIGUSR1 ends it as Ctrl-C does: recorded, and resumed by the same command
+    with handling(
+        Interrupt()
+    ):  # a SIGTERM or SIGUSR1 ends it as Ctrl-C does: recorded, and resumed by the same command
         trained = train(study, extra)
     records, written = results.write(study, trained, write)
     for one in study.tables:
@@ -130,21 +182,44 @@ def _reproduce(name: str, extra: list[str], write: bool, keep: bool) -> int:
             tables.table(one, records).show()
         else:
             print("\n".join(tables.missing(one, records)))
-    found, level, again, held = findings(study, records), levels(study, records), reruns(study, records, git), claims(study, records, git)
-    _show(f"expected ({study.scale})", ("claim", "row", "expected", "found", "p", ""),
-          [(one.claim, one.expectation.row, one.expected, one.found, one.test, one.why) for one in found])
-    _show("regression checks: values of an earlier run, or of the one in git", ("table", "row", "expected", "found", ""),
-          [(one.expectation.table, one.expectation.row, one.expected, one.found, one.why) for one in level])
-    _show("here and in git", ("table", "row", "here", "in git", ""), [(one.table, one.row, one.here, one.git, one.verdict) for one in again])
-    _show("claims that are told, here or in git", ("claim", "row", "here", "in git", ""), [(one.claim, one.row, one.here, one.git, one.verdict) for one in held])
+    found, level, again, held = (
+        findings(study, records),
+        levels(study, records),
+        reruns(study, records, git),
+        claims(study, records, git),
+    )
+    _show(
+        f"expected ({study.scale})",
+        ("claim", "row", "expected", "found", "p", ""),
+        [(one.claim, one.expectation.row, one.expected, one.found, one.test, one.why) for one in found],
+    )
+    _show(
+        "regression checks: values of an earlier run, or of the one in git",
+        ("table", "row", "expected", "found", ""),
+        [(one.expectation.table, one.expectation.row, one.expected, one.found, one.why) for one in level],
+    )
+    _show(
+        "here and in git",
+        ("table", "row", "here", "in git", ""),
+        [(one.table, one.row, one.here, one.git, one.verdict) for one in again],
+    )
+    _show(
+        "claims that are told, here or in git",
+        ("claim", "row", "here", "in git", ""),
+        [(one.claim, one.row, one.here, one.git, one.verdict) for one in held],
+    )
     if keep:
         written += results.keep_rerun(study, records, git)
     print(f"\nwritten: {', '.join(map(str, written))}")
     unfinished = sum(record["status"] != "finished" for record in records)
     if unfinished:
-        print(f"{unfinished} of the {len(records)} runs are not finished; the same command tries them again, and leaves alone what is finished")
+        print(
+            f"{unfinished} of the {len(records)} runs are not finished; the same command tries them again, and leaves alone what is finished"
+        )
     found += level
-    right = all(one.accepted for one in found) if write else not any(one.contradicted for one in found)       # what goes into git is explained
+    right = (
+        all(one.accepted for one in found) if write else not any(one.contradicted for one in found)
+    )  # what goes into git is explained
     return 0 if not unfinished and right and all(one.agrees for one in (*again, *held)) else 1
 
 

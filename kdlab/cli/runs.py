@@ -32,7 +32,9 @@ def run(arguments: list[str]) -> int:
     removal = verbs.add_parser("rm", help="remove runs")
     removal.add_argument("run", nargs="+")
     removal.add_argument("--yes", action="store_true", help="remove; without it only say what would be")
-    options = parser.parse_args(arguments if arguments and arguments[0] in (*VERBS, "-h", "--help") else ["list", *arguments])
+    options = parser.parse_args(
+        arguments if arguments and arguments[0] in (*VERBS, "-h", "--help") else ["list", *arguments]
+    )
     return {"list": _list, "show": _show, "diff": _diff, "rm": _remove}[options.verb](options)
 
 
@@ -55,8 +57,14 @@ def _list(options) -> int:
         metrics = record.get("metrics", {})
         seconds = record.get("durations", {}).get("train_seconds")
         status = "killed" if record["status"] == RUNNING and not found.being_trained else record["status"]
-        table.add_row(str(found.path), status, _number(metrics.get("test/accuracy")), _number(metrics.get("test/accuracy_best")),
-                      str(_epochs(found)), "" if seconds is None else f"{seconds:.1f}")
+        table.add_row(
+            str(found.path),
+            status,
+            _number(metrics.get("test/accuracy")),
+            _number(metrics.get("test/accuracy_best")),
+            str(_epochs(found)),
+            "" if seconds is None else f"{seconds:.1f}",
+        )
     if count:
         _console().print(table)
         for text in damaged:
@@ -81,7 +89,7 @@ def _epochs(found: Run) -> int | str:
 
     try:
         return len(MetricsFile(found.metrics_file).load().rows)
-    except (OSError, ValueError):       # the curve is of no account to the numbers beside it
+    except (OSError, ValueError):  # the curve is of no account to the numbers beside it
         return "damaged"
 
 
@@ -92,7 +100,11 @@ def _show(options) -> int:
     if record.get("networks"):
         _show_networks(record)
     if record["status"] == RUNNING:
-        print(f"{found.path} is being trained" if found.being_trained else f"{found.path} was killed; the same command goes on with it")
+        print(
+            f"{found.path} is being trained"
+            if found.being_trained
+            else f"{found.path} was killed; the same command goes on with it"
+        )
     return 0
 
 
@@ -113,14 +125,23 @@ def _show_networks(record: dict) -> None:
 def _diff(options) -> int:
     first, second = Run(options.first), Run(options.second)
     for one in (first, second):
-        one.record          # says so of a folder that is no run
-    sides = [{**flat(found.config), **{f"metrics.{key}": value for key, value in found.metrics.items()},
-              **flat({"code": found.record.get("code", {}), "versions": found.record.get("versions", {})})} for found in (first, second)]
+        one.record  # says so of a folder that is no run
+    sides = [
+        {
+            **flat(found.config),
+            **{f"metrics.{key}": value for key, value in found.metrics.items()},
+            **flat({"code": found.record.get("code", {}), "versions": found.record.get("versions", {})}),
+        }
+        for found in (first, second)
+    ]
     table = Table(box=None, pad_edge=False)
     for column in ("key", str(first.path.name), str(second.path.name)):
         table.add_column(column, overflow="fold")
-    rows = [key for key in dict.fromkeys([*sides[0], *sides[1]]) if sides[0].get(key) != sides[1].get(key)
-            and not key.startswith(("choices", "overrides"))]
+    rows = [
+        key
+        for key in dict.fromkeys([*sides[0], *sides[1]])
+        if sides[0].get(key) != sides[1].get(key) and not key.startswith(("choices", "overrides"))
+    ]
     for key in rows:
         table.add_row(key, str(sides[0].get(key, "-")), str(sides[1].get(key, "-")))
     if rows:
@@ -133,7 +154,7 @@ def _diff(options) -> int:
 def _remove(options) -> int:
     found = [Run(path) for path in options.run]
     for one in found:
-        one.record          # refuses what is no run
+        one.record  # refuses what is no run
     for one in found:
         if options.yes:
             lock = one.lock()

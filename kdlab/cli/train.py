@@ -63,7 +63,7 @@ def run(arguments: list[str]) -> int:
         except KdlabError:
             raise
         except Exception as error:
-            if isinstance(error.__cause__, KdlabError):         # a launcher or sweeper refused its options
+            if isinstance(error.__cause__, KdlabError):  # a launcher or sweeper refused its options
                 raise error.__cause__ from error
             if isinstance(error, (HydraException, OmegaConfBaseException)) or made_by_hydra(error):
                 raise InputError(explain(error, arguments)) from error
@@ -89,8 +89,25 @@ def _refuse_unknown_options(arguments: list[str]) -> None:
 def choices() -> str:
     """The groups and what stands in them, as the files are."""
     lines = ["Groups:"]
-    for group in ("data", "student", "initial", "teacher", "loss", "mixing", "strategy", "preset", "optimizer", "scheduler", "trainer", "logger",
-                  "callbacks", "debug", "experiment", "hydra/launcher", "hydra/sweeper"):
+    for group in (
+        "data",
+        "student",
+        "initial",
+        "teacher",
+        "loss",
+        "mixing",
+        "strategy",
+        "preset",
+        "optimizer",
+        "scheduler",
+        "trainer",
+        "logger",
+        "callbacks",
+        "debug",
+        "experiment",
+        "hydra/launcher",
+        "hydra/sweeper",
+    ):
         folder = conf_dir() / group
         names = sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
         lines.append(f"  {group + '=':<16}{' '.join(names)}")
@@ -111,7 +128,7 @@ def _job(config: DictConfig) -> str:
     except Exception as error:
         message = for_people(error)
         if message is None or HydraConfig.get().mode == hydra.types.RunMode.MULTIRUN:
-            raise           # no message for people can be made of it; or the sweeper tells of it
+            raise  # no message for people can be made of it; or the sweeper tells of it
         # not left to Hydra, which would print it once more and end with 1
         print(f"kdlab: {message}", file=sys.stderr)
         raise SystemExit(message.exit_code) from None
@@ -119,7 +136,7 @@ def _job(config: DictConfig) -> str:
 
 def _run(config: dict) -> Run:
     found = None if config.get("fresh") else known.finished(config)
-    if found is not None:           # without importing what it was trained with
+    if found is not None:  # without importing what it was trained with
         print(finished_already(found))
         return found
     from kdlab.runs.ensure import ensure

@@ -9,19 +9,39 @@ from .page import write_report
 from .statistics import Difference, Interval, differences, interval
 from .table import Row, Table, comparison, table_of
 
-__all__ = ["Difference", "Group", "Interval", "Row", "Table", "compare", "comparison", "differences", "groups", "interval", "report", "table_of",
-           "write_report"]
+__all__ = [
+    "Difference",
+    "Group",
+    "Interval",
+    "Row",
+    "Table",
+    "compare",
+    "comparison",
+    "differences",
+    "groups",
+    "interval",
+    "report",
+    "table_of",
+    "write_report",
+]
 
 
-def compare(*folders: str | Path, metric: str = "accuracy", baseline: str | None = None, further: Sequence[str] = ()) -> Table:
+def compare(
+    *folders: str | Path, metric: str = "accuracy", baseline: str | None = None, further: Sequence[str] = ()
+) -> Table:
     """The comparison of all runs in or below folders: what ``kdlab compare`` prints. Arguments as for :func:`kdlab.compare.table_of`."""
     from kdlab.runs.run import runs_in
 
     return comparison(runs_in(folders), metric, baseline, further)
 
 
-def report(*folders: str | Path, metric: str = "accuracy", baseline: str | None = None, further: Sequence[str] = (),
-           folder: str | Path | None = None) -> Path:
+def report(
+    *folders: str | Path,
+    metric: str = "accuracy",
+    baseline: str | None = None,
+    further: Sequence[str] = (),
+    folder: str | Path | None = None,
+) -> Path:
     """Write the report of all runs in or below folders: what ``kdlab compare --report`` writes.
 
     Args:
@@ -34,8 +54,12 @@ def report(*folders: str | Path, metric: str = "accuracy", baseline: str | None 
     from kdlab.runs.run import runs_in
 
     found, left_out = groups(runs_in(folders))
-    return write_report(found, table_of(found, metric, baseline, left_out, further), place(folders) / "report" if folder is None else folder,
-                        f"Comparison of {', '.join(map(str, folders))}")
+    return write_report(
+        found,
+        table_of(found, metric, baseline, left_out, further),
+        place(folders) / "report" if folder is None else folder,
+        f"Comparison of {', '.join(map(str, folders))}",
+    )
 
 
 def place(folders: Sequence[str | Path]) -> Path:
@@ -45,6 +69,6 @@ def place(folders: Sequence[str | Path]) -> Path:
 
 
 def __getattr__(name: str):
-    if name == "figures":       # matplotlib is imported where it is drawn
+    if name == "figures":  # matplotlib is imported where it is drawn
         return import_module("kdlab.compare.figures")
     raise AttributeError(f"module 'kdlab.compare' has no attribute '{name}'")

@@ -11,7 +11,7 @@ from .rows import Row
 from .statistics import differences
 
 MOST_LISTED = 10
-NO_BASELINE = ""        # in place of a label: no row is held against another
+NO_BASELINE = ""  # in place of a label: no row is held against another
 
 
 def pick(rows: Sequence[Row], wanted: str | None) -> Row | None:
@@ -26,16 +26,27 @@ def pick(rows: Sequence[Row], wanted: str | None) -> Row | None:
     if wanted == NO_BASELINE:
         return None
     text = _plain(wanted)
-    for fits in ([row for row in rows if _plain(row.label) == text], [row for row in rows if text in _plain(row.label) and row.role != NETWORK],
-                 [row for row in rows if text in _plain(row.label)]):
+    for fits in (
+        [row for row in rows if _plain(row.label) == text],
+        [row for row in rows if text in _plain(row.label) and row.role != NETWORK],
+        [row for row in rows if text in _plain(row.label)],
+    ):
         if len(fits) == 1:
             if not fits[0].values:
-                raise InputError(f"baseline '{wanted}': the teacher's record tells its mean alone, without seeds to pair with; name a student's row")
+                raise InputError(
+                    f"baseline '{wanted}': the teacher's record tells its mean alone, without seeds to pair with; name a student's row"
+                )
             return fits[0]
         if fits:
-            raise InputError(f"baseline '{wanted}': {len(fits)} rows have that in their name; name one of them by more of it", advice=_listed(fits))
+            raise InputError(
+                f"baseline '{wanted}': {len(fits)} rows have that in their name; name one of them by more of it",
+                advice=_listed(fits),
+            )
     known = [row for row in rows if row.role != NETWORK]
-    raise InputError(f"baseline '{wanted}': no row is called so{did_you_mean(wanted, [row.label for row in known])}", advice=f"the rows:\n{_listed(known)}")
+    raise InputError(
+        f"baseline '{wanted}': no row is called so{did_you_mean(wanted, [row.label for row in known])}",
+        advice=f"the rows:\n{_listed(known)}",
+    )
 
 
 def default(candidates: Sequence):
@@ -47,8 +58,9 @@ def default(candidates: Sequence):
 def _the_same(row: Row, baseline: Row) -> bool:
     """Whether a row shows the baseline's own numbers once more: the network that a run keeps, and the run; or a study's row that comes to the same
     runs, or to some of them, in other words."""
-    return (row.runs <= baseline.runs or baseline.runs <= row.runs) and all(row.values[seed] == baseline.values[seed]
-                                                                            for seed in set(row.values) & set(baseline.values))
+    return (row.runs <= baseline.runs or baseline.runs <= row.runs) and all(
+        row.values[seed] == baseline.values[seed] for seed in set(row.values) & set(baseline.values)
+    )
 
 
 def on_other_data(row: Row, baseline: Row) -> bool:
@@ -57,7 +69,12 @@ def on_other_data(row: Row, baseline: Row) -> bool:
 
 
 def _listed(rows: Sequence[Row]) -> str:
-    return "\n".join([*(f"  {row.label}" for row in rows[:MOST_LISTED]), *([f"  and {len(rows) - MOST_LISTED} more"] if len(rows) > MOST_LISTED else [])])
+    return "\n".join(
+        [
+            *(f"  {row.label}" for row in rows[:MOST_LISTED]),
+            *([f"  and {len(rows) - MOST_LISTED} more"] if len(rows) > MOST_LISTED else []),
+        ]
+    )
 
 
 def _plain(label: str) -> str:
@@ -70,9 +87,18 @@ def compare_with(rows: Sequence[Row], baseline: Row, higher_is_better: bool) -> 
     The gap, (row - baseline) / (teacher - baseline) over the seeds that row and baseline share, is told where the teacher is better than
     the baseline by more than the half width of the baseline's interval: a share of less is a share of noise, and of one seed nobody knows it.
     """
-    compared = [row for row in rows if row is not baseline and row.role != TEACHER and row.values and not _the_same(row, baseline)
-                and not on_other_data(row, baseline)]
-    for row, difference in zip(compared, differences([row.values for row in compared], baseline.values, higher_is_better)):
+    compared = [
+        row
+        for row in rows
+        if row is not baseline
+        and row.role != TEACHER
+        and row.values
+        and not _the_same(row, baseline)
+        and not on_other_data(row, baseline)
+    ]
+    for row, difference in zip(
+        compared, differences([row.values for row in compared], baseline.values, higher_is_better)
+    ):
         row.difference = difference
         if difference.mean is None or row.teacher is None:
             continue

@@ -13,7 +13,7 @@ from .labels import described, labels
 from .records import problem
 
 TEACHER, BASELINE, VARIANT = "teacher", "student baseline", "variant"
-NETWORK = "network"         # one of several in the runs of a group
+NETWORK = "network"  # one of several in the runs of a group
 ORDER = (TEACHER, BASELINE, VARIANT)
 
 
@@ -61,7 +61,9 @@ def groups(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
             continue
         choices = config.get("choices") or {}
         if not isinstance(choices, Mapping) or not isinstance(choices.get("strategy"), (str, type(None))):
-            left_out.append(f"could not be read: {run.path}: in its config.yaml, choices is {choices!r}, and should name what was chosen")
+            left_out.append(
+                f"could not be read: {run.path}: in its config.yaml, choices is {choices!r}, and should name what was chosen"
+            )
             continue
         finished = record["status"] == FINISHED
         if finished and record["hash"] in seen:
@@ -78,7 +80,11 @@ def groups(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
             group.unfinished.append(f"{run.path} ({_how_it_stands(run, record)})")
     result = list(found.values())
     for group in result:
-        if any(_is_teacher(one, taught[record["hash"]]) for one, record in zip(group.runs, group.records) if record["hash"] in taught):
+        if any(
+            _is_teacher(one, taught[record["hash"]])
+            for one, record in zip(group.runs, group.records)
+            if record["hash"] in taught
+        ):
             group.role = TEACHER
     _label(result)
     return sorted(result, key=lambda group: (ORDER.index(group.role), group.label)), left_out
@@ -99,13 +105,19 @@ def _label(found: list[Group]) -> None:
 def _is_teacher(run: Run, learners: list[dict]) -> bool:
     """Whether a run that taught is a teacher in a table. One whose learners are all the same network on the same data, as where it teaches its next
     generation, is compared with them: it stays what it was."""
-    return not all(learner["student"] == run.config["student"] and learner["data"] == run.config["data"] for learner in learners)
+    return not all(
+        learner["student"] == run.config["student"] and learner["data"] == run.config["data"] for learner in learners
+    )
 
 
 def _how_it_stands(run: Run, record: dict) -> str:
     """Why a run is not finished, in a few words."""
     if record["status"] == RUNNING:
         # the lock's folder is not made where a folder of results is only read
-        return RUNNING if (run.path.parent / ".locks").is_dir() and run.being_trained else "killed, or running on another machine"
+        return (
+            RUNNING
+            if (run.path.parent / ".locks").is_dir() and run.being_trained
+            else "killed, or running on another machine"
+        )
     error = str(record.get("error") or "").strip().splitlines()
     return f"{record['status']}: {error[0]}" if error and record["status"] != INTERRUPTED else record["status"]

@@ -13,10 +13,10 @@ from .statistics import Interval
 @dataclass(frozen=True)
 class Column:
     """Args:
-        key: what it is known by.
-        cell: the text of a row; empty where the row has none.
-        words: whether it holds words, which may be broken, or numbers, which may not.
-        rank: columns of a low one stay longest where there is little room.
+    key: what it is known by.
+    cell: the text of a row; empty where the row has none.
+    words: whether it holds words, which may be broken, or numbers, which may not.
+    rank: columns of a low one stay longest where there is little room.
     """
 
     key: str
@@ -41,7 +41,9 @@ def columns_of(table) -> list[Column]:
         Column("p", "p", lambda row: p_text(row.difference and row.difference.p_adjusted), rank=8),
         Column("verdict", "verdict", lambda row: row.difference.verdict if row.difference else "", True, 4),
         Column("effect", "effect", lambda row: _format(row.difference and row.difference.effect, "+.2f"), rank=13),
-        Column("detectable", "detectable", lambda row: _format(row.difference and row.difference.detectable, ".4f"), rank=9),
+        Column(
+            "detectable", "detectable", lambda row: _format(row.difference and row.difference.detectable, ".4f"), rank=9
+        ),
         Column("retention", "retention", lambda row: _format(row.retention, ".1%"), rank=9),
         Column("gap_closed", "gap closed", lambda row: _format(row.gap_closed, ".0%"), rank=10),
         *(Column(name, name, lambda row, name=name: number(row.further.get(name)), rank=6) for name in table.further),

@@ -10,7 +10,13 @@ from kdlab.config.keys import takes_over_the_seed
 from kdlab.runs.differences import differing_keys, flat
 
 # the groups whose choice stands for what is in their node
-_NODES = {"student": "student", "data": "data", "optimizer": "optimizer", "scheduler": "scheduler", "mixing": "data.mixing"}
+_NODES = {
+    "student": "student",
+    "data": "data",
+    "optimizer": "optimizer",
+    "scheduler": "scheduler",
+    "mixing": "data.mixing",
+}
 # what never tells two groups apart
 _SILENT = ("seed", "choices", "overrides", "paths", "progress", "logger", "fresh", "name", "teacher")
 
@@ -23,17 +29,27 @@ def described(config: dict) -> dict:
     kept = {key: value for key, value in config.items() if key not in _SILENT}
     result = {"strategy": told.get("strategy"), "losses": "+".join(config["loss"]), **choices}
     peers = (config.get("strategy") or {}).get("peers")
-    if isinstance(peers, dict):         # by their names; what each is made of is told where the names do not tell
+    if isinstance(peers, dict):  # by their names; what each is made of is told where the names do not tell
         result["strategy.peers"] = "+".join(peers)
-    return {**result, **{key: value for key, value in flat({**kept, "teacher": config.get("teacher") or {}}).items()
-                         if (key, value) != ("strategy.generation", 0)}}       # as every run is that is in no chain
+    return {
+        **result,
+        **{
+            key: value
+            for key, value in flat({**kept, "teacher": config.get("teacher") or {}}).items()
+            if (key, value) != ("strategy.generation", 0)
+        },
+    }  # as every run is that is in no chain
 
 
 def _without_earlier(node):
     """A config without those of the runs before it: what names them tells as much. The seed that they take over tells nothing."""
     if not isinstance(node, dict):
         return node
-    return {key: _without_earlier(value) for key, value in node.items() if key != "config" and not (key == "seed" and takes_over_the_seed(node))}
+    return {
+        key: _without_earlier(value)
+        for key, value in node.items()
+        if key != "config" and not (key == "seed" and takes_over_the_seed(node))
+    }
 
 
 def tested_on(config: dict) -> str | None:
@@ -61,14 +77,22 @@ class _Labels:
         named = []
         for config in self.configs:
             parts = [f"{config['strategy']} {config['losses']}"]
-            parts += [_said(key, config) for key in self.shown if key in config and key not in ("strategy", "losses") and not self._told(key, config)]
+            parts += [
+                _said(key, config)
+                for key in self.shown
+                if key in config and key not in ("strategy", "losses") and not self._told(key, config)
+            ]
             named.append("  ".join(parts))
         twins = defaultdict(list)
         for place, label in enumerate(named):
             twins[label].append(place)
-        for places in twins.values():       # what was left out as implied is shown where it is all that tells two groups apart
+        for (
+            places
+        ) in twins.values():  # what was left out as implied is shown where it is all that tells two groups apart
             if len(places) > 1:
-                hidden = [key for key in differing_keys([self.configs[place] for place in places]) if key not in self.shown]
+                hidden = [
+                    key for key in differing_keys([self.configs[place] for place in places]) if key not in self.shown
+                ]
                 for number, place in enumerate(places, start=1):
                     rest = [_said(key, self.configs[place]) for key in hidden] or [f"({number})"]
                     named[place] = "  ".join([named[place], *rest])
@@ -85,24 +109,33 @@ class _Labels:
 
     def _told(self, key: str, config: dict) -> bool:
         """Whether strategy and losses tell a group's value already: every other group of that strategy and those losses has the same."""
-        if not key.startswith(("strategy.", "loss.", "teacher.", "data.mixing.")) and (key, config[key]) != ("mixing", "none"):
+        if not key.startswith(("strategy.", "loss.", "teacher.", "data.mixing.")) and (key, config[key]) != (
+            "mixing",
+            "none",
+        ):
             return False
         return len(self._values) > 1 and len(self._values[config["strategy"], config["losses"]][key]) == 1
 
     def _implied(self, key: str) -> bool:
         """Whether a key need not be shown: it belongs to a term that only some groups have, and is the same in all that have it; or it is
         the weight that is tied to another; or it is a class; or it follows from the generation; or it belongs to a node whose choice is shown."""
-        if key.endswith("_target_"):        # what was chosen, or a loss, tells it
+        if key.endswith("_target_"):  # what was chosen, or a loss, tells it
             return True
         having = [config[key] for config in self.configs if key in config]
         if len(having) < len(self.configs) and len({repr(value) for value in having}) == 1:
             return True
         if key == "loss.ce.weight" and "loss.kd.weight" in self.differing:
-            return all(_number(config.get(key, 0)) and abs(config.get(key, 0) + config["loss.kd.weight"] - 1) < 1e-9
-                       for config in self.configs if _number(config.get("loss.kd.weight")))
+            return all(
+                _number(config.get(key, 0)) and abs(config.get(key, 0) + config["loss.kd.weight"] - 1) < 1e-9
+                for config in self.configs
+                if _number(config.get("loss.kd.weight"))
+            )
         if key == "teacher.same_but" and "strategy.generation" in self.differing:
             return True
-        return any(f"{key}.".startswith(f"{node}.") and key != group and group in self.differing for group, node in _NODES.items())
+        return any(
+            f"{key}.".startswith(f"{node}.") and key != group and group in self.differing
+            for group, node in _NODES.items()
+        )
 
 
 def _number(value) -> bool:

@@ -13,8 +13,25 @@ KEPT = ("label", "last", "n", "difference", "p")
 #: a box that is no wider than the line, by graphicx alone
 _FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 _SHOWN = {BETTER: "textbf", WORSE: "textit"}
-_ESCAPES = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
-            "^": r"\textasciicircum{}", "±": r"$\pm$", "<": "$<$", ">": "$>$", "|": r"\textbar{}", "[": "{[}", "·": r"\textperiodcentered{}", "…": r"\dots{}"}
+_ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "<": "$<$",
+    ">": "$>$",
+    "|": r"\textbar{}",
+    "[": "{[}",
+    "·": r"\textperiodcentered{}",
+    "…": r"\dots{}",
+}
 
 
 def latex(table) -> str:
@@ -25,19 +42,39 @@ def latex(table) -> str:
         if before and row.role not in (before.role, NETWORK) and before.role != NETWORK:
             body.append(r"    \midrule")
         body.append(f"    {' & '.join(_cell(column, row) for column in columns)} " + r"\\")
-    return "\n".join([
-        r"% in the preamble: \usepackage{booktabs,graphicx}", r"\begin{table}", r"  \centering\small", f"  \\caption{{{escaped(caption)}}}",
-        r"  \label{tab:comparison}", f"  {_FITTED}", f"  \\begin{{tabular}}{{{''.join('l' if column.words else 'r' for column in columns)}}}", r"    \toprule",
-        f"    {' & '.join(escaped(column.head) for column in columns)} " + r"\\", r"    \midrule", *body, r"    \bottomrule", r"  \end{tabular}}",
-        r"\end{table}", *(f"% {line}" for line in table.notes), ""])
+    return "\n".join(
+        [
+            r"% in the preamble: \usepackage{booktabs,graphicx}",
+            r"\begin{table}",
+            r"  \centering\small",
+            f"  \\caption{{{escaped(caption)}}}",
+            r"  \label{tab:comparison}",
+            f"  {_FITTED}",
+            f"  \\begin{{tabular}}{{{''.join('l' if column.words else 'r' for column in columns)}}}",
+            r"    \toprule",
+            f"    {' & '.join(escaped(column.head) for column in columns)} " + r"\\",
+            r"    \midrule",
+            *body,
+            r"    \bottomrule",
+            r"  \end{tabular}}",
+            r"\end{table}",
+            *(f"% {line}" for line in table.notes),
+            "",
+        ]
+    )
 
 
 def _caption(table, columns: list[Column]) -> list[str]:
     metric = table.metric[:1].upper() + table.metric[1:]
-    lines = [f"{metric} on test: mean ± half width of the 95 % interval (Student's t) over n seeds.", *table.explanation(columns)[1:]]
+    lines = [
+        f"{metric} on test: mean ± half width of the 95 % interval (Student's t) over n seeds.",
+        *table.explanation(columns)[1:],
+    ]
     if table.comparisons:
-        lines.append(f"Bold: better, italic: worse, p < {LEVEL:g} in a two-sided paired t test after Holm's correction over "
-                     f"{several(table.comparisons, 'comparison')}; p is corrected.")
+        lines.append(
+            f"Bold: better, italic: worse, p < {LEVEL:g} in a two-sided paired t test after Holm's correction over "
+            f"{several(table.comparisons, 'comparison')}; p is corrected."
+        )
     return lines
 
 
@@ -48,7 +85,7 @@ def _cell(column: Column, row) -> str:
     if column.key == "label" and row.role == NETWORK:
         return r"\quad " + escaped(text.removeprefix("· "))
     if not column.words and text[:1] in ("-", "+"):
-        return f"${text[0]}$" + escaped(text[1:])       # a hyphen is no minus
+        return f"${text[0]}$" + escaped(text[1:])  # a hyphen is no minus
     return escaped(" ".join(text.split()))
 
 

@@ -17,7 +17,7 @@ from .collect import BASELINE, NETWORK, TEACHER, Group
 from .statistics import Difference, Interval
 from .table import Table
 
-_KINDS = {TEACHER: "teacher", BASELINE: "baseline", NETWORK: "network"}         # of rows, to the page's style
+_KINDS = {TEACHER: "teacher", BASELINE: "baseline", NETWORK: "network"}  # of rows, to the page's style
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,9 @@ class Fact:
     about: str
 
 
-def write_report(groups: Sequence[Group], table: Table, folder: str | Path, title: str = "Comparison", command: str = "") -> Path:
+def write_report(
+    groups: Sequence[Group], table: Table, folder: str | Path, title: str = "Comparison", command: str = ""
+) -> Path:
     """Write ``report.html`` (complete in itself: it fetches nothing), ``figures/*.png`` and ``*.svg``, ``table.csv``, ``.md`` and ``.tex``.
 
     Figures that cannot be drawn are left out; the page says which, and why. What the same runs give is the same, but for date, command and
@@ -58,7 +60,7 @@ def write_report(groups: Sequence[Group], table: Table, folder: str | Path, titl
     make_folder(folder)
     figures, notes = draw(groups, table.metric, table.baseline)
     try:
-        for name in set(NAMES) - set(figures):      # of an earlier report
+        for name in set(NAMES) - set(figures):  # of an earlier report
             remove(folder / "figures" / name)
         table.write(folder, "table")
         for name, figure in figures.items():
@@ -79,10 +81,19 @@ def make_folder(folder: Path) -> None:
 
 
 def _cannot_write(folder: Path, error: OSError) -> InputError:
-    return InputError(f"{folder} cannot be written ({error.strerror or error}); name another folder with --report FOLDER")
+    return InputError(
+        f"{folder} cannot be written ({error.strerror or error}); name another folder with --report FOLDER"
+    )
 
 
-def html(groups: Sequence[Group], table: Table, figures: dict, notes: Sequence[str] = (), title: str = "Comparison", command: str = "") -> str:
+def html(
+    groups: Sequence[Group],
+    table: Table,
+    figures: dict,
+    notes: Sequence[str] = (),
+    title: str = "Comparison",
+    command: str = "",
+) -> str:
     """The page.
 
     Args:
@@ -96,32 +107,81 @@ def html(groups: Sequence[Group], table: Table, figures: dict, notes: Sequence[s
 
     environment = Environment(autoescape=True, trim_blocks=True)
     template = environment.from_string(files("kdlab.compare").joinpath("page.html.jinja").read_text(encoding="utf-8"))
-    drawn = [{"name": name, "title": figure.title, "caption": figure.caption, "alt": figure.alt, "wide": figure.wide,
-              "svg": Markup(inline_svg(figure, name))} for name, figure in figures.items()]
+    drawn = [
+        {
+            "name": name,
+            "title": figure.title,
+            "caption": figure.caption,
+            "alt": figure.alt,
+            "wide": figure.wide,
+            "svg": Markup(inline_svg(figure, name)),
+        }
+        for name, figure in figures.items()
+    ]
     seeds = sorted({record["seed"] for group in groups for record in group.records if record.get("seed") is not None})
-    subtitle = (f"{table.metric} on test, at the last epoch; {len(table.rows)} rows, {sum(len(group.records) for group in groups)} finished runs"
-                + (f", seeds {', '.join(map(str, seeds))}" if seeds else ""))
-    return template.render(title=title, subtitle=subtitle, colours=COLOURS, facts=facts(table), columns=table.columns(),
-                           rows=[{"kind": _KINDS.get(row.role, ""), "cells": cells} for row, cells in zip(table.rows, _cells(table))],
-                           explanation=table.explanation(), figures=drawn, left_out=[*table.notes, *notes], made=_made(groups, command)) + "\n"
+    subtitle = (
+        f"{table.metric} on test, at the last epoch; {len(table.rows)} rows, {sum(len(group.records) for group in groups)} finished runs"
+        + (f", seeds {', '.join(map(str, seeds))}" if seeds else "")
+    )
+    return (
+        template.render(
+            title=title,
+            subtitle=subtitle,
+            colours=COLOURS,
+            facts=facts(table),
+            columns=table.columns(),
+            rows=[{"kind": _KINDS.get(row.role, ""), "cells": cells} for row, cells in zip(table.rows, _cells(table))],
+            explanation=table.explanation(),
+            figures=drawn,
+            left_out=[*table.notes, *notes],
+            made=_made(groups, command),
+        )
+        + "\n"
+    )
 
 
 def facts(table: Table) -> list[Fact]:
     """The teacher where there is one, the baseline, and the best of the others, by the mean at the last epoch."""
     teachers = [row for row in table.rows if row.role == TEACHER and row.last and row.label != table.baseline]
     baseline = [row for row in table.rows if row.label == table.baseline]
-    result = [Fact(f"teacher: {table.metric}", _interval(row.last), row.label) for row in teachers if len(teachers) == 1]
-    result += [Fact(f"{'student alone' if row.role == BASELINE else 'baseline'}: {table.metric}", _interval(row.last), row.label) for row in baseline]
-    variants = [row for row in table.rows if row.role not in (TEACHER, BASELINE, NETWORK) and row.last and row.label != table.baseline
-                and not any(on_other_data(row, one) for one in baseline)]
+    result = [
+        Fact(f"teacher: {table.metric}", _interval(row.last), row.label) for row in teachers if len(teachers) == 1
+    ]
+    result += [
+        Fact(
+            f"{'student alone' if row.role == BASELINE else 'baseline'}: {table.metric}", _interval(row.last), row.label
+        )
+        for row in baseline
+    ]
+    variants = [
+        row
+        for row in table.rows
+        if row.role not in (TEACHER, BASELINE, NETWORK)
+        and row.last
+        and row.label != table.baseline
+        and not any(on_other_data(row, one) for one in baseline)
+    ]
     if variants:
         best = (max if table.higher_is_better else min)(variants, key=lambda row: row.last.mean)
-        result.append(Fact(f"best of {len(variants)} variants: {table.metric}" if len(variants) > 1 else f"variant: {table.metric}",
-                           _interval(best.last), best.label))
+        result.append(
+            Fact(
+                f"best of {len(variants)} variants: {table.metric}"
+                if len(variants) > 1
+                else f"variant: {table.metric}",
+                _interval(best.last),
+                best.label,
+            )
+        )
         difference = best.difference
         if difference is not None and difference.mean is not None:
             half = "" if difference.half_width is None else f" ± {difference.half_width:.4f}"
-            result.append(Fact("its difference to the baseline", f"{difference.mean:+.4f}{half}", _verdict(difference, len(variants))))
+            result.append(
+                Fact(
+                    "its difference to the baseline",
+                    f"{difference.mean:+.4f}{half}",
+                    _verdict(difference, len(variants)),
+                )
+            )
     return result
 
 
@@ -142,8 +202,13 @@ def _interval(value: Interval) -> str:
 def _made(groups: Sequence[Group], command: str) -> dict[str, str]:
     """Command, date, commits, versions and machines: of this page, and of the runs."""
     records = [record for group in groups for record in group.records]
-    made = {"command": command or "kdlab.compare.report(…), from Python", "date": provenance.now(), "code": _code(provenance.code()),
-            "versions": _versions(provenance.versions()), "machine": _machine(provenance.hardware())}
+    made = {
+        "command": command or "kdlab.compare.report(…), from Python",
+        "date": provenance.now(),
+        "code": _code(provenance.code()),
+        "versions": _versions(provenance.versions()),
+        "machine": _machine(provenance.hardware()),
+    }
     made["the runs' code"] = _several([_code(record.get("code") or {}) for record in records])
     made["the runs' versions"] = _several([_versions(record.get("versions") or {}) for record in records])
     made["the runs' machine"] = _several([_machine(record.get("hardware") or {}) for record in records])
@@ -154,7 +219,11 @@ def _made(groups: Sequence[Group], command: str) -> dict[str, str]:
 
 
 def _code(code: dict) -> str:
-    return ", ".join(filter(None, [f"kdlab {code['kdlab']}", provenance.commit_in_words(code, 12)])) if code.get("kdlab") else ""
+    return (
+        ", ".join(filter(None, [f"kdlab {code['kdlab']}", provenance.commit_in_words(code, 12)]))
+        if code.get("kdlab")
+        else ""
+    )
 
 
 def _versions(versions: dict) -> str:
@@ -168,4 +237,8 @@ def _machine(hardware: dict) -> str:
 def _several(texts: Sequence[str]) -> str:
     """The different ones, the most frequent first, with how many runs each has where they are several."""
     counts = Counter(filter(None, texts)).most_common()
-    return counts[0][0] if len(counts) == 1 else "; ".join(f"{text} ({number} run{'s' if number > 1 else ''})" for text, number in counts)
+    return (
+        counts[0][0]
+        if len(counts) == 1
+        else "; ".join(f"{text} ({number} run{'s' if number > 1 else ''})" for text, number in counts)
+    )

@@ -10,8 +10,11 @@ LOWER_IS_BETTER = ("nll", "ece", "kl_to_teacher")
 MEASURED = ("checkpoint_bytes", "peak_memory_bytes", "teacher_share")
 
 # parts of a record that hold parts, or words
-KINDS = {**{key: (Mapping, "hold names") for key in ("networks", "weights", "kept", "code", "hardware", "versions")},
-         **{key: (str, "be a text") for key in ("peak_memory_of", "ended", "hash", "group")}, "overrides": (list, "be a list")}
+KINDS = {
+    **{key: (Mapping, "hold names") for key in ("networks", "weights", "kept", "code", "hardware", "versions")},
+    **{key: (str, "be a text") for key in ("peak_memory_of", "ended", "hash", "group")},
+    "overrides": (list, "be a list"),
+}
 
 
 def problem(record: Mapping) -> str:
@@ -49,11 +52,15 @@ def _teacher_problem(teacher, place: str) -> str:
     if not isinstance(teacher, Mapping) or not isinstance(teacher.get("name"), str):
         return f"{place} is {teacher!r}, and should tell of a teacher"
     runs, members = teacher.get("runs", []), teacher.get("members", {})
-    if not isinstance(runs, list) or not all(isinstance(run, Mapping) and isinstance(run.get("hash"), str) for run in runs):
+    if not isinstance(runs, list) or not all(
+        isinstance(run, Mapping) and isinstance(run.get("hash"), str) for run in runs
+    ):
         return f"{place}.runs is {runs!r}, and should list runs"
     if not isinstance(members, Mapping):
         return f"{place}.members is {members!r}, and should hold names"
-    checked = [(teacher.get("test"), f"{place}.test")] + [(run.get(key), f"{place}.runs.{key}") for run in runs for key in ("metrics", "durations")]
+    checked = [(teacher.get("test"), f"{place}.test")] + [
+        (run.get(key), f"{place}.runs.{key}") for run in runs for key in ("metrics", "durations")
+    ]
     wrong = [text for numbers, where in checked if (text := _numbers(numbers, where))]
     if not wrong and not _number(teacher.get("parameters")):
         wrong = [f"{place}.parameters is {teacher['parameters']!r}, not a number"]
@@ -71,7 +78,9 @@ def _numbers(values, place: str) -> str:
         return ""
     if not isinstance(values, Mapping):
         return f"{place} is {values!r}, and should hold numbers by name"
-    return next((f"{place}.{name} is {value!r}, not a number" for name, value in values.items() if not _number(value)), "")
+    return next(
+        (f"{place}.{name} is {value!r}, not a number" for name, value in values.items() if not _number(value)), ""
+    )
 
 
 def tested(record: Mapping, name: str) -> float | None:
@@ -82,4 +91,8 @@ def tested(record: Mapping, name: str) -> float | None:
 
 def metrics_of(record: Mapping) -> list[str]:
     """The names of a record's metrics on test at the last epoch."""
-    return [key.removeprefix("test/") for key in record.get("metrics") or {} if key.startswith("test/") and not key.endswith("_best")]
+    return [
+        key.removeprefix("test/")
+        for key in record.get("metrics") or {}
+        if key.startswith("test/") and not key.endswith("_best")
+    ]

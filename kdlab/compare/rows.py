@@ -70,8 +70,17 @@ def rows_of(groups: Sequence[Group], metric: str, measurements: Mapping[Path, di
     for group in groups:
         if group.records:
             score = teachers.of(group)
-            own = [_row(group.role, group.label, group.records, metric, score, [scalars((measurements or {}).get(run.path, {})) for run in group.runs]),
-                   *_networks(group, metric, score)]
+            own = [
+                _row(
+                    group.role,
+                    group.label,
+                    group.records,
+                    metric,
+                    score,
+                    [scalars((measurements or {}).get(run.path, {})) for run in group.runs],
+                ),
+                *_networks(group, metric, score),
+            ]
             result += [replace(row, data=tested_on(group.config)) for row in own]
     return result
 
@@ -84,7 +93,12 @@ def absent_teachers(groups: Sequence[Group]) -> list[tuple[str, list[dict]]]:
     taught: dict[str, dict] = {}
     learners: dict[str, list[str]] = defaultdict(list)
     for group in groups:
-        for teacher in (teacher for record in group.records if record.get("uses_teacher") for teacher in _single(record.get("teacher") or {})):
+        for teacher in (
+            teacher
+            for record in group.records
+            if record.get("uses_teacher")
+            for teacher in _single(record.get("teacher") or {})
+        ):
             runs = teacher.get("runs", [])
             if not (runs and {run["hash"] for run in runs} <= present):
                 key = " ".join([teacher["name"], *(run["hash"] for run in runs)])
@@ -111,10 +125,20 @@ def _teacher(label: str, teachers: Sequence[dict], metric: str) -> Row:
     scores = [teacher.get("test") or {} for teacher in teachers]
     own = [runs[0] if len(runs := teacher.get("runs", [])) == 1 else {} for teacher in teachers]
     seconds = _interval((run.get("durations") or {}).get("train_seconds") for run in own)
-    further = {name: over for name in dict.fromkeys(name for score in scores for name in score) if name != metric
-               and (over := _interval(score.get(name) for score in scores))}
-    return Row(TEACHER, label, _interval(score.get(metric) for score in scores), _interval(tested(run, f"{metric}_best") for run in own),
-               parameters=teachers[0].get("parameters"), seconds=seconds and seconds.mean, further=further)
+    further = {
+        name: over
+        for name in dict.fromkeys(name for score in scores for name in score)
+        if name != metric and (over := _interval(score.get(name) for score in scores))
+    }
+    return Row(
+        TEACHER,
+        label,
+        _interval(score.get(metric) for score in scores),
+        _interval(tested(run, f"{metric}_best") for run in own),
+        parameters=teachers[0].get("parameters"),
+        seconds=seconds and seconds.mean,
+        further=further,
+    )
 
 
 def teacher_scores(teachers: Iterable[dict], metric: str) -> list[float]:
@@ -131,10 +155,25 @@ def _single(teacher: dict) -> list[dict]:
 def _networks(group: Group, metric: str, teacher: float | None) -> list[Row]:
     """A row for each network, and each ensemble, of runs that have several."""
     having = [record for record in group.records if record.get("networks")]
-    return [_row(NETWORK, f"{group.label} · {name}",
-                 [{"hash": record["hash"], "seed": record.get("seed"), "metrics": record["networks"][name], "parameters": (record.get("network_parameters") or {}).get(name)}
-                  for record in having if name in record["networks"]], metric, teacher)
-            for name in dict.fromkeys(name for record in having for name in record["networks"])]
+    return [
+        _row(
+            NETWORK,
+            f"{group.label} · {name}",
+            [
+                {
+                    "hash": record["hash"],
+                    "seed": record.get("seed"),
+                    "metrics": record["networks"][name],
+                    "parameters": (record.get("network_parameters") or {}).get(name),
+                }
+                for record in having
+                if name in record["networks"]
+            ],
+            metric,
+            teacher,
+        )
+        for name in dict.fromkeys(name for record in having for name in record["networks"])
+    ]
 
 
 class _TeacherScores:
@@ -159,25 +198,44 @@ class _TeacherScores:
         return next(iter(shared)) if len(shared) == 1 else None
 
 
-def _row(role: str, label: str, records: Sequence[dict], metric: str, teacher: float | None, measured: Sequence[dict] = ()) -> Row:
+def _row(
+    role: str, label: str, records: Sequence[dict], metric: str, teacher: float | None, measured: Sequence[dict] = ()
+) -> Row:
     last = _interval(tested(record, metric) for record in records)
-    values = {record["seed"]: value for record in records if record.get("seed") is not None and (value := tested(record, metric)) is not None}
+    values = {
+        record["seed"]: value
+        for record in records
+        if record.get("seed") is not None and (value := tested(record, metric)) is not None
+    }
     names = dict.fromkeys(name for record in records for name in metrics_of(record) if name != metric)
     further = {name: [tested(record, name) for record in records] for name in names}
     further |= {name: [record.get(name) for record in records] for name in MEASURED}
-    if len({record.get("peak_memory_of") for record in records}) > 1:       # a process here, a GPU there
+    if len({record.get("peak_memory_of") for record in records}) > 1:  # a process here, a GPU there
         del further["peak_memory_bytes"]
-    further |= {name: [one.get(name) for one in measured] for name in dict.fromkeys(name for one in measured for name in one)}
-    retained = last and teacher and metric not in LOWER_IS_BETTER      # a share of a loss means nothing
+    further |= {
+        name: [one.get(name) for one in measured] for name in dict.fromkeys(name for one in measured for name in one)
+    }
+    retained = last and teacher and metric not in LOWER_IS_BETTER  # a share of a loss means nothing
     seconds = _interval((record.get("durations") or {}).get("train_seconds") for record in records)
     return Row(
-        role, label, last, _interval(tested(record, f"{metric}_best") for record in records), values, teacher=teacher,
-        retention=last.mean / teacher if retained else None, parameters=records[0].get("parameters"), flops=records[0].get("flops"),
-        seconds=seconds and seconds.mean, further={name: over for name, numbers in further.items() if (over := _interval(numbers))},
-        weights=" ".join(f"{name}={weight:g}" if isinstance(weight, (int, float)) else f"{name}={weight}"
-                         for name, weight in (records[0].get("weights") or {}).items()),
+        role,
+        label,
+        last,
+        _interval(tested(record, f"{metric}_best") for record in records),
+        values,
+        teacher=teacher,
+        retention=last.mean / teacher if retained else None,
+        parameters=records[0].get("parameters"),
+        flops=records[0].get("flops"),
+        seconds=seconds and seconds.mean,
+        further={name: over for name, numbers in further.items() if (over := _interval(numbers))},
+        weights=" ".join(
+            f"{name}={weight:g}" if isinstance(weight, (int, float)) else f"{name}={weight}"
+            for name, weight in (records[0].get("weights") or {}).items()
+        ),
         kept=kept_in_short(records) or "student" if any(record.get("networks") for record in records) else "",
-        runs=frozenset(record["hash"] for record in records))
+        runs=frozenset(record["hash"] for record in records),
+    )
 
 
 def _interval(values: Iterable[float | None]) -> Interval | None:

@@ -10,11 +10,17 @@ from scipy import special
 
 from .power import smallest_effect
 
-LEVEL = 0.05                # of the tests; the intervals are of 1 - LEVEL
-LARGE_EFFECT = 2.0          # seeds that would miss a difference of twice its scatter are too few to tell
+LEVEL = 0.05  # of the tests; the intervals are of 1 - LEVEL
+LARGE_EFFECT = 2.0  # seeds that would miss a difference of twice its scatter are too few to tell
 # metrics are computed in float32: differences that are closer than this, in shares of the values, are equal
 RESOLUTION = 4 * float(np.finfo(np.float32).eps)
-BETTER, WORSE, NONE_FOUND, TOO_FEW, UNTESTED = "better", "worse", "no difference found", "too few seeds to tell", "not tested"
+BETTER, WORSE, NONE_FOUND, TOO_FEW, UNTESTED = (
+    "better",
+    "worse",
+    "no difference found",
+    "too few seeds to tell",
+    "not tested",
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,9 @@ class Difference:
     note: str = ""
 
 
-def differences(rows: Sequence[Mapping[Hashable, float]], baseline: Mapping[Hashable, float], higher_is_better: bool = True) -> list[Difference]:
+def differences(
+    rows: Sequence[Mapping[Hashable, float]], baseline: Mapping[Hashable, float], higher_is_better: bool = True
+) -> list[Difference]:
     r"""Each row's difference to a baseline, and whether it is more than chance.
 
     The test is the two-sided paired t test, with :math:`t_{n-1} = \bar d \sqrt n / s_d` (``scipy.stats.ttest_rel``): a seed gives both runs the
@@ -103,7 +111,10 @@ def differences(rows: Sequence[Mapping[Hashable, float]], baseline: Mapping[Hash
     keys = [tuple(sorted(row.items(), key=repr)) for row in rows]
     tested = {key: one.p for key, one in zip(keys, found) if one.p is not None}
     adjusted = dict(zip(tested, holm(list(tested.values()))))
-    return [_judged(one, adjusted.get(key), len(tested), row, baseline, higher_is_better) for key, one, row in zip(keys, found, rows)]
+    return [
+        _judged(one, adjusted.get(key), len(tested), row, baseline, higher_is_better)
+        for key, one, row in zip(keys, found, rows)
+    ]
 
 
 def paired(row: Mapping[Hashable, float], baseline: Mapping[Hashable, float]) -> Difference:
@@ -120,9 +131,23 @@ def paired(row: Mapping[Hashable, float], baseline: Mapping[Hashable, float]) ->
     if np.ptp(first - second) <= tolerance:
         if abs(over.mean) <= tolerance:
             return Difference(0.0, 0.0, n, p=1.0, effect=0.0, unpaired=unpaired, note="the same in every seed")
-        return Difference(over.mean, over.half_width, n, verdict=UNTESTED, unpaired=unpaired, note="the same difference in every seed: no scatter to test it against")
+        return Difference(
+            over.mean,
+            over.half_width,
+            n,
+            verdict=UNTESTED,
+            unpaired=unpaired,
+            note="the same difference in every seed: no scatter to test it against",
+        )
     t = np.mean(first - second) * n**0.5 / (first - second).std(ddof=1)
-    return Difference(over.mean, over.half_width, n, p=float(2 * special.stdtr(n - 1, -abs(t))), effect=effect_size(first - second), unpaired=unpaired)
+    return Difference(
+        over.mean,
+        over.half_width,
+        n,
+        p=float(2 * special.stdtr(n - 1, -abs(t))),
+        effect=effect_size(first - second),
+        unpaired=unpaired,
+    )
 
 
 def welch(first: Sequence[float], second: Sequence[float]) -> float | None:
@@ -133,7 +158,9 @@ def welch(first: Sequence[float], second: Sequence[float]) -> float | None:
     (0.2209, None, None)
     """
     first, second = (np.asarray(values, dtype=float) for values in (first, second))
-    if min(len(first), len(second)) < 3 or min(np.ptp(first), np.ptp(second)) <= RESOLUTION * max(np.abs(first).max(), np.abs(second).max()):
+    if min(len(first), len(second)) < 3 or min(np.ptp(first), np.ptp(second)) <= RESOLUTION * max(
+        np.abs(first).max(), np.abs(second).max()
+    ):
         return None
     from scipy import stats
 
@@ -172,7 +199,9 @@ def effect_size(values: Sequence[float]) -> float | None:
     return float(correction * values.mean() / scatter)
 
 
-def _judged(one: Difference, p_adjusted: float | None, comparisons: int, row: Mapping, baseline: Mapping, higher_is_better: bool) -> Difference:
+def _judged(
+    one: Difference, p_adjusted: float | None, comparisons: int, row: Mapping, baseline: Mapping, higher_is_better: bool
+) -> Difference:
     if one.p is None:
         return one
     effect = smallest_effect(one.n, LEVEL / comparisons)

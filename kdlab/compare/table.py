@@ -65,23 +65,38 @@ class Table:
             columns: those that are shown; default: all.
         """
         present = {column.key for column in (self.columns() if columns is None else columns)}
-        lines = ["Means over seeds and half widths of 95 % intervals (Student's t) on test. The checkpoint called best was chosen on validation, never on "
-                 "test."]
+        lines = [
+            "Means over seeds and half widths of 95 % intervals (Student's t) on test. The checkpoint called best was chosen on validation, never on "
+            "test."
+        ]
         if "difference" in present:
-            lines.append(f"Difference: to '{self.baseline}', paired by seed, with the 95 % interval of that difference alone.")
+            lines.append(
+                f"Difference: to '{self.baseline}', paired by seed, with the 95 % interval of that difference alone."
+            )
         if "verdict" in present and self.comparisons:
-            lines.append(f"Better and worse: p < {LEVEL:g} in a two-sided paired t test, after Holm's correction over "
-                         f"{several(self.comparisons, 'comparison')}. Seeds are too few to tell where they would miss a difference of {LARGE_EFFECT:g} "
-                         "times its scatter between seeds more than one time in five.")
+            lines.append(
+                f"Better and worse: p < {LEVEL:g} in a two-sided paired t test, after Holm's correction over "
+                f"{several(self.comparisons, 'comparison')}. Seeds are too few to tell where they would miss a difference of {LARGE_EFFECT:g} "
+                "times its scatter between seeds more than one time in five."
+            )
         if "detectable" in present:
-            lines.append("Detectable: the smallest difference that so many seeds would find with 80 % power, corrected, where differences scatter as these do.")
+            lines.append(
+                "Detectable: the smallest difference that so many seeds would find with 80 % power, corrected, where differences scatter as these do."
+            )
         if "effect" in present:
-            lines.append("Effect: mean difference in units of its scatter between seeds (d_z with Hedges's correction).")
+            lines.append(
+                "Effect: mean difference in units of its scatter between seeds (d_z with Hedges's correction)."
+            )
         if "retention" in present:
-            lines.append("Retention: share of the teacher's metric; where nobody else taught, of that of the one teacher here.")
+            lines.append(
+                "Retention: share of the teacher's metric; where nobody else taught, of that of the one teacher here."
+            )
         if "gap_closed" in present:
             lines.append("Gap closed: how much of the way from the baseline to the teacher.")
-        if present & {"retention", "gap_closed"} and len({row.teacher for row in self.rows if row.difference and row.teacher is not None}) > 1:
+        if (
+            present & {"retention", "gap_closed"}
+            and len({row.teacher for row in self.rows if row.difference and row.teacher is not None}) > 1
+        ):
             lines.append("Rows have teachers of different scores, so these shares cannot be held against each other.")
         return lines
 
@@ -114,14 +129,22 @@ class Table:
         return latex(self)
 
 
-def comparison(runs: Iterable[Run], metric: str = "accuracy", baseline: str | None = None, further: Sequence[str] = ()) -> Table:
+def comparison(
+    runs: Iterable[Run], metric: str = "accuracy", baseline: str | None = None, further: Sequence[str] = ()
+) -> Table:
     """The table of some runs; arguments as for :func:`table_of`."""
     found, left_out = groups(runs)
     return table_of(found, metric, baseline, left_out, further)
 
 
-def table_of(groups: Sequence[Group], metric: str = "accuracy", baseline: str | None = None, notes: Sequence[str] = (),
-             further: Sequence[str] = (), strict: bool = True) -> Table:
+def table_of(
+    groups: Sequence[Group],
+    metric: str = "accuracy",
+    baseline: str | None = None,
+    notes: Sequence[str] = (),
+    further: Sequence[str] = (),
+    strict: bool = True,
+) -> Table:
     """The table of some groups, in their order.
 
     Args:
@@ -139,24 +162,47 @@ def table_of(groups: Sequence[Group], metric: str = "accuracy", baseline: str | 
     notes = [*(f"not in the table: {line}" for group in groups for line in group.unfinished), *notes]
     measurements, measured_notes = measurements_of(groups)
     rows = rows_of(groups, metric, measurements)
-    if not any(row.last for row in rows) or metric.endswith("_best"):       # the best stands beside the last, with the same verdict's direction
+    if not any(row.last for row in rows) or metric.endswith(
+        "_best"
+    ):  # the best stands beside the last, with the same verdict's direction
         known = sorted({name for group in groups for record in group.records for name in metrics_of(record)})
-        raise InputError(f"no finished run has the test metric '{metric}'" + (f"; they have {', '.join(known)}{did_you_mean(metric, known)}" if known else ""),
-                         advice="\n".join(notes))
+        raise InputError(
+            f"no finished run has the test metric '{metric}'"
+            + (f"; they have {', '.join(known)}{did_you_mean(metric, known)}" if known else ""),
+            advice="\n".join(notes),
+        )
     known = sorted({name for row in rows for name in row.further})
     unknown = [name for name in further if name not in known and name != metric]
     if unknown and not strict:
         notes += [f"no column for {name}: no finished run has it" for name in unknown]
         further = [name for name in further if name not in unknown]
     elif unknown:
-        raise InputError(*(f"further: no finished run has '{name}'; they have {', '.join(known)}{did_you_mean(name, known)}" for name in unknown),
-                         advice="latency_ms is of one sample: kdlab measure --batches 1,64" if "latency_ms" in unknown and measurements else "")
+        raise InputError(
+            *(
+                f"further: no finished run has '{name}'; they have {', '.join(known)}{did_you_mean(name, known)}"
+                for name in unknown
+            ),
+            advice="latency_ms is of one sample: kdlab measure --batches 1,64"
+            if "latency_ms" in unknown and measurements
+            else "",
+        )
     chosen = pick(rows, baseline)
     comparisons = compare_with(rows, chosen, metric not in LOWER_IS_BETTER) if chosen else 0
-    notes += [*(_baseline_notes(rows, chosen) if baseline != NO_BASELINE else []), *_seed_notes(groups), *_value_notes(groups, [metric, *further])]
+    notes += [
+        *(_baseline_notes(rows, chosen) if baseline != NO_BASELINE else []),
+        *_seed_notes(groups),
+        *_value_notes(groups, [metric, *further]),
+    ]
     if {*further} & {*SCALARS}:
         notes += measured_notes
-    return Table(metric, rows, notes, chosen.label if chosen else None, comparisons, tuple(dict.fromkeys(name for name in further if name != metric)))
+    return Table(
+        metric,
+        rows,
+        notes,
+        chosen.label if chosen else None,
+        comparisons,
+        tuple(dict.fromkeys(name for name in further if name != metric)),
+    )
 
 
 def _baseline_notes(rows: Sequence[Row], baseline: Row | None) -> list[str]:
@@ -164,31 +210,63 @@ def _baseline_notes(rows: Sequence[Row], baseline: Row | None) -> list[str]:
     if baseline is None:
         without = [row.label for row in rows if row.role == BASELINE and not row.last]
         if without:
-            return [f"no differences: the student baseline, '{without[0]}', has no value of the metric; --baseline names another row"]
+            return [
+                f"no differences: the student baseline, '{without[0]}', has no value of the metric; --baseline names another row"
+            ]
         alone = sum(row.role == BASELINE for row in rows)
         if len(rows) == 1:
             return []
-        return [f"no differences: there {'are' if alone else 'is'} {alone or 'no'} student baseline{'s' if alone else ''}; --baseline names the row that the "
-                "others are held against"]
-    fewer = [f"{row.label} ({row.difference.n} of {len(row.values)})" for row in rows if row.difference and row.difference.n < len(row.values)]
+        return [
+            f"no differences: there {'are' if alone else 'is'} {alone or 'no'} student baseline{'s' if alone else ''}; --baseline names the row that the "
+            "others are held against"
+        ]
+    fewer = [
+        f"{row.label} ({row.difference.n} of {len(row.values)})"
+        for row in rows
+        if row.difference and row.difference.n < len(row.values)
+    ]
     elsewhere = [f"{row.label} ({row.data})" for row in rows if row.role != TEACHER and on_other_data(row, baseline)]
-    noted = [f"{row.label}: {row.difference.note}" for row in rows if row.difference and row.difference.note and row.difference.n > 1]
-    return [*([f"no differences to the baseline, which was tested on {baseline.data}: {'; '.join(elsewhere)}"] if elsewhere else []),
-            *([f"differences over the seeds that the baseline has too: {'; '.join(fewer)}"] if fewer else []), *noted]
+    noted = [
+        f"{row.label}: {row.difference.note}"
+        for row in rows
+        if row.difference and row.difference.note and row.difference.n > 1
+    ]
+    return [
+        *(
+            [f"no differences to the baseline, which was tested on {baseline.data}: {'; '.join(elsewhere)}"]
+            if elsewhere
+            else []
+        ),
+        *([f"differences over the seeds that the baseline has too: {'; '.join(fewer)}"] if fewer else []),
+        *noted,
+    ]
 
 
 def _seed_notes(groups: Sequence[Group]) -> list[str]:
     """Which groups lack seeds that others have."""
-    seeds = {group.label: [record["seed"] for record in group.records if record.get("seed") is not None]
-             for group in groups if group.role not in (TEACHER, NETWORK) and group.records}
+    seeds = {
+        group.label: [record["seed"] for record in group.records if record.get("seed") is not None]
+        for group in groups
+        if group.role not in (TEACHER, NETWORK) and group.records
+    }
     every = sorted({seed for own in seeds.values() for seed in own})
     lacking, result = defaultdict(list), []
     for label, own in seeds.items():
         if own and (absent := tuple(seed for seed in every if seed not in own)):
             lacking[absent].append(label)
-        result += [f"{label}: two runs have seed {seed}; the later one counts in differences" for seed in sorted(set(own)) if own.count(seed) > 1]
-    return [*result, *(f"seed{'s' if len(absent) > 1 else ''} {', '.join(map(str, absent))}, which other rows have, {'are' if len(absent) > 1 else 'is'} "
-                       f"missing in: {'; '.join(labels)}" for absent, labels in lacking.items())]
+        result += [
+            f"{label}: two runs have seed {seed}; the later one counts in differences"
+            for seed in sorted(set(own))
+            if own.count(seed) > 1
+        ]
+    return [
+        *result,
+        *(
+            f"seed{'s' if len(absent) > 1 else ''} {', '.join(map(str, absent))}, which other rows have, {'are' if len(absent) > 1 else 'is'} "
+            f"missing in: {'; '.join(labels)}"
+            for absent, labels in lacking.items()
+        ),
+    ]
 
 
 def _value_notes(groups: Sequence[Group], metrics: Sequence[str]) -> list[str]:
@@ -196,9 +274,20 @@ def _value_notes(groups: Sequence[Group], metrics: Sequence[str]) -> list[str]:
     result = []
     for group in groups:
         for metric in dict.fromkeys(metrics):
-            bad = [str(record.get("seed")) for record in group.records if f"test/{metric}" in (record.get("metrics") or {}) and tested(record, metric) is None]
+            bad = [
+                str(record.get("seed"))
+                for record in group.records
+                if f"test/{metric}" in (record.get("metrics") or {}) and tested(record, metric) is None
+            ]
             if bad:
-                result.append(f"{group.label}: {metric} is not finite for seed{'s' if len(bad) > 1 else ''} {', '.join(bad)}; its mean is without them")
-    if "peak_memory_bytes" in metrics and len({record.get("peak_memory_of") for group in groups for record in group.records}) > 1:
-        result.append("peak_memory_bytes: of the whole process in some runs, of a GPU's tensors in others, which cannot be compared")
+                result.append(
+                    f"{group.label}: {metric} is not finite for seed{'s' if len(bad) > 1 else ''} {', '.join(bad)}; its mean is without them"
+                )
+    if (
+        "peak_memory_bytes" in metrics
+        and len({record.get("peak_memory_of") for group in groups for record in group.records}) > 1
+    ):
+        result.append(
+            "peak_memory_bytes: of the whole process in some runs, of a GPU's tensors in others, which cannot be compared"
+        )
     return result

@@ -11,10 +11,10 @@ from .columns import Column
 from .statistics import Interval
 
 LABEL = "label"
-NARROWEST = {"label": 25, "role": 16}   # words are not made narrower than this, if there are as many
+NARROWEST = {"label": 25, "role": 16}  # words are not made narrower than this, if there are as many
 NARROWEST_OTHERS = 13
-GAP = 2                                 # beside each column
-WITHOUT_TERMINAL = 200                  # how wide it is where nobody looks
+GAP = 2  # beside each column
+WITHOUT_TERMINAL = 200  # how wide it is where nobody looks
 
 
 def show(table, everything: bool = False) -> None:
@@ -29,9 +29,11 @@ def show(table, everything: bool = False) -> None:
     for number, block in enumerate(blocks):
         shown = RichTable(box=None, padding=(0, GAP, 0, 0))
         for column, width in zip(block, _widths(block, table.rows, console.width)):
-            shown.add_column(_broken(column.head), justify="left" if column.words else "right", overflow="fold", width=width)
+            shown.add_column(
+                _broken(column.head), justify="left" if column.words else "right", overflow="fold", width=width
+            )
         for row in table.rows:
-            shown.add_row(*(markup.escape(column.cell(row)) for column in block))          # a label may hold loss=[ce]
+            shown.add_row(*(markup.escape(column.cell(row)) for column in block))  # a label may hold loss=[ce]
         if number:
             print()
         console.print(shown)
@@ -41,7 +43,9 @@ def show(table, everything: bool = False) -> None:
         print(f"no room for: {', '.join(column.head for column in hidden)} (--all shows them)")
 
 
-def arranged(columns: Sequence[Column], rows: Sequence, width: int, everything: bool) -> tuple[list[list[Column]], list[Column]]:
+def arranged(
+    columns: Sequence[Column], rows: Sequence, width: int, everything: bool
+) -> tuple[list[list[Column]], list[Column]]:
     """The columns in blocks that fit into a width, each beginning with the rows' names; one block and what is hidden, or all of them."""
     label = [column for column in columns if column.key == LABEL]
     waiting = [column for column in columns if column.key != LABEL]
@@ -84,8 +88,13 @@ def _broken(head: str) -> str:
 
 def markdown(table, leave_out: Sequence[str] = ()) -> str:
     columns = [column for column in table.columns() if column.key not in leave_out]
-    lines = [f"| {' | '.join(column.head for column in columns)} |", f"| {' | '.join('---' if column.words else '---:' for column in columns)} |"]
-    lines += [f"| {' | '.join(column.cell(row).replace('|', chr(92) + '|') for column in columns)} |" for row in table.rows]
+    lines = [
+        f"| {' | '.join(column.head for column in columns)} |",
+        f"| {' | '.join('---' if column.words else '---:' for column in columns)} |",
+    ]
+    lines += [
+        f"| {' | '.join(column.cell(row).replace('|', chr(92) + '|') for column in columns)} |" for row in table.rows
+    ]
     return "\n".join([*lines, "", *[f"{line}\n" for line in [" ".join(table.explanation(columns)), *table.notes]]])
 
 
@@ -94,8 +103,15 @@ def html(table) -> str:
     columns = table.columns()
 
     def line(tag: str, texts: Sequence[str]) -> str:
-        styles = ["text-align: left" if column.words else "text-align: right" + "; white-space: nowrap" * (tag == "td") for column in columns]
-        return "<tr>" + "".join(f'<{tag} style="{style}">{escape(text)}</{tag}>' for style, text in zip(styles, texts)) + "</tr>"
+        styles = [
+            "text-align: left" if column.words else "text-align: right" + "; white-space: nowrap" * (tag == "td")
+            for column in columns
+        ]
+        return (
+            "<tr>"
+            + "".join(f'<{tag} style="{style}">{escape(text)}</{tag}>' for style, text in zip(styles, texts))
+            + "</tr>"
+        )
 
     rows = "".join(line("td", [column.cell(row) for column in columns]) for row in table.rows)
     notes = "".join(f"<p><small>{escape(note)}</small></p>" for note in [*table.explanation(), *table.notes])
@@ -106,16 +122,58 @@ def csv_text(table) -> str:
     further = list(dict.fromkeys([*table.further, *(name for row in table.rows for name in row.further)]))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["role", "variant", "weights", "n", "last_mean", "last_half_width_95", "best_mean", "best_half_width_95",
-                     "difference_mean", "difference_half_width_95", "difference_n", "p", "p_adjusted", "effect", "detectable", "verdict",
-                     "retention", "gap_closed", "parameters", "flops", "seconds", "kept",
-                     *(f"{name}{ending}" for name in further for ending in ("_mean", "_half_width_95"))])
+    writer.writerow(
+        [
+            "role",
+            "variant",
+            "weights",
+            "n",
+            "last_mean",
+            "last_half_width_95",
+            "best_mean",
+            "best_half_width_95",
+            "difference_mean",
+            "difference_half_width_95",
+            "difference_n",
+            "p",
+            "p_adjusted",
+            "effect",
+            "detectable",
+            "verdict",
+            "retention",
+            "gap_closed",
+            "parameters",
+            "flops",
+            "seconds",
+            "kept",
+            *(f"{name}{ending}" for name in further for ending in ("_mean", "_half_width_95")),
+        ]
+    )
     for row in table.rows:
         one = row.difference
-        compared = [None] * 8 if one is None else [one.mean, one.half_width, one.n, one.p, one.p_adjusted, one.effect, one.detectable, one.verdict]
-        writer.writerow([row.role, row.label, row.weights, row.last.n if row.last else 0, *_pair(row.last), *_pair(row.best), *compared,
-                         row.retention, row.gap_closed, row.parameters, row.flops, row.seconds, row.kept,
-                         *(number for name in further for number in _pair(row.further.get(name)))])
+        compared = (
+            [None] * 8
+            if one is None
+            else [one.mean, one.half_width, one.n, one.p, one.p_adjusted, one.effect, one.detectable, one.verdict]
+        )
+        writer.writerow(
+            [
+                row.role,
+                row.label,
+                row.weights,
+                row.last.n if row.last else 0,
+                *_pair(row.last),
+                *_pair(row.best),
+                *compared,
+                row.retention,
+                row.gap_closed,
+                row.parameters,
+                row.flops,
+                row.seconds,
+                row.kept,
+                *(number for name in further for number in _pair(row.further.get(name))),
+            ]
+        )
     return text.getvalue()
 
 

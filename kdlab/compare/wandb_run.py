@@ -29,17 +29,30 @@ def log_report(table: Table, folder: str | Path, project: str, name: str = "comp
 
     folder, mode = Path(folder), wandb_mode()
     try:
-        run = wandb.init(project=project, name=name, job_type="compare", mode=mode, dir=str(folder.resolve().parent), reinit="create_new",
-                         config={"metric": table.metric, "baseline": table.baseline})
+        run = wandb.init(
+            project=project,
+            name=name,
+            job_type="compare",
+            mode=mode,
+            dir=str(folder.resolve().parent),
+            reinit="create_new",
+            config={"metric": table.metric, "baseline": table.baseline},
+        )
     except (wandb.Error, ValueError) as error:
         raise InputError(f"--wandb {project}: {told(error)}") from error
     with run:
-        run.log({"comparison": wandb.Table(columns=table.head(), data=table.cells()),
-                 **{f"figures/{path.stem}": wandb.Image(str(path)) for path in sorted(folder.glob("figures/*.png"))}})
+        run.log(
+            {
+                "comparison": wandb.Table(columns=table.head(), data=table.cells()),
+                **{f"figures/{path.stem}": wandb.Image(str(path)) for path in sorted(folder.glob("figures/*.png"))},
+            }
+        )
         for row in table.rows:
             if row.last is not None:
                 run.summary[f"{table.metric}/{row.label}"] = row.last.mean
-        artifact = wandb.Artifact(_artifact_name(name), type="comparison", description=f"Table, figures and page of {len(table.rows)} rows.")
+        artifact = wandb.Artifact(
+            _artifact_name(name), type="comparison", description=f"Table, figures and page of {len(table.rows)} rows."
+        )
         artifact.add_dir(str(folder))
         run.log_artifact(artifact)
     return run.url if mode == "online" else str(Path(run.dir).parent)

@@ -41,7 +41,7 @@ def build(node: dict, key: str, **given):
         return made(**given)
     except KdlabError:
         raise
-    except Exception as error:          # whatever a constructor raises over its arguments is the user's input, named by its key
+    except Exception as error:  # whatever a constructor raises over its arguments is the user's input, named by its key
         raise _explained(key, error) from error
 
 

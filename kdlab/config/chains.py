@@ -12,9 +12,9 @@ from kdlab.errors import InputError
 
 from .quoting import check_readable, written
 
-LONGEST = 20                                # runs in a chain; more is a chain without end
+LONGEST = 20  # runs in a chain; more is a chain without end
 NULLABLE = ("experiment", "student", "same_but", "assistants", "run", "checkpoint")
-PLACES = {"initial": "student.initial"}     # groups that do not stand under their own name in the config
+PLACES = {"initial": "student.initial"}  # groups that do not stand under their own name in the config
 
 
 def place(override: str) -> str:
@@ -36,7 +36,9 @@ def superseding(typed: Sequence[str], given: Sequence[str]) -> list[str]:
     """
     places = [place(text) for text in given]
     places += ["preset"] if "loss" in places else []
-    kept = [text for text in typed if not any(place(text) == one or place(text).startswith(f"{one}.") for one in places)]
+    kept = [
+        text for text in typed if not any(place(text) == one or place(text).startswith(f"{one}.") for one in places)
+    ]
     return [*kept, *given]
 
 
@@ -45,7 +47,9 @@ def are_overrides(value) -> bool:
     return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
-def run_before(key: str, node: dict, run: dict, base: Sequence[str], later: tuple[str, ...]) -> tuple[list[str], tuple[str, ...]]:
+def run_before(
+    key: str, node: dict, run: dict, base: Sequence[str], later: tuple[str, ...]
+) -> tuple[list[str], tuple[str, ...]]:
     """The overrides of the run before this one, and the names of the runs that come behind that.
 
     Args:
@@ -60,8 +64,10 @@ def run_before(key: str, node: dict, run: dict, base: Sequence[str], later: tupl
     """
     given, seed = node["same_but"], node.get("seed")
     if not are_overrides(given):
-        raise InputError(f"""{key}.same_but must be a list of overrides, for example '{key}.same_but=["student=mlp_wide","teacher=trained"]', """
-                         f"got {given!r}")
+        raise InputError(
+            f"""{key}.same_but must be a list of overrides, for example '{key}.same_but=["student=mlp_wide","teacher=trained"]', """
+            f"got {given!r}"
+        )
     check_readable(f"{key}.same_but", given)
     own = superseding(run["overrides"], [f"seed={run['seed']}"])
     overrides = superseding(superseding(base, [f"seed={run['seed'] if seed is None else seed}"]), given)
@@ -78,8 +84,10 @@ def run_before(key: str, node: dict, run: dict, base: Sequence[str], later: tupl
             f"{key}.same_but={given}: the run would be its own predecessor, since these overrides change nothing in it"
         )
     if len(chain) >= LONGEST:
-        raise InputError(f"{key}.same_but={given}: the chain of runs has no end (this would be run {len(chain) + 1} of it, and the most are "
-                         f"{LONGEST})")
+        raise InputError(
+            f"{key}.same_but={given}: the chain of runs has no end (this would be run {len(chain) + 1} of it, and the most are "
+            f"{LONGEST})"
+        )
     return overrides, chain
 
 
@@ -138,8 +146,10 @@ def expand_assistants(key: str, node: dict, typed: Sequence[str]) -> list[str]:
     """
     assistants, base = node["assistants"], list(node.pop("of", typed))
     if not isinstance(assistants, list) or not all(are_overrides(one) and one for one in assistants):
-        raise InputError(f"{key}.assistants must be a list, and each assistant in it a list of overrides, for example "
-                         f"""'{key}.assistants=[["student=mlp","student.hidden=[128]"]]', got {assistants!r}""")
+        raise InputError(
+            f"{key}.assistants must be a list, and each assistant in it a list of overrides, for example "
+            f"""'{key}.assistants=[["student=mlp","student.hidden=[128]"]]', got {assistants!r}"""
+        )
     del node["assistants"]
     if assistants:
         *larger, last = assistants
@@ -163,8 +173,10 @@ def previous_generation(generation) -> list[str]:
         InputError: there is none before it.
     """
     if not isinstance(generation, int) or isinstance(generation, bool) or generation < 1:
-        raise InputError(f"strategy.generation must be a whole number of at least 1, got {generation!r}; generation 0 is the student alone: "
-                         "strategy=supervised")
+        raise InputError(
+            f"strategy.generation must be a whole number of at least 1, got {generation!r}; generation 0 is the student alone: "
+            "strategy=supervised"
+        )
     if generation > 1:
         return [f"++strategy.generation={generation - 1}"]
     return ["strategy=supervised", "loss=[ce]", "teacher=none", "++strategy.generation=0"]

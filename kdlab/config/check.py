@@ -41,7 +41,7 @@ REFUSED = {
     "overfit_batches": "it needs an unshuffled loader, which a run does not have; data.fraction trains on a small part",
 }
 PROGRESS = ("auto", "bar", "lines", "none")
-MOST_THREADS = 1024         # torch ends the process where the system has no more to give
+MOST_THREADS = 1024  # torch ends the process where the system has no more to give
 
 
 def check(config: dict) -> None:
@@ -85,7 +85,7 @@ def _lacks_teacher(config: dict) -> bool:
             getattr(locate(term["_target_"]), "needs_teacher", False) for term in (config.get("loss") or {}).values()
         )
     except (LookupError, KeyError, TypeError, AttributeError):
-        return False            # said elsewhere
+        return False  # said elsewhere
 
 
 def _own_problems(config: dict, prefix: str) -> Iterator[str]:
@@ -122,16 +122,20 @@ def _missing(node, key: str = "") -> Iterator[str]:
 def _schema(config: dict, prefix: str) -> Iterator[str]:
     for key in config:
         if key == "experiment":
-            yield (f"{prefix}the experiment file '{(config.get('choices') or {}).get('experiment')}' must begin with the line '# @package _global_', "
-                   "or what is in it counts for nothing")
+            yield (
+                f"{prefix}the experiment file '{(config.get('choices') or {}).get('experiment')}' must begin with the line '# @package _global_', "
+                "or what is in it counts for nothing"
+            )
         elif key not in SCHEMA:
             yield f"{prefix}{key}: kdlab has no such key{did_you_mean(key, SCHEMA)}"
     for key, (annotation, meaning) in SCHEMA.items():
         value = config.get(key)
         if key == "loss" and value is None:
-            continue            # what loss=[] leaves; the check of the terms says it better
+            continue  # what loss=[] leaves; the check of the terms says it better
         if annotation in (dict, list, dict | None):
-            if not isinstance(value, (dict, list) if annotation is not list else list) and not (value is None and annotation == dict | None):
+            if not isinstance(value, (dict, list) if annotation is not list else list) and not (
+                value is None and annotation == dict | None
+            ):
                 yield f"{prefix}{key} ({meaning}) is missing"
         elif not fits(value, annotation):
             yield f"{prefix}{key} ({meaning}) must be {type_name(annotation)}, got {value!r}"
@@ -161,7 +165,8 @@ def _own(config: dict, prefix: str) -> Iterator[str]:
     """The keys of kdlab's own inside the groups."""
     data, scheduler, trainer = (_node(config, key) for key in ("data", "scheduler", "trainer"))
     if data.get("classes") != "???" and (
-            not isinstance(data.get("classes"), int) or isinstance(data.get("classes"), bool) or data["classes"] < 2):
+        not isinstance(data.get("classes"), int) or isinstance(data.get("classes"), bool) or data["classes"] < 2
+    ):
         yield f"{prefix}data.classes must be the number of classes (2 or more), got {data.get('classes')!r}"
     if not isinstance(data.get("shape"), list) or not all(isinstance(size, int) for size in data["shape"]):
         yield f"{prefix}data.shape must be the shape of one input, for example [1,28,28], got {data.get('shape')!r}"
@@ -176,7 +181,13 @@ def _own(config: dict, prefix: str) -> Iterator[str]:
         if trainer.get(key):
             yield f"{prefix}trainer.{key} is not to be had here: {reason}"
     milestones = scheduler.get("milestones")
-    if isinstance(milestones, list) and scheduler.get("interval") == "epoch" and isinstance(epochs, int) and milestones and min(milestones) >= epochs:
+    if (
+        isinstance(milestones, list)
+        and scheduler.get("interval") == "epoch"
+        and isinstance(epochs, int)
+        and milestones
+        and min(milestones) >= epochs
+    ):
         yield f"{prefix}scheduler.milestones={milestones}: none of them comes before trainer.max_epochs={epochs}, so the rate would never change"
     for key in ("student", "teacher"):
         taps = _node(config, key).get("taps") or {}
@@ -213,8 +224,10 @@ def _signature(prefix: str, key: str, node: dict) -> Iterator[str]:
     for name in sorted(names - set(accepted.accepted)):
         if not accepted.open:
             known = sorted((set(accepted.accepted) - given) | own)
-            yield (f"{place}.{name}: {node['_target_']} has no argument '{name}'{did_you_mean(name, known)}"
-                   f" (it has {', '.join(known) or 'none'})")
+            yield (
+                f"{place}.{name}: {node['_target_']} has no argument '{name}'{did_you_mean(name, known)}"
+                f" (it has {', '.join(known) or 'none'})"
+            )
     for name in sorted(names & given):
         yield f"{place}.{name}: kdlab gives this argument itself; leave it out"
     for name in sorted(accepted.required - names - given):
@@ -229,7 +242,7 @@ def _signature(prefix: str, key: str, node: dict) -> Iterator[str]:
         elif isinstance(value, float) and not math.isfinite(value):
             yield f"{place}.{name} must be a finite number, got {value}"
         elif key == "trainer" and name == "max_epochs":
-            pass            # kdlab's own check of it says more
+            pass  # kdlab's own check of it says more
         elif value != "???" and not fits(value, accepted.accepted[name]):
             yield f"{place}.{name} must be {type_name(accepted.accepted[name])}, got {value!r}"
 
@@ -247,13 +260,17 @@ def _loss(terms, prefix: str) -> Iterator[str]:
             continue
         weight = node.get("weight", 1.0)
         if name == "ce" and _is_odd(weight) and _is_odd(_node(terms, "kd").get("weight", 1.0)):
-            continue        # tied to that of kd, which is named itself
+            continue  # tied to that of kd, which is named itself
         if is_schedule(weight):
             yield from _schedule(f"{place}.weight", weight)
         elif not fits(weight, float) or isinstance(weight, bool) or math.isnan(weight) or weight == math.inf:
             yield f"{place}.weight must be a finite number, got {weight!r}"
         elif weight < 0:
-            tied = " (it is tied to one minus the weight of loss.kd; give it a number of its own)" if name == "ce" and "kd" in terms else ""
+            tied = (
+                " (it is tied to one minus the weight of loss.kd; give it a number of its own)"
+                if name == "ce" and "kd" in terms
+                else ""
+            )
             yield f"{place}.weight must not be negative, got {weight}{tied}"
 
 
@@ -283,9 +300,13 @@ def _schedule(place: str, node: dict) -> Iterator[str]:
 def check_facts(config: dict) -> None:
     """Raises InputError where ``data.classes`` or ``data.shape`` contradict the data set's class."""
     data, found = config["data"], locate(config["data"]["_target_"])
-    wrong = [f"data.{key}={told!r}, but {data['_target_']} has {actual!r}; leave it as conf/data/ has it"
-             for key, told, actual in (("classes", data["classes"], getattr(found, "CLASSES", None)),
-                                       ("shape", tuple(data["shape"]), getattr(found, "SHAPE", None)))
-             if actual is not None and told != actual]
+    wrong = [
+        f"data.{key}={told!r}, but {data['_target_']} has {actual!r}; leave it as conf/data/ has it"
+        for key, told, actual in (
+            ("classes", data["classes"], getattr(found, "CLASSES", None)),
+            ("shape", tuple(data["shape"]), getattr(found, "SHAPE", None)),
+        )
+        if actual is not None and told != actual
+    ]
     if wrong:
         raise InputError(*wrong)

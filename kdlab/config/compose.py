@@ -45,7 +45,7 @@ def composing_within_hydra():
         _within_hydra.reset(token)
 
 
-_TURN = threading.RLock()       # Hydra is set up once for the whole process; threads take turns
+_TURN = threading.RLock()  # Hydra is set up once for the whole process; threads take turns
 
 
 _teachers: ContextVar[dict | None] = ContextVar("teachers", default=None)
@@ -95,13 +95,13 @@ def _one_minus(key: str, *, _root_: DictConfig):
     try:
         return round(1.0 - float(value), 12)
     except (TypeError, ValueError):
-        return None         # the check names the wrong number itself, by its own key
+        return None  # the check names the wrong number itself, by its own key
 
 
 def _share(share: float, key: str, *, _root_: DictConfig):
     whole = OmegaConf.select(_root_, key, default=None)
     known = isinstance(whole, (int, float)) and not isinstance(whole, bool) and whole > 0
-    return share * whole if known else 1.0          # the check names the wrong number itself, by its own key
+    return share * whole if known else 1.0  # the check names the wrong number itself, by its own key
 
 
 def compose(overrides: Sequence[str] = (), students: tuple[str, ...] = ()) -> dict:
@@ -134,7 +134,7 @@ def explaining(overrides: Sequence[str] = ()):
         raise
     except Exception as error:
         told = error
-        while isinstance(told, InterpolationResolutionError):       # a resolver of kdlab's own may stand behind it
+        while isinstance(told, InterpolationResolutionError):  # a resolver of kdlab's own may stand behind it
             told = told.__context__
         if isinstance(told, KdlabError):
             raise told from error
@@ -150,8 +150,12 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
         InputError: a list of choices names one twice.
     """
     hydra = config.hydra
-    overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)         # as they were typed, references and all
-    choices = {group: choice for group, choice in OmegaConf.to_container(hydra.runtime.choices).items() if not group.startswith("hydra/")}
+    overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # as they were typed, references and all
+    choices = {
+        group: choice
+        for group, choice in OmegaConf.to_container(hydra.runtime.choices).items()
+        if not group.startswith("hydra/")
+    }
     sources, folders = list(hydra.runtime.config_sources), config_folders(hydra.runtime.config_sources)
     if twice := repeated_choices(overrides, choices, folders):
         raise InputError(*twice)
@@ -168,7 +172,7 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
     _name_data(config, choices)
     written, result = (OmegaConf.to_container(config, resolve=resolve) for resolve in (False, True))
     for key, node in run_nodes(written).items():
-        if node.get("seed") == "${seed}":           # null means the same, and group_hash looks for null
+        if node.get("seed") == "${seed}":  # null means the same, and group_hash looks for null
             run_nodes(result)[key]["seed"] = None
     leave_out_stated_weights(result.get("loss"))
     result["choices"], result["overrides"] = choices, overrides
@@ -220,7 +224,9 @@ def _predecessor_config(key: str, node: dict, run: dict, base: Sequence[str], la
     try:
         config = _shared(("same_but", *overrides), lambda: compose(overrides, chain))
     except InputError as error:
-        raise InputError(*(problem if "same_but" in problem else f"{key}.same_but: {problem}" for problem in error.problems)) from error
+        raise InputError(
+            *(problem if "same_but" in problem else f"{key}.same_but: {problem}" for problem in error.problems)
+        ) from error
     return {**_placed(config, run), "fresh": False}
 
 
@@ -274,12 +280,18 @@ def _teacher_config(key: str, node: dict, student: dict, students: tuple[str, ..
         raise InputError(f"{key}.experiment must be the name of a file below conf/experiment, got {experiment!r}")
     given = _checked(key, node)
     if experiment in chain:
-        raise InputError(f"{key}.experiment={experiment}: this experiment would be its own teacher ({' <- '.join(map(str, chain))} <- {experiment})")
+        raise InputError(
+            f"{key}.experiment={experiment}: this experiment would be its own teacher ({' <- '.join(map(str, chain))} <- {experiment})"
+        )
     seed = student["seed"] if takes_over_the_seed(node) else node.get("seed", 1)
     overrides = [f"experiment={experiment}", f"seed={seed}", *given]
     try:
         config = _shared((*overrides, *map(str, chain)), lambda: compose(overrides, chain))
     except InputError as error:
-        raise InputError(*(problem if f"{key}.experiment=" in problem else f"{key}.experiment={experiment}: {problem}"
-                           for problem in error.problems)) from error
+        raise InputError(
+            *(
+                problem if f"{key}.experiment=" in problem else f"{key}.experiment={experiment}: {problem}"
+                for problem in error.problems
+            )
+        ) from error
     return _placed(config, student)

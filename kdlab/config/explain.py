@@ -30,7 +30,7 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
         return missing_file(error.missing_cfg_file.removesuffix(".yaml"), own_folders(overrides))
     if isinstance(error, (yaml.YAMLError, UnicodeDecodeError)):
         file = _file_read(error)
-        if file == "<unicode string>":          # no file, but what was typed
+        if file == "<unicode string>":  # no file, but what was typed
             return f"{' '.join(overrides)}: this is not how a value is written: {yaml_problem(error)}"
         return f"{file or 'a config file'} is not YAML: {yaml_problem(error)}"
     if isinstance(error, RecursionError):
@@ -38,13 +38,21 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
     if isinstance(error, InterpolationToMissingValueError):
         missing = str(error).splitlines()[0].rpartition(": ")[2]
         return f"{missing} has no value; give it with {missing}=… ({error.full_key} is made of it)"
-    message = " ".join(line.strip() for line in str(error).splitlines()
-                       if line.strip() and not line.strip().startswith(("full_key", "object_type", "reference_type", "To append", "Set the env")))
+    message = " ".join(
+        line.strip()
+        for line in str(error).splitlines()
+        if line.strip()
+        and not line.strip().startswith(("full_key", "object_type", "reference_type", "To append", "Set the env"))
+    )
     cause = error.__cause__ or error
     key = getattr(error, "full_key", None) or getattr(cause, "full_key", None)
     if isinstance(cause, InterpolationResolutionError):
         name = re.search(r"key '(.+)' not found", message)
-        typed = [text for text in overrides if f"${{{name[1]}}}" in text] if name else [text for text in overrides if "${" in text]
+        typed = (
+            [text for text in overrides if f"${{{name[1]}}}" in text]
+            if name
+            else [text for text in overrides if "${" in text]
+        )
         key = key or " ".join(text.partition("=")[0].lstrip("+") for text in typed) or "the config"
         if name is None:
             return f"{key}: {message}"
@@ -71,7 +79,9 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
             return f"{typed[-1]}: '{again[1]}' is chosen already, so it is replaced and not added; type {cure}"
     if "group override must be a string" in message:
         wrong = [text for text in overrides if re.fullmatch(r"[+]*[\w/]*=([-+.\d]+|null|true|false)", text, re.I)]
-        return f"{' '.join(wrong) or message}: a group is chosen by the name of one of its files, for example student=mlp"
+        return (
+            f"{' '.join(wrong) or message}: a group is chosen by the name of one of its files, for example student=mlp"
+        )
     if "merge DictConfig with ListConfig" in message:
         return f"{message.partition(': ')[0]}: a list stands where there must be named keys, or named keys where there must be a list; see conf/train.yaml"
     if "/" in str(key or ""):
@@ -109,11 +119,17 @@ def _not_to_override(group: str) -> str:
 
 def _all_keys(node) -> list[str]:
     """The dotted keys of the whole config that a node stands in."""
+
     def walk(value, prefix):
         for key in value.keys() if OmegaConf.is_dict(value) else ():
             yield f"{prefix}{key}"
             child = value._get_node(key)
-            if OmegaConf.is_dict(child) and not child._is_none() and not child._is_missing() and not child._is_interpolation():
+            if (
+                OmegaConf.is_dict(child)
+                and not child._is_none()
+                and not child._is_missing()
+                and not child._is_interpolation()
+            ):
                 yield from walk(child, f"{prefix}{key}.")
 
     return [] if node is None else [key for key in walk(node._get_root(), "") if not key.startswith("hydra.")]
@@ -125,7 +141,7 @@ def _file_read(error: Exception) -> str | None:
     named = getattr(mark, "name", None) or getattr(error, "name", None)
     trace = error.__traceback__
     while trace is not None and not named:
-        named = trace.tb_frame.f_locals.get("full_path")         # of Hydra's own reader
+        named = trace.tb_frame.f_locals.get("full_path")  # of Hydra's own reader
         trace = trace.tb_next
     if not isinstance(named, str):
         return None

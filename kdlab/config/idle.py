@@ -32,7 +32,7 @@ def leave_out_idle_terms(config: DictConfig, strategy: str | None, sources) -> N
             idle.append(name)
             with open_dict(config):
                 del terms[name]
-    for name, node in told.items():         # what was tied to a term that is gone is tied as its own file ties it
+    for name, node in told.items():  # what was tied to a term that is gone is tied as its own file ties it
         for key, value in node.items():
             if name in terms and written[name].get(key) == value and any(f"loss.{one}." in str(value) for one in idle):
                 own = content(conf_dir() / "loss" / f"{name}.yaml")

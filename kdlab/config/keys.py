@@ -26,15 +26,31 @@ GIVEN: dict[str, set[str]] = {
     "scheduler": {"optimizer"},
     "strategy": {"student", "teacher", "objective", "task", "optimization", "seed", "epochs", "taps", "earlier"},
     "logger": {"run"},
-    "trainer": {"callbacks", "logger", "plugins", "enable_progress_bar", "enable_model_summary", "enable_checkpointing",
-                "use_distributed_sampler", "num_sanity_val_steps", "default_root_dir"},
+    "trainer": {
+        "callbacks",
+        "logger",
+        "plugins",
+        "enable_progress_bar",
+        "enable_model_summary",
+        "enable_checkpointing",
+        "use_distributed_sampler",
+        "num_sanity_val_steps",
+        "default_root_dir",
+    },
 }
 
 # Keys that do not change the result, and so are no part of a run's identity. The list is short on purpose.
-NOT_IDENTITY = frozenset({
-    "choices", "overrides",                           # how the config was asked for
-    "name", "paths", "fresh", "progress", "logger",   # where the run is kept and how it is shown
-})
+NOT_IDENTITY = frozenset(
+    {
+        "choices",
+        "overrides",  # how the config was asked for
+        "name",
+        "paths",
+        "fresh",
+        "progress",
+        "logger",  # where the run is kept and how it is shown
+    }
+)
 
 # Keys of kdlab's own that were added after the first hashes were made, each with its default: pattern over dotted keys -> default. Such a
 # key counts only where it differs from its default, so runs from before it keep their hash. (Arguments of kdlab's classes need no entry:
@@ -66,7 +82,10 @@ def teacher_nodes(teacher) -> dict[str, dict]:
     if not isinstance(teacher, dict):
         return {}
     members = teacher.get("members")
-    found = {"teacher": teacher, **{f"teacher.members.{name}": node for name, node in (members.items() if isinstance(members, dict) else ())}}
+    found = {
+        "teacher": teacher,
+        **{f"teacher.members.{name}": node for name, node in (members.items() if isinstance(members, dict) else ())},
+    }
     return {key: node for key, node in found.items() if isinstance(node, dict)}
 
 
@@ -79,7 +98,10 @@ def run_nodes(config: dict) -> dict[str, dict]:
     """
     student = config.get("student")
     initial = student.get("initial") if isinstance(student, dict) else None
-    return {**teacher_nodes(config.get("teacher")), **({"student.initial": initial} if isinstance(initial, dict) else {})}
+    return {
+        **teacher_nodes(config.get("teacher")),
+        **({"student.initial": initial} if isinstance(initial, dict) else {}),
+    }
 
 
 def takes_over_the_seed(node: dict) -> bool:

@@ -39,7 +39,9 @@ def missing_file(name: str, own: Sequence[Path] = ()) -> str:
     choice = name.removeprefix(f"{group}/")
     folder = conf_dir() / group
     known = _choices(folder)
-    theirs = {place / group: _choices(place / group) for place in own if group == "experiment" or (place / group).is_dir()}
+    theirs = {
+        place / group: _choices(place / group) for place in own if group == "experiment" or (place / group).is_dir()
+    }
     cure = (
         f"; if that is what you mean: pip install {ELSEWHERE[choice]}"
         if group.startswith("hydra/") and choice in ELSEWHERE

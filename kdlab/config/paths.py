@@ -14,4 +14,8 @@ def conf_dir() -> Path:
 
 def config_folders(sources) -> list[Path]:
     """The folders of Hydra's search path."""
-    return [conf_dir() if source.schema == "pkg" else Path(source.path) for source in sources if source.schema in ("pkg", "file")]
+    return [
+        conf_dir() if source.schema == "pkg" else Path(source.path)
+        for source in sources
+        if source.schema in ("pkg", "file")
+    ]

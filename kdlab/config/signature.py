@@ -70,7 +70,9 @@ def signature(target: str) -> Signature:
             if _add(result, cls.__init__, skip_self=True):
                 break
     else:
-        result.open = not any("__init__" in vars(cls) for cls in found.__mro__[:-1]) and found.__init__ is not object.__init__
+        result.open = (
+            not any("__init__" in vars(cls) for cls in found.__mro__[:-1]) and found.__init__ is not object.__init__
+        )
     return result
 
 
@@ -78,11 +80,11 @@ def _add(result: Signature, function, skip_self: bool) -> bool:
     """Add a function's parameters; whether that was all (it has no ``**options``)."""
     try:
         parameters = list(inspect.signature(function).parameters.values())[skip_self:]
-    except (TypeError, ValueError):         # built-in without a signature
+    except (TypeError, ValueError):  # built-in without a signature
         return False
     try:
         hints = typing.get_type_hints(function)
-    except Exception:                       # annotations of other libraries may name what is not imported
+    except Exception:  # annotations of other libraries may name what is not imported
         hints = {}
     for parameter in parameters:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or parameter.name in result.accepted:
@@ -103,7 +105,11 @@ def fits(value, annotation) -> bool:
     """
     if typing.get_origin(annotation) is typing.Literal:
         return value in typing.get_args(annotation)
-    options = typing.get_args(annotation) if typing.get_origin(annotation) in (typing.Union, types.UnionType) else (annotation,)
+    options = (
+        typing.get_args(annotation)
+        if typing.get_origin(annotation) in (typing.Union, types.UnionType)
+        else (annotation,)
+    )
     if not all(option in (*_SIMPLE, type(None)) for option in options):
         return True
     if value is None:

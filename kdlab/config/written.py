@@ -16,7 +16,10 @@ def find(sources: Iterable, group: str, name: str) -> Path | None:
     Args:
         sources: Hydra's search path, ``hydra.runtime.config_sources``.
     """
-    return next((path for path in (folder / group / f"{name}.yaml" for folder in config_folders(sources)) if path.is_file()), None)
+    return next(
+        (path for path in (folder / group / f"{name}.yaml" for folder in config_folders(sources)) if path.is_file()),
+        None,
+    )
 
 
 def content(path: Path | None) -> dict:

@@ -15,5 +15,18 @@ from .memory import InMemoryData, Images
 from .mixing import CutMix, Mixup
 from .mnist import MNIST
 
-__all__ = ["Augment", "CIFAR10", "CIFAR100", "ClassificationData", "CutMix", "Digits", "FashionMNIST", "ImageFolder", "Images", "InMemoryData",
-           "MNIST", "Mixup", "RandomResizedCrop"]
+__all__ = [
+    "Augment",
+    "CIFAR10",
+    "CIFAR100",
+    "ClassificationData",
+    "CutMix",
+    "Digits",
+    "FashionMNIST",
+    "ImageFolder",
+    "Images",
+    "InMemoryData",
+    "MNIST",
+    "Mixup",
+    "RandomResizedCrop",
+]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kdlab.counter import counter_uniform
 
-_SHIFT_DOWN, _SHIFT_RIGHT, _FLIP = 11, 12, 13      # one stream of random numbers each
+_SHIFT_DOWN, _SHIFT_RIGHT, _FLIP = 11, 12, 13  # one stream of random numbers each
 
 
 class Augment:

@@ -18,7 +18,7 @@ from kdlab.normalisation import Normalisation
 
 from .loader import BatchLoader, EpochOrder, OwnOrder, Share
 
-_SPLIT = 2          # the stream of random numbers that chooses validation and subsets
+_SPLIT = 2  # the stream of random numbers that chooses validation and subsets
 
 
 class Stored(Protocol):
@@ -49,9 +49,18 @@ class ClassificationData(L.LightningDataModule):
         ValueError: an argument is out of its range.
     """
 
-    def __init__(self, batch_size: int = 128, evaluation_batch_size: int = 1000, validation: float = 0.1,
-                 split_seed: int = 0, fraction: float = 1.0, omit_classes: Sequence[int] = (), augment: Callable | None = None,
-                 drop_last: bool = True, mixing: Callable[[Batch, int], Batch] | None = None):
+    def __init__(
+        self,
+        batch_size: int = 128,
+        evaluation_batch_size: int = 1000,
+        validation: float = 0.1,
+        split_seed: int = 0,
+        fraction: float = 1.0,
+        omit_classes: Sequence[int] = (),
+        augment: Callable | None = None,
+        drop_last: bool = True,
+        mixing: Callable[[Batch, int], Batch] | None = None,
+    ):
         super().__init__()
         for name, size in (("batch_size", batch_size), ("evaluation_batch_size", evaluation_batch_size)):
             if size < 1:
@@ -61,7 +70,9 @@ class ClassificationData(L.LightningDataModule):
         if not 0 < fraction <= 1:
             raise ValueError(f"fraction must be greater than 0 and at most 1, got {fraction}")
         if mixing is not None and not callable(mixing):
-            raise ValueError(f"mixing must be a kdlab.data.Mixup or CutMix (choose it with mixing=mixup or mixing=cutmix) or null, got {mixing!r}")
+            raise ValueError(
+                f"mixing must be a kdlab.data.Mixup or CutMix (choose it with mixing=mixup or mixing=cutmix) or null, got {mixing!r}"
+            )
         self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
         self.validation, self.split_seed, self.fraction = validation, split_seed, fraction
         self.omit_classes, self.augment, self.drop_last, self.mixing = tuple(omit_classes), augment, drop_last, mixing
@@ -113,8 +124,12 @@ class ClassificationData(L.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Read and split, once. Within a Trainer, learn which share of every batch is this process's."""
         if self.trainer is not None:
-            self.share = Share(self.trainer.global_rank, self.trainer.world_size, self.trainer.accumulate_grad_batches,
-                               self.trainer.limit_train_batches)
+            self.share = Share(
+                self.trainer.global_rank,
+                self.trainer.world_size,
+                self.trainer.accumulate_grad_batches,
+                self.trainer.limit_train_batches,
+            )
         if self._stored is None:
             stored = self.read()
             self._check(stored)
@@ -128,8 +143,10 @@ class ClassificationData(L.LightningDataModule):
             if not len(target):
                 raise InputError(f"data: the {name} split holds no samples; fetch the data again")
             if target.min() < 0 or target.max() >= self.classes:
-                raise InputError(f"data: the labels of the {name} split go from {int(target.min())} to {int(target.max())}, and not from 0 to "
-                                 f"{self.classes - 1}, as of {self.classes} classes; fetch the data again")
+                raise InputError(
+                    f"data: the labels of the {name} split go from {int(target.min())} to {int(target.max())}, and not from 0 to "
+                    f"{self.classes - 1}, as of {self.classes} classes; fetch the data again"
+                )
 
     @property
     def train_size(self) -> int:
@@ -163,10 +180,14 @@ class ClassificationData(L.LightningDataModule):
         if not len(parts["validation"]):
             raise InputError(f"data.validation={self.validation} holds out no sample of {len(target)}; make it larger")
         if len(parts["train"]) < 2:
-            raise InputError("data: fewer than two training samples are left; see data.fraction, data.omit_classes, data.validation")
+            raise InputError(
+                "data: fewer than two training samples are left; see data.fraction, data.omit_classes, data.validation"
+            )
         if len(parts["train"]) < self.batch_size and self.drop_last:
-            raise InputError(f"data.batch_size={self.batch_size} is larger than the {len(parts['train'])} training samples; "
-                             "make it smaller, or set data.drop_last=false")
+            raise InputError(
+                f"data.batch_size={self.batch_size} is larger than the {len(parts['train'])} training samples; "
+                "make it smaller, or set data.drop_last=false"
+            )
         return parts
 
     def held_out(self, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -180,8 +201,11 @@ class ClassificationData(L.LightningDataModule):
         target = self._stored[0].target
         whole = target.bincount(minlength=self.classes)
         result = []
-        for part, labels in (("training", target[self.part("train")]), ("validation", target[self.part("validation")]),
-                             ("test", self._stored[1].target)):
+        for part, labels in (
+            ("training", target[self.part("train")]),
+            ("validation", target[self.part("validation")]),
+            ("test", self._stored[1].target),
+        ):
             absent = (labels.bincount(minlength=self.classes) == 0).nonzero().flatten().tolist()
             absent = [number for number in absent if part != "training" or number not in self.omit_classes]
             if absent:
@@ -217,9 +241,18 @@ class ClassificationData(L.LightningDataModule):
         training = split == "train"
         order = EpochOrder(rows, self.seed, shuffle=training, order=self._order if training else None)
         mixing = functools.partial(self.mixing, seed=self.seed) if training and self.mixing is not None else None
-        return self.loader(self._stored[split == "test"], order=order, split=split, seed=self.seed, share=share,
-                           batch_size=self.batch_size if training else self.evaluation_batch_size, augment=self.augment if training else None,
-                           drop_last=training and self.drop_last, views=self.views if training else 1, mixing=mixing)
+        return self.loader(
+            self._stored[split == "test"],
+            order=order,
+            split=split,
+            seed=self.seed,
+            share=share,
+            batch_size=self.batch_size if training else self.evaluation_batch_size,
+            augment=self.augment if training else None,
+            drop_last=training and self.drop_last,
+            views=self.views if training else 1,
+            mixing=mixing,
+        )
 
     @property
     def order(self) -> Callable[[int], Tensor] | None:
@@ -238,8 +271,10 @@ class ClassificationData(L.LightningDataModule):
             loader = self.train_dataloader()
             if not len(loader):
                 cure = "make it smaller, or set data.drop_last=false" if self.drop_last else "there are too few of them"
-                raise InputError(f"data.batch_size={self.batch_size}: the strategy's order has {len(loader.sampler)} samples, or groups of them, "
-                                 f"and they make no batch; {cure}")
+                raise InputError(
+                    f"data.batch_size={self.batch_size}: the strategy's order has {len(loader.sampler)} samples, or groups of them, "
+                    f"and they make no batch; {cure}"
+                )
 
     def train_dataloader(self) -> BatchLoader:
         return self._rows("train", self.part("train"), self.share)
@@ -270,5 +305,5 @@ def download(name: str, folder: Path) -> None:
         raise InputError("data.download=true needs torchvision: pip install 'kdlab[vision]'") from error
     try:
         getattr(datasets, name)(str(folder), download=True)
-    except (OSError, RuntimeError) as error:        # no network, a full disk, a file that does not have its checksum
+    except (OSError, RuntimeError) as error:  # no network, a full disk, a file that does not have its checksum
         raise InputError(f"data.download: {name} could not be fetched into {folder} ({error})") from error

@@ -23,14 +23,14 @@ _PIXELS = 3 * 32 * 32
 class _Cifar(InMemoryData):
     """What the two sets share. A subclass says how its files are called and laid out."""
 
-    NOT_IDENTITY = ("folder", "download")       # wherever it lies, it is the same
+    NOT_IDENTITY = ("folder", "download")  # wherever it lies, it is the same
     SHAPE = (3, 32, 32)
     SCALE = 255.0
-    TITLE: str                                  # for people
-    FOLDERS: tuple[str, str]                    # how the two versions call their folder: python, binary
-    FILES: dict[str, tuple[str, ...]]           # split -> files of the python version; those of the binary version end with .bin
-    ROWS: dict[str, int]                        # split -> images a file
-    LABELS: tuple[bytes, ...]                   # labels in front of each image's bytes in the binary version; the last one counts
+    TITLE: str  # for people
+    FOLDERS: tuple[str, str]  # how the two versions call their folder: python, binary
+    FILES: dict[str, tuple[str, ...]]  # split -> files of the python version; those of the binary version end with .bin
+    ROWS: dict[str, int]  # split -> images a file
+    LABELS: tuple[bytes, ...]  # labels in front of each image's bytes in the binary version; the last one counts
 
     def __init__(self, folder: str = "data", download: bool = False, **options):
         super().__init__(**options)
@@ -38,13 +38,20 @@ class _Cifar(InMemoryData):
 
     def _folders(self) -> list[Path]:
         name = type(self).__name__
-        parents = [self.folder, self.folder / name.lower(), self.folder / name, self.folder / name.lower().replace("cifar", "cifar-")]
+        parents = [
+            self.folder,
+            self.folder / name.lower(),
+            self.folder / name,
+            self.folder / name.lower().replace("cifar", "cifar-"),
+        ]
         return [*parents, *(parent / below for parent in parents for below in self.FOLDERS)]
 
     def read(self) -> tuple[Images, Images]:
         folder, binary = self._find()
-        return tuple(_joined([self._read_file(folder / (name + binary), self.ROWS[split]) for name in self.FILES[split]])
-                     for split in ("train", "test"))
+        return tuple(
+            _joined([self._read_file(folder / (name + binary), self.ROWS[split]) for name in self.FILES[split]])
+            for split in ("train", "test")
+        )
 
     def _find(self) -> tuple[Path, str]:
         """The folder, and how its files end: ``""`` (python version) or ``.bin``. One of its files is enough: what is missing is named then."""
@@ -56,9 +63,12 @@ class _Cifar(InMemoryData):
         if self.download:
             download(type(self).__name__, self.folder)
             return self.folder / self.FOLDERS[0], ""
-        raise missing_data(self.TITLE, self._folders(),
-                           "Get it with data.download=true (through torchvision), or unpack the python or the binary version of "
-                           "https://www.cs.toronto.edu/~kriz/cifar.html there; or name the folder that holds it with paths.data=…")
+        raise missing_data(
+            self.TITLE,
+            self._folders(),
+            "Get it with data.download=true (through torchvision), or unpack the python or the binary version of "
+            "https://www.cs.toronto.edu/~kriz/cifar.html there; or name the folder that holds it with paths.data=…",
+        )
 
     def _read_file(self, path: Path, rows: int) -> Images:
         if not path.is_file():
@@ -68,10 +78,14 @@ class _Cifar(InMemoryData):
             if len(labels) != len(pixels) or len(pixels) != rows:
                 raise ValueError(f"it holds {len(pixels)} images and {len(labels)} labels, not {rows}")
             if labels.min() < 0 or labels.max() >= self.CLASSES:
-                raise ValueError(f"its labels go from {labels.min()} to {labels.max()}, not from 0 to {self.CLASSES - 1}")
+                raise ValueError(
+                    f"its labels go from {labels.min()} to {labels.max()}, not from 0 to {self.CLASSES - 1}"
+                )
         except (OSError, ValueError) as error:
             raise InputError(f"data: {path} cannot be read ({error}); fetch it again") from error
-        return Images(torch.from_numpy(pixels.reshape(-1, *self.SHAPE).copy()), torch.from_numpy(labels.astype(np.int64)))
+        return Images(
+            torch.from_numpy(pixels.reshape(-1, *self.SHAPE).copy()), torch.from_numpy(labels.astype(np.int64))
+        )
 
     def _pickle(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
         """A dict with ``data`` (rows of 3,072 bytes: red, green, blue) and the labels."""
@@ -92,7 +106,7 @@ class _Cifar(InMemoryData):
         if not len(content) or len(content) % size:
             raise ValueError(f"it has {len(content)} bytes, which is no multiple of {size}")
         records = content.reshape(-1, size)
-        return records[:, len(self.LABELS):], records[:, len(self.LABELS) - 1]
+        return records[:, len(self.LABELS) :], records[:, len(self.LABELS) - 1]
 
 
 def _joined(files: list[Images]) -> Images:

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from kdlab.counter import counter_uniform
 
-_AREA, _RATIO, _ACROSS, _DOWN, _FLIP = 21, 22, 23, 24, 25       # one stream of random numbers each
+_AREA, _RATIO, _ACROSS, _DOWN, _FLIP = 21, 22, 23, 24, 25  # one stream of random numbers each
 _ATTEMPTS = 10
 
-Box = tuple[int, int, int, int]         # left, top, right, bottom, in pixels
+Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
 
 
 class RandomResizedCrop:
@@ -30,7 +30,9 @@ class RandomResizedCrop:
         flip: probability of mirroring left to right.
     """
 
-    def __init__(self, scale: Sequence[float] = (0.08, 1.0), ratio: Sequence[float] = (3 / 4, 4 / 3), flip: float = 0.5):
+    def __init__(
+        self, scale: Sequence[float] = (0.08, 1.0), ratio: Sequence[float] = (3 / 4, 4 / 3), flip: float = 0.5
+    ):
         if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
             raise ValueError(f"scale must be two parts of the area, the smaller first, got {list(scale)}")
         if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1]:
@@ -43,7 +45,11 @@ class RandomResizedCrop:
         """Uniform numbers for each entry of ``index`` (B,): one for the flip, four an attempt."""
         key = (seed, epoch, view)
         columns = [counter_uniform(index, *key, _FLIP)]
-        columns += [counter_uniform(index, *key, stream, attempt) for attempt in range(_ATTEMPTS) for stream in (_AREA, _RATIO, _ACROSS, _DOWN)]
+        columns += [
+            counter_uniform(index, *key, stream, attempt)
+            for attempt in range(_ATTEMPTS)
+            for stream in (_AREA, _RATIO, _ACROSS, _DOWN)
+        ]
         return torch.stack(columns, 1).tolist()
 
     def box(self, drawn: list[float], width: int, height: int) -> tuple[Box, bool]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .idx import IDXImages
 
-SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")      # where Debian's package dataset-fashion-mnist puts it
+SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package dataset-fashion-mnist puts it
 
 
 class FashionMNIST(IDXImages):
@@ -15,8 +15,10 @@ class FashionMNIST(IDXImages):
     MEAN, STD = 0.2860, 0.3530
     NAMES = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
     NAME, TORCHVISION, BELOW = "Fashion-MNIST", "FashionMNIST", ("fashion_mnist", "fashion-mnist")
-    CURE = ("Get it with data.download=true (through torchvision), or on Debian and Ubuntu with: apt-get install dataset-fashion-mnist; or name the "
-            "folder that holds it (with 'fashion' in its name, since MNIST's files are named alike) with paths.data=…")
+    CURE = (
+        "Get it with data.download=true (through torchvision), or on Debian and Ubuntu with: apt-get install dataset-fashion-mnist; or name the "
+        "folder that holds it (with 'fashion' in its name, since MNIST's files are named alike) with paths.data=…"
+    )
 
     def is_named(self, folder: Path) -> bool:
         return "fashion" in str(folder).lower()

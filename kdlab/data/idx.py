@@ -27,14 +27,14 @@ class IDXImages(InMemoryData):
         options: those of :class:`InMemoryData`.
     """
 
-    NOT_IDENTITY = ("folder", "download")       # wherever it lies, it is the same
+    NOT_IDENTITY = ("folder", "download")  # wherever it lies, it is the same
     CLASSES = 10
     SHAPE = (1, 28, 28)
     SCALE = 255.0
-    NAME: str                                   # as people write it
-    TORCHVISION: str                            # torchvision's class of it, and its folder below ``folder``
-    BELOW: tuple[str, ...]                      # other folders below ``folder`` that are looked in
-    CURE: str                                   # what to do where it is nowhere
+    NAME: str  # as people write it
+    TORCHVISION: str  # torchvision's class of it, and its folder below ``folder``
+    BELOW: tuple[str, ...]  # other folders below ``folder`` that are looked in
+    CURE: str  # what to do where it is nowhere
 
     def __init__(self, folder: str = "data", download: bool = False, **options):
         super().__init__(**options)
@@ -66,8 +66,10 @@ class IDXImages(InMemoryData):
 def _read(folder: Path, part: str) -> Images:
     images, labels = read_idx(folder, f"{part}-images-idx3-ubyte"), read_idx(folder, f"{part}-labels-idx1-ubyte")
     if images.dim() != 3 or labels.dim() != 1 or len(images) != len(labels):
-        raise InputError(f"data: {folder} holds {part} images of shape {tuple(images.shape)} and labels of shape {tuple(labels.shape)}, "
-                         "which do not belong together; fetch it again")
+        raise InputError(
+            f"data: {folder} holds {part} images of shape {tuple(images.shape)} and labels of shape {tuple(labels.shape)}, "
+            "which do not belong together; fetch it again"
+        )
     return Images(images.unsqueeze(1), labels.long())
 
 

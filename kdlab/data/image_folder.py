@@ -66,7 +66,7 @@ class ImageFolder(ClassificationData):
         ValueError: an argument is out of its range.
     """
 
-    NOT_IDENTITY = ("workers",)             # decoding is the same in any process
+    NOT_IDENTITY = ("workers",)  # decoding is the same in any process
     CONTENT = {"folder": content, "validation_folder": split_content}
 
     def __init__(
@@ -89,7 +89,9 @@ class ImageFolder(ClassificationData):
         if size < 1:
             raise ValueError(f"size must be at least 1, got {size}")
         if resize is not None and resize < size:
-            raise ValueError(f"resize must be at least size={size}, since the centre crop is cut out of it; got {resize}")
+            raise ValueError(
+                f"resize must be at least size={size}, since the centre crop is cut out of it; got {resize}"
+            )
         if workers < 0:
             raise ValueError(f"workers must not be negative, got {workers}")
         if augment is not None and not isinstance(augment, RandomResizedCrop):
@@ -254,7 +256,7 @@ class ImageFolderLoader(BatchLoader):
         return self.decode(rows, epoch, self.views)
 
     def __iter__(self) -> Iterator[Batch]:
-        if not self.workers or multiprocessing.current_process().daemon:        # a daemon may have no children
+        if not self.workers or multiprocessing.current_process().daemon:  # a daemon may have no children
             yield from super().__iter__()
             return
         # a generator, as the base's: nothing is sent to the workers before the first batch is asked for, when the epoch is known
@@ -299,8 +301,8 @@ class _Answers:
         try:
             return self.decode(torch.from_numpy(rows), epoch, views)
         except InputError as error:
-            return type(error)(*error.problems)     # without its cause, which may not be picklable
-        except LOOP_ENDERS as error:        # the DataLoader would end at it
+            return type(error)(*error.problems)  # without its cause, which may not be picklable
+        except LOOP_ENDERS as error:  # the DataLoader would end at it
             return InputError(told(error))
 
 
@@ -308,9 +310,17 @@ def _pool(decode: Decoder, tasks: _Tasks, workers: int) -> DataLoader:
     # forked where that is to be had: the list of files is shared then and not copied, and no script is run once more
     context = "fork" if sys.platform.startswith("linux") else None
     with _any_number_of_workers():
-        return DataLoader(_Answers(decode), batch_size=None, sampler=tasks, num_workers=workers, persistent_workers=True,
-                          collate_fn=_as_it_is, worker_init_fn=_end_with_parent, multiprocessing_context=context,
-                          generator=torch.Generator())      # its own: a draw from the global one would move a resumed run's dropout
+        return DataLoader(
+            _Answers(decode),
+            batch_size=None,
+            sampler=tasks,
+            num_workers=workers,
+            persistent_workers=True,
+            collate_fn=_as_it_is,
+            worker_init_fn=_end_with_parent,
+            multiprocessing_context=context,
+            generator=torch.Generator(),
+        )  # its own: a draw from the global one would move a resumed run's dropout
 
 
 @contextlib.contextmanager

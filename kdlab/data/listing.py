@@ -18,7 +18,10 @@ from kdlab.errors import InputError, shortened
 
 from .endings import counted, is_image, left_out
 
-TEST_FOLDERS = ("test", "val")      # the first that exists; ImageNet's val is a test split, since validation is held out of train
+TEST_FOLDERS = (
+    "test",
+    "val",
+)  # the first that exists; ImageNet's val is a test split, since validation is held out of train
 VALIDATION_FOLDERS = (
     "val",
     "valid",
@@ -37,9 +40,9 @@ class Files:
 
     folder: Path
     classes: tuple[str, ...]
-    target: Tensor              # (N,), int64
-    names: np.ndarray           # bytes of all names, below ``folder``
-    ends: np.ndarray            # (N,): where each name ends
+    target: Tensor  # (N,), int64
+    names: np.ndarray  # bytes of all names, below ``folder``
+    ends: np.ndarray  # (N,): where each name ends
 
     def path(self, row: int) -> str:
         begin = self.ends[row - 1] if row else 0
@@ -105,13 +108,15 @@ class _Seen:
             if number
             else []
         )
-        return *told, *(f"data: warning: {place}: left out: {count} image{'s' if count > 1 else ''} in no class folder"
-                        for place, count in self.beside.items())
+        return *told, *(
+            f"data: warning: {place}: left out: {count} image{'s' if count > 1 else ''} in no class folder"
+            for place, count in self.beside.items()
+        )
 
 
-_listed: dict[tuple, tuple[dict[str, int], object]] = (
-    {}
-)  # what was listed -> when its folders were changed last, and what was found
+_listed: dict[
+    tuple, tuple[dict[str, int], object]
+] = {}  # what was listed -> when its folders were changed last, and what was found
 
 
 def listing(folder: Path) -> Listing:
@@ -132,6 +137,7 @@ def split_listing(folder: Path, classes: tuple[str, ...]) -> tuple[Files, tuple[
         InputError: it is missing or cannot be read, its classes are not those of train, a class is empty, a file is
             empty.
     """
+
     def make(seen: _Seen) -> tuple[Files, tuple[str, ...]]:
         return _split(Path(folder), classes, seen, hashlib.sha256()), seen.lines(folder)
 
@@ -181,9 +187,13 @@ def _list(folder: Path, seen: _Seen) -> Listing:
         raise InputError(f"data: there is no image folder {folder}; {layout}")
     seen.folder(folder)
     test = next((name for name in TEST_FOLDERS if (folder / name).is_dir()), None)
-    missing = [name for name, found in (("train", (folder / "train").is_dir()), ("test (and no val)", test)) if not found]
+    missing = [
+        name for name, found in (("train", (folder / "train").is_dir()), ("test (and no val)", test)) if not found
+    ]
     if missing:
-        there = shortened(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
+        there = shortened(
+            sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        )
         raise InputError(
             f"data: {folder} holds no folder {' and no '.join(missing)}; {layout}"
             + (f" (there are {there})" if there else "")
@@ -191,7 +201,9 @@ def _list(folder: Path, seen: _Seen) -> Listing:
     digest = hashlib.sha256()
     classes = _classes(folder / "train", seen)
     if len(classes) < 2:
-        raise InputError(f"data: {folder / 'train'} holds {len(classes)} class folders ({', '.join(classes) or 'none'}); it takes at least two")
+        raise InputError(
+            f"data: {folder / 'train'} holds {len(classes)} class folders ({', '.join(classes) or 'none'}); it takes at least two"
+        )
     theirs = _classes(folder / test, seen)
     _compare(folder / test, theirs, classes)
     splits = [
@@ -230,9 +242,13 @@ def _classes(folder: Path, seen: _Seen) -> list[str]:
 def _compare(folder: Path, found: list[str], expected: list[str]) -> None:
     unknown, lacking = sorted(set(found) - set(expected)), sorted(set(expected) - set(found))
     if unknown:
-        raise InputError(f"data: {folder} has classes that train lacks: {shortened(unknown)}; both must have the same class folders")
+        raise InputError(
+            f"data: {folder} has classes that train lacks: {shortened(unknown)}; both must have the same class folders"
+        )
     if lacking:
-        raise InputError(f"data: {folder} lacks classes that train has: {shortened(lacking)}; both must have the same class folders")
+        raise InputError(
+            f"data: {folder} lacks classes that train has: {shortened(lacking)}; both must have the same class folders"
+        )
 
 
 def _files(folder: Path, classes: list[str], split: str, digest, seen: _Seen) -> Files:

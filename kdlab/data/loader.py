@@ -15,7 +15,7 @@ from kdlab.errors import InputError
 
 from .augment import Augment
 
-_ORDER = 1          # the stream of random numbers that shuffles
+_ORDER = 1  # the stream of random numbers that shuffles
 
 
 @dataclass
@@ -50,8 +50,10 @@ class OwnOrder:
         if epoch != self._epoch:
             made = self.order(epoch)
             if self._made is not None and made.shape != self._made.shape:
-                raise ValueError(f"the strategy's order has the shape {tuple(made.shape)} in epoch {epoch} and {tuple(self._made.shape)} in epoch "
-                                 f"{self._epoch}; it must be the same in every epoch")
+                raise ValueError(
+                    f"the strategy's order has the shape {tuple(made.shape)} in epoch {epoch} and {tuple(self._made.shape)} in epoch "
+                    f"{self._epoch}; it must be the same in every epoch"
+                )
             self._epoch, self._made = epoch, made
         return self._made
 
@@ -60,12 +62,16 @@ class OwnOrder:
         made = self(0)
         if not isinstance(made, Tensor) or made.dtype != torch.int64 or made.dim() not in (1, 2) or not made.numel():
             found = f"{tuple(made.shape)} of {made.dtype}" if isinstance(made, Tensor) else type(made).__name__
-            raise InputError(f"strategy: the order that its sampler gives must be sample indices (int64) of shape (N,), or groups of shape (N, G), "
-                             f"got {found}")
+            raise InputError(
+                f"strategy: the order that its sampler gives must be sample indices (int64) of shape (N,), or groups of shape (N, G), "
+                f"got {found}"
+            )
         stray = made[~torch.isin(made, rows)]
         if len(stray):
-            raise InputError(f"strategy: the order that its sampler gives holds {len(stray)} samples that are not trained on (the first is "
-                             f"{int(stray[0])}); it must be made of the rows that sampler(target, rows) is given")
+            raise InputError(
+                f"strategy: the order that its sampler gives holds {len(stray)} samples that are not trained on (the first is "
+                f"{int(stray[0])}); it must be made of the rows that sampler(target, rows) is given"
+            )
 
 
 class EpochOrder:
@@ -113,10 +119,19 @@ class BatchLoader(ABC):
         mixing: makes mixed images of a batch, once it is made; None for evaluation.
     """
 
-    batch_sampler = None        # Lightning asks for it when there is a sampler
+    batch_sampler = None  # Lightning asks for it when there is a sampler
 
-    def __init__(self, target: Tensor, order: EpochOrder, batch_size: int, split: str, drop_last: bool = False,
-                 share: Share | None = None, views: int = 1, mixing: Callable[[Batch], Batch] | None = None):
+    def __init__(
+        self,
+        target: Tensor,
+        order: EpochOrder,
+        batch_size: int,
+        split: str,
+        drop_last: bool = False,
+        share: Share | None = None,
+        views: int = 1,
+        mixing: Callable[[Batch], Batch] | None = None,
+    ):
         self.target, self.sampler, self.batch_size, self.split = target, order, batch_size, split
         self.drop_last, self.share, self.views, self.mixing = drop_last, share or Share(), views, mixing
 
@@ -142,7 +157,10 @@ class BatchLoader(ABC):
             in_step = sum(sizes[step : min(step + share.accumulate, taken)])
             chosen = rows[start : start + size]
             start += size
-            yield member_by_member(torch.tensor_split(chosen, share.world)[share.rank]), in_step / (share.world * share.accumulate)
+            yield (
+                member_by_member(torch.tensor_split(chosen, share.world)[share.rank]),
+                in_step / (share.world * share.accumulate),
+            )
 
     def __iter__(self) -> Iterator[Batch]:
         # a generator: on resume Lightning makes the iterator before it sets the epoch, and nothing here runs until the first batch
@@ -161,7 +179,15 @@ class BatchLoader(ABC):
 
     def made(self, rows: Tensor, views: list[Tensor], epoch: int, normaliser: float | None) -> Batch:
         """The batch of inputs that are there already."""
-        batch = Batch(views[0], self.target[rows], rows, further_views=tuple(views[1:]), normaliser=normaliser, split=self.split, epoch=epoch)
+        batch = Batch(
+            views[0],
+            self.target[rows],
+            rows,
+            further_views=tuple(views[1:]),
+            normaliser=normaliser,
+            split=self.split,
+            epoch=epoch,
+        )
         return batch if self.mixing is None else self.mixing(batch)
 
 
@@ -185,13 +211,25 @@ class InMemoryLoader(BatchLoader):
         options: those of :class:`BatchLoader`.
     """
 
-    def __init__(self, inputs: Tensor, target: Tensor, order: EpochOrder, batch_size: int, prepare: Callable[[Tensor], Tensor],
-                 split: str, seed: int = 0, augment: Augment | None = None, **options):
+    def __init__(
+        self,
+        inputs: Tensor,
+        target: Tensor,
+        order: EpochOrder,
+        batch_size: int,
+        prepare: Callable[[Tensor], Tensor],
+        split: str,
+        seed: int = 0,
+        augment: Augment | None = None,
+        **options,
+    ):
         super().__init__(target, order, batch_size, split, **options)
         self.inputs, self.prepare, self.seed, self.augment = inputs, prepare, seed, augment
 
     def views_of(self, rows: Tensor, epoch: int) -> list[Tensor]:
         stored = self.inputs[rows]
         # augmented as stored and scaled behind it, so that what a crop adds at the border is black
-        return [self.prepare(stored if self.augment is None else self.augment(stored, rows, self.seed, epoch, view))
-                for view in range(self.views)]
+        return [
+            self.prepare(stored if self.augment is None else self.augment(stored, rows, self.seed, epoch, view))
+            for view in range(self.views)
+        ]

@@ -16,7 +16,7 @@ from kdlab.batch import Batch
 from kdlab.counter import derived_seed
 from kdlab.errors import InputError
 
-_MIXING = 31        # the stream of random numbers that mixes
+_MIXING = 31  # the stream of random numbers that mixes
 
 
 class Mixing(ABC):
@@ -53,17 +53,25 @@ class Mixing(ABC):
         if random.random() < self.probability:
             partners = torch.from_numpy(random.permutation(len(batch)))
             share, views = self.blended(views, partners, float(random.beta(self.alpha, self.alpha)), random)
-        return batch.replace(inputs=views[0], further_views=tuple(views[1:]), share=torch.full((len(batch),), share),
-                             partner_target=None if batch.target is None else batch.target[partners])
+        return batch.replace(
+            inputs=views[0],
+            further_views=tuple(views[1:]),
+            share=torch.full((len(batch),), share),
+            partner_target=None if batch.target is None else batch.target[partners],
+        )
 
     def check(self, inputs) -> None:
         """Raises InputError where the inputs are none that can be mixed."""
         if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
-            raise InputError(f"data.mixing: {type(self).__name__} mixes inputs that are one tensor of floating-point numbers, and these data "
-                             "have others; leave it out (mixing=none)")
+            raise InputError(
+                f"data.mixing: {type(self).__name__} mixes inputs that are one tensor of floating-point numbers, and these data "
+                "have others; leave it out (mixing=none)"
+            )
 
     @abstractmethod
-    def blended(self, views: list[Tensor], partners: Tensor, share: float, random: np.random.Generator) -> tuple[float, list[Tensor]]:
+    def blended(
+        self, views: list[Tensor], partners: Tensor, share: float, random: np.random.Generator
+    ) -> tuple[float, list[Tensor]]:
         """How much of each image is its own, and the mixed views (B, …).
 
         Args:
@@ -88,7 +96,9 @@ class Mixup(Mixing):
     def __init__(self, alpha: float = 0.2, probability: float = 1.0):
         super().__init__(alpha, probability)
 
-    def blended(self, views: list[Tensor], partners: Tensor, share: float, random: np.random.Generator) -> tuple[float, list[Tensor]]:
+    def blended(
+        self, views: list[Tensor], partners: Tensor, share: float, random: np.random.Generator
+    ) -> tuple[float, list[Tensor]]:
         return share, [share * view + (1 - share) * view[partners] for view in views]
 
 
@@ -111,10 +121,14 @@ class CutMix(Mixing):
     def check(self, inputs) -> None:
         super().check(inputs)
         if inputs.dim() != 4:
-            raise InputError(f"data.mixing: CutMix cuts boxes out of images (channels, height, width), and an input of these data has the shape "
-                             f"{tuple(inputs.shape[1:])}; take mixing=mixup or mixing=none")
+            raise InputError(
+                f"data.mixing: CutMix cuts boxes out of images (channels, height, width), and an input of these data has the shape "
+                f"{tuple(inputs.shape[1:])}; take mixing=mixup or mixing=none"
+            )
 
-    def blended(self, views: list[Tensor], partners: Tensor, share: float, random: np.random.Generator) -> tuple[float, list[Tensor]]:
+    def blended(
+        self, views: list[Tensor], partners: Tensor, share: float, random: np.random.Generator
+    ) -> tuple[float, list[Tensor]]:
         height, width = views[0].shape[-2:]
         down, across = (_interval(size, share, random) for size in (height, width))
         mixed = [view.clone() for view in views]

@@ -13,8 +13,10 @@ class MNIST(IDXImages):
 
     MEAN, STD = 0.1307, 0.3081
     NAME, TORCHVISION, BELOW = "MNIST", "MNIST", ("mnist",)
-    CURE = ("Get it with data.download=true (through torchvision), or name the folder that holds it (it must be called 'mnist', since the files of "
-            "Fashion-MNIST are named alike) with paths.data=…")
+    CURE = (
+        "Get it with data.download=true (through torchvision), or name the folder that holds it (it must be called 'mnist', since the files of "
+        "Fashion-MNIST are named alike) with paths.data=…"
+    )
 
     def is_named(self, folder: Path) -> bool:
         return folder.name.lower() == "mnist"

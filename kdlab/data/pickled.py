@@ -25,7 +25,7 @@ def load(path: Path):
             return _plain(_Restricted(file, encoding="bytes").load())
         except (OSError, ValueError):
             raise
-        except Exception as error:      # a reader of bytes that mean nothing may fail in any way
+        except Exception as error:  # a reader of bytes that mean nothing may fail in any way
             raise ValueError(f"it is damaged: {type(error).__name__}: {error}") from error
 
 
@@ -53,7 +53,7 @@ class _Array:
         self.state = None
 
     def __setstate__(self, state):
-        self.state = state[-4:]         # the oldest pickles have no version in front
+        self.state = state[-4:]  # the oldest pickles have no version in front
 
     def numpy(self) -> np.ndarray:
         if self.state is None:
@@ -95,7 +95,9 @@ class _Restricted(pickle.Unpickler):
         try:
             return _ALLOWED[module, name]
         except KeyError:
-            raise ValueError(f"it asks for '{module}.{name}', and nothing but arrays and plain containers is read") from None
+            raise ValueError(
+                f"it asks for '{module}.{name}', and nothing but arrays and plain containers is read"
+            ) from None
 
 
 def _plain(value):

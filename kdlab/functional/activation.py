@@ -9,13 +9,19 @@ from .maps import samples
 from .rows import reduced
 from .sources import Paper, method
 
-_AB = Paper("Heo et al.", 2019, "Knowledge Transfer via Distillation of Activation Boundaries Formed by Hidden Neurons",
-            "https://arxiv.org/abs/1811.03233")
+_AB = Paper(
+    "Heo et al.",
+    2019,
+    "Knowledge Transfer via Distillation of Activation Boundaries Formed by Hidden Neurons",
+    "https://arxiv.org/abs/1811.03233",
+)
 _OFD = Paper("Heo et al.", 2019, "A Comprehensive Overhaul of Feature Distillation", "https://arxiv.org/abs/1904.01866")
 
 
 @method("features", _AB, {"HobbitLong/RepDistiller": "ab"})
-def activation_boundary(student: Tensor, teacher: Tensor, margin: float = 1.0, *, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
+def activation_boundary(
+    student: Tensor, teacher: Tensor, margin: float = 1.0, *, mask: Tensor | None = None, reduction: str = "none"
+) -> Tensor:
     r"""Activation boundaries: the student's pre-activation must be on the teacher's side of 0, by a margin,
 
     .. math:: \sum_d \mathbb{1}[t_d > 0] \max(0, m - s_d)^2 + \mathbb{1}[t_d \le 0] \max(0, m + s_d)^2 .
@@ -42,7 +48,9 @@ def activation_boundary(student: Tensor, teacher: Tensor, margin: float = 1.0, *
 
 
 @method("features", _OFD, {"megvii-research/mdistiller": "ofd_feat ofd"})
-def partial_l2(student: Tensor, teacher: Tensor, margin: Tensor, *, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
+def partial_l2(
+    student: Tensor, teacher: Tensor, margin: Tensor, *, mask: Tensor | None = None, reduction: str = "none"
+) -> Tensor:
     r"""The overhaul's partial L2 with a margin ReLU on the teacher: with :math:`t'_d = \max(t_d, m_c)`,
 
     .. math:: \sum_d (s_d - t'_d)^2 \, \mathbb{1}[s_d > t'_d \text{ or } t'_d > 0] ,
@@ -66,8 +74,10 @@ def partial_l2(student: Tensor, teacher: Tensor, margin: Tensor, *, mask: Tensor
     """
     student, teacher = samples(student, teacher, mask, "partial_l2")
     if margin.shape != student.shape[1:2]:
-        raise ValueError(f"partial_l2: features {tuple(student.shape)} need one margin a channel, {tuple(student.shape[1:2])}, "
-                         f"got {tuple(margin.shape)}")
+        raise ValueError(
+            f"partial_l2: features {tuple(student.shape)} need one margin a channel, {tuple(student.shape[1:2])}, "
+            f"got {tuple(margin.shape)}"
+        )
     target = torch.maximum(teacher, margin.to(teacher.dtype).view(-1, *[1] * (teacher.dim() - 2)))
     difference = student - target
     values = torch.where(target > 0, difference, difference.relu()).square()

@@ -38,7 +38,9 @@ class Answer(NamedTuple):
     predicted: Tensor
 
 
-def answer(logits: Tensor, labels: Tensor, temperature: float, positions: str, skip_end: bool, ignored: int = IGNORED) -> Answer:
+def answer(
+    logits: Tensor, labels: Tensor, temperature: float, positions: str, skip_end: bool, ignored: int = IGNORED
+) -> Answer:
     """The tokens whose label counts, and the distributions that answer for them.
 
     Args:
@@ -62,17 +64,25 @@ def answer(logits: Tensor, labels: Tensor, temperature: float, positions: str, s
     # filled before the softmax: what stands outside the answer (inf, NaN) must not reach a gradient
     probabilities = (rows.masked_fill(~counts[..., None], 0.0) / temperature).softmax(-1)
     tokens = labels.gather(1, places).masked_fill(~counts, 0)
-    return Answer(probabilities, tokens, counts, places, ~first if positions == "predicting" else torch.ones_like(first))
+    return Answer(
+        probabilities, tokens, counts, places, ~first if positions == "predicting" else torch.ones_like(first)
+    )
 
 
 def pair_by_order(student: Answer, teacher: Answer) -> tuple[Tensor, Tensor, Tensor]:
     """The k-th token of one with the k-th of the other, as far as both go: rows ``(B, K, V)`` of both and which of them count ``(B, K)``."""
     both = min(student.counts.shape[-1], teacher.counts.shape[-1])
     counts = student.counts[:, :both] & teacher.counts[:, :both]
-    return student.probabilities[:, :both], teacher.probabilities[:, :both], _without_unpredicted(counts, student, teacher)
+    return (
+        student.probabilities[:, :both],
+        teacher.probabilities[:, :both],
+        _without_unpredicted(counts, student, teacher),
+    )
 
 
-def pair_by_bytes(student: Answer, teacher: Answer, student_bytes: Tensor, teacher_bytes: Tensor, merge: str) -> tuple[Tensor, Tensor, Tensor]:
+def pair_by_bytes(
+    student: Answer, teacher: Answer, student_bytes: Tensor, teacher_bytes: Tensor, merge: str
+) -> tuple[Tensor, Tensor, Tensor]:
     """Groups of tokens that cover the same bytes, each merged to one row.
 
     A group ends where both have a token that ends at the same byte (the j-th zero-width token there with the j-th of the other); what is
@@ -94,8 +104,11 @@ def pair_by_bytes(student: Answer, teacher: Answer, student_bytes: Tensor, teach
     # as many groups as both have: what only one has left over belongs to none
     number = torch.minimum(closing[0].sum(-1), closing[1].sum(-1))
     counts = torch.arange(both, device=number.device) < number[:, None]
-    return (_merged(student, closing[0], both, merge), _merged(teacher, closing[1], both, merge),
-            _without_unpredicted(counts, student, teacher))
+    return (
+        _merged(student, closing[0], both, merge),
+        _merged(teacher, closing[1], both, merge),
+        _without_unpredicted(counts, student, teacher),
+    )
 
 
 def _without_unpredicted(counts: Tensor, student: Answer, teacher: Answer) -> Tensor:
@@ -107,7 +120,9 @@ def _without_unpredicted(counts: Tensor, student: Answer, teacher: Answer) -> Te
 def _ends(side: Answer, given: Tensor) -> Tensor:
     """The byte behind each token of the answer; behind the answer, larger than any."""
     if given.shape != (*side.counts.shape, 2):
-        raise ValueError(f"byte offsets: two a token: labels {tuple(side.counts.shape)} need {(*side.counts.shape, 2)}, got {tuple(given.shape)}")
+        raise ValueError(
+            f"byte offsets: two a token: labels {tuple(side.counts.shape)} need {(*side.counts.shape, 2)}, got {tuple(given.shape)}"
+        )
     return given[..., 1].gather(1, side.places).masked_fill(~side.counts, torch.iinfo(given.dtype).max).contiguous()
 
 
@@ -127,13 +142,15 @@ def _merged(side: Answer, closing: Tensor, number: int, merge: str) -> Tensor:
     group = closing.cumsum(-1) - closing.long()
     opening = side.counts & torch.cat([torch.ones_like(closing[:, :1]), closing[:, :-1]], dim=1)
     base = closing if merge == "bayesian" else opening
-    nowhere = torch.full_like(group, number)                        # one more column, for what belongs to no group
+    nowhere = torch.full_like(group, number)  # one more column, for what belongs to no group
     group = torch.where(side.counts, group, nowhere).clamp(max=number)
     columns = torch.zeros_like(group[:, :1]).expand(-1, number + 1)
     places = torch.arange(group.shape[-1], device=group.device).expand_as(group)
     bases = columns.scatter(1, torch.where(base, group, nowhere), places)[:, :number]
     logarithms = side.probabilities.gather(-1, side.tokens[..., None])[..., 0].clamp(min=SMALLEST).log()
-    product = columns.to(logarithms.dtype).scatter_add(1, torch.where(base, nowhere, group), logarithms)[:, :number].exp()
+    product = (
+        columns.to(logarithms.dtype).scatter_add(1, torch.where(base, nowhere, group), logarithms)[:, :number].exp()
+    )
     rows = side.probabilities.gather(1, bases[..., None].expand(-1, -1, side.probabilities.shape[-1]))
     return rows * product[..., None]
 
@@ -145,4 +162,6 @@ def matched_tokens(student: dict[str, int], teacher: dict[str, int]) -> tuple[Te
     (tensor([2, 0]), tensor([0, 2]))
     """
     pairs = sorted((number, student[token]) for token, number in teacher.items() if token in student)
-    return torch.tensor([mine for _, mine in pairs], dtype=torch.long), torch.tensor([number for number, _ in pairs], dtype=torch.long)
+    return torch.tensor([mine for _, mine in pairs], dtype=torch.long), torch.tensor(
+        [number for number, _ in pairs], dtype=torch.long
+    )

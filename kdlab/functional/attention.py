@@ -16,11 +16,24 @@ from .rows import reduced, same_shape, wide, without_masked
 from .sources import Paper, method
 
 _TEXT = ("encoder", "language model")
-_TINYBERT = Paper("Jiao et al.", 2020, "TinyBERT: Distilling BERT for Natural Language Understanding", "https://arxiv.org/abs/1909.10351")
-_MINILM = Paper("Wang et al.", 2020, "MiniLM: Deep Self-Attention Distillation for Task-Agnostic Compression of Pre-Trained Transformers",
-                "https://arxiv.org/abs/2002.10957")
-_MINILM_V2 = Paper("Wang et al.", 2021, "MiniLMv2: Multi-Head Self-Attention Relation Distillation for Compressing Pretrained Transformers",
-                   "https://arxiv.org/abs/2012.15828")
+_TINYBERT = Paper(
+    "Jiao et al.",
+    2020,
+    "TinyBERT: Distilling BERT for Natural Language Understanding",
+    "https://arxiv.org/abs/1909.10351",
+)
+_MINILM = Paper(
+    "Wang et al.",
+    2020,
+    "MiniLM: Deep Self-Attention Distillation for Task-Agnostic Compression of Pre-Trained Transformers",
+    "https://arxiv.org/abs/2002.10957",
+)
+_MINILM_V2 = Paper(
+    "Wang et al.",
+    2021,
+    "MiniLMv2: Multi-Head Self-Attention Relation Distillation for Compressing Pretrained Transformers",
+    "https://arxiv.org/abs/2012.15828",
+)
 
 #: what may become of the heads before scores are compared
 HEADS = ("each", "sum", "mean")
@@ -46,16 +59,32 @@ def attention_scores(query: Tensor, key: Tensor, heads: int) -> Tensor:
              [[1.]]]]))
     """
     if query.shape != key.shape or query.dim() != 3 or query.shape[-1] % heads:
-        raise ValueError(f"attention_scores: queries {tuple(query.shape)} and keys {tuple(key.shape)} must both be (B, T, D), D a multiple of the "
-                         f"{heads} heads")
+        raise ValueError(
+            f"attention_scores: queries {tuple(query.shape)} and keys {tuple(key.shape)} must both be (B, T, D), D a multiple of the "
+            f"{heads} heads"
+        )
     query, key = (wide(x).unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key))
     return product(query, key.transpose(-2, -1)) / query.shape[-1] ** 0.5
 
 
-@method("transformer", _TINYBERT, {"huawei-noah/Pretrained-Language-Model": "tinybert_intermediate",
-                                   "airaria/TextBrewer": "textbrewer_att_mse_loss textbrewer_att_mse_sum_loss"}, _TEXT)
-def attention_mse(student: Tensor, teacher: Tensor, over_heads: str = "each", *, ignore_below: float | None = None, mask: Tensor | None = None,
-                  reduction: str = "none") -> Tensor:
+@method(
+    "transformer",
+    _TINYBERT,
+    {
+        "huawei-noah/Pretrained-Language-Model": "tinybert_intermediate",
+        "airaria/TextBrewer": "textbrewer_att_mse_loss textbrewer_att_mse_sum_loss",
+    },
+    _TEXT,
+)
+def attention_mse(
+    student: Tensor,
+    teacher: Tensor,
+    over_heads: str = "each",
+    *,
+    ignore_below: float | None = None,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""Squared difference of attention scores, :math:`(A^s_{hij} - A^t_{hij})^2`.
 
     Args:
@@ -81,8 +110,17 @@ def attention_mse(student: Tensor, teacher: Tensor, over_heads: str = "each", *,
 
 
 @method("transformer", TEXTBREWER, {"airaria/TextBrewer": "textbrewer_att_ce_loss textbrewer_att_ce_mean_loss"}, _TEXT)
-def attention_ce(student: Tensor, teacher: Tensor, over_heads: str = "each", *, entropy: bool = False, renormalise: bool = True,
-                 ignore_below: float | None = None, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
+def attention_ce(
+    student: Tensor,
+    teacher: Tensor,
+    over_heads: str = "each",
+    *,
+    entropy: bool = False,
+    renormalise: bool = True,
+    ignore_below: float | None = None,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""Cross-entropy of attention, :math:`-\sum_j p_{hij} \log q_{hij}` with the softmaxes p and q over the keys of the teacher's and the
     student's scores.
 
@@ -115,7 +153,9 @@ def attention_ce(student: Tensor, teacher: Tensor, over_heads: str = "each", *, 
     return reduced(values, None if query is None else query.squeeze(-1).expand_as(values), reduction)
 
 
-def _cross_entropy(student: Tensor, teacher: Tensor, entropy: bool, key: Tensor | None = None, ignore_below: float | None = None) -> Tensor:
+def _cross_entropy(
+    student: Tensor, teacher: Tensor, entropy: bool, key: Tensor | None = None, ignore_below: float | None = None
+) -> Tensor:
     """Of the softmaxes along the last dimension; ``key`` false leaves out the terms of keys. No term where the teacher's probability is 0."""
     log_q, log_p = student.log_softmax(-1), teacher.log_softmax(-1)
     p = log_p.exp()
@@ -127,9 +167,18 @@ def _cross_entropy(student: Tensor, teacher: Tensor, entropy: bool, key: Tensor 
 
 
 @method("transformer", _TINYBERT, {"huawei-noah/Pretrained-Language-Model": "tinybert_intermediate"}, ("encoder",))
-def tinybert(student_scores: Sequence[Tensor], teacher_scores: Sequence[Tensor], student_hidden: Sequence[Tensor], teacher_hidden: Sequence[Tensor],
-             attention_weight: float = 1.0, hidden_weight: float = 1.0, *, ignore_below: float | None = -100.0, mask: Tensor | None = None,
-             reduction: str = "none") -> Tensor:
+def tinybert(
+    student_scores: Sequence[Tensor],
+    teacher_scores: Sequence[Tensor],
+    student_hidden: Sequence[Tensor],
+    teacher_hidden: Sequence[Tensor],
+    attention_weight: float = 1.0,
+    hidden_weight: float = 1.0,
+    *,
+    ignore_below: float | None = -100.0,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""TinyBERT's distillation of the layers: :math:`\sum_m \mathrm{MSE}(A^s_m, A^t_{g(m)}) + \sum_m \mathrm{MSE}(H^s_m W, H^t_{g(m)})`
     over pairs of layers that :math:`g` maps to each other.
 
@@ -149,20 +198,35 @@ def tinybert(student_scores: Sequence[Tensor], teacher_scores: Sequence[Tensor],
     tensor([5.])
     """
     if len(student_scores) != len(teacher_scores) or len(student_hidden) != len(teacher_hidden):
-        raise ValueError(f"tinybert: {len(student_scores)} and {len(teacher_scores)} score tensors, {len(student_hidden)} and "
-                         f"{len(teacher_hidden)} hidden states; there must be one of the teacher for one of the student")
+        raise ValueError(
+            f"tinybert: {len(student_scores)} and {len(teacher_scores)} score tensors, {len(student_hidden)} and "
+            f"{len(teacher_hidden)} hidden states; there must be one of the teacher for one of the student"
+        )
     value = 0.0
     for s, t in zip(student_scores, teacher_scores):
         entries = attention_mse(s, t, ignore_below=ignore_below, mask=mask)
-        value = value + attention_weight * sample_mean(entries, None if mask is None else pairs(mask)[:, None].expand_as(entries))
+        value = value + attention_weight * sample_mean(
+            entries, None if mask is None else pairs(mask)[:, None].expand_as(entries)
+        )
     for s, t in zip(student_hidden, teacher_hidden):
         value = value + hidden_weight * sample_mean(hidden_mse(s, t, mask=mask), mask)
     return reduced(value, _some(mask), reduction)
 
 
 @method("transformer", _MINILM_V2, {"bloomberg/minilmv2.bb": "minilmv2"}, ("encoder",))
-def minilmv2(student_query: Tensor, student_key: Tensor, student_value: Tensor, teacher_query: Tensor, teacher_key: Tensor, teacher_value: Tensor,
-             heads: int = 48, relations: Mapping[str, float] | None = None, *, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
+def minilmv2(
+    student_query: Tensor,
+    student_key: Tensor,
+    student_value: Tensor,
+    teacher_query: Tensor,
+    teacher_key: Tensor,
+    teacher_value: Tensor,
+    heads: int = 48,
+    relations: Mapping[str, float] | None = None,
+    *,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""Relations of queries, keys and values within one layer,
     :math:`\sum_r \alpha_r \frac{1}{A n} \sum_{a, i} \mathrm{KL}(R^t_{r,a,i} \,\|\, R^s_{r,a,i})` over A relation heads and the n positions of
     a sample, :math:`R_{qq} = \mathrm{softmax}(Q_a Q_a^\top / \sqrt{d})`.
@@ -182,11 +246,18 @@ def minilmv2(student_query: Tensor, student_key: Tensor, student_value: Tensor, 
     >>> minilmv2(x, x, x, y, y, y, heads=1), minilmv2(x, x, x, y, y, y, heads=1, relations={"qk": 1.0})
     (tensor([0.1802]), tensor([0.0601]))
     """
-    student, teacher = ({"q": query, "k": key, "v": value} for query, key, value in ((student_query, student_key, student_value),
-                                                                                     (teacher_query, teacher_key, teacher_value)))
+    student, teacher = (
+        {"q": query, "k": key, "v": value}
+        for query, key, value in (
+            (student_query, student_key, student_value),
+            (teacher_query, teacher_key, teacher_value),
+        )
+    )
     if len({x.shape[:2] for x in (*student.values(), *teacher.values())}) > 1:
-        raise ValueError(f"minilmv2: student {tuple(student_query.shape)} and teacher {tuple(teacher_query.shape)} must be states (B, T, D) of the "
-                         "same positions, query, key and value alike")
+        raise ValueError(
+            f"minilmv2: student {tuple(student_query.shape)} and teacher {tuple(teacher_query.shape)} must be states (B, T, D) of the "
+            "same positions, query, key and value alike"
+        )
     relations = {"qq": 1.0, "kk": 1.0, "vv": 1.0} if relations is None else relations
     student, teacher = ({letter: without_masked(x, mask) for letter, x in side.items()} for side in (student, teacher))
     value = 0.0
@@ -200,8 +271,18 @@ def minilmv2(student_query: Tensor, student_key: Tensor, student_value: Tensor, 
 
 
 @method("transformer", _MINILM, serves=("encoder",))
-def minilm(student_query: Tensor, student_key: Tensor, student_value: Tensor, teacher_query: Tensor, teacher_key: Tensor, teacher_value: Tensor,
-           heads: int = 12, *, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
+def minilm(
+    student_query: Tensor,
+    student_key: Tensor,
+    student_value: Tensor,
+    teacher_query: Tensor,
+    teacher_key: Tensor,
+    teacher_value: Tensor,
+    heads: int = 12,
+    *,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""Deep self-attention distillation of the last layer: the Kullback-Leibler divergences of the student's from the teacher's attention
     :math:`\mathrm{softmax}(Q K^\top / \sqrt{d})` and value relation :math:`\mathrm{softmax}(V V^\top / \sqrt{d})`, each a mean over heads and
     over the positions of a sample. The widths may differ, the number of heads is that of both networks.
@@ -212,8 +293,18 @@ def minilm(student_query: Tensor, student_key: Tensor, student_value: Tensor, te
     >>> minilm(x, x, x, y, y, y, heads=1)
     tensor([0.1201])
     """
-    return minilmv2(student_query, student_key, student_value, teacher_query, teacher_key, teacher_value, heads, {"qk": 1.0, "vv": 1.0},
-                    mask=mask, reduction=reduction)
+    return minilmv2(
+        student_query,
+        student_key,
+        student_value,
+        teacher_query,
+        teacher_key,
+        teacher_value,
+        heads,
+        {"qk": 1.0, "vv": 1.0},
+        mask=mask,
+        reduction=reduction,
+    )
 
 
 def _some(mask: Tensor | None) -> Tensor | None:
@@ -235,9 +326,16 @@ def _pair_mask(what: str, student: Tensor, teacher: Tensor, over_heads: str, mas
         raise ValueError(f"over_heads must be one of {', '.join(HEADS)}, got {over_heads!r}")
     if over_heads == "each":
         same_shape(student, teacher, what, "combine the heads (over_heads) where their numbers differ")
-    if student.dim() != 4 or teacher.dim() != 4 or student[:, 0].shape != teacher[:, 0].shape or student.shape[2] != student.shape[3]:
-        raise ValueError(f"{what}: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must be scores (B, H, T, T) of the same "
-                         "positions")
+    if (
+        student.dim() != 4
+        or teacher.dim() != 4
+        or student[:, 0].shape != teacher[:, 0].shape
+        or student.shape[2] != student.shape[3]
+    ):
+        raise ValueError(
+            f"{what}: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must be scores (B, H, T, T) of the same "
+            "positions"
+        )
     if mask is not None and mask.shape != (len(student), student.shape[2]):
         raise ValueError(f"{what}: scores {tuple(student.shape)} need a mask (B, T), got {tuple(mask.shape)}")
     return None if mask is None else pairs(mask)[:, None]

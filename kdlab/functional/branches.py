@@ -12,9 +12,15 @@ from .peers import stacked
 from .rows import reduced, same_shape, wide
 from .sources import Paper, method
 
-_ONE = Paper("Lan et al.", 2018, "Knowledge Distillation by On-the-Fly Native Ensemble", "https://arxiv.org/abs/1806.04606")
-_BYOT = Paper("Zhang et al.", 2019, "Be Your Own Teacher: Improve the Performance of Convolutional Neural Networks via Self Distillation",
-              "https://arxiv.org/abs/1905.08094")
+_ONE = Paper(
+    "Lan et al.", 2018, "Knowledge Distillation by On-the-Fly Native Ensemble", "https://arxiv.org/abs/1806.04606"
+)
+_BYOT = Paper(
+    "Zhang et al.",
+    2019,
+    "Be Your Own Teacher: Improve the Performance of Convolutional Neural Networks via Self Distillation",
+    "https://arxiv.org/abs/1905.08094",
+)
 _ONE_CODE, _BYOT_CODE = "Lan1991Xu/ONE_NeurIPS2018", "luanyunteng/pytorch-be-your-own-teacher"
 
 
@@ -32,14 +38,25 @@ def ensemble_logits(branches: Sequence[Tensor], gate: Tensor) -> Tensor:
     """
     stack = stacked(branches, "ensemble_logits", False)
     if gate.shape != (stack.shape[1], len(stack)):
-        raise ValueError(f"ensemble_logits: {len(stack)} branches of logits {tuple(stack.shape[1:])} need a gate {(stack.shape[1], len(stack))}, "
-                         f"got {tuple(gate.shape)}")
+        raise ValueError(
+            f"ensemble_logits: {len(stack)} branches of logits {tuple(stack.shape[1:])} need a gate {(stack.shape[1], len(stack))}, "
+            f"got {tuple(gate.shape)}"
+        )
     return (stack * gate.movedim(1, 0)[..., None]).sum(0)
 
 
 @method("logits", _ONE, {_ONE_CODE: "one_kl"})
-def one_kl(student: Tensor, ensemble: Tensor, temperature: float = 3.0, *, epsilon: float = 0.0, detach: bool = True,
-           temperature_squared: bool = True, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
+def one_kl(
+    student: Tensor,
+    ensemble: Tensor,
+    temperature: float = 3.0,
+    *,
+    epsilon: float = 0.0,
+    detach: bool = True,
+    temperature_squared: bool = True,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""What a branch learns from the ensemble of the branches, :math:`T^2\,\mathrm{KL}(p_e^T \,\|\, p^T)`.
 
     Args:
@@ -68,8 +85,15 @@ def one_kl(student: Tensor, ensemble: Tensor, temperature: float = 3.0, *, epsil
 
 
 @method("strategy", _BYOT, {_BYOT_CODE: "byot"})
-def byot_feature(student: Tensor, deepest: Tensor, *, positive_only: bool = False, detach: bool = True, mask: Tensor | None = None,
-                 reduction: str = "none") -> Tensor:
+def byot_feature(
+    student: Tensor,
+    deepest: Tensor,
+    *,
+    positive_only: bool = False,
+    detach: bool = True,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""Squared distance of an exit's feature from the deepest one's, :math:`\lVert f - f_d \rVert_2^2`, summed over a sample's elements.
 
     Args:
@@ -87,7 +111,9 @@ def byot_feature(student: Tensor, deepest: Tensor, *, positive_only: bool = Fals
     >>> byot_feature(a, b), byot_feature(a, b, positive_only=True)
     (tensor([5.]), tensor([4.]))
     """
-    same_shape(student, deepest, "byot_feature", "a bottleneck must bring the exit's feature to the deepest one's shape")
+    same_shape(
+        student, deepest, "byot_feature", "a bottleneck must bring the exit's feature to the deepest one's shape"
+    )
     student, deepest = (wide(x).flatten(1) for x in (student, deepest.detach() if detach else deepest))
     if mask is not None:
         student, deepest = (x.masked_fill((mask == 0)[:, None], 0.0) for x in (student, deepest))

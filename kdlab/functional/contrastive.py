@@ -15,11 +15,25 @@ from .sources import Paper, method
 EPSILON = 1e-7
 
 
-@method("features", Paper("Tian et al.", 2020, "Contrastive Representation Distillation", "https://arxiv.org/abs/1910.10699"),
-        {"HobbitLong/RepDistiller": "crd"})
-def contrastive_representation(student: Tensor, teacher: Tensor, student_memory: Tensor, teacher_memory: Tensor, contrast: Tensor,
-                               student_normaliser: Tensor | float, teacher_normaliser: Tensor | float, temperature: float = 0.07,
-                               samples: int | None = None, *, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
+@method(
+    "features",
+    Paper("Tian et al.", 2020, "Contrastive Representation Distillation", "https://arxiv.org/abs/1910.10699"),
+    {"HobbitLong/RepDistiller": "crd"},
+)
+def contrastive_representation(
+    student: Tensor,
+    teacher: Tensor,
+    student_memory: Tensor,
+    teacher_memory: Tensor,
+    contrast: Tensor,
+    student_normaliser: Tensor | float,
+    teacher_normaliser: Tensor | float,
+    temperature: float = 0.07,
+    samples: int | None = None,
+    *,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""Noise-contrastive estimation of which sample an embedding belongs to, from both sides. With the student's embedding v, the rows
     m_0 (the sample's own) and m_1, …, m_K (other samples') of the *teacher's* memory, :math:`P_k = \exp(v \cdot m_k / \tau) / Z` and
     :math:`c = K / n`,
@@ -48,17 +62,30 @@ def contrastive_representation(student: Tensor, teacher: Tensor, student_memory:
     tensor([1.9138])
     """
     same_shape(student, teacher, "contrastive_representation", "both embeddings must have the same dimensions")
-    if student_memory.shape != teacher_memory.shape or student_memory.shape[1:] != student.shape[1:] or len(contrast) != len(student):
-        raise ValueError(f"contrastive_representation: embeddings {tuple(student.shape)} need two memories (n, {student.shape[-1]}) and "
-                         f"{len(student)} rows of contrast, got {tuple(student_memory.shape)}, {tuple(teacher_memory.shape)} and "
-                         f"{tuple(contrast.shape)}")
+    if (
+        student_memory.shape != teacher_memory.shape
+        or student_memory.shape[1:] != student.shape[1:]
+        or len(contrast) != len(student)
+    ):
+        raise ValueError(
+            f"contrastive_representation: embeddings {tuple(student.shape)} need two memories (n, {student.shape[-1]}) and "
+            f"{len(student)} rows of contrast, got {tuple(student_memory.shape)}, {tuple(teacher_memory.shape)} and "
+            f"{tuple(contrast.shape)}"
+        )
     samples = len(student_memory) if samples is None else samples
-    values = sum(_estimation(_scores(counted(embedding, mask), memory, contrast, temperature), normaliser, samples)
-                 for embedding, memory, normaliser in ((student, teacher_memory, student_normaliser), (teacher, student_memory, teacher_normaliser)))
+    values = sum(
+        _estimation(_scores(counted(embedding, mask), memory, contrast, temperature), normaliser, samples)
+        for embedding, memory, normaliser in (
+            (student, teacher_memory, student_normaliser),
+            (teacher, student_memory, teacher_normaliser),
+        )
+    )
     return reduced(values, mask, reduction)
 
 
-def contrastive_normaliser(embedding: Tensor, memory: Tensor, contrast: Tensor, temperature: float = 0.07, samples: int | None = None) -> Tensor:
+def contrastive_normaliser(
+    embedding: Tensor, memory: Tensor, contrast: Tensor, temperature: float = 0.07, samples: int | None = None
+) -> Tensor:
     r"""Z of one side: :math:`n` times the mean of :math:`\exp(v \cdot m_k / \tau)` over a batch and its contrast. The authors take that of
     the first batch and keep it.
 
@@ -75,7 +102,9 @@ def contrastive_normaliser(embedding: Tensor, memory: Tensor, contrast: Tensor, 
     tensor(3.7183)
     """
     scores = _scores(counted(embedding.detach(), None), memory, contrast, temperature)
-    return (scores.flatten().logsumexp(0) + math.log((len(memory) if samples is None else samples) / scores.numel())).exp()
+    return (
+        scores.flatten().logsumexp(0) + math.log((len(memory) if samples is None else samples) / scores.numel())
+    ).exp()
 
 
 def moved(memory: Tensor, index: Tensor, embedding: Tensor, momentum: float) -> Tensor:
@@ -130,6 +159,6 @@ def _estimation(scores: Tensor, normaliser: Tensor | float, samples: int) -> Ten
     number = scores.shape[1] - 1
     noise = number / samples
     log_z = torch.as_tensor(normaliser, dtype=scores.dtype, device=scores.device).log()
-    odds = scores - log_z - math.log(noise + EPSILON)           # log of P / (c + epsilon)
+    odds = scores - log_z - math.log(noise + EPSILON)  # log of P / (c + epsilon)
     # every term by itself, and small: the difference of two sums over thousands of samples would be what rounding leaves of it
     return number * math.log1p(EPSILON / noise) - F.logsigmoid(odds[:, 0]) - F.logsigmoid(-odds[:, 1:]).sum(1)

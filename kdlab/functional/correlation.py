@@ -13,15 +13,31 @@ from .rows import same_shape, without_masked
 from .sources import Paper, method
 from .temperature import standardise
 
-_MULTI_LEVEL = Paper("Jin et al.", 2023, "Multi-Level Logit Distillation",
-                     "https://openaccess.thecvf.com/content/CVPR2023/html/Jin_Multi-Level_Logit_Distillation_CVPR_2023_paper.html")
+_MULTI_LEVEL = Paper(
+    "Jin et al.",
+    2023,
+    "Multi-Level Logit Distillation",
+    "https://openaccess.thecvf.com/content/CVPR2023/html/Jin_Multi-Level_Logit_Distillation_CVPR_2023_paper.html",
+)
 _OFFICIAL = "Jin-Ying/Multi-Level-Logit-Distillation"
 
 
-@method("logits", Paper("Huang et al.", 2022, "Knowledge Distillation from A Stronger Teacher", "https://arxiv.org/abs/2205.10536"),
-        {"hunto/image_classification_sota": "dist", "hunto/DIST_KD": "dist_seg"})
-def dist(student: Tensor, teacher: Tensor, temperature: float = 1.0, beta: float = 1.0, gamma: float = 1.0, *,
-         temperature_squared: bool = True, epsilon: float = 1e-8, mask: Tensor | None = None) -> Tensor:
+@method(
+    "logits",
+    Paper("Huang et al.", 2022, "Knowledge Distillation from A Stronger Teacher", "https://arxiv.org/abs/2205.10536"),
+    {"hunto/image_classification_sota": "dist", "hunto/DIST_KD": "dist_seg"},
+)
+def dist(
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float = 1.0,
+    beta: float = 1.0,
+    gamma: float = 1.0,
+    *,
+    temperature_squared: bool = True,
+    epsilon: float = 1e-8,
+    mask: Tensor | None = None,
+) -> Tensor:
     r"""DIST: :math:`T^2\,[\beta\,(1 - \bar r_{\mathrm{rows}}) + \gamma\,(1 - \bar r_{\mathrm{columns}})]`, with Pearson's correlation r of the
     teacher's and the student's probabilities at T: of each sample over the classes, and of each class over the samples.
 
@@ -51,11 +67,18 @@ def dist(student: Tensor, teacher: Tensor, temperature: float = 1.0, beta: float
         student, teacher = student.movedim(1, -1).flatten(0, 2), teacher.movedim(1, -1).flatten(0, 2)
         mask = None if mask is None else mask.flatten()
     if student.dim() != 2:
-        raise ValueError(f"dist: logits are (N, C) or (B, C, H, W), got student {tuple(student.shape)} and teacher {tuple(teacher.shape)}")
+        raise ValueError(
+            f"dist: logits are (N, C) or (B, C, H, W), got student {tuple(student.shape)} and teacher {tuple(teacher.shape)}"
+        )
     counts = _counts(student, mask)
-    q, p = (without_masked(student, mask) / temperature).softmax(-1), (without_masked(teacher, mask) / temperature).softmax(-1)
+    q, p = (
+        (without_masked(student, mask) / temperature).softmax(-1),
+        (without_masked(teacher, mask) / temperature).softmax(-1),
+    )
     rows = counts.sum().clamp(min=1)
-    inter = 1 - (_correlation(q - q.mean(1, keepdim=True), p - p.mean(1, keepdim=True), 1, epsilon) * counts).sum() / rows
+    inter = (
+        1 - (_correlation(q - q.mean(1, keepdim=True), p - p.mean(1, keepdim=True), 1, epsilon) * counts).sum() / rows
+    )
     column = counts[:, None]
     q, p = q * column, p * column
     intra = 1 - _correlation((q - q.sum(0) / rows) * column, (p - p.sum(0) / rows) * column, 0, epsilon).mean()
@@ -64,8 +87,14 @@ def dist(student: Tensor, teacher: Tensor, temperature: float = 1.0, beta: float
 
 
 @method("logits", _MULTI_LEVEL, {_OFFICIAL: "mlkd_cc"})
-def class_correlation(student: Tensor, teacher: Tensor, temperature: float = 4.0, *, column_mask: Tensor | None = None,
-                      mask: Tensor | None = None) -> Tensor:
+def class_correlation(
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float = 4.0,
+    *,
+    column_mask: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> Tensor:
     r"""Class-level term of multi-level distillation, :math:`\frac1C \lVert P^\top P - Q^\top Q \rVert_F^2`, with the probabilities P of the
     teacher and Q of the student at T, ``(N, C)``. No factor T^2.
 
@@ -84,8 +113,14 @@ def class_correlation(student: Tensor, teacher: Tensor, temperature: float = 4.0
 
 
 @method("logits", _MULTI_LEVEL, {_OFFICIAL: "mlkd_bc"})
-def batch_correlation(student: Tensor, teacher: Tensor, temperature: float = 4.0, *, column_mask: Tensor | None = None,
-                      mask: Tensor | None = None) -> Tensor:
+def batch_correlation(
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float = 4.0,
+    *,
+    column_mask: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> Tensor:
     r"""Batch-level term of multi-level distillation, :math:`\frac1N \lVert P P^\top - Q Q^\top \rVert_F^2`, with the probabilities P of the
     teacher and Q of the student at T, ``(N, C)``. No factor T^2.
 
@@ -104,10 +139,22 @@ def batch_correlation(student: Tensor, teacher: Tensor, temperature: float = 4.0
 
 
 @method("logits", _MULTI_LEVEL, {_OFFICIAL: "mlkd", "sunshangquan/logit-standardization-KD": "mlkd_logit_std"})
-def multi_level(student: Tensor, teacher: Tensor, student_strong: Tensor, teacher_strong: Tensor,
-                temperatures: Sequence[float] = (4.0, 3.0, 5.0, 2.0, 6.0), *, instance_weight: float = 1.0, class_weight: float = 1.0,
-                batch_weight: float = 1.0, mask_after_mean: bool = False, reuse_weak: bool = False, strong_correlations: bool = True,
-                standardised: bool = False, mask: Tensor | None = None) -> Tensor:
+def multi_level(
+    student: Tensor,
+    teacher: Tensor,
+    student_strong: Tensor,
+    teacher_strong: Tensor,
+    temperatures: Sequence[float] = (4.0, 3.0, 5.0, 2.0, 6.0),
+    *,
+    instance_weight: float = 1.0,
+    class_weight: float = 1.0,
+    batch_weight: float = 1.0,
+    mask_after_mean: bool = False,
+    reuse_weak: bool = False,
+    strong_correlations: bool = True,
+    standardised: bool = False,
+    mask: Tensor | None = None,
+) -> Tensor:
     r"""Multi-level distillation over two views of a batch: the sum over both views and all temperatures of Hinton's loss (instance level),
     :func:`class_correlation` and :func:`batch_correlation`,
 
@@ -146,19 +193,29 @@ def multi_level(student: Tensor, teacher: Tensor, student_strong: Tensor, teache
     samples = _up_to_median(p.amax(-1), counts) * counts
     classes = _up_to_median((p * counts[:, None]).sum(0), torch.ones_like(p[0]))
     rows = counts.sum().clamp(min=1)
-    views = [tuple(without_masked(logits, mask) for logits in view) for view in ((student, teacher), (student_strong, teacher_strong))]
+    views = [
+        tuple(without_masked(logits, mask) for logits in view)
+        for view in ((student, teacher), (student_strong, teacher_strong))
+    ]
     instance_views = [tuple(standardise(logits) for logits in view) for view in views] if standardised else views
 
     total = 0.0
     for number, temperature in enumerate(temperatures):
         weak = hinton_kd(*instance_views[0], temperature, mask=counts)
-        strong = hinton_kd(*instance_views[0 if reuse_weak and number >= 3 else 1], temperature, mask=counts, reduction="mean")
+        strong = hinton_kd(
+            *instance_views[0 if reuse_weak and number >= 3 else 1], temperature, mask=counts, reduction="mean"
+        )
         weak = weak.sum() / rows * samples.sum() / rows if mask_after_mean else (weak * samples).sum() / rows
         total = total + instance_weight * (weak + strong)
-        for correlation, weight, kept, share in ((class_correlation, class_weight, classes, classes.mean()),
-                                                 (batch_correlation, batch_weight, samples, samples.sum() / rows)):
-            value = (correlation(*views[0], temperature, mask=mask) * share if mask_after_mean
-                     else correlation(*views[0], temperature, column_mask=kept, mask=mask))
+        for correlation, weight, kept, share in (
+            (class_correlation, class_weight, classes, classes.mean()),
+            (batch_correlation, batch_weight, samples, samples.sum() / rows),
+        ):
+            value = (
+                correlation(*views[0], temperature, mask=mask) * share
+                if mask_after_mean
+                else correlation(*views[0], temperature, column_mask=kept, mask=mask)
+            )
             if strong_correlations:
                 value = value + correlation(*views[1], temperature, mask=mask)
             total = total + weight * value

@@ -19,14 +19,33 @@ from .logits import cross_entropy, labelled, soft_cross_entropy
 from .rows import reduced, same_shape, without_masked
 from .sources import TASKS, Paper, method
 
-_UNIFIED = Paper("Yang et al.", 2023, "From Knowledge Distillation to Self-Knowledge Distillation: A Unified Approach with Normalized Loss and "
-                 "Customized Soft Labels", "https://arxiv.org/abs/2303.13005")
+_UNIFIED = Paper(
+    "Yang et al.",
+    2023,
+    "From Knowledge Distillation to Self-Knowledge Distillation: A Unified Approach with Normalized Loss and "
+    "Customized Soft Labels",
+    "https://arxiv.org/abs/2303.13005",
+)
 
 
-@method("logits", Paper("Zhao et al.", 2022, "Decoupled Knowledge Distillation", "https://arxiv.org/abs/2203.08679"),
-        {"megvii-research/mdistiller": "dkd", "sunshangquan/logit-standardization-KD": "dkd_logit_std"}, TASKS)
-def dkd(student: Tensor, teacher: Tensor, target: Tensor, alpha: float = 1.0, beta: float = 8.0, temperature: float = 4.0, *,
-        temperature_squared: bool = True, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
+@method(
+    "logits",
+    Paper("Zhao et al.", 2022, "Decoupled Knowledge Distillation", "https://arxiv.org/abs/2203.08679"),
+    {"megvii-research/mdistiller": "dkd", "sunshangquan/logit-standardization-KD": "dkd_logit_std"},
+    TASKS,
+)
+def dkd(
+    student: Tensor,
+    teacher: Tensor,
+    target: Tensor,
+    alpha: float = 1.0,
+    beta: float = 8.0,
+    temperature: float = 4.0,
+    *,
+    temperature_squared: bool = True,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""Decoupled distillation, :math:`T^2\,[\alpha\,\mathrm{TCKD} + \beta\,\mathrm{NCKD}]`.
 
     TCKD is the KL between the binary distributions :math:`(p_y, 1 - p_y)` of teacher and student, NCKD the KL between their
@@ -46,14 +65,23 @@ def dkd(student: Tensor, teacher: Tensor, target: Tensor, alpha: float = 1.0, be
     target, counts = labelled(student, target, mask, "dkd")
     student, teacher = without_masked(student, counts) / temperature, without_masked(teacher, counts) / temperature
     others, silent = _other_classes(student, teacher, target)
-    values = (alpha * forward_kl(_own_and_rest(student, target), _own_and_rest(teacher, target))
-              + beta * forward_kl(*others).masked_fill(silent, 0.0))
+    values = alpha * forward_kl(_own_and_rest(student, target), _own_and_rest(teacher, target)) + beta * forward_kl(
+        *others
+    ).masked_fill(silent, 0.0)
     return reduced(values * temperature**2 if temperature_squared else values, counts, reduction, student.shape[-1])
 
 
 @method("logits", _UNIFIED, {"yzd-v/cls_KD": "nkd"}, TASKS)
-def nkd(student: Tensor, teacher: Tensor, target: Tensor, temperature: float = 1.0, gamma: float = 1.5, *, mask: Tensor | None = None,
-        reduction: str = "none") -> Tensor:
+def nkd(
+    student: Tensor,
+    teacher: Tensor,
+    target: Tensor,
+    temperature: float = 1.0,
+    gamma: float = 1.5,
+    *,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""Normalised distillation, :math:`-p_y \log q_y - \gamma T^2 \sum_{c \ne y} \hat p^T_c \log \hat q^T_c`, where :math:`\hat p, \hat q` are the
     distributions over the other classes alone. The first term is at temperature 1, with :math:`p_y` a constant.
 
@@ -80,8 +108,18 @@ def nkd(student: Tensor, teacher: Tensor, target: Tensor, temperature: float = 1
 
 
 @method("logits", _UNIFIED, {"yzd-v/cls_KD": "uskd"})
-def uskd(student: Tensor, weak: Tensor, target: Tensor, alpha: float = 1.0, beta: float = 0.1, mu: float = 0.005, *,
-         rank_by_logarithm: bool = False, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
+def uskd(
+    student: Tensor,
+    weak: Tensor,
+    target: Tensor,
+    alpha: float = 1.0,
+    beta: float = 0.1,
+    mu: float = 0.005,
+    *,
+    rank_by_logarithm: bool = False,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""Universal self-distillation: customised soft labels instead of a teacher,
 
     .. math:: -\alpha P_y \log q_y - \beta \sum_{c \ne y} Z_c \log \hat q_c + \mu\,\mathrm{CE}_{0.1}(w).
@@ -122,10 +160,25 @@ def uskd(student: Tensor, weak: Tensor, target: Tensor, alpha: float = 1.0, beta
     return reduced(values, counts, reduction, student.shape[-1])
 
 
-@method("logits", Paper("Zhou et al.", 2021, "Rethinking Soft Labels for Knowledge Distillation: A Bias-Variance Tradeoff Perspective",
-                        "https://arxiv.org/abs/2102.00650"), serves=TASKS)
-def wsld(student: Tensor, teacher: Tensor, target: Tensor, temperature: float = 2.0, *, mask: Tensor | None = None,
-         reduction: str = "none") -> Tensor:
+@method(
+    "logits",
+    Paper(
+        "Zhou et al.",
+        2021,
+        "Rethinking Soft Labels for Knowledge Distillation: A Bias-Variance Tradeoff Perspective",
+        "https://arxiv.org/abs/2102.00650",
+    ),
+    serves=TASKS,
+)
+def wsld(
+    student: Tensor,
+    teacher: Tensor,
+    target: Tensor,
+    temperature: float = 2.0,
+    *,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""Weighted soft labels, :math:`T^2 \big(1 - e^{-\mathrm{CE}_s / \mathrm{CE}_t}\big) \big(-\sum_c p^T_c \log q^T_c\big)`.
 
     :math:`\mathrm{CE}_s, \mathrm{CE}_t` are the cross-entropies of student and teacher to the label, at temperature 1: a row counts less where
@@ -141,7 +194,9 @@ def wsld(student: Tensor, teacher: Tensor, target: Tensor, temperature: float = 
     target, counts = labelled(student, target, mask, "wsld")
     with torch.no_grad():
         mine, theirs = cross_entropy(student, target, mask=counts), cross_entropy(teacher, target, mask=counts)
-        weight = -torch.expm1(-mine / theirs.clamp(min=torch.finfo(theirs.dtype).tiny))       # 1 where the teacher alone is certain of the label
+        weight = -torch.expm1(
+            -mine / theirs.clamp(min=torch.finfo(theirs.dtype).tiny)
+        )  # 1 where the teacher alone is certain of the label
     values = soft_cross_entropy(student, teacher, temperature, temperature_squared=True, mask=counts)
     return reduced(weight * values, counts, reduction, student.shape[-1])
 
@@ -169,7 +224,9 @@ def _other_classes(student: Tensor, teacher: Tensor, target: Tensor) -> tuple[tu
 
 def _own_and_rest(logits: Tensor, target: Tensor) -> Tensor:
     """Logits ``(..., 2)`` of the binary distribution: the label's class, and all others together."""
-    return torch.stack([logits.gather(-1, target[..., None]).squeeze(-1), _others(logits, target).logsumexp(-1)], dim=-1)
+    return torch.stack(
+        [logits.gather(-1, target[..., None]).squeeze(-1), _others(logits, target).logsumexp(-1)], dim=-1
+    )
 
 
 def _odds(values: Tensor, own: Tensor) -> Tensor:

@@ -9,19 +9,42 @@ from .rows import reduced, same_shape
 from .sources import Paper, method
 from .tokens import predicted, predicting, same_tokens, sequence_mean, token_log_probability, token_mask
 
-_DISTILLM2 = Paper("Ko et al.", 2025, "DistiLLM-2: A Contrastive Approach Boosts the Distillation of LLMs", "https://arxiv.org/abs/2503.07067")
+_DISTILLM2 = Paper(
+    "Ko et al.",
+    2025,
+    "DistiLLM-2: A Contrastive Approach Boosts the Distillation of LLMs",
+    "https://arxiv.org/abs/2503.07067",
+)
 _VERIFIED = {"jongwooko/distillm-2": "distillm2_distillm_v1 distillm2_distillm_v2 distillm2_gkd distillm2_kd"}
 
 #: the divergences of the chosen and of the rejected texts
-KINDS = {"v2": ("skew_forward", "skew_reverse"), "v1": ("skew_reverse", "skew_reverse"), "gkd": ("jensen_shannon", "jensen_shannon"),
-         "kd": ("forward", None)}
+KINDS = {
+    "v2": ("skew_forward", "skew_reverse"),
+    "v1": ("skew_reverse", "skew_reverse"),
+    "gkd": ("jensen_shannon", "jensen_shannon"),
+    "kd": ("forward", None),
+}
 
 
 @method("sequences", _DISTILLM2, _VERIFIED, ("language model",))
-def distillm2(student_chosen: Tensor, teacher_chosen: Tensor, student_rejected: Tensor, teacher_rejected: Tensor, labels_chosen: Tensor,
-              labels_rejected: Tensor, forward_alpha: float = 0.1, reverse_alpha: float = 0.1, rejected_weight: float = 1.0, *,
-              kind: str = "v2", forward_anchor: float | None = None, reverse_anchor: float | None = None, detach_alpha: bool = True,
-              mask: Tensor | None = None, reduction: str = "none") -> Tensor:
+def distillm2(
+    student_chosen: Tensor,
+    teacher_chosen: Tensor,
+    student_rejected: Tensor,
+    teacher_rejected: Tensor,
+    labels_chosen: Tensor,
+    labels_rejected: Tensor,
+    forward_alpha: float = 0.1,
+    reverse_alpha: float = 0.1,
+    rejected_weight: float = 1.0,
+    *,
+    kind: str = "v2",
+    forward_anchor: float | None = None,
+    reverse_anchor: float | None = None,
+    detach_alpha: bool = True,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""For each prompt :math:`(2 - \beta)\,D(y_t) + \beta\,D'(y_s)`, with the chosen text :math:`y_t` of the teacher and the rejected text
     :math:`y_s` of the student. D and D' are :func:`text_divergence`, means over the tokens of a text, so that long texts weigh no more.
 
@@ -50,20 +73,49 @@ def distillm2(student_chosen: Tensor, teacher_chosen: Tensor, student_rejected: 
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     if not 0 <= rejected_weight <= 2:
         raise ValueError(f"rejected_weight must be between 0 and 2, got {rejected_weight}")
-    alphas = {"skew_forward": (forward_alpha, forward_anchor), "skew_reverse": (reverse_alpha, reverse_anchor), "jensen_shannon": (0.9, None),
-              "forward": (0.0, None)}
+    alphas = {
+        "skew_forward": (forward_alpha, forward_anchor),
+        "skew_reverse": (reverse_alpha, reverse_anchor),
+        "jensen_shannon": (0.9, None),
+        "forward": (0.0, None),
+    }
     chosen, rejected = KINDS[kind]
-    values = text_divergence(student_chosen, teacher_chosen, labels_chosen, *alphas[chosen], divergence=chosen, detach_alpha=detach_alpha, mask=mask)
+    values = text_divergence(
+        student_chosen,
+        teacher_chosen,
+        labels_chosen,
+        *alphas[chosen],
+        divergence=chosen,
+        detach_alpha=detach_alpha,
+        mask=mask,
+    )
     if rejected is not None:
-        other = text_divergence(student_rejected, teacher_rejected, labels_rejected, *alphas[rejected], divergence=rejected,
-                                detach_alpha=detach_alpha, mask=mask)
+        other = text_divergence(
+            student_rejected,
+            teacher_rejected,
+            labels_rejected,
+            *alphas[rejected],
+            divergence=rejected,
+            detach_alpha=detach_alpha,
+            mask=mask,
+        )
         values = (2 - rejected_weight) * values + rejected_weight * other
     return reduced(values, mask, reduction)
 
 
 @method("sequences", _DISTILLM2, _VERIFIED, ("language model",))
-def text_divergence(student: Tensor, teacher: Tensor, labels: Tensor, alpha: float = 0.1, anchor: float | None = None, *,
-                    divergence: str = "skew_forward", detach_alpha: bool = True, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
+def text_divergence(
+    student: Tensor,
+    teacher: Tensor,
+    labels: Tensor,
+    alpha: float = 0.1,
+    anchor: float | None = None,
+    *,
+    divergence: str = "skew_forward",
+    detach_alpha: bool = True,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""A divergence of each text, the mean over its tokens.
 
     With an anchor m, each text has its own :math:`\alpha = \mathrm{clip}(1 - (1 - \alpha_0)\,m / (\bar p - \bar q + 10^{-5}),\ 0.01,\ \alpha_0)`:
@@ -98,7 +150,9 @@ def text_divergence(student: Tensor, teacher: Tensor, labels: Tensor, alpha: flo
             raise ValueError(f"one mask entry a text: labels {tuple(labels.shape)} and mask {tuple(mask.shape)} differ")
         counts = counts & (mask != 0)[:, None]
     if anchor is not None:
-        likelihood = [sequence_mean(token_log_probability(side, tokens, mask=counts), counts).exp() for side in (teacher, student)]
+        likelihood = [
+            sequence_mean(token_log_probability(side, tokens, mask=counts), counts).exp() for side in (teacher, student)
+        ]
         first, second = reversed(likelihood) if divergence == "skew_reverse" else likelihood
         alpha = (1 - (1 - alpha) * anchor / (first - second + 1e-5)).clamp(0.01, alpha)[:, None]
         alpha = alpha.detach() if detach_alpha else alpha
@@ -111,7 +165,9 @@ def text_divergence(student: Tensor, teacher: Tensor, labels: Tensor, alpha: flo
     elif divergence == "forward":
         values = forward_kl(student, teacher, mask=counts)
     else:
-        raise ValueError(f"divergence must be skew_forward, skew_reverse, jensen_shannon or forward, got {divergence!r}")
+        raise ValueError(
+            f"divergence must be skew_forward, skew_reverse, jensen_shannon or forward, got {divergence!r}"
+        )
     return reduced(sequence_mean(values, counts), mask, reduction)
 
 

@@ -25,21 +25,54 @@ from torch import Tensor
 from .rows import reduced, same_shape, without_masked
 from .sources import TASKS, Paper, method
 
-_KULLBACK = Paper("Kullback and Leibler", 1951, "On Information and Sufficiency", "https://doi.org/10.1214/aoms/1177729694")
-MINILLM = Paper("Gu et al.", 2024, "MiniLLM: Knowledge Distillation of Large Language Models", "https://arxiv.org/abs/2306.08543")
-_GKD = Paper("Agarwal et al.", 2024, "On-Policy Distillation of Language Models: Learning from Self-Generated Mistakes",
-             "https://arxiv.org/abs/2306.13649")
-_DISTILLM = Paper("Ko et al.", 2024, "DistiLLM: Towards Streamlined Distillation for Large Language Models", "https://arxiv.org/abs/2402.03898")
-_F_DISTILL = Paper("Wen et al.", 2023, "f-Divergence Minimization for Sequence-Level Knowledge Distillation", "https://arxiv.org/abs/2307.15190")
-_ABKD = Paper("Wang et al.", 2025, "ABKD: Pursuing a Proper Allocation of the Probability Mass in Knowledge Distillation via α-β-Divergence",
-              "https://arxiv.org/abs/2505.04560")
-_AKL = Paper("Wu et al.", 2025, "Rethinking Kullback-Leibler Divergence in Knowledge Distillation for Large Language Models",
-             "https://arxiv.org/abs/2404.02657")
+_KULLBACK = Paper(
+    "Kullback and Leibler", 1951, "On Information and Sufficiency", "https://doi.org/10.1214/aoms/1177729694"
+)
+MINILLM = Paper(
+    "Gu et al.", 2024, "MiniLLM: Knowledge Distillation of Large Language Models", "https://arxiv.org/abs/2306.08543"
+)
+_GKD = Paper(
+    "Agarwal et al.",
+    2024,
+    "On-Policy Distillation of Language Models: Learning from Self-Generated Mistakes",
+    "https://arxiv.org/abs/2306.13649",
+)
+_DISTILLM = Paper(
+    "Ko et al.",
+    2024,
+    "DistiLLM: Towards Streamlined Distillation for Large Language Models",
+    "https://arxiv.org/abs/2402.03898",
+)
+_F_DISTILL = Paper(
+    "Wen et al.",
+    2023,
+    "f-Divergence Minimization for Sequence-Level Knowledge Distillation",
+    "https://arxiv.org/abs/2307.15190",
+)
+_ABKD = Paper(
+    "Wang et al.",
+    2025,
+    "ABKD: Pursuing a Proper Allocation of the Probability Mass in Knowledge Distillation via α-β-Divergence",
+    "https://arxiv.org/abs/2505.04560",
+)
+_AKL = Paper(
+    "Wu et al.",
+    2025,
+    "Rethinking Kullback-Leibler Divergence in Knowledge Distillation for Large Language Models",
+    "https://arxiv.org/abs/2404.02657",
+)
 
 
 @method("divergence", _KULLBACK, {"songmzhang/DSKD": "dskd_forward_kl", "jongwooko/distillm-2": "distillm2_kd"}, TASKS)
-def forward_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, *, mask: Tensor | None = None, reduction: str = "none",
-               skip_infinite: bool = False) -> Tensor:
+def forward_kl(
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float = 1.0,
+    *,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+    skip_infinite: bool = False,
+) -> Tensor:
     r"""Kullback-Leibler divergence of the student from the teacher,
     :math:`\mathrm{KL}(p \,\|\, q) = \sum_c p_c (\log p_c - \log q_c)`.
 
@@ -51,10 +84,25 @@ def forward_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, *, ma
     return reduced(kl(log_p, log_q, _skipped(log_p, log_q, skip_infinite)), mask, reduction, student.shape[-1])
 
 
-@method("divergence", MINILLM, {"songmzhang/DSKD": "dskd_reverse_kl", "jongwooko/distillm": "distillm_reverse_kl",
-                                 "huggingface/trl": "trl_minillm_single_step"}, TASKS)
-def reverse_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, *, mask: Tensor | None = None, reduction: str = "none",
-               skip_infinite: bool = False) -> Tensor:
+@method(
+    "divergence",
+    MINILLM,
+    {
+        "songmzhang/DSKD": "dskd_reverse_kl",
+        "jongwooko/distillm": "distillm_reverse_kl",
+        "huggingface/trl": "trl_minillm_single_step",
+    },
+    TASKS,
+)
+def reverse_kl(
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float = 1.0,
+    *,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+    skip_infinite: bool = False,
+) -> Tensor:
     r"""Kullback-Leibler divergence of the teacher from the student, :math:`\mathrm{KL}(q \,\|\, p) = \sum_c q_c (\log q_c - \log p_c)`.
     It forgives what the student leaves out, and punishes what the teacher would not say. At each position of a text that the student
     wrote it is the single-step term of MiniLLM.
@@ -67,10 +115,28 @@ def reverse_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, *, ma
     return reduced(kl(log_q, log_p, _skipped(log_p, log_q, skip_infinite)), mask, reduction, student.shape[-1])
 
 
-@method("divergence", Paper("Jeffreys", 1946, "An Invariant Form for the Prior Probability in Estimation Problems",
-                            "https://doi.org/10.1098/rspa.1946.0056"), {"jongwooko/distillm": "distillm_symmetric_kl"}, TASKS)
-def symmetric_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, reverse_weight: float = 0.5, *, entropy: bool = True,
-                 mask: Tensor | None = None, reduction: str = "none", skip_infinite: bool = False) -> Tensor:
+@method(
+    "divergence",
+    Paper(
+        "Jeffreys",
+        1946,
+        "An Invariant Form for the Prior Probability in Estimation Problems",
+        "https://doi.org/10.1098/rspa.1946.0056",
+    ),
+    {"jongwooko/distillm": "distillm_symmetric_kl"},
+    TASKS,
+)
+def symmetric_kl(
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float = 1.0,
+    reverse_weight: float = 0.5,
+    *,
+    entropy: bool = True,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+    skip_infinite: bool = False,
+) -> Tensor:
     r"""A mixture of both directions, :math:`(1 - w)\,\mathrm{KL}(p \,\|\, q) + w\,\mathrm{KL}(q \,\|\, p)`. With w = 1/2 it is half of
     Jeffreys' divergence.
 
@@ -92,10 +158,29 @@ def symmetric_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, rev
     return reduced(sum(parts), mask, reduction, student.shape[-1])
 
 
-@method("divergence", _GKD, {"huggingface/trl": "gkd_jsd", "jongwooko/distillm": "distillm_js_distance", "jongwooko/distillm-2": "distillm2_gkd",
-                             "songmzhang/DSKD": "dskd_js_divergence"}, TASKS)
-def jensen_shannon(student: Tensor, teacher: Tensor, temperature: float = 1.0, teacher_weight: float = 0.5, *, scaled: bool = False,
-                   epsilon: float = 0.0, mask: Tensor | None = None, reduction: str = "none", skip_infinite: bool = False) -> Tensor:
+@method(
+    "divergence",
+    _GKD,
+    {
+        "huggingface/trl": "gkd_jsd",
+        "jongwooko/distillm": "distillm_js_distance",
+        "jongwooko/distillm-2": "distillm2_gkd",
+        "songmzhang/DSKD": "dskd_js_divergence",
+    },
+    TASKS,
+)
+def jensen_shannon(
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float = 1.0,
+    teacher_weight: float = 0.5,
+    *,
+    scaled: bool = False,
+    epsilon: float = 0.0,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+    skip_infinite: bool = False,
+) -> Tensor:
     r"""Generalised Jensen-Shannon divergence with the teacher's weight w in the mixture :math:`m = w\,p + (1 - w)\,q`,
 
     .. math:: \mathrm{JS}_w = w\,\mathrm{KL}(p \,\|\, m) + (1 - w)\,\mathrm{KL}(q \,\|\, m).
@@ -138,10 +223,27 @@ def jensen_shannon(student: Tensor, teacher: Tensor, temperature: float = 1.0, t
     return reduced(values, mask, reduction, student.shape[-1])
 
 
-@method("divergence", _DISTILLM, {"jongwooko/distillm": "distillm_skewed_forward_kl", "songmzhang/DSKD": "dskd_skewed_forward_kl",
-                                  "jongwooko/distillm-2": "distillm2_distillm_v2"}, TASKS)
-def skew_forward_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, teacher_weight: float | Tensor = 0.1, *, entropy: bool = True,
-                    mask: Tensor | None = None, reduction: str = "none", skip_infinite: bool = False) -> Tensor:
+@method(
+    "divergence",
+    _DISTILLM,
+    {
+        "jongwooko/distillm": "distillm_skewed_forward_kl",
+        "songmzhang/DSKD": "dskd_skewed_forward_kl",
+        "jongwooko/distillm-2": "distillm2_distillm_v2",
+    },
+    TASKS,
+)
+def skew_forward_kl(
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float = 1.0,
+    teacher_weight: float | Tensor = 0.1,
+    *,
+    entropy: bool = True,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+    skip_infinite: bool = False,
+) -> Tensor:
     r"""Skew KL, :math:`\mathrm{KL}(p \,\|\, \alpha p + (1 - \alpha) q)`: what the teacher says in a mixture of both. Its gradient stays
     bounded where q is tiny. At :math:`\alpha = 0` it is the forward KL, at 1 it is 0.
 
@@ -160,10 +262,27 @@ def skew_forward_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, 
     return reduced(values, mask, reduction, student.shape[-1])
 
 
-@method("divergence", _DISTILLM, {"jongwooko/distillm": "distillm_skewed_reverse_kl", "songmzhang/DSKD": "dskd_skewed_reverse_kl",
-                                  "jongwooko/distillm-2": "distillm2_distillm_v1"}, TASKS)
-def skew_reverse_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, student_weight: float | Tensor = 0.1, *,
-                    detach_mixture: bool = False, mask: Tensor | None = None, reduction: str = "none", skip_infinite: bool = False) -> Tensor:
+@method(
+    "divergence",
+    _DISTILLM,
+    {
+        "jongwooko/distillm": "distillm_skewed_reverse_kl",
+        "songmzhang/DSKD": "dskd_skewed_reverse_kl",
+        "jongwooko/distillm-2": "distillm2_distillm_v1",
+    },
+    TASKS,
+)
+def skew_reverse_kl(
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float = 1.0,
+    student_weight: float | Tensor = 0.1,
+    *,
+    detach_mixture: bool = False,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+    skip_infinite: bool = False,
+) -> Tensor:
     r"""Skew reverse KL, :math:`\mathrm{KL}(q \,\|\, (1 - \alpha) p + \alpha q)`. At :math:`\alpha = 0` it is the reverse KL, at 1 it is 0.
 
     Args:
@@ -181,8 +300,15 @@ def skew_reverse_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, 
 
 
 @method("divergence", _F_DISTILL, {"jongwooko/distillm": "distillm_tv_distance"}, TASKS)
-def total_variation(student: Tensor, teacher: Tensor, temperature: float = 1.0, *, mask: Tensor | None = None, reduction: str = "none",
-                    skip_infinite: bool = False) -> Tensor:
+def total_variation(
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float = 1.0,
+    *,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+    skip_infinite: bool = False,
+) -> Tensor:
     r"""Total variation distance, :math:`\tfrac12 \sum_c |p_c - q_c|`, in [0, 1].
 
     >>> import torch
@@ -198,8 +324,17 @@ def total_variation(student: Tensor, teacher: Tensor, temperature: float = 1.0, 
 
 
 @method("divergence", _ABKD, serves=TASKS)
-def alpha_beta(student: Tensor, teacher: Tensor, temperature: float = 1.0, alpha: float = 0.2, beta: float = 0.7, *,
-               mask: Tensor | None = None, reduction: str = "none", skip_infinite: bool = False) -> Tensor:
+def alpha_beta(
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float = 1.0,
+    alpha: float = 0.2,
+    beta: float = 0.7,
+    *,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+    skip_infinite: bool = False,
+) -> Tensor:
     r"""Alpha-beta divergence (Cichocki, Cruces, Amari (2011), equations 16 and 17, https://doi.org/10.3390/e13010134),
 
     .. math:: -\frac{1}{\alpha\beta} \sum_c \Big[ p_c^\alpha q_c^\beta - \frac{\alpha}{\alpha+\beta} p_c^{\alpha+\beta}
@@ -246,8 +381,16 @@ def _alpha_beta_limit(log_p: Tensor, log_q: Tensor, alpha: float, beta: float) -
 
 
 @method("divergence", _AKL, {"songmzhang/DSKD": "dskd_adaptive_kl"}, TASKS)
-def adaptive_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, tail_mass: float = 0.5, *, mask: Tensor | None = None,
-                reduction: str = "none", skip_infinite: bool = False) -> Tensor:
+def adaptive_kl(
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float = 1.0,
+    tail_mass: float = 0.5,
+    *,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+    skip_infinite: bool = False,
+) -> Tensor:
     r"""Adaptive KL, :math:`\frac{g_h}{g_h + g_t} \mathrm{KL}(p \,\|\, q) + \frac{g_t}{g_h + g_t} \mathrm{KL}(q \,\|\, p)`, where
     :math:`g_h` and :math:`g_t` are the sums of :math:`|p_c - q_c|` over the teacher's head and tail (detached). The tail is the classes
     of least probability whose probabilities together do not exceed ``tail_mass``. 0 where the two agree (there the code of DSKD
@@ -275,10 +418,14 @@ def adaptive_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0, tail
 # -- what they share ----------------------------------------------------------------------------------------------------------
 
 
-def log_probabilities(student: Tensor, teacher: Tensor, temperature: float, mask: Tensor | None, what: str) -> tuple[Tensor, Tensor]:
+def log_probabilities(
+    student: Tensor, teacher: Tensor, temperature: float, mask: Tensor | None, what: str
+) -> tuple[Tensor, Tensor]:
     """Log-softmax of both at the temperature, checked and widened, masked rows replaced."""
     same_shape(student, teacher, what, "teacher and student must have the same classes")
-    return (without_masked(student, mask) / temperature).log_softmax(-1), (without_masked(teacher, mask) / temperature).log_softmax(-1)
+    return (without_masked(student, mask) / temperature).log_softmax(-1), (
+        without_masked(teacher, mask) / temperature
+    ).log_softmax(-1)
 
 
 def kl(log_a: Tensor, log_b: Tensor, skipped: Tensor | None = None, entropy: bool = True) -> Tensor:
@@ -298,11 +445,13 @@ def log_mixture(log_a: Tensor, log_b: Tensor, weight: float | Tensor) -> Tensor:
         log_weight, log_rest = weight.log()[..., None], torch.log1p(-weight)[..., None]
     elif weight in (0, 1):
         kept, other = (log_b, log_a) if weight == 0 else (log_a, log_b)
-        return kept + 0.0 * other.masked_fill(torch.isneginf(other), 0.0)       # a gradient of 0 still reaches the other
+        return kept + 0.0 * other.masked_fill(torch.isneginf(other), 0.0)  # a gradient of 0 still reaches the other
     else:
         log_weight, log_rest = math.log(weight), math.log1p(-weight)
     excluded = torch.isneginf(log_a) & torch.isneginf(log_b)
-    mixture = torch.logaddexp(log_a.masked_fill(excluded, 0.0) + log_weight, log_b.masked_fill(excluded, 0.0) + log_rest)
+    mixture = torch.logaddexp(
+        log_a.masked_fill(excluded, 0.0) + log_weight, log_b.masked_fill(excluded, 0.0) + log_rest
+    )
     return mixture.masked_fill(excluded, -math.inf)
 
 

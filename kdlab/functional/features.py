@@ -10,14 +10,32 @@ from .sources import Paper, method
 
 FORMS = ("code", "paper")
 
-_AT = Paper("Zagoruyko and Komodakis", 2017, "Paying More Attention to Attention: Improving the Performance of Convolutional Neural Networks via "
-            "Attention Transfer", "https://arxiv.org/abs/1612.03928")
-_VID = Paper("Ahn et al.", 2019, "Variational Information Distillation for Knowledge Transfer", "https://arxiv.org/abs/1904.05835")
-_FT = Paper("Kim et al.", 2018, "Paraphrasing Complex Network: Network Compression via Factor Transfer", "https://arxiv.org/abs/1802.04977")
+_AT = Paper(
+    "Zagoruyko and Komodakis",
+    2017,
+    "Paying More Attention to Attention: Improving the Performance of Convolutional Neural Networks via "
+    "Attention Transfer",
+    "https://arxiv.org/abs/1612.03928",
+)
+_VID = Paper(
+    "Ahn et al.",
+    2019,
+    "Variational Information Distillation for Knowledge Transfer",
+    "https://arxiv.org/abs/1904.05835",
+)
+_FT = Paper(
+    "Kim et al.",
+    2018,
+    "Paraphrasing Complex Network: Network Compression via Factor Transfer",
+    "https://arxiv.org/abs/1802.04977",
+)
 
 
-@method("features", Paper("Romero et al.", 2015, "FitNets: Hints for Thin Deep Nets", "https://arxiv.org/abs/1412.6550"),
-        {"HobbitLong/RepDistiller": "fitnet fitnet_connector"})
+@method(
+    "features",
+    Paper("Romero et al.", 2015, "FitNets: Hints for Thin Deep Nets", "https://arxiv.org/abs/1412.6550"),
+    {"HobbitLong/RepDistiller": "fitnet fitnet_connector"},
+)
 def hint(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
     r"""Mean squared difference of two feature tensors of the same shape,
     :math:`\frac{1}{D}\sum_d (f_{s,d} - f_{t,d})^2` over the D elements of a sample.
@@ -46,8 +64,15 @@ def attention_map(x: Tensor, power: float) -> Tensor:
 
 
 @method("features", _AT, {"HobbitLong/RepDistiller": "at", "yoshitomo-matsubara/torchdistill": "at_torchdistill"})
-def attention_transfer(student: Tensor, teacher: Tensor, power: float = 2.0, form: str = "code", *, mask: Tensor | None = None,
-                       reduction: str = "none") -> Tensor:
+def attention_transfer(
+    student: Tensor,
+    teacher: Tensor,
+    power: float = 2.0,
+    form: str = "code",
+    *,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""Attention transfer between two maps: with :math:`a = \mathrm{vec}\big(\tfrac1C \sum_c f_c^p\big)` and
     :math:`\hat a = a / \|a\|_2` of either side,
 
@@ -82,7 +107,9 @@ def attention_transfer(student: Tensor, teacher: Tensor, power: float = 2.0, for
 
 
 @method("features", _VID, {"HobbitLong/RepDistiller": "vid"})
-def variational_information(student: Tensor, teacher: Tensor, variance: Tensor, *, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
+def variational_information(
+    student: Tensor, teacher: Tensor, variance: Tensor, *, mask: Tensor | None = None, reduction: str = "none"
+) -> Tensor:
     r"""Variational information distillation: the negative logarithm of a Gaussian's density at the teacher's feature, without its constant,
     :math:`\frac{1}{D} \sum_d \tfrac12 \Big[ \frac{(\mu_d - f_{t,d})^2}{\sigma_c^2} + \log \sigma_c^2 \Big]`.
 
@@ -101,18 +128,30 @@ def variational_information(student: Tensor, teacher: Tensor, variance: Tensor, 
     >>> variational_information(torch.zeros(1, 2), torch.tensor([[1.0, 2.0]]), torch.tensor([1.0, 4.0]))
     tensor([0.8466])
     """
-    student, teacher = samples(student, teacher, mask, "variational_information", "the regressor must answer with the teacher's shape")
+    student, teacher = samples(
+        student, teacher, mask, "variational_information", "the regressor must answer with the teacher's shape"
+    )
     if variance.shape != student.shape[1:2]:
-        raise ValueError(f"variational_information: features {tuple(student.shape)} need one variance a channel, {tuple(student.shape[1:2])}, "
-                         f"got {tuple(variance.shape)}")
+        raise ValueError(
+            f"variational_information: features {tuple(student.shape)} need one variance a channel, {tuple(student.shape[1:2])}, "
+            f"got {tuple(variance.shape)}"
+        )
     variance = variance.to(student.dtype).view(-1, *[1] * (student.dim() - 2))
     values = 0.5 * ((student - teacher).square() / variance + variance.log())
     return reduced(values.flatten(1).mean(1), mask, reduction)
 
 
 @method("features", _FT, {"HobbitLong/RepDistiller": "ft", "yoshitomo-matsubara/torchdistill": "ft_torchdistill"})
-def factor_transfer(student: Tensor, teacher: Tensor, norm: float = 1.0, form: str = "code", power: float = 2.0, *, mask: Tensor | None = None,
-                    reduction: str = "none") -> Tensor:
+def factor_transfer(
+    student: Tensor,
+    teacher: Tensor,
+    norm: float = 1.0,
+    form: str = "code",
+    power: float = 2.0,
+    *,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""Factor transfer between the translator's and the paraphraser's factors.
 
     ``paper``: :math:`\Big\| \frac{F_s}{\|F_s\|_2} - \frac{F_t}{\|F_t\|_2} \Big\|_p`, the factors flattened. torchdistill's mean over all
@@ -141,7 +180,9 @@ def factor_transfer(student: Tensor, teacher: Tensor, norm: float = 1.0, form: s
     """
     one_of("form", form, FORMS)
     if form == "paper":
-        student, teacher = samples(student, teacher, mask, "factor_transfer", "translator and paraphraser must make factors of one shape")
+        student, teacher = samples(
+            student, teacher, mask, "factor_transfer", "translator and paraphraser must make factors of one shape"
+        )
         student, teacher = student.flatten(1), teacher.flatten(1)
         values = torch.linalg.vector_norm(unit(student) - unit(teacher), norm, dim=1)
         return reduced(values, mask, reduction, student.shape[1])

@@ -14,9 +14,19 @@ from .rows import reduced
 from .sources import Paper, method
 
 
-@method("relations", Paper("Huang and Wang", 2017, "Like What You Like: Knowledge Distill via Neuron Selectivity Transfer",
-                           "https://arxiv.org/abs/1707.01219"), {"HobbitLong/RepDistiller": "nst"})
-def nst(student: Tensor, teacher: Tensor, degree: int = 2, *, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
+@method(
+    "relations",
+    Paper(
+        "Huang and Wang",
+        2017,
+        "Like What You Like: Knowledge Distill via Neuron Selectivity Transfer",
+        "https://arxiv.org/abs/1707.01219",
+    ),
+    {"HobbitLong/RepDistiller": "nst"},
+)
+def nst(
+    student: Tensor, teacher: Tensor, degree: int = 2, *, mask: Tensor | None = None, reduction: str = "none"
+) -> Tensor:
     r"""Neuron selectivity transfer: the squared maximum mean discrepancy between the channels of both, as unit vectors over the positions,
 
     .. math:: \overline{k(t_c, t_{c'})} + \overline{k(s_c, s_{c'})} - 2\,\overline{k(s_c, t_{c'})}, \qquad k(a, b) = (a \cdot b)^d,
@@ -39,11 +49,25 @@ def nst(student: Tensor, teacher: Tensor, degree: int = 2, *, mask: Tensor | Non
     return reduced(mean_kernel(t, t) + mean_kernel(s, s) - 2 * mean_kernel(s, t), mask, reduction)
 
 
-@method("relations", Paper("Yim et al.", 2017, "A Gift from Knowledge Distillation: Fast Optimization, Network Minimization and Transfer Learning",
-                           "https://openaccess.thecvf.com/content_cvpr_2017/html/Yim_A_Gift_From_CVPR_2017_paper.html"),
-        {"HobbitLong/RepDistiller": "fsp"})
-def fsp(student_first: Tensor, student_second: Tensor, teacher_first: Tensor, teacher_second: Tensor, *, mask: Tensor | None = None,
-        reduction: str = "none") -> Tensor:
+@method(
+    "relations",
+    Paper(
+        "Yim et al.",
+        2017,
+        "A Gift from Knowledge Distillation: Fast Optimization, Network Minimization and Transfer Learning",
+        "https://openaccess.thecvf.com/content_cvpr_2017/html/Yim_A_Gift_From_CVPR_2017_paper.html",
+    ),
+    {"HobbitLong/RepDistiller": "fsp"},
+)
+def fsp(
+    student_first: Tensor,
+    student_second: Tensor,
+    teacher_first: Tensor,
+    teacher_second: Tensor,
+    *,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""Flow of the solution procedure: how two stages of a network relate, channel by channel,
     :math:`G_{ij} = \frac{1}{HW} \sum_{hw} F^1_{i,hw} F^2_{j,hw}`, the larger map pooled to the size of the smaller; the value is the mean of
     :math:`(G^s - G^t)^2` over the entries.
@@ -57,8 +81,10 @@ def fsp(student_first: Tensor, student_second: Tensor, teacher_first: Tensor, te
     _same_batch("fsp", student_first, student_second, teacher_first, teacher_second)
     _same_channels("fsp", student_first, teacher_first)
     _same_channels("fsp", student_second, teacher_second)
-    s, t = (_flow(maps(first, mask, "fsp"), maps(second, mask, "fsp"))
-            for first, second in ((student_first, student_second), (teacher_first, teacher_second)))
+    s, t = (
+        _flow(maps(first, mask, "fsp"), maps(second, mask, "fsp"))
+        for first, second in ((student_first, student_second), (teacher_first, teacher_second))
+    )
     return reduced((s - t).square().mean((1, 2)), mask, reduction)
 
 
@@ -67,10 +93,27 @@ def _flow(first: Tensor, second: Tensor) -> Tensor:
     return product(first, second.transpose(1, 2)) / first.shape[2]
 
 
-@method("relations", Paper("Lee et al.", 2018, "Self-supervised Knowledge Distillation Using Singular Value Decomposition",
-                           "https://arxiv.org/abs/1807.06819"), {"HobbitLong/RepDistiller": "kdsvd"})
-def kdsvd(student_first: Tensor, student_second: Tensor, teacher_first: Tensor, teacher_second: Tensor, vectors: int = 1, *,
-          teacher_vectors: tuple[Tensor, Tensor] | None = None, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
+@method(
+    "relations",
+    Paper(
+        "Lee et al.",
+        2018,
+        "Self-supervised Knowledge Distillation Using Singular Value Decomposition",
+        "https://arxiv.org/abs/1807.06819",
+    ),
+    {"HobbitLong/RepDistiller": "kdsvd"},
+)
+def kdsvd(
+    student_first: Tensor,
+    student_second: Tensor,
+    teacher_first: Tensor,
+    teacher_second: Tensor,
+    vectors: int = 1,
+    *,
+    teacher_vectors: tuple[Tensor, Tensor] | None = None,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""Singular vectors of two consecutive maps and how they relate.
 
     Each map, as a matrix HW x C, gives its right singular vectors: the teacher's first k, the student's first k + 3. Of the student's, the
@@ -98,7 +141,9 @@ def kdsvd(student_first: Tensor, student_second: Tensor, teacher_first: Tensor, 
     _same_channels("kdsvd", student_second, teacher_second)
     for x in (student_first, student_second):
         if x.dim() == 4 and vectors > min(x.shape[1], x.shape[2] * x.shape[3]):
-            raise ValueError(f"kdsvd: {vectors} vectors of a map {tuple(x.shape)}, which has no more than its channels and its positions")
+            raise ValueError(
+                f"kdsvd: {vectors} vectors of a map {tuple(x.shape)}, which has no more than its channels and its positions"
+            )
     sides = []
     for number, (student, teacher) in enumerate(((student_first, teacher_first), (student_second, teacher_second))):
         t, sizes = _singular_vectors(maps(teacher, mask, "kdsvd"), vectors)
@@ -146,7 +191,7 @@ def _singular_vectors(x: Tensor, number: int) -> tuple[Tensor, Tensor]:
     smallest = torch.finfo(values.dtype).eps * matrix.shape[2] * squares[:, :1, None]
     inside = product(rows, change)
     turned = product(basis, inside * _reciprocal(own - squares[..., None], smallest))
-    if basis.shape[1] > basis.shape[2]:         # the directions that the decomposition leaves out have the singular value 0
+    if basis.shape[1] > basis.shape[2]:  # the directions that the decomposition leaves out have the singular value 0
         turned = turned + (change - product(basis, inside)) * _reciprocal(own, smallest)
     return first + turned, values[:, :number]
 
@@ -158,10 +203,14 @@ def _reciprocal(x: Tensor, smallest: Tensor) -> Tensor:
 
 def _same_batch(what: str, *features: Tensor) -> None:
     if len({x.shape[0] for x in features}) > 1:
-        raise ValueError(f"{what}: {', '.join(str(tuple(x.shape)) for x in features)} must hold maps of the same samples")
+        raise ValueError(
+            f"{what}: {', '.join(str(tuple(x.shape)) for x in features)} must hold maps of the same samples"
+        )
 
 
 def _same_channels(what: str, student: Tensor, teacher: Tensor) -> None:
     if student.shape[1] != teacher.shape[1]:
-        raise ValueError(f"{what}: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must have the same channels; "
-                         "choose stages of equal width, or a student as wide as its teacher")
+        raise ValueError(
+            f"{what}: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must have the same channels; "
+            "choose stages of equal width, or a student as wide as its teacher"
+        )

@@ -13,12 +13,25 @@ from .rows import reduced, same_shape, without_masked
 from .sources import TASKS, Paper, method
 
 _TEXT = ("encoder", "language model")
-TEXTBREWER = Paper("Yang et al.", 2020, "TextBrewer: An Open-Source Knowledge Distillation Toolkit for Natural Language Processing",
-                    "https://arxiv.org/abs/2002.12620")
+TEXTBREWER = Paper(
+    "Yang et al.",
+    2020,
+    "TextBrewer: An Open-Source Knowledge Distillation Toolkit for Natural Language Processing",
+    "https://arxiv.org/abs/2002.12620",
+)
 
 
-@method("transformer", Paper("Jiao et al.", 2020, "TinyBERT: Distilling BERT for Natural Language Understanding", "https://arxiv.org/abs/1909.10351"),
-        {"airaria/TextBrewer": "textbrewer_hid_mse_loss", "huawei-noah/Pretrained-Language-Model": "tinybert_intermediate"}, TASKS)
+@method(
+    "transformer",
+    Paper(
+        "Jiao et al.",
+        2020,
+        "TinyBERT: Distilling BERT for Natural Language Understanding",
+        "https://arxiv.org/abs/1909.10351",
+    ),
+    {"airaria/TextBrewer": "textbrewer_hid_mse_loss", "huawei-noah/Pretrained-Language-Model": "tinybert_intermediate"},
+    TASKS,
+)
 def hidden_mse(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
     r"""Mean squared difference of hidden states, :math:`\frac{1}{D} \sum_d (h_{s,d} - h_{t,d})^2`.
 
@@ -38,9 +51,17 @@ def hidden_mse(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, 
     return reduced(difference.square().mean(-1), mask, reduction)
 
 
-@method("transformer", Paper("Sanh et al.", 2019, "DistilBERT, a distilled version of BERT: smaller, faster, cheaper and lighter",
-                             "https://arxiv.org/abs/1910.01108"),
-        {"huggingface/transformers-research-projects": "distilbert", "airaria/TextBrewer": "textbrewer_cos_loss"}, TASKS)
+@method(
+    "transformer",
+    Paper(
+        "Sanh et al.",
+        2019,
+        "DistilBERT, a distilled version of BERT: smaller, faster, cheaper and lighter",
+        "https://arxiv.org/abs/1910.01108",
+    ),
+    {"huggingface/transformers-research-projects": "distilbert", "airaria/TextBrewer": "textbrewer_cos_loss"},
+    TASKS,
+)
 def hidden_cosine(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
     r"""One minus the cosine of hidden states, :math:`1 - \dfrac{h_s \cdot h_t}{\sqrt{(|h_s|^2 + \epsilon)(|h_t|^2 + \epsilon)}}`, with
     torch's :math:`\epsilon = 10^{-12}` (CosineEmbeddingLoss), so that a vector of length 0 has the value 1.
@@ -62,10 +83,26 @@ def hidden_cosine(student: Tensor, teacher: Tensor, *, mask: Tensor | None = Non
     return reduced(1 - (s * t).sum(-1) / sizes, mask, reduction)
 
 
-@method("transformer", Paper("Sun et al.", 2019, "Patient Knowledge Distillation for BERT Model Compression", "https://arxiv.org/abs/1908.09355"),
-        {"intersun/PKD-for-BERT-Model-Compression": "pkd_patience", "airaria/TextBrewer": "textbrewer_pkd_loss"}, ("encoder",))
-def pkd(student: Tensor, teacher: Tensor, *, normalise: bool = True, mean_over_width: bool = True, mask: Tensor | None = None,
-        reduction: str = "none") -> Tensor:
+@method(
+    "transformer",
+    Paper(
+        "Sun et al.",
+        2019,
+        "Patient Knowledge Distillation for BERT Model Compression",
+        "https://arxiv.org/abs/1908.09355",
+    ),
+    {"intersun/PKD-for-BERT-Model-Compression": "pkd_patience", "airaria/TextBrewer": "textbrewer_pkd_loss"},
+    ("encoder",),
+)
+def pkd(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    normalise: bool = True,
+    mean_over_width: bool = True,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""Patient distillation of the first token's hidden states in several layers,
     :math:`\frac{1}{L} \sum_l \left\lVert \frac{h^s_l}{|h^s_l|} - \frac{h^t_l}{|h^t_l|} \right\rVert^2`, divided by the width D too.
 
@@ -83,7 +120,9 @@ def pkd(student: Tensor, teacher: Tensor, *, normalise: bool = True, mean_over_w
     >>> pkd(s, t), pkd(s, t, mean_over_width=False)
     (tensor([1.]), tensor([2.]))
     """
-    same_shape(student, teacher, "pkd", "choose as many layers on both sides, and put a connector between different widths")
+    same_shape(
+        student, teacher, "pkd", "choose as many layers on both sides, and put a connector between different widths"
+    )
     layers = None if mask is None else mask[:, None].expand(student.shape[:-1])
     s, t = without_masked(student, layers), without_masked(teacher, layers)
     if normalise:
@@ -93,8 +132,15 @@ def pkd(student: Tensor, teacher: Tensor, *, normalise: bool = True, mean_over_w
 
 
 @method("transformer", TEXTBREWER, {"airaria/TextBrewer": "textbrewer_fsp_loss"}, _TEXT)
-def sequence_fsp(student_first: Tensor, student_second: Tensor, teacher_first: Tensor, teacher_second: Tensor, *, mask: Tensor | None = None,
-                 reduction: str = "none") -> Tensor:
+def sequence_fsp(
+    student_first: Tensor,
+    student_second: Tensor,
+    teacher_first: Tensor,
+    teacher_second: Tensor,
+    *,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""How the hidden dimensions of two layers relate along a sequence: :math:`G = \frac{1}{n} H_1^\top H_2` over the n positions that
     count, and the mean of :math:`(G^s - G^t)^2` over its D x D entries. :func:`kdlab.functional.fsp` for sequences, as TextBrewer has it.
 
@@ -112,14 +158,23 @@ def sequence_fsp(student_first: Tensor, student_second: Tensor, teacher_first: T
     same_shape(student_first, teacher_first, "sequence_fsp", "student and teacher must be equally wide")
     same_shape(student_second, teacher_second, "sequence_fsp", "student and teacher must be equally wide")
     positions = student_first.shape[1] if mask is None else (mask != 0).sum(1).clamp(min=1)[:, None, None]
-    s, t = (product(without_masked(first, mask).transpose(1, 2), without_masked(second, mask)) / positions
-            for first, second in ((student_first, student_second), (teacher_first, teacher_second)))
+    s, t = (
+        product(without_masked(first, mask).transpose(1, 2), without_masked(second, mask)) / positions
+        for first, second in ((student_first, student_second), (teacher_first, teacher_second))
+    )
     return reduced((s - t).square().mean((1, 2)), None if mask is None else (mask != 0).any(1), reduction)
 
 
 @method("transformer", TEXTBREWER, {"airaria/TextBrewer": "textbrewer_mmd_loss"}, _TEXT)
-def sequence_mmd(student_first: Tensor, student_second: Tensor, teacher_first: Tensor, teacher_second: Tensor, *, mask: Tensor | None = None,
-                 reduction: str = "none") -> Tensor:
+def sequence_mmd(
+    student_first: Tensor,
+    student_second: Tensor,
+    teacher_first: Tensor,
+    teacher_second: Tensor,
+    *,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""How the positions of a sequence relate between two layers: :math:`G = \frac{1}{D} H_1 H_2^\top` and the square
     :math:`(G^s_{ij} - G^t_{ij})^2` of each pair of positions. With the same layer twice it is the similarity of its positions. As TextBrewer
     has it: the neuron selectivity transfer of sequences.
@@ -136,10 +191,17 @@ def sequence_mmd(student_first: Tensor, student_second: Tensor, teacher_first: T
     tensor([[[4.]]])
     """
     sides = ((student_first, student_second), (teacher_first, teacher_second))
-    if len({x.shape[:2] for x in sides[0] + sides[1]}) > 1 or any(first.shape != second.shape for first, second in sides):
-        raise ValueError(f"sequence_mmd: {', '.join(str(tuple(x.shape)) for x in sides[0] + sides[1])} must be states of the same positions, "
-                         "equally wide within student and within teacher")
-    s, t = (product(without_masked(first, mask), without_masked(second, mask).transpose(1, 2)) / first.shape[2] for first, second in sides)
+    if len({x.shape[:2] for x in sides[0] + sides[1]}) > 1 or any(
+        first.shape != second.shape for first, second in sides
+    ):
+        raise ValueError(
+            f"sequence_mmd: {', '.join(str(tuple(x.shape)) for x in sides[0] + sides[1])} must be states of the same positions, "
+            "equally wide within student and within teacher"
+        )
+    s, t = (
+        product(without_masked(first, mask), without_masked(second, mask).transpose(1, 2)) / first.shape[2]
+        for first, second in sides
+    )
     return reduced((s - t).square(), pairs(mask), reduction)
 
 

@@ -42,14 +42,18 @@ def gram(x: Tensor) -> Tensor:
 def flat(student: Tensor, teacher: Tensor, what: str) -> tuple[Tensor, Tensor]:
     """Both as one vector a sample ``(B, D)``, in at least float32. The widths may differ, the batches not: ValueError with both shapes."""
     if student.dim() < 2 or teacher.dim() < 2 or len(student) != len(teacher):
-        raise ValueError(f"{what}: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must hold features (B, ...) of the same samples")
+        raise ValueError(
+            f"{what}: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must hold features (B, ...) of the same samples"
+        )
     return wide(student).flatten(1), wide(teacher).flatten(1)
 
 
 def maps(x: Tensor, mask: Tensor | None, what: str) -> Tensor:
     """Feature maps ``(B, C, H, W)`` in at least float32, zeros in the samples whose ``mask`` ``(B,)`` is 0; ValueError for other shapes."""
     if x.dim() != 4:
-        raise ValueError(f"{what} compares feature maps (B, C, H, W), got {tuple(x.shape)}; choose taps before the pooling")
+        raise ValueError(
+            f"{what} compares feature maps (B, C, H, W), got {tuple(x.shape)}; choose taps before the pooling"
+        )
     return counted(x, mask)
 
 

@@ -20,14 +20,34 @@ from .divergences import forward_kl, log_probabilities
 from .rows import reduced, same_shape, without_masked
 from .sources import TASKS, Paper, method
 
-_HINTON = Paper("Hinton et al.", 2015, "Distilling the Knowledge in a Neural Network", "https://arxiv.org/abs/1503.02531")
+_HINTON = Paper(
+    "Hinton et al.", 2015, "Distilling the Knowledge in a Neural Network", "https://arxiv.org/abs/1503.02531"
+)
 
 
-@method("logits", Paper("Szegedy et al.", 2016, "Rethinking the Inception Architecture for Computer Vision", "https://arxiv.org/abs/1512.00567"),
-        {"sunshangquan/logit-standardization-KD": "label_smoothing_szegedy",
-         "yuanli2333/Teacher-free-Knowledge-Distillation": "label_smoothing_tfkd"}, TASKS)
-def cross_entropy(student: Tensor, target: Tensor, label_smoothing: float = 0.0, *, smoothing_over: Literal["all", "others"] = "all",
-                  mask: Tensor | None = None, reduction: str = "none") -> Tensor:
+@method(
+    "logits",
+    Paper(
+        "Szegedy et al.",
+        2016,
+        "Rethinking the Inception Architecture for Computer Vision",
+        "https://arxiv.org/abs/1512.00567",
+    ),
+    {
+        "sunshangquan/logit-standardization-KD": "label_smoothing_szegedy",
+        "yuanli2333/Teacher-free-Knowledge-Distillation": "label_smoothing_tfkd",
+    },
+    TASKS,
+)
+def cross_entropy(
+    student: Tensor,
+    target: Tensor,
+    label_smoothing: float = 0.0,
+    *,
+    smoothing_over: Literal["all", "others"] = "all",
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""Cross-entropy to the labels, :math:`-\sum_c t_c \log q_c`, with label smoothing in one of its two definitions:
     :math:`t = (1 - \epsilon)\,\mathrm{onehot}(y) + \epsilon / C`, or :math:`t_y = 1 - \epsilon` and :math:`t_c = \epsilon / (C - 1)` elsewhere.
 
@@ -62,21 +82,40 @@ def labelled(student: Tensor, target: Tensor, mask: Tensor | None, what: str) ->
         ValueError: the target is not one class number a row, or the mask not one entry a row.
     """
     if target.shape != student.shape[:-1] or target.is_floating_point():
-        raise ValueError(f"{what}: logits {tuple(student.shape)} need one class number a row, got a target of shape "
-                         f"{tuple(target.shape)} and type {target.dtype}")
+        raise ValueError(
+            f"{what}: logits {tuple(student.shape)} need one class number a row, got a target of shape "
+            f"{tuple(target.shape)} and type {target.dtype}"
+        )
     counts = target != -100
     if mask is not None:
         if mask.shape != target.shape:
-            raise ValueError(f"{what}: a mask has one entry a row: the target is {tuple(target.shape)} and the mask {tuple(mask.shape)}")
+            raise ValueError(
+                f"{what}: a mask has one entry a row: the target is {tuple(target.shape)} and the mask {tuple(mask.shape)}"
+            )
         counts = counts & (mask != 0)
     return target.masked_fill(~counts, 0), counts
 
 
-@method("logits", _HINTON, {"HobbitLong/RepDistiller": "kd", "megvii-research/mdistiller": "kd_total",
-                            "yuanli2333/Teacher-free-Knowledge-Distillation": "tfkd_kd tfkd_self",
-                            "intersun/PKD-for-BERT-Model-Compression": "pkd_kd"}, TASKS)
-def hinton_kd(student: Tensor, teacher: Tensor, temperature: float = 4.0, temperature_squared: bool = True, *, mask: Tensor | None = None,
-              reduction: str = "none") -> Tensor:
+@method(
+    "logits",
+    _HINTON,
+    {
+        "HobbitLong/RepDistiller": "kd",
+        "megvii-research/mdistiller": "kd_total",
+        "yuanli2333/Teacher-free-Knowledge-Distillation": "tfkd_kd tfkd_self",
+        "intersun/PKD-for-BERT-Model-Compression": "pkd_kd",
+    },
+    TASKS,
+)
+def hinton_kd(
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float = 4.0,
+    temperature_squared: bool = True,
+    *,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""Soft targets: :math:`T^2\,\mathrm{KL}(p^T \,\|\, q^T)`, both distributions softened by T.
 
     Section 2 of the paper. The factor T^2 keeps the size of the gradient when T changes, because it shrinks as 1/T^2.
@@ -96,10 +135,26 @@ def hinton_kd(student: Tensor, teacher: Tensor, temperature: float = 4.0, temper
     return values * temperature**2 if temperature_squared else values
 
 
-@method("logits", _HINTON, {"huawei-noah/Pretrained-Language-Model": "tinybert_pred", "airaria/TextBrewer": "textbrewer_kd_ce_loss",
-                            "jongwooko/distillm": "distillm_forward_kl"}, TASKS)
-def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float = 1.0, temperature_squared: bool = False, *,
-                       mask: Tensor | None = None, reduction: str = "none", skip_infinite: bool = False) -> Tensor:
+@method(
+    "logits",
+    _HINTON,
+    {
+        "huawei-noah/Pretrained-Language-Model": "tinybert_pred",
+        "airaria/TextBrewer": "textbrewer_kd_ce_loss",
+        "jongwooko/distillm": "distillm_forward_kl",
+    },
+    TASKS,
+)
+def soft_cross_entropy(
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float = 1.0,
+    temperature_squared: bool = False,
+    *,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+    skip_infinite: bool = False,
+) -> Tensor:
     r"""Cross-entropy to the teacher's soft targets, :math:`-\sum_c p^T_c \log q^T_c`: the gradient of the forward KL, and a value that is
     larger by the teacher's entropy, so not 0 where the student equals the teacher.
 
@@ -118,12 +173,22 @@ def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float = 1.
     if skip_infinite:
         empty = empty | torch.isinf(log_q)
     # filled before the product, not behind it: the gradient of 0 times inf is NaN even where the value is masked
-    values = reduced(-(p.masked_fill(empty, 0.0) * log_q.masked_fill(empty, 0.0)).sum(-1), mask, reduction, student.shape[-1])
+    values = reduced(
+        -(p.masked_fill(empty, 0.0) * log_q.masked_fill(empty, 0.0)).sum(-1), mask, reduction, student.shape[-1]
+    )
     return values * temperature**2 if temperature_squared else values
 
 
-@method("logits", Paper("Touvron et al.", 2021, "Training data-efficient image transformers & distillation through attention",
-                        "https://arxiv.org/abs/2012.12877"), serves=TASKS)
+@method(
+    "logits",
+    Paper(
+        "Touvron et al.",
+        2021,
+        "Training data-efficient image transformers & distillation through attention",
+        "https://arxiv.org/abs/2012.12877",
+    ),
+    serves=TASKS,
+)
 def hard_label(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
     r"""Hard distillation: cross-entropy to the class that the teacher finds most probable, :math:`-\log q_{\arg\max_c z_{t,c}}`. DeiT adds it
     to the cross-entropy of the labels, each with weight 1/2.
@@ -135,10 +200,21 @@ def hard_label(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, 
     return cross_entropy(student, without_masked(teacher, mask).argmax(-1), mask=mask, reduction=reduction)
 
 
-@method("logits", Paper("Ba and Caruana", 2014, "Do Deep Nets Really Need to be Deep?", "https://arxiv.org/abs/1312.6184"),
-        {"airaria/TextBrewer": "textbrewer_kd_mse_loss"}, TASKS)
-def logit_mse(student: Tensor, teacher: Tensor, temperature: float = 1.0, *, mean_over_classes: bool = True, mask: Tensor | None = None,
-              reduction: str = "none") -> Tensor:
+@method(
+    "logits",
+    Paper("Ba and Caruana", 2014, "Do Deep Nets Really Need to be Deep?", "https://arxiv.org/abs/1312.6184"),
+    {"airaria/TextBrewer": "textbrewer_kd_mse_loss"},
+    TASKS,
+)
+def logit_mse(
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float = 1.0,
+    *,
+    mean_over_classes: bool = True,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""Squared difference of logits, :math:`\frac{1}{C}\sum_c \big((z_{s,c} - z_{t,c}) / T\big)^2`.
 
     Equation 1 of the paper (there with the factor 1/2 and a sum over classes; here a mean, so that the weight does not depend on the
@@ -154,17 +230,34 @@ def logit_mse(student: Tensor, teacher: Tensor, temperature: float = 1.0, *, mea
     """
     same_shape(student, teacher, "logit_mse", "teacher and student must have the same classes")
     student, teacher = without_masked(student, mask), without_masked(teacher, mask)
-    excluded = torch.isneginf(student) & torch.isneginf(teacher)        # by both: no difference, and inf minus inf is no number
+    excluded = torch.isneginf(student) & torch.isneginf(
+        teacher
+    )  # by both: no difference, and inf minus inf is no number
     squares = ((student.masked_fill(excluded, 0.0) - teacher.masked_fill(excluded, 0.0)) / temperature).square()
     return reduced(squares.mean(-1) if mean_over_classes else squares.sum(-1), mask, reduction, 1)
 
 
-@method("logits", Paper("Yuan et al.", 2020, "Revisiting Knowledge Distillation via Label Smoothing Regularization",
-                        "https://arxiv.org/abs/1909.11723"),
-        {"yuanli2333/Teacher-free-Knowledge-Distillation": "tfkd_reg"})
-def virtual_teacher(student: Tensor, target: Tensor, correct_probability: float = 0.99, temperature: float = 40.0, *,
-                    student_temperature: float = 1.0, softened: Literal["probabilities", "logarithms"] = "probabilities",
-                    mask: Tensor | None = None, reduction: str = "none") -> Tensor:
+@method(
+    "logits",
+    Paper(
+        "Yuan et al.",
+        2020,
+        "Revisiting Knowledge Distillation via Label Smoothing Regularization",
+        "https://arxiv.org/abs/1909.11723",
+    ),
+    {"yuanli2333/Teacher-free-Knowledge-Distillation": "tfkd_reg"},
+)
+def virtual_teacher(
+    student: Tensor,
+    target: Tensor,
+    correct_probability: float = 0.99,
+    temperature: float = 40.0,
+    *,
+    student_temperature: float = 1.0,
+    softened: Literal["probabilities", "logarithms"] = "probabilities",
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""Teacher-free regularisation (Tf-KD): :math:`\mathrm{KL}(p \,\|\, q)` from a teacher made up by hand, that gives the label the probability
     a and every other class :math:`(1 - a) / (C - 1)`, softened by T.
 

@@ -8,7 +8,9 @@ from torch import Tensor
 from .rows import same_shape, without_masked
 
 
-def samples(student: Tensor, teacher: Tensor, mask: Tensor | None, what: str, advice: str = "put a connector between them") -> tuple[Tensor, Tensor]:
+def samples(
+    student: Tensor, teacher: Tensor, mask: Tensor | None, what: str, advice: str = "put a connector between them"
+) -> tuple[Tensor, Tensor]:
     """Both features ``(B, ...)``, checked to have one shape, in at least float32, with zeros where ``mask`` ``(B,)`` is 0."""
     same_shape(student, teacher, what, advice)
     return counted(student, mask), counted(teacher, mask)
@@ -30,8 +32,10 @@ def same_size(student: Tensor, teacher: Tensor, what: str) -> tuple[Tensor, Tens
     [(1, 3, 4, 4), (1, 5, 4, 4)]
     """
     if student.dim() != 4 or teacher.dim() != 4 or len(student) != len(teacher):
-        raise ValueError(f"{what}: needs maps (B, C, H, W) of the same samples, got student {tuple(student.shape)} and teacher "
-                         f"{tuple(teacher.shape)}; choose taps of convolutional stages")
+        raise ValueError(
+            f"{what}: needs maps (B, C, H, W) of the same samples, got student {tuple(student.shape)} and teacher "
+            f"{tuple(teacher.shape)}; choose taps of convolutional stages"
+        )
     mine, theirs = student.shape[2:], teacher.shape[2:]
     if mine == theirs:
         return student, teacher
@@ -39,8 +43,10 @@ def same_size(student: Tensor, teacher: Tensor, what: str) -> tuple[Tensor, Tens
         return averaged(student, theirs), teacher
     if mine[0] <= theirs[0] and mine[1] <= theirs[1]:
         return student, averaged(teacher, mine)
-    raise ValueError(f"{what}: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} are larger in one direction each; "
-                     "choose taps whose maps have the same proportions")
+    raise ValueError(
+        f"{what}: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} are larger in one direction each; "
+        "choose taps whose maps have the same proportions"
+    )
 
 
 def averaged(x: Tensor, size: Sequence[int]) -> Tensor:

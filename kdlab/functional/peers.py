@@ -17,9 +17,13 @@ from .rows import reduced, wide
 from .sources import Paper, method
 
 _DML = Paper("Zhang et al.", 2018, "Deep Mutual Learning", "https://arxiv.org/abs/1706.00384")
-KDCL = Paper("Guo et al.", 2020, "Online Knowledge Distillation via Collaborative Learning",
-             "https://openaccess.thecvf.com/content_CVPR_2020/html/"
-             "Guo_Online_Knowledge_Distillation_via_Collaborative_Learning_CVPR_2020_paper.html")
+KDCL = Paper(
+    "Guo et al.",
+    2020,
+    "Online Knowledge Distillation via Collaborative Learning",
+    "https://openaccess.thecvf.com/content_CVPR_2020/html/"
+    "Guo_Online_Knowledge_Distillation_via_Collaborative_Learning_CVPR_2020_paper.html",
+)
 
 
 def stacked(peers: Sequence[Tensor], what: str, detach: bool, least: int = 1) -> Tensor:
@@ -28,14 +32,26 @@ def stacked(peers: Sequence[Tensor], what: str, detach: bool, least: int = 1) ->
     if len(shapes) < least:
         raise ValueError(f"{what}: the logits of at least {least} networks are needed, got {len(shapes)}")
     if len(set(shapes)) > 1 or len(shapes[0]) != 2:
-        raise ValueError(f"{what}: the networks' logits must all be (N, C) of the same rows and classes, got {', '.join(map(str, shapes))}")
+        raise ValueError(
+            f"{what}: the networks' logits must all be (N, C) of the same rows and classes, got {', '.join(map(str, shapes))}"
+        )
     stack = torch.stack([wide(peer) for peer in peers])
     return stack.detach() if detach else stack
 
 
 @method("logits", _DML, {"YingZhangDUT/Deep-Mutual-Learning": "dml_kl", "wangz3066/OnlineDistillGCN": "oad_dml_loss"})
-def mutual_kl(student: Tensor, peers: Sequence[Tensor], temperature: float = 1.0, *, average: bool = True, detach: bool = True,
-              epsilon: float = 0.0, temperature_squared: bool = True, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
+def mutual_kl(
+    student: Tensor,
+    peers: Sequence[Tensor],
+    temperature: float = 1.0,
+    *,
+    average: bool = True,
+    detach: bool = True,
+    epsilon: float = 0.0,
+    temperature_squared: bool = True,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""What one network learns from its peers, :math:`\frac{1}{K - 1} \sum_{j} T^2\,\mathrm{KL}(p_j \,\|\, p)` over the K - 1 others.
 
     Args:

@@ -21,8 +21,9 @@ _K3 = Paper("Schulman", 2020, "Approximating KL Divergence", "http://joschu.net/
 
 
 @method("sequences", MINILLM, {"huggingface/trl": "trl_minillm_advantage"}, ("language model",))
-def reverse_kl_reward(student: Tensor, teacher: Tensor, clip: float | None = None, *, mask: Tensor | None = None,
-                      reduction: str = "none") -> Tensor:
+def reverse_kl_reward(
+    student: Tensor, teacher: Tensor, clip: float | None = None, *, mask: Tensor | None = None, reduction: str = "none"
+) -> Tensor:
     r"""The reward of a sampled token, :math:`r_t = \log p(y_t) - \log q(y_t)`. Differentiable: :func:`discounted_advantage` detaches.
 
     Args:
@@ -39,10 +40,25 @@ def reverse_kl_reward(student: Tensor, teacher: Tensor, clip: float | None = Non
     return reduced(rewards if clip is None else rewards.clamp(-clip, clip), mask, reduction)
 
 
-@method("sequences", MINILLM, {"huggingface/trl": "trl_minillm_advantage", "microsoft/LMOps": "minillm_lmops"}, ("language model",))
-def discounted_advantage(rewards: Tensor, discount: float = 0.95, *, length: str = "remaining", whiten: bool = False,
-                         discount_from: str = "token", padding: str = "masked", padding_length: float = 0.0, detach: bool = True,
-                         mask: Tensor | None = None, reduction: str = "none") -> Tensor:
+@method(
+    "sequences",
+    MINILLM,
+    {"huggingface/trl": "trl_minillm_advantage", "microsoft/LMOps": "minillm_lmops"},
+    ("language model",),
+)
+def discounted_advantage(
+    rewards: Tensor,
+    discount: float = 0.95,
+    *,
+    length: str = "remaining",
+    whiten: bool = False,
+    discount_from: str = "token",
+    padding: str = "masked",
+    padding_length: float = 0.0,
+    detach: bool = True,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""Sums of later rewards, :math:`A_t = \frac{1}{L_t} \sum_{j \ge t} \gamma^{j - t} m_j r_j`, made by log2(R) additions.
 
     Args:
@@ -83,7 +99,9 @@ def discounted_advantage(rewards: Tensor, discount: float = 0.95, *, length: str
         lengths = _later_sum(counts.masked_fill(counts == 0, padding_length), discount)
         advantages = advantages / lengths.masked_fill(lengths == 0, 1.0)
     if discount_from == "start" and length != "discounted" and discount > 0:
-        advantages = advantages * discount ** torch.arange(rewards.shape[-1], device=rewards.device, dtype=rewards.dtype)
+        advantages = advantages * discount ** torch.arange(
+            rewards.shape[-1], device=rewards.device, dtype=rewards.dtype
+        )
     if whiten:
         advantages = _whitened(advantages, torch.ones_like(counts) if masked is None else counts)
     advantages = advantages.detach() if detach else advantages
@@ -91,8 +109,16 @@ def discounted_advantage(rewards: Tensor, discount: float = 0.95, *, length: str
 
 
 @method("sequences", _PPO, {"microsoft/LMOps": "minillm_lmops"}, ("language model",))
-def policy_gradient(student: Tensor, old: Tensor, advantages: Tensor, importance: Tensor | None = None, clip: float = 0.2, *,
-                    mask: Tensor | None = None, reduction: str = "none") -> Tensor:
+def policy_gradient(
+    student: Tensor,
+    old: Tensor,
+    advantages: Tensor,
+    importance: Tensor | None = None,
+    clip: float = 0.2,
+    *,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""The clipped policy-gradient loss, :math:`\max(-A_t \rho_t, -A_t \min(\max(\rho_t, 1 - c), 1 + c))` with
     :math:`\rho_t = w_t\,q(y_t) / q_{\mathrm{old}}(y_t)`. Without an old policy and before any step its gradient is that of
     :math:`-A_t w_t \log q(y_t)`.
@@ -113,9 +139,15 @@ def policy_gradient(student: Tensor, old: Tensor, advantages: Tensor, importance
     >>> policy_gradient(torch.tensor([[-1.0, 0.0]]), torch.tensor([[-1.0, -1.0]]), torch.tensor([[2.0, 2.0]]))
     tensor([[-2.0000, -2.4000]])
     """
-    for name, other in (("old", old), ("advantages", advantages), ("importance", student if importance is None else importance)):
+    for name, other in (
+        ("old", old),
+        ("advantages", advantages),
+        ("importance", student if importance is None else importance),
+    ):
         if other.shape != student.shape:
-            raise ValueError(f"policy_gradient: one value a token: student {tuple(student.shape)} and {name} {tuple(other.shape)} differ")
+            raise ValueError(
+                f"policy_gradient: one value a token: student {tuple(student.shape)} and {name} {tuple(other.shape)} differ"
+            )
     # far outside of any clip; an exponential that overflows would make 0 times inf of an advantage of 0
     ratio = reduced(wide(student) - wide(old), mask).clamp(-20.0, 20.0).exp()
     if importance is not None:
@@ -125,7 +157,9 @@ def policy_gradient(student: Tensor, old: Tensor, advantages: Tensor, importance
 
 
 @method("sequences", _K3, {"microsoft/LMOps": "minillm_rev_kl_metric"}, ("language model",))
-def reverse_kl_estimate(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
+def reverse_kl_estimate(
+    student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, reduction: str = "none"
+) -> Tensor:
     r"""Estimate of the reverse KL from one sampled token each, :math:`e^{d} - 1 - d` with :math:`d = \log p(y_t) - \log q(y_t)`:
     unbiased where the student sampled, never negative, and of less variance than -d. Something to watch; its gradient is not that of the
     reverse KL.
@@ -144,9 +178,20 @@ def reverse_kl_estimate(student: Tensor, teacher: Tensor, *, mask: Tensor | None
 
 
 @method("sequences", MINILLM, {"microsoft/LMOps": "minillm_lmops"}, ("language model",))
-def minillm(student: Tensor, teacher: Tensor, tokens: Tensor, old: Tensor, advantages: Tensor, importance: Tensor | None = None,
-            temperature: float = 1.0, clip: float = 0.2, single_step: float = 1.0, *, mask: Tensor | None = None,
-            reduction: str = "none") -> Tensor:
+def minillm(
+    student: Tensor,
+    teacher: Tensor,
+    tokens: Tensor,
+    old: Tensor,
+    advantages: Tensor,
+    importance: Tensor | None = None,
+    temperature: float = 1.0,
+    clip: float = 0.2,
+    single_step: float = 1.0,
+    *,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""MiniLLM's loss of sampled text: :func:`policy_gradient` of the later rewards, plus the *single-step* term, which is the exact
     reverse KL over the vocabulary at each position (:func:`kdlab.functional.reverse_kl`) and needs no sampling:
     :math:`\ell_t = \ell^{\mathrm{pg}}_t + w\,\mathrm{KL}(q_t \,\|\, p_t)`.
@@ -165,7 +210,9 @@ def minillm(student: Tensor, teacher: Tensor, tokens: Tensor, old: Tensor, advan
     tensor([[-1.8798]])
     """
     same_shape(student, teacher, "minillm", "teacher and student must have the same classes")
-    values = policy_gradient(token_log_probability(student, tokens, temperature, mask=mask), old, advantages, importance, clip, mask=mask)
+    values = policy_gradient(
+        token_log_probability(student, tokens, temperature, mask=mask), old, advantages, importance, clip, mask=mask
+    )
     if single_step:
         values = values + single_step * reverse_kl(student, teacher, temperature, mask=mask)
     return reduced(values, mask, reduction)

@@ -17,11 +17,17 @@ from .rows import same_shape
 from .sources import Paper, method
 
 _ALL = ("classifier", "encoder")
-_CC = Paper("Peng et al.", 2019, "Correlation Congruence for Knowledge Distillation", "https://arxiv.org/abs/1904.01802")
+_CC = Paper(
+    "Peng et al.", 2019, "Correlation Congruence for Knowledge Distillation", "https://arxiv.org/abs/1904.01802"
+)
 
 
-@method("relations", Paper("Tung and Mori", 2019, "Similarity-Preserving Knowledge Distillation", "https://arxiv.org/abs/1907.09682"),
-        {"HobbitLong/RepDistiller": "sp", "yoshitomo-matsubara/torchdistill": "sp_torchdistill"}, _ALL)
+@method(
+    "relations",
+    Paper("Tung and Mori", 2019, "Similarity-Preserving Knowledge Distillation", "https://arxiv.org/abs/1907.09682"),
+    {"HobbitLong/RepDistiller": "sp", "yoshitomo-matsubara/torchdistill": "sp_torchdistill"},
+    _ALL,
+)
 def sp(student: Tensor, teacher: Tensor, norm: float = 2.0) -> Tensor:
     r"""Similarity preserving: :math:`\frac{1}{B^2} \lVert \tilde G_s - \tilde G_t \rVert_F^2` of the Gram matrices
     :math:`G = X X^\top` (X is B x D), each row divided by its norm.
@@ -57,8 +63,16 @@ def cc(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 @method("relations", _CC, {"yoshitomo-matsubara/torchdistill": "cc_kernel"}, _ALL)
-def cc_kernel(student: Tensor, teacher: Tensor, kernel: str = "gaussian", gamma: float = 0.4, order: int = 2, *, normalise: bool = True,
-              squared: bool = True) -> Tensor:
+def cc_kernel(
+    student: Tensor,
+    teacher: Tensor,
+    kernel: str = "gaussian",
+    gamma: float = 0.4,
+    order: int = 2,
+    *,
+    normalise: bool = True,
+    squared: bool = True,
+) -> Tensor:
     r"""Correlation congruence of the paper: :math:`\frac{1}{B^2} \lVert K_s - K_t \rVert_F^2` of kernel matrices over the batch.
 
     Args:
@@ -90,8 +104,12 @@ def _kernel(products: Tensor, kernel: str, gamma: float, order: int) -> Tensor:
     raise ValueError(f"kernel must be gaussian or bilinear, got {kernel!r}")
 
 
-@method("relations", Paper("Park et al.", 2019, "Relational Knowledge Distillation", "https://arxiv.org/abs/1904.05068"),
-        {"HobbitLong/RepDistiller": "rkd"}, _ALL)
+@method(
+    "relations",
+    Paper("Park et al.", 2019, "Relational Knowledge Distillation", "https://arxiv.org/abs/1904.05068"),
+    {"HobbitLong/RepDistiller": "rkd"},
+    _ALL,
+)
 def rkd(student: Tensor, teacher: Tensor, distance_weight: float = 25.0, angle_weight: float = 50.0) -> Tensor:
     r"""Relational distillation: distances of pairs and angles of triples,
 
@@ -128,8 +146,17 @@ def _relative_distances(differences: Tensor) -> Tensor:
     return distances / (distances.sum() / (size * (size - 1))) if size > 1 else distances
 
 
-@method("relations", Paper("Passalis and Tefas", 2018, "Learning Deep Representations with Probabilistic Knowledge Transfer",
-                           "https://arxiv.org/abs/1803.10837"), {"HobbitLong/RepDistiller": "pkt"}, _ALL)
+@method(
+    "relations",
+    Paper(
+        "Passalis and Tefas",
+        2018,
+        "Learning Deep Representations with Probabilistic Knowledge Transfer",
+        "https://arxiv.org/abs/1803.10837",
+    ),
+    {"HobbitLong/RepDistiller": "pkt"},
+    _ALL,
+)
 def pkt(student: Tensor, teacher: Tensor, epsilon: float = 1e-7) -> Tensor:
     r"""Probabilistic knowledge transfer: the cosines of a sample with all samples of the batch, as probabilities,
 
@@ -155,8 +182,16 @@ def _cosine_probabilities(x: Tensor, epsilon: float) -> Tensor:
     return similarities / similarities.sum(1, keepdim=True)
 
 
-@method("relations", Paper("Kornblith et al.", 2019, "Similarity of Neural Network Representations Revisited", "https://arxiv.org/abs/1905.00414"),
-        serves=_ALL)
+@method(
+    "relations",
+    Paper(
+        "Kornblith et al.",
+        2019,
+        "Similarity of Neural Network Representations Revisited",
+        "https://arxiv.org/abs/1905.00414",
+    ),
+    serves=_ALL,
+)
 def cka(student: Tensor, teacher: Tensor) -> Tensor:
     r"""One minus the linear centred kernel alignment of the batch,
     :math:`1 - \dfrac{\lVert Y^\top X \rVert_F^2}{\lVert X^\top X \rVert_F\, \lVert Y^\top Y \rVert_F}`

@@ -8,13 +8,21 @@ from .logits import logit_mse
 from .rows import one_of, reduced, same_shape
 from .sources import Paper, method
 
-_SIMKD = Paper("Chen et al.", 2022, "Knowledge Distillation with the Reused Teacher Classifier", "https://arxiv.org/abs/2203.14001")
-_SRRL = Paper("Yang et al.", 2021, "Knowledge Distillation via Softmax Regression Representation Learning",
-              "https://openreview.net/forum?id=ZzwDy_wiWv")
+_SIMKD = Paper(
+    "Chen et al.", 2022, "Knowledge Distillation with the Reused Teacher Classifier", "https://arxiv.org/abs/2203.14001"
+)
+_SRRL = Paper(
+    "Yang et al.",
+    2021,
+    "Knowledge Distillation via Softmax Regression Representation Learning",
+    "https://openreview.net/forum?id=ZzwDy_wiWv",
+)
 
 
 @method("features", _SIMKD, {"DefangChen/SimKD": "simkd"})
-def reused_classifier(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
+def reused_classifier(
+    student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, reduction: str = "none"
+) -> Tensor:
     r"""SimKD's only term: :math:`\frac{1}{D} \sum_d (f_{s,d} - f_{t,d})^2` between the projected last feature and the teacher's, as
     :func:`hint`. The method is in what it is applied to: :class:`kdlab.losses.SimKD`.
 
@@ -33,8 +41,16 @@ def reused_classifier(student: Tensor, teacher: Tensor, *, mask: Tensor | None =
 
 
 @method("features", _SRRL)
-def softmax_regression(student: Tensor, teacher: Tensor, student_logits: Tensor, teacher_logits: Tensor, divergence: str = "mse", *,
-                       mask: Tensor | None = None, reduction: str = "none") -> Tensor:
+def softmax_regression(
+    student: Tensor,
+    teacher: Tensor,
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    divergence: str = "mse",
+    *,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""SRRL: the features' difference, and that of the logits which the *teacher's* classifier makes of either,
     :math:`\frac1C \|\bar f_s - \bar f_t\|^2 + \frac1K \|W\bar f_s - W\bar f_t\|^2`, where :math:`\bar f` is the mean over the map and
     W the teacher's classifier. As in the authors' code, both are means over their elements.
@@ -60,8 +76,12 @@ def softmax_regression(student: Tensor, teacher: Tensor, student_logits: Tensor,
     student, teacher = _mean(student), _mean(teacher)
     same_shape(student, teacher, "softmax_regression", "the connector must answer with the teacher's channels")
     if mask is not None:
-        student_logits, teacher_logits = (logits.masked_fill((mask == 0)[:, None], 0.0) for logits in (student_logits, teacher_logits))
-    difference = logit_mse(student_logits, teacher_logits) if divergence == "mse" else forward_kl(student_logits, teacher_logits)
+        student_logits, teacher_logits = (
+            logits.masked_fill((mask == 0)[:, None], 0.0) for logits in (student_logits, teacher_logits)
+        )
+    difference = (
+        logit_mse(student_logits, teacher_logits) if divergence == "mse" else forward_kl(student_logits, teacher_logits)
+    )
     return reduced(hint(student, teacher, mask=mask) + difference, mask, reduction)
 
 

@@ -10,10 +10,19 @@ from .rows import reduced
 from .sources import Paper, method
 
 
-@method("features", Paper("Chen et al.", 2021, "Distilling Knowledge via Knowledge Review", "https://arxiv.org/abs/2104.09044"),
-        {"megvii-research/mdistiller": "reviewkd_hcl reviewkd"})
-def hierarchical_context(student: Tensor, teacher: Tensor, sizes: Sequence[int] = (4, 2, 1), *, mask: Tensor | None = None,
-                         reduction: str = "none") -> Tensor:
+@method(
+    "features",
+    Paper("Chen et al.", 2021, "Distilling Knowledge via Knowledge Review", "https://arxiv.org/abs/2104.09044"),
+    {"megvii-research/mdistiller": "reviewkd_hcl reviewkd"},
+)
+def hierarchical_context(
+    student: Tensor,
+    teacher: Tensor,
+    sizes: Sequence[int] = (4, 2, 1),
+    *,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""Hierarchical context loss: the mean squared difference of the maps and of their averages over ever larger areas,
     :math:`\big(\sum_k w_k\,\mathrm{MSE}_k\big) / \sum_k w_k`. The maps themselves have :math:`w = 1`; every size l x l that they are
     averaged to has half the weight of the one before it, and those that are not smaller than the map's height are left out.
@@ -35,8 +44,10 @@ def hierarchical_context(student: Tensor, teacher: Tensor, sizes: Sequence[int] 
     """
     student, teacher = samples(student, teacher, mask, "hierarchical_context")
     if student.dim() not in (2, 4):
-        raise ValueError(f"hierarchical_context: needs maps (B, C, H, W) or vectors (B, C), got student {tuple(student.shape)} and teacher "
-                         f"{tuple(teacher.shape)}")
+        raise ValueError(
+            f"hierarchical_context: needs maps (B, C, H, W) or vectors (B, C), got student {tuple(student.shape)} and teacher "
+            f"{tuple(teacher.shape)}"
+        )
     height = student.shape[2] if student.dim() == 4 else 1
     weight, weights = 1.0, 1.0
     values = (student - teacher).square().flatten(1).mean(1)

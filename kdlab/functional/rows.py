@@ -36,8 +36,10 @@ def without_masked(x: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return x
     if mask.shape != x.shape[:-1]:
-        raise ValueError(f"a mask has one entry a row: logits or features {tuple(x.shape)} need a mask {tuple(x.shape[:-1])}, "
-                         f"got {tuple(mask.shape)}")
+        raise ValueError(
+            f"a mask has one entry a row: logits or features {tuple(x.shape)} need a mask {tuple(x.shape[:-1])}, "
+            f"got {tuple(mask.shape)}"
+        )
     return x.masked_fill((mask == 0)[..., None], 0.0)
 
 
@@ -75,7 +77,7 @@ def reduced(values: Tensor, mask: Tensor | None = None, reduction: str = "none",
         return values.sum()
     if reduction == "batchmean":
         return values.sum() / len(values)
-    rows = values.numel() if mask is None else (mask != 0).sum().clamp(min=1)        # no row counts at all: 0, not 0 / 0
+    rows = values.numel() if mask is None else (mask != 0).sum().clamp(min=1)  # no row counts at all: 0, not 0 / 0
     return values.sum() / (rows * classes if reduction == "elementmean" else rows)
 
 
@@ -96,10 +98,12 @@ def reduce(values: Tensor, weights: Tensor | None = None, normaliser: float | No
         raise ValueError(f"a loss returns one value a row, shape (N,), or a scalar; got {tuple(values.shape)}")
     if weights is not None:
         if weights.shape != values.shape:
-            raise ValueError(f"one weight a row: values {tuple(values.shape)} and weights {tuple(weights.shape)} differ")
+            raise ValueError(
+                f"one weight a row: values {tuple(values.shape)} and weights {tuple(weights.shape)} differ"
+            )
         values = torch.where(weights == 0, torch.zeros_like(values), values * weights)
     if normaliser is None:
         normaliser = len(values) if weights is None else weights.sum()
-        if weights is not None:         # no row counts at all: 0, not 0 / 0
+        if weights is not None:  # no row counts at all: 0, not 0 / 0
             normaliser = torch.where(normaliser == 0, torch.ones_like(normaliser), normaliser)
     return values.sum() / normaliser

@@ -8,10 +8,22 @@ from .rows import reduced
 from .sources import Paper, method
 
 
-@method("features", Paper("Chen et al.", 2021, "Cross-Layer Distillation with Semantic Calibration", "https://arxiv.org/abs/2012.03236"),
-        {"DefangChen/SimKD": "semckd"})
-def semantic_calibration(query: Tensor, key: Tensor, errors: Tensor, temperature: float = 1.0, *, mask: Tensor | None = None,
-                         reduction: str = "none") -> Tensor:
+@method(
+    "features",
+    Paper(
+        "Chen et al.", 2021, "Cross-Layer Distillation with Semantic Calibration", "https://arxiv.org/abs/2012.03236"
+    ),
+    {"DefangChen/SimKD": "semckd"},
+)
+def semantic_calibration(
+    query: Tensor,
+    key: Tensor,
+    errors: Tensor,
+    temperature: float = 1.0,
+    *,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""SemCKD: every student layer learns from every teacher layer, as much as a learned attention says,
     :math:`\frac1S \sum_{i,j} w_{ij} e_{ij}`, where :math:`e_{ij}` is the mean squared difference of student layer i, brought to the shape
     of teacher layer j, and :math:`w` is :func:`semantic_attention`. The attention has a gradient.
@@ -32,9 +44,15 @@ def semantic_calibration(query: Tensor, key: Tensor, errors: Tensor, temperature
     >>> semantic_calibration(torch.ones(1, 1, 2), torch.ones(1, 2, 2), torch.tensor([[[1.0, 3.0]]]))
     tensor([2.])
     """
-    if query.shape[2:] != key.shape[2:] or errors.shape != (*query.shape[:2], *key.shape[1:2]) or len(key) != len(query):
-        raise ValueError(f"semantic_calibration: query (B, S, D), key (B, T, D) and errors (B, S, T) do not fit: {tuple(query.shape)}, "
-                         f"{tuple(key.shape)} and {tuple(errors.shape)}")
+    if (
+        query.shape[2:] != key.shape[2:]
+        or errors.shape != (*query.shape[:2], *key.shape[1:2])
+        or len(key) != len(query)
+    ):
+        raise ValueError(
+            f"semantic_calibration: query (B, S, D), key (B, T, D) and errors (B, S, T) do not fit: {tuple(query.shape)}, "
+            f"{tuple(key.shape)} and {tuple(errors.shape)}"
+        )
     attention = semantic_attention(counted(query, mask), counted(key, mask), temperature)
     return reduced((attention * counted(errors, mask)).sum(-1).mean(-1), mask, reduction)
 

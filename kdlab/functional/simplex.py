@@ -39,7 +39,9 @@ def least_cross_entropy(logits: Tensor, target: Tensor, counts: Tensor, iteratio
     """
     groups, _, networks, _ = logits.shape
     if networks > MOST:
-        raise ValueError(f"least_cross_entropy: every subset of the networks is tried, so at most {MOST} of them, got {networks}")
+        raise ValueError(
+            f"least_cross_entropy: every subset of the networks is tried, so at most {MOST} of them, got {networks}"
+        )
     share = counts.to(logits.dtype) / counts.sum(-1, keepdim=True).clamp(min=1)
     logits = torch.where(counts[..., None, None], logits, torch.zeros_like(logits))
     centre = logits.mean(2)
@@ -68,7 +70,9 @@ def least_cross_entropy(logits: Tensor, target: Tensor, counts: Tensor, iteratio
         present = loss(weights)
         promised = steps * (gradient * direction).sum(-1)
         # what rounding hides must not stop the last, quadratic steps
-        lowers = loss(weights + steps[..., None] * direction) <= present + 1e-4 * promised + 100 * precision * (1 + present.abs())
+        lowers = loss(weights + steps[..., None] * direction) <= present + 1e-4 * promised + 100 * precision * (
+            1 + present.abs()
+        )
         step = torch.where(lowers, steps, torch.zeros_like(steps)).amax(0)
         weights = (weights + step[:, None] * direction).clamp(min=0.0)
         weights = weights / weights.sum(-1, keepdim=True)
@@ -80,19 +84,27 @@ def _least_of_model(weights: Tensor, gradient: Tensor, curvature: Tensor) -> Ten
     networks, precision = weights.shape[-1], torch.finfo(weights.dtype).eps
     like = {"dtype": weights.dtype, "device": weights.device}
     identity = torch.eye(networks, **like)
-    scale = curvature.diagonal(dim1=-2, dim2=-1).mean(-1) + precision * gradient.abs().amax(-1) + torch.finfo(weights.dtype).tiny
+    scale = (
+        curvature.diagonal(dim1=-2, dim2=-1).mean(-1)
+        + precision * gradient.abs().amax(-1)
+        + torch.finfo(weights.dtype).tiny
+    )
     # equal networks leave the curvature singular; this much of the identity keeps the weights where they are in such directions
     curvature = curvature / scale[:, None, None] + 1e3 * precision * identity
     gradient = gradient / scale[:, None]
 
-    inside = torch.tensor([[number >> network & 1 for network in range(networks)] for number in range(1, 2**networks)], **like)
+    inside = torch.tensor(
+        [[number >> network & 1 for network in range(networks)] for number in range(1, 2**networks)], **like
+    )
     sets = len(inside)
-    upper = torch.where(inside[:, :, None] == 1, curvature[:, None], identity)          # a row a network: stationary, or 0
+    upper = torch.where(inside[:, :, None] == 1, curvature[:, None], identity)  # a row a network: stationary, or 0
     upper = torch.cat([upper, inside[:, :, None].expand(*upper.shape[:2], networks, 1)], dim=-1)
     sums_to_one = torch.cat([torch.ones(networks, **like), torch.zeros(1, **like)])
     system = torch.cat([upper, sums_to_one.expand(*upper.shape[:2], 1, networks + 1)], dim=-2)
     stationary = product(curvature, weights[:, :, None])[..., 0] - gradient
-    known = torch.cat([inside * stationary[:, None], torch.ones_like(stationary[:, None, :1]).expand(-1, sets, 1)], dim=-1)
+    known = torch.cat(
+        [inside * stationary[:, None], torch.ones_like(stationary[:, None, :1]).expand(-1, sets, 1)], dim=-1
+    )
 
     found = torch.linalg.solve(system, known[..., None])[..., :networks, 0]
     away = found - weights[:, None]

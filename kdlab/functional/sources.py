@@ -76,7 +76,9 @@ SWITCHES = {
     "one_total": "epsilon=1e-7",
     "minillm_lmops": "whiten=true padding=counted",
     "trl_minillm_advantage": "discount_from=start padding=counted padding_length=1e-4 detach=false",
-    **dict.fromkeys(("distillm2_distillm_v1", "distillm2_distillm_v2", "distillm2_gkd", "distillm2_kd"), "detach_alpha=false"),
+    **dict.fromkeys(
+        ("distillm2_distillm_v1", "distillm2_distillm_v2", "distillm2_gkd", "distillm2_kd"), "detach_alpha=false"
+    ),
     "uld_official": "positions=clamped",
     "uld_dskd": "positions=answer",
     "kdcl_mean": "rule=mean",
@@ -118,7 +120,12 @@ class Method:
     serves: tuple[str, ...]
 
 
-def method(family: str, paper: Paper | None, verified: Mapping[str, str] | None = None, serves: tuple[str, ...] = ("classifier",)) -> Callable:
+def method(
+    family: str,
+    paper: Paper | None,
+    verified: Mapping[str, str] | None = None,
+    serves: tuple[str, ...] = ("classifier",),
+) -> Callable:
     """Decorator: gives a pure function, or the class of a strategy, its :class:`Method`, as the attribute ``method``."""
     verified = dict(verified or {})
     if family not in FAMILIES or set(serves) - set(TASKS) or set(verified) - set(COMMITS):

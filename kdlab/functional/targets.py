@@ -19,8 +19,12 @@ from .rows import wide
 from .simplex import least_cross_entropy
 from .sources import Paper, method
 
-_CODISTILLATION = Paper("Anil et al.", 2018, "Large scale distributed neural network training through online distillation",
-                        "https://arxiv.org/abs/1804.03235")
+_CODISTILLATION = Paper(
+    "Anil et al.",
+    2018,
+    "Large scale distributed neural network training through online distillation",
+    "https://arxiv.org/abs/1804.03235",
+)
 AVERAGES = ("logits", "probabilities")
 _GCN = "wangz3066/OnlineDistillGCN"
 
@@ -41,7 +45,14 @@ def kdcl_mean(peers: Sequence[Tensor], *, average: str = "logits", detach: bool 
 
 
 @method("strategy", KDCL, {_GCN: "kdcl_naive_loss"})
-def kdcl_naive(peers: Sequence[Tensor], target: Tensor, *, per_sample: bool = False, mask: Tensor | None = None, detach: bool = True) -> Tensor:
+def kdcl_naive(
+    peers: Sequence[Tensor],
+    target: Tensor,
+    *,
+    per_sample: bool = False,
+    mask: Tensor | None = None,
+    detach: bool = True,
+) -> Tensor:
     r"""KDCL-Naive: the logits of the network with the least cross-entropy, :math:`z_{m^*}` with
     :math:`m^* = \mathrm{argmin}_m\,\mathrm{CE}(z_m, y)` (the first of them where some are equal).
 
@@ -61,14 +72,23 @@ def kdcl_naive(peers: Sequence[Tensor], target: Tensor, *, per_sample: bool = Fa
     """
     stack = stacked(peers, "kdcl_naive", detach)
     counts = _counting(stack, target, mask, "kdcl_naive")
-    losses = F.cross_entropy(stack.movedim(2, 1), target.expand(len(stack), len(target)), reduction="none").masked_fill(~counts, 0.0)
+    losses = F.cross_entropy(stack.movedim(2, 1), target.expand(len(stack), len(target)), reduction="none").masked_fill(
+        ~counts, 0.0
+    )
     best = losses.argmin(0) if per_sample else losses.sum(1).argmin(0).expand(len(target))
     return torch.take_along_dim(stack, best[None, :, None], 0)[0]
 
 
 @method("strategy", KDCL)
-def kdcl_linear(peers: Sequence[Tensor], target: Tensor, *, per_sample: bool = False, iterations: int = 12, mask: Tensor | None = None,
-                detach: bool = True) -> Tensor:
+def kdcl_linear(
+    peers: Sequence[Tensor],
+    target: Tensor,
+    *,
+    per_sample: bool = False,
+    iterations: int = 12,
+    mask: Tensor | None = None,
+    detach: bool = True,
+) -> Tensor:
     r"""KDCL-Linear: :math:`\sum_m \alpha_m z_m` with the convex weights of :func:`kdcl_linear_weights`, which are constants.
 
     Args:
@@ -80,11 +100,21 @@ def kdcl_linear(peers: Sequence[Tensor], target: Tensor, *, per_sample: bool = F
             [0.7500, 0.7500]])
     """
     stack = stacked(peers, "kdcl_linear", detach)
-    return weighted_target(stack, kdcl_linear_weights(peers, target, per_sample=per_sample, iterations=iterations, mask=mask), detach=detach)
+    return weighted_target(
+        stack,
+        kdcl_linear_weights(peers, target, per_sample=per_sample, iterations=iterations, mask=mask),
+        detach=detach,
+    )
 
 
-def kdcl_linear_weights(peers: Sequence[Tensor], target: Tensor, *, per_sample: bool = False, iterations: int = 12,
-                        mask: Tensor | None = None) -> Tensor:
+def kdcl_linear_weights(
+    peers: Sequence[Tensor],
+    target: Tensor,
+    *,
+    per_sample: bool = False,
+    iterations: int = 12,
+    mask: Tensor | None = None,
+) -> Tensor:
     r"""The convex weights of least cross-entropy,
     :math:`\arg\min_{\alpha \ge 0,\, \sum_m \alpha_m = 1} \mathrm{CE}(\sum_m \alpha_m z_m, y)`, without gradient.
 
@@ -103,7 +133,7 @@ def kdcl_linear_weights(peers: Sequence[Tensor], target: Tensor, *, per_sample: 
     """
     stack = stacked(peers, "kdcl_linear_weights", True)
     counts = _counting(stack, target, mask, "kdcl_linear_weights")
-    rows = stack.movedim(0, 1)                                      # (N, M, C)
+    rows = stack.movedim(0, 1)  # (N, M, C)
     labels = target.clamp(min=0)
     if per_sample:
         return least_cross_entropy(rows[:, None], labels[:, None], counts[:, None], iterations)
@@ -128,7 +158,9 @@ def kdcl_min_logit(peers: Sequence[Tensor], target: Tensor, *, detach: bool = Tr
     return (stack - stack.gather(-1, labels)).amin(0)
 
 
-def error_correlation(peers: Sequence[Tensor], target: Tensor, *, mask: Tensor | None = None, detach: bool = True) -> Tensor:
+def error_correlation(
+    peers: Sequence[Tensor], target: Tensor, *, mask: Tensor | None = None, detach: bool = True
+) -> Tensor:
     r"""How the networks' errors go together: the mean over samples of
     :math:`C_{ij} = \sum_c (p_{i,c} - [y = c])(p_{j,c} - [y = c])`, with probabilities at temperature 1. Over a validation set in batches
     it is the mean of the batches' matrices, weighted by their rows.
@@ -148,7 +180,9 @@ def error_correlation(peers: Sequence[Tensor], target: Tensor, *, mask: Tensor |
     """
     stack = stacked(peers, "error_correlation", detach)
     counts = _counting(stack, target, mask, "error_correlation")
-    errors = (stack.softmax(-1) - F.one_hot(target.clamp(min=0), stack.shape[-1])).masked_fill(~counts[None, :, None], 0.0)
+    errors = (stack.softmax(-1) - F.one_hot(target.clamp(min=0), stack.shape[-1])).masked_fill(
+        ~counts[None, :, None], 0.0
+    )
     return contraction("mnc,knc->mk", errors, errors) / counts.sum().clamp(min=1)
 
 
@@ -168,10 +202,14 @@ def kdcl_general_weights(correlation: Tensor, ridge: float = 1e-6) -> Tensor:
     tensor([0.3333, 0.6667])
     """
     if correlation.dim() != 2 or correlation.shape[0] != correlation.shape[1]:
-        raise ValueError(f"kdcl_general_weights: one row and one column a network, (M, M), got {tuple(correlation.shape)}")
+        raise ValueError(
+            f"kdcl_general_weights: one row and one column a network, (M, M), got {tuple(correlation.shape)}"
+        )
     correlation = wide(correlation)
     identity = torch.eye(len(correlation), dtype=correlation.dtype, device=correlation.device)
-    mean = correlation.diagonal().mean().clamp(min=torch.finfo(correlation.dtype).tiny)        # no network errs at all: equal weights
+    mean = (
+        correlation.diagonal().mean().clamp(min=torch.finfo(correlation.dtype).tiny)
+    )  # no network errs at all: equal weights
     inverse = torch.linalg.solve(correlation / mean + ridge * identity, torch.ones_like(correlation[0]))
     return inverse / inverse.sum()
 
@@ -185,8 +223,10 @@ def weighted_target(peers: Sequence[Tensor], weights: Tensor, *, detach: bool = 
     """
     stack = stacked(peers, "weighted_target", detach)
     if weights.shape not in ((len(stack),), (stack.shape[1], len(stack))):
-        raise ValueError(f"weighted_target: {len(stack)} networks' logits {tuple(stack.shape[1:])} need weights ({len(stack)},) or "
-                         f"({stack.shape[1]}, {len(stack)}), got {tuple(weights.shape)}")
+        raise ValueError(
+            f"weighted_target: {len(stack)} networks' logits {tuple(stack.shape[1:])} need weights ({len(stack)},) or "
+            f"({stack.shape[1]}, {len(stack)}), got {tuple(weights.shape)}"
+        )
     return (stack * weights.to(stack.dtype).movedim(-1, 0).reshape(len(stack), -1, 1)).sum(0)
 
 
@@ -206,7 +246,7 @@ def codistillation_targets(peers: Sequence[Tensor], *, average: str = "logits", 
     [tensor([[3., 3.]]), tensor([[2., 4.]]), tensor([[1., 2.]])]
     """
     stack = stacked(peers, "codistillation_targets", detach, least=2)
-    return [_mean(torch.cat([stack[:number], stack[number + 1:]]), average) for number in range(len(stack))]
+    return [_mean(torch.cat([stack[:number], stack[number + 1 :]]), average) for number in range(len(stack))]
 
 
 def _mean(stack: Tensor, average: str) -> Tensor:

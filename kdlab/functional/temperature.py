@@ -10,9 +10,12 @@ from .rows import reduced, same_shape, without_masked
 from .sources import TASKS, Paper, method
 
 
-
-@method("logits", Paper("Sun et al.", 2024, "Logit Standardization in Knowledge Distillation", "https://arxiv.org/abs/2403.01427"),
-        {"sunshangquan/logit-standardization-KD": "kd_logit_std dkd_logit_std mlkd_logit_std"}, TASKS)
+@method(
+    "logits",
+    Paper("Sun et al.", 2024, "Logit Standardization in Knowledge Distillation", "https://arxiv.org/abs/2403.01427"),
+    {"sunshangquan/logit-standardization-KD": "kd_logit_std dkd_logit_std mlkd_logit_std"},
+    TASKS,
+)
 def standardise(logits: Tensor, epsilon: float = 1e-7, *, mask: Tensor | None = None) -> Tensor:
     r"""Each row of logits with mean 0 and standard deviation 1, :math:`(z - \bar z) / (\sigma(z) + \epsilon)`, for any loss to compare.
 
@@ -39,9 +42,20 @@ def standardise(logits: Tensor, epsilon: float = 1e-7, *, mask: Tensor | None = 
     return (centred / (deviation + epsilon)).masked_fill(excluded, float("-inf"))
 
 
-@method("logits", Paper("Li et al.", 2023, "Curriculum Temperature for Knowledge Distillation", "https://arxiv.org/abs/2211.16231"), serves=TASKS)
-def ctkd(student: Tensor, teacher: Tensor, temperature: Tensor, reversal: float = 1.0, *, mask: Tensor | None = None,
-         reduction: str = "none") -> Tensor:
+@method(
+    "logits",
+    Paper("Li et al.", 2023, "Curriculum Temperature for Knowledge Distillation", "https://arxiv.org/abs/2211.16231"),
+    serves=TASKS,
+)
+def ctkd(
+    student: Tensor,
+    teacher: Tensor,
+    temperature: Tensor,
+    reversal: float = 1.0,
+    *,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""Soft targets at a temperature that learns against the student, :math:`T^2\,\mathrm{KL}(p^T \,\|\, q^T)`: descent on it is descent for
     the student and ascent, of ``reversal`` times the size, for the temperature.
 
@@ -58,8 +72,10 @@ def ctkd(student: Tensor, teacher: Tensor, temperature: Tensor, reversal: float 
     """
     same_shape(student, teacher, "ctkd", "teacher and student must have the same classes")
     if temperature.shape not in ((), student.shape[:-1]):
-        raise ValueError(f"ctkd: the temperature is one number or one a row: logits {tuple(student.shape)} and temperature "
-                         f"{tuple(temperature.shape)} do not fit")
+        raise ValueError(
+            f"ctkd: the temperature is one number or one a row: logits {tuple(student.shape)} and temperature "
+            f"{tuple(temperature.shape)} do not fit"
+        )
     temperature = reverse_gradient(temperature.to(torch.promote_types(temperature.dtype, torch.float32)), reversal)
     if mask is not None and temperature.dim():
         temperature = temperature.masked_fill(mask == 0, 1.0)

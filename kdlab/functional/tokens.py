@@ -56,11 +56,15 @@ def generated_mask(tokens: Tensor, prompt: int, padding: int) -> Tensor:
     tensor([[ True,  True, False]])
     """
     if not 1 <= prompt < tokens.shape[1]:
-        raise ValueError(f"prompt must be at least 1 and less than the length of the tokens {tuple(tokens.shape)}, got {prompt}")
-    return tokens[:, prompt - 1:-1] != padding
+        raise ValueError(
+            f"prompt must be at least 1 and less than the length of the tokens {tuple(tokens.shape)}, got {prompt}"
+        )
+    return tokens[:, prompt - 1 : -1] != padding
 
 
-def token_rows(logits: Tensor, labels: Tensor, *, shift: bool = True, ignored: int = IGNORED) -> tuple[Tensor, Tensor, Tensor]:
+def token_rows(
+    logits: Tensor, labels: Tensor, *, shift: bool = True, ignored: int = IGNORED
+) -> tuple[Tensor, Tensor, Tensor]:
     """Sequences to rows: what every loss on rows reads.
 
     Args:
@@ -83,7 +87,9 @@ def token_rows(logits: Tensor, labels: Tensor, *, shift: bool = True, ignored: i
     return logits.flatten(0, 1), labels.flatten(), mask.flatten().to(wide(logits).dtype)
 
 
-def token_log_probability(logits: Tensor, tokens: Tensor, temperature: float = 1.0, *, mask: Tensor | None = None) -> Tensor:
+def token_log_probability(
+    logits: Tensor, tokens: Tensor, temperature: float = 1.0, *, mask: Tensor | None = None
+) -> Tensor:
     """Log-probability of each token under the logits at the same place (no shift here), 0 where it does not count.
 
     Args:
@@ -135,4 +141,6 @@ def averaged(values: Tensor, mask: Tensor, average: str = "tokens") -> Tensor:
 def same_tokens(logits: Tensor, tokens: Tensor, what: str) -> None:
     """Raises ValueError with both shapes unless there is one token to each row of logits."""
     if logits.shape[:-1] != tokens.shape:
-        raise ValueError(f"{what}: one token a row: logits {tuple(logits.shape)} need tokens {tuple(logits.shape[:-1])}, got {tuple(tokens.shape)}")
+        raise ValueError(
+            f"{what}: one token a row: logits {tuple(logits.shape)} need tokens {tuple(logits.shape[:-1])}, got {tuple(tokens.shape)}"
+        )

@@ -12,15 +12,30 @@ from .rows import reduced, without_masked
 from .sources import TASKS, Paper, method
 from .tokens import sequence_mean
 
-_ULD = Paper("Boizard et al.", 2024, "Towards Cross-Tokenizer Distillation: the Universal Logit Distillation Loss for LLMs",
-             "https://arxiv.org/abs/2402.12030")
-_GOLD = Paper("Patiño et al.", 2025, "Unlocking On-Policy Distillation for Any Model Family",
-              "https://huggingface.co/spaces/HuggingFaceH4/general-on-policy-logit-distillation")
+_ULD = Paper(
+    "Boizard et al.",
+    2024,
+    "Towards Cross-Tokenizer Distillation: the Universal Logit Distillation Loss for LLMs",
+    "https://arxiv.org/abs/2402.12030",
+)
+_GOLD = Paper(
+    "Patiño et al.",
+    2025,
+    "Unlocking On-Policy Distillation for Any Model Family",
+    "https://huggingface.co/spaces/HuggingFaceH4/general-on-policy-logit-distillation",
+)
 
 
 @method("sequences", _ULD, {"Nicolas-BZRD/llm-recipes": "uld_official", "songmzhang/DSKD": "uld_dskd"}, TASKS)
-def uld(student: Tensor, teacher: Tensor, student_temperature: float = 1.0, teacher_temperature: float = 1.0, *, mask: Tensor | None = None,
-        reduction: str = "none") -> Tensor:
+def uld(
+    student: Tensor,
+    teacher: Tensor,
+    student_temperature: float = 1.0,
+    teacher_temperature: float = 1.0,
+    *,
+    mask: Tensor | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""Distance of the sorted probabilities, :math:`\sum_k |p_{(k)} - q_{(k)}|`, the smaller vocabulary filled up with zeros.
 
     It is a Wasserstein distance in which all tokens are equally far apart, so it is blind to which token has which probability: to
@@ -41,20 +56,46 @@ def uld(student: Tensor, teacher: Tensor, student_temperature: float = 1.0, teac
     tensor([0.5105])
     """
     if student.shape[:-1] != teacher.shape[:-1]:
-        raise ValueError(f"uld: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must have the same rows; for texts of two "
-                         "tokenizers see uld_sequences")
+        raise ValueError(
+            f"uld: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must have the same rows; for texts of two "
+            "tokenizers see uld_sequences"
+        )
     q = (without_masked(student, mask) / student_temperature).softmax(-1)
     p = (without_masked(teacher, mask) / teacher_temperature).softmax(-1)
     return reduced(_sorted_distance(q, p), mask, reduction, student.shape[-1])
 
 
-@method("sequences", _GOLD, {"Nicolas-BZRD/llm-recipes": "uld_official", "songmzhang/DSKD": "uld_dskd",
-                             "huggingface/trl": "gold_uld gold_uld_extended"}, ("language model",))
-def uld_sequences(student: Tensor, teacher: Tensor, student_labels: Tensor, teacher_labels: Tensor, student_bytes: Tensor | None = None,
-                  teacher_bytes: Tensor | None = None, student_matched: Tensor | None = None, teacher_matched: Tensor | None = None,
-                  student_temperature: float = 1.0, teacher_temperature: float = 1.0, *, positions: str = "predicting",
-                  skip_student_end: bool = False, skip_teacher_end: bool = False, merge: str = "bayesian", teacher_weight: float = 0.5,
-                  matched_weight: float | None = None, unmatched_weight: float | None = None, reduction: str = "none") -> Tensor:
+@method(
+    "sequences",
+    _GOLD,
+    {
+        "Nicolas-BZRD/llm-recipes": "uld_official",
+        "songmzhang/DSKD": "uld_dskd",
+        "huggingface/trl": "gold_uld gold_uld_extended",
+    },
+    ("language model",),
+)
+def uld_sequences(
+    student: Tensor,
+    teacher: Tensor,
+    student_labels: Tensor,
+    teacher_labels: Tensor,
+    student_bytes: Tensor | None = None,
+    teacher_bytes: Tensor | None = None,
+    student_matched: Tensor | None = None,
+    teacher_matched: Tensor | None = None,
+    student_temperature: float = 1.0,
+    teacher_temperature: float = 1.0,
+    *,
+    positions: str = "predicting",
+    skip_student_end: bool = False,
+    skip_teacher_end: bool = False,
+    merge: str = "bayesian",
+    teacher_weight: float = 0.5,
+    matched_weight: float | None = None,
+    unmatched_weight: float | None = None,
+    reduction: str = "none",
+) -> Tensor:
     r"""ULD of two texts of the same words in two tokenizers: their answers are paired, and each pair compared.
 
     The k-th token of the student's answer is paired with the k-th of the teacher's, as far as both go (ULD); or, with the bytes of each
@@ -90,7 +131,9 @@ def uld_sequences(student: Tensor, teacher: Tensor, student_labels: Tensor, teac
     tensor([[0.5105, 0.6667, 0.0000]])
     """
     if len(student) != len(teacher):
-        raise ValueError(f"uld_sequences: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must be the same texts")
+        raise ValueError(
+            f"uld_sequences: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must be the same texts"
+        )
     if (student_bytes is None) != (teacher_bytes is None) or (student_matched is None) != (teacher_matched is None):
         raise ValueError("uld_sequences: bytes, and matched tokens, must be given of both sides or of none")
     students = answer(student, student_labels, student_temperature, positions, skip_student_end)
@@ -103,7 +146,11 @@ def uld_sequences(student: Tensor, teacher: Tensor, student_labels: Tensor, teac
         values = _sorted_distance(q, p)
     else:
         values = _hybrid(q, p, student_matched, teacher_matched, teacher_weight, matched_weight, unmatched_weight)
-    return sequence_mean(values, counts) if reduction == "sequences" else reduced(values, counts, reduction, student.shape[-1])
+    return (
+        sequence_mean(values, counts)
+        if reduction == "sequences"
+        else reduced(values, counts, reduction, student.shape[-1])
+    )
 
 
 def _sorted_distance(q: Tensor, p: Tensor) -> Tensor:
@@ -113,18 +160,31 @@ def _sorted_distance(q: Tensor, p: Tensor) -> Tensor:
     return (first - second).abs().sum(-1)
 
 
-def _hybrid(q: Tensor, p: Tensor, student_matched: Tensor, teacher_matched: Tensor, teacher_weight: float, matched_weight: float | None,
-            unmatched_weight: float | None) -> Tensor:
+def _hybrid(
+    q: Tensor,
+    p: Tensor,
+    student_matched: Tensor,
+    teacher_matched: Tensor,
+    teacher_weight: float,
+    matched_weight: float | None,
+    unmatched_weight: float | None,
+) -> Tensor:
     if student_matched.shape != teacher_matched.shape:
-        raise ValueError(f"matched tokens come in pairs: student {tuple(student_matched.shape)} and teacher {tuple(teacher_matched.shape)} differ")
+        raise ValueError(
+            f"matched tokens come in pairs: student {tuple(student_matched.shape)} and teacher {tuple(teacher_matched.shape)} differ"
+        )
     number = student_matched.shape[-1]
     matched = matched_distance(q[..., student_matched], p[..., teacher_matched], teacher_weight)
     if number in (q.shape[-1], p.shape[-1]):
         unmatched = torch.zeros_like(matched)
-    else:           # a matched token has a probability of 0 here, which is sorted behind all others like the filling
+    else:  # a matched token has a probability of 0 here, which is sorted behind all others like the filling
         unmatched = _sorted_distance(q.index_fill(-1, student_matched, 0.0), p.index_fill(-1, teacher_matched, 0.0))
     share = number / p.shape[-1]
-    weights = (share, 1 - share) if matched_weight is None else (matched_weight, 1 - matched_weight if unmatched_weight is None else unmatched_weight)
+    weights = (
+        (share, 1 - share)
+        if matched_weight is None
+        else (matched_weight, 1 - matched_weight if unmatched_weight is None else unmatched_weight)
+    )
     return weights[0] * matched + weights[1] * unmatched
 
 

@@ -32,7 +32,12 @@ class ActivationBoundary(Pairs):
 
     function = staticmethod(functional.activation_boundary)
 
-    def __init__(self, student_taps: str | Sequence[str] = PREACTIVATIONS, teacher_taps: str | Sequence[str] = PREACTIVATIONS, margin: float = 1.0):
+    def __init__(
+        self,
+        student_taps: str | Sequence[str] = PREACTIVATIONS,
+        teacher_taps: str | Sequence[str] = PREACTIVATIONS,
+        margin: float = 1.0,
+    ):
         super().__init__(student_taps, teacher_taps)
         self.margin = positive("margin", margin)
         self.connectors = nn.ModuleList()
@@ -42,8 +47,10 @@ class ActivationBoundary(Pairs):
             self.connectors.append(nn.Identity() if mine == theirs else connector(mine, theirs, activate=False))
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        return sum(weight * functional.activation_boundary(adapt(mine), theirs, self.margin)
-                   for (mine, theirs), adapt, weight in zip(self.pairs(student, teacher), self.connectors, self.halving()))
+        return sum(
+            weight * functional.activation_boundary(adapt(mine), theirs, self.margin)
+            for (mine, theirs), adapt, weight in zip(self.pairs(student, teacher), self.connectors, self.halving())
+        )
 
 
 class OverhaulDistillation(Pairs):
@@ -61,12 +68,18 @@ class OverhaulDistillation(Pairs):
 
     function = staticmethod(functional.partial_l2)
 
-    def __init__(self, student_taps: str | Sequence[str] = PREACTIVATIONS, teacher_taps: str | Sequence[str] = PREACTIVATIONS,
-                 teacher_norms: str | Sequence[str] | None = None):
+    def __init__(
+        self,
+        student_taps: str | Sequence[str] = PREACTIVATIONS,
+        teacher_taps: str | Sequence[str] = PREACTIVATIONS,
+        teacher_norms: str | Sequence[str] | None = None,
+    ):
         super().__init__(student_taps, teacher_taps)
         self.teacher_norms = None if teacher_norms is None else taps("teacher_norms", teacher_norms)
         if self.teacher_norms is not None and len(self.teacher_norms) != len(self.teacher_taps):
-            raise ValueError(f"teacher_norms must be one a pair of taps, {len(self.teacher_taps)}, got {list(self.teacher_norms)}")
+            raise ValueError(
+                f"teacher_norms must be one a pair of taps, {len(self.teacher_taps)}, got {list(self.teacher_norms)}"
+            )
         self.connectors = nn.ModuleList()
 
     def prepare(self, probe: Probe) -> None:
@@ -75,15 +88,19 @@ class OverhaulDistillation(Pairs):
         for number, ((mine, theirs), norm) in enumerate(zip(self.shapes(probe), self._norms(probe))):
             same_kind(mine, theirs)
             if norm.num_features != theirs[0]:
-                raise ValueError(f"the BatchNorm before the teacher's '{self.teacher_taps[number]}' has {norm.num_features} channels and the tap "
-                                 f"{tuple(theirs)}; name the BatchNorms with teacher_norms")
+                raise ValueError(
+                    f"the BatchNorm before the teacher's '{self.teacher_taps[number]}' has {norm.num_features} channels and the tap "
+                    f"{tuple(theirs)}; name the BatchNorms with teacher_norms"
+                )
             self.connectors.append(pointwise(mine, theirs))
             margin = functional.normal_margin(norm.weight.detach(), norm.bias.detach()).float()
             self.register_buffer(f"margin{number}", margin.cpu())
 
     def _norms(self, probe: Probe) -> list[nn.Module]:
         if self.teacher_norms is None:
-            return [preceding_batch_norm(probe.teacher_network, tap, probe.teacher_aliases) for tap in self.teacher_taps]
+            return [
+                preceding_batch_norm(probe.teacher_network, tap, probe.teacher_aliases) for tap in self.teacher_taps
+            ]
         modules = dict(probe.teacher_network.named_modules())
         for name in self.teacher_norms:
             if not isinstance(modules.get(name), BATCH_NORMS):

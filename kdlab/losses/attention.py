@@ -35,14 +35,19 @@ class Scores:
 
     def __init__(self, argument: str, pattern: str, layers: Sequence[int], parts: Sequence[str], heads: int):
         if len(parts) not in (1, 2):
-            raise ValueError(f"{argument.replace('_tap', '_parts')} must be the names of query and key, or one name, got {list(parts)}")
+            raise ValueError(
+                f"{argument.replace('_tap', '_parts')} must be the names of query and key, or one name, got {list(parts)}"
+            )
         self.layers = [[path_of(argument, pattern, layer=layer, part=part) for part in parts] for layer in layers]
         self.heads = int(positive(argument.replace("_tap", "_heads"), heads))
         self.taps = tuple(tap for layer in self.layers for tap in layer)
 
     def __call__(self, outputs: Outputs) -> list[Tensor]:
         read = [[outputs.features[tap] for tap in layer] for layer in self.layers]
-        return [features[0] if len(features) == 1 else functional.attention_scores(*features, self.heads) for features in read]
+        return [
+            features[0] if len(features) == 1 else functional.attention_scores(*features, self.heads)
+            for features in read
+        ]
 
 
 class AttentionLoss(Sequences):
@@ -57,10 +62,19 @@ class AttentionLoss(Sequences):
         average: see :mod:`kdlab.losses.transformer`.
     """
 
-    def __init__(self, student_tap: str = ATTENTION, teacher_tap: str = ATTENTION, student_layers: Sequence[int] = (5,),
-                 teacher_layers: Sequence[int] = (11,), student_parts: Sequence[str] = ("query", "key"),
-                 teacher_parts: Sequence[str] = ("query", "key"), student_heads: int = 12, teacher_heads: int = 12, over_heads: str = "each",
-                 average: str = "tokens"):
+    def __init__(
+        self,
+        student_tap: str = ATTENTION,
+        teacher_tap: str = ATTENTION,
+        student_layers: Sequence[int] = (5,),
+        teacher_layers: Sequence[int] = (11,),
+        student_parts: Sequence[str] = ("query", "key"),
+        teacher_parts: Sequence[str] = ("query", "key"),
+        student_heads: int = 12,
+        teacher_heads: int = 12,
+        over_heads: str = "each",
+        average: str = "tokens",
+    ):
         super().__init__(average)
         as_many(student_layers, teacher_layers)
         self.student_scores = Scores("student_tap", student_tap, student_layers, student_parts, student_heads)
@@ -105,12 +119,33 @@ class AttentionCE(AttentionLoss):
 
     function = staticmethod(functional.attention_ce)
 
-    def __init__(self, student_tap: str = ATTENTION, teacher_tap: str = ATTENTION, student_layers: Sequence[int] = (5,),
-                 teacher_layers: Sequence[int] = (11,), student_parts: Sequence[str] = ("query", "key"),
-                 teacher_parts: Sequence[str] = ("query", "key"), student_heads: int = 12, teacher_heads: int = 12, over_heads: str = "each",
-                 entropy: bool = False, renormalise: bool = True, average: str = "tokens"):
-        super().__init__(student_tap, teacher_tap, student_layers, teacher_layers, student_parts, teacher_parts, student_heads, teacher_heads,
-                         over_heads, average)
+    def __init__(
+        self,
+        student_tap: str = ATTENTION,
+        teacher_tap: str = ATTENTION,
+        student_layers: Sequence[int] = (5,),
+        teacher_layers: Sequence[int] = (11,),
+        student_parts: Sequence[str] = ("query", "key"),
+        teacher_parts: Sequence[str] = ("query", "key"),
+        student_heads: int = 12,
+        teacher_heads: int = 12,
+        over_heads: str = "each",
+        entropy: bool = False,
+        renormalise: bool = True,
+        average: str = "tokens",
+    ):
+        super().__init__(
+            student_tap,
+            teacher_tap,
+            student_layers,
+            teacher_layers,
+            student_parts,
+            teacher_parts,
+            student_heads,
+            teacher_heads,
+            over_heads,
+            average,
+        )
         self.entropy, self.renormalise = entropy, renormalise
 
     def options(self) -> dict:
@@ -140,24 +175,47 @@ class TinyBERT(Sequences):
 
     function = staticmethod(functional.tinybert)
 
-    def __init__(self, student_tap: str = ATTENTION, teacher_tap: str = ATTENTION, student_hidden: str = LAYER, teacher_hidden: str = LAYER,
-                 student_embedding: str = "bert.embeddings", teacher_embedding: str = "bert.embeddings", student_layers: int = 4,
-                 teacher_layers: int = 12, layer_map: Sequence[int] | None = None, student_parts: Sequence[str] = ("query", "key"),
-                 teacher_parts: Sequence[str] = ("query", "key"), heads: int = 12, attention_weight: float = 1.0, hidden_weight: float = 1.0,
-                 count_padding: bool = False):
+    def __init__(
+        self,
+        student_tap: str = ATTENTION,
+        teacher_tap: str = ATTENTION,
+        student_hidden: str = LAYER,
+        teacher_hidden: str = LAYER,
+        student_embedding: str = "bert.embeddings",
+        teacher_embedding: str = "bert.embeddings",
+        student_layers: int = 4,
+        teacher_layers: int = 12,
+        layer_map: Sequence[int] | None = None,
+        student_parts: Sequence[str] = ("query", "key"),
+        teacher_parts: Sequence[str] = ("query", "key"),
+        heads: int = 12,
+        attention_weight: float = 1.0,
+        hidden_weight: float = 1.0,
+        count_padding: bool = False,
+    ):
         super().__init__()
         if layer_map is None:
             if teacher_layers % student_layers:
-                raise ValueError(f"teacher_layers must be a multiple of student_layers, got {teacher_layers} and {student_layers}; "
-                                 "or give a layer_map")
+                raise ValueError(
+                    f"teacher_layers must be a multiple of student_layers, got {teacher_layers} and {student_layers}; "
+                    "or give a layer_map"
+                )
             block = teacher_layers // student_layers
             layer_map = range(block - 1, teacher_layers, block)
         if len(layer_map) != student_layers:
-            raise ValueError(f"layer_map must name a layer of the teacher for each of the {student_layers} student_layers, got {list(layer_map)}")
+            raise ValueError(
+                f"layer_map must name a layer of the teacher for each of the {student_layers} student_layers, got {list(layer_map)}"
+            )
         self.student_scores = Scores("student_tap", student_tap, range(student_layers), student_parts, heads)
         self.teacher_scores = Scores("teacher_tap", teacher_tap, layer_map, teacher_parts, heads)
-        self.student_hidden = [student_embedding, *(path_of("student_hidden", student_hidden, layer=layer) for layer in range(student_layers))]
-        self.teacher_hidden = [teacher_embedding, *(path_of("teacher_hidden", teacher_hidden, layer=layer) for layer in layer_map)]
+        self.student_hidden = [
+            student_embedding,
+            *(path_of("student_hidden", student_hidden, layer=layer) for layer in range(student_layers)),
+        ]
+        self.teacher_hidden = [
+            teacher_embedding,
+            *(path_of("teacher_hidden", teacher_hidden, layer=layer) for layer in layer_map),
+        ]
         self.student_taps = (*self.student_scores.taps, *self.student_hidden)
         self.teacher_taps = (*self.teacher_scores.taps, *self.teacher_hidden)
         self.attention_weight, self.hidden_weight = float(attention_weight), float(hidden_weight)
@@ -165,8 +223,12 @@ class TinyBERT(Sequences):
         self.projection = None
 
     def prepare(self, probe: Probe) -> None:
-        self.projection = nn.Linear(*(outputs.features[taps[0]].shape[-1] for outputs, taps in ((probe.student, self.student_hidden),
-                                                                                               (probe.teacher, self.teacher_hidden))))
+        self.projection = nn.Linear(
+            *(
+                outputs.features[taps[0]].shape[-1]
+                for outputs, taps in ((probe.student, self.student_hidden), (probe.teacher, self.teacher_hidden))
+            )
+        )
         super().prepare(probe)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
@@ -174,8 +236,14 @@ class TinyBERT(Sequences):
         if self.count_padding and mask is not None:
             scores, mask = [[x.masked_fill((mask == 0)[:, None, None, :], 0.0) for x in side] for side in scores], None
         mine = [self.projection(student.features[tap]) for tap in self.student_hidden]
-        return functional.tinybert(*scores, mine, [teacher.features[tap] for tap in self.teacher_hidden], self.attention_weight,
-                                   self.hidden_weight, mask=mask)
+        return functional.tinybert(
+            *scores,
+            mine,
+            [teacher.features[tap] for tap in self.teacher_hidden],
+            self.attention_weight,
+            self.hidden_weight,
+            mask=mask,
+        )
 
 
 class MiniLM(Sequences):
@@ -190,14 +258,26 @@ class MiniLM(Sequences):
 
     function = staticmethod(functional.minilm)
 
-    def __init__(self, student_tap: str = ATTENTION, teacher_tap: str = ATTENTION, student_layer: int = 5, teacher_layer: int = 11,
-                 student_parts: Sequence[str] = ("query", "key", "value"), teacher_parts: Sequence[str] = ("query", "key", "value"), heads: int = 12):
+    def __init__(
+        self,
+        student_tap: str = ATTENTION,
+        teacher_tap: str = ATTENTION,
+        student_layer: int = 5,
+        teacher_layer: int = 11,
+        student_parts: Sequence[str] = ("query", "key", "value"),
+        teacher_parts: Sequence[str] = ("query", "key", "value"),
+        heads: int = 12,
+    ):
         super().__init__()
         for name, parts in (("student_parts", student_parts), ("teacher_parts", teacher_parts)):
             if len(parts) != 3:
                 raise ValueError(f"{name} must be the names of query, key and value, got {list(parts)}")
-        self.student_taps = tuple(path_of("student_tap", student_tap, layer=student_layer, part=part) for part in student_parts)
-        self.teacher_taps = tuple(path_of("teacher_tap", teacher_tap, layer=teacher_layer, part=part) for part in teacher_parts)
+        self.student_taps = tuple(
+            path_of("student_tap", student_tap, layer=student_layer, part=part) for part in student_parts
+        )
+        self.teacher_taps = tuple(
+            path_of("teacher_tap", teacher_tap, layer=teacher_layer, part=part) for part in teacher_parts
+        )
         self.heads = int(positive("heads", heads))
 
     def options(self) -> dict:
@@ -205,7 +285,11 @@ class MiniLM(Sequences):
         return {"heads": self.heads}
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
-        features = [outputs.features[tap] for outputs, taps in ((student, self.student_taps), (teacher, self.teacher_taps)) for tap in taps]
+        features = [
+            outputs.features[tap]
+            for outputs, taps in ((student, self.student_taps), (teacher, self.teacher_taps))
+            for tap in taps
+        ]
         return type(self).function(*features, mask=mask_of(student, batch), **self.options())
 
 
@@ -221,11 +305,23 @@ class MiniLMv2(MiniLM):
 
     function = staticmethod(functional.minilmv2)
 
-    def __init__(self, student_tap: str = ATTENTION, teacher_tap: str = ATTENTION, student_layer: int = 5, teacher_layer: int = 11,
-                 student_parts: Sequence[str] = ("query", "key", "value"), teacher_parts: Sequence[str] = ("query", "key", "value"), heads: int = 48,
-                 relations: Mapping[str, float] | None = None):
+    def __init__(
+        self,
+        student_tap: str = ATTENTION,
+        teacher_tap: str = ATTENTION,
+        student_layer: int = 5,
+        teacher_layer: int = 11,
+        student_parts: Sequence[str] = ("query", "key", "value"),
+        teacher_parts: Sequence[str] = ("query", "key", "value"),
+        heads: int = 48,
+        relations: Mapping[str, float] | None = None,
+    ):
         super().__init__(student_tap, teacher_tap, student_layer, teacher_layer, student_parts, teacher_parts, heads)
-        self.relations = {"qq": 1.0, "kk": 1.0, "vv": 1.0} if relations is None else {name: float(weight) for name, weight in relations.items()}
+        self.relations = (
+            {"qq": 1.0, "kk": 1.0, "vv": 1.0}
+            if relations is None
+            else {name: float(weight) for name, weight in relations.items()}
+        )
         if not self.relations:
             raise ValueError("relations must name one or more relations, for example {qq: 1, kk: 1, vv: 1}")
 

@@ -48,8 +48,12 @@ class Probe:
         if self.teacher is None or name not in self.teacher.by_term:
             return self
         own = self.term_teachers.get(name)
-        return replace(self, teacher=self.teacher.by_term[name], teacher_network=getattr(own, "network", None),
-                       teacher_aliases=getattr(own, "aliases", {}))
+        return replace(
+            self,
+            teacher=self.teacher.by_term[name],
+            teacher_network=getattr(own, "network", None),
+            teacher_aliases=getattr(own, "aliases", {}),
+        )
 
 
 class Loss(nn.Module):

@@ -38,8 +38,15 @@ class CRD(Loss):
     function = staticmethod(functional.contrastive_representation)
     needs_index = True
 
-    def __init__(self, student_tap: str = "embedding", teacher_tap: str = "embedding", dimensions: int = 128, negatives: int = 16384,
-                 temperature: float = 0.07, momentum: float = 0.5):
+    def __init__(
+        self,
+        student_tap: str = "embedding",
+        teacher_tap: str = "embedding",
+        dimensions: int = 128,
+        negatives: int = 16384,
+        temperature: float = 0.07,
+        momentum: float = 0.5,
+    ):
         super().__init__()
         self.student_taps, self.teacher_taps = (student_tap,), (teacher_tap,)
         for name, value in (("dimensions", dimensions), ("negatives", negatives)):
@@ -56,7 +63,7 @@ class CRD(Loss):
         self.student_embedding = nn.Linear(mine[0].numel(), self.dimensions)
         self.teacher_embedding = nn.Linear(theirs[0].numel(), self.dimensions)
         for name in ("student_memory", "teacher_memory"):
-            bound = (3 / self.dimensions) ** 0.5        # entries of variance 1 / dimensions, as the authors draw them
+            bound = (3 / self.dimensions) ** 0.5  # entries of variance 1 / dimensions, as the authors draw them
             self.register_buffer(name, torch.empty(probe.train_size, self.dimensions).uniform_(-bound, bound))
         # Z of the student's and the teacher's side; 0 until the first batch has set it
         self.register_buffer("normalisers", functional.wide(torch.zeros(2)))
@@ -87,18 +94,25 @@ class CRD(Loss):
         theirs = unit(functional.wide(self.teacher_embedding(teacher.features[self.teacher_taps[0]].flatten(1))))
         # copies: the gradient still needs the rows as they were when the memories have moved on
         copied = self.training and not rows_are_gathered(self.student_memory, contrast)
-        student_memory, teacher_memory = (memory.clone() if copied else memory for memory in (self.student_memory, self.teacher_memory))
+        student_memory, teacher_memory = (
+            memory.clone() if copied else memory for memory in (self.student_memory, self.teacher_memory)
+        )
         samples = len(self.order)
         normalisers = self.normalisers
         if not self._known():
-            found = torch.stack([contrastive_normaliser(v, memory, contrast, self.temperature, samples)
-                                 for v, memory in ((mine, teacher_memory), (theirs, student_memory))])
+            found = torch.stack(
+                [
+                    contrastive_normaliser(v, memory, contrast, self.temperature, samples)
+                    for v, memory in ((mine, teacher_memory), (theirs, student_memory))
+                ]
+            )
             # in evaluation, processes may have different numbers of batches: none must wait for another
             normalisers = (_mean(found) if self.training else found).to(self.normalisers.dtype)
             if self.training:
                 self.normalisers.copy_(normalisers)
-        values = functional.contrastive_representation(mine, theirs, student_memory, teacher_memory, contrast, *normalisers,
-                                                       self.temperature, samples)
+        values = functional.contrastive_representation(
+            mine, theirs, student_memory, teacher_memory, contrast, *normalisers, self.temperature, samples
+        )
         if self.training:
             self._remember(index, mine.detach(), theirs.detach())
         return values
@@ -110,7 +124,7 @@ class CRD(Loss):
 
     def _load_from_state_dict(self, *arguments, **options) -> None:
         super()._load_from_state_dict(*arguments, **options)
-        self._normalised = False        # what was loaded may be from before the first batch
+        self._normalised = False  # what was loaded may be from before the first batch
 
     def _apply(self, *arguments, **options) -> CRD:
         """Z stays in at least float32 where the module is made half: it is larger than the number of samples, and float16 ends at 65504."""
@@ -130,7 +144,11 @@ class CRD(Loss):
 
 
 def _distributed() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
+    return (
+        torch.distributed.is_available()
+        and torch.distributed.is_initialized()
+        and torch.distributed.get_world_size() > 1
+    )
 
 
 def _mean(x: Tensor) -> Tensor:
@@ -151,4 +169,4 @@ def _gathered(x: Tensor) -> Tensor:
     filled = torch.cat([x, x.new_zeros(most - len(x), *x.shape[1:])])
     parts = [torch.empty_like(filled) for _ in sizes]
     torch.distributed.all_gather(parts, filled)
-    return torch.cat([part[:int(size)] for part, size in zip(parts, sizes)])
+    return torch.cat([part[: int(size)] for part, size in zip(parts, sizes)])

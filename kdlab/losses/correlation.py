@@ -16,7 +16,14 @@ class DIST(Loss):
 
     function = staticmethod(functional.dist)
 
-    def __init__(self, temperature: float = 1.0, beta: float = 1.0, gamma: float = 1.0, temperature_squared: bool = True, epsilon: float = 1e-8):
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        beta: float = 1.0,
+        gamma: float = 1.0,
+        temperature_squared: bool = True,
+        epsilon: float = 1e-8,
+    ):
         super().__init__()
         self.temperature = positive("temperature", temperature)
         self.beta, self.gamma = not_negative("beta", beta), not_negative("gamma", gamma)
@@ -24,8 +31,16 @@ class DIST(Loss):
         self.epsilon = positive("epsilon", epsilon)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        return functional.dist(student.logits, teacher.logits, self.temperature, self.beta, self.gamma,
-                               temperature_squared=self.temperature_squared, epsilon=self.epsilon, mask=batch.weights)
+        return functional.dist(
+            student.logits,
+            teacher.logits,
+            self.temperature,
+            self.beta,
+            self.gamma,
+            temperature_squared=self.temperature_squared,
+            epsilon=self.epsilon,
+            mask=batch.weights,
+        )
 
 
 class ClassCorrelation(Loss):
@@ -56,9 +71,17 @@ class MultiLevel(Loss):
     function = staticmethod(functional.multi_level)
     views = 2
 
-    def __init__(self, temperatures: Sequence[float] = (4.0, 3.0, 5.0, 2.0, 6.0), instance_weight: float = 1.0, class_weight: float = 1.0,
-                 batch_weight: float = 1.0, mask_after_mean: bool = False, reuse_weak: bool = False, strong_correlations: bool = True,
-                 standardised: bool = False):
+    def __init__(
+        self,
+        temperatures: Sequence[float] = (4.0, 3.0, 5.0, 2.0, 6.0),
+        instance_weight: float = 1.0,
+        class_weight: float = 1.0,
+        batch_weight: float = 1.0,
+        mask_after_mean: bool = False,
+        reuse_weak: bool = False,
+        strong_correlations: bool = True,
+        standardised: bool = False,
+    ):
         super().__init__()
         if not temperatures:
             raise ValueError("temperatures must name at least one temperature")
@@ -66,12 +89,23 @@ class MultiLevel(Loss):
         self.instance_weight = not_negative("instance_weight", instance_weight)
         self.class_weight = not_negative("class_weight", class_weight)
         self.batch_weight = not_negative("batch_weight", batch_weight)
-        self.switches = {"mask_after_mean": mask_after_mean, "reuse_weak": reuse_weak, "strong_correlations": strong_correlations,
-                         "standardised": standardised}
+        self.switches = {
+            "mask_after_mean": mask_after_mean,
+            "reuse_weak": reuse_weak,
+            "strong_correlations": strong_correlations,
+            "standardised": standardised,
+        }
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         return functional.multi_level(
-            student.logits, teacher.logits, student.second.logits, teacher.second.logits, self.temperatures,
-            instance_weight=self.instance_weight, class_weight=self.class_weight, batch_weight=self.batch_weight, **self.switches,
+            student.logits,
+            teacher.logits,
+            student.second.logits,
+            teacher.second.logits,
+            self.temperatures,
+            instance_weight=self.instance_weight,
+            class_weight=self.class_weight,
+            batch_weight=self.batch_weight,
+            **self.switches,
             mask=batch.weights,
         )

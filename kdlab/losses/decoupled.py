@@ -15,15 +15,24 @@ class DKD(Loss):
     function = staticmethod(functional.dkd)
     needs_target = True
 
-    def __init__(self, alpha: float = 1.0, beta: float = 8.0, temperature: float = 4.0, temperature_squared: bool = True):
+    def __init__(
+        self, alpha: float = 1.0, beta: float = 8.0, temperature: float = 4.0, temperature_squared: bool = True
+    ):
         super().__init__()
         self.alpha, self.beta = not_negative("alpha", alpha), not_negative("beta", beta)
         self.temperature = positive("temperature", temperature)
         self.temperature_squared = temperature_squared
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        return functional.dkd(student.logits, teacher.logits, batch.target, self.alpha, self.beta, self.temperature,
-                              temperature_squared=self.temperature_squared)
+        return functional.dkd(
+            student.logits,
+            teacher.logits,
+            batch.target,
+            self.alpha,
+            self.beta,
+            self.temperature,
+            temperature_squared=self.temperature_squared,
+        )
 
 
 class NKD(Loss):
@@ -55,10 +64,21 @@ class USKD(Loss):
     needs_teacher = False
     needs_target = True
 
-    def __init__(self, student_tap: str = "stage2", alpha: float = 1.0, beta: float = 0.1, mu: float = 0.005, rank_by_logarithm: bool = False):
+    def __init__(
+        self,
+        student_tap: str = "stage2",
+        alpha: float = 1.0,
+        beta: float = 0.1,
+        mu: float = 0.005,
+        rank_by_logarithm: bool = False,
+    ):
         super().__init__()
         self.student_taps = (student_tap,)
-        self.alpha, self.beta, self.mu = not_negative("alpha", alpha), not_negative("beta", beta), not_negative("mu", mu)
+        self.alpha, self.beta, self.mu = (
+            not_negative("alpha", alpha),
+            not_negative("beta", beta),
+            not_negative("mu", mu),
+        )
         self.rank_by_logarithm = rank_by_logarithm
         self.linear = None
 
@@ -70,8 +90,16 @@ class USKD(Loss):
         return feature.flatten(2).mean(2) if feature.dim() == 4 else feature.mean(1) if feature.dim() == 3 else feature
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
-        return functional.uskd(student.logits, self.linear(self._pooled(student)), batch.target, self.alpha, self.beta, self.mu,
-                               rank_by_logarithm=self.rank_by_logarithm, mask=batch.weights)
+        return functional.uskd(
+            student.logits,
+            self.linear(self._pooled(student)),
+            batch.target,
+            self.alpha,
+            self.beta,
+            self.mu,
+            rank_by_logarithm=self.rank_by_logarithm,
+            mask=batch.weights,
+        )
 
 
 class WSLD(Loss):

@@ -70,7 +70,13 @@ class JensenShannon(Divergence):
 
     function = staticmethod(functional.jensen_shannon)
 
-    def __init__(self, temperature: float = 1.0, teacher_weight: float = 0.5, scaled: bool = False, temperature_squared: bool = True):
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        teacher_weight: float = 0.5,
+        scaled: bool = False,
+        temperature_squared: bool = True,
+    ):
         super().__init__(temperature, temperature_squared)
         self.teacher_weight = fraction("teacher_weight", teacher_weight)
         self.scaled = scaled
@@ -97,7 +103,13 @@ class SkewReverseKL(Divergence):
 
     function = staticmethod(functional.skew_reverse_kl)
 
-    def __init__(self, temperature: float = 1.0, student_weight: float = 0.1, detach_mixture: bool = False, temperature_squared: bool = True):
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        student_weight: float = 0.1,
+        detach_mixture: bool = False,
+        temperature_squared: bool = True,
+    ):
         super().__init__(temperature, temperature_squared)
         self.student_weight = fraction("student_weight", student_weight)
         self.detach_mixture = detach_mixture
@@ -111,7 +123,9 @@ class AlphaBeta(Divergence):
 
     function = staticmethod(functional.alpha_beta)
 
-    def __init__(self, temperature: float = 1.0, alpha: float = 0.2, beta: float = 0.7, temperature_squared: bool = True):
+    def __init__(
+        self, temperature: float = 1.0, alpha: float = 0.2, beta: float = 0.7, temperature_squared: bool = True
+    ):
         super().__init__(temperature, temperature_squared)
         self.alpha, self.beta = float(alpha), float(beta)
 

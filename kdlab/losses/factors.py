@@ -37,8 +37,17 @@ class FactorTransfer(Loss):
     function = staticmethod(functional.factor_transfer)
     fixed = ("rate", "reconstruction_weight")
 
-    def __init__(self, student_tap: str = "embedding.input", teacher_tap: str = "embedding.input", norm: float = 1.0, form: str = "code",
-                 power: float = 2.0, rate: float = 0.5, reconstruction_weight: float = 0.005, paraphraser: str | None = None):
+    def __init__(
+        self,
+        student_tap: str = "embedding.input",
+        teacher_tap: str = "embedding.input",
+        norm: float = 1.0,
+        form: str = "code",
+        power: float = 2.0,
+        rate: float = 0.5,
+        reconstruction_weight: float = 0.005,
+        paraphraser: str | None = None,
+    ):
         super().__init__()
         self.student_taps, self.teacher_taps = (student_tap,), (teacher_tap,)
         self.norm, self.form, self.power = positive("norm", norm), one_of("form", form, FORMS), whole("power", power)
@@ -49,18 +58,25 @@ class FactorTransfer(Loss):
         self.paraphraser = self.translator = None
 
     def prepare(self, probe: Probe) -> None:
-        mine, theirs = probe.student.features[self.student_taps[0]].shape[1:], probe.teacher.features[self.teacher_taps[0]].shape[1:]
+        mine, theirs = (
+            probe.student.features[self.student_taps[0]].shape[1:],
+            probe.teacher.features[self.teacher_taps[0]].shape[1:],
+        )
         same_kind(mine, theirs, maps_only="factors are made by convolutions")
         if self.form == "paper" and mine[1:] != theirs[1:]:
-            raise ValueError(f"form=paper compares factors place by place, and the maps {tuple(mine)} and {tuple(theirs)} differ in size; "
-                             "choose taps of equal size, or form=code")
+            raise ValueError(
+                f"form=paper compares factors place by place, and the maps {tuple(mine)} and {tuple(theirs)} differ in size; "
+                "choose taps of equal size, or form=code"
+            )
         self.paraphraser = Paraphraser(theirs[0], self.rate)
         self.translator = Translator(mine[0], theirs[0], self.rate)
         if self.file is not None:
             try:
                 self.paraphraser.load_state_dict(torch.load(self.file, weights_only=True, map_location="cpu"))
             except (OSError, RuntimeError) as error:
-                raise ValueError(f"paraphraser: {self.file} does not hold the state of a paraphraser of {theirs[0]} channels: {error}") from error
+                raise ValueError(
+                    f"paraphraser: {self.file} does not hold the state of a paraphraser of {theirs[0]} channels: {error}"
+                ) from error
         self.paraphraser.requires_grad_(self.reconstruction_weight > 0)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:

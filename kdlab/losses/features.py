@@ -61,8 +61,13 @@ class AttentionTransfer(Pairs):
 
     function = staticmethod(functional.attention_transfer)
 
-    def __init__(self, student_taps: str | Sequence[str] = STAGES, teacher_taps: str | Sequence[str] = STAGES, power: float = 2.0,
-                 form: str = "code"):
+    def __init__(
+        self,
+        student_taps: str | Sequence[str] = STAGES,
+        teacher_taps: str | Sequence[str] = STAGES,
+        power: float = 2.0,
+        form: str = "code",
+    ):
         super().__init__(student_taps, teacher_taps)
         self.power, self.form = whole("power", power), one_of("form", form, FORMS)
 
@@ -71,7 +76,10 @@ class AttentionTransfer(Pairs):
             same_kind(mine, theirs, maps_only="attention is where a map is active, and a vector has no places")
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        return sum(functional.attention_transfer(mine, theirs, self.power, self.form) for mine, theirs in self.pairs(student, teacher))
+        return sum(
+            functional.attention_transfer(mine, theirs, self.power, self.form)
+            for mine, theirs in self.pairs(student, teacher)
+        )
 
 
 class VariationalInformation(Pairs):
@@ -88,8 +96,14 @@ class VariationalInformation(Pairs):
     function = staticmethod(functional.variational_information)
     fixed = ("variance",)
 
-    def __init__(self, student_taps: str | Sequence[str] = STAGES, teacher_taps: str | Sequence[str] = STAGES, variance: float = 5.0,
-                 epsilon: float = 1e-5, hidden: int | None = None):
+    def __init__(
+        self,
+        student_taps: str | Sequence[str] = STAGES,
+        teacher_taps: str | Sequence[str] = STAGES,
+        variance: float = 5.0,
+        epsilon: float = 1e-5,
+        hidden: int | None = None,
+    ):
         super().__init__(student_taps, teacher_taps)
         self.variance, self.epsilon, self.hidden = positive("variance", variance), positive("epsilon", epsilon), hidden
         if variance <= epsilon:
@@ -100,7 +114,7 @@ class VariationalInformation(Pairs):
 
     def prepare(self, probe: Probe) -> None:
         excess = self.variance - self.epsilon
-        start = excess + math.log(-math.expm1(-excess))         # what softplus turns into the variance
+        start = excess + math.log(-math.expm1(-excess))  # what softplus turns into the variance
         for mine, theirs in self.shapes(probe):
             same_kind(mine, theirs)
             self.regressors.append(regressor(mine, theirs, self.hidden))

@@ -29,7 +29,9 @@ class CrossEntropy(Loss):
     needs_target = True
     mixed_labels = True
 
-    def __init__(self, label_smoothing: float = 0.0, smoothing_over: Literal["all", "others"] = "all", both_views: bool = False):
+    def __init__(
+        self, label_smoothing: float = 0.0, smoothing_over: Literal["all", "others"] = "all", both_views: bool = False
+    ):
         super().__init__()
         self.label_smoothing = fraction("label_smoothing", label_smoothing)
         self.smoothing_over = one_of("smoothing_over", smoothing_over, ("all", "others"))
@@ -40,7 +42,11 @@ class CrossEntropy(Loss):
         return sum(self._values(view.logits, batch) for view in views)
 
     def _values(self, logits: Tensor, batch: Batch) -> Tensor:
-        return batch.over_labels(lambda target: functional.cross_entropy(logits, target, self.label_smoothing, smoothing_over=self.smoothing_over))
+        return batch.over_labels(
+            lambda target: functional.cross_entropy(
+                logits, target, self.label_smoothing, smoothing_over=self.smoothing_over
+            )
+        )
 
 
 class HintonKD(Loss):
@@ -87,7 +93,9 @@ class LogitMSE(Loss):
         self.mean_over_classes = mean_over_classes
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        return functional.logit_mse(student.logits, teacher.logits, self.temperature, mean_over_classes=self.mean_over_classes)
+        return functional.logit_mse(
+            student.logits, teacher.logits, self.temperature, mean_over_classes=self.mean_over_classes
+        )
 
 
 class VirtualTeacher(Loss):
@@ -97,8 +105,13 @@ class VirtualTeacher(Loss):
     needs_teacher = False
     needs_target = True
 
-    def __init__(self, correct_probability: float = 0.99, temperature: float = 40.0, student_temperature: float = 1.0,
-                 softened: Literal["probabilities", "logarithms"] = "probabilities"):
+    def __init__(
+        self,
+        correct_probability: float = 0.99,
+        temperature: float = 40.0,
+        student_temperature: float = 1.0,
+        softened: Literal["probabilities", "logarithms"] = "probabilities",
+    ):
         super().__init__()
         if not 0 < correct_probability < 1:
             raise ValueError(f"correct_probability must be greater than 0 and less than 1, got {correct_probability}")
@@ -108,5 +121,11 @@ class VirtualTeacher(Loss):
         self.softened = one_of("softened", softened, ("probabilities", "logarithms"))
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
-        return functional.virtual_teacher(student.logits, batch.target, self.correct_probability, self.temperature,
-                                          student_temperature=self.student_temperature, softened=self.softened)
+        return functional.virtual_teacher(
+            student.logits,
+            batch.target,
+            self.correct_probability,
+            self.temperature,
+            student_temperature=self.student_temperature,
+            softened=self.softened,
+        )

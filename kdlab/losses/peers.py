@@ -26,7 +26,11 @@ class _RegularisedKL(Loss):
 
     def options(self) -> dict[str, float]:
         """The arguments of the function beside the logits."""
-        return {"temperature": self.temperature, "epsilon": self.epsilon, "temperature_squared": self.temperature_squared}
+        return {
+            "temperature": self.temperature,
+            "epsilon": self.epsilon,
+            "temperature_squared": self.temperature_squared,
+        }
 
 
 class MutualKL(_RegularisedKL):

@@ -22,7 +22,9 @@ class Relation(Pairs):
         student_taps, teacher_taps: taps that are compared one by one, as many on both sides; one name or several.
     """
 
-    def __init__(self, student_taps: str | Sequence[str] = "embedding", teacher_taps: str | Sequence[str] = "embedding"):
+    def __init__(
+        self, student_taps: str | Sequence[str] = "embedding", teacher_taps: str | Sequence[str] = "embedding"
+    ):
         super().__init__(student_taps, teacher_taps)
 
     def options(self) -> dict:
@@ -45,14 +47,22 @@ class Consecutive(Relation):
         student_taps, teacher_taps: stages from the input on, two or more, as many on both sides.
     """
 
-    def __init__(self, student_taps: Sequence[str] = ("stage1", "stage2", "stage3"), teacher_taps: Sequence[str] = ("stage1", "stage2", "stage3")):
+    def __init__(
+        self,
+        student_taps: Sequence[str] = ("stage1", "stage2", "stage3"),
+        teacher_taps: Sequence[str] = ("stage1", "stage2", "stage3"),
+    ):
         super().__init__(student_taps, teacher_taps)
         if len(self.student_taps) < 2:
-            raise ValueError(f"student_taps and teacher_taps must name two or more stages, got {list(self.student_taps)}")
+            raise ValueError(
+                f"student_taps and teacher_taps must name two or more stages, got {list(self.student_taps)}"
+            )
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
         mine, theirs = features(student, self.student_taps), features(teacher, self.teacher_taps)
-        return sum(type(self).function(*mine[n:n + 2], *theirs[n:n + 2], **self.options()) for n in range(len(mine) - 1))
+        return sum(
+            type(self).function(*mine[n : n + 2], *theirs[n : n + 2], **self.options()) for n in range(len(mine) - 1)
+        )
 
 
 class SP(Relation):
@@ -60,7 +70,12 @@ class SP(Relation):
 
     function = staticmethod(functional.sp)
 
-    def __init__(self, student_taps: str | Sequence[str] = "stage3", teacher_taps: str | Sequence[str] = "stage3", norm: float = 2.0):
+    def __init__(
+        self,
+        student_taps: str | Sequence[str] = "stage3",
+        teacher_taps: str | Sequence[str] = "stage3",
+        norm: float = 2.0,
+    ):
         super().__init__(student_taps, teacher_taps)
         self.norm = positive("norm", norm)
 
@@ -78,7 +93,12 @@ class CC(Relation):
 
     function = staticmethod(functional.cc)
 
-    def __init__(self, student_taps: str | Sequence[str] = "embedding", teacher_taps: str | Sequence[str] = "embedding", dimension: int = 128):
+    def __init__(
+        self,
+        student_taps: str | Sequence[str] = "embedding",
+        teacher_taps: str | Sequence[str] = "embedding",
+        dimension: int = 128,
+    ):
         super().__init__(student_taps, teacher_taps)
         if len(self.student_taps) > 1:
             raise ValueError(f"student_taps and teacher_taps must name one tap each, got {list(self.student_taps)}")
@@ -88,11 +108,14 @@ class CC(Relation):
     def prepare(self, probe: Probe) -> None:
         self.student_embedding, self.teacher_embedding = (
             nn.Linear(outputs.features[taps[0]][0].numel(), self.dimension)
-            for outputs, taps in ((probe.student, self.student_taps), (probe.teacher, self.teacher_taps)))
+            for outputs, taps in ((probe.student, self.student_taps), (probe.teacher, self.teacher_taps))
+        )
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
-        return functional.cc(self.student_embedding(student.features[self.student_taps[0]].flatten(1)),
-                             self.teacher_embedding(teacher.features[self.teacher_taps[0]].flatten(1)))
+        return functional.cc(
+            self.student_embedding(student.features[self.student_taps[0]].flatten(1)),
+            self.teacher_embedding(teacher.features[self.teacher_taps[0]].flatten(1)),
+        )
 
 
 class CCKernel(Relation):
@@ -100,8 +123,16 @@ class CCKernel(Relation):
 
     function = staticmethod(functional.cc_kernel)
 
-    def __init__(self, student_taps: str | Sequence[str] = "embedding", teacher_taps: str | Sequence[str] = "embedding",
-                 kernel: str = "gaussian", gamma: float = 0.4, order: int = 2, normalise: bool = True, squared: bool = True):
+    def __init__(
+        self,
+        student_taps: str | Sequence[str] = "embedding",
+        teacher_taps: str | Sequence[str] = "embedding",
+        kernel: str = "gaussian",
+        gamma: float = 0.4,
+        order: int = 2,
+        normalise: bool = True,
+        squared: bool = True,
+    ):
         super().__init__(student_taps, teacher_taps)
         if kernel not in ("gaussian", "bilinear"):
             raise ValueError(f"kernel must be gaussian or bilinear, got {kernel!r}")
@@ -109,7 +140,13 @@ class CCKernel(Relation):
         self.normalise, self.squared = normalise, squared
 
     def options(self) -> dict:
-        return {"kernel": self.kernel, "gamma": self.gamma, "order": self.order, "normalise": self.normalise, "squared": self.squared}
+        return {
+            "kernel": self.kernel,
+            "gamma": self.gamma,
+            "order": self.order,
+            "normalise": self.normalise,
+            "squared": self.squared,
+        }
 
 
 class RKD(Relation):
@@ -117,8 +154,13 @@ class RKD(Relation):
 
     function = staticmethod(functional.rkd)
 
-    def __init__(self, student_taps: str | Sequence[str] = "embedding", teacher_taps: str | Sequence[str] = "embedding",
-                 distance_weight: float = 25.0, angle_weight: float = 50.0):
+    def __init__(
+        self,
+        student_taps: str | Sequence[str] = "embedding",
+        teacher_taps: str | Sequence[str] = "embedding",
+        distance_weight: float = 25.0,
+        angle_weight: float = 50.0,
+    ):
         super().__init__(student_taps, teacher_taps)
         self.distance_weight, self.angle_weight = float(distance_weight), float(angle_weight)
         for name in ("distance_weight", "angle_weight"):
@@ -146,8 +188,12 @@ class NST(Relation):
 
     function = staticmethod(functional.nst)
 
-    def __init__(self, student_taps: str | Sequence[str] = ("stage1", "stage2", "stage3"),
-                 teacher_taps: str | Sequence[str] = ("stage1", "stage2", "stage3"), degree: int = 2):
+    def __init__(
+        self,
+        student_taps: str | Sequence[str] = ("stage1", "stage2", "stage3"),
+        teacher_taps: str | Sequence[str] = ("stage1", "stage2", "stage3"),
+        degree: int = 2,
+    ):
         super().__init__(student_taps, teacher_taps)
         self.degree = int(positive("degree", degree))
 
@@ -168,8 +214,12 @@ class KDSVD(Consecutive):
     function = staticmethod(functional.kdsvd)
     needs_equal_widths = True
 
-    def __init__(self, student_taps: Sequence[str] = ("stage1", "stage2", "stage3"), teacher_taps: Sequence[str] = ("stage1", "stage2", "stage3"),
-                 vectors: int = 1):
+    def __init__(
+        self,
+        student_taps: Sequence[str] = ("stage1", "stage2", "stage3"),
+        teacher_taps: Sequence[str] = ("stage1", "stage2", "stage3"),
+        vectors: int = 1,
+    ):
         super().__init__(student_taps, teacher_taps)
         self.vectors = int(positive("vectors", vectors))
 

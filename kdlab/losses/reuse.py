@@ -25,16 +25,23 @@ class _Reusing(Loss):
         self.head = None
 
     def prepare(self, probe: Probe) -> None:
-        mine, theirs = probe.student.features[self.student_taps[0]].shape[1:], probe.teacher.features[self.teacher_taps[0]].shape[1:]
+        mine, theirs = (
+            probe.student.features[self.student_taps[0]].shape[1:],
+            probe.teacher.features[self.teacher_taps[0]].shape[1:],
+        )
         same_kind(mine, theirs)
         if probe.teacher_network is None:
             raise ValueError("the classifier of one teacher network is reused, and this teacher is none")
         classifier = dict(probe.teacher_network.named_modules()).get(self.teacher_head) if self.teacher_head else None
         if classifier is None:
-            raise ValueError(f"teacher_head: the teacher has no module '{self.teacher_head}'; give the path of its classifier, for example fc")
+            raise ValueError(
+                f"teacher_head: the teacher has no module '{self.teacher_head}'; give the path of its classifier, for example fc"
+            )
         if isinstance(classifier, nn.Linear) and classifier.in_features != theirs[0]:
-            raise ValueError(f"teacher_head: '{self.teacher_head}' reads {classifier.in_features} values, and the teacher's tap "
-                             f"'{self.teacher_taps[0]}' has {theirs[0]} channels; choose the tap whose mean goes into it")
+            raise ValueError(
+                f"teacher_head: '{self.teacher_head}' reads {classifier.in_features} values, and the teacher's tap "
+                f"'{self.teacher_taps[0]}' has {theirs[0]} channels; choose the tap whose mean goes into it"
+            )
         self.head = ReusedHead(self.projector(mine, theirs), classifier, self.size(mine, theirs))
         self._try(probe)
 
@@ -44,11 +51,15 @@ class _Reusing(Loss):
         try:
             answer = self.head.classify(probe.teacher.features[self.teacher_taps[0]])
         except RuntimeError as error:
-            raise ValueError(f"teacher_head: '{self.teacher_head}' cannot read the mean of the teacher's '{self.teacher_taps[0]}'; give the path "
-                             "of its classifier, for example fc") from error
+            raise ValueError(
+                f"teacher_head: '{self.teacher_head}' cannot read the mean of the teacher's '{self.teacher_taps[0]}'; give the path "
+                "of its classifier, for example fc"
+            ) from error
         if answer.shape[1:] != (probe.classes,):
-            raise ValueError(f"teacher_head: '{self.teacher_head}' answers with {tuple(answer.shape[1:])} and not with {probe.classes} classes; "
-                             "give the path of its classifier, for example fc")
+            raise ValueError(
+                f"teacher_head: '{self.teacher_head}' answers with {tuple(answer.shape[1:])} and not with {probe.classes} classes; "
+                "give the path of its classifier, for example fc"
+            )
 
     def projector(self, mine: Size, theirs: Size) -> nn.Module:
         raise NotImplementedError(f"{type(self).__name__} must define projector(mine, theirs)")
@@ -75,7 +86,13 @@ class SimKD(_Reusing):
 
     function = staticmethod(functional.reused_classifier)
 
-    def __init__(self, student_tap: str = "embedding.input", teacher_tap: str = "embedding.input", teacher_head: str = "classifier", factor: int = 2):
+    def __init__(
+        self,
+        student_tap: str = "embedding.input",
+        teacher_tap: str = "embedding.input",
+        teacher_head: str = "classifier",
+        factor: int = 2,
+    ):
         super().__init__(student_tap, teacher_tap, teacher_head)
         if factor < 1:
             raise ValueError(f"factor must be at least 1, got {factor}")
@@ -113,8 +130,13 @@ class SRRL(_Reusing):
 
     function = staticmethod(functional.softmax_regression)
 
-    def __init__(self, student_tap: str = "embedding.input", teacher_tap: str = "embedding.input", teacher_head: str = "classifier",
-                 divergence: str = "mse"):
+    def __init__(
+        self,
+        student_tap: str = "embedding.input",
+        teacher_tap: str = "embedding.input",
+        teacher_head: str = "classifier",
+        divergence: str = "mse",
+    ):
         super().__init__(student_tap, teacher_tap, teacher_head)
         self.divergence = one_of("divergence", divergence, ("mse", "kl"))
 
@@ -123,5 +145,10 @@ class SRRL(_Reusing):
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         adapted = self.head.project(student.features[self.student_taps[0]])
-        return functional.softmax_regression(adapted, teacher.features[self.teacher_taps[0]], self.head.classify(adapted), teacher.logits,
-                                             self.divergence)
+        return functional.softmax_regression(
+            adapted,
+            teacher.features[self.teacher_taps[0]],
+            self.head.classify(adapted),
+            teacher.logits,
+            self.divergence,
+        )

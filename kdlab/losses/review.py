@@ -32,10 +32,17 @@ class ReviewKD(Pairs):
 
     function = staticmethod(functional.hierarchical_context)
 
-    def __init__(self, student_taps: str | Sequence[str] = FEATURES, teacher_taps: str | Sequence[str] = FEATURES,
-                 sizes: Sequence[int] = (4, 2, 1), most_channels: int = 512):
+    def __init__(
+        self,
+        student_taps: str | Sequence[str] = FEATURES,
+        teacher_taps: str | Sequence[str] = FEATURES,
+        sizes: Sequence[int] = (4, 2, 1),
+        most_channels: int = 512,
+    ):
         super().__init__(student_taps, teacher_taps)
-        if not all(isinstance(size, int) and size > 0 for size in sizes) or list(sizes) != sorted(set(sizes), reverse=True):
+        if not all(isinstance(size, int) and size > 0 for size in sizes) or list(sizes) != sorted(
+            set(sizes), reverse=True
+        ):
             raise ValueError(f"sizes must be falling numbers of at least 1, for example [4, 2, 1], got {list(sizes)}")
         if most_channels < 1:
             raise ValueError(f"most_channels must be at least 1, got {most_channels}")
@@ -46,11 +53,15 @@ class ReviewKD(Pairs):
         pairs = self.shapes(probe)
         for mine, theirs in pairs:
             if len(mine) not in (1, 3) or len(theirs) not in (1, 3):
-                raise ValueError(f"the fusion needs maps (C, H, W) or vectors (C,), got a student feature of shape {tuple(mine)} and a teacher "
-                                 f"feature of shape {tuple(theirs)}; choose other taps")
+                raise ValueError(
+                    f"the fusion needs maps (C, H, W) or vectors (C,), got a student feature of shape {tuple(mine)} and a teacher "
+                    f"feature of shape {tuple(theirs)}; choose other taps"
+                )
         self.review = Review(*zip(*pairs), most=self.most_channels)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         pairs = self.pairs(student, teacher)
         fused = self.review([mine for mine, _ in pairs])
-        return sum(functional.hierarchical_context(mine, as_map(theirs), self.sizes) for mine, (_, theirs) in zip(fused, pairs))
+        return sum(
+            functional.hierarchical_context(mine, as_map(theirs), self.sizes) for mine, (_, theirs) in zip(fused, pairs)
+        )

@@ -37,8 +37,14 @@ class SemCKD(Loss):
 
     function = staticmethod(functional.semantic_calibration)
 
-    def __init__(self, student_taps: str | Sequence[str] = STAGES, teacher_taps: str | Sequence[str] = STAGES, batch_size: int = 64,
-                 temperature: float = 1.0, factor: int = 4):
+    def __init__(
+        self,
+        student_taps: str | Sequence[str] = STAGES,
+        teacher_taps: str | Sequence[str] = STAGES,
+        batch_size: int = 64,
+        temperature: float = 1.0,
+        factor: int = 4,
+    ):
         super().__init__()
         self.student_taps, self.teacher_taps = taps("student_taps", student_taps), taps("teacher_taps", teacher_taps)
         if batch_size < 1:
@@ -71,7 +77,10 @@ class SemCKD(Loss):
         mine, theirs = features(student, self.student_taps), features(teacher, self.teacher_taps)
         query = torch.stack([self._embed(embed, x) for embed, x in zip(self.queries, mine)], 1)
         key = torch.stack([self._embed(embed, x) for embed, x in zip(self.keys, theirs)], 1)
-        errors = [self._error(project, x, y) for project, (x, y) in zip(self.projections, [(x, y) for x in mine for y in theirs])]
+        errors = [
+            self._error(project, x, y)
+            for project, (x, y) in zip(self.projections, [(x, y) for x in mine for y in theirs])
+        ]
         return query, key, torch.stack(errors, 1).view(len(query), len(mine), len(theirs))
 
     def _embed(self, embed: nn.Module, x: Tensor) -> Tensor:
@@ -82,7 +91,9 @@ class SemCKD(Loss):
     def _relations(self, x: Tensor) -> Tensor:
         """Every sample's row of the Gram matrix, ``(B, batch_size)``."""
         if len(x) > self.batch_size:
-            raise ValueError(f"a batch of {len(x)} samples is larger than batch_size={self.batch_size}; set it to data.batch_size")
+            raise ValueError(
+                f"a batch of {len(x)} samples is larger than batch_size={self.batch_size}; set it to data.batch_size"
+            )
         x = functional.wide(x.flatten(1))
         return F.pad(gram(x), (0, self.batch_size - len(x)))
 

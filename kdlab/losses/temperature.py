@@ -26,8 +26,17 @@ class Standardised(Loss):
             raise ValueError(f"loss must be another loss (a node with its _target_), got {loss!r}")
         self.loss = loss
         self.epsilon = positive("epsilon", epsilon)
-        self.needs_teacher, self.needs_target, self.needs_index, self.views = loss.needs_teacher, loss.needs_target, loss.needs_index, loss.views
-        self.mixed_labels, self.student_taps, self.teacher_taps = loss.mixed_labels, loss.student_taps, loss.teacher_taps
+        self.needs_teacher, self.needs_target, self.needs_index, self.views = (
+            loss.needs_teacher,
+            loss.needs_target,
+            loss.needs_index,
+            loss.views,
+        )
+        self.mixed_labels, self.student_taps, self.teacher_taps = (
+            loss.mixed_labels,
+            loss.student_taps,
+            loss.teacher_taps,
+        )
         self.needs_equal_widths, self.fixed = loss.needs_equal_widths, tuple(f"loss.{name}" for name in loss.fixed)
 
     def prepare(self, probe: Probe) -> None:
@@ -42,7 +51,9 @@ class Standardised(Loss):
     def _standardised(self, outputs: Outputs | None) -> Outputs | None:
         if outputs is None:
             return None
-        return outputs.replace(answer=functional.standardise(outputs.logits, self.epsilon), second=self._standardised(outputs.second))
+        return outputs.replace(
+            answer=functional.standardise(outputs.logits, self.epsilon), second=self._standardised(outputs.second)
+        )
 
 
 class CTKD(Loss):
@@ -62,7 +73,9 @@ class CTKD(Loss):
 
     function = staticmethod(functional.ctkd)
 
-    def __init__(self, start: float = 1.0, span: float = 20.0, reversal: float = 1.0, per_sample: bool = False, width: int = 64):
+    def __init__(
+        self, start: float = 1.0, span: float = 20.0, reversal: float = 1.0, per_sample: bool = False, width: int = 64
+    ):
         super().__init__()
         self.start, self.span = positive("start", start), positive("span", span)
         self.reversal = not_negative("reversal", reversal)
@@ -76,7 +89,9 @@ class CTKD(Loss):
     def prepare(self, probe: Probe) -> None:
         if self.theta is None:
             self.network = nn.Sequential(nn.Linear(2 * probe.classes, self.width), nn.ReLU(), nn.Linear(self.width, 1))
-            nn.init.zeros_(self.network[2].weight)      # every sample begins at the temperature that one for all would begin at
+            nn.init.zeros_(
+                self.network[2].weight
+            )  # every sample begins at the temperature that one for all would begin at
             nn.init.ones_(self.network[2].bias)
 
     def readings(self) -> dict[str, float]:

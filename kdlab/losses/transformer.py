@@ -37,8 +37,12 @@ class Sequences(Loss):
     @torch.no_grad()
     def prepare(self, probe: Probe) -> None:
         """Tries the loss once, where and as its new connectors are, so that features that do not fit are refused before the training."""
-        student, teacher = (outputs.replace(features={tap: feature.to("cpu", torch.float32) for tap, feature in outputs.features.items()}, mask=None)
-                            for outputs in (probe.student, probe.teacher))
+        student, teacher = (
+            outputs.replace(
+                features={tap: feature.to("cpu", torch.float32) for tap, feature in outputs.features.items()}, mask=None
+            )
+            for outputs in (probe.student, probe.teacher)
+        )
         self.forward(student, teacher, None)
 
     def averaged(self, values: Tensor, mask: Tensor | None) -> Tensor:
@@ -65,8 +69,10 @@ class Hidden(Sequences):
     def prepare(self, probe: Probe) -> None:
         student, teacher = probe.student.features[self.student_taps[0]], probe.teacher.features[self.teacher_taps[0]]
         if student.dim() != teacher.dim() or student.dim() not in (2, 3):
-            raise ValueError(f"student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must both be vectors (B, D) or sequences (B, T, D); "
-                             "for maps take the loss 'hint'")
+            raise ValueError(
+                f"student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must both be vectors (B, D) or sequences (B, T, D); "
+                "for maps take the loss 'hint'"
+            )
         self.connector = _connector(student, teacher)
         super().prepare(probe)
 
@@ -99,8 +105,15 @@ class PKD(Sequences):
 
     function = staticmethod(functional.pkd)
 
-    def __init__(self, student_tap: str = LAYER, teacher_tap: str = LAYER, student_layers: Sequence[int] = (0, 1, 2, 3, 4),
-                 teacher_layers: Sequence[int] = (1, 3, 5, 7, 9), normalise: bool = True, mean_over_width: bool = True):
+    def __init__(
+        self,
+        student_tap: str = LAYER,
+        teacher_tap: str = LAYER,
+        student_layers: Sequence[int] = (0, 1, 2, 3, 4),
+        teacher_layers: Sequence[int] = (1, 3, 5, 7, 9),
+        normalise: bool = True,
+        mean_over_width: bool = True,
+    ):
         super().__init__()
         as_many(student_layers, teacher_layers)
         self.student_taps = tuple(path_of("student_tap", student_tap, layer=layer) for layer in student_layers)
@@ -109,18 +122,29 @@ class PKD(Sequences):
         self.connector = nn.Identity()
 
     def prepare(self, probe: Probe) -> None:
-        for role, outputs, taps in (("student", probe.student, self.student_taps), ("teacher", probe.teacher, self.teacher_taps)):
+        for role, outputs, taps in (
+            ("student", probe.student, self.student_taps),
+            ("teacher", probe.teacher, self.teacher_taps),
+        ):
             for tap in taps:
                 if outputs.features[tap].dim() != 3:
-                    raise ValueError(f"the {role}'s tap '{tap}' is {tuple(outputs.features[tap].shape)}, and must be a sequence of hidden states "
-                                     "(B, T, D); for other features take the loss 'hint' or 'hidden_mse'")
-        self.connector = _connector(probe.student.features[self.student_taps[0]], probe.teacher.features[self.teacher_taps[0]])
+                    raise ValueError(
+                        f"the {role}'s tap '{tap}' is {tuple(outputs.features[tap].shape)}, and must be a sequence of hidden states "
+                        "(B, T, D); for other features take the loss 'hint' or 'hidden_mse'"
+                    )
+        self.connector = _connector(
+            probe.student.features[self.student_taps[0]], probe.teacher.features[self.teacher_taps[0]]
+        )
         super().prepare(probe)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
-        mine, theirs = (torch.stack([outputs.features[tap][:, 0] for tap in taps], dim=1)
-                        for outputs, taps in ((student, self.student_taps), (teacher, self.teacher_taps)))
-        return functional.pkd(self.connector(mine), theirs, normalise=self.normalise, mean_over_width=self.mean_over_width)
+        mine, theirs = (
+            torch.stack([outputs.features[tap][:, 0] for tap in taps], dim=1)
+            for outputs, taps in ((student, self.student_taps), (teacher, self.teacher_taps))
+        )
+        return functional.pkd(
+            self.connector(mine), theirs, normalise=self.normalise, mean_over_width=self.mean_over_width
+        )
 
 
 class SequencePair(Sequences):
@@ -131,8 +155,12 @@ class SequencePair(Sequences):
         average: see above.
     """
 
-    def __init__(self, student_taps: Sequence[str] = (LAYER.format(layer=0), LAYER.format(layer=5)),
-                 teacher_taps: Sequence[str] = (LAYER.format(layer=0), LAYER.format(layer=11)), average: str = "tokens"):
+    def __init__(
+        self,
+        student_taps: Sequence[str] = (LAYER.format(layer=0), LAYER.format(layer=5)),
+        teacher_taps: Sequence[str] = (LAYER.format(layer=0), LAYER.format(layer=11)),
+        average: str = "tokens",
+    ):
         super().__init__(average)
         self.student_taps, self.teacher_taps = tuple(student_taps), tuple(teacher_taps)
         for name in ("student_taps", "teacher_taps"):
@@ -141,7 +169,11 @@ class SequencePair(Sequences):
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
         mask = mask_of(student, batch)
-        features = [outputs.features[tap] for outputs, taps in ((student, self.student_taps), (teacher, self.teacher_taps)) for tap in taps]
+        features = [
+            outputs.features[tap]
+            for outputs, taps in ((student, self.student_taps), (teacher, self.teacher_taps))
+            for tap in taps
+        ]
         values = type(self).function(*features, mask=mask)
         return self.averaged(values, pairs(mask) if values.dim() == 3 else None)
 
@@ -151,8 +183,11 @@ class SequenceFSP(SequencePair):
 
     function = staticmethod(functional.sequence_fsp)
 
-    def __init__(self, student_taps: Sequence[str] = (LAYER.format(layer=0), LAYER.format(layer=5)),
-                 teacher_taps: Sequence[str] = (LAYER.format(layer=0), LAYER.format(layer=11))):
+    def __init__(
+        self,
+        student_taps: Sequence[str] = (LAYER.format(layer=0), LAYER.format(layer=5)),
+        teacher_taps: Sequence[str] = (LAYER.format(layer=0), LAYER.format(layer=11)),
+    ):
         super().__init__(student_taps, teacher_taps)
 
 
@@ -180,4 +215,6 @@ def path_of(argument: str, pattern: str, **fields) -> str:
 
 def as_many(student_layers: Sequence[int], teacher_layers: Sequence[int]) -> None:
     if len(student_layers) == 0 or len(student_layers) != len(teacher_layers):
-        raise ValueError(f"student_layers and teacher_layers must name as many layers, got {list(student_layers)} and {list(teacher_layers)}")
+        raise ValueError(
+            f"student_layers and teacher_layers must name as many layers, got {list(student_layers)} and {list(teacher_layers)}"
+        )

@@ -7,5 +7,15 @@ from .memory import inference_bytes
 from .size import checkpoint_bytes
 from .speed import speed, timed_in_turns
 
-__all__ = ["agreement", "alignment", "checkpoint_bytes", "comparable_taps", "fidelity", "flops", "inference_bytes", "kl_to_teacher", "speed",
-           "timed_in_turns"]
+__all__ = [
+    "agreement",
+    "alignment",
+    "checkpoint_bytes",
+    "comparable_taps",
+    "fidelity",
+    "flops",
+    "inference_bytes",
+    "kl_to_teacher",
+    "speed",
+    "timed_in_turns",
+]

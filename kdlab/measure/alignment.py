@@ -12,7 +12,7 @@ from kdlab.metrics import CKA
 from kdlab.models.taps import own_taps, stage_taps
 
 EMBEDDING = "embedding"
-_ROWS = 250         # the Gram matrices of a batch have the square of that many entries
+_ROWS = 250  # the Gram matrices of a batch have the square of that many entries
 
 
 def comparable_taps(network: nn.Module, aliases: Mapping[str, str] | None = None) -> list[str]:
@@ -57,8 +57,13 @@ def alignment(pairs: Iterable[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]
     """
     found: dict[tuple[str, str], CKA] = {}
     for student, teacher in pairs:
-        mine, theirs = ({tap: [_from_the_first(part) for part in averaged_over_positions(value).split(_ROWS)] for tap, value in side.items()}
-                        for side in (student, teacher))
+        mine, theirs = (
+            {
+                tap: [_from_the_first(part) for part in averaged_over_positions(value).split(_ROWS)]
+                for tap, value in side.items()
+            }
+            for side in (student, teacher)
+        )
         for tap, parts in mine.items():
             for other, their_parts in theirs.items():
                 metric = found.setdefault((tap, other), CKA().to(parts[0].device))

@@ -12,7 +12,7 @@ from torchmetrics.functional.classification import multiclass_accuracy
 from kdlab.functional import forward_kl
 from kdlab.functional.rows import same_shape
 
-_ROWS = 10_000      # in float64 at a time, so that a large split with many classes is not there twice
+_ROWS = 10_000  # in float64 at a time, so that a large split with many classes is not there twice
 _ADVICE = "both must answer for the same samples and know the same classes"
 
 
@@ -37,7 +37,10 @@ def kl_to_teacher(student: Tensor, teacher: Tensor) -> float:
     0.0555
     """
     same_shape(student, teacher, "kl_to_teacher", _ADVICE)
-    total = sum(forward_kl(ours.double(), theirs.double()).sum().item() for ours, theirs in zip(student.split(_ROWS), teacher.split(_ROWS)))
+    total = sum(
+        forward_kl(ours.double(), theirs.double()).sum().item()
+        for ours, theirs in zip(student.split(_ROWS), teacher.split(_ROWS))
+    )
     return total / len(student)
 
 

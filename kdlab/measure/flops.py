@@ -30,11 +30,13 @@ def flops(network: nn.Module, inputs) -> int | None:
     (5472, 5472)
     """
     try:
-        asked = copy.deepcopy(network).cpu().eval()         # a copy of a compiled module is not compiled, and so can be looked into
+        asked = (
+            copy.deepcopy(network).cpu().eval()
+        )  # a copy of a compiled module is not compiled, and so can be looked into
         with torch.no_grad(), _countable(), FlopCounterMode(display=False) as counter:
             asked(inputs)
         count = int(counter.get_total_flops())
-    except Exception:           # a network of anyone's may fail in any way; that must not cost the run that it was trained in
+    except Exception:  # a network of anyone's may fail in any way; that must not cost the run that it was trained in
         return None
     return count if count or not any(True for _ in network.parameters()) else None
 
@@ -46,7 +48,7 @@ def _countable():
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")         # of TF32 on Intel's GPUs, from the flags
+            warnings.simplefilter("ignore")  # of TF32 on Intel's GPUs, from the flags
             with sdpa_kernel(SDPBackend.MATH), torch.backends.mkldnn.flags(enabled=False):
                 yield
     finally:

@@ -27,7 +27,7 @@ def begin(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
         return
     with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
-        file.write("5")         # proc(5): resets the peak resident size to the present one
+        file.write("5")  # proc(5): resets the peak resident size to the present one
 
 
 def peak(device: torch.device) -> int | None:
@@ -41,12 +41,15 @@ def peak(device: torch.device) -> int | None:
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    with contextlib.suppress(OSError), open("/proc/self/status") as file:       # getrusage's begins with that of the program that started this one
+    with (
+        contextlib.suppress(OSError),
+        open("/proc/self/status") as file,
+    ):  # getrusage's begins with that of the program that started this one
         if kilobytes := next((line.split()[1] for line in file if line.startswith("VmHWM")), None):
             return 1024 * int(kilobytes)
     try:
         import resource
-    except ImportError:         # Windows
+    except ImportError:  # Windows
         return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 

@@ -15,5 +15,9 @@ def checkpoint_bytes(network: nn.Module) -> int:
     """
     from safetensors.torch import save
 
-    once = {(value.data_ptr(), value.shape, value.stride()): (name, value) for name, value in network.state_dict().items()}
-    return len(save({name: value.cpu().clone().contiguous() for name, value in once.values()}))         # copies: views of one tensor may overlap
+    once = {
+        (value.data_ptr(), value.shape, value.stride()): (name, value) for name, value in network.state_dict().items()
+    }
+    return len(
+        save({name: value.cpu().clone().contiguous() for name, value in once.values()})
+    )  # copies: views of one tensor may overlap

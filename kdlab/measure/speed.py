@@ -7,12 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-TURNS = 10          # that each one's time is cut into
+TURNS = 10  # that each one's time is cut into
 WARM_UP_CALLS = 3
 
 
-def timed_in_turns(calls: Mapping[str, Callable[[], object]], seconds: float, finish: Callable[[], object] = lambda: None,
-                   clock: Callable[[], float] = time.perf_counter) -> dict[str, list[float]]:
+def timed_in_turns(
+    calls: Mapping[str, Callable[[], object]],
+    seconds: float,
+    finish: Callable[[], object] = lambda: None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
     """Seconds of every single call, by name.
 
     A machine does not run evenly: its clock, its caches and whoever else is on it change from second to second. So the calls are not timed one
@@ -55,5 +59,9 @@ def speed(durations: Sequence[float], batch: int) -> dict[str, float]:
     {'latency_ms': 10.0, 'latency_ms_p90': 17.0, 'samples_per_second': 5120.0, 'calls': 4}
     """
     median, ninetieth = np.percentile(durations, [50, 90])
-    return {"latency_ms": round(float(median) * 1000, 6), "latency_ms_p90": round(float(ninetieth) * 1000, 6),
-            "samples_per_second": round(batch * len(durations) / sum(durations), 3), "calls": len(durations)}
+    return {
+        "latency_ms": round(float(median) * 1000, 6),
+        "latency_ms_p90": round(float(ninetieth) * 1000, 6),
+        "samples_per_second": round(batch * len(durations) / sum(durations), 3),
+        "calls": len(durations),
+    }

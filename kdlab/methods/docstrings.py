@@ -25,7 +25,11 @@ def told_by(*sources) -> dict[str, str]:
     """What the docstrings of kdlab's functions and classes say of each argument; the last one that tells of it counts."""
     told: dict[str, str] = {}
     for source in sources:
-        told |= parameters(inspect.cleandoc(source.__doc__ or "")) if getattr(source, "__module__", "").startswith("kdlab") else {}
+        told |= (
+            parameters(inspect.cleandoc(source.__doc__ or ""))
+            if getattr(source, "__module__", "").startswith("kdlab")
+            else {}
+        )
     return told
 
 
@@ -34,16 +38,63 @@ def prose(docstring: str) -> str:
     text = re.split(r"\n(?:Args|Returns|Raises):\n|\n\s*>>> ", docstring)[0]
     text = re.sub(r":(?:func|class|mod|meth):`~?([^`]*)`", r"\1", text)
     text = re.sub(r":math:`([^`]*)`", lambda match: _readable(match[1]), text)
-    text = re.sub(r"^[ \t]*\.\. math::((?:.*\n?)(?:[ \t]+.*\n?)*)", lambda match: f"    {_readable(match[1].strip())}\n", text, flags=re.MULTILINE)
+    text = re.sub(
+        r"^[ \t]*\.\. math::((?:.*\n?)(?:[ \t]+.*\n?)*)",
+        lambda match: f"    {_readable(match[1].strip())}\n",
+        text,
+        flags=re.MULTILINE,
+    )
     return text.replace("``", "").strip()
 
 
 _SIGNS = {
-    "sum": "Σ", "log": "log", "exp": "exp", "cdot": "·", "to": "→", "|": "‖", "lVert": "‖", "rVert": "‖", "Vert": "‖", "cos": "cos",
-    "le": "≤", "ge": "≥", "ne": "≠", "in": "∈", "infty": "∞", "times": "×", "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ",
-    "epsilon": "ε", "eta": "η", "theta": "θ", "kappa": "κ", "lambda": "λ", "mu": "μ", "pi": "π", "rho": "ρ", "sigma": "σ", "tau": "τ",
-    "phi": "φ", "psi": "ψ", "Phi": "Φ", "Delta": "Δ", "top": "ᵀ", "odot": "⊙", "sqrt": "√", "langle": "⟨", "rangle": "⟩", "ell": "ℓ",
-    "min": "min", "max": "max", "ldots": "…", "dots": "…", "quad": " ", "mid": "|", "sim": "~",
+    "sum": "Σ",
+    "log": "log",
+    "exp": "exp",
+    "cdot": "·",
+    "to": "→",
+    "|": "‖",
+    "lVert": "‖",
+    "rVert": "‖",
+    "Vert": "‖",
+    "cos": "cos",
+    "le": "≤",
+    "ge": "≥",
+    "ne": "≠",
+    "in": "∈",
+    "infty": "∞",
+    "times": "×",
+    "alpha": "α",
+    "beta": "β",
+    "gamma": "γ",
+    "delta": "δ",
+    "epsilon": "ε",
+    "eta": "η",
+    "theta": "θ",
+    "kappa": "κ",
+    "lambda": "λ",
+    "mu": "μ",
+    "pi": "π",
+    "rho": "ρ",
+    "sigma": "σ",
+    "tau": "τ",
+    "phi": "φ",
+    "psi": "ψ",
+    "Phi": "Φ",
+    "Delta": "Δ",
+    "top": "ᵀ",
+    "odot": "⊙",
+    "sqrt": "√",
+    "langle": "⟨",
+    "rangle": "⟩",
+    "ell": "ℓ",
+    "min": "min",
+    "max": "max",
+    "ldots": "…",
+    "dots": "…",
+    "quad": " ",
+    "mid": "|",
+    "sim": "~",
 }
 
 
@@ -56,7 +107,11 @@ def _readable(formula: str) -> str:
     """The LaTeX of a formula with its commonest commands written out; the rest stays as it is."""
     formula = re.sub(r"\\(?:mathrm|operatorname|text|mathbf|mathcal)\{([^{}]*)\}", r"\1", formula)
     formula = re.sub(r"\\[td]?frac\s*(\w)\s*(\w)", r"\1/\2", formula)
-    formula = re.sub(r"\\[td]?frac\{([^{}]*)\}\{([^{}]*)\}", lambda match: "/".join(_bracketed(part) for part in match.groups()), formula)
+    formula = re.sub(
+        r"\\[td]?frac\{([^{}]*)\}\{([^{}]*)\}",
+        lambda match: "/".join(_bracketed(part) for part in match.groups()),
+        formula,
+    )
     formula = re.sub(r"\\[,;:]", " ", re.sub(r"\\!|\\(?:Bigg|bigg|Big|big|left|right)[lr]?(?![a-z])", "", formula))
     formula = re.sub(r"\\([A-Za-z]+|\|)", lambda match: _SIGNS.get(match[1], match[0]), formula)
     return re.sub(r"(?<=\S)  +", " ", formula)

@@ -24,15 +24,24 @@ def index() -> dict[str, Entry | StrategyEntry]:
         InputError: a loss of ``conf/loss/`` names no pure function, or one without its paper; or a loss and a strategy have one name.
     """
     paths = sorted((conf_dir() / "loss").glob("*.yaml"))
-    with own_hydra(), sharing_teachers():           # set up once, the default teacher composed once
-        config = compose([f"loss=[{','.join(path.stem for path in paths)}]", "loss.ce.weight=1.0"])     # the terms state different weights of ce
+    with own_hydra(), sharing_teachers():  # set up once, the default teacher composed once
+        config = compose(
+            [f"loss=[{','.join(path.stem for path in paths)}]", "loss.ce.weight=1.0"]
+        )  # the terms state different weights of ce
         strategies = strategy_entries(conf_dir() / "strategy")
-    found = {entry.name: entry for entry in (
-        of_loss_file(path, config["loss"][path.stem], presets_of(path.stem, conf_dir() / "preset")) for path in paths)}
+    found = {
+        entry.name: entry
+        for entry in (
+            of_loss_file(path, config["loss"][path.stem], presets_of(path.stem, conf_dir() / "preset"))
+            for path in paths
+        )
+    }
     used = {entry.function for entry in found.values()}
     twice = sorted(set(found) & set(strategies))
     if twice:
-        raise InputError(f"conf/loss/{twice[0]}.yaml and conf/strategy/{twice[0]}.yaml: a loss and a strategy must have different names")
+        raise InputError(
+            f"conf/loss/{twice[0]}.yaml and conf/strategy/{twice[0]}.yaml: a loss and a strategy must have different names"
+        )
     found |= strategies
     used |= {function for entry in strategies.values() for function in entry.composes}
     found |= {name: entry for name, entry in _pieces().items() if entry.function not in used}
@@ -50,7 +59,9 @@ def lookup(name: str) -> Entry | StrategyEntry:
 def _pieces() -> dict[str, Entry]:
     """The functions that know where they come from, by name, each as if nothing named it."""
     functions = {name: getattr(functional, name) for name in functional.__all__}
-    return {name: Entry(name, function, None, {}) for name, function in functions.items() if method_of(function) is not None}
+    return {
+        name: Entry(name, function, None, {}) for name, function in functions.items() if method_of(function) is not None
+    }
 
 
 def _order(item: tuple[str, Entry | StrategyEntry]) -> tuple:

@@ -58,7 +58,11 @@ class Entry:
     @property
     def where(self) -> str:
         """The places in the code."""
-        loss = f"   loss: kdlab.losses.{type(self.loss).__name__}   file: conf/loss/{self.name}.yaml" if self.loss is not None else ""
+        loss = (
+            f"   loss: kdlab.losses.{type(self.loss).__name__}   file: conf/loss/{self.name}.yaml"
+            if self.loss is not None
+            else ""
+        )
         return f"function: kdlab.functional.{self.function.__name__}{loss}"
 
     @property
@@ -76,9 +80,18 @@ class Entry:
         """What a step must give it."""
         if self.loss is None:
             return ["a strategy that calls it"]
-        taps = [f"{role}'s {', '.join(names)}" for role, names in (("student", self.loss.student_taps), ("teacher", self.loss.teacher_taps)) if names]
-        wanted = {"teacher": self.loss.needs_teacher, "target": self.loss.needs_target, "index": self.loss.needs_index,
-                  "two views": self.loss.views == 2, "a student as wide as its teacher": self.loss.needs_equal_widths}
+        taps = [
+            f"{role}'s {', '.join(names)}"
+            for role, names in (("student", self.loss.student_taps), ("teacher", self.loss.teacher_taps))
+            if names
+        ]
+        wanted = {
+            "teacher": self.loss.needs_teacher,
+            "target": self.loss.needs_target,
+            "index": self.loss.needs_index,
+            "two views": self.loss.views == 2,
+            "a student as wide as its teacher": self.loss.needs_equal_widths,
+        }
         return [*(name for name, asked in wanted.items() if asked), *(taps or ["logits"])]
 
     @property
@@ -100,8 +113,10 @@ class Entry:
         """A line that trains with it; empty for a piece, and where it reads modules that only the user's own networks have."""
         if self.loss is None or "classifier" not in self.method.serves:
             return ""
-        numbers = [f" loss.{self.name}.{key}={value}" for key, value in self.defaults.items() if isinstance(value, float)]
-        number = numbers[min(1, len(numbers) - 1)] if numbers else ""       # a parameter of its own rather than the weight
+        numbers = [
+            f" loss.{self.name}.{key}={value}" for key, value in self.defaults.items() if isinstance(value, float)
+        ]
+        number = numbers[min(1, len(numbers) - 1)] if numbers else ""  # a parameter of its own rather than the weight
         wide = "student=cnn_wide" if self.loss.needs_equal_widths else "student=cnn"
         networks = f""" {wide} 'teacher.overrides=["student=cnn_wide"]'""" if self.loss.student_taps else ""
         losses = self.name if self.name == "ce" else f"ce,{self.name}"
@@ -109,7 +124,10 @@ class Entry:
 
     def described(self) -> dict[str, str]:
         """What the docstrings say of each parameter."""
-        return {"weight": "the term's weight in the total", **told_by(self.function, *reversed(type(self.loss).__mro__))}
+        return {
+            "weight": "the term's weight in the total",
+            **told_by(self.function, *reversed(type(self.loss).__mro__)),
+        }
 
 
 def of_loss_file(path: Path, arguments: dict[str, Any], presets: Sequence[Preset] = ()) -> Entry:
@@ -124,6 +142,8 @@ def of_loss_file(path: Path, arguments: dict[str, Any], presets: Sequence[Preset
     loss = build(at({key: value for key, value in arguments.items() if key != "weight"}, 0.0), f"loss.{name}")
     function = getattr(loss, "function", None)
     if not hasattr(function, "method"):
-        raise InputError(f"loss.{name}: {type(loss).__name__} names no pure function that knows its paper (kdlab.functional.sources.method)")
+        raise InputError(
+            f"loss.{name}: {type(loss).__name__} names no pure function that knows its paper (kdlab.functional.sources.method)"
+        )
     defaults = {key: value for key, value in written.items() if key not in ("_target_", KEY)}
     return Entry(name, function, loss, defaults, written.get(KEY), list(presets))

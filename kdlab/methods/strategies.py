@@ -69,7 +69,13 @@ class StrategyEntry:
 
     @property
     def brief(self) -> str:
-        return str(self.method.paper) if self.method.paper else self.told.splitlines()[0] if self.told else self.strategy.__name__
+        return (
+            str(self.method.paper)
+            if self.method.paper
+            else self.told.splitlines()[0]
+            if self.told
+            else self.strategy.__name__
+        )
 
     @property
     def needs(self) -> list[str]:
@@ -100,8 +106,16 @@ def strategy_entries(folder: Path) -> dict[str, StrategyEntry]:
         own = list(classes.values()).count(strategy) == 1 or name.replace("_", "") == strategy.__name__.lower()
         arguments = {key: value for key, value in nodes[name].items() if key != "_target_"}
         weights = {term: node.get("weight", 1.0) for term, node in config["loss"].items()}
-        found[name] = StrategyEntry(name, strategy, (method_of(strategy) if own else None) or _WITHOUT_PAPER, _head(path), arguments, weights,
-                                    config["teacher"] is not None, _composed(strategy, name))
+        found[name] = StrategyEntry(
+            name,
+            strategy,
+            (method_of(strategy) if own else None) or _WITHOUT_PAPER,
+            _head(path),
+            arguments,
+            weights,
+            config["teacher"] is not None,
+            _composed(strategy, name),
+        )
     return found
 
 
@@ -125,15 +139,20 @@ def _head(path: Path) -> str:
 def _composed(strategy: type[Strategy], name: str) -> tuple[Callable, ...]:
     """The pieces that are named in the module of a strategy or of its bases; and the function that has its name."""
     found = {getattr(functional, name, None): None}
-    for module in dict.fromkeys(base.__module__ for base in strategy.__mro__ if issubclass(base, Strategy) and base is not Strategy):
+    for module in dict.fromkeys(
+        base.__module__ for base in strategy.__mro__ if issubclass(base, Strategy) and base is not Strategy
+    ):
         known = vars(sys.modules[module])
         for node in ast.walk(ast.parse(inspect.getsource(sys.modules[module]))):
             if isinstance(node, ast.Name):
                 found[_function(known.get(node.id))] = None
             elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 found[_function(getattr(known.get(node.value.id), node.attr, None))] = None
-    return tuple(function for function in found if inspect.isfunction(function) and method_of(function) is not None
-                 and method_of(function).family == "strategy")
+    return tuple(
+        function
+        for function in found
+        if inspect.isfunction(function) and method_of(function) is not None and method_of(function).family == "strategy"
+    )
 
 
 def _function(thing) -> Callable | None:

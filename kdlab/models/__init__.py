@@ -18,5 +18,17 @@ from .torchvision import torchvision_model
 from .vgg import VGG
 from .wide_resnet import WideResNet
 
-__all__ = ["CNN", "MLP", "VGG", "BottleneckResNet", "CifarResNet", "HuggingFaceClassifier", "MobileNetV2", "ShuffleNetV1", "ShuffleNetV2",
-           "WideResNet", "timm_model", "torchvision_model"]
+__all__ = [
+    "CNN",
+    "MLP",
+    "VGG",
+    "BottleneckResNet",
+    "CifarResNet",
+    "HuggingFaceClassifier",
+    "MobileNetV2",
+    "ShuffleNetV1",
+    "ShuffleNetV2",
+    "WideResNet",
+    "timm_model",
+    "torchvision_model",
+]

@@ -24,7 +24,9 @@ class Bottleneck(nn.Module):
         self.relu = nn.ReLU()
         self.shortcut = nn.Identity()
         if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs))
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu(self.bn1(self.conv1(x)))
@@ -60,13 +62,21 @@ class BottleneckResNet(nn.Module):
         if depth not in BLOCKS:
             raise ValueError(f"depth must be one of {', '.join(map(str, BLOCKS))}, got {depth}")
         inputs = WIDTHS[0]
-        self.stem = nn.Sequential(nn.Conv2d(channels, inputs, 3, padding=1, bias=False), nn.BatchNorm2d(inputs), nn.ReLU())
+        self.stem = nn.Sequential(
+            nn.Conv2d(channels, inputs, 3, padding=1, bias=False), nn.BatchNorm2d(inputs), nn.ReLU()
+        )
         for number, (width, blocks) in enumerate(zip(WIDTHS, BLOCKS[depth]), start=1):
             first = Bottleneck(inputs, width, stride=1 if number == 1 else 2)
             inputs = EXPANSION * width
-            self.add_module(f"stage{number}", nn.Sequential(first, *(Bottleneck(inputs, width, stride=1) for _ in range(blocks - 1))))
+            self.add_module(
+                f"stage{number}",
+                nn.Sequential(first, *(Bottleneck(inputs, width, stride=1) for _ in range(blocks - 1))),
+            )
         # a block calls its ReLU three times, and a tap keeps the last call: the one behind the shortcut
-        self.taps = {f"preact{number}": f"stage{number}.{blocks - 1}.relu.input" for number, blocks in enumerate(BLOCKS[depth], start=1)}
+        self.taps = {
+            f"preact{number}": f"stage{number}.{blocks - 1}.relu.input"
+            for number, blocks in enumerate(BLOCKS[depth], start=1)
+        }
         self.embedding = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.classifier = nn.Linear(inputs, classes)
         for module in self.modules():

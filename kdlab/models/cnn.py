@@ -24,16 +24,24 @@ class CNN(nn.Module):
     6274
     """
 
-    def __init__(self, classes: int, shape: Sequence[int], widths: Sequence[int] = (16, 32, 64), dropout: float = 0.0,
-                 stride: int = 1):
+    def __init__(
+        self,
+        classes: int,
+        shape: Sequence[int],
+        widths: Sequence[int] = (16, 32, 64),
+        dropout: float = 0.0,
+        stride: int = 1,
+    ):
         super().__init__()
         if not widths or not all(isinstance(width, int) and width > 0 for width in widths):
             raise ValueError(f"widths must be the channels of one or more stages, for example [16, 32], got {widths!r}")
         if not isinstance(stride, int) or stride < 1:
             raise ValueError(f"stride must be a whole number from 1 on, got {stride!r}")
         if min(shape[1:]) < stride * 2 ** (len(widths) - 1):
-            raise ValueError(f"{len(widths)} stages halve the map {len(widths) - 1} times{f' after a stride of {stride}' if stride > 1 else ''}; "
-                             f"an input of {tuple(shape)} is too small")
+            raise ValueError(
+                f"{len(widths)} stages halve the map {len(widths) - 1} times{f' after a stride of {stride}' if stride > 1 else ''}; "
+                f"an input of {tuple(shape)} is too small"
+            )
         self.depth = len(widths)
         self.taps = {f"preact{number}": f"stage{number}.2.input" for number in range(1, self.depth + 1)}
         channels = shape[0]

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from torch import nn
 
 
-def connector(student: Sequence[int], teacher: Sequence[int], normalise: bool = True, activate: bool = True) -> nn.Module:
+def connector(
+    student: Sequence[int], teacher: Sequence[int], normalise: bool = True, activate: bool = True
+) -> nn.Module:
     """A connector from one feature shape to another (shapes of a sample, without the batch dimension).
 
     Vectors ``(D,)`` and sequences ``(T, D)`` get a linear map. Maps ``(C, H, W)`` get one convolution, as FitNets' regressor:
@@ -64,7 +66,9 @@ def regressor(student: Sequence[int], teacher: Sequence[int], hidden: int | None
     [32, 32, 32]
     """
     hidden = hidden or teacher[0]
-    first, second, third = (_point(student, *channels) for channels in ((student[0], hidden), (hidden, hidden), (hidden, teacher[0])))
+    first, second, third = (
+        _point(student, *channels) for channels in ((student[0], hidden), (hidden, hidden), (hidden, teacher[0]))
+    )
     return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), third)
 
 
@@ -75,10 +79,22 @@ def bottleneck(student: Sequence[int], teacher: Sequence[int], hidden: int, acti
     >>> [layer.out_channels for layer in bottleneck((16, 8, 8), (32, 8, 8), hidden=8)[::3]]
     [8, 8, 32]
     """
-    middle = nn.Linear(hidden, hidden, bias=False) if _is_vector(student) else nn.Conv2d(hidden, hidden, 3, padding=1, bias=False)
+    middle = (
+        nn.Linear(hidden, hidden, bias=False)
+        if _is_vector(student)
+        else nn.Conv2d(hidden, hidden, 3, padding=1, bias=False)
+    )
     last = [_norm(student, teacher[0]), nn.ReLU()] if activate else []
-    return nn.Sequential(_point(student, student[0], hidden), _norm(student, hidden), nn.ReLU(), middle, _norm(student, hidden), nn.ReLU(),
-                         _point(student, hidden, teacher[0]), *last)
+    return nn.Sequential(
+        _point(student, student[0], hidden),
+        _norm(student, hidden),
+        nn.ReLU(),
+        middle,
+        _norm(student, hidden),
+        nn.ReLU(),
+        _point(student, hidden, teacher[0]),
+        *last,
+    )
 
 
 def same_kind(student: Sequence[int], teacher: Sequence[int], maps_only: str = "") -> None:
@@ -86,8 +102,14 @@ def same_kind(student: Sequence[int], teacher: Sequence[int], maps_only: str = "
     kinds = {len(student), len(teacher)}
     if kinds == {3} or (kinds == {1} and not maps_only):
         return
-    wanted = f"{maps_only}; choose taps of convolutional stages on both sides" if maps_only else "choose two vectors (C,) or two maps (C, H, W)"
-    raise ValueError(f"a student feature of shape {tuple(student)} and a teacher feature of shape {tuple(teacher)} do not fit: {wanted}")
+    wanted = (
+        f"{maps_only}; choose taps of convolutional stages on both sides"
+        if maps_only
+        else "choose two vectors (C,) or two maps (C, H, W)"
+    )
+    raise ValueError(
+        f"a student feature of shape {tuple(student)} and a teacher feature of shape {tuple(teacher)} do not fit: {wanted}"
+    )
 
 
 def _is_vector(shape: Sequence[int]) -> bool:
@@ -103,5 +125,7 @@ def _norm(shape: Sequence[int], channels: int) -> nn.Module:
 
 
 def _no_connector(student: tuple, teacher: tuple) -> ValueError:
-    return ValueError(f"no connector from a student feature of shape {student} to a teacher feature of shape {teacher}; "
-                      "choose taps of the same kind, the student's map not smaller than the teacher's (or exactly half)")
+    return ValueError(
+        f"no connector from a student feature of shape {student} to a teacher feature of shape {teacher}; "
+        "choose taps of the same kind, the student's map not smaller than the teacher's (or exactly half)"
+    )

@@ -48,7 +48,9 @@ def behind(network: nn.Module, path: str) -> nn.Module:
     graph = _graph(network, place)
     called = [node for node in graph.nodes if node.op == "call_module" and node.target == place]
     if len(called) != 1:
-        raise InputError(f"{name} calls its module '{place}' {len(called)} times, and can be cut only behind one that it calls once")
+        raise InputError(
+            f"{name} calls its module '{place}' {len(called)} times, and can be cut only behind one that it calls once"
+        )
     feature = called[0] if place == path else called[0].args[0]
 
     rest, made = fx.Graph(), {}
@@ -61,10 +63,10 @@ def behind(network: nn.Module, path: str) -> nn.Module:
         elif node is feature or node.op == "placeholder":
             continue
         elif node.op == "get_attr" or (node.all_input_nodes and all(one in constant for one in node.all_input_nodes)):
-            constant.add(node)          # of no input: copied where it is needed
+            constant.add(node)  # of no input: copied where it is needed
             continue
         elif not _depends(node, made):
-            continue                    # before the cut
+            continue  # before the cut
         _copy(node, rest, made, constant, f"{name}: behind '{path}' it needs more than that one feature")
     rest.lint()
     return fx.GraphModule(network, rest, class_name=f"{name}Branch")
@@ -88,13 +90,17 @@ def _graph(network: nn.Module, place: str) -> fx.Graph:
     name, before, graphs = type(network).__name__, network.training, []
     try:
         for mode in (False, True):
-            network.training = mode         # of its own forward pass: what the modules in it do is not looked into
+            network.training = mode  # of its own forward pass: what the modules in it do is not looked into
             graphs.append(_Coarse(place).trace(network))
-    except Exception as error:              # a forward pass may fail in any way on what is no tensor
-        raise InputError(f"{name} cannot be cut behind '{place}', since torch.fx cannot follow its forward pass: "
-                         f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}") from error
+    except Exception as error:  # a forward pass may fail in any way on what is no tensor
+        raise InputError(
+            f"{name} cannot be cut behind '{place}', since torch.fx cannot follow its forward pass: "
+            f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        ) from error
     finally:
         network.training = before
     if str(graphs[0]) != str(graphs[1]):
-        raise InputError(f"{name} cannot be cut behind '{place}': its forward pass goes another way in training than in evaluation")
+        raise InputError(
+            f"{name} cannot be cut behind '{place}': its forward pass goes another way in training than in evaluation"
+        )
     return graphs[0]

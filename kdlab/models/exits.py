@@ -35,13 +35,19 @@ class Exit(nn.Module):
         super().__init__()
         feature, deepest = tuple(feature), tuple(deepest)
         self._sequence = len(feature) == 2
-        if len(feature) == 3 and len(deepest) in (1, 3) and all(mine >= wanted for mine, wanted in zip(feature[1:], deepest[1:])):
+        if (
+            len(feature) == 3
+            and len(deepest) in (1, 3)
+            and all(mine >= wanted for mine, wanted in zip(feature[1:], deepest[1:]))
+        ):
             self.bottleneck = _convolutions(feature, deepest)
         elif len(feature) in (1, 2) and len(deepest) == 1:
             self.bottleneck = nn.Sequential(nn.Linear(feature[-1], deepest[0]), nn.ReLU())
         else:
-            raise ValueError(f"there is no bottleneck from a feature of shape {feature} to the deepest one of shape {deepest}; choose a deepest "
-                             "feature that is a vector (embedding), or a map not larger than those of the exits")
+            raise ValueError(
+                f"there is no bottleneck from a feature of shape {feature} to the deepest one of shape {deepest}; choose a deepest "
+                "feature that is a vector (embedding), or a map not larger than those of the exits"
+            )
         self.classifier = nn.Linear(deepest[0], classes)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,7 +67,11 @@ def _convolutions(feature: tuple[int, ...], deepest: tuple[int, ...]) -> nn.Sequ
     layers: list[nn.Module] = []
     for number, stride in enumerate(strides, start=1):
         width = wanted if number == len(strides) else min(2 * channels, wanted)
-        layers += [nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+        layers += [
+            nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+        ]
         channels = width
     if not smallest:
         layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]

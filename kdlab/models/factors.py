@@ -11,7 +11,11 @@ def _layers(make: type[nn.Module], inputs: int, outputs: tuple[int, ...], normal
     """3x3 convolutions (with biases), each with BatchNorm or nothing and a leaky ReLU behind it."""
     layers = []
     for width in outputs:
-        layers += [make(inputs, width, 3, padding=1), nn.BatchNorm2d(width) if normalise else nn.Identity(), nn.LeakyReLU(SLOPE)]
+        layers += [
+            make(inputs, width, 3, padding=1),
+            nn.BatchNorm2d(width) if normalise else nn.Identity(),
+            nn.LeakyReLU(SLOPE),
+        ]
         inputs = width
     return nn.Sequential(*layers)
 
@@ -65,5 +69,7 @@ class Translator(nn.Module):
 
 def factor_channels(teacher_channels: int, rate: float) -> int:
     if int(rate * teacher_channels) < 1:
-        raise ValueError(f"rate {rate} leaves no factor of the teacher's {teacher_channels} channels; it must be at least {1 / teacher_channels:.3g}")
+        raise ValueError(
+            f"rate {rate} leaves no factor of the teacher's {teacher_channels} channels; it must be at least {1 / teacher_channels:.3g}"
+        )
     return int(rate * teacher_channels)

@@ -51,8 +51,10 @@ class Review(nn.Module):
     def __init__(self, student: Sequence[Sequence[int]], teacher: Sequence[Sequence[int]], most: int = 512):
         super().__init__()
         middle, deepest = min(most, student[-1][0]), len(student) - 1
-        self.fusions = nn.ModuleList(AttentionFusion(mine[0], middle, theirs[0], fuses=number < deepest)
-                                     for number, (mine, theirs) in enumerate(zip(student, teacher)))
+        self.fusions = nn.ModuleList(
+            AttentionFusion(mine[0], middle, theirs[0], fuses=number < deepest)
+            for number, (mine, theirs) in enumerate(zip(student, teacher))
+        )
         self.sizes = [tuple(shape[1:]) or (1, 1) for shape in teacher]
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:

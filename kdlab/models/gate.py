@@ -27,10 +27,12 @@ class BranchGate(nn.Module):
     def forward(self, shared: Tensor) -> Tensor:
         """``(N, branches)``, each row's sum 1, from the shared feature ``(N, D)``, or a map ``(N, D, H, W)`` that is pooled first."""
         if shared.dim() not in (2, 4) or shared.shape[1] != self.linear.in_features:
-            raise ValueError(f"the gate reads features (N, {self.linear.in_features}) or maps of as many channels, got {tuple(shared.shape)}")
+            raise ValueError(
+                f"the gate reads features (N, {self.linear.in_features}) or maps of as many channels, got {tuple(shared.shape)}"
+            )
         pooled = shared.mean((2, 3)) if shared.dim() == 4 else shared
         scores = self.linear(pooled)
-        if len(scores) == 1:        # one sample has no statistics of its own, as a last batch may be
+        if len(scores) == 1:  # one sample has no statistics of its own, as a last batch may be
             norm = self.norm
             normed = F.batch_norm(scores, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
         else:

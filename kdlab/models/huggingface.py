@@ -26,7 +26,7 @@ class HuggingFaceClassifier(nn.Module):
         ValueError: nothing loadable stands under that name, or its weights leave something unfilled besides the head.
     """
 
-    CONTENT = ("model",)        # a folder is the same model by what is in it, not by its name
+    CONTENT = ("model",)  # a folder is the same model by what is in it, not by its name
 
     def __init__(self, model: str, revision: str | None = None, classes: int | None = None):
         super().__init__()
@@ -38,12 +38,15 @@ class HuggingFaceClassifier(nn.Module):
         try:
             known = AutoConfig.from_pretrained(model, revision=revision).num_labels
             other = {} if classes in (None, known) else {"num_labels": classes, "ignore_mismatched_sizes": True}
-            with _quiet():          # what it would report is said by kdlab
+            with _quiet():  # what it would report is said by kdlab
                 self.network, found = AutoModelForImageClassification.from_pretrained(
-                    model, revision=revision, dtype="float32", output_loading_info=True, **other)
+                    model, revision=revision, dtype="float32", output_loading_info=True, **other
+                )
         except OSError as error:
-            raise ValueError(f"'{model}' is neither a folder with a saved model nor reachable on the Hugging Face hub: "
-                             f"{str(error).splitlines()[0]}") from error
+            raise ValueError(
+                f"'{model}' is neither a folder with a saved model nor reachable on the Hugging Face hub: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
         except SafetensorError as error:
             raise ValueError(f"the weights of '{model}' are damaged ({error}); fetch them again") from error
 
@@ -52,13 +55,15 @@ class HuggingFaceClassifier(nn.Module):
     def _note(self, model: str, known: int, found: dict) -> None:
         """What the weights do not fill. The head is what the class for classification adds to the library's model."""
         mismatched = {entry[0] for entry in found["mismatched_keys"]}
-        unfilled = sorted({name for name in {*found["missing_keys"], *mismatched}
-                           if not name.endswith("num_batches_tracked")})
+        unfilled = sorted(
+            {name for name in {*found["missing_keys"], *mismatched} if not name.endswith("num_batches_tracked")}
+        )
         base = f"{self.network.base_model_prefix}."
         head = {name for name in self.network.state_dict() if not name.startswith(base)}
         classes = known if mismatched or not unfilled else None
-        note_weights(self, model, classes, [f"network.{name}" for name in unfilled],
-                     [f"network.{name}" for name in head])
+        note_weights(
+            self, model, classes, [f"network.{name}" for name in unfilled], [f"network.{name}" for name in head]
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network(pixel_values=x).logits

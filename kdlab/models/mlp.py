@@ -25,8 +25,14 @@ class MLP(nn.Module):
     1276810
     """
 
-    def __init__(self, classes: int, shape: Sequence[int], hidden: Sequence[int] = (64,), dropout: float = 0.0,
-                 input_dropout: float = 0.0):
+    def __init__(
+        self,
+        classes: int,
+        shape: Sequence[int],
+        hidden: Sequence[int] = (64,),
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
+    ):
         super().__init__()
         if not hidden or not all(isinstance(width, int) and width > 0 for width in hidden):
             raise ValueError(f"hidden must be the widths of one or more layers, for example [64], got {hidden!r}")
@@ -36,7 +42,9 @@ class MLP(nn.Module):
         self.depth = len(hidden)
         self.taps = {f"preact{number}": f"stage{number}.relu.input" for number in range(1, self.depth + 1)}
         for number, (inputs, outputs) in enumerate(zip(widths, widths[1:]), start=1):
-            self.add_module(f"stage{number}", nn.Sequential(OrderedDict(linear=nn.Linear(inputs, outputs), relu=nn.ReLU())))
+            self.add_module(
+                f"stage{number}", nn.Sequential(OrderedDict(linear=nn.Linear(inputs, outputs), relu=nn.ReLU()))
+            )
         self.embedding = nn.Identity()
         self.classifier = nn.Linear(widths[-1], classes)
 

@@ -16,7 +16,10 @@ GROUPS = {
 
 def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
     """A convolution that keeps the size of the map (but for its stride), and its BatchNorm."""
-    return [nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False), nn.BatchNorm2d(outputs)]
+    return [
+        nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs),
+    ]
 
 
 class InvertedResidual(nn.Module):
@@ -73,7 +76,11 @@ class MobileNetV2(nn.Module):
             blocks = []
             for factor, outputs, count, stride in groups:
                 for number in range(count):
-                    blocks.append(InvertedResidual(inputs, int(outputs * width), stride if number == 0 else 1, factor or expansion))
+                    blocks.append(
+                        InvertedResidual(
+                            inputs, int(outputs * width), stride if number == 0 else 1, factor or expansion
+                        )
+                    )
                     inputs = int(outputs * width)
             self.add_module(stage, nn.Sequential(*blocks))
         self.head = nn.Sequential(*convolution(inputs, last, 1), nn.ReLU())

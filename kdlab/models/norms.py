@@ -38,9 +38,11 @@ def preceding_batch_norm(network: nn.Module, tap: str, aliases: Mapping[str, str
         children = list(parent.named_children()) if parent is not None else []
         if isinstance(parent, nn.Sequential):
             names = [child for child, _ in children]
-            children = children[:names.index(name)][-1:] if name in names else []
+            children = children[: names.index(name)][-1:] if name in names else []
         found = next((module for _, module in reversed(children) if isinstance(module, BATCH_NORMS)), None)
     if not isinstance(found, BATCH_NORMS) or not found.affine:
-        raise ValueError(f"no BatchNorm is known to make the teacher's '{tap}' ({path}); choose a pre-activation (preact1, … of kdlab's networks), "
-                         "or name the BatchNorms with teacher_norms")
+        raise ValueError(
+            f"no BatchNorm is known to make the teacher's '{tap}' ({path}); choose a pre-activation (preact1, … of kdlab's networks), "
+            "or name the BatchNorms with teacher_norms"
+        )
     return found

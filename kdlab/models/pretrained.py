@@ -9,8 +9,9 @@ from torch import nn
 from kdlab.errors import shortened
 
 
-def note_weights(network: nn.Module, model: str, classes: int | None, unfilled: Iterable[str],
-                 head: Collection[str]) -> None:
+def note_weights(
+    network: nn.Module, model: str, classes: int | None, unfilled: Iterable[str], head: Collection[str]
+) -> None:
     """Note on a network, as its attribute ``pretrained_weights``, what its weights do not fill. The head is new where
     they know other classes; nothing but the head may be.
 
@@ -25,8 +26,10 @@ def note_weights(network: nn.Module, model: str, classes: int | None, unfilled: 
     unfilled = list(unfilled)
     others = [name for name in unfilled if not any(name == path or name.startswith(f"{path}.") for path in head)]
     if others:
-        raise ValueError(f"the weights of '{model}' do not fill {shortened(others)}, which would stay as the constructor "
-                         "made it; options that change the network ask for other weights, or for pretrained=false")
+        raise ValueError(
+            f"the weights of '{model}' do not fill {shortened(others)}, which would stay as the constructor "
+            "made it; options that change the network ask for other weights, or for pretrained=false"
+        )
     network.pretrained_weights = {"classes": classes, "unfilled": unfilled}
 
 

@@ -28,7 +28,7 @@ class ReusedHead(nn.Module):
 
     def train(self, mode: bool = True) -> ReusedHead:
         super().train(mode)
-        self.classifier.eval()          # it is the teacher's, dropout and all
+        self.classifier.eval()  # it is the teacher's, dropout and all
         return self
 
     def project(self, x: Tensor) -> Tensor:

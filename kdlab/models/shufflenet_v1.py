@@ -80,10 +80,15 @@ class ShuffleNetV1(nn.Module):
         inputs, outputs = STEM, WIDTHS[groups]
         for number, blocks in enumerate(BLOCKS, start=1):
             first = ShuffleBlock(inputs, outputs, 2, groups)
-            self.add_module(f"stage{number}", nn.Sequential(first, *(ShuffleBlock(outputs, outputs, 1, groups) for _ in range(blocks - 1))))
+            self.add_module(
+                f"stage{number}",
+                nn.Sequential(first, *(ShuffleBlock(outputs, outputs, 1, groups) for _ in range(blocks - 1))),
+            )
             inputs, outputs = outputs, 2 * outputs
         # a block calls its ReLU three times, and a tap keeps the last call: the one behind the shortcut
-        self.taps = {f"preact{number}": f"stage{number}.{blocks - 1}.relu.input" for number, blocks in enumerate(BLOCKS, start=1)}
+        self.taps = {
+            f"preact{number}": f"stage{number}.{blocks - 1}.relu.input" for number, blocks in enumerate(BLOCKS, start=1)
+        }
         self.embedding = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.classifier = nn.Linear(inputs, classes)
 

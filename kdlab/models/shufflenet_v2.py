@@ -16,9 +16,14 @@ STEM = 24
 def branch(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     """1x1 convolution, depthwise 3x3 without ReLU, 1x1 convolution."""
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(),
-        nn.Conv2d(outputs, outputs, 3, stride=stride, padding=1, groups=outputs, bias=False), nn.BatchNorm2d(outputs),
-        nn.Conv2d(outputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(),
+        nn.Conv2d(inputs, outputs, 1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+        nn.Conv2d(outputs, outputs, 3, stride=stride, padding=1, groups=outputs, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.Conv2d(outputs, outputs, 1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
     )
 
 
@@ -41,8 +46,11 @@ class HalvingBlock(nn.Module):
         super().__init__()
         half = outputs // 2
         self.shortcut = nn.Sequential(
-            nn.Conv2d(inputs, inputs, 3, stride=2, padding=1, groups=inputs, bias=False), nn.BatchNorm2d(inputs),
-            nn.Conv2d(inputs, half, 1, bias=False), nn.BatchNorm2d(half), nn.ReLU(),
+            nn.Conv2d(inputs, inputs, 3, stride=2, padding=1, groups=inputs, bias=False),
+            nn.BatchNorm2d(inputs),
+            nn.Conv2d(inputs, half, 1, bias=False),
+            nn.BatchNorm2d(half),
+            nn.ReLU(),
         )
         self.branch = branch(inputs, half, stride=2)
 
@@ -80,7 +88,10 @@ class ShuffleNetV2(nn.Module):
         self.stem = nn.Sequential(nn.Conv2d(channels, STEM, 1, bias=False), nn.BatchNorm2d(STEM), nn.ReLU())
         inputs = STEM
         for number, (blocks, width) in enumerate(zip(BLOCKS, stages), start=1):
-            self.add_module(f"stage{number}", nn.Sequential(HalvingBlock(inputs, width), *(SplitBlock(width) for _ in range(blocks - 1))))
+            self.add_module(
+                f"stage{number}",
+                nn.Sequential(HalvingBlock(inputs, width), *(SplitBlock(width) for _ in range(blocks - 1))),
+            )
             inputs = width
         self.head = nn.Sequential(nn.Conv2d(inputs, last, 1, bias=False), nn.BatchNorm2d(last), nn.ReLU())
         self.embedding = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())

@@ -26,7 +26,9 @@ def own_taps(network: nn.Module) -> dict[str, str]:
 def stage_taps(network: nn.Module, aliases: Mapping[str, str] | None = None) -> list[str]:
     """The taps ``stage1``, ``stage2``, … of a network in their order: of its config, its own, or modules of those names."""
     names = {*(aliases or {}), *own_taps(network), *(name for name, _ in network.named_children())}
-    return sorted((name for name in names if re.fullmatch(r"stage\d+", name)), key=lambda name: int(name.removeprefix("stage")))
+    return sorted(
+        (name for name in names if re.fullmatch(r"stage\d+", name)), key=lambda name: int(name.removeprefix("stage"))
+    )
 
 
 class Taps:
@@ -74,14 +76,17 @@ class Taps:
                 self._inputs.add(name)
             if path not in modules or path == "":
                 known = [*aliases, *(known for known in modules if known)]
-                raise InputError(f"tap '{name}': {type(network).__name__} has no module '{path}'{did_you_mean(path, known)} "
-                                 f"(taps are names in the model's 'taps:' or dotted module paths, for example "
-                                 f"{', '.join(known[:8]) or 'none: the network has no submodule'})")
+                raise InputError(
+                    f"tap '{name}': {type(network).__name__} has no module '{path}'{did_you_mean(path, known)} "
+                    f"(taps are names in the model's 'taps:' or dotted module paths, for example "
+                    f"{', '.join(known[:8]) or 'none: the network has no submodule'})"
+                )
             self._modules[name] = modules[path]
         # two hook objects a tap, made once: torch.compile guards on their identity
         kept = {name: self._keep_input if name in self._inputs else self._keep for name in self._modules}
-        self._hooks = {(name, cloning): partial(keep, name, cloning)
-                       for name, keep in kept.items() for cloning in (False, True)}
+        self._hooks = {
+            (name, cloning): partial(keep, name, cloning) for name, keep in kept.items() for cloning in (False, True)
+        }
         #: the taps that are known to be left alone, with the mode of the pass that has shown it
         self._left_alone: set[tuple[str, bool, bool]] = set()
         self._mode = (False, False)
@@ -109,7 +114,9 @@ class Taps:
     def _keep_input(self, name: str, cloning: bool, module: nn.Module, inputs) -> None:
         """The hook of a ``.input``: before the module is called, which may change it."""
         if not inputs:
-            raise InputError(f"tap '{name}': {type(module).__name__} is called with named arguments only, so '{INPUT}' cannot tell which one is meant")
+            raise InputError(
+                f"tap '{name}': {type(module).__name__} is called with named arguments only, so '{INPUT}' cannot tell which one is meant"
+            )
         self._keep(name, cloning, module, None, inputs)
 
     def __enter__(self) -> dict[str, Tensor]:
@@ -136,9 +143,11 @@ class Taps:
         if kept is tensor:
             if changed:
                 self._left_alone.discard(place)
-                raise InputError(f"tap '{name}': {type(self._network).__name__} changed this tensor in place, and did "
-                                 "not in its first pass, so its value is lost; let the operation make a new tensor "
-                                 "(inplace=False, x = x + y in place of x += y)")
+                raise InputError(
+                    f"tap '{name}': {type(self._network).__name__} changed this tensor in place, and did "
+                    "not in its first pass, so its value is lost; let the operation make a new tensor "
+                    "(inplace=False, x = x + y in place of x += y)"
+                )
         elif not changed and _same(kept, tensor):
             self._left_alone.add(place)
             features[name] = tensor

@@ -18,7 +18,9 @@ STEM = re.compile(r"(.*\.)?(act1|bn1|norm0|stem|conv_stem)(\.|$)")
 ELSEWHERE = ("hf-hub:", "hf_hub:", "local-dir:")
 
 
-def timm_model(model: str, classes: int, channels: int = 3, pretrained: bool = False, options: dict | None = None) -> nn.Module:
+def timm_model(
+    model: str, classes: int, channels: int = 3, pretrained: bool = False, options: dict | None = None
+) -> nn.Module:
     """A classifier of timm: its own module, its own names in the state dict, with taps.
 
     Args:
@@ -47,18 +49,22 @@ def timm_model(model: str, classes: int, channels: int = 3, pretrained: bool = F
     if not model.startswith(ELSEWHERE) and not timm.is_model(model):
         known = timm.list_models()
         raise ValueError(f"model '{model}': timm has no model of that name{did_you_mean(model.split('.')[0], known)}")
-    refuse_own(options, {"model_name": "model", "num_classes": "classes", "in_chans": "channels",
-                         "pretrained": "pretrained"})
+    refuse_own(
+        options, {"model_name": "model", "num_classes": "classes", "in_chans": "channels", "pretrained": "pretrained"}
+    )
     writes = Writes() if pretrained else contextlib.nullcontext()
     try:
         with writes:
-            network = timm.create_model(model, pretrained=pretrained, num_classes=classes, in_chans=channels,
-                                        **(options or {}))
-    except (OSError, RuntimeError) as error:        # no connection; no such tag, no weights, weights of another shape
+            network = timm.create_model(
+                model, pretrained=pretrained, num_classes=classes, in_chans=channels, **(options or {})
+            )
+    except (OSError, RuntimeError) as error:  # no connection; no such tag, no weights, weights of another shape
         if not pretrained and not model.startswith(ELSEWHERE):
             raise
-        raise ValueError(f"the weights of timm's '{model}' cannot be had ({str(error).splitlines()[0]}); see timm.list_pretrained(), fetch "
-                         "them into the cache of the Hugging Face hub (HF_HOME) where there is a connection, or say pretrained=false") from error
+        raise ValueError(
+            f"the weights of timm's '{model}' cannot be had ({str(error).splitlines()[0]}); see timm.list_pretrained(), fetch "
+            "them into the cache of the Hugging Face hub (HF_HOME) where there is a connection, or say pretrained=false"
+        ) from error
     network.taps = _taps(network)
     if pretrained:
         known = (getattr(network, "pretrained_cfg", None) or {}).get("num_classes") or None

@@ -21,8 +21,14 @@ ROWS = ("VGG", "MobileNetV2", "MobileNetV3", "EfficientNet")
 WITH_AUXILIARY = ("googlenet", "inception_v3")
 
 
-def torchvision_model(model: str, classes: int, channels: int = 3, pretrained: bool = False, weights: str | None = None,
-                      options: dict | None = None) -> nn.Module:
+def torchvision_model(
+    model: str,
+    classes: int,
+    channels: int = 3,
+    pretrained: bool = False,
+    weights: str | None = None,
+    options: dict | None = None,
+) -> nn.Module:
     """A classifier of torchvision: its own module, its own names in the state dict, with taps.
 
     Args:
@@ -53,9 +59,19 @@ def torchvision_model(model: str, classes: int, channels: int = 3, pretrained: b
     if model not in known:
         raise ValueError(f"model '{model}': torchvision has no classifier of that name{did_you_mean(model, known)}")
     if channels not in (1, 3):
-        raise ValueError(f"channels must be 3 or 1 for a network of torchvision, got {channels}; timm's read any number (timm_model)")
-    refuse_own(options, {"name": "model", "num_classes": "classes", "weights": "weights", "weights_backbone": "weights",
-                         "progress": "it shows none"})
+        raise ValueError(
+            f"channels must be 3 or 1 for a network of torchvision, got {channels}; timm's read any number (timm_model)"
+        )
+    refuse_own(
+        options,
+        {
+            "name": "model",
+            "num_classes": "classes",
+            "weights": "weights",
+            "weights_backbone": "weights",
+            "progress": "it shows none",
+        },
+    )
     # the auxiliary classifiers would make the network answer with a tuple while it trains
     options = {**({"aux_logits": False} if model in WITH_AUXILIARY else {}), **(options or {})}
     chosen = _weights(library, model, pretrained, weights)
@@ -81,22 +97,28 @@ def _weights(library, model: str, pretrained: bool, weights: str | None):
     if not pretrained and weights is None:
         return None
     offered = library.get_model_weights(model)
-    name = (weights or "DEFAULT").rpartition(".")[2]        # ResNet18_Weights.IMAGENET1K_V1 is said as well
+    name = (weights or "DEFAULT").rpartition(".")[2]  # ResNet18_Weights.IMAGENET1K_V1 is said as well
     if name not in offered.__members__:
-        raise ValueError(f"weights '{weights}': torchvision's {model} has {', '.join(offered.__members__)}{did_you_mean(name, offered.__members__)}")
+        raise ValueError(
+            f"weights '{weights}': torchvision's {model} has {', '.join(offered.__members__)}{did_you_mean(name, offered.__members__)}"
+        )
     return offered[name]
 
 
 def _trained(library, model: str, weights, options: dict) -> nn.Module:
     try:
         return library.get_model(model, weights=weights, progress=False, **options)
-    except (OSError, RuntimeError) as error:        # no connection; a file that is not what it should be
+    except (OSError, RuntimeError) as error:  # no connection; a file that is not what it should be
         if "loading state_dict" in str(error):
             wrong = " ".join(str(error).splitlines()[1:2]).strip()
-            raise ValueError(f"the weights {weights} of torchvision's {model} do not fit a network with these options "
-                             f"({wrong}); leave them out, or say pretrained=false") from error
-        raise ValueError(f"the weights {weights} of torchvision's {model} cannot be fetched from {weights.url} ({error}); "
-                         "fetch them into torch's cache (TORCH_HOME) where there is a connection, or say pretrained=false") from error
+            raise ValueError(
+                f"the weights {weights} of torchvision's {model} do not fit a network with these options "
+                f"({wrong}); leave them out, or say pretrained=false"
+            ) from error
+        raise ValueError(
+            f"the weights {weights} of torchvision's {model} cannot be fetched from {weights.url} ({error}); "
+            "fetch them into torch's cache (TORCH_HOME) where there is a connection, or say pretrained=false"
+        ) from error
 
 
 def _put_on_head_of(network: nn.Module, fresh: nn.Module) -> list[str]:
@@ -115,7 +137,9 @@ def _read_grey(network: nn.Module) -> None:
     first = next(module for module in network.modules() if isinstance(module, nn.Conv2d) and module.in_channels == 3)
     first.weight = nn.Parameter(first.weight.detach().sum(1, keepdim=True))
     first.in_channels = 1
-    if getattr(network, "transform_input", False):      # an adaptation of three channels to the weights of googlenet and inception_v3
+    if getattr(
+        network, "transform_input", False
+    ):  # an adaptation of three channels to the weights of googlenet and inception_v3
         network.transform_input = False
 
 
@@ -125,7 +149,11 @@ def _taps(network: nn.Module) -> dict[str, str]:
         stages = [f"encoder.layers.{name}" for name, _ in network.encoder.layers.named_children()]
     elif kind in ROWS:
         layers = list(network.features)[:-1]
-        halving = [number for number, layer in enumerate(layers) if number and any(_halves(module) for module in layer.modules())]
+        halving = [
+            number
+            for number, layer in enumerate(layers)
+            if number and any(_halves(module) for module in layer.modules())
+        ]
         stages = [f"features.{number - 1}" for number in (*halving, len(layers))]
     else:
         stages = list(STAGES.get(kind, ()))

@@ -45,7 +45,10 @@ class VGG(nn.Module):
                 layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
                 channels = width
             self.add_module(f"stage{number}", nn.Sequential(*layers))
-        self.taps = {f"preact{number}": f"stage{number}.{3 * count - 1}.input" for number, count in enumerate(CONVOLUTIONS[depth], start=1)}
+        self.taps = {
+            f"preact{number}": f"stage{number}.{3 * count - 1}.input"
+            for number, count in enumerate(CONVOLUTIONS[depth], start=1)
+        }
         self.halve = nn.MaxPool2d(2)
         self.embedding = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.classifier = nn.Linear(WIDTHS[-1], classes)

@@ -8,8 +8,23 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-_RANDOM = frozenset({"uniform_", "normal_", "trunc_normal_", "log_normal_", "exponential_", "cauchy_", "geometric_",
-                     "random_", "bernoulli_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "xavier_normal_"})
+_RANDOM = frozenset(
+    {
+        "uniform_",
+        "normal_",
+        "trunc_normal_",
+        "log_normal_",
+        "exponential_",
+        "cauchy_",
+        "geometric_",
+        "random_",
+        "bernoulli_",
+        "kaiming_uniform_",
+        "kaiming_normal_",
+        "xavier_uniform_",
+        "xavier_normal_",
+    }
+)
 _CONSTANT = frozenset({"zero_", "fill_", "zeros_", "ones_", "constant_"})
 _DRAWN, _COPIED, _OTHER = "drawn", "copied", "other"
 
@@ -66,8 +81,11 @@ class Writes(TorchFunctionMode):
     def not_copied(self, network: nn.Module) -> list[str]:
         """The parameters and floating-point buffers of the state dict into which nothing was copied: those that loaded
         weights do not fill."""
-        return [name for name, value in network.state_dict(keep_vars=True).items()
-                if value.is_floating_point() and self._written(value) != _COPIED]
+        return [
+            name
+            for name, value in network.state_dict(keep_vars=True).items()
+            if value.is_floating_point() and self._written(value) != _COPIED
+        ]
 
 
 def _tensors(value) -> Iterator[Tensor]:
@@ -81,5 +99,5 @@ def _tensors(value) -> Iterator[Tensor]:
 def _storage(tensor: Tensor):
     try:
         return None if tensor.is_meta else tensor.untyped_storage()
-    except (NotImplementedError, RuntimeError):         # a sparse or lazy tensor has none
+    except (NotImplementedError, RuntimeError):  # a sparse or lazy tensor has none
         return None

@@ -29,7 +29,7 @@ from .run import Run
 from .teacher import Trained, make_teacher
 from .unable import wrong_classes
 
-_INITIALISATION, _CONNECTORS, _GENERATION = 4, 5, 6       # streams of random numbers
+_INITIALISATION, _CONNECTORS, _GENERATION = 4, 5, 6  # streams of random numbers
 PROBE_ROWS = 4
 MOST_PEERS = 64
 
@@ -52,7 +52,10 @@ def generations_before(config: dict) -> list[dict] | None:
         return None
     while generation > 1:
         generation -= 1
-        if not isinstance(node, dict) or (node.get("config", {}).get("strategy", {}).get("generation") or 0) != generation:
+        if (
+            not isinstance(node, dict)
+            or (node.get("config", {}).get("strategy", {}).get("generation") or 0) != generation
+        ):
             return None
         found.append(node)
         node = node["config"]["teacher"]
@@ -104,12 +107,34 @@ def assemble(config: dict, trained: Trained) -> Parts:
 
     data = attempt(lambda: make_data(config["data"]))
     task = Classification(config["data"]["classes"])
-    teacher = attempt(lambda: make_teacher(config["teacher"], task, looked_for, given=None if data is None else data.normalisation,
-                                           channels=(config["data"]["shape"] or [1])[0], config=config, note=notes.append))
+    teacher = attempt(
+        lambda: make_teacher(
+            config["teacher"],
+            task,
+            looked_for,
+            given=None if data is None else data.normalisation,
+            channels=(config["data"]["shape"] or [1])[0],
+            config=config,
+            note=notes.append,
+        )
+    )
     before = generations_before(config)
-    earlier_generations = None if before is None else attempt(lambda: [
-        make_teacher(node, task, looked_for, given=None if data is None else data.normalisation, channels=(config["data"]["shape"] or [1])[0])
-        for node in before])
+    earlier_generations = (
+        None
+        if before is None
+        else attempt(
+            lambda: [
+                make_teacher(
+                    node,
+                    task,
+                    looked_for,
+                    given=None if data is None else data.normalisation,
+                    channels=(config["data"]["shape"] or [1])[0],
+                )
+                for node in before
+            ]
+        )
+    )
     seed, initial = run_seed(config), config["student"].get("initial")
     torch.manual_seed(derived_seed(seed, _INITIALISATION))
     student = attempt(lambda: student_network(config))
@@ -128,9 +153,23 @@ def assemble(config: dict, trained: Trained) -> Parts:
     notes += [line for key, network in learners.items() for line in new_head(key, network, config["data"]["classes"])]
 
     node = {key: value for key, value in config["strategy"].items() if key != "peers"}
-    further = {**({"peers": peers} if peers else {}), **({"earlier": earlier_generations} if earlier_generations is not None else {})}
-    strategy = build(node, "strategy", student=student, teacher=teacher, objective=objective, task=task, optimization=optimization,
-                     seed=seed, epochs=config["trainer"].get("max_epochs"), taps=config["student"].get("taps"), **further)
+    further = {
+        **({"peers": peers} if peers else {}),
+        **({"earlier": earlier_generations} if earlier_generations is not None else {}),
+    }
+    strategy = build(
+        node,
+        "strategy",
+        student=student,
+        teacher=teacher,
+        objective=objective,
+        task=task,
+        optimization=optimization,
+        seed=seed,
+        epochs=config["trainer"].get("max_epochs"),
+        taps=config["student"].get("taps"),
+        **further,
+    )
     data.seed, data.views = seed, strategy.views
     rows = data.part("train")
     loader = data.train_dataloader()
@@ -150,7 +189,11 @@ def new_head(key: str, network: nn.Module, classes: int) -> list[str]:
     weights = getattr(network, "pretrained_weights", None) or {}
     if not weights.get("unfilled"):
         return []
-    why = f"its weights know {weights['classes']} classes, the data have {classes}" if weights["classes"] else "its weights hold no head"
+    why = (
+        f"its weights know {weights['classes']} classes, the data have {classes}"
+        if weights["classes"]
+        else "its weights hold no head"
+    )
     return [f"{key}: {why}: its head ({shortened(weights['unfilled'])}) is new and untrained"]
 
 
@@ -158,8 +201,10 @@ def make_data(node: dict) -> ClassificationData:
     """The data set of the config's ``data``, not read yet."""
     data = build(node, "data")
     if not isinstance(data, ClassificationData):
-        raise InputError(f"data: {node['_target_']} is no kdlab.data.InMemoryData; derive it from that, and give it read() "
-                         "(or from kdlab.data.ClassificationData, where it does not fit in memory)")
+        raise InputError(
+            f"data: {node['_target_']} is no kdlab.data.InMemoryData; derive it from that, and give it read() "
+            "(or from kdlab.data.ClassificationData, where it does not fit in memory)"
+        )
     return data
 
 
@@ -170,8 +215,11 @@ def read_data(data: ClassificationData, node: dict) -> None:
         InputError: they are missing or damaged, or ``data.classes`` or ``data.shape`` are not theirs.
     """
     data.setup()
-    wrong = [f"data.{key}={told}, but the data {'are' if key == 'shape' else 'have'} {found}; set data.{key}={found}"
-             for key, told, found in (("classes", node["classes"], data.classes), ("shape", node["shape"], list(data.shape))) if told != found]
+    wrong = [
+        f"data.{key}={told}, but the data {'are' if key == 'shape' else 'have'} {found}; set data.{key}={found}"
+        for key, told, found in (("classes", node["classes"], data.classes), ("shape", node["shape"], list(data.shape)))
+        if told != found
+    ]
     if wrong:
         raise InputError(*wrong)
 
@@ -186,20 +234,34 @@ def make_peers(config: dict) -> dict[str, Peer]:
         return {}
     peers = config["strategy"]["peers"]
     number = isinstance(peers, int) and not isinstance(peers, bool) and 1 <= peers <= MOST_PEERS
-    if not number and not (isinstance(peers, dict) and peers and all(isinstance(node, dict) and node.get("_target_") for node in peers.values())):
-        raise InputError(f"strategy.peers must be how many networks like the student learn beside it (at most {MOST_PEERS}), or name each of them: "
-                         f"strategy.peers=2, or +student@strategy.peers.wide=mlp_wide; got {peers!r}")
-    lost = [choice.rpartition(".")[2] for choice in config.get("choices") or {} if choice.partition("@")[2].startswith("strategy.peers.")]
+    if not number and not (
+        isinstance(peers, dict)
+        and peers
+        and all(isinstance(node, dict) and node.get("_target_") for node in peers.values())
+    ):
+        raise InputError(
+            f"strategy.peers must be how many networks like the student learn beside it (at most {MOST_PEERS}), or name each of them: "
+            f"strategy.peers=2, or +student@strategy.peers.wide=mlp_wide; got {peers!r}"
+        )
+    lost = [
+        choice.rpartition(".")[2]
+        for choice in config.get("choices") or {}
+        if choice.partition("@")[2].startswith("strategy.peers.")
+    ]
     if any(name not in peer_nodes(config) for name in lost):
-        raise InputError(f"strategy.peers={peers} and strategy.peers.{lost[0]}: the networks beside the student are a number of those like it, or each "
-                         "has its name; leave one of the two out")
+        raise InputError(
+            f"strategy.peers={peers} and strategy.peers.{lost[0]}: the networks beside the student are a number of those like it, or each "
+            "has its name; leave one of the two out"
+        )
     made = {}
     for number, (name, node) in enumerate(peer_nodes(config).items(), start=1):
         key = "student" if isinstance(peers, int) else f"strategy.peers.{name}"
         torch.manual_seed(derived_seed(run_seed(config), _INITIALISATION, number))
         network = build({key: value for key, value in node.items() if key not in ("taps", "optimizer")}, key)
         if not isinstance(node.get("optimizer") or {}, dict):
-            raise InputError(f"{key}.optimizer must be named options of the optimiser, for example {key}.optimizer.lr=0.01, got {node['optimizer']!r}")
+            raise InputError(
+                f"{key}.optimizer must be named options of the optimiser, for example {key}.optimizer.lr=0.01, got {node['optimizer']!r}"
+            )
         made[name] = Peer(network, node.get("taps") or {}, node.get("optimizer") or {})
     return made
 
@@ -211,7 +273,7 @@ def make_objective(terms: dict) -> Objective:
         try:
             plain = at(node, 0.0)
             for key, wanted in scheduled(node):
-                build(at(node, 0.0, {key: float("1e9")}), f"loss.{name}")       # its end must be allowed, too
+                build(at(node, 0.0, {key: float("1e9")}), f"loss.{name}")  # its end must be allowed, too
                 schedules[f"{name}.{key}"] = wanted
             losses[name] = build(plain, f"loss.{name}")
             weights[name] = plain.get("weight", 1.0)
@@ -237,10 +299,11 @@ def make_optimization(config: dict) -> OptimizerRecipe:
 
 def _named(make: Callable, key: str) -> Callable:
     """``make`` with its complaints about values turned into messages that name the key."""
+
     def call(**given):
         try:
             return make(**given)
         except (ValueError, TypeError) as error:
             raise InputError(f"{key}: {error}") from error
-    return call
 
+    return call

@@ -85,7 +85,7 @@ def peer_nodes(config: dict) -> dict[str, dict]:
 def network_node(config: dict, name: str = STUDENT) -> dict:
     """The config's node of a network that a run may keep: a peer's, or the student's (which its averages share)."""
     node = peer_nodes(config).get(name, config["student"])
-    return {key: value for key, value in node.items() if key != "optimizer"}        # options of a peer's training
+    return {key: value for key, value in node.items() if key != "optimizer"}  # options of a peer's training
 
 
 def expected_node(config: dict) -> dict:

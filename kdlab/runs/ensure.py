@@ -42,8 +42,16 @@ Say = Callable[[str], None]
 RESUMED = ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step", "loops")
 
 
-def ensure(config: dict, say: Say = print, label: str = "", *, wait: bool = True, observe: Observe | None = None,
-           ranks: list[Connection] | None = None, shared: bool = False) -> Run:
+def ensure(
+    config: dict,
+    say: Say = print,
+    label: str = "",
+    *,
+    wait: bool = True,
+    observe: Observe | None = None,
+    ranks: list[Connection] | None = None,
+    shared: bool = False,
+) -> Run:
     """The finished run of a config. Found if it is there, resumed if it was begun, trained otherwise; the runs it needs (teachers, stages) before it.
 
     Args:
@@ -64,7 +72,7 @@ def ensure(config: dict, say: Say = print, label: str = "", *, wait: bool = True
     """
     check(config)
     check_facts(config)
-    key = known.key_of(config)          # before the hash: see there
+    key = known.key_of(config)  # before the hash: see there
     store = RunStore(config["paths"]["runs"])
     run = store.run(config)
     if run.finished and not config["fresh"]:
@@ -82,16 +90,20 @@ def ensure(config: dict, say: Say = print, label: str = "", *, wait: bool = True
         if parts.untrained:
             for role, node in parts.untrained:
                 say(f"{role}: training {run_name(node)}, once for all runs that share it{choice_of(node)}")
-                ensure(node["config"], lambda line: None if line in notes else say(line), label=f"{role}: ", shared=True)
+                ensure(
+                    node["config"], lambda line: None if line in notes else say(line), label=f"{role}: ", shared=True
+                )
             parts = assembled(config)
         for line in parts.notes:
             say(f"{label}{line}")
         described = None
         if parts.teacher is not None:
-            described = describe(config, parts.teacher, parts.task, parts.data.val_dataloader(), evaluation_device(config), say)
+            described = describe(
+                config, parts.teacher, parts.task, parts.data.val_dataloader(), evaluation_device(config), say
+            )
         with _locked(run, say if wait else None, shared):
             run = store.run(config)
-            if run.finished and not config["fresh"]:       # another process was faster
+            if run.finished and not config["fresh"]:  # another process was faster
                 return _found(config, run, key, say)
             _train(config, run, parts, described, say, label, observe, ranks)
             known.note(config, run.hash, key)
@@ -105,9 +117,11 @@ def assembled(config: dict) -> Parts:
         InputError: they do not fit, or something raises what a loop would take for its end (StopIteration), or the
             command line for success (SystemExit).
     """
+
     def trained(earlier: dict) -> Run | None:
         run = RunStore(earlier["paths"]["runs"]).run(earlier)
         return run if run.finished else None
+
     try:
         return assemble(config, trained)
     except SystemExit as error:
@@ -155,20 +169,32 @@ def _locked(run: Run, say: Say | None, shared: bool) -> Iterator[None]:
 def _refuse_other_task(run: Run) -> None:
     try:
         other = slurm.other_task(run.record)
-    except InputError:          # no record yet
+    except InputError:  # no record yet
         return
     if other is not None:
-        raise InputError(f"srun has started this command in {slurm.tasks()} tasks, and task {other} trains this very run ({run.path}). kdlab trains "
-                         "a run in one task: srun --ntasks=1 kdlab train …; for independent runs give each task a seed of its own: "
-                         "srun --ntasks=2 sh -c 'kdlab train seed=$SLURM_PROCID'")
+        raise InputError(
+            f"srun has started this command in {slurm.tasks()} tasks, and task {other} trains this very run ({run.path}). kdlab trains "
+            "a run in one task: srun --ntasks=1 kdlab train …; for independent runs give each task a seed of its own: "
+            "srun --ntasks=2 sh -c 'kdlab train seed=$SLURM_PROCID'"
+        )
 
 
 def _unwritable(run: Run, error: OSError) -> InputError:
-    return InputError(f"paths.runs: {run.path.parent} cannot be written ({error.strerror or error}); name another folder with paths.runs=…")
+    return InputError(
+        f"paths.runs: {run.path.parent} cannot be written ({error.strerror or error}); name another folder with paths.runs=…"
+    )
 
 
-def _train(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say, label: str, observe: Observe | None,
-           ranks: list[Connection] | None) -> None:
+def _train(
+    config: dict,
+    run: Run,
+    parts: Parts,
+    teacher: dict | None,
+    say: Say,
+    label: str,
+    observe: Observe | None,
+    ranks: list[Connection] | None,
+) -> None:
     obstacle = _obstacle(run, parts)
     # a run that was begun afresh and killed is gone on with by the same command, not begun once more
     if config["fresh"] and (obstacle is not None or not run.begun_afresh):
@@ -179,7 +205,7 @@ def _train(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say,
     try:
         _begin(config, run, parts, teacher, say)
     except OSError as error:
-        if not begun:           # half of a beginning is none
+        if not begun:  # half of a beginning is none
             shutil.rmtree(run.path, ignore_errors=True)
         raise _unwritable(run, error) from error
     began = time.perf_counter()
@@ -191,21 +217,33 @@ def _train(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say,
         else:
             fit(config, run, parts, label, observe)
         if not run.checkpoint("last").exists():
-            raise RuntimeError("not one epoch was finished; something ends the training before that (trainer.max_time, a callback)")
+            raise RuntimeError(
+                "not one epoch was finished; something ends the training before that (trainer.max_time, a callback)"
+            )
         found = results(config, run, parts, teacher)
         durations = {"train_seconds": found["train_seconds"], "wall_seconds": before + time.perf_counter() - began}
         (run.path / "error.txt").unlink(missing_ok=True)
-        run.update(status=FINISHED, durations=durations, ended=provenance.now(),
-                   **{key: value for key, value in found.items() if key != "train_seconds"})
+        run.update(
+            status=FINISHED,
+            durations=durations,
+            ended=provenance.now(),
+            **{key: value for key, value in found.items() if key != "train_seconds"},
+        )
     except BaseException as error:
-        stopped = INTERRUPTED if isinstance(error, KeyboardInterrupt) else PRUNED if isinstance(error, RunPruned) else None
+        stopped = (
+            INTERRUPTED if isinstance(error, KeyboardInterrupt) else PRUNED if isinstance(error, RunPruned) else None
+        )
         where = f"The traceback is in {run.path}/error.txt"
         try:
-            run.update(status=stopped or FAILED, ended=provenance.now(), error=f"{type(error).__name__}: {error}",
-                       durations={"wall_seconds": before + time.perf_counter() - began})
+            run.update(
+                status=stopped or FAILED,
+                ended=provenance.now(),
+                error=f"{type(error).__name__}: {error}",
+                durations={"wall_seconds": before + time.perf_counter() - began},
+            )
             if not stopped:
                 write_text(run.path / "error.txt", traceback.format_exc())
-        except OSError as unwritten:        # a full disk, say: it is what failed, and it keeps the record from being written
+        except OSError as unwritten:  # a full disk, say: it is what failed, and it keeps the record from being written
             where = f"Nothing could be written of it in {run.path} ({unwritten.strerror or unwritten})"
         if stopped:
             raise
@@ -214,9 +252,16 @@ def _train(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say,
             f"the run failed while training: {told(error).rstrip('.')}. {where}; finished epochs are kept{resumable}"
         ) from error
     metrics = found["metrics"]
-    best = f", {metrics['test/accuracy_best']:.4f} (best on validation, epoch {metrics['best_epoch']})" if "best_epoch" in metrics else ""
+    best = (
+        f", {metrics['test/accuracy_best']:.4f} (best on validation, epoch {metrics['best_epoch']})"
+        if "best_epoch" in metrics
+        else ""
+    )
     others = accuracies(found)
-    say(f"{label}test accuracy {metrics['test/accuracy']:.4f} (last epoch){best}" + (f"; kept: {why_kept(found)}; {others}" if others else ""))
+    say(
+        f"{label}test accuracy {metrics['test/accuracy']:.4f} (last epoch){best}"
+        + (f"; kept: {why_kept(found)}; {others}" if others else "")
+    )
     say(f"{label}{run.path}")
 
 
@@ -256,7 +301,9 @@ def _begin(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say)
     if (run.path / "run.json").exists():
         earlier = run.record
         commit = earlier.get("code", {}).get("commit")
-        other = f" (begun by commit {str(commit)[:8]}, this is another)" if commit != provenance.code()["commit"] else ""
+        other = (
+            f" (begun by commit {str(commit)[:8]}, this is another)" if commit != provenance.code()["commit"] else ""
+        )
         say(f"resuming {run.path}{other}")
     # what an earlier kdlab let Lightning save in the middle of an epoch (hpc_ckpt) would be resumed from before last.ckpt
     for leftover in [*run.path.glob("**/*.part"), *run.path.glob("hpc_ckpt_*")]:
@@ -264,22 +311,24 @@ def _begin(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say)
     values = {
         "format": provenance.FORMAT,
         "hash": run_hash(config),
-        "group": group_hash(config),        # the same for runs that differ in nothing but the seed
+        "group": group_hash(config),  # the same for runs that differ in nothing but the seed
         "status": RUNNING,
         "command": provenance.command_line(),
         "overrides": config.get("overrides", []),
         "choices": config.get("choices", {}),
         "seed": config["seed"],
         "threads": config["threads"],
-        "weights": {name: "scheduled" if is_schedule(node.get("weight", 1.0)) else node.get("weight", 1.0)
-                    for name, node in config["loss"].items()},
+        "weights": {
+            name: "scheduled" if is_schedule(node.get("weight", 1.0)) else node.get("weight", 1.0)
+            for name, node in config["loss"].items()
+        },
         "code": provenance.code(),
         "versions": provenance.versions(),
         "hardware": provenance.hardware(),
         "parameters": sum(value.numel() for value in parts.strategy.student.parameters()),
         "trainable_parameters": sum(value.numel() for value in parts.strategy.parameters() if value.requires_grad),
         "uses_teacher": parts.teacher is not None and parts.strategy.objective.learns_from_teacher,
-        "taught": parts.strategy.objective.learns_from_teacher,         # by a teacher, or by networks that learn beside it
+        "taught": parts.strategy.objective.learns_from_teacher,  # by a teacher, or by networks that learn beside it
         "teacher": teacher,
         "initial": origin(config["student"].get("initial")),
         "metrics": {},

@@ -42,16 +42,26 @@ def fit(config: dict, run: Run, parts: Parts, label: str = "", observe: Observe 
     torch.set_num_threads(config["threads"])
     strategy, last = parts.strategy, run.checkpoint("last")
     if last.exists() and recorded(read_checkpoint(last))["stopped"]:
-        return      # stopped early before it was killed: Lightning would train on
+        return  # stopped early before it was killed: Lightning would train on
     bar = shows_bar(config["progress"])
     lines = config["progress"] == "lines" or (config["progress"] == "auto" and not bar)
-    environment()       # before loggers are built, which look at the rank
+    environment()  # before loggers are built, which look at the rank
     recorder = Recorder(run, f"val/{parts.task.monitor}", parts.task.higher_is_better, lines, label, observe)
     loggers = [build(config["logger"], "logger", run=run)] if (config["logger"] or {}).get("_target_") else []
     callbacks = [*_callbacks(config), WholeEpochs(), recorder]
-    trainer = build(config["trainer"], "trainer", callbacks=callbacks, logger=loggers or False,
-                    plugins=[AtomicCheckpointIO(), environment()], enable_progress_bar=bar, enable_model_summary=False,
-                    enable_checkpointing=True, use_distributed_sampler=False, num_sanity_val_steps=0, default_root_dir=str(run.path))
+    trainer = build(
+        config["trainer"],
+        "trainer",
+        callbacks=callbacks,
+        logger=loggers or False,
+        plugins=[AtomicCheckpointIO(), environment()],
+        enable_progress_bar=bar,
+        enable_model_summary=False,
+        enable_checkpointing=True,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        default_root_dir=str(run.path),
+    )
     refuse_early_ends(trainer)
     if config["compile"]:
         # what an earlier run of this process compiled is guarded by all but the hooks of its taps, and must not serve a run that has others
@@ -63,8 +73,10 @@ def fit(config: dict, run: Run, parts: Parts, label: str = "", observe: Observe 
         warnings.filterwarnings("ignore", message=".*sync_dist.*")
         warnings.filterwarnings("ignore", message="The `srun` command is available")
         try:
-            trainer.fit(strategy, datamodule=parts.data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
-        except SystemExit as stopped:       # what Lightning makes of an interrupt
+            trainer.fit(
+                strategy, datamodule=parts.data, ckpt_path=str(last) if last.exists() else None, weights_only=True
+            )
+        except SystemExit as stopped:  # what Lightning makes of an interrupt
             raise KeyboardInterrupt from stopped
         finally:
             for logger in loggers:
@@ -83,12 +95,21 @@ def rehearse(config: dict) -> None:
     if isinstance(config["compile"], str):
         backends = torch._dynamo.list_backends(exclude_tags=())
         if config["compile"] not in backends:
-            raise InputError(f"compile: torch has no backend '{config['compile']}'{did_you_mean(config['compile'], backends)} "
-                             f"(it has {', '.join(backends)})")
+            raise InputError(
+                f"compile: torch has no backend '{config['compile']}'{did_you_mean(config['compile'], backends)} "
+                f"(it has {', '.join(backends)})"
+            )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        build(config["trainer"], "trainer", callbacks=_callbacks(config), logger=False, plugins=[environment()], enable_checkpointing=False,
-              enable_progress_bar=False)
+        build(
+            config["trainer"],
+            "trainer",
+            callbacks=_callbacks(config),
+            logger=False,
+            plugins=[environment()],
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+        )
 
 
 class OneProcess(LightningEnvironment):
@@ -126,8 +147,10 @@ def environment() -> ClusterEnvironment:
 def say_precision(config: dict, say: Callable[[str], None]) -> None:
     """A line where the run computes in another precision than its config names."""
     if str(config["trainer"].get("precision")) in ("16", "16-mixed") and evaluation_device(config).type == "cpu":
-        say(f"trainer.precision={config['trainer']['precision']}: Lightning has no mixed float16 on a CPU and uses bf16-mixed; "
-            "trainer.precision=bf16-mixed says so")
+        say(
+            f"trainer.precision={config['trainer']['precision']}: Lightning has no mixed float16 on a CPU and uses bf16-mixed; "
+            "trainer.precision=bf16-mixed says so"
+        )
 
 
 def close(logger: Logger, finished: bool) -> None:
@@ -178,4 +201,3 @@ def threads(number: int):
         yield
     finally:
         torch.set_num_threads(before)
-

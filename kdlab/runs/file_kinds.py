@@ -9,8 +9,10 @@ from pathlib import Path
 _AGAIN = "fetch it again"
 # what a file begins with -> what it is, and what to do
 _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
-    (b"version https://git-lfs",
-     "it is a pointer of Git LFS, not the weights themselves; in its repository: git lfs pull"),
+    (
+        b"version https://git-lfs",
+        "it is a pointer of Git LFS, not the weights themselves; in its repository: git lfs pull",
+    ),
     (b"\x1f\x8b", "it is compressed by gzip; unpack it first"),
     (b"BZh", "it is compressed by bzip2; unpack it first"),
     (b"\xfd7zXZ\x00", "it is compressed by xz; unpack it first"),
@@ -21,7 +23,7 @@ _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (b"GGUF", "it is a GGUF file, which holds no weights of PyTorch"),
 )
 _PICKLE = b"\x80"
-_LEGACY = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."        # the number that torch.save wrote first before torch 1.6
+_LEGACY = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the number that torch.save wrote first before torch 1.6
 
 
 def is_safetensors(path: Path) -> bool:
@@ -46,15 +48,19 @@ def no_weights(path: Path) -> str | None:
             return what
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if start[:1] == b"<" and any(tag in start.lower() for tag in (b"<html", b"<!doctype", b"<?xml", b"<head")):
-        return ("it is a web page (HTML) that was saved in place of the file; fetch the file itself (the link of its "
-                "download)")
+        return (
+            "it is a web page (HTML) that was saved in place of the file; fetch the file itself (the link of its "
+            "download)"
+        )
     if head[257:262] == b"ustar":
         return "it is a tar archive; unpack it first (tar -xf)"
     if head.startswith(b"PK"):
         return _zip(path)
-    if head.startswith(_PICKLE) and head[2:2 + len(_LEGACY)] != _LEGACY:
-        return ("it is a pickle that torch.save did not write, and reading it could run code; where you trust it, load "
-                "it and write its state dict by torch.save")
+    if head.startswith(_PICKLE) and head[2 : 2 + len(_LEGACY)] != _LEGACY:
+        return (
+            "it is a pickle that torch.save did not write, and reading it could run code; where you trust it, load "
+            "it and write its state dict by torch.save"
+        )
     if _is_text(head):
         return f"it is a text that begins {head[:40].decode('utf-8', 'replace').splitlines()[0]!r}"
     return None
@@ -69,8 +75,10 @@ def _zip(path: Path) -> str | None:
     if "constants.pkl" in inside:
         target = path.with_name(f"{path.stem}_weights.pth")
         code = f'import torch; torch.save(torch.jit.load("{path}", map_location="cpu").state_dict(), "{target}")'
-        return ("it is a network of TorchScript, which is code. Save its weights alone:\n"
-                f"  python -c {shlex.quote(code)}\nand name {target}")
+        return (
+            "it is a network of TorchScript, which is code. Save its weights alone:\n"
+            f"  python -c {shlex.quote(code)}\nand name {target}"
+        )
     if "data.pkl" in inside:
         return None
     if names and all(name.endswith(".npy") for name in names):

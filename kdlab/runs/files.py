@@ -33,7 +33,7 @@ def _write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    if os.name == "nt":         # has no folders that can be opened
+    if os.name == "nt":  # has no folders that can be opened
         return
     folder = os.open(path.parent, os.O_RDONLY)
     try:
@@ -74,11 +74,13 @@ def finite(value):
 
 def link(source: Path, target: Path) -> None:
     """Make ``target`` the same file as ``source``, atomically, without copying where the file system can link."""
+
     def make(temporary: Path) -> None:
         try:
             os.link(source, temporary)
         except OSError:
             temporary.write_bytes(source.read_bytes())
+
     write_atomically(target, make)
 
 

@@ -19,7 +19,7 @@ from .run import Run, RunStore
 NAME = "fine_tuned"
 #: what arguments that give the number of classes are called
 CLASSES = ("classes", "num_classes", "num_labels", "n_classes", "nb_classes", "nclass", "out_features")
-_OWN = ("_target_", "taps", "normalisation", "initial")        # what is no argument of the network
+_OWN = ("_target_", "taps", "normalisation", "initial")  # what is no argument of the network
 
 
 def commands(config: dict, key: str, student: Sequence[str] | None) -> str:
@@ -50,10 +50,13 @@ def _data(config: dict) -> list[str]:
     chosen = f"data={choices['data']}"
     try:
         usual = _composed([chosen, "teacher=none", "strategy=supervised"])["data"]
-    except KdlabError:          # a file that is not found from here: every value is named
+    except KdlabError:  # a file that is not found from here: every value is named
         usual = {}
-    changed = [_override(f"++data.{name}", value) for name, value in config["data"].items()
-               if name != "mixing" and usual.get(name) != value]
+    changed = [
+        _override(f"++data.{name}", value)
+        for name, value in config["data"].items()
+        if name != "mixing" and usual.get(name) != value
+    ]
     return [chosen, *changed, *(text for text in typed if re.match(r"[+~]*paths[.]", text))]
 
 
@@ -66,7 +69,7 @@ def _taught_by(key: str, typed: Sequence[str], run: str) -> list[str]:
     """The overrides that put a run in the place of a teacher, or of a member of one."""
     if key == "teacher":
         return ["teacher=run", _override("teacher.run", run)]
-    own = any(re.match(rf"\+\+?{re.escape(key)}=", text) for text in typed)     # no file has it, or it is taken away
+    own = any(re.match(rf"\+\+?{re.escape(key)}=", text) for text in typed)  # no file has it, or it is taken away
     return [*([] if own else [f"~{key}"]), _override(f"+{key}", {"run": run})]
 
 
@@ -74,7 +77,7 @@ def _left_over(overrides: Sequence[str]) -> list[str]:
     """The overrides that take away what an experiment's file says of the teacher that a run takes the place of."""
     try:
         teacher = _composed(overrides)["teacher"]
-    except KdlabError:          # its message stands where the command is typed
+    except KdlabError:  # its message stands where the command is typed
         return []
     named = [f"~teacher.{name}" for name in teacher if name not in {*TEACHER_FORMS["run"], "config"}]
     return [*named, *(["teacher.normalisation=null"] if teacher.get("normalisation") else [])]
@@ -125,8 +128,11 @@ def _by_name(node: dict) -> dict:
         pretrained = options.pop("pretrained", False)
         own = {"_target_": "kdlab.models.timm_model", "model": options.pop("model_name"), "pretrained": pretrained}
     elif re.fullmatch(r"torchvision\.models\.[a-z]\w*", target):
-        own = {"_target_": "kdlab.models.torchvision_model", "model": target.rpartition(".")[2],
-               "weights": options.pop("weights", None)}
+        own = {
+            "_target_": "kdlab.models.torchvision_model",
+            "model": target.rpartition(".")[2],
+            "weights": options.pop("weights", None),
+        }
     else:
         return node
     given = ("num_classes", "in_chans", "progress")
@@ -164,7 +170,7 @@ def _path(overrides: Sequence[str]) -> str:
     try:
         config = _composed(overrides)
         return str(RunStore(config["paths"]["runs"]).run(config).path)
-    except KdlabError:          # its message stands where the command is typed
+    except KdlabError:  # its message stands where the command is typed
         return f"runs/{NAME}/…"
 
 

@@ -19,8 +19,11 @@ def misfits(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> st
     "'a' is (2,) in the file and (3,) in the network; 'b' is not in the file; 'c' is only in the file"
     """
     kinds = (
-        [f"'{name}' is {tuple(weights[name].shape)} in the file and {tuple(value.shape)} in the network"
-         for name, value in expected.items() if name in weights and weights[name].shape != value.shape],
+        [
+            f"'{name}' is {tuple(weights[name].shape)} in the file and {tuple(value.shape)} in the network"
+            for name, value in expected.items()
+            if name in weights and weights[name].shape != value.shape
+        ],
         [f"'{name}' is not in the file" for name in expected if name not in weights],
         [f"'{name}' is only in the file" for name in weights if name not in expected],
     )

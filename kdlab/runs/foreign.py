@@ -31,7 +31,7 @@ COUNTER, PROFILED = "num_batches_tracked", ("total_ops", "total_params")
 _AVERAGE = re.compile(r"(^|[._])(ema|swa|averaged?|shadow)([._]|$)", re.IGNORECASE)
 _OF_OPTIMIZERS = re.compile(r"optim|sched|scaler|state\.", re.IGNORECASE)
 DEEPEST = 4
-Place = tuple[str, ...]         # the keys of a file, from the outermost on
+Place = tuple[str, ...]  # the keys of a file, from the outermost on
 
 
 class WrongClasses(InputError):
@@ -70,8 +70,9 @@ class Part:
         return bool(_AVERAGE.search(self.name))
 
 
-def weights_for(network: nn.Module, content: object, path: Path, key: str, part: str | None = None,
-                new_head: bool = False) -> Part:
+def weights_for(
+    network: nn.Module, content: object, path: Path, key: str, part: str | None = None, new_head: bool = False
+) -> Part:
     """The part of a file that fits a network exactly.
 
     Where several fit, averages (EMA, SWA) give way to plain weights. Where several plain ones are left, or nothing but
@@ -98,22 +99,32 @@ def weights_for(network: nn.Module, content: object, path: Path, key: str, part:
         chosen = [found for found in fitting if found.name == part]
         if not chosen:
             names = ", ".join(found.name or "null (all of it)" for found in fitting)
-            raise InputError(f"{beside}={part}: {path} has no such part that fits {type(network).__name__}; "
-                             + (f"these do: {names}" if names else closest(tables, expected)))
+            raise InputError(
+                f"{beside}={part}: {path} has no such part that fits {type(network).__name__}; "
+                + (f"these do: {names}" if names else closest(tables, expected))
+            )
         return _usable(chosen[0], expected, path, key)
     several = _different([found for found in fitting if not found.average]) or _different(fitting)
     if not several:
         other = None if new_head else _other_classes(tables, expected)
         if other is not None:
-            raise WrongClasses(f"{key}: {path} knows {other.theirs} classes ({other.names[0]}), "
-                               f"{type(network).__name__} has {other.ours}", other)
+            raise WrongClasses(
+                f"{key}: {path} knows {other.theirs} classes ({other.names[0]}), "
+                f"{type(network).__name__} has {other.ours}",
+                other,
+            )
         whole = _whole_network(content)
-        raise InputError(f"{key}: {_of_whole(path, *whole)}" if whole else
-                         f"{key}: {path} does not fit {type(network).__name__}: {closest(tables, expected)}")
+        raise InputError(
+            f"{key}: {_of_whole(path, *whole)}"
+            if whole
+            else f"{key}: {path} does not fit {type(network).__name__}: {closest(tables, expected)}"
+        )
     if len(several) > 1:
         lines = "".join(f"\n  {beside}={shlex.quote(found.name)}" for found in several if found.name)
-        raise InputError(f"{key}: {path} holds {len(several)} networks that fit {type(network).__name__}; "
-                         f"add the one that is meant:{lines}")
+        raise InputError(
+            f"{key}: {path} holds {len(several)} networks that fit {type(network).__name__}; "
+            f"add the one that is meant:{lines}"
+        )
     return _usable(several[0], expected, path, key)
 
 
@@ -128,12 +139,16 @@ def _usable(part: Part, expected: Mapping[str, Tensor], path: Path, key: str) ->
         if not expected[name].is_floating_point():
             continue
         if not value.is_floating_point():
-            raise InputError(f"{key}: {path}: '{name}' holds {str(value.dtype).removeprefix('torch.')}, and the network "
-                             f"wants {str(expected[name].dtype).removeprefix('torch.')}. Weights of a quantised network "
-                             "are read wrong without their scales; save them as floats")
+            raise InputError(
+                f"{key}: {path}: '{name}' holds {str(value.dtype).removeprefix('torch.')}, and the network "
+                f"wants {str(expected[name].dtype).removeprefix('torch.')}. Weights of a quantised network "
+                "are read wrong without their scales; save them as floats"
+            )
         if not value.isfinite().all():
-            raise InputError(f"{key}: {path}: '{name}' holds numbers that are not finite (NaN or infinity), so its "
-                             "training has diverged; take an earlier checkpoint")
+            raise InputError(
+                f"{key}: {path}: '{name}' holds numbers that are not finite (NaN or infinity), so its "
+                "training has diverged; take an earlier checkpoint"
+            )
     return part
 
 
@@ -154,8 +169,11 @@ def lines_of(part: Part, path: Path, key: str) -> list[str]:
         said.append(f"'{part.added}.' is put before its names")
     rest = [name for name in part.rest if not _OF_OPTIMIZERS.search(name)]
     if rest or part.average:
-        said.append(f"loaded is '{part.name}'" + (", an average" if part.average else "")
-                    + (f"; left out: {', '.join(rest[:4])}{', …' if len(rest) > 4 else ''}" if rest else ""))
+        said.append(
+            f"loaded is '{part.name}'"
+            + (", an average" if part.average else "")
+            + (f"; left out: {', '.join(rest[:4])}{', …' if len(rest) > 4 else ''}" if rest else "")
+        )
     if part.lacking:
         said.append(f"it has no {COUNTER}, which begin at 0")
     if part.excess:
@@ -193,8 +211,9 @@ def _parts(place: Place, table: dict[str, Tensor], expected: Mapping[str, Tensor
     return found
 
 
-def _below(place: Place, table: dict[str, Tensor], names: Mapping[str, str], expected: Mapping[str, Tensor],
-           new_head: bool) -> Iterator[Part]:
+def _below(
+    place: Place, table: dict[str, Tensor], names: Mapping[str, str], expected: Mapping[str, Tensor], new_head: bool
+) -> Iterator[Part]:
     """The parts that lie exactly below some prefix.
 
     Args:
@@ -256,8 +275,10 @@ def closest(tables: Mapping[tuple[str, ...], Mapping[str, Tensor]], expected: Ma
                 best = count, prefix, table
     count, prefix, table = best
     if not count:
-        return (f"the file has {next(iter(table))}, the network wants {next(iter(expected))}, "
-                "and no name of it is in the file")
+        return (
+            f"the file has {next(iter(table))}, the network wants {next(iter(expected))}, "
+            "and no name of it is in the file"
+        )
     start = f"{prefix}." if prefix else ""
     below = f" (below '{start}')" if prefix else ""
     own = {name.removeprefix(start): value for name, value in table.items() if name.startswith(start)}

@@ -49,7 +49,8 @@ def hash_as_spelled(config: dict) -> str | None:
 def _is_respelled(config: dict) -> bool:
     """Whether a config, or that of a run before it, has a value in another spelling: found without reading the files that it names."""
     return _counted(config, "", SPELLINGS) != _counted(config, "", {}) or any(
-        "config" in node and _is_respelled(node["config"]) for node in run_nodes(config).values())
+        "config" in node and _is_respelled(node["config"]) for node in run_nodes(config).values()
+    )
 
 
 def _digest(canonical: dict) -> str:
@@ -84,8 +85,15 @@ def canonical(config: dict, spellings: Mapping[str, Mapping[str, str]] = SPELLIN
 
 def _initial(node: dict, spellings: Mapping[str, Mapping[str, str]]) -> dict:
     """What a student begins with: the hash of a run, or the content of a file; and which parts of it."""
-    new_head = {"new_head": True} if node.get("new_head") else {}       # an option added later counts where it differs from its default
-    return {**_network(node, "student.initial", spellings), "weights": node.get("weights", True), "losses": node.get("losses", False), **new_head}
+    new_head = (
+        {"new_head": True} if node.get("new_head") else {}
+    )  # an option added later counts where it differs from its default
+    return {
+        **_network(node, "student.initial", spellings),
+        "weights": node.get("weights", True),
+        "losses": node.get("losses", False),
+        **new_head,
+    }
 
 
 def _counted(node, key: str, spellings: Mapping[str, Mapping[str, str]]):
@@ -93,8 +101,11 @@ def _counted(node, key: str, spellings: Mapping[str, Mapping[str, str]]):
     if not isinstance(node, dict):
         return spellings.get(key, {}).get(str(node), node)
     below = {name: f"{key}.{name}" if key else name for name in node}
-    return {name: _counted(value, below[name], spellings) for name, value in node.items()
-            if below[name] not in NOT_IDENTITY and not _is_added_default(below[name], value)}
+    return {
+        name: _counted(value, below[name], spellings)
+        for name, value in node.items()
+        if below[name] not in NOT_IDENTITY and not _is_added_default(below[name], value)
+    }
 
 
 def _is_added_default(key: str, value) -> bool:
@@ -122,14 +133,19 @@ def _described(node: dict) -> dict:
     target = node["_target_"]
     try:
         found = locate(target)
-    except LookupError:         # its module is not to be had here; what the config says of it still counts
+    except LookupError:  # its module is not to be had here; what the config says of it still counts
         return node
     if target.startswith("kdlab."):
         defaults = {key: value for key, value in signature(target).defaults.items() if _plain(value)}
         first = _first_arguments().get(_name_of(found), ())
-        node = {**{key: value for key, value in defaults.items() if key in first},
-                **{key: value for key, value in node.items()
-                   if key in first or key not in defaults or _normal(value) != _normal(defaults[key])}}
+        node = {
+            **{key: value for key, value in defaults.items() if key in first},
+            **{
+                key: value
+                for key, value in node.items()
+                if key in first or key not in defaults or _normal(value) != _normal(defaults[key])
+            },
+        }
     node = {key: value for key, value in node.items() if key not in getattr(found, "NOT_IDENTITY", ())}
     folders = getattr(found, "CONTENT", ())
     for key, value in node.items():
@@ -169,7 +185,10 @@ def _teacher(node: dict, spellings: Mapping[str, Mapping[str, str]], key: str = 
     """What a teacher is: its run's hash, its file's content, or its network's description; and how its inputs are normalised, where that
     is said (otherwise it follows from what it is)."""
     said = {"normalisation": node["normalisation"]} if node.get("normalisation") else {}
-    return {**_network({name: value for name, value in node.items() if name != "normalisation"}, key, spellings), **said}
+    return {
+        **_network({name: value for name, value in node.items() if name != "normalisation"}, key, spellings),
+        **said,
+    }
 
 
 def _network(node: dict, key: str, spellings: Mapping[str, Mapping[str, str]]) -> dict:
@@ -187,7 +206,12 @@ def _network(node: dict, key: str, spellings: Mapping[str, Mapping[str, str]]) -
         part = {"part": node["part"]} if node.get("part") is not None else {}
         return {"content": content_hash(path), "network": node.get("network"), **part}
     if "terms" in node:
-        return {"terms": {term: _teacher(node["members"][name], spellings, f"{key}.members.{name}") for term, name in node["terms"].items()}}
+        return {
+            "terms": {
+                term: _teacher(node["members"][name], spellings, f"{key}.members.{name}")
+                for term, name in node["terms"].items()
+            }
+        }
     if "members" in node:
         members = [_teacher(member, spellings, f"{key}.members.{name}") for name, member in node["members"].items()]
         return {"members": members, "average": node.get("average"), "weights": node.get("weights")}
@@ -212,7 +236,12 @@ def readable_name(config: dict) -> str:
     """
     choices = config.get("choices", {})
     generation = config.get("strategy", {}).get("generation")
-    parts = [choices.get("strategy") or "strategy", "+".join(config["loss"]), choices.get("student") or "student",
-             *([f"g{generation}"] if generation else []), f"s{config['seed']}"]
+    parts = [
+        choices.get("strategy") or "strategy",
+        "+".join(config["loss"]),
+        choices.get("student") or "student",
+        *([f"g{generation}"] if generation else []),
+        f"s{config['seed']}",
+    ]
     text = "-".join(str(part) for part in parts)
     return "".join(letter if letter.isalnum() or letter in "+-_." else "_" for letter in text)[:80]

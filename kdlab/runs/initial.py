@@ -23,11 +23,15 @@ from .run import Run, RunStore, run_of
 
 KEY = "student.initial"
 _NEW_HEAD = f"; {KEY}.new_head=true loads the rest and leaves the head of the student untrained"
-_TERMS = "objective.terms."         # where the losses' state stands in a checkpoint
+_TERMS = "objective.terms."  # where the losses' state stands in a checkpoint
 
 
-def load_weights(student: nn.Module, node: dict | None, trained: Callable[[dict], Run | None],
-                 note: Callable[[str], None] = lambda line: None) -> dict | None:
+def load_weights(
+    student: nn.Module,
+    node: dict | None,
+    trained: Callable[[dict], Run | None],
+    note: Callable[[str], None] = lambda line: None,
+) -> dict | None:
     """Load the weights that a node names into the student. With ``new_head`` those of another number of classes are
     loaded without their head.
 
@@ -69,8 +73,10 @@ def load_weights(student: nn.Module, node: dict | None, trained: Callable[[dict]
     for line in lines:
         note(line)
     if other is not None:
-        note(f"{KEY}: {path} knows {other.theirs} classes, this student {other.ours}: its head ({shortened(new)}) is new "
-             "and untrained")
+        note(
+            f"{KEY}: {path} knows {other.theirs} classes, this student {other.ours}: its head ({shortened(new)}) is new "
+            "and untrained"
+        )
     return content
 
 
@@ -98,7 +104,9 @@ def _checkpoint(node: dict, trained: Callable[[dict], Run | None]) -> tuple[Path
     if run is None:
         return None, "student"
     if not run.finished:
-        raise InputError(f"{KEY}.run: {run.path} is not finished (its status is {run.status}); start it again until it is")
+        raise InputError(
+            f"{KEY}.run: {run.path} is not finished (its status is {run.status}); start it again until it is"
+        )
     return run.checkpoint(which), run.kept(which)["module"]
 
 
@@ -132,8 +140,10 @@ def load_losses(objective: Objective, content: dict | None, wanted: bool | list[
         elif wanted is not True:
             raise InputError(f"{KEY}.losses: the state of '{name}' does not fit that of the run before: {wrong}")
     if wanted is True and content is not None and not loaded:
-        raise InputError(f"{KEY}.losses: no loss term of this run ({', '.join(names)}) has a state that fits one of the run before; "
-                         f"{KEY}.losses=false leaves them as they are")
+        raise InputError(
+            f"{KEY}.losses: no loss term of this run ({', '.join(names)}) has a state that fits one of the run before; "
+            f"{KEY}.losses=false leaves them as they are"
+        )
 
 
 def _below(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:

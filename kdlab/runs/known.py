@@ -77,7 +77,10 @@ def counted(config: dict) -> dict:
 
 def _nested(node):
     if isinstance(node, dict):
-        return {key: counted(value) if key == "config" and isinstance(value, dict) else _nested(value) for key, value in node.items()}
+        return {
+            key: counted(value) if key == "config" and isinstance(value, dict) else _nested(value)
+            for key, value in node.items()
+        }
     if isinstance(node, list):
         return [_nested(value) for value in node]
     return int(node) if isinstance(node, float) and node.is_integer() else node
@@ -101,7 +104,7 @@ def _state(text: str) -> list | None:
     try:
         if not text or len(text) > 1000 or not path.exists():
             return []
-    except (OSError, ValueError):       # a text that cannot be a path
+    except (OSError, ValueError):  # a text that cannot be a path
         return []
     try:
         files = [path] if path.is_file() else []
@@ -111,7 +114,7 @@ def _state(text: str) -> list | None:
             if len(files) > _MOST_FILES or any(os.path.islink(os.path.join(folder, name)) for name in folders):
                 return None
         return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(files)]
-    except OSError:         # a link to nothing, a file that is being taken away, a folder that cannot be read
+    except OSError:  # a link to nothing, a file that is being taken away, a folder that cannot be read
         return None
 
 
@@ -121,7 +124,10 @@ def _raise(error: OSError) -> None:
 
 def _own_files() -> list:
     package = Path(__file__).resolve().parents[1]
-    return [(str(path.relative_to(package)), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(package.rglob("*.py"))]
+    return [
+        (str(path.relative_to(package)), path.stat().st_size, path.stat().st_mtime_ns)
+        for path in sorted(package.rglob("*.py"))
+    ]
 
 
-_OWN_FILES = _own_files()       # now, when they are imported, and not when a training has ended
+_OWN_FILES = _own_files()  # now, when they are imported, and not when a training has ended

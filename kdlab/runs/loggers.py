@@ -9,7 +9,9 @@ from typing import Literal
 from .run import Run
 
 
-def wandb(run: Run, project: str = "kdlab", mode: Literal["auto", "online", "offline"] = "auto", entity: str | None = None):
+def wandb(
+    run: Run, project: str = "kdlab", mode: Literal["auto", "online", "offline"] = "auto", entity: str | None = None
+):
     """Weights & Biases, tied to the run by its hash: a resumed run goes on in the same place.
 
     Args:
@@ -20,8 +22,17 @@ def wandb(run: Run, project: str = "kdlab", mode: Literal["auto", "online", "off
 
     offline = wandb_mode(mode) == "offline"
     # wandb's service stays in the folder that it was started in, so a relative path would lead elsewhere once this process has changed its own
-    return WandbLogger(project=project, entity=entity, name=run.path.name, id=run.hash, resume="allow", group=run.path.parent.name,
-                       save_dir=str(run.path.resolve()), offline=offline, config=run.config)
+    return WandbLogger(
+        project=project,
+        entity=entity,
+        name=run.path.name,
+        id=run.hash,
+        resume="allow",
+        group=run.path.parent.name,
+        save_dir=str(run.path.resolve()),
+        offline=offline,
+        config=run.config,
+    )
 
 
 def wandb_mode(mode: Literal["auto", "online", "offline"] = "auto") -> str:

@@ -31,16 +31,29 @@ def read(path: Path) -> tuple[dict, str]:
         return {}, ""
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        return {}, f"{file} cannot be read as measurements ({reason}) and counts for nothing; kdlab measure {path} measures anew"
+        return (
+            {},
+            f"{file} cannot be read as measurements ({reason}) and counts for nothing; kdlab measure {path} measures anew",
+        )
     return content, ""
 
 
 def _sound(content) -> bool:
-    if not isinstance(content, dict) or not isinstance(content.get("machine"), dict) or not isinstance(content.get("batches"), dict):
+    if (
+        not isinstance(content, dict)
+        or not isinstance(content.get("machine"), dict)
+        or not isinstance(content.get("batches"), dict)
+    ):
         return False
     batches, cka = content["batches"], content.get("cka", {})
-    return (all(size.isascii() and size.isdecimal() and isinstance(one, dict) and one and _numbers(one.values()) for size, one in batches.items())
-            and isinstance(cka, dict) and _numbers([*cka.values(), content.get("peak_inference_bytes", 0)]))
+    return (
+        all(
+            size.isascii() and size.isdecimal() and isinstance(one, dict) and one and _numbers(one.values())
+            for size, one in batches.items()
+        )
+        and isinstance(cka, dict)
+        and _numbers([*cka.values(), content.get("peak_inference_bytes", 0)])
+    )
 
 
 def _numbers(values: Iterable) -> bool:
@@ -59,10 +72,12 @@ def scalars(measurements: Mapping) -> dict[str, float]:
     batches, cka = measurements.get("batches") or {}, dict(measurements.get("cka") or {})
     if cka.get("embedding") in [value for tap, value in cka.items() if tap != "embedding"]:
         del cka["embedding"]
-    found = {"latency_ms": batches.get("1", {}).get("latency_ms"),
-             "samples_per_second": batches[max(batches, key=int)].get("samples_per_second") if batches else None,
-             "peak_inference_bytes": measurements.get("peak_inference_bytes"),
-             "cka": round(sum(cka.values()) / len(cka), 6) if cka else None}
+    found = {
+        "latency_ms": batches.get("1", {}).get("latency_ms"),
+        "samples_per_second": batches[max(batches, key=int)].get("samples_per_second") if batches else None,
+        "peak_inference_bytes": measurements.get("peak_inference_bytes"),
+        "cka": round(sum(cka.values()) / len(cka), 6) if cka else None,
+    }
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -73,5 +88,7 @@ def machine_name(measurements: Mapping) -> str:
     'A chip, 2 cores, torch 2.9, cpu, threads: 1'
     """
     machine = measurements["machine"]
-    return (f"{machine.get('processor')}, {machine.get('cores')} cores, torch {machine.get('torch')}, {machine.get('device')}, "
-            f"threads: {measurements.get('threads')}")
+    return (
+        f"{machine.get('processor')}, {machine.get('cores')} cores, torch {machine.get('torch')}, {machine.get('device')}, "
+        f"threads: {measurements.get('threads')}"
+    )

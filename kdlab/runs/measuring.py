@@ -26,7 +26,7 @@ from .measurements import FILE
 from .run import Run
 from .teacher import teacher_of
 
-THREADS = 1         # on a CPU, for all: times of different numbers of threads cannot be compared
+THREADS = 1  # on a CPU, for all: times of different numbers of threads cannot be compared
 
 
 @dataclass
@@ -44,8 +44,13 @@ class _Subject:
         return self.data.val_dataloader().batch(rows[torch.arange(count) % len(rows)]).to(device).inputs
 
 
-def measure_runs(runs: Sequence[Run], batches: Sequence[int] = (1, 64), seconds: float = 2.0, device: str | torch.device = "cpu",
-                 say: Callable[[str], None] = print) -> tuple[list[Run], list[str]]:
+def measure_runs(
+    runs: Sequence[Run],
+    batches: Sequence[int] = (1, 64),
+    seconds: float = 2.0,
+    device: str | torch.device = "cpu",
+    say: Callable[[str], None] = print,
+) -> tuple[list[Run], list[str]]:
     """Measure finished runs, all of them alike, and write ``measurements.json`` into each (:mod:`kdlab.runs.measurements`).
 
     Of each run the network is measured that it keeps of its last checkpoint. Test is not touched: inputs are samples of validation. Every
@@ -66,7 +71,9 @@ def measure_runs(runs: Sequence[Run], batches: Sequence[int] = (1, 64), seconds:
         for run in runs:
             try:
                 subjects.append(_begun(run, batches, device, read, say))
-            except Exception as error:      # files may be damaged and networks be anyone's; the other runs are measured all the same
+            except (
+                Exception
+            ) as error:  # files may be damaged and networks be anyone's; the other runs are measured all the same
                 failed.append(f"not measured: {run.path}: {told(error)}")
         for size in batches:
             for subject, durations in zip(subjects, _timed(subjects, size, seconds, device)):
@@ -82,7 +89,13 @@ def measure_runs(runs: Sequence[Run], batches: Sequence[int] = (1, 64), seconds:
     return measured, failed
 
 
-def _begun(run: Run, batches: Sequence[int], device: torch.device, read: dict[str, ClassificationData], say: Callable[[str], None]) -> _Subject:
+def _begun(
+    run: Run,
+    batches: Sequence[int],
+    device: torch.device,
+    read: dict[str, ClassificationData],
+    say: Callable[[str], None],
+) -> _Subject:
     """A run's network, and what takes no time to be measured. Raises OSError where the run's directory cannot be written."""
     try_to_write(run.path)
     node = run.config["data"]
@@ -94,16 +107,26 @@ def _begun(run: Run, batches: Sequence[int], device: torch.device, read: dict[st
     network = run.network("last").requires_grad_(False).to(device)
     hardware = provenance.hardware()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    content = {"measured": provenance.now(), "machine": {**{key: hardware[key] for key in ("processor", "cores", "system")},
-                                                         "torch": torch.__version__, "device": name},
-               "threads": THREADS, "network": run.kept("last")["network"], "batches": {}}
+    content = {
+        "measured": provenance.now(),
+        "machine": {
+            **{key: hardware[key] for key in ("processor", "cores", "system")},
+            "torch": torch.__version__,
+            "device": name,
+        },
+        "threads": THREADS,
+        "network": run.kept("last")["network"],
+        "batches": {},
+    }
     subject = _Subject(run, network, data, content)
-    peaks = {size: inference_bytes(network, subject.inputs(size, device)) for size in batches}        # it fails here, where it fails at one of them
+    peaks = {
+        size: inference_bytes(network, subject.inputs(size, device)) for size in batches
+    }  # it fails here, where it fails at one of them
     content |= {"peak_inference_bytes": peaks[max(batches)], "peak_inference_batch": max(batches)}
     if run.config.get("teacher"):
         try:
             content |= _alignment(subject, device)
-        except Exception as error:          # of the teacher's network, its files; the speed is to be had without it
+        except Exception as error:  # of the teacher's network, its files; the speed is to be had without it
             say(f"no CKA: {run.path}: {told(error)}")
     return subject
 
@@ -123,7 +146,9 @@ def _alignment(subject: _Subject, device: torch.device) -> dict:
     mine, theirs = comparable_taps(subject.network, aliases), comparable_taps(teacher.network, teacher.aliases)
     for whose, network, found in (("its network", subject.network, mine), ("its teacher", teacher.network, theirs)):
         if not found:
-            raise InputError(f"{whose}, {type(network).__name__}, has no taps stage1, stage2, … or embedding; name some in the config's taps")
+            raise InputError(
+                f"{whose}, {type(network).__name__}, has no taps stage1, stage2, … or embedding; name some in the config's taps"
+            )
     taps = Taps(subject.network, mine, aliases)
     teacher.watch(set(theirs))
 
@@ -142,6 +167,7 @@ def _alignment(subject: _Subject, device: torch.device) -> dict:
 
 def _timed(subjects: Sequence[_Subject], size: int, seconds: float, device: torch.device) -> list[list[float]]:
     """Seconds of each subject's calls of a batch."""
+
     def call(subject: _Subject) -> Callable[[], object]:
         inputs, network = subject.inputs(size, device), subject.network
         return lambda: network(inputs)

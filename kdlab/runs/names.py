@@ -12,13 +12,20 @@ def run_name(node: dict) -> str:
     what its directory begins with."""
     if "student" in node:
         return f"{node['student']} on {data_name(node['config'])} (seed {node['config']['seed']})"
-    return f"{node['experiment']} (seed {node['config']['seed']})" if "experiment" in node else readable_name(node["config"])
+    return (
+        f"{node['experiment']} (seed {node['config']['seed']})"
+        if "experiment" in node
+        else readable_name(node["config"])
+    )
 
 
 def choice_of(node: dict) -> str:
     """For a teacher that no experiment trains: how it is trained, and how another is chosen."""
-    return ("; it learns the labels of these data by this run's recipe (teacher.student=NAME takes another network, teacher.overrides=[…] changes its run)"
-            if "student" in node else "")
+    return (
+        "; it learns the labels of these data by this run's recipe (teacher.student=NAME takes another network, teacher.overrides=[…] changes its run)"
+        if "student" in node
+        else ""
+    )
 
 
 def teacher_name(node: dict) -> str:

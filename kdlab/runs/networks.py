@@ -20,7 +20,9 @@ def why_kept(record: dict, which: str = "last") -> str:
     rule = (record.get("kept") or {}).get("rule", "student")
     if rule == "student":
         return rule
-    return f"{kept_name(record, which)}, {'the best on validation' if rule == 'validation' else 'as strategy.keep says'}"
+    return (
+        f"{kept_name(record, which)}, {'the best on validation' if rule == 'validation' else 'as strategy.keep says'}"
+    )
 
 
 def kept_in_short(records: Sequence[dict]) -> str:
@@ -43,5 +45,8 @@ def accuracies(record: dict) -> str:
     >>> accuracies({"networks": {"student": {"test/accuracy": 0.9}, "ensemble": {"test/accuracy": 0.95}}})
     'ensemble 0.9500'
     """
-    return ", ".join(f"{name} {scores['test/accuracy']:.4f}" for name, scores in (record.get("networks") or {}).items()
-                     if name != kept_name(record) and "test/accuracy" in scores)
+    return ", ".join(
+        f"{name} {scores['test/accuracy']:.4f}"
+        for name, scores in (record.get("networks") or {}).items()
+        if name != kept_name(record) and "test/accuracy" in scores
+    )

@@ -16,8 +16,21 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 
 #: what a run needs before its first step is done; an import that is missing here costs its time in every job
-PRELOAD = ["kdlab.runs.ensure", "kdlab.sweep.worker", "kdlab.strategies", "kdlab.losses", "kdlab.models", "kdlab.data", "sklearn.datasets",
-           "safetensors.torch", "torch._dynamo", "torch.utils.data", "PIL.Image", "yaml", "filelock"]
+PRELOAD = [
+    "kdlab.runs.ensure",
+    "kdlab.sweep.worker",
+    "kdlab.strategies",
+    "kdlab.losses",
+    "kdlab.models",
+    "kdlab.data",
+    "sklearn.datasets",
+    "safetensors.torch",
+    "torch._dynamo",
+    "torch.utils.data",
+    "PIL.Image",
+    "yaml",
+    "filelock",
+]
 
 
 # what asks a process to end: a person (SIGINT), the system or a cluster (SIGTERM), a cluster some time before the limit (SIGUSR1, SIGUSR2)
@@ -43,7 +56,7 @@ def warm() -> None:
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     with environment({"PYTHONPATH": path}), _blocked(ENDING):
         resource_tracker.ensure_running()
-        with _blocked(ENDING):              # once more: the tracker's start unblocks some of them
+        with _blocked(ENDING):  # once more: the tracker's start unblocks some of them
             forkserver.ensure_running()
 
 
@@ -54,7 +67,9 @@ def start(function: Callable, *arguments, name: str | None = None, variables: di
     process is gone, however that came about.
     """
     warm()
-    process = context().Process(target=_enter, args=(os.getcwd(), {**os.environ, **(variables or {})}, function, arguments), name=name)
+    process = context().Process(
+        target=_enter, args=(os.getcwd(), {**os.environ, **(variables or {})}, function, arguments), name=name
+    )
     with _without_main():
         process.start()
     return process
@@ -83,7 +98,7 @@ def cause_of_death(process) -> str:
         return f"its process ended with exit code {code}"
     try:
         hint = "the system does so when memory runs out" if -code == signal.SIGKILL else signal.Signals(-code).name
-    except ValueError:          # a real-time signal has no name
+    except ValueError:  # a real-time signal has no name
         return f"its process was killed by signal {-code}"
     return f"its process was killed by signal {-code} ({hint})"
 
@@ -122,7 +137,7 @@ def handling(handler: Callable):
         yield
     finally:
         for number, previous in before.items():
-            if previous is not None:        # one that Python did not install cannot be put back
+            if previous is not None:  # one that Python did not install cannot be put back
                 signal.signal(number, previous)
 
 

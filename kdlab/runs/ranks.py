@@ -15,26 +15,41 @@ from kdlab.errors import DataDamaged, InputError, KdlabError, ended_early
 from . import processes, slurm
 from .metrics import Observe
 
-RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")
-RUN_ID = "kdlab"        # of the ranks that kdlab has started
+RANK_VARIABLES = (
+    "RANK",
+    "LOCAL_RANK",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "GROUP_RANK",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "TORCHELASTIC_RUN_ID",
+)
+RUN_ID = "kdlab"  # of the ranks that kdlab has started
 
 
 def refuse_other_launchers(config: dict) -> None:
     """Raises InputError where another launcher has started this process as one of several, each of which would train the whole run."""
     if "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InputError("this process was started by torchrun or the like, but kdlab starts the processes of a run itself: "
-                         "kdlab train trainer.devices=N, without torchrun")
+        raise InputError(
+            "this process was started by torchrun or the like, but kdlab starts the processes of a run itself: "
+            "kdlab train trainer.devices=N, without torchrun"
+        )
     nodes = int(config["trainer"].get("num_nodes", 1))
     if nodes != 1:
-        raise InputError(f"trainer.num_nodes={nodes}: kdlab trains a run on one machine; leave num_nodes out, and say with trainer.devices=N how "
-                         "many devices of that machine to use")
+        raise InputError(
+            f"trainer.num_nodes={nodes}: kdlab trains a run on one machine; leave num_nodes out, and say with trainer.devices=N how "
+            "many devices of that machine to use"
+        )
     if slurm.tasks() > 1:
         from .execute import world_size
 
         if (world := world_size(config)) > 1:
-            raise InputError(f"srun has started this command in {slurm.tasks()} tasks, and each of them would train the whole run in {world} "
-                             f"processes of its own (trainer.devices={config['trainer'].get('devices', 1)}). kdlab trains a run on one machine and "
-                             f"starts its processes itself: srun --nodes=1 --ntasks=1 --cpus-per-task={world * config['threads']} kdlab train …")
+            raise InputError(
+                f"srun has started this command in {slurm.tasks()} tasks, and each of them would train the whole run in {world} "
+                f"processes of its own (trainer.devices={config['trainer'].get('devices', 1)}). kdlab trains a run on one machine and "
+                f"starts its processes itself: srun --nodes=1 --ntasks=1 --cpus-per-task={world * config['threads']} kdlab train …"
+            )
 
 
 def start_ranks(world: int, variables: dict[str, str] | None = None) -> list[Connection]:
@@ -52,8 +67,14 @@ def start_ranks(world: int, variables: dict[str, str] | None = None) -> list[Con
     return lines
 
 
-def fit_in_ranks(config: dict, path: Path, world: int, label: str = "", observe: Observe | None = None,
-                 ranks: list[Connection] | None = None) -> None:
+def fit_in_ranks(
+    config: dict,
+    path: Path,
+    world: int,
+    label: str = "",
+    observe: Observe | None = None,
+    ranks: list[Connection] | None = None,
+) -> None:
     """Train the run in ``world`` processes and wait for them. If one fails, the others are ended.
 
     Args:
@@ -79,7 +100,7 @@ def fit_in_ranks(config: dict, path: Path, world: int, label: str = "", observe:
                         observe(*message)
                     continue
                 del running[line]
-                if isinstance(message, DataDamaged):        # who waits for the ranks says that the run cannot be resumed
+                if isinstance(message, DataDamaged):  # who waits for the ranks says that the run cannot be resumed
                     raise message
                 if message is not None:
                     raise RuntimeError(f"rank {rank}: {(message.strip().splitlines() or ['?'])[-1]}\n{message}")
@@ -112,7 +133,7 @@ def _rank(line: Connection) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         config, path, rank, world, port, label = line.recv()
-    except (EOFError, TypeError, ValueError):       # it is not needed after all
+    except (EOFError, TypeError, ValueError):  # it is not needed after all
         return
     _end_with(line)
     values = (rank, rank, world, world, 0, "127.0.0.1", port, RUN_ID)
@@ -128,17 +149,18 @@ def _rank(line: Connection) -> None:
         fit(config, Run(path), assembled(config), label, lambda *epoch: line.send(epoch))
     except BaseException as error:
         if isinstance(error, DataDamaged):
-            failure = type(error)(*error.problems, reason=error.reason)     # without its cause, which may not be picklable
+            failure = type(error)(*error.problems, reason=error.reason)  # without its cause, which may not be picklable
         elif isinstance(error, KdlabError):
             failure = str(error)
-        else:           # the last line is what the launcher names
+        else:  # the last line is what the launcher names
             failure = "\n".join(filter(None, [traceback.format_exc(), ended_early(error)]))
     line.send(failure)
-    threading.Event().wait()        # until the line says so: the others may still need this rank's part of the connections
+    threading.Event().wait()  # until the line says so: the others may still need this rank's part of the connections
 
 
 def _end_with(line: Connection) -> None:
     """End this process when its line is closed or says anything: the run was stopped, or who trains it is gone."""
+
     def watch() -> None:
         wait([line])
         os._exit(0)

@@ -25,16 +25,40 @@ from kdlab.errors import InputError
 from .file_kinds import is_safetensors, no_weights
 
 # a file that wants one of these called is no file of weights, though nothing would happen
-_CODE = frozenset({"os", "posix", "nt", "sys", "subprocess", "shutil", "importlib", "runpy", "pickle", "_pickle",
-                   "ctypes", "socket", "pty", "code", "webbrowser", "builtins.eval", "builtins.exec", "builtins.compile",
-                   "builtins.open", "builtins.__import__", "builtins.breakpoint", "builtins.input", "torch.load",
-                   "torch.hub.load"})
+_CODE = frozenset(
+    {
+        "os",
+        "posix",
+        "nt",
+        "sys",
+        "subprocess",
+        "shutil",
+        "importlib",
+        "runpy",
+        "pickle",
+        "_pickle",
+        "ctypes",
+        "socket",
+        "pty",
+        "code",
+        "webbrowser",
+        "builtins.eval",
+        "builtins.exec",
+        "builtins.compile",
+        "builtins.open",
+        "builtins.__import__",
+        "builtins.breakpoint",
+        "builtins.input",
+        "torch.load",
+        "torch.hub.load",
+    }
+)
 
 
 class StandIn:
     """In the place of an object whose class is not read: it takes whatever it is given, and does nothing."""
 
-    kind: type = object         # the container that the reader needs to see in its place, where it is filled like one
+    kind: type = object  # the container that the reader needs to see in its place, where it is filled like one
 
     def __new__(cls, *arguments, **options):
         return super().__new__(cls) if cls.kind is object else cls.kind()
@@ -66,10 +90,11 @@ def read_checkpoint(path: Path) -> Any:
             return _load(path)
     except InputError:
         raise
-    except Exception as error:      # a reader of bytes that mean nothing may fail in any way
+    except Exception as error:  # a reader of bytes that mean nothing may fail in any way
         reason = (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0]
-        raise InputError(f"{path} cannot be read as a checkpoint: {reason}; it is damaged or cut short, fetch it "
-                         "again") from error
+        raise InputError(
+            f"{path} cannot be read as a checkpoint: {reason}; it is damaged or cut short, fetch it again"
+        ) from error
     raise InputError(f"{path} cannot be read as a checkpoint: {reason}")
 
 
@@ -83,12 +108,14 @@ def whole_network(path: Path, what: str, keys: Sequence[str] = ()) -> str:
     target, place = path.with_name(f"{path.stem}_weights.pth"), "".join(f'["{key}"]' for key in keys)
     read = f'torch.load("{path}", map_location="cpu", weights_only=False){place}'
     code = f'import torch; torch.save({read}.state_dict(), "{target}")'
-    return (f"{path} holds a whole network ({what}), and to read that is to run its code. If you trust the file, save "
-            f"its weights alone, where its class can be imported:\n  python -c {shlex.quote(code)}\nand name {target}")
+    return (
+        f"{path} holds a whole network ({what}), and to read that is to run its code. If you trust the file, save "
+        f"its weights alone, where its class can be imported:\n  python -c {shlex.quote(code)}\nand name {target}"
+    )
 
 
 def _read(path: Path) -> Any:
-    with open(path, "rb") as file:          # by a name, torch would go by its ending
+    with open(path, "rb") as file:  # by a name, torch would go by its ending
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
@@ -101,8 +128,10 @@ def _load(path: Path) -> Any:
             raise
     wanted = [name for name in found if name in _CODE or name.partition(".")[0] in _CODE]
     if wanted:
-        raise InputError(f"{path} is refused: to read it as it was written would call {', '.join(wanted)}; weights need "
-                         "no such thing")
+        raise InputError(
+            f"{path} is refused: to read it as it was written would call {', '.join(wanted)}; weights need "
+            "no such thing"
+        )
     known = {name for name in found if name.startswith(("torch.", "collections.OrderedDict", "_codecs."))}
     stand_ins = {name: _stand_in(name) for name in found if name not in known}
     while True:
@@ -110,7 +139,7 @@ def _load(path: Path) -> Any:
             with torch.serialization.safe_globals([(cls, name) for name, cls in stand_ins.items()]):
                 return _read(path)
         except Exception as error:
-            if "persistent_load" in str(error):         # torch's old format keeps the source of a module beside it
+            if "persistent_load" in str(error):  # torch's old format keeps the source of a module beside it
                 raise InputError(whole_network(path, "in the format before torch 1.6")) from error
             if not _fill(stand_ins, str(error)) and not _allow(stand_ins, found, str(error)):
                 raise
@@ -150,7 +179,7 @@ def _globals(path: Path) -> Iterator[str]:
             yield from _names(pickletools.genops(content))
         return
     with open(path, "rb") as file:
-        for _ in range(4):      # before torch 1.6: a number, the version, facts of the system, then the object
+        for _ in range(4):  # before torch 1.6: a number, the version, facts of the system, then the object
             yield from _names(pickletools.genops(file))
 
 
@@ -159,7 +188,7 @@ def _names(operations) -> Iterator[str]:
     for operation, argument, _ in operations:
         if operation.name == "GLOBAL":
             module, name = argument.split(" ", 1)
-            if (module, name) in NAME_MAPPING:          # names of Python 2, which protocol 2 writes still
+            if (module, name) in NAME_MAPPING:  # names of Python 2, which protocol 2 writes still
                 module, name = NAME_MAPPING[module, name]
             yield f"{IMPORT_MAPPING.get(module, module)}.{name}"
         elif operation.name == "STACK_GLOBAL" and len(strings) > 1:

@@ -63,7 +63,11 @@ def _git(folder: Path, *arguments: str) -> str | None:
 def other_commit(record: dict) -> str:
     """A remark where a finished run was trained by another commit than this; nothing otherwise."""
     theirs, ours = (record.get("code") or {}).get("commit"), code()["commit"]
-    return "" if theirs == ours else f"trained by commit {str(theirs)[:8]}, this is {str(ours)[:8]} (fresh=true trains anew)"
+    return (
+        ""
+        if theirs == ours
+        else f"trained by commit {str(theirs)[:8]}, this is {str(ours)[:8]} (fresh=true trains anew)"
+    )
 
 
 def finished_already(run) -> str:
@@ -86,9 +90,22 @@ def hardware() -> dict:
     are rounded otherwise."""
     import torch
 
-    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-    return {"machine": platform.machine(), "processor": _processor(), "model": _model(), "vector": _vector(),
-            "capability": torch.backends.cpu.get_cpu_capability(), "cores": os.cpu_count(), "system": platform.platform(), "gpus": gpus, "cuda": torch.version.cuda if gpus else None}
+    gpus = (
+        [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+        if torch.cuda.is_available()
+        else []
+    )
+    return {
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "model": _model(),
+        "vector": _vector(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        "gpus": gpus,
+        "cuda": torch.version.cuda if gpus else None,
+    }
 
 
 def machine_in_words(hardware: dict) -> str:
@@ -100,10 +117,21 @@ def machine_in_words(hardware: dict) -> str:
     'Xeon (family 6 model 207), AVX512, 2 cores'
     """
     if gpus := hardware.get("gpus"):
-        return " and ".join(f"{gpus.count(name)} x {name}" if gpus.count(name) > 1 else name for name in dict.fromkeys(gpus))
+        return " and ".join(
+            f"{gpus.count(name)} x {name}" if gpus.count(name) > 1 else name for name in dict.fromkeys(gpus)
+        )
     cores = f"{hardware['cores']} cores" if hardware.get("cores") else ""
     model = f" ({hardware['model']})" if hardware.get("model") else ""
-    return ", ".join(filter(None, [f"{hardware.get('processor') or hardware.get('machine') or ''}{model}".strip(), hardware.get("capability"), cores]))
+    return ", ".join(
+        filter(
+            None,
+            [
+                f"{hardware.get('processor') or hardware.get('machine') or ''}{model}".strip(),
+                hardware.get("capability"),
+                cores,
+            ],
+        )
+    )
 
 
 def commit_in_words(code: dict, digits: int) -> str:
@@ -112,7 +140,9 @@ def commit_in_words(code: dict, digits: int) -> str:
     >>> commit_in_words({"commit": "85098ac1ffff", "dirty": True}, 8)
     'commit 85098ac1 with changes'
     """
-    return f"commit {code['commit'][:digits]}{' with changes' if code.get('dirty') else ''}" if code.get("commit") else ""
+    return (
+        f"commit {code['commit'][:digits]}{' with changes' if code.get('dirty') else ''}" if code.get("commit") else ""
+    )
 
 
 @lru_cache(maxsize=None)
@@ -132,7 +162,13 @@ def _processor() -> str:
 def _model() -> str:
     """The processor's number: virtual machines often have one name for several processors. Of x86-64 family, model and stepping, of arm64 implementer
     and part."""
-    known = {"cpu family": "family", "model": "model", "stepping": "stepping", "CPU implementer": "implementer", "CPU part": "part"}
+    known = {
+        "cpu family": "family",
+        "model": "model",
+        "stepping": "stepping",
+        "CPU implementer": "implementer",
+        "CPU part": "part",
+    }
     return " ".join(f"{word} {_cpuinfo()[key]}" for key, word in known.items() if key in _cpuinfo())
 
 

@@ -15,7 +15,7 @@ from .files import link
 from .metrics import MetricsFile, Observe
 from .run import Run
 
-STATE = "kdlab.Recorder"        # where its state stands among the callbacks' in a checkpoint
+STATE = "kdlab.Recorder"  # where its state stands among the callbacks' in a checkpoint
 
 
 def recorded(content: dict) -> dict:
@@ -27,7 +27,12 @@ def recorded(content: dict) -> dict:
     callbacks = content.get("callbacks") if isinstance(content, dict) else None
     state = callbacks.get(STATE) if isinstance(callbacks, dict) else None
     rows = state.get("rows") if isinstance(state, dict) else None
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) and "epoch" in row for row in rows) or "stopped" not in state:
+    if (
+        not isinstance(rows, list)
+        or not rows
+        or not all(isinstance(row, dict) and "epoch" in row for row in rows)
+        or "stopped" not in state
+    ):
         raise LookupError("it holds no state of kdlab's Recorder")
     return state
 
@@ -50,8 +55,22 @@ class Recorder(Checkpoint):
         observe: called once the epoch is saved.
     """
 
-    def __init__(self, run: Run, monitor: str, higher_is_better: bool, lines: bool, label: str = "", observe: Observe | None = None):
-        self.run, self.monitor, self.higher_is_better, self.lines, self.label = run, monitor, higher_is_better, lines, label
+    def __init__(
+        self,
+        run: Run,
+        monitor: str,
+        higher_is_better: bool,
+        lines: bool,
+        label: str = "",
+        observe: Observe | None = None,
+    ):
+        self.run, self.monitor, self.higher_is_better, self.lines, self.label = (
+            run,
+            monitor,
+            higher_is_better,
+            lines,
+            label,
+        )
         self.observe = observe
         self.best: float | None = None
         self.stopped = False
@@ -66,8 +85,13 @@ class Recorder(Checkpoint):
         return STATE
 
     def state_dict(self) -> dict:
-        return {"best": self.best, "rows": self.file.rows, "stopped": self.stopped, "peak_memory_bytes": self.peak_memory_bytes,
-                "peak_memory_of": self.peak_memory_of}
+        return {
+            "best": self.best,
+            "rows": self.file.rows,
+            "stopped": self.stopped,
+            "peak_memory_bytes": self.peak_memory_bytes,
+            "peak_memory_of": self.peak_memory_of,
+        }
 
     def load_state_dict(self, state: dict) -> None:
         self.best, self.file.rows, self.stopped = state["best"], list(state["rows"]), state["stopped"]
@@ -83,18 +107,28 @@ class Recorder(Checkpoint):
         seconds = time.perf_counter() - self._began
         # not the loss, which a loss scaler may rightly let overflow in a step that it then leaves out
         if not all(bool(torch.isfinite(value).all()) for value in module.parameters()):
-            raise FloatingPointError(f"the training diverged in epoch {trainer.current_epoch + 1}: weights are no longer finite numbers; "
-                                     "a smaller optimizer.lr or trainer.gradient_clip_val=1 may help")
+            raise FloatingPointError(
+                f"the training diverged in epoch {trainer.current_epoch + 1}: weights are no longer finite numbers; "
+                "a smaller optimizer.lr or trainer.gradient_clip_val=1 may help"
+            )
         values = module.epoch_values
         rate = trainer.optimizers[0].param_groups[0]["lr"]
-        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, **values, "learning_rate": rate, "seconds": seconds}
-        self.stopped = trainer.should_stop          # a callback (early stopping) has ended the training here
+        row = {
+            "epoch": trainer.current_epoch,
+            "step": trainer.global_step,
+            **values,
+            "learning_rate": rate,
+            "seconds": seconds,
+        }
+        self.stopped = trainer.should_stop  # a callback (early stopping) has ended the training here
         self.file.rows.append(row)
         self._measure_memory(trainer, module)
         if trainer.is_global_zero:
             self.file.write()
-        score = values.get(self.monitor)            # None in an epoch without validation (trainer.check_val_every_n_epoch)
-        improved = score is not None and (self.best is None or (score > self.best if self.higher_is_better else score < self.best))
+        score = values.get(self.monitor)  # None in an epoch without validation (trainer.check_val_every_n_epoch)
+        improved = score is not None and (
+            self.best is None or (score > self.best if self.higher_is_better else score < self.best)
+        )
         if improved:
             self.best = score
             trainer.save_checkpoint(self.run.checkpoint("best"))
@@ -103,9 +137,16 @@ class Recorder(Checkpoint):
         else:
             trainer.save_checkpoint(self.run.checkpoint("last"))
         if self.lines and trainer.is_global_zero:
-            parts = "  ".join(f"{key.removeprefix('train/')} {value:.4f}" for key, value in values.items() if key.startswith("train/loss"))
+            parts = "  ".join(
+                f"{key.removeprefix('train/')} {value:.4f}"
+                for key, value in values.items()
+                if key.startswith("train/loss")
+            )
             validated = "" if score is None else f"  {self.monitor} {score:.4f}{' (best)' if improved else ''}"
-            print(f"{self.label}epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {parts}{validated}  {seconds:.1f} s", flush=True)
+            print(
+                f"{self.label}epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {parts}{validated}  {seconds:.1f} s",
+                flush=True,
+            )
         if self.observe is not None and trainer.is_global_zero:
             self.observe(trainer.current_epoch + 1, trainer.max_epochs, row)
 
@@ -115,5 +156,7 @@ class Recorder(Checkpoint):
         if used is None:
             return
         used = int(trainer.strategy.reduce(torch.tensor(used, device=module.device), reduce_op="max"))
-        before = self.peak_memory_bytes if whose == self.peak_memory_of else None       # a run may be gone on with on another device
+        before = (
+            self.peak_memory_bytes if whose == self.peak_memory_of else None
+        )  # a run may be gone on with on another device
         self.peak_memory_bytes, self.peak_memory_of = max(used, before or 0), whose

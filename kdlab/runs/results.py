@@ -44,7 +44,7 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
     sign = 1 if parts.task.higher_is_better else -1
     validated = [row for row in rows if monitor in row]
     chosen = {"last": rows[-1]}
-    if validated:           # the first of equals, as the Recorder keeps it
+    if validated:  # the first of equals, as the Recorder keeps it
         chosen["best"] = max(validated, key=lambda row: (sign * row[monitor], -row["epoch"]))
 
     def score(answers: dict[str, Callable[[Batch], Outputs]]) -> dict[str, tuple[dict, dict]]:
@@ -64,14 +64,14 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
 
     predictions, metrics, kept = {}, {}, {"rule": strategy.keep}
     networks: dict[str, dict] = {name: {} for name in strategy.answers()}
-    strategy.float().to(device)         # a run in half precision, too, is measured with its weights in full
+    strategy.float().to(device)  # a run in half precision, too, is measured with its weights in full
     for which, row in chosen.items():
         # as the checkpoint has them: where weights are averaged, or other processes have trained, the strategy here holds others
         strategy.load_state_dict((content if which == "last" else read_checkpoint(run.checkpoint(which)))["state_dict"])
         strategy.eval()
         suffix = "" if which == "last" else "_best"
         scores = {name: _validated(row, name) for name in networks}
-        if not scores["student"] and len(networks) > 1 and validated:       # no validation in the last epoch
+        if not scores["student"] and len(networks) > 1 and validated:  # no validation in the last epoch
             scores = {name: _validated(validated[-1], name) for name in networks}
         name = strategy.kept(scores)
         kept[which] = {"network": name, "module": _module_name(strategy, strategy.networks()[name])}
@@ -84,13 +84,22 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
                 metrics |= {f"test/{key}{suffix}": value for key, value in tested.items()}
             else:
                 predictions[f"{which}.{one}"] = said["logits"]
-        metrics |= {f"{key}{suffix}": value for key, value in row.items() if key.startswith("val/") and not _network_of(key, networks)}
+        metrics |= {
+            f"{key}{suffix}": value
+            for key, value in row.items()
+            if key.startswith("val/") and not _network_of(key, networks)
+        }
     if validated:
         metrics["best_epoch"] = int(chosen["best"]["epoch"]) + 1
     metrics |= {name: value for name, value in rows[-1].items() if name.startswith("train/loss")}
-    write_atomically(run.predictions_file, lambda path: save_file({key: value.contiguous() for key, value in predictions.items()}, path))
+    write_atomically(
+        run.predictions_file,
+        lambda path: save_file({key: value.contiguous() for key, value in predictions.items()}, path),
+    )
     shares = [row["train/teacher_share"] for row in rows]
-    sizes = {name: sum(value.numel() for value in network.parameters()) for name, network in strategy.networks().items()}
+    sizes = {
+        name: sum(value.numel() for value in network.parameters()) for name, network in strategy.networks().items()
+    }
     network = strategy.networks()[kept["last"]["network"]]
     return {
         "metrics": metrics,
@@ -116,8 +125,11 @@ def _network_of(key: str, names) -> str | None:
 
 def _validated(row: dict, name: str) -> dict[str, float]:
     """What one of several networks reached on validation in an epoch."""
-    return {key.removeprefix("val/").removesuffix(f"_{name}"): value for key, value in row.items()
-            if key.startswith("val/") and key.endswith(f"_{name}")}
+    return {
+        key.removeprefix("val/").removesuffix(f"_{name}"): value
+        for key, value in row.items()
+        if key.startswith("val/") and key.endswith(f"_{name}")
+    }
 
 
 def _module_name(strategy, network) -> str:

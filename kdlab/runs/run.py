@@ -29,13 +29,13 @@ AWAY = "move {} away and start the run again"
 class Run:
     """A run in its directory::
 
-        run.json                 what it is, where it came from, how it stands, what it measured (and what that took: flops, bytes, seconds)
-        config.yaml              the whole config
-        metrics.csv              one row an epoch
-        checkpoints/last.ckpt    the last finished epoch: student, connectors, optimiser; never a frozen teacher
-        checkpoints/best.ckpt    the best on validation
-        predictions.safetensors  test logits of both, so that test is not touched again
-        measurements.json        what kdlab measure found: speed, memory, alignment with the teacher
+    run.json                 what it is, where it came from, how it stands, what it measured (and what that took: flops, bytes, seconds)
+    config.yaml              the whole config
+    metrics.csv              one row an epoch
+    checkpoints/last.ckpt    the last finished epoch: student, connectors, optimiser; never a frozen teacher
+    checkpoints/best.ckpt    the best on validation
+    predictions.safetensors  test logits of both, so that test is not touched again
+    measurements.json        what kdlab measure found: speed, memory, alignment with the teacher
     """
 
     def __init__(self, path: str | Path):
@@ -71,16 +71,28 @@ class Run:
         except FileNotFoundError as error:
             raise InputError(f"{self.path} is no run directory: it holds no run.json") from error
         except (OSError, ValueError) as error:
-            raise InputError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); {AWAY.format(self.path)}") from error
+            raise InputError(
+                f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); {AWAY.format(self.path)}"
+            ) from error
         version = record.get("format") if isinstance(record, dict) else None
         if isinstance(version, int) and version > FORMAT:
-            writer = (record["code"].get("kdlab") if isinstance(record.get("code"), dict) else None) or "a later version"
-            raise InputError(f"{path} was written by kdlab {writer} in format {version}, and this kdlab {__version__} reads formats up to {FORMAT}: "
-                             "use that kdlab, or another folder with paths.runs=…; this one leaves the run alone")
-        wrong = [key for key, kind in RECORD.items() if not isinstance(record, dict) or not isinstance(record.get(key, OPTIONAL.get(key)), kind)]
+            writer = (
+                record["code"].get("kdlab") if isinstance(record.get("code"), dict) else None
+            ) or "a later version"
+            raise InputError(
+                f"{path} was written by kdlab {writer} in format {version}, and this kdlab {__version__} reads formats up to {FORMAT}: "
+                "use that kdlab, or another folder with paths.runs=…; this one leaves the run alone"
+            )
+        wrong = [
+            key
+            for key, kind in RECORD.items()
+            if not isinstance(record, dict) or not isinstance(record.get(key, OPTIONAL.get(key)), kind)
+        ]
         if wrong or record["status"] not in STATUSES:
-            raise InputError(f"{path} is not a record of kdlab (its {wrong[0] if wrong else 'status'} is missing or is none); "
-                             f"{AWAY.format(self.path)}")
+            raise InputError(
+                f"{path} is not a record of kdlab (its {wrong[0] if wrong else 'status'} is missing or is none); "
+                f"{AWAY.format(self.path)}"
+            )
         return record
 
     def update(self, **values) -> None:
@@ -107,7 +119,7 @@ class Run:
                 return False
         except Timeout:
             return True
-        except OSError:         # a folder that cannot be written: nobody trains there
+        except OSError:  # a folder that cannot be written: nobody trains there
             return False
 
     @property
@@ -203,8 +215,10 @@ class Run:
         try:
             network = build(node, "student")
         except InputError as error:
-            raise InputError(f"{error} (the run was trained in {self.record.get('directory')}: if the network is of a module of yours, "
-                             "put that folder on sys.path)") from error
+            raise InputError(
+                f"{error} (the run was trained in {self.record.get('directory')}: if the network is of a module of yours, "
+                "put that folder on sys.path)"
+            ) from error
         load_student(network, self.checkpoint(which), module=self.kept(which)["module"])
         return network.eval()
 
@@ -215,8 +229,11 @@ class Run:
 
         anew = f"kdlab evaluate {self.path} data.evaluation_batch_size=500 asks its checkpoint, and fresh=true trains it anew"
         if not self.predictions_file.exists():
-            raise InputError(f"{self.path} holds no predictions.safetensors, although it is finished; {anew}" if self.finished else
-                             f"{self.path} holds no test predictions: its status is {self.status}")
+            raise InputError(
+                f"{self.path} holds no predictions.safetensors, although it is finished; {anew}"
+                if self.finished
+                else f"{self.path} holds no test predictions: its status is {self.status}"
+            )
         try:
             content = read_checkpoint(self.predictions_file)
         except InputError as error:

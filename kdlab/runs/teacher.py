@@ -30,12 +30,19 @@ from .names import teacher_name
 from .run import Run, RunStore, run_of
 from .unable import classes_of, refuse_untrained
 
-Trained = Callable[[dict], Run | None]      # the finished run of a teacher's config, or None where it is yet to be trained
+Trained = Callable[[dict], Run | None]  # the finished run of a teacher's config, or None where it is yet to be trained
 
 
-def make_teacher(node: dict | None, task: Task, trained: Trained, key: str = "teacher", given: Normalisation | None = None,
-                 channels: int = 3, config: dict | None = None,
-                 note: Callable[[str], None] = lambda line: None) -> Teacher | None:
+def make_teacher(
+    node: dict | None,
+    task: Task,
+    trained: Trained,
+    key: str = "teacher",
+    given: Normalisation | None = None,
+    channels: int = 3,
+    config: dict | None = None,
+    note: Callable[[str], None] = lambda line: None,
+) -> Teacher | None:
     """The teacher that a config's node describes.
 
     Args:
@@ -52,8 +59,10 @@ def make_teacher(node: dict | None, task: Task, trained: Trained, key: str = "te
         return None
     config = config or {}
     if "members" in node:
-        members = {name: make_teacher(member, task, trained, f"{key}.members.{name}", given, channels, config, note)
-                   for name, member in node["members"].items()}
+        members = {
+            name: make_teacher(member, task, trained, f"{key}.members.{name}", given, channels, config, note)
+            for name, member in node["members"].items()
+        }
         if "terms" in node:
             return PerTerm(members, node["terms"])
         return Ensemble(list(members.values()), node.get("average", "probabilities"), node.get("weights"))
@@ -73,6 +82,7 @@ def teacher_of(run: Run, data, task: Task) -> Teacher | None:
     Raises:
         InputError: it is no longer to be had.
     """
+
     def trained(config: dict) -> Run:
         root = Path(config["paths"]["runs"])
         for store in _stores(root, run):
@@ -118,12 +128,13 @@ def _normalisation(node: dict, network: nn.Module, channels: int) -> Normalisati
         return known_normalisation(node, network, channels)
     try:
         return None if data is None else getattr(build(data, "data"), "normalisation", None)
-    except KdlabError:          # a data set of the user's own that is no longer to be had
+    except KdlabError:  # a data set of the user's own that is no longer to be had
         return None
 
 
-def _teacher_network(node: dict, trained: Trained, key: str, config: dict,
-                     note: Callable[[str], None]) -> tuple[nn.Module, dict]:
+def _teacher_network(
+    node: dict, trained: Trained, key: str, config: dict, note: Callable[[str], None]
+) -> tuple[nn.Module, dict]:
     if "config" in node:
         run = trained(node["config"])
         if run is not None:
@@ -133,7 +144,9 @@ def _teacher_network(node: dict, trained: Trained, key: str, config: dict,
     if "run" in node:
         run = Run(node["run"])
         if not run.finished:
-            raise InputError(f"{key}.run: {run.path} is not finished (its status is {run.status}); start it again until it is")
+            raise InputError(
+                f"{key}.run: {run.path} is not finished (its status is {run.status}); start it again until it is"
+            )
         which = node.get("which", "last")
         return run.network(which), run.network_config(which).get("taps") or {}
     if "checkpoint" in node:
@@ -149,8 +162,10 @@ def _checkpoint_network(node: dict, key: str, config: dict, note: Callable[[str]
     path, place = Path(node["checkpoint"]), f"{key}.checkpoint"
     run, described = run_of(path), node.get("network")
     if described is None and run is None:
-        raise InputError(f"{place}: {path} lies in no kdlab run, so say what network it is of: {key}.network._target_=… "
-                         "and its arguments")
+        raise InputError(
+            f"{place}: {path} lies in no kdlab run, so say what network it is of: {key}.network._target_=… "
+            "and its arguments"
+        )
     described = described or run.network_config(path.stem)
     network = build(described, f"{key}.network")
     with naming(place):
@@ -164,15 +179,24 @@ def _checkpoint_network(node: dict, key: str, config: dict, note: Callable[[str]
         other, classes = error.other, classes_of(config)
         student = as_student(described, other.ours, classes or other.ours)
         cure = commands(config, key, student and [*student, *beginning("checkpoint", path)])
-        raise InputError(f"{place}: {path} knows {other.theirs} classes ({other.names[0]}), and {key}.network has "
-                         f"{other.ours}. A network of other classes cannot teach these; fine-tune it first{cure}") from None
+        raise InputError(
+            f"{place}: {path} knows {other.theirs} classes ({other.names[0]}), and {key}.network has "
+            f"{other.ours}. A network of other classes cannot teach these; fine-tune it first{cure}"
+        ) from None
     network.load_state_dict(part.weights)
     for line in lines_of(part, path, place):
         note(line)
     return network, described.get("taps") or {}
 
 
-def describe(config: dict, teacher: Teacher, task: Task, validation: Iterable[Batch], device: torch.device, say: Callable[[str], None]) -> dict:
+def describe(
+    config: dict,
+    teacher: Teacher,
+    task: Task,
+    validation: Iterable[Batch],
+    device: torch.device,
+    say: Callable[[str], None],
+) -> dict:
     """What the teacher is and how good it is on validation, for the record; its accuracy is said. Where terms have teachers of their own,
     each of these is described so, by name under ``members``, and there is no score of all together.
 
@@ -183,14 +207,28 @@ def describe(config: dict, teacher: Teacher, task: Task, validation: Iterable[Ba
     node = config["teacher"]
     if not isinstance(teacher, PerTerm):
         return _described(node, "teacher", teacher, task, validation, device, say)
-    members = {name: _described(node["members"][name], f"teacher {name}", member, task, validation, device, say)
-               for name, member in teacher.members.items()}
-    return {"name": teacher_name(node), "terms": teacher.terms, "members": members, "parameters": None,
-            "runs": [run for member in members.values() for run in member["runs"]]}
+    members = {
+        name: _described(node["members"][name], f"teacher {name}", member, task, validation, device, say)
+        for name, member in teacher.members.items()
+    }
+    return {
+        "name": teacher_name(node),
+        "terms": teacher.terms,
+        "members": members,
+        "parameters": None,
+        "runs": [run for member in members.values() for run in member["runs"]],
+    }
 
 
-def _described(node: dict, role: str, teacher: Teacher, task: Task, validation: Iterable[Batch], device: torch.device,
-               say: Callable[[str], None]) -> dict:
+def _described(
+    node: dict,
+    role: str,
+    teacher: Teacher,
+    task: Task,
+    validation: Iterable[Batch],
+    device: torch.device,
+    say: Callable[[str], None],
+) -> dict:
     _tell_normalisation(teacher, role, say)
     try:
         said = predict(teacher.teach, validation, task, device)
@@ -202,30 +240,51 @@ def _described(node: dict, role: str, teacher: Teacher, task: Task, validation: 
     _warn_of_no_logits(node, role, name, teacher, said["logits"], validation, device, say)
     all_right = functional.one_hot(said["target"], said["logits"].shape[-1]).float()
     if task.chance(all_right, said["target"]) > 0.01:
-        say(f"{role}: warning: {len(said['target'])} validation samples are too few to tell whether it is better than "
-            "chance; data.validation=… holds out more")
+        say(
+            f"{role}: warning: {len(said['target'])} validation samples are too few to tell whether it is better than "
+            "chance; data.validation=… holds out more"
+        )
     elif task.chance(said["logits"], said["target"]) > 0.01:
-        raise InputError(f"{role}: {name} is no better than chance on validation (accuracy {measured['accuracy']:.4f}); nothing can be "
-                         "learned from it. Check its weights, its classes and the normalisation of its inputs")
-    described = {"name": name, "normalisation": [str(own) for own in _own_normalisations(teacher)] or None,
-                 **{f"validation_{key}": value for key, value in measured.items()}, "runs": []}
+        raise InputError(
+            f"{role}: {name} is no better than chance on validation (accuracy {measured['accuracy']:.4f}); nothing can be "
+            "learned from it. Check its weights, its classes and the normalisation of its inputs"
+        )
+    described = {
+        "name": name,
+        "normalisation": [str(own) for own in _own_normalisations(teacher)] or None,
+        **{f"validation_{key}": value for key, value in measured.items()},
+        "runs": [],
+    }
     for own in teacher_nodes(node).values():
         if "config" in own or "run" in own:
             run = Run(own["run"]) if "run" in own else RunStore(own["config"]["paths"]["runs"]).run(own["config"])
-            described["runs"].append({"path": str(run.path), **{key: run.record[key] for key in ("hash", "metrics", "parameters", "durations")}})
+            described["runs"].append(
+                {
+                    "path": str(run.path),
+                    **{key: run.record[key] for key in ("hash", "metrics", "parameters", "durations")},
+                }
+            )
     network = teacher.network
     described["parameters"] = sum(value.numel() for value in network.parameters()) if network is not None else None
     return described
 
 
-def _warn_of_no_logits(node: dict, role: str, name: str, teacher: Teacher, said: Tensor, validation: Iterable[Batch],
-                       device: torch.device, say: Callable[[str], None]) -> None:
+def _warn_of_no_logits(
+    node: dict,
+    role: str,
+    name: str,
+    teacher: Teacher,
+    said: Tensor,
+    validation: Iterable[Batch],
+    device: torch.device,
+    say: Callable[[str], None],
+) -> None:
     """Say that a teacher, or a member of an ensemble, ends in softmax or sigmoid.
 
     Args:
         said: what it answers on validation.
     """
-    if isinstance(teacher, Ensemble):           # whose own answers hide it; of each member a batch is enough
+    if isinstance(teacher, Ensemble):  # whose own answers hide it; of each member a batch is enough
         weights = node.get("weights") or [1.0] * len(node["members"])
         named = [(own, member) for (own, member), weight in zip(node["members"].items(), weights) if weight > 0]
         batch = next(iter(validation), None)
@@ -235,12 +294,16 @@ def _warn_of_no_logits(node: dict, role: str, name: str, teacher: Teacher, said:
                 whose = f"{role} {own}", teacher_name(described)
                 _warn_of_no_logits(described, *whose, member, answers, validation, device, say)
     elif are_probabilities(said):
-        say(f"{role}: warning: {name} answers with probabilities (no number is below 0, and each row sums to 1). "
+        say(
+            f"{role}: warning: {name} answers with probabilities (no number is below 0, and each row sums to 1). "
             "Losses need logits: they turn probabilities into almost uniform targets. Let it return the logits: "
-            "remove the softmax at its end")
+            "remove the softmax at its end"
+        )
     elif look_like_sigmoids(said, trained=True):
-        say(f"{role}: warning: all answers of {name} lie between 0 and 1, like those of a sigmoid. Losses need logits: "
-            "if it ends in a sigmoid, remove that")
+        say(
+            f"{role}: warning: all answers of {name} lie between 0 and 1, like those of a sigmoid. Losses need logits: "
+            "if it ends in a sigmoid, remove that"
+        )
 
 
 def with_test_scores(described: dict, teacher: Teacher, score: Callable[[Callable[[Batch], Outputs]], dict]) -> dict:
@@ -251,7 +314,10 @@ def with_test_scores(described: dict, teacher: Teacher, score: Callable[[Callabl
         score: the metrics of an answer.
     """
     if isinstance(teacher, PerTerm):
-        members = {name: with_test_scores(described["members"][name], member, score) for name, member in teacher.members.items()}
+        members = {
+            name: with_test_scores(described["members"][name], member, score)
+            for name, member in teacher.members.items()
+        }
         return {**described, "members": members}
     return {**described, "test": score(teacher.teach)}
 
@@ -276,5 +342,7 @@ def _warn_of_other_split(config: dict, say: Callable[[str], None]) -> None:
         if theirs and theirs["_target_"] == ours["_target_"]:
             differing = [key for key in ("validation", "split_seed") if theirs.get(key) != ours.get(key)]
             if differing:
-                say(f"teacher: warning: its data.{' and data.'.join(differing)} differ from the student's, so it has seen samples that the "
-                    "student holds out for validation")
+                say(
+                    f"teacher: warning: its data.{' and data.'.join(differing)} differ from the student's, so it has seen samples that the "
+                    "student holds out for validation"
+                )

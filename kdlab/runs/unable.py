@@ -23,13 +23,17 @@ def refuse_untrained(config: dict, node: dict, key: str, network: nn.Module, dra
     named, classes = shortened(unfilled), classes_of(config)
     if weights.get("unfilled"):
         known = weights["classes"]
-        why = (f"its weights know {known} classes, the data have {classes}, so its head ({named}) would be untrained"
-               if known else f"its weights hold no head ({named}), which would be untrained")
+        why = (
+            f"its weights know {known} classes, the data have {classes}, so its head ({named}) would be untrained"
+            if known
+            else f"its weights hold no head ({named}), which would be untrained"
+        )
     else:
         matrices = [name for name, value in network.named_parameters() if value.dim() > 1]
         most = 2 * sum(name in drawn for name in matrices) > len(matrices)
-        why = (f"{named} hold{'s' if len(drawn) == 1 else ''} the random numbers that its constructor drew"
-               + (": it has no trained weights" if most else ""))
+        why = f"{named} hold{'s' if len(drawn) == 1 else ''} the random numbers that its constructor drew" + (
+            ": it has no trained weights" if most else ""
+        )
     argument = classes_argument(node, None)
     student = as_student(node, node[argument], classes) if argument in node else as_student(node)
     raise InputError(f"{key}: {teacher_name(node)}: {why}. Fine-tune it first{commands(config, key, student)}")
@@ -59,8 +63,10 @@ def _of_other_classes(config: dict, node: dict, key: str, answered: int) -> str:
     classes = config["data"]["classes"]
     if "config" in node and node["config"]["data"]["classes"] == classes:
         where = f"{key}.same_but" if "same_but" in node else f"{key}.overrides"
-        return (f"{key}: the network answers with {answered} classes, but the data have {classes}; set student.classes "
-                f"(or the argument of that network that gives its number of classes) to {classes} in {where}")
+        return (
+            f"{key}: the network answers with {answered} classes, but the data have {classes}; set student.classes "
+            f"(or the argument of that network that gives its number of classes) to {classes} in {where}"
+        )
     student, which = None, teacher_name(node)
     if "run" in node or "config" in node:
         run = Run(node["run"]) if "run" in node else RunStore(node["config"]["paths"]["runs"]).run(node["config"])
@@ -76,8 +82,10 @@ def _of_other_classes(config: dict, node: dict, key: str, answered: int) -> str:
         student = as_student(node, answered, classes)
         argument = classes_argument(node, answered)
         which += f" ({key}.{argument}={answered})" if argument in node else ""
-    return (f"{key}: {which} answers with {answered} classes, but the data have {classes}. A network of other classes "
-            f"cannot teach these; fine-tune it first{commands(config, key, student)}")
+    return (
+        f"{key}: {which} answers with {answered} classes, but the data have {classes}. A network of other classes "
+        f"cannot teach these; fine-tune it first{commands(config, key, student)}"
+    )
 
 
 def classes_of(config: dict) -> int | None:

@@ -15,5 +15,20 @@ from .previous_checkpoint import PreviousCheckpoint
 from .progressive import Progressive
 from .supervised import Supervised
 
-__all__ = ["BornAgain", "ClassWise", "CoTrained", "Collaborative", "LastBatch", "MeanTeacher", "NativeEnsemble", "Offline", "Online", "OwnTeacher",
-           "PreviousCheckpoint", "Progressive", "Step", "Strategy", "Supervised"]
+__all__ = [
+    "BornAgain",
+    "ClassWise",
+    "CoTrained",
+    "Collaborative",
+    "LastBatch",
+    "MeanTeacher",
+    "NativeEnsemble",
+    "Offline",
+    "Online",
+    "OwnTeacher",
+    "PreviousCheckpoint",
+    "Progressive",
+    "Step",
+    "Strategy",
+    "Supervised",
+]

@@ -24,7 +24,7 @@ from kdlab.teachers import Teacher
 
 from .optimization import OptimizerRecipe
 
-_DROPOUT = 3        # the stream of random numbers for whatever the networks draw while training
+_DROPOUT = 3  # the stream of random numbers for whatever the networks draw while training
 
 
 def distributed() -> bool:
@@ -65,9 +65,19 @@ class Strategy(L.LightningModule):
     #: whether it can learn from mixed images (:mod:`kdlab.data.mixing`), each of which has two labels
     mixing = True
 
-    def __init__(self, *, student: nn.Module, teacher: Teacher | None, objective: Objective, task: Task,
-                 optimization: OptimizerRecipe, seed: int = 1, epochs: int | None = None, taps: Mapping[str, str] | None = None,
-                 generation: int = 0):
+    def __init__(
+        self,
+        *,
+        student: nn.Module,
+        teacher: Teacher | None,
+        objective: Objective,
+        task: Task,
+        optimization: OptimizerRecipe,
+        seed: int = 1,
+        epochs: int | None = None,
+        taps: Mapping[str, str] | None = None,
+        generation: int = 0,
+    ):
         super().__init__()
         if generation < 0:
             raise ValueError(f"generation must be 0 or greater, got {generation}")
@@ -125,8 +135,10 @@ class Strategy(L.LightningModule):
         if self.objective.learns_from_labels:
             return []
         others = ",".join(name for name in self.objective.terms if name != "ce")
-        return [f"loss: no term learns from the labels, and whoever teaches here knows nothing at first; for example loss=[ce,{others}], with a "
-                "weight of ce above 0"]
+        return [
+            f"loss: no term learns from the labels, and whoever teaches here knows nothing at first; for example loss=[ce,{others}], with a "
+            "weight of ce above 0"
+        ]
 
     # -- what a strategy with more than the student and a frozen teacher says too ---------------------------------------------
 
@@ -195,8 +207,13 @@ class Strategy(L.LightningModule):
         by_term = {name: self.aligned(said, batch) for name, said in outputs.by_term.items()}
         return self.task.align(outputs, batch).replace(second=second, by_term=by_term)
 
-    def loss_of(self, student: Outputs, teacher: Outputs | Sequence[Outputs] | None, rows: Batch,
-                objective: Objective | None = None) -> LossParts:
+    def loss_of(
+        self,
+        student: Outputs,
+        teacher: Outputs | Sequence[Outputs] | None,
+        rows: Batch,
+        objective: Objective | None = None,
+    ) -> LossParts:
         """What a network learns, of rows.
 
         Args:
@@ -208,7 +225,9 @@ class Strategy(L.LightningModule):
         if teacher is None or isinstance(teacher, Outputs):
             loss = objective(student, None if teacher is None else teacher.detach(), rows)
         else:
-            loss = objective.labels(student, rows) + mean_of([objective.taught(student, one.detach(), rows) for one in teacher])
+            loss = objective.labels(student, rows) + mean_of(
+                [objective.taught(student, one.detach(), rows) for one in teacher]
+            )
         if not isinstance(loss.total, Tensor) or (distributed() and not student.is_lazy):
             loss = loss + LossParts(anchor(student))
         return loss
@@ -220,11 +239,11 @@ class Strategy(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         for network in self.networks().values():
-            network.train()         # networks of other libraries may arrive in evaluation mode
+            network.train()  # networks of other libraries may arrive in evaluation mode
         self._sums, self._seconds, self.epoch_values = {}, {"step": 0.0, "teacher": 0.0}, {}
 
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
-        if batch_index == 0:        # here and not at the start of the epoch: a resumed epoch must draw the same numbers
+        if batch_index == 0:  # here and not at the start of the epoch: a resumed epoch must draw the same numbers
             torch.manual_seed(derived_seed(self.seed, self.current_epoch, self.global_rank, _DROPOUT))
         self.epochs_done = self.current_epoch + batch_index / max(self.trainer.num_training_batches, 1)
         self.objective.advance(self.epochs_done)
@@ -235,7 +254,10 @@ class Strategy(L.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         self._step = self.distill(batch)
         rows = float(batch.normaliser or len(batch))
-        for name, value in {"loss": self._step.loss.total.detach(), **{f"loss_{k}": v for k, v in self._step.loss.parts.items()}}.items():
+        for name, value in {
+            "loss": self._step.loss.total.detach(),
+            **{f"loss_{k}": v for k, v in self._step.loss.parts.items()},
+        }.items():
             total, count = self._sums.get(name, (0.0, 0.0))
             self._sums[name] = (total + value * rows, count + rows)
         return self._step.loss.total
@@ -250,8 +272,10 @@ class Strategy(L.LightningModule):
     def on_train_epoch_end(self) -> None:
         means = {}
         for name, (total, count) in sorted(self._sums.items()):
-            total, count = (self.trainer.strategy.reduce(torch.as_tensor(value, device=self.device), reduce_op="sum")
-                            for value in (total, count))
+            total, count = (
+                self.trainer.strategy.reduce(torch.as_tensor(value, device=self.device), reduce_op="sum")
+                for value in (total, count)
+            )
             means[f"train/{name}"] = total / count
         for name, value in self.objective.scalars().items():
             means[f"train/{name}"] = value
@@ -266,7 +290,7 @@ class Strategy(L.LightningModule):
             super().lr_scheduler_step(scheduler, metric)
 
     def _follow_metric(self) -> None:
-        score = self.epoch_values.get(f"val/{self.task.monitor}")       # None in an epoch without validation
+        score = self.epoch_values.get(f"val/{self.task.monitor}")  # None in an epoch without validation
         for config in self.trainer.lr_scheduler_configs if score is not None else ():
             if isinstance(config.scheduler, ReduceLROnPlateau):
                 config.scheduler.step(score)
@@ -281,7 +305,10 @@ class Strategy(L.LightningModule):
         self.after_validation(said, rows)
 
     def on_validation_epoch_end(self) -> None:
-        found = {name: {key: float(value) for key, value in metrics.compute().items()} for name, metrics in self._metrics.items()}
+        found = {
+            name: {key: float(value) for key, value in metrics.compute().items()}
+            for name, metrics in self._metrics.items()
+        }
         for metrics in self._metrics.values():
             metrics.reset()
         values = {f"val/{key}": value for key, value in found[self.kept(found)].items()}

@@ -30,12 +30,16 @@ class BornAgain(Offline):
 
     def __init__(self, *, generation: int, earlier: Sequence[Teacher] | None = None, **options):
         if generation < 1:
-            raise ValueError(f"generation must be 1 or greater, got {generation}; generation 0 is the student alone: strategy=supervised")
+            raise ValueError(
+                f"generation must be 1 or greater, got {generation}; generation 0 is the student alone: strategy=supervised"
+            )
         super().__init__(generation=generation, **options)
         self.earlier = [*earlier, self.teacher] if generation > 1 and earlier is not None else []
 
     def answers(self) -> dict[str, Callable[[Batch], Outputs]]:
-        return super().answers() | ({"ensemble": Ensemble([*self.earlier, _Student(self)]).teach} if self.earlier else {})
+        return super().answers() | (
+            {"ensemble": Ensemble([*self.earlier, _Student(self)]).teach} if self.earlier else {}
+        )
 
     def validate_combination(self) -> list[str]:
         if self.teacher is None:

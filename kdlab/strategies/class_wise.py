@@ -15,11 +15,19 @@ from kdlab.outputs import Outputs
 from .base import Step
 from .self_taught import SelfTaught
 
-_ORDER, _PARTNER = 1, 32        # streams of random numbers: the first is the one that shuffles without this strategy, too
+_ORDER, _PARTNER = 1, 32  # streams of random numbers: the first is the one that shuffles without this strategy, too
 
 
-@method("strategy", Paper("Yun et al.", 2020, "Regularizing Class-wise Predictions via Self-knowledge Distillation",
-                          "https://arxiv.org/abs/2003.13964"), {"alinlab/cs-kd": "cskd_kl cskd_total"})
+@method(
+    "strategy",
+    Paper(
+        "Yun et al.",
+        2020,
+        "Regularizing Class-wise Predictions via Self-knowledge Distillation",
+        "https://arxiv.org/abs/2003.13964",
+    ),
+    {"alinlab/cs-kd": "cskd_kl cskd_total"},
+)
 class ClassWise(SelfTaught):
     r"""Class-wise self-knowledge distillation (CS-KD): every sample x comes with another one x' of its class, and learns from the label and from
     what is said of x', without gradient,
@@ -44,6 +52,7 @@ class ClassWise(SelfTaught):
         def order(epoch: int) -> Tensor:
             shuffled = counter_order(rows, self.seed, epoch, _ORDER)
             return torch.stack([shuffled, partners(target, rows, self.seed, epoch)[shuffled]], dim=1)
+
         return order
 
     def taught_by(self, batch: Batch) -> Outputs:
@@ -66,7 +75,7 @@ def partners(target: Tensor, rows: Tensor, *key: int) -> Tensor:
     >>> partners(torch.tensor([0, 1, 0, 0, 2]), torch.tensor([0, 1, 2]), 7).tolist()
     [2, 1, 0, -1, -1]
     """
-    members = rows[target[rows].argsort(stable=True)]           # class by class
+    members = rows[target[rows].argsort(stable=True)]  # class by class
     labels = target[members]
     counts = labels.bincount()
     first, others = (counts.cumsum(0) - counts)[labels], counts[labels] - 1

@@ -20,7 +20,7 @@ from kdlab.outputs import Outputs
 
 from .base import Strategy
 
-_CONNECTORS = 33        # the stream of random numbers for the peers' connectors
+_CONNECTORS = 33  # the stream of random numbers for the peers' connectors
 #: names that stand for something else in a run's report, and in ``strategy.keep``
 RESERVED = ("student", "validation", "ensemble")
 
@@ -57,19 +57,27 @@ class Cohort(Strategy):
         InputError: a name cannot be a network's, or ``keep`` names none.
     """
 
-    def __init__(self, *, peers: Mapping[str, Peer], views: Literal["same", "different"] = "same", keep: str = "student", **base):
+    def __init__(
+        self, *, peers: Mapping[str, Peer], views: Literal["same", "different"] = "same", keep: str = "student", **base
+    ):
         super().__init__(**base)
         self._different = one_of("views", views, ("same", "different")) == "different"
         if self._different and self.objective.views > 1:
-            raise InputError("strategy.views=different: a term of the loss compares two views of its own, so the networks must see the same")
+            raise InputError(
+                "strategy.views=different: a term of the loss compares two views of its own, so the networks must see the same"
+            )
         self.views = max(self.views, 1 + len(peers) if self._different else 1)
         wrong = [name for name in peers if name in RESERVED or not name.isalnum() or hasattr(nn.ModuleDict(), name)]
         if wrong:
-            raise InputError(f"strategy.peers.{wrong[0]}: a peer's name is made of letters and digits, and is not {', '.join(RESERVED)} "
-                             "nor an attribute of torch's modules (training, items)")
+            raise InputError(
+                f"strategy.peers.{wrong[0]}: a peer's name is made of letters and digits, and is not {', '.join(RESERVED)} "
+                "nor an attribute of torch's modules (training, items)"
+            )
         known = ("student", *peers, "validation")
         if keep not in known:
-            raise InputError(f"strategy.keep must be one of {', '.join(known)}, got {keep!r}{did_you_mean(keep, known)}")
+            raise InputError(
+                f"strategy.keep must be one of {', '.join(known)}, got {keep!r}{did_you_mean(keep, known)}"
+            )
         self.keep = keep
         self.peers = nn.ModuleDict({name: peer.network for name, peer in peers.items()})
         self.objectives = nn.ModuleDict()
@@ -121,10 +129,14 @@ class Cohort(Strategy):
         for number, name in enumerate(self.peers, start=1):
             said = self.observe_as(name, probe.batch)
             self.objectives[name] = self.own_objective(name)
-            with torch.random.fork_rng(devices=[]):         # the student's connectors do not depend on how many peers there are
+            with torch.random.fork_rng(
+                devices=[]
+            ):  # the student's connectors do not depend on how many peers there are
                 torch.manual_seed(derived_seed(self.seed, _CONNECTORS, number))
-                self.objectives[name].prepare(replace(probe, student=said, teacher=probe.student.detach(), teacher_aliases=self.aliases))
-            self.objectives[name].train()           # it was copied in evaluation mode
+                self.objectives[name].prepare(
+                    replace(probe, student=said, teacher=probe.student.detach(), teacher_aliases=self.aliases)
+                )
+            self.objectives[name].train()  # it was copied in evaluation mode
 
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
         super().on_train_batch_start(batch, batch_index)
@@ -134,7 +146,12 @@ class Cohort(Strategy):
     def parameter_groups(self) -> list[dict]:
         groups, taken = [], set()
         for name, network in self.peers.items():
-            own = [value for module in (network, self.objectives[name]) for value in module.parameters() if value.requires_grad]
+            own = [
+                value
+                for module in (network, self.objectives[name])
+                for value in module.parameters()
+                if value.requires_grad
+            ]
             taken |= {id(value) for value in own}
             groups.append({"params": own, **self._options[name]})
         rest = [value for value in self.parameters() if value.requires_grad and id(value) not in taken]
@@ -142,17 +159,26 @@ class Cohort(Strategy):
 
     def validate_combination(self) -> list[str]:
         problems, known = [*super().validate_combination(), *self.without_labels()], self.optimization.options()
-        problems += [f"strategy.peers.{name}.optimizer.{option}: the optimiser has no such option{did_you_mean(option, known)} "
-                     f"(it has {', '.join(known)})" for name, options in self._options.items() for option in options if option not in known]
+        problems += [
+            f"strategy.peers.{name}.optimizer.{option}: the optimiser has no such option{did_you_mean(option, known)} "
+            f"(it has {', '.join(known)})"
+            for name, options in self._options.items()
+            for option in options
+            if option not in known
+        ]
         if not problems:
             refused = {name: self.optimization.refusal(options) for name, options in self._options.items() if options}
             problems += [f"strategy.peers.{name}.optimizer: {said}" for name, said in refused.items() if said]
         own_rate = next((name for name, options in self._options.items() if "lr" in options), None)
         if own_rate and not problems and not self.optimization.keeps_rates():
-            problems.append(f"strategy.peers.{own_rate}.optimizer.lr: the scheduler gives all networks one rate (OneCycleLR has its own max_lr); take "
-                            "scheduler=cosine, multistep or none")
+            problems.append(
+                f"strategy.peers.{own_rate}.optimizer.lr: the scheduler gives all networks one rate (OneCycleLR has its own max_lr); take "
+                "scheduler=cosine, multistep or none"
+            )
         if self.teacher is not None:
-            problems.append(f"strategy: in {type(self).__name__} the networks teach one another, so there is no other teacher; teacher=none")
+            problems.append(
+                f"strategy: in {type(self).__name__} the networks teach one another, so there is no other teacher; teacher=none"
+            )
         return problems
 
 
@@ -189,5 +215,8 @@ def combined(several: Sequence[Outputs], rule: Callable[[list[Tensor]], Tensor])
 
 def logits_only(strategy: Strategy, why: str) -> list[str]:
     """A problem for each term that reads features, which the strategy does not have of whoever teaches."""
-    return [f"loss.{name}: it reads features ({', '.join(sorted({*term.student_taps, *term.teacher_taps}))}), and {why}; take a loss on logits"
-            for name, term in strategy.objective.terms.items() if term.student_taps or term.teacher_taps]
+    return [
+        f"loss.{name}: it reads features ({', '.join(sorted({*term.student_taps, *term.teacher_taps}))}), and {why}; take a loss on logits"
+        for name, term in strategy.objective.terms.items()
+        if term.student_taps or term.teacher_taps
+    ]

@@ -48,12 +48,20 @@ class Collaborative(Cohort):
         ValueError: there is no such rule, or it makes no choice that could be one a row.
     """
 
-    def __init__(self, *, rule: Literal["naive", "linear", "min_logit", "general", "mean"] = "min_logit", per_sample: bool = False,
-                 ridge: float = 0.1, **cohort):
+    def __init__(
+        self,
+        *,
+        rule: Literal["naive", "linear", "min_logit", "general", "mean"] = "min_logit",
+        per_sample: bool = False,
+        ridge: float = 0.1,
+        **cohort,
+    ):
         super().__init__(**cohort)
         self._rule = one_of("rule", rule, RULES)
         if per_sample and rule not in ("naive", "linear"):
-            raise ValueError(f"per_sample=true: the rule {rule} makes no choice between networks; it is for naive and linear")
+            raise ValueError(
+                f"per_sample=true: the rule {rule} makes no choice between networks; it is for naive and linear"
+            )
         self._per_sample, self._ridge = per_sample, not_negative("ridge", ridge)
         #: whether it can learn from mixed-up images, which have no one label
         self.mixing = rule not in READING_LABELS
@@ -72,21 +80,26 @@ class Collaborative(Cohort):
 
     def _made(self, rows: Batch) -> Callable[[Sequence[Tensor]], Tensor]:
         """The rule, for these rows."""
+
         def make(logits: Sequence[Tensor]) -> Tensor:
             if self._rule == "mean":
                 return functional.kdcl_mean(logits)
             if self._rule == "min_logit":
                 return functional.kdcl_min_logit(logits, rows.target)
-            if self._rule == "general":         # of sum 1 in half precision, too
+            if self._rule == "general":  # of sum 1 in half precision, too
                 shares = functional.wide(self.shares)
                 return functional.weighted_target(logits, shares / shares.sum())
             choose = functional.kdcl_naive if self._rule == "naive" else functional.kdcl_linear
             return choose(logits, rows.target, per_sample=self._per_sample, mask=rows.weights)
+
         return make
 
     def answers(self) -> dict[str, Callable[[Batch], Outputs]]:
         each = {name: Once(answer) for name, answer in super().answers().items()}
-        return {**each, "ensemble": lambda batch: combined([answer(batch) for answer in each.values()], functional.kdcl_mean)}
+        return {
+            **each,
+            "ensemble": lambda batch: combined([answer(batch) for answer in each.values()], functional.kdcl_mean),
+        }
 
     def on_validation_epoch_start(self) -> None:
         networks = len(self.networks())
@@ -102,9 +115,13 @@ class Collaborative(Cohort):
 
     def on_validation_epoch_end(self) -> None:
         if self._rule == "general":
-            errors, counted = (self.trainer.strategy.reduce(value, reduce_op="sum") for value in (self._errors, self._counted))
+            errors, counted = (
+                self.trainer.strategy.reduce(value, reduce_op="sum") for value in (self._errors, self._counted)
+            )
             self.shares.copy_(functional.kdcl_general_weights(errors / counted, self._ridge))
         super().on_validation_epoch_end()
 
     def validate_combination(self) -> list[str]:
-        return super().validate_combination() + logits_only(self, "the soft target that the networks make together has none")
+        return super().validate_combination() + logits_only(
+            self, "the soft target that the networks make together has none"
+        )

@@ -35,10 +35,12 @@ class CoTrained(Cohort):
     """
 
     def __init__(self, *, feedback: float = 0.0, **cohort):
-        self._feedback = not_negative("feedback", feedback)        # before the base asks which features are read
+        self._feedback = not_negative("feedback", feedback)  # before the base asks which features are read
         if list(cohort["peers"]) != [TEACHER]:
-            raise InputError(f"strategy.peers must be the one network 'teacher', for example student@strategy.peers.teacher=mlp_wide; "
-                             f"got {', '.join(cohort['peers'])}")
+            raise InputError(
+                f"strategy.peers must be the one network 'teacher', for example student@strategy.peers.teacher=mlp_wide; "
+                f"got {', '.join(cohort['peers'])}"
+            )
         super().__init__(**cohort)
 
     def features_of(self, name: str) -> set[str]:
@@ -55,10 +57,16 @@ class CoTrained(Cohort):
             return super().own_objective(name)
         whole = super().own_objective(name)
         terms = {term: loss for term, loss in whole.terms.items() if not loss.needs_teacher}
-        return Objective(terms, whole.weights, {key: value for key, value in whole.schedules.items() if key.partition(".")[0] in terms})
+        return Objective(
+            terms,
+            whole.weights,
+            {key: value for key, value in whole.schedules.items() if key.partition(".")[0] in terms},
+        )
 
     def distill(self, batch: Batch) -> Step:
         said = {name: self.aligned(outputs, batch) for name, outputs in self.observe_all(batch).items()}
         rows, student, teacher = self.task.align_batch(batch), said["student"], said[TEACHER]
-        learned = self.loss_of(teacher, student if self._feedback else None, rows, self.objective_of(TEACHER)).scaled(taught=self._feedback)
+        learned = self.loss_of(teacher, student if self._feedback else None, rows, self.objective_of(TEACHER)).scaled(
+            taught=self._feedback
+        )
         return Step(self.loss_of(student, teacher, rows).named("student") + learned.named(TEACHER), said)

@@ -13,8 +13,16 @@ from .base import Step
 from .self_taught import SelfTaught
 
 
-@method("strategy", Paper("Shen et al.", 2022, "Self-Distillation from the Last Mini-Batch for Consistency Regularization",
-                          "https://arxiv.org/abs/2203.16172"), {"Meta-knowledge-Lab/DLB": "dlb"})
+@method(
+    "strategy",
+    Paper(
+        "Shen et al.",
+        2022,
+        "Self-Distillation from the Last Mini-Batch for Consistency Regularization",
+        "https://arxiv.org/abs/2203.16172",
+    ),
+    {"Meta-knowledge-Lab/DLB": "dlb"},
+)
 class LastBatch(SelfTaught):
     r"""Self-distillation from the last mini-batch (DLB): each step sees this batch x and, under another augmentation, the last one x' again. The
     labels are learned from all rows of both, and of the last batch what was said of it one step before, recorded and a constant:
@@ -57,7 +65,9 @@ class LastBatch(SelfTaught):
         rows, last_rows = self.task.align_batch(batch), self.task.align_batch(last)
         mine, again = self.aligned(student, batch), self.aligned(again, last)
         labels = self.loss_of(_joined(again, mine), None, _joined_rows(last_rows, rows))
-        return Step(labels + self.objective.taught(again, self.aligned(recorded, last), last_rows), {"student": student})
+        return Step(
+            labels + self.objective.taught(again, self.aligned(recorded, last), last_rows), {"student": student}
+        )
 
     def after_step(self, step: Step, batch: Batch) -> None:
         self._last = (batch.view(1), step.outputs["student"].detach())
@@ -74,7 +84,10 @@ def _joined(first: Outputs, second: Outputs) -> Outputs:
 
 def _joined_rows(first: Batch, second: Batch) -> Batch:
     """What the losses read of them; the inputs are none of it. The sum of both is divided by the rows of both."""
-    pairs = {name: (getattr(first, name), getattr(second, name)) for name in ("target", "index", "weights", "partner_target", "share")}
+    pairs = {
+        name: (getattr(first, name), getattr(second, name))
+        for name in ("target", "index", "weights", "partner_target", "share")
+    }
     joined = {name: None if pair[0] is None else torch.cat(pair) for name, pair in pairs.items()}
     normaliser = None if second.normaliser is None else first.normaliser + second.normaliser
     return second.replace(inputs=None, further_views=(), normaliser=normaliser, **joined)

@@ -19,7 +19,10 @@ from .base import Step
 from .self_taught import SelfTaught
 
 
-@method("strategy", Paper("Tarvainen and Valpola", 2017, "Mean teachers are better role models", "https://arxiv.org/abs/1703.01780"))
+@method(
+    "strategy",
+    Paper("Tarvainen and Valpola", 2017, "Mean teachers are better role models", "https://arxiv.org/abs/1703.01780"),
+)
 class MeanTeacher(SelfTaught):
     r"""The teacher is an exponential moving average of the student's weights, :math:`\theta' \leftarrow d\,\theta' + (1 - d)\,\theta` behind every
     optimiser step, and the student learns :math:`L = L_{labels}(f_\theta(x)) + L_{taught}(f_\theta(x), f_{\theta'}(x'))`, with x' another
@@ -37,13 +40,21 @@ class MeanTeacher(SelfTaught):
         InputError: an argument is out of its range.
     """
 
-    def __init__(self, *, decay: float = 0.99, views: Literal["same", "different"] = "different",
-                 keep: Literal["student", "average", "validation"] = "student", **base):
+    def __init__(
+        self,
+        *,
+        decay: float = 0.99,
+        views: Literal["same", "different"] = "different",
+        keep: Literal["student", "average", "validation"] = "student",
+        **base,
+    ):
         super().__init__(**base)
         self._view = 1 if one_of("views", views, ("same", "different")) == "different" else 0
         if self._view and self.objective.views > 1:
-            raise InputError("strategy.views=different: a term of the loss compares two views of its own, so both networks must see the same; "
-                             "strategy.views=same")
+            raise InputError(
+                "strategy.views=different: a term of the loss compares two views of its own, so both networks must see the same; "
+                "strategy.views=same"
+            )
         self.views = max(self.views, 1 + self._view)
         self.keep = one_of("keep", keep, ("student", "average", "validation"))
         self.average = Average(self.student, decay)

@@ -46,22 +46,35 @@ class NativeEnsemble(Cohort):
         InputError: the student cannot be cut there, or a peer is of another architecture.
     """
 
-    def __init__(self, *, peers: Mapping[str, Peer], split: str | None = None, student: nn.Module, taps: Mapping[str, str] | None = None, **base):
+    def __init__(
+        self,
+        *,
+        peers: Mapping[str, Peer],
+        split: str | None = None,
+        student: nn.Module,
+        taps: Mapping[str, str] | None = None,
+        **base,
+    ):
         self._split = split or _default_split(student, taps or {})
-        Taps(student, [self._split], taps)          # tells a name that is none
+        Taps(student, [self._split], taps)  # tells a name that is none
         path = {**own_taps(student), **(taps or {})}.get(self._split, self._split)
         self._rest = partial(behind, student, path)
         self._rest()
         for name, peer in peers.items():
             if _shapes(peer.network) != _shapes(student):
-                raise InputError(f"strategy.peers.{name}: it is of another architecture than the student, and a branch reads what the student's stem "
-                                 "gives; strategy.peers=2 makes two networks like the student")
-        branches = {f"branch{number}": replace(peer, network=behind(peer.network, path)) for number, peer in enumerate(peers.values(), start=2)}
+                raise InputError(
+                    f"strategy.peers.{name}: it is of another architecture than the student, and a branch reads what the student's stem "
+                    "gives; strategy.peers=2 makes two networks like the student"
+                )
+        branches = {
+            f"branch{number}": replace(peer, network=behind(peer.network, path))
+            for number, peer in enumerate(peers.values(), start=2)
+        }
         super().__init__(peers=branches, student=student, taps=taps, **base)
         self.gate: BranchGate | None = None
 
     def key_of(self, network: str) -> str:
-        return "student"            # which all branches are like
+        return "student"  # which all branches are like
 
     def features_of(self, name: str) -> set[str]:
         return {self._split} if name == "student" else set()
@@ -69,11 +82,15 @@ class NativeEnsemble(Cohort):
     def attach(self, probe: Probe) -> None:
         shared = probe.student.features.get(self._split)
         if shared is None or shared.dim() not in (2, 4):
-            raise InputError(f"strategy.split={self._split}: the gate reads features (N, D) or maps (N, D, H, W), and there it finds "
-                             f"{'nothing' if shared is None else tuple(shared.shape)}")
+            raise InputError(
+                f"strategy.split={self._split}: the gate reads features (N, D) or maps (N, D, H, W), and there it finds "
+                f"{'nothing' if shared is None else tuple(shared.shape)}"
+            )
         again = self.task.network_outputs(self._rest(), probe.batch.replace(inputs=shared))
         if not torch.allclose(again.logits, probe.student.logits, rtol=1e-3, atol=1e-5):
-            raise InputError(f"strategy.split={self._split}: what lies behind it does not give the student's own answer, so it cannot be a branch")
+            raise InputError(
+                f"strategy.split={self._split}: what lies behind it does not give the student's own answer, so it cannot be a branch"
+            )
         self.gate = BranchGate(shared.shape[1], len(self.networks())).to(shared)
         super().attach(probe)
 
@@ -99,9 +116,13 @@ class NativeEnsemble(Cohort):
         """The other branches' Outputs and the ensemble's, from the feature that the student's have."""
         shared = student.features[self._split]
         said = {"student": student.replace(features={}, second=None)}
-        said |= {name: self.task.network_outputs(branch, batch.replace(inputs=shared)) for name, branch in self.peers.items()}
+        said |= {
+            name: self.task.network_outputs(branch, batch.replace(inputs=shared)) for name, branch in self.peers.items()
+        }
         if self.gate is not None:
-            said["ensemble"] = combined(list(said.values()), partial(functional.ensemble_logits, gate=self.gate(shared)))
+            said["ensemble"] = combined(
+                list(said.values()), partial(functional.ensemble_logits, gate=self.gate(shared))
+            )
         if student.second is None:
             return said
         second = self._branched(student.second, batch)
@@ -120,7 +141,9 @@ class NativeEnsemble(Cohort):
     def validate_combination(self) -> list[str]:
         problems = super().validate_combination() + logits_only(self, "the ensemble of the branches has none")
         if self.keep != "student":
-            problems.append(f"strategy.keep={self.keep}: a branch is no network by itself; the student is kept, which is the first of them")
+            problems.append(
+                f"strategy.keep={self.keep}: a branch is no network by itself; the student is kept, which is the first of them"
+            )
         if self._different:
             problems.append("strategy.views=different: the branches share one stem, and so what they see")
         return problems
@@ -134,6 +157,8 @@ def _default_split(student: nn.Module, aliases: Mapping[str, str]) -> str:
     """The stage before the last of those that are named so, or the only one."""
     stages = stage_taps(student, aliases)
     if not stages:
-        raise InputError(f"strategy.split: {type(student).__name__} has no taps stage1, stage2, …; name the last feature that the branches share, for "
-                         f"example strategy.split={next((name for name, _ in student.named_children()), 'layer3')}")
+        raise InputError(
+            f"strategy.split: {type(student).__name__} has no taps stage1, stage2, …; name the last feature that the branches share, for "
+            f"example strategy.split={next((name for name, _ in student.named_children()), 'layer3')}"
+        )
     return stages[-2] if len(stages) > 1 else stages[0]

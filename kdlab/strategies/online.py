@@ -42,8 +42,14 @@ class Online(Cohort):
         cohort: as for :class:`Cohort`.
     """
 
-    def __init__(self, *, teachers: Literal["mean", "sum", "mean_logits", "mean_probabilities"] = "mean",
-                 update: Literal["synchronous", "alternating"] = "synchronous", decay: float | None = None, **cohort):
+    def __init__(
+        self,
+        *,
+        teachers: Literal["mean", "sum", "mean_logits", "mean_probabilities"] = "mean",
+        update: Literal["synchronous", "alternating"] = "synchronous",
+        decay: float | None = None,
+        **cohort,
+    ):
         super().__init__(**cohort)
         self._teachers = one_of("teachers", teachers, ("mean", "sum", "mean_logits", "mean_probabilities"))
         self._alternating = one_of("update", update, ("synchronous", "alternating")) == "alternating"
@@ -60,8 +66,10 @@ class Online(Cohort):
         for name, outputs in said.items():
             if turn in (None, name):
                 factor = len(self.peers) if self._teachers == "sum" else 1
-                loss = loss + self.loss_of(outputs, self._target(name, teaching), rows, self.objective_of(name)).scaled(taught=factor).named(name)
-            elif distributed():         # DDP wants every parameter to have a part in the loss, a connector's too
+                loss = loss + self.loss_of(outputs, self._target(name, teaching), rows, self.objective_of(name)).scaled(
+                    taught=factor
+                ).named(name)
+            elif distributed():  # DDP wants every parameter to have a part in the loss, a connector's too
                 loss = loss + LossParts(anchor(outputs) + at_rest(self.objective_of(name)))
         return Step(loss, said)
 
@@ -70,14 +78,22 @@ class Online(Cohort):
         if not self._teachers.startswith("mean_"):
             return [outputs for other, outputs in teaching.items() if other != name]
         number, kind = list(teaching).index(name), self._teachers.removeprefix("mean_")
-        return combined(list(teaching.values()), lambda logits: functional.codistillation_targets(logits, average=kind)[number])
+        return combined(
+            list(teaching.values()), lambda logits: functional.codistillation_targets(logits, average=kind)[number]
+        )
 
     def validate_combination(self) -> list[str]:
         problems = super().validate_combination()
-        problems += [f"loss.{name}: it remembers samples, and with several teachers it would remember each of them in one place; strategy.peers=1, or "
-                     "take another loss" for name, term in self.objective.terms.items() if term.needs_index and term.needs_teacher and len(self.peers) > 1]
+        problems += [
+            f"loss.{name}: it remembers samples, and with several teachers it would remember each of them in one place; strategy.peers=1, or "
+            "take another loss"
+            for name, term in self.objective.terms.items()
+            if term.needs_index and term.needs_teacher and len(self.peers) > 1
+        ]
         if self._teachers.startswith("mean_"):
-            problems += logits_only(self, f"with strategy.teachers={self._teachers} the others have no features in common")
+            problems += logits_only(
+                self, f"with strategy.teachers={self._teachers} the others have no features in common"
+            )
         return problems
 
     def _turn(self) -> str | None:
@@ -95,8 +111,10 @@ class Online(Cohort):
 
     def _averaged(self, batch: Batch) -> dict[str, Outputs]:
         with torch.no_grad():
-            return {name: self.outputs_of(average.network, self._average_taps[name], batch, self.view_of(name))
-                    for name, average in self.averages.items()}
+            return {
+                name: self.outputs_of(average.network, self._average_taps[name], batch, self.view_of(name))
+                for name, average in self.averages.items()
+            }
 
     def after_step(self, step: Step, batch: Batch) -> None:
         for name, average in self.averages.items() if self.stepped else ():

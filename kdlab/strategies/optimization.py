@@ -74,5 +74,11 @@ class OptimizerRecipe:
         trainer = module.trainer
         intervals = trainer.max_epochs if self.interval == "epoch" else int(trainer.estimated_stepping_batches)
         # the monitor is read by ReduceLROnPlateau alone
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self._schedule(optimizer, intervals), "interval": self.interval,
-                                                         "monitor": monitor}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {
+                "scheduler": self._schedule(optimizer, intervals),
+                "interval": self.interval,
+                "monitor": monitor,
+            },
+        }

@@ -51,15 +51,26 @@ class OwnTeacher(SelfTaught):
         InputError: the student has no stages or no such taps, or there is no bottleneck between their shapes.
     """
 
-    def __init__(self, *, exits: Sequence[str] | None = None, feature: str = "embedding", deepest_weight: float = 1.0, feature_weight: float = 1e-6,
-                 positive_only: bool = True, feature_reduction: Literal["sum", "mean"] = "sum", **base):
+    def __init__(
+        self,
+        *,
+        exits: Sequence[str] | None = None,
+        feature: str = "embedding",
+        deepest_weight: float = 1.0,
+        feature_weight: float = 1e-6,
+        positive_only: bool = True,
+        feature_reduction: Literal["sum", "mean"] = "sum",
+        **base,
+    ):
         super().__init__(**base)
         self.deepest_weight = not_negative("deepest_weight", deepest_weight)
         self.feature_weight, self.positive_only = not_negative("feature_weight", feature_weight), positive_only
         self.feature_reduction = one_of("feature_reduction", feature_reduction, ("sum", "mean"))
         self.feature = feature
         if isinstance(exits, str) or not isinstance(exits, (Sequence, type(None))):
-            raise InputError(f"strategy.exits must be a list of the student's taps, for example [stage1,stage2], got {exits!r}")
+            raise InputError(
+                f"strategy.exits must be a list of the student's taps, for example [stage1,stage2], got {exits!r}"
+            )
         taps = list(exits) if exits is not None else self._stages()
         if not taps or len(set(taps)) < len(taps):
             raise InputError(f"strategy.exits must name one tap of the student or more, each once, got {taps}")
@@ -70,8 +81,10 @@ class OwnTeacher(SelfTaught):
     def _stages(self) -> list[str]:
         stages = stage_taps(self.student, self.aliases)
         if not stages:
-            raise InputError(f"strategy.exits: {type(self.student).__name__} has no taps stage1, stage2, …; name those that get an exit, for "
-                             "example strategy.exits=[layer1,layer2]")
+            raise InputError(
+                f"strategy.exits: {type(self.student).__name__} has no taps stage1, stage2, …; name those that get an exit, for "
+                "example strategy.exits=[layer1,layer2]"
+            )
         return stages[:-1] or stages
 
     def attach(self, probe: Probe) -> None:
@@ -79,7 +92,9 @@ class OwnTeacher(SelfTaught):
         for name, tap in self._exit_taps.items():
             missing = [one for one in (tap, self.feature) if one not in shapes]
             if missing:
-                raise InputError(f"tap '{missing[0]}': the student has this module, but does not call it in its forward pass")
+                raise InputError(
+                    f"tap '{missing[0]}': the student has this module, but does not call it in its forward pass"
+                )
             try:
                 made = Exit(shapes[tap], shapes[self.feature], probe.classes)
             except ValueError as error:
@@ -91,13 +106,22 @@ class OwnTeacher(SelfTaught):
 
     def answers(self) -> dict[str, Callable[[Batch], Outputs]]:
         once = Once(self._answer_all)
-        return {name: lambda batch, name=name: once(batch)[name] for name in ("student", *self.exits, *(["ensemble"] if self.exits else []))}
+        return {
+            name: lambda batch, name=name: once(batch)[name]
+            for name in ("student", *self.exits, *(["ensemble"] if self.exits else []))
+        }
 
     def _answer_all(self, batch: Batch) -> dict[str, Outputs]:
         with self._taps as features:
             student = self.task.network_outputs(self.student, batch).replace(features=features)
-        said = {"student": Outputs(student.logits), **{name: Outputs(self._exit(name, student)[0].logits) for name in self.exits}}
-        return {**said, "ensemble": combined(list(said.values()), partial(functional.kdcl_mean, average="probabilities"))}
+        said = {
+            "student": Outputs(student.logits),
+            **{name: Outputs(self._exit(name, student)[0].logits) for name in self.exits},
+        }
+        return {
+            **said,
+            "ensemble": combined(list(said.values()), partial(functional.kdcl_mean, average="probabilities")),
+        }
 
     def _exit(self, name: str, student: Outputs) -> tuple[Outputs, Tensor]:
         """What an exit says, and its feature."""
@@ -121,9 +145,12 @@ class OwnTeacher(SelfTaught):
         values = functional.byot_feature(feature, deepest, positive_only=self.positive_only)
         if self.feature_reduction == "mean":
             value = functional.reduce(values, normaliser=batch.normaliser)
-        else:                       # DDP takes the mean over processes
+        else:  # DDP takes the mean over processes
             value = values.sum() * (torch.distributed.get_world_size() if distributed() else 1)
         return LossParts(taught=self.feature_weight * value, parts={"feature": value.detach()})
 
     def validate_combination(self) -> list[str]:
-        return [*super().validate_combination(), *logits_only(self, "the exits have no features but the deepest one's, which strategy.feature names")]
+        return [
+            *super().validate_combination(),
+            *logits_only(self, "the exits have no features but the deepest one's, which strategy.feature names"),
+        ]

@@ -20,8 +20,14 @@ from kdlab.teachers import PerTerm
 from .base import Strategy
 
 
-def prepare(strategy: Strategy, batch: Batch, train_size: int, train_target: Tensor | None = None, train_rows: Tensor | None = None,
-            batch_size: int | None = None) -> list[str]:
+def prepare(
+    strategy: Strategy,
+    batch: Batch,
+    train_size: int,
+    train_target: Tensor | None = None,
+    train_rows: Tensor | None = None,
+    batch_size: int | None = None,
+) -> list[str]:
     """Check the combination, let strategy and losses build what depends on shapes, then rehearse a step. No weight or buffer changes.
 
     Args:
@@ -39,7 +45,9 @@ def prepare(strategy: Strategy, batch: Batch, train_size: int, train_target: Ten
     """
     _refuse([*strategy.validate_combination(), *_no_chain(strategy), *_wrong_mixture(strategy, batch)])
     if any(isinstance(value, UninitializedParameter) for value in strategy.student.parameters()):
-        raise InputError("student: it has lazy parameters, whose shapes are known only after the first batch; give their sizes")
+        raise InputError(
+            "student: it has lazy parameters, whose shapes are known only after the first batch; give their sizes"
+        )
     objective, teacher = strategy.objective, strategy.teacher
     if isinstance(teacher, PerTerm):
         teacher.watch({name: term.teacher_taps for name, term in objective.terms.items() if term.needs_teacher})
@@ -58,15 +66,26 @@ def prepare(strategy: Strategy, batch: Batch, train_size: int, train_target: Ten
             teachers = {f"teacher.members.{teacher.terms[name]}": own for name, own in taught.by_term.items()}
         _refuse(_wrong_classes({"student": student, **teachers, **peers}, getattr(strategy.task, "classes", None)))
         warnings = _no_logits({"student": student, **peers}, objective, "evaluation")
-        for name in set(answers) - {"student"}:         # what they say together
+        for name in set(answers) - {"student"}:  # what they say together
             _answer(partial(answers[name], batch), name, batch)
         _refuse(_idle_taps(student, taught, objective))
-        probe = Probe(student, taught, getattr(teacher, "network", None), student.logits.shape[-1], train_size,
-                      train_target, train_rows, getattr(teacher, "aliases", {}), batch_size, batch, getattr(teacher, "by_term", {}))
+        probe = Probe(
+            student,
+            taught,
+            getattr(teacher, "network", None),
+            student.logits.shape[-1],
+            train_size,
+            train_target,
+            train_rows,
+            getattr(teacher, "aliases", {}),
+            batch_size,
+            batch,
+            getattr(teacher, "by_term", {}),
+        )
         strategy.attach(probe)
     _restore(before)
     objective.prepare(probe)
-    if isinstance(teacher, PerTerm):        # not before: a term that is not at work yet must be prepared, too
+    if isinstance(teacher, PerTerm):  # not before: a term that is not at work yet must be prepared, too
         teacher.attend(objective.asking)
     return list(dict.fromkeys([*warnings, *_rehearse(strategy, batch)]))
 
@@ -79,7 +98,9 @@ def _refuse(problems: list[str]) -> None:
 def _no_chain(strategy: Strategy) -> list[str]:
     if strategy.generation == 0 or strategy.teacher is not None:
         return []
-    return [f"strategy.generation={strategy.generation}: it counts the runs of a chain, and this run learns from no run before it; strategy.generation=0"]
+    return [
+        f"strategy.generation={strategy.generation}: it counts the runs of a chain, and this run learns from no run before it; strategy.generation=0"
+    ]
 
 
 def _wrong_mixture(strategy: Strategy, batch: Batch) -> list[str]:
@@ -87,11 +108,17 @@ def _wrong_mixture(strategy: Strategy, batch: Batch) -> list[str]:
     if batch.share is None:
         return []
     cure = "leave the mixing out (mixing=none)"
-    found = [] if strategy.mixing else [f"strategy: {type(strategy).__name__} cannot learn from mixed images, and data.mixing is set; {cure}"]
+    found = (
+        []
+        if strategy.mixing
+        else [f"strategy: {type(strategy).__name__} cannot learn from mixed images, and data.mixing is set; {cure}"]
+    )
     for name, term in strategy.objective.terms.items():
         if term.needs_index or term.needs_target and not term.mixed_labels:
             what = "knows samples by their index" if term.needs_index else "needs one label an image"
-            found.append(f"loss.{name}: {type(term).__name__} {what}, and data.mixing makes one image of two; leave the term out, or {cure}")
+            found.append(
+                f"loss.{name}: {type(term).__name__} {what}, and data.mixing makes one image of two; leave the term out, or {cure}"
+            )
     return found
 
 
@@ -110,15 +137,20 @@ def _answer(answer: Callable[[], Outputs], role: str, batch: Batch) -> Outputs:
         return answer()
     except InputError:
         raise
-    except Exception as error:      # a network of the user's own may fail in any way
+    except Exception as error:  # a network of the user's own may fail in any way
         shape = tuple(getattr(batch.inputs, "shape", ()))
-        raise InputError(f"{role}: the network cannot read a batch of inputs of shape {shape}: {_reason(error)}") from error
+        raise InputError(
+            f"{role}: the network cannot read a batch of inputs of shape {shape}: {_reason(error)}"
+        ) from error
 
 
 def _wrong_classes(said: dict[str, Outputs], expected: int | None) -> list[str]:
-    return [f"{role}: the network answers with {outputs.logits.shape[-1]} classes, but the data have {expected}; "
-            f"set {role}.classes (or the argument of that network that gives its number of classes) to {expected}"
-            for role, outputs in said.items() if expected is not None and outputs.logits.shape[-1] != expected]
+    return [
+        f"{role}: the network answers with {outputs.logits.shape[-1]} classes, but the data have {expected}; "
+        f"set {role}.classes (or the argument of that network that gives its number of classes) to {expected}"
+        for role, outputs in said.items()
+        if expected is not None and outputs.logits.shape[-1] != expected
+    ]
 
 
 def _no_logits(said: dict[str, Outputs], objective: Objective, mode: str) -> list[str]:
@@ -127,18 +159,26 @@ def _no_logits(said: dict[str, Outputs], objective: Objective, mode: str) -> lis
     Raises:
         InputError: they are probabilities, and a term of the loss makes probabilities of them once more.
     """
-    terms = ", ".join(f"loss.{name}" for name, term in objective.terms.items()
-                      if objective.counts(name) and _applies_softmax(term))
-    softmax = (f"in {mode} mode the network answers with probabilities (no number is below 0, and each row sums to 1). "
-               f"{terms or 'The metrics on validation and test'} must have logits; let it return the logits: remove "
-               "the softmax at its end")
-    sigmoid = (f"in {mode} mode all answers of the network lie between 0 and 1, like those of a sigmoid. Losses need "
-               "logits: if it ends in a sigmoid, remove that")
+    terms = ", ".join(
+        f"loss.{name}" for name, term in objective.terms.items() if objective.counts(name) and _applies_softmax(term)
+    )
+    softmax = (
+        f"in {mode} mode the network answers with probabilities (no number is below 0, and each row sums to 1). "
+        f"{terms or 'The metrics on validation and test'} must have logits; let it return the logits: remove "
+        "the softmax at its end"
+    )
+    sigmoid = (
+        f"in {mode} mode all answers of the network lie between 0 and 1, like those of a sigmoid. Losses need "
+        "logits: if it ends in a sigmoid, remove that"
+    )
     probabilities = [role for role, outputs in said.items() if are_probabilities(outputs.logits)]
     if terms:
         _refuse([f"{role}: {softmax}" for role in probabilities])
-    return [f"{role}: warning: {softmax if role in probabilities else sigmoid}" for role, outputs in said.items()
-            if role in probabilities or look_like_sigmoids(outputs.logits, trained=False)]
+    return [
+        f"{role}: warning: {softmax if role in probabilities else sigmoid}"
+        for role, outputs in said.items()
+        if role in probabilities or look_like_sigmoids(outputs.logits, trained=False)
+    ]
 
 
 def _applies_softmax(term: nn.Module) -> bool:
@@ -150,9 +190,16 @@ def _idle_taps(student: Outputs, teacher: Outputs | None, objective: Objective) 
     asked = [("student", student, objective.student_taps)]
     for name, term in objective.terms.items() if teacher is not None else ():
         own = teacher.by_term.get(name)
-        asked.append(("teacher", teacher, term.teacher_taps) if own is None else (f"teacher of loss.{name}", own, term.teacher_taps))
-    idle = [f"tap '{tap}': the {role} has this module, but does not call it in its forward pass"
-            for role, outputs, taps in asked for tap in sorted(set(taps) - set(outputs.features))]
+        asked.append(
+            ("teacher", teacher, term.teacher_taps)
+            if own is None
+            else (f"teacher of loss.{name}", own, term.teacher_taps)
+        )
+    idle = [
+        f"tap '{tap}': the {role} has this module, but does not call it in its forward pass"
+        for role, outputs, taps in asked
+        for tap in sorted(set(taps) - set(outputs.features))
+    ]
     return list(dict.fromkeys(idle))
 
 
@@ -171,7 +218,7 @@ def _rehearse(strategy: Strategy, batch: Batch) -> list[str]:
         return _no_logits(said, strategy.objective, "training")
     except InputError:
         raise
-    except Exception as error:      # networks, losses and strategies of the user's own may fail in any way
+    except Exception as error:  # networks, losses and strategies of the user's own may fail in any way
         raise InputError(f"a step on {len(batch)} samples fails: {_reason(error)}") from error
     finally:
         _restore(before)

@@ -16,8 +16,15 @@ from .base import Step
 from .self_taught import SelfTaught
 
 
-@method("strategy", Paper("Yang et al.", 2019, "Snapshot Distillation: Teacher-Student Optimization in One Generation",
-                          "https://arxiv.org/abs/1812.00123"))
+@method(
+    "strategy",
+    Paper(
+        "Yang et al.",
+        2019,
+        "Snapshot Distillation: Teacher-Student Optimization in One Generation",
+        "https://arxiv.org/abs/1812.00123",
+    ),
+)
 class PreviousCheckpoint(SelfTaught):
     r"""An earlier checkpoint of the same run teaches: with :math:`\theta_s` the weights behind epoch
     :math:`s = \mathrm{start} + k \cdot \mathrm{every}`, the latest that is done,
@@ -47,12 +54,12 @@ class PreviousCheckpoint(SelfTaught):
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
-        self._teaches = bool(self.snapshots > 0)        # read once an epoch: a GPU would wait for it in every step
+        self._teaches = bool(self.snapshots > 0)  # read once an epoch: a GPU would wait for it in every step
 
     def on_train_epoch_end(self) -> None:
         super().on_train_epoch_end()
         since = self.current_epoch + 1 - self.start
-        if since >= 0 and since % self.every == 0:      # before the checkpoint of this epoch is written, and so in it
+        if since >= 0 and since % self.every == 0:  # before the checkpoint of this epoch is written, and so in it
             self.snapshot.take(self.student)
             self.snapshots += 1
 

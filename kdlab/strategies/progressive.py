@@ -22,8 +22,16 @@ from .self_taught import SelfTaught
 CONFIDENT = 1e4
 
 
-@method("strategy", Paper("Kim et al.", 2021, "Self-Knowledge Distillation with Progressive Refinement of Targets",
-                          "https://arxiv.org/abs/2006.12000"), {"lgcnsai/PS-KD-Pytorch": "pskd"})
+@method(
+    "strategy",
+    Paper(
+        "Kim et al.",
+        2021,
+        "Self-Knowledge Distillation with Progressive Refinement of Targets",
+        "https://arxiv.org/abs/2006.12000",
+    ),
+    {"lgcnsai/PS-KD-Pytorch": "pskd"},
+)
 class Progressive(SelfTaught):
     r"""Progressive self-knowledge distillation (PS-KD): a table holds what the student said of each training sample when it last saw it, and the
     losses learn from it as from any teacher. With ``loss=[ce,soft_cross_entropy]`` of the weights :math:`1 - \alpha_t` and :math:`\alpha_t`,
@@ -60,10 +68,10 @@ class Progressive(SelfTaught):
         self._ddp_params_and_buffers_to_ignore = ["table"]
 
     def without_labels(self) -> list[str]:
-        return []           # the table begins with them
+        return []  # the table begins with them
 
     def taught_by(self, batch: Batch) -> Outputs:
-        if self.table is None:          # before attach: of the shape that it will have
+        if self.table is None:  # before attach: of the shape that it will have
             return self.observe(batch).detach()
         return Outputs(wide(self.table[batch.index]))
 
@@ -74,12 +82,18 @@ class Progressive(SelfTaught):
     def after_step(self, step: Step, batch: Batch) -> None:
         said, index = wide(step.outputs["student"].logits.detach()).log_softmax(-1), batch.index
         if distributed():
-            said, index = (torch.cat(gather_all_tensors(part)) for part in (said, index))        # also of uneven shares
+            said, index = (torch.cat(gather_all_tensors(part)) for part in (said, index))  # also of uneven shares
         self.table[index] = said.to(self.table.dtype)
 
     def validate_combination(self) -> list[str]:
-        features = [f"loss.{name}: it compares features, and the table holds only what was said of a sample; take a loss on logits"
-                    for name, term in self.objective.terms.items() if term.needs_teacher and (term.student_taps or term.teacher_taps)]
-        features += [f"loss.{name}: it reads the logits themselves, and the table holds log-probabilities; take a loss that reads their softmax"
-                     for name, term in self.objective.terms.items() if term.needs_teacher and term.reads_logits]
+        features = [
+            f"loss.{name}: it compares features, and the table holds only what was said of a sample; take a loss on logits"
+            for name, term in self.objective.terms.items()
+            if term.needs_teacher and (term.student_taps or term.teacher_taps)
+        ]
+        features += [
+            f"loss.{name}: it reads the logits themselves, and the table holds log-probabilities; take a loss that reads their softmax"
+            for name, term in self.objective.terms.items()
+            if term.needs_teacher and term.reads_logits
+        ]
         return [*super().validate_combination(), *features, *self.one_view("the table holds what was said of one")]

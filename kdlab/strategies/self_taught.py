@@ -11,10 +11,15 @@ class SelfTaught(Strategy):
     def validate_combination(self) -> list[str]:
         problems = [*super().validate_combination(), *self.without_labels()]
         if self.teacher is not None:
-            problems.append(f"strategy: in {type(self).__name__} the student is its own teacher, so there is no other; teacher=none")
+            problems.append(
+                f"strategy: in {type(self).__name__} the student is its own teacher, so there is no other; teacher=none"
+            )
         return problems
 
     def one_view(self, why: str) -> list[str]:
         """A problem for each term that compares two views of a batch."""
-        return [f"loss.{name}: it compares two views of a batch, and {why}; take a loss of one view"
-                for name, term in self.objective.terms.items() if term.views > 1]
+        return [
+            f"loss.{name}: it compares two views of a batch, and {why}; take a loss of one view"
+            for name, term in self.objective.terms.items()
+            if term.views > 1
+        ]

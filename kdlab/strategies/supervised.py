@@ -13,8 +13,13 @@ class Supervised(Strategy):
         return Step(self.compare(student, None, batch), {"student": student})
 
     def validate_combination(self) -> list[str]:
-        problems = [f"loss.{name} needs a teacher, and strategy=supervised has none; leave it out, or choose strategy=offline"
-                    for name, term in self.objective.terms.items() if term.needs_teacher]
+        problems = [
+            f"loss.{name} needs a teacher, and strategy=supervised has none; leave it out, or choose strategy=offline"
+            for name, term in self.objective.terms.items()
+            if term.needs_teacher
+        ]
         if self.teacher is not None:
-            problems.append("strategy=supervised has no use for a teacher; leave teacher= away, or choose strategy=offline")
+            problems.append(
+                "strategy=supervised has no use for a teacher; leave teacher= away, or choose strategy=offline"
+            )
         return problems

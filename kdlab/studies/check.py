@@ -35,8 +35,12 @@ def check(study: Study, compose: bool = True) -> list[str]:
     try:
         records = read_records(study.results)
         problems = [*_records(study, records), *_rerun(study, records), *(_configs(study, records) if compose else [])]
-        if not problems:            # what does not belong together generates nothing
-            problems = [*(curves.check(study, _finished(records)) if records else []), *results.differing(study, records), *(_expected(study, records) if records else [])]
+        if not problems:  # what does not belong together generates nothing
+            problems = [
+                *(curves.check(study, _finished(records)) if records else []),
+                *results.differing(study, records),
+                *(_expected(study, records) if records else []),
+            ]
         return problems
     except InputError as error:
         return list(error.problems)
@@ -44,14 +48,18 @@ def check(study: Study, compose: bool = True) -> list[str]:
 
 def _records(study: Study, records: Sequence[dict]) -> list[str]:
     path, problems = study.results / "runs.jsonl", []
-    wanted = {(table.name, row.name, seed): (table, row) for table in study.tables for row in table.rows for seed in row.seeds}
+    wanted = {
+        (table.name, row.name, seed): (table, row) for table in study.tables for row in table.rows for seed in row.seeds
+    }
     seen = set()
     for record in records:
         for table_name, row_name in record["rows"]:
             place = (table_name, row_name, record["seed"])
             if place in seen:
-                problems.append(f"{path}: table '{table_name}', row '{row_name}', seed {record['seed']} stands there several times; remove the lines that "
-                                f"do not belong, or let kdlab reproduce {study.command} --write write it anew")
+                problems.append(
+                    f"{path}: table '{table_name}', row '{row_name}', seed {record['seed']} stands there several times; remove the lines that "
+                    f"do not belong, or let kdlab reproduce {study.command} --write write it anew"
+                )
             seen.add(place)
             where = f"{path}: run {record['hash']} (table '{table_name}', row '{row_name}', seed {record['seed']})"
             if place not in wanted:
@@ -59,12 +67,18 @@ def _records(study: Study, records: Sequence[dict]) -> list[str]:
                 continue
             _, row = wanted[place]
             if not _asked(record, row):
-                problems.append(f"{where} was trained with {' '.join(record['overrides'])}, and study.yaml says {' '.join(row.run_overrides(record['seed']))}")
+                problems.append(
+                    f"{where} was trained with {' '.join(record['overrides'])}, and study.yaml says {' '.join(row.run_overrides(record['seed']))}"
+                )
             elif record["status"] == FINISHED and view_of(row) not in record["class_recall"]:
-                problems.append(f"{where}: the record does not have the row's {view_of(row)}; kdlab reproduce {study.command} --write writes it")
+                problems.append(
+                    f"{where}: the record does not have the row's {view_of(row)}; kdlab reproduce {study.command} --write writes it"
+                )
     lacking = [place for place in wanted if place not in seen] if records else []
-    problems += [f"{path}: table '{table}', row '{row}', seed {seed} is missing; kdlab reproduce {study.command} --write trains it"
-                 for table, row, seed in lacking]
+    problems += [
+        f"{path}: table '{table}', row '{row}', seed {seed} is missing; kdlab reproduce {study.command} --write trains it"
+        for table, row, seed in lacking
+    ]
     return problems
 
 
@@ -72,9 +86,13 @@ def _rerun(study: Study, records: Sequence[dict]) -> list[str]:
     """Whether every run of a rerun that is kept is that of the same row and seed."""
     path = study.results / RERUN
     known = {(*place, record["seed"]): record["hash"] for record in records for place in record["rows"]}
-    return [f"{path}: run {record['hash']} (table '{table}', row '{row}', seed {record['seed']}) is not the run of that row and seed in {FILE}; "
-            f"remove the file, or let kdlab reproduce {study.command} --keep write it from a rerun of what is there now"
-            for record in results.kept_rerun(study) for table, row in record["rows"] if known.get((table, row, record["seed"])) != record["hash"]]
+    return [
+        f"{path}: run {record['hash']} (table '{table}', row '{row}', seed {record['seed']}) is not the run of that row and seed in {FILE}; "
+        f"remove the file, or let kdlab reproduce {study.command} --keep write it from a rerun of what is there now"
+        for record in results.kept_rerun(study)
+        for table, row in record["rows"]
+        if known.get((table, row, record["seed"])) != record["hash"]
+    ]
 
 
 def _finished(records: Sequence[dict]) -> set[str]:
@@ -92,15 +110,24 @@ def _configs(study: Study, records: Sequence[dict]) -> list[str]:
     first: dict[tuple[str, ...], tuple[StudyTable, Row, dict]] = {}
     for table in study.tables:
         for row in table.rows:
-            record = next((record for record in records if [table.name, row.name] in record["rows"] and record["seed"] == row.seeds[0]), None)
+            record = next(
+                (
+                    record
+                    for record in records
+                    if [table.name, row.name] in record["rows"] and record["seed"] == row.seeds[0]
+                ),
+                None,
+            )
             if record is not None:
                 first.setdefault(row.run_overrides(row.seeds[0]), (table, row, record))
     configs = composed(list(first))
     problems = unknown_names(study, dict(zip(first, configs))) if configs else []
     for config, (table, row, record) in zip(configs, first.values()):
         if config_digest(config) != record["config"] and _hash(config) != record["hash"]:
-            problems.append(f"{study.results / 'runs.jsonl'}: table '{table.name}', row '{row.name}': its config is no longer that of run {record['hash']}: "
-                            f"conf/ or study.yaml has changed since; kdlab reproduce {study.command} --write trains it anew")
+            problems.append(
+                f"{study.results / 'runs.jsonl'}: table '{table.name}', row '{row.name}': its config is no longer that of run {record['hash']}: "
+                f"conf/ or study.yaml has changed since; kdlab reproduce {study.command} --write trains it anew"
+            )
     return problems
 
 

@@ -46,13 +46,17 @@ def gathered(study: Study, trained: Mapping[tuple[str, ...], Trained]) -> Curves
             try:
                 file = MetricsFile(run.metrics_file).load()
             except (OSError, ValueError) as error:
-                raise InputError(f"{run.metrics_file} cannot be read ({error}); move {run.path} away, and the same command trains it again") from error
+                raise InputError(
+                    f"{run.metrics_file} cannot be read ({error}); move {run.path} away, and the same command trains it again"
+                ) from error
             known.update(dict.fromkeys(key for line in file.rows for key in line if "/" in key))
             if curve := file.curve(study.curve_metric):
                 found.setdefault(row.name, []).append(curve)
     if known and not found:
-        raise InputError(f"{study.folder / 'study.yaml'}: curves.metric: the runs' metrics.csv have no '{study.curve_metric}'"
-                         f"{did_you_mean(study.curve_metric, known)} (they have {', '.join(known)})")
+        raise InputError(
+            f"{study.folder / 'study.yaml'}: curves.metric: the runs' metrics.csv have no '{study.curve_metric}'"
+            f"{did_you_mean(study.curve_metric, known)} (they have {', '.join(known)})"
+        )
     return found
 
 
@@ -69,7 +73,14 @@ def as_csv(curves: Curves) -> str:
     for row, seeds in curves.items():
         for epoch in sorted(set.intersection(*map(set, seeds))):
             values = [curve[epoch] for curve in seeds]
-            writer.writerow([row, epoch, *(round(number, 5) for number in (sum(values) / len(values), min(values), max(values))), len(values)])
+            writer.writerow(
+                [
+                    row,
+                    epoch,
+                    *(round(number, 5) for number in (sum(values) / len(values), min(values), max(values))),
+                    len(values),
+                ]
+            )
     return text.getvalue()
 
 
@@ -93,11 +104,20 @@ def check(study: Study, finished: Collection[str]) -> list[str]:
         with open(path, newline="", encoding="utf-8") as file:
             lines = list(csv.reader(file))
     except (OSError, ValueError) as error:
-        return [f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); kdlab reproduce {study.command} --write writes it"]
+        return [
+            f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); kdlab reproduce {study.command} --write writes it"
+        ]
     if not lines or tuple(lines[0]) != HEAD:
         return [f"{path} does not begin with the columns {', '.join(HEAD)}"]
-    rows, named = list(dict.fromkeys(line[0] for line in lines[1:] if line)), [name for name in study.curve_rows if name in finished]
-    return [] if rows == named else [f"{path} has the curves of {', '.join(rows) or 'no row'}, and study.yaml names {', '.join(named)}"]
+    rows, named = (
+        list(dict.fromkeys(line[0] for line in lines[1:] if line)),
+        [name for name in study.curve_rows if name in finished],
+    )
+    return (
+        []
+        if rows == named
+        else [f"{path} has the curves of {', '.join(rows) or 'no row'}, and study.yaml names {', '.join(named)}"]
+    )
 
 
 def _figure(study: Study, curves: Curves) -> str | None:
@@ -107,7 +127,7 @@ def _figure(study: Study, curves: Curves) -> str | None:
 
     baselines = [table.baseline for table in study.tables if table.baseline in curves]
     names = [*baselines[:1], *(name for name in curves if name not in baselines[:1])]
-    names = names[:MOST_SERIES if baselines else MOST_SERIES - 1]
+    names = names[: MOST_SERIES if baselines else MOST_SERIES - 1]
     if not names:
         return None
     slots = {name: number for number, name in enumerate(names, start=0 if baselines else 1)}

@@ -7,7 +7,11 @@ import json
 
 from kdlab.runs.known import counted
 
-PLACES = ("folder", "download", "workers")      # of data that can be downloaded: where they lie and who reads them; a folder of somebody's own is the data
+PLACES = (
+    "folder",
+    "download",
+    "workers",
+)  # of data that can be downloaded: where they lie and who reads them; a folder of somebody's own is the data
 
 
 def config_digest(config: dict) -> str:

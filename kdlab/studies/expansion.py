@@ -41,19 +41,27 @@ def expanded(overrides: Sequence[str], name: str) -> list[tuple[str, tuple[str, 
         elif key.startswith("hydra"):
             problems.append(f"{text}: how a study is launched is said on the command line")
         elif key in ("name", "fresh", "progress") or key.startswith("paths"):
-            problems.append(f"{text}: this says where or how a run is kept; leave it to the experiment's file and the command line")
+            problems.append(
+                f"{text}: this says where or how a run is kept; leave it to the experiment's file and the command line"
+            )
         elif override.value_type == ValueType.GLOB_CHOICE_SWEEP:
             problems.append(f"{text}: a study names its choices one by one, so that a new file adds no row to it")
         elif override.is_sweep_override() and f"{{{key}}}" not in name:
-            problems.append(f"{text} is a sweep, a row for each value; the name must say which: write {{{key}}} into it")
-    problems += [f"the name has {{{key}}}, and no override is of that key" for key in re.findall(r"\{([^{}]*)\}", name) if key not in keys]
+            problems.append(
+                f"{text} is a sweep, a row for each value; the name must say which: write {{{key}}} into it"
+            )
+    problems += [
+        f"the name has {{{key}}}, and no override is of that key"
+        for key in re.findall(r"\{([^{}]*)\}", name)
+        if key not in keys
+    ]
     if problems:
         raise InputError(*problems)
     sweeps = [override for override in parsed if override.is_sweep_override()]
     (jobs,) = BasicSweeper.split_arguments(sweeps, None)
     rows = []
     for job in jobs:
-        values = iter(job)          # what is no sweep stays as it is written
+        values = iter(job)  # what is no sweep stays as it is written
         texts = [next(values) if override in sweeps else override.input_line for override in parsed]
         rows.append((_named(name, keys, texts), tuple(texts)))
     return rows

@@ -44,7 +44,9 @@ class Finding:
     @property
     def accepted(self) -> bool:
         """Whether it holds, if only by its sign, or study.yaml says why not."""
-        return self.verdict in (HOLDS, BY_SIGN) or self.verdict in (MISSES, AGAINST) and bool(self.expectation.explained)
+        return (
+            self.verdict in (HOLDS, BY_SIGN) or self.verdict in (MISSES, AGAINST) and bool(self.expectation.explained)
+        )
 
     @property
     def contradicted(self) -> bool:
@@ -57,13 +59,20 @@ class Finding:
         """The verdict with its reason."""
         if self.verdict not in (MISSES, AGAINST):
             return self.verdict
-        return f"{self.verdict}: {self.expectation.explained}" if self.expectation.explained else f"{self.verdict}, and study.yaml does not explain it"
+        return (
+            f"{self.verdict}: {self.expectation.explained}"
+            if self.expectation.explained
+            else f"{self.verdict}, and study.yaml does not explain it"
+        )
 
     @property
     def claim(self) -> str:
         one = self.expectation
-        return one.claim or (f"{one.row} reaches its value" if one.value is not None else
-                             f"{one.row} is {'above' if one.above else 'below'} {one.above or one.below}")
+        return one.claim or (
+            f"{one.row} reaches its value"
+            if one.value is not None
+            else f"{one.row} is {'above' if one.above else 'below'} {one.above or one.below}"
+        )
 
     @property
     def test(self) -> str:
@@ -81,12 +90,25 @@ def values(table: StudyTable, row: Row, records: Sequence[dict], metric: str) ->
     Raises:
         InputError: the runs have no such metric.
     """
-    own = [row_record(record, row) for record in records if [table.name, row.name] in record["rows"] and record["status"] == FINISHED]
+    own = [
+        row_record(record, row)
+        for record in records
+        if [table.name, row.name] in record["rows"] and record["status"] == FINISHED
+    ]
     found = {record["seed"]: value for record in own if (value := tested(record, metric)) is not None}
     if own and not any(f"test/{metric}" in record["metrics"] for record in own):
-        known = sorted({key.removeprefix("test/") for record in own for key in record["metrics"] if key.startswith("test/") and not key.endswith("_best")})
-        raise InputError(f"tables.{table.name}: the runs of '{row.name}' have no test metric '{metric}'{did_you_mean(metric, known)} "
-                         f"(they have {', '.join(known)})")
+        known = sorted(
+            {
+                key.removeprefix("test/")
+                for record in own
+                for key in record["metrics"]
+                if key.startswith("test/") and not key.endswith("_best")
+            }
+        )
+        raise InputError(
+            f"tables.{table.name}: the runs of '{row.name}' have no test metric '{metric}'{did_you_mean(metric, known)} "
+            f"(they have {', '.join(known)})"
+        )
     return found
 
 
@@ -99,7 +121,10 @@ def findings(study: Study, records: Sequence[dict]) -> list[Finding]:
     from kdlab.compare.statistics import holm
 
     found = [_finding(one, study, records) for one in study.expected]
-    shown = {name: _differences(study.table(name), records) for name in {one.table for one in study.expected if one.value is None}}
+    shown = {
+        name: _differences(study.table(name), records)
+        for name in {one.table for one in study.expected if one.value is None}
+    }
     alone: dict[tuple, float] = {}
     for number, one in enumerate(found):
         expected = one.expectation
@@ -113,7 +138,10 @@ def findings(study: Study, records: Sequence[dict]) -> list[Finding]:
     for number, one in enumerate(found):
         if one.p is not None and not one.comparisons:
             found[number] = replace(one, p=corrected[_comparison(one.expectation)], comparisons=len(alone))
-    return [one if one.verdict in (HOLDS, MISSES, UNKNOWN) else replace(one, verdict=_verdict(one.excess, one.p)) for one in found]
+    return [
+        one if one.verdict in (HOLDS, MISSES, UNKNOWN) else replace(one, verdict=_verdict(one.excess, one.p))
+        for one in found
+    ]
 
 
 def levels(study: Study, records: Sequence[dict]) -> list[Finding]:
@@ -157,7 +185,9 @@ def _finding(one: Expectation, study: Study, records: Sequence[dict]) -> Finding
         holds = abs(found.mean - one.value) <= one.tolerance + 1e-12
         return Finding(one, expected, shown(found), HOLDS if holds else MISSES)
     other_name = one.above or one.below
-    expected = f"{metric}: {'more' if one.above else 'less'} than {other_name}" + (f" by more than {one.by:g}" if one.by else "")
+    expected = f"{metric}: {'more' if one.above else 'less'} than {other_name}" + (
+        f" by more than {one.by:g}" if one.by else ""
+    )
     other = values(table, table.row(other_name), records, metric)
     if not own or not other:
         return Finding(one, expected, "", UNKNOWN)
@@ -169,7 +199,9 @@ def _compared(one: Expectation, expected: str, own: Mapping[int, float], other: 
 
     sign = 1 if one.above else -1
     pairs = len(set(own) & set(other)) > 1
-    if not pairs and len(other) == 1:           # a teacher of one run, which belongs to no seed of its students: the scatter is theirs
+    if (
+        not pairs and len(other) == 1
+    ):  # a teacher of one run, which belongs to no seed of its students: the scatter is theirs
         other = dict.fromkeys(own, *other.values())
     elif not pairs and len(own) == 1:
         own = dict.fromkeys(other, *own.values())
@@ -177,16 +209,26 @@ def _compared(one: Expectation, expected: str, own: Mapping[int, float], other: 
     if gains:
         tested = paired(gains, dict.fromkeys(gains, one.by))
         mean, p, n = tested.mean, tested.p, tested.n
-        half = tested.half_width if p is not None else None             # without scatter there is no test
-    else:                                       # several runs on both sides, and no seed in common
+        half = tested.half_width if p is not None else None  # without scatter there is no test
+    else:  # several runs on both sides, and no seed in common
         first, second = interval(list(own.values())), interval(list(other.values()))
         mean, n = sign * (first.mean - second.mean) - one.by, max(first.n, second.n)
         halves = [side.half_width for side in (first, second) if side.half_width is not None]
-        half, p = sum(width**2 for width in halves) ** 0.5, welch([value - sign * one.by for value in own.values()], list(other.values()))
+        half, p = (
+            sum(width**2 for width in halves) ** 0.5,
+            welch([value - sign * one.by for value in own.values()], list(other.values())),
+        )
     how = "paired by seed" if pairs else "against one run" if gains else "against other seeds"
     text = f"{shown(Interval(sign * (mean + one.by), half, n), '+')}, {how}"
-    return Finding(one, expected, text, _verdict(mean, None), p, excess=mean,
-                   by_seed=tuple(gain - one.by for gain in gains.values()) if pairs else ())
+    return Finding(
+        one,
+        expected,
+        text,
+        _verdict(mean, None),
+        p,
+        excess=mean,
+        by_seed=tuple(gain - one.by for gain in gains.values()) if pairs else (),
+    )
 
 
 def _verdict(excess: float, p: float | None) -> str:
@@ -219,16 +261,24 @@ def block(found: Sequence[Finding]) -> str:
     lines += [line(one.claim, one.expectation.row, one.expected, one.found, one.test, one.why) for one in found]
     notes = ["On test, at the last epoch: means over seeds with 95 % intervals (Student's t), each by itself."]
     if any(one.p is not None for one in found):
-        notes.append("p is two-sided and corrected by Holm's method over as many comparisons as stand in brackets: those of the table where the claim is one of "
-                     "its differences, otherwise the other claims of this study. Where it is not below 0.05, a claim cannot be told.")
+        notes.append(
+            "p is two-sided and corrected by Holm's method over as many comparisons as stand in brackets: those of the table where the claim is one of "
+            "its differences, otherwise the other claims of this study. Where it is not below 0.05, a claim cannot be told."
+        )
     return "\n".join([*lines, "", " ".join(notes)])
 
 
 def levels_block(found: Sequence[Finding]) -> str:
     """The levels, as the README shows them."""
-    lines = ["**Regression checks.** No claims of a paper: values of an earlier run, or of this one, which a rerun should reach.", "",
-             "| table | row | expected | found | |", "| --- | --- | --- | --- | --- |"]
-    return "\n".join([*lines, *(line(one.expectation.table, one.expectation.row, one.expected, one.found, one.why) for one in found)])
+    lines = [
+        "**Regression checks.** No claims of a paper: values of an earlier run, or of this one, which a rerun should reach.",
+        "",
+        "| table | row | expected | found | |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    return "\n".join(
+        [*lines, *(line(one.expectation.table, one.expectation.row, one.expected, one.found, one.why) for one in found)]
+    )
 
 
 def line(*cells: str) -> str:

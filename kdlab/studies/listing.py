@@ -13,7 +13,7 @@ from .records import FILE, read_records
 from .study import Study
 from .training import FREE
 
-Wording = frozenset[str]        # of a run: its overrides, in whatever order
+Wording = frozenset[str]  # of a run: its overrides, in whatever order
 
 
 @dataclass
@@ -40,9 +40,15 @@ def finished_runs(folder: str) -> Finished:
         except InputError:
             continue
         overrides = record.get("overrides")
-        if record["status"] == FINISHED and isinstance(overrides, list) and all(isinstance(text, str) for text in overrides):
+        if (
+            record["status"] == FINISHED
+            and isinstance(overrides, list)
+            and all(isinstance(text, str) for text in overrides)
+        ):
             found.hashes.add(record["hash"])
-            found.wordings[frozenset(text for text in overrides if text.lstrip("+").partition("=")[0] not in FREE)] = record["hash"]
+            found.wordings[frozenset(text for text in overrides if text.lstrip("+").partition("=")[0] not in FREE)] = (
+                record["hash"]
+            )
     for path in Path(folder).rglob(f"reproduced/{FILE}"):
         found.told |= dict(_wordings(path.parent))
     return found

@@ -24,28 +24,49 @@ def unknown_names(study: Study, configs: Mapping[tuple[str, ...], dict]) -> list
     classes = max(config["data"]["classes"] for config in configs.values())
     metrics = [*METRICS, *(f"class_{number}" for number in range(classes))]
     asked = [(f"tables.{table.name}.metric", table.metric, metrics) for table in study.tables]
-    asked += [(f"tables.{table.name}.further", name, [*metrics, *MEASURED]) for table in study.tables for name in table.further]
-    asked += [(f"{key}, number {number}: metric", one.metric, metrics) for key, ones in (("expected", study.expected), ("levels", study.levels))
-              for number, one in enumerate(ones, start=1) if one.metric]
-    if not study.curve_metric.startswith("train/"):         # which has a part for each of the losses
+    asked += [
+        (f"tables.{table.name}.further", name, [*metrics, *MEASURED])
+        for table in study.tables
+        for name in table.further
+    ]
+    asked += [
+        (f"{key}, number {number}: metric", one.metric, metrics)
+        for key, ones in (("expected", study.expected), ("levels", study.levels))
+        for number, one in enumerate(ones, start=1)
+        if one.metric
+    ]
+    if not study.curve_metric.startswith("train/"):  # which has a part for each of the losses
         asked.append(("curves.metric", study.curve_metric, CURVES))
     path = study.folder / FILE
-    problems = [f"{path}: {key}: there is no '{name}'{did_you_mean(name, known)} (there are {_listed(known)})" for key, name, known in asked
-                if name not in known]
+    problems = [
+        f"{path}: {key}: there is no '{name}'{did_you_mean(name, known)} (there are {_listed(known)})"
+        for key, name, known in asked
+        if name not in known
+    ]
     for number, one in enumerate(study.expected, start=1):
         table = study.table(one.table)
         for name in filter(None, (one.row, one.above, one.below)):
             row = table.row(name)
             config = configs.get(row.run_overrides(row.seeds[0]))
             if (one.metric or table.metric) in OF_A_TEACHER and config is not None and config.get("teacher") is None:
-                problems.append(f"{path}: expected, number {number}: the runs of '{name}' have no teacher, and so no '{one.metric or table.metric}'")
+                problems.append(
+                    f"{path}: expected, number {number}: the runs of '{name}' have no teacher, and so no '{one.metric or table.metric}'"
+                )
     for table in study.tables:
         own = [configs.get(row.run_overrides(row.seeds[0])) for row in table.rows]
         taught = [config is None or config.get("teacher") is not None for config in own]
-        problems += [f"{path}: tables.{table.name}: no row's runs have a teacher, and so none has '{name}'"
-                     for name in (table.metric, *table.further) if name in OF_A_TEACHER and not any(taught)]
-    return problems + [f"{path}: tables.{table.name}.rows.{row.name}: bias: there is no class {number}; the classes are 0 to {classes - 1}"
-                       for table in study.tables for row in table.rows for number in row.bias if number >= classes]
+        problems += [
+            f"{path}: tables.{table.name}: no row's runs have a teacher, and so none has '{name}'"
+            for name in (table.metric, *table.further)
+            if name in OF_A_TEACHER and not any(taught)
+        ]
+    return problems + [
+        f"{path}: tables.{table.name}.rows.{row.name}: bias: there is no class {number}; the classes are 0 to {classes - 1}"
+        for table in study.tables
+        for row in table.rows
+        for number in row.bias
+        if number >= classes
+    ]
 
 
 def unknown_networks(study: Study, networks: Mapping[tuple[str, ...], Sequence[str]]) -> list[str]:
@@ -54,9 +75,13 @@ def unknown_networks(study: Study, networks: Mapping[tuple[str, ...], Sequence[s
     Args:
         networks: of the runs that were tried, by their overrides.
     """
-    return [f"{study.folder / FILE}: tables.{table.name}.rows.{row.name}: network: its runs have no '{row.network}'{did_you_mean(row.network, known)} "
-            f"(they have {', '.join(known)})" for table in study.tables for row in table.rows
-            if row.network and (known := networks.get(row.run_overrides(row.seeds[0]))) and row.network not in known]
+    return [
+        f"{study.folder / FILE}: tables.{table.name}.rows.{row.name}: network: its runs have no '{row.network}'{did_you_mean(row.network, known)} "
+        f"(they have {', '.join(known)})"
+        for table in study.tables
+        for row in table.rows
+        if row.network and (known := networks.get(row.run_overrides(row.seeds[0]))) and row.network not in known
+    ]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -16,7 +16,9 @@ from .study import FILE, Expectation, Row, Study, StudyTable, find
 
 
 def _number(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf        # isfinite refuses long whole numbers
+    return (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
+    )  # isfinite refuses long whole numbers
 
 
 def _whole(value) -> bool:
@@ -31,10 +33,14 @@ KINDS = {
     "a number that is not negative": lambda value: _number(value) and value >= 0,
     "a list of texts": lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value),
     "a list of rows' names": lambda value: isinstance(value, list) and all(KINDS["a row's name"](one) for one in value),
-    "a list of whole numbers that are not negative, for example [1, 2, 3]":
-        lambda value: isinstance(value, list) and bool(value) and all(_whole(one) and one >= 0 for one in value),
-    "numbers by class, for example {3: 2.0}":
-        lambda value: isinstance(value, dict) and bool(value) and all(_whole(key) and key >= 0 and _number(one) for key, one in value.items()),
+    "a list of whole numbers that are not negative, for example [1, 2, 3]": lambda value: (
+        isinstance(value, list) and bool(value) and all(_whole(one) and one >= 0 for one in value)
+    ),
+    "numbers by class, for example {3: 2.0}": lambda value: (
+        isinstance(value, dict)
+        and bool(value)
+        and all(_whole(key) and key >= 0 and _number(one) for key, one in value.items())
+    ),
     "a list": lambda value: isinstance(value, list),
     "a node with keys": lambda value: isinstance(value, dict) and bool(value),
 }
@@ -42,12 +48,31 @@ TEXT, NAME, NUMBER, TEXTS, NODE = "a text", "a row's name", "a number", "a list 
 SEEDS, BIAS = list(KINDS)[6], list(KINDS)[7]
 POSITIVE = "a number that is not negative"
 
-STUDY = {"title": TEXT, "paper": TEXT, "scale": TEXT, "minutes": POSITIVE, "tables": NODE, "curves": NODE, "expected": "a list", "levels": "a list"}
+STUDY = {
+    "title": TEXT,
+    "paper": TEXT,
+    "scale": TEXT,
+    "minutes": POSITIVE,
+    "tables": NODE,
+    "curves": NODE,
+    "expected": "a list",
+    "levels": "a list",
+}
 TABLE = {"title": TEXT, "metric": TEXT, "further": TEXTS, "baseline": NAME, "rows": NODE}
 ROW = {"overrides": TEXTS, "seeds": SEEDS, "bias": BIAS, "network": TEXT}
 CURVES = {"metric": TEXT, "rows": "a list of rows' names"}
-EXPECTED = {"table": NAME, "row": NAME, "metric": TEXT, "value": NUMBER, "tolerance": POSITIVE, "above": NAME, "below": NAME, "by": NUMBER,
-            "claim": TEXT, "explained": TEXT}
+EXPECTED = {
+    "table": NAME,
+    "row": NAME,
+    "metric": TEXT,
+    "value": NUMBER,
+    "tolerance": POSITIVE,
+    "above": NAME,
+    "below": NAME,
+    "by": NUMBER,
+    "claim": TEXT,
+    "explained": TEXT,
+}
 LEVEL = {"table": NAME, "row": NAME, "metric": TEXT, "value": NUMBER, "tolerance": POSITIVE}
 
 
@@ -58,7 +83,9 @@ class _Unique(yaml.SafeLoader):
         names = [key.value for key, _ in node.value]
         for (key, _), name in zip(node.value, names):
             if names.count(name) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"'{name}' stands here {names.count(name)} times", key.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"'{name}' stands here {names.count(name)} times", key.start_mark
+                )
         return super().construct_mapping(node, deep)
 
 
@@ -96,23 +123,51 @@ class _Reader:
         known = {table.name: [row.name for row in table.rows] for table in tables}
         rows = tuple(str(row) for row in curves.get("rows", known[tables[0].name] if tables else []))
         self._known("curves.rows", rows, [row for names in known.values() for row in names])
-        expected = [self._expectation(value, f"expected, number {number}", known) for number, value in enumerate(node.get("expected", []), start=1)]
-        levels = [self._expectation(value, f"levels, number {number}", known, LEVEL) for number, value in enumerate(node.get("levels", []), start=1)]
+        expected = [
+            self._expectation(value, f"expected, number {number}", known)
+            for number, value in enumerate(node.get("expected", []), start=1)
+        ]
+        levels = [
+            self._expectation(value, f"levels, number {number}", known, LEVEL)
+            for number, value in enumerate(node.get("levels", []), start=1)
+        ]
         if self.problems:
             return None
-        return Study(folder, name, node["title"], node["scale"], tables, node.get("paper", ""), node.get("minutes"), tuple(expected), tuple(levels),
-                     curves.get("metric", "val/accuracy"), rows)
+        return Study(
+            folder,
+            name,
+            node["title"],
+            node["scale"],
+            tables,
+            node.get("paper", ""),
+            node.get("minutes"),
+            tuple(expected),
+            tuple(levels),
+            curves.get("metric", "val/accuracy"),
+            rows,
+        )
 
     def _table(self, value, name: str) -> StudyTable:
         key = f"tables.{name}"
         node = self._node(value, key, TABLE, ("title", "rows"))
-        rows = [row for text, content in node.get("rows", {}).items() for row in self._rows(content, str(text), f"{key}.rows.{text}")]
+        rows = [
+            row
+            for text, content in node.get("rows", {}).items()
+            for row in self._rows(content, str(text), f"{key}.rows.{text}")
+        ]
         for twice in [text for text, number in Counter(row.name for row in rows).items() if number > 1]:
             self.problems.append(f"{key}.rows: '{twice}' names several rows")
         baseline = str(node["baseline"]) if "baseline" in node else None
         if baseline is not None:
             self._known(f"{key}.baseline", [baseline], [row.name for row in rows])
-        return StudyTable(name, node.get("title", ""), tuple(rows), node.get("metric", "accuracy"), tuple(node.get("further", [])), baseline)
+        return StudyTable(
+            name,
+            node.get("title", ""),
+            tuple(rows),
+            node.get("metric", "accuracy"),
+            tuple(node.get("further", [])),
+            baseline,
+        )
 
     def _rows(self, value, name: str, key: str) -> list[Row]:
         """The rows that an entry stands for: one, or where it sweeps one for each job of the sweep."""
@@ -129,7 +184,9 @@ class _Reader:
         bias = {number: float(amount) for number, amount in node.get("bias", {}).items()}
         return [Row(text, overrides, tuple(node["seeds"]), bias, node.get("network")) for text, overrides in jobs]
 
-    def _expectation(self, value, key: str, known: dict[str, list[str]], keys: dict[str, str] = EXPECTED) -> Expectation | None:
+    def _expectation(
+        self, value, key: str, known: dict[str, list[str]], keys: dict[str, str] = EXPECTED
+    ) -> Expectation | None:
         node = self._node(value, key, keys, ("table", "row", *(("value", "tolerance") if keys is LEVEL else ())))
         if not {"table", "row"} <= set(node):
             return None
@@ -143,7 +200,9 @@ class _Reader:
                     self.problems.append(f"{key}: {name}: the row cannot be {name} itself")
         kinds = [name for name in ("value", "above", "below") if name in node]
         if keys is EXPECTED and len(kinds) != 1:
-            self.problems.append(f"{key}: one of value, above and below says what is expected; there are {', '.join(kinds) or 'none of them'}")
+            self.problems.append(
+                f"{key}: one of value, above and below says what is expected; there are {', '.join(kinds) or 'none of them'}"
+            )
         if keys is EXPECTED and "value" in node and "tolerance" not in node:
             self.problems.append(f"{key}: a value needs a tolerance")
         stray = [name for name in (("by",) if "value" in node else ("tolerance",)) if name in node]
@@ -160,7 +219,9 @@ class _Reader:
             self.problems.append(f"{before}must be a node with the keys {', '.join(kinds)}, got {value!r}")
             return {}
         for name in [name for name in value if name not in kinds]:
-            self.problems.append(f"{before}there is no key '{name}'{did_you_mean(name, kinds)} (there are {', '.join(kinds)})")
+            self.problems.append(
+                f"{before}there is no key '{name}'{did_you_mean(name, kinds)} (there are {', '.join(kinds)})"
+            )
         for name in [name for name in required if name not in value]:
             self.problems.append(f"{before}{name} is missing")
         for name in [name for name in value if name in kinds and not KINDS[kinds[name]](value[name])]:
@@ -170,4 +231,6 @@ class _Reader:
     def _known(self, key: str, names: Iterable[str], known: Iterable[str]) -> None:
         known = list(dict.fromkeys(known))
         for name in [name for name in names if name not in known]:
-            self.problems.append(f"{key}: there is no '{name}'{did_you_mean(name, known)} (there are {', '.join(known) or 'none'})")
+            self.problems.append(
+                f"{key}: there is no '{name}'{did_you_mean(name, known)} (there are {', '.join(known) or 'none'})"
+            )

@@ -40,7 +40,7 @@ def content(text: str, part: str, path: Path = README) -> str | None:
         InputError: a marker stands there several times, or without its end.
     """
     place = _place(text, part, path)
-    return None if place is None else text[place[0]:place[1]].strip("\n")
+    return None if place is None else text[place[0] : place[1]].strip("\n")
 
 
 def replaced(text: str, part: str, new: str, path: Path = README) -> str:
@@ -53,7 +53,7 @@ def replaced(text: str, part: str, new: str, path: Path = README) -> str:
     begin, end = markers(part)
     if place is None:
         return f"{text.rstrip()}\n\n{begin}\n{new}\n{end}\n".lstrip("\n")
-    return f"{text[:place[0]]}\n{new}\n{text[place[1]:]}"
+    return f"{text[: place[0]]}\n{new}\n{text[place[1] :]}"
 
 
 def _place(text: str, part: str, path: Path) -> tuple[int, int] | None:

@@ -18,9 +18,34 @@ from .training import Trained
 
 FILE, RERUN = "runs.jsonl", "rerun.jsonl"
 # of run.json, in this order; what else it holds differs from machine to machine, or stands in the study
-KEPT = ("hash", "group", "status", "seed", "overrides", "choices", "threads", "weights", "uses_teacher", "taught", "metrics", "networks", "kept",
-        "parameters", "trainable_parameters", "network_parameters", "flops", "checkpoint_bytes", "teacher", "durations", "teacher_share",
-        "peak_memory_bytes", "peak_memory_of", "versions", "code", "hardware")
+KEPT = (
+    "hash",
+    "group",
+    "status",
+    "seed",
+    "overrides",
+    "choices",
+    "threads",
+    "weights",
+    "uses_teacher",
+    "taught",
+    "metrics",
+    "networks",
+    "kept",
+    "parameters",
+    "trainable_parameters",
+    "network_parameters",
+    "flops",
+    "checkpoint_bytes",
+    "teacher",
+    "durations",
+    "teacher_share",
+    "peak_memory_bytes",
+    "peak_memory_of",
+    "versions",
+    "code",
+    "hardware",
+)
 TEACHER = ("name", "terms", "members", "test", "parameters", "runs")
 TEACHERS_RUN = ("hash", "metrics", "parameters", "durations")
 HARDWARE = ("machine", "processor", "model", "vector", "capability", "cores", "gpus", "cuda")
@@ -38,7 +63,7 @@ def gathered(study: Study, trained: Mapping[tuple[str, ...], Trained]) -> list[d
                 record, asked = found[one.digest], list(row.run_overrides(seed))
                 record["rows"].append([table.name, row.name])
                 if asked not in [record["overrides"], *record.get("also", [])]:
-                    record["also"] = [*record.get("also", []), asked]       # the same run in other words
+                    record["also"] = [*record.get("also", []), asked]  # the same run in other words
                 if record["status"] == FINISHED:
                     record.update(_scores(one.run, record, row))
     return list(found.values())
@@ -96,21 +121,33 @@ def _scores(run: Run, record: dict, row: Row) -> dict:
         network = row.network or kept_name(record, which)
         name = which if network == kept_name(record, which) else f"{which}.{network}"
         if name not in predictions:
-            known = [kept_name(record, which), *(key.partition(".")[2] for key in predictions if key.startswith(f"{which}."))]
-            raise InputError(f"row '{row.name}': its runs have no network '{network}' (they have {', '.join(dict.fromkeys(known))})")
+            known = [
+                kept_name(record, which),
+                *(key.partition(".")[2] for key in predictions if key.startswith(f"{which}.")),
+            ]
+            raise InputError(
+                f"row '{row.name}': its runs have no network '{network}' (they have {', '.join(dict.fromkeys(known))})"
+            )
         logits, target = predictions[name].clone(), predictions["target"]
         for number, amount in row.bias.items():
             if number >= logits.shape[-1]:
-                raise InputError(f"row '{row.name}': bias: there is no class {number}; the classes are 0 to {logits.shape[-1] - 1}")
+                raise InputError(
+                    f"row '{row.name}': bias: there is no class {number}; the classes are 0 to {logits.shape[-1] - 1}"
+                )
             logits[:, number] += amount
         suffix = "" if which == "last" else "_best"
         if view:
             from kdlab.tasks import Classification
 
-            metrics |= {f"test/{key}{suffix}": value for key, value in Classification(logits.shape[-1]).score(logits, target).items()}
+            metrics |= {
+                f"test/{key}{suffix}": value
+                for key, value in Classification(logits.shape[-1]).score(logits, target).items()
+            }
         right = logits.argmax(-1) == target
-        recall[which] = [float(right[target == number].double().mean()) if bool((target == number).any()) else None
-                         for number in range(logits.shape[-1])]
+        recall[which] = [
+            float(right[target == number].double().mean()) if bool((target == number).any()) else None
+            for number in range(logits.shape[-1])
+        ]
     entries = {"class_recall": {**record.get("class_recall", {}), view: recall}}
     if view:
         entries["views"] = {**record.get("views", {}), view: metrics}
@@ -123,8 +160,10 @@ def row_record(record: dict, row: Row) -> dict:
         return record
     view = view_of(row)
     if view not in record["class_recall"] or view and view not in record.get("views", {}):
-        raise InputError(f"run {record['hash']} (row '{row.name}', seed {record['seed']}): the record does not have the row's {view or 'own numbers'}; "
-                         "kdlab reproduce STUDY --write writes it")
+        raise InputError(
+            f"run {record['hash']} (row '{row.name}', seed {record['seed']}): the record does not have the row's {view or 'own numbers'}; "
+            "kdlab reproduce STUDY --write writes it"
+        )
     metrics = dict(record["metrics"])
     if view:
         metrics = {key: value for key, value in metrics.items() if not key.startswith("test/")} | record["views"][view]
@@ -135,7 +174,7 @@ def row_record(record: dict, row: Row) -> dict:
     if row.network:
         result.update(networks={}, parameters=(record.get("network_parameters") or {}).get(row.network))
         result.pop("kept", None)
-        if row.network != kept_name(record):        # what the record has of the network that it keeps is not this one's
+        if row.network != kept_name(record):  # what the record has of the network that it keeps is not this one's
             for key in ("flops", "checkpoint_bytes"):
                 result.pop(key, None)
     return result
@@ -146,19 +185,31 @@ def row_record(record: dict, row: Row) -> dict:
 
 def write_records(folder: Path, records: Iterable[dict], file: str = FILE) -> Path:
     """Write runs.jsonl, or that of a rerun: a line a run, so that a run that changes changes one line."""
-    write_text(folder / file, "".join(json.dumps(finite(record), allow_nan=False, ensure_ascii=False) + "\n" for record in records))
+    write_text(
+        folder / file,
+        "".join(json.dumps(finite(record), allow_nan=False, ensure_ascii=False) + "\n" for record in records),
+    )
     return folder / file
 
 
 def _is_record(record) -> bool:
     if not isinstance(record, dict) or not {"rows", "hash", "status", "seed", "overrides", "config"} <= set(record):
         return False
-    rows, wordings = record["rows"], [record["overrides"], *also] if isinstance(also := record.get("also", []), list) else [None]
+    rows, wordings = (
+        record["rows"],
+        [record["overrides"], *also] if isinstance(also := record.get("also", []), list) else [None],
+    )
     if not all(isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in wordings):
         return False
-    if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == 2 and all(isinstance(name, str) for name in row) for row in rows):
+    if not isinstance(rows, list) or not all(
+        isinstance(row, list) and len(row) == 2 and all(isinstance(name, str) for name in row) for row in rows
+    ):
         return False
-    return record["status"] != FINISHED or not problem(record) and all(isinstance(record.get(key), dict) for key in ("metrics", "class_recall", "durations"))
+    return (
+        record["status"] != FINISHED
+        or not problem(record)
+        and all(isinstance(record.get(key), dict) for key in ("metrics", "class_recall", "durations"))
+    )
 
 
 def read_records(folder: Path, file: str = FILE) -> list[dict]:
@@ -182,5 +233,7 @@ def read_records(folder: Path, file: str = FILE) -> list[dict]:
             if not _is_record(record):
                 raise ValueError("it is no record of a run")
         except (ValueError, TypeError) as error:
-            raise InputError(f"{path}, line {number}: {error}; move the file away, and kdlab reproduce STUDY --write writes it anew") from error
+            raise InputError(
+                f"{path}, line {number}: {error}; move the file away, and kdlab reproduce STUDY --write writes it anew"
+            ) from error
     return records

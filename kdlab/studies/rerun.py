@@ -15,7 +15,7 @@ from .study import Row, Study, StudyTable
 from .tables import origin
 
 SAME = 1e-9
-LEAST_LEFT = 0.25           # of an effect; of a method that stopped working about nothing is left, of a right rerun about all
+LEAST_LEFT = 0.25  # of an effect; of a method that stopped working about nothing is left, of a right rerun about all
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,9 @@ class Again:
 
     @property
     def verdict(self) -> str:
-        figures = ", ".join([f"{round(100 * self.left)} % of the effect", *([f"p = {p_text(self.p)}"] if self.p is not None else [])])
+        figures = ", ".join(
+            [f"{round(100 * self.left)} % of the effect", *([f"p = {p_text(self.p)}"] if self.p is not None else [])]
+        )
         return f"{'agrees' if self.agrees else 'NOT found again'} ({figures})"
 
 
@@ -118,10 +120,22 @@ def reruns(study: Study, here: Sequence[dict], git: Sequence[dict]) -> list[Reru
             mine, other = ([side[seed] for seed in common] for side in (ours, theirs))
             first, second = interval(mine), interval(other)
             same = all(abs(ours[seed] - theirs[seed]) <= SAME for seed in common)
-            found.append(Rerun(table.name, row.name, table.metric, shown(first), shown(second), first.mean - second.mean,
-                               study.tolerance(table, row), same=same))
+            found.append(
+                Rerun(
+                    table.name,
+                    row.name,
+                    table.metric,
+                    shown(first),
+                    shown(second),
+                    first.mean - second.mean,
+                    study.tolerance(table, row),
+                    same=same,
+                )
+            )
             if not found[-1].same and (p := welch(mine, other)) is not None:
-                tested.setdefault((*mine, *other), (p, []))[1].append(len(found) - 1)       # runs that stand in two tables are one comparison
+                tested.setdefault((*mine, *other), (p, []))[1].append(
+                    len(found) - 1
+                )  # runs that stand in two tables are one comparison
     for (_, places), p in zip(tested.values(), holm([p for p, _ in tested.values()])):
         for place in places:
             found[place] = replace(found[place], p=p)
@@ -162,9 +176,12 @@ def block(study: Study, here: Sequence[dict], git: Sequence[dict]) -> str:
     """A rerun that is kept, as the README shows it."""
     rows, found = reruns(study, here, git), claims(study, here, git)
     wrong = objections(study, here, git)
-    head = [f"**Trained again.** {origin([record for record in here if record['status'] == FINISHED])}",
-            f"{wrong} of {len(rows)} rows and {len(found)} claims do not agree." if wrong else
-            f"All {len(rows)} rows agree, and all {len(found)} claims that are told."]
+    head = [
+        f"**Trained again.** {origin([record for record in here if record['status'] == FINISHED])}",
+        f"{wrong} of {len(rows)} rows and {len(found)} claims do not agree."
+        if wrong
+        else f"All {len(rows)} rows agree, and all {len(found)} claims that are told.",
+    ]
     lines = [" ".join(head), "", "| table | row | again | above | |", "| --- | --- | --- | --- | --- |"]
     lines += [line(one.table, one.row, one.here, one.git, one.verdict) for one in rows]
     if found:

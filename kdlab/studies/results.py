@@ -21,7 +21,11 @@ def generated(study: Study, records: Sequence[dict], again: Sequence[dict] = ())
     Args:
         again: the records of a rerun that is kept.
     """
-    parts = {readme.table_part(table.name): tables.block(study, table, records) for table in study.tables if tables.any_finished(table, records)}
+    parts = {
+        readme.table_part(table.name): tables.block(study, table, records)
+        for table in study.tables
+        if tables.any_finished(table, records)
+    }
     if study.expected and parts:
         parts[readme.EXPECTED] = expectations.block(expectations.findings(study, records))
     if study.levels and parts:
@@ -77,14 +81,18 @@ def refuse_unwritable(study: Study) -> None:
         try:
             try_to_write(folder)
         except OSError as error:
-            raise InputError(f"{folder} cannot be written ({error.strerror or error}), so --write has no place; nothing was trained") from error
+            raise InputError(
+                f"{folder} cannot be written ({error.strerror or error}), so --write has no place; nothing was trained"
+            ) from error
     text = _readme(study) or ""
     for part in _parts(study):
         readme.content(text, part, study.readme)
 
 
 def cannot_write(folder: Path, error: OSError) -> InputError:
-    return InputError(f"{folder} cannot be written ({error.strerror or error}); what was trained is kept, and the same command finds it")
+    return InputError(
+        f"{folder} cannot be written ({error.strerror or error}); what was trained is kept, and the same command finds it"
+    )
 
 
 def write_readme(study: Study, parts: Mapping[str, str]) -> Path:
@@ -113,13 +121,20 @@ def differing(study: Study, records: Sequence[dict]) -> list[str]:
         if found is None:
             problems.append(f"{study.readme} has no {begin}; {anew}")
         elif found != part:
-            problems.append(f"{study.readme}: what stands behind {begin} is not what {study.results / 'runs.jsonl'} and study.yaml generate "
-                            f"({_first_difference(found, part)}); {anew}")
+            problems.append(
+                f"{study.readme}: what stands behind {begin} is not what {study.results / 'runs.jsonl'} and study.yaml generate "
+                f"({_first_difference(found, part)}); {anew}"
+            )
     known = {table.name for table in study.tables}
-    problems += [f"{study.readme}: study.yaml has no table '{name}'" for name in readme.tables_named(text) if name not in known]
+    problems += [
+        f"{study.readme}: study.yaml has no table '{name}'" for name in readme.tables_named(text) if name not in known
+    ]
     # markers without results are fine; text between them without results is not
-    return problems + [f"{study.readme}: behind {readme.markers(part)[0]} stands something, and there are no results" for part in _parts(study)
-                       if part not in parts and readme.content(text, part, study.readme)]
+    return problems + [
+        f"{study.readme}: behind {readme.markers(part)[0]} stands something, and there are no results"
+        for part in _parts(study)
+        if part not in parts and readme.content(text, part, study.readme)
+    ]
 
 
 def _parts(study: Study) -> list[str]:
@@ -140,7 +155,10 @@ def _first_difference(found: str, expected: str) -> str:
     """Where two texts part, in a few words."""
     for number, (theirs, ours) in enumerate(zip(found.splitlines(), expected.splitlines()), start=1):
         if theirs != ours:
-            place = next((place for place, (one, other) in enumerate(zip(theirs, ours)) if one != other), min(len(theirs), len(ours)))
+            place = next(
+                (place for place, (one, other) in enumerate(zip(theirs, ours)) if one != other),
+                min(len(theirs), len(ours)),
+            )
             start = max(place - 20, 0)
-            return f"line {number}: '…{theirs[start:place + 20]}…' in place of '…{ours[start:place + 20]}…'"
+            return f"line {number}: '…{theirs[start : place + 20]}…' in place of '…{ours[start : place + 20]}…'"
     return f"{len(found.splitlines())} lines in place of {len(expected.splitlines())}"

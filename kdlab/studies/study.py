@@ -103,8 +103,15 @@ class Study:
 
     def tolerance(self, table: StudyTable, row: Row) -> float | None:
         """What study.yaml allows the mean of a row's metric to differ by; None where it gives no value for it."""
-        return max((one.tolerance for one in (*self.expected, *self.levels) if one.value is not None
-                    and (one.table, one.row, one.metric or table.metric) == (table.name, row.name, table.metric)), default=None)
+        return max(
+            (
+                one.tolerance
+                for one in (*self.expected, *self.levels)
+                if one.value is not None
+                and (one.table, one.row, one.metric or table.metric) == (table.name, row.name, table.metric)
+            ),
+            default=None,
+        )
 
     @property
     def command(self) -> str:
@@ -125,7 +132,11 @@ class Study:
 
     def run_overrides(self) -> list[tuple[str, ...]]:
         """The overrides of every run, each once, in the order of training."""
-        return list(dict.fromkeys(row.run_overrides(seed) for table in self.tables for row in table.in_order() for seed in row.seeds))
+        return list(
+            dict.fromkeys(
+                row.run_overrides(seed) for table in self.tables for row in table.in_order() for seed in row.seeds
+            )
+        )
 
 
 def experiments_folders() -> list[Path]:
@@ -133,7 +144,11 @@ def experiments_folders() -> list[Path]:
     import kdlab
 
     places = [Path("experiments"), Path(kdlab.__file__).resolve().parents[1] / "experiments"]
-    return [place for number, place in enumerate(places) if place.is_dir() and place.resolve() not in [other.resolve() for other in places[:number]]]
+    return [
+        place
+        for number, place in enumerate(places)
+        if place.is_dir() and place.resolve() not in [other.resolve() for other in places[:number]]
+    ]
 
 
 def all_studies() -> Iterator[tuple[str, Path]]:
@@ -149,7 +164,9 @@ def refuse_ambiguous(name: str) -> None:
     """Raises InputError where what somebody typed is a study of ``experiments/`` and another one in a folder here."""
     known = dict(all_studies()).get(name)
     if known is not None and (Path(name) / FILE).is_file() and Path(name).resolve() != known.resolve():
-        raise InputError(f"'{name}' is a study in {known} and a folder here; name one of them by its path: {known} or ./{name}")
+        raise InputError(
+            f"'{name}' is a study in {known} and a folder here; name one of them by its path: {known} or ./{name}"
+        )
 
 
 def _name_of(folder: Path, known: Container[str]) -> str:
@@ -157,7 +174,11 @@ def _name_of(folder: Path, known: Container[str]) -> str:
     six digits of the whole path."""
     here = Path.cwd().resolve()
     path = folder.relative_to(here).as_posix() if here in folder.parents else None
-    return path if path is not None and path not in known else f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:6]}"
+    return (
+        path
+        if path is not None and path not in known
+        else f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:6]}"
+    )
 
 
 def find(name: str) -> tuple[str, Path]:
@@ -181,6 +202,10 @@ def find(name: str) -> tuple[str, Path]:
     if folder.is_dir() and str(name) not in (".", ""):
         raise InputError(f"{folder} holds no {FILE}; kdlab's README shows one, under Reproducing papers")
     if not known:
-        raise InputError(f"there is no study '{name}': studies lie in experiments/ of kdlab's repository, which an installed package does not bring; "
-                         f"clone the repository, or name a folder that holds a {FILE}")
-    raise InputError(f"there is no study '{name}'{did_you_mean(name, known)} (there are {', '.join(known)}; kdlab reproduce --list tells of them)")
+        raise InputError(
+            f"there is no study '{name}': studies lie in experiments/ of kdlab's repository, which an installed package does not bring; "
+            f"clone the repository, or name a folder that holds a {FILE}"
+        )
+    raise InputError(
+        f"there is no study '{name}'{did_you_mean(name, known)} (there are {', '.join(known)}; kdlab reproduce --list tells of them)"
+    )

@@ -18,16 +18,26 @@ from .study import Row, Study, StudyTable
 def groups(table: StudyTable, records: Sequence[dict]) -> list[Group]:
     """A group for each row, in their order. A row is a teacher where a network of another size in the table learned from its run, unless it is the
     baseline."""
-    own = {row.name: [row_record(record, row) for record in records if [table.name, row.name] in record["rows"]] for row in table.rows}
-    taught = {run["hash"] for record in records if any(name == table.name for name, _ in record["rows"])
-              for run in (record.get("teacher") or {}).get("runs", []) if run.get("parameters") != record.get("parameters")}
+    own = {
+        row.name: [row_record(record, row) for record in records if [table.name, row.name] in record["rows"]]
+        for row in table.rows
+    }
+    taught = {
+        run["hash"]
+        for record in records
+        if any(name == table.name for name, _ in record["rows"])
+        for run in (record.get("teacher") or {}).get("runs", [])
+        if run.get("parameters") != record.get("parameters")
+    }
     found = []
     for row in table.rows:
         finished = [record for record in own[row.name] if record["status"] == FINISHED]
         role = VARIANT if VARIANT in map(role_of, finished) else BASELINE
         role = TEACHER if row.name != table.baseline and any(record["hash"] in taught for record in finished) else role
         config = dict(text.lstrip("+").partition("=")[::2] for text in row.overrides)
-        config |= {"data": data for record in finished[:1] if (data := (record.get("choices") or {}).get("data"))}      # an experiment may have chosen them
+        config |= {
+            "data": data for record in finished[:1] if (data := (record.get("choices") or {}).get("data"))
+        }  # an experiment may have chosen them
         found.append(Group(label=row.name, role=role, records=finished, config=config))
     return found
 
@@ -67,7 +77,11 @@ def any_finished(one: StudyTable, records: Sequence[dict]) -> bool:
 
 def block(study: Study, one: StudyTable, records: Sequence[dict]) -> str:
     """The generated part of the README that shows a table: what it is and how it came about, then the table."""
-    own = [record for record in records if any(name == one.name for name, _ in record["rows"]) and record["status"] == FINISHED]
+    own = [
+        record
+        for record in records
+        if any(name == one.name for name, _ in record["rows"]) and record["status"] == FINISHED
+    ]
     scale = study.scale.rstrip(".")
     head = [f"**{one.title}.** {scale[:1].upper()}{scale[1:]}. {origin(own)}"]
     return "\n\n".join([*head, table(one, records).markdown().strip()])

@@ -40,8 +40,10 @@ def refuse_others(extra: Sequence[str]) -> None:
     for text in extra:
         key = text.lstrip("+").partition("=")[0]
         if "=" not in text or key not in FREE and not key.startswith(LAUNCHER):
-            raise InputError(f"reproduce: {text}: what a study trains stands in its study.yaml; beside it can be said {', '.join(FREE)} and "
-                             f"{LAUNCHER}…{did_you_mean(key, FREE)}")
+            raise InputError(
+                f"reproduce: {text}: what a study trains stands in its study.yaml; beside it can be said {', '.join(FREE)} and "
+                f"{LAUNCHER}…{did_you_mean(key, FREE)}"
+            )
 
 
 def composed(overrides: Sequence[Sequence[str]], extra: Sequence[str] = (), warm: bool = False) -> list[dict]:
@@ -88,18 +90,30 @@ def train(study: Study, extra: Sequence[str] = ()) -> dict[tuple[str, ...], Trai
     if wrong := unknown_names(study, dict(zip(overrides, configs))):
         raise InputError(*wrong)
     planned = plan(overrides, configs, labels=_labels(study))
-    networks = {texts: planned.networks[job.digest] for texts, job in zip(overrides, planned.jobs) if job.digest in planned.networks}
+    networks = {
+        texts: planned.networks[job.digest]
+        for texts, job in zip(overrides, planned.jobs)
+        if job.digest in planned.networks
+    }
     if wrong := unknown_networks(study, networks):
         raise InputError(*wrong)
     chosen = {}
-    for job in planned.jobs:            # rows may come to the same run in other words: it is trained once, or found wherever it is finished
+    for job in (
+        planned.jobs
+    ):  # rows may come to the same run in other words: it is trained once, or found wherever it is finished
         if job.digest not in chosen or not chosen[job.digest].run.finished and job.run.finished:
             chosen[job.digest] = job
     jobs = list(chosen.values())
     launcher.run(Grid(jobs), planned.gpus, progress=jobs[0].config["progress"])
-    messages = {outcome.job.digest: outcome.message or outcome.status for outcome in launcher.outcomes if not outcome.job.run.finished}
-    return {texts: Trained(config, job.digest, chosen[job.digest].run, messages.get(job.digest, ""))
-            for texts, config, job in zip(overrides, configs, planned.jobs)}
+    messages = {
+        outcome.job.digest: outcome.message or outcome.status
+        for outcome in launcher.outcomes
+        if not outcome.job.run.finished
+    }
+    return {
+        texts: Trained(config, job.digest, chosen[job.digest].run, messages.get(job.digest, ""))
+        for texts, config, job in zip(overrides, configs, planned.jobs)
+    }
 
 
 def _labels(study: Study) -> list[str]:
@@ -109,7 +123,9 @@ def _labels(study: Study) -> list[str]:
         for row in table.in_order():
             ambiguous = any(row.name == other.name for one in study.tables if one is not table for other in one.rows)
             for seed in row.seeds:
-                labels.setdefault(row.run_overrides(seed), f"{f'{table.name}: ' if ambiguous else ''}{row.name}, seed {seed}")
+                labels.setdefault(
+                    row.run_overrides(seed), f"{f'{table.name}: ' if ambiguous else ''}{row.name}, seed {seed}"
+                )
     return list(labels.values())
 
 

@@ -8,8 +8,15 @@ from pathlib import Path
 from kdlab.runs.run import Run, RunStore
 
 # what can come of a job; those in DONE need nothing more
-TRAINED, FOUND, FAILED, REFUSED, PRUNED, INTERRUPTED, NOT_STARTED = ("trained", "found", "failed", "refused", "pruned", "interrupted",
-                                                                      "not started")
+TRAINED, FOUND, FAILED, REFUSED, PRUNED, INTERRUPTED, NOT_STARTED = (
+    "trained",
+    "found",
+    "failed",
+    "refused",
+    "pruned",
+    "interrupted",
+    "not started",
+)
 DONE = (TRAINED, FOUND, PRUNED)
 
 

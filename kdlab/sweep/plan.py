@@ -12,8 +12,8 @@ from kdlab.runs import known, processes
 from .job import Job, Need
 from .worker import examine
 
-SECONDS_TO_TRY = 20.0       # how long the jobs of a sweep are tried on a few samples before the first of them begins
-SECONDS_TO_WAIT = 30.0      # after so long a line says which job is being checked
+SECONDS_TO_TRY = 20.0  # how long the jobs of a sweep are tried on a few samples before the first of them begins
+SECONDS_TO_WAIT = 30.0  # after so long a line says which job is being checked
 
 
 @dataclass
@@ -46,7 +46,12 @@ class _Answer:
     died: str = ""
 
 
-def plan(overrides: Sequence[Sequence[str]], configs: Sequence[dict], labels: Sequence[str] | None = None, said: set[str] | None = None) -> Plan:
+def plan(
+    overrides: Sequence[Sequence[str]],
+    configs: Sequence[dict],
+    labels: Sequence[str] | None = None,
+    said: set[str] | None = None,
+) -> Plan:
     """The plan of a sweep.
 
     Finished runs that are known are looked up and nothing more; the others are examined in a warm process, since this one has
@@ -61,15 +66,19 @@ def plan(overrides: Sequence[Sequence[str]], configs: Sequence[dict], labels: Se
         InputError: some jobs have problems; nothing was begun. Each problem is named once, with the jobs that have it.
     """
     labels = list(labels) if labels is not None else labels_of(overrides)
-    keys = [known.key_of(config) for config in configs]         # before the hashes, which come from the examination
-    found = {number: run for number, config in enumerate(configs) if not config.get("fresh") and (run := known.finished(config, keys[number]))}
+    keys = [known.key_of(config) for config in configs]  # before the hashes, which come from the examination
+    found = {
+        number: run
+        for number, config in enumerate(configs)
+        if not config.get("fresh") and (run := known.finished(config, keys[number]))
+    }
     rest = [number for number in range(len(configs)) if number not in found]
     answers = dict(zip(rest, _examined([configs[number] for number in rest], [labels[number] for number in rest])))
     _refuse(answers, labels)
     said = set() if said is None else said
     for line in [line for answer in answers.values() for line in answer.notes]:
         if line not in said:
-            print(line)         # what the jobs print goes to files
+            print(line)  # what the jobs print goes to files
             said.add(line)
     jobs = []
     for number, config in enumerate(configs):
@@ -79,16 +88,43 @@ def plan(overrides: Sequence[Sequence[str]], configs: Sequence[dict], labels: Se
             answer = answers[number]
             # no hash where the job died before that was known: it is the run of nothing else
             description = answer.description or {"digest": f"unknown-{number + 1}", "need": Need(), "earlier": []}
-            jobs.append(_job(config, description, labels[number], list(overrides[number]), number + 1, keys[number], died=answer.died))
+            jobs.append(
+                _job(
+                    config,
+                    description,
+                    labels[number],
+                    list(overrides[number]),
+                    number + 1,
+                    keys[number],
+                    died=answer.died,
+                )
+            )
     told = [answer.description for answer in answers.values() if answer.description is not None]
-    return Plan(jobs, max((one["gpus"] for one in told), default=0), set().union(*(one["metrics"] for one in told)),
-                {answer.description["digest"]: answer.networks for answer in answers.values() if answer.networks})
+    return Plan(
+        jobs,
+        max((one["gpus"] for one in told), default=0),
+        set().union(*(one["metrics"] for one in told)),
+        {answer.description["digest"]: answer.networks for answer in answers.values() if answer.networks},
+    )
 
 
-def _job(config: dict, description: dict, label: str, overrides: list[str], number: int | None = None, key: str | None = None,
-         role: str = "teacher", died: str = "") -> Job:
-    earlier = [_job(theirs, told, name, theirs["overrides"], role=their_role) for their_role, name, theirs, told in description["earlier"]]
-    return Job(label, overrides, config, description["digest"], description["need"], earlier, number, key, role, died=died)
+def _job(
+    config: dict,
+    description: dict,
+    label: str,
+    overrides: list[str],
+    number: int | None = None,
+    key: str | None = None,
+    role: str = "teacher",
+    died: str = "",
+) -> Job:
+    earlier = [
+        _job(theirs, told, name, theirs["overrides"], role=their_role)
+        for their_role, name, theirs, told in description["earlier"]
+    ]
+    return Job(
+        label, overrides, config, description["digest"], description["need"], earlier, number, key, role, died=died
+    )
 
 
 def labels_of(overrides: Sequence[Sequence[str]]) -> list[str]:
@@ -105,13 +141,19 @@ def _examined(configs: Sequence[dict], labels: Sequence[str]) -> list[_Answer]:
     while len(answers) < len(configs):
         done = len(answers)
         tried = {answer.description["group"]: (answer.networks, answer.notes) for answer in answers if answer.networks}
-        begun, died = _examine(configs[done:], tried, SECONDS_TO_TRY - (time.monotonic() - began), labels[done:], answers)
+        begun, died = _examine(
+            configs[done:], tried, SECONDS_TO_TRY - (time.monotonic() - began), labels[done:], answers
+        )
         if died and len(answers) == done:
-            answers.append(_Answer(description=begun, died=f"{died} while the job was checked; its training was not begun"))
+            answers.append(
+                _Answer(description=begun, died=f"{died} while the job was checked; its training was not begun")
+            )
     return answers
 
 
-def _examine(configs: Sequence[dict], tried: dict, seconds: float, labels: Sequence[str], answers: list[_Answer]) -> tuple[dict | None, str]:
+def _examine(
+    configs: Sequence[dict], tried: dict, seconds: float, labels: Sequence[str], answers: list[_Answer]
+) -> tuple[dict | None, str]:
     """Examine configs in one process and add what is found to ``answers``. Where it dies: the description of the job that it was at, as far as
     it came, and how it died."""
     line, far_end = processes.context().Pipe()
@@ -151,7 +193,12 @@ def _refuse(answers: dict[int, _Answer], labels: list[str]) -> None:
             whose.setdefault(answer.died, []).append(labels[number])
     bad = sum(bool(answer.problems or answer.died) for answer in answers.values())
     texts = [problem if len(of) == len(labels) else f"{problem} [in {_several(of)}]" for problem, of in whose.items()]
-    raise InputError(*texts, advice="" if len(labels) == 1 else f"{bad} of the {len(labels)} jobs cannot be run as they are, so none was begun")
+    raise InputError(
+        *texts,
+        advice=""
+        if len(labels) == 1
+        else f"{bad} of the {len(labels)} jobs cannot be run as they are, so none was begun",
+    )
 
 
 def _several(labels: list[str]) -> str:

@@ -91,20 +91,34 @@ class Launcher(ComposingLauncher):
     Args: as ``conf/hydra/launcher/kdlab.yaml`` explains them.
     """
 
-    def __init__(self, workers: int | None = None, devices: Sequence[int] | None = None, jobs_per_device: int = 1, retry: int = 0,
-                 fail_fast: bool = False):
-        for name, value, least in (("workers", workers, 1), ("jobs_per_device", jobs_per_device, 1), ("retry", retry, 0)):
+    def __init__(
+        self,
+        workers: int | None = None,
+        devices: Sequence[int] | None = None,
+        jobs_per_device: int = 1,
+        retry: int = 0,
+        fail_fast: bool = False,
+    ):
+        for name, value, least in (
+            ("workers", workers, 1),
+            ("jobs_per_device", jobs_per_device, 1),
+            ("retry", retry, 0),
+        ):
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
                 raise InputError(f"hydra.launcher.{name} must be a whole number of at least {least}, got {value!r}")
-        if devices is not None and (isinstance(devices, str) or not all(isinstance(device, int) and not isinstance(device, bool) and device >= 0
-                                                                        for device in devices)):
-            raise InputError(f"hydra.launcher.devices must be a list of the numbers of GPUs, for example [0,1], got {devices!r}")
+        if devices is not None and (
+            isinstance(devices, str)
+            or not all(isinstance(device, int) and not isinstance(device, bool) and device >= 0 for device in devices)
+        ):
+            raise InputError(
+                f"hydra.launcher.devices must be a list of the numbers of GPUs, for example [0,1], got {devices!r}"
+            )
         if not isinstance(fail_fast, bool):
             raise InputError(f"hydra.launcher.fail_fast must be true or false, got {fail_fast!r}")
         self.workers, self.jobs_per_device, self.retry, self.fail_fast = workers, jobs_per_device, retry, fail_fast
         self.devices = None if devices is None else [int(device) for device in devices]
         self.outcomes: list[Outcome] = []
-        self._said: set[str] = set()        # a search plans each of its trials
+        self._said: set[str] = set()  # a search plans each of its trials
 
     def planned(self, job_overrides: Sequence[Sequence[str]]) -> Plan:
         """The plan of a sweep: all its jobs composed (each once) and checked.
@@ -114,7 +128,9 @@ class Launcher(ComposingLauncher):
         """
         return plan(job_overrides, self.all_composed(job_overrides, warm=True), said=self._said)
 
-    def run(self, source: Source, gpus: int, metric: str = "test/accuracy", progress: str = "auto", table: bool = True) -> None:
+    def run(
+        self, source: Source, gpus: int, metric: str = "test/accuracy", progress: str = "auto", table: bool = True
+    ) -> None:
         """Run what a source gives, show how it goes, and end with the table; what came of it is in ``outcomes``, also after an interrupt."""
         devices = list(range(gpus)) if self.devices is None else self.devices
         slots = Slots(workers=self.workers, devices=devices, jobs_per_device=self.jobs_per_device)
@@ -137,7 +153,9 @@ class Launcher(ComposingLauncher):
 
 def _returned(job: Job, outcome: Outcome) -> JobReturn:
     """An outcome as Hydra's sweepers want it."""
-    result = JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED if outcome.status in DONE else JobStatus.FAILED)
+    result = JobReturn(
+        overrides=job.overrides, status=JobStatus.COMPLETED if outcome.status in DONE else JobStatus.FAILED
+    )
     result.return_value = str(outcome.path) if outcome.status in DONE else RunFailed(outcome.message or outcome.status)
     return result
 
@@ -153,7 +171,9 @@ class GridSweeper(HydraSweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.config = hydra_context, config
-        self.launcher = Plugins.instance().instantiate_launcher(hydra_context=hydra_context, task_function=task_function, config=config)
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
 
     def sweep(self, arguments: list[str]) -> None:
         """
@@ -170,7 +190,7 @@ class GridSweeper(HydraSweeper):
             returns = self._launched(jobs)
         finally:
             folder = Path(self.config.hydra.sweep.dir)
-            for empty in (folder, folder.parent):           # where a launcher has made it and written nothing
+            for empty in (folder, folder.parent):  # where a launcher has made it and written nothing
                 with contextlib.suppress(OSError):
                     empty.rmdir()
         finish(self.launcher, returns)
@@ -181,10 +201,12 @@ class GridSweeper(HydraSweeper):
             return self.launcher.launch(jobs, initial_job_idx=0)
         except KdlabError:
             raise
-        except BrokenExecutor as error:         # joblib's pool: one process that is killed ends them all
-            raise RunFailed(f"a process of hydra/launcher={self._choice()} was killed (the system does so when memory runs out), and the jobs "
-                            "that were not finished have ended with it; the same command tries them again. kdlab's own launcher survives this, "
-                            "and names the job") from error
+        except BrokenExecutor as error:  # joblib's pool: one process that is killed ends them all
+            raise RunFailed(
+                f"a process of hydra/launcher={self._choice()} was killed (the system does so when memory runs out), and the jobs "
+                "that were not finished have ended with it; the same command tries them again. kdlab's own launcher survives this, "
+                "and names the job"
+            ) from error
         except Exception as error:
             if isinstance(self.launcher, Launcher):
                 raise
@@ -203,19 +225,28 @@ def finish(launcher: HydraLauncher, returns: Sequence[JobReturn]) -> None:
     """
     if isinstance(launcher, Launcher):
         bad = [outcome for outcome in launcher.outcomes if outcome.status not in DONE]
-        trained = any(outcome.status not in (REFUSED, NOT_STARTED, INTERRUPTED) and outcome.seconds is not None for outcome in launcher.outcomes)
+        trained = any(
+            outcome.status not in (REFUSED, NOT_STARTED, INTERRUPTED) and outcome.seconds is not None
+            for outcome in launcher.outcomes
+        )
         refused = bool(bad) and all(outcome.status == REFUSED for outcome in bad) and not trained
         number = sum(outcome.job.number is not None for outcome in bad)
-    else:               # a launcher of Hydra's or somebody else's: what it returns is all that is known
+    else:  # a launcher of Hydra's or somebody else's: what it returns is all that is known
         failures = [(entry, entry._return_value) for entry in returns if entry.status != JobStatus.COMPLETED]
         for entry, error in failures:
             message = str(error) if isinstance(error, KdlabError) else f"{type(error).__name__}: {error}"
             print(f"failed: {' '.join(entry.overrides or [])}: {first_line(message)}")
-        number, refused = len(failures), bool(failures) and len(failures) == len(returns) and all(
-            isinstance(error, InputError) for _, error in failures)
+        number, refused = (
+            len(failures),
+            bool(failures)
+            and len(failures) == len(returns)
+            and all(isinstance(error, InputError) for _, error in failures),
+        )
     if number:
-        text = (f"{number} of the {len(returns)} jobs failed; the same command tries them again, and leaves alone what is finished "
-                "(without fresh=true, which begins all of them anew)")
+        text = (
+            f"{number} of the {len(returns)} jobs failed; the same command tries them again, and leaves alone what is finished "
+            "(without fresh=true, which begins all of them anew)"
+        )
         raise InputError(text) if refused else RunFailed(text)
 
 
@@ -232,7 +263,7 @@ def how_to_split(jobs: Sequence[Sequence[str]], failed: Sequence[Sequence[str]])
       kdlab train -m 'loss=[ce,kd]' loss.kd.weight=0.5 seed=1
       kdlab train -m 'loss=[ce]' seed=1
     """
-    values: dict[str, dict[str, None]] = {}         # key -> its values in the sweep, in their order
+    values: dict[str, dict[str, None]] = {}  # key -> its values in the sweep, in their order
     for job in jobs:
         for text in job:
             key, _, value = text.partition("=")
@@ -242,10 +273,16 @@ def how_to_split(jobs: Sequence[Sequence[str]], failed: Sequence[Sequence[str]])
         having = [value for value in values[group] if value not in lacking]
         stray = [key for key in values if key.startswith(f"{group}.")]
         if lacking and having and stray:
+
             def command(choices: Sequence[str], keys: Sequence[str]) -> str:
                 parts = [f"{key}={','.join(choices if key == group else values[key])}" for key in keys]
                 return f"  kdlab train -m {shlex.join(parts)}"
 
-            return "\n".join([f"{', '.join(stray)} is a parameter that only some of the choices of {group} have. Give each its own sweep:",
-                               command(having, list(values)), command(sorted(lacking), [key for key in values if key not in stray])])
+            return "\n".join(
+                [
+                    f"{', '.join(stray)} is a parameter that only some of the choices of {group} have. Give each its own sweep:",
+                    command(having, list(values)),
+                    command(sorted(lacking), [key for key in values if key not in stray]),
+                ]
+            )
     return ""

@@ -25,7 +25,7 @@ from .slots import Grant, Slots
 from .view import View
 from .worker import BUSY, work
 
-PAUSE = 1.0             # seconds before a run that another process trains is looked at again
+PAUSE = 1.0  # seconds before a run that another process trains is looked at again
 
 
 class Source(Protocol):
@@ -106,11 +106,11 @@ class Scheduler:
     def __init__(self, source: Source, slots: Slots, view: View, retry: int = 0, fail_fast: bool = False):
         self.source, self.slots, self.view, self.retry, self.fail_fast = source, slots, view, retry, fail_fast
         self.outcomes: list[Outcome] = []
-        self._waiting: deque[Job] = deque()                 # seen, but not begun
+        self._waiting: deque[Job] = deque()  # seen, but not begun
         self._workers: list[_Worker] = []
-        self._settled: dict[tuple, Outcome] = {}            # by the place of the run
-        self._again: dict[Job, float] = {}                  # busy elsewhere: not before this moment
-        self._looked_for: set[Job] = set()                  # whether their runs are there and finished
+        self._settled: dict[tuple, Outcome] = {}  # by the place of the run
+        self._again: dict[Job, float] = {}  # busy elsewhere: not before this moment
+        self._looked_for: set[Job] = set()  # whether their runs are there and finished
         self._folder: Path | None = None
 
     def run(self) -> list[Outcome]:
@@ -127,7 +127,7 @@ class Scheduler:
                     if self.fail_fast and any(outcome.status in (FAILED, REFUSED) for outcome in self.outcomes):
                         self._stop()
                         break
-            except BaseException:           # whatever it is, nobody hears of the jobs at work any more
+            except BaseException:  # whatever it is, nobody hears of the jobs at work any more
                 self._stop()
                 raise
             finally:
@@ -158,11 +158,15 @@ class Scheduler:
             self._settle(Outcome(job, FAILED, None, job.died))
             return True
         if self._at_work(job):
-            return False            # the same run is at work for another job: its outcome will be this one's, too
+            return False  # the same run is at work for another job: its outcome will be this one's, too
         if job.place in self._settled and job.attempts == 0:
             first = self._settled[job.place]
             status = FOUND if first.status == TRAINED else first.status
-            self._settle(Outcome(job, status, first.path, first.message or f"the same run as {first.job.name}", None, first.metrics))
+            self._settle(
+                Outcome(
+                    job, status, first.path, first.message or f"the same run as {first.job.name}", None, first.metrics
+                )
+            )
             return True
         if job not in self._looked_for:
             self._looked_for.add(job)
@@ -180,7 +184,9 @@ class Scheduler:
                     self._waiting.appendleft(earlier)
                 return False
             if outcome.status not in DONE:
-                self._settle(Outcome(job, outcome.status, None, f"its {outcome.job.name} came to nothing: {outcome.message}"))
+                self._settle(
+                    Outcome(job, outcome.status, None, f"its {outcome.job.name} came to nothing: {outcome.message}")
+                )
                 return True
         grant = self.slots.take(job.need)
         if grant is None:
@@ -197,9 +203,19 @@ class Scheduler:
         ranks = start_ranks(job.need.world, grant.environment) if job.need.world > 1 else []
         output = self._folder / f"{job.digest}-{job.attempts}.txt"
         wait_for_others = not self._workers and not self._may_begin_others(job)
-        process = processes.start(work, job.config, job.digest, str(output), far_end, ranks, wait_for_others, self.source.asks and job.number is not None,
-                                  name=job.name, variables=grant.environment)
-        for connection in (far_end, *ranks):        # the worker holds them now: where it dies they must close
+        process = processes.start(
+            work,
+            job.config,
+            job.digest,
+            str(output),
+            far_end,
+            ranks,
+            wait_for_others,
+            self.source.asks and job.number is not None,
+            name=job.name,
+            variables=grant.environment,
+        )
+        for connection in (far_end, *ranks):  # the worker holds them now: where it dies they must close
             connection.close()
         self._workers.append(_Worker(job, process, line, grant, output))
         self.view.started(job)
@@ -261,7 +277,7 @@ class Scheduler:
         if status in DONE:
             try:
                 outcome.metrics = run.metrics
-            except KdlabError as error:         # somebody has damaged or removed it since
+            except KdlabError as error:  # somebody has damaged or removed it since
                 outcome.status, outcome.message = FAILED, str(error)
         return outcome
 
@@ -294,7 +310,9 @@ class Scheduler:
             for worker in self._workers:
                 worker.process.terminate()
             # who interrupts through a terminal and a parent process may send the same signal twice: that is not impatience
-            while self._workers and time.monotonic() - began < 20 and not any(moment - began > 1 for moment in interrupts):
+            while (
+                self._workers and time.monotonic() - began < 20 and not any(moment - began > 1 for moment in interrupts)
+            ):
                 for worker in list(self._workers):
                     self._last_words(worker)
             for worker in list(self._workers):
@@ -337,7 +355,10 @@ def _keep_output(output: Path, folder: Path) -> None:
     """Put what a job printed into its run."""
     text = _tail(output)
     if text.strip():
-        with contextlib.suppress(OSError), open(folder / "output.txt", "a", encoding="utf-8") as file:      # a full disk: the outcome tells of it
+        with (
+            contextlib.suppress(OSError),
+            open(folder / "output.txt", "a", encoding="utf-8") as file,
+        ):  # a full disk: the outcome tells of it
             file.write(text)
 
 

@@ -35,17 +35,34 @@ SMALLER_IS_BETTER = ("loss", "nll", "ece")
 class OptunaSweeper(Sweeper):
     """Args: as ``conf/hydra/sweeper/optuna.yaml`` explains them."""
 
-    def __init__(self, trials: int = 20, objective: str = "val/accuracy", direction: str | None = None, sampler: str = "tpe",
-                 startup_trials: int = 10, pruner: str = "none", seed: int = 1, params: dict | None = None):
-        for name, value, known in (("sampler", sampler, SAMPLERS), ("pruner", pruner, PRUNERS), ("direction", direction, DIRECTIONS)):
+    def __init__(
+        self,
+        trials: int = 20,
+        objective: str = "val/accuracy",
+        direction: str | None = None,
+        sampler: str = "tpe",
+        startup_trials: int = 10,
+        pruner: str = "none",
+        seed: int = 1,
+        params: dict | None = None,
+    ):
+        for name, value, known in (
+            ("sampler", sampler, SAMPLERS),
+            ("pruner", pruner, PRUNERS),
+            ("direction", direction, DIRECTIONS),
+        ):
             if value not in known:
-                raise InputError(f"hydra.sweeper.{name} must be one of {', '.join(map(str, known))}, got {value!r}{did_you_mean(value, known)}")
+                raise InputError(
+                    f"hydra.sweeper.{name} must be one of {', '.join(map(str, known))}, got {value!r}{did_you_mean(value, known)}"
+                )
         for name, value, least in (("trials", trials, 1), ("startup_trials", startup_trials, 0), ("seed", seed, 0)):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise InputError(f"hydra.sweeper.{name} must be a whole number of at least {least}, got {value!r}")
         if not str(objective).startswith(("val/", "train/")):
-            raise InputError(f"hydra.sweeper.objective must be a metric of validation, for example val/accuracy, got {objective!r}; a search that "
-                             "looks at test would find what fits the test set")
+            raise InputError(
+                f"hydra.sweeper.objective must be a metric of validation, for example val/accuracy, got {objective!r}; a search that "
+                "looks at test would find what fits the test set"
+            )
         self.trials, self.objective, self.sampler, self.pruner, self.seed = trials, objective, sampler, pruner, seed
         self.startup_trials, self.params = startup_trials, dict(params or {})
         smaller = any(word in objective for word in SMALLER_IS_BETTER)
@@ -53,7 +70,9 @@ class OptunaSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.config = hydra_context, config
-        self.launcher = Plugins.instance().instantiate_launcher(hydra_context=hydra_context, task_function=task_function, config=config)
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
 
     def sweep(self, arguments: list[str]) -> None:
         """
@@ -65,14 +84,24 @@ class OptunaSweeper(Sweeper):
 
         optuna = _optuna()
         if not isinstance(self.launcher, Launcher):
-            raise InputError("hydra/sweeper=optuna asks for one trial when another has ended, which only kdlab's own launcher lets it do; leave out "
-                             "hydra/launcher=…")
+            raise InputError(
+                "hydra/sweeper=optuna asks for one trial when another has ended, which only kdlab's own launcher lets it do; leave out "
+                "hydra/launcher=…"
+            )
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         parsed = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
-        space = {override.get_key_element(): distribution(override) for override in parsed if override.is_sweep_override()}
-        fixed = [f"{override.get_key_element()}={override.get_value_element_as_str()}" for override in parsed if not override.is_sweep_override()]
+        space = {
+            override.get_key_element(): distribution(override) for override in parsed if override.is_sweep_override()
+        }
+        fixed = [
+            f"{override.get_key_element()}={override.get_value_element_as_str()}"
+            for override in parsed
+            if not override.is_sweep_override()
+        ]
         if not space:
-            raise InputError("there is nothing to search: give a key a space, for example 'loss.kd.weight=interval(0.1,1)' or student=mlp,cnn")
+            raise InputError(
+                "there is nothing to search: give a key a space, for example 'loss.kd.weight=interval(0.1,1)' or student=mlp,cnn"
+            )
         if {"name", "paths.runs"} & set(space):
             raise InputError("name and paths.runs say where the search is kept, so they cannot be searched over")
         folder = Path(self.config.paths.runs) / self.config.name
@@ -81,8 +110,10 @@ class OptunaSweeper(Sweeper):
         if study is None or not Search(self, study, space, fixed).exhausted:
             planned = self.launcher.planned([fixed + point for point in at_the_ends(space)])
             if planned.metrics and self.objective not in planned.metrics:
-                raise InputError(f"hydra.sweeper.objective: the runs will have no metric '{self.objective}'"
-                                 f"{did_you_mean(self.objective, planned.metrics)} (they will have {', '.join(sorted(planned.metrics))})")
+                raise InputError(
+                    f"hydra.sweeper.objective: the runs will have no metric '{self.objective}'"
+                    f"{did_you_mean(self.objective, planned.metrics)} (they will have {', '.join(sorted(planned.metrics))})"
+                )
             gpus = planned.gpus
             study = study or self._study(optuna, folder, space, fixed, begin=True)
         with _alone(folder):
@@ -91,14 +122,33 @@ class OptunaSweeper(Sweeper):
                 self.launcher.run(source, gpus, self.objective, self.config.progress, table=False)
             finally:
                 show(study, self.objective, folder)
-        failed = sum(outcome.status not in DONE for outcome in self.launcher.outcomes if outcome.job.number is not None) + len(source.refused)
+        failed = sum(
+            outcome.status not in DONE for outcome in self.launcher.outcomes if outcome.job.number is not None
+        ) + len(source.refused)
         if failed:
-            raise RunFailed("\n".join([f"{failed} of the {source.total} trials failed; the search has gone on without them", *source.refused]))
+            raise RunFailed(
+                "\n".join(
+                    [
+                        f"{failed} of the {source.total} trials failed; the search has gone on without them",
+                        *source.refused,
+                    ]
+                )
+            )
 
     def _study(self, optuna, folder: Path, space: dict, fixed: list[str], begin: bool):
         """The study of this very search: another space, objective or fixed override is another one. None where it is not begun, nor to be."""
-        described = json.dumps([{key: repr(value) for key, value in space.items()}, sorted(fixed), self.objective, self.direction, self.sampler,
-                                self.startup_trials, self.pruner, self.seed])
+        described = json.dumps(
+            [
+                {key: repr(value) for key, value in space.items()},
+                sorted(fixed),
+                self.objective,
+                self.direction,
+                self.sampler,
+                self.startup_trials,
+                self.pruner,
+                self.seed,
+            ]
+        )
         name, file = hashlib.sha256(described.encode()).hexdigest()[:16], folder / "optuna.db"
         if not begin and not file.exists():
             return None
@@ -107,12 +157,22 @@ class OptunaSweeper(Sweeper):
             storage = optuna.storages.RDBStorage(f"sqlite:///{file}", engine_kwargs={"connect_args": {"timeout": 60}})
             if not begin and name not in optuna.get_all_study_names(storage):
                 return None
-            return optuna.create_study(storage=storage, study_name=name, direction=self.direction, pruner=self._pruner(optuna), load_if_exists=True)
+            return optuna.create_study(
+                storage=storage,
+                study_name=name,
+                direction=self.direction,
+                pruner=self._pruner(optuna),
+                load_if_exists=True,
+            )
         except OSError as error:
-            raise InputError(f"paths.runs: {folder} cannot be written ({error.strerror or error}); name another folder with paths.runs=…") from error
-        except Exception as error:      # sqlalchemy's, of a file that is no database of Optuna's
+            raise InputError(
+                f"paths.runs: {folder} cannot be written ({error.strerror or error}); name another folder with paths.runs=…"
+            ) from error
+        except Exception as error:  # sqlalchemy's, of a file that is no database of Optuna's
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise InputError(f"{file} cannot be read as a database of Optuna ({reason}); move it away to begin a new search") from error
+            raise InputError(
+                f"{file} cannot be read as a database of Optuna ({reason}); move it away to begin a new search"
+            ) from error
 
     def _pruner(self, optuna):
         if self.pruner == "median":
@@ -165,7 +225,7 @@ class Search:
         chosen = [f"{key}={trial.params[key]}" for key in self._space]
         try:
             (job,) = self._sweeper.launcher.planned([self._fixed + chosen]).jobs
-        except InputError as error:         # bad only in this combination: the search goes on without it
+        except InputError as error:  # bad only in this combination: the search goes on without it
             self._study.tell(trial, state=self._states.FAIL)
             self.refused.append(f"trial {trial.number + 1}: {error}")
             return None
@@ -177,7 +237,7 @@ class Search:
 
     def goes_on(self, job: Job, epoch: int, row: dict) -> bool:
         value = row.get(self._sweeper.objective.removesuffix("_best"))
-        if value is None:           # an epoch without validation
+        if value is None:  # an epoch without validation
             return True
         trial = self._trials[job]
         trial.report(value, epoch)
@@ -185,7 +245,7 @@ class Search:
 
     def ended(self, outcome: Outcome) -> None:
         trial = self._trials.get(outcome.job)
-        if trial is None or outcome.status == INTERRUPTED:      # a teacher; or a trial that is gone on with next time
+        if trial is None or outcome.status == INTERRUPTED:  # a teacher; or a trial that is gone on with next time
             return
         objective = self._sweeper.objective
         if outcome.status == PRUNED:
@@ -194,7 +254,9 @@ class Search:
             self._study.tell(trial, state=self._states.FAIL, skip_if_finished=True)
         elif objective not in outcome.metrics:
             known = sorted(name for name in outcome.metrics if name.startswith(("val/", "train/")))
-            raise InputError(f"hydra.sweeper.objective: the runs have no metric '{objective}'{did_you_mean(objective, known)} (they have {', '.join(known)})")
+            raise InputError(
+                f"hydra.sweeper.objective: the runs have no metric '{objective}'{did_you_mean(objective, known)} (they have {', '.join(known)})"
+            )
         else:
             self._study.tell(trial, outcome.metrics[objective], skip_if_finished=True)
 
@@ -210,7 +272,9 @@ def _alone(folder: Path):
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise InputError(f"another process is searching in {folder}; wait for it, or give this search a name of its own: name=…") from None
+        raise InputError(
+            f"another process is searching in {folder}; wait for it, or give this search a name of its own: name=…"
+        ) from None
     try:
         yield
     finally:
@@ -230,8 +294,14 @@ def distribution(override: Override):
             whole = isinstance(value.start, int) and isinstance(value.end, int) and _cast_to_whole(override)
             kind = distributions.IntDistribution if whole else distributions.FloatDistribution
             return kind(value.start, value.end, log="log" in value.tags)
-        if isinstance(value, RangeSweep) and all(isinstance(number, int) for number in (value.start, value.stop, value.step)) and value.step > 0:
-            return distributions.IntDistribution(value.start, value.start + (value.stop - 1 - value.start) // value.step * value.step, step=value.step)
+        if (
+            isinstance(value, RangeSweep)
+            and all(isinstance(number, int) for number in (value.start, value.stop, value.step))
+            and value.step > 0
+        ):
+            return distributions.IntDistribution(
+                value.start, value.start + (value.stop - 1 - value.start) // value.step * value.step, step=value.step
+            )
         return distributions.CategoricalDistribution(list(override.sweep_string_iterator()))
     except ValueError as error:
         raise InputError(f"{override.input_line}: {error}") from error
@@ -244,7 +314,10 @@ def _cast_to_whole(override: Override) -> bool:
 def at_the_ends(space: dict) -> list[list[str]]:
     """Points of a space that hold both ends of every interval and every choice: what is bad there is found before anything is begun."""
     values = {key: list(one.choices) if hasattr(one, "choices") else [one.low, one.high] for key, one in space.items()}
-    return [[f"{key}={of[min(number, len(of) - 1)]}" for key, of in values.items()] for number in range(max(map(len, values.values())))]
+    return [
+        [f"{key}={of[min(number, len(of) - 1)]}" for key, of in values.items()]
+        for number in range(max(map(len, values.values())))
+    ]
 
 
 def show(study, objective: str, folder: Path, console: Console | None = None) -> None:
@@ -260,15 +333,31 @@ def show(study, objective: str, folder: Path, console: Console | None = None) ->
         table.add_column(name, overflow="fold", justify="left" if name in ("state", "run") else "right")
     for trial in trials:
         value = trial.value if trial.state.name in ("COMPLETE", "PRUNED") else None
-        table.add_row(f"{'* ' if best is not None and trial.number == best.number else ''}{trial.number + 1}",
-                      *(Text(_text(trial.params.get(key, ""))) for key in keys), trial.state.name.lower(), "" if value is None else f"{value:.4f}",
-                      Text(str(trial.user_attrs.get("run", ""))))
+        table.add_row(
+            f"{'* ' if best is not None and trial.number == best.number else ''}{trial.number + 1}",
+            *(Text(_text(trial.params.get(key, ""))) for key in keys),
+            trial.state.name.lower(),
+            "" if value is None else f"{value:.4f}",
+            Text(str(trial.user_attrs.get("run", ""))),
+        )
     console = console or output_console()
     console.print(table)
     if best is not None:
-        chosen = " ".join(f"'{key}={value}'" if set(str(value)) & set("[]{}() ") else f"{key}={value}" for key, value in best.params.items())
-        console.print(f"best of {len(valued)} finished trials: {objective} {best.value:.4f} with {chosen}", soft_wrap=True, highlight=False, markup=False)
-        console.print("It was chosen on validation; compare it on seeds of its own before you report it.", soft_wrap=True, highlight=False)
+        chosen = " ".join(
+            f"'{key}={value}'" if set(str(value)) & set("[]{}() ") else f"{key}={value}"
+            for key, value in best.params.items()
+        )
+        console.print(
+            f"best of {len(valued)} finished trials: {objective} {best.value:.4f} with {chosen}",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+        )
+        console.print(
+            "It was chosen on validation; compare it on seeds of its own before you report it.",
+            soft_wrap=True,
+            highlight=False,
+        )
     console.print(str(folder), soft_wrap=True, highlight=False, markup=False)
 
 

@@ -32,7 +32,13 @@ class Slots:
         jobs_per_device: how many jobs share a GPU.
     """
 
-    def __init__(self, cores: int | None = None, workers: int | None = None, devices: Sequence[int] = (), jobs_per_device: int = 1):
+    def __init__(
+        self,
+        cores: int | None = None,
+        workers: int | None = None,
+        devices: Sequence[int] = (),
+        jobs_per_device: int = 1,
+    ):
         self.cores = cores or available_cores()
         self.workers = workers
         self._free_cores = self.cores

@@ -13,8 +13,16 @@ from rich.text import Text
 
 from .job import FAILED, FOUND, INTERRUPTED, NOT_STARTED, PRUNED, REFUSED, TRAINED, Job, Outcome
 
-COLOURS = {TRAINED: "green", FOUND: "cyan", PRUNED: "yellow", FAILED: "red", REFUSED: "red", INTERRUPTED: "yellow", NOT_STARTED: "dim"}
-RECENT = 8              # ended jobs that stay in the live picture
+COLOURS = {
+    TRAINED: "green",
+    FOUND: "cyan",
+    PRUNED: "yellow",
+    FAILED: "red",
+    REFUSED: "red",
+    INTERRUPTED: "yellow",
+    NOT_STARTED: "dim",
+}
+RECENT = 8  # ended jobs that stay in the live picture
 
 
 class View:
@@ -26,7 +34,9 @@ class View:
         progress: as the config's: ``auto`` (live on a terminal), ``bar`` (live), ``lines``, ``none`` (nothing but the table).
     """
 
-    def __init__(self, total: int, metric: str = "test/accuracy", progress: str = "auto", console: Console | None = None):
+    def __init__(
+        self, total: int, metric: str = "test/accuracy", progress: str = "auto", console: Console | None = None
+    ):
         self.console = console or output_console()
         self.total, self.metric = total, metric
         self.live_wanted = progress == "bar" or (progress == "auto" and self.console.is_terminal)
@@ -72,11 +82,16 @@ class View:
             self.counts[outcome.status] += 1
         if outcome.seconds is not None and outcome.status == TRAINED and job.number is not None:
             self._spent, self._trained = self._spent + outcome.seconds, self._trained + 1
-        line = Text.assemble(f"[{sum(self.counts.values())}/{self.total}] " if job.number is not None else "", (outcome.status, COLOURS[outcome.status]),
-                             f" {job.name}", _number(f"  {self.metric.partition('/')[2]} ", outcome.metrics.get(self.metric)),
-                             "" if outcome.seconds is None else f"  {outcome.seconds:.1f} s", _remark(outcome))
+        line = Text.assemble(
+            f"[{sum(self.counts.values())}/{self.total}] " if job.number is not None else "",
+            (outcome.status, COLOURS[outcome.status]),
+            f" {job.name}",
+            _number(f"  {self.metric.partition('/')[2]} ", outcome.metrics.get(self.metric)),
+            "" if outcome.seconds is None else f"  {outcome.seconds:.1f} s",
+            _remark(outcome),
+        )
         if outcome.status == FOUND and self._live is None:
-            return          # what was there before is in the table at the end
+            return  # what was there before is in the table at the end
         self._recent.append(line)
         if self._live is None:
             self._say(line)
@@ -117,9 +132,16 @@ class View:
     def _picture(self) -> Group:
         table = Table.grid(padding=(0, 2))
         for job, (finished, epochs, row) in self._running.items():
-            values = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name in ("train/loss", "val/accuracy"))
+            values = "  ".join(
+                f"{name} {value:.4f}" for name, value in row.items() if name in ("train/loss", "val/accuracy")
+            )
             told = f"epoch {finished}/{epochs}" if epochs else "beginning"
-            table.add_row(Text(job.name, overflow="ellipsis", no_wrap=True), ProgressBar(total=max(epochs, 1), completed=finished, width=20), told, values)
+            table.add_row(
+                Text(job.name, overflow="ellipsis", no_wrap=True),
+                ProgressBar(total=max(epochs, 1), completed=finished, width=20),
+                told,
+                values,
+            )
         elapsed = _duration(time.monotonic() - self._began)
         bar = ProgressBar(total=max(self.total, 1), completed=sum(self.counts.values()), width=40)
         return Group(*self._recent, table, bar, Text(f"{self.summary()}, {elapsed} so far"))
@@ -129,20 +151,35 @@ class View:
     def table(self, outcomes: list[Outcome]) -> None:
         """All jobs and what came of them, in the order of the sweep, what they need (teachers) first."""
         table = Table(box=None, pad_edge=False)
-        for name, justify in (("", "right"), ("job", "left"), ("status", "left"), (self.metric, "right"), ("seconds", "right"), ("run", "left")):
+        for name, justify in (
+            ("", "right"),
+            ("job", "left"),
+            ("status", "left"),
+            (self.metric, "right"),
+            ("seconds", "right"),
+            ("run", "left"),
+        ):
             table.add_column(name, justify=justify, overflow="fold")
         shown = {}
-        for outcome in outcomes:            # a teacher may come up for several students
+        for outcome in outcomes:  # a teacher may come up for several students
             shown.setdefault(outcome.job.place if outcome.job.number is None else outcome.job, outcome)
-        for outcome in sorted(shown.values(), key=lambda outcome: (outcome.job.number is not None, outcome.job.number or 0)):
+        for outcome in sorted(
+            shown.values(), key=lambda outcome: (outcome.job.number is not None, outcome.job.number or 0)
+        ):
             job = outcome.job
             place = str(outcome.path) if outcome.path else ""
             if outcome.message and outcome.status not in (TRAINED, FOUND):
                 place = first_line(outcome.message)
             elif outcome.message:
                 place += f" ({outcome.message})"
-            table.add_row("" if job.number is None else str(job.number), Text(job.name), Text(outcome.status, style=COLOURS[outcome.status]),
-                          _number("", outcome.metrics.get(self.metric)), "" if outcome.seconds is None else f"{outcome.seconds:.1f}", Text(place))
+            table.add_row(
+                "" if job.number is None else str(job.number),
+                Text(job.name),
+                Text(outcome.status, style=COLOURS[outcome.status]),
+                _number("", outcome.metrics.get(self.metric)),
+                "" if outcome.seconds is None else f"{outcome.seconds:.1f}",
+                Text(place),
+            )
         self.console.print(table)
 
 

@@ -14,10 +14,12 @@ from kdlab.runs.processes import Interrupt
 
 from .job import FAILED, INTERRUPTED, PRUNED, REFUSED, TRAINED, Need
 
-BUSY = "busy"               # another process is training the run
+BUSY = "busy"  # another process is training the run
 
 
-def work(config: dict, digest: str, output: str, line: Connection, ranks: list[Connection], wait: bool, asks: bool) -> None:
+def work(
+    config: dict, digest: str, output: str, line: Connection, ranks: list[Connection], wait: bool, asks: bool
+) -> None:
     """Have one run trained, and say what came of it.
 
     Says ``("epoch", finished, all, row)`` at the end of every epoch, and at the end ``("end", status, message)``.
@@ -42,8 +44,10 @@ def work(config: dict, digest: str, output: str, line: Connection, ranks: list[C
         from kdlab.runs.identity import run_hash
 
         if run_hash(config) != digest:
-            raise InputError("what this job is made of (the file of its teacher, its data) has changed since the sweep was planned; the same "
-                             "command plans it anew")
+            raise InputError(
+                "what this job is made of (the file of its teacher, its data) has changed since the sweep was planned; the same "
+                "command plans it anew"
+            )
         ensure({**config, "progress": "none"}, wait=wait, observe=observe, ranks=ranks or None, shared=True)
         end = (TRAINED, "")
     except BeingTrained as error:
@@ -57,7 +61,7 @@ def work(config: dict, digest: str, output: str, line: Connection, ranks: list[C
     except KeyboardInterrupt:
         end = (INTERRUPTED, "")
     except BaseException as error:
-        message = for_people(error)     # where there is none the whole of it is what there is to go by
+        message = for_people(error)  # where there is none the whole of it is what there is to go by
         end = (FAILED, traceback.format_exc() if message is None else str(message))
     line.send(("end", *end))
 
@@ -74,7 +78,9 @@ def _print_to(path: str) -> None:
         stream.reconfigure(line_buffering=True)
 
 
-def examine(configs: list[dict], tried: dict[str, tuple[list[str], list[str]]], seconds: float, line: Connection) -> None:
+def examine(
+    configs: list[dict], tried: dict[str, tuple[list[str], list[str]]], seconds: float, line: Connection
+) -> None:
     """Check configs of a sweep one after the other. Of each it sends :func:`described`, as soon as that is known (None where the config has
     problems), and then ``(problems, networks, notes)``. A config that ends this process is therefore the one whose answer is missing.
 
@@ -99,7 +105,7 @@ def examine(configs: list[dict], tried: dict[str, tuple[list[str], list[str]]], 
             networks, notes = tried.get(group, ([], []))
         except InputError as error:
             problems = error.problems
-        except Exception as error:      # the user's own classes may fail in any way
+        except Exception as error:  # the user's own classes may fail in any way
             problems = [f"{type(error).__name__}: {error}"]
         if not described_already:
             line.send(None)
@@ -134,10 +140,20 @@ def described(config: dict) -> dict:
         "finished": RunStore(config["paths"]["runs"]).run(config, digest).finished and not config["fresh"],
         "need": Need(config["threads"], world_size(config), gpu),
         "gpus": torch.cuda.device_count() if gpu else 0,
-        "metrics": {"train/loss", *(f"train/loss_{name}" for name in config["loss"]),
-                    *(f"val/{name}{end}" for name in Classification(config["data"]["classes"]).metrics() for end in ("", "_best"))},
-        "earlier": [(role_of(key), run_name(node), node["config"], described(node["config"])) for key, node in run_nodes(config).items()
-                    if "config" in node],
+        "metrics": {
+            "train/loss",
+            *(f"train/loss_{name}" for name in config["loss"]),
+            *(
+                f"val/{name}{end}"
+                for name in Classification(config["data"]["classes"]).metrics()
+                for end in ("", "_best")
+            ),
+        },
+        "earlier": [
+            (role_of(key), run_name(node), node["config"], described(node["config"]))
+            for key, node in run_nodes(config).items()
+            if "config" in node
+        ],
     }
 
 

@@ -46,8 +46,10 @@ class Classification(Task):
         answer = call(network, batch.view(view).inputs)
         logits = answer if isinstance(answer, Tensor) else getattr(answer, "logits", None)
         if not isinstance(logits, Tensor) or logits.dim() != 2:
-            raise InputError(f"{type(network).__name__} must answer with logits of shape (samples, classes), got "
-                             f"{tuple(logits.shape) if isinstance(logits, Tensor) else type(answer).__name__}")
+            raise InputError(
+                f"{type(network).__name__} must answer with logits of shape (samples, classes), got "
+                f"{tuple(logits.shape) if isinstance(logits, Tensor) else type(answer).__name__}"
+            )
         return Outputs(logits)
 
     def align(self, outputs: Outputs, batch: Batch) -> Outputs:

@@ -50,7 +50,10 @@ class Copy(nn.Module):
 def _as_wide_as_the_weights(network: nn.Module, inputs: tuple) -> tuple:
     """The hook of a copy in float32 whose strategy is fed half precision. Narrower inputs are converted, and no others."""
     wanted = next((value.dtype for value in network.parameters() if value.is_floating_point()), torch.float32)
-    return tuple(x.to(wanted) if isinstance(x, Tensor) and x.is_floating_point() and x.element_size() < wanted.itemsize else x for x in inputs)
+    return tuple(
+        x.to(wanted) if isinstance(x, Tensor) and x.is_floating_point() and x.element_size() < wanted.itemsize else x
+        for x in inputs
+    )
 
 
 class Average(Copy):
@@ -91,7 +94,7 @@ class Average(Copy):
         """Move towards the network's present weights and buffers; what is no floating-point number is copied."""
         self.steps += 1
         step = 1 / (self.steps.to(torch.float64) + 1)
-        towards = step.clamp(min=1 - self.decay)            # one minus the decay, as a tensor: a GPU need not wait for it
+        towards = step.clamp(min=1 - self.decay)  # one minus the decay, as a tensor: a GPU need not wait for it
         mine, theirs = self.network.state_dict(), network.state_dict()
         for name, value in mine.items():
             if value.is_floating_point():

@@ -43,17 +43,23 @@ class Ensemble:
 
     network = None
 
-    def __init__(self, members: Sequence[Teacher], average: str = "probabilities", weights: Sequence[float] | None = None):
+    def __init__(
+        self, members: Sequence[Teacher], average: str = "probabilities", weights: Sequence[float] | None = None
+    ):
         if not members:
             raise InputError("teacher.members: an ensemble needs at least one teacher")
         if average not in ("probabilities", "logits", "best"):
             raise InputError(f"teacher.average must be 'probabilities', 'logits' or 'best', got '{average}'")
         if average == "best" and weights:
-            raise InputError("teacher.weights: with teacher.average=best one member answers for each sample, so there is nothing to weigh; "
-                             "leave them away")
+            raise InputError(
+                "teacher.weights: with teacher.average=best one member answers for each sample, so there is nothing to weigh; "
+                "leave them away"
+            )
         weights = list(weights) if weights else [1.0] * len(members)
         if len(weights) != len(members) or min(weights) < 0 or sum(weights) == 0:
-            raise InputError(f"teacher.weights must be one number not below 0 for each of the {len(members)} members, got {weights}")
+            raise InputError(
+                f"teacher.weights must be one number not below 0 for each of the {len(members)} members, got {weights}"
+            )
         # a member without weight is not asked: its answer times 0 would still be NaN where it excludes a class
         heard = [(member, weight / sum(weights)) for member, weight in zip(members, weights) if weight > 0]
         self.members, self.weights = [member for member, _ in heard], [weight for _, weight in heard]
@@ -61,8 +67,10 @@ class Ensemble:
 
     def watch(self, taps: set[str]) -> None:
         if taps:
-            raise InputError(f"an ensemble has no features of its own, so the losses that read the teacher's {', '.join(sorted(taps))} "
-                             "need a single teacher")
+            raise InputError(
+                f"an ensemble has no features of its own, so the losses that read the teacher's {', '.join(sorted(taps))} "
+                "need a single teacher"
+            )
 
     @torch.no_grad()
     def teach(self, batch: Batch) -> Outputs:

@@ -29,8 +29,14 @@ class Frozen:
             they are equal nothing is computed.
     """
 
-    def __init__(self, network: nn.Module, task: Task, aliases: Mapping[str, str] | None = None,
-                 normalisation: Normalisation | None = None, given: Normalisation | None = None):
+    def __init__(
+        self,
+        network: nn.Module,
+        task: Task,
+        aliases: Mapping[str, str] | None = None,
+        normalisation: Normalisation | None = None,
+        given: Normalisation | None = None,
+    ):
         self.network = network.eval().requires_grad_(False)
         self.task, self.aliases = task, dict(aliases or {})
         self._convert = given.onto(normalisation) if normalisation is not None and given is not None else None
@@ -48,18 +54,20 @@ class Frozen:
         place = (batch.index.device, batch.inputs.dtype if floating else None)
         if place == self._place:
             return
-        if self._exact is not None:             # back to the weights as they were before they were rounded
+        if self._exact is not None:  # back to the weights as they were before they were rounded
             self.network.to(torch.float32).load_state_dict(self._exact, assign=True)
         elif place[1] in (torch.float16, torch.bfloat16):
             self._exact = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
         self.network.to(device=place[0], dtype=place[1])
         self._place = place
 
-    @torch.no_grad()        # not inference_mode: its tensors cannot be saved for backward, which squared losses and connectors do
+    @torch.no_grad()  # not inference_mode: its tensors cannot be saved for backward, which squared losses and connectors do
     def teach(self, batch: Batch) -> Outputs:
         self._follow(batch)
         if self._convert is not None:
-            batch = batch.replace(inputs=self._convert(batch.inputs), further_views=tuple(map(self._convert, batch.further_views)))
+            batch = batch.replace(
+                inputs=self._convert(batch.inputs), further_views=tuple(map(self._convert, batch.further_views))
+            )
         with self._taps as features:
             outputs = self.task.network_outputs(self.network, batch)
         return outputs.replace(features=features).detach()

@@ -20,10 +20,16 @@ def known_normalisation(node: dict, network: nn.Module, channels: int) -> Normal
     """
     if isinstance(network, HuggingFaceClassifier):
         found = _huggingface(node["model"], node.get("revision"))
-    elif isinstance(getattr(network, "normalisation", None), dict):         # torchvision by name, or a network of the user's that says so
+    elif isinstance(
+        getattr(network, "normalisation", None), dict
+    ):  # torchvision by name, or a network of the user's that says so
         found = Normalisation(**network.normalisation)
-    elif node.get("pretrained") and isinstance(getattr(network, "pretrained_cfg", None), dict):      # timm
-        found = Normalisation(network.pretrained_cfg["mean"], network.pretrained_cfg["std"]) if "mean" in network.pretrained_cfg else None
+    elif node.get("pretrained") and isinstance(getattr(network, "pretrained_cfg", None), dict):  # timm
+        found = (
+            Normalisation(network.pretrained_cfg["mean"], network.pretrained_cfg["std"])
+            if "mean" in network.pretrained_cfg
+            else None
+        )
     elif str(node.get("_target_")).startswith("torchvision.models.") and isinstance(node.get("weights"), str):
         found = _torchvision(node["_target_"], node["weights"])
     else:
@@ -39,7 +45,7 @@ def _huggingface(model: str, revision: str | None) -> Normalisation | None:
 
     try:
         said, _ = ImageProcessingMixin.get_image_processor_dict(model, revision=revision)
-    except (OSError, ValueError):       # there is none, or it is not to be had
+    except (OSError, ValueError):  # there is none, or it is not to be had
         return None
     scale = 255 * said.get("rescale_factor", 1 / 255) if said.get("do_rescale", True) else 255
     mean, std = said.get("image_mean"), said.get("image_std")
@@ -60,5 +66,5 @@ def _torchvision(target: str, weights: str) -> Normalisation | None:
     try:
         transforms = get_model_weights(pkgutil.resolve_name(target))[weights.rpartition(".")[2]].transforms()
         return Normalisation(transforms.mean, transforms.std)
-    except (KeyError, ValueError, AttributeError):      # weights or a builder that say nothing of inputs
+    except (KeyError, ValueError, AttributeError):  # weights or a builder that say nothing of inputs
         return None

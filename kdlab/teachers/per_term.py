@@ -40,7 +40,9 @@ class PerTerm:
     def __init__(self, members: Mapping[str, Teacher], terms: Mapping[str, str]):
         strangers = [name for name in terms.values() if name not in members]
         if strangers:
-            raise InputError(f"teacher.terms: there is no member {strangers[0]!r}{did_you_mean(strangers[0], members)} (there are {', '.join(members)})")
+            raise InputError(
+                f"teacher.terms: there is no member {strangers[0]!r}{did_you_mean(strangers[0], members)} (there are {', '.join(members)})"
+            )
         self.members, self.terms = dict(members), dict(terms)
         self._asking: Callable[[], Collection[str]] = self.terms.keys
 
@@ -58,11 +60,18 @@ class PerTerm:
         Raises:
             InputError: a term has no entry in ``terms``, or is no term that learns from a teacher, or reads what its teacher does not have.
         """
-        wrong = [f"teacher.terms: there is no member for loss.{term}; name it with teacher.terms.{term}={' or '.join(self.members)}, or leave "
-                 "the term out" for term in taps if term not in self.terms]
-        wrong += [f"teacher.terms.{term}: the loss has no such term that learns from a teacher{did_you_mean(term, taps)} "
-                  f"(it has {', '.join(taps) or 'none'}); leave it out with '~teacher.terms.{term}', or choose it with loss=[…,{term}]"
-                  for term in self.terms if term not in taps]
+        wrong = [
+            f"teacher.terms: there is no member for loss.{term}; name it with teacher.terms.{term}={' or '.join(self.members)}, or leave "
+            "the term out"
+            for term in taps
+            if term not in self.terms
+        ]
+        wrong += [
+            f"teacher.terms.{term}: the loss has no such term that learns from a teacher{did_you_mean(term, taps)} "
+            f"(it has {', '.join(taps) or 'none'}); leave it out with '~teacher.terms.{term}', or choose it with loss=[…,{term}]"
+            for term in self.terms
+            if term not in taps
+        ]
         if wrong:
             raise InputError(*wrong)
         for name, member in self.members.items():

@@ -58,8 +58,13 @@ def test_a_strategy(entry):
 def test_switches_that_a_case_was_verified_with_are_other_than_the_defaults(case):
     entries = [entry for entry in INDEX.values() if case in " ".join(entry.claims.values()).split()]
     assert entries, "no method claims it"
-    sources = [source for entry in entries for source in (
-        [entry.function, type(entry.loss)] if entry.kind != "strategy" else [entry.strategy, *entry.composes])]
+    sources = [
+        source
+        for entry in entries
+        for source in (
+            [entry.function, type(entry.loss)] if entry.kind != "strategy" else [entry.strategy, *entry.composes]
+        )
+    ]
     sources += [type(INDEX[name].loss) for entry in entries if entry.kind == "strategy" for name in entry.losses]
     defaults = [{**inspect.signature(source).parameters} for source in sources if source is not type(None)]
     for switch in SWITCHES[case].split():
@@ -70,7 +75,10 @@ def test_switches_that_a_case_was_verified_with_are_other_than_the_defaults(case
 
 def test_verified_is_said_with_the_switches(kdlab):
     """multi_level and uskd show defaults that their authors' code does not have."""
-    for name, switches in (("uskd", "rank_by_logarithm=true"), ("multi_level", "mask_after_mean=true reuse_weak=true strong_correlations=false")):
+    for name, switches in (
+        ("uskd", "rank_by_logarithm=true"),
+        ("multi_level", "mask_after_mean=true reuse_weak=true strong_correlations=false"),
+    ):
         assert f", with {switches}" in kdlab("methods", name)[1]
         shown = " ".join(kdlab("methods")[1].partition(f"  {name} ")[2].split())
         assert re.match(rf"(?:(?!verified: ).)*verified: \S+ with {switches}", shown)
@@ -80,17 +88,30 @@ def test_verified_is_said_with_the_switches(kdlab):
 def test_a_strategy_is_shown_with_its_class_its_losses_and_its_example(kdlab):
     code, out, _ = kdlab("methods", "online")
     assert code == 0
-    for text in ("online (strategy; for classifier)\nZhang et al. (2018)", "https://arxiv.org/abs/1706.00384", "L_{taught}(z_i, z_j)",
-                 "class: kdlab.strategies.online.Online   file: conf/strategy/online.yaml", "needs: no teacher",
-                 "losses by default (weights): ce=1.0 mutual_kl=1.0", "views = same   whether all networks",
-                 "YingZhangDUT/Deep-Mutual-Learning at c3d6ff1ecae2", "    dml_kl, with update=alternating teachers=sum", "\nkdlab train strategy=online\n"):
+    for text in (
+        "online (strategy; for classifier)\nZhang et al. (2018)",
+        "https://arxiv.org/abs/1706.00384",
+        "L_{taught}(z_i, z_j)",
+        "class: kdlab.strategies.online.Online   file: conf/strategy/online.yaml",
+        "needs: no teacher",
+        "losses by default (weights): ce=1.0 mutual_kl=1.0",
+        "views = same   whether all networks",
+        "YingZhangDUT/Deep-Mutual-Learning at c3d6ff1ecae2",
+        "    dml_kl, with update=alternating teachers=sum",
+        "\nkdlab train strategy=online\n",
+    ):
         assert text in out, text
-    assert "needs: teacher" in kdlab("methods", "offline")[1] and "Hinton et al. (2015)" in kdlab("methods", "offline")[1]
+    assert (
+        "needs: teacher" in kdlab("methods", "offline")[1] and "Hinton et al. (2015)" in kdlab("methods", "offline")[1]
+    )
 
 
 def test_a_strategy_without_a_paper_is_shown_without(kdlab):
     entry = INDEX["supervised"]
-    assert entry.method == Method("strategy", None, {}, ("classifier",)) and entry.brief == "The student alone, from labels"
+    assert (
+        entry.method == Method("strategy", None, {}, ("classifier",))
+        and entry.brief == "The student alone, from labels"
+    )
     code, out, _ = kdlab("methods", "supervised")
     assert code == 0 and "None" not in out and "not compared with code of the authors\n" in out
 
@@ -110,7 +131,8 @@ def test_what_a_strategy_composes_is_part_of_its_entry(tmp_path, monkeypatch):
         "from kdlab.strategies import Offline\n\n\n"
         "@method('strategy', kdcl_mean.method.paper, {'wangz3066/OnlineDistillGCN': 'kdcl_minlogit'})\n"
         "class Composing(Offline):\n    'It calls.'\n    rules = {'naive': functional.kdcl_naive, 'kd': functional.hinton_kd}\n\n\n"
-        "class Derived(Composing):\n    'It derives.'\n")
+        "class Derived(Composing):\n    'It derives.'\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("Composing", "Derived"):
         (tmp_path / f"{name.lower()}.yaml").write_text(f"# {name}, for a test\n_target_: composing.{name}\n")
@@ -119,8 +141,15 @@ def test_what_a_strategy_composes_is_part_of_its_entry(tmp_path, monkeypatch):
     first, second = found["composing"], found["derived"]
     for entry in (first, second):
         assert {function.__name__ for function in entry.composes} == {"kdcl_mean", "kdcl_naive"}
-    assert first.method.paper.authors == "Guo et al." and second.method.paper is None and second.brief == "Derived, for a test"
-    composed = {"wangz3066/OnlineDistillGCN": "kdcl_naive_loss", "shaoeric/Online-Knowledge-Distillation-via-Collaborative-Learning": "kdcl_mean"}
+    assert (
+        first.method.paper.authors == "Guo et al."
+        and second.method.paper is None
+        and second.brief == "Derived, for a test"
+    )
+    composed = {
+        "wangz3066/OnlineDistillGCN": "kdcl_naive_loss",
+        "shaoeric/Online-Knowledge-Distillation-via-Collaborative-Learning": "kdcl_mean",
+    }
     assert second.claims == composed
     assert first.claims == {**composed, "wangz3066/OnlineDistillGCN": "kdcl_minlogit kdcl_naive_loss"}
 
@@ -135,8 +164,10 @@ def test_the_list(kdlab):
     assert [name for name in re.findall(r"^  (\w+) +\S", out, re.MULTILINE)] == list(INDEX)
     assert f"{len(INDEX)} methods" in out
     headings = [line.split()[0].lower() for line in out.splitlines() if line and line[0].isupper()]
-    assert headings == [*(family for family in FAMILIES if any(entry.method.family == family for entry in INDEX.values())),
-                        *["pieces"] * any(entry.method.family == "strategy" for entry in of_kind("piece"))]
+    assert headings == [
+        *(family for family in FAMILIES if any(entry.method.family == family for entry in INDEX.values())),
+        *["pieces"] * any(entry.method.family == "strategy" for entry in of_kind("piece")),
+    ]
 
 
 def test_the_list_of_a_family_and_of_a_task(kdlab):
@@ -149,8 +180,18 @@ def test_the_list_of_a_family_and_of_a_task(kdlab):
 def test_one_method(kdlab):
     code, out, _ = kdlab("methods", "jensen_shannon")
     assert code == 0
-    for text in ("Agarwal et al. (2024)", "https://arxiv.org/abs/2306.13649", "teacher_weight = 0.5", "weight = 1.0", "huggingface/trl at f2cd57710ae3",
-                 "gkd_jsd", "1e-08", "kdlab train 'loss=[ce,jensen_shannon]'", "w KL(p ‖ m)", "GKD's and TRL's beta"):
+    for text in (
+        "Agarwal et al. (2024)",
+        "https://arxiv.org/abs/2306.13649",
+        "teacher_weight = 0.5",
+        "weight = 1.0",
+        "huggingface/trl at f2cd57710ae3",
+        "gkd_jsd",
+        "1e-08",
+        "kdlab train 'loss=[ce,jensen_shannon]'",
+        "w KL(p ‖ m)",
+        "GKD's and TRL's beta",
+    ):
         assert text in out, text
 
 
@@ -169,7 +210,11 @@ def test_its_example_fits(name):
 
 
 def test_only_what_reads_modules_of_a_transformer_has_no_example():
-    assert all(entry.method.family in ("transformer", "sequences") for entry in of_kind("loss", "strategy") if not entry.example)
+    assert all(
+        entry.method.family in ("transformer", "sequences")
+        for entry in of_kind("loss", "strategy")
+        if not entry.example
+    )
 
 
 def test_a_piece_shows_its_parameters(kdlab):
@@ -188,15 +233,31 @@ def test_what_a_user_must_know_of_a_loss_is_told(kdlab):
 
 def test_a_loss_shows_its_presets_with_numbers_and_sources(kdlab):
     out = kdlab("methods", "dkd")[1]
-    for text in ("presets (preset=NAME):", "\n  dkd/imagenet_resnet\n", "DKD on ImageNet: ResNet-34 teaches ResNet-18", "dkd.beta=0.5", "ce.weight=1.0",
-                 "/configs/imagenet/r34_r18/dkd.yaml#L26-L30", "\n  dkd/cifar100_vgg13_vgg8\n", "dkd.beta=6.0"):
+    for text in (
+        "presets (preset=NAME):",
+        "\n  dkd/imagenet_resnet\n",
+        "DKD on ImageNet: ResNet-34 teaches ResNet-18",
+        "dkd.beta=0.5",
+        "ce.weight=1.0",
+        "/configs/imagenet/r34_r18/dkd.yaml#L26-L30",
+        "\n  dkd/cifar100_vgg13_vgg8\n",
+        "dkd.beta=6.0",
+    ):
         assert text in out, text
     assert "presets" not in kdlab("methods", "cka")[1] and "presets" not in kdlab("methods", "online")[1]
 
 
-@pytest.mark.parametrize("name, weight", [
-    ("kd", "${one_minus:loss.kd.weight}"), ("kd_standardised", "0.1"), ("ctkd", "0.1"), ("multi_level", "0.1"), ("hard_kd", "0.5"), ("virtual_teacher", "0.9"),
-])
+@pytest.mark.parametrize(
+    "name, weight",
+    [
+        ("kd", "${one_minus:loss.kd.weight}"),
+        ("kd_standardised", "0.1"),
+        ("ctkd", "0.1"),
+        ("multi_level", "0.1"),
+        ("hard_kd", "0.5"),
+        ("virtual_teacher", "0.9"),
+    ],
+)
 def test_a_loss_shows_the_weight_that_it_gives_to_ce(kdlab, name, weight):
     out = kdlab("methods", name)[1]
     assert f"loss.ce.weight={weight}" in out and "with_ce =" not in out
@@ -221,17 +282,29 @@ def test_a_method_names_a_known_family_and_repository():
     paper = Paper("A", 2000, "B", "https://example.org")
     with pytest.raises(ValueError, match="only a strategy"):
         method("logits", None)
-    for arguments in (("logit", paper), ("logits", paper, {"nobody/nothing": "kd"}), ("logits", paper, {}, ("everything",))):
+    for arguments in (
+        ("logit", paper),
+        ("logits", paper, {"nobody/nothing": "kd"}),
+        ("logits", paper, {}, ("everything",)),
+    ):
         with pytest.raises(ValueError, match="unknown"):
             method(*arguments)
 
 
 def test_the_arguments_of_a_docstring():
     text = "Sum.\n\nArgs:\n    a, b: numbers,\n        two.\n    mask, reduction: see there.\n\nReturns:\n    c: a number.\n"
-    assert parameters(text) == {"a": "numbers, two.", "b": "numbers, two.", "mask": "see there.", "reduction": "see there."}
+    assert parameters(text) == {
+        "a": "numbers, two.",
+        "b": "numbers, two.",
+        "mask": "see there.",
+        "reduction": "see there.",
+    }
     assert parameters("Nothing.") == {}
 
 
 def test_prose():
-    assert prose(r"Of :func:`kdlab.functional.x`, :math:`\sum_c \mathrm{KL}(p \,\|\, q)`." "\n\nArgs:\n    a: b") == "Of kdlab.functional.x, Σ_c KL(p ‖ q)."
+    assert (
+        prose(r"Of :func:`kdlab.functional.x`, :math:`\sum_c \mathrm{KL}(p \,\|\, q)`." "\n\nArgs:\n    a: b")
+        == "Of kdlab.functional.x, Σ_c KL(p ‖ q)."
+    )
     assert prose("A.\n\n.. math:: a\n    + b\n\nC.") == "A.\n\n    a\n    + b\n\nC."

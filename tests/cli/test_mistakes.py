@@ -14,10 +14,24 @@ from kdlab.runs.run import Run, find_runs
 from tests.cli.mistakes import command_line, data, experiments, files, machine, studies, sweeps, teachers
 from tests.cli.mistakes.table import SHORT, Place, neutral, row
 
-TABLES = {"On the command line": command_line, "In experiment files": experiments, "In teachers": teachers, "In data": data,
-          "In files on disk": files, "In sweeps": sweeps, "In studies": studies, "While training": machine}
+TABLES = {
+    "On the command line": command_line,
+    "In experiment files": experiments,
+    "In teachers": teachers,
+    "In data": data,
+    "In files on disk": files,
+    "In sweeps": sweeps,
+    "In studies": studies,
+    "While training": machine,
+}
 MISTAKES = {mistake.what: mistake for table in TABLES.values() for mistake in table.MISTAKES}
-SLOW = ("In experiment files", "In teachers", "In data", "In sweeps", "While training")      # as many again, each of which begins a run
+SLOW = (
+    "In experiment files",
+    "In teachers",
+    "In data",
+    "In sweeps",
+    "While training",
+)  # as many again, each of which begins a run
 LIST = Path(__file__).with_name("MISTAKES.md")
 HEAD = """# Mistakes
 
@@ -51,19 +65,41 @@ def told():
         parts = [HEAD]
         for title, table in TABLES.items():
             rows = [said[mistake.what] for mistake in table.MISTAKES if mistake.what in said]
-            parts.append("\n".join([f"## {title}", "", "| what | command | exit code | message |", "| --- | --- | ---: | --- |", *rows, ""]))
+            parts.append(
+                "\n".join(
+                    [
+                        f"## {title}",
+                        "",
+                        "| what | command | exit code | message |",
+                        "| --- | --- | ---: | --- |",
+                        *rows,
+                        "",
+                    ]
+                )
+            )
         Path(os.environ["KDLAB_MISTAKES"]).write_text("\n".join(parts), encoding="utf-8")
 
 
 def _state(folder: Path) -> dict[str, str]:
     """The files of a folder and what is in them, without locks and the notes of what is finished."""
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
-            for path in sorted(folder.rglob("*")) if not {".locks", ".known"} & set(path.relative_to(folder).parts)
-            and not (path.is_dir() and not any(below.is_file() for below in path.rglob("*") if ".locks" not in below.parts))}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
+        for path in sorted(folder.rglob("*"))
+        if not {".locks", ".known"} & set(path.relative_to(folder).parts)
+        and not (path.is_dir() and not any(below.is_file() for below in path.rglob("*") if ".locks" not in below.parts))
+    }
 
 
-@pytest.mark.parametrize("what", [pytest.param(mistake.what, marks=pytest.mark.slow) if title in SLOW or mistake.what in command_line.MORE else mistake.what
-                                  for title, table in TABLES.items() for mistake in table.MISTAKES])
+@pytest.mark.parametrize(
+    "what",
+    [
+        pytest.param(mistake.what, marks=pytest.mark.slow)
+        if title in SLOW or mistake.what in command_line.MORE
+        else mistake.what
+        for title, table in TABLES.items()
+        for mistake in table.MISTAKES
+    ],
+)
 def test_mistake(kdlab, workplace, monkeypatch, finished, taught, told, request, what):
     mistake = MISTAKES[what]
     monkeypatch.setattr("kdlab.data.fashion_mnist.SYSTEM_FOLDER", Path("nowhere"))
@@ -77,8 +113,12 @@ def test_mistake(kdlab, workplace, monkeypatch, finished, taught, told, request,
         place = Place(workplace, patch, copied, lambda: taught)
         if mistake.setup is not None:
             mistake.setup(place)
-        command = [text.format(**place.names(), teacher=taught.path) if any(f"{{{name}}}" in text for name in ("run", "other", "teacher")) else text
-                   for text in mistake.command]
+        command = [
+            text.format(**place.names(), teacher=taught.path)
+            if any(f"{{{name}}}" in text for name in ("run", "other", "teacher"))
+            else text
+            for text in mistake.command
+        ]
         before = _state(workplace)
         code, out, err = kdlab(*command)
     assert code == mistake.code, (out, err)
@@ -109,7 +149,9 @@ def test_the_list_holds_these_mistakes():
         cells = [cell.strip() for cell in line.replace("\\|", "¦").strip("|").split(" | ")]
         if line.startswith("| ") and len(cells) == 4 and cells[2].isdigit():
             listed.append((cells[0].replace("¦", "|"), int(cells[2])))
-    assert listed == [(mistake.what, mistake.code) for mistake in MISTAKES.values()], "write it anew; the module's docstring says how"
+    assert listed == [(mistake.what, mistake.code) for mistake in MISTAKES.values()], (
+        "write it anew; the module's docstring says how"
+    )
 
 
 def test_no_two_mistakes_have_one_name():

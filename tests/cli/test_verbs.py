@@ -45,6 +45,7 @@ def test_no_runs_yet(kdlab):
 
 def test_evaluate_from_the_kept_predictions(kdlab, two, monkeypatch):
     """Test is not touched again: reading the data would fail."""
+
     def touched(self):
         raise AssertionError("test was touched")
 
@@ -88,7 +89,8 @@ def test_evaluate_the_runs_own_data_changed(kdlab, workplace, monkeypatch):
     (workplace / "my_data.py").write_text(
         "import torch\nfrom kdlab.data import Images, InMemoryData\n\n\nclass Mine(InMemoryData):\n    CLASSES, SHAPE = 10, (1, 8, 8)\n\n"
         "    def read(self):\n        images = torch.arange(640).reshape(10, 1, 8, 8).repeat(20, 1, 1, 1).float() / 640\n"
-        "        labels = torch.arange(10).repeat(20)\n        return Images(images, labels), Images(images[:50], labels[:50])\n")
+        "        labels = torch.arange(10).repeat(20)\n        return Images(images, labels), Images(images[:50], labels[:50])\n"
+    )
     monkeypatch.syspath_prepend(workplace)
     code, out, err = kdlab("train", "strategy=supervised", "data._target_=my_data.Mine", "trainer.max_epochs=1")
     assert code == 0, err
@@ -122,20 +124,40 @@ def test_the_lines_of_the_help_work(kdlab, workplace):
     from kdlab.config.check import check
     from kdlab.config.compose import compose
 
-    lines = [line.split("   ")[0].strip() for line in HELP.splitlines() if line.startswith("  kdlab train") and "--" not in line and "-m" not in line]
+    lines = [
+        line.split("   ")[0].strip()
+        for line in HELP.splitlines()
+        if line.startswith("  kdlab train") and "--" not in line and "-m" not in line
+    ]
     assert len(lines) >= 5
     for line in lines:
         check(compose(shlex.split(line)[2:]))
 
 
-@pytest.mark.parametrize("sent, devices", [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGUSR1, 1),
-                                           pytest.param(signal.SIGTERM, 2, marks=pytest.mark.slow)],
-                         ids=["SIGINT", "SIGTERM", "SIGUSR1", "SIGTERM, two processes"])
+@pytest.mark.parametrize(
+    "sent, devices",
+    [
+        (signal.SIGINT, 1),
+        (signal.SIGTERM, 1),
+        (signal.SIGUSR1, 1),
+        pytest.param(signal.SIGTERM, 2, marks=pytest.mark.slow),
+    ],
+    ids=["SIGINT", "SIGTERM", "SIGUSR1", "SIGTERM, two processes"],
+)
 def test_an_interrupted_run_ends_with_130_and_goes_on(workplace, forked, kdlab, sent, devices):
-    arguments = ["strategy=supervised", "trainer.max_epochs=200", "trainer.accelerator=cpu", f"trainer.devices={devices}"]
+    arguments = [
+        "strategy=supervised",
+        "trainer.max_epochs=200",
+        "trainer.accelerator=cpu",
+        f"trainer.devices={devices}",
+    ]
     process = forked(_command, workplace, arguments)
     deadline = time.monotonic() + 120
-    while not list(workplace.glob("runs/quickstart/*/checkpoints/last.ckpt")) and time.monotonic() < deadline and process.is_alive():
+    while (
+        not list(workplace.glob("runs/quickstart/*/checkpoints/last.ckpt"))
+        and time.monotonic() < deadline
+        and process.is_alive()
+    ):
         time.sleep(0.05)
     os.kill(process.pid, sent)
     process.join(timeout=60)
@@ -144,8 +166,13 @@ def test_an_interrupted_run_ends_with_130_and_goes_on(workplace, forked, kdlab, 
     assert "interrupted" in kdlab("runs")[1]
 
 
-@pytest.mark.parametrize("verb, said", [("compare", "kdlab: interrupted\n"),
-                                        ("reproduce", "kdlab: interrupted; the same command goes on from the last finished epoch\n")])
+@pytest.mark.parametrize(
+    "verb, said",
+    [
+        ("compare", "kdlab: interrupted\n"),
+        ("reproduce", "kdlab: interrupted; the same command goes on from the last finished epoch\n"),
+    ],
+)
 def test_only_what_trains_is_said_to_go_on(kdlab, monkeypatch, verb, said):
     def interrupted(arguments):
         raise KeyboardInterrupt
@@ -158,7 +185,7 @@ def _command(folder, arguments):
     from kdlab.cli.main import main
 
     os.chdir(folder)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})      # the forkserver blocks it for all its children
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # the forkserver blocks it for all its children
     signal.signal(signal.SIGINT, signal.default_int_handler)
     raise SystemExit(main(["train", *arguments]))
 
@@ -178,16 +205,34 @@ def test_a_run_that_is_being_trained_is_not_removed(kdlab, two):
 
 def test_compare_does_not_write_into_a_run(kdlab, two, workplace):
     assert kdlab("compare", *two)[0] == 0
-    assert (workplace / "runs" / "quickstart" / "compare.csv").exists() and not (workplace / two[0] / "compare.csv").exists()
+    assert (workplace / "runs" / "quickstart" / "compare.csv").exists() and not (
+        workplace / two[0] / "compare.csv"
+    ).exists()
 
 
 @pytest.mark.slow
 def test_a_module_of_the_users_is_found_in_the_working_directory(workplace):
     """``kdlab`` is a script elsewhere, so Python does not look here by itself."""
-    (workplace / "mine.py").write_text("from kdlab.models import MLP\n\n\ndef network(classes):\n    return MLP(classes, (1, 8, 8), (4,))\n")
-    done = subprocess.run([sys.executable, "-P", "-c", "from kdlab.cli.main import script; script()", "train", "strategy=supervised",
-                           "student=network", "student._target_=mine.network", "+student.classes=10", "trainer.max_epochs=1"],
-                          cwd=workplace, capture_output=True, text=True)
+    (workplace / "mine.py").write_text(
+        "from kdlab.models import MLP\n\n\ndef network(classes):\n    return MLP(classes, (1, 8, 8), (4,))\n"
+    )
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-P",
+            "-c",
+            "from kdlab.cli.main import script; script()",
+            "train",
+            "strategy=supervised",
+            "student=network",
+            "student._target_=mine.network",
+            "+student.classes=10",
+            "trainer.max_epochs=1",
+        ],
+        cwd=workplace,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -222,9 +267,9 @@ def test_a_store_that_is_read_only_has_its_table_all_the_same(kdlab, monkeypatch
     )
     for asked in (["--out", "other"], ["--report"]):
         code, out, err = kdlab("compare", "runs", *asked)
-        assert (
-            code == 2 and "cannot be written (Read-only file system)" in err
-        ), "who asks for files is told that there are none"
+        assert code == 2 and "cannot be written (Read-only file system)" in err, (
+            "who asks for files is told that there are none"
+        )
 
 
 @pytest.mark.parametrize("verb, expected", [("--help", 0), ("methods", 0), ("train", 1)])
@@ -234,9 +279,13 @@ def test_a_reader_that_stops_reading(workplace, verb, expected):
     code = "from kdlab.cli.main import script; script()"
     reading, writing = os.pipe()
     os.close(reading)
-    done = subprocess.run([sys.executable, "-c", code, verb, *options], stdout=writing, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, verb, *options], stdout=writing, stderr=subprocess.PIPE, text=True
+    )
     os.close(writing)
-    assert done.returncode == expected and "Traceback" not in done.stderr and "Exception ignored" not in done.stderr, done.stderr
+    assert done.returncode == expected and "Traceback" not in done.stderr and "Exception ignored" not in done.stderr, (
+        done.stderr
+    )
 
 
 def test_a_pipe_of_the_users_own_that_breaks_is_an_error(kdlab, monkeypatch):

@@ -43,8 +43,19 @@ callbacks: {{}}
 choices: {{experiment: null, scheduler: cosine, optimizer: adamw, strategy: offline, mixing: none, teacher: trained, student: mlp, data: digits}}
 overrides: [loss.kd.weight={kd}, loss.kd.temperature={temperature}, seed={seed}]
 """
-TEACHER = {"name": "teacher/digits (seed 1)", "parameters": 85002, "test": {"accuracy": 0.97, "nll": 0.1, "ece": 0.01},
-           "runs": [{"path": "gone", "hash": "teacher", "metrics": {"test/accuracy": 0.97, "test/accuracy_best": 0.97}, "durations": {"train_seconds": 4.0}}]}
+TEACHER = {
+    "name": "teacher/digits (seed 1)",
+    "parameters": 85002,
+    "test": {"accuracy": 0.97, "nll": 0.1, "ece": 0.01},
+    "runs": [
+        {
+            "path": "gone",
+            "hash": "teacher",
+            "metrics": {"test/accuracy": 0.97, "test/accuracy_best": 0.97},
+            "durations": {"train_seconds": 4.0},
+        }
+    ],
+}
 
 
 def write_runs(folder: Path, variants: int, seeds: int) -> list[Path]:
@@ -56,13 +67,34 @@ def write_runs(folder: Path, variants: int, seeds: int) -> list[Path]:
         for seed in range(1, seeds + 1):
             name = f"offline-ce+kd-mlp-s{seed}-{variant:08x}{seed:08x}"
             accuracy, nll, ece = 0.9 + moved[seed - 1] + 0.002 * random.normal(), 0.3, 0.05
-            metrics = {f"test/{key}{ending}": value for ending in ("", "_best") for key, value in (("accuracy", accuracy), ("nll", nll), ("ece", ece))}
-            record = {"format": 1, "hash": name[-16:], "group": f"{variant:016x}", "status": "finished", "seed": seed, "parameters": 2410, "flops": 4736,
-                      "weights": {"ce": 1 - weight, "kd": weight}, "uses_teacher": True, "taught": True, "teacher": TEACHER, "metrics": metrics,
-                      "durations": {"train_seconds": 1.5}, "teacher_share": 0.3, "networks": {}, "network_parameters": {}}
+            metrics = {
+                f"test/{key}{ending}": value
+                for ending in ("", "_best")
+                for key, value in (("accuracy", accuracy), ("nll", nll), ("ece", ece))
+            }
+            record = {
+                "format": 1,
+                "hash": name[-16:],
+                "group": f"{variant:016x}",
+                "status": "finished",
+                "seed": seed,
+                "parameters": 2410,
+                "flops": 4736,
+                "weights": {"ce": 1 - weight, "kd": weight},
+                "uses_teacher": True,
+                "taught": True,
+                "teacher": TEACHER,
+                "metrics": metrics,
+                "durations": {"train_seconds": 1.5},
+                "teacher_share": 0.3,
+                "networks": {},
+                "network_parameters": {},
+            }
             path = folder / name
             path.mkdir(parents=True)
             (path / "run.json").write_text(json.dumps(record, indent=2))
-            (path / "config.yaml").write_text(CONFIG.format(seed=seed, ce=1 - weight, kd=weight, temperature=float(temperature)))
+            (path / "config.yaml").write_text(
+                CONFIG.format(seed=seed, ce=1 - weight, kd=weight, temperature=float(temperature))
+            )
             paths.append(path)
     return paths

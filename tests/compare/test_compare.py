@@ -12,20 +12,54 @@ from kdlab.compare import comparison, groups, interval
 from kdlab.errors import InputError
 from kdlab.runs.run import find_runs
 
-TEACHER = {"name": "teacher/digits (seed 1)", "parameters": 5000, "test": {"accuracy": 0.9},
-           "runs": [{"path": "gone", "hash": "t", "metrics": {"test/accuracy": 0.9, "test/accuracy_best": 0.91}}]}
+TEACHER = {
+    "name": "teacher/digits (seed 1)",
+    "parameters": 5000,
+    "test": {"accuracy": 0.9},
+    "runs": [{"path": "gone", "hash": "t", "metrics": {"test/accuracy": 0.9, "test/accuracy_best": 0.91}}],
+}
 
 
-def _write(folder, name, *, strategy="offline", temperature=4.0, seed=1, accuracy=0.8, status="finished", teacher=TEACHER, parameters=100,
-           group=None):
+def _write(
+    folder,
+    name,
+    *,
+    strategy="offline",
+    temperature=4.0,
+    seed=1,
+    accuracy=0.8,
+    status="finished",
+    teacher=TEACHER,
+    parameters=100,
+    group=None,
+):
     path = folder / name
     path.mkdir(parents=True)
-    loss = {"ce": {"weight": 1.0}} if strategy == "supervised" else {"ce": {"weight": 0.1}, "kd": {"weight": 0.9, "temperature": temperature}}
-    config = {"seed": seed, "choices": {"strategy": strategy, "student": "mlp", "data": "digits"}, "loss": loss, "teacher": None,
-              "student": {"hidden": [4]}, "data": {"batch_size": 4}, "paths": {}}
-    record = {"status": status, "hash": name, "group": group or f"{strategy}-{temperature}", "metrics": {}, "parameters": parameters,
-              "durations": {"train_seconds": 2.0 * seed}, "weights": {key: node["weight"] for key, node in loss.items()},
-              "uses_teacher": strategy != "supervised", "teacher": None if strategy == "supervised" else teacher}
+    loss = (
+        {"ce": {"weight": 1.0}}
+        if strategy == "supervised"
+        else {"ce": {"weight": 0.1}, "kd": {"weight": 0.9, "temperature": temperature}}
+    )
+    config = {
+        "seed": seed,
+        "choices": {"strategy": strategy, "student": "mlp", "data": "digits"},
+        "loss": loss,
+        "teacher": None,
+        "student": {"hidden": [4]},
+        "data": {"batch_size": 4},
+        "paths": {},
+    }
+    record = {
+        "status": status,
+        "hash": name,
+        "group": group or f"{strategy}-{temperature}",
+        "metrics": {},
+        "parameters": parameters,
+        "durations": {"train_seconds": 2.0 * seed},
+        "weights": {key: node["weight"] for key, node in loss.items()},
+        "uses_teacher": strategy != "supervised",
+        "teacher": None if strategy == "supervised" else teacher,
+    }
     if status == "finished":
         record["metrics"] = {"test/accuracy": accuracy, "test/accuracy_best": accuracy + 0.01}
     (path / "run.json").write_text(json.dumps(record))
@@ -55,23 +89,35 @@ def test_interval_is_students_t():
 
 def test_groups_are_over_seeds(folder):
     found, left_out = groups(find_runs([folder]))
-    assert {group.label: len(group.runs) for group in found} == {"offline ce+kd  kd.temperature=4": 3, "offline ce+kd  kd.temperature=8": 3,
-                                                                 "supervised ce": 1}
+    assert {group.label: len(group.runs) for group in found} == {
+        "offline ce+kd  kd.temperature=4": 3,
+        "offline ce+kd  kd.temperature=8": 3,
+        "supervised ce": 1,
+    }
     assert [len(group.unfinished) for group in found if "8" in group.label] == [1]
     assert len(left_out) == 1 and "torn" in left_out[0]
 
 
 def test_the_choice_of_a_group_stands_for_what_is_in_its_node(tmp_path):
     """Until two groups are told apart by nothing else."""
-    for name, mixing, node in (("a", "none", None), ("b", "mixup", {"alpha": 0.2}), ("c", "mixup", {"alpha": 1.0}), ("d", None, "no such key")):
+    for name, mixing, node in (
+        ("a", "none", None),
+        ("b", "mixup", {"alpha": 0.2}),
+        ("c", "mixup", {"alpha": 1.0}),
+        ("d", None, "no such key"),
+    ):
         path = _write(tmp_path, name, group=name)
         config = json.loads((path / "config.yaml").read_text())
         if mixing is not None:
             config["choices"]["mixing"], config["data"]["mixing"] = mixing, node
         (path / "config.yaml").write_text(json.dumps(config))
     found, _ = groups(find_runs([tmp_path]))
-    assert sorted(group.label for group in found) == ["offline ce+kd", "offline ce+kd  mixing=mixup  data.mixing.alpha=0.2",
-                                                      "offline ce+kd  mixing=mixup  data.mixing.alpha=1", "offline ce+kd  mixing=none"]
+    assert sorted(group.label for group in found) == [
+        "offline ce+kd",
+        "offline ce+kd  mixing=mixup  data.mixing.alpha=0.2",
+        "offline ce+kd  mixing=mixup  data.mixing.alpha=1",
+        "offline ce+kd  mixing=none",
+    ]
 
 
 def test_table(folder):
@@ -82,7 +128,9 @@ def test_table(folder):
     assert row.retention == pytest.approx(0.82 / 0.9) and row.parameters == 100 and row.seconds == pytest.approx(4.0)
     assert row.last.half_width == pytest.approx(stats.t.ppf(0.975, 2) * 0.02 / np.sqrt(3))
     assert table.rows[0].last.mean == 0.9 and table.rows[0].label == "teacher/digits (seed 1)"
-    assert table.rows[1].retention == pytest.approx(0.7 / 0.9), "the baseline is held against the teacher that all share"
+    assert table.rows[1].retention == pytest.approx(0.7 / 0.9), (
+        "the baseline is held against the teacher that all share"
+    )
     assert any("failed" in note for note in table.notes) and any("torn" in note for note in table.notes)
 
 
@@ -90,9 +138,16 @@ def test_csv_and_markdown_say_the_same(folder, kdlab):
     code, out, err = kdlab("compare", folder)
     assert code == 0 and "kd.temperature=8" in out and "0.8200 ± 0.0497" in out
     rows = list(csv.DictReader(io.StringIO((folder / "compare.csv").read_text())))
-    assert float(rows[3]["last_mean"]) == pytest.approx(0.84) and rows[3]["weights"] == "ce=0.1 kd=0.9" and rows[3]["n"] == "3"
+    assert (
+        float(rows[3]["last_mean"]) == pytest.approx(0.84)
+        and rows[3]["weights"] == "ce=0.1 kd=0.9"
+        and rows[3]["n"] == "3"
+    )
     text = (folder / "compare.md").read_text()
-    assert "| variant | offline ce+kd  kd.temperature=8 | ce=0.1 kd=0.9 | 0.8400 ± 0.0497 | 0.8500 ± 0.0497 | 3 | +0.1200 | too few seeds to tell | 93.3% | 100 | 4.0 |" in text
+    assert (
+        "| variant | offline ce+kd  kd.temperature=8 | ce=0.1 kd=0.9 | 0.8400 ± 0.0497 | 0.8500 ± 0.0497 | 3 | +0.1200 | too few seeds to tell | 93.3% | 100 | 4.0 |"
+        in text
+    )
     assert "not in the table" in text
 
 
@@ -128,15 +183,28 @@ def test_two_teachers_of_one_name_are_two_rows(tmp_path):
 
 def test_teachers_that_differ_in_the_seed_alone_are_one_row(tmp_path):
     for seed, accuracy in ((1, 0.9), (2, 0.7)):
-        teacher = {**TEACHER, "name": f"offline-ce-mlp-s{seed}", "test": {"accuracy": accuracy}, "runs": [{**TEACHER["runs"][0], "hash": f"t{seed}"}]}
+        teacher = {
+            **TEACHER,
+            "name": f"offline-ce-mlp-s{seed}",
+            "test": {"accuracy": accuracy},
+            "runs": [{**TEACHER["runs"][0], "hash": f"t{seed}"}],
+        }
         _write(tmp_path, f"run{seed}", seed=seed, teacher=teacher)
     _write(tmp_path, "small", seed=3, teacher={**TEACHER, "name": "offline-ce-mlp-s3", "parameters": 7, "runs": []})
-    rows = [(row.label, row.last.n, round(row.last.mean, 4), row.parameters) for row in comparison(list(find_runs([tmp_path]))).rows if row.role == "teacher"]
+    rows = [
+        (row.label, row.last.n, round(row.last.mean, 4), row.parameters)
+        for row in comparison(list(find_runs([tmp_path]))).rows
+        if row.role == "teacher"
+    ]
     assert rows == [("offline-ce-mlp", 2, 0.8, 5000), ("offline-ce-mlp-s3", 1, 0.9, 7)]
 
 
 def test_a_teacher_without_a_run_has_its_row(tmp_path):
-    _write(tmp_path, "one", teacher={"name": "microsoft/resnet-18", "parameters": 7, "test": {"accuracy": 0.95}, "runs": []})
+    _write(
+        tmp_path,
+        "one",
+        teacher={"name": "microsoft/resnet-18", "parameters": 7, "test": {"accuracy": 0.95}, "runs": []},
+    )
     table = comparison(list(find_runs([tmp_path])))
     assert table.rows[0].label == "microsoft/resnet-18" and table.rows[0].last.mean == 0.95
     assert table.rows[1].retention == pytest.approx(0.8 / 0.95)
@@ -144,7 +212,9 @@ def test_a_teacher_without_a_run_has_its_row(tmp_path):
 
 def test_a_teacher_in_the_folder_is_called_one(tmp_path):
     path = _write(tmp_path, "t", strategy="supervised", accuracy=0.9)
-    (path / "config.yaml").write_text(json.dumps({**json.loads((path / "config.yaml").read_text()), "student": {"hidden": [64]}}))
+    (path / "config.yaml").write_text(
+        json.dumps({**json.loads((path / "config.yaml").read_text()), "student": {"hidden": [64]}})
+    )
     _write(tmp_path, "one")
     rows = comparison(list(find_runs([tmp_path]))).rows
     assert [(row.role, row.last.mean) for row in rows] == [("teacher", 0.9), ("variant", 0.8)]
@@ -152,13 +222,27 @@ def test_a_teacher_in_the_folder_is_called_one(tmp_path):
 
 def test_students_are_named_by_what_tells_students_apart(tmp_path):
     """What only their teacher has different, here its data and its width, is in no student's name."""
-    for name, changes in (("t", {"data": {"batch_size": 8}, "student": {"hidden": [64]}}), ("alone", {}), ("one", {}), ("two", {})):
-        path = _write(tmp_path, name, strategy="offline" if name in ("one", "two") else "supervised", temperature=8.0 if name == "two" else 4.0, group=name)
+    for name, changes in (
+        ("t", {"data": {"batch_size": 8}, "student": {"hidden": [64]}}),
+        ("alone", {}),
+        ("one", {}),
+        ("two", {}),
+    ):
+        path = _write(
+            tmp_path,
+            name,
+            strategy="offline" if name in ("one", "two") else "supervised",
+            temperature=8.0 if name == "two" else 4.0,
+            group=name,
+        )
         (path / "config.yaml").write_text(json.dumps({**json.loads((path / "config.yaml").read_text()), **changes}))
     rows = comparison(list(find_runs([tmp_path]))).rows
     assert [(row.role, row.label) for row in rows] == [
-        ("teacher", "supervised ce  student.hidden=[64]  data.batch_size=8"), ("student baseline", "supervised ce"),
-        ("variant", "offline ce+kd  kd.temperature=4"), ("variant", "offline ce+kd  kd.temperature=8")]
+        ("teacher", "supervised ce  student.hidden=[64]  data.batch_size=8"),
+        ("student baseline", "supervised ce"),
+        ("variant", "offline ce+kd  kd.temperature=4"),
+        ("variant", "offline ce+kd  kd.temperature=8"),
+    ]
 
 
 def test_a_baseline_on_other_data_is_held_against_nothing(tmp_path):
@@ -173,8 +257,13 @@ def test_a_baseline_on_other_data_is_held_against_nothing(tmp_path):
 def test_real_runs(kdlab, workplace, taught):
     """Labels of schedules, roles, and the teacher's own score, from runs that were trained."""
     common = ["trainer.max_epochs=1", "progress=none", "teacher=run", f"teacher.run={taught.path}"]
-    for extra in (["seed=1"], ["seed=2"], ["loss.kd.weight={schedule: linear, start: 0, end: 0.9, epochs: 1}"], ["loss.kd.weight=0"],
-                  ["loss.kd.weight={schedule: linear, start: 0, end: 0.5, epochs: 1}"]):
+    for extra in (
+        ["seed=1"],
+        ["seed=2"],
+        ["loss.kd.weight={schedule: linear, start: 0, end: 0.9, epochs: 1}"],
+        ["loss.kd.weight=0"],
+        ["loss.kd.weight={schedule: linear, start: 0, end: 0.5, epochs: 1}"],
+    ):
         assert kdlab("train", *common, *extra)[0] == 0
     table = comparison(list(find_runs(["runs"])))
     assert [row.role for row in table.rows] == ["teacher", "student baseline", "variant", "variant", "variant"]

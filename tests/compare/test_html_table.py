@@ -22,7 +22,16 @@ class Cells(HTMLParser):
 
 
 def test_cells_are_escaped_and_numbers_stand_to_the_right():
-    row = Row("variant", "loss=<ce> & kd", Interval(0.9, 0.01, 3), Interval(0.91, None, 3), retention=0.95, parameters=2410, seconds=1.25, weights="ce=0.1 kd=0.9")
+    row = Row(
+        "variant",
+        "loss=<ce> & kd",
+        Interval(0.9, 0.01, 3),
+        Interval(0.91, None, 3),
+        retention=0.95,
+        parameters=2410,
+        seconds=1.25,
+        weights="ce=0.1 kd=0.9",
+    )
     text = Table("accuracy", [row], ["not in the table: runs/<x>"])._repr_html_()
     read = Cells()
     read.feed(text)

@@ -13,11 +13,33 @@ from kdlab.runs.run import find_runs
 def _write(folder, seed, kept, rule="validation", **networks):
     path = folder / f"online-{seed}"
     path.mkdir()
-    config = {"seed": seed, "choices": {"strategy": "online"}, "loss": {"ce": {"weight": 1.0}}, "teacher": None, "student": {}, "data": {}, "paths": {}}
-    named = {name: {"test/accuracy": accuracy, "test/accuracy_best": accuracy + 0.01} for name, accuracy in networks.items()}
-    record = {"status": "finished", "hash": str(seed), "group": "g", "metrics": named[kept], "parameters": 10, "durations": {"train_seconds": 1.0},
-              "weights": {"ce": 1.0}, "uses_teacher": False, "taught": True, "teacher": None, "networks": named,
-              "network_parameters": {"student": 10, "peer2": 30}, "kept": {"rule": rule, "last": {"network": kept, "module": kept}}}
+    config = {
+        "seed": seed,
+        "choices": {"strategy": "online"},
+        "loss": {"ce": {"weight": 1.0}},
+        "teacher": None,
+        "student": {},
+        "data": {},
+        "paths": {},
+    }
+    named = {
+        name: {"test/accuracy": accuracy, "test/accuracy_best": accuracy + 0.01} for name, accuracy in networks.items()
+    }
+    record = {
+        "status": "finished",
+        "hash": str(seed),
+        "group": "g",
+        "metrics": named[kept],
+        "parameters": 10,
+        "durations": {"train_seconds": 1.0},
+        "weights": {"ce": 1.0},
+        "uses_teacher": False,
+        "taught": True,
+        "teacher": None,
+        "networks": named,
+        "network_parameters": {"student": 10, "peer2": 30},
+        "kept": {"rule": rule, "last": {"network": kept, "module": kept}},
+    }
     (path / "run.json").write_text(json.dumps(record))
     (path / "config.yaml").write_text(json.dumps(config))
 
@@ -31,24 +53,42 @@ def two(tmp_path):
 
 def test_every_network_has_its_row_below_the_variant(two):
     rows = comparison(list(find_runs([two]))).rows
-    assert [(row.role, row.label) for row in rows] == [("variant", "online ce"), ("network", "online ce · student"),
-                                                       ("network", "online ce · peer2"), ("network", "online ce · ensemble")]
-    assert [row.last.mean for row in rows] == pytest.approx([0.76, 0.7, 0.71, 0.86]), "the variant's are those of the network that each run kept"
+    assert [(row.role, row.label) for row in rows] == [
+        ("variant", "online ce"),
+        ("network", "online ce · student"),
+        ("network", "online ce · peer2"),
+        ("network", "online ce · ensemble"),
+    ]
+    assert [row.last.mean for row in rows] == pytest.approx([0.76, 0.7, 0.71, 0.86]), (
+        "the variant's are those of the network that each run kept"
+    )
     assert [row.best.mean for row in rows] == pytest.approx([0.77, 0.71, 0.72, 0.87])
     assert [row.last.n for row in rows] == [2, 2, 2, 2] and [row.parameters for row in rows] == [10, 10, 30, None]
     assert [row.seconds for row in rows] == [1.0, None, None, None]
 
 
 def test_the_row_says_what_is_kept(two, kdlab):
-    assert [row.kept for row in comparison(list(find_runs([two]))).rows] == ["validation: student 1, peer2 1", "", "", ""]
+    assert [row.kept for row in comparison(list(find_runs([two]))).rows] == [
+        "validation: student 1, peer2 1",
+        "",
+        "",
+        "",
+    ]
     code, out, _ = kdlab("compare", two)
     assert code == 0 and "(kept: validation: student 1, peer2 1)" in " ".join(out.split())
-    assert "| network | · peer2 |  | 0.7100 ± 0.1271 | 0.7200 ± 0.1271 | 2 | 30 |  |" in (two / "compare.md").read_text()
+    assert (
+        "| network | · peer2 |  | 0.7100 ± 0.1271 | 0.7200 ± 0.1271 | 2 | 30 |  |" in (two / "compare.md").read_text()
+    )
     rows = list(csv.DictReader(io.StringIO((two / "compare.csv").read_text())))
-    assert [row["kept"] for row in rows] == ["validation: student 1, peer2 1", "", "", ""] and float(rows[3]["last_mean"]) == pytest.approx(0.86)
+    assert [row["kept"] for row in rows] == ["validation: student 1, peer2 1", "", "", ""] and float(
+        rows[3]["last_mean"]
+    ) == pytest.approx(0.86)
 
 
-@pytest.mark.parametrize("rule, kept, said", [("student", "student", "student"), ("peer2", "peer2", "peer2"), ("validation", "student", "validation: student")])
+@pytest.mark.parametrize(
+    "rule, kept, said",
+    [("student", "student", "student"), ("peer2", "peer2", "peer2"), ("validation", "student", "validation: student")],
+)
 def test_what_is_kept_is_told(tmp_path, rule, kept, said):
     _write(tmp_path, 1, kept, rule, student=0.8, peer2=0.7)
     assert comparison(list(find_runs([tmp_path]))).rows[0].kept == said
@@ -58,12 +98,37 @@ def test_retention_is_held_against_the_teacher_of_the_others(two):
     teacher = {"name": "t", "parameters": 5, "test": {"accuracy": 0.9}, "runs": []}
     path = two / "offline"
     path.mkdir()
-    (path / "run.json").write_text(json.dumps({"status": "finished", "hash": "o", "group": "o", "metrics": {"test/accuracy": 0.81}, "durations": {},
-                                               "uses_teacher": True, "taught": True, "teacher": teacher}))
-    (path / "config.yaml").write_text(json.dumps({"seed": 1, "choices": {"strategy": "offline"}, "loss": {"kd": {}}, "teacher": {}, "student": {},
-                                                  "data": {}, "paths": {}}))
+    (path / "run.json").write_text(
+        json.dumps(
+            {
+                "status": "finished",
+                "hash": "o",
+                "group": "o",
+                "metrics": {"test/accuracy": 0.81},
+                "durations": {},
+                "uses_teacher": True,
+                "taught": True,
+                "teacher": teacher,
+            }
+        )
+    )
+    (path / "config.yaml").write_text(
+        json.dumps(
+            {
+                "seed": 1,
+                "choices": {"strategy": "offline"},
+                "loss": {"kd": {}},
+                "teacher": {},
+                "student": {},
+                "data": {},
+                "paths": {},
+            }
+        )
+    )
     rows = {row.label: row for row in comparison(list(find_runs([two]))).rows}
-    assert rows["offline kd"].retention == pytest.approx(0.9) and rows["online ce · ensemble"].retention == pytest.approx(0.86 / 0.9)
+    assert rows["offline kd"].retention == pytest.approx(0.9) and rows[
+        "online ce · ensemble"
+    ].retention == pytest.approx(0.86 / 0.9)
 
 
 def test_a_real_run(kdlab, workplace):

@@ -28,13 +28,34 @@ def _write(folder, *, seed, accuracy, temperature=None, weight=0.9, files=True, 
     name = f"t{temperature}-w{weight}-s{seed}" if kd else f"alone-s{seed}"
     path = folder / name
     path.mkdir(parents=True)
-    loss = {"ce": {"weight": 1 - weight}, "kd": {"weight": weight, "temperature": temperature}} if kd else {"ce": {"weight": 1.0}}
-    config = {"seed": seed, "choices": {"strategy": "offline" if kd else "supervised", "student": "mlp", "data": "digits"}, "loss": loss,
-              "teacher": None, "student": {"hidden": [4]}, "data": DATA, "paths": {}, "threads": 1}
+    loss = (
+        {"ce": {"weight": 1 - weight}, "kd": {"weight": weight, "temperature": temperature}}
+        if kd
+        else {"ce": {"weight": 1.0}}
+    )
+    config = {
+        "seed": seed,
+        "choices": {"strategy": "offline" if kd else "supervised", "student": "mlp", "data": "digits"},
+        "loss": loss,
+        "teacher": None,
+        "student": {"hidden": [4]},
+        "data": DATA,
+        "paths": {},
+        "threads": 1,
+    }
     teacher = {"name": "wide", "parameters": 5000, "flops": 9000, "test": {"accuracy": 0.97}, "runs": []}
-    record = {"status": "finished", "hash": name, "group": name.rpartition("-")[0], "seed": seed, "parameters": parameters, "uses_teacher": kd,
-              "metrics": {"test/accuracy": accuracy, "test/accuracy_best": accuracy}, "durations": {"train_seconds": 1.0},
-              "weights": {key: node["weight"] for key, node in loss.items()}, "teacher": teacher if kd else None}
+    record = {
+        "status": "finished",
+        "hash": name,
+        "group": name.rpartition("-")[0],
+        "seed": seed,
+        "parameters": parameters,
+        "uses_teacher": kd,
+        "metrics": {"test/accuracy": accuracy, "test/accuracy_best": accuracy},
+        "durations": {"train_seconds": 1.0},
+        "weights": {key: node["weight"] for key, node in loss.items()},
+        "teacher": teacher if kd else None,
+    }
     (path / "run.json").write_text(json.dumps(record))
     (path / "config.yaml").write_text(json.dumps(config))
     if files:
@@ -52,7 +73,14 @@ def _grid(folder):
         _write(folder, seed=seed, accuracy=0.7 + seed / 100)
         for temperature in (1, 4):
             for weight in (0.5, 0.9):
-                _write(folder, seed=seed, accuracy=0.8 + seed / 100 + weight / 10, temperature=temperature, weight=weight, parameters=100 * temperature)
+                _write(
+                    folder,
+                    seed=seed,
+                    accuracy=0.8 + seed / 100 + weight / 10,
+                    temperature=temperature,
+                    weight=weight,
+                    parameters=100 * temperature,
+                )
     return folder
 
 
@@ -86,7 +114,9 @@ class Page(HTMLParser):
         self.ids += [given["id"]] if "id" in given else []
         self.described += [given[key] for key in ("aria-describedby", "aria-labelledby") if key in given]
         if tag != "a":
-            self.loaded += [value for key, value in attributes if key in self.LOADING and not value.startswith(("#", "data:"))]
+            self.loaded += [
+                value for key, value in attributes if key in self.LOADING and not value.startswith(("#", "data:"))
+            ]
         if tag == "tr":
             self.rows.append("")
 
@@ -98,7 +128,11 @@ class Page(HTMLParser):
 def test_the_page_is_complete_in_itself(reported):
     text = (reported / "report" / "report.html").read_text()
     page = Page(text)
-    assert page.loaded == [] and not {"script", "link", "iframe", "object", "embed"} & set(page.tags) and "@import" not in text
+    assert (
+        page.loaded == []
+        and not {"script", "link", "iframe", "object", "embed"} & set(page.tags)
+        and "@import" not in text
+    )
     assert "url(http" not in text and text.count("<svg") == page.tags.count("figure") == 6
     assert len(set(page.ids)) == len(page.ids), "no id twice, or a figure would show another's parts"
     assert set(page.described) <= set(page.ids)
@@ -111,7 +145,9 @@ def test_the_page_is_complete_in_itself(reported):
     assert "no soft targets" in text, "the teacher is no longer to be had, and the page says so"
     names = {path.name for path in (reported / "report").rglob("*") if path.is_file()}
     figures = {"heat_map", "learning_curves", "pareto_parameters", "reliability", "per_class", "agreement"}
-    assert names == {"report.html", "table.csv", "table.md", "table.tex"} | {f"{name}.{kind}" for name in figures for kind in ("png", "svg")}
+    assert names == {"report.html", "table.csv", "table.md", "table.tex"} | {
+        f"{name}.{kind}" for name in figures for kind in ("png", "svg")
+    }
 
 
 def _rows(folder) -> Rows:
@@ -126,7 +162,9 @@ def _drawn(items) -> Drawing:
 
 def test_the_heat_map_s_numbers_come_from_the_runs(reported):
     axes = _drawn(gather._heat_map(_rows(reported))).axes[0]
-    assert [text.get_text() for text in axes.texts] == ["0.8650", "0.8650", "0.9050", "0.9050"], "temperature across, weight up"
+    assert [text.get_text() for text in axes.texts] == ["0.8650", "0.8650", "0.9050", "0.9050"], (
+        "temperature across, weight up"
+    )
     assert axes.get_xlabel() == "kd.temperature" and "0.7150" in axes.get_title(loc="left")
 
 
@@ -158,20 +196,29 @@ def test_a_baseline_without_runs_of_its_own(tmp_path):
     """One of several networks, or a teacher that only records tell of."""
     _write(tmp_path, seed=1, accuracy=0.8, temperature=1, files=False)
     figures, notes = draw(groups(find_runs([tmp_path]))[0], baseline="online ce · peer2")
-    assert notes[0] == "figures: no baseline, since 'online ce · peer2' has no runs of its own with accuracy" and set(figures) == {"pareto_parameters"}
+    assert notes[0] == "figures: no baseline, since 'online ce · peer2' has no runs of its own with accuracy" and set(
+        figures
+    ) == {"pareto_parameters"}
 
 
 def test_page_and_figures_have_the_table_s_baseline(tmp_path):
     """Of two student baselines none is taken for the one; named, it is the one everywhere."""
     for seed in (1, 2):
         path = _write(tmp_path, seed=seed, accuracy=0.75).rename(tmp_path / f"wider-s{seed}")
-        for name, changes in (("run.json", {"group": "wider", "hash": path.name}), ("config.yaml", {"student": {"hidden": [8]}})):
+        for name, changes in (
+            ("run.json", {"group": "wider", "hash": path.name}),
+            ("config.yaml", {"student": {"hidden": [8]}}),
+        ):
             (path / name).write_text(json.dumps({**json.loads((path / name).read_text()), **changes}))
     _grid(tmp_path)
     found, _ = groups(find_runs([tmp_path]))
     table = table_of(found)
     figures, notes = draw(found, baseline=table.baseline)
-    assert table.baseline is None and "per_class" not in figures and "no per-class change: there is no baseline to compare with" in notes
+    assert (
+        table.baseline is None
+        and "per_class" not in figures
+        and "no per-class change: there is no baseline to compare with" in notes
+    )
     assert [fact.name for fact in facts(table)] == ["teacher: accuracy", "best of 4 variants: accuracy"]
     table = table_of(found, baseline="hidden=[8]")
     figures, _ = draw(found, baseline=table.baseline)
@@ -185,9 +232,13 @@ def test_a_figure_that_cannot_be_drawn_loses_no_other(tmp_path, monkeypatch):
     monkeypatch.setattr(gather, "grid", lambda configs: 1 / 0)
     figures, notes = draw(groups(find_runs([tmp_path]))[0])
     assert set(figures) == {"pareto_parameters"}
-    assert {"no heat map: ZeroDivisionError: division by zero", "no learning curves: no metrics.csv with val/accuracy beside the records",
-            "no reliability diagram: no row has test predictions", "no per-class change: there is no baseline to compare with",
-            "reliability diagram: 2 runs without legible test predictions left out"} <= set(notes)
+    assert {
+        "no heat map: ZeroDivisionError: division by zero",
+        "no learning curves: no metrics.csv with val/accuracy beside the records",
+        "no reliability diagram: no row has test predictions",
+        "no per-class change: there is no baseline to compare with",
+        "reliability diagram: 2 runs without legible test predictions left out",
+    } <= set(notes)
 
 
 def test_records_alone_are_enough(folder):
@@ -203,11 +254,20 @@ def test_records_alone_are_enough(folder):
 def test_latencies_of_one_machine_are_compared(tmp_path):
     for temperature, machine, latency in ((1, "a", 0.5), (2, "a", 0.7), (4, "b", 9.0)):
         path = _write(tmp_path, seed=1, accuracy=0.8, temperature=temperature, files=False)
-        (path / "measurements.json").write_text(json.dumps({"machine": {"processor": machine}, "threads": 1, "batches": {"1": {"latency_ms": latency}}}))
+        (path / "measurements.json").write_text(
+            json.dumps({"machine": {"processor": machine}, "threads": 1, "batches": {"1": {"latency_ms": latency}}})
+        )
     machine, left_out, parameters, (name, figure) = gather._pareto(_rows(tmp_path))
-    assert "measured on a," in machine and left_out.startswith("measurements of 1 run left out: made on another machine") and name == "pareto_latency"
+    assert (
+        "measured on a," in machine
+        and left_out.startswith("measurements of 1 run left out: made on another machine")
+        and name == "pareto_latency"
+    )
     table = comparison(find_runs([tmp_path]), further=["latency_ms"])
-    assert [row.further["latency_ms"].mean for row in table.rows if "latency_ms" in row.further] == [0.5, 0.7] and {machine, left_out} < set(table.notes)
+    assert [row.further["latency_ms"].mean for row in table.rows if "latency_ms" in row.further] == [0.5, 0.7] and {
+        machine,
+        left_out,
+    } < set(table.notes)
     assert figure.axes[0].lines[0].get_xdata().tolist() == [0.5], "as good and slower is not on the front"
     assert "Scatter plot of 2 rows" in figure.alt and parameters[0] == "pareto_parameters"
 
@@ -220,7 +280,9 @@ def test_many_rows_are_chosen_from(tmp_path):
     figure = _drawn(gather._learning_curves(rows))
     assert len(figure.axes[0].lines) == 7 and "the baseline and the 6 best of 21 rows" in figure.caption
     shown = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert shown[0].startswith("supervised") and all(f"kd.temperature={number}" in text for number, text in zip(range(20, 14, -1), shown[1:]))
+    assert shown[0].startswith("supervised") and all(
+        f"kd.temperature={number}" in text for number, text in zip(range(20, 14, -1), shown[1:])
+    )
     with pytest.raises(InputError, match="no two numbers of the config make a grid"):
         list(gather._heat_map(rows))
 
@@ -228,7 +290,17 @@ def test_many_rows_are_chosen_from(tmp_path):
 def test_the_gallery_asks_the_run_s_own_teacher(kdlab, taught):
     from kdlab.compare.figures.teacher import gallery
 
-    assert kdlab("train", "teacher=run", f"teacher.run={taught.path}", "trainer.max_epochs=1", "progress=none", "loss.kd.temperature=2")[0] == 0
+    assert (
+        kdlab(
+            "train",
+            "teacher=run",
+            f"teacher.run={taught.path}",
+            "trainer.max_epochs=1",
+            "progress=none",
+            "loss.kd.temperature=2",
+        )[0]
+        == 0
+    )
     [run] = find_runs(["runs"])
     figure = gallery(Run(run.path))
     assert [axes.get_title() for axes in [*figure.axes[:5], *figure.axes[10:15]]] == list("0123456789")
@@ -245,7 +317,11 @@ def test_a_report_s_folder_holds_its_own_figures_alone(folder, kdlab):
     one = next(run.path for run in find_runs([folder]) if run.path.name.startswith("alone"))
     assert kdlab("compare", one, "--report", report)[0] == 0
     left = {path.name for path in (report / "figures").iterdir()}
-    assert "learning_curves.svg" in left and "mine.svg" in left and not left & {"heat_map.png", "heat_map.svg", "per_class.png", "per_class.svg"}
+    assert (
+        "learning_curves.svg" in left
+        and "mine.svg" in left
+        and not left & {"heat_map.png", "heat_map.svg", "per_class.png", "per_class.svg"}
+    )
 
 
 def test_a_folder_that_cannot_be_written(folder, kdlab, tmp_path):
@@ -260,12 +336,20 @@ def test_wandb_gets_table_figures_and_files(reported, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     table = comparison(list(find_runs([reported])))
     log_report(table, reported / "report", "distillation", "my runs")
-    assert run.options["project"] == "distillation" and run.options["mode"] == "offline" and run.options["job_type"] == "compare"
+    assert (
+        run.options["project"] == "distillation"
+        and run.options["mode"] == "offline"
+        and run.options["job_type"] == "compare"
+    )
     logged = run.logged["comparison"]
     assert logged.columns == table.head() and logged.data == table.cells() and len(logged.data) == 6
-    assert {name for name in run.logged if name.startswith("figures/")} == {f"figures/{path.stem}" for path in reported.glob("report/figures/*.png")}
+    assert {name for name in run.logged if name.startswith("figures/")} == {
+        f"figures/{path.stem}" for path in reported.glob("report/figures/*.png")
+    }
     [artifact] = run.artifacts
-    assert artifact.name == "my-runs" and {"report.html", "table.csv", "figures/heat_map.svg"} <= set(artifact.manifest.entries)
+    assert artifact.name == "my-runs" and {"report.html", "table.csv", "figures/heat_map.svg"} <= set(
+        artifact.manifest.entries
+    )
     assert run.summary["accuracy/supervised ce"] == pytest.approx(0.715)
 
 

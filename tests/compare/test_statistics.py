@@ -7,10 +7,24 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from kdlab.compare.power import power, smallest_effect
-from kdlab.compare.statistics import BETTER, NONE_FOUND, TOO_FEW, UNTESTED, WORSE, differences, effect_size, holm, interval, paired
+from kdlab.compare.statistics import (
+    BETTER,
+    NONE_FOUND,
+    TOO_FEW,
+    UNTESTED,
+    WORSE,
+    differences,
+    effect_size,
+    holm,
+    interval,
+    paired,
+)
 
 # Student (1908), the additional hours of sleep of ten patients under two drugs
-DRUG, OTHER = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0], [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
+DRUG, OTHER = (
+    [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0],
+    [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4],
+)
 
 
 def _seeds(values):
@@ -71,13 +85,14 @@ def test_holm_is_over_all_rows():
     found = differences(rows, _seeds(base))
     assert [one.p_adjusted for one in found] == pytest.approx(holm([one.p for one in found]))
     assert [one.p_adjusted for one in differences([*rows, rows[0]], _seeds(base))] == pytest.approx(
-        [*(one.p_adjusted for one in found), found[0].p_adjusted]), "what stands twice is one comparison"
+        [*(one.p_adjusted for one in found), found[0].p_adjusted]
+    ), "what stands twice is one comparison"
 
 
 def test_holm_is_that_of_statsmodels():
     random = np.random.default_rng(6)
     for size in (1, 2, 7, 30):
-        p = np.round(random.uniform(size=size) ** 3, 2)         # with ties, zeros and ones
+        p = np.round(random.uniform(size=size) ** 3, 2)  # with ties, zeros and ones
         assert holm(list(p)) == pytest.approx(list(multipletests(p, method="holm")[1]), abs=1e-15)
     assert holm([]) == []
 
@@ -90,7 +105,11 @@ def test_rows_that_stand_twice_change_nothing():
     assert differences([row] * 9, base) == [alone] * 9
     other = _seeds([0.81, 0.80, 0.80, 0.82, 0.83])
     pair = differences([row, other], base)
-    assert pair[0].detectable > alone.detectable and differences([row, other, row, other, row], base) == [*pair, *pair, pair[0]]
+    assert pair[0].detectable > alone.detectable and differences([row, other, row, other, row], base) == [
+        *pair,
+        *pair,
+        pair[0],
+    ]
 
 
 def test_verdicts_turn_around():
@@ -106,9 +125,17 @@ def test_too_few_depends_on_seeds_and_rows_alone():
 
     def verdicts(seeds, rows):
         base = random.normal(size=seeds)
-        return {one.verdict for one in differences([_seeds(base + random.normal(size=seeds)) for _ in range(rows)], _seeds(base))} - {BETTER, WORSE}
+        return {
+            one.verdict
+            for one in differences([_seeds(base + random.normal(size=seeds)) for _ in range(rows)], _seeds(base))
+        } - {BETTER, WORSE}
 
-    assert [verdicts(*case) for case in ((5, 1), (5, 9), (3, 1), (10, 9))] == [{NONE_FOUND}, {TOO_FEW}, {TOO_FEW}, {NONE_FOUND}]
+    assert [verdicts(*case) for case in ((5, 1), (5, 9), (3, 1), (10, 9))] == [
+        {NONE_FOUND},
+        {TOO_FEW},
+        {TOO_FEW},
+        {NONE_FOUND},
+    ]
 
 
 def test_what_can_be_detected_is_found_four_times_in_five():
@@ -116,7 +143,7 @@ def test_what_can_be_detected_is_found_four_times_in_five():
     random, level = np.random.default_rng(1), 0.05 / 4
     experiments = random.normal(smallest_effect(5, level), 1.0, size=(2000, 5))
     share = (stats.ttest_1samp(experiments, 0, axis=1).pvalue < level).mean()
-    assert share == pytest.approx(0.8, abs=0.03)        # three standard errors
+    assert share == pytest.approx(0.8, abs=0.03)  # three standard errors
     base, row = _seeds([1.0, 2.0, 3.0, 4.0, 5.0]), _seeds([1.1, 2.0, 3.2, 3.9, 5.1])
     [one] = differences([row], base)
     assert one.detectable == pytest.approx(smallest_effect(5, 0.05) * np.std([0.1, 0.0, 0.2, -0.1, 0.1], ddof=1))
@@ -125,7 +152,9 @@ def test_what_can_be_detected_is_found_four_times_in_five():
 @pytest.mark.parametrize("n, level", [(4, 0.05), (5, 0.05), (10, 0.01), (30, 0.001)])
 def test_power_is_that_of_statsmodels(n, level):
     effect = smallest_effect(n, level)
-    assert TTestPower().power(effect, n, level) == pytest.approx(0.8, abs=1e-4) and power(effect, n, level) == pytest.approx(0.8, abs=1e-6)
+    assert TTestPower().power(effect, n, level) == pytest.approx(0.8, abs=1e-4) and power(
+        effect, n, level
+    ) == pytest.approx(0.8, abs=1e-6)
 
 
 def test_effect_size_is_unbiased():

@@ -30,7 +30,9 @@ def test_complaints_name_the_key():
 
 def test_only_one_module_calls_instantiate():
     package = Path(__file__).parents[2] / "kdlab"
-    users = [path.relative_to(package).as_posix() for path in package.rglob("*.py") if "hydra.utils" in path.read_text()]
+    users = [
+        path.relative_to(package).as_posix() for path in package.rglob("*.py") if "hydra.utils" in path.read_text()
+    ]
     assert users == ["config/build.py"]
 
 
@@ -40,7 +42,9 @@ def test_options_are_followed_to_the_base():
     assert {"folder", "batch_size", "omit_classes"} <= set(found.accepted) and not found.open
 
 
-@pytest.mark.parametrize("line, words", [("raise SystemExit(4)", "SystemExit: 4"), ("raise StopIteration", "StopIteration")])
+@pytest.mark.parametrize(
+    "line, words", [("raise SystemExit(4)", "SystemExit: 4"), ("raise StopIteration", "StopIteration")]
+)
 def test_a_module_that_ends_while_it_is_imported_is_named(tmp_path, monkeypatch, line, words):
     """A script without a main guard ends the process that imports it."""
     (tmp_path / "ends_itself.py").write_text(f"{line}\n")

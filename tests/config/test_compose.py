@@ -9,14 +9,18 @@ from kdlab.config.paths import conf_dir
 from kdlab.errors import InputError
 
 
-@pytest.mark.parametrize("overrides, weights", [
-    ([], {"ce": 0.1, "kd": 0.9}),
-    (["loss.kd.weight=0.3"], {"ce": 0.7, "kd": 0.3}),
-    (["loss.kd.weight=0.3", "loss.ce.weight=1"], {"ce": 1, "kd": 0.3}),
-    (["loss=[ce,hint]"], {"ce": 1.0, "hint": 100.0}),
-    (["loss=ce"], {"ce": 1.0}),
-    (["strategy=supervised"], {"ce": 1.0}),
-], ids=str)
+@pytest.mark.parametrize(
+    "overrides, weights",
+    [
+        ([], {"ce": 0.1, "kd": 0.9}),
+        (["loss.kd.weight=0.3"], {"ce": 0.7, "kd": 0.3}),
+        (["loss.kd.weight=0.3", "loss.ce.weight=1"], {"ce": 1, "kd": 0.3}),
+        (["loss=[ce,hint]"], {"ce": 1.0, "hint": 100.0}),
+        (["loss=ce"], {"ce": 1.0}),
+        (["strategy=supervised"], {"ce": 1.0}),
+    ],
+    ids=str,
+)
 def test_weights_are_tied_until_one_is_given(overrides, weights):
     assert {name: node["weight"] for name, node in compose(overrides)["loss"].items()} == weights
 
@@ -28,7 +32,9 @@ def test_the_tie_follows_a_schedule():
 
 
 def test_command_line_over_experiment_over_strategy():
-    assert list(compose(["strategy=supervised"])["loss"]) == ["ce"] and compose(["strategy=supervised"])["teacher"] is None
+    assert (
+        list(compose(["strategy=supervised"])["loss"]) == ["ce"] and compose(["strategy=supervised"])["teacher"] is None
+    )
     assert list(compose(["strategy=supervised", "loss=[ce,kd]"])["loss"]) == ["ce", "kd"]
     experiment = compose(["experiment=hinton2015/three_percent", "loss.kd.temperature=9"])
     assert experiment["data"]["fraction"] == 0.03 and experiment["loss"]["kd"]["temperature"] == 9
@@ -37,8 +43,13 @@ def test_command_line_over_experiment_over_strategy():
 
 def test_what_a_strategy_says_of_its_terms_goes_with_them():
     """Another loss may stand in their place; what anybody else says of them is found missing."""
-    assert {name: node["weight"] for name, node in compose(["strategy=cs_kd", "loss=[ce,dkd]"])["loss"].items()} == {"ce": 1.0, "dkd": 1.0}
-    assert compose(["strategy=ps_kd", "loss=[ce,dkd]"])["loss"]["ce"]["weight"] == 1.0          # tied to a term that is not there
+    assert {name: node["weight"] for name, node in compose(["strategy=cs_kd", "loss=[ce,dkd]"])["loss"].items()} == {
+        "ce": 1.0,
+        "dkd": 1.0,
+    }
+    assert (
+        compose(["strategy=ps_kd", "loss=[ce,dkd]"])["loss"]["ce"]["weight"] == 1.0
+    )  # tied to a term that is not there
     assert compose(["strategy=cs_kd", "loss=[ce,kd]"])["loss"]["kd"]["temperature"] == 4.0
     with pytest.raises(InputError, match="loss.kd is no loss term"):
         check(compose(["strategy=cs_kd", "loss=[ce,dkd]", "loss.kd.temperature=2"]))
@@ -48,14 +59,18 @@ def test_what_an_experiment_says_of_a_term_in_case_it_is_chosen():
     hint = compose(["experiment=crd_benchmark/vgg13_vgg8", "loss=[ce,hint]"])["loss"]["hint"]
     assert hint["student_tap"] == "stage3" and hint["weight"] == 100.0 and "if_chosen" not in hint
     assert list(compose(["experiment=crd_benchmark/vgg13_vgg8"])["loss"]) == ["ce", "kd"]
-    with pytest.raises(InputError, match="loss.hint is no loss term"):      # what was typed was meant to count
+    with pytest.raises(InputError, match="loss.hint is no loss term"):  # what was typed was meant to count
         check(compose(["experiment=crd_benchmark/vgg13_vgg8", "loss.hint.student_tap=stage2"]))
 
 
 def test_an_experiment_is_made_of_one_that_is_made_of_another(kdlab, workplace):
     folder = workplace / "mine" / "experiment" / "papers"
     folder.mkdir(parents=True)
-    for name, base in (("child", "crd_benchmark/fashion_mnist/pair_48_epochs"), ("second", "papers/first"), ("first", "papers/base")):
+    for name, base in (
+        ("child", "crd_benchmark/fashion_mnist/pair_48_epochs"),
+        ("second", "papers/first"),
+        ("first", "papers/base"),
+    ):
         (folder / f"{name}.yaml").write_text(f"# @package _global_\ndefaults:\n  - /experiment/{base}\n")
     (folder / "base.yaml").write_text("# @package _global_\nseed: 7\n")
     command = ["train", "--config-dir", "mine", "--cfg", "job"]
@@ -71,7 +86,11 @@ def test_an_experiment_is_made_of_one_that_is_made_of_another(kdlab, workplace):
 def test_every_experiment_can_be_the_base_of_another():
     """One that is named without a slash is looked for below the folder of the file that names it, where that is itself a base."""
     for path in (conf_dir() / "experiment").rglob("*.yaml"):
-        bases = [entry for entry in yaml.safe_load(path.read_text()).get("defaults", []) if isinstance(entry, str) and entry != "_self_"]
+        bases = [
+            entry
+            for entry in yaml.safe_load(path.read_text()).get("defaults", [])
+            if isinstance(entry, str) and entry != "_self_"
+        ]
         assert all(base.startswith("/experiment/") for base in bases), path
 
 

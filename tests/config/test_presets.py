@@ -265,7 +265,9 @@ def test_a_list_is_read_wherever_it_stands(tmp_path, names):
         config = compose([*given, "loss=[dkd]"])
         check(config)
         assert list(config["loss"]) == ["dkd"] and config["choices"]["preset"] == "dkd/imagenet_resnet"
-        with pytest.raises(InputError, match="^preset=dkd/imagenet_resnet: it gives numbers to dkd, which is not among"):
+        with pytest.raises(
+            InputError, match="^preset=dkd/imagenet_resnet: it gives numbers to dkd, which is not among"
+        ):
             compose([*given, "loss=[ce,kd]"])
     assert compose(["experiment=listed", own, "preset=none", "loss=[dkd]"])["choices"]["preset"] == "none"
 

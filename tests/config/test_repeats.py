@@ -95,7 +95,7 @@ def test_kdlabs_own_files_repeat_nothing():
     [
         (["student=[cnn,mlp]"], "student=[cnn,mlp]: one student is chosen, not 2; write student=mlp"),
         (["strategy=[supervised,ema]"], "one strategy is chosen, not 2; write strategy=ema"),
-        (["teacher.overrides=[\"optimizer=[adamw,sgd]\"]"], "one optimizer is chosen, not 2; write optimizer=sgd"),
+        (['teacher.overrides=["optimizer=[adamw,sgd]"]'], "one optimizer is chosen, not 2; write optimizer=sgd"),
     ],
 )
 def test_several_of_which_one_can_be_built(overrides, message):

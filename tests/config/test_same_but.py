@@ -18,12 +18,19 @@ def by(*given: str) -> list[str]:
     return ["teacher=same_but", f"teacher.same_but=[{quoted}]"]
 
 
-@pytest.mark.parametrize("given, kept", [
-    (["strategy=supervised"], ["~loss.kd", "+student.taps.a=b", "seed=2"]),                 # and what is below strategy
-    (["loss=[ce]"], ["strategy=offline", "++strategy.generation=3", "+student.taps.a=b", "seed=2"]),
-    (["++student.taps.a=c"], ["strategy=offline", "++strategy.generation=3", "~loss.kd", "seed=2"]),
-    (["student.tap=c"], ["strategy=offline", "++strategy.generation=3", "~loss.kd", "+student.taps.a=b", "seed=2"]),    # a longer name is not below
-], ids=str)
+@pytest.mark.parametrize(
+    "given, kept",
+    [
+        (["strategy=supervised"], ["~loss.kd", "+student.taps.a=b", "seed=2"]),  # and what is below strategy
+        (["loss=[ce]"], ["strategy=offline", "++strategy.generation=3", "+student.taps.a=b", "seed=2"]),
+        (["++student.taps.a=c"], ["strategy=offline", "++strategy.generation=3", "~loss.kd", "seed=2"]),
+        (
+            ["student.tap=c"],
+            ["strategy=offline", "++strategy.generation=3", "~loss.kd", "+student.taps.a=b", "seed=2"],
+        ),  # a longer name is not below
+    ],
+    ids=str,
+)
 def test_an_override_takes_the_place_of_its_own_key_and_of_all_below(given, kept):
     typed = ["strategy=offline", "++strategy.generation=3", "~loss.kd", "+student.taps.a=b", "seed=2"]
     assert superseding(typed, given) == [*kept, *given]
@@ -32,15 +39,29 @@ def test_an_override_takes_the_place_of_its_own_key_and_of_all_below(given, kept
 def test_the_group_of_beginnings_stands_below_the_student():
     typed = ["initial=run", "student.initial.run=x"]
     assert place("initial=none") == "student.initial"
-    assert superseding(typed, ["initial=none"]) == ["initial=none"] and superseding(typed, ["student=cnn"]) == ["student=cnn"]
+    assert superseding(typed, ["initial=none"]) == ["initial=none"] and superseding(typed, ["student=cnn"]) == [
+        "student=cnn"
+    ]
 
 
 def test_the_run_before_is_this_one_but_for_the_list():
-    typed = ["student.hidden=[8]", "data.fraction=0.5", "seed=7", "name=mine", "paths.runs=/there", "progress=none", "fresh=true"]
+    typed = [
+        "student.hidden=[8]",
+        "data.fraction=0.5",
+        "seed=7",
+        "name=mine",
+        "paths.runs=/there",
+        "progress=none",
+        "fresh=true",
+    ]
     config = compose([*typed, *by("student=mlp_wide", "teacher=trained")])
     theirs = config["teacher"]["config"]
     assert theirs["student"]["hidden"] == [256, 256] and theirs["data"]["fraction"] == 0.5 and theirs["name"] == "mine"
-    assert theirs["seed"] == 7 and theirs["paths"]["runs"] == "/there" and theirs["teacher"]["experiment"] == "teacher/digits"
+    assert (
+        theirs["seed"] == 7
+        and theirs["paths"]["runs"] == "/there"
+        and theirs["teacher"]["experiment"] == "teacher/digits"
+    )
     assert config["fresh"] and not theirs["fresh"], "it is found where it is finished"
     assert before(*typed, *by("student=mlp_wide", "teacher=trained"), "teacher.seed=3")["seed"] == 3
     check(config)
@@ -50,7 +71,9 @@ def test_a_run_is_the_same_whether_a_chain_names_it_or_the_command_line():
     config = compose(["strategy=born_again", "strategy.generation=2", "seed=3", "student.hidden=[8]"])
     first = config["teacher"]["config"]
     assert run_hash(first) == run_hash(compose(["strategy=born_again", "seed=3", "student.hidden=[8]"]))
-    assert run_hash(first["teacher"]["config"]) == run_hash(compose(["strategy=supervised", "seed=3", "student.hidden=[8]"]))
+    assert run_hash(first["teacher"]["config"]) == run_hash(
+        compose(["strategy=supervised", "seed=3", "student.hidden=[8]"])
+    )
     assert run_hash(compose(["strategy=tf_kd"])["teacher"]["config"]) == run_hash(compose(["strategy=supervised"]))
 
 
@@ -107,20 +130,31 @@ def test_two_that_name_each_other_are_refused():
 
 def test_what_is_wrong_with_both_runs_is_said_once():
     found = list(problems(compose([*by("teacher=none", "loss=[ce]", "threads=0"), "trainer.max_epochs=0"])))
-    assert [text for text in found if "max_epochs" in text] == ["trainer.max_epochs must be a whole number of at least 1, got 0"]
+    assert [text for text in found if "max_epochs" in text] == [
+        "trainer.max_epochs must be a whole number of at least 1, got 0"
+    ]
     assert [text.partition(" must")[0] for text in found if "threads" in text] == ["teacher.same_but: threads"]
 
 
 def test_assistants_are_a_chain_from_large_to_small():
-    chain = ['teacher.assistants=[["student.hidden=[128, 64]"],["student.hidden=[64]","trainer.max_epochs=3"]]', "strategy=assistant", "seed=5"]
+    chain = [
+        'teacher.assistants=[["student.hidden=[128, 64]"],["student.hidden=[64]","trainer.max_epochs=3"]]',
+        "strategy=assistant",
+        "seed=5",
+    ]
     config, widths = compose(chain), []
     check(config)
     while config["teacher"] is not None:
         widths.append((config["student"]["hidden"], config["seed"], config["trainer"]["max_epochs"]))
         config = config["teacher"]["config"]
     epochs = compose([])["trainer"]["max_epochs"]
-    assert widths == [([32], 5, epochs), ([64], 1, 3), ([128, 64], 1, epochs)] and config["student"]["hidden"] == [256, 256]
-    assert run_hash(compose(["strategy=assistant", "teacher.assistants=[]"])) == run_hash(compose([])), "none: the plain teacher"
+    assert widths == [([32], 5, epochs), ([64], 1, 3), ([128, 64], 1, epochs)] and config["student"]["hidden"] == [
+        256,
+        256,
+    ]
+    assert run_hash(compose(["strategy=assistant", "teacher.assistants=[]"])) == run_hash(compose([])), (
+        "none: the plain teacher"
+    )
     own = compose([*chain, "teacher.seed=null"])
     check(own)
     seeds = []
@@ -131,9 +165,14 @@ def test_assistants_are_a_chain_from_large_to_small():
 
 
 def test_members_of_an_ensemble_may_be_runs_like_this_one():
-    config = compose(["teacher=ensemble", *(f"~teacher.members.{name}" for name in ("first", "second", "third")),
-                      '+teacher.members.alone={same_but: ["teacher=none","strategy=supervised","loss=[ce]"]}',
-                      '+teacher.members.wide={same_but: ["student=mlp_wide","teacher=trained"], seed: 4}'])
+    config = compose(
+        [
+            "teacher=ensemble",
+            *(f"~teacher.members.{name}" for name in ("first", "second", "third")),
+            '+teacher.members.alone={same_but: ["teacher=none","strategy=supervised","loss=[ce]"]}',
+            '+teacher.members.wide={same_but: ["student=mlp_wide","teacher=trained"], seed: 4}',
+        ]
+    )
     check(config)
     first, wide = config["teacher"]["members"].values()
     assert run_hash(first["config"]) == run_hash(compose(["strategy=supervised"]))
@@ -154,20 +193,39 @@ def test_jobs_of_a_sweep_share_what_is_composed():
     assert other["paths"]["runs"] == "/there" and one["paths"]["runs"] == "runs"
 
 
-@pytest.mark.parametrize("overrides, words", [
-    (["+teacher.same_but=[]", "teacher.experiment=teacher/digits", "teacher=trained"], "given in one way"),
-    ([*by("student=mlp_wide", "teacher=trained"), "teacher.seed=x"], "teacher.seed must be a whole number, or null"),
-    ([*by("student=mlp_wide", "teacher=trained"), "+teacher.sed=1"], "teacher.sed: a teacher by same_but has no key"),
-    (["initial=run"], "student.initial.run has no value"),
-    (["+student.initial.network=1", "initial=checkpoint", "student.initial.checkpoint=x"], "a beginning by checkpoint has no key 'network'"),
-    (["initial=run", "student.initial.run=x", "student.initial.which=first"], "student.initial.which must be 'last' or 'best'"),
-    (["initial=run", "student.initial.run=x", "student.initial.losses=3"], "student.initial.losses must be true, false or a list"),
-    (["initial=run", "student.initial.run=x", "student.initial.weights=false"], "nothing is loaded"),
-    (["student.initial=3"], "student.initial must be a beginning, got 3"),
-], ids=str)
+@pytest.mark.parametrize(
+    "overrides, words",
+    [
+        (["+teacher.same_but=[]", "teacher.experiment=teacher/digits", "teacher=trained"], "given in one way"),
+        (
+            [*by("student=mlp_wide", "teacher=trained"), "teacher.seed=x"],
+            "teacher.seed must be a whole number, or null",
+        ),
+        (
+            [*by("student=mlp_wide", "teacher=trained"), "+teacher.sed=1"],
+            "teacher.sed: a teacher by same_but has no key",
+        ),
+        (["initial=run"], "student.initial.run has no value"),
+        (
+            ["+student.initial.network=1", "initial=checkpoint", "student.initial.checkpoint=x"],
+            "a beginning by checkpoint has no key 'network'",
+        ),
+        (
+            ["initial=run", "student.initial.run=x", "student.initial.which=first"],
+            "student.initial.which must be 'last' or 'best'",
+        ),
+        (
+            ["initial=run", "student.initial.run=x", "student.initial.losses=3"],
+            "student.initial.losses must be true, false or a list",
+        ),
+        (["initial=run", "student.initial.run=x", "student.initial.weights=false"], "nothing is loaded"),
+        (["student.initial=3"], "student.initial must be a beginning, got 3"),
+    ],
+    ids=str,
+)
 def test_nodes_that_are_wrong(overrides, words):
     try:
         found = list(problems(compose(overrides)))
-    except InputError as error:         # some cannot even be composed
+    except InputError as error:  # some cannot even be composed
         found = error.problems
     assert any(words in text for text in found), found

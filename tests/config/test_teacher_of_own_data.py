@@ -268,5 +268,7 @@ def test_a_rate_that_follows_from_another_follows_from_the_teachers_own():
 
 def test_other_classes_are_mended_where_they_were_said(workplace):
     network = ["teacher.experiment=null", "teacher.student=mlp_wide", 'teacher.overrides=["student.classes=7"]']
-    with pytest.raises(InputError, match=r"answers with 7 classes, but the data have 10; .* to 10 in teacher\.overrides$"):
+    with pytest.raises(
+        InputError, match=r"answers with 7 classes, but the data have 10; .* to 10 in teacher\.overrides$"
+    ):
         ensure(compose([*network, "progress=none"]))

@@ -9,7 +9,19 @@ import torch
 from torch import Generator, Tensor
 
 #: every property that the contract asks of a pure function, in the words of its table
-PROPERTIES = ("equality", "gradients", "reference", "float16", "bfloat16", "autocast", "batch", "mask", "compile", "vmap", "shapes")
+PROPERTIES = (
+    "equality",
+    "gradients",
+    "reference",
+    "float16",
+    "bfloat16",
+    "autocast",
+    "batch",
+    "mask",
+    "compile",
+    "vmap",
+    "shapes",
+)
 
 
 @dataclass

@@ -14,7 +14,12 @@ FIRST = list({spec.function: spec for spec in reversed(SPECS)}.values())
 
 def asked(property: str, specs: list[Spec] = SPECS):
     """Parametrises over the specs; those to which the property does not apply are skipped, with the reason."""
-    cases = [pytest.param(spec, id=spec.name, marks=[pytest.mark.skip(reason=spec.skips[property])] if property in spec.skips else []) for spec in specs]
+    cases = [
+        pytest.param(
+            spec, id=spec.name, marks=[pytest.mark.skip(reason=spec.skips[property])] if property in spec.skips else []
+        )
+        for spec in specs
+    ]
     return pytest.mark.parametrize("spec", cases)
 
 
@@ -53,13 +58,20 @@ def test_reference(spec):
     for seed in range(3):
         arguments = spec.make(seed)
         expected = spec.reference(**arguments, **spec.options)
-        torch.testing.assert_close(spec(arguments), torch.as_tensor(expected, dtype=torch.float64), rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(
+            spec(arguments), torch.as_tensor(expected, dtype=torch.float64), rtol=1e-9, atol=1e-11
+        )
 
 
 def low(spec: Spec, dtype: torch.dtype) -> None:
     floating = {name: value for name, value in spec.make(2).items() if value.is_floating_point()}
-    scaled = {name: value * (spec.largest / value.abs().amax() if name in (*spec.student, *spec.teacher) else 1.0) for name, value in floating.items()}
-    arguments = leaves(spec, {**spec.make(2), **{name: value.to(dtype) for name, value in scaled.items()}}, spec.student)
+    scaled = {
+        name: value * (spec.largest / value.abs().amax() if name in (*spec.student, *spec.teacher) else 1.0)
+        for name, value in floating.items()
+    }
+    arguments = leaves(
+        spec, {**spec.make(2), **{name: value.to(dtype) for name, value in scaled.items()}}, spec.student
+    )
     value = spec(arguments)
     assert value.dtype == torch.float32, f"{dtype} must be promoted to float32, got {value.dtype}"
     assert value.isfinite().all(), value
@@ -87,7 +99,9 @@ def test_autocast(spec):
         arguments = leaves(spec, spec.make(1, torch.float32), spec.student)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
             values.append(spec(arguments))
-        gradients.append(torch.autograd.grad(values[-1].sum(), [arguments[name] for name in spec.student], allow_unused=True))
+        gradients.append(
+            torch.autograd.grad(values[-1].sum(), [arguments[name] for name in spec.student], allow_unused=True)
+        )
     torch.testing.assert_close(values[1], values[0], rtol=1e-5, atol=1e-8)
     assert values[1].dtype == torch.float32
     for outside, within in zip(*gradients):
@@ -108,7 +122,9 @@ def test_batch(spec):
         return
     assert value.shape[:1] == (size,)
     torch.testing.assert_close(permuted, value[order])
-    torch.testing.assert_close(spec({name: torch.cat([tensor, tensor]) for name, tensor in arguments.items()}), torch.cat([value, value]))
+    torch.testing.assert_close(
+        spec({name: torch.cat([tensor, tensor]) for name, tensor in arguments.items()}), torch.cat([value, value])
+    )
 
 
 @asked("mask")
@@ -118,7 +134,9 @@ def test_mask(spec):
     size = len(arguments[spec.student[0]])
     shape = spec.mask(size) if spec.mask is not None else spec(arguments).shape if spec.rows else (size,)
     mask = torch.ones(shape)
-    reduction = {"reduction": "mean"} if spec.rows or spec.mask is not None else {}       # a relation within the batch is one number already
+    reduction = (
+        {"reduction": "mean"} if spec.rows or spec.mask is not None else {}
+    )  # a relation within the batch is one number already
     padded = {name: torch.cat([tensor, tensor[:2]]) for name, tensor in arguments.items()}
     for name in (*spec.student, *spec.teacher):
         padded[name][size] = float("inf")
@@ -140,7 +158,9 @@ def test_compile(spec):
     for call in (spec.function, torch.compile(spec.function, backend="aot_eager", fullgraph=True)):
         arguments = leaves(spec, spec.make(), spec.student)
         values.append(call(**arguments, **spec.options))
-        gradients.append(torch.autograd.grad(values[-1].sum(), [arguments[name] for name in spec.student], allow_unused=True))
+        gradients.append(
+            torch.autograd.grad(values[-1].sum(), [arguments[name] for name in spec.student], allow_unused=True)
+        )
     torch.testing.assert_close(values[1], values[0])
     for eager, compiled in zip(*gradients):
         if eager is not None:

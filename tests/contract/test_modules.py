@@ -17,7 +17,15 @@ NAMES = [name for name, entry in INDEX.items() if entry.kind == "loss" and "clas
 @functools.lru_cache
 def _config(name: str) -> dict:
     student = "cnn_wide" if INDEX[name].loss.needs_equal_widths else "cnn"
-    return compose([f"loss=[{name}]", f"student={student}", 'teacher.overrides=["student=cnn_wide"]', "data.batch_size=16", "scheduler=none"])
+    return compose(
+        [
+            f"loss=[{name}]",
+            f"student={student}",
+            'teacher.overrides=["student=cnn_wide"]',
+            "data.batch_size=16",
+            "scheduler=none",
+        ]
+    )
 
 
 def parts_with(name: str, seed: int = 1):
@@ -29,8 +37,10 @@ def step(parts, teacher_leaves: bool = False):
     strategy, batch = parts.strategy.train(), next(iter(parts.data.train_dataloader()))
     teacher = strategy.teach(batch)
     if teacher_leaves:
-        teacher = teacher.replace(answer=teacher.logits.clone().requires_grad_(),
-                                  features={tap: value.clone().requires_grad_() for tap, value in teacher.features.items()})
+        teacher = teacher.replace(
+            answer=teacher.logits.clone().requires_grad_(),
+            features={tap: value.clone().requires_grad_() for tap, value in teacher.features.items()},
+        )
     [term] = strategy.objective.terms.values()
     values = term(strategy.observe(batch), teacher, strategy.task.align_batch(batch))
     return values.mean(), teacher
@@ -45,7 +55,10 @@ def test_teacher(name):
     value, teacher = step(parts, teacher_leaves=True)
     value.backward()
     assert all(leaf.grad is None for leaf in (teacher.logits, *teacher.features.values()))
-    assert any(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in parts.strategy.student.parameters())
+    assert any(
+        parameter.grad is not None and parameter.grad.abs().sum() > 0
+        for parameter in parts.strategy.student.parameters()
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -55,7 +68,9 @@ def test_parameters(name):
     own = {key: parameter for key, parameter in parts.strategy.objective.named_parameters() if parameter.requires_grad}
     if not own:
         pytest.skip("it owns no parameters")
-    optimised = {id(parameter) for group in parts.strategy.configure_optimizers().param_groups for parameter in group["params"]}
+    optimised = {
+        id(parameter) for group in parts.strategy.configure_optimizers().param_groups for parameter in group["params"]
+    }
     assert [key for key, parameter in own.items() if id(parameter) not in optimised] == []
     step(parts)[0].backward()
     assert [key for key, parameter in own.items() if parameter.grad is None] == []
@@ -68,7 +83,9 @@ def test_checkpoint(name):
     first, other = parts_with(name), parts_with(name, seed=2)
     state = first.strategy.state_dict()
     buffers, others = dict(first.strategy.objective.named_buffers()), dict(other.strategy.objective.named_buffers())
-    left_out = [key for key in (*dict(first.strategy.objective.named_parameters()), *buffers) if f"objective.{key}" not in state]
+    left_out = [
+        key for key in (*dict(first.strategy.objective.named_parameters()), *buffers) if f"objective.{key}" not in state
+    ]
     assert [key for key in left_out if key not in buffers or not torch.equal(buffers[key], others[key])] == []
     other.strategy.load_state_dict(state)
     for parts in (first, other):

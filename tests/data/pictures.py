@@ -18,5 +18,7 @@ def folder_of_pictures(root, train=12, test=4, test_name="test", colours=COLOURS
         for name, colour in colours.items():
             (root / split / name).mkdir(parents=True)
             for number in range(count):
-                picture(colour, side + number % 5, side + 3 * (number % 3), number).save(root / split / name / f"{number:03}.{ending}")
+                picture(colour, side + number % 5, side + 3 * (number % 3), number).save(
+                    root / split / name / f"{number:03}.{ending}"
+                )
     return root

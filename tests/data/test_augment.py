@@ -12,8 +12,11 @@ def all_crops(image, padding):
     _, height, width = image.shape
     padded = torch.zeros(image.shape[0], height + 2 * padding, width + 2 * padding)
     padded[:, padding : padding + height, padding : padding + width] = image
-    return {(down, right): padded[:, down : down + height, right : right + width]
-            for down in range(2 * padding + 1) for right in range(2 * padding + 1)}
+    return {
+        (down, right): padded[:, down : down + height, right : right + width]
+        for down in range(2 * padding + 1)
+        for right in range(2 * padding + 1)
+    }
 
 
 def test_nothing_asked_is_nothing_done():
@@ -69,7 +72,9 @@ def test_seed_epoch_and_view_change_it(seed, epoch, view):
 
 
 @pytest.mark.parametrize("seed, epoch, view", [(2, 0, 0), (1, 1, 0), (1, 0, 1)])
-@pytest.mark.parametrize("options, alike", [({"flip": 0.5}, 1 / 2), ({"crop_padding": 2}, 1 / 25)], ids=["flip", "crop"])
+@pytest.mark.parametrize(
+    "options, alike", [({"flip": 0.5}, 1 / 2), ({"crop_padding": 2}, 1 / 25)], ids=["flip", "crop"]
+)
 def test_seed_epoch_and_view_change_each_alone(options, alike, seed, epoch, view):
     """Two independent draws of a fair flip agree on half of the images, of one of 25 places on a 25th of them (five standard deviations)."""
     augment, x, index = Augment(**options), images(400), torch.arange(400)
@@ -85,8 +90,15 @@ def test_the_images_given_are_left_alone():
     assert torch.equal(x, before) and y.dtype is torch.float16 and y.shape == x.shape
 
 
-@pytest.mark.parametrize("arguments, name", [({"crop_padding": -1}, "crop_padding"), ({"flip": -0.1}, "flip"), ({"flip": 1.5}, "flip"),
-                                             ({"flip": float("nan")}, "flip")])
+@pytest.mark.parametrize(
+    "arguments, name",
+    [
+        ({"crop_padding": -1}, "crop_padding"),
+        ({"flip": -0.1}, "flip"),
+        ({"flip": 1.5}, "flip"),
+        ({"flip": float("nan")}, "flip"),
+    ],
+)
 def test_bad_arguments(arguments, name):
     with pytest.raises(ValueError, match=name):
         Augment(**arguments)

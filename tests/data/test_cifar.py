@@ -9,7 +9,7 @@ from kdlab.data import CIFAR10, CIFAR100, pickled
 from kdlab.errors import InputError
 from kdlab.normalisation import Normalisation
 
-ROWS = 20           # images a file
+ROWS = 20  # images a file
 PIXELS = np.random.default_rng(0).integers(0, 256, (6 * ROWS, 3072), dtype=np.uint8)
 FINE = (np.arange(6 * ROWS) * 7) % 100
 
@@ -32,6 +32,7 @@ def labels(kind, rows):
 
 def python2_pickle(content: dict) -> bytes:
     """As Python 2 wrote the official files: protocol 2, its plain strings, numpy's old module names."""
+
     def text(value: bytes) -> bytes:
         return b"T" + struct.pack("<i", len(value)) + value
 
@@ -42,9 +43,30 @@ def python2_pickle(content: dict) -> bytes:
     for key, value in content.items():
         out += text(key)
         if isinstance(value, np.ndarray):
-            dtype = b"cnumpy\ndtype\n(" + text(b"u1") + number(0) + number(1) + b"tR(" + number(3) + text(b"|") + b"NNN" + number(-1) * 2 + number(0) + b"tb"
+            dtype = (
+                b"cnumpy\ndtype\n("
+                + text(b"u1")
+                + number(0)
+                + number(1)
+                + b"tR("
+                + number(3)
+                + text(b"|")
+                + b"NNN"
+                + number(-1) * 2
+                + number(0)
+                + b"tb"
+            )
             out += b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(" + number(0) + b"t" + text(b"b") + b"tR("
-            out += number(1) + b"(" + b"".join(map(number, value.shape)) + b"t" + dtype + b"\x89" + text(value.tobytes()) + b"tb"
+            out += (
+                number(1)
+                + b"("
+                + b"".join(map(number, value.shape))
+                + b"t"
+                + dtype
+                + b"\x89"
+                + text(value.tobytes())
+                + b"tb"
+            )
         else:
             out += b"](" + b"".join(map(number, value)) + b"e"
     return out + b"u."
@@ -97,7 +119,9 @@ def test_both_versions_in_the_usual_folders(tmp_path, kind, below, version):
 @KINDS
 @pytest.mark.parametrize("protocol", range(2, 6))
 def test_pickles_written_anew_by_python_3(tmp_path, kind, protocol):
-    write_python(kind, tmp_path, lambda content: pickle.dumps({key.decode(): value for key, value in content.items()}, protocol))
+    write_python(
+        kind, tmp_path, lambda content: pickle.dumps({key.decode(): value for key, value in content.items()}, protocol)
+    )
     check_content(kind, tmp_path)
 
 
@@ -124,7 +148,9 @@ def test_missing_data_name_the_folders_and_the_cure(tmp_path, kind):
     message = str(error.value)
     for folder in (tmp_path, tmp_path / f"cifar{kind.CLASSES}", *(tmp_path / name for name in kind.FOLDERS)):
         assert f"{folder}," in message or f"{folder}." in message
-    assert f"CIFAR-{kind.CLASSES} was not found" in message and "data.download=true" in message and "paths.data" in message
+    assert (
+        f"CIFAR-{kind.CLASSES} was not found" in message and "data.download=true" in message and "paths.data" in message
+    )
 
 
 def test_a_download_that_fails_says_so(tmp_path, monkeypatch):
@@ -140,7 +166,9 @@ def test_a_download_that_fails_says_so(tmp_path, monkeypatch):
 
 def test_a_download_is_read(tmp_path, monkeypatch):
     datasets = pytest.importorskip("torchvision.datasets")
-    monkeypatch.setattr(datasets, "CIFAR10", lambda folder, download: write_python(CIFAR10, tmp_path / "cifar-10-batches-py"))
+    monkeypatch.setattr(
+        datasets, "CIFAR10", lambda folder, download: write_python(CIFAR10, tmp_path / "cifar-10-batches-py")
+    )
     assert len(data(CIFAR10, tmp_path, download=True).read()[0].target) == 5 * ROWS
 
 
@@ -153,13 +181,16 @@ def test_an_incomplete_folder_names_the_missing_file(tmp_path, write, name):
 
 @KINDS
 @pytest.mark.parametrize("write", [write_python, write_binary])
-@pytest.mark.parametrize("spoil", [
-    pytest.param(lambda content: content[:-100], id="truncated"),
-    pytest.param(lambda content: b"", id="empty"),
-    pytest.param(lambda content: b"<html>" + content, id="web page"),
-    pytest.param(lambda content: content[:9], id="first bytes"),
-    pytest.param(lambda content: content[: len(content) // ROWS], id="a single image"),
-])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda content: content[:-100], id="truncated"),
+        pytest.param(lambda content: b"", id="empty"),
+        pytest.param(lambda content: b"<html>" + content, id="web page"),
+        pytest.param(lambda content: content[:9], id="first bytes"),
+        pytest.param(lambda content: content[: len(content) // ROWS], id="a single image"),
+    ],
+)
 def test_a_spoilt_file_is_named(tmp_path, kind, write, spoil):
     name = kind.FILES["test"][0] + (".bin" if write is write_binary else "")
     path = write(kind, tmp_path) / name
@@ -168,16 +199,19 @@ def test_a_spoilt_file_is_named(tmp_path, kind, write, spoil):
         data(kind, tmp_path).read()
 
 
-@pytest.mark.parametrize("content, words", [
-    ([1, 2], "not a dict"),
-    ({}, "no rows of 3072 bytes"),
-    ({b"data": PIXELS[:ROWS].astype(np.float32), b"labels": [0] * ROWS}, "no rows of 3072 bytes"),
-    ({b"data": PIXELS[:ROWS, :100], b"labels": [0] * ROWS}, "no rows of 3072 bytes"),
-    ({b"data": PIXELS[:ROWS]}, "labels"),
-    ({b"data": PIXELS[:ROWS], b"labels": [0] * 7}, "20 images and 7 labels"),
-    ({b"data": PIXELS[:ROWS], b"labels": [10] * ROWS}, "from 10 to 10"),
-    ({b"data": PIXELS[:ROWS], b"labels": ["a"] * ROWS}, "whole numbers"),
-])
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ([1, 2], "not a dict"),
+        ({}, "no rows of 3072 bytes"),
+        ({b"data": PIXELS[:ROWS].astype(np.float32), b"labels": [0] * ROWS}, "no rows of 3072 bytes"),
+        ({b"data": PIXELS[:ROWS, :100], b"labels": [0] * ROWS}, "no rows of 3072 bytes"),
+        ({b"data": PIXELS[:ROWS]}, "labels"),
+        ({b"data": PIXELS[:ROWS], b"labels": [0] * 7}, "20 images and 7 labels"),
+        ({b"data": PIXELS[:ROWS], b"labels": [10] * ROWS}, "from 10 to 10"),
+        ({b"data": PIXELS[:ROWS], b"labels": ["a"] * ROWS}, "whole numbers"),
+    ],
+)
 def test_a_pickle_of_something_else(tmp_path, content, words):
     (write_python(CIFAR10, tmp_path) / "test_batch").write_bytes(pickle.dumps(content, 2))
     with pytest.raises(InputError, match=words):
@@ -200,6 +234,7 @@ class Runs:
 
     def __reduce__(self):
         import os
+
         return os.mkdir, (str(self.path),)
 
 
@@ -211,10 +246,17 @@ def test_no_code_of_a_file_is_run(tmp_path):
     assert not (tmp_path / "made").exists()
 
 
-@pytest.mark.parametrize("content", [
-    b"cbuiltins\neval\n(S'1'\ntR.", b"cnumpy\nload\n(S'x'\ntR.", b"cnumpy._core.multiarray\nscalar\n.", b"Pid\n.",
-    b"cnumpy\ndtype.names\n.", b"\x82\x01.",
-])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"cbuiltins\neval\n(S'1'\ntR.",
+        b"cnumpy\nload\n(S'x'\ntR.",
+        b"cnumpy._core.multiarray\nscalar\n.",
+        b"Pid\n.",
+        b"cnumpy\ndtype.names\n.",
+        b"\x82\x01.",
+    ],
+)
 def test_what_else_a_pickle_may_try(tmp_path, content):
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(ValueError):
@@ -222,12 +264,24 @@ def test_what_else_a_pickle_may_try(tmp_path, content):
 
 
 @pytest.mark.parametrize("protocol", range(2, 6))
-@pytest.mark.parametrize("array", [np.arange(6, dtype=">i4").reshape(2, 3), np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.zeros((0, 3)),
-                                   np.array([True, False])], ids=["big-endian", "fortran", "empty", "bool"])
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6, dtype=">i4").reshape(2, 3),
+        np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        np.zeros((0, 3)),
+        np.array([True, False]),
+    ],
+    ids=["big-endian", "fortran", "empty", "bool"],
+)
 def test_arrays_of_any_number(tmp_path, protocol, array):
     (tmp_path / "file").write_bytes(pickle.dumps({"a": [array], b"n": (1, 2.5, None, True)}, protocol))
     found = pickled.load(tmp_path / "file")
-    assert np.array_equal(found["a"][0], array) and found["a"][0].dtype == array.dtype and found[b"n"] == (1, 2.5, None, True)
+    assert (
+        np.array_equal(found["a"][0], array)
+        and found["a"][0].dtype == array.dtype
+        and found[b"n"] == (1, 2.5, None, True)
+    )
 
 
 @pytest.mark.parametrize("array", [np.array([object()], dtype=object), np.array(["text"])])
@@ -247,5 +301,9 @@ def test_the_sets_say_what_the_config_says():
         config = compose([f"experiment=teacher/{name}"])
         check(config), check_facts(config)
         assert config["data"]["augment"] == {"_target_": "kdlab.data.Augment", "crop_padding": 4, "flip": 0.5}
-        assert (config["trainer"]["max_epochs"], config["optimizer"]["lr"], config["scheduler"]["milestones"]) == (240, 0.05, [150, 180, 210])
+        assert (config["trainer"]["max_epochs"], config["optimizer"]["lr"], config["scheduler"]["milestones"]) == (
+            240,
+            0.05,
+            [150, 180, 210],
+        )
     assert CIFAR100().normalisation == Normalisation((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))

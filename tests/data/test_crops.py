@@ -29,7 +29,12 @@ def test_boxes_lie_in_the_image_and_have_the_areas_and_ratios_asked_for():
     assert np.mean(areas) == pytest.approx(area[fits].mean(), abs=0.02)
     assert np.mean(np.log(ratios)) == pytest.approx(np.log(ratio[fits]).mean(), abs=0.015)
     assert sum(mirrored for _, mirrored in found) / len(found) == pytest.approx(0.25, abs=0.05)
-    places = np.array([(left / max(400 - right + left, 1), top / max(300 - bottom + top, 1)) for (left, top, right, bottom), _ in found])
+    places = np.array(
+        [
+            (left / max(400 - right + left, 1), top / max(300 - bottom + top, 1))
+            for (left, top, right, bottom), _ in found
+        ]
+    )
     assert places.mean(0) == pytest.approx([0.5, 0.5], abs=0.03) and places.min() == 0 and places.max() == 1
 
 
@@ -42,7 +47,9 @@ def test_what_fits_at_once_has_the_area_and_ratio_that_were_drawn():
         assert (left, top) == (int(drawn[3] * (1001 - (right - left))), int(drawn[4] * (1001 - (bottom - top))))
 
 
-@pytest.mark.parametrize("width, height, expected", [(1000, 10, (494, 0, 507, 10)), (10, 1000, (0, 494, 10, 507)), (1, 1, (0, 0, 1, 1))])
+@pytest.mark.parametrize(
+    "width, height, expected", [(1000, 10, (494, 0, 507, 10)), (10, 1000, (0, 494, 10, 507)), (1, 1, (0, 0, 1, 1))]
+)
 def test_where_no_box_fits_the_largest_centred_one_is_taken(width, height, expected):
     found = {box for box, _ in boxes(RandomResizedCrop((1.0, 1.0)), width, height)}
     assert found == {expected}
@@ -59,7 +66,10 @@ def test_the_crop_is_a_function_of_seed_epoch_view_and_index():
 def test_the_box_is_what_is_resized():
     image = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))
     assert np.asarray(cropped(image, (2, 3, 6, 7), 4)).tolist() == np.arange(64).reshape(8, 8)[3:7, 2:6].tolist()
-    assert np.asarray(cropped(image, (2, 3, 6, 7), 4, True)).tolist() == np.arange(64).reshape(8, 8)[3:7, 2:6][:, ::-1].tolist()
+    assert (
+        np.asarray(cropped(image, (2, 3, 6, 7), 4, True)).tolist()
+        == np.arange(64).reshape(8, 8)[3:7, 2:6][:, ::-1].tolist()
+    )
 
 
 @pytest.mark.parametrize("size", [(300, 200), (200, 300), (224, 224), (30, 500), (57, 64)])
@@ -70,8 +80,16 @@ def test_the_centre_crop_is_that_of_torchvision(size):
     assert np.array_equal(np.asarray(centre_cropped(image, 64, 56)), np.asarray(theirs))
 
 
-@pytest.mark.parametrize("arguments, name", [({"scale": (0.5, 0.2)}, "scale"), ({"scale": (0, 1)}, "scale"), ({"scale": (0.1,)}, "scale"),
-                                             ({"ratio": (2, 1)}, "ratio"), ({"flip": 2}, "flip")])
+@pytest.mark.parametrize(
+    "arguments, name",
+    [
+        ({"scale": (0.5, 0.2)}, "scale"),
+        ({"scale": (0, 1)}, "scale"),
+        ({"scale": (0.1,)}, "scale"),
+        ({"ratio": (2, 1)}, "ratio"),
+        ({"flip": 2}, "flip"),
+    ],
+)
 def test_bad_arguments(arguments, name):
     with pytest.raises(ValueError, match=f"^{name} "):
         RandomResizedCrop(**arguments)

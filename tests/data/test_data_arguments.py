@@ -15,14 +15,29 @@ from tests.data.test_memory import toy
 
 # argument -> what both have, and another value than its default
 COMMON = {
-    "batch_size": ({}, 8), "evaluation_batch_size": ({}, 7), "validation": ({}, 0.3), "split_seed": ({}, 1), "fraction": ({}, 0.5),
-    "omit_classes": ({}, [1]), "drop_last": ({"batch_size": 7}, False), "mixing": ({}, Mixup(1.0)),
+    "batch_size": ({}, 8),
+    "evaluation_batch_size": ({}, 7),
+    "validation": ({}, 0.3),
+    "split_seed": ({}, 1),
+    "fraction": ({}, 0.5),
+    "omit_classes": ({}, [1]),
+    "drop_last": ({"batch_size": 7}, False),
+    "mixing": ({}, Mixup(1.0)),
 }
 CHANGES = {
     InMemoryData: {**COMMON, "augment": ({}, Augment(crop_padding=1))},
-    ImageFolder: {**COMMON, "augment": ({}, RandomResizedCrop()), "size": ({"resize": 12}, 6), "resize": ({}, 11), "mean": ({}, 0.1),
-                  "std": ({}, [0.5, 0.4, 0.3]), "bits": ({}, 12), "value_range": ({}, [0, 4095]), "exif_rotation": ({}, True),
-                  "validation_folder": ({}, lambda folder: str(folder / "held_out"))},
+    ImageFolder: {
+        **COMMON,
+        "augment": ({}, RandomResizedCrop()),
+        "size": ({"resize": 12}, 6),
+        "resize": ({}, 11),
+        "mean": ({}, 0.1),
+        "std": ({}, [0.5, 0.4, 0.3]),
+        "bits": ({}, 12),
+        "value_range": ({}, [0, 4095]),
+        "exif_rotation": ({}, True),
+        "validation_folder": ({}, lambda folder: str(folder / "held_out")),
+    },
     Augment: {"crop_padding": ({}, 1), "flip": ({}, 0.5)},
     RandomResizedCrop: {"scale": ({}, (0.5, 0.6)), "ratio": ({}, (0.2, 0.3)), "flip": ({}, 0.0)},
     Mixup: {"alpha": ({}, 3.0), "probability": ({}, 0.0)},
@@ -33,8 +48,16 @@ NOT_BATCHES = {"folder", "download", "workers", "options"}
 
 
 def _arguments(kind) -> set[str]:
-    return {name for one in kind.__mro__ if "__init__" in vars(one) and one.__module__.startswith("kdlab.")
-            for name in inspect.signature(one.__init__).parameters} - {"self"} - NOT_BATCHES
+    return (
+        {
+            name
+            for one in kind.__mro__
+            if "__init__" in vars(one) and one.__module__.startswith("kdlab.")
+            for name in inspect.signature(one.__init__).parameters
+        }
+        - {"self"}
+        - NOT_BATCHES
+    )
 
 
 def test_every_argument_has_its_line():
@@ -47,7 +70,9 @@ def test_every_argument_has_its_line():
 def folder(tmp_path_factory):
     """Besides usual images, one of 12 bits in 16 and one that its EXIF data turn; and a folder for validation."""
     root = folder_of_pictures(tmp_path_factory.mktemp("pictures"))
-    Image.fromarray(np.linspace(0, 4095, 12 * 12).reshape(12, 12).astype(np.uint16)).save(root / "test" / "blue" / "deep.png")
+    Image.fromarray(np.linspace(0, 4095, 12 * 12).reshape(12, 12).astype(np.uint16)).save(
+        root / "test" / "blue" / "deep.png"
+    )
     turned = Image.Exif()
     turned[0x0112] = 6
     picture(COLOURS["red"], 20, 12, 99).save(root / "test" / "red" / "turned.jpg", exif=turned)
@@ -62,11 +87,15 @@ def _seen(loaded) -> list[torch.Tensor]:
         training.sampler.set_epoch(epoch)
         seen += [*training]
     seen += [*loaded.val_dataloader(), *loaded.test_dataloader()]
-    return [value for batch in seen for value in (batch.inputs, batch.target, batch.index, batch.share) if value is not None]
+    return [
+        value for batch in seen for value in (batch.inputs, batch.target, batch.index, batch.share) if value is not None
+    ]
 
 
 def _same(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
-    return len(first) == len(second) and all(one.shape == other.shape and bool((one == other).all()) for one, other in zip(first, second))
+    return len(first) == len(second) and all(
+        one.shape == other.shape and bool((one == other).all()) for one, other in zip(first, second)
+    )
 
 
 @pytest.mark.parametrize("argument", CHANGES[InMemoryData])
@@ -79,7 +108,9 @@ def test_of_data_in_memory(argument):
 @pytest.mark.parametrize("argument", CHANGES[ImageFolder])
 def test_of_an_image_folder(argument, folder):
     def made(**more):
-        loaded = ImageFolder(**{"folder": str(folder), "size": 8, "batch_size": 6, "workers": 0, "validation": 0.2, **both, **more})
+        loaded = ImageFolder(
+            **{"folder": str(folder), "size": 8, "batch_size": 6, "workers": 0, "validation": 0.2, **both, **more}
+        )
         loaded.setup()
         return loaded
 
@@ -89,8 +120,11 @@ def test_of_an_image_folder(argument, folder):
     assert _same(first, again) and not _same(first, other)
 
 
-@pytest.mark.parametrize("kind, argument", [(kind, argument) for kind in (Augment, Mixup, CutMix) for argument in CHANGES[kind]],
-                         ids=lambda value: getattr(value, "__name__", value))
+@pytest.mark.parametrize(
+    "kind, argument",
+    [(kind, argument) for kind in (Augment, Mixup, CutMix) for argument in CHANGES[kind]],
+    ids=lambda value: getattr(value, "__name__", value),
+)
 def test_of_what_changes_images(kind, argument):
     both, changed = CHANGES[kind][argument]
     role = "augment" if kind is Augment else "mixing"

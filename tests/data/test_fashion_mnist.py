@@ -77,19 +77,22 @@ def test_an_incomplete_folder_names_the_missing_file(tmp_path):
         data(tmp_path / "my-fashion").read()
 
 
-@pytest.mark.parametrize("packed, spoil", [
-    pytest.param(False, lambda content: content[:-100], id="truncated"),
-    pytest.param(False, lambda content: b"", id="empty"),
-    pytest.param(False, lambda content: content[:3], id="first bytes"),
-    pytest.param(False, lambda content: content[:9], id="half a header"),
-    pytest.param(False, lambda content: b"<html>" + content, id="web page"),
-    pytest.param(False, lambda content: content + b"x", id="too long"),
-    pytest.param(True, lambda content: content[:-100], id="truncated gz"),
-    pytest.param(True, lambda content: b"", id="empty gz"),
-    pytest.param(True, lambda content: b"<html>" + content, id="web page gz"),
-    pytest.param(True, lambda content: content[:10] + b"\xff" * 20 + content[30:], id="damaged gz"),
-    pytest.param(True, lambda content: content[:-8] + bytes(8), id="wrong checksum gz"),
-])
+@pytest.mark.parametrize(
+    "packed, spoil",
+    [
+        pytest.param(False, lambda content: content[:-100], id="truncated"),
+        pytest.param(False, lambda content: b"", id="empty"),
+        pytest.param(False, lambda content: content[:3], id="first bytes"),
+        pytest.param(False, lambda content: content[:9], id="half a header"),
+        pytest.param(False, lambda content: b"<html>" + content, id="web page"),
+        pytest.param(False, lambda content: content + b"x", id="too long"),
+        pytest.param(True, lambda content: content[:-100], id="truncated gz"),
+        pytest.param(True, lambda content: b"", id="empty gz"),
+        pytest.param(True, lambda content: b"<html>" + content, id="web page gz"),
+        pytest.param(True, lambda content: content[:10] + b"\xff" * 20 + content[30:], id="damaged gz"),
+        pytest.param(True, lambda content: content[:-8] + bytes(8), id="wrong checksum gz"),
+    ],
+)
 def test_a_spoilt_file_is_named(tmp_path, packed, spoil):
     path = write(tmp_path / "my-fashion", packed) / f"train-images-idx3-ubyte{'.gz' if packed else ''}"
     path.write_bytes(spoil(path.read_bytes()))

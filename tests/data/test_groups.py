@@ -18,7 +18,9 @@ def digits(rank=0, world=1, accumulate=1, limit=None, groups=100, members=2, **o
     data = Digits(**{"batch_size": 30, "drop_last": False, **options})
     data.share = Share(rank, world, accumulate, limit)
     rows = data.part("train")
-    data.order = lambda epoch: rows.roll(epoch)[: groups * members].view(groups, members) if members else rows.roll(epoch)[:groups]
+    data.order = lambda epoch: (
+        rows.roll(epoch)[: groups * members].view(groups, members) if members else rows.roll(epoch)[:groups]
+    )
     return data
 
 
@@ -39,19 +41,30 @@ def test_a_batch_holds_first_the_first_members_of_all_its_groups(members):
         mine = groups[30 * number : 30 * number + 30]
         for member in range(members):
             part = batch.part(member * len(mine), (member + 1) * len(mine))
-            assert torch.equal(part.index, mine[:, member]) and torch.equal(part.target, data.train_dataloader().target[mine[:, member]])
+            assert torch.equal(part.index, mine[:, member]) and torch.equal(
+                part.target, data.train_dataloader().target[mine[:, member]]
+            )
             assert torch.equal(part.inputs, data.train_dataloader().batch(part.index).inputs)
 
 
 def test_the_number_of_batches_follows_from_the_order():
     rows = len(Digits(batch_size=30).part("train"))
-    for groups, drop_last, batches in ((100, True, 3), (100, False, 4), (92, False, 4), (91, False, 3), (90, False, 3), (30, True, 1)):
+    for groups, drop_last, batches in (
+        (100, True, 3),
+        (100, False, 4),
+        (92, False, 4),
+        (91, False, 3),
+        (90, False, 3),
+        (30, True, 1),
+    ):
         assert len(digits(groups=groups, drop_last=drop_last).train_dataloader()) == batches
     assert len(digits(groups=100, members=None).train_dataloader()) == 4 and rows > 1000
     # a tail of one sample is too small for BatchNorm; so is one pair, whose two may go through the network one after the other
     assert len(digits(groups=91, members=None).train_dataloader()) == 3
     assert len(digits(groups=93, world=2).train_dataloader()) == 3, "one process would have one pair"
-    assert len(digits().val_dataloader()) == 1 and len(next(iter(digits().val_dataloader()))) == len(digits().part("validation"))
+    assert len(digits().val_dataloader()) == 1 and len(next(iter(digits().val_dataloader()))) == len(
+        digits().part("validation")
+    )
 
 
 @pytest.mark.parametrize("world", [2, 3])
@@ -76,7 +89,9 @@ def test_the_normaliser_counts_groups(world, limit, steps):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_images_in_folders_too(tmp_path, workers):
-    data = ImageFolder(str(folder_of_pictures(tmp_path, train=4, test=1)), size=8, batch_size=2, validation=0.25, workers=workers)
+    data = ImageFolder(
+        str(folder_of_pictures(tmp_path, train=4, test=1)), size=8, batch_size=2, validation=0.25, workers=workers
+    )
     rows = data.part("train")
     data.order = lambda epoch: rows.roll(epoch)[:8].view(4, 2)
     loader = data.train_dataloader()
@@ -84,11 +99,20 @@ def test_images_in_folders_too(tmp_path, workers):
     data.teardown()
 
 
-@pytest.mark.parametrize("order, told", [
-    (lambda rows: rows.view(1, 1, -1), r"\(N, G\), got \(1, 1, \d+\) of torch.int64"), (lambda rows: rows.float(), "got .* of torch.float32"),
-    (lambda rows: rows.tolist(), "got list"), (lambda rows: rows[:0], "got"), (lambda rows: torch.arange(1438), "samples that are not trained on"),
-    (lambda rows: rows[:30].view(15, 2), "batch_size=30: the strategy's order has 15 samples, or groups of them, .*drop_last=false"),
-])
+@pytest.mark.parametrize(
+    "order, told",
+    [
+        (lambda rows: rows.view(1, 1, -1), r"\(N, G\), got \(1, 1, \d+\) of torch.int64"),
+        (lambda rows: rows.float(), "got .* of torch.float32"),
+        (lambda rows: rows.tolist(), "got list"),
+        (lambda rows: rows[:0], "got"),
+        (lambda rows: torch.arange(1438), "samples that are not trained on"),
+        (
+            lambda rows: rows[:30].view(15, 2),
+            "batch_size=30: the strategy's order has 15 samples, or groups of them, .*drop_last=false",
+        ),
+    ],
+)
 def test_what_is_no_order_is_refused(order, told):
     data = Digits(batch_size=30)
     with pytest.raises(InputError, match=told):
@@ -122,13 +146,23 @@ class Pairs(Strategy):
 def test_a_strategy_of_pairs(workplace):
     """The loss of pairs is the mean over pairs; the probe holds whole pairs."""
     Pairs.seen.clear()
-    overrides = [f"strategy._target_={__name__}.Pairs", "teacher=none", "loss=[ce]", "data.batch_size=300", "data.drop_last=false",
-                 "trainer.max_epochs=1", "progress=none", "optimizer.lr=1e-9"]
+    overrides = [
+        f"strategy._target_={__name__}.Pairs",
+        "teacher=none",
+        "loss=[ce]",
+        "data.batch_size=300",
+        "data.drop_last=false",
+        "trainer.max_epochs=1",
+        "progress=none",
+        "optimizer.lr=1e-9",
+    ]
     run = kdlab.train(overrides)
     probe, *batches = Pairs.seen
     rows = torch.cat([batch.part(0, len(batch) // 2).index for batch in batches])
     assert torch.equal(probe.index, torch.cat([rows[:4], rows[1:5]])) and (probe.split, probe.epoch) == ("train", 0)
-    assert [len(batch) for batch in batches] == [600, 600, 600, 2 * (len(rows) - 900)] and len(rows.unique()) == len(rows)
+    assert [len(batch) for batch in batches] == [600, 600, 600, 2 * (len(rows) - 900)] and len(rows.unique()) == len(
+        rows
+    )
     student = assembled(compose(overrides)).strategy.student
     with torch.no_grad():
         halves = [batch.part(0, len(batch) // 2) for batch in batches]

@@ -27,8 +27,17 @@ def own(tmp_path):
 
 
 def data(folder, rank=0, world=1, accumulate=1, seed=1, **options):
-    made = ImageFolder(**{"folder": str(folder), "size": 8, "batch_size": 7, "validation": 0.25, "workers": 0, "augment": RandomResizedCrop(),
-                          **options})
+    made = ImageFolder(
+        **{
+            "folder": str(folder),
+            "size": 8,
+            "batch_size": 7,
+            "validation": 0.25,
+            "workers": 0,
+            "augment": RandomResizedCrop(),
+            **options,
+        }
+    )
     made.seed, made.share = seed, Share(rank, world, accumulate)
     return made
 
@@ -54,8 +63,9 @@ def test_classes_are_the_sorted_folders_and_files_are_sorted_within_them(root):
     assert given.class_names == ("blue", "green", "red") and given.classes == 3 and given.shape == (3, 8, 8)
     train, test = given.read()
     assert train.target.tolist() == [0] * 12 + [1] * 12 + [2] * 12 and test.target.bincount().tolist() == [4, 4, 4]
-    assert [train.path(row) for row in (0, 11, 12, 35)] == [str(root / "train" / name) for name in
-                                                            ("blue/000.png", "blue/011.png", "green/000.png", "red/011.png")]
+    assert [train.path(row) for row in (0, 11, 12, 35)] == [
+        str(root / "train" / name) for name in ("blue/000.png", "blue/011.png", "green/000.png", "red/011.png")
+    ]
     assert test.path(11) == str(root / "test" / "red" / "003.jpg")
 
 
@@ -77,7 +87,10 @@ def test_folders_in_a_class_other_files_and_strange_names(own):
     train, _ = data(own).read()
     assert train.classes == ("blue", "green", "red")
     assert [os.path.relpath(train.path(row), own) for row in range(4, 7)] == [
-        "train/red/000.png", "train/red/001.png", "train/red/images/größe 1.JPEG"]
+        "train/red/000.png",
+        "train/red/001.png",
+        "train/red/images/größe 1.JPEG",
+    ]
 
 
 def test_the_content_is_names_and_sizes(own):
@@ -91,7 +104,9 @@ def test_the_content_is_names_and_sizes(own):
     assert renamed != before
     with open(path.with_name("002.png"), "ab") as file:
         file.write(b"x")
-    os.utime(own / "train" / "red", ns=(1, 1))          # a file that only grew is seen in the next process, or when something moves
+    os.utime(
+        own / "train" / "red", ns=(1, 1)
+    )  # a file that only grew is seen in the next process, or when something moves
     assert content(own) not in (before, renamed)
 
 
@@ -100,7 +115,18 @@ def test_the_identity_of_a_run(own, tmp_path):
     from kdlab.runs.identity import run_hash
 
     def of(folder, *more):
-        return run_hash(compose(["data=image_folder", f"data.folder={folder}", "data.classes=3", "teacher=none", "strategy=supervised", *more]))
+        return run_hash(
+            compose(
+                [
+                    "data=image_folder",
+                    f"data.folder={folder}",
+                    "data.classes=3",
+                    "teacher=none",
+                    "strategy=supervised",
+                    *more,
+                ]
+            )
+        )
 
     before = of(own)
     os.rename(own, tmp_path / "moved")
@@ -131,8 +157,14 @@ def test_evaluation_reads_the_centre_and_normalises_every_channel(root):
     expected = ((means - torch.tensor([0.1, 0.2, 0.3])) / torch.tensor([0.5, 0.6, 0.7])).repeat_interleave(4, 0)
     assert torch.allclose(inputs.mean((2, 3)), expected, atol=0.15)
     transforms = pytest.importorskip("torchvision.transforms")
-    theirs = transforms.Compose([transforms.Resize(9), transforms.CenterCrop(8), transforms.ToTensor(),
-                                 transforms.Normalize([0.1, 0.2, 0.3], [0.5, 0.6, 0.7])])
+    theirs = transforms.Compose(
+        [
+            transforms.Resize(9),
+            transforms.CenterCrop(8),
+            transforms.ToTensor(),
+            transforms.Normalize([0.1, 0.2, 0.3], [0.5, 0.6, 0.7]),
+        ]
+    )
     with Image.open(given.read()[1].path(6)) as image:
         assert torch.allclose(inputs[6], theirs(image), atol=1e-6)
 
@@ -163,8 +195,12 @@ def test_without_augmentation_training_reads_the_centre_too(root):
     transforms = pytest.importorskip("torchvision.transforms")
     with Image.open(root / "train" / "blue" / "005.png") as image:
         theirs = transforms.CenterCrop(8)(transforms.Resize(9)(image))
-    assert torch.allclose(batch.inputs[0] * torch.tensor([0.229, 0.224, 0.225])[:, None, None] + torch.tensor([0.485, 0.456, 0.406])[:, None, None],
-                          torch.from_numpy(np.array(theirs)).permute(2, 0, 1) / 255, atol=1e-6)
+    assert torch.allclose(
+        batch.inputs[0] * torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+        + torch.tensor([0.485, 0.456, 0.406])[:, None, None],
+        torch.from_numpy(np.array(theirs)).permute(2, 0, 1) / 255,
+        atol=1e-6,
+    )
 
 
 def test_validation_is_held_out_and_a_strategy_may_give_its_own_order(root):
@@ -264,8 +300,11 @@ def test_a_palette_with_a_transparent_colour(tmp_path, recwarn):
     assert not recwarn.list
 
 
-@pytest.mark.parametrize("spoil", [lambda content: content[: len(content) // 2], lambda content: b"<html>", lambda content: content[:20]],
-                         ids=["truncated", "web page", "first bytes"])
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda content: content[: len(content) // 2], lambda content: b"<html>", lambda content: content[:20]],
+    ids=["truncated", "web page", "first bytes"],
+)
 @pytest.mark.parametrize("ending", ["png", "jpg"])
 def test_a_damaged_image_is_named(tmp_path, spoil, ending):
     path = tmp_path / f"image.{ending}"
@@ -295,15 +334,29 @@ def _remove(path):
 
 
 SPOILT = {
-    "no folder": (lambda own: os.rename(own, own.with_name("away")), ["no image folder", "own", "train/CLASS", "data.folder"]),
+    "no folder": (
+        lambda own: os.rename(own, own.with_name("away")),
+        ["no image folder", "own", "train/CLASS", "data.folder"],
+    ),
     "no train": (lambda own: os.rename(own / "train", own / "away"), ["no folder train;", "train/CLASS"]),
     "no test": (lambda own: os.rename(own / "test", own / "away"), ["no folder test (and no val);"]),
-    "no classes": (lambda own: [_remove(own / "train" / name) for name in COLOURS], ["train holds 0 class folders (none)"]),
-    "one class": (lambda own: [_remove(own / split / name) for split in ("train", "test") for name in ("red", "blue")],
-                  ["train holds 1 class folders (green)", "at least two"]),
-    "a class that train lacks": (lambda own: _remove(own / "train" / "red"), ["test has classes that train lacks: red"]),
+    "no classes": (
+        lambda own: [_remove(own / "train" / name) for name in COLOURS],
+        ["train holds 0 class folders (none)"],
+    ),
+    "one class": (
+        lambda own: [_remove(own / split / name) for split in ("train", "test") for name in ("red", "blue")],
+        ["train holds 1 class folders (green)", "at least two"],
+    ),
+    "a class that train lacks": (
+        lambda own: _remove(own / "train" / "red"),
+        ["test has classes that train lacks: red"],
+    ),
     "a class that test lacks": (lambda own: _remove(own / "test" / "red"), ["test lacks classes that train has: red"]),
-    "an empty class": (lambda own: [file.unlink() for file in (own / "train" / "blue").iterdir()], ["train has class folders without images", "blue"]),
+    "an empty class": (
+        lambda own: [file.unlink() for file in (own / "train" / "blue").iterdir()],
+        ["train has class folders without images", "blue"],
+    ),
     "an empty file": (lambda own: (own / "train" / "blue" / "000.png").write_bytes(b""), ["blue/000.png is empty"]),
 }
 
@@ -318,10 +371,17 @@ def test_a_folder_that_does_not_do(own, name):
         assert word in str(error.value)
 
 
-@pytest.mark.parametrize("arguments, words", [
-    ({"size": 0}, "^size "), ({"resize": 7}, "^resize must be at least size=8"), ({"workers": -1}, "^workers "), ({"augment": print}, "^augment "),
-    ({"mean": [0.1, 0.2]}, "mean and std"), ({"std": [0.1, 0.0, 0.1]}, "std must be greater"),
-])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ({"size": 0}, "^size "),
+        ({"resize": 7}, "^resize must be at least size=8"),
+        ({"workers": -1}, "^workers "),
+        ({"augment": print}, "^augment "),
+        ({"mean": [0.1, 0.2]}, "mean and std"),
+        ({"std": [0.1, 0.0, 0.1]}, "std must be greater"),
+    ],
+)
 def test_bad_arguments(root, arguments, words):
     with pytest.raises(ValueError, match=words):
         data(root, **arguments)

@@ -76,7 +76,9 @@ def test_omitted_classes_are_missing_from_train_alone():
     kept = torch.isin(labels(whole, "train"), torch.tensor([0, 2]))
     assert torch.equal(data.part("train"), whole.part("train")[kept])
     assert torch.equal(data.part("validation"), whole.part("validation"))
-    assert torch.cat([batch.target for batch in data.test_dataloader()]).tolist() == [number % 4 for number in range(30)]
+    assert torch.cat([batch.target for batch in data.test_dataloader()]).tolist() == [
+        number % 4 for number in range(30)
+    ]
 
 
 # -- batches ------------------------------------------------------------------------------------------------------------------
@@ -104,7 +106,12 @@ def test_seed_and_epoch_fix_the_batches_to_the_bit():
     two = epoch_of(toy(**options), epoch=3)
     assert len(one) == len(two) == 11
     for a, b in zip(one, two):
-        assert torch.equal(a.inputs, b.inputs) and torch.equal(a.target, b.target) and torch.equal(a.index, b.index) and a.epoch == 3
+        assert (
+            torch.equal(a.inputs, b.inputs)
+            and torch.equal(a.target, b.target)
+            and torch.equal(a.index, b.index)
+            and a.epoch == 3
+        )
 
 
 @pytest.mark.parametrize("seed, epoch", [(1, 4), (2, 3)])
@@ -147,8 +154,10 @@ def test_two_views_are_of_the_same_samples_and_the_first_stays_as_it_was():
 
 def test_validation_and_test_are_neither_shuffled_nor_augmented():
     data = toy(augment=Augment(crop_padding=2, flip=1.0), evaluation_batch_size=7)
-    for loader, stored, rows in ((data.val_dataloader(), data.read()[0], data.part("validation")),
-                                 (data.test_dataloader(), data.read()[1], torch.arange(30))):
+    for loader, stored, rows in (
+        (data.val_dataloader(), data.read()[0], data.part("validation")),
+        (data.test_dataloader(), data.read()[1], torch.arange(30)),
+    ):
         batches = list(loader)
         assert len(batches) == len(loader) and [len(batch) for batch in batches[:-1]] == [7] * (len(batches) - 1)
         assert torch.equal(torch.cat([batch.index for batch in batches]), rows)
@@ -237,11 +246,22 @@ def test_a_tail_too_small_for_batchnorm_is_left_out():
 # -- arguments ----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name, value", [
-    ("batch_size", 0), ("evaluation_batch_size", 0), ("validation", 0), ("validation", 1), ("validation", -0.1),
-    ("validation", float("nan")),
-    ("fraction", 0), ("fraction", 1.1), ("omit_classes", [4]), ("omit_classes", [-1]), ("omit_classes", [0, 1, 2, 3]),
-])
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("batch_size", 0),
+        ("evaluation_batch_size", 0),
+        ("validation", 0),
+        ("validation", 1),
+        ("validation", -0.1),
+        ("validation", float("nan")),
+        ("fraction", 0),
+        ("fraction", 1.1),
+        ("omit_classes", [4]),
+        ("omit_classes", [-1]),
+        ("omit_classes", [0, 1, 2, 3]),
+    ],
+)
 def test_bad_arguments_name_themselves(name, value):
     with pytest.raises(ValueError, match=f"^{name} "):
         Toy(**{name: value})

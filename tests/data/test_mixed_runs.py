@@ -18,14 +18,24 @@ from tests.runs.test_resume import _equal
 # -- what learns from it ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.2}, {"label_smoothing": 0.2, "smoothing_over": "others"}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"label_smoothing": 0.2}, {"label_smoothing": 0.2, "smoothing_over": "others"}], ids=str
+)
 def test_cross_entropy_takes_both_labels_in_their_shares(options):
     logits = torch.tensor([[2.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
-    batch = Batch(torch.zeros(2, 2), torch.tensor([0, 1]), torch.arange(2), partner_target=torch.tensor([2, 1]), share=torch.tensor([0.7, 0.4]))
+    batch = Batch(
+        torch.zeros(2, 2),
+        torch.tensor([0, 1]),
+        torch.arange(2),
+        partner_target=torch.tensor([2, 1]),
+        share=torch.tensor([0.7, 0.4]),
+    )
     values = CrossEntropy(**options)(Outputs(logits), None, batch)
-    own, partner = (functional.cross_entropy(logits, target, **options) for target in (batch.target, batch.partner_target))
+    own, partner = (
+        functional.cross_entropy(logits, target, **options) for target in (batch.target, batch.partner_target)
+    )
     assert torch.allclose(values, torch.stack([0.7 * own[0] + 0.3 * partner[0], own[1]]))
-    if not options:         # -log softmax of [2, 0, 1]: 0.4076, 2.4076, 1.4076
+    if not options:  # -log softmax of [2, 0, 1]: 0.4076, 2.4076, 1.4076
         assert values[0].item() == pytest.approx(0.7 * 0.40761 + 0.3 * 1.40761, abs=1e-5)
     # the same as one soft label
     if not options:
@@ -34,7 +44,13 @@ def test_cross_entropy_takes_both_labels_in_their_shares(options):
 
 
 def test_cross_entropy_of_both_views():
-    batch = Batch(torch.zeros(1, 2), torch.tensor([0]), torch.arange(1), partner_target=torch.tensor([1]), share=torch.tensor([0.25]))
+    batch = Batch(
+        torch.zeros(1, 2),
+        torch.tensor([0]),
+        torch.arange(1),
+        partner_target=torch.tensor([1]),
+        share=torch.tensor([0.25]),
+    )
     first, second = Outputs(torch.tensor([[1.0, 0.0]])), Outputs(torch.tensor([[0.0, 3.0]]))
     together = CrossEntropy(both_views=True)(first.replace(second=second), None, batch)
     assert torch.allclose(together, CrossEntropy()(first, None, batch) + CrossEntropy()(second, None, batch))
@@ -48,15 +64,27 @@ class NotMixed(Supervised):
     mixing = False
 
 
-@pytest.mark.parametrize("overrides, told", [
-    (["mixing=mixup", "loss=[ce,dkd]"],
-     ["^loss.dkd: DKD needs one label an image, and data.mixing makes one image of two; leave the term out, or .*mixing=none"]),
-    (["mixing=cutmix", "loss=[ce,virtual_teacher]"], ["loss.virtual_teacher: VirtualTeacher needs one label"]),
-    (["mixing=mixup", "loss=[ce,crd]"], ["loss.crd: CRD knows samples by their index"]),
-    (["mixing=cutmix", "loss=[ce,nkd,crd]"], ["2 problems", "loss.nkd: NKD needs one label", "loss.crd: CRD knows"]),
-    (["mixing=mixup", "strategy=supervised", f"strategy._target_={__name__}.NotMixed"],
-     ["strategy: NotMixed cannot learn from mixed images.*mixing=none"]),
-])
+@pytest.mark.parametrize(
+    "overrides, told",
+    [
+        (
+            ["mixing=mixup", "loss=[ce,dkd]"],
+            [
+                "^loss.dkd: DKD needs one label an image, and data.mixing makes one image of two; leave the term out, or .*mixing=none"
+            ],
+        ),
+        (["mixing=cutmix", "loss=[ce,virtual_teacher]"], ["loss.virtual_teacher: VirtualTeacher needs one label"]),
+        (["mixing=mixup", "loss=[ce,crd]"], ["loss.crd: CRD knows samples by their index"]),
+        (
+            ["mixing=cutmix", "loss=[ce,nkd,crd]"],
+            ["2 problems", "loss.nkd: NKD needs one label", "loss.crd: CRD knows"],
+        ),
+        (
+            ["mixing=mixup", "strategy=supervised", f"strategy._target_={__name__}.NotMixed"],
+            ["strategy: NotMixed cannot learn from mixed images.*mixing=none"],
+        ),
+    ],
+)
 def test_what_needs_one_label_an_image_is_refused(overrides, told):
     config = compose(overrides)
     check(config)
@@ -77,8 +105,17 @@ def test_distillation_of_mixed_images(workplace, taught, mixing, monkeypatch):
     distill, teach = Offline.distill, Frozen.teach
     monkeypatch.setattr(Offline, "distill", lambda self, batch: seen.append(batch) or distill(self, batch))
     monkeypatch.setattr(Frozen, "teach", lambda self, batch: asked.append(batch) or teach(self, batch))
-    run = kdlab.train(["teacher=run", f"teacher.run={taught.path}", f"mixing={mixing}", "data.mixing.probability=1.0", "data.mixing.alpha=1.0",
-                       "trainer.max_epochs=1", "progress=none"])
+    run = kdlab.train(
+        [
+            "teacher=run",
+            f"teacher.run={taught.path}",
+            f"mixing={mixing}",
+            "data.mixing.probability=1.0",
+            "data.mixing.alpha=1.0",
+            "trainer.max_epochs=1",
+            "progress=none",
+        ]
+    )
     assert all(any(batch.inputs is other.inputs for other in asked) for batch in seen)
     shares = torch.stack([batch.share[0] for batch in seen])
     assert ((shares > 0) & (shares < 1)).float().mean() > 0.8 and 0 < run.metrics["test/accuracy"] <= 1
@@ -89,12 +126,17 @@ def test_distillation_of_mixed_images(workplace, taught, mixing, monkeypatch):
 
 def test_the_group_and_its_keys(workplace):
     assert "mixing" not in compose([])["data"]
-    for overrides, expected in ((["mixing=mixup", "data.mixing.alpha=1.0"], {"_target_": "kdlab.data.Mixup", "alpha": 1.0, "probability": 1.0}),
-                                (["mixing=cutmix", "data=cifar10"], {"_target_": "kdlab.data.CutMix", "alpha": 1.0, "probability": 0.5})):
+    for overrides, expected in (
+        (["mixing=mixup", "data.mixing.alpha=1.0"], {"_target_": "kdlab.data.Mixup", "alpha": 1.0, "probability": 1.0}),
+        (["mixing=cutmix", "data=cifar10"], {"_target_": "kdlab.data.CutMix", "alpha": 1.0, "probability": 0.5}),
+    ):
         assert compose(overrides)["data"]["mixing"] == expected
     with pytest.raises(InputError, match="data.mixing.alhpa.*did you mean 'alpha'"):
         check(compose(["mixing=mixup", "+data.mixing.alhpa=1"]))
-    hashes = {run_hash(compose(overrides)) for overrides in ([], ["mixing=mixup"], ["mixing=cutmix"], ["mixing=mixup", "data.mixing.alpha=1"])}
+    hashes = {
+        run_hash(compose(overrides))
+        for overrides in ([], ["mixing=mixup"], ["mixing=cutmix"], ["mixing=mixup", "data.mixing.alpha=1"])
+    }
     assert len(hashes) == 4
     said = compose([])
     said["data"]["mixing"] = None
@@ -104,10 +146,18 @@ def test_the_group_and_its_keys(workplace):
 def test_a_data_file_that_lacks_the_key(kdlab, workplace):
     (workplace / "mine" / "data").mkdir(parents=True)
     (workplace / "mine" / "data" / "own.yaml").write_text(
-        "_target_: kdlab.data.Digits\nname: own\nclasses: 10\nshape: [1, 8, 8]\nbatch_size: 32\n")
+        "_target_: kdlab.data.Digits\nname: own\nclasses: 10\nshape: [1, 8, 8]\nbatch_size: 32\n"
+    )
     for mixing in ("none", "mixup"):
-        code, out, err = kdlab("train", "--config-dir", workplace / "mine", "data=own", "strategy=supervised", "trainer.max_epochs=1",
-                               f"mixing={mixing}")
+        code, out, err = kdlab(
+            "train",
+            "--config-dir",
+            workplace / "mine",
+            "data=own",
+            "strategy=supervised",
+            "trainer.max_epochs=1",
+            f"mixing={mixing}",
+        )
         assert code == 0, err
 
 

@@ -9,7 +9,9 @@ from kdlab.models.gate import BranchGate
 
 def logits(number, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(4, 5, generator=generator, dtype=torch.float64, requires_grad=True) for _ in range(number)], torch.arange(4)
+    return [
+        torch.randn(4, 5, generator=generator, dtype=torch.float64, requires_grad=True) for _ in range(number)
+    ], torch.arange(4)
 
 
 def test_gate_is_linear_norm_relu_softmax_of_the_pooled_map():
@@ -32,5 +34,7 @@ def test_the_ensemble_teaches_as_a_constant_unless_asked():
     scores = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
     ensemble = functional.ensemble_logits(branches, scores.softmax(-1))
     for detach in (True, False):
-        gradient, = torch.autograd.grad(functional.one_kl(branches[0], ensemble, detach=detach).sum(), scores, allow_unused=True, retain_graph=True)
+        (gradient,) = torch.autograd.grad(
+            functional.one_kl(branches[0], ensemble, detach=detach).sum(), scores, allow_unused=True, retain_graph=True
+        )
         assert (gradient is None) == detach

@@ -28,17 +28,23 @@ def test_each_text_is_a_mean_over_its_own_tokens():
 def gaps():
     """How much more likely the teacher holds each text, by the geometric mean over its tokens."""
     mask = functional.token_mask(LABELS)
-    teacher, student = (functional.sequence_mean(functional.token_log_probability(side[:, :-1], LABELS[:, 1:], mask=mask), mask).exp()
-                        for side in (TEACHER, STUDENT))
+    teacher, student = (
+        functional.sequence_mean(functional.token_log_probability(side[:, :-1], LABELS[:, 1:], mask=mask), mask).exp()
+        for side in (TEACHER, STUDENT)
+    )
     return teacher - student
 
 
 def test_alpha_of_a_text_goes_from_the_smallest_where_both_agree_to_the_largest():
-    smallest, largest, middle = (functional.text_divergence(STUDENT, TEACHER, LABELS, alpha) for alpha in (0.01, 0.4, 0.2))
+    smallest, largest, middle = (
+        functional.text_divergence(STUDENT, TEACHER, LABELS, alpha) for alpha in (0.01, 0.4, 0.2)
+    )
     near, far = (functional.text_divergence(STUDENT, TEACHER, LABELS, 0.4, anchor) for anchor in (1e9, 1e-9))
     gap = gaps()
     assert (gap > 0).tolist() == [True, False]
-    torch.testing.assert_close(near, torch.stack([smallest[0], largest[1]]))         # a gap far below the anchor; a student that is surer
+    torch.testing.assert_close(
+        near, torch.stack([smallest[0], largest[1]])
+    )  # a gap far below the anchor; a student that is surer
     torch.testing.assert_close(far, largest)
     between = functional.text_divergence(STUDENT, TEACHER, LABELS, 0.4, (1 - 0.2) / (1 - 0.4) * (gap[0].item() + 1e-5))
     torch.testing.assert_close(between[0], middle[0])
@@ -48,7 +54,9 @@ def test_a_detached_alpha_has_the_same_value_and_another_gradient():
     results, anchor = [], 4 / 3 * gaps()[0].item()
     for detached in (True, False):
         student = STUDENT.clone().requires_grad_()
-        value = functional.text_divergence(student, TEACHER, LABELS, 0.4, anchor, divergence="skew_forward", detach_alpha=detached)
+        value = functional.text_divergence(
+            student, TEACHER, LABELS, 0.4, anchor, divergence="skew_forward", detach_alpha=detached
+        )
         results.append((value, torch.autograd.grad(value.sum(), student)[0]))
     torch.testing.assert_close(results[0][0], results[1][0])
     assert (results[0][1] - results[1][1]).abs().max() > 1e-3

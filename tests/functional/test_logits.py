@@ -4,7 +4,19 @@ import pytest
 import torch
 
 from kdlab.functional import (
-    cross_entropy, dist, dkd, forward_kl, hinton_kd, logit_mse, multi_level, nkd, reduce, soft_cross_entropy, standardise, uskd, wsld,
+    cross_entropy,
+    dist,
+    dkd,
+    forward_kl,
+    hinton_kd,
+    logit_mse,
+    multi_level,
+    nkd,
+    reduce,
+    soft_cross_entropy,
+    standardise,
+    uskd,
+    wsld,
 )
 
 INF = float("inf")
@@ -44,7 +56,9 @@ def slow_cross_entropy(student, target, smoothing):
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 20.0])
 def test_forward_kl(temperature):
     student, teacher = logits(6, 5), logits(6, 5, seed=1)
-    assert forward_kl(student, teacher, temperature).tolist() == pytest.approx(slow_kl(student, teacher, temperature), rel=1e-10)
+    assert forward_kl(student, teacher, temperature).tolist() == pytest.approx(
+        slow_kl(student, teacher, temperature), rel=1e-10
+    )
 
 
 def test_forward_kl_is_of_the_student_from_the_teacher_and_not_the_reverse():
@@ -78,7 +92,9 @@ def test_logit_mse():
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
 def test_cross_entropy(smoothing):
     student, target = logits(6, 5), torch.tensor([0, 1, 2, 3, 4, 0])
-    assert cross_entropy(student, target, smoothing).tolist() == pytest.approx(slow_cross_entropy(student, target, smoothing))
+    assert cross_entropy(student, target, smoothing).tolist() == pytest.approx(
+        slow_cross_entropy(student, target, smoothing)
+    )
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -113,7 +129,9 @@ def test_gradient(loss):
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_gradient_of_cross_entropy(smoothing):
     target = torch.tensor([0, 3, -100])
-    assert torch.autograd.gradcheck(lambda student: cross_entropy(student, target, smoothing), logits(3, 4).requires_grad_())
+    assert torch.autograd.gradcheck(
+        lambda student: cross_entropy(student, target, smoothing), logits(3, 4).requires_grad_()
+    )
 
 
 def gradient_size(temperature, squared):
@@ -195,7 +213,9 @@ def test_shapes_that_differ_are_refused_also_where_they_would_broadcast(loss, te
     assert "(4, 5)" in str(error.value) and str(tuple(teacher)) in str(error.value)
 
 
-@pytest.mark.parametrize("target", [torch.zeros(3).long(), torch.zeros(1).long(), torch.zeros(4, 1).long(), torch.ones(4, 5) / 5])
+@pytest.mark.parametrize(
+    "target", [torch.zeros(3).long(), torch.zeros(1).long(), torch.zeros(4, 1).long(), torch.ones(4, 5) / 5]
+)
 def test_targets_must_be_one_class_number_a_row(target):
     # class probabilities are refused too: torch would take them without a word, ignoring -100
     with pytest.raises(ValueError) as error:
@@ -208,7 +228,11 @@ def test_targets_must_be_one_class_number_a_row(target):
 
 def test_smoothing_over_the_others_is_a_larger_smoothing_over_all():
     student, target = logits(6, 5), torch.tensor([0, 1, 2, 3, 4, -100])
-    assert torch.allclose(cross_entropy(student, target, 0.2, smoothing_over="others"), cross_entropy(student, target, 0.2 * 5 / 4), rtol=1e-12)
+    assert torch.allclose(
+        cross_entropy(student, target, 0.2, smoothing_over="others"),
+        cross_entropy(student, target, 0.2 * 5 / 4),
+        rtol=1e-12,
+    )
     with pytest.raises(ValueError, match="smoothing_over"):
         cross_entropy(student, target, 0.1, smoothing_over="some")
 
@@ -217,14 +241,18 @@ def test_soft_cross_entropy_is_the_divergence_and_the_entropy():
     student, teacher = logits(6, 5), logits(6, 5, seed=1)
     entropy = torch.distributions.Categorical(logits=teacher / 2.0).entropy()
     assert torch.allclose(soft_cross_entropy(student, teacher, 2.0), forward_kl(student, teacher, 2.0) + entropy)
-    assert torch.allclose(soft_cross_entropy(student, teacher, 2.0, True), 4.0 * soft_cross_entropy(student, teacher, 2.0))
+    assert torch.allclose(
+        soft_cross_entropy(student, teacher, 2.0, True), 4.0 * soft_cross_entropy(student, teacher, 2.0)
+    )
 
 
 def test_a_class_that_the_student_alone_excludes_is_infinite_or_left_out():
     student, teacher = torch.tensor([[0.0, -INF, 1.0]]), torch.tensor([[1.0, 2.0, 0.0]])
     assert soft_cross_entropy(student, teacher).item() == INF
     p, q = softmax(teacher[0].tolist()), softmax(student[0].tolist())
-    assert soft_cross_entropy(student, teacher, skip_infinite=True).item() == pytest.approx(-p[0] * math.log(q[0]) - p[2] * math.log(q[2]))
+    assert soft_cross_entropy(student, teacher, skip_infinite=True).item() == pytest.approx(
+        -p[0] * math.log(q[0]) - p[2] * math.log(q[2])
+    )
 
 
 def test_decoupled_distillation_is_hintons_at_the_weights_of_its_derivation():
@@ -249,7 +277,9 @@ def test_rows_without_a_label_do_not_count(loss):
     values = loss(student, teacher, torch.tensor([1, -100, 2]))
     values.sum().backward()
     assert values[1].item() == 0.0 and student.grad[1].tolist() == [0.0] * 5
-    assert loss(student, teacher, torch.tensor([1, -100, 2]), reduction="mean").item() == pytest.approx(((values[0] + values[2]) / 2).item())
+    assert loss(student, teacher, torch.tensor([1, -100, 2]), reduction="mean").item() == pytest.approx(
+        ((values[0] + values[2]) / 2).item()
+    )
 
 
 def test_the_teachers_probability_of_the_label_is_a_constant_in_nkd():
@@ -281,7 +311,10 @@ def test_the_weight_of_wsld_is_a_constant_and_falls_with_what_the_student_knows(
 @pytest.mark.parametrize("by_logarithm, first, second", [(False, 1 / 3, 2 / 3), (True, 2 / 3, 1 / 3)])
 def test_uskd_ranks_by_probability_or_as_its_code_does_by_logarithm(by_logarithm, first, second):
     # the weak classifier prefers class 1 by 0.46 of what is not the label's; the student class 2, by 0.54 in probability and 0.34 in the logarithm
-    student, weak = torch.tensor([[0.0, 1.0, 2.2]], dtype=torch.float64), torch.tensor([[0.0, 1.0, 0.0]], dtype=torch.float64)
+    student, weak = (
+        torch.tensor([[0.0, 1.0, 2.2]], dtype=torch.float64),
+        torch.tensor([[0.0, 1.0, 0.0]], dtype=torch.float64),
+    )
     value = uskd(student, weak, torch.tensor([0]), 0.0, 1.0, 0.0, rank_by_logarithm=by_logarithm).item()
     log_q = student[0, 1:].log_softmax(0).tolist()
     assert value == pytest.approx(-first * log_q[0] - second * log_q[1])
@@ -289,7 +322,9 @@ def test_uskd_ranks_by_probability_or_as_its_code_does_by_logarithm(by_logarithm
 
 def test_standardise():
     rows = standardise(torch.tensor([[1.0, 2.0, 6.0], [5.0, 5.0, 5.0]], dtype=torch.float64))
-    assert rows[0].mean().item() == pytest.approx(0.0, abs=1e-12) and rows[0].std().item() == pytest.approx(1.0, rel=1e-6)
+    assert rows[0].mean().item() == pytest.approx(0.0, abs=1e-12) and rows[0].std().item() == pytest.approx(
+        1.0, rel=1e-6
+    )
     assert rows[1].tolist() == [0.0] * 3
     excluded = standardise(torch.tensor([[1.0, -INF, 2.0, 6.0]], dtype=torch.float64))[0]
     assert excluded[1].item() == -INF and torch.allclose(excluded[[0, 2, 3]], rows[0])
@@ -306,7 +341,9 @@ def test_dist_counts_pixels_and_no_masked_ones():
     student, teacher = logits(2, 3, 2, 2), logits(2, 3, 2, 2, seed=1)
     mask = torch.tensor([[[1, 1], [0, 1]], [[1, 1], [1, 1]]])
     rows = mask.bool()
-    assert torch.allclose(dist(student, teacher, mask=mask), dist(student.movedim(1, -1)[rows], teacher.movedim(1, -1)[rows]))
+    assert torch.allclose(
+        dist(student, teacher, mask=mask), dist(student.movedim(1, -1)[rows], teacher.movedim(1, -1)[rows])
+    )
     with pytest.raises(ValueError, match=r"\(N, C\)"):
         dist(logits(2, 3, 4), logits(2, 3, 4))
 
@@ -317,6 +354,10 @@ def test_multi_level_leaves_out_the_confident_samples_of_the_weak_view():
     multi_level(student, teacher, teacher, teacher, **options).backward()
     assert student.grad[0].tolist() == [0.0] * 3 and (student.grad[1:].abs().sum(1) > 0).all()
     each = hinton_kd(student, teacher, 2.0)
-    assert multi_level(student, teacher, teacher, teacher, **options).item() == pytest.approx(((each[1] + each[2]) / 3).item())
+    assert multi_level(student, teacher, teacher, teacher, **options).item() == pytest.approx(
+        ((each[1] + each[2]) / 3).item()
+    )
     # the authors' code multiplies the mean over all samples by the fraction of those that take part
-    assert multi_level(student, teacher, teacher, teacher, mask_after_mean=True, **options).item() == pytest.approx((each.mean() * 2 / 3).item())
+    assert multi_level(student, teacher, teacher, teacher, mask_after_mean=True, **options).item() == pytest.approx(
+        (each.mean() * 2 / 3).item()
+    )

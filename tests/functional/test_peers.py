@@ -18,15 +18,30 @@ def ensemble_ce(weights, peers, target):
     return torch.nn.functional.cross_entropy(functional.weighted_target(peers, torch.as_tensor(weights)), target).item()
 
 
-@pytest.mark.parametrize("number, rows, scale, seed", [(2, 20, 1.0, 0), (3, 1, 3.0, 1), (3, 20, 10.0, 2), (5, 8, 30.0, 3), (6, 40, 2.0, 4)])
+@pytest.mark.parametrize(
+    "number, rows, scale, seed", [(2, 20, 1.0, 0), (3, 1, 3.0, 1), (3, 20, 10.0, 2), (5, 8, 30.0, 3), (6, 40, 2.0, 4)]
+)
 def test_linear_is_optimal(number, rows, scale, seed):
     """No convex combination that scipy finds has a lower cross-entropy."""
     peers, target = networks(number, rows, scale=scale, seed=seed)
     weights = functional.kdcl_linear_weights(peers, target)
     assert weights.min() >= 0 and weights.sum().item() == pytest.approx(1.0, abs=1e-14)
     starts = [np.full(number, 1 / number), *np.eye(number)]
-    best = min((minimize(ensemble_ce, start, (peers, target), method="SLSQP", bounds=[(0, 1)] * number, options={"ftol": 1e-13, "maxiter": 300},
-                         constraints={"type": "eq", "fun": lambda weights: weights.sum() - 1}) for start in starts), key=lambda found: found.fun)
+    best = min(
+        (
+            minimize(
+                ensemble_ce,
+                start,
+                (peers, target),
+                method="SLSQP",
+                bounds=[(0, 1)] * number,
+                options={"ftol": 1e-13, "maxiter": 300},
+                constraints={"type": "eq", "fun": lambda weights: weights.sum() - 1},
+            )
+            for start in starts
+        ),
+        key=lambda found: found.fun,
+    )
     assert ensemble_ce(weights, peers, target) <= best.fun + 1e-9
     np.testing.assert_allclose(weights, best.x, atol=1e-5)
 
@@ -37,8 +52,13 @@ def test_linear_solutions_known_beforehand():
     right = 8.0 * torch.nn.functional.one_hot(target, 6).double()
     # of a linear solve: LAPACK's last bits are not the same on every processor
     alone = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
-    torch.testing.assert_close(functional.kdcl_linear_weights([peers[0], right, peers[1]], target), alone, atol=1e-12, rtol=0.0)
-    torch.testing.assert_close(functional.kdcl_linear_weights([right[:1]] * 2, target[:1] * 0 - 100), torch.full((2,), 0.5, dtype=torch.float64))
+    torch.testing.assert_close(
+        functional.kdcl_linear_weights([peers[0], right, peers[1]], target), alone, atol=1e-12, rtol=0.0
+    )
+    torch.testing.assert_close(
+        functional.kdcl_linear_weights([right[:1]] * 2, target[:1] * 0 - 100),
+        torch.full((2,), 0.5, dtype=torch.float64),
+    )
     half = torch.arange(20) < 10
     some = functional.kdcl_linear_weights([peer[:10] for peer in peers], target[:10])
     torch.testing.assert_close(functional.kdcl_linear_weights(peers, target, mask=half), some)
@@ -91,7 +111,10 @@ def test_general_of_equal_networks_and_in_batches():
     equal = functional.error_correlation([peers[0]] * 2, target)
     torch.testing.assert_close(functional.kdcl_general_weights(equal), torch.full((2,), 0.5, dtype=torch.float64))
     torch.testing.assert_close(functional.kdcl_general_weights(torch.zeros(2, 2)), torch.full((2,), 0.5))
-    halves = [functional.error_correlation([peer[rows] for peer in peers], target[rows]) for rows in (slice(0, 5), slice(5, 20))]
+    halves = [
+        functional.error_correlation([peer[rows] for peer in peers], target[rows])
+        for rows in (slice(0, 5), slice(5, 20))
+    ]
     torch.testing.assert_close(0.25 * halves[0] + 0.75 * halves[1], functional.error_correlation(peers, target))
 
 
@@ -116,8 +139,10 @@ def test_targets_are_constants_unless_asked():
     peers, target = networks(3)
     peers = [peer.requires_grad_() for peer in peers]
     rules = {
-        "mean": lambda **o: functional.kdcl_mean(peers, **o), "naive": lambda **o: functional.kdcl_naive(peers, target, **o),
-        "linear": lambda **o: functional.kdcl_linear(peers, target, **o), "min_logit": lambda **o: functional.kdcl_min_logit(peers, target, **o),
+        "mean": lambda **o: functional.kdcl_mean(peers, **o),
+        "naive": lambda **o: functional.kdcl_naive(peers, target, **o),
+        "linear": lambda **o: functional.kdcl_linear(peers, target, **o),
+        "min_logit": lambda **o: functional.kdcl_min_logit(peers, target, **o),
         "codistillation": lambda **o: functional.codistillation_targets(peers, **o)[0],
         "weighted": lambda **o: functional.weighted_target(peers, torch.ones(3), **o),
     }
@@ -144,16 +169,19 @@ def test_codistillation_of_two_is_the_other():
     torch.testing.assert_close([soft.softmax(-1) for soft in targets], [second.softmax(-1), first.softmax(-1)])
 
 
-@pytest.mark.parametrize("call, words", [
-    (lambda z, y: functional.kdcl_mean([]), "at least 1"),
-    (lambda z, y: functional.mutual_kl(z, []), "at least 2"),
-    (lambda z, y: functional.codistillation_targets([z]), "at least 2"),
-    (lambda z, y: functional.kdcl_mean([z], average="median"), "logits, probabilities"),
-    (lambda z, y: functional.kdcl_naive([z, z], y[:3]), r"\(3,\)"),
-    (lambda z, y: functional.kdcl_linear_weights([z] * 11, y), "at most 10"),
-    (lambda z, y: functional.weighted_target([z, z], torch.ones(3)), r"\(2,\)"),
-    (lambda z, y: functional.kdcl_general_weights(torch.ones(2, 3)), r"\(2, 3\)"),
-])
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda z, y: functional.kdcl_mean([]), "at least 1"),
+        (lambda z, y: functional.mutual_kl(z, []), "at least 2"),
+        (lambda z, y: functional.codistillation_targets([z]), "at least 2"),
+        (lambda z, y: functional.kdcl_mean([z], average="median"), "logits, probabilities"),
+        (lambda z, y: functional.kdcl_naive([z, z], y[:3]), r"\(3,\)"),
+        (lambda z, y: functional.kdcl_linear_weights([z] * 11, y), "at most 10"),
+        (lambda z, y: functional.weighted_target([z, z], torch.ones(3)), r"\(2,\)"),
+        (lambda z, y: functional.kdcl_general_weights(torch.ones(2, 3)), r"\(2, 3\)"),
+    ],
+)
 def test_mistakes_are_refused(call, words):
     (logits,), target = networks(1)
     with pytest.raises(ValueError, match=words):

@@ -51,18 +51,21 @@ def test_importance_weights_correct_for_another_policy():
 def test_a_ratio_beyond_the_clip_has_no_gradient_where_it_gains_already():
     student = torch.tensor([[0.5, 0.5, -0.5, -0.5]], requires_grad=True)
     advantages = torch.tensor([[1.0, -1.0, 1.0, -1.0]])
-    gradient, = torch.autograd.grad(functional.policy_gradient(student, torch.zeros(1, 4), advantages).sum(), student)
+    (gradient,) = torch.autograd.grad(functional.policy_gradient(student, torch.zeros(1, 4), advantages).sum(), student)
     assert (gradient != 0).tolist() == [[False, True, True, False]]
 
 
-@pytest.mark.parametrize("options, expected", [
-    ({"length": "none"}, [1 - 1 + 1, -2 + 2, 4, 0]),                                                 # sum of 0.5^(j - t) r_j
-    ({}, [1 / 3, 0, 4, 0]),                                                                          # over the remaining tokens
-    ({"length": "discounted"}, [1 / 1.75, 0, 4, 0]),
-    ({"length": "none", "discount_from": "start"}, [1, 0, 1, 0]),                                    # times 0.5^t
-    ({"length": "none", "padding": "counted"}, [1 + 7 / 8, 7 / 4, 4 + 3.5, 7]),
-    ({"length": "discounted", "padding_length": 1.0}, [1 / 1.875, 0, 4 / 1.5, 0]),
-])
+@pytest.mark.parametrize(
+    "options, expected",
+    [
+        ({"length": "none"}, [1 - 1 + 1, -2 + 2, 4, 0]),  # sum of 0.5^(j - t) r_j
+        ({}, [1 / 3, 0, 4, 0]),  # over the remaining tokens
+        ({"length": "discounted"}, [1 / 1.75, 0, 4, 0]),
+        ({"length": "none", "discount_from": "start"}, [1, 0, 1, 0]),  # times 0.5^t
+        ({"length": "none", "padding": "counted"}, [1 + 7 / 8, 7 / 4, 4 + 3.5, 7]),
+        ({"length": "discounted", "padding_length": 1.0}, [1 / 1.875, 0, 4 / 1.5, 0]),
+    ],
+)
 def test_advantages_of_a_text_with_padding(options, expected):
     found = functional.discounted_advantage(REWARDS, 0.5, mask=MASK, **options)
     torch.testing.assert_close(found[0], torch.tensor(expected, dtype=torch.float64))
@@ -71,7 +74,9 @@ def test_advantages_of_a_text_with_padding(options, expected):
 def test_no_discount_and_full_discount():
     assert torch.equal(functional.discounted_advantage(REWARDS, 0.0, length="none"), REWARDS)
     assert torch.equal(functional.discounted_advantage(REWARDS, 0.0, length="none", discount_from="start"), REWARDS)
-    torch.testing.assert_close(functional.discounted_advantage(REWARDS, 1.0, length="none"), REWARDS.flip(1).cumsum(1).flip(1))
+    torch.testing.assert_close(
+        functional.discounted_advantage(REWARDS, 1.0, length="none"), REWARDS.flip(1).cumsum(1).flip(1)
+    )
 
 
 def test_whitening_is_over_the_tokens_that_count():
@@ -99,11 +104,15 @@ def test_advantages_are_constants_unless_asked_otherwise():
 def test_without_the_single_step_term_only_the_sampled_token_matters():
     student, teacher, tokens = logits(0).expand(1, 2, 7), logits(1).expand(1, 2, 7), torch.tensor([[3, 5]])
     old, advantages = torch.full((1, 2), -2.0, dtype=torch.float64), torch.ones(1, 2, dtype=torch.float64)
-    both, alone = (functional.minillm(student, teacher, tokens, old, advantages, single_step=weight) for weight in (1.0, 0.0))
+    both, alone = (
+        functional.minillm(student, teacher, tokens, old, advantages, single_step=weight) for weight in (1.0, 0.0)
+    )
     torch.testing.assert_close(both - alone, functional.reverse_kl(student, teacher))
 
 
-@pytest.mark.parametrize("name, value", [("length", "all"), ("discount_from", "end"), ("padding", "kept"), ("discount", 1.5)])
+@pytest.mark.parametrize(
+    "name, value", [("length", "all"), ("discount_from", "end"), ("padding", "kept"), ("discount", 1.5)]
+)
 def test_bad_switches_name_themselves(name, value):
     with pytest.raises(ValueError, match=name):
         functional.discounted_advantage(REWARDS, **{name: value})

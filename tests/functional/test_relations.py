@@ -33,12 +33,16 @@ def test_rkd_of_scaled_and_turned_features_is_zero_and_its_parts_add_up():
     turned = 7 * x[:, [2, 0, 1]]
     assert functional.rkd(turned, x).item() < 1e-20
     y = tensor(5, 4, seed=1, dtype=torch.float64)
-    assert functional.rkd(x, y).item() == pytest.approx(25 * functional.rkd(x, y, 1.0, 0.0).item() + 50 * functional.rkd(x, y, 0.0, 1.0).item())
+    assert functional.rkd(x, y).item() == pytest.approx(
+        25 * functional.rkd(x, y, 1.0, 0.0).item() + 50 * functional.rkd(x, y, 0.0, 1.0).item()
+    )
 
 
 def test_the_polynomial_kernel_approaches_the_gaussian():
     x, y = tensor(4, 3, dtype=torch.float64), tensor(4, 5, seed=1, dtype=torch.float64)
-    k, l = (torch.cdist(unit, unit).square().mul(-0.4).exp() for unit in (torch.nn.functional.normalize(f) for f in (x, y)))
+    k, l = (
+        torch.cdist(unit, unit).square().mul(-0.4).exp() for unit in (torch.nn.functional.normalize(f) for f in (x, y))
+    )
     torch.testing.assert_close(functional.cc_kernel(x, y, order=12), (k - l).square().mean(), rtol=1e-6, atol=1e-10)
 
 
@@ -51,7 +55,10 @@ def test_grams_keep_their_precision_under_autocast():
 
 
 def stages(seed, channels=(4, 6)):
-    return [tensor(2, channels[0], 6, 6, seed=seed, dtype=torch.float64), tensor(2, channels[1], 3, 3, seed=seed + 10, dtype=torch.float64)]
+    return [
+        tensor(2, channels[0], 6, 6, seed=seed, dtype=torch.float64),
+        tensor(2, channels[1], 3, 3, seed=seed + 10, dtype=torch.float64),
+    ]
 
 
 def test_dead_channels_leave_the_gradient_of_kdsvd_finite():
@@ -63,9 +70,13 @@ def test_dead_channels_leave_the_gradient_of_kdsvd_finite():
 
 def test_kdsvd_takes_the_signs_that_it_is_given():
     student, teacher = stages(0), stages(1)
-    vectors = [torch.linalg.svd(x.flatten(2).transpose(1, 2), full_matrices=False)[2].transpose(1, 2)[..., :1] for x in teacher]
+    vectors = [
+        torch.linalg.svd(x.flatten(2).transpose(1, 2), full_matrices=False)[2].transpose(1, 2)[..., :1] for x in teacher
+    ]
     usual = functional.kdsvd(*student, *teacher)
-    same, one_turned = (functional.kdsvd(*student, *teacher, teacher_vectors=(sign * vectors[0], vectors[1])) for sign in (1, -1))
+    same, one_turned = (
+        functional.kdsvd(*student, *teacher, teacher_vectors=(sign * vectors[0], vectors[1])) for sign in (1, -1)
+    )
     both_turned = functional.kdsvd(*student, *teacher, teacher_vectors=(-vectors[0], -vectors[1]))
     torch.testing.assert_close(same, both_turned)
     assert (same != one_turned).all()
@@ -81,12 +92,15 @@ def test_maps_are_compared_at_the_smaller_size():
     torch.testing.assert_close(functional.fsp(large, small, small, small), torch.zeros(2))
 
 
-@pytest.mark.parametrize("function, arguments, words", [
-    (functional.nst, (tensor(2, 3), tensor(2, 3)), r"\(2, 3\)"),
-    (functional.sp, (tensor(2, 3), tensor(3, 3)), r"\(2, 3\).*\(3, 3\)"),
-    (functional.fsp, (*stages(0), *stages(1, (5, 6))), r"\(2, 4, 6, 6\).*\(2, 5, 6, 6\).*channels"),
-    (functional.fsp, (*stages(0), *[x[:1] for x in stages(1)]), "same samples"),
-])
+@pytest.mark.parametrize(
+    "function, arguments, words",
+    [
+        (functional.nst, (tensor(2, 3), tensor(2, 3)), r"\(2, 3\)"),
+        (functional.sp, (tensor(2, 3), tensor(3, 3)), r"\(2, 3\).*\(3, 3\)"),
+        (functional.fsp, (*stages(0), *stages(1, (5, 6))), r"\(2, 4, 6, 6\).*\(2, 5, 6, 6\).*channels"),
+        (functional.fsp, (*stages(0), *[x[:1] for x in stages(1)]), "same samples"),
+    ],
+)
 def test_what_does_not_fit_is_refused(function, arguments, words):
     with pytest.raises(ValueError, match=words):
         function(*arguments)

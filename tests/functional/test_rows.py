@@ -4,8 +4,15 @@ import torch
 from kdlab.functional import reduce, same_shape, wide
 
 
-@pytest.mark.parametrize("given, answer", [(torch.float16, torch.float32), (torch.bfloat16, torch.float32),
-                                           (torch.float32, torch.float32), (torch.float64, torch.float64)])
+@pytest.mark.parametrize(
+    "given, answer",
+    [
+        (torch.float16, torch.float32),
+        (torch.bfloat16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ],
+)
 def test_wide_promotes_and_never_demotes(given, answer):
     assert wide(torch.ones(2, dtype=given)).dtype is answer
 
@@ -22,13 +29,16 @@ def test_same_shape_prints_both_shapes_and_the_advice():
         same_shape(torch.ones(2, 3), torch.ones(2, 1), "kd", "cut it")
 
 
-@pytest.mark.parametrize("weights, normaliser, expected", [
-    (None, None, (1 + 2 + 6) / 3),
-    (None, 4.0, (1 + 2 + 6) / 4),
-    ([1.0, 1.0, 0.0], None, (1 + 2) / 2),
-    ([0.5, 2.0, 1.0], None, (0.5 + 4 + 6) / 3.5),
-    ([0.5, 2.0, 1.0], 7.0, (0.5 + 4 + 6) / 7),
-])
+@pytest.mark.parametrize(
+    "weights, normaliser, expected",
+    [
+        (None, None, (1 + 2 + 6) / 3),
+        (None, 4.0, (1 + 2 + 6) / 4),
+        ([1.0, 1.0, 0.0], None, (1 + 2) / 2),
+        ([0.5, 2.0, 1.0], None, (0.5 + 4 + 6) / 3.5),
+        ([0.5, 2.0, 1.0], 7.0, (0.5 + 4 + 6) / 7),
+    ],
+)
 def test_reduce(weights, normaliser, expected):
     weights = None if weights is None else torch.tensor(weights)
     assert reduce(torch.tensor([1.0, 2.0, 6.0]), weights, normaliser).item() == pytest.approx(expected)

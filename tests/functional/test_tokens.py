@@ -20,7 +20,9 @@ def test_rows_give_the_shifted_cross_entropy():
     values = logits(2, 5, 6)
     rows, target, weights = functional.token_rows(values, LABELS)
     found = functional.reduce(functional.cross_entropy(rows, target), weights)
-    torch.testing.assert_close(found, F.cross_entropy(values[:, :-1].flatten(0, 1), LABELS[:, 1:].flatten(), ignore_index=NOT))
+    torch.testing.assert_close(
+        found, F.cross_entropy(values[:, :-1].flatten(0, 1), LABELS[:, 1:].flatten(), ignore_index=NOT)
+    )
     assert weights.tolist() == [0, 1, 1, 1, 1, 1, 0, 0]
 
 
@@ -36,7 +38,10 @@ def test_labels_that_are_shifted_already_are_not_shifted_again():
 
 def test_the_end_of_text_counts_where_it_is_also_the_padding():
     tokens = torch.tensor([[0, 7, 8, 0, 0, 0], [6, 7, 8, 9, 8, 7]])
-    assert functional.generated_mask(tokens, 2, padding=0).tolist() == [[True, True, False, False], [True, True, True, True]]
+    assert functional.generated_mask(tokens, 2, padding=0).tolist() == [
+        [True, True, False, False],
+        [True, True, True, True],
+    ]
     with pytest.raises(ValueError, match="prompt"):
         functional.generated_mask(tokens, 0, padding=0)
 
@@ -62,7 +67,7 @@ def test_what_stands_at_ignored_tokens_reaches_no_gradient():
     mask = functional.token_mask(torch.tensor([[5, NOT, 3, 1], [0, 1, 2, NOT]]), shift=False)
     tokens = torch.tensor([[5, NOT, 3, 1], [0, 1, 2, NOT]])
     total = functional.token_log_probability(values, tokens, mask=mask).sum()
-    gradient, = torch.autograd.grad(total, values)
+    (gradient,) = torch.autograd.grad(total, values)
     assert total.isfinite() and gradient.isfinite().all() and (gradient[~mask] == 0).all()
 
 

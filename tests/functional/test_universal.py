@@ -46,34 +46,44 @@ def test_each_side_has_its_own_temperature():
     torch.testing.assert_close(functional.uld(STUDENT, STUDENT / 2, 4.0, 2.0), torch.zeros(2, 5, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("options, student_places, teacher_places", [
-    ({}, [1, 2], [0, 1]),                                                           # the positions that predict
-    ({"positions": "clamped"}, [1, 2], [0, 1]),
-    ({"positions": "answer"}, [2, 3], [1, 2]),
-    ({"skip_student_end": True}, [1, 2], [0, 1]),                                   # the shorter answer is the teacher's all the same
-    ({"skip_teacher_end": True}, [1], [0]),
-])
+@pytest.mark.parametrize(
+    "options, student_places, teacher_places",
+    [
+        ({}, [1, 2], [0, 1]),  # the positions that predict
+        ({"positions": "clamped"}, [1, 2], [0, 1]),
+        ({"positions": "answer"}, [2, 3], [1, 2]),
+        ({"skip_student_end": True}, [1, 2], [0, 1]),  # the shorter answer is the teacher's all the same
+        ({"skip_teacher_end": True}, [1], [0]),
+    ],
+)
 def test_which_tokens_are_paired(options, student_places, teacher_places):
     found = functional.uld_sequences(STUDENT, TEACHER, STUDENT_LABELS, TEACHER_LABELS, **options)
     assert found.shape == (2, 4)
     expected = paired(student_places, teacher_places)
-    torch.testing.assert_close(found[0, :len(expected)], expected)
-    assert (found[0, len(expected):] == 0).all()
+    torch.testing.assert_close(found[0, : len(expected)], expected)
+    assert (found[0, len(expected) :] == 0).all()
 
 
 def test_the_reductions():
     values = functional.uld_sequences(STUDENT, TEACHER, STUDENT_LABELS, TEACHER_LABELS, skip_teacher_end=True)
-    each = functional.uld_sequences(STUDENT, TEACHER, STUDENT_LABELS, TEACHER_LABELS, skip_teacher_end=True, reduction="sequences")
-    torch.testing.assert_close(each, values.sum(-1))                                # one pair a text
+    each = functional.uld_sequences(
+        STUDENT, TEACHER, STUDENT_LABELS, TEACHER_LABELS, skip_teacher_end=True, reduction="sequences"
+    )
+    torch.testing.assert_close(each, values.sum(-1))  # one pair a text
     values = functional.uld_sequences(STUDENT, TEACHER, STUDENT_LABELS, TEACHER_LABELS)
     for reduction, expected in (("sum", values.sum()), ("mean", values.sum() / 4), ("sequences", values.sum(-1) / 2)):
-        torch.testing.assert_close(functional.uld_sequences(STUDENT, TEACHER, STUDENT_LABELS, TEACHER_LABELS, reduction=reduction), expected)
+        torch.testing.assert_close(
+            functional.uld_sequences(STUDENT, TEACHER, STUDENT_LABELS, TEACHER_LABELS, reduction=reduction), expected
+        )
 
 
-@pytest.mark.parametrize("positions, student_places, teacher_places", [
-    ("predicting", [0, 1], [1, 2]),         # nothing predicts the first token: it is left out, and its partner
-    ("clamped", [0, 1, 2], [0, 1, 2]),      # as llm-recipes has it, one text is read one later than the other
-])
+@pytest.mark.parametrize(
+    "positions, student_places, teacher_places",
+    [
+        ("predicting", [0, 1], [1, 2]),  # nothing predicts the first token: it is left out, and its partner
+        ("clamped", [0, 1, 2], [0, 1, 2]),  # as llm-recipes has it, one text is read one later than the other
+    ],
+)
 def test_a_text_that_begins_with_its_answer(positions, student_places, teacher_places):
     begins, later = torch.tensor([[1, 2, 3, NOT, NOT]]), torch.tensor([[NOT, 5, 4, 3]])
     found = functional.uld_sequences(STUDENT[:1], TEACHER[:1], begins, later, positions=positions)
@@ -82,7 +92,9 @@ def test_a_text_that_begins_with_its_answer(positions, student_places, teacher_p
 
 
 def test_tokens_of_several_turns_are_paired_in_their_order():
-    found = functional.uld_sequences(STUDENT[:1], TEACHER[:1], torch.tensor([[NOT, 1, NOT, NOT, 2]]), torch.tensor([[NOT, NOT, 3, 4]]))
+    found = functional.uld_sequences(
+        STUDENT[:1], TEACHER[:1], torch.tensor([[NOT, 1, NOT, NOT, 2]]), torch.tensor([[NOT, NOT, 3, 4]])
+    )
     torch.testing.assert_close(found[0, :2], paired([0, 3], [1, 2]))
 
 
@@ -91,13 +103,15 @@ def test_what_stands_outside_the_answers_reaches_no_gradient():
     student[0, 0], student[0, 4], student[1, 3:] = float("inf"), float("nan"), float("inf")
     student.requires_grad_()
     value = functional.uld_sequences(student, TEACHER, STUDENT_LABELS, TEACHER_LABELS, reduction="mean")
-    gradient, = torch.autograd.grad(value, student)
+    (gradient,) = torch.autograd.grad(value, student)
     assert gradient.isfinite().all() and (gradient[0, [0, 3, 4]] == 0).all() and (gradient[0, [1, 2]] != 0).any()
 
 
 def test_texts_without_an_answer_are_worth_nothing():
     student = STUDENT.clone().requires_grad_()
-    value = functional.uld_sequences(student, TEACHER, torch.full((2, 5), NOT), TEACHER_LABELS, skip_student_end=True, reduction="mean")
+    value = functional.uld_sequences(
+        student, TEACHER, torch.full((2, 5), NOT), TEACHER_LABELS, skip_student_end=True, reduction="mean"
+    )
     assert value.item() == 0 and (torch.autograd.grad(value, student)[0] == 0).all()
 
 
@@ -108,22 +122,41 @@ def offsets(*ends):
 
 def test_groups_of_tokens_are_merged_by_the_probabilities_of_what_stands_there():
     labels = torch.tensor([[NOT, 1, 3, 0, 2]]), torch.tensor([[NOT, 5, 4, 3]])
-    given = offsets(0, 2, 3, 5, 6), offsets(0, 3, 5, 6)          # the student's first two tokens are the teacher's first
+    given = offsets(0, 2, 3, 5, 6), offsets(0, 3, 5, 6)  # the student's first two tokens are the teacher's first
     rows = STUDENT[:1, :4].softmax(-1)[0]
     for merge, first in (("bayesian", rows[1] * rows[0, 1]), ("observed", rows[0] * rows[1, 3])):
         found = functional.uld_sequences(STUDENT[:1], TEACHER[:1], *labels, *given, merge=merge)
         size = torch.tensor([0.0, 0.0], dtype=torch.float64)
-        expected = (torch.cat([first, size]).sort(descending=True).values - TEACHER[0, 0].softmax(-1).sort(descending=True).values).abs().sum()
+        expected = (
+            (
+                torch.cat([first, size]).sort(descending=True).values
+                - TEACHER[0, 0].softmax(-1).sort(descending=True).values
+            )
+            .abs()
+            .sum()
+        )
         torch.testing.assert_close(found[0, 0], expected)
         torch.testing.assert_close(found[0, 1:3], paired([2, 3], [1, 2]))
         assert found[0, 3] == 0
 
 
 def test_a_token_of_no_width_at_the_end_has_no_partner_unless_both_have_one():
-    alone = functional.uld_sequences(STUDENT[:1], TEACHER[:1], torch.tensor([[NOT, 1, 3, NOT, NOT]]), torch.tensor([[NOT, 5, 4, 3]]),
-                                     offsets(0, 2, 4, 0, 0), offsets(0, 2, 4, 4))
-    both = functional.uld_sequences(STUDENT[:1], TEACHER[:1], torch.tensor([[NOT, 1, 3, 0, NOT]]), torch.tensor([[NOT, 5, 4, 3]]),
-                                    offsets(0, 2, 4, 4, 0), offsets(0, 2, 4, 4))
+    alone = functional.uld_sequences(
+        STUDENT[:1],
+        TEACHER[:1],
+        torch.tensor([[NOT, 1, 3, NOT, NOT]]),
+        torch.tensor([[NOT, 5, 4, 3]]),
+        offsets(0, 2, 4, 0, 0),
+        offsets(0, 2, 4, 4),
+    )
+    both = functional.uld_sequences(
+        STUDENT[:1],
+        TEACHER[:1],
+        torch.tensor([[NOT, 1, 3, 0, NOT]]),
+        torch.tensor([[NOT, 5, 4, 3]]),
+        offsets(0, 2, 4, 4, 0),
+        offsets(0, 2, 4, 4),
+    )
     torch.testing.assert_close(alone[0], torch.cat([paired([0, 1], [0, 1]), torch.zeros(2, dtype=torch.float64)]))
     torch.testing.assert_close(both[0, :3], paired([0, 1, 2], [0, 1, 2]))
 
@@ -131,18 +164,28 @@ def test_a_token_of_no_width_at_the_end_has_no_partner_unless_both_have_one():
 def test_where_all_tokens_match_it_is_a_divergence_of_whole_vocabularies():
     both = torch.arange(4)
     teacher, labels = logits(2, 5, 4, seed=3), STUDENT_LABELS
-    for weight, function in ((0.5, functional.jensen_shannon), (0.0, functional.forward_kl), (1.0, functional.reverse_kl)):
-        found = functional.uld_sequences(STUDENT, teacher, labels, labels, student_matched=both, teacher_matched=both, teacher_weight=weight)
+    for weight, function in (
+        (0.5, functional.jensen_shannon),
+        (0.0, functional.forward_kl),
+        (1.0, functional.reverse_kl),
+    ):
+        found = functional.uld_sequences(
+            STUDENT, teacher, labels, labels, student_matched=both, teacher_matched=both, teacher_weight=weight
+        )
         torch.testing.assert_close(found[0, :3], function(STUDENT[0, 1:4], teacher[0, 1:4]))
 
 
 def test_the_two_parts_have_weights():
-    mine, theirs = functional.matched_tokens({"a": 0, "b": 3, "c": 1, "d": 2}, {"b": 1, "x": 0, "y": 2, "c": 5, "z": 3, "w": 4})
+    mine, theirs = functional.matched_tokens(
+        {"a": 0, "b": 3, "c": 1, "d": 2}, {"b": 1, "x": 0, "y": 2, "c": 5, "z": 3, "w": 4}
+    )
     assert (mine.tolist(), theirs.tolist()) == ([3, 1], [1, 5])
     texts = STUDENT, TEACHER, STUDENT_LABELS, TEACHER_LABELS
     known = {"student_matched": mine, "teacher_matched": theirs}
-    matched, unmatched, both, share = (functional.uld_sequences(*texts, **known, matched_weight=first, unmatched_weight=second)
-                                       for first, second in ((1.0, 0.0), (0.0, 1.0), (2.0, 3.0), (None, None)))
+    matched, unmatched, both, share = (
+        functional.uld_sequences(*texts, **known, matched_weight=first, unmatched_weight=second)
+        for first, second in ((1.0, 0.0), (0.0, 1.0), (2.0, 3.0), (None, None))
+    )
     torch.testing.assert_close(both, 2 * matched + 3 * unmatched)
     torch.testing.assert_close(share, 2 / 6 * matched + 4 / 6 * unmatched)
     q, p = STUDENT[0, 1].softmax(-1)[[0, 2]], TEACHER[0, 0].softmax(-1)[[0, 2, 3, 4]]
@@ -150,12 +193,30 @@ def test_the_two_parts_have_weights():
     torch.testing.assert_close(unmatched[0, 0], (q - p).abs().sum())
 
 
-@pytest.mark.parametrize("options, words", [
-    ({"positions": "before"}, "positions"), ({"student_bytes": torch.zeros(2, 5, 2, dtype=torch.long)}, "bytes"),
-    ({"student_matched": torch.arange(2)}, "matched"), ({"student_matched": torch.arange(2), "teacher_matched": torch.arange(3)}, r"\(2,\).*\(3,\)"),
-    ({"student_bytes": torch.zeros(2, 5, 2, dtype=torch.long), "teacher_bytes": torch.zeros(2, 5, 2, dtype=torch.long)}, r"\(2, 4, 2\).*\(2, 5, 2\)"),
-    ({"student_bytes": torch.zeros(2, 5, 2, dtype=torch.long), "teacher_bytes": torch.zeros(2, 4, 2, dtype=torch.long), "merge": "both"}, "merge"),
-])
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"positions": "before"}, "positions"),
+        ({"student_bytes": torch.zeros(2, 5, 2, dtype=torch.long)}, "bytes"),
+        ({"student_matched": torch.arange(2)}, "matched"),
+        ({"student_matched": torch.arange(2), "teacher_matched": torch.arange(3)}, r"\(2,\).*\(3,\)"),
+        (
+            {
+                "student_bytes": torch.zeros(2, 5, 2, dtype=torch.long),
+                "teacher_bytes": torch.zeros(2, 5, 2, dtype=torch.long),
+            },
+            r"\(2, 4, 2\).*\(2, 5, 2\)",
+        ),
+        (
+            {
+                "student_bytes": torch.zeros(2, 5, 2, dtype=torch.long),
+                "teacher_bytes": torch.zeros(2, 4, 2, dtype=torch.long),
+                "merge": "both",
+            },
+            "merge",
+        ),
+    ],
+)
 def test_what_does_not_fit_is_named(options, words):
     with pytest.raises(ValueError, match=words):
         functional.uld_sequences(STUDENT, TEACHER, STUDENT_LABELS, TEACHER_LABELS, **options)

@@ -24,8 +24,11 @@ NOT_COMPARED = {
     "loss_as_is": "the source's value in float16",
     "ref_pos_kl": "unused by the kinds that store minus the reverse KL under this name",
     "loss_kl": "with or without its ramp weight: that is 1 in the case that is here, which cannot tell",
-    "teacher_v_0": "given to kdlab, for its signs", "teacher_v_1": "given to kdlab, for its signs", "teacher_v_2": "given to kdlab, for its signs",
-    "kd": "a part before its weight; the total is compared", "ce": "a part before its weight; the total is compared",
+    "teacher_v_0": "given to kdlab, for its signs",
+    "teacher_v_1": "given to kdlab, for its signs",
+    "teacher_v_2": "given to kdlab, for its signs",
+    "kd": "a part before its weight; the total is compared",
+    "ce": "a part before its weight; the total is compared",
 }
 
 
@@ -66,7 +69,11 @@ class Case:
         """Put the case's arrays ``prefix__0__weight``, … into a module's parameters and buffers of the same names (dots for ``__``), in
         float64 and train mode; their gradients are compared too. Raises AssertionError where a parameter of the module has no array."""
         module.double().train()
-        given = {name.removeprefix(f"{prefix}__").replace("__", "."): name for name in self.arrays if name.startswith(f"{prefix}__")}
+        given = {
+            name.removeprefix(f"{prefix}__").replace("__", "."): name
+            for name in self.arrays
+            if name.startswith(f"{prefix}__")
+        }
         with torch.no_grad():
             for name, parameter in module.named_parameters():
                 assert name in given, f"{prefix}: the case has {sorted(given)}, and the module also {name}"
@@ -86,7 +93,10 @@ class Case:
 def load(folder: Path) -> list[Case]:
     """The cases of a folder: ``index.json`` and a file ``.npz`` each."""
     index = json.loads((folder / "index.json").read_text())
-    return [Case(entry, {key: torch.from_numpy(value) for key, value in np.load(folder / entry["file"]).items()}) for entry in index]
+    return [
+        Case(entry, {key: torch.from_numpy(value) for key, value in np.load(folder / entry["file"]).items()})
+        for entry in index
+    ]
 
 
 def close(found: Tensor, expected: Tensor, what: str, value: bool = True) -> None:
@@ -98,14 +108,20 @@ def close(found: Tensor, expected: Tensor, what: str, value: bool = True) -> Non
     """
     largest = expected.abs().max().item() if expected.numel() else 0.0
     floor = FLOOR * max(1.0, largest) if value else max(FLOOR * largest, CANCELLED)
-    found, expected = found.squeeze(), expected.squeeze()       # sources keep dimensions of length 1
-    torch.testing.assert_close(found.double(), expected.double(), rtol=TOLERANCE, atol=floor, msg=lambda text: f"{what}: {text}")
+    found, expected = found.squeeze(), expected.squeeze()  # sources keep dimensions of length 1
+    torch.testing.assert_close(
+        found.double(), expected.double(), rtol=TOLERANCE, atol=floor, msg=lambda text: f"{what}: {text}"
+    )
 
 
 def compare(case: Case, answer: Tensor | tuple[Tensor, Mapping[str, Tensor]]) -> None:
     """Value, every gradient of the case, and the further outputs that the mapping gives."""
     value, outputs = answer if isinstance(answer, tuple) else (answer, {})
-    left_out = {name.removeprefix("out_") for name in case.arrays if name.startswith("out_")} - set(outputs) - set(NOT_COMPARED)
+    left_out = (
+        {name.removeprefix("out_") for name in case.arrays if name.startswith("out_")}
+        - set(outputs)
+        - set(NOT_COMPARED)
+    )
     assert not left_out, f"the mapping gives no {sorted(left_out)}, which the case has"
     close(value, case.arrays["loss"], "loss")
     for name, output in outputs.items():
@@ -117,4 +133,9 @@ def compare(case: Case, answer: Tensor | tuple[Tensor, Mapping[str, Tensor]]) ->
         value.backward()
     for name in gradients:
         gradient = case.leaves[name].grad
-        close(torch.zeros_like(case.leaves[name]) if gradient is None else gradient, case.arrays[f"grad_{name}"], f"gradient of {name}", value=False)
+        close(
+            torch.zeros_like(case.leaves[name]) if gradient is None else gradient,
+            case.arrays[f"grad_{name}"],
+            f"gradient of {name}",
+            value=False,
+        )

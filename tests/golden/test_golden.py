@@ -11,8 +11,15 @@ import pytest
 from .cases import compare, load
 from .mappings import ENTRIES
 
-FOLDERS = {"here": Path(__file__).parent / "cases", **({"elsewhere": Path(os.environ["KDLAB_GOLDEN"])} if os.environ.get("KDLAB_GOLDEN") else {})}
-CASES = [pytest.param(where, case, id=f"{where}-{Path(case.entry['file']).stem}") for where, folder in FOLDERS.items() for case in load(folder)]
+FOLDERS = {
+    "here": Path(__file__).parent / "cases",
+    **({"elsewhere": Path(os.environ["KDLAB_GOLDEN"])} if os.environ.get("KDLAB_GOLDEN") else {}),
+}
+CASES = [
+    pytest.param(where, case, id=f"{where}-{Path(case.entry['file']).stem}")
+    for where, folder in FOLDERS.items()
+    for case in load(folder)
+]
 
 
 @pytest.mark.parametrize("where, case", CASES)

@@ -10,7 +10,12 @@ from .mappings import ENTRIES
 
 CASES = json.loads((Path(__file__).parent / "cases" / "index.json").read_text())
 SOURCES = {case["method"]: case["source"] for case in CASES}
-CLAIMED = {entry: repository for method in index().values() for repository, entries in method.claims.items() for entry in entries.split()}
+CLAIMED = {
+    entry: repository
+    for method in index().values()
+    for repository, entries in method.claims.items()
+    for entry in entries.split()
+}
 
 
 def test_every_claim_has_its_case_and_its_mapping():

@@ -78,7 +78,11 @@ def counting(monkeypatch):
     calls = []
     for name in ("contrastive_normaliser", "_mean"):
         function = getattr(contrastive, name)
-        monkeypatch.setattr(contrastive, name, lambda *arguments, name=name, function=function: calls.append(name) or function(*arguments))
+        monkeypatch.setattr(
+            contrastive,
+            name,
+            lambda *arguments, name=name, function=function: calls.append(name) or function(*arguments),
+        )
     return calls
 
 
@@ -96,7 +100,7 @@ def test_z_is_computed_and_reduced_at_the_first_training_step_only(monkeypatch):
     again.load_state_dict(loss.state_dict())
     again.train()(outputs(3, 4, 3), outputs(3, 5, 4), batch)
     assert calls == [*once, "_mean"] and torch.equal(again.normalisers, loss.normalisers)
-    loss.load_state_dict(fresh)         # from before the first batch: Z is to be set again
+    loss.load_state_dict(fresh)  # from before the first batch: Z is to be set again
     loss.train()(outputs(3, 4, 3), outputs(3, 5, 4), batch)
     assert calls == 2 * [*once, "_mean"] and (loss.normalisers > 0).all()
 
@@ -111,13 +115,19 @@ def test_with_thousands_of_negatives_low_precision_costs_little(dtype):
         torch.manual_seed(1)
         student, teacher = outputs(3, 4, 3), outputs(3, 5, 4)
         if not enabled:
-            student, teacher = (Outputs(x.logits, {"embedding": x.features["embedding"].double()}) for x in (student, teacher))
+            student, teacher = (
+                Outputs(x.logits, {"embedding": x.features["embedding"].double()}) for x in (student, teacher)
+            )
         with torch.autocast("cpu", dtype, enabled=enabled):
             values.append(loss(student, teacher, batch))
         values[-1].mean().backward()
-        assert all(parameter.grad.isfinite().all() and parameter.grad.abs().max() > 0 for parameter in loss.parameters())
+        assert all(
+            parameter.grad.isfinite().all() and parameter.grad.abs().max() > 0 for parameter in loss.parameters()
+        )
     assert values[1].dtype == torch.float32
-    torch.testing.assert_close(values[1].double(), values[0], rtol=0.05, atol=0.0)         # the embeddings are of low precision
+    torch.testing.assert_close(
+        values[1].double(), values[0], rtol=0.05, atol=0.0
+    )  # the embeddings are of low precision
 
 
 def test_z_stays_in_float32_in_a_half_module():
@@ -125,7 +135,11 @@ def test_z_stays_in_float32_in_a_half_module():
     loss.normalisers += 1e6
     for dtype in (torch.float16, torch.bfloat16):
         loss.to(dtype)
-        assert loss.normalisers.dtype == torch.float32 and (loss.normalisers == 1e6).all() and loss.student_memory.dtype == dtype
+        assert (
+            loss.normalisers.dtype == torch.float32
+            and (loss.normalisers == 1e6).all()
+            and loss.student_memory.dtype == dtype
+        )
     assert loss.double().normalisers.dtype == torch.float64
 
 
@@ -133,7 +147,9 @@ def test_a_dead_feature_has_a_finite_gradient():
     loss = prepared().train()
     nn.init.zeros_(loss.student_embedding.bias)
     dead = torch.zeros(3, 4, requires_grad=True)
-    loss(Outputs(torch.zeros(3, 3), {"embedding": dead}), outputs(3, 5, 4), Batch(None, None, torch.arange(3))).mean().backward()
+    loss(
+        Outputs(torch.zeros(3, 3), {"embedding": dead}), outputs(3, 5, 4), Batch(None, None, torch.arange(3))
+    ).mean().backward()
     assert (dead.grad == 0).all() and all(parameter.grad.abs().max() < 1e3 for parameter in loss.parameters())
 
 
@@ -149,8 +165,15 @@ def test_one_class_has_no_negatives():
         prepared(torch.zeros(8, dtype=torch.long))
 
 
-@pytest.mark.parametrize("options, name", [({"dimensions": 0}, "dimensions"), ({"negatives": 0}, "negatives"), ({"temperature": 0}, "temperature"),
-                                           ({"momentum": 1.5}, "momentum")])
+@pytest.mark.parametrize(
+    "options, name",
+    [
+        ({"dimensions": 0}, "dimensions"),
+        ({"negatives": 0}, "negatives"),
+        ({"temperature": 0}, "temperature"),
+        ({"momentum": 1.5}, "momentum"),
+    ],
+)
 def test_bad_arguments_name_themselves(options, name):
     with pytest.raises(ValueError, match=name):
         CRD(**options)
@@ -158,14 +181,21 @@ def test_bad_arguments_name_themselves(options, name):
 
 # -- several processes --------------------------------------------------------------------------------------------------------
 
-STUDENT, TEACHER, INDEX = tensor(5, 4, seed=3), tensor(5, 5, seed=4), torch.tensor([4, 1, 6, 1, 0])      # one sample is on both
+STUDENT, TEACHER, INDEX = (
+    tensor(5, 4, seed=3),
+    tensor(5, 5, seed=4),
+    torch.tensor([4, 1, 6, 1, 0]),
+)  # one sample is on both
 PARTS = (slice(0, 3), slice(3, 5))
 
 
 def part(loss, rows):
     """One step on some of the samples, against fixed negatives."""
     contrast = torch.stack([INDEX[rows], torch.full_like(INDEX[rows], 2), torch.full_like(INDEX[rows], 3)], 1)
-    student, teacher = Outputs(torch.zeros(1), {"embedding": STUDENT[rows]}), Outputs(torch.zeros(1), {"embedding": TEACHER[rows]})
+    student, teacher = (
+        Outputs(torch.zeros(1), {"embedding": STUDENT[rows]}),
+        Outputs(torch.zeros(1), {"embedding": TEACHER[rows]}),
+    )
     loss.contrast(student, teacher, INDEX[rows], contrast)
     return {name: value for name, value in loss.state_dict().items() if "memory" in name or name == "normalisers"}
 
@@ -174,7 +204,7 @@ def process(rank, folder):
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     loss = prepared()
-    if rank == 0:       # a batch of the evaluation that the other process has not: nobody may wait for it
+    if rank == 0:  # a batch of the evaluation that the other process has not: nobody may wait for it
         part(loss.eval(), PARTS[rank])
     torch.save(part(loss.train(), PARTS[rank]), f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
@@ -198,12 +228,21 @@ def test_few_rows_are_gathered_and_many_are_not_with_one_result(monkeypatch):
     for gathered in (True, False):
         loss = prepared().train()
         if gathered:
-            assert rows_are_gathered(loss.student_memory, rows) and not rows_are_gathered(loss.student_memory, rows.repeat(1, 2))
+            assert rows_are_gathered(loss.student_memory, rows) and not rows_are_gathered(
+                loss.student_memory, rows.repeat(1, 2)
+            )
         else:
             for module in ("kdlab.functional.contrastive", "kdlab.losses.contrastive"):
                 monkeypatch.setattr(f"{module}.rows_are_gathered", lambda memory, contrast: False)
         values = loss.contrast(outputs(2, 4, 3), outputs(2, 5, 4), index, rows)
         values.sum().backward()
-        found.append([values.detach(), *(parameter.grad for parameter in loss.parameters()), loss.student_memory, loss.normalisers])
+        found.append(
+            [
+                values.detach(),
+                *(parameter.grad for parameter in loss.parameters()),
+                loss.student_memory,
+                loss.normalisers,
+            ]
+        )
     for one, other in zip(*found):
         torch.testing.assert_close(one, other)

@@ -7,7 +7,16 @@ from torch import nn
 from kdlab import functional
 from kdlab.batch import Batch
 from kdlab.losses import (
-    SRRL, ActivationBoundary, AttentionTransfer, FactorTransfer, OverhaulDistillation, Probe, ReviewKD, SemCKD, SimKD, VariationalInformation,
+    SRRL,
+    ActivationBoundary,
+    AttentionTransfer,
+    FactorTransfer,
+    OverhaulDistillation,
+    Probe,
+    ReviewKD,
+    SemCKD,
+    SimKD,
+    VariationalInformation,
 )
 from kdlab.models import CNN, MLP
 from kdlab.models.factors import Paraphraser
@@ -21,8 +30,14 @@ TWO = {"student_taps": ["stage1", "stage2"], "teacher_taps": ["stage1", "stage2"
 PRE = {"student_taps": ["preact1", "preact2"], "teacher_taps": ["preact1", "preact2"]}
 LAST = {"student_taps": ["preact1", "embedding"], "teacher_taps": ["preact1", "embedding"]}
 LOSSES = {
-    "attention": lambda: AttentionTransfer(**TWO), "vid": lambda: VariationalInformation(**TWO), "ab": lambda: ActivationBoundary(**PRE),
-    "factor": FactorTransfer, "ofd": lambda: OverhaulDistillation(**PRE), "reviewkd": lambda: ReviewKD(**LAST), "simkd": SimKD, "srrl": SRRL,
+    "attention": lambda: AttentionTransfer(**TWO),
+    "vid": lambda: VariationalInformation(**TWO),
+    "ab": lambda: ActivationBoundary(**PRE),
+    "factor": FactorTransfer,
+    "ofd": lambda: OverhaulDistillation(**PRE),
+    "reviewkd": lambda: ReviewKD(**LAST),
+    "simkd": SimKD,
+    "srrl": SRRL,
     "semckd": lambda: SemCKD(**TWO, batch_size=8),
 }
 
@@ -70,8 +85,14 @@ def test_vectors_serve_where_the_method_has_no_need_of_places(name):
     assert values.shape == (6,) and values.isfinite().all()
 
 
-@pytest.mark.parametrize("name, words", [("attention", "places.*convolutional"), ("factor", "convolutions.*convolutional"),
-                                         ("ofd", "no BatchNorm.*teacher_norms")])
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("attention", "places.*convolutional"),
+        ("factor", "convolutions.*convolutional"),
+        ("ofd", "no BatchNorm.*teacher_norms"),
+    ],
+)
 def test_where_they_do_not_it_is_said_before_anything_runs(name, words):
     with pytest.raises(ValueError, match=words):
         prepared(LOSSES[name](), mlp(5, 7), mlp(9, 11))
@@ -83,16 +104,27 @@ def test_a_vector_and_a_map_do_not_fit(name):
         prepared(LOSSES[name](), mlp(5, 7), cnn(8, 10))
 
 
-@pytest.mark.parametrize("make, name", [
-    (lambda: AttentionTransfer(["stage1"], ["stage1", "stage2"]), "student_taps and teacher_taps"),
-    (lambda: AttentionTransfer([], []), "student_taps"), (lambda: AttentionTransfer(form="both"), "form"),
-    (lambda: AttentionTransfer(power=0), "power"), (lambda: VariationalInformation(variance=0), "variance"),
-    (lambda: VariationalInformation(variance=0.1, epsilon=0.2), "variance"), (lambda: ActivationBoundary(margin=-1), "margin"),
-    (lambda: FactorTransfer(rate=0), "rate"), (lambda: FactorTransfer(reconstruction_weight=-1), "reconstruction_weight"),
-    (lambda: OverhaulDistillation("a", "b", ["c", "d"]), "teacher_norms"), (lambda: ReviewKD(sizes=[1, 2]), "sizes"),
-    (lambda: ReviewKD(most_channels=0), "most_channels"), (lambda: SimKD(factor=0), "factor"), (lambda: SRRL(divergence="l1"), "divergence"),
-    (lambda: SemCKD(batch_size=2), "factor"), (lambda: SemCKD(temperature=0), "temperature"),
-])
+@pytest.mark.parametrize(
+    "make, name",
+    [
+        (lambda: AttentionTransfer(["stage1"], ["stage1", "stage2"]), "student_taps and teacher_taps"),
+        (lambda: AttentionTransfer([], []), "student_taps"),
+        (lambda: AttentionTransfer(form="both"), "form"),
+        (lambda: AttentionTransfer(power=0), "power"),
+        (lambda: VariationalInformation(variance=0), "variance"),
+        (lambda: VariationalInformation(variance=0.1, epsilon=0.2), "variance"),
+        (lambda: ActivationBoundary(margin=-1), "margin"),
+        (lambda: FactorTransfer(rate=0), "rate"),
+        (lambda: FactorTransfer(reconstruction_weight=-1), "reconstruction_weight"),
+        (lambda: OverhaulDistillation("a", "b", ["c", "d"]), "teacher_norms"),
+        (lambda: ReviewKD(sizes=[1, 2]), "sizes"),
+        (lambda: ReviewKD(most_channels=0), "most_channels"),
+        (lambda: SimKD(factor=0), "factor"),
+        (lambda: SRRL(divergence="l1"), "divergence"),
+        (lambda: SemCKD(batch_size=2), "factor"),
+        (lambda: SemCKD(temperature=0), "temperature"),
+    ],
+)
 def test_bad_arguments_name_themselves(make, name):
     with pytest.raises(ValueError, match=name):
         make()
@@ -110,7 +142,9 @@ def test_earlier_pairs_weigh_half_of_the_next():
     loss = prepared(ActivationBoundary(**PRE), cnn(4, 6), teacher)
     assert [type(module) for module in loss.connectors] == [nn.Identity] * 2 and loss.halving() == [0.5, 1.0]
     student, teacher = said(cnn(4, 6)), said(teacher)
-    first, second = (functional.activation_boundary(student.features[tap], teacher.features[tap]) for tap in ("preact1", "preact2"))
+    first, second = (
+        functional.activation_boundary(student.features[tap], teacher.features[tap]) for tap in ("preact1", "preact2")
+    )
     assert torch.allclose(loss(student, teacher, BATCH), 0.5 * first + second)
 
 
@@ -120,7 +154,9 @@ def test_the_overhauls_margins_are_of_the_teachers_batch_norms():
     found, named = OverhaulDistillation(**PRE), OverhaulDistillation(**PRE, teacher_norms=["stage1.1", "stage2.1"])
     for loss in (found, named):
         prepared(loss, cnn(4, 6), teacher)
-        assert torch.equal(loss.margin1, functional.normal_margin(teacher.stage2[1].weight, teacher.stage2[1].bias).float())
+        assert torch.equal(
+            loss.margin1, functional.normal_margin(teacher.stage2[1].weight, teacher.stage2[1].bias).float()
+        )
         assert loss.margin0.shape == (8,) and torch.allclose(loss.margin0, torch.tensor(-0.79788456))
     with pytest.raises(ValueError, match="stage1.0"):
         prepared(OverhaulDistillation("preact1", "preact1", "stage1.0"), cnn(4, 6), teacher)
@@ -138,7 +174,9 @@ def test_a_paraphraser_learns_beside_the_student_or_is_read_and_frozen(tmp_path)
 
     trained = Paraphraser(10)
     torch.save(trained.state_dict(), tmp_path / "paraphraser.pt")
-    frozen = prepared(FactorTransfer(reconstruction_weight=0.0, paraphraser=str(tmp_path / "paraphraser.pt")), student, teacher)
+    frozen = prepared(
+        FactorTransfer(reconstruction_weight=0.0, paraphraser=str(tmp_path / "paraphraser.pt")), student, teacher
+    )
     assert torch.equal(frozen.paraphraser.encoder[0].weight, trained.encoder[0].weight)
     assert not any(parameter.requires_grad for parameter in frozen.paraphraser.parameters())
     with pytest.raises(ValueError, match="paraphraser: .*8 channels"):
@@ -146,7 +184,7 @@ def test_a_paraphraser_learns_beside_the_student_or_is_read_and_frozen(tmp_path)
 
 
 def test_the_network_that_simkd_deploys_answers_what_the_loss_says():
-    student, teacher = cnn(4, 6), cnn(10)           # the teacher's map is twice as large
+    student, teacher = cnn(4, 6), cnn(10)  # the teacher's map is twice as large
     loss = prepared(SimKD("embedding.input", "embedding.input"), student, teacher)
     assert loss.head.size == (4, 4)
     loss(said(student), said(teacher), BATCH)
@@ -172,8 +210,14 @@ def test_the_reused_head_is_frozen_and_in_evaluation_mode_and_the_teachers_own()
     teacher = cnn(8, 10)
     for loss in (SimKD(), SRRL()):
         prepared(loss, cnn(4, 6), teacher).train()
-        assert not loss.head.classifier.training and not loss.head.classifier.weight.requires_grad and loss.head.projector.training
-        assert loss.head.classifier is not teacher.classifier and torch.equal(loss.head.classifier.weight, teacher.classifier.weight)
+        assert (
+            not loss.head.classifier.training
+            and not loss.head.classifier.weight.requires_grad
+            and loss.head.projector.training
+        )
+        assert loss.head.classifier is not teacher.classifier and torch.equal(
+            loss.head.classifier.weight, teacher.classifier.weight
+        )
     with pytest.raises(ValueError, match="teacher_head.*'fc'"):
         prepared(SimKD(teacher_head="fc"), cnn(4, 6), teacher)
     with pytest.raises(ValueError, match="teacher_head.*10 values.*8 channels"):
@@ -197,7 +241,10 @@ def test_semckd_bears_inner_products_beyond_float16():
     student, teacher = cnn(4, 6), cnn(8, 10)
     loss = prepared(SemCKD(**TWO, batch_size=8), student, teacher).eval()
     # float16 holds the features, but neither their inner products nor what the perceptron makes of them
-    mine, theirs = ({name: (200 * x / x.abs().amax()).detach() for name, x in said(network).features.items()} for network in (student, teacher))
+    mine, theirs = (
+        {name: (200 * x / x.abs().amax()).detach() for name, x in said(network).features.items()}
+        for network in (student, teacher)
+    )
     assert loss._relations(mine["stage1"]).max() > 65504
     mine = {name: x.requires_grad_() for name, x in mine.items()}
     outside = loss.calibrate(Outputs(BATCH.target, mine), Outputs(BATCH.target, theirs))

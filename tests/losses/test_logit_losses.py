@@ -9,8 +9,23 @@ from kdlab import functional
 from kdlab.batch import Batch
 from kdlab.errors import InputError
 from kdlab.losses import (
-    CTKD, DIST, DKD, NKD, USKD, WSLD, BatchCorrelation, ClassCorrelation, CrossEntropy, HardLabel, HintonKD, LogitMSE, MultiLevel, Probe,
-    SoftCrossEntropy, Standardised, VirtualTeacher,
+    CTKD,
+    DIST,
+    DKD,
+    NKD,
+    USKD,
+    WSLD,
+    BatchCorrelation,
+    ClassCorrelation,
+    CrossEntropy,
+    HardLabel,
+    HintonKD,
+    LogitMSE,
+    MultiLevel,
+    Probe,
+    SoftCrossEntropy,
+    Standardised,
+    VirtualTeacher,
 )
 from kdlab.objective import Objective
 from kdlab.outputs import Outputs
@@ -35,39 +50,62 @@ def prepared(loss):
     return loss.double()
 
 
-@pytest.mark.parametrize("loss, expected", [
-    (DKD(2.0, 3.0, 5.0), lambda: functional.dkd(S, T, Y, 2.0, 3.0, 5.0)),
-    (DKD(temperature_squared=False), lambda: functional.dkd(S, T, Y) / 16),
-    (NKD(2.0, 0.5), lambda: functional.nkd(S, T, Y, 2.0, 0.5)),
-    (WSLD(3.0), lambda: functional.wsld(S, T, Y, 3.0)),
-    (DIST(4.0, 2.0, 0.5), lambda: functional.dist(S, T, 4.0, 2.0, 0.5)),
-    (DIST(4.0, temperature_squared=False), lambda: functional.dist(S, T, 4.0) / 16),
-    (ClassCorrelation(2.0), lambda: functional.class_correlation(S, T, 2.0)),
-    (BatchCorrelation(2.0), lambda: functional.batch_correlation(S, T, 2.0)),
-    (SoftCrossEntropy(2.0, True), lambda: functional.soft_cross_entropy(S, T, 2.0, True)),
-    (HardLabel(), lambda: functional.cross_entropy(S, T.argmax(1))),
-    (LogitMSE(2.0), lambda: functional.logit_mse(S, T) / 4),
-    (VirtualTeacher(0.9, 3.0, 2.0, "logarithms"),
-     lambda: functional.virtual_teacher(S, Y, 0.9, 3.0, student_temperature=2.0, softened="logarithms")),
-    (CrossEntropy(0.2, "others"), lambda: functional.cross_entropy(S, Y, 0.25)),
-    (CrossEntropy(both_views=True), lambda: functional.cross_entropy(S, Y) + functional.cross_entropy(S2, Y)),
-    (MultiLevel([4.0, 2.0], 2.0, 0.5, 3.0, standardised=True),
-     lambda: functional.multi_level(S, T, S2, T2, [4.0, 2.0], instance_weight=2.0, class_weight=0.5, batch_weight=3.0, standardised=True)),
-    (Standardised(DKD()), lambda: functional.dkd(functional.standardise(S), functional.standardise(T), Y)),
-])
+@pytest.mark.parametrize(
+    "loss, expected",
+    [
+        (DKD(2.0, 3.0, 5.0), lambda: functional.dkd(S, T, Y, 2.0, 3.0, 5.0)),
+        (DKD(temperature_squared=False), lambda: functional.dkd(S, T, Y) / 16),
+        (NKD(2.0, 0.5), lambda: functional.nkd(S, T, Y, 2.0, 0.5)),
+        (WSLD(3.0), lambda: functional.wsld(S, T, Y, 3.0)),
+        (DIST(4.0, 2.0, 0.5), lambda: functional.dist(S, T, 4.0, 2.0, 0.5)),
+        (DIST(4.0, temperature_squared=False), lambda: functional.dist(S, T, 4.0) / 16),
+        (ClassCorrelation(2.0), lambda: functional.class_correlation(S, T, 2.0)),
+        (BatchCorrelation(2.0), lambda: functional.batch_correlation(S, T, 2.0)),
+        (SoftCrossEntropy(2.0, True), lambda: functional.soft_cross_entropy(S, T, 2.0, True)),
+        (HardLabel(), lambda: functional.cross_entropy(S, T.argmax(1))),
+        (LogitMSE(2.0), lambda: functional.logit_mse(S, T) / 4),
+        (
+            VirtualTeacher(0.9, 3.0, 2.0, "logarithms"),
+            lambda: functional.virtual_teacher(S, Y, 0.9, 3.0, student_temperature=2.0, softened="logarithms"),
+        ),
+        (CrossEntropy(0.2, "others"), lambda: functional.cross_entropy(S, Y, 0.25)),
+        (CrossEntropy(both_views=True), lambda: functional.cross_entropy(S, Y) + functional.cross_entropy(S2, Y)),
+        (
+            MultiLevel([4.0, 2.0], 2.0, 0.5, 3.0, standardised=True),
+            lambda: functional.multi_level(
+                S, T, S2, T2, [4.0, 2.0], instance_weight=2.0, class_weight=0.5, batch_weight=3.0, standardised=True
+            ),
+        ),
+        (Standardised(DKD()), lambda: functional.dkd(functional.standardise(S), functional.standardise(T), Y)),
+    ],
+)
 def test_a_module_passes_its_arguments_on(loss, expected):
     torch.testing.assert_close(loss(STUDENT, TEACHER, BATCH), expected())
 
 
-@pytest.mark.parametrize("make, name", [
-    (lambda: DKD(alpha=-1.0), "alpha"), (lambda: DKD(beta=math.nan), "beta"), (lambda: DKD(temperature=0.0), "temperature"),
-    (lambda: NKD(gamma=-1.0), "gamma"), (lambda: USKD(mu=math.inf), "mu"), (lambda: WSLD(temperature=-1.0), "temperature"),
-    (lambda: DIST(gamma=-1.0), "gamma"), (lambda: DIST(epsilon=0.0), "epsilon"), (lambda: MultiLevel([]), "temperatures"),
-    (lambda: MultiLevel([4.0, 0.0]), "temperatures"), (lambda: CTKD(span=0.0), "span"), (lambda: CTKD(reversal=-1.0), "reversal"),
-    (lambda: CTKD(width=0), "width"), (lambda: CrossEntropy(smoothing_over="most"), "smoothing_over"), (lambda: LogitMSE(0.0), "temperature"),
-    (lambda: VirtualTeacher(correct_probability=1.0), "correct_probability"), (lambda: VirtualTeacher(softened="both"), "softened"),
-    (lambda: Standardised("kd"), "loss"),
-])
+@pytest.mark.parametrize(
+    "make, name",
+    [
+        (lambda: DKD(alpha=-1.0), "alpha"),
+        (lambda: DKD(beta=math.nan), "beta"),
+        (lambda: DKD(temperature=0.0), "temperature"),
+        (lambda: NKD(gamma=-1.0), "gamma"),
+        (lambda: USKD(mu=math.inf), "mu"),
+        (lambda: WSLD(temperature=-1.0), "temperature"),
+        (lambda: DIST(gamma=-1.0), "gamma"),
+        (lambda: DIST(epsilon=0.0), "epsilon"),
+        (lambda: MultiLevel([]), "temperatures"),
+        (lambda: MultiLevel([4.0, 0.0]), "temperatures"),
+        (lambda: CTKD(span=0.0), "span"),
+        (lambda: CTKD(reversal=-1.0), "reversal"),
+        (lambda: CTKD(width=0), "width"),
+        (lambda: CrossEntropy(smoothing_over="most"), "smoothing_over"),
+        (lambda: LogitMSE(0.0), "temperature"),
+        (lambda: VirtualTeacher(correct_probability=1.0), "correct_probability"),
+        (lambda: VirtualTeacher(softened="both"), "softened"),
+        (lambda: Standardised("kd"), "loss"),
+    ],
+)
 def test_bad_arguments_name_themselves(make, name):
     with pytest.raises(ValueError, match=name):
         make()
@@ -76,8 +114,14 @@ def test_bad_arguments_name_themselves(make, name):
 @pytest.mark.parametrize("loss", [DIST(), ClassCorrelation(), BatchCorrelation(), MultiLevel(), prepared(USKD())])
 def test_rows_of_weight_0_count_for_no_relation(loss):
     """Also where the objective has replaced them by zeros."""
-    padded = [Outputs(torch.cat([x.logits, x.logits.new_full((2, 5), math.inf)]), {name: torch.cat([f, f[:2]]) for name, f in x.features.items()},
-                      second=Outputs(torch.cat([x.second.logits, x.second.logits[:2]]))) for x in (STUDENT, TEACHER)]
+    padded = [
+        Outputs(
+            torch.cat([x.logits, x.logits.new_full((2, 5), math.inf)]),
+            {name: torch.cat([f, f[:2]]) for name, f in x.features.items()},
+            second=Outputs(torch.cat([x.second.logits, x.second.logits[:2]])),
+        )
+        for x in (STUDENT, TEACHER)
+    ]
     longer = Batch(None, torch.cat([Y, Y[:2]]), torch.arange(8), weights=torch.tensor([1.0] * 6 + [0.0] * 2))
     objective = Objective({"it": loss}, {"it": 1.0})
     torch.testing.assert_close(objective(*padded, longer).total, objective(STUDENT, TEACHER, BATCH).total)
@@ -113,15 +157,27 @@ def test_the_standardised_loss_has_the_needs_and_parts_of_the_loss_inside():
 
 def test_standardised_logits_do_not_depend_on_shift_and_scale():
     loss = Standardised(HintonKD(2.0))
-    torch.testing.assert_close(loss(STUDENT, TEACHER, BATCH), loss(Outputs(3 * S + 1), Outputs(0.5 * T - 2), BATCH), rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(
+        loss(STUDENT, TEACHER, BATCH), loss(Outputs(3 * S + 1), Outputs(0.5 * T - 2), BATCH), rtol=1e-6, atol=1e-8
+    )
 
 
 def test_a_config_can_put_one_loss_into_another_with_a_schedule_inside():
-    inner = {"_target_": "kdlab.losses.HintonKD", "temperature": {"schedule": "linear", "start": 8, "end": 2, "epochs": 4}}
+    inner = {
+        "_target_": "kdlab.losses.HintonKD",
+        "temperature": {"schedule": "linear", "start": 8, "end": 2, "epochs": 4},
+    }
     objective = make_objective({"kd": {"_target_": "kdlab.losses.Standardised", "weight": 9.0, "loss": inner}})
     assert (objective.weights, objective.scalars()) == ({"kd": 9.0}, {"kd.loss.temperature": 8.0})
     with pytest.raises(InputError, match=r"loss.kd.*temperature must be greater than 0"):
-        make_objective({"kd": {"_target_": "kdlab.losses.Standardised", "loss": {**inner, "temperature": {**inner["temperature"], "end": 0}}}})
+        make_objective(
+            {
+                "kd": {
+                    "_target_": "kdlab.losses.Standardised",
+                    "loss": {**inner, "temperature": {**inner["temperature"], "end": 0}},
+                }
+            }
+        )
     with pytest.raises(InputError, match="no number 'loss.heat'"):
         Objective({"kd": Standardised(HintonKD())}, {"kd": 1.0}, {"kd.loss.heat": Linear(8, 2, 4)})
 
@@ -142,7 +198,9 @@ def test_the_temperature_of_ctkd_climbs_what_the_student_descends():
     temperature = 1 + 20 / (1 + math.exp(-1.0))
     assert loss.readings() == {"temperature": pytest.approx(temperature)}
     step = 1e-5
-    slope = (functional.hinton_kd(S, T, temperature + step).mean() - functional.hinton_kd(S, T, temperature - step).mean()).item() / (2 * step)
+    slope = (
+        functional.hinton_kd(S, T, temperature + step).mean() - functional.hinton_kd(S, T, temperature - step).mean()
+    ).item() / (2 * step)
     of_theta = 20 * math.exp(-1.0) / (1 + math.exp(-1.0)) ** 2
     assert loss.theta.grad.item() == pytest.approx(-0.5 * slope * of_theta, rel=1e-5)
     mine = S.clone().requires_grad_()

@@ -16,13 +16,16 @@ STUDENT, TEACHER = Outputs(tensor(4, 5)), Outputs(tensor(4, 5, seed=1))
 BATCH = Batch(inputs=torch.zeros(4, 2), target=torch.tensor([0, 4, 2, -100]), index=torch.arange(4))
 
 
-@pytest.mark.parametrize("loss, expected", [
-    (CrossEntropy(), lambda s, t, y: functional.cross_entropy(s, y)),
-    (CrossEntropy(label_smoothing=0.2), lambda s, t, y: functional.cross_entropy(s, y, 0.2)),
-    (HintonKD(), lambda s, t, y: functional.hinton_kd(s, t, 4.0, True)),
-    (HintonKD(temperature=2, temperature_squared=False), lambda s, t, y: functional.hinton_kd(s, t, 2.0, False)),
-    (LogitMSE(), lambda s, t, y: functional.logit_mse(s, t)),
-])
+@pytest.mark.parametrize(
+    "loss, expected",
+    [
+        (CrossEntropy(), lambda s, t, y: functional.cross_entropy(s, y)),
+        (CrossEntropy(label_smoothing=0.2), lambda s, t, y: functional.cross_entropy(s, y, 0.2)),
+        (HintonKD(), lambda s, t, y: functional.hinton_kd(s, t, 4.0, True)),
+        (HintonKD(temperature=2, temperature_squared=False), lambda s, t, y: functional.hinton_kd(s, t, 2.0, False)),
+        (LogitMSE(), lambda s, t, y: functional.logit_mse(s, t)),
+    ],
+)
 def test_a_module_equals_its_function(loss, expected):
     values = loss(STUDENT, TEACHER, BATCH)
     assert values.shape == (4,) and torch.equal(values, expected(STUDENT.logits, TEACHER.logits, BATCH.target))
@@ -30,8 +33,12 @@ def test_a_module_equals_its_function(loss, expected):
 
 
 def test_what_a_loss_declares():
-    assert [(loss.needs_teacher, loss.needs_target) for loss in (CrossEntropy, HintonKD, LogitMSE, Hint)] == \
-           [(False, True), (True, False), (True, False), (True, False)]
+    assert [(loss.needs_teacher, loss.needs_target) for loss in (CrossEntropy, HintonKD, LogitMSE, Hint)] == [
+        (False, True),
+        (True, False),
+        (True, False),
+        (True, False),
+    ]
     assert Hint("stage1", "stage3").student_taps == ("stage1",) and Hint("stage1", "stage3").teacher_taps == ("stage3",)
     assert HintonKD().student_taps == HintonKD().teacher_taps == ()
 
@@ -40,14 +47,17 @@ def test_cross_entropy_needs_no_teacher():
     assert CrossEntropy()(STUDENT, None, BATCH)[3].item() == 0.0
 
 
-@pytest.mark.parametrize("make, name", [
-    (lambda: HintonKD(temperature=0), "temperature"),
-    (lambda: HintonKD(temperature=-1.0), "temperature"),
-    (lambda: HintonKD(temperature=float("nan")), "temperature"),
-    (lambda: CrossEntropy(label_smoothing=-0.1), "label_smoothing"),
-    (lambda: CrossEntropy(label_smoothing=1.1), "label_smoothing"),
-    (lambda: CrossEntropy(label_smoothing=float("nan")), "label_smoothing"),
-])
+@pytest.mark.parametrize(
+    "make, name",
+    [
+        (lambda: HintonKD(temperature=0), "temperature"),
+        (lambda: HintonKD(temperature=-1.0), "temperature"),
+        (lambda: HintonKD(temperature=float("nan")), "temperature"),
+        (lambda: CrossEntropy(label_smoothing=-0.1), "label_smoothing"),
+        (lambda: CrossEntropy(label_smoothing=1.1), "label_smoothing"),
+        (lambda: CrossEntropy(label_smoothing=float("nan")), "label_smoothing"),
+    ],
+)
 def test_bad_arguments_name_themselves(make, name):
     with pytest.raises(ValueError, match=name):
         make()
@@ -73,9 +83,17 @@ def prepared(loss, student, teacher):
     return loss
 
 
-@pytest.mark.parametrize("student, teacher", [
-    ((8,), (16,)), ((6, 8), (6, 16)), ((4, 8, 8), (6, 8, 8)), ((4, 8, 8), (6, 4, 4)), ((4, 4, 4), (6, 8, 8)), ((4, 7, 7), (6, 5, 4)),
-])
+@pytest.mark.parametrize(
+    "student, teacher",
+    [
+        ((8,), (16,)),
+        ((6, 8), (6, 16)),
+        ((4, 8, 8), (6, 8, 8)),
+        ((4, 8, 8), (6, 4, 4)),
+        ((4, 4, 4), (6, 8, 8)),
+        ((4, 7, 7), (6, 5, 4)),
+    ],
+)
 @pytest.mark.parametrize("normalise", [False, True])
 def test_hint_connects_unequal_widths_and_map_sizes(student, teacher, normalise):
     s, t = outputs(mine=tensor(4, *student)), outputs(theirs=tensor(4, *teacher, seed=1))

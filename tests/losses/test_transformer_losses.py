@@ -4,7 +4,17 @@ import torch
 from kdlab import functional
 from kdlab.batch import Batch
 from kdlab.losses import (
-    PKD, AttentionCE, AttentionMSE, HiddenCosine, HiddenMSE, MiniLM, MiniLMv2, Probe, SequenceFSP, SequenceMMD, TinyBERT,
+    PKD,
+    AttentionCE,
+    AttentionMSE,
+    HiddenCosine,
+    HiddenMSE,
+    MiniLM,
+    MiniLMv2,
+    Probe,
+    SequenceFSP,
+    SequenceMMD,
+    TinyBERT,
 )
 from kdlab.models.taps import Taps
 from kdlab.outputs import Outputs
@@ -19,9 +29,19 @@ WIDE = {"hidden_size": 24, "num_hidden_layers": 4}
 
 def bert(seed, **options):
     torch.manual_seed(seed)
-    config = transformers.BertConfig(**{"vocab_size": 11, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4,
-                                        "intermediate_size": 20, "max_position_embeddings": 8, "num_labels": 2,
-                                        "attn_implementation": "eager", **options})
+    config = transformers.BertConfig(
+        **{
+            "vocab_size": 11,
+            "hidden_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 20,
+            "max_position_embeddings": 8,
+            "num_labels": 2,
+            "attn_implementation": "eager",
+            **options,
+        }
+    )
     return transformers.BertForSequenceClassification(config).eval()
 
 
@@ -43,7 +63,9 @@ LOSSES = {
     "minilmv2": lambda: MiniLMv2(student_layer=1, teacher_layer=3, heads=8),
     "attention_mse": lambda: AttentionMSE(**SMALL, **HEADS),
     "attention_ce": lambda: AttentionCE(**SMALL, **HEADS, over_heads="mean", average="samples"),
-    "sequence_mmd": lambda: SequenceMMD([LAYER.format(layer=0), LAYER.format(layer=1)], [LAYER.format(layer=0), LAYER.format(layer=3)]),
+    "sequence_mmd": lambda: SequenceMMD(
+        [LAYER.format(layer=0), LAYER.format(layer=1)], [LAYER.format(layer=0), LAYER.format(layer=3)]
+    ),
 }
 
 
@@ -102,7 +124,9 @@ def test_padding_changes_nothing(name, student, teacher):
     loss, mine, theirs = prepared(name, student, teacher)
     value = loss(mine, theirs, BATCH)
     # [CLS] is position 0 and the mask of scores and of states is along their positions: every tap is (B, T, D)
-    spoilt = mine.replace(features={tap: x.masked_fill((MASK == 0)[..., None], 50.0) for tap, x in mine.features.items()}, mask=MASK)
+    spoilt = mine.replace(
+        features={tap: x.masked_fill((MASK == 0)[..., None], 50.0) for tap, x in mine.features.items()}, mask=MASK
+    )
     torch.testing.assert_close(loss(spoilt, theirs, BATCH.replace(mask=None)), value)
     if name != "pkd":
         assert not torch.allclose(loss(mine, theirs, BATCH.replace(mask=None)), value)
@@ -111,7 +135,9 @@ def test_padding_changes_nothing(name, student, teacher):
 def test_averages_over_tokens_and_over_samples(student, teacher):
     values = {}
     for average in ("tokens", "samples"):
-        loss, mine, theirs = prepared(HiddenMSE(LAYER.format(layer=1), LAYER.format(layer=3), average), student, teacher)
+        loss, mine, theirs = prepared(
+            HiddenMSE(LAYER.format(layer=1), LAYER.format(layer=3), average), student, teacher
+        )
         values[average] = loss(mine, theirs, BATCH)
     lengths = MASK.sum(1)
     assert values["samples"].shape == (3,)
@@ -119,23 +145,37 @@ def test_averages_over_tokens_and_over_samples(student, teacher):
 
 
 def test_the_layers_of_tinybert():
-    loss = TinyBERT("s{layer}.{part}", "t{layer}.{part}", "S{layer}", "T{layer}", "S", "T", student_layers=2, teacher_layers=4)
+    loss = TinyBERT(
+        "s{layer}.{part}", "t{layer}.{part}", "S{layer}", "T{layer}", "S", "T", student_layers=2, teacher_layers=4
+    )
     assert loss.student_taps == ("s0.query", "s0.key", "s1.query", "s1.key", "S", "S0", "S1")
     assert loss.teacher_taps == ("t1.query", "t1.key", "t3.query", "t3.key", "T", "T1", "T3")
     assert TinyBERT(teacher_hidden="T{layer}", student_layers=2, layer_map=[0, 2]).teacher_taps[-2:] == ("T0", "T2")
 
 
 def test_tinybert_can_count_padding_as_its_authors_do(student, teacher):
-    loss, mine, theirs = prepared(TinyBERT(student_layers=2, teacher_layers=4, heads=4, count_padding=True, hidden_weight=0.0), student, teacher)
+    loss, mine, theirs = prepared(
+        TinyBERT(student_layers=2, teacher_layers=4, heads=4, count_padding=True, hidden_weight=0.0), student, teacher
+    )
     masked = (MASK == 0)[:, None, None, :]
-    scores = [functional.attention_scores(outputs.features[ATTENTION.format(layer=layer, part="query")],
-                                          outputs.features[ATTENTION.format(layer=layer, part="key")], 4) - 1e4 * masked
-              for outputs, layers in ((mine, (0, 1)), (theirs, (1, 3))) for layer in layers]
+    scores = [
+        functional.attention_scores(
+            outputs.features[ATTENTION.format(layer=layer, part="query")],
+            outputs.features[ATTENTION.format(layer=layer, part="key")],
+            4,
+        )
+        - 1e4 * masked
+        for outputs, layers in ((mine, (0, 1)), (theirs, (1, 3)))
+        for layer in layers
+    ]
     torch.testing.assert_close(loss(mine, theirs, BATCH), functional.tinybert(scores[:2], scores[2:], [], []))
 
 
 def test_a_classifiers_vectors_have_a_value_a_sample():
-    s, t = Outputs(torch.zeros(3, 2), {"embedding": torch.randn(3, 4)}), Outputs(torch.zeros(3, 2), {"embedding": torch.randn(3, 4)})
+    s, t = (
+        Outputs(torch.zeros(3, 2), {"embedding": torch.randn(3, 4)}),
+        Outputs(torch.zeros(3, 2), {"embedding": torch.randn(3, 4)}),
+    )
     for loss, function in ((HiddenMSE(), functional.hidden_mse), (HiddenCosine(), functional.hidden_cosine)):
         loss.prepare(Probe(s, t, None, 2, 3))
         assert list(loss.parameters()) == []
@@ -161,20 +201,23 @@ def test_maps_are_referred_to_the_hint():
         HiddenMSE().prepare(Probe(maps, maps, None, 2, 3))
 
 
-@pytest.mark.parametrize("make, name", [
-    (lambda: HiddenMSE(average="mean"), "average"),
-    (lambda: PKD(student_layers=[0]), "student_layers"),
-    (lambda: PKD(student_tap="layer.{number}"), "student_tap"),
-    (lambda: TinyBERT(student_layers=5), "teacher_layers must be a multiple"),
-    (lambda: TinyBERT(layer_map=[1, 2]), "layer_map"),
-    (lambda: AttentionMSE(over_heads="max"), "over_heads"),
-    (lambda: AttentionMSE(student_parts=["q", "k", "v"]), "student_parts"),
-    (lambda: AttentionCE(teacher_heads=0), "teacher_heads"),
-    (lambda: MiniLM(teacher_parts=["query"]), "teacher_parts"),
-    (lambda: MiniLMv2(heads=0), "heads"),
-    (lambda: MiniLMv2(relations={}), "relations"),
-    (lambda: SequenceMMD(student_taps=["a"]), "student_taps"),
-])
+@pytest.mark.parametrize(
+    "make, name",
+    [
+        (lambda: HiddenMSE(average="mean"), "average"),
+        (lambda: PKD(student_layers=[0]), "student_layers"),
+        (lambda: PKD(student_tap="layer.{number}"), "student_tap"),
+        (lambda: TinyBERT(student_layers=5), "teacher_layers must be a multiple"),
+        (lambda: TinyBERT(layer_map=[1, 2]), "layer_map"),
+        (lambda: AttentionMSE(over_heads="max"), "over_heads"),
+        (lambda: AttentionMSE(student_parts=["q", "k", "v"]), "student_parts"),
+        (lambda: AttentionCE(teacher_heads=0), "teacher_heads"),
+        (lambda: MiniLM(teacher_parts=["query"]), "teacher_parts"),
+        (lambda: MiniLMv2(heads=0), "heads"),
+        (lambda: MiniLMv2(relations={}), "relations"),
+        (lambda: SequenceMMD(student_taps=["a"]), "student_taps"),
+    ],
+)
 def test_bad_arguments_name_themselves(make, name):
     with pytest.raises(ValueError, match=name):
         make()

@@ -30,7 +30,9 @@ def test_what_has_nothing_in_common_is_near_zero_however_wide():
     x, y = noise(200, 256), noise(200, 512, seed=1)
     assert abs(of(x, y)) < 0.02
     centred = [z - z.mean(0) for z in (x, y)]
-    cross, own, their = (torch.linalg.matrix_norm(a.T @ b) for a, b in ((*centred,), (centred[0],) * 2, (centred[1],) * 2))
+    cross, own, their = (
+        torch.linalg.matrix_norm(a.T @ b) for a, b in ((*centred,), (centred[0],) * 2, (centred[1],) * 2)
+    )
     assert cross**2 / (own * their) > 0.5, "which the plain estimate takes for alike"
 
 
@@ -49,7 +51,12 @@ def test_maps_are_averaged_over_their_positions():
 def test_batches_add_up_and_every_tap_is_compared_with_every_other():
     x, y = noise(500, 4), noise(500, 4, seed=1)
     whole = alignment([({"one": x, "two": y}, {"one": x, "both": torch.cat([x, y], 1)})])
-    parts = alignment([({"one": x[rows], "two": y[rows]}, {"one": x[rows], "both": torch.cat([x, y], 1)[rows]}) for rows in (slice(250), slice(250, 500))])
+    parts = alignment(
+        [
+            ({"one": x[rows], "two": y[rows]}, {"one": x[rows], "both": torch.cat([x, y], 1)[rows]})
+            for rows in (slice(250), slice(250, 500))
+        ]
+    )
     assert whole == parts and list(whole) == ["one", "two"] and list(whole["one"]) == ["one", "both"]
     assert whole["two"]["both"] == pytest.approx(0.5**0.5, abs=0.03)
     assert math.isnan(of(torch.full((10, 3), 0.1), noise(10, 3)))

@@ -14,7 +14,9 @@ TEACHER = torch.tensor([[LOG(2), 0.0, 0.0], [0.0, LOG(2), 0.0], [100.0, 100.0, 1
 
 def test_a_student_that_equals_its_teacher_agrees_and_says_the_same():
     assert fidelity(TEACHER.clone(), TEACHER) == {"agreement": 1.0, "kl_to_teacher": 0.0}
-    assert kl_to_teacher(TEACHER + 3, TEACHER) == pytest.approx(0, abs=1e-12), "logits are known up to a constant a sample"
+    assert kl_to_teacher(TEACHER + 3, TEACHER) == pytest.approx(0, abs=1e-12), (
+        "logits are known up to a constant a sample"
+    )
 
 
 def test_the_numbers_are_those_of_the_formula():
@@ -22,7 +24,9 @@ def test_the_numbers_are_those_of_the_formula():
     # 0;  1/4 log(1/2) + 1/2 log 2;  log 3 minus the entropy of (1/4, 1/4, 1/2)
     assert kl_to_teacher(student, TEACHER) == pytest.approx((0 + LOG(2) / 4 + LOG(3) - 1.5 * LOG(2)) / 3, abs=1e-6)
     assert agreement(student, TEACHER) == pytest.approx(1 / 3)
-    assert kl_to_teacher(TEACHER[:1], torch.zeros(1, 3)) == pytest.approx(5 / 3 * LOG(2) - LOG(3), abs=1e-6), "of the teacher, not of the student"
+    assert kl_to_teacher(TEACHER[:1], torch.zeros(1, 3)) == pytest.approx(5 / 3 * LOG(2) - LOG(3), abs=1e-6), (
+        "of the teacher, not of the student"
+    )
 
 
 def test_samples_count_and_not_classes():

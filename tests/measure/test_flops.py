@@ -35,15 +35,23 @@ class Deeper(nn.Module):
 
 
 # products of a matrix (m, k) and (k, n) are 2 m k n
-@pytest.mark.parametrize("network, shape, count", [
-    (nn.Linear(4, 3), (1, 4), 2 * 4 * 3),
-    (nn.Conv2d(4, 4, 3, groups=4), (1, 4, 8, 8), 2 * 9 * 4 * 36),
-    (Attention(), (1, 5, 8), 4 * (2 * 5 * 8 * 8) + 2 * 2 * (2 * 5 * 5 * 4)),        # four projections; two heads, two products each
-    (nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), (1, 5, 8), 3360 + 2 * (2 * 5 * 8 * 16)),
-    (nn.LSTM(4, 8), (3, 4), 3 * 2 * 32 * (4 + 8)),                                  # three steps, four gates of 8
-    (nn.Flatten(), (1, 2, 2), 0),
-    (Deeper(), (1, 4), 2 * 4 * 3),                                                  # of evaluation, whatever mode the network is in
-], ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "")
+@pytest.mark.parametrize(
+    "network, shape, count",
+    [
+        (nn.Linear(4, 3), (1, 4), 2 * 4 * 3),
+        (nn.Conv2d(4, 4, 3, groups=4), (1, 4, 8, 8), 2 * 9 * 4 * 36),
+        (
+            Attention(),
+            (1, 5, 8),
+            4 * (2 * 5 * 8 * 8) + 2 * 2 * (2 * 5 * 5 * 4),
+        ),  # four projections; two heads, two products each
+        (nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), (1, 5, 8), 3360 + 2 * (2 * 5 * 8 * 16)),
+        (nn.LSTM(4, 8), (3, 4), 3 * 2 * 32 * (4 + 8)),  # three steps, four gates of 8
+        (nn.Flatten(), (1, 2, 2), 0),
+        (Deeper(), (1, 4), 2 * 4 * 3),  # of evaluation, whatever mode the network is in
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
 def test_counts(network, shape, count):
     assert flops(network.train(), torch.zeros(shape)) == count
     assert network.training, "the network is as it was"

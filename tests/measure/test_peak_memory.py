@@ -39,8 +39,10 @@ def test_the_recorder_keeps_the_largest_of_processes_and_of_resumptions(tmp_path
     assert (recorder.peak_memory_bytes, recorder.peak_memory_of) == (10**15, "process")
     recorder.load_state_dict({**state, "peak_memory_bytes": 10**15, "peak_memory_of": "cuda"})
     recorder._measure_memory(trainer, module)
-    assert recorder.peak_memory_bytes < 10**15 and recorder.peak_memory_of == "process", "begun on a GPU, gone on with here"
-    recorder.load_state_dict(state)         # of a checkpoint that is older than this measure
+    assert recorder.peak_memory_bytes < 10**15 and recorder.peak_memory_of == "process", (
+        "begun on a GPU, gone on with here"
+    )
+    recorder.load_state_dict(state)  # of a checkpoint that is older than this measure
     assert recorder.peak_memory_bytes is None
 
 
@@ -50,7 +52,9 @@ def test_an_answer_needs_its_weights_its_inputs_and_what_is_there_at_once():
     inputs, map_of_eight, answer = 4 * 36, 4 * 8 * 36, 4 * 2
     for count in (1, 10):
         # the convolution's map and the normalised one; the flattened one is a view of that
-        assert memory.inference_bytes(network, torch.zeros(count, 1, 6, 6)) == state + count * (inputs + 2 * map_of_eight)
+        assert memory.inference_bytes(network, torch.zeros(count, 1, 6, 6)) == state + count * (
+            inputs + 2 * map_of_eight
+        )
     assert 2 * map_of_eight > map_of_eight + answer
 
     class Keeps(nn.Sequential):

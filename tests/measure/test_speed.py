@@ -17,6 +17,7 @@ class Clock:
         def call():
             self.called.append(name)
             self.now += seconds
+
         return call
 
 
@@ -25,7 +26,7 @@ def test_each_has_its_time_in_turns_that_go_to_and_fro():
     found = timed_in_turns({"a": clock.lasting("a", 0.25), "b": clock.lasting("b", 0.5)}, seconds=10.0, clock=clock)
     assert found == {"a": [0.25] * 4 * TURNS, "b": [0.5] * 2 * TURNS}
     warm_up = ["a"] * WARM_UP_CALLS + ["b"] * WARM_UP_CALLS
-    forwards, backwards = ["a"] * 5 + ["b"] * 3, ["b"] * 3 + ["a"] * 5         # one of each does not count
+    forwards, backwards = ["a"] * 5 + ["b"] * 3, ["b"] * 3 + ["a"] * 5  # one of each does not count
     assert clock.called == warm_up + (forwards + backwards) * (TURNS // 2)
 
 

@@ -14,7 +14,9 @@ from kdlab.models.taps import Taps
 from kdlab.runs.checkpoints import student_network
 from kdlab.strategies.one import _default_split
 
-ZOO = sorted({path.stem for path in (conf_dir() / "student").glob("*.yaml")} - {"network", "timm", "torchvision", "huggingface"})
+ZOO = sorted(
+    {path.stem for path in (conf_dir() / "student").glob("*.yaml")} - {"network", "timm", "torchvision", "huggingface"}
+)
 COLOUR = ("vgg", "mobilenet", "shufflenet", "resnet50")
 
 
@@ -22,7 +24,9 @@ COLOUR = ("vgg", "mobilenet", "shufflenet", "resnet50")
 @pytest.mark.parametrize("name", ZOO)
 def test_the_zoo_is_cut_at_its_default(name):
     """The rest gives the network's own answer, in evaluation and in training mode, and has no weight of what comes before."""
-    config = compose([f"student={name}", "strategy=supervised", f"data={'cifar100' if name.startswith(COLOUR) else 'digits'}"])
+    config = compose(
+        [f"student={name}", "strategy=supervised", f"data={'cifar100' if name.startswith(COLOUR) else 'digits'}"]
+    )
     network = student_network(config)
     split = _default_split(network, {})
     rest = behind(copy.deepcopy(network), split)
@@ -34,7 +38,7 @@ def test_the_zoo_is_cut_at_its_default(name):
         with torch.no_grad(), Taps(network, [split]) as features:
             expected = network(x)
         if mode and any(isinstance(module, nn.Dropout) and module.p > 0 for module in network.modules()):
-            continue            # other random numbers: see the test of dropout
+            continue  # other random numbers: see the test of dropout
         with torch.no_grad():
             torch.testing.assert_close(rest(features[split]), expected)
     names = {name for name, _ in network.named_parameters()}
@@ -64,11 +68,16 @@ class Residual(nn.Module):
         return x if self.how == "forgets it" else self.last(y.flatten(1))
 
 
-@pytest.mark.parametrize("how, words", [
-    ("adds its input", "needs more than that one feature: .* reads x, too"), ("calls twice", "calls its module 'first' 2 times"),
-    ("asks its numbers", "torch.fx cannot follow its forward pass"), ("asks its mode", "another way in training than in evaluation"),
-    ("forgets it", "its answer does not depend on 'first'"),
-])
+@pytest.mark.parametrize(
+    "how, words",
+    [
+        ("adds its input", "needs more than that one feature: .* reads x, too"),
+        ("calls twice", "calls its module 'first' 2 times"),
+        ("asks its numbers", "torch.fx cannot follow its forward pass"),
+        ("asks its mode", "another way in training than in evaluation"),
+        ("forgets it", "its answer does not depend on 'first'"),
+    ],
+)
 def test_what_cannot_be_cut(how, words):
     network = Residual(how)
     with pytest.raises(InputError, match=words):

@@ -21,8 +21,9 @@ def offline(monkeypatch):
 @pytest.fixture
 def original():
     torch.manual_seed(0)
-    config = transformers.ResNetConfig(num_channels=1, embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], layer_type="basic",
-                                       num_labels=3)
+    config = transformers.ResNetConfig(
+        num_channels=1, embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], layer_type="basic", num_labels=3
+    )
     return transformers.ResNetForImageClassification(config).eval()
 
 
@@ -52,8 +53,14 @@ def test_a_model_saved_in_half_precision_reads_ordinary_images(original, tmp_pat
 
 
 # the first is the example of the class's documentation; its module answers with a record of fields and not with a tensor
-@pytest.mark.parametrize("tap, shape", [("network.resnet.encoder", (8, 2, 2)), ("network.resnet.embedder", (4, 4, 4)),
-                                        ("network.resnet.encoder.stages.1", (8, 2, 2))])
+@pytest.mark.parametrize(
+    "tap, shape",
+    [
+        ("network.resnet.encoder", (8, 2, 2)),
+        ("network.resnet.embedder", (4, 4, 4)),
+        ("network.resnet.encoder.stages.1", (8, 2, 2)),
+    ],
+)
 def test_taps_are_tensors(folder, tap, shape):
     network = HuggingFaceClassifier(folder).eval()
     with Taps(network, [tap]) as features:

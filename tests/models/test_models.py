@@ -5,7 +5,17 @@ from torch import nn
 
 from kdlab.config.build import build
 from kdlab.config.paths import conf_dir
-from kdlab.models import CNN, MLP, VGG, BottleneckResNet, CifarResNet, MobileNetV2, ShuffleNetV1, ShuffleNetV2, WideResNet
+from kdlab.models import (
+    CNN,
+    MLP,
+    VGG,
+    BottleneckResNet,
+    CifarResNet,
+    MobileNetV2,
+    ShuffleNetV1,
+    ShuffleNetV2,
+    WideResNet,
+)
 from kdlab.models.shufflenet_v1 import shuffle
 from kdlab.models.taps import Taps
 
@@ -16,37 +26,75 @@ def count(network):
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-@pytest.mark.parametrize("depth, widths, expected", [
-    # RepDistiller's networks with 100 classes
-    (20, NARROW, 278324), (32, NARROW, 472756), (56, NARROW, 861620), (110, NARROW, 1736564), (8, WIDE, 1233540), (32, WIDE, 7433860),
-])
+@pytest.mark.parametrize(
+    "depth, widths, expected",
+    [
+        # RepDistiller's networks with 100 classes
+        (20, NARROW, 278324),
+        (32, NARROW, 472756),
+        (56, NARROW, 861620),
+        (110, NARROW, 1736564),
+        (8, WIDE, 1233540),
+        (32, WIDE, 7433860),
+    ],
+)
 def test_parameters_of_the_cifar_resnets(depth, widths, expected):
     with torch.device("meta"):
         assert count(CifarResNet(100, depth, widths)) == expected
 
 
-@pytest.mark.parametrize("make, expected", [
-    # the networks of the CRD benchmark with 100 classes
-    (lambda: WideResNet(100, 16, 1), 180916), (lambda: WideResNet(100, 16, 2), 703284),
-    (lambda: WideResNet(100, 40, 1), 569780), (lambda: WideResNet(100, 40, 2), 2255156),
-    (lambda: VGG(100, 8), 3965028), (lambda: VGG(100, 11), 9277284), (lambda: VGG(100, 13), 9462180),
-    (lambda: VGG(100, 16), 14774436), (lambda: VGG(100, 19), 20086692),
-    (lambda: MobileNetV2(100), 812836), (lambda: MobileNetV2(100, width=1), 2353060),
-    (lambda: ShuffleNetV1(100), 949258), (lambda: ShuffleNetV2(100), 1355528),
-    (lambda: BottleneckResNet(100), 23705252), (lambda: BottleneckResNet(100, 101), 42697380), (lambda: BottleneckResNet(100, 152), 58341028),
-])
+@pytest.mark.parametrize(
+    "make, expected",
+    [
+        # the networks of the CRD benchmark with 100 classes
+        (lambda: WideResNet(100, 16, 1), 180916),
+        (lambda: WideResNet(100, 16, 2), 703284),
+        (lambda: WideResNet(100, 40, 1), 569780),
+        (lambda: WideResNet(100, 40, 2), 2255156),
+        (lambda: VGG(100, 8), 3965028),
+        (lambda: VGG(100, 11), 9277284),
+        (lambda: VGG(100, 13), 9462180),
+        (lambda: VGG(100, 16), 14774436),
+        (lambda: VGG(100, 19), 20086692),
+        (lambda: MobileNetV2(100), 812836),
+        (lambda: MobileNetV2(100, width=1), 2353060),
+        (lambda: ShuffleNetV1(100), 949258),
+        (lambda: ShuffleNetV2(100), 1355528),
+        (lambda: BottleneckResNet(100), 23705252),
+        (lambda: BottleneckResNet(100, 101), 42697380),
+        (lambda: BottleneckResNet(100, 152), 58341028),
+    ],
+)
 def test_parameters_of_the_benchmarks_networks(make, expected):
     with torch.device("meta"):
         assert count(make()) == expected
 
 
-@pytest.mark.parametrize("name, expected", [
-    ("wrn_16_1", 180916), ("wrn_16_2", 703284), ("wrn_40_1", 569780), ("wrn_40_2", 2255156), ("vgg8", 3965028), ("vgg11", 9277284),
-    ("vgg13", 9462180), ("vgg16", 14774436), ("vgg19", 20086692), ("mobilenet_v2", 812836), ("shufflenet_v1", 949258),
-    ("shufflenet_v2", 1355528), ("resnet50", 23705252),
-])
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("wrn_16_1", 180916),
+        ("wrn_16_2", 703284),
+        ("wrn_40_1", 569780),
+        ("wrn_40_2", 2255156),
+        ("vgg8", 3965028),
+        ("vgg11", 9277284),
+        ("vgg13", 9462180),
+        ("vgg16", 14774436),
+        ("vgg19", 20086692),
+        ("mobilenet_v2", 812836),
+        ("shufflenet_v1", 949258),
+        ("shufflenet_v2", 1355528),
+        ("resnet50", 23705252),
+    ],
+)
 def test_a_config_gives_the_network_of_its_name_for_colour_and_for_grey(name, expected):
-    config = OmegaConf.create({"data": {"classes": 100, "shape": [3, 32, 32]}, "student": OmegaConf.load(conf_dir() / "student" / f"{name}.yaml")})
+    config = OmegaConf.create(
+        {
+            "data": {"classes": 100, "shape": [3, 32, 32]},
+            "student": OmegaConf.load(conf_dir() / "student" / f"{name}.yaml"),
+        }
+    )
     with torch.device("meta"):
         assert count(build(OmegaConf.to_container(config, resolve=True)["student"], "student")) == expected
         config.data.shape = [1, 28, 28]
@@ -73,7 +121,9 @@ def test_the_depth_counts_convolutions_and_the_classifier():
         with torch.device("meta"):
             modules = list(CifarResNet(10, depth).modules())
         # the 1 x 1 convolutions of the shortcuts are not counted
-        layers = [m for m in modules if isinstance(m, nn.Linear) or isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
+        layers = [
+            m for m in modules if isinstance(m, nn.Linear) or isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)
+        ]
         assert len(layers) == depth
 
 
@@ -90,15 +140,30 @@ ZOO = [
     (lambda: WideResNet(7, 10, 2, dropout=0.3), (3, 32, 32), [(32, 32, 32), (64, 16, 16), (128, 8, 8)], (128,)),
     (lambda: WideResNet(7, 16, 1, channels=1), (1, 28, 28), [(16, 28, 28), (32, 14, 14), (64, 7, 7)], (64,)),
     (lambda: VGG(7, 8), (3, 32, 32), [(64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4), (512, 4, 4)], (512,)),
-    (lambda: VGG(7, 11, channels=1), (1, 28, 28), [(64, 28, 28), (128, 14, 14), (256, 7, 7), (512, 3, 3), (512, 3, 3)], (512,)),
+    (
+        lambda: VGG(7, 11, channels=1),
+        (1, 28, 28),
+        [(64, 28, 28), (128, 14, 14), (256, 7, 7), (512, 3, 3), (512, 3, 3)],
+        (512,),
+    ),
     (lambda: MobileNetV2(7), (3, 32, 32), [(12, 16, 16), (16, 8, 8), (48, 4, 4), (160, 2, 2)], (1280,)),
-    (lambda: MobileNetV2(7, expansion=2, channels=1), (1, 28, 28), [(12, 14, 14), (16, 7, 7), (48, 4, 4), (160, 2, 2)], (1280,)),
+    (
+        lambda: MobileNetV2(7, expansion=2, channels=1),
+        (1, 28, 28),
+        [(12, 14, 14), (16, 7, 7), (48, 4, 4), (160, 2, 2)],
+        (1280,),
+    ),
     (lambda: ShuffleNetV1(7), (3, 32, 32), [(240, 16, 16), (480, 8, 8), (960, 4, 4)], (960,)),
     (lambda: ShuffleNetV1(7, groups=2, channels=1), (1, 28, 28), [(200, 14, 14), (400, 7, 7), (800, 4, 4)], (800,)),
     (lambda: ShuffleNetV2(7), (3, 32, 32), [(116, 16, 16), (232, 8, 8), (464, 4, 4)], (1024,)),
     (lambda: ShuffleNetV2(7, size=0.5, channels=1), (1, 28, 28), [(48, 14, 14), (96, 7, 7), (192, 4, 4)], (1024,)),
     (lambda: BottleneckResNet(7), (3, 32, 32), [(256, 32, 32), (512, 16, 16), (1024, 8, 8), (2048, 4, 4)], (2048,)),
-    (lambda: BottleneckResNet(7, channels=1), (1, 28, 28), [(256, 28, 28), (512, 14, 14), (1024, 7, 7), (2048, 4, 4)], (2048,)),
+    (
+        lambda: BottleneckResNet(7, channels=1),
+        (1, 28, 28),
+        [(256, 28, 28), (512, 14, 14), (1024, 7, 7), (2048, 4, 4)],
+        (2048,),
+    ),
 ]
 #: their stages end in a sum or a linear layer
 WITHOUT_RELU = (WideResNet, MobileNetV2)
@@ -125,7 +190,11 @@ def test_every_parameter_learns(make, shape, stages, embedding):
     torch.manual_seed(0)
     network = make()
     network(torch.randn(16, *shape)).square().sum().backward()
-    assert [name for name, parameter in network.named_parameters() if parameter.grad is None or parameter.grad.abs().sum() == 0] == []
+    assert [
+        name
+        for name, parameter in network.named_parameters()
+        if parameter.grad is None or parameter.grad.abs().sum() == 0
+    ] == []
     assert all(parameter.grad.isfinite().all() for parameter in network.parameters())
 
 
@@ -156,24 +225,27 @@ def test_input_dropout_drops_inputs():
     assert (features["input_dropout"] == 0).float().mean().item() == pytest.approx(0.25, abs=0.07)
 
 
-@pytest.mark.parametrize("make, words", [
-    (lambda: CifarResNet(10, 21), "6n"),
-    (lambda: CifarResNet(10, 2), "6n"),
-    (lambda: CifarResNet(10, 20, widths=(16, 32, 64)), "widths"),
-    (lambda: WideResNet(10, 20), "depth must be 6n"),
-    (lambda: WideResNet(10, 4), "depth must be 6n"),
-    (lambda: WideResNet(10, 16, 0), "width"),
-    (lambda: WideResNet(10, 16, 1.5), "width"),
-    (lambda: VGG(10, 9), "depth must be one of 8, 11, 13, 16, 19, got 9"),
-    (lambda: MobileNetV2(10, width=0.05), "width"),
-    (lambda: MobileNetV2(10, expansion=0), "expansion"),
-    (lambda: ShuffleNetV1(10, groups=4), "groups must be one of 1, 2, 3, got 4"),
-    (lambda: ShuffleNetV2(10, size=3), "size must be one of 0.5, 1, 1.5, 2, got 3"),
-    (lambda: BottleneckResNet(10, 18), "depth must be one of 50, 101, 152, got 18"),
-    (lambda: MLP(10, (4,), hidden=()), "hidden"),
-    (lambda: CNN(10, (1, 8, 8), widths=()), "widths"),
-    (lambda: CNN(10, (1, 2, 8), widths=(4, 4, 4)), r"\(1, 2, 8\)"),
-])
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: CifarResNet(10, 21), "6n"),
+        (lambda: CifarResNet(10, 2), "6n"),
+        (lambda: CifarResNet(10, 20, widths=(16, 32, 64)), "widths"),
+        (lambda: WideResNet(10, 20), "depth must be 6n"),
+        (lambda: WideResNet(10, 4), "depth must be 6n"),
+        (lambda: WideResNet(10, 16, 0), "width"),
+        (lambda: WideResNet(10, 16, 1.5), "width"),
+        (lambda: VGG(10, 9), "depth must be one of 8, 11, 13, 16, 19, got 9"),
+        (lambda: MobileNetV2(10, width=0.05), "width"),
+        (lambda: MobileNetV2(10, expansion=0), "expansion"),
+        (lambda: ShuffleNetV1(10, groups=4), "groups must be one of 1, 2, 3, got 4"),
+        (lambda: ShuffleNetV2(10, size=3), "size must be one of 0.5, 1, 1.5, 2, got 3"),
+        (lambda: BottleneckResNet(10, 18), "depth must be one of 50, 101, 152, got 18"),
+        (lambda: MLP(10, (4,), hidden=()), "hidden"),
+        (lambda: CNN(10, (1, 8, 8), widths=()), "widths"),
+        (lambda: CNN(10, (1, 2, 8), widths=(4, 4, 4)), r"\(1, 2, 8\)"),
+    ],
+)
 def test_bad_arguments(make, words):
     with pytest.raises(ValueError, match=words):
         make()
@@ -215,8 +287,17 @@ def test_dropout_of_a_wide_resnet_lies_between_its_convolutions():
     assert torch.equal(network.eval()(x), network(x))
 
 
-@pytest.mark.parametrize("make", [lambda: WideResNet(3, 10, 1), lambda: VGG(3, 8), lambda: MobileNetV2(3), lambda: ShuffleNetV1(3),
-                                  lambda: ShuffleNetV2(3, size=0.5), lambda: BottleneckResNet(3)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: WideResNet(3, 10, 1),
+        lambda: VGG(3, 8),
+        lambda: MobileNetV2(3),
+        lambda: ShuffleNetV1(3),
+        lambda: ShuffleNetV2(3, size=0.5),
+        lambda: BottleneckResNet(3),
+    ],
+)
 def test_the_benchmarks_networks_read_the_digits_of_8_by_8(make):
     network = make()
     assert network(torch.randn(4, 3, 8, 8)).isfinite().all()

@@ -48,9 +48,22 @@ def test_a_teachers_own_taps_serve_and_the_configs_go_before_them():
 @pytest.mark.slow
 def test_a_run_of_a_torchvision_student_needs_no_taps_in_its_config(taught, tmp_path):
     pytest.importorskip("torchvision")
-    run = kdlab.train(["student=torchvision", "student.model=mobilenet_v3_small", "+student.options.dropout=0.1", "teacher=run",
-                       f"teacher.run={taught.path}", "loss=[ce,hint]", "loss.hint.student_tap=embedding", "loss.hint.teacher_tap=stage1",
-                       "trainer.max_epochs=1", "data.fraction=0.1", f"paths.runs={tmp_path}", "progress=none"])
+    run = kdlab.train(
+        [
+            "student=torchvision",
+            "student.model=mobilenet_v3_small",
+            "+student.options.dropout=0.1",
+            "teacher=run",
+            f"teacher.run={taught.path}",
+            "loss=[ce,hint]",
+            "loss.hint.student_tap=embedding",
+            "loss.hint.teacher_tap=stage1",
+            "trainer.max_epochs=1",
+            "data.fraction=0.1",
+            f"paths.runs={tmp_path}",
+            "progress=none",
+        ]
+    )
     curve = run.path.joinpath("metrics.csv").read_text().splitlines()
     assert "train/loss_hint" in curve[0] and json.loads((run.path / "run.json").read_text())["status"] == "finished"
     student = kdlab.load(run.path).student
@@ -60,4 +73,13 @@ def test_a_run_of_a_torchvision_student_needs_no_taps_in_its_config(taught, tmp_
 def test_an_unknown_model_is_bad_input_that_names_its_key(taught, tmp_path):
     pytest.importorskip("timm")
     with pytest.raises(InputError, match="student: model 'resnet81': timm has no model"):
-        kdlab.train(["student=timm", "student.model=resnet81", "teacher=run", f"teacher.run={taught.path}", f"paths.runs={tmp_path}", "progress=none"])
+        kdlab.train(
+            [
+                "student=timm",
+                "student.model=resnet81",
+                "teacher=run",
+                f"teacher.run={taught.path}",
+                f"paths.runs={tmp_path}",
+                "progress=none",
+            ]
+        )

@@ -105,7 +105,9 @@ def test_a_missing_tap_says_what_there_is():
     with pytest.raises(InputError) as error:
         Taps(Net(), ["body.frist"])
     message = str(error.value)
-    assert "'body.frist'" in message and "Net" in message and "did you mean 'body.first'?" in message and "head" in message
+    assert (
+        "'body.frist'" in message and "Net" in message and "did you mean 'body.first'?" in message and "head" in message
+    )
 
 
 def test_a_missing_tap_suggests_an_alias():

@@ -17,18 +17,24 @@ def features(network, shape):
     return {name: tuple(feature.shape[1:]) for name, feature in found.items()}
 
 
-@pytest.mark.parametrize("model, stem, stages, embedding", [
-    ("resnet18", (64, 32, 32), [(64, 16, 16), (128, 8, 8), (256, 4, 4), (512, 2, 2)], 512),
-    ("regnetx_002", (32, 32, 32), [(24, 16, 16), (56, 8, 8), (152, 4, 4), (368, 2, 2)], 368),
-    ("mobilenetv3_small_050", (16, 32, 32), [(8, 16, 16), (16, 8, 8), (24, 4, 4), (288, 2, 2)], 1024),
-    ("densenet121", (64, 32, 32), [(256, 16, 16), (512, 8, 8), (1024, 4, 4), (1024, 2, 2)], 1024),
-    ("efficientnet_b0", None, [(16, 32, 32), (24, 16, 16), (40, 8, 8), (112, 4, 4), (320, 2, 2)], 1280),
-    ("convnext_atto", None, [(40, 16, 16), (80, 8, 8), (160, 4, 4), (320, 2, 2)], 320),
-])
+@pytest.mark.parametrize(
+    "model, stem, stages, embedding",
+    [
+        ("resnet18", (64, 32, 32), [(64, 16, 16), (128, 8, 8), (256, 4, 4), (512, 2, 2)], 512),
+        ("regnetx_002", (32, 32, 32), [(24, 16, 16), (56, 8, 8), (152, 4, 4), (368, 2, 2)], 368),
+        ("mobilenetv3_small_050", (16, 32, 32), [(8, 16, 16), (16, 8, 8), (24, 4, 4), (288, 2, 2)], 1024),
+        ("densenet121", (64, 32, 32), [(256, 16, 16), (512, 8, 8), (1024, 4, 4), (1024, 2, 2)], 1024),
+        ("efficientnet_b0", None, [(16, 32, 32), (24, 16, 16), (40, 8, 8), (112, 4, 4), (320, 2, 2)], 1280),
+        ("convnext_atto", None, [(40, 16, 16), (80, 8, 8), (160, 4, 4), (320, 2, 2)], 320),
+    ],
+)
 def test_the_stages_of_the_families(model, stem, stages, embedding):
     found = features(timm_model(model, classes=7), (3, 64, 64))
     assert found.pop("stem", None) == stem
-    assert found == {**{f"stage{number}": shape for number, shape in enumerate(stages, start=1)}, "embedding": (embedding,)}
+    assert found == {
+        **{f"stage{number}": shape for number, shape in enumerate(stages, start=1)},
+        "embedding": (embedding,),
+    }
 
 
 def test_the_blocks_of_a_vit_and_an_option_of_the_model():
@@ -42,7 +48,10 @@ def test_a_model_with_two_classifiers_has_no_embedding():
 
 
 def test_it_is_the_librarys_own_module_and_reads_grey_images():
-    network, own = timm_model("resnet18", classes=7, channels=1), timm.create_model("resnet18", num_classes=7, in_chans=1)
+    network, own = (
+        timm_model("resnet18", classes=7, channels=1),
+        timm.create_model("resnet18", num_classes=7, in_chans=1),
+    )
     assert type(network) is type(own) and list(network.state_dict()) == list(own.state_dict())
     assert network.eval()(torch.randn(2, 1, 28, 28)).shape == (2, 7)
 
@@ -52,12 +61,18 @@ def test_pretrained_weights_keep_their_head_if_they_have_as_many_classes(tmp_pat
     torch.manual_seed(1)
     weights = timm.create_model("resnet18", num_classes=11).state_dict()
     torch.save(weights, tmp_path / "resnet18.pth")
-    network = timm_model("resnet18", classes, pretrained=True,
-                         options={"pretrained_cfg_overlay": {"file": str(tmp_path / "resnet18.pth"), "num_classes": 11}})
+    network = timm_model(
+        "resnet18",
+        classes,
+        pretrained=True,
+        options={"pretrained_cfg_overlay": {"file": str(tmp_path / "resnet18.pth"), "num_classes": 11}},
+    )
     state = network.state_dict()
     assert torch.equal(state["layer4.1.conv2.weight"], weights["layer4.1.conv2.weight"])
     assert state["fc.weight"].shape == (classes, 512)
-    assert (classes == 11) == (state["fc.weight"].shape == weights["fc.weight"].shape and torch.equal(state["fc.weight"], weights["fc.weight"]))
+    assert (classes == 11) == (
+        state["fc.weight"].shape == weights["fc.weight"].shape and torch.equal(state["fc.weight"], weights["fc.weight"])
+    )
 
 
 def test_weights_that_cannot_be_fetched(monkeypatch):
@@ -71,10 +86,13 @@ def test_weights_that_cannot_be_fetched(monkeypatch):
         timm_model("resnet18", classes=7, pretrained=True)
 
 
-@pytest.mark.parametrize("given, words", [
-    ({"model": "resnet81"}, "did you mean 'resnet"),
-    ({"model": "resnet18.nobodys", "pretrained": True}, "Invalid pretrained tag"),
-])
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        ({"model": "resnet81"}, "did you mean 'resnet"),
+        ({"model": "resnet18.nobodys", "pretrained": True}, "Invalid pretrained tag"),
+    ],
+)
 def test_bad_arguments(given, words):
     with pytest.raises(ValueError, match=words):
         timm_model(classes=7, **given)

@@ -18,20 +18,26 @@ def features(network, shape):
     return {name: tuple(feature.shape[1:]) for name, feature in found.items()}
 
 
-@pytest.mark.parametrize("model, stages, embedding", [
-    ("resnet18", [(64, 16, 16), (128, 8, 8), (256, 4, 4), (512, 2, 2)], 512),
-    ("resnext50_32x4d", [(256, 16, 16), (512, 8, 8), (1024, 4, 4), (2048, 2, 2)], 2048),
-    ("regnet_x_400mf", [(32, 16, 16), (64, 8, 8), (160, 4, 4), (400, 2, 2)], 400),
-    ("densenet121", [(256, 16, 16), (512, 8, 8), (1024, 4, 4), (1024, 2, 2)], 1024),
-    ("mobilenet_v2", [(16, 32, 32), (24, 16, 16), (32, 8, 8), (96, 4, 4), (320, 2, 2)], 1280),
-    ("mobilenet_v3_small", [(16, 32, 32), (16, 16, 16), (24, 8, 8), (48, 4, 4), (96, 2, 2)], 1024),
-    ("efficientnet_b0", [(16, 32, 32), (24, 16, 16), (40, 8, 8), (112, 4, 4), (320, 2, 2)], 1280),
-    ("convnext_tiny", [(96, 16, 16), (192, 8, 8), (384, 4, 4), (768, 2, 2)], 768),
-    ("swin_t", [(16, 16, 96), (8, 8, 192), (4, 4, 384), (2, 2, 768)], 768),
-])
+@pytest.mark.parametrize(
+    "model, stages, embedding",
+    [
+        ("resnet18", [(64, 16, 16), (128, 8, 8), (256, 4, 4), (512, 2, 2)], 512),
+        ("resnext50_32x4d", [(256, 16, 16), (512, 8, 8), (1024, 4, 4), (2048, 2, 2)], 2048),
+        ("regnet_x_400mf", [(32, 16, 16), (64, 8, 8), (160, 4, 4), (400, 2, 2)], 400),
+        ("densenet121", [(256, 16, 16), (512, 8, 8), (1024, 4, 4), (1024, 2, 2)], 1024),
+        ("mobilenet_v2", [(16, 32, 32), (24, 16, 16), (32, 8, 8), (96, 4, 4), (320, 2, 2)], 1280),
+        ("mobilenet_v3_small", [(16, 32, 32), (16, 16, 16), (24, 8, 8), (48, 4, 4), (96, 2, 2)], 1024),
+        ("efficientnet_b0", [(16, 32, 32), (24, 16, 16), (40, 8, 8), (112, 4, 4), (320, 2, 2)], 1280),
+        ("convnext_tiny", [(96, 16, 16), (192, 8, 8), (384, 4, 4), (768, 2, 2)], 768),
+        ("swin_t", [(16, 16, 96), (8, 8, 192), (4, 4, 384), (2, 2, 768)], 768),
+    ],
+)
 def test_the_stages_of_the_families(model, stages, embedding):
     found = features(torchvision_model(model, classes=7), (3, 64, 64))
-    assert found == {**{f"stage{number}": shape for number, shape in enumerate(stages, start=1)}, "embedding": (embedding,)}
+    assert found == {
+        **{f"stage{number}": shape for number, shape in enumerate(stages, start=1)},
+        "embedding": (embedding,),
+    }
 
 
 @pytest.mark.parametrize("model, convolutions", [("vgg11", 8), ("vgg13_bn", 10)])
@@ -40,7 +46,9 @@ def test_the_stages_of_a_vgg_end_before_the_poolings(model, convolutions):
         network = torchvision_model(model, classes=7)
     assert sum(isinstance(module, torch.nn.Conv2d) for module in network.modules()) == convolutions
     poolings = [number for number, layer in enumerate(network.features) if isinstance(layer, torch.nn.MaxPool2d)]
-    assert [own_taps(network)[f"stage{number}"] for number in range(1, 6)] == [f"features.{number - 1}" for number in poolings]
+    assert [own_taps(network)[f"stage{number}"] for number in range(1, 6)] == [
+        f"features.{number - 1}" for number in poolings
+    ]
     assert own_taps(network)["embedding"] == "classifier.6.input" and len(own_taps(network)) == 6
 
 
@@ -81,7 +89,9 @@ def weights(monkeypatch):
     return state
 
 
-@pytest.mark.parametrize("said", [{"pretrained": True}, {"weights": "IMAGENET1K_V1"}, {"weights": "ResNet18_Weights.IMAGENET1K_V1"}])
+@pytest.mark.parametrize(
+    "said", [{"pretrained": True}, {"weights": "IMAGENET1K_V1"}, {"weights": "ResNet18_Weights.IMAGENET1K_V1"}]
+)
 def test_pretrained_weights_of_as_many_classes_keep_their_head(weights, said):
     network = torchvision_model("resnet18", classes=1000, **said)
     assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
@@ -92,7 +102,9 @@ def test_pretrained_weights_of_other_classes_get_a_new_head(weights):
     state = network.state_dict()
     assert state["fc.weight"].shape == (7, 512) and network.fc.out_features == 7
     assert torch.equal(state["conv1.weight"], weights["conv1.weight"].sum(1, keepdim=True))
-    assert all(torch.equal(value, weights[name]) for name, value in state.items() if not name.startswith(("fc.", "conv1.")))
+    assert all(
+        torch.equal(value, weights[name]) for name, value in state.items() if not name.startswith(("fc.", "conv1."))
+    )
     assert network(torch.randn(2, 1, 32, 32)).shape == (2, 7)
 
 
@@ -102,16 +114,21 @@ def test_weights_that_cannot_be_fetched(monkeypatch, failure):
         raise failure
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fetch)
-    with pytest.raises(ValueError, match="resnet18 cannot be fetched from https://.*(no connection|hash).*pretrained=false"):
+    with pytest.raises(
+        ValueError, match="resnet18 cannot be fetched from https://.*(no connection|hash).*pretrained=false"
+    ):
         torchvision_model("resnet18", classes=7, pretrained=True)
 
 
-@pytest.mark.parametrize("given, words", [
-    ({"model": "resnet81"}, "did you mean 'resnet18'"),
-    ({"model": "fasterrcnn_resnet50_fpn"}, "no classifier of that name"),
-    ({"model": "resnet18", "channels": 4}, "channels must be 3 or 1.*got 4"),
-    ({"model": "resnet50", "weights": "IMAGENET1K_V3"}, "has IMAGENET1K_V1, IMAGENET1K_V2, DEFAULT; did you mean"),
-])
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        ({"model": "resnet81"}, "did you mean 'resnet18'"),
+        ({"model": "fasterrcnn_resnet50_fpn"}, "no classifier of that name"),
+        ({"model": "resnet18", "channels": 4}, "channels must be 3 or 1.*got 4"),
+        ({"model": "resnet50", "weights": "IMAGENET1K_V3"}, "has IMAGENET1K_V1, IMAGENET1K_V2, DEFAULT; did you mean"),
+    ],
+)
 def test_bad_arguments(given, words):
     with pytest.raises(ValueError, match=words):
         torchvision_model(classes=7, **given)

@@ -17,14 +17,23 @@ def test_a_fresh_network_is_drawn_and_the_same_as_without():
     with Writes() as writes:
         network = MLP(10, [1, 8, 8], [4])
     torch.manual_seed(3)
-    assert all(torch.equal(value, other) for value, other in zip(network.parameters(), MLP(10, [1, 8, 8], [4]).parameters()))
+    assert all(
+        torch.equal(value, other) for value, other in zip(network.parameters(), MLP(10, [1, 8, 8], [4]).parameters())
+    )
     assert {"stage1.linear.weight", "classifier.weight"} <= set(writes.drawn(network))
 
 
-@pytest.mark.parametrize("initialise", [
-    lambda w: nn.init.normal_(w, std=0.1), nn.init.kaiming_normal_, nn.init.xavier_uniform_, lambda w: nn.init.trunc_normal_(w, std=0.02),
-    lambda w: w.data.uniform_(-1, 1), lambda w: w.data.normal_().mul_(0.1).clamp_(-1, 1),
-])
+@pytest.mark.parametrize(
+    "initialise",
+    [
+        lambda w: nn.init.normal_(w, std=0.1),
+        nn.init.kaiming_normal_,
+        nn.init.xavier_uniform_,
+        lambda w: nn.init.trunc_normal_(w, std=0.02),
+        lambda w: w.data.uniform_(-1, 1),
+        lambda w: w.data.normal_().mul_(0.1).clamp_(-1, 1),
+    ],
+)
 def test_every_way_of_drawing(initialise):
     def make():
         layer = nn.Linear(4, 3)
@@ -50,13 +59,18 @@ def _step(layer):
 ONES = {"weight": torch.ones(3, 4), "bias": torch.ones(3)}
 
 
-@pytest.mark.parametrize("fill", [
-    lambda layer: layer.load_state_dict(ONES), lambda layer: layer.load_state_dict(ONES, assign=True), _step,
-    lambda layer: [value.data.copy_(ONES[name]) for name, value in layer.named_parameters()],
-    lambda layer: [setattr(value, "data", ONES[name]) for name, value in layer.named_parameters()],
-    lambda layer: [setattr(layer, name, nn.Parameter(value)) for name, value in ONES.items()],
-    lambda layer: [value.data.zero_() for value in layer.parameters()],
-])
+@pytest.mark.parametrize(
+    "fill",
+    [
+        lambda layer: layer.load_state_dict(ONES),
+        lambda layer: layer.load_state_dict(ONES, assign=True),
+        _step,
+        lambda layer: [value.data.copy_(ONES[name]) for name, value in layer.named_parameters()],
+        lambda layer: [setattr(value, "data", ONES[name]) for name, value in layer.named_parameters()],
+        lambda layer: [setattr(layer, name, nn.Parameter(value)) for name, value in ONES.items()],
+        lambda layer: [value.data.zero_() for value in layer.parameters()],
+    ],
+)
 def test_what_is_loaded_or_trained_is_not_drawn(fill):
     assert drawn(lambda: Trained(fill)) == []
 

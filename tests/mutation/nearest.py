@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-CONTRACT = tuple(f"tests/contract/test_functions.py::test_{name}" for name in ("reference", "equality", "gradients", "mask"))
+CONTRACT = tuple(
+    f"tests/contract/test_functions.py::test_{name}" for name in ("reference", "equality", "gradients", "mask")
+)
 MODULES = ("tests/losses", "tests/contract/test_modules.py")
 
 #: file, or folder with / at its end, below kdlab/ -> what pytest is given; the longest that fits counts
@@ -19,14 +21,38 @@ NEAREST: dict[str, tuple[str, ...]] = {
     "metrics.py": ("tests/test_metrics.py", "tests/measure/test_alignment.py"),
     "normalisation.py": ("tests/teachers/test_normalisation.py", "tests/data/test_memory.py"),
     "tasks/": ("tests/tasks", "tests/test_metrics.py"),
-    "strategies/base.py": ("tests/strategies/test_hooks.py", "tests/strategies/test_guard_rails.py", "tests/strategies/test_rails.py",
-                           "tests/strategies/test_every_strategy.py"),
-    "strategies/cohort.py": ("tests/strategies/test_online.py", "tests/strategies/test_collaborative.py", "tests/strategies/test_rails.py"),
+    "strategies/base.py": (
+        "tests/strategies/test_hooks.py",
+        "tests/strategies/test_guard_rails.py",
+        "tests/strategies/test_rails.py",
+        "tests/strategies/test_every_strategy.py",
+    ),
+    "strategies/cohort.py": (
+        "tests/strategies/test_online.py",
+        "tests/strategies/test_collaborative.py",
+        "tests/strategies/test_rails.py",
+    ),
     "strategies/optimization.py": ("tests/strategies/test_guard_rails.py", "tests/strategies/test_every_strategy.py"),
-    **{f"strategies/{name}.py": (f"tests/strategies/test_{name}.py", "tests/strategies/test_arguments.py")
-       for name in ("class_wise", "collaborative", "cotrained", "last_batch", "mean_teacher", "one", "online", "own_teacher", "previous_checkpoint",
-                    "progressive")},
-    "strategies/born_again.py": ("tests/strategies/test_arguments.py", "tests/runs/test_chains.py", "tests/runs/test_measured.py"),
+    **{
+        f"strategies/{name}.py": (f"tests/strategies/test_{name}.py", "tests/strategies/test_arguments.py")
+        for name in (
+            "class_wise",
+            "collaborative",
+            "cotrained",
+            "last_batch",
+            "mean_teacher",
+            "one",
+            "online",
+            "own_teacher",
+            "previous_checkpoint",
+            "progressive",
+        )
+    },
+    "strategies/born_again.py": (
+        "tests/strategies/test_arguments.py",
+        "tests/runs/test_chains.py",
+        "tests/runs/test_measured.py",
+    ),
     "data/augment.py": ("tests/data/test_augment.py",),
     "data/base.py": ("tests/data/test_memory.py", "tests/data/test_data_arguments.py", "tests/data/test_mixing.py"),
     "data/memory.py": ("tests/data/test_memory.py",),
@@ -46,16 +72,31 @@ NEAREST: dict[str, tuple[str, ...]] = {
     "runs/checkpoints.py": ("tests/runs/test_kept.py", "tests/runs/test_files.py", "tests/strategies/test_online.py"),
     "runs/files.py": ("tests/runs/test_files.py", "tests/runs/test_identity.py"),
     "runs/known.py": ("tests/runs/test_known.py",),
-    "runs/metrics.py": ("kdlab/runs/metrics.py", "tests/runs/test_resume.py", "tests/compare/test_figures.py", "tests/studies/test_reproduce.py"),
+    "runs/metrics.py": (
+        "kdlab/runs/metrics.py",
+        "tests/runs/test_resume.py",
+        "tests/compare/test_figures.py",
+        "tests/studies/test_reproduce.py",
+    ),
     "runs/ensure.py": ("tests/runs/test_ensure.py", "tests/runs/test_resume.py"),
-    "runs/assemble.py": ("tests/runs/test_ensure.py", "tests/runs/test_chains.py", "tests/strategies/test_online.py", "tests/strategies/test_guard_rails.py"),
+    "runs/assemble.py": (
+        "tests/runs/test_ensure.py",
+        "tests/runs/test_chains.py",
+        "tests/strategies/test_online.py",
+        "tests/strategies/test_guard_rails.py",
+    ),
     "runs/initial.py": ("tests/runs/test_kept.py", "tests/runs/test_stages.py"),
     "runs/execute.py": ("tests/runs/test_resume.py",),
     "sweep/": ("tests/sweep/test_launcher.py", "tests/sweep/test_view.py"),
     "sweep/search.py": ("tests/sweep/test_search.py",),
     "sweep/slots.py": ("tests/sweep/test_slots.py",),
     "sweep/view.py": ("tests/sweep/test_view.py",),
-    "compare/": ("tests/compare/test_table.py", "tests/compare/test_collect.py", "tests/compare/test_compare.py", "tests/compare/test_networks.py"),
+    "compare/": (
+        "tests/compare/test_table.py",
+        "tests/compare/test_collect.py",
+        "tests/compare/test_compare.py",
+        "tests/compare/test_networks.py",
+    ),
     "compare/statistics.py": ("tests/compare/test_statistics.py", "tests/compare/test_table.py"),
     "studies/": ("tests/studies/test_reading.py", "tests/studies/test_reproduce.py"),
     "measure/alignment.py": ("tests/measure/test_alignment.py",),

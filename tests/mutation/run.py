@@ -31,12 +31,12 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE))
 
-from defects import Defect, every           # noqa: E402
-from nearest import nearest                 # noqa: E402
+from defects import Defect, every  # noqa: E402
+from nearest import nearest  # noqa: E402
 
-SLOW = "slow"           # among a defect's tests: those with this mark, too
+SLOW = "slow"  # among a defect's tests: those with this mark, too
 OPTIONS = ("-x", "-q", "-p", "no:cacheprovider")
-MOST_BYTES = 8 << 30    # for one trial: a defect may make an endless list
+MOST_BYTES = 8 << 30  # for one trial: a defect may make an endless list
 KILLED, SURVIVED, TIMED_OUT = "killed", "SURVIVED", "timed out"
 MODULES = """
 import contextlib, importlib, pkgutil, sys, kdlab, sklearn.datasets, torchmetrics
@@ -58,10 +58,16 @@ def wrong_fit(defect: Defect, text: str) -> str | None:
 def selected(patterns: list[str]) -> list[Defect]:
     """The defects of that name or file. Exits where a defect does not fit, or none is meant."""
     defects = every()
-    wrong = [line for defect in defects if (line := wrong_fit(defect, (ROOT / defect.file).read_text(encoding="utf-8")))]
+    wrong = [
+        line for defect in defects if (line := wrong_fit(defect, (ROOT / defect.file).read_text(encoding="utf-8")))
+    ]
     if wrong:
         raise SystemExit("\n".join([*wrong, "The source has changed: mend these defects in tests/mutation/defects/."]))
-    chosen = [one for one in defects if not patterns or any(fnmatchcase(text, pattern) for text in (one.name, one.file) for pattern in patterns)]
+    chosen = [
+        one
+        for one in defects
+        if not patterns or any(fnmatchcase(text, pattern) for text in (one.name, one.file) for pattern in patterns)
+    ]
     if not chosen:
         raise SystemExit(f"--only {' '.join(patterns)}: no defect has such a name or file; --list shows them")
     return chosen
@@ -84,7 +90,9 @@ def key_of(arguments: list[str], defect: Defect | None) -> str:
     for argument in arguments:
         path = ROOT / argument.partition("::")[0]
         files += sorted(path.rglob("*.py")) if path.is_dir() else [path] if path.is_file() else []
-    digest = hashlib.sha256(json.dumps([arguments, *((defect.file, defect.old, defect.new) if defect else ())]).encode())
+    digest = hashlib.sha256(
+        json.dumps([arguments, *((defect.file, defect.old, defect.new) if defect else ())]).encode()
+    )
     for file in files:
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
@@ -93,18 +101,20 @@ def key_of(arguments: list[str], defect: Defect | None) -> str:
 def warm_up() -> None:
     """Import what kdlab imports, and not kdlab."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    names = subprocess.run([sys.executable, "-c", MODULES], cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout.split()
+    names = subprocess.run(
+        [sys.executable, "-c", MODULES], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    ).stdout.split()
     for name in [*names, "pytest", "_pytest.doctest", "_pytest.assertion.rewrite"]:
         if name.partition(".")[0] not in ("kdlab", "__main__", "tests") and name not in sys.modules:
             try:
                 importlib.import_module(name)
-            except Exception:       # a name that is no module of its own, or a part for another system
+            except Exception:  # a name that is no module of its own, or a part for another system
                 continue
     import torch
 
     torch.set_num_threads(1)
     gc.collect()
-    gc.freeze()         # else every collection in a forked process looks through all of torch
+    gc.freeze()  # else every collection in a forked process looks through all of torch
 
 
 class Tree:
@@ -113,7 +123,13 @@ class Tree:
     def __init__(self, folder: Path):
         self.folder, self._stamp = folder, int(time.time())
         shutil.rmtree(folder, ignore_errors=True)
-        listed = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
+        listed = subprocess.run(
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         for name in filter(lambda name: (ROOT / name).is_file(), listed.stdout.splitlines()):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
@@ -151,20 +167,37 @@ class Trial:
             for stream in (1, 2):
                 os.dup2(log, stream)
             os.chdir(self.tree.folder)
-            sys.path[:] = [str(self.tree.folder), *(path for path in sys.path if path not in (str(HERE), str(ROOT), ""))]
-            for name in [name for name in sys.modules if name.partition(".")[0] in ("defects", "nearest", "kdlab", "tests")]:
+            sys.path[:] = [
+                str(self.tree.folder),
+                *(path for path in sys.path if path not in (str(HERE), str(ROOT), "")),
+            ]
+            for name in [
+                name for name in sys.modules if name.partition(".")[0] in ("defects", "nearest", "kdlab", "tests")
+            ]:
                 del sys.modules[name]
-            os.environ |= {"PYTHONPATH": str(self.tree.folder), "OMP_NUM_THREADS": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+            os.environ |= {
+                "PYTHONPATH": str(self.tree.folder),
+                "OMP_NUM_THREADS": "1",
+                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            }
             import pytest
 
             temporary = self.tree.folder.parent / f"{self.tree.folder.name}-tmp"
             marks = ["-m", "not slow"] if SLOW not in self.arguments else []
             for argument in [argument for argument in self.arguments if argument != SLOW]:
                 # of the source its doctests alone: tested() and the like are no tests
-                only = ["-o", "python_functions=nothing", "-o", "python_classes=Nothing"] if argument.startswith("kdlab/") else []
+                only = (
+                    ["-o", "python_functions=nothing", "-o", "python_classes=Nothing"]
+                    if argument.startswith("kdlab/")
+                    else []
+                )
                 code = int(pytest.main([argument, *OPTIONS, *only, *marks, "--basetemp", str(temporary)]))
-                if code == pytest.ExitCode.NO_TESTS_COLLECTED and self.defect is not None and argument == self.defect.file:
-                    code = 0            # a file without doctests
+                if (
+                    code == pytest.ExitCode.NO_TESTS_COLLECTED
+                    and self.defect is not None
+                    and argument == self.defect.file
+                ):
+                    code = 0  # a file without doctests
                 if code:
                     break
         finally:
@@ -178,7 +211,7 @@ class Trial:
         if not process and not late:
             return None
         try:
-            os.killpg(self.process, signal.SIGKILL)         # and whatever the tests have started
+            os.killpg(self.process, signal.SIGKILL)  # and whatever the tests have started
         except ProcessLookupError:
             pass
         if late:
@@ -192,27 +225,50 @@ class Trial:
         reasons = [line for line in text.splitlines() if line.startswith(("FAILED", "ERROR"))]
         if code in (4, 5):
             raise SystemExit(f"pytest found no tests in {' '.join(self.arguments)}:\n{text[-2000:]}")
-        return (SURVIVED, "") if code == 0 else (KILLED, reasons[0][:300] if reasons else f"exit code {code}: {text[-200:]!r}")
+        return (
+            (SURVIVED, "")
+            if code == 0
+            else (KILLED, reasons[0][:300] if reasons else f"exit code {code}: {text[-200:]!r}")
+        )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", default=[], metavar="GLOB", help="names (runs/03, 'sweep/*') or files ('kdlab/runs/*')")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="GLOB", help="names (runs/03, 'sweep/*') or files ('kdlab/runs/*')"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="how many at the same time (1)")
-    parser.add_argument("--timeout", type=float, default=600.0, metavar="SECONDS", help="for the tests of one defect (600)")
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "kdlab-mutation", help="for copies and results.jsonl, which is resumed")
-    parser.add_argument("--no-baseline", action="store_true", help="do not run the tests without a defect first; for when the suite has just passed")
+    parser.add_argument(
+        "--timeout", type=float, default=600.0, metavar="SECONDS", help="for the tests of one defect (600)"
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path(tempfile.gettempdir()) / "kdlab-mutation",
+        help="for copies and results.jsonl, which is resumed",
+    )
+    parser.add_argument(
+        "--no-baseline",
+        action="store_true",
+        help="do not run the tests without a defect first; for when the suite has just passed",
+    )
     parser.add_argument("--list", action="store_true", help="print the defects, and run nothing")
     options = parser.parse_args()
     defects = selected(options.only)
     if options.list:
         for defect in defects:
-            print(f"{defect.name:14} {defect.file}: {defect.old!r} -> {defect.new!r}{'  (equivalent)' if defect.equivalent else ''}")
+            print(
+                f"{defect.name:14} {defect.file}: {defect.old!r} -> {defect.new!r}{'  (equivalent)' if defect.equivalent else ''}"
+            )
         return 0
     options.folder.mkdir(parents=True, exist_ok=True)
     results = options.folder / "results.jsonl"
-    known = {line["key"]: line for line in map(json.loads, results.read_text().splitlines())} if results.exists() else {}
-    waiting = deque(defect for defect in defects if not defect.equivalent and key_of(arguments_of(defect), defect) not in known)
+    known = (
+        {line["key"]: line for line in map(json.loads, results.read_text().splitlines())} if results.exists() else {}
+    )
+    waiting = deque(
+        defect for defect in defects if not defect.equivalent and key_of(arguments_of(defect), defect) not in known
+    )
     if waiting:
         warm_up()
         known |= tried(waiting, options, known, results)
@@ -248,7 +304,9 @@ def tried(waiting: deque[Defect], options, known: dict, results: Path) -> dict:
                 seconds = round(time.monotonic() - trial.began, 1)
                 print(f"{name:14} {status:9} {seconds:6.1f} s  {why or ' '.join(trial.arguments[:3])}", flush=True)
                 if trial.defect is None and status != SURVIVED:
-                    raise SystemExit(f"these tests fail without any defect, so they can find none; see {trial.log}:\n{' '.join(trial.arguments)}")
+                    raise SystemExit(
+                        f"these tests fail without any defect, so they can find none; see {trial.log}:\n{' '.join(trial.arguments)}"
+                    )
                 found[trial.key] = {"key": trial.key, "name": name, "status": status, "seconds": seconds, "why": why}
                 file.write(json.dumps(found[trial.key]) + "\n")
                 file.flush()

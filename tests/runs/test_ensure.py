@@ -86,14 +86,22 @@ def test_every_form_of_a_teacher(workplace, taught, monkeypatch):
     from safetensors.torch import save_file
 
     save_file(taught.student.state_dict(), outside)
-    network = "+teacher.network={_target_: kdlab.models.MLP, classes: 10, shape: [1, 8, 8], hidden: [256, 256], dropout: 0.3}"
+    network = (
+        "+teacher.network={_target_: kdlab.models.MLP, classes: 10, shape: [1, 8, 8], hidden: [256, 256], dropout: 0.3}"
+    )
     member = f"{{run: {taught.path}}}"
     forms = {
         "run": ["teacher=run", f"teacher.run={taught.path}"],
         "file": ["teacher=checkpoint", f"teacher.checkpoint={taught.checkpoint('last')}"],
         "outside": ["teacher=checkpoint", f"teacher.checkpoint={outside}", network],
-        "ensemble": ["teacher=ensemble", "~teacher.members.first", "~teacher.members.second", "~teacher.members.third",
-                     f"+teacher.members.a={member}", f"+teacher.members.b={member}"],
+        "ensemble": [
+            "teacher=ensemble",
+            "~teacher.members.first",
+            "~teacher.members.second",
+            "~teacher.members.third",
+            f"+teacher.members.a={member}",
+            f"+teacher.members.b={member}",
+        ],
     }
     weights = {}
     for name, overrides in forms.items():
@@ -119,14 +127,20 @@ def test_a_hugging_face_model_in_a_folder_is_a_teacher(workplace):
 
 
 def test_a_teacher_that_saw_the_held_out_part_is_named(workplace, taught, capsys):
-    kdlab.train(["teacher=run", f"teacher.run={taught.path}", "data.split_seed=5", "trainer.max_epochs=1", "progress=none"])
+    kdlab.train(
+        ["teacher=run", f"teacher.run={taught.path}", "data.split_seed=5", "trainer.max_epochs=1", "progress=none"]
+    )
     assert "warning: its data.split_seed differ" in capsys.readouterr().out
 
 
 def test_without_validation_there_is_no_best(workplace):
-    run = kdlab.train(["strategy=supervised", "trainer.max_epochs=3", "+trainer.check_val_every_n_epoch=2", "progress=none"])
+    run = kdlab.train(
+        ["strategy=supervised", "trainer.max_epochs=3", "+trainer.check_val_every_n_epoch=2", "progress=none"]
+    )
     assert run.metrics["best_epoch"] == 2
-    run = kdlab.train(["strategy=supervised", "trainer.max_epochs=1", "+trainer.check_val_every_n_epoch=2", "progress=none"])
+    run = kdlab.train(
+        ["strategy=supervised", "trainer.max_epochs=1", "+trainer.check_val_every_n_epoch=2", "progress=none"]
+    )
     assert "test/accuracy" in run.metrics and not any(name.endswith("_best") for name in run.metrics)
 
 
@@ -194,6 +208,8 @@ def test_another_precision_than_the_config_names_is_said(workplace):
 
     lines = []
     for precision in ("16-mixed", "16", "bf16-mixed", "32-true"):
-        say_precision(compose(["strategy=supervised", f"trainer.precision={precision}", "trainer.accelerator=cpu"]), lines.append)
+        say_precision(
+            compose(["strategy=supervised", f"trainer.precision={precision}", "trainer.accelerator=cpu"]), lines.append
+        )
     assert [line.partition(":")[0] for line in lines] == ["trainer.precision=16-mixed", "trainer.precision=16"]
     assert all("trainer.precision=bf16-mixed" in line for line in lines)

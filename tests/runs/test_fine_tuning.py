@@ -18,23 +18,32 @@ def printed(overrides, key="teacher"):
     return [shlex.split(line)[2:] for line in lines if line.startswith("  kdlab train ")]
 
 
-@pytest.mark.parametrize("overrides", [
-    ["data.fraction=0.5", "teacher=none", "strategy=supervised"],
-    ["experiment=logit_methods/distilled", "loss=[ce,dkd]"],        # its student and its losses are not the teacher's
-    ["experiment=crd_benchmark/resnet56_resnet20", "paths.data=elsewhere"],
-    ["teacher=timm", "teacher.model=resnet18", "+teacher.options.drop_rate=0.1", "teacher.normalisation=null"],
-])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["data.fraction=0.5", "teacher=none", "strategy=supervised"],
+        ["experiment=logit_methods/distilled", "loss=[ce,dkd]"],  # its student and its losses are not the teacher's
+        ["experiment=crd_benchmark/resnet56_resnet20", "paths.data=elsewhere"],
+        ["teacher=timm", "teacher.model=resnet18", "+teacher.options.drop_rate=0.1", "teacher.normalisation=null"],
+    ],
+)
 def test_the_first_command_trains_on_the_same_data_from_labels(overrides):
     first, _ = printed(overrides)
     config, own = compose(first), compose(overrides)
     check(config)
-    assert config["teacher"] is None and list(config["loss"]) == ["ce"] and config["student"]["_target_"] == "kdlab.models.MLP"
+    assert (
+        config["teacher"] is None
+        and list(config["loss"]) == ["ce"]
+        and config["student"]["_target_"] == "kdlab.models.MLP"
+    )
     assert config["data"] == own["data"] and config["paths"] == own["paths"]
 
 
 def test_the_second_command_is_the_run_with_another_teacher():
     first, second = printed(["seed=3", "teacher=timm", "teacher.model=resnet18", "+teacher.options.drop_rate=0.1"])
-    assert second[:-1] == ["seed=3", "teacher=run"] and second[-1].startswith("teacher.run=runs/fine_tuned/supervised-ce-network-s1-")
+    assert second[:-1] == ["seed=3", "teacher=run"] and second[-1].startswith(
+        "teacher.run=runs/fine_tuned/supervised-ce-network-s1-"
+    )
     config = compose(second)
     check(config)
     assert set(config["teacher"]) == {"run", "which", "normalisation"}
@@ -53,26 +62,47 @@ def test_an_unknown_description_leaves_words():
     assert as_student({"_target_": "torch.nn.Sequential"}, 1000, 4) is None
 
 
-@pytest.mark.parametrize("node, expected", [
-    ({"_target_": "torchvision.models.resnet18", "weights": "IMAGENET1K_V1"}, ["student=torchvision", "student.model=resnet18", "student.weights=IMAGENET1K_V1"]),
-    ({"_target_": "timm.create_model", "model_name": "resnet18", "pretrained": True, "num_classes": 4},
-     ["student=timm", "student.model=resnet18", "student.pretrained=true"]),
-    ({"_target_": "kdlab.models.HuggingFaceClassifier", "model": "my folder", "revision": None}, ["student=huggingface", 'student.model="my folder"']),
-    ({"_target_": "kdlab.models.timm_model", "model": "resnet18", "pretrained": False}, ["student=timm", "student.model=resnet18"]),
-])
+@pytest.mark.parametrize(
+    "node, expected",
+    [
+        (
+            {"_target_": "torchvision.models.resnet18", "weights": "IMAGENET1K_V1"},
+            ["student=torchvision", "student.model=resnet18", "student.weights=IMAGENET1K_V1"],
+        ),
+        (
+            {"_target_": "timm.create_model", "model_name": "resnet18", "pretrained": True, "num_classes": 4},
+            ["student=timm", "student.model=resnet18", "student.pretrained=true"],
+        ),
+        (
+            {"_target_": "kdlab.models.HuggingFaceClassifier", "model": "my folder", "revision": None},
+            ["student=huggingface", 'student.model="my folder"'],
+        ),
+        (
+            {"_target_": "kdlab.models.timm_model", "model": "resnet18", "pretrained": False},
+            ["student=timm", "student.model=resnet18"],
+        ),
+    ],
+)
 def test_networks_of_libraries_by_their_names(node, expected):
     assert as_student(node, 1000, 4) == expected
 
 
 def test_the_argument_that_gives_the_classes():
     assert classes_argument({"_target_": "kdlab.models.MLP", "classes": 100}, 100) == "classes"
-    assert classes_argument({"_target_": "torch.nn.Linear", "in_features": 5, "out_features": 100}, 100) == "out_features"
+    assert (
+        classes_argument({"_target_": "torch.nn.Linear", "in_features": 5, "out_features": 100}, 100) == "out_features"
+    )
     assert classes_argument({"_target_": "torch.nn.Identity", "wide": 100, "deep": 3}, 100) == "wide"
     assert classes_argument({"_target_": "torch.nn.Identity", "wide": 100, "deep": 100}, 100) is None
 
 
 def test_the_student_of_a_run(taught):
-    assert run_as_student(taught.config, taught) == ["student=mlp_wide", "initial=run", f"student.initial.run={taught.path}", "student.initial.new_head=true"]
+    assert run_as_student(taught.config, taught) == [
+        "student=mlp_wide",
+        "initial=run",
+        f"student.initial.run={taught.path}",
+        "student.initial.new_head=true",
+    ]
 
 
 @pytest.fixture
@@ -81,8 +111,8 @@ def own_files(tmp_path, monkeypatch):
     files = {
         "data/mine.yaml": "defaults: [digits]\nname: mine\n",
         "experiment/mine.yaml": "# @package _global_\ndefaults: [{override /data: mine}, {override /teacher: network}]\n"
-                                "data: {fraction: 0.5}\n"
-                                "teacher: {_target_: kdlab.models.MLP, classes: 7, shape: [1, 8, 8], normalisation: {mean: [0.5], std: [1.0]}}\n",
+        "data: {fraction: 0.5}\n"
+        "teacher: {_target_: kdlab.models.MLP, classes: 7, shape: [1, 8, 8], normalisation: {mean: [0.5], std: [1.0]}}\n",
     }
     for name, text in files.items():
         path = tmp_path / name
@@ -114,7 +144,9 @@ def test_a_network_without_weights_is_trained_with_the_classes_of_the_data(workp
 
 @pytest.mark.parametrize("revision", ["1234567", "12e5", "true", "null"])
 def test_a_text_stays_a_text(revision):
-    [*_, override] = as_student({"_target_": "kdlab.models.HuggingFaceClassifier", "model": "a/b", "revision": revision})
+    [*_, override] = as_student(
+        {"_target_": "kdlab.models.HuggingFaceClassifier", "model": "a/b", "revision": revision}
+    )
     assert compose(["student=huggingface", "student.model=a/b", override])["student"]["revision"] == revision
 
 

@@ -28,14 +28,14 @@ SAME = [
     ["name=elsewhere", "paths.runs=/somewhere", "progress=none"],
     ["logger=tensorboard"],
     ["fresh=true"],
-    ["loss.ce.weight=0.1"],                                 # what the tie gives
-    ["~loss.kd.temperature_squared"],                       # the constructor's own default
+    ["loss.ce.weight=0.1"],  # what the tie gives
+    ["~loss.kd.temperature_squared"],  # the constructor's own default
     ["optimizer.lr=1e-2"],
     ["trainer.precision=32"],
 ]
 OTHER = [
     ["seed=2"],
-    ["loss=[kd,ce]"],                                       # the order of a sum
+    ["loss=[kd,ce]"],  # the order of a sum
     ["loss.kd.temperature=5"],
     ["loss.kd.temperature_squared=false"],
     ["teacher.seed=2"],
@@ -61,15 +61,19 @@ def test_every_difference_counts():
 def test_a_teacher_counts_by_its_run_whatever_names_it(taught):
     """Where its runs are kept, and under which name, is no part of what it is."""
     assert run_hash(compose(["teacher=run", f"teacher.run={taught.path}"])) == run_hash(
-        compose(["teacher=run", f"teacher.run={taught.path}/"]))
+        compose(["teacher=run", f"teacher.run={taught.path}/"])
+    )
     assert run_hash(compose(["teacher=run", f"teacher.run={taught.path}", "teacher.which=best"])) != run_hash(
-        compose(["teacher=run", f"teacher.run={taught.path}"]))
+        compose(["teacher=run", f"teacher.run={taught.path}"])
+    )
 
 
 def test_a_checkpoint_counts_by_its_content(tmp_path):
     first, second, third = (tmp_path / name for name in ("a.ckpt", "b.ckpt", "c.ckpt"))
     first.write_bytes(b"one"), second.write_bytes(b"one"), third.write_bytes(b"three")
-    hashes = [run_hash(compose(["teacher=checkpoint", f"teacher.checkpoint={path}"])) for path in (first, second, third)]
+    hashes = [
+        run_hash(compose(["teacher=checkpoint", f"teacher.checkpoint={path}"])) for path in (first, second, third)
+    ]
     assert hashes[0] == hashes[1] != hashes[2]
 
 
@@ -98,8 +102,24 @@ def test_a_run_is_found_under_another_readable_name(tmp_path):
 
 def test_record_holds_where_a_result_came_from(taught):
     record = taught.record
-    for key in ("command", "overrides", "choices", "seed", "threads", "code", "versions", "hardware", "status", "metrics", "durations",
-                "teacher_share", "parameters", "weights", "began", "ended"):
+    for key in (
+        "command",
+        "overrides",
+        "choices",
+        "seed",
+        "threads",
+        "code",
+        "versions",
+        "hardware",
+        "status",
+        "metrics",
+        "durations",
+        "teacher_share",
+        "parameters",
+        "weights",
+        "began",
+        "ended",
+    ):
         assert key in record, key
     assert record["code"]["kdlab"] == "0.1.0" and record["versions"]["torch"] and record["hardware"]["cores"] >= 1
     assert record["status"] == "finished" and record["weights"] == {"ce": 1.0} and record["teacher_share"] == 0
@@ -132,8 +152,10 @@ def test_a_damaged_record_says_so(tmp_path, content):
 
 def test_the_order_of_named_peers_counts():
     """It says whose first weights, view and turn are whose."""
-    first, second = (["strategy=online", *(f"+student@strategy.peers.{name}={name.replace('wide', 'mlp_wide')}" for name in names)]
-                     for names in (("mlp", "wide"), ("wide", "mlp")))
+    first, second = (
+        ["strategy=online", *(f"+student@strategy.peers.{name}={name.replace('wide', 'mlp_wide')}" for name in names)]
+        for names in (("mlp", "wide"), ("wide", "mlp"))
+    )
     assert run_hash(compose(first)) != run_hash(compose(second))
 
 
@@ -169,12 +191,15 @@ def test_the_studies_in_git_have_the_hashes_of_their_configs():
     for path in sorted(Path(__file__).parents[2].glob("experiments/*/results/runs.jsonl")):
         lines = path.read_text(encoding="utf-8").splitlines()
         records = [json.loads(line) for line in (lines[0], lines[-1])]
-        assert [run_hash(config) for config in composed([record["overrides"] for record in records])] == [record["hash"] for record in records], path
+        assert [run_hash(config) for config in composed([record["overrides"] for record in records])] == [
+            record["hash"] for record in records
+        ], path
 
 
 @pytest.fixture
 def with_new_argument(monkeypatch):
     """Give a class one more argument, as the next version of kdlab might: ``brightness=0.5``."""
+
     def give(cls):
         before = cls.__init__
 
@@ -184,14 +209,19 @@ def with_new_argument(monkeypatch):
         parameters = inspect.signature(before).parameters
         added = inspect.Parameter("brightness", inspect.Parameter.KEYWORD_ONLY, default=0.5, annotation=float)
         named = [value for value in parameters.values() if value.kind is not value.VAR_KEYWORD]
-        init.__signature__ = inspect.Signature([*named, added, *(value for value in parameters.values() if value.kind is value.VAR_KEYWORD)])
+        init.__signature__ = inspect.Signature(
+            [*named, added, *(value for value in parameters.values() if value.kind is value.VAR_KEYWORD)]
+        )
         monkeypatch.setattr(cls, "__init__", init)
         signature.cache_clear()
+
     yield give
     signature.cache_clear()
 
 
-@pytest.mark.parametrize(("cls", "key"), [(HintonKD, "loss.kd"), (Digits, "data"), (Offline, "strategy"), (MLP, "student")])
+@pytest.mark.parametrize(
+    ("cls", "key"), [(HintonKD, "loss.kd"), (Digits, "data"), (Offline, "strategy"), (MLP, "student")]
+)
 def test_an_argument_added_later_counts_where_it_differs_from_its_default(cls, key, with_new_argument):
     before = run_hash(compose([]))
     with_new_argument(cls)
@@ -204,7 +234,7 @@ def test_an_argument_added_later_counts_where_it_differs_from_its_default(cls, k
 def test_the_run_of_before_an_argument_was_added_is_found(workplace, with_new_argument):
     small = ["trainer.max_epochs=1", "progress=none", 'teacher.overrides=["trainer.max_epochs=1"]']
     before = kdlab.train(small)
-    for cls in (HintonKD, Digits, Offline, MLP):       # the teacher's run has them too
+    for cls in (HintonKD, Digits, Offline, MLP):  # the teacher's run has them too
         with_new_argument(cls)
     heard = []
     again = ensure(compose(small), heard.append)
@@ -217,9 +247,15 @@ def test_a_key_added_later_counts_where_it_differs_from_its_default(monkeypatch)
     monkeypatch.setitem(keys.ADDED, "trainer.max_steps", -1)
     after = copy.deepcopy(before)
     for config in (after, after["teacher"]["config"]):
-        config.update(task={"smooth": 0.0, "_target_": "kdlab.tasks.Classification"}, trainer={**config["trainer"], "max_steps": -1})
+        config.update(
+            task={"smooth": 0.0, "_target_": "kdlab.tasks.Classification"},
+            trainer={**config["trainer"], "max_steps": -1},
+        )
     assert run_hash(after) == run_hash(before)
-    for change in ({"task": {"_target_": "kdlab.tasks.Regression", "smooth": 0}}, {"trainer": {**after["trainer"], "max_steps": 10}}):
+    for change in (
+        {"task": {"_target_": "kdlab.tasks.Regression", "smooth": 0}},
+        {"trainer": {**after["trainer"], "max_steps": 10}},
+    ):
         assert run_hash({**after, **change}) != run_hash(before)
 
 
@@ -241,21 +277,37 @@ def test_defaults_of_arguments_added_later_do_not_change():
             if callable(thing) and getattr(thing, "__module__", "").startswith(f"kdlab.{package}."):
                 defaults = signature(f"kdlab.{package}.{name}").defaults
                 first = identity._first_arguments().get(identity._name_of(thing), ())
-                found |= {f"{package}.{thing.__qualname__}.{key}": value for key, value in defaults.items() if key not in first and identity._plain(value)}
+                found |= {
+                    f"{package}.{thing.__qualname__}.{key}": value
+                    for key, value in defaults.items()
+                    if key not in first and identity._plain(value)
+                }
     assert found == LATER
 
 
-@pytest.mark.parametrize("overrides", [["experiment=hinton2015/student"], ["teacher.seed=null"], ["teacher.seed=${seed}"],
-                                       ["strategy=born_again"]], ids=str)
+@pytest.mark.parametrize(
+    "overrides",
+    [["experiment=hinton2015/student"], ["teacher.seed=null"], ["teacher.seed=${seed}"], ["strategy=born_again"]],
+    ids=str,
+)
 def test_runs_whose_teachers_have_their_seed_are_one_group(overrides):
-    first, second, other = (compose([*overrides, f"seed={seed}", *more]) for seed, more in ((1, []), (2, []), (2, ["optimizer.lr=0.5"])))
+    first, second, other = (
+        compose([*overrides, f"seed={seed}", *more]) for seed, more in ((1, []), (2, []), (2, ["optimizer.lr=0.5"]))
+    )
     assert identity.group_hash(first) == identity.group_hash(second) != identity.group_hash(other)
-    assert run_hash(first) != run_hash(second) and first["teacher"]["config"]["seed"] == 1 and second["teacher"]["config"]["seed"] == 2
+    assert (
+        run_hash(first) != run_hash(second)
+        and first["teacher"]["config"]["seed"] == 1
+        and second["teacher"]["config"]["seed"] == 2
+    )
 
 
 # -- one value, one hash ----------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("spelled", "counts"), [("16", "16-mixed"), ("bf16", "bf16-mixed"), ("32", "32-true"), ("64", "64-true")])
+
+@pytest.mark.parametrize(
+    ("spelled", "counts"), [("16", "16-mixed"), ("bf16", "bf16-mixed"), ("32", "32-true"), ("64", "64-true")]
+)
 def test_spellings_of_a_precision_are_one_run(spelled, counts):
     assert run_hash(compose([f"trainer.precision={spelled}"])) == run_hash(compose([f"trainer.precision={counts}"]))
     assert (run_hash(compose([f"trainer.precision={counts}"])) == run_hash(compose([]))) == (counts == "32-true")
@@ -269,7 +321,13 @@ def test_a_run_of_before_the_spellings_counted_as_one_is_found(tmp_path):
     assert hash_as_spelled(compose(["trainer.precision=bf16-mixed"])) is None
 
 
-@pytest.mark.parametrize("overrides", [["strategy=born_again", "strategy.generation=1"], ["initial=same_but", 'student.initial.same_but=["initial=none","seed=5"]']])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["strategy=born_again", "strategy.generation=1"],
+        ["initial=same_but", 'student.initial.same_but=["initial=none","seed=5"]'],
+    ],
+)
 def test_the_runs_before_it_counted_as_they_were_spelled_too(overrides):
     config = compose([*overrides, "trainer.precision=bf16"])
     node = config["student"].get("initial") or config["teacher"]
@@ -283,8 +341,18 @@ def test_the_runs_before_it_counted_as_they_were_spelled_too(overrides):
 CONFIGS = {
     "default": [],
     "images": ["data=image_folder", "data.classes=4", "student=resnet8", "strategy=supervised", "mixing=cutmix"],
-    "everything": ["student=cnn", "loss=[ce,kd,attention,crd]", "mixing=mixup", "optimizer=sgd", "scheduler=multistep", "callbacks=ema",
-                   "data.fraction=0.5", "trainer.accumulate_grad_batches=2", "compile=aot_eager", "trainer=ddp_cpu"],
+    "everything": [
+        "student=cnn",
+        "loss=[ce,kd,attention,crd]",
+        "mixing=mixup",
+        "optimizer=sgd",
+        "scheduler=multistep",
+        "callbacks=ema",
+        "data.fraction=0.5",
+        "trainer.accumulate_grad_batches=2",
+        "compile=aot_eager",
+        "trainer=ddp_cpu",
+    ],
     "peers": ["strategy=online", "+student@strategy.peers.wide=mlp_wide", "strategy.decay=0.9", "scheduler=onecycle"],
     "schedule": ["loss.kd.temperature={schedule: linear, start: 8, end: 2, epochs: 10}"],
     "ensemble": ["teacher=ensemble", "teacher.weights=[2,1,1]"],
@@ -312,15 +380,20 @@ def changed(config, place, value):
     if value is None and place[-1] in ("teacher", "initial"):
         node[place[-1]] = {"_target_": "my.network"}
     else:
-        changes = {bool: lambda: not value, int: lambda: value + 7, float: lambda: value + 0.123, str: lambda: f"{value}x"}
+        changes = {
+            bool: lambda: not value,
+            int: lambda: value + 7,
+            float: lambda: value + 0.123,
+            str: lambda: f"{value}x",
+        }
         node[place[-1]] = changes.get(type(value), lambda: ["changed"])()
     return result
 
 
 def does_not_count(config, place) -> bool:
     """As README's section on a run's directory says."""
-    while "config" in place:                # what does not count of a run does not count of the run that teaches it
-        place = place[place.index("config") + 1:]
+    while "config" in place:  # what does not count of a run does not count of the run that teaches it
+        place = place[place.index("config") + 1 :]
     names = place[0] in ("choices", "overrides", "name", "paths", "fresh", "progress", "logger")
     return names or place == ("data", "workers")
 
@@ -330,7 +403,11 @@ def test_every_leaf_of_a_config_counts(name):
     config = compose(CONFIGS[name])
     before, places = run_hash(config), list(leaves(config))
     assert len(places) > 40
-    wrong = [place for place, value in places if (run_hash(changed(config, place, value)) == before) != does_not_count(config, place)]
+    wrong = [
+        place
+        for place, value in places
+        if (run_hash(changed(config, place, value)) == before) != does_not_count(config, place)
+    ]
     assert not wrong
 
 
@@ -341,20 +418,32 @@ def test_what_does_not_count_is_what_the_readme_says():
     assert all(f"`{key}`" in said for key in (*keys.NOT_IDENTITY - {"choices", "overrides"}, "data.workers"))
 
 
-@pytest.mark.parametrize(("key", "first", "second"), [
-    ("teacher.weights", [1.0, 2.0], [2.0, 1.0]), ("teacher.average", "probabilities", "logits"),
-    ("teacher.members.a.network.hidden", [32], [64]), ("teacher.members.a.normalisation", None, {"mean": [0.5], "std": [0.5]}),
-    ("teacher.members.b.normalisation", {"mean": [0.5], "std": [0.5]}, {"mean": [0.5], "std": [0.25]}),
-    ("teacher.members.a.part", None, "ema"), ("student.initial.part", None, "ema"), ("student.initial.new_head", False, True),
-    ("student.initial.losses", False, True), ("student.initial.weights", True, False), ("student.initial.network.hidden", [32], [64]),
-])
+@pytest.mark.parametrize(
+    ("key", "first", "second"),
+    [
+        ("teacher.weights", [1.0, 2.0], [2.0, 1.0]),
+        ("teacher.average", "probabilities", "logits"),
+        ("teacher.members.a.network.hidden", [32], [64]),
+        ("teacher.members.a.normalisation", None, {"mean": [0.5], "std": [0.5]}),
+        ("teacher.members.b.normalisation", {"mean": [0.5], "std": [0.5]}, {"mean": [0.5], "std": [0.25]}),
+        ("teacher.members.a.part", None, "ema"),
+        ("student.initial.part", None, "ema"),
+        ("student.initial.new_head", False, True),
+        ("student.initial.losses", False, True),
+        ("student.initial.weights", True, False),
+        ("student.initial.network.hidden", [32], [64]),
+    ],
+)
 def test_nodes_of_teachers_and_of_first_weights_count(tmp_path, key, first, second):
     """They are not counted as they stand, but by what they name; what else they say counts too."""
     file = tmp_path / "weights.pt"
     file.write_bytes(b"weights")
     network = {"_target_": "kdlab.models.MLP", "hidden": [32]}
     node = {"checkpoint": str(file), "network": network}
-    config = {**compose(["strategy=supervised"]), "teacher": {"members": {"a": node, "b": node}, "average": "probabilities", "weights": None}}
+    config = {
+        **compose(["strategy=supervised"]),
+        "teacher": {"members": {"a": node, "b": node}, "average": "probabilities", "weights": None},
+    }
     config["student"]["initial"] = {**node, "weights": True, "losses": False}
     hashes = []
     for value in (first, second):

@@ -10,9 +10,23 @@ import kdlab as package
 from kdlab.runs.run import find_runs
 from tests.data.pictures import folder_of_pictures
 
-SMALL = ["data=image_folder", "data.folder=pictures", "data.classes=3", "data.size=8", "data.batch_size=8", "data.validation=0.25", "teacher=none",
-         "strategy=supervised", "student=mlp", "student.hidden=[16]", "student.dropout=0.3", "trainer.max_epochs=3", "optimizer.lr=0.02",
-         "trainer.accelerator=cpu", "progress=none"]
+SMALL = [
+    "data=image_folder",
+    "data.folder=pictures",
+    "data.classes=3",
+    "data.size=8",
+    "data.batch_size=8",
+    "data.validation=0.25",
+    "teacher=none",
+    "strategy=supervised",
+    "student=mlp",
+    "student.hidden=[16]",
+    "student.dropout=0.3",
+    "trainer.max_epochs=3",
+    "optimizer.lr=0.02",
+    "trainer.accelerator=cpu",
+    "progress=none",
+]
 
 
 @pytest.fixture
@@ -76,9 +90,11 @@ def test_killed_and_started_again(pictures, forked):
 def test_two_processes_give_the_curve_of_one(pictures, forked):
     from kdlab.runs.metrics import MetricsFile
 
-    common = [*SMALL, "student.dropout=0", "data.drop_last=false", "data.batch_size=10", "data.workers=1"]       # 10, 10, 7
-    curves = [MetricsFile(package.train([*common, *extra]).metrics_file).load().rows
-              for extra in (["name=one"], ["name=two", "trainer.devices=2", "trainer.strategy=ddp"])]
+    common = [*SMALL, "student.dropout=0", "data.drop_last=false", "data.batch_size=10", "data.workers=1"]  # 10, 10, 7
+    curves = [
+        MetricsFile(package.train([*common, *extra]).metrics_file).load().rows
+        for extra in (["name=one"], ["name=two", "trainer.devices=2", "trainer.strategy=ddp"])
+    ]
     for one, two in zip(*curves, strict=True):
         for key in ("train/loss", "val/accuracy", "val/nll"):
             assert two[key] == pytest.approx(one[key], rel=1e-5), key
@@ -86,7 +102,11 @@ def test_two_processes_give_the_curve_of_one(pictures, forked):
 
 def test_wrong_classes_and_shapes_are_refused(pictures, kdlab):
     code, out, err = kdlab("train", *SMALL, "data.classes=4", "data.shape=[3,9,9]")
-    assert code == 2 and "data.classes=4, but the data have 3" in err and "data.shape=[3, 9, 9], but the data are [3, 8, 8]" in err
+    assert (
+        code == 2
+        and "data.classes=4, but the data have 3" in err
+        and "data.shape=[3, 9, 9], but the data are [3, 8, 8]" in err
+    )
     code, out, err = kdlab("train", "data=image_folder", "teacher=none", "strategy=supervised")
     assert code == 2 and "data.classes has no value" in err
     code, out, err = kdlab("train", *SMALL, "data.folder=nowhere")

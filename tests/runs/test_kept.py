@@ -8,8 +8,15 @@ from kdlab.errors import InputError
 from kdlab.models import MLP
 
 SHORT = ["data.fraction=0.2", "trainer.max_epochs=2", "progress=none"]
-WIDE = ["strategy=online", "student=mlp", "student.hidden=[16]", "+student@strategy.peers.wide=mlp", "strategy.peers.wide.hidden=[24]",
-        "strategy.peers.wide.dropout=0.0", "strategy.keep=wide"]
+WIDE = [
+    "strategy=online",
+    "student=mlp",
+    "student.hidden=[16]",
+    "+student@strategy.peers.wide=mlp",
+    "strategy.peers.wide.hidden=[24]",
+    "strategy.peers.wide.dropout=0.0",
+    "strategy.keep=wide",
+]
 
 
 @pytest.fixture
@@ -22,9 +29,14 @@ def _sizes(network: MLP) -> int:
 
 
 def test_it_is_what_the_run_gives_and_teaches(kept):
-    assert _sizes(kept.student) == 24 and kept.record["parameters"] == sum(value.numel() for value in kept.student.parameters())
+    assert _sizes(kept.student) == 24 and kept.record["parameters"] == sum(
+        value.numel() for value in kept.student.parameters()
+    )
     assert kept.record["kept"]["rule"] == "wide" and set(kept.record["networks"]) == {"student", "wide"}
-    for teacher in (["teacher=run", f"teacher.run={kept.path}"], ["teacher=checkpoint", f"teacher.checkpoint={kept.checkpoint('last')}"]):
+    for teacher in (
+        ["teacher=run", f"teacher.run={kept.path}"],
+        ["teacher=checkpoint", f"teacher.checkpoint={kept.checkpoint('last')}"],
+    ):
         taught = kdlab.train([*teacher, *SHORT, "student.hidden=[8]"])
         assert taught.record["teacher"]["test"]["accuracy"] == pytest.approx(kept.metrics["test/accuracy"], abs=1e-6)
 
@@ -34,7 +46,9 @@ def test_it_is_what_a_student_begins_with(kept, form):
     source = kept.path if form == "run" else kept.checkpoint("last")
     begun = ["strategy=supervised", f"initial={form}", f"student.initial.{form}={source}", *SHORT, "optimizer.lr=1e-12"]
     run = kdlab.train([*begun, "student.hidden=[24]"])
-    first, second = (torch.nn.utils.parameters_to_vector(network.parameters()) for network in (kept.student, run.student))
+    first, second = (
+        torch.nn.utils.parameters_to_vector(network.parameters()) for network in (kept.student, run.student)
+    )
     assert torch.allclose(first, second, atol=1e-6)
     with pytest.raises(InputError, match="does not fit"):
         kdlab.train([*begun, "student.hidden=[16]"])
@@ -43,5 +57,13 @@ def test_it_is_what_a_student_begins_with(kept, form):
 def test_so_it_is_before_it_is_trained(workplace):
     """An untrained network stands in for it, and it must be of its shape."""
     before = ",".join(f'"{text}"' for text in (*WIDE, "loss=[ce,mutual_kl]", "initial=none"))
-    run = kdlab.train(["strategy=supervised", "student.hidden=[24]", "initial=same_but", f"student.initial.same_but=[{before}]", *SHORT])
+    run = kdlab.train(
+        [
+            "strategy=supervised",
+            "student.hidden=[24]",
+            "initial=same_but",
+            f"student.initial.same_but=[{before}]",
+            *SHORT,
+        ]
+    )
     assert run.record["initial"] is not None and run.finished

@@ -13,7 +13,10 @@ SHORT = ["strategy=supervised", "trainer.max_epochs=1", "progress=none"]
 def test_a_finished_run_is_known_by_any_spelling_of_its_numbers(workplace):
     run = package.train(SHORT)
     assert known.finished(compose(SHORT)).path == run.path
-    assert known.finished(compose([*SHORT, "data.fraction=1"])).path == run.path and known.finished(compose([*SHORT, "seed=2"])) is None
+    assert (
+        known.finished(compose([*SHORT, "data.fraction=1"])).path == run.path
+        and known.finished(compose([*SHORT, "seed=2"])) is None
+    )
     run.update(status="failed")
     assert known.finished(compose(SHORT)) is None, "the note says the hash, the run says whether it is finished"
     shutil.rmtree(run.path)
@@ -22,7 +25,12 @@ def test_a_finished_run_is_known_by_any_spelling_of_its_numbers(workplace):
 
 def test_a_changed_file_is_noticed(workplace, taught):
     shutil.copytree(taught.path, workplace / "mine")
-    overrides = ["teacher=checkpoint", "teacher.checkpoint=mine/checkpoints/last.ckpt", "trainer.max_epochs=1", "progress=none"]
+    overrides = [
+        "teacher=checkpoint",
+        "teacher.checkpoint=mine/checkpoints/last.ckpt",
+        "trainer.max_epochs=1",
+        "progress=none",
+    ]
     run = package.train(overrides)
     assert known.finished(compose(overrides)).path == run.path
     os.utime("mine/checkpoints/last.ckpt", (1, 1))

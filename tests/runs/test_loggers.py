@@ -14,7 +14,10 @@ def test_tensorboard_writes_into_the_run(workplace):
 
     curve = EventAccumulator(str(events))
     curve.Reload()
-    assert len(curve.Scalars("val/accuracy")) == 2 and curve.Scalars("val/accuracy")[-1].value == run.metrics["val/accuracy"]
+    assert (
+        len(curve.Scalars("val/accuracy")) == 2
+        and curve.Scalars("val/accuracy")[-1].value == run.metrics["val/accuracy"]
+    )
 
 
 @pytest.mark.slow

@@ -40,14 +40,21 @@ def test_a_distilled_run(kdlab, workplace, taught, monkeypatch):
     assert record["checkpoint_bytes"] == (workplace / "student.safetensors").stat().st_size
     assert record["peak_memory_of"] == "process" and 50_000_000 < record["peak_memory_bytes"] < 10**11
     shown = json.loads(kdlab("runs", "show", run.path)[1])
-    assert shown["metrics"]["test/agreement"] == run.metrics["test/agreement"] and shown["checkpoint_bytes"] == record["checkpoint_bytes"]
+    assert (
+        shown["metrics"]["test/agreement"] == run.metrics["test/agreement"]
+        and shown["checkpoint_bytes"] == record["checkpoint_bytes"]
+    )
 
 
 def test_a_student_that_is_its_teacher(workplace, taught):
     begun = ["initial=run", f"student.initial.run={taught.path}", "student=mlp_wide", "optimizer.lr=0"]
     run = train([*begun, "teacher=run", f"teacher.run={taught.path}", *SHORT])
     assert {name: run.metrics[name] for name in _of(run.metrics)} == {
-        "test/agreement": 1, "test/agreement_best": 1, "test/kl_to_teacher": 0, "test/kl_to_teacher_best": 0}
+        "test/agreement": 1,
+        "test/agreement_best": 1,
+        "test/kl_to_teacher": 0,
+        "test/kl_to_teacher_best": 0,
+    }
 
 
 def test_every_network_of_a_run_is_compared_with_its_one_teacher(workplace):
@@ -58,14 +65,23 @@ def test_every_network_of_a_run_is_compared_with_its_one_teacher(workplace):
         agreed, apart = _by_hand(logits, before.predictions()["last"])
         assert networks[name]["test/agreement"] == pytest.approx(agreed)
         assert networks[name]["test/kl_to_teacher_best"] == pytest.approx(apart, rel=1e-4)
-    assert networks["student"]["test/kl_to_teacher"] == run.metrics["test/kl_to_teacher"] > networks["ensemble"]["test/kl_to_teacher"] > 0
+    assert (
+        networks["student"]["test/kl_to_teacher"]
+        == run.metrics["test/kl_to_teacher"]
+        > networks["ensemble"]["test/kl_to_teacher"]
+        > 0
+    )
 
 
-@pytest.mark.parametrize("overrides", [["strategy=supervised"], ["strategy=online"], ["strategy=ema"]], ids=lambda overrides: overrides[0])
+@pytest.mark.parametrize(
+    "overrides", [["strategy=supervised"], ["strategy=online"], ["strategy=ema"]], ids=lambda overrides: overrides[0]
+)
 def test_without_one_frozen_teacher_there_is_nothing_to_agree_with(workplace, overrides):
     run = train([*overrides, *SHORT, "trainer.max_epochs=1"])
     assert not _of(run.metrics) and not any(_of(scores) for scores in run.record["networks"].values())
-    assert run.record["flops"] == 2 * (64 * 32 + 32 * 10) and run.record["checkpoint_bytes"] > 4 * run.record["parameters"]
+    assert (
+        run.record["flops"] == 2 * (64 * 32 + 32 * 10) and run.record["checkpoint_bytes"] > 4 * run.record["parameters"]
+    )
 
 
 def test_a_peak_of_memory_before_an_interruption_counts(workplace):

@@ -31,17 +31,36 @@ class History(list):
     pass
 
 
-@pytest.mark.parametrize("beside", [
-    argparse.Namespace(lr=0.1, milestones=[1, 2]), np.float64(90.5), np.arange(3), np.dtype("f4"), pathlib.PurePosixPath("a/b"),
-    datetime.datetime(2024, 1, 2), datetime.timedelta(3), collections.defaultdict(list, a=[1]), collections.OrderedDict(a=1), Options(lr=0.1, deep=Options(a=1)),
-    History([1, Options(a=2)]), torch.float16, torch.device("cpu"), {1, 2}, slice(1, 2), frozenset({3}),
-    pytest.param(torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1), id="optimiser"),
-], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "beside",
+    [
+        argparse.Namespace(lr=0.1, milestones=[1, 2]),
+        np.float64(90.5),
+        np.arange(3),
+        np.dtype("f4"),
+        pathlib.PurePosixPath("a/b"),
+        datetime.datetime(2024, 1, 2),
+        datetime.timedelta(3),
+        collections.defaultdict(list, a=[1]),
+        collections.OrderedDict(a=1),
+        Options(lr=0.1, deep=Options(a=1)),
+        History([1, Options(a=2)]),
+        torch.float16,
+        torch.device("cpu"),
+        {1, 2},
+        slice(1, 2),
+        frozenset({3}),
+        pytest.param(torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1), id="optimiser"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before 1.6"])
 def test_weights_are_read_whatever_lies_beside_them(tmp_path, beside, zipped):
     torch.save({"args": beside, "model": WEIGHTS}, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
     found = read_checkpoint(tmp_path / "x.pth")
-    assert torch.equal(found["model"]["weight"], WEIGHTS["weight"]) and torch.equal(found["model"]["bias"], WEIGHTS["bias"])
+    assert torch.equal(found["model"]["weight"], WEIGHTS["weight"]) and torch.equal(
+        found["model"]["bias"], WEIGHTS["bias"]
+    )
 
 
 def test_what_lies_beside_them_is_not_read_as_what_it_is(tmp_path):
@@ -58,11 +77,23 @@ class Runs:
         return self.what
 
 
-@pytest.mark.parametrize("function, name", [(exec, "builtins.exec"), (eval, "builtins.eval"), (subprocess.call, "subprocess.call"), (shutil.rmtree, "shutil.rmtree")])
+@pytest.mark.parametrize(
+    "function, name",
+    [
+        (exec, "builtins.exec"),
+        (eval, "builtins.eval"),
+        (subprocess.call, "subprocess.call"),
+        (shutil.rmtree, "shutil.rmtree"),
+    ],
+)
 def test_a_file_that_would_call_something_is_refused_and_calls_nothing(tmp_path, function, name):
     (tmp_path / "kept").mkdir()
-    argument = {exec: f"open({str(tmp_path / 'ran')!r}, 'w')", eval: f"open({str(tmp_path / 'ran')!r}, 'w')",
-                subprocess.call: ["touch", str(tmp_path / "ran")], shutil.rmtree: str(tmp_path / "kept")}[function]
+    argument = {
+        exec: f"open({str(tmp_path / 'ran')!r}, 'w')",
+        eval: f"open({str(tmp_path / 'ran')!r}, 'w')",
+        subprocess.call: ["touch", str(tmp_path / "ran")],
+        shutil.rmtree: str(tmp_path / "kept"),
+    }[function]
     torch.save({"model": WEIGHTS, "x": Runs(function, argument)}, tmp_path / "x.pth")
     with pytest.raises(InputError, match=f"x.pth is refused: .* would call {name}"):
         read_checkpoint(tmp_path / "x.pth")
@@ -110,24 +141,27 @@ def _cut_safetensors(path):
     path.write_bytes(path.read_bytes()[:-4])
 
 
-@pytest.mark.parametrize("make, words", [
-    (b"", "it is empty .0 bytes."),
-    (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 2\n", "pointer of Git LFS.*git lfs pull"),
-    (b"\n<!DOCTYPE html>\n<html><body>Sign in</body></html>", "a web page .HTML."),
-    (b"<html>404</html>", "a web page .HTML."),
-    (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "a web page"),
-    (b'{"message": "Not Found"}', "a text that begins '{\"message\""),
-    (b"Entry not found", "a text that begins 'Entry not found'"),
-    (gzip.compress(b"1", mtime=0), "compressed by gzip"),
-    (pickle.dumps({"a": 1}), "a pickle that torch.save did not write"),
-    (b"\x89HDF\r\n\x1a\n....", "HDF5"),
-    (b"\x00\x01\x02\x03" * 10, "damaged or cut short"),
-    (_tar, "a tar archive; unpack it"),
-    (_zip, "a zip archive of model.pth; unpack it"),
-    (_cut, "cut short"),
-    (_cut_safetensors, "damaged or cut short"),
-    (lambda path: np.savez(path.open("wb"), a=np.ones(1)), "NumPy's arrays"),
-])
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (b"", "it is empty .0 bytes."),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 2\n", "pointer of Git LFS.*git lfs pull"),
+        (b"\n<!DOCTYPE html>\n<html><body>Sign in</body></html>", "a web page .HTML."),
+        (b"<html>404</html>", "a web page .HTML."),
+        (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "a web page"),
+        (b'{"message": "Not Found"}', 'a text that begins \'{"message"'),
+        (b"Entry not found", "a text that begins 'Entry not found'"),
+        (gzip.compress(b"1", mtime=0), "compressed by gzip"),
+        (pickle.dumps({"a": 1}), "a pickle that torch.save did not write"),
+        (b"\x89HDF\r\n\x1a\n....", "HDF5"),
+        (b"\x00\x01\x02\x03" * 10, "damaged or cut short"),
+        (_tar, "a tar archive; unpack it"),
+        (_zip, "a zip archive of model.pth; unpack it"),
+        (_cut, "cut short"),
+        (_cut_safetensors, "damaged or cut short"),
+        (lambda path: np.savez(path.open("wb"), a=np.ones(1)), "NumPy's arrays"),
+    ],
+)
 def test_what_holds_no_weights_is_named_for_what_it_is(tmp_path, make, words):
     path = tmp_path / "x.pth"
     path.write_bytes(make) if isinstance(make, bytes) else make(path)
@@ -139,7 +173,9 @@ def test_a_network_of_torchscript_and_how_to_save_its_weights(tmp_path):
     torch.jit.script(nn.Linear(3, 2)).save(tmp_path / "x.pth")
     with pytest.raises(InputError, match="TorchScript") as raised:
         read_checkpoint(tmp_path / "x.pth")
-    command = next(line for line in str(raised.value).splitlines() if line.startswith("  python -c")).replace("python", sys.executable, 1)
+    command = next(line for line in str(raised.value).splitlines() if line.startswith("  python -c")).replace(
+        "python", sys.executable, 1
+    )
     subprocess.run(command, shell=True, check=True, cwd=tmp_path)
     assert set(read_checkpoint(tmp_path / "x_weights.pth")) == {"weight", "bias"}
 
@@ -149,7 +185,9 @@ def test_a_whole_network_of_the_old_format_and_how_to_save_its_weights(tmp_path)
     torch.save(nn.Linear(3, 2), tmp_path / "x.pth", _use_new_zipfile_serialization=False)
     with pytest.raises(InputError, match="whole network .in the format before torch 1.6.") as raised:
         read_checkpoint(tmp_path / "x.pth")
-    command = next(line for line in str(raised.value).splitlines() if line.startswith("  python -c")).replace("python", sys.executable, 1)
+    command = next(line for line in str(raised.value).splitlines() if line.startswith("  python -c")).replace(
+        "python", sys.executable, 1
+    )
     subprocess.run(command, shell=True, check=True, cwd=tmp_path)
     assert set(read_checkpoint(tmp_path / "x_weights.pth")) == {"weight", "bias"}
 

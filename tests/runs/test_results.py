@@ -10,8 +10,14 @@ from kdlab.losses.base import Loss
 from kdlab.runs.checkpoints import read_checkpoint
 from kdlab.runs.metrics import MetricsFile
 
-UNLEARN = ["+loss.unlearn={_target_: tests.runs.test_results.Unlearn, weight: 1.0}", "data.fraction=0.5", "trainer.max_epochs=4",
-           "optimizer.lr=0.01", "scheduler=none", "progress=none"]
+UNLEARN = [
+    "+loss.unlearn={_target_: tests.runs.test_results.Unlearn, weight: 1.0}",
+    "data.fraction=0.5",
+    "trainer.max_epochs=4",
+    "optimizer.lr=0.01",
+    "scheduler=none",
+    "progress=none",
+]
 
 
 class Unlearn(Loss):
@@ -55,7 +61,10 @@ def test_the_best_epoch_is_not_the_last(unlearned):
     curve = MetricsFile(unlearned.metrics_file).load().rows
     assert metrics["val/accuracy_best"] == curve[1]["val/accuracy"] == max(row["val/accuracy"] for row in curve)
     assert metrics["val/accuracy"] == curve[3]["val/accuracy"] and metrics["train/loss"] == curve[3]["train/loss"]
-    weights = [read_checkpoint(unlearned.checkpoint(which))["state_dict"]["student.classifier.weight"] for which in ("last", "best")]
+    weights = [
+        read_checkpoint(unlearned.checkpoint(which))["state_dict"]["student.classifier.weight"]
+        for which in ("last", "best")
+    ]
     assert (weights[0] - weights[1]).abs().max() > 0.1
 
 
@@ -71,7 +80,12 @@ def test_the_other_networks_have_their_own_best(workplace, test_split):
         assert networks[name]["test/accuracy_best"] > networks[name]["test/accuracy"] + 0.2
         state = read_checkpoint(run.checkpoint("best"))["state_dict"]
         network = run.network("best")
-        network.load_state_dict({key.removeprefix("student." if name == "student" else "peers.peer2."): value for key, value in state.items()
-                                 if key.startswith("student." if name == "student" else "peers.peer2.")})
+        network.load_state_dict(
+            {
+                key.removeprefix("student." if name == "student" else "peers.peer2."): value
+                for key, value in state.items()
+                if key.startswith("student." if name == "student" else "peers.peer2.")
+            }
+        )
         with torch.no_grad():
             torch.testing.assert_close(said[f"best{prefix}"], network(test_split.inputs), rtol=1e-4, atol=1e-4)

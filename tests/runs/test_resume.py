@@ -9,9 +9,20 @@ import torch
 from kdlab.runs.run import RunStore, find_runs
 
 # everything that could carry hidden state: dropout, a schedule that moves every step, augmentation, clipping, a scheduled temperature
-OVERRIDES = ["student=mlp", "student.hidden=[24,24]", "student.dropout=0.3", "scheduler=onecycle", "data.augment.crop_padding=1",
-             "data.augment.flip=0.5", "+trainer.limit_train_batches=12", "trainer.max_epochs=4", "trainer.gradient_clip_val=1.0",
-             "loss.kd.temperature={schedule: linear, start: 8, end: 2, epochs: 4}", "progress=none", 'teacher.overrides=["trainer.max_epochs=2"]']
+OVERRIDES = [
+    "student=mlp",
+    "student.hidden=[24,24]",
+    "student.dropout=0.3",
+    "scheduler=onecycle",
+    "data.augment.crop_padding=1",
+    "data.augment.flip=0.5",
+    "+trainer.limit_train_batches=12",
+    "trainer.max_epochs=4",
+    "trainer.gradient_clip_val=1.0",
+    "loss.kd.temperature={schedule: linear, start: 8, end: 2, epochs: 4}",
+    "progress=none",
+    'teacher.overrides=["trainer.max_epochs=2"]',
+]
 
 
 def _kill():
@@ -33,6 +44,7 @@ def _job(folder, overrides, moment):
             if (self.teacher is None) == teacher and self.current_epoch == epoch and index == batch:
                 _kill()
             return step(self, data, index)
+
         Strategy.training_step = training_step
 
     if moment == "teacher":
@@ -48,10 +60,13 @@ def _job(folder, overrides, moment):
                 file.flush()
                 os.truncate(file.name, os.path.getsize(file.name) // 2)
                 _kill()
+
         checkpoints.torch.save = torn
     elif moment == "after the last epoch":
         found = ensure.results
-        ensure.results = lambda config, run, parts, teacher: found(config, run, parts, teacher) if config["teacher"] is None else _kill()
+        ensure.results = lambda config, run, parts, teacher: (
+            found(config, run, parts, teacher) if config["teacher"] is None else _kill()
+        )
     elif moment == "test":
         write = results.write_atomically
         results.write_atomically = lambda path, fill: write(path, fill) if "teachers" in str(path) else _kill()
@@ -62,11 +77,19 @@ def _job(folder, overrides, moment):
             write(self)
             if len(self.rows) == 3 and "teachers" not in str(self.path):
                 _kill()
+
         MetricsFile.write = written
     kdlab.train(overrides)
 
 
-MOMENTS = ["teacher", "middle of an epoch", "writing a checkpoint", "between row and checkpoint", "after the last epoch", "test"]
+MOMENTS = [
+    "teacher",
+    "middle of an epoch",
+    "writing a checkpoint",
+    "between row and checkpoint",
+    "after the last epoch",
+    "test",
+]
 
 
 def _undisturbed(tmp_path_factory, forked, overrides, name):
@@ -107,8 +130,15 @@ def _same(run, other):
     assert len(curves[0]) == len(curves[1])
 
 
-@pytest.mark.parametrize("moment", [pytest.param(moment, marks=pytest.mark.slow) if moment not in ("middle of an epoch", "writing a checkpoint") else
-                                    moment for moment in MOMENTS])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(moment, marks=pytest.mark.slow)
+        if moment not in ("middle of an epoch", "writing a checkpoint")
+        else moment
+        for moment in MOMENTS
+    ],
+)
 def test_killed_and_started_again(tmp_path, forked, undisturbed, moment):
     process = forked(_job, tmp_path, OVERRIDES, moment)
     process.join()
@@ -123,11 +153,18 @@ def test_killed_and_started_again(tmp_path, forked, undisturbed, moment):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("extra", [pytest.param(["callbacks=ema"], marks=pytest.mark.slow),
-                                   pytest.param(["optimizer=sgd", "scheduler=multistep", "scheduler.milestones=[1,3]",
-                                                 "trainer.accumulate_grad_batches=2"], marks=pytest.mark.slow),
-                                   ["trainer.precision=bf16-true", "callbacks=ema", "loss=[ce,kd,hint]", "loss.hint.student_tap=stage1"]],
-                         ids=["ema", "accumulation", "bfloat16, ema and a connector"])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        pytest.param(["callbacks=ema"], marks=pytest.mark.slow),
+        pytest.param(
+            ["optimizer=sgd", "scheduler=multistep", "scheduler.milestones=[1,3]", "trainer.accumulate_grad_batches=2"],
+            marks=pytest.mark.slow,
+        ),
+        ["trainer.precision=bf16-true", "callbacks=ema", "loss=[ce,kd,hint]", "loss.hint.student_tap=stage1"],
+    ],
+    ids=["ema", "accumulation", "bfloat16, ema and a connector"],
+)
 def test_other_state_resumes_too(tmp_path, tmp_path_factory, forked, extra):
     whole = _undisturbed(tmp_path_factory, forked, OVERRIDES + extra, "whole")
     process = forked(_job, tmp_path, OVERRIDES + extra, "middle of an epoch")
@@ -155,8 +192,12 @@ def test_a_run_that_was_stopped_early_is_not_trained_on(workplace, monkeypatch):
     """Killed behind its last epoch, it must not make up for the epochs that early stopping spared."""
     import kdlab as package
 
-    overrides = ["strategy=supervised", "trainer.max_epochs=9", "progress=none",
-                 "+callbacks.stop={_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val/accuracy, mode: max, patience: 1, min_delta: 0.5}"]
+    overrides = [
+        "strategy=supervised",
+        "trainer.max_epochs=9",
+        "progress=none",
+        "+callbacks.stop={_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val/accuracy, mode: max, patience: 1, min_delta: 0.5}",
+    ]
     run = package.train(overrides)
     epochs = len(run.metrics_file.read_text().splitlines()) - 1
     assert epochs < 9

@@ -35,10 +35,23 @@ def local(workplace):
         torch.manual_seed(0)
         state = timm.create_model("test_resnet", num_classes=1000).state_dict()
         (workplace / name).mkdir()
-        save_file({key: value.contiguous() for key, value in state.items() if key not in lost}, workplace / name / "model.safetensors")
-        described = {"num_classes": 1000, "input_size": [3, 160, 160], "mean": [0.5] * 3, "std": [0.5] * 3, "first_conv": "conv1.0", "classifier": "fc"}
-        (workplace / name / "config.json").write_text(json.dumps({"architecture": "test_resnet", "num_classes": 1000, "pretrained_cfg": described}))
+        save_file(
+            {key: value.contiguous() for key, value in state.items() if key not in lost},
+            workplace / name / "model.safetensors",
+        )
+        described = {
+            "num_classes": 1000,
+            "input_size": [3, 160, 160],
+            "mean": [0.5] * 3,
+            "std": [0.5] * 3,
+            "first_conv": "conv1.0",
+            "classifier": "fc",
+        }
+        (workplace / name / "config.json").write_text(
+            json.dumps({"architecture": "test_resnet", "num_classes": 1000, "pretrained_cfg": described})
+        )
         return f"local-dir:{name}"
+
     return save
 
 
@@ -48,7 +61,9 @@ def huggingface(workplace):
     import transformers
 
     torch.manual_seed(0)
-    config = transformers.ResNetConfig(num_channels=1, embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], layer_type="basic", num_labels=1000)
+    config = transformers.ResNetConfig(
+        num_channels=1, embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], layer_type="basic", num_labels=1000
+    )
     transformers.ResNetForImageClassification(config).save_pretrained(workplace / "whole")
     transformers.ResNetModel(config).save_pretrained(workplace / "body")
     config.num_labels = 10
@@ -75,9 +90,11 @@ def pasted(message, call):
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_new_head_of_timm_whatever_its_luck(local, seed):
     message = refused("teacher=timm", f"teacher.model={local()}", f"seed={seed}")
-    assert message.startswith("teacher: local-dir:saved: its weights know 1000 classes, the data have 10, so its head (fc.weight, fc.bias) would be untrained. "
-                              "Fine-tune it first:\n  kdlab train student=timm student.model=local-dir:saved student.pretrained=true "
-                              "strategy=supervised name=fine_tuned\n")
+    assert message.startswith(
+        "teacher: local-dir:saved: its weights know 1000 classes, the data have 10, so its head (fc.weight, fc.bias) would be untrained. "
+        "Fine-tune it first:\n  kdlab train student=timm student.model=local-dir:saved student.pretrained=true "
+        "strategy=supervised name=fine_tuned\n"
+    )
 
 
 @pytest.mark.slow
@@ -93,18 +110,29 @@ def test_a_new_head_of_torchvision(workplace, monkeypatch):
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *arguments, **options: state)
     for given in ("teacher.pretrained=true", "teacher.weights=IMAGENET1K_V1"):
         message = refused("teacher=torchvision", "teacher.model=squeezenet1_1", given)
-        assert "its weights know 1000 classes, the data have 10, so its head (classifier.1.weight, classifier.1.bias) would be untrained" in message
+        assert (
+            "its weights know 1000 classes, the data have 10, so its head (classifier.1.weight, classifier.1.bias) would be untrained"
+            in message
+        )
         assert f"student=torchvision student.model=squeezenet1_1 {given.replace('teacher', 'student')}" in message
-    assert "its constructor drew: it has no trained weights" in refused("teacher=torchvision", "teacher.model=squeezenet1_1", "teacher.pretrained=false")
+    assert "its constructor drew: it has no trained weights" in refused(
+        "teacher=torchvision", "teacher.model=squeezenet1_1", "teacher.pretrained=false"
+    )
 
 
 def test_heads_of_hugging_face(huggingface):
     message = refused("teacher=huggingface", "teacher.model=body")
-    assert "teacher: body: its weights hold no head (network.classifier.1.bias, network.classifier.1.weight), which would be untrained" in message
+    assert (
+        "teacher: body: its weights hold no head (network.classifier.1.bias, network.classifier.1.weight), which would be untrained"
+        in message
+    )
     message = refused("teacher=huggingface", "teacher.model=whole")
-    assert "teacher: whole answers with 1000 classes, but the data have 10. A network of other classes cannot teach these; fine-tune it first:" in message
+    assert (
+        "teacher: whole answers with 1000 classes, but the data have 10. A network of other classes cannot teach these; fine-tune it first:"
+        in message
+    )
     assert "kdlab train student=huggingface student.model=whole strategy=supervised" in message
-    assert "no better than chance" in refused("teacher=huggingface", "teacher.model=ten")           # every parameter is filled
+    assert "no better than chance" in refused("teacher=huggingface", "teacher.model=ten")  # every parameter is filled
 
 
 @pytest.mark.slow
@@ -124,19 +152,33 @@ def network_with_a_new_head(classes=10):
 
 def network_loaded_in_part():
     network = MLP(10, [1, 8, 8], [16, 16])
-    network.load_state_dict({name: torch.ones_like(value) for name, value in network.state_dict().items() if "classifier" not in name}, strict=False)
+    network.load_state_dict(
+        {name: torch.ones_like(value) for name, value in network.state_dict().items() if "classifier" not in name},
+        strict=False,
+    )
     return network
 
 
 @pytest.mark.parametrize("make", [network_with_a_new_head, network_loaded_in_part])
 def test_a_function_of_the_users(workplace, make):
     message = refused("teacher=network", f"teacher._target_={__name__}.{make.__name__}")
-    assert "classifier.weight, classifier.bias hold the random numbers that its constructor drew. Fine-tune it first" in message
+    assert (
+        "classifier.weight, classifier.bias hold the random numbers that its constructor drew. Fine-tune it first"
+        in message
+    )
 
 
 def test_members_of_ensembles_and_teachers_of_terms(local):
-    node = f"{{_target_: kdlab.models.timm_model, model: {local()!r}, classes: 10, channels: 1, pretrained: true}}".replace("'", '"')
-    ensemble = ["teacher=ensemble", "~teacher.members.first", "~teacher.members.second", "~teacher.members.third", f"+teacher.members.mine={node}"]
+    node = f"{{_target_: kdlab.models.timm_model, model: {local()!r}, classes: 10, channels: 1, pretrained: true}}".replace(
+        "'", '"'
+    )
+    ensemble = [
+        "teacher=ensemble",
+        "~teacher.members.first",
+        "~teacher.members.second",
+        "~teacher.members.third",
+        f"+teacher.members.mine={node}",
+    ]
     assert refused(*ensemble).startswith("teacher.members.mine: local-dir:saved: its weights know 1000 classes")
     terms = ["loss=[ce,kd,logit_mse]", "teacher=per_term", "~teacher.members.wide", f"+teacher.members.wide={node}"]
     assert refused(*terms).startswith("teacher.members.wide: local-dir:saved: its weights know 1000 classes")
@@ -149,15 +191,25 @@ def test_options_that_kdlab_gives_itself(local, name, given):
 
 
 def test_a_student_may_have_a_new_head_and_other_channels(local, capsys):
-    run = kdlab.train(["strategy=supervised", "student=timm", f"student.model={local()}", "student.pretrained=true", *SHORT])
-    assert "student: its weights know 1000 classes, the data have 10: its head (fc.weight, fc.bias) is new and untrained" in capsys.readouterr().out
+    run = kdlab.train(
+        ["strategy=supervised", "student=timm", f"student.model={local()}", "student.pretrained=true", *SHORT]
+    )
+    assert (
+        "student: its weights know 1000 classes, the data have 10: its head (fc.weight, fc.bias) is new and untrained"
+        in capsys.readouterr().out
+    )
     assert run.finished
 
 
 @pytest.mark.parametrize("lost", ["layer1.0.bn1.weight", "layer1.0.bn1.running_mean", "layer2.0.conv1.weight"])
 def test_a_student_with_anything_else_untrained_is_refused(local, lost):
-    message = refused("strategy=supervised", "student=timm", f"student.model={local(lost={lost})}", "student.pretrained=true")
-    assert f"student: the weights of 'local-dir:saved' do not fill {lost}, which would stay as the constructor made it" in message
+    message = refused(
+        "strategy=supervised", "student=timm", f"student.model={local(lost={lost})}", "student.pretrained=true"
+    )
+    assert (
+        f"student: the weights of 'local-dir:saved' do not fill {lost}, which would stay as the constructor made it"
+        in message
+    )
 
 
 # -- checkpoint files ---------------------------------------------------------------------------------------------------------
@@ -170,37 +222,65 @@ def mlp(key, classes=10):
 @pytest.fixture
 def hundred(workplace):
     torch.manual_seed(0)
-    torch.save({"net": {f"module.{name}": value for name, value in MLP(100, [1, 8, 8], [16]).state_dict().items()}}, "hundred.pth")
+    torch.save(
+        {"net": {f"module.{name}": value for name, value in MLP(100, [1, 8, 8], [16]).state_dict().items()}},
+        "hundred.pth",
+    )
 
 
-@pytest.mark.parametrize("classes, words", [
-    (100, "teacher: hundred.pth (teacher.network.classes=100) answers with 100 classes, but the data have 10. A network of other classes cannot teach these"),
-    (10, "teacher.checkpoint: hundred.pth knows 100 classes (classifier.weight), and teacher.network has 10. A network of other classes cannot teach these"),
-])
+@pytest.mark.parametrize(
+    "classes, words",
+    [
+        (
+            100,
+            "teacher: hundred.pth (teacher.network.classes=100) answers with 100 classes, but the data have 10. A network of other classes cannot teach these",
+        ),
+        (
+            10,
+            "teacher.checkpoint: hundred.pth knows 100 classes (classifier.weight), and teacher.network has 10. A network of other classes cannot teach these",
+        ),
+    ],
+)
 def test_a_file_of_other_classes_and_its_cure(hundred, kdlab, classes, words):
-    code, out, err = kdlab("train", "teacher=checkpoint", "teacher.checkpoint=hundred.pth", mlp("teacher.network", classes), *SHORT)
+    code, out, err = kdlab(
+        "train", "teacher=checkpoint", "teacher.checkpoint=hundred.pth", mlp("teacher.network", classes), *SHORT
+    )
     assert code == 2 and words in err
     assert "initial=checkpoint student.initial.checkpoint=hundred.pth student.initial.new_head=true" in err
     pasted(err, kdlab)
 
 
 def test_a_student_begins_with_weights_of_other_classes(hundred, capsys):
-    given = ["strategy=supervised", "student.hidden=[16]", "initial=checkpoint", "student.initial.checkpoint=hundred.pth"]
+    given = [
+        "strategy=supervised",
+        "student.hidden=[16]",
+        "initial=checkpoint",
+        "student.initial.checkpoint=hundred.pth",
+    ]
     assert "student.initial.new_head=true loads the rest" in refused(*given)
     run = kdlab.train([*given, "student.initial.new_head=true", "optimizer.lr=0", "optimizer.weight_decay=0", *SHORT])
     out = capsys.readouterr().out
     assert "student.initial.checkpoint: hundred.pth: the prefix 'module.' of its names is taken off" in out
-    assert "student.initial: hundred.pth knows 100 classes, this student 10: its head (classifier.weight, classifier.bias) is new and untrained" in out
+    assert (
+        "student.initial: hundred.pth knows 100 classes, this student 10: its head (classifier.weight, classifier.bias) is new and untrained"
+        in out
+    )
     theirs = torch.load("hundred.pth")["net"]
     assert torch.equal(run.student.state_dict()["stage1.linear.weight"], theirs["module.stage1.linear.weight"])
 
 
 def test_which_of_two_networks_teaches_is_part_of_the_identity(workplace, taught):
     state = taught.student.state_dict()
-    torch.save({"student_state_dict": state, "teacher_state_dict": {name: value * 2 for name, value in state.items()}}, "both.pth")
+    torch.save(
+        {"student_state_dict": state, "teacher_state_dict": {name: value * 2 for name, value in state.items()}},
+        "both.pth",
+    )
     node = "+teacher.network={_target_: kdlab.models.MLP, classes: 10, shape: [1,8,8], hidden: [256,256]}"
     given = ["teacher=checkpoint", "teacher.checkpoint=both.pth", node]
-    assert "holds 2 networks that fit MLP; add the one that is meant:\n  teacher.part=student_state_dict\n  teacher.part=teacher_state_dict" in refused(*given)
+    assert (
+        "holds 2 networks that fit MLP; add the one that is meant:\n  teacher.part=student_state_dict\n  teacher.part=teacher_state_dict"
+        in refused(*given)
+    )
     runs = [kdlab.train([*given, f"teacher.part={part}_state_dict", *SHORT]) for part in ("student", "teacher")]
     assert runs[0].hash != runs[1].hash
     assert runs[0].record["teacher"]["validation_nll"] != runs[1].record["teacher"]["validation_nll"]
@@ -209,7 +289,10 @@ def test_which_of_two_networks_teaches_is_part_of_the_identity(workplace, taught
 def test_a_config_of_another_project_beside_its_checkpoints_is_no_run(workplace, taught):
     (workplace / "theirs" / "checkpoints").mkdir(parents=True)
     (workplace / "theirs" / "config.yaml").write_text("model: resnet18\n")
-    torch.save({"state_dict": {f"net.{name}": value for name, value in taught.student.state_dict().items()}}, "theirs/checkpoints/a.ckpt")
+    torch.save(
+        {"state_dict": {f"net.{name}": value for name, value in taught.student.state_dict().items()}},
+        "theirs/checkpoints/a.ckpt",
+    )
     node = "+teacher.network={_target_: kdlab.models.MLP, classes: 10, shape: [1,8,8], hidden: [256,256]}"
     run = kdlab.train(["teacher=checkpoint", "teacher.checkpoint=theirs/checkpoints/a.ckpt", node, *SHORT])
     assert run.record["teacher"]["validation_accuracy"] == pytest.approx(taught.metrics["val/accuracy"])

@@ -23,7 +23,11 @@ def linear(seed):
 def some(rows=6, seed=0):
     generator = torch.Generator().manual_seed(seed)
     index = torch.arange(rows)
-    return Batch(torch.randn(rows, FEATURES, generator=generator, dtype=torch.float64), torch.randint(CLASSES, (rows,), generator=generator), index)
+    return Batch(
+        torch.randn(rows, FEATURES, generator=generator, dtype=torch.float64),
+        torch.randint(CLASSES, (rows,), generator=generator),
+        index,
+    )
 
 
 def cohort(kind, networks, terms=None, weights=None, batch=None, **options):
@@ -34,7 +38,9 @@ def cohort(kind, networks, terms=None, weights=None, batch=None, **options):
     objective = Objective(terms, weights or {"ce": 0.3, "kd": 0.7})
     recipe = OptimizerRecipe(lambda params: torch.optim.SGD(params, lr=0.1))
     batch = batch or some()
-    made = kind(student=student, teacher=None, objective=objective, task=Classification(CLASSES), optimization=recipe, **options)
+    made = kind(
+        student=student, teacher=None, objective=objective, task=Classification(CLASSES), optimization=recipe, **options
+    )
     prepare(made, batch, len(batch), batch.target)
     return made.double().train()
 

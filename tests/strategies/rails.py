@@ -68,14 +68,18 @@ def no_drift(overrides):
 
 def detached(overrides):
     """The part of the loss that one network learns from the others has no gradient for those."""
-    parts = assembled(compose([*overrides, *SHORT, "loss=[ce,forward_kl]"]))      # whose function detaches nothing itself
+    parts = assembled(compose([*overrides, *SHORT, "loss=[ce,forward_kl]"]))  # whose function detaches nothing itself
     strategy, batch = parts.strategy, next(iter(parts.data.train_dataloader()))
     said = strategy.observe_all(batch)
     rows = strategy.task.align_batch(batch)
     for name in said:
-        loss = strategy.loss_of(said[name], [outputs for other, outputs in said.items() if other != name], rows, strategy.objective_of(name))
+        loss = strategy.loss_of(
+            said[name], [outputs for other, outputs in said.items() if other != name], rows, strategy.objective_of(name)
+        )
         for other, network in strategy.networks().items():
-            gradients = torch.autograd.grad(loss.total, list(network.parameters()), retain_graph=True, allow_unused=True)
+            gradients = torch.autograd.grad(
+                loss.total, list(network.parameters()), retain_graph=True, allow_unused=True
+            )
             reached = any(gradient is not None and bool(gradient.abs().sum() > 0) for gradient in gradients)
             assert reached == (other == name), f"what {name} learns reaches {other}: {reached}"
 
@@ -104,7 +108,7 @@ def saved(overrides):
     trained, loaded = strategies[-1], parts.strategy
     trained.load_state_dict(torch.load(run.checkpoint("last"), weights_only=True)["state_dict"])
     batch = next(iter(parts.data.train_dataloader()))
-    for strategy in (trained, loaded):          # as at the start of a further epoch
+    for strategy in (trained, loaded):  # as at the start of a further epoch
         for objective in [module for module in strategy.modules() if isinstance(module, Objective)]:
             objective.advance(3.0)
         strategy.train()
@@ -116,26 +120,33 @@ def saved(overrides):
 
 def seeded(overrides):
     """The seed, and nothing else, decides the first weights of every network, and no two begin with the same."""
+
     def weights(*more):
         strategy = assembled(compose([*overrides, *SHORT, *more])).strategy
-        return {name: nn.utils.parameters_to_vector(network.parameters()) for name, network in strategy.networks().items()}
+        return {
+            name: nn.utils.parameters_to_vector(network.parameters()) for name, network in strategy.networks().items()
+        }
 
     first, again, other = weights(), weights(), weights("seed=2")
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not any(torch.equal(first[name], other[name]) for name in first)
-    learners = [value for name, value in first.items() if name != "average"]        # an average begins as its student
-    assert not any(torch.equal(one, two) for number, one in enumerate(learners) for two in learners[number + 1:])
+    learners = [value for name, value in first.items() if name != "average"]  # an average begins as its student
+    assert not any(torch.equal(one, two) for number, one in enumerate(learners) for two in learners[number + 1 :])
 
 
 def ordered(overrides, others):
     """Which samples come in which batch, and how they are augmented, is the same for the same seed, whoever teaches."""
+
     def batches(overrides):
         seen = []
         with watched(lambda strategy, batch, index: seen.append((batch.index.clone(), batch.inputs.clone()))):
-            kdlab.train([*overrides, *SHORT, "trainer.max_epochs=2", "data.augment.crop_padding=1",
-                          "student.dropout=0.2"])       # which draws from torch's generator, more where more networks are asked
+            kdlab.train(
+                [*overrides, *SHORT, "trainer.max_epochs=2", "data.augment.crop_padding=1", "student.dropout=0.2"]
+            )  # which draws from torch's generator, more where more networks are asked
         return seen
 
     mine, theirs = batches(overrides), batches(others)
-    assert len(mine) == len(theirs) and all(torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(mine, theirs))
+    assert len(mine) == len(theirs) and all(
+        torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(mine, theirs)
+    )
     assert not torch.equal(mine[0][0], mine[len(mine) // 2][0]), "every epoch has an order of its own"

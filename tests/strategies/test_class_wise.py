@@ -14,7 +14,7 @@ from tests.strategies.tiny import batch_of, ce, kd, linear, made
 
 TERMS, WEIGHTS = lambda: {"ce": CrossEntropy(), "kd": HintonKD(4.0)}, {"ce": 1.0, "kd": 0.7}
 TARGET = torch.tensor([0, 1, 0, 0, 2, 1, 0, 1, 0])
-ROWS = torch.tensor([0, 1, 2, 4, 5, 6, 8])         # of class 0: 0, 2, 6, 8; of class 1: 1, 5; of class 2: 4
+ROWS = torch.tensor([0, 1, 2, 4, 5, 6, 8])  # of class 0: 0, 2, 6, 8; of class 1: 1, 5; of class 2: 4
 
 
 def test_a_partner_is_another_of_the_class_unless_there_is_none():
@@ -46,6 +46,7 @@ def test_the_order_pairs_every_sample_once():
 def test_partners_change_with_the_epoch_and_the_seed(seed, epoch):
     """Not the order alone: of 300 samples a class, one in 299 has the same partner by chance."""
     target, rows = torch.arange(900) % 3, torch.arange(900)
+
     def partner_of(seed, epoch):
         pairs = made(ClassWise, linear(), TERMS(), WEIGHTS, batch_of(4), seed=seed).sampler(target, rows)(epoch)
         return pairs[pairs[:, 0].argsort(), 1]
@@ -63,7 +64,9 @@ def test_a_step_by_hand():
     expected = ce(mine, batch.target[:4]) + 0.7 * kd(mine, pair.detach(), 4.0)
     loss = strategy.distill(batch).loss.total
     torch.testing.assert_close(loss, expected)
-    gradients = [torch.autograd.grad(value, into)[0] for value, into in ((loss, strategy.student[0].weight), (expected, weight))]
+    gradients = [
+        torch.autograd.grad(value, into)[0] for value, into in ((loss, strategy.student[0].weight), (expected, weight))
+    ]
     torch.testing.assert_close(*gradients)
 
 
@@ -80,7 +83,9 @@ def test_each_half_has_a_forward_pass_of_its_own_in_train_mode():
 def test_batches_of_a_run_are_pairs(workplace, monkeypatch):
     seen = []
     step = Strategy.training_step
-    monkeypatch.setattr(Strategy, "training_step", lambda self, batch, index: (seen.append(batch), step(self, batch, index))[1])
+    monkeypatch.setattr(
+        Strategy, "training_step", lambda self, batch, index: (seen.append(batch), step(self, batch, index))[1]
+    )
     run = kdlab.train(["strategy=cs_kd", "data.fraction=0.2", "trainer.max_epochs=2", "progress=none"])
     assert [len(batch) for batch in seen] == [64] * 14
     for batch in seen:
@@ -90,9 +95,13 @@ def test_batches_of_a_run_are_pairs(workplace, monkeypatch):
     assert 0 < run.metrics["train/loss_kd"] < 10
 
 
-@pytest.mark.parametrize("extra, message", [
-    (["mixing=cutmix"], "ClassWise cannot learn from mixed images"), (["teacher=trained"], "the student is its own teacher"),
-])
+@pytest.mark.parametrize(
+    "extra, message",
+    [
+        (["mixing=cutmix"], "ClassWise cannot learn from mixed images"),
+        (["teacher=trained"], "the student is its own teacher"),
+    ],
+)
 def test_what_does_not_fit_is_refused(workplace, extra, message):
     with pytest.raises(InputError, match=message):
         kdlab.train(["strategy=cs_kd", "progress=none", *extra])

@@ -26,17 +26,24 @@ def _naive_per_sample(said, batch):
 
 
 def _min_logit(said, batch):
-    return torch.stack([logits - logits[torch.arange(len(logits)), batch.target][:, None] for logits in said]).min(0).values
+    return (
+        torch.stack([logits - logits[torch.arange(len(logits)), batch.target][:, None] for logits in said])
+        .min(0)
+        .values
+    )
 
 
 RULES = {
     "naive": (_naive, {}),
     "naive per sample": (_naive_per_sample, {"per_sample": True}),
     "linear": (lambda said, batch: functional.kdcl_linear(said, batch.target), {}),
-    "linear per sample": (lambda said, batch: functional.kdcl_linear(said, batch.target, per_sample=True), {"per_sample": True}),
+    "linear per sample": (
+        lambda said, batch: functional.kdcl_linear(said, batch.target, per_sample=True),
+        {"per_sample": True},
+    ),
     "min_logit": (_min_logit, {}),
     "mean": (lambda said, batch: sum(said) / len(said), {}),
-    "general": (lambda said, batch: sum(said) / len(said), {}),        # of equal shares before the first validation
+    "general": (lambda said, batch: sum(said) / len(said), {}),  # of equal shares before the first validation
 }
 
 
@@ -64,7 +71,9 @@ def test_any_dense_loss_on_logits_learns_from_the_target():
     strategy = cohort(Collaborative, networks, terms, {"ce": 1.0, "dkd": 0.5}, rule="mean")
     said = [network(batch.inputs) for network in networks]
     target = (sum(said) / 2).detach()
-    expected = sum(ce(logits, batch) + 0.5 * functional.dkd(logits, target, batch.target, 1.0, 2.0, 4.0).mean() for logits in said)
+    expected = sum(
+        ce(logits, batch) + 0.5 * functional.dkd(logits, target, batch.target, 1.0, 2.0, 4.0).mean() for logits in said
+    )
     assert strategy.distill(batch).loss.total.item() == pytest.approx(expected.item(), rel=1e-10)
 
 
@@ -73,7 +82,9 @@ def test_rows_that_do_not_count_have_no_say():
     networks, batch = [linear(0), linear(1)], some()
     strategy = cohort(Collaborative, networks, rule="naive")
     align = strategy.task.align_batch
-    losses = [torch.nn.functional.cross_entropy(network(batch.inputs), batch.target, reduction="none") for network in networks]
+    losses = [
+        torch.nn.functional.cross_entropy(network(batch.inputs), batch.target, reduction="none") for network in networks
+    ]
     chosen = []
     for part in (losses[0] < losses[1], losses[0] > losses[1]):
         weights = part.double()
@@ -102,19 +113,28 @@ def test_general_weights_by_hand(monkeypatch):
     strategy._trainer = None
     monkeypatch.setattr(Collaborative, "trainer", _Alone, raising=False)
     monkeypatch.setattr(Collaborative.__mro__[2], "on_validation_epoch_end", lambda self: None)
-    for _ in range(2):          # the second epoch begins anew
+    for _ in range(2):  # the second epoch begins anew
         strategy.on_validation_epoch_start()
         for rows in (slice(0, 5), slice(5, 20)):
             part = batch.replace(inputs=batch.inputs[rows], target=batch.target[rows], index=batch.index[rows])
             said = {name: strategy.task.network_outputs(network, part) for name, network in strategy.networks().items()}
-            strategy.after_validation({name: outputs.detach() for name, outputs in said.items()}, strategy.task.align_batch(part))
+            strategy.after_validation(
+                {name: outputs.detach() for name, outputs in said.items()}, strategy.task.align_batch(part)
+            )
         strategy.on_validation_epoch_end()
-    errors = torch.stack([network(batch.inputs).softmax(-1) - torch.nn.functional.one_hot(batch.target, 3) for network in networks]).detach()
+    errors = torch.stack(
+        [network(batch.inputs).softmax(-1) - torch.nn.functional.one_hot(batch.target, 3) for network in networks]
+    ).detach()
     inverse = torch.linalg.inv(torch.einsum("inc,jnc->ij", errors, errors) / 20)
     expected = inverse.sum(1) / inverse.sum()
     torch.testing.assert_close(wide(strategy.shares).double(), expected, rtol=1e-4, atol=1e-5)
     said = torch.stack([network(batch.inputs) for network in networks]).detach()
-    torch.testing.assert_close(strategy.distill(batch).outputs["target"].logits, torch.einsum("m,mnc->nc", expected, said), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        strategy.distill(batch).outputs["target"].logits,
+        torch.einsum("m,mnc->nc", expected, said),
+        rtol=1e-3,
+        atol=1e-4,
+    )
 
 
 def test_general_in_a_run_is_saved_and_used(workplace):
@@ -179,14 +199,20 @@ def test_weights_in_half_precision_still_sum_to_one():
     torch.testing.assert_close(target, share * said[0] + (1 - share) * said[1], rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("overrides, words", [
-    (["strategy.rule=best"], "strategy.rule must be one of naive, linear, min_logit, general, mean"),
-    (["strategy.per_sample=true"], "per_sample=true: the rule min_logit makes no choice"),
-    (["strategy.ridge=-1.0"], "ridge must be 0 or greater"),
-    (["loss=[ce,hint]", "student=cnn"], "loss.hint: it reads features"),
-    (["teacher=trained"], "so there is no other teacher"),
-    (["+student@strategy.peers.wide=mlp_wide", "strategy.peers.wide.classes=7"], "strategy.peers.wide.classes .* to 10"),
-])
+@pytest.mark.parametrize(
+    "overrides, words",
+    [
+        (["strategy.rule=best"], "strategy.rule must be one of naive, linear, min_logit, general, mean"),
+        (["strategy.per_sample=true"], "per_sample=true: the rule min_logit makes no choice"),
+        (["strategy.ridge=-1.0"], "ridge must be 0 or greater"),
+        (["loss=[ce,hint]", "student=cnn"], "loss.hint: it reads features"),
+        (["teacher=trained"], "so there is no other teacher"),
+        (
+            ["+student@strategy.peers.wide=mlp_wide", "strategy.peers.wide.classes=7"],
+            "strategy.peers.wide.classes .* to 10",
+        ),
+    ],
+)
 def test_mistakes_are_refused(workplace, overrides, words):
     with pytest.raises(InputError, match=words):
         kdlab.train(["strategy=kdcl", "progress=none", *overrides])

@@ -11,7 +11,14 @@ from kdlab.strategies import CoTrained
 from kdlab.strategies.cohort import Peer
 from tests.strategies.cohorts import ce, cohort, gradients, kl, linear, some
 
-SHORT = ["strategy=cotrain", "strategy.peers.teacher.hidden=[24,20]", "data.fraction=0.2", "student.hidden=[16]", "progress=none", "trainer.max_epochs=2"]
+SHORT = [
+    "strategy=cotrain",
+    "strategy.peers.teacher.hidden=[24,20]",
+    "data.fraction=0.2",
+    "student.hidden=[16]",
+    "progress=none",
+    "trainer.max_epochs=2",
+]
 
 
 def _state(run):
@@ -24,7 +31,10 @@ def test_the_loss_by_hand(feedback):
     strategy = cohort(CoTrained, [student], peers={"teacher": Peer(teacher)}, feedback=feedback)
     loss = strategy.distill(batch).loss
     said, taught = student(batch.inputs), teacher(batch.inputs)
-    students, teachers = 0.3 * ce(said, batch) + 0.7 * kl(taught, said), 0.3 * ce(taught, batch) + feedback * 0.7 * kl(said, taught)
+    students, teachers = (
+        0.3 * ce(said, batch) + 0.7 * kl(taught, said),
+        0.3 * ce(taught, batch) + feedback * 0.7 * kl(said, taught),
+    )
     assert loss.total.item() == pytest.approx((students + teachers).item(), rel=1e-12)
     for network, own in ((student, students), (teacher, teachers)):
         for found, expected in zip(gradients(network, loss.total), gradients(network, own)):
@@ -55,7 +65,7 @@ def test_features_of_the_teachers_own_taps(workplace):
     assert [tuple(state[name].shape) for name in connector if name.endswith("weight")] == [(20, 16)]
     fresh = dict(assembled(compose(overrides)).strategy.named_parameters())
     assert not any(torch.equal(fresh[name], state[name]) for name in connector)
-    with pytest.raises(InputError, match="MLP has no module 'stage2'"):       # with feedback each needs what the other has
+    with pytest.raises(InputError, match="MLP has no module 'stage2'"):  # with feedback each needs what the other has
         kdlab.train([*overrides, "strategy.feedback=0.5"])
 
 
@@ -65,24 +75,37 @@ def test_which_is_kept(workplace):
     assert set(run.record["networks"]) == {"student", "teacher"} and run.student.depth == 1
     assert run.config["strategy"]["peers"]["teacher"]["hidden"] == [24, 20]
     teacher = kdlab.train([*SHORT, "strategy.keep=teacher"])
-    assert teacher.student.depth == 2 and torch.equal(teacher.student.classifier.weight, _state(run)["peers.teacher.classifier.weight"])
+    assert teacher.student.depth == 2 and torch.equal(
+        teacher.student.classifier.weight, _state(run)["peers.teacher.classifier.weight"]
+    )
 
 
 def test_another_teacher_by_one_override(workplace):
-    overrides = ["strategy=cotrain", "student=cnn", "student@strategy.peers.teacher=cnn_wide", "+strategy.peers.teacher.optimizer.lr=0.003"]
+    overrides = [
+        "strategy=cotrain",
+        "student=cnn",
+        "student@strategy.peers.teacher=cnn_wide",
+        "+strategy.peers.teacher.optimizer.lr=0.003",
+    ]
     strategy = assembled(compose(overrides)).strategy
     assert strategy.peers["teacher"].classifier.in_features == 128
     assert [group.get("lr") for group in strategy.parameter_groups()] == [None, 0.003]
 
 
-@pytest.mark.parametrize("overrides, words", [
-    (["strategy.feedback=-1.0"], "feedback must be 0 or greater"),
-    (["+student@strategy.peers.second=mlp"], "strategy.peers must be the one network 'teacher'.* got teacher, second"),
-    (["strategy.peers=2"], "strategy.peers=2 and strategy.peers.teacher: .* leave one of the two out"),
-    (["loss=[kd]"], "no term learns from the labels"),
-    (["teacher=trained"], "so there is no other teacher"),
-    (["strategy.peers.teacher.classes=7"], "strategy.peers.teacher.classes .* to 10"),
-])
+@pytest.mark.parametrize(
+    "overrides, words",
+    [
+        (["strategy.feedback=-1.0"], "feedback must be 0 or greater"),
+        (
+            ["+student@strategy.peers.second=mlp"],
+            "strategy.peers must be the one network 'teacher'.* got teacher, second",
+        ),
+        (["strategy.peers=2"], "strategy.peers=2 and strategy.peers.teacher: .* leave one of the two out"),
+        (["loss=[kd]"], "no term learns from the labels"),
+        (["teacher=trained"], "so there is no other teacher"),
+        (["strategy.peers.teacher.classes=7"], "strategy.peers.teacher.classes .* to 10"),
+    ],
+)
 def test_mistakes_are_refused(workplace, overrides, words):
     with pytest.raises(InputError, match=words):
         kdlab.train(["strategy=cotrain", "progress=none", *overrides])

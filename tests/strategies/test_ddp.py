@@ -14,7 +14,14 @@ TWO = ["trainer.devices=2", "trainer.strategy=ddp"]
 @pytest.fixture
 def common(workplace, taught, forked):
     """``forked`` has warmed the process that the ranks are forked from."""
-    return ["trainer.max_epochs=3", "progress=none", "trainer.accelerator=cpu", "data.drop_last=false", "teacher=run", f"teacher.run={taught.path}"]
+    return [
+        "trainer.max_epochs=3",
+        "progress=none",
+        "trainer.accelerator=cpu",
+        "data.drop_last=false",
+        "teacher=run",
+        f"teacher.run={taught.path}",
+    ]
 
 
 @pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.slow)])
@@ -35,7 +42,16 @@ def test_two_processes_give_the_curve_of_one(common, accumulate):
 
 def test_a_loss_on_features_alone_leaves_no_parameter_out(common):
     """DDP refuses a step in which some parameter has no part: here the student's last layer."""
-    run = kdlab.train([*common, *TWO, "loss=[hint]", "trainer.max_epochs=1", "loss.hint.student_tap=stage1", "loss.hint.teacher_tap=stage1"])
+    run = kdlab.train(
+        [
+            *common,
+            *TWO,
+            "loss=[hint]",
+            "trainer.max_epochs=1",
+            "loss.hint.student_tap=stage1",
+            "loss.hint.teacher_tap=stage1",
+        ]
+    )
     assert run.status == "finished" and 0 < MetricsFile(run.metrics_file).load().rows[0]["train/loss_hint"] < 100
 
 
@@ -44,7 +60,8 @@ def test_a_rank_that_fails_ends_the_run(common, workplace, monkeypatch):
     (workplace / "bad_loss.py").write_text(
         "from kdlab.losses import Loss\n\n\nclass Bad(Loss):\n    needs_teacher = False\n\n"
         "    def forward(self, student, teacher, batch):\n        if len(batch) > 4:\n            raise RuntimeError('no such luck')\n"
-        "        return student.logits.mean(-1)\n")
+        "        return student.logits.mean(-1)\n"
+    )
     monkeypatch.syspath_prepend(workplace)
     with pytest.raises(RunFailed, match="RuntimeError: no such luck.*error.txt"):
         kdlab.train([*common, *TWO, "loss=[ce]", "+loss.bad={_target_: bad_loss.Bad}"])
@@ -76,7 +93,8 @@ def test_a_script_without_a_main_guard(workplace, taught):
     (workplace / "script.py").write_text(
         "print('top level', flush=True)\nimport kdlab\n"
         f"run = kdlab.train(['trainer=ddp_cpu', 'trainer.max_epochs=1', 'progress=none', 'teacher=run', 'teacher.run={taught.path}'])\n"
-        "print(run.status)\n")
+        "print(run.status)\n"
+    )
     done = subprocess.run([sys.executable, "script.py"], cwd=workplace, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("top level") == 1 and "finished" in done.stdout

@@ -15,20 +15,31 @@ from kdlab.runs.run import RunStore
 from kdlab.strategies.base import Strategy
 
 # everything that could carry hidden state: dropout, augmentation, a schedule that moves every step, accumulation
-COMMON = ["data.fraction=0.2", "student.hidden=[16]", "data.augment.crop_padding=1", "scheduler=onecycle", "progress=none"]
-STATEFUL = ["student.dropout=0.2", "trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=1.0", "trainer.max_epochs=3"]
+COMMON = [
+    "data.fraction=0.2",
+    "student.hidden=[16]",
+    "data.augment.crop_padding=1",
+    "scheduler=onecycle",
+    "progress=none",
+]
+STATEFUL = [
+    "student.dropout=0.2",
+    "trainer.accumulate_grad_batches=2",
+    "trainer.gradient_clip_val=1.0",
+    "trainer.max_epochs=3",
+]
 # what a checkpoint holds beside the student, and whether two processes must give the curve of one (not where something looks across a batch)
 STRATEGIES = {
     "assistant": (set(), True),
     "born_again": (set(), True),
     "byot": ({"exits"}, True),
-    "cotrain": ({"peers"}, False),              # the teacher's dropout
+    "cotrain": ({"peers"}, False),  # the teacher's dropout
     "cs_kd": (set(), True),
     "dlb": (set(), True),
     "ema": ({"average"}, True),
-    "funmatch": (set(), False),     # images are mixed within a process
+    "funmatch": (set(), False),  # images are mixed within a process
     "kdcl": ({"peers"}, True),
-    "one": ({"peers", "gate"}, False),          # the gate's BatchNorm
+    "one": ({"peers", "gate"}, False),  # the gate's BatchNorm
     "offline": (set(), True),
     "online": ({"peers"}, True),
     "previous_checkpoint": ({"snapshot", "snapshots"}, True),
@@ -38,7 +49,10 @@ STRATEGIES = {
     "tf_kd_virtual": (set(), True),
 }
 TEACHER = ("offline", "funmatch")
-EXTRA = {"born_again": ["strategy.generation=2"], "assistant": ['teacher.overrides=["trainer.max_epochs=3"]', "student=mlp"]}
+EXTRA = {
+    "born_again": ["strategy.generation=2"],
+    "assistant": ['teacher.overrides=["trainer.max_epochs=3"]', "student=mlp"],
+}
 
 
 def test_every_file_has_its_line():
@@ -48,14 +62,21 @@ def test_every_file_has_its_line():
 @pytest.fixture
 def overrides(request, workplace, taught):
     strategy = request.node.callspec.params["strategy"]
-    return [f"strategy={strategy}", *COMMON, *EXTRA.get(strategy, []), *(["teacher=run", f"teacher.run={taught.path}"] if strategy in TEACHER else [])]
+    return [
+        f"strategy={strategy}",
+        *COMMON,
+        *EXTRA.get(strategy, []),
+        *(["teacher=run", f"teacher.run={taught.path}"] if strategy in TEACHER else []),
+    ]
 
 
 def _state(run):
     """What a run goes on from, and what it has measured."""
     content = torch.load(run.checkpoint("last"), weights_only=True)
-    rows = [{key: value for key, value in row.items() if key not in ("seconds", "train/teacher_share")}
-            for row in MetricsFile(run.metrics_file).load().rows]
+    rows = [
+        {key: value for key, value in row.items() if key not in ("seconds", "train/teacher_share")}
+        for row in MetricsFile(run.metrics_file).load().rows
+    ]
     return {**content["state_dict"], **_flat(content["optimizer_states"])}, rows
 
 
@@ -79,7 +100,9 @@ def test_stopped_and_gone_on_with(strategy, overrides, monkeypatch):
     path = str(RunStore().run(compose([*overrides, *STATEFUL, "name=stopped"])).path)
 
     def stopped(self, batch, index):
-        if self.current_epoch == 1 and index == 3 and self.trainer.default_root_dir.endswith(path):        # not in a run before it
+        if (
+            self.current_epoch == 1 and index == 3 and self.trainer.default_root_dir.endswith(path)
+        ):  # not in a run before it
             raise KeyboardInterrupt
         return step(self, batch, index)
 
@@ -134,12 +157,15 @@ def test_options(strategy, option, overrides):
             kdlab.train([*overrides, *OPTIONS[option]])
         return
     if option == "another loss" and strategy == "funmatch":
-        overrides = [*overrides, "mixing=none"]         # dkd needs one label an image
+        overrides = [*overrides, "mixing=none"]  # dkd needs one label an image
     run = kdlab.train([*overrides, *STATEFUL, *OPTIONS[option]])
     content = torch.load(run.checkpoint("last"), weights_only=True)
     assert {name.split(".")[0] for name in content["state_dict"]} == {"student"} | STRATEGIES[strategy][0]
     assert not any("_orig_mod" in name for name in content["state_dict"])
-    assert all(torch.isfinite(torch.tensor(value)) for value in run.metrics.values()) and 0.05 < run.metrics["test/accuracy"] <= 1
+    assert (
+        all(torch.isfinite(torch.tensor(value)) for value in run.metrics.values())
+        and 0.05 < run.metrics["test/accuracy"] <= 1
+    )
     assert next(run.student.parameters()).dtype == torch.float32
     if option == "another loss":
         assert any(key.startswith("train/loss_dkd") and value > 0 for key, value in run.metrics.items())

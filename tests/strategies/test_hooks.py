@@ -31,6 +31,7 @@ class TwoViews(Strategy):
         def order(epoch):
             type(self).orders.append(epoch)
             return rows[target[rows].argsort(descending=True, stable=True)]
+
         return order
 
     def distill(self, batch):
@@ -63,7 +64,7 @@ def test_a_strategy_with_every_hook(outside):
     assert state["steps"] == 12, "after_step's state is in the checkpoint"
     assert not torch.equal(state["scale"], torch.ones(10)), "what attach adds is optimised and saved"
     assert TwoViews.orders == [0, 1]
-    first = TwoViews.seen[1]           # before it came the probe
+    first = TwoViews.seen[1]  # before it came the probe
     assert first.target.tolist() == [9] * 32, "the sampler's order is used"
     assert not torch.equal(first.inputs, first.further_views[0]) and (first.split, first.epoch) == ("train", 0)
     assert TwoViews.seen[7].epoch == 1

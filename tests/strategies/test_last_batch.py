@@ -63,13 +63,25 @@ def test_nothing_is_carried_into_an_epoch(workplace, monkeypatch):
 
 
 def test_features_of_the_last_batch_teach(workplace):
-    run = kdlab.train([*SHORT, "trainer.max_epochs=1", "loss=[ce,hint]", "loss.hint.student_tap=stage1", "loss.hint.teacher_tap=stage1"])
+    run = kdlab.train(
+        [
+            *SHORT,
+            "trainer.max_epochs=1",
+            "loss=[ce,hint]",
+            "loss.hint.student_tap=stage1",
+            "loss.hint.teacher_tap=stage1",
+        ]
+    )
     assert 0 < run.metrics["train/loss_hint"] < 10
 
 
-@pytest.mark.parametrize("extra, message", [
-    (["loss=[ce,multi_level]"], "loss.multi_level: it compares two views"), (["teacher=trained"], "the student is its own teacher"),
-])
+@pytest.mark.parametrize(
+    "extra, message",
+    [
+        (["loss=[ce,multi_level]"], "loss.multi_level: it compares two views"),
+        (["teacher=trained"], "the student is its own teacher"),
+    ],
+)
 def test_what_does_not_fit_is_refused(workplace, extra, message):
     with pytest.raises(InputError, match=message):
         kdlab.train([*SHORT, *extra])

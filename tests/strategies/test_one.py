@@ -21,7 +21,9 @@ SHORT = ["strategy=one", "data.fraction=0.2", "progress=none", "trainer.max_epoc
 
 def deep(seed):
     torch.manual_seed(seed)
-    parts = OrderedDict(stage1=nn.Linear(FEATURES, 5), stage2=nn.Linear(5, 6), dropout=nn.Dropout(0.0), classifier=nn.Linear(6, CLASSES))
+    parts = OrderedDict(
+        stage1=nn.Linear(FEATURES, 5), stage2=nn.Linear(5, 6), dropout=nn.Dropout(0.0), classifier=nn.Linear(6, CLASSES)
+    )
     return nn.Sequential(parts).double()
 
 
@@ -46,9 +48,13 @@ def test_the_loss_by_hand(made):
     branches, ensemble, gate = _by_hand(strategy, networks, batch)
     expected = sum(ce(logits, batch) + 0.6 * kl(ensemble, logits) for logits in branches) + ce(ensemble, batch)
     assert loss.total.item() == pytest.approx(expected.item(), rel=1e-10)
-    assert set(loss.parts) == {f"{term}_{name}" for term in ("ce", "one_kl") for name in ("student", "branch2", "branch3")} | {"ce_ensemble"}
+    assert set(loss.parts) == {
+        f"{term}_{name}" for term in ("ce", "one_kl") for name in ("student", "branch2", "branch3")
+    } | {"ce_ensemble"}
     parameters = [*networks[0].parameters(), *networks[1].classifier.parameters(), *strategy.gate.parameters()]
-    for found, right in zip(torch.autograd.grad(loss.total, parameters, retain_graph=True), torch.autograd.grad(expected, parameters)):
+    for found, right in zip(
+        torch.autograd.grad(loss.total, parameters, retain_graph=True), torch.autograd.grad(expected, parameters)
+    ):
         torch.testing.assert_close(found, right, rtol=1e-8, atol=1e-12)
     torch.testing.assert_close(gate.sum(1), torch.ones(len(batch), dtype=torch.float64))
 
@@ -65,13 +71,21 @@ def test_the_gate_learns_from_labels_alone(made):
     strategy.objective.weights["one_kl"] = strategy.objectives["branch3"].weights["one_kl"] = 0.0
     strategy.distill(batch).loss.total.backward()
     assert networks[1].classifier.weight.grad.abs().sum() > 0
-    assert all(networks[number].classifier.weight.grad is None or not networks[number].classifier.weight.grad.any() for number in (0, 2))
+    assert all(
+        networks[number].classifier.weight.grad is None or not networks[number].classifier.weight.grad.any()
+        for number in (0, 2)
+    )
 
 
 def test_branches_keep_the_weights_that_they_begin_with_and_no_stem(made):
     strategy, networks, _ = made
     assert strategy.student is networks[0]
-    assert set(dict(strategy.peers["branch2"].named_parameters())) == {"stage2.weight", "stage2.bias", "classifier.weight", "classifier.bias"}
+    assert set(dict(strategy.peers["branch2"].named_parameters())) == {
+        "stage2.weight",
+        "stage2.bias",
+        "classifier.weight",
+        "classifier.bias",
+    }
     assert strategy.peers["branch2"].classifier.weight is networks[1].classifier.weight
     held = {id(value) for group in strategy.parameter_groups() for value in group["params"]}
     assert id(networks[1].stage1.weight) not in held and id(networks[1].stage2.weight) in held
@@ -98,10 +112,16 @@ def test_the_ramp(workplace):
     assert weights[1] < 1 and weights[2] == 1.0
 
 
-@pytest.mark.parametrize("student, stem", [
-    ("mlp", ()), ("mlp_wide", ("stage1",)), ("cnn", ("stage1", "stage2")), ("resnet8", ("stem", "stage1", "stage2")),
-    ("wrn_16_1", ("stem", "stage1", "stage2")),
-])
+@pytest.mark.parametrize(
+    "student, stem",
+    [
+        ("mlp", ()),
+        ("mlp_wide", ("stage1",)),
+        ("cnn", ("stage1", "stage2")),
+        ("resnet8", ("stem", "stage1", "stage2")),
+        ("wrn_16_1", ("stem", "stage1", "stage2")),
+    ],
+)
 @pytest.mark.slow
 def test_networks_of_the_zoo(workplace, student, stem):
     """The kept student is a plain network; the branches have BatchNorm statistics of their own."""
@@ -118,28 +138,44 @@ def test_networks_of_the_zoo(workplace, student, stem):
     assert run.record["parameters"] == sum(value.numel() for value in network.parameters())
     parts = assembled(compose([*SHORT, f"student={student}", "trainer.max_epochs=1"]))
     batch = next(iter(parts.data.test_dataloader()))
-    torch.testing.assert_close(network(batch.inputs), run.predictions()["last"][:len(batch)], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(network(batch.inputs), run.predictions()["last"][: len(batch)], rtol=1e-4, atol=1e-4)
 
 
 def test_any_loss_on_logits_and_any_split(workplace):
-    run = kdlab.train([*SHORT, "student=cnn", "loss=[ce,kd]", "strategy.peers=1", "strategy.split=stage1", "trainer.max_epochs=1"])
+    run = kdlab.train(
+        [*SHORT, "student=cnn", "loss=[ce,kd]", "strategy.peers=1", "strategy.split=stage1", "trainer.max_epochs=1"]
+    )
     state = torch.load(run.checkpoint("last"), weights_only=True)["state_dict"]
-    assert "peers.branch2.stage2.0.weight" in state and "peers.branch2.stage1.0.weight" not in state and state["gate.linear.weight"].shape == (2, 8)
+    assert (
+        "peers.branch2.stage2.0.weight" in state
+        and "peers.branch2.stage1.0.weight" not in state
+        and state["gate.linear.weight"].shape == (2, 8)
+    )
     row = MetricsFile(run.metrics_file).load().rows[-1]
     assert 0 < row["train/loss_kd_branch2"] < 10 and row["train/loss_ce_ensemble"] > 0
 
 
-@pytest.mark.parametrize("overrides, words", [
-    (["strategy.split=stage7"], "tap 'stage7': MLP has no module 'stage7'"),
-    (["student=cnn", "loss=[ce,hint]"], "loss.hint: it reads features"),
-    (["loss=[kd]"], "no term learns from the labels"),
-    (["+strategy.keep=validation"], "strategy.keep=validation: a branch is no network by itself"),
-    (["+strategy.views=different", "strategy.peers=1"], "strategy.views=different: the branches share one stem"),
-    (["+student@strategy.peers.wide=mlp_wide"], "strategy.peers.wide: it is of another architecture"),
-    (["teacher=trained"], "so there is no other teacher"),
-    (["student._target_=tests.strategies.networks.unnamed", "~student.hidden", "~student.dropout", "~student.input_dropout"],
-     "strategy.split: Sequential has no taps stage1"),
-])
+@pytest.mark.parametrize(
+    "overrides, words",
+    [
+        (["strategy.split=stage7"], "tap 'stage7': MLP has no module 'stage7'"),
+        (["student=cnn", "loss=[ce,hint]"], "loss.hint: it reads features"),
+        (["loss=[kd]"], "no term learns from the labels"),
+        (["+strategy.keep=validation"], "strategy.keep=validation: a branch is no network by itself"),
+        (["+strategy.views=different", "strategy.peers=1"], "strategy.views=different: the branches share one stem"),
+        (["+student@strategy.peers.wide=mlp_wide"], "strategy.peers.wide: it is of another architecture"),
+        (["teacher=trained"], "so there is no other teacher"),
+        (
+            [
+                "student._target_=tests.strategies.networks.unnamed",
+                "~student.hidden",
+                "~student.dropout",
+                "~student.input_dropout",
+            ],
+            "strategy.split: Sequential has no taps stage1",
+        ),
+    ],
+)
 def test_mistakes_are_refused(workplace, overrides, words):
     with pytest.raises(InputError, match=words):
         kdlab.train(["strategy=one", "progress=none", *overrides])

@@ -37,8 +37,12 @@ def test_the_loss_by_hand(number, teachers):
     loss = online.distill(batch).loss
     said, own = [network(batch.inputs) for network in networks], []
     for position, logits in enumerate(said):
-        others = said[:position] + said[position + 1:]
-        each = [kl(other, logits) for other in others] if teachers in ("mean", "sum") else [kl(_average(others, teachers), logits)]
+        others = said[:position] + said[position + 1 :]
+        each = (
+            [kl(other, logits) for other in others]
+            if teachers in ("mean", "sum")
+            else [kl(_average(others, teachers), logits)]
+        )
         own.append(0.3 * ce(logits, batch) + 0.7 * sum(each) / (1 if teachers == "sum" else len(each)))
     assert loss.total.item() == pytest.approx(sum(own).item(), rel=1e-12)
     # nobody who teaches has a gradient of it: each network's is that of its own loss
@@ -86,8 +90,13 @@ def history(monkeypatch):
 
     def watched(self, step, batch):
         after_step(self, step, batch)
-        seen.append((self.stepped, {name: _vector(network) for name, network in self.networks().items()},
-                     {name: _vector(average.network) for name, average in self.averages.items()}))
+        seen.append(
+            (
+                self.stepped,
+                {name: _vector(network) for name, network in self.networks().items()},
+                {name: _vector(average.network) for name, average in self.averages.items()},
+            )
+        )
 
     monkeypatch.setattr(Online, "after_step", watched)
     return seen
@@ -95,14 +104,24 @@ def history(monkeypatch):
 
 def test_alternating_moves_only_whose_turn_it_is(workplace, history):
     """With momentum and weight decay, which would move a network that has gradients of 0, and two batches a step."""
-    kdlab.train([*SHORT, "strategy.peers=2", "strategy.update=alternating", "optimizer.weight_decay=0.1", "trainer.accumulate_grad_batches=2"])
+    kdlab.train(
+        [
+            *SHORT,
+            "strategy.peers=2",
+            "strategy.update=alternating",
+            "optimizer.weight_decay=0.1",
+            "trainer.accumulate_grad_batches=2",
+        ]
+    )
     moved = []
     for (_, before, _), (stepped, after, _) in itertools.pairwise(history):
         changed = [name for name in after if not torch.equal(before[name], after[name])]
         assert bool(changed) == stepped
         moved += changed
     turns = ["student", "peer2", "peer3"]
-    assert len(moved) > 6 and [moved[0], moved[1], moved[2]] == [turns[(turns.index(moved[0]) + number) % 3] for number in range(3)]
+    assert len(moved) > 6 and [moved[0], moved[1], moved[2]] == [
+        turns[(turns.index(moved[0]) + number) % 3] for number in range(3)
+    ]
     assert all(after == turns[(turns.index(before) + 1) % 3] for before, after in itertools.pairwise(moved))
 
 
@@ -144,10 +163,20 @@ def test_networks_like_the_student_begin_differently(workplace):
 
 
 def test_a_named_peer_of_its_own_kind_and_rate_is_kept(workplace):
-    run = kdlab.train([*SHORT, *WIDE, "+strategy.peers.wide.optimizer.lr=0.02", "+strategy.peers.wide.optimizer.weight_decay=0.3", "strategy.keep=wide",
-                       "scheduler=none"])
+    run = kdlab.train(
+        [
+            *SHORT,
+            *WIDE,
+            "+strategy.peers.wide.optimizer.lr=0.02",
+            "+strategy.peers.wide.optimizer.weight_decay=0.3",
+            "strategy.keep=wide",
+            "scheduler=none",
+        ]
+    )
     groups = torch.load(run.checkpoint("last"), weights_only=True)["optimizer_states"][0]["param_groups"]
-    assert [group["lr"] for group in groups] == [run.config["optimizer"]["lr"], 0.02] and groups[1]["weight_decay"] == 0.3
+    assert [group["lr"] for group in groups] == [run.config["optimizer"]["lr"], 0.02] and groups[1][
+        "weight_decay"
+    ] == 0.3
     network, state = kdlab.load(run.path).student, _state(run)
     assert network.depth == 2 and torch.equal(network.stage2.linear.weight, state["peers.wide.stage2.linear.weight"])
     assert run.record["kept"]["last"] == {"network": "wide", "module": "peers.wide"}
@@ -157,16 +186,36 @@ def test_a_named_peer_of_its_own_kind_and_rate_is_kept(workplace):
     assert row["val/accuracy"] == row["val/accuracy_wide"] and "val/accuracy_student" in row
 
     # it teaches a later run, by its taps and features
-    later = kdlab.train(["teacher=run", f"teacher.run={run.path}", "loss=[ce,kd,hint]", "loss.hint.student_tap=stage1", "loss.hint.teacher_tap=stage2",
-                         "trainer.max_epochs=1", "progress=none"])
+    later = kdlab.train(
+        [
+            "teacher=run",
+            f"teacher.run={run.path}",
+            "loss=[ce,kd,hint]",
+            "loss.hint.student_tap=stage1",
+            "loss.hint.teacher_tap=stage2",
+            "trainer.max_epochs=1",
+            "progress=none",
+        ]
+    )
     content = torch.load(later.checkpoint("last"), weights_only=True)["state_dict"]
-    assert [tuple(value.shape) for name, value in content.items() if "connector" in name and name.endswith("weight")] == [(24, 32)]
+    assert [
+        tuple(value.shape) for name, value in content.items() if "connector" in name and name.endswith("weight")
+    ] == [(24, 32)]
     assert later.record["teacher"]["test"]["accuracy"] == pytest.approx(run.metrics["test/accuracy"])
 
 
 def test_the_best_on_validation_is_kept(workplace):
     """The student cannot learn at a rate of 0."""
-    run = kdlab.train([*SHORT, *WIDE, "+strategy.peers.wide.optimizer.lr=0.01", "optimizer.lr=1e-9", "strategy.keep=validation", "scheduler=none"])
+    run = kdlab.train(
+        [
+            *SHORT,
+            *WIDE,
+            "+strategy.peers.wide.optimizer.lr=0.01",
+            "optimizer.lr=1e-9",
+            "strategy.keep=validation",
+            "scheduler=none",
+        ]
+    )
     networks = run.record["networks"]
     assert networks["wide"]["val/accuracy"] > networks["student"]["val/accuracy"]
     assert run.record["kept"]["last"]["network"] == "wide" and run.student.depth == 2
@@ -176,40 +225,75 @@ def test_the_best_on_validation_is_kept(workplace):
 @pytest.mark.slow
 def test_in_a_sweep(kdlab):
     """The number of peers and named networks, on one command line each."""
-    code, _, error = kdlab("train", "-m", *SHORT, "trainer.max_epochs=1", *WIDE, "strategy.keep=student,wide", "seed=1,2")
+    code, _, error = kdlab(
+        "train", "-m", *SHORT, "trainer.max_epochs=1", *WIDE, "strategy.keep=student,wide", "seed=1,2"
+    )
     assert code == 0, error
-    assert sorted(run.record["kept"]["last"]["network"] for run in RunStore("runs").runs()) == ["student", "student", "wide", "wide"]
+    assert sorted(run.record["kept"]["last"]["network"] for run in RunStore("runs").runs()) == [
+        "student",
+        "student",
+        "wide",
+        "wide",
+    ]
 
 
 def test_different_architectures_learn_features_of_one_another(workplace):
     """Each has connectors to the other's widths, under its own objective; both learn, and train in training mode."""
-    overrides = ["strategy=online", "student=cnn", "student.widths=[4,6,8]", "+student@strategy.peers.wide=cnn_wide", "strategy.peers.wide.widths=[5,7,9]",
-                 "loss=[ce,mutual_kl,hint]", "data.fraction=0.2", "trainer.max_epochs=1", "progress=none"]
+    overrides = [
+        "strategy=online",
+        "student=cnn",
+        "student.widths=[4,6,8]",
+        "+student@strategy.peers.wide=cnn_wide",
+        "strategy.peers.wide.widths=[5,7,9]",
+        "loss=[ce,mutual_kl,hint]",
+        "data.fraction=0.2",
+        "trainer.max_epochs=1",
+        "progress=none",
+    ]
     strategy = assembled(compose(overrides)).strategy
-    assert all(module.training for module in strategy.objectives.modules()) and all(module.training for module in strategy.objective.modules())
+    assert all(module.training for module in strategy.objectives.modules()) and all(
+        module.training for module in strategy.objective.modules()
+    )
     state = _state(kdlab.train(overrides))
     assert state["objective.terms.hint.connector.0.weight"].shape[:2] == (7, 6)
     assert state["objectives.wide.terms.hint.connector.0.weight"].shape[:2] == (6, 7)
     fresh = dict(strategy.named_parameters())
     for name in ("objective", "objectives.wide"):
-        assert not torch.equal(state[f"{name}.terms.hint.connector.0.weight"], fresh[f"{name}.terms.hint.connector.0.weight"])
+        assert not torch.equal(
+            state[f"{name}.terms.hint.connector.0.weight"], fresh[f"{name}.terms.hint.connector.0.weight"]
+        )
 
 
-@pytest.mark.parametrize("overrides, words", [
-    (["strategy.peers=0"], "strategy.peers must be how many networks"),
-    (["strategy.teachers=most"], "strategy.teachers"),
-    (["strategy.update=never"], "strategy.update"),
-    (["strategy.decay=2.0"], "decay must be between 0 and 1, got 2.0"),
-    (["strategy.keep=wide"], "strategy.keep must be one of student, peer2, validation, got 'wide'"),
-    (["+student@strategy.peers.ensemble=mlp"], "strategy.peers.ensemble: a peer's name"),
-    (["+student@strategy.peers.training=mlp"], "strategy.peers.training: a peer's name"),
-    (["+student@strategy.peers.wide=mlp_wide", "strategy.peers.wide.classes=7"], "strategy.peers.wide.classes .* to 10"),
-    (["+student@strategy.peers.wide=mlp_wide", "+strategy.peers.wide.optimizer.speed=7"], "peers.wide.optimizer.speed: the optimiser has no such option"),
-    (["+student@strategy.peers.wide=mlp_wide", "+strategy.peers.wide.optimizer.lr=0.1", "scheduler=onecycle"], "wide.optimizer.lr: the scheduler"),
-    (["strategy.teachers=mean_logits", "loss=[ce,hint]", "student=cnn"], "loss.hint: it reads features .*no features in common"),
-    (["loss=[ce,multi_level]", "strategy.views=different"], "compares two views of its own"),
-    (["teacher=trained"], "so there is no other teacher; teacher=none"),
-])
+@pytest.mark.parametrize(
+    "overrides, words",
+    [
+        (["strategy.peers=0"], "strategy.peers must be how many networks"),
+        (["strategy.teachers=most"], "strategy.teachers"),
+        (["strategy.update=never"], "strategy.update"),
+        (["strategy.decay=2.0"], "decay must be between 0 and 1, got 2.0"),
+        (["strategy.keep=wide"], "strategy.keep must be one of student, peer2, validation, got 'wide'"),
+        (["+student@strategy.peers.ensemble=mlp"], "strategy.peers.ensemble: a peer's name"),
+        (["+student@strategy.peers.training=mlp"], "strategy.peers.training: a peer's name"),
+        (
+            ["+student@strategy.peers.wide=mlp_wide", "strategy.peers.wide.classes=7"],
+            "strategy.peers.wide.classes .* to 10",
+        ),
+        (
+            ["+student@strategy.peers.wide=mlp_wide", "+strategy.peers.wide.optimizer.speed=7"],
+            "peers.wide.optimizer.speed: the optimiser has no such option",
+        ),
+        (
+            ["+student@strategy.peers.wide=mlp_wide", "+strategy.peers.wide.optimizer.lr=0.1", "scheduler=onecycle"],
+            "wide.optimizer.lr: the scheduler",
+        ),
+        (
+            ["strategy.teachers=mean_logits", "loss=[ce,hint]", "student=cnn"],
+            "loss.hint: it reads features .*no features in common",
+        ),
+        (["loss=[ce,multi_level]", "strategy.views=different"], "compares two views of its own"),
+        (["teacher=trained"], "so there is no other teacher; teacher=none"),
+    ],
+)
 def test_mistakes_are_refused(workplace, overrides, words):
     with pytest.raises(InputError, match=words):
         kdlab.train(["strategy=online", "progress=none", *overrides])

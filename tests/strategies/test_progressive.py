@@ -15,7 +15,10 @@ TWO = ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp"]
 
 
 def tiny(batch, target, alpha=0.4, **options):
-    terms, weights = {"ce": CrossEntropy(), "soft_cross_entropy": SoftCrossEntropy()}, {"ce": 1 - alpha, "soft_cross_entropy": alpha}
+    terms, weights = (
+        {"ce": CrossEntropy(), "soft_cross_entropy": SoftCrossEntropy()},
+        {"ce": 1 - alpha, "soft_cross_entropy": alpha},
+    )
     return made(Progressive, linear(), terms, weights, batch, target, **options)
 
 
@@ -44,7 +47,7 @@ def test_samples_of_another_batch_are_left_alone():
     strategy = tiny(first, torch.cat([first.target, second.target]))
     take_step(strategy, first)
     before = strategy.table[:3].clone()
-    take_step(strategy, second, stepped=False)          # an accumulated batch is seen, too
+    take_step(strategy, second, stepped=False)  # an accumulated batch is seen, too
     assert torch.equal(strategy.table[:3], before)
     assert (strategy.table[3:].max(1).values < 0).all(), "log-probabilities now, and no labels"
 
@@ -74,19 +77,31 @@ def test_it_is_gathered_over_processes(workplace, forked):
     """Also of uneven shares, and of a last batch that is not full."""
     both = []
     for extra in ([], TWO):
-        run = kdlab.train([*SHORT, "data.batch_size=35", "data.drop_last=false", "trainer.max_epochs=1", f"name=of{len(extra)}", *extra])
+        run = kdlab.train(
+            [
+                *SHORT,
+                "data.batch_size=35",
+                "data.drop_last=false",
+                "trainer.max_epochs=1",
+                f"name=of{len(extra)}",
+                *extra,
+            ]
+        )
         both.append(torch.load(run.checkpoint("last"), weights_only=True)["state_dict"]["table"])
     assert ((both[0] < 0).all(1) == (both[1] < 0).all(1)).all() and (both[0] < 0).all(1).sum() == 231
     torch.testing.assert_close(both[1], both[0], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("extra, message", [
-    (["loss=[ce,hint]", "student=cnn"], "loss.hint: it compares features"),
-    (["loss=[ce,multi_level]"], "loss.multi_level: it compares two views"),
-    (["mixing=mixup"], "Progressive cannot learn from mixed images"),
-    (["teacher=trained"], "the student is its own teacher"),
-    (["strategy.store=float8"], "strategy.store"),
-])
+@pytest.mark.parametrize(
+    "extra, message",
+    [
+        (["loss=[ce,hint]", "student=cnn"], "loss.hint: it compares features"),
+        (["loss=[ce,multi_level]"], "loss.multi_level: it compares two views"),
+        (["mixing=mixup"], "Progressive cannot learn from mixed images"),
+        (["teacher=trained"], "the student is its own teacher"),
+        (["strategy.store=float8"], "strategy.store"),
+    ],
+)
 def test_what_does_not_fit_is_refused(workplace, extra, message):
     with pytest.raises(InputError, match=message):
         kdlab.train([*SHORT, *extra])

@@ -19,7 +19,9 @@ from tests.strategies import rails
 def conv_teacher(tmp_path_factory):
     """A teacher with BatchNorm, whose statistics could drift."""
     folder = tmp_path_factory.mktemp("conv")
-    return kdlab.train(["experiment=teacher/digits", "student=cnn", "trainer.max_epochs=1", f"paths.runs={folder}", "progress=none"])
+    return kdlab.train(
+        ["experiment=teacher/digits", "student=cnn", "trainer.max_epochs=1", f"paths.runs={folder}", "progress=none"]
+    )
 
 
 @pytest.fixture
@@ -33,16 +35,32 @@ RAILS = {
     "no_drift": ["offline"],
     "detached": ["online", "kdcl", "cotrain"],
     "optimised": ["offline", "online", "kdcl", "one", "cotrain", "byot", "ema", "previous_checkpoint"],
-    "saved": ["online", "kdcl strategy.rule=general", "one", "byot", "cs_kd", "dlb", "ema", "previous_checkpoint", "ps_kd"],
+    "saved": [
+        "online",
+        "kdcl strategy.rule=general",
+        "one",
+        "byot",
+        "cs_kd",
+        "dlb",
+        "ema",
+        "previous_checkpoint",
+        "ps_kd",
+    ],
     "seeded": ["offline", "online", "one", "ema"],
 }
 
 
-QUICK = ("offline", "online")         # the others with the slow tests
+QUICK = ("offline", "online")  # the others with the slow tests
 
 
-@pytest.mark.parametrize("rail, name", [pytest.param(rail, name, marks=[] if name in QUICK else pytest.mark.slow)
-                                        for rail, names in RAILS.items() for name in names])
+@pytest.mark.parametrize(
+    "rail, name",
+    [
+        pytest.param(rail, name, marks=[] if name in QUICK else pytest.mark.slow)
+        for rail, names in RAILS.items()
+        for name in names
+    ],
+)
 def test_rail(rail, name, strategy):
     getattr(rails, rail)(strategy(name))
 
@@ -60,6 +78,7 @@ def _student_left_in_evaluation_mode(patch):
         start(self)
         if self.current_epoch > 0:
             self.student.eval()
+
     patch.setattr(Strategy, "on_train_epoch_start", on_train_epoch_start)
 
 
@@ -69,6 +88,7 @@ def _teacher_in_train_mode(patch):
     def taught(self, batch):
         self.network.train()
         return teach(self, batch)
+
     patch.setattr(Frozen, "teach", taught)
 
 
@@ -82,6 +102,7 @@ def _teacher_registered(patch):
     def init(self, **base):
         made(self, **base)
         self.leaked = self.teacher.network.requires_grad_(True)
+
     patch.setattr(Offline, "__init__", init)
 
 
@@ -92,8 +113,13 @@ def _peers_left_out(patch):
 def _peers_not_saved(patch):
     """Peers as plain attributes, as a list of networks would be."""
     states = nn.Module.state_dict
-    patch.setattr(Online, "state_dict", lambda self, *args, **kwargs: {
-        key: value for key, value in states(self, *args, **kwargs).items() if not key.startswith("peers.")})
+    patch.setattr(
+        Online,
+        "state_dict",
+        lambda self, *args, **kwargs: {
+            key: value for key, value in states(self, *args, **kwargs).items() if not key.startswith("peers.")
+        },
+    )
     loads = nn.Module.load_state_dict
     patch.setattr(Online, "load_state_dict", lambda self, state, **kwargs: loads(self, state, strict=False))
 
@@ -111,12 +137,21 @@ def _order_from_the_global_generator(patch):
     patch.setattr(loader, "counter_order", lambda rows, *key: rows[torch.randperm(len(rows))])
 
 
-@pytest.mark.parametrize("rail, name, defect", [
-    ("train_mode", "offline", _student_left_in_evaluation_mode), ("train_mode", "offline", _teacher_in_train_mode),
-    ("no_drift", "offline", _teacher_in_train_mode), ("detached", "online", _nothing_detached), ("optimised", "offline", _teacher_registered),
-    ("optimised", "online", _peers_left_out), ("saved", "online", _peers_not_saved), ("seeded", "offline", _seed_ignored),
-    ("seeded", "online", _one_seed_for_all_networks),
-], ids=lambda value: value.__name__.strip("_") if callable(value) else value)
+@pytest.mark.parametrize(
+    "rail, name, defect",
+    [
+        ("train_mode", "offline", _student_left_in_evaluation_mode),
+        ("train_mode", "offline", _teacher_in_train_mode),
+        ("no_drift", "offline", _teacher_in_train_mode),
+        ("detached", "online", _nothing_detached),
+        ("optimised", "offline", _teacher_registered),
+        ("optimised", "online", _peers_left_out),
+        ("saved", "online", _peers_not_saved),
+        ("seeded", "offline", _seed_ignored),
+        ("seeded", "online", _one_seed_for_all_networks),
+    ],
+    ids=lambda value: value.__name__.strip("_") if callable(value) else value,
+)
 def test_the_rail_notices(rail, name, defect, strategy, monkeypatch):
     defect(monkeypatch)
     with pytest.raises(AssertionError):

@@ -29,7 +29,14 @@ def batch_of(rows, seed=0, views=1, first=0, **more):
 def made(kind, student, terms, weights, batch, target=None, **options):
     """A strategy as a run has it, in train mode."""
     recipe = OptimizerRecipe(lambda params: torch.optim.SGD(params, lr=RATE))
-    strategy = kind(student=student, teacher=None, objective=Objective(terms, weights), task=Classification(CLASSES), optimization=recipe, **options)
+    strategy = kind(
+        student=student,
+        teacher=None,
+        objective=Objective(terms, weights),
+        task=Classification(CLASSES),
+        optimization=recipe,
+        **options,
+    )
     target = batch.target if target is None else target
     prepare(strategy, batch, len(target), target)
     return strategy.double().train()

@@ -6,7 +6,18 @@ import pytest
 from scipy import stats
 
 from kdlab.studies import tables
-from kdlab.studies.expectations import AGAINST, BY_SIGN, HOLDS, MISSES, UNKNOWN, Finding, block, findings, levels, levels_block
+from kdlab.studies.expectations import (
+    AGAINST,
+    BY_SIGN,
+    HOLDS,
+    MISSES,
+    UNKNOWN,
+    Finding,
+    block,
+    findings,
+    levels,
+    levels_block,
+)
 from kdlab.studies.reading import read
 from kdlab.studies.records import read_records
 from kdlab.studies.study import Expectation, all_studies
@@ -14,13 +25,23 @@ from kdlab.studies.study import Expectation, all_studies
 from .synthetic import expect, records, study
 
 ALONE = [0.80, 0.81, 0.79, 0.80, 0.82]
-LITTLE, MUCH, LESS = ([value + by for value, by in zip(ALONE, gains)] for gains in (
-    (0.010, -0.002, 0.012, 0.003, 0.004), (0.020, 0.024, 0.019, 0.021, 0.022), (-0.020, -0.024, -0.019, -0.021, -0.022)))
+LITTLE, MUCH, LESS = (
+    [value + by for value, by in zip(ALONE, gains)]
+    for gains in (
+        (0.010, -0.002, 0.012, 0.003, 0.004),
+        (0.020, 0.024, 0.019, 0.021, 0.022),
+        (-0.020, -0.024, -0.019, -0.021, -0.022),
+    )
+)
 
 
 @pytest.mark.parametrize("off, verdict", [(0.5, HOLDS), (1.0, HOLDS), (1.5, MISSES), (-1.0, HOLDS), (-1.5, MISSES)])
 def test_a_value_holds_within_its_tolerance(off, verdict):
-    one = study(["a"], [expect("a", value=0.8 + 0.01 * off, tolerance=0.01)], [expect("a", value=0.8 + 0.01 * off, tolerance=0.01)])
+    one = study(
+        ["a"],
+        [expect("a", value=0.8 + 0.01 * off, tolerance=0.01)],
+        [expect("a", value=0.8 + 0.01 * off, tolerance=0.01)],
+    )
     for found in (findings(one, records(a=[0.79, 0.81])), levels(one, records(a=[0.79, 0.81]))):
         assert [finding.verdict for finding in found] == [verdict]
 
@@ -28,27 +49,50 @@ def test_a_value_holds_within_its_tolerance(off, verdict):
 def test_a_claim_has_the_p_of_its_table():
     """Against the baseline, on the table's metric: whatever is corrected there is corrected here."""
     made = records(alone=ALONE, little=LITTLE, much=MUCH, less=LESS)
-    one = study(["alone", "little", "much", "less"], [expect("little", above="alone"), expect("much", above="alone"), expect("less", above="alone"),
-                                                      expect("alone", below="much"), expect("alone", above="much", by=0.01)], baseline="alone")
+    one = study(
+        ["alone", "little", "much", "less"],
+        [
+            expect("little", above="alone"),
+            expect("much", above="alone"),
+            expect("less", above="alone"),
+            expect("alone", below="much"),
+            expect("alone", above="much", by=0.01),
+        ],
+        baseline="alone",
+    )
     [little, much, less, turned, by] = findings(one, made)
     shown = {row.label: row.difference for row in tables.table(one.tables[0], made).rows}
     assert [(found.p, found.comparisons) for found in (little, much, less, turned)] == [
-        (shown[name].p_adjusted, 3) for name in ("little", "much", "less", "much")]
+        (shown[name].p_adjusted, 3) for name in ("little", "much", "less", "much")
+    ]
     assert [found.verdict for found in (little, much, less, turned, by)] == [BY_SIGN, HOLDS, MISSES, HOLDS, MISSES]
     alone = stats.ttest_rel(LITTLE, ALONE).pvalue
     assert alone < 0.1 and little.p == pytest.approx(alone), "Holm's last step"
-    assert (by.p, by.comparisons) == (pytest.approx(stats.ttest_1samp([a - b for a, b in zip(ALONE, MUCH)], 0.01).pvalue), 1), "a difference of more than nothing"
+    assert (by.p, by.comparisons) == (
+        pytest.approx(stats.ttest_1samp([a - b for a, b in zip(ALONE, MUCH)], 0.01).pvalue),
+        1,
+    ), "a difference of more than nothing"
 
 
 def test_other_claims_are_one_family():
     """By hand: three comparisons that no table shows, one of them claimed twice."""
     made = records(alone=ALONE, little=LITTLE, much=MUCH, less=LESS)
-    one = study(["alone", "little", "much", "less"], [expect("much", above="little"), expect("little", above="less"), expect("little", below="much"),
-                                                      expect("much", above="less")])
+    one = study(
+        ["alone", "little", "much", "less"],
+        [
+            expect("much", above="little"),
+            expect("little", above="less"),
+            expect("little", below="much"),
+            expect("much", above="less"),
+        ],
+    )
     found = findings(one, made)
     p = [stats.ttest_rel(*pair).pvalue for pair in ((MUCH, LITTLE), (LITTLE, LESS), (MUCH, LESS))]
     by_rank = sorted(p)
-    corrected = {value: max(min(1, by_rank[other] * (3 - other)) for other in range(rank + 1)) for rank, value in enumerate(by_rank)}
+    corrected = {
+        value: max(min(1, by_rank[other] * (3 - other)) for other in range(rank + 1))
+        for rank, value in enumerate(by_rank)
+    }
     assert [finding.p for finding in found] == pytest.approx([corrected[value] for value in (p[0], p[1], p[0], p[2])])
     assert {finding.comparisons for finding in found} == {3} and {finding.verdict for finding in found} == {HOLDS}
 
@@ -57,7 +101,10 @@ def test_what_holds_by_itself_and_not_after_the_correction():
     """p = 0.04 of one comparison, beside nine that are nothing."""
     gain = [0.011, 0.001, 0.008, 0.002, 0.009]
     p = stats.ttest_1samp(gain, 0).pvalue
-    nothing = {f"n{number}": [value + (0.001 if (number + place) % 2 else -0.001) for place, value in enumerate(ALONE)] for number in range(9)}
+    nothing = {
+        f"n{number}": [value + (0.001 if (number + place) % 2 else -0.001) for place, value in enumerate(ALONE)]
+        for number in range(9)
+    }
     made = records(alone=ALONE, better=[a + b for a, b in zip(ALONE, gain)], **nothing)
     one = study(["alone", "better", *nothing], [expect("better", above="alone")], baseline="alone")
     assert 0.02 < p < 0.05
@@ -69,15 +116,31 @@ def test_what_holds_by_itself_and_not_after_the_correction():
 
 def test_against_one_run_and_against_other_seeds():
     made = records(teacher=[0.9], alone=ALONE)
-    [above, below, by] = findings(study(["teacher", "alone"], [expect("teacher", above="alone"), expect("alone", below="teacher"),
-                                                               expect("teacher", above="alone", by=0.1)]), made)
+    [above, below, by] = findings(
+        study(
+            ["teacher", "alone"],
+            [
+                expect("teacher", above="alone"),
+                expect("alone", below="teacher"),
+                expect("teacher", above="alone", by=0.1),
+            ],
+        ),
+        made,
+    )
     p = stats.ttest_1samp(ALONE, 0.9).pvalue
-    assert "+0.0960 ± 0.0142 (n = 5), against one run" == above.found and "-0.0960 ± 0.0142 (n = 5), against one run" == below.found
-    assert above.p == below.p and above.p == pytest.approx(2 * p), "two comparisons: more than nothing, and more than 0.1"
+    assert (
+        "+0.0960 ± 0.0142 (n = 5), against one run" == above.found
+        and "-0.0960 ± 0.0142 (n = 5), against one run" == below.found
+    )
+    assert above.p == below.p and above.p == pytest.approx(2 * p), (
+        "two comparisons: more than nothing, and more than 0.1"
+    )
     assert [found.verdict for found in (above, below, by)] == [HOLDS, HOLDS, AGAINST]
     others = [{**record, "seed": record["seed"] + 10} for record in records(other=MUCH)]
     [found] = findings(study(["other", "alone"], [expect("other", above="alone")]), [*made, *others])
-    assert found.found.endswith("against other seeds") and found.p == pytest.approx(stats.ttest_ind(MUCH, ALONE, equal_var=False).pvalue)
+    assert found.found.endswith("against other seeds") and found.p == pytest.approx(
+        stats.ttest_ind(MUCH, ALONE, equal_var=False).pvalue
+    )
     assert found.verdict == HOLDS and found.excess == pytest.approx(0.0212)
 
 
@@ -104,7 +167,10 @@ def test_what_is_shown():
     assert "| one \\| two | a | more | +0.1 | <0.001 (4) | holds |" in text and "corrected by Holm's method" in text
     assert "corrected" not in block([Finding(expect("a", value=1.0, tolerance=0.1), "1", "1", HOLDS)])
     text = levels_block([Finding(expect("a", value=1.0, tolerance=0.1), "accuracy 1.0", "0.98", HOLDS)])
-    assert text.startswith("**Regression checks.** No claims of a paper") and "| t | a | accuracy 1.0 | 0.98 | holds |" in text
+    assert (
+        text.startswith("**Regression checks.** No claims of a paper")
+        and "| t | a | accuracy 1.0 | 0.98 | holds |" in text
+    )
 
 
 def test_no_claim_of_a_study_contradicts_its_table():
@@ -116,12 +182,24 @@ def test_no_claim_of_a_study_contradicts_its_table():
         for found in findings(one, made) if made else ():
             table = one.table(found.expectation.table)
             claim = found.expectation
-            if claim.above is None or claim.above != table.baseline or claim.by or claim.metric not in (None, table.metric):
+            if (
+                claim.above is None
+                or claim.above != table.baseline
+                or claim.by
+                or claim.metric not in (None, table.metric)
+            ):
                 continue
-            [verdict] = {row.difference.verdict for row in tables.table(table, made).rows if row.label == claim.row and row.difference} or {None}
+            [verdict] = {
+                row.difference.verdict
+                for row in tables.table(table, made).rows
+                if row.label == claim.row and row.difference
+            } or {None}
             if verdict is not None:
                 compared += 1
-                assert (found.verdict == HOLDS, found.verdict == MISSES) == (verdict == "better", verdict == "worse"), (name, found)
+                assert (found.verdict == HOLDS, found.verdict == MISSES) == (verdict == "better", verdict == "worse"), (
+                    name,
+                    found,
+                )
     assert compared > 20
 
 
@@ -131,12 +209,25 @@ def test_a_sign_that_cannot_be_told_speaks_against_nothing():
         return one.accepted, one.contradicted
 
     assert [found(verdict) for verdict in (HOLDS, BY_SIGN, AGAINST, MISSES, UNKNOWN)] == [
-        (True, False), (True, False), (False, False), (False, True), (False, True)], "what is in git explains it all the same"
-    assert [found(verdict, "too short") for verdict in (AGAINST, MISSES, UNKNOWN)] == [(True, False), (True, False), (False, True)]
+        (True, False),
+        (True, False),
+        (False, False),
+        (False, True),
+        (False, True),
+    ], "what is in git explains it all the same"
+    assert [found(verdict, "too short") for verdict in (AGAINST, MISSES, UNKNOWN)] == [
+        (True, False),
+        (True, False),
+        (False, True),
+    ]
 
 
 def test_levels_are_no_claims():
     one = read("logit_methods")
-    assert {claim.value for claim in one.expected} == {None} and all(level.claim == "" for level in one.levels) and len(one.levels) == 4
+    assert (
+        {claim.value for claim in one.expected} == {None}
+        and all(level.claim == "" for level in one.levels)
+        and len(one.levels) == 4
+    )
     moved = replace(one, levels=tuple(replace(level, value=level.value + 0.02) for level in one.levels))
     assert {found.verdict for found in levels(moved, read_records(one.results))} == {MISSES}

@@ -41,7 +41,14 @@ def study(workplace):
 def test_rows_sweeps_and_the_order_of_training(study):
     found = study(GOOD)
     (table,) = found.tables
-    assert [row.name for row in table.rows] == ["T = 2, 0.5", "T = 2, 0.9", "T = 4, 0.5", "T = 4, 0.9", "alone", "raised"]
+    assert [row.name for row in table.rows] == [
+        "T = 2, 0.5",
+        "T = 2, 0.9",
+        "T = 4, 0.5",
+        "T = 4, 0.9",
+        "alone",
+        "raised",
+    ]
     assert table.row("T = 4, 0.5").overrides == ("loss.kd.temperature=4", "loss.kd.weight=0.5", "teacher.seed=2")
     assert table.row("raised").bias == {3: 2.0} and table.metric == "accuracy"
     runs = found.run_overrides()
@@ -51,33 +58,52 @@ def test_rows_sweeps_and_the_order_of_training(study):
     assert found.expected[1].above == "alone" and found.expected[1].by == 0.0
 
 
-@pytest.mark.parametrize("old, new, words", [
-    ("title: A study", "titel: A study", ["there is no key 'titel'; did you mean 'title'?", "title is missing"]),
-    ("scale: full", "scale: 3", ["scale must be a text, got 3"]),
-    ("seeds: [1, 2, 3]", "seeds: 3", ["tables.first.rows.alone: seeds must be a list of whole numbers", "got 3"]),
-    ("seeds: [1, 2, 3]", "seeds: [1, 2, 2]", ["tables.first.rows.alone.seeds: 2 stands there several times"]),
-    ("seeds: [1, 2, 3]", "sedes: [1]", ["did you mean 'seeds'?"]),
-    ("baseline: alone", "baseline: allone", ["tables.first.baseline: there is no 'allone'; did you mean 'alone'?"]),
-    ("row: alone", "row: alnoe", ["expected, number 1: row: there is no 'alnoe'; did you mean 'alone'?"]),
-    ("table: first, row: alone", "table: frist, row: alone", ["expected, number 1: table: there is no 'frist'; did you mean 'first'?"]),
-    ("above: alone", "above: alnoe", ["expected, number 2: above: there is no 'alnoe'"]),
-    (", tolerance: 0.01", "", ["expected, number 1: a value needs a tolerance"]),
-    ("above: alone", "claim: x", ["one of value, above and below says what is expected; there are none of them"]),
-    ("value: 0.9, tolerance: 0.01", "value: 0.9, tolerance: 0.01, by: 1", ["by says nothing beside value"]),
-    ("T = {loss.kd.temperature}, ", "", ["loss.kd.temperature=2,4 is a sweep", "write {loss.kd.temperature} into it"]),
-    ("{loss.kd.weight}", "{loss.kd.wieght}", ["the name has {loss.kd.wieght}, and no override is of that key"]),
-    ("teacher.seed=2", "seed=2", ["seed=2: the seeds stand in seeds"]),
-    ("teacher.seed=2", "paths.runs=x", ["paths.runs=x: this says where or how a run is kept"]),
-    ("teacher.seed=2", "student=glob(*)", ["a study names its choices one by one"]),
-    ("teacher.seed=2", "teacher.seed", ["teacher.seed"]),
-    ("raised:", "alone:", ["'alone' stands here 2 times"]),
-    ("raised:", '"T = 2, 0.5":', ["tables.first.rows: 'T = 2, 0.5' names several rows"]),
-    ("bias: {3: 2}", "bias: {x: 2}", ["bias must be numbers by class, for example {3: 2.0}"]),
-    ('row: "T = 4, 0.9", above', "row: alone, above", ["expected, number 2: above: the row cannot be above itself"]),
-    ("expected:", "curves: {rows: [alnoe]}\nexpected:", ["curves.rows: there is no 'alnoe'; did you mean 'alone'?"]),
-    ("expected:", "expected: {}\nother:", ["expected must be a list", "there is no key 'other'"]),
-    ("scale: full", "scale: [full", ["cannot be read: line"]),
-])
+@pytest.mark.parametrize(
+    "old, new, words",
+    [
+        ("title: A study", "titel: A study", ["there is no key 'titel'; did you mean 'title'?", "title is missing"]),
+        ("scale: full", "scale: 3", ["scale must be a text, got 3"]),
+        ("seeds: [1, 2, 3]", "seeds: 3", ["tables.first.rows.alone: seeds must be a list of whole numbers", "got 3"]),
+        ("seeds: [1, 2, 3]", "seeds: [1, 2, 2]", ["tables.first.rows.alone.seeds: 2 stands there several times"]),
+        ("seeds: [1, 2, 3]", "sedes: [1]", ["did you mean 'seeds'?"]),
+        ("baseline: alone", "baseline: allone", ["tables.first.baseline: there is no 'allone'; did you mean 'alone'?"]),
+        ("row: alone", "row: alnoe", ["expected, number 1: row: there is no 'alnoe'; did you mean 'alone'?"]),
+        (
+            "table: first, row: alone",
+            "table: frist, row: alone",
+            ["expected, number 1: table: there is no 'frist'; did you mean 'first'?"],
+        ),
+        ("above: alone", "above: alnoe", ["expected, number 2: above: there is no 'alnoe'"]),
+        (", tolerance: 0.01", "", ["expected, number 1: a value needs a tolerance"]),
+        ("above: alone", "claim: x", ["one of value, above and below says what is expected; there are none of them"]),
+        ("value: 0.9, tolerance: 0.01", "value: 0.9, tolerance: 0.01, by: 1", ["by says nothing beside value"]),
+        (
+            "T = {loss.kd.temperature}, ",
+            "",
+            ["loss.kd.temperature=2,4 is a sweep", "write {loss.kd.temperature} into it"],
+        ),
+        ("{loss.kd.weight}", "{loss.kd.wieght}", ["the name has {loss.kd.wieght}, and no override is of that key"]),
+        ("teacher.seed=2", "seed=2", ["seed=2: the seeds stand in seeds"]),
+        ("teacher.seed=2", "paths.runs=x", ["paths.runs=x: this says where or how a run is kept"]),
+        ("teacher.seed=2", "student=glob(*)", ["a study names its choices one by one"]),
+        ("teacher.seed=2", "teacher.seed", ["teacher.seed"]),
+        ("raised:", "alone:", ["'alone' stands here 2 times"]),
+        ("raised:", '"T = 2, 0.5":', ["tables.first.rows: 'T = 2, 0.5' names several rows"]),
+        ("bias: {3: 2}", "bias: {x: 2}", ["bias must be numbers by class, for example {3: 2.0}"]),
+        (
+            'row: "T = 4, 0.9", above',
+            "row: alone, above",
+            ["expected, number 2: above: the row cannot be above itself"],
+        ),
+        (
+            "expected:",
+            "curves: {rows: [alnoe]}\nexpected:",
+            ["curves.rows: there is no 'alnoe'; did you mean 'alone'?"],
+        ),
+        ("expected:", "expected: {}\nother:", ["expected must be a list", "there is no key 'other'"]),
+        ("scale: full", "scale: [full", ["cannot be read: line"]),
+    ],
+)
 def test_what_is_refused(study, old, new, words):
     assert old in GOOD
     with pytest.raises(InputError) as raised:
@@ -104,12 +130,19 @@ def test_where_studies_are_found(study, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         (tmp_path / "here").mkdir()
         patch.chdir(tmp_path / "here")
-        assert find("../elsewhere")[0].startswith("elsewhere-") and find("../elsewhere")[0] == find(str(other))[0], "outside of here it is told by its path"
+        assert find("../elsewhere")[0].startswith("elsewhere-") and find("../elsewhere")[0] == find(str(other))[0], (
+            "outside of here it is told by its path"
+        )
     for path in ("a/st", "b/st", "deeper/one"):
         Path(path).mkdir(parents=True)
         Path(path, "study.yaml").write_text(GOOD)
-    assert [find(path)[0] for path in ("a/st", "b/st/")] == ["a/st", "b/st"], "of two folders of one name each has its own results"
-    with pytest.raises(InputError, match=r"'deeper/one' is a study in experiments/deeper/one and a folder here; name one of them by its path"):
+    assert [find(path)[0] for path in ("a/st", "b/st/")] == ["a/st", "b/st"], (
+        "of two folders of one name each has its own results"
+    )
+    with pytest.raises(
+        InputError,
+        match=r"'deeper/one' is a study in experiments/deeper/one and a folder here; name one of them by its path",
+    ):
         refuse_ambiguous("deeper/one")
     refuse_ambiguous("a/st")
     refuse_ambiguous("experiments/deeper/one")
@@ -129,23 +162,60 @@ def test_where_studies_are_found(study, tmp_path, monkeypatch):
 def test_the_study_of_the_readme(study):
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     found = study(readme.partition("```yaml\ntitle:")[2].partition("```")[0].join(["title:", ""]))
-    assert [row.name for row in found.tables[0].rows] == ["alone", "T = 2", "T = 4"] and [one.above for one in found.expected] == ["alone"]
+    assert [row.name for row in found.tables[0].rows] == ["alone", "T = 2", "T = 4"] and [
+        one.above for one in found.expected
+    ] == ["alone"]
     assert [(one.row, one.value) for one in found.levels] == [("alone", 0.95)]
     assert unknown_names(found, {(): {"data": {"classes": 10}}}) == []
 
 
-@pytest.mark.parametrize("old, new, words", [
-    ("baseline: alone", "baseline: alone\n    metric: acuracy", "tables.first.metric: there is no 'acuracy'; did you mean 'accuracy'?"),
-    ("baseline: alone", "baseline: alone\n    further: [nll, class_10]", "tables.first.further: there is no 'class_10'"),
-    ("tolerance: 0.01", "tolerance: 0.01, metric: f1", "expected, number 1: metric: there is no 'f1'"),
-    ("above: alone", "below: alone, metric: agreement", "expected, number 2: the runs of 'alone' have no teacher, and so no 'agreement'"),
-    ("baseline: alone", "baseline: alone\n    further: [kl_to_teacher]", "tables.first: no row's runs have a teacher, and so none has 'kl_to_teacher'"),
-    ("bias: {3: 2}", "bias: {30: 2}", "tables.first.rows.raised: bias: there is no class 30; the classes are 0 to 9"),
-    ("expected:", "curves: {metric: val/acuracy}\nexpected:", "curves.metric: there is no 'val/acuracy'; did you mean 'val/accuracy'?"),
-])
+@pytest.mark.parametrize(
+    "old, new, words",
+    [
+        (
+            "baseline: alone",
+            "baseline: alone\n    metric: acuracy",
+            "tables.first.metric: there is no 'acuracy'; did you mean 'accuracy'?",
+        ),
+        (
+            "baseline: alone",
+            "baseline: alone\n    further: [nll, class_10]",
+            "tables.first.further: there is no 'class_10'",
+        ),
+        ("tolerance: 0.01", "tolerance: 0.01, metric: f1", "expected, number 1: metric: there is no 'f1'"),
+        (
+            "above: alone",
+            "below: alone, metric: agreement",
+            "expected, number 2: the runs of 'alone' have no teacher, and so no 'agreement'",
+        ),
+        (
+            "baseline: alone",
+            "baseline: alone\n    further: [kl_to_teacher]",
+            "tables.first: no row's runs have a teacher, and so none has 'kl_to_teacher'",
+        ),
+        (
+            "bias: {3: 2}",
+            "bias: {30: 2}",
+            "tables.first.rows.raised: bias: there is no class 30; the classes are 0 to 9",
+        ),
+        (
+            "expected:",
+            "curves: {metric: val/acuracy}\nexpected:",
+            "curves.metric: there is no 'val/acuracy'; did you mean 'val/accuracy'?",
+        ),
+    ],
+)
 def test_what_no_run_can_have_is_found_before_training(study, old, new, words):
     assert old in GOOD
     found = study(GOOD.replace(old, new, 1))
-    [problem] = unknown_names(found, {overrides: {"data": {"classes": 10}, "teacher": None if "strategy=supervised" in overrides or "kl" in new else {}}
-                                    for overrides in found.run_overrides()})
+    [problem] = unknown_names(
+        found,
+        {
+            overrides: {
+                "data": {"classes": 10},
+                "teacher": None if "strategy=supervised" in overrides or "kl" in new else {},
+            }
+            for overrides in found.run_overrides()
+        },
+    )
     assert words in problem

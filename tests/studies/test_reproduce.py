@@ -51,17 +51,34 @@ def test_a_study_from_nothing_to_git_and_back(kdlab, workplace):
     assert "a bias of 100 leaves one answer" in out and "here and in git" not in out
 
     records = [json.loads(line) for line in (folder / "results" / "runs.jsonl").read_text().splitlines()]
-    assert [record["rows"] for record in records] == [[["main", "ema"]], [["main", "alone"], ["main", "raised"]], [["main", "alone"]]]
+    assert [record["rows"] for record in records] == [
+        [["main", "ema"]],
+        [["main", "alone"], ["main", "raised"]],
+        [["main", "alone"]],
+    ]
     alone = records[1]
-    assert alone["class_recall"]["bias 3=100"]["last"][3] == 1.0 and alone["views"]["bias 3=100"]["test/accuracy"] < 0.15
+    assert (
+        alone["class_recall"]["bias 3=100"]["last"][3] == 1.0 and alone["views"]["bias 3=100"]["test/accuracy"] < 0.15
+    )
     recalls = alone["class_recall"][""]["last"]
     assert sum(recalls) / 10 == pytest.approx(alone["metrics"]["test/accuracy"], abs=0.03), "digits are nearly balanced"
     assert str(workplace) not in json.dumps(records) and "directory" not in alone
     readme = (folder / "README.md").read_text()
-    assert readme.index("| alone |") < readme.index("The reading.") < readme.index("<!-- expected -->"), "markers that are missing come at the end"
-    assert "Scaled: digits, one epoch." in readme and "3 runs" in readme and "| main | alone | accuracy 0.9000 ± 0.1 |" in readme
+    assert readme.index("| alone |") < readme.index("The reading.") < readme.index("<!-- expected -->"), (
+        "markers that are missing come at the end"
+    )
+    assert (
+        "Scaled: digits, one epoch." in readme
+        and "3 runs" in readme
+        and "| main | alone | accuracy 0.9000 ± 0.1 |" in readme
+    )
     curve = (folder / "results" / "curves.csv").read_text().splitlines()
-    assert curve[0] == "row,epoch,mean,low,high,n" and len(curve) == 2 and curve[1].startswith("alone,1,0.") and curve[1].endswith(",2")
+    assert (
+        curve[0] == "row,epoch,mean,low,high,n"
+        and len(curve) == 2
+        and curve[1].startswith("alone,1,0.")
+        and curve[1].endswith(",2")
+    )
 
     # what is in git fits together, and the rerun is it
     code, out, err = kdlab("reproduce", "--check", "tiny")
@@ -71,7 +88,12 @@ def test_a_study_from_nothing_to_git_and_back(kdlab, workplace):
     code, out, err = kdlab("reproduce", "tiny")
     assert code == 0 and "  found  " in out and "  trained  " not in out, out + err
     assert out.split("here and in git")[1].count("the same") == 3
-    assert {path.name for path in Path("runs/tiny/reproduced").iterdir()} == {"runs.jsonl", "curves.csv", "curves.svg", "tables.md"}
+    assert {path.name for path in Path("runs/tiny/reproduced").iterdir()} == {
+        "runs.jsonl",
+        "curves.csv",
+        "curves.svg",
+        "tables.md",
+    }
 
     # a rerun is kept beside them, shown in the README, and is of the same runs
     code, out, err = kdlab("reproduce", "tiny", "--keep")
@@ -84,7 +106,11 @@ def test_a_study_from_nothing_to_git_and_back(kdlab, workplace):
     assert kdlab("reproduce", "--check", "tiny")[0] == 0
     kept.write_text(kept.read_text().replace(alone["hash"], "f" * 16))
     code, out, err = kdlab("reproduce", "--check", "tiny")
-    assert code == 1 and "rerun.jsonl: run ffffffffffffffff (table 'main', row 'alone', seed 1) is not the run of that row and seed in runs.jsonl" in out
+    assert (
+        code == 1
+        and "rerun.jsonl: run ffffffffffffffff (table 'main', row 'alone', seed 1) is not the run of that row and seed in runs.jsonl"
+        in out
+    )
     kept.unlink()
     (folder / "README.md").write_text(readme)
 
@@ -92,7 +118,14 @@ def test_a_study_from_nothing_to_git_and_back(kdlab, workplace):
     number = f"{(alone['metrics']['test/accuracy'] + records[2]['metrics']['test/accuracy']) / 2:.4f}"
     (folder / "README.md").write_text(readme.replace(number, "0.9999", 1))
     code, out, err = kdlab("reproduce", "--check", "tiny")
-    assert code == 1 and "wrong  tiny" in out and "<!-- table: main -->" in out and "0.9999" in out and number in out and "--render" in out
+    assert (
+        code == 1
+        and "wrong  tiny" in out
+        and "<!-- table: main -->" in out
+        and "0.9999" in out
+        and number in out
+        and "--render" in out
+    )
     (folder / "README.md").write_text(readme)
 
     # a study that says something else than what was run; one whose config has changed since; one whose expectation is missed
@@ -100,10 +133,14 @@ def test_a_study_from_nothing_to_git_and_back(kdlab, workplace):
         (folder / "study.yaml").write_text(text)
         return " ".join(check(read("tiny"), compose))
 
-    assert "was trained with strategy=supervised trainer.max_epochs=1" in told(STUDY.replace("=supervised, trainer.max_epochs=1", "=supervised, trainer.max_epochs=2"))
+    assert "was trained with strategy=supervised trainer.max_epochs=1" in told(
+        STUDY.replace("=supervised, trainer.max_epochs=1", "=supervised, trainer.max_epochs=2")
+    )
     assert "seed 3 is missing" in told(STUDY.replace("seeds: [1, 2]", "seeds: [1, 2, 3]"))
     assert "study.yaml has no such row and seed" in told(STUDY.replace("alone", "lonely"))
-    assert "curves.csv has the curves of alone, and study.yaml names ema" in told(STUDY.replace("curves: {rows: [alone]}", "curves: {rows: [ema]}"))
+    assert "curves.csv has the curves of alone, and study.yaml names ema" in told(
+        STUDY.replace("curves: {rows: [alone]}", "curves: {rows: [ema]}")
+    )
     missed = told(STUDY.replace(", explained: a bias of 100 leaves one answer", ""))
     assert "raised is above alone" in missed and "study.yaml does not explain it" in missed
     lines = [{**record, "config": "0" * 12} for record in records]
@@ -146,7 +183,11 @@ tables:
 def test_what_is_in_git_fits_together():
     """Of every study of the checkout; the configs are composed by ``kdlab reproduce --check``, which takes longer."""
     checkout = experiments_folders()[-1].resolve()
-    problems = {name: check(read(name), compose=False) for name, folder in all_studies() if folder.resolve().is_relative_to(checkout)}
+    problems = {
+        name: check(read(name), compose=False)
+        for name, folder in all_studies()
+        if folder.resolve().is_relative_to(checkout)
+    }
     assert not any(problems.values()), problems
 
 
@@ -164,7 +205,10 @@ def test_a_rerun_of_what_is_in_git_agrees():
 
 def test_a_baseline_that_did_not_finish_costs_the_differences_alone():
     study, records = _studied()
-    failed = [{**record, "status": "failed", "error": "no luck"} if ["logits", "student alone"] in record["rows"] else record for record in records]
+    failed = [
+        {**record, "status": "failed", "error": "no luck"} if ["logits", "student alone"] in record["rows"] else record
+        for record in records
+    ]
     table = tables.table(study.tables[0], failed)
     assert table.baseline is None and all(row.difference is None for row in table.rows) and len(table.rows) == 6
     assert "no differences: the baseline, 'student alone', has no finished run" in table.notes
@@ -184,19 +228,31 @@ def test_a_bias_that_no_record_has_is_told():
 
 def test_metrics_that_are_not_finite_are_no_evidence():
     study, records = _studied()
-    broken = [{**record, "metrics": {**record["metrics"], "test/accuracy": None}} if ["logits", "NKD"] in record["rows"] else record for record in records]
+    broken = [
+        {**record, "metrics": {**record["metrics"], "test/accuracy": None}}
+        if ["logits", "NKD"] in record["rows"]
+        else record
+        for record in records
+    ]
     assert {one.verdict for one in findings(study, broken) if one.expectation.row == "NKD"} == {"not run"}
 
 
 def test_an_explanation_of_what_holds_is_stale():
     study, records = _studied()
-    expected = tuple(replace(one, explained="bad luck") if one.row == "NKD" and one.above == "student alone" else one for one in study.expected)
-    assert sum("explains nothing" in problem for problem in check(replace(study, expected=expected), compose=False)) == 1
+    expected = tuple(
+        replace(one, explained="bad luck") if one.row == "NKD" and one.above == "student alone" else one
+        for one in study.expected
+    )
+    assert (
+        sum("explains nothing" in problem for problem in check(replace(study, expected=expected), compose=False)) == 1
+    )
 
 
 @pytest.mark.slow
 def test_the_configs_are_those_of_the_runs():
-    problems = {name: check(read(name)) for name, folder in all_studies() if (folder / "results" / "runs.jsonl").exists()}
+    problems = {
+        name: check(read(name)) for name, folder in all_studies() if (folder / "results" / "runs.jsonl").exists()
+    }
     assert not any(problems.values()), problems
 
 
@@ -222,14 +278,20 @@ expected: [{table: 1, row: peer, value: 0.5, tolerance: 0.5}]
 def test_networks_that_no_run_will_have_are_found_before_training(kdlab, workplace):
     _tiny(workplace / "peers", NETWORKS.replace("network: peer2", "network: peer_2"))
     code, out, err = kdlab("reproduce", "peers")
-    assert code == 2 and "tables.1.rows.peer: network: its runs have no 'peer_2'; did you mean 'peer2'? (they have student, peer2)" in err, out + err
+    assert (
+        code == 2
+        and "tables.1.rows.peer: network: its runs have no 'peer_2'; did you mean 'peer2'? (they have student, peer2)"
+        in err
+    ), out + err
     assert not list(find_runs([workplace]))
 
 
 def test_curves_that_no_run_has_cost_nothing_else(kdlab, workplace):
     folder = _tiny(workplace / "peers", NETWORKS.replace("metric: val/accuracy", "metric: train/loss_ce"))
     code, out, err = kdlab("reproduce", "peers", "--write")
-    assert code == 2 and "curves.metric: the runs' metrics.csv have no 'train/loss_ce'; did you mean 'train/loss'?" in err, out + err
+    assert (
+        code == 2 and "curves.metric: the runs' metrics.csv have no 'train/loss_ce'; did you mean 'train/loss'?" in err
+    ), out + err
     assert "| peer |" in (folder / "README.md").read_text() and len(read_records(folder / "results")) == 1
     (folder / "study.yaml").write_text(NETWORKS.replace("metric: val/accuracy", "metric: train/loss_ce_peer2"))
     assert kdlab("reproduce", "peers", "--write")[0] == 0 and (folder / "results" / "curves.csv").exists()
@@ -239,7 +301,11 @@ def test_a_readme_that_cannot_be_filled_is_found_before_training(kdlab, workplac
     folder = _tiny(workplace / "peers", NETWORKS)
     (folder / "README.md").write_text("<!-- table: 1 -->\n")
     code, out, err = kdlab("reproduce", "peers", "--write")
-    assert code == 2 and "peers/README.md has <!-- table: 1 --> without <!-- end of table --> behind it" in err and not list(find_runs([workplace]))
+    assert (
+        code == 2
+        and "peers/README.md has <!-- table: 1 --> without <!-- end of table --> behind it" in err
+        and not list(find_runs([workplace]))
+    )
     (folder / "README.md").unlink()
     (folder / "README.md").mkdir()
     code, out, err = kdlab("reproduce", "peers", "--write")
@@ -248,20 +314,32 @@ def test_a_readme_that_cannot_be_filled_is_found_before_training(kdlab, workplac
 
 def test_a_metric_that_only_failed_runs_would_have_costs_its_column_alone():
     study, records = _studied()
-    broken = [{**record, "metrics": {key: value for key, value in record["metrics"].items() if "agreement" not in key}} for record in records]
+    broken = [
+        {**record, "metrics": {key: value for key, value in record["metrics"].items() if "agreement" not in key}}
+        for record in records
+    ]
     table = tables.table(study.tables[0], broken)
-    assert "agreement" not in table.head() and "nll" in table.head() and "no column for agreement: no finished run has it" in table.notes
-    assert not tables.any_finished(replace(study.tables[0], metric="agreement"), broken) and tables.any_finished(study.tables[0], broken)
+    assert (
+        "agreement" not in table.head()
+        and "nll" in table.head()
+        and "no column for agreement: no finished run has it" in table.notes
+    )
+    assert not tables.any_finished(replace(study.tables[0], metric="agreement"), broken) and tables.any_finished(
+        study.tables[0], broken
+    )
 
 
 def test_a_sign_against_a_claim_is_explained_before_it_goes_into_git(kdlab, workplace):
-    _tiny(workplace / "one", """
+    _tiny(
+        workplace / "one",
+        """
 title: One seed
 scale: full
 tables:
   1: {title: a, rows: {alone: {overrides: [strategy=supervised, trainer.max_epochs=2], seeds: [1]}, less: {overrides: [strategy=supervised, trainer.max_epochs=1], seeds: [1]}}}
 expected: [{table: 1, row: less, above: alone}]
-""")
+""",
+    )
     assert kdlab("reproduce", "one")[0] == 0, "one seed tells nothing against it"
     code, out, err = kdlab("reproduce", "one", "--write")
     assert code == 1 and kdlab("reproduce", "one", "--check")[0] == 1, out + err
@@ -278,13 +356,16 @@ def test_a_run_that_stands_twice_in_the_records_is_told(kdlab, workplace):
 
 
 def test_runs_in_other_words_count_once_in_the_list(kdlab, workplace):
-    _tiny(workplace / "mine", """
+    _tiny(
+        workplace / "mine",
+        """
 title: One run in two wordings
 scale: full
 tables:
   first: {title: a, rows: {alone: {overrides: [strategy=supervised, trainer.max_epochs=1], seeds: [1, 2]}}}
   second: {title: b, rows: {alone: {overrides: [strategy=supervised, "loss=[ce]", trainer.max_epochs=1], seeds: [1, 2]}}}
-""")
+""",
+    )
     assert kdlab("reproduce", "mine")[0] == 0
     code, out, err = kdlab("reproduce", "--list", "mine")
     assert code == 0 and out.splitlines()[1].split()[-2:] == ["2", "2"], out

@@ -26,15 +26,21 @@ def _studied(name="logit_methods"):
 def _replaced(git, row, by, table="logits"):
     """Records in which a row's runs have the numbers of another row's."""
     others = {record["seed"]: record for record in git if [table, by] in record["rows"]}
-    return [{**record, **{key: others[record["seed"]][key] for key in ("metrics", "class_recall")}} if [table, row] in record["rows"] else record
-            for record in git]
+    return [
+        {**record, **{key: others[record["seed"]][key] for key in ("metrics", "class_recall")}}
+        if [table, row] in record["rows"]
+        else record
+        for record in git
+    ]
 
 
 def test_what_is_in_git_agrees_with_itself():
     for name, folder in all_studies():
         one = read(name)
         made = read_records(folder / "results")
-        assert {found.verdict for found in reruns(one, made, made)} <= {"the same"} and objections(one, made, made) == 0, name
+        assert {found.verdict for found in reruns(one, made, made)} <= {"the same"} and objections(
+            one, made, made
+        ) == 0, name
 
 
 def test_right_reruns_on_another_processor_agree():
@@ -85,12 +91,16 @@ def test_a_row_must_be_within_its_tolerance_and_as_other_seeds_differ():
         return found.agrees, found.verdict
 
     assert agrees(one, moved(0.0)) == (True, "the same")
-    assert agrees(bare, records(a=ALONE[::-1])) == (True, "as other seeds differ (+0.0000, p = 1.000)"), "other seeds of the same mean"
+    assert agrees(bare, records(a=ALONE[::-1])) == (True, "as other seeds differ (+0.0000, p = 1.000)"), (
+        "other seeds of the same mean"
+    )
     assert agrees(one, moved(0.001)) == (True, "within 0.01, as other seeds differ (+0.0010, p = 0.631)")
     assert agrees(one, moved(0.008)) == (False, "within 0.01, NOT as other seeds differ (+0.0080, p = 0.004)")
     assert agrees(one, moved(0.011, 0.02)) == (False, "NOT within 0.01, as other seeds differ (+0.0150, p = 0.157)")
     assert agrees(bare, moved(0.008)) == (False, "NOT as other seeds differ (+0.0080, p = 0.004)")
-    assert agrees(bare, records(a=[0.9] * 5)) == (True, "differs by +0.0460; no test"), "what does not scatter is no sample of seeds"
+    assert agrees(bare, records(a=[0.9] * 5)) == (True, "differs by +0.0460; no test"), (
+        "what does not scatter is no sample of seeds"
+    )
     assert agrees(one, records(a=[0.9] * 5)) == (False, "NOT within 0.01 (+0.0460)")
     # a row of one run has its tolerance alone
     assert [found.agrees for found in reruns(one, records(a=[0.859]), records(a=[0.85]))] == [True]
@@ -100,12 +110,20 @@ def test_a_row_must_be_within_its_tolerance_and_as_other_seeds_differ():
 def test_rows_that_are_the_same_are_no_comparisons():
     """Where one row of three is another, it is corrected for nothing; a run of two tables is one comparison."""
     git = records(a=ALONE, b=KD, c=[value + 0.1 for value in ALONE])
-    here = [{**record, "metrics": {"test/accuracy": record["metrics"]["test/accuracy"] + 0.006}} if record["group"] == "a" else record for record in git]
+    here = [
+        {**record, "metrics": {"test/accuracy": record["metrics"]["test/accuracy"] + 0.006}}
+        if record["group"] == "a"
+        else record
+        for record in git
+    ]
     one = study(["a", "b", "c"])
     [alone] = reruns(study(["a"]), here, git)
     assert [found.p for found in reruns(one, here, git)] == [alone.p, None, None]
     twice = replace(one, tables=(one.tables[0], replace(one.tables[0], name="again")))
-    both, theirs = ([{**record, "rows": [["t", record["group"]], ["again", record["group"]]]} for record in made] for made in (here, git))
+    both, theirs = (
+        [{**record, "rows": [["t", record["group"]], ["again", record["group"]]]} for record in made]
+        for made in (here, git)
+    )
     assert [found.p for found in reruns(twice, both, theirs)] == 2 * [alone.p, None, None]
 
 
@@ -120,12 +138,20 @@ def test_a_claim_is_gone_where_little_is_left_and_seeds_do_not_explain_it():
     assert found([0.007, 0.005, 0.006, 0.004, 0.006]) == (True, 0.74), "smaller"
     assert found([0.004, -0.002, 0.003, 0.001, 0.002]) == (False, 0.21), "next to nothing"
     assert found([-0.008, -0.007, -0.009, -0.007, -0.007])[0] is False, "the contrary"
-    assert found([0.03, -0.03, 0.02, -0.01, -0.005]) == (True, 0.13), "seeds that scatter so much tell nothing against it"
+    assert found([0.03, -0.03, 0.02, -0.01, -0.005]) == (True, 0.13), (
+        "seeds that scatter so much tell nothing against it"
+    )
     assert found([0.0] * 5) == (False, 0.0), "a row that is another once more"
     [claim] = claims(one, git, records(alone=ALONE, kd=ALONE))
     assert not claim.agrees, "what only the rerun finds"
-    assert claims(one, records(alone=ALONE, kd=ALONE), records(alone=ALONE, kd=ALONE)) == [], "what is told nowhere is no claim"
-    assert not Again("", "", "", "", LEAST_LEFT - 0.01).agrees and Again("", "", "", "", LEAST_LEFT).agrees and Again("", "", "", "", 0.0, 0.5).agrees
+    assert claims(one, records(alone=ALONE, kd=ALONE), records(alone=ALONE, kd=ALONE)) == [], (
+        "what is told nowhere is no claim"
+    )
+    assert (
+        not Again("", "", "", "", LEAST_LEFT - 0.01).agrees
+        and Again("", "", "", "", LEAST_LEFT).agrees
+        and Again("", "", "", "", 0.0, 0.5).agrees
+    )
 
 
 def test_a_claim_for_less_is_turned():

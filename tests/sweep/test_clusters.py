@@ -182,9 +182,7 @@ def test_bad_options(kdlab, workplace, launcher, options, words):
     assert code == 2 and words in err and not (workplace / "runs").exists()
 
 
-@pytest.mark.parametrize(
-    "launcher, cure", [("submitit_slurm", "pip install submitit"), ("ray", "pip install ray")]
-)
+@pytest.mark.parametrize("launcher, cure", [("submitit_slurm", "pip install submitit"), ("ray", "pip install ray")])
 def test_a_package_that_is_missing(kdlab, workplace, monkeypatch, launcher, cure):
     monkeypatch.setitem(sys.modules, {"ray": "ray"}.get(launcher, "submitit"), None)
     code, out, err = kdlab("train", "-m", f"hydra/launcher={launcher}", *SHORT, "seed=1,2")
@@ -201,9 +199,9 @@ class Ray:
         return self.init_arguments is not None
 
     def init(self, **arguments):
-        assert (
-            arguments.get("address") is None or arguments.get("object_store_memory") is None
-        ), "ray: must not be provided when connecting to a cluster"
+        assert arguments.get("address") is None or arguments.get("object_store_memory") is None, (
+            "ray: must not be provided when connecting to a cluster"
+        )
         self.init_arguments = arguments
 
     def remote(self, **arguments):

@@ -89,7 +89,7 @@ def test_a_job_whose_teacher_dies_when_it_is_tried(kdlab, workplace):
     assert code == 1 and rows(out) == {
         f"teacher.overrides={dies}": "failed",
         f"teacher.overrides={lives}": "trained",
-    }, (out + err)
+    }, out + err
     assert KILLED in out and "Traceback" not in out + err
 
 
@@ -121,8 +121,18 @@ def test_a_check_that_takes_long_says_what_it_is_at(kdlab, workplace, monkeypatc
 def test_a_line_about_the_data_is_printed_once_in_all_plans_of_a_search(workplace, capsys):
     pictures = folder_of_pictures(workplace / "pictures")
     next((pictures / "train").iterdir()).joinpath("a.heic").write_bytes(b"x")
-    overrides = ["data=image_folder", "data.folder=pictures", "data.classes=3", "data.size=8", "data.batch_size=4", "data.validation=0.25", "data.workers=0",
-                 "student=mlp", "teacher=none", "strategy=supervised"]
+    overrides = [
+        "data=image_folder",
+        "data.folder=pictures",
+        "data.classes=3",
+        "data.size=8",
+        "data.batch_size=4",
+        "data.validation=0.25",
+        "data.workers=0",
+        "student=mlp",
+        "teacher=none",
+        "strategy=supervised",
+    ]
     said = set()
     for rate in ("0.1", "0.2"):
         planned = plan.plan([overrides], [compose([*overrides, f"optimizer.lr={rate}"])], said=said)

@@ -15,8 +15,18 @@ from kdlab.runs.run import find_runs
 optuna = pytest.importorskip("optuna")
 
 ROOT = Path(__file__).parents[2]
-SEARCH = ["-m", "hydra/sweeper=optuna", "strategy=supervised", "trainer.max_epochs=2", "data.fraction=0.1", "optimizer.lr=tag(log,interval(1e-4,1e-1))",
-          "student.hidden=[4],[16]", "hydra.sweeper.trials=5", "hydra.sweeper.startup_trials=3", "hydra.launcher.workers=1"]
+SEARCH = [
+    "-m",
+    "hydra/sweeper=optuna",
+    "strategy=supervised",
+    "trainer.max_epochs=2",
+    "data.fraction=0.1",
+    "optimizer.lr=tag(log,interval(1e-4,1e-1))",
+    "student.hidden=[4],[16]",
+    "hydra.sweeper.trials=5",
+    "hydra.sweeper.startup_trials=3",
+    "hydra.launcher.workers=1",
+]
 
 
 def trials(folder="runs/quickstart"):
@@ -35,7 +45,11 @@ def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
     done = subprocess.run(_command(), cwd=folder, capture_output=True, text=True, env=_environment())
     assert done.returncode == 0, done.stderr
-    assert len(table(done.stdout)) == 5 and "best of 5 finished trials" in done.stdout and done.stdout.strip().endswith("runs/quickstart")
+    assert (
+        len(table(done.stdout)) == 5
+        and "best of 5 finished trials" in done.stdout
+        and done.stdout.strip().endswith("runs/quickstart")
+    )
     return [(trial.params, trial.value) for trial in trials(folder / "runs" / "quickstart")]
 
 
@@ -51,7 +65,9 @@ def _environment():
 def test_trials_are_runs_within_the_space(undisturbed):
     assert len(undisturbed) == 5 and len({repr(params) for params, _ in undisturbed}) == 5
     for params, value in undisturbed:
-        assert 1e-4 <= params["optimizer.lr"] <= 1e-1 and params["student.hidden"] in ("[4]", "[16]") and 0 <= value <= 1
+        assert (
+            1e-4 <= params["optimizer.lr"] <= 1e-1 and params["student.hidden"] in ("[4]", "[16]") and 0 <= value <= 1
+        )
 
 
 @pytest.mark.slow
@@ -81,42 +97,73 @@ def test_more_trials_go_further_and_finished_ones_are_left_alone(kdlab, workplac
 @pytest.mark.slow
 def test_a_trial_that_is_worse_is_pruned_and_its_run_says_so(kdlab, workplace):
     """Where the rate is next to nothing nothing is learned, so those trials end behind their first epochs."""
-    code, out, err = kdlab("train", "-m", "hydra/sweeper=optuna", "strategy=supervised", "trainer.max_epochs=4", "optimizer.lr=1e-2,1e-9",
-                           "hydra.sweeper.trials=8", "hydra.sweeper.pruner=median", "hydra.sweeper.startup_trials=2", "hydra.launcher.workers=1")
+    code, out, err = kdlab(
+        "train",
+        "-m",
+        "hydra/sweeper=optuna",
+        "strategy=supervised",
+        "trainer.max_epochs=4",
+        "optimizer.lr=1e-2,1e-9",
+        "hydra.sweeper.trials=8",
+        "hydra.sweeper.pruner=median",
+        "hydra.sweeper.startup_trials=2",
+        "hydra.launcher.workers=1",
+    )
     assert code == 0, err
     states = {trial.state.name for trial in trials()}
     assert states == {"COMPLETE", "PRUNED"} and "pruned" in {run.status for run in find_runs(["runs"])}
     assert "pruned" in kdlab("runs")[1]
 
 
-@pytest.mark.parametrize("arguments, words", [
-    (["-m", "hydra/sweeper=optuna", "strategy=supervised"], "nothing to search"),
-    ([*SEARCH, "hydra.sweeper.objective=test/accuracy"], "must be a metric of validation"),
-    ([*SEARCH, "hydra.sweeper.objective=val/acuracy"], "did you mean 'val/accuracy'"),
-    ([*SEARCH, "hydra.sweeper.sampler=tpa"], "did you mean 'tpe'"),
-    ([*SEARCH, "hydra.sweeper.trials=0"], "trials must be a whole number of at least 1"),
-    ([*SEARCH, "hydra.sweeper.trails=9"], "did you mean 'trials'"),
-    ([*SEARCH, "data.validation=interval(0.1,1.5)"], "validation must lie between 0 and 1"),
-    ([*SEARCH, "optimizer.weight_decay=tag(log,interval(0,1))"], "optimizer.weight_decay"),
-    ([*SEARCH, "hydra/launcher=basic", "~hydra.launcher.workers"], "kdlab's own launcher"),
-])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["-m", "hydra/sweeper=optuna", "strategy=supervised"], "nothing to search"),
+        ([*SEARCH, "hydra.sweeper.objective=test/accuracy"], "must be a metric of validation"),
+        ([*SEARCH, "hydra.sweeper.objective=val/acuracy"], "did you mean 'val/accuracy'"),
+        ([*SEARCH, "hydra.sweeper.sampler=tpa"], "did you mean 'tpe'"),
+        ([*SEARCH, "hydra.sweeper.trials=0"], "trials must be a whole number of at least 1"),
+        ([*SEARCH, "hydra.sweeper.trails=9"], "did you mean 'trials'"),
+        ([*SEARCH, "data.validation=interval(0.1,1.5)"], "validation must lie between 0 and 1"),
+        ([*SEARCH, "optimizer.weight_decay=tag(log,interval(0,1))"], "optimizer.weight_decay"),
+        ([*SEARCH, "hydra/launcher=basic", "~hydra.launcher.workers"], "kdlab's own launcher"),
+    ],
+)
 @pytest.mark.slow
 def test_bad_searches(kdlab, workplace, arguments, words):
-    code, out, err = kdlab("train", *[argument for argument in arguments if not ("basic" in str(arguments) and "hydra.launcher.workers" in argument)])
+    code, out, err = kdlab(
+        "train",
+        *[
+            argument
+            for argument in arguments
+            if not ("basic" in str(arguments) and "hydra.launcher.workers" in argument)
+        ],
+    )
     assert code == 2 and words in err and "Traceback" not in out + err
     assert not list(workplace.glob("runs/quickstart/*/run.json"))
 
 
 def test_every_choice_is_checked_before_anything_begins(kdlab, workplace):
-    code, out, err = kdlab("train", "-m", "hydra/sweeper=optuna", "strategy=supervised", "student=mlp,mlpp,cnn", "trainer.max_epochs=1")
+    code, out, err = kdlab(
+        "train", "-m", "hydra/sweeper=optuna", "strategy=supervised", "student=mlp,mlpp,cnn", "trainer.max_epochs=1"
+    )
     assert code == 2 and "did you mean 'mlp'" in err and not (workplace / "runs").exists()
 
 
 @pytest.mark.slow
 def test_a_combination_that_is_bad_fails_its_trial_and_no_other(kdlab, workplace):
     """Each value is right by itself at the ends of the space: 1 with 2000, 2 with 32."""
-    search = ["-m", "hydra/sweeper=optuna", "strategy=supervised", "trainer.max_epochs=1", "data.fraction=1,0.1", "data.batch_size=1000,32",
-              "hydra.sweeper.sampler=random", "hydra.sweeper.trials=8", "hydra.launcher.workers=1"]
+    search = [
+        "-m",
+        "hydra/sweeper=optuna",
+        "strategy=supervised",
+        "trainer.max_epochs=1",
+        "data.fraction=1,0.1",
+        "data.batch_size=1000,32",
+        "hydra.sweeper.sampler=random",
+        "hydra.sweeper.trials=8",
+        "hydra.launcher.workers=1",
+    ]
     code, out, err = kdlab("train", *search)
     assert code == 1 and "larger than the" in err and len(trials()) == 8
     assert {trial.state.name for trial in trials()} == {"COMPLETE", "FAIL"}

@@ -24,8 +24,19 @@ def test_a_line_a_job_where_there_is_no_terminal():
         view.epoch(first, 1, 2, {"train/loss": 0.5})
         view.ended(Outcome(first, TRAINED, Path("runs/x"), "", 1.25, {"test/accuracy": 0.5}))
         view.ended(Outcome(second, FOUND, Path("runs/y"), "", None, {"test/accuracy": 0.6}))
-        view.ended(Outcome(third, FAILED, Path("runs/z"), "Traceback (most recent call last):\n  File\nRuntimeError: out of luck", 0.5))
-    assert screen.file.getvalue().splitlines() == ["[1/3] trained seed=1  accuracy 0.5000  1.2 s", "[3/3] failed seed=3  0.5 s  RuntimeError: out of luck"]
+        view.ended(
+            Outcome(
+                third,
+                FAILED,
+                Path("runs/z"),
+                "Traceback (most recent call last):\n  File\nRuntimeError: out of luck",
+                0.5,
+            )
+        )
+    assert screen.file.getvalue().splitlines() == [
+        "[1/3] trained seed=1  accuracy 0.5000  1.2 s",
+        "[3/3] failed seed=3  0.5 s  RuntimeError: out of luck",
+    ]
 
 
 def test_the_live_picture_counts_and_tells_the_time_left():
@@ -37,7 +48,9 @@ def test_the_live_picture_counts_and_tells_the_time_left():
         view.started(second)
         view.started(third)
         view.epoch(second, 3, 8, {"train/loss": 0.25, "val/accuracy": 0.75})
-        assert view.left() == 15.0 and view.summary() == "1 of 4 done, 2 running, about 15 s left"     # three to go, two at a time, 10 s each
+        assert (
+            view.left() == 15.0 and view.summary() == "1 of 4 done, 2 running, about 15 s left"
+        )  # three to go, two at a time, 10 s each
         view.tick()
         view.ended(Outcome(third, FAILED, None, "out of luck", 1.0))
         assert view.summary() == "1 of 4 done, 1 running, 1 failed, about 20 s left"
@@ -48,9 +61,21 @@ def test_the_live_picture_counts_and_tells_the_time_left():
 def test_the_table_names_every_job_in_order():
     (first, second, third), screen = jobs(3), console(False)
     teacher = Job("teacher/digits (seed 1)", [], {"name": "teachers", "paths": {"runs": "runs"}}, "hash0")
-    View(3, console=screen).table([Outcome(second, FAILED, None, "its data are gone"), Outcome(first, TRAINED, Path("runs/x"), "", 1.0, {"test/accuracy": 0.5}),
-                                   Outcome(teacher, TRAINED, Path("runs/t"), "", 2.0, {"test/accuracy": 0.9}), Outcome(third, NOT_STARTED)])
+    View(3, console=screen).table(
+        [
+            Outcome(second, FAILED, None, "its data are gone"),
+            Outcome(first, TRAINED, Path("runs/x"), "", 1.0, {"test/accuracy": 0.5}),
+            Outcome(teacher, TRAINED, Path("runs/t"), "", 2.0, {"test/accuracy": 0.9}),
+            Outcome(third, NOT_STARTED),
+        ]
+    )
     head, *lines = [line.split() for line in screen.file.getvalue().splitlines()]
     assert head == ["job", "status", "test/accuracy", "seconds", "run"]
     assert [line[0] for line in lines] == ["teacher", "1", "2", "3"]
-    assert lines[1] == ["1", "seed=1", "trained", "0.5000", "1.0", "runs/x"] and lines[2][2:] == ["failed", "its", "data", "are", "gone"]
+    assert lines[1] == ["1", "seed=1", "trained", "0.5000", "1.0", "runs/x"] and lines[2][2:] == [
+        "failed",
+        "its",
+        "data",
+        "are",
+        "gone",
+    ]

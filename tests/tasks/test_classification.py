@@ -39,14 +39,23 @@ def test_a_network_answers_with_logits_or_with_something_that_has_them():
 
 def test_further_views():
     given = batch(further_views=(torch.full((4, 2), 5.0), torch.full((4, 2), 6.0)))
-    assert [TASK.network_outputs(nn.Identity(), given, view=number).logits.unique().item() for number in (1, 2)] == [5.0, 6.0]
+    assert [TASK.network_outputs(nn.Identity(), given, view=number).logits.unique().item() for number in (1, 2)] == [
+        5.0,
+        6.0,
+    ]
     assert TASK.network_outputs(nn.Identity(), given).logits.unique().tolist() == [1.0]
 
 
-@pytest.mark.parametrize("answer, said", [
-    (lambda x: x[:, None], r"\(4, 1, 2\)"), (lambda x: x[:, 0], r"\(4,\)"), (lambda x: (x, x), "tuple"), (lambda x: {"logits": x}, "dict"),
-    (lambda x: None, "NoneType"),
-])
+@pytest.mark.parametrize(
+    "answer, said",
+    [
+        (lambda x: x[:, None], r"\(4, 1, 2\)"),
+        (lambda x: x[:, 0], r"\(4,\)"),
+        (lambda x: (x, x), "tuple"),
+        (lambda x: {"logits": x}, "dict"),
+        (lambda x: None, "NoneType"),
+    ],
+)
 def test_any_other_answer_is_refused_and_shown(answer, said):
     with pytest.raises(InputError, match=f"Answers.*{said}"):
         TASK.network_outputs(Answers(answer), batch())
@@ -74,10 +83,12 @@ def slow_scores(logits, target):
 @pytest.mark.parametrize("squashed", [False, True])
 def test_score(squashed):
     logits, target = predictions()
-    if squashed:        # logits between 0 and 1 look like probabilities, but are none
+    if squashed:  # logits between 0 and 1 look like probabilities, but are none
         logits = logits.sigmoid()
     score = TASK.score(logits, target)
-    assert score == pytest.approx(slow_scores(logits, target), abs=1e-6) and all(isinstance(value, float) for value in score.values())
+    assert score == pytest.approx(slow_scores(logits, target), abs=1e-6) and all(
+        isinstance(value, float) for value in score.values()
+    )
 
 
 def test_metrics_of_unequal_batches_are_those_of_the_whole():

@@ -52,7 +52,9 @@ def test_a_decay_of_one_or_zero():
     nn.init.ones_(net[0].weight)
     still.follow(net)
     following.follow(net)
-    torch.testing.assert_close(still.network[0].weight, (10**6 + 1) / (10**6 + 2) * before + net[0].weight / (10**6 + 2))
+    torch.testing.assert_close(
+        still.network[0].weight, (10**6 + 1) / (10**6 + 2) * before + net[0].weight / (10**6 + 2)
+    )
     assert torch.equal(following.network[0].weight, net[0].weight)
     with pytest.raises(ValueError, match="decay must be between 0 and 1, got 1.5"):
         Average(net, 1.5)
@@ -61,7 +63,9 @@ def test_a_decay_of_one_or_zero():
 def test_it_is_always_in_evaluation_mode_and_has_no_gradients():
     copied = Copy(network())
     nn.Sequential(copied).train()
-    assert not any(module.training for module in copied.modules()) and not any(value.requires_grad for value in copied.parameters())
+    assert not any(module.training for module in copied.modules()) and not any(
+        value.requires_grad for value in copied.parameters()
+    )
 
 
 def test_half_precision_does_not_stop_an_average():

@@ -17,7 +17,10 @@ from kdlab.teachers import Ensemble, Frozen
 from kdlab.teachers.normalisation import known_normalisation
 
 TASK = Classification(3)
-OURS, THEIRS = Normalisation((0.5, 0.4, 0.3), (0.2, 0.3, 0.4)), Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+OURS, THEIRS = (
+    Normalisation((0.5, 0.4, 0.3), (0.2, 0.3, 0.4)),
+    Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+)
 PIXELS = torch.rand(6, 3, 5, 5, generator=torch.Generator().manual_seed(0))
 OTHERS = torch.rand(6, 3, 5, 5, generator=torch.Generator().manual_seed(1))
 
@@ -28,7 +31,12 @@ def network(seed=0):
 
 
 def batch(normalisation=OURS, dtype=torch.float32):
-    return Batch(normalisation(PIXELS).to(dtype), torch.zeros(6, dtype=torch.long), torch.arange(6), further_views=(normalisation(OTHERS).to(dtype),))
+    return Batch(
+        normalisation(PIXELS).to(dtype),
+        torch.zeros(6, dtype=torch.long),
+        torch.arange(6),
+        further_views=(normalisation(OTHERS).to(dtype),),
+    )
 
 
 class SecondView(Classification):
@@ -45,8 +53,16 @@ def test_normalisation_is_per_channel():
     assert torch.equal(Normalisation(0.5, 0.25)(PIXELS), (PIXELS - 0.5) / 0.25)
 
 
-@pytest.mark.parametrize("ours, theirs", [(OURS, THEIRS), (Normalisation(0.3, 0.2), THEIRS), (OURS, Normalisation(0.5, 0.5)),
-                                          (Normalisation(0.3, 0.2), Normalisation(0.1, 0.7)), (Normalisation((0.1, 0.2, 0.3), 0.5), THEIRS)])
+@pytest.mark.parametrize(
+    "ours, theirs",
+    [
+        (OURS, THEIRS),
+        (Normalisation(0.3, 0.2), THEIRS),
+        (OURS, Normalisation(0.5, 0.5)),
+        (Normalisation(0.3, 0.2), Normalisation(0.1, 0.7)),
+        (Normalisation((0.1, 0.2, 0.3), 0.5), THEIRS),
+    ],
+)
 def test_one_becomes_the_other(ours, theirs):
     assert torch.allclose(ours.onto(theirs)(ours(PIXELS)), theirs(PIXELS), atol=1e-5)
     back = ours.onto(theirs)(ours(PIXELS).bfloat16())
@@ -73,17 +89,24 @@ def test_a_teacher_answers_as_on_its_own_inputs(task, pixels):
 def test_under_bfloat16():
     teacher = Frozen(network(), TASK, normalisation=THEIRS, given=OURS)
     answer = teacher.teach(batch(dtype=torch.bfloat16)).logits
-    assert answer.dtype is torch.bfloat16 and torch.allclose(answer.float(), network()(THEIRS(PIXELS)), rtol=0.05, atol=0.05)
+    assert answer.dtype is torch.bfloat16 and torch.allclose(
+        answer.float(), network()(THEIRS(PIXELS)), rtol=0.05, atol=0.05
+    )
 
 
 def test_equal_normalisations_leave_the_bits_alone():
     same = Frozen(network(), TASK, normalisation=Normalisation(OURS.mean, OURS.std), given=OURS)
-    assert same.own_normalisation is None and torch.equal(same.teach(batch()).logits, Frozen(network(), TASK).teach(batch()).logits)
+    assert same.own_normalisation is None and torch.equal(
+        same.teach(batch()).logits, Frozen(network(), TASK).teach(batch()).logits
+    )
 
 
 def test_every_member_of_an_ensemble_has_its_own():
-    members = [Frozen(network(0), TASK, normalisation=THEIRS, given=OURS), Frozen(network(1), TASK, normalisation=Normalisation(0.5, 0.5), given=OURS),
-               Frozen(network(2), TASK)]
+    members = [
+        Frozen(network(0), TASK, normalisation=THEIRS, given=OURS),
+        Frozen(network(1), TASK, normalisation=Normalisation(0.5, 0.5), given=OURS),
+        Frozen(network(2), TASK),
+    ]
     answer = Ensemble(members, "logits").teach(batch()).logits
     expected = network(0)(THEIRS(PIXELS)) + network(1)(Normalisation(0.5, 0.5)(PIXELS)) + network(2)(OURS(PIXELS))
     assert torch.allclose(answer, expected / 3, atol=1e-5)
@@ -92,12 +115,19 @@ def test_every_member_of_an_ensemble_has_its_own():
 # -- what libraries say -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("said, mean, std", [
-    ({"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)),
-    ({"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6], "do_normalize": False}, (0.0,), (1.0,)),
-    ({"image_mean": [1.0] * 3, "image_std": [1.0] * 3, "rescale_factor": 2 / 255}, (0.5,) * 3, (0.5,) * 3),      # to -1 … 1
-    ({"image_mean": [127.5] * 3, "image_std": [51.0] * 3, "do_rescale": False}, (0.5,) * 3, (0.2,) * 3),
-])
+@pytest.mark.parametrize(
+    "said, mean, std",
+    [
+        ({"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)),
+        ({"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6], "do_normalize": False}, (0.0,), (1.0,)),
+        (
+            {"image_mean": [1.0] * 3, "image_std": [1.0] * 3, "rescale_factor": 2 / 255},
+            (0.5,) * 3,
+            (0.5,) * 3,
+        ),  # to -1 … 1
+        ({"image_mean": [127.5] * 3, "image_std": [51.0] * 3, "do_rescale": False}, (0.5,) * 3, (0.2,) * 3),
+    ],
+)
 def test_a_hugging_face_model_by_its_preprocessor(tmp_path, said, mean, std):
     transformers = pytest.importorskip("transformers")
     from kdlab.models import HuggingFaceClassifier
@@ -116,7 +146,9 @@ def test_a_timm_model_by_its_pretrained_config():
     timm = pytest.importorskip("timm")
     network = timm.create_model("resnet18", pretrained=False)
     assert known_normalisation({"pretrained": False}, network, 3) is None
-    assert known_normalisation({"pretrained": True}, network, 3) == Normalisation(network.pretrained_cfg["mean"], network.pretrained_cfg["std"])
+    assert known_normalisation({"pretrained": True}, network, 3) == Normalisation(
+        network.pretrained_cfg["mean"], network.pretrained_cfg["std"]
+    )
 
 
 @pytest.mark.parametrize("weights", ["DEFAULT", "IMAGENET1K_V1", "ResNet18_Weights.DEFAULT"])
@@ -136,17 +168,32 @@ SMALL = ["trainer.max_epochs=1", "progress=none"]
 def test_what_is_wrong_with_a_config():
     key = "teacher.normalisation"
     assert problems(None, key, 3) == [] and problems({"mean": [0.1] * 3, "std": 0.5}, key, 3) == []
-    for value, words in (({"mean": [0.1] * 2, "std": 0.5}, "teacher.normalisation.mean must be one number or one for each of the 3 channels"),
-                         ({"mean": 0.1, "std": [0.1] * 2}, "teacher.normalisation.std must be one number or one for each of the 3"),
-                         ({"mean": 0.1}, "must hold mean and std"), ({"mean": "a", "std": 1}, "teacher.normalisation.mean must be a number"),
-                         ({"mean": 0.1, "std": 0}, "std must be greater than 0"), (3, "must hold mean and std")):
+    for value, words in (
+        (
+            {"mean": [0.1] * 2, "std": 0.5},
+            "teacher.normalisation.mean must be one number or one for each of the 3 channels",
+        ),
+        ({"mean": 0.1, "std": [0.1] * 2}, "teacher.normalisation.std must be one number or one for each of the 3"),
+        ({"mean": 0.1}, "must hold mean and std"),
+        ({"mean": "a", "std": 1}, "teacher.normalisation.mean must be a number"),
+        ({"mean": 0.1, "std": 0}, "std must be greater than 0"),
+        (3, "must hold mean and std"),
+    ):
         (found,) = problems(value, key, 3)
         assert words in found and found.startswith(key)
 
 
 def test_a_run_of_a_wrong_length_is_refused(kdlab, taught, workplace):
-    code, out, err = kdlab("train", "teacher=run", f"teacher.run={taught.path}", "teacher.normalisation={mean: [0.1, 0.2], std: 0.5}", *SMALL)
-    assert code == 2 and "teacher.normalisation.mean" in err and "1 channels" in err and not (workplace / "runs").exists()
+    code, out, err = kdlab(
+        "train",
+        "teacher=run",
+        f"teacher.run={taught.path}",
+        "teacher.normalisation={mean: [0.1, 0.2], std: 0.5}",
+        *SMALL,
+    )
+    assert (
+        code == 2 and "teacher.normalisation.mean" in err and "1 channels" in err and not (workplace / "runs").exists()
+    )
 
 
 @pytest.mark.slow
@@ -162,7 +209,9 @@ def test_the_identity(taught):
 @pytest.fixture
 def shifted(workplace, monkeypatch):
     """Digits normalised otherwise, as a data set of the user's own."""
-    (workplace / "shifted_digits.py").write_text("from kdlab.data import Digits\n\n\nclass Shifted(Digits):\n    MEAN, STD = 0.9, 0.05\n")
+    (workplace / "shifted_digits.py").write_text(
+        "from kdlab.data import Digits\n\n\nclass Shifted(Digits):\n    MEAN, STD = 0.9, 0.05\n"
+    )
     monkeypatch.syspath_prepend(workplace)
     return ["data._target_=shifted_digits.Shifted", *SMALL]
 

@@ -45,7 +45,7 @@ def test_it_neither_learns_nor_moves():
     assert not outputs.logits.requires_grad and not outputs.features["0"].requires_grad
     assert not any(parameter.requires_grad for parameter in net.parameters())
     assert list(net.state_dict()) == list(before)
-    for name, value in net.state_dict().items():       # with BatchNorm's running statistics and its counter
+    for name, value in net.state_dict().items():  # with BatchNorm's running statistics and its counter
         assert torch.equal(value, before[name]), name
 
 
@@ -155,20 +155,29 @@ def test_the_best_for_each_sample_in_training_and_the_mean_elsewhere():
     ensemble, labelled = Ensemble([ONE, TWO], "best"), batch().replace(target=torch.tensor([1, 0]))
     # cross-entropies: 0.3490 and 3.5544 for the first sample, 3.0949 and 1.0986 for the second
     assert torch.equal(ensemble.teach(labelled).logits, torch.stack([ONE.logits[0], TWO.logits[1]]))
-    assert torch.equal(ensemble.teach(labelled.replace(target=torch.tensor([2, 1]))).logits, torch.stack([TWO.logits[0], ONE.logits[1]]))
+    assert torch.equal(
+        ensemble.teach(labelled.replace(target=torch.tensor([2, 1]))).logits,
+        torch.stack([TWO.logits[0], ONE.logits[1]]),
+    )
     for split in ("validation", "test"):
-        assert torch.equal(ensemble.teach(labelled.replace(split=split)).logits, Ensemble([ONE, TWO]).teach(labelled).logits)
+        assert torch.equal(
+            ensemble.teach(labelled.replace(split=split)).logits, Ensemble([ONE, TWO]).teach(labelled).logits
+        )
 
 
 def test_of_a_mixed_image_both_labels_choose():
-    mixed = batch().replace(target=torch.tensor([1, 0]), partner_target=torch.tensor([2, 1]), share=torch.tensor([0.9, 0.9]))
+    mixed = batch().replace(
+        target=torch.tensor([1, 0]), partner_target=torch.tensor([2, 1]), share=torch.tensor([0.9, 0.9])
+    )
     assert torch.equal(Ensemble([ONE, TWO], "best").teach(mixed).logits, torch.stack([ONE.logits[0], TWO.logits[1]]))
     mixed = mixed.replace(share=torch.tensor([0.1, 0.1]))
     assert torch.equal(Ensemble([ONE, TWO], "best").teach(mixed).logits, torch.stack([TWO.logits[0], ONE.logits[1]]))
 
 
 def test_of_equals_the_first_is_best():
-    assert torch.equal(Ensemble([TWO, TWO, ONE], "best").teach(batch().replace(target=torch.tensor([2, 0]))).logits, TWO.logits)
+    assert torch.equal(
+        Ensemble([TWO, TWO, ONE], "best").teach(batch().replace(target=torch.tensor([2, 0]))).logits, TWO.logits
+    )
 
 
 @pytest.mark.parametrize("weights", [[3, 1], [0.75, 0.25]])
@@ -183,7 +192,10 @@ def test_weights_are_normalised(weights):
 
 @pytest.mark.parametrize("average", ["probabilities", "logits"])
 def test_one_member_is_itself_and_a_member_of_weight_zero_is_not_heard(average):
-    for answer in (Ensemble([ONE], average), Ensemble([ONE, Says([-float("inf"), 0.0, 9.0], [5.0, 5.0, 0.0])], average, [1, 0])):
+    for answer in (
+        Ensemble([ONE], average),
+        Ensemble([ONE, Says([-float("inf"), 0.0, 9.0], [5.0, 5.0, 0.0])], average, [1, 0]),
+    ):
         logits = answer.teach(batch()).logits
         assert torch.allclose(logits.softmax(1), ONE.logits.softmax(1), atol=1e-12)
 
@@ -191,7 +203,9 @@ def test_one_member_is_itself_and_a_member_of_weight_zero_is_not_heard(average):
 def test_probabilities_that_underflow_stay_finite():
     sure, other = Says([0.0, 400.0], dtype=torch.float32), Says([0.0, 300.0], dtype=torch.float32)
     answer = Ensemble([sure, other]).teach(batch()).logits
-    assert answer[0, 0].item() == pytest.approx(-300.6931, abs=1e-3) and answer[0, 1].item() == pytest.approx(0.0, abs=1e-6)
+    assert answer[0, 0].item() == pytest.approx(-300.6931, abs=1e-3) and answer[0, 1].item() == pytest.approx(
+        0.0, abs=1e-6
+    )
 
 
 def test_half_precision_members_are_averaged_in_single_precision():
@@ -201,7 +215,9 @@ def test_half_precision_members_are_averaged_in_single_precision():
 def test_real_members_and_no_gradient():
     members = [Frozen(network(), TASK), Frozen(network(), TASK)]
     answer = Ensemble(members).teach(batch()).logits
-    assert torch.allclose(answer, members[0].teach(batch()).logits.log_softmax(1), atol=1e-6) and not answer.requires_grad
+    assert (
+        torch.allclose(answer, members[0].teach(batch()).logits.log_softmax(1), atol=1e-6) and not answer.requires_grad
+    )
 
 
 def test_a_member_that_can_learn_is_not_reached_either():
@@ -222,11 +238,17 @@ def test_a_copy_of_an_ensemble_is_itself():
     assert copy.deepcopy(ensemble) is ensemble
 
 
-@pytest.mark.parametrize("members, options, key", [
-    ([], {}, "teacher.members"), ([ONE], {"average": "votes"}, "teacher.average"), ([ONE, TWO], {"weights": [1.0]}, "teacher.weights"),
-    ([ONE, TWO], {"average": "best", "weights": [1.0, 2.0]}, "teacher.weights"),
-    ([ONE, TWO], {"weights": [1.0, -1.0]}, "teacher.weights"), ([ONE, TWO], {"weights": [0.0, 0.0]}, "teacher.weights"),
-])
+@pytest.mark.parametrize(
+    "members, options, key",
+    [
+        ([], {}, "teacher.members"),
+        ([ONE], {"average": "votes"}, "teacher.average"),
+        ([ONE, TWO], {"weights": [1.0]}, "teacher.weights"),
+        ([ONE, TWO], {"average": "best", "weights": [1.0, 2.0]}, "teacher.weights"),
+        ([ONE, TWO], {"weights": [1.0, -1.0]}, "teacher.weights"),
+        ([ONE, TWO], {"weights": [0.0, 0.0]}, "teacher.weights"),
+    ],
+)
 def test_an_ensemble_that_makes_no_sense_is_refused(members, options, key):
     with pytest.raises(InputError, match=key):
         Ensemble(members, **options)

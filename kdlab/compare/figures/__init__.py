@@ -10,5 +10,20 @@ from .reliability import reliability
 from .soft_targets import soft_targets
 from .style import Drawing, remove, save
 
-__all__ = ["NAMES", "Drawing", "Point", "agreement", "agreement_matrix", "draw", "front", "heat_map", "learning_curves", "pareto", "per_class", "reliability",
-           "remove", "save", "soft_targets"]
+__all__ = [
+    "NAMES",
+    "Drawing",
+    "Point",
+    "agreement",
+    "agreement_matrix",
+    "draw",
+    "front",
+    "heat_map",
+    "learning_curves",
+    "pareto",
+    "per_class",
+    "reliability",
+    "remove",
+    "save",
+    "soft_targets",
+]

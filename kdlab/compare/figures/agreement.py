@@ -9,7 +9,7 @@ import numpy as np
 
 from .style import COLUMN, MUTED, PAPER, WIDE, Drawing, drawing, styled, wrapped
 
-ALL = None          # the "seed" of a network that is the same for every seed: a teacher
+ALL = None  # the "seed" of a network that is the same for every seed: a teacher
 
 
 def agreement_matrix(answers: Mapping[str, Mapping[int | None, np.ndarray]]) -> np.ndarray:
@@ -49,16 +49,33 @@ def agreement(matrix: np.ndarray, labels: Sequence[str]) -> Drawing:
     axes = figure.subplots()
     shown = np.where(np.tril(np.ones_like(matrix, dtype=bool)), matrix, np.nan)
     known = shown[np.isfinite(shown)]
-    mesh = axes.pcolormesh(np.ma.masked_invalid(shown), cmap="cividis", edgecolors=PAPER, linewidth=1.2,
-                           vmin=known.min() if len(known) else 0, vmax=known.max() if len(known) else 1)
+    mesh = axes.pcolormesh(
+        np.ma.masked_invalid(shown),
+        cmap="cividis",
+        edgecolors=PAPER,
+        linewidth=1.2,
+        vmin=known.min() if len(known) else 0,
+        vmax=known.max() if len(known) else 1,
+    )
     for row in range(count):
         for column in range(row + 1):
             value = shown[row, column]
             bright = np.isfinite(value) and np.dot(mesh.cmap(mesh.norm(value))[:3], (0.299, 0.587, 0.114)) >= 0.5
-            axes.text(column + 0.5, row + 0.5, "–" if not np.isfinite(value) else f"{100 * value:.1f}", ha="center", va="center",
-                      fontsize=8.5 if count <= 12 else 6.5, color=MUTED if not np.isfinite(value) else "#000000" if bright else "#ffffff")
+            axes.text(
+                column + 0.5,
+                row + 0.5,
+                "–" if not np.isfinite(value) else f"{100 * value:.1f}",
+                ha="center",
+                va="center",
+                fontsize=8.5 if count <= 12 else 6.5,
+                color=MUTED if not np.isfinite(value) else "#000000" if bright else "#ffffff",
+            )
     axes.invert_yaxis()
-    axes.set_yticks(np.arange(count) + 0.5, [f"{wrapped(label, 34, 2)}  {number}" for number, label in enumerate(labels, start=1)], fontsize=7.8)
+    axes.set_yticks(
+        np.arange(count) + 0.5,
+        [f"{wrapped(label, 34, 2)}  {number}" for number, label in enumerate(labels, start=1)],
+        fontsize=7.8,
+    )
     axes.set_xticks(np.arange(count) + 0.5, range(1, count + 1))
     axes.tick_params(length=0)
     axes.grid(False)
@@ -67,10 +84,11 @@ def agreement(matrix: np.ndarray, labels: Sequence[str]) -> Drawing:
     told = ""
     if np.isfinite(off).any():
         (a, b), (c, d) = (np.unravel_index(place, off.shape) for place in (np.nanargmax(off), np.nanargmin(off)))
-        told = (f" Most alike: {labels[a]} and {labels[b]}, {100 * off[a, b]:.1f} %; least: {labels[c]} and {labels[d]}, {100 * off[c, d]:.1f} %.")
+        told = f" Most alike: {labels[a]} and {labels[b]}, {100 * off[a, b]:.1f} %; least: {labels[c]} and {labels[d]}, {100 * off[c, d]:.1f} %."
     return figure.describe(
         "Agreement between rows",
         "Per cent of test samples on which two rows name the same class, right or wrong: the mean over the seeds that both have, and on the diagonal "
         "over pairs of seeds of one row (– where there is none). Rows of one seed share the split and the order of the samples, which the pairs on "
         "the diagonal do not: compare rows with rows, not with the diagonal.",
-        f"Matrix of {count} rows.{told}")
+        f"Matrix of {count} rows.{told}",
+    )

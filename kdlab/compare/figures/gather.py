@@ -51,7 +51,11 @@ class Rows:
     def ranked(self) -> list[Group]:
         """The baseline, then the others from the best on; not the teachers."""
         sign = -1 if self.higher_is_better else 1
-        students = [group for group in self.groups if (group.role != TEACHER or group.label == self.baseline) and self.values(group)]
+        students = [
+            group
+            for group in self.groups
+            if (group.role != TEACHER or group.label == self.baseline) and self.values(group)
+        ]
         return sorted(students, key=lambda group: (group.label != self.baseline, sign * np.mean(self.values(group))))
 
     @property
@@ -64,11 +68,17 @@ class Rows:
         """The baseline and the best, and the words that say so where rows are left out."""
         ranked = self.ranked
         best = f"the {min(most, len(ranked)) - (self.baseline is not None)} best"
-        which = f"{best} of {len(ranked)} rows" if self.baseline is None else f"the baseline and {best} of {len(ranked)} rows"
+        which = (
+            f"{best} of {len(ranked)} rows"
+            if self.baseline is None
+            else f"the baseline and {best} of {len(ranked)} rows"
+        )
         return ranked[:most], f" Shown: {which} (by {self.metric} on test)." if len(ranked) > most else ""
 
 
-def draw(groups: Sequence[Group], metric: str = "accuracy", baseline: str | None = None) -> tuple[dict[str, Drawing], list[str]]:
+def draw(
+    groups: Sequence[Group], metric: str = "accuracy", baseline: str | None = None
+) -> tuple[dict[str, Drawing], list[str]]:
     """Every figure that can be drawn, by name, and lines about those that cannot.
 
     Args:
@@ -86,9 +96,14 @@ def draw(groups: Sequence[Group], metric: str = "accuracy", baseline: str | None
         notes.append(f"figures: no baseline, since '{baseline}' has no runs of its own with {metric}")
         rows = Rows(finished, metric, None)
     makers: dict[str, Callable[[Rows], Iterator[tuple[str, Drawing]]]] = {
-        "heat map": _heat_map, "learning curves": _learning_curves, "Pareto front": _pareto, "reliability diagram": reliability_of,
-        "per-class change": per_class_of, "agreement matrix": agreement_of,
-        "soft targets": soft_targets_of}
+        "heat map": _heat_map,
+        "learning curves": _learning_curves,
+        "Pareto front": _pareto,
+        "reliability diagram": reliability_of,
+        "per-class change": per_class_of,
+        "agreement matrix": agreement_of,
+        "soft targets": soft_targets_of,
+    }
     for title, make in makers.items():
         try:
             for item in make(rows):
@@ -96,13 +111,25 @@ def draw(groups: Sequence[Group], metric: str = "accuracy", baseline: str | None
                     notes.append(f"{title}: {item}")
                 else:
                     figures[item[0]] = item[1]
-        except Exception as error:      # of damaged files and of the user's own networks anything may come, and the table must not be lost with it
+        except Exception as error:  # of damaged files and of the user's own networks anything may come, and the table must not be lost with it
             notes.append(f"no {title}: {told(error)}")
     return figures, notes
 
 
-COSTS = {"parameters": "parameters", "flops": "FLOPs of one sample's forward pass", "latency": "latency of one sample, ms"}
-NAMES = ("heat_map", "learning_curves", *(f"pareto_{name}" for name in COSTS), "reliability", "per_class", "agreement", "soft_targets")
+COSTS = {
+    "parameters": "parameters",
+    "flops": "FLOPs of one sample's forward pass",
+    "latency": "latency of one sample, ms",
+}
+NAMES = (
+    "heat_map",
+    "learning_curves",
+    *(f"pareto_{name}" for name in COSTS),
+    "reliability",
+    "per_class",
+    "agreement",
+    "soft_targets",
+)
 
 
 def _heat_map(rows: Rows):
@@ -113,7 +140,12 @@ def _heat_map(rows: Rows):
     across, up, places = found
     cells = {key: rows.values(groups[place]) for key, place in places.items()}
     baseline = next((float(np.mean(rows.values(group))) for group in rows.ranked if group.label == rows.baseline), None)
-    yield "heat_map", heat_map(cells, across.removeprefix("loss."), up.removeprefix("loss."), rows.metric, baseline, rows.higher_is_better)
+    yield (
+        "heat_map",
+        heat_map(
+            cells, across.removeprefix("loss."), up.removeprefix("loss."), rows.metric, baseline, rows.higher_is_better
+        ),
+    )
 
 
 def _learning_curves(rows: Rows):
@@ -135,7 +167,9 @@ def _learning_curves(rows: Rows):
     curves = {label: found for label, found in curves.items() if set.intersection(*map(set, found))}
     if not curves:
         raise InputError(f"no metrics.csv with {metric} beside the records")
-    figure = learning_curves(curves, "accuracy on validation" if metric == "val/accuracy" else "NLL on validation", slots=rows.slots)
+    figure = learning_curves(
+        curves, "accuracy on validation" if metric == "val/accuracy" else "NLL on validation", slots=rows.slots
+    )
     figure.caption += words
     yield "learning_curves", figure
 
@@ -146,11 +180,17 @@ def _pareto(rows: Rows):
     yield from lines
     for name, title in COSTS.items():
         costs = timed if name == "latency" else {group.label: _first(group, name) for group in rows.groups}
-        points = [Point(group.label, costs[group.label], rows.values(group), group.role) for group in rows.groups
-                  if costs.get(group.label) and rows.values(group)]
-        if name == "parameters":        # of the record of a teacher that is no row itself nothing else is known
-            points += [Point(label, teachers[0]["parameters"], values, TEACHER) for label, teachers in absent_teachers(rows.groups)
-                       if teachers[0].get("parameters") and (values := teacher_scores(teachers, rows.metric))]
+        points = [
+            Point(group.label, costs[group.label], rows.values(group), group.role)
+            for group in rows.groups
+            if costs.get(group.label) and rows.values(group)
+        ]
+        if name == "parameters":  # of the record of a teacher that is no row itself nothing else is known
+            points += [
+                Point(label, teachers[0]["parameters"], values, TEACHER)
+                for label, teachers in absent_teachers(rows.groups)
+                if teachers[0].get("parameters") and (values := teacher_scores(teachers, rows.metric))
+            ]
         if len({point.cost for point in points}) > 1:
             drawn += 1
             yield f"pareto_{name}", pareto(points, title, rows.metric, rows.higher_is_better)

@@ -8,8 +8,8 @@ from itertools import combinations
 
 from kdlab.runs.differences import differing_keys
 
-MOST_CELLS = 15         # values along an axis
-LEAST_FILLED = 0.75     # of the cells; what has fewer is no grid
+MOST_CELLS = 15  # values along an axis
+LEAST_FILLED = 0.75  # of the cells; what has fewer is no grid
 METHOD = ("loss.", "strategy.")
 
 
@@ -29,7 +29,10 @@ def grid(configs: Sequence[dict]) -> tuple[str, str, dict[tuple[float, float], i
     # the weight that is made of another's comes last, so that the other names the axis
     numeric.sort(key=lambda key: key == "loss.ce.weight")
     having = {key: [place for place, config in enumerate(configs) if _is_number(config.get(key))] for key in numeric}
-    following = {axis: {key for key in columns if key != axis and _follows(columns[key], columns[axis], having[axis])} for axis in numeric}
+    following = {
+        axis: {key for key in columns if key != axis and _follows(columns[key], columns[axis], having[axis])}
+        for axis in numeric
+    }
     best: tuple[str, str, dict] | None = None
     for across, up in combinations(numeric, 2):
         both = set(having[up])
@@ -67,7 +70,11 @@ def _largest(configs: Sequence[dict], having: list[int], across: str, up: str, r
     parts = defaultdict(dict)
     for place in having:
         parts[tuple(codes[place] for codes in rest)].setdefault((configs[place][across], configs[place][up]), place)
-    wide = [cells for cells in parts.values() if _is_grid(*(len({key[axis] for key in cells}) for axis in (0, 1)), len(cells))]
+    wide = [
+        cells
+        for cells in parts.values()
+        if _is_grid(*(len({key[axis] for key in cells}) for axis in (0, 1)), len(cells))
+    ]
     return max(wide, key=len, default={})
 
 

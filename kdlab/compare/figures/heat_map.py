@@ -11,8 +11,14 @@ from .style import COLUMN, INK, MUTED, PAPER, WIDE, Drawing, drawing, number, st
 
 
 @styled
-def heat_map(cells: Mapping[tuple[float, float], Sequence[float]], across: str, up: str, metric: str, baseline: float | None = None,
-             higher_is_better: bool = True) -> Drawing:
+def heat_map(
+    cells: Mapping[tuple[float, float], Sequence[float]],
+    across: str,
+    up: str,
+    metric: str,
+    baseline: float | None = None,
+    higher_is_better: bool = True,
+) -> Drawing:
     """The mean over seeds of every cell, written in it; the best is framed.
 
     Args:
@@ -33,16 +39,33 @@ def heat_map(cells: Mapping[tuple[float, float], Sequence[float]], across: str, 
     best = np.unravel_index(np.nanargmax(means if higher_is_better else -means), means.shape)
     figure = drawing(min(max(COLUMN, 1.9 + 0.72 * len(columns)), WIDE), 1.5 + 0.46 * len(rows))
     axes = figure.subplots()
-    mesh = axes.pcolormesh(np.ma.masked_invalid(means), cmap="cividis" if higher_is_better else "cividis_r", edgecolors=PAPER, linewidth=1.5,
-                           vmin=np.nanmin(means if baseline is None else [np.nanmin(means), baseline]),
-                           vmax=np.nanmax(means if baseline is None else [np.nanmax(means), baseline]))
+    mesh = axes.pcolormesh(
+        np.ma.masked_invalid(means),
+        cmap="cividis" if higher_is_better else "cividis_r",
+        edgecolors=PAPER,
+        linewidth=1.5,
+        vmin=np.nanmin(means if baseline is None else [np.nanmin(means), baseline]),
+        vmax=np.nanmax(means if baseline is None else [np.nanmax(means), baseline]),
+    )
     size = 9 if len(columns) <= 6 else 7.5 if len(columns) <= 10 else 6
     for (row, column), mean in np.ndenumerate(means):
         known = np.isfinite(mean)
         dark = known and _luminance(mesh.cmap(mesh.norm(mean))) < 0.5
-        axes.text(column + 0.5, row + 0.5, number(mean), ha="center", va="center", fontsize=size,
-                  fontweight="bold" if (row, column) == best else "normal", color=MUTED if not known else "#ffffff" if dark else "#000000")
-    axes.add_patch(matplotlib.patches.Rectangle((best[1], best[0]), 1, 1, fill=False, edgecolor=INK, linewidth=2.4, clip_on=False, zorder=5))
+        axes.text(
+            column + 0.5,
+            row + 0.5,
+            number(mean),
+            ha="center",
+            va="center",
+            fontsize=size,
+            fontweight="bold" if (row, column) == best else "normal",
+            color=MUTED if not known else "#ffffff" if dark else "#000000",
+        )
+    axes.add_patch(
+        matplotlib.patches.Rectangle(
+            (best[1], best[0]), 1, 1, fill=False, edgecolor=INK, linewidth=2.4, clip_on=False, zorder=5
+        )
+    )
     axes.set_xticks(np.arange(len(columns)) + 0.5, [f"{value:g}" for value in columns])
     axes.set_yticks(np.arange(len(rows)) + 0.5, [f"{value:g}" for value in rows])
     axes.set(xlabel=across, ylabel=up)
@@ -63,7 +86,8 @@ def heat_map(cells: Mapping[tuple[float, float], Sequence[float]], across: str, 
         f"Mean {metric} on test at the last epoch over {_counts(counts)} a cell; brighter is better, the best cell is framed. Cells that differ by "
         "less than the intervals in the table say nothing.",
         f"Heat map of {len(columns)} by {len(rows)} values. Best: {number(means[best])} at {where}; worst: "
-        f"{number(np.nanmin(means) if higher_is_better else np.nanmax(means))}.{beside}")
+        f"{number(np.nanmin(means) if higher_is_better else np.nanmax(means))}.{beside}",
+    )
 
 
 def _luminance(colour) -> float:

@@ -14,7 +14,9 @@ from .style import Drawing, by_seeds, drawing, legend_below, line, number, slots
 BANDS = {"range": "from the lowest to the highest seed", "interval": "the 95 % interval of the mean (Student's t)"}
 
 
-def band(curves: Sequence[Mapping[int, float]], kind: str = "range") -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def band(
+    curves: Sequence[Mapping[int, float]], kind: str = "range"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Epochs that all seeds have, the mean over seeds, the lower and the upper edge of the band.
 
     Args:
@@ -39,8 +41,12 @@ def band(curves: Sequence[Mapping[int, float]], kind: str = "range") -> tuple[np
 
 
 @styled
-def learning_curves(curves: Mapping[str, Sequence[Mapping[int, float]]], metric: str, kind: str = "range",
-                    slots: dict[str, int] | None = None) -> Drawing:
+def learning_curves(
+    curves: Mapping[str, Sequence[Mapping[int, float]]],
+    metric: str,
+    kind: str = "range",
+    slots: dict[str, int] | None = None,
+) -> Drawing:
     """The mean over seeds of every row, with a band.
 
     Args:
@@ -59,8 +65,15 @@ def learning_curves(curves: Mapping[str, Sequence[Mapping[int, float]]], metric:
         look = line(slot)
         if len(curves[label]) > 1:
             axes.fill_between(epochs, low, high, color=look.color, alpha=0.16, linewidth=0)
-        handles += axes.plot(epochs, mean, color=look.color, linestyle=look.linestyle, marker=look.marker, markevery=max(len(epochs) // 10, 1),
-                             zorder=3 if slot else 4)
+        handles += axes.plot(
+            epochs,
+            mean,
+            color=look.color,
+            linestyle=look.linestyle,
+            marker=look.marker,
+            markevery=max(len(epochs) // 10, 1),
+            zorder=3 if slot else 4,
+        )
         if len(mean):
             last[label] = mean[-1]
     axes.set(xlabel="epoch", ylabel=metric)
@@ -68,8 +81,11 @@ def learning_curves(curves: Mapping[str, Sequence[Mapping[int, float]]], metric:
     axes.margins(x=0.02)
     labels, seeds = by_seeds(list(curves), [len(found) for found in curves.values()])
     legend_below(figure, handles, labels)
-    return figure.describe(f"Learning curves: {metric}", f"Mean over {seeds}; the band is {BANDS[kind]}.",
-                           f"Line chart of {len(curves)} rows.{_ends(last)}")
+    return figure.describe(
+        f"Learning curves: {metric}",
+        f"Mean over {seeds}; the band is {BANDS[kind]}.",
+        f"Line chart of {len(curves)} rows.{_ends(last)}",
+    )
 
 
 def _ends(last: Mapping[str, float]) -> str:
@@ -77,4 +93,6 @@ def _ends(last: Mapping[str, float]) -> str:
     if not last:
         return ""
     high, low = max(last, key=last.get), min(last, key=last.get)
-    return f" Highest at the last epoch: {high}, {number(last[high])}" + (f"; lowest: {low}, {number(last[low])}." if len(last) > 1 else ".")
+    return f" Highest at the last epoch: {high}, {number(last[high])}" + (
+        f"; lowest: {low}, {number(last[low])}." if len(last) > 1 else "."
+    )

@@ -69,8 +69,15 @@ def pareto(points: Sequence[Point], cost: str, metric: str, higher_is_better: bo
     axes = figure.subplots()
     best = front(points, higher_is_better)
     numbered = best + [point for point in points if point.role != "variant" and point not in best][:6]
-    steps = axes.step([point.cost for point in best], [point.mean for point in best], where="post", color=MUTED, linewidth=1.1, linestyle="--",
-                      zorder=2)
+    steps = axes.step(
+        [point.cost for point in best],
+        [point.mean for point in best],
+        where="post",
+        color=MUTED,
+        linewidth=1.1,
+        linestyle="--",
+        zorder=2,
+    )
     handles, labels = list(steps), ["the front: nothing here is as cheap and better"]
     costs = [point.cost for point in points]
     low, high = min(costs) / 1.6, max(costs) * 1.6
@@ -79,12 +86,34 @@ def pareto(points: Sequence[Point], cost: str, metric: str, higher_is_better: bo
         marker, colour = _ROLES.get(point.role, _ROLES["variant"])
         half = interval(point.values).half_width
         large = point in numbered
-        drawn = axes.errorbar(across, point.mean, yerr=half, fmt=marker, color=colour, ecolor=colour, elinewidth=0.9, capsize=2,
-                              markersize=11 if large else 5, alpha=1 if large else 0.45, markeredgecolor=PAPER, markeredgewidth=0.8,
-                              zorder=4 if large else 3)
+        drawn = axes.errorbar(
+            across,
+            point.mean,
+            yerr=half,
+            fmt=marker,
+            color=colour,
+            ecolor=colour,
+            elinewidth=0.9,
+            capsize=2,
+            markersize=11 if large else 5,
+            alpha=1 if large else 0.45,
+            markeredgecolor=PAPER,
+            markeredgewidth=0.8,
+            zorder=4 if large else 3,
+        )
         if large:
             place = numbered.index(point) + 1
-            axes.text(across, point.mean, str(place), color=PAPER, fontsize=7.5, fontweight="bold", ha="center", va="center_baseline", zorder=6)
+            axes.text(
+                across,
+                point.mean,
+                str(place),
+                color=PAPER,
+                fontsize=7.5,
+                fontweight="bold",
+                ha="center",
+                va="center_baseline",
+                zorder=6,
+            )
             handles.append(drawn)
             labels.append(f"{place}: {number(point.mean)}  {point.label}")
     order = [0, *(1 + rank for rank in np.argsort([int(label.partition(":")[0]) for label in labels[1:]]))]
@@ -101,4 +130,6 @@ def pareto(points: Sequence[Point], cost: str, metric: str, higher_is_better: bo
         "What stands on the front is numbered, and so are teachers and baselines."
         + (" Rows of equal cost are drawn side by side." if most > 1 else ""),
         f"Scatter plot of {len(points)} rows. On the front: "
-        + "; ".join(f"{point.label} ({quantity(point.cost)}, {number(point.mean)})" for point in best) + ".")
+        + "; ".join(f"{point.label} ({quantity(point.cost)}, {number(point.mean)})" for point in best)
+        + ".",
+    )

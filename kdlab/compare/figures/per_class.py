@@ -42,7 +42,9 @@ def changes(row: Mapping[int, np.ndarray], baseline: Mapping[int, np.ndarray]) -
 
 
 @styled
-def per_class(rows: Mapping[str, Sequence[Interval]], baseline: str, names: Sequence[str], slots: dict[str, int] | None = None) -> Drawing:
+def per_class(
+    rows: Mapping[str, Sequence[Interval]], baseline: str, names: Sequence[str], slots: dict[str, int] | None = None
+) -> Drawing:
     """Bars of the change in recall, a class a line, sorted by the first row's; of many classes those that change most.
 
     Args:
@@ -64,9 +66,19 @@ def per_class(rows: Mapping[str, Sequence[Interval]], baseline: str, names: Sequ
     for number, (label, slot) in enumerate(slots_of(list(rows), slots).items()):
         shown = [rows[label][place] for place in order]
         middle = np.arange(len(order)) + 0.4 - (number + 0.5) * thick
-        handles.append(axes.barh(middle, [100 * change.mean for change in shown], 0.9 * thick, color=line(slot).color, zorder=3,
-                                 xerr=None if seeds == 1 else [100 * (np.nan if change.half_width is None else change.half_width) for change in shown],
-                                 error_kw={"ecolor": MUTED, "elinewidth": 1.0, "capsize": 2, "zorder": 4}))
+        handles.append(
+            axes.barh(
+                middle,
+                [100 * change.mean for change in shown],
+                0.9 * thick,
+                color=line(slot).color,
+                zorder=3,
+                xerr=None
+                if seeds == 1
+                else [100 * (np.nan if change.half_width is None else change.half_width) for change in shown],
+                error_kw={"ecolor": MUTED, "elinewidth": 1.0, "capsize": 2, "zorder": 4},
+            )
+        )
     axes.axvline(0, color=MUTED, linewidth=1, zorder=5)
     axes.set_yticks(range(len(order)), [wrapped(str(names[place]), 16, 1) for place in order])
     axes.set_ylim(-0.6, len(order) - 0.4)
@@ -82,4 +94,5 @@ def per_class(rows: Mapping[str, Sequence[Interval]], baseline: str, names: Sequ
         f"Change in recall of every class against {baseline}: mean of the differences of equal seeds ({seeds} in the first row){spread}, sorted by "
         f"the first row.{about} Test, last epoch.",
         f"Bar chart. {label}: the most is gained in {names[order[-1]]} ({100 * first[order[-1]]:+.1f} points), the least in {names[order[0]]} "
-        f"({100 * first[order[0]]:+.1f} points).")
+        f"({100 * first[order[0]]:+.1f} points).",
+    )

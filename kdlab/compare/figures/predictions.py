@@ -23,7 +23,9 @@ def reliability_of(rows):
     yield from notes
     if not logits:
         raise InputError("no row has test predictions")
-    figure = reliability({label: [(said[0], said[1]) for said in found.values()] for label, found in logits.items()}, slots=rows.slots)
+    figure = reliability(
+        {label: [(said[0], said[1]) for said in found.values()] for label, found in logits.items()}, slots=rows.slots
+    )
     figure.caption += words
     yield "reliability", figure
 
@@ -34,8 +36,10 @@ def per_class_of(rows):
     chosen, words = rows.chosen(1 + MOST_CLASSWISE)
     logits, notes = _logits(rows, chosen)
     yield from notes
-    found = {label: {seed: recalls(said.argmax(-1), target, said.shape[-1]) for seed, (said, target) in seeds.items()}
-             for label, seeds in logits.items()}
+    found = {
+        label: {seed: recalls(said.argmax(-1), target, said.shape[-1]) for seed, (said, target) in seeds.items()}
+        for label, seeds in logits.items()
+    }
     baseline = found.pop(rows.baseline, None)
     if not baseline:
         raise InputError(f"the baseline '{rows.baseline}' has no test predictions")
@@ -74,7 +78,7 @@ def class_names(group: Group, classes: int) -> list[str]:
     try:
         names = make_data(group.runs[0].config["data"]).class_names
         return list(names) if len(names) == classes else list(map(str, range(classes)))
-    except Exception:       # the user's own data set, whose code is no longer to be had
+    except Exception:  # the user's own data set, whose code is no longer to be had
         return list(map(str, range(classes)))
 
 
@@ -82,7 +86,11 @@ def _teachers(rows) -> list[tuple[str, Run]]:
     """The teachers with one run each, by their names: rows themselves, or found beside them."""
     from kdlab.runs.teacher import run_of_teacher
 
-    found = {group.runs[0].hash: (group.label, group.runs[0]) for group in rows.groups if group.role == TEACHER and len(group.runs) == 1}
+    found = {
+        group.runs[0].hash: (group.label, group.runs[0])
+        for group in rows.groups
+        if group.role == TEACHER and len(group.runs) == 1
+    }
     present = {run.hash for group in rows.groups for run in group.runs}
     for group in rows.groups:
         teacher = run_of_teacher(group.runs[0]) if group.runs and group.role != TEACHER else None
@@ -99,7 +107,9 @@ def _in_order(run: Run) -> tuple[np.ndarray, np.ndarray]:
     return said[order], target[order]
 
 
-def _logits(rows, chosen: list[Group], answers: bool = False) -> tuple[dict[str, dict[int, tuple[np.ndarray, np.ndarray]]], list[str]]:
+def _logits(
+    rows, chosen: list[Group], answers: bool = False
+) -> tuple[dict[str, dict[int, tuple[np.ndarray, np.ndarray]]], list[str]]:
     """Row -> seed -> (logits, labels) at the last epoch; and lines about what is left out: what cannot be read, and what is of other test samples
     than the first row's.
 
@@ -120,6 +130,13 @@ def _logits(rows, chosen: list[Group], answers: bool = False) -> tuple[dict[str,
             if not np.array_equal(first, target):
                 elsewhere.add(group.label)
                 continue
-            found.setdefault(group.label, {})[record.get("seed", len(found.get(group.label, {})))] = (said.argmax(-1) if answers else said, target)
-    notes = [f"{unreadable} run{'s' if unreadable > 1 else ''} without legible test predictions left out"] if unreadable else []
+            found.setdefault(group.label, {})[record.get("seed", len(found.get(group.label, {})))] = (
+                said.argmax(-1) if answers else said,
+                target,
+            )
+    notes = (
+        [f"{unreadable} run{'s' if unreadable > 1 else ''} without legible test predictions left out"]
+        if unreadable
+        else []
+    )
     return found, notes + [f"left out, since it was tested on other samples: {label}" for label in sorted(elsewhere)]

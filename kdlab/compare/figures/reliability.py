@@ -9,7 +9,7 @@ from scipy.special import softmax
 
 from .style import INK, MUTED, Drawing, drawing, legend_below, line, number, slots_of, styled
 
-BINS = 15           # as in the ece of run.json
+BINS = 15  # as in the ece of run.json
 
 
 def bins(logits: np.ndarray, target: np.ndarray, count: int = BINS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -25,7 +25,7 @@ def bins(logits: np.ndarray, target: np.ndarray, count: int = BINS) -> tuple[np.
     """
     probabilities = softmax(np.asarray(logits, dtype=float), axis=-1)
     confidence, right = probabilities.max(-1), probabilities.argmax(-1) == target
-    place = np.minimum((confidence * count).astype(int), count - 1)          # [edge, next edge), as torchmetrics has it
+    place = np.minimum((confidence * count).astype(int), count - 1)  # [edge, next edge), as torchmetrics has it
     counts = np.bincount(place, minlength=count)
     with np.errstate(invalid="ignore"):
         return counts, np.bincount(place, confidence, count) / counts, np.bincount(place, right, count) / counts
@@ -37,11 +37,15 @@ def ece(logits: np.ndarray, target: np.ndarray) -> float:
 
     from kdlab.metrics import expected_calibration_error
 
-    return expected_calibration_error(torch.as_tensor(np.asarray(logits)).float().softmax(-1), torch.as_tensor(np.asarray(target)), BINS)
+    return expected_calibration_error(
+        torch.as_tensor(np.asarray(logits)).float().softmax(-1), torch.as_tensor(np.asarray(target)), BINS
+    )
 
 
 @styled
-def reliability(predictions: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]], slots: dict[str, int] | None = None) -> Drawing:
+def reliability(
+    predictions: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]], slots: dict[str, int] | None = None
+) -> Drawing:
     """Accuracy in bins of confidence, above the share of samples in each bin; samples of all seeds together.
 
     Args:
@@ -60,8 +64,21 @@ def reliability(predictions: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]
         logits, target = (np.concatenate([pair[place] for pair in predictions[label]]) for place in (0, 1))
         counts, confidence, accuracy = bins(logits, target)
         there = counts > 0
-        handles += upper.plot(confidence[there], accuracy[there], color=look.color, linestyle=look.linestyle, marker=look.marker, zorder=3 if slot else 4)
-        lower.stairs(counts / counts.sum(), np.linspace(0, 1, BINS + 1), color=look.color, linestyle=look.linestyle, linewidth=1.4)
+        handles += upper.plot(
+            confidence[there],
+            accuracy[there],
+            color=look.color,
+            linestyle=look.linestyle,
+            marker=look.marker,
+            zorder=3 if slot else 4,
+        )
+        lower.stairs(
+            counts / counts.sum(),
+            np.linspace(0, 1, BINS + 1),
+            color=look.color,
+            linestyle=look.linestyle,
+            linewidth=1.4,
+        )
         errors[label] = float(np.mean([ece(*pair) for pair in predictions[label]]))
         labels.append(f"ECE {number(errors[label])}: {label}")
     upper.text(0.03, 0.95, "underconfident", color=MUTED, fontsize=7.5, va="top", transform=upper.transAxes)
@@ -77,4 +94,5 @@ def reliability(predictions: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]
         f"Accuracy of the answers in {BINS} bins of confidence, and how many fall into each (logarithmic); test, last epoch, samples of all seeds "
         "together. On the dotted line a network is right as often as it says. ECE: mean over seeds. Bins of few samples are noise.",
         f"Reliability diagram of {len(errors)} rows. Smallest expected calibration error: {number(min(errors.values()))}, "
-        f"{min(errors, key=errors.get)}; largest: {number(max(errors.values()))}, {max(errors, key=errors.get)}.")
+        f"{min(errors, key=errors.get)}; largest: {number(max(errors.values()))}, {max(errors, key=errors.get)}.",
+    )

@@ -24,25 +24,58 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 # name -> (on white, on dark). The series are told apart by eyes that confuse red and green: blue, vermilion, green, purple, amber after
 # Okabe and Ito, https://jfly.uni-koeln.de/color/, darkened for lines on white and lightened for dark; and each has a marker of its own
 COLOURS = {
-    "ink": ("#1b1f26", "#e8eaee"), "muted": ("#5d6672", "#a2abb8"), "grid": ("#dde1e7", "#363c46"), "paper": ("#fefefe", "#14171c"),
-    "series-0": ("#4b5563", "#b4bcc8"), "series-1": ("#0068a8", "#5db8f0"), "series-2": ("#c94f00", "#ff9a5c"), "series-3": ("#00855f", "#3ecf9f"),
-    "series-4": ("#a3427f", "#e79bc9"), "series-5": ("#8d6400", "#e9bd3f"), "series-6": ("#5a50b8", "#a9a2f5"),
+    "ink": ("#1b1f26", "#e8eaee"),
+    "muted": ("#5d6672", "#a2abb8"),
+    "grid": ("#dde1e7", "#363c46"),
+    "paper": ("#fefefe", "#14171c"),
+    "series-0": ("#4b5563", "#b4bcc8"),
+    "series-1": ("#0068a8", "#5db8f0"),
+    "series-2": ("#c94f00", "#ff9a5c"),
+    "series-3": ("#00855f", "#3ecf9f"),
+    "series-4": ("#a3427f", "#e79bc9"),
+    "series-5": ("#8d6400", "#e9bd3f"),
+    "series-6": ("#5a50b8", "#a9a2f5"),
 }
 INK, MUTED, GRID, PAPER = (COLOURS[name][0] for name in ("ink", "muted", "grid", "paper"))
 SERIES = [COLOURS[f"series-{number}"][0] for number in range(7)]
 MARKERS, DASHES = "soD^vPX", [(0, (4, 2)), "-", "-", "-", "-", "-", "-"]
-MOST_SERIES = len(SERIES)           # the baseline (grey, dashed) and six others
-COLUMN, WIDE = 5.2, 8.6             # inches: a column of the page, both
+MOST_SERIES = len(SERIES)  # the baseline (grey, dashed) and six others
+COLUMN, WIDE = 5.2, 8.6  # inches: a column of the page, both
 
 RC = {
-    "font.family": "DejaVu Sans", "font.size": 9.5, "axes.labelsize": 9.5, "xtick.labelsize": 8.5, "ytick.labelsize": 8.5, "legend.fontsize": 8.5,
-    "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": MUTED, "xtick.color": MUTED, "ytick.color": MUTED,
-    "xtick.labelcolor": INK, "ytick.labelcolor": INK, "axes.facecolor": "none", "figure.facecolor": "none", "savefig.facecolor": "none",
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": GRID, "grid.linewidth": 0.7, "axes.axisbelow": True,
-    "lines.linewidth": 1.6, "lines.markersize": 4.5, "legend.frameon": False, "legend.handlelength": 2.2, "text.parse_math": False,
-    "hatch.color": GRID, "hatch.linewidth": 0.8, "svg.hashsalt": "kdlab", "image.interpolation": "none",
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "axes.labelsize": 9.5,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 8.5,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4.5,
+    "legend.frameon": False,
+    "legend.handlelength": 2.2,
+    "text.parse_math": False,
+    "hatch.color": GRID,
+    "hatch.linewidth": 0.8,
+    "svg.hashsalt": "kdlab",
+    "image.interpolation": "none",
 }
-_NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}        # the same data give the same file
+_NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}  # the same data give the same file
 
 
 class Drawing(Figure):
@@ -74,13 +107,15 @@ def drawing(width: float = COLUMN, height: float = 3.4) -> Drawing:
 
 def styled(draw: Callable[..., Drawing]) -> Callable[..., Drawing]:
     """Draw in kdlab's style, whatever the user's matplotlib is set to."""
+
     @functools.wraps(draw)
     def within(*arguments, **options) -> Drawing:
         with matplotlib.rc_context(RC):
             figure = draw(*arguments, **options)
-            figure.draw_without_rendering()         # ticks are made when they are first drawn, by the settings of that moment
-            figure.set_layout_engine("none")        # laid out; not once more for every file
+            figure.draw_without_rendering()  # ticks are made when they are first drawn, by the settings of that moment
+            figure.set_layout_engine("none")  # laid out; not once more for every file
             return figure
+
     return within
 
 
@@ -121,12 +156,19 @@ def wrapped(label: str, width: int = 30, lines: int = 2) -> str:
     for left_out in range(len(words)):
         kept = len(words) - left_out
         middle = ["…"] if left_out else []
-        rows = textwrap.wrap(" ".join([*words[: (kept + 1) // 2], *middle, *words[len(words) - kept // 2:]]), width, break_on_hyphens=False)
+        rows = textwrap.wrap(
+            " ".join([*words[: (kept + 1) // 2], *middle, *words[len(words) - kept // 2 :]]),
+            width,
+            break_on_hyphens=False,
+        )
         if len(rows) <= lines and all(len(row) <= width for row in rows) and (kept > 1 or not left_out):
             return "\n".join(rows)
     text = " ".join(words)
-    return f"{text[: (width * lines) // 2 - 2]}…{text[1 - (width * lines) // 2:]}" if lines == 1 else "\n".join(
-        [text[:width - 1] + "…", "…" + text[1 - width:]])
+    return (
+        f"{text[: (width * lines) // 2 - 2]}…{text[1 - (width * lines) // 2 :]}"
+        if lines == 1
+        else "\n".join([text[: width - 1] + "…", "…" + text[1 - width :]])
+    )
 
 
 def number(value: float) -> str:
@@ -146,7 +188,11 @@ def quantity(value: float, _position=None) -> str:
     """
     for factor, sign in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= factor:
-            return f"{value / factor:.3g}".removesuffix(".0") + sign if value / factor >= 10 else f"{value / factor:.2g}{sign}"
+            return (
+                f"{value / factor:.3g}".removesuffix(".0") + sign
+                if value / factor >= 10
+                else f"{value / factor:.2g}{sign}"
+            )
     return f"{value:.3g}"
 
 
@@ -166,6 +212,7 @@ def by_seeds(labels: Sequence[str], counts: Sequence[int]) -> tuple[list[str], s
     >>> by_seeds(["a", "b"], [3, 3]), by_seeds(["a", "b"], [3, 1])
     ((['a', 'b'], '3 seeds'), (['a (3 seeds)', 'b (1 seed)'], 'seeds'))
     """
+
     def told(count: int) -> str:
         return f"{count} seed{'' if count == 1 else 's'}"
 
@@ -179,7 +226,11 @@ def legend_below(figure: Figure, handles, labels: Sequence[str], columns: int | 
     columns = columns or (2 if all(len(label) <= 30 for label in labels) else 1)
     short = [wrapped(label, round(figure.get_figwidth() * 14 / columns) - 4, 3) for label in labels]
     rows = -(-len(short) // columns)
-    figure.set_figheight(figure.get_figheight() + 0.14 * sum(max(text.count("\n") + 1 for text in short[row::rows]) for row in range(rows)) + 0.1)
+    figure.set_figheight(
+        figure.get_figheight()
+        + 0.14 * sum(max(text.count("\n") + 1 for text in short[row::rows]) for row in range(rows))
+        + 0.1
+    )
     figure.legend(handles, short, loc="outside lower left", ncols=columns, columnspacing=1.2, labelspacing=0.35)
 
 
@@ -203,14 +254,14 @@ def inline_svg(figure: Drawing, name: str) -> str:
     """An ``<svg>`` to stand within a page: colours are the page's variables (``var(--ink)``), ids begin with ``name``, so that two figures share
     none, and its text is text. It is labelled by the figure's title, and described by the element ``<name>-seen`` of the page."""
     text = svg(figure, "none", "none")
-    text = re.sub(r"<!--.*?-->\s*", "", text[text.index("<svg"):], flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->\s*", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = re.sub(r'(href="|url\()#', rf"\1#{name}-", text)
     for key, (white, _) in COLOURS.items():
         text = text.replace(white, f"var(--{key})")
     box = re.search(r'viewBox="[^"]*"', text).group()
     label = f'role="img" aria-label="{html.escape(figure.title)}" aria-describedby="{name}-seen"'
-    return f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" {box} {label}>' + text[text.index(">") + 1:].strip()
+    return f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" {box} {label}>' + text[text.index(">") + 1 :].strip()
 
 
 def remove(path: Path) -> None:

@@ -16,7 +16,9 @@ TEMPERATURE = 4.0
 
 
 def soft_targets_of(rows):
-    students = [run for group in rows.ranked if group.role != TEACHER for run in group.runs if run.record.get("teacher")]
+    students = [
+        run for group in rows.ranked if group.role != TEACHER for run in group.runs if run.record.get("teacher")
+    ]
     if not students:
         raise InputError("no row's run has a teacher beside it")
     yield "soft_targets", gallery(students[0])
@@ -51,13 +53,23 @@ def gallery(run: Run, temperature: float | None = None) -> Drawing:
     with threads(config["threads"]):
         logits = teacher.teach(batch).logits.float()
     temperature = temperature or _temperature(config)
-    return soft_targets(_pixels(batch.inputs, data.normalisation), batch.target.tolist(), logits.numpy(), temperature, data.class_names,
-                        teacher_name(config["teacher"]))
+    return soft_targets(
+        _pixels(batch.inputs, data.normalisation),
+        batch.target.tolist(),
+        logits.numpy(),
+        temperature,
+        data.class_names,
+        teacher_name(config["teacher"]),
+    )
 
 
 def _one_a_class(target: torch.Tensor, classes: int) -> torch.Tensor:
     """Rows: the first of every class; of many classes, of ten that lie evenly apart."""
-    numbers = range(classes) if classes <= IMAGES else [round(place * (classes - 1) / (IMAGES - 1)) for place in range(IMAGES)]
+    numbers = (
+        range(classes)
+        if classes <= IMAGES
+        else [round(place * (classes - 1) / (IMAGES - 1)) for place in range(IMAGES)]
+    )
     first = [(target == number).nonzero().flatten()[:1] for number in numbers]
     return torch.cat(first)
 

@@ -24,6 +24,7 @@ def _in_the_second_epoch(error: BaseException):
 
 def _no_room(name: str, times: int = 0, number: int = errno.ENOSPC):
     """A file of that name cannot be written any more, once it was written so many times."""
+
     def setup(place: Place) -> None:
         replace, counted = os.replace, []
 
@@ -35,11 +36,13 @@ def _no_room(name: str, times: int = 0, number: int = errno.ENOSPC):
             return replace(source, target)
 
         place.patch.setattr(os, "replace", full)
+
     return setup
 
 
 def _no_folder(number: int):
     """No folder can be made where the runs are."""
+
     def setup(place: Place) -> None:
         mkdir = os.mkdir
 
@@ -49,6 +52,7 @@ def _no_folder(number: int):
             raise OSError(number, os.strerror(number), str(path))
 
         place.patch.setattr(os, "mkdir", refused)
+
     return setup
 
 
@@ -76,36 +80,140 @@ ON_CPU = "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't alloc
 FULL = ["No space left on device", "the same command goes on"]
 
 MISTAKES = [
-    Mistake("no memory on the GPU", SHORT, ["CUDA out of memory", *MEMORY], code=1, given="out of memory in epoch 2", goes_on=True,
-            setup=_in_the_second_epoch(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."))),
-    Mistake("no memory on the CPU", SHORT, ["can't allocate memory", *MEMORY], code=1, given="torch's allocator fails in epoch 2", goes_on=True,
-            setup=_in_the_second_epoch(RuntimeError(ON_CPU))),
-    Mistake("no memory for Python", SHORT, MEMORY, code=1, given="MemoryError in epoch 2", goes_on=True, setup=_in_the_second_epoch(MemoryError())),
-    Mistake("failure of the user's own code", SHORT, ["RuntimeError: out of luck", "error.txt", "the same command goes on"], code=1,
-            given="a step of epoch 2 raises an error", goes_on=True, setup=_in_the_second_epoch(RuntimeError("out of luck"))),
-    Mistake("divergence", ["train", "strategy=supervised", "trainer.max_epochs=2", "optimizer.lr=1e30"],
-            ["diverged in epoch 1", "optimizer.lr", "gradient_clip_val"], code=1),
-    Mistake("interrupt", SHORT, ["interrupted", "the same command goes on"], code=130, given="Ctrl-C in epoch 2", goes_on=True,
-            setup=_in_the_second_epoch(KeyboardInterrupt())),
-    Mistake("full disk at the first file", SHORT, ["paths.runs", "No space left on device"], given="no room for run.json", goes_on=True,
-            setup=_no_room("run.json")),
-    Mistake("full disk at the second file", SHORT, ["paths.runs", "No space left on device"], given="no room for config.yaml", goes_on=True,
-            setup=_no_room("config.yaml")),
-    Mistake("full disk at the curve", SHORT, ["metrics.csv", *FULL], code=1, given="no room for metrics.csv in epoch 2", goes_on=True,
-            setup=_no_room("metrics.csv", 1)),
-    Mistake("full disk at a checkpoint", SHORT, ["last.ckpt", *FULL], code=1, given="no room for last.ckpt in epoch 2", goes_on=True,
-            setup=_no_room("last.ckpt", 1)),
-    Mistake("full disk at the predictions", SHORT, ["predictions.safetensors", *FULL], code=1, given="no room for predictions.safetensors", goes_on=True,
-            setup=_no_room("predictions.safetensors")),
-    Mistake("full disk at the end", SHORT, ["run.json", "Nothing could be written of it", *FULL], code=1, given="no room for the result in run.json",
-            goes_on=True, setup=_no_room("run.json", 1)),
-    Mistake("disk that is read-only", SHORT, ["paths.runs", "Read-only file system"], given="no folder can be made", goes_on=True,
-            setup=_no_folder(errno.EROFS)),
-    Mistake("folder without permission", SHORT, ["paths.runs", "Permission denied"], given="no folder can be made", goes_on=True,
-            setup=_no_folder(errno.EACCES)),
-    Mistake("disk that turns read-only", SHORT, ["last.ckpt", "Read-only file system"], code=1, given="from epoch 2 on", goes_on=True,
-            setup=_no_room("last.ckpt", 1, errno.EROFS)),
-    Mistake("run that may not be read", ["evaluate", "{run}"], ["run.json cannot be read", "Permission denied"], given="run.json may not be read",
-            setup=_out_of_reach),
+    Mistake(
+        "no memory on the GPU",
+        SHORT,
+        ["CUDA out of memory", *MEMORY],
+        code=1,
+        given="out of memory in epoch 2",
+        goes_on=True,
+        setup=_in_the_second_epoch(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")),
+    ),
+    Mistake(
+        "no memory on the CPU",
+        SHORT,
+        ["can't allocate memory", *MEMORY],
+        code=1,
+        given="torch's allocator fails in epoch 2",
+        goes_on=True,
+        setup=_in_the_second_epoch(RuntimeError(ON_CPU)),
+    ),
+    Mistake(
+        "no memory for Python",
+        SHORT,
+        MEMORY,
+        code=1,
+        given="MemoryError in epoch 2",
+        goes_on=True,
+        setup=_in_the_second_epoch(MemoryError()),
+    ),
+    Mistake(
+        "failure of the user's own code",
+        SHORT,
+        ["RuntimeError: out of luck", "error.txt", "the same command goes on"],
+        code=1,
+        given="a step of epoch 2 raises an error",
+        goes_on=True,
+        setup=_in_the_second_epoch(RuntimeError("out of luck")),
+    ),
+    Mistake(
+        "divergence",
+        ["train", "strategy=supervised", "trainer.max_epochs=2", "optimizer.lr=1e30"],
+        ["diverged in epoch 1", "optimizer.lr", "gradient_clip_val"],
+        code=1,
+    ),
+    Mistake(
+        "interrupt",
+        SHORT,
+        ["interrupted", "the same command goes on"],
+        code=130,
+        given="Ctrl-C in epoch 2",
+        goes_on=True,
+        setup=_in_the_second_epoch(KeyboardInterrupt()),
+    ),
+    Mistake(
+        "full disk at the first file",
+        SHORT,
+        ["paths.runs", "No space left on device"],
+        given="no room for run.json",
+        goes_on=True,
+        setup=_no_room("run.json"),
+    ),
+    Mistake(
+        "full disk at the second file",
+        SHORT,
+        ["paths.runs", "No space left on device"],
+        given="no room for config.yaml",
+        goes_on=True,
+        setup=_no_room("config.yaml"),
+    ),
+    Mistake(
+        "full disk at the curve",
+        SHORT,
+        ["metrics.csv", *FULL],
+        code=1,
+        given="no room for metrics.csv in epoch 2",
+        goes_on=True,
+        setup=_no_room("metrics.csv", 1),
+    ),
+    Mistake(
+        "full disk at a checkpoint",
+        SHORT,
+        ["last.ckpt", *FULL],
+        code=1,
+        given="no room for last.ckpt in epoch 2",
+        goes_on=True,
+        setup=_no_room("last.ckpt", 1),
+    ),
+    Mistake(
+        "full disk at the predictions",
+        SHORT,
+        ["predictions.safetensors", *FULL],
+        code=1,
+        given="no room for predictions.safetensors",
+        goes_on=True,
+        setup=_no_room("predictions.safetensors"),
+    ),
+    Mistake(
+        "full disk at the end",
+        SHORT,
+        ["run.json", "Nothing could be written of it", *FULL],
+        code=1,
+        given="no room for the result in run.json",
+        goes_on=True,
+        setup=_no_room("run.json", 1),
+    ),
+    Mistake(
+        "disk that is read-only",
+        SHORT,
+        ["paths.runs", "Read-only file system"],
+        given="no folder can be made",
+        goes_on=True,
+        setup=_no_folder(errno.EROFS),
+    ),
+    Mistake(
+        "folder without permission",
+        SHORT,
+        ["paths.runs", "Permission denied"],
+        given="no folder can be made",
+        goes_on=True,
+        setup=_no_folder(errno.EACCES),
+    ),
+    Mistake(
+        "disk that turns read-only",
+        SHORT,
+        ["last.ckpt", "Read-only file system"],
+        code=1,
+        given="from epoch 2 on",
+        goes_on=True,
+        setup=_no_room("last.ckpt", 1, errno.EROFS),
+    ),
+    Mistake(
+        "run that may not be read",
+        ["evaluate", "{run}"],
+        ["run.json cannot be read", "Permission denied"],
+        given="run.json may not be read",
+        setup=_out_of_reach,
+    ),
     Mistake("torchrun", SHORT, ["torchrun", "trainer.devices=N"], given="started by torchrun", setup=_torchrun),
 ]

@@ -22,13 +22,17 @@ class Place:
 
     folder: Path
     patch: pytest.MonkeyPatch
-    finished: Callable[[], tuple[Run, Run]]     # copies the finished runs of SHORT into runs/ and returns them, the relative paths being
-    taught: Callable[[], Run]                   # a finished teacher of digits
+    finished: Callable[
+        [], tuple[Run, Run]
+    ]  # copies the finished runs of SHORT into runs/ and returns them, the relative paths being
+    taught: Callable[[], Run]  # a finished teacher of digits
 
     def names(self) -> dict[str, str]:
         """What stands for {run}, {other} and {teacher} in a command."""
         found = {}
-        runs = sorted((self.folder / "runs" / "quickstart").glob("supervised-*"), key=lambda path: path.name.split("-s")[-1])
+        runs = sorted(
+            (self.folder / "runs" / "quickstart").glob("supervised-*"), key=lambda path: path.name.split("-s")[-1]
+        )
         for name, path in zip(("run", "other"), runs):
             found[name] = str(path.relative_to(self.folder))
         return found
@@ -59,12 +63,18 @@ class Mistake:
     goes_on: bool = False
 
     def typed(self) -> str:
-        return " ".join(["kdlab", *(text if re.fullmatch(r"\{\w+\}[\w/.]*", text) else shlex.quote(text) for text in self.command)])
+        return " ".join(
+            ["kdlab", *(text if re.fullmatch(r"\{\w+\}[\w/.]*", text) else shlex.quote(text) for text in self.command)]
+        )
 
 
 def neutral(text: str, place: Place) -> str:
     """A message without what differs from machine to machine: folders, hashes, versions, durations."""
-    text = text.replace(str(place.folder.resolve()), "FOLDER").replace(str(place.folder), "FOLDER").replace(str(place.taught().path), "TEACHER")
+    text = (
+        text.replace(str(place.folder.resolve()), "FOLDER")
+        .replace(str(place.folder), "FOLDER")
+        .replace(str(place.taught().path), "TEACHER")
+    )
     text = re.sub(r"-[0-9a-f]{16}\b", "-HASH", text)
     text = re.sub(r"kdlab \d+\.\d+\S*", "kdlab VERSION", text)
     text = re.sub(r"\b\d+\.\d s\b", "… s", text)

@@ -9,8 +9,17 @@ from .table import Mistake, Place
 MLP = "+teacher.network={_target_: kdlab.models.MLP, classes: 10, shape: [1, 8, 8], hidden: [256, 256]}"
 SMALL = "+teacher.network={_target_: kdlab.models.MLP, classes: 10, shape: [1, 8, 8], hidden: [8]}"
 RUN = ["train", "teacher=run", "teacher.run={run}"]
-PICTURES = ["train", "data=image_folder", "data.folder=pictures", "data.size=8", "data.workers=0", "data.batch_size=8", "student=cnn",
-            "teacher=run", "teacher.run={teacher}"]
+PICTURES = [
+    "train",
+    "data=image_folder",
+    "data.folder=pictures",
+    "data.size=8",
+    "data.workers=0",
+    "data.batch_size=8",
+    "student=cnn",
+    "teacher=run",
+    "teacher.run={teacher}",
+]
 
 
 def _file(name: str, content: bytes):
@@ -44,31 +53,91 @@ def _pictures(place: Place) -> None:
 
 
 def _torn(name: str, content: bytes, how: str) -> Mistake:
-    return Mistake(f"{how} checkpoint of a teacher, {name.rpartition('.')[2]}", ["train", "teacher=checkpoint", f"teacher.checkpoint={name}", MLP],
-                   [name, "cannot be read"], given=f"{name} is {how}", setup=_file(name, content))
+    return Mistake(
+        f"{how} checkpoint of a teacher, {name.rpartition('.')[2]}",
+        ["train", "teacher=checkpoint", f"teacher.checkpoint={name}", MLP],
+        [name, "cannot be read"],
+        given=f"{name} is {how}",
+        setup=_file(name, content),
+    )
 
 
 MISTAKES = [
-    *(_torn(f"torn.{ending}", content, how) for ending in ("ckpt", "safetensors") for how, content in (("empty", b""), ("torn", b"PK\x03\x04 torn"))),
-    Mistake("checkpoint of another architecture", ["train", "teacher=checkpoint", "teacher.checkpoint={teacher}/checkpoints/last.ckpt", SMALL],
-            ["does not fit MLP", "stage1.linear.weight"]),
-    Mistake("checkpoint that is no state dict", ["train", "teacher=checkpoint", "teacher.checkpoint=list.ckpt", MLP], ["holds no state dict"],
-            given="the file holds a list", setup=_list),
-    Mistake("checkpoint of nobody knows what network", ["train", "teacher=checkpoint", "teacher.checkpoint=alone.ckpt"],
-            ["alone.ckpt", "teacher.network._target_"], given="it lies in no run", setup=_file("alone.ckpt", b"")),
-    Mistake("teacher no better than chance", ["train", "teacher=checkpoint", "teacher.checkpoint=noise.ckpt", MLP], ["no better than chance"],
-            given="its weights are noise", setup=_noise),
-    Mistake("teacher that is not finished", RUN, ["teacher.run", "is not finished", "interrupted"], given="the run was interrupted",
-            setup=_unfinished),
-    Mistake("teacher's run without its checkpoint", RUN, ["there is no checkpoint", "last.ckpt"], given="last.ckpt was removed",
-            setup=_without_checkpoint),
-    Mistake("teacher of other classes and inputs", [*PICTURES, "data.classes=3"], ["teacher"], given="it was trained on digits, these are pictures",
-            setup=_pictures),
-    Mistake("run that would be its own teacher", ["train", "teacher=same_but", "teacher.same_but=[]"], ["teacher.same_but=[]", "its own predecessor"]),
-    Mistake("override misspelled in the run before", ["train", "teacher=same_but", 'teacher.same_but=["student=mlpp","teacher=none"]'],
-            ["teacher.same_but", "student=mlpp", "did you mean 'mlp'"]),
-    Mistake("generation that is none", ["train", "strategy=born_again", "strategy.generation=0"], ["strategy.generation", "strategy=supervised"]),
-    Mistake("assistants that are no lists", ["train", "strategy=assistant", "teacher.assistants=[cnn]"], ["teacher.assistants", "list of overrides"]),
-    Mistake("beginning of another architecture", ["train", "strategy=supervised", "initial=run", "student.initial.run={teacher}"],
-            ["student.initial", "does not fit MLP"]),
+    *(
+        _torn(f"torn.{ending}", content, how)
+        for ending in ("ckpt", "safetensors")
+        for how, content in (("empty", b""), ("torn", b"PK\x03\x04 torn"))
+    ),
+    Mistake(
+        "checkpoint of another architecture",
+        ["train", "teacher=checkpoint", "teacher.checkpoint={teacher}/checkpoints/last.ckpt", SMALL],
+        ["does not fit MLP", "stage1.linear.weight"],
+    ),
+    Mistake(
+        "checkpoint that is no state dict",
+        ["train", "teacher=checkpoint", "teacher.checkpoint=list.ckpt", MLP],
+        ["holds no state dict"],
+        given="the file holds a list",
+        setup=_list,
+    ),
+    Mistake(
+        "checkpoint of nobody knows what network",
+        ["train", "teacher=checkpoint", "teacher.checkpoint=alone.ckpt"],
+        ["alone.ckpt", "teacher.network._target_"],
+        given="it lies in no run",
+        setup=_file("alone.ckpt", b""),
+    ),
+    Mistake(
+        "teacher no better than chance",
+        ["train", "teacher=checkpoint", "teacher.checkpoint=noise.ckpt", MLP],
+        ["no better than chance"],
+        given="its weights are noise",
+        setup=_noise,
+    ),
+    Mistake(
+        "teacher that is not finished",
+        RUN,
+        ["teacher.run", "is not finished", "interrupted"],
+        given="the run was interrupted",
+        setup=_unfinished,
+    ),
+    Mistake(
+        "teacher's run without its checkpoint",
+        RUN,
+        ["there is no checkpoint", "last.ckpt"],
+        given="last.ckpt was removed",
+        setup=_without_checkpoint,
+    ),
+    Mistake(
+        "teacher of other classes and inputs",
+        [*PICTURES, "data.classes=3"],
+        ["teacher"],
+        given="it was trained on digits, these are pictures",
+        setup=_pictures,
+    ),
+    Mistake(
+        "run that would be its own teacher",
+        ["train", "teacher=same_but", "teacher.same_but=[]"],
+        ["teacher.same_but=[]", "its own predecessor"],
+    ),
+    Mistake(
+        "override misspelled in the run before",
+        ["train", "teacher=same_but", 'teacher.same_but=["student=mlpp","teacher=none"]'],
+        ["teacher.same_but", "student=mlpp", "did you mean 'mlp'"],
+    ),
+    Mistake(
+        "generation that is none",
+        ["train", "strategy=born_again", "strategy.generation=0"],
+        ["strategy.generation", "strategy=supervised"],
+    ),
+    Mistake(
+        "assistants that are no lists",
+        ["train", "strategy=assistant", "teacher.assistants=[cnn]"],
+        ["teacher.assistants", "list of overrides"],
+    ),
+    Mistake(
+        "beginning of another architecture",
+        ["train", "strategy=supervised", "initial=run", "student.initial.run={teacher}"],
+        ["student.initial", "does not fit MLP"],
+    ),
 ]

@@ -22,7 +22,9 @@ def ensemble_logits(first, second, third, gate):
 
 def ensemble_reference(first, second, third, gate):
     first, second, third, gate = (np.asarray(x) for x in (first, second, third, gate))
-    return np.stack([gate[row, 0] * first[row] + gate[row, 1] * second[row] + gate[row, 2] * third[row] for row in range(len(gate))])
+    return np.stack(
+        [gate[row, 0] * first[row] + gate[row, 1] * second[row] + gate[row, 2] * third[row] for row in range(len(gate))]
+    )
 
 
 def byot_feature(student, deepest, positive_only=False):
@@ -43,12 +45,42 @@ def one_kl_epsilon(arguments):
 
 
 SPECS = [
-    Spec("ensemble_logits", ensemble_logits, inputs(first=_LOGITS, second=_LOGITS, third=_LOGITS, gate=normal(5, 3)), ensemble_reference,
-         ("first", "first"), ("second", "third"), equality=lambda a: a["first"] * a["gate"].sum(1, keepdim=True), skips={"mask": TARGET}),
-    Spec("one_kl", functional.one_kl, _ENSEMBLE, lambda student, ensemble, **o: kd(student, ensemble, **o), teacher=("ensemble",),
-         options={"temperature": 2.0}),
-    Spec("one_kl/epsilon", functional.one_kl, _ENSEMBLE, lambda student, ensemble, **o: kd(student, ensemble, **o), teacher=("ensemble",),
-         options={"temperature": 3.0, "epsilon": 1e-7}, equality=one_kl_epsilon),
-    *(Spec(f"byot_feature/{name}", functional.byot_feature, inputs(student=normal(5, 3, 2, 2), deepest=normal(5, 3, 2, 2)), byot_feature,
-           teacher=("deepest",), options={"positive_only": positive_only}) for name, positive_only in (("all", False), ("positive", True))),
+    Spec(
+        "ensemble_logits",
+        ensemble_logits,
+        inputs(first=_LOGITS, second=_LOGITS, third=_LOGITS, gate=normal(5, 3)),
+        ensemble_reference,
+        ("first", "first"),
+        ("second", "third"),
+        equality=lambda a: a["first"] * a["gate"].sum(1, keepdim=True),
+        skips={"mask": TARGET},
+    ),
+    Spec(
+        "one_kl",
+        functional.one_kl,
+        _ENSEMBLE,
+        lambda student, ensemble, **o: kd(student, ensemble, **o),
+        teacher=("ensemble",),
+        options={"temperature": 2.0},
+    ),
+    Spec(
+        "one_kl/epsilon",
+        functional.one_kl,
+        _ENSEMBLE,
+        lambda student, ensemble, **o: kd(student, ensemble, **o),
+        teacher=("ensemble",),
+        options={"temperature": 3.0, "epsilon": 1e-7},
+        equality=one_kl_epsilon,
+    ),
+    *(
+        Spec(
+            f"byot_feature/{name}",
+            functional.byot_feature,
+            inputs(student=normal(5, 3, 2, 2), deepest=normal(5, 3, 2, 2)),
+            byot_feature,
+            teacher=("deepest",),
+            options={"positive_only": positive_only},
+        )
+        for name, positive_only in (("all", False), ("positive", True))
+    ),
 ]

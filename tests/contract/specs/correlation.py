@@ -38,15 +38,26 @@ def gram(p, q, axis, kept=None):
 
 
 def correlation(axis):
-    return lambda student, teacher, temperature=4.0: gram(probabilities(teacher, temperature), probabilities(student, temperature), axis)
+    return lambda student, teacher, temperature=4.0: gram(
+        probabilities(teacher, temperature), probabilities(student, temperature), axis
+    )
 
 
 def kullback(p, q):
     return (p * (np.log(p) - np.log(q))).sum(1)
 
 
-def multi_level(student, teacher, student_strong, teacher_strong, temperatures, mask_after_mean=False, reuse_weak=False, strong_correlations=True,
-                standardised=False):
+def multi_level(
+    student,
+    teacher,
+    student_strong,
+    teacher_strong,
+    temperatures,
+    mask_after_mean=False,
+    reuse_weak=False,
+    strong_correlations=True,
+    standardised=False,
+):
     p = probabilities(teacher)
     samples = (p.max(1) <= np.median(p.max(1))).astype(float)
     classes = (p.sum(0) <= np.median(p.sum(0))).astype(float)
@@ -55,8 +66,10 @@ def multi_level(student, teacher, student_strong, teacher_strong, temperatures, 
     for number, T in enumerate(temperatures):
         again = reuse_weak and number >= 3
         weak = T**2 * kullback(probabilities(prepared(teacher), T), probabilities(prepared(student), T))
-        strong = T**2 * kullback(probabilities(prepared(teacher if again else teacher_strong), T),
-                                 probabilities(prepared(student if again else student_strong), T))
+        strong = T**2 * kullback(
+            probabilities(prepared(teacher if again else teacher_strong), T),
+            probabilities(prepared(student if again else student_strong), T),
+        )
         total += (weak.mean() * samples.mean() if mask_after_mean else (weak * samples).mean()) + strong.mean()
         for axis, kept in (("class", classes), ("batch", samples)):
             q_weak, p_weak = probabilities(student, T), probabilities(teacher, T)
@@ -71,13 +84,37 @@ _OFFICIAL = {"mask_after_mean": True, "reuse_weak": True, "strong_correlations":
 _TEMPERATURES = {"temperatures": (4.0, 3.0, 5.0, 2.0)}
 
 SPECS = [
-    Spec("dist", functional.dist, LOGITS, dist, options={"temperature": 2.0, "beta": 0.5}, rows=False,
-         equality=as_reference(dist, temperature=2.0, beta=0.5)),
-    Spec("dist/segmentation", functional.dist, inputs(student=normal(2, 3, 2, 2), teacher=normal(2, 3, 2, 2)), dist, rows=False,
-         equality=as_reference(dist), skips={"mask": "its mask has an entry for every pixel, and not for every image"}),
+    Spec(
+        "dist",
+        functional.dist,
+        LOGITS,
+        dist,
+        options={"temperature": 2.0, "beta": 0.5},
+        rows=False,
+        equality=as_reference(dist, temperature=2.0, beta=0.5),
+    ),
+    Spec(
+        "dist/segmentation",
+        functional.dist,
+        inputs(student=normal(2, 3, 2, 2), teacher=normal(2, 3, 2, 2)),
+        dist,
+        rows=False,
+        equality=as_reference(dist),
+        skips={"mask": "its mask has an entry for every pixel, and not for every image"},
+    ),
     Spec("class_correlation", functional.class_correlation, LOGITS, correlation("class"), rows=False),
     Spec("batch_correlation", functional.batch_correlation, LOGITS, correlation("batch"), rows=False),
-    *(Spec(f"multi_level{name}", functional.multi_level, _VIEWS, multi_level, student=("student", "student_strong"),
-           teacher=("teacher", "teacher_strong"), options=_TEMPERATURES | options, rows=False)
-      for name, options in (("", {}), ("/official", _OFFICIAL), ("/standardised", {"standardised": True}))),
+    *(
+        Spec(
+            f"multi_level{name}",
+            functional.multi_level,
+            _VIEWS,
+            multi_level,
+            student=("student", "student_strong"),
+            teacher=("teacher", "teacher_strong"),
+            options=_TEMPERATURES | options,
+            rows=False,
+        )
+        for name, options in (("", {}), ("/official", _OFFICIAL), ("/standardised", {"standardised": True}))
+    ),
 ]

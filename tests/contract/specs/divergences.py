@@ -8,15 +8,22 @@ from kdlab import functional
 
 def by_class(term):
     """A divergence from ``term(p, q)`` of one class, T inside."""
+
     def reference(student, teacher, temperature=1.0, **options):
         return by_row(lambda p, q: sum(term(a, b, **options) for a, b in zip(p, q)))(student, teacher, temperature)
+
     return reference
 
 
 def by_row(value):
     """A divergence from ``value(p, q)`` of one row's probabilities."""
+
     def reference(student, teacher, temperature=1.0, **options):
-        return [value(softmax(t, temperature), softmax(s, temperature), **options) for s, t in zip(student.tolist(), teacher.tolist())]
+        return [
+            value(softmax(t, temperature), softmax(s, temperature), **options)
+            for s, t in zip(student.tolist(), teacher.tolist())
+        ]
+
     return reference
 
 
@@ -68,19 +75,60 @@ _WEIGHTS = {"gradients": "the weights of head and tail are constants to the grad
 SPECS = [
     Spec("forward_kl", functional.forward_kl, LOGITS, by_row(kl), options={"temperature": 2.0}),
     Spec("reverse_kl", functional.reverse_kl, LOGITS, by_row(lambda p, q: kl(q, p)), options={"temperature": 2.0}),
-    Spec("symmetric_kl", functional.symmetric_kl, LOGITS,
-         by_row(lambda p, q, reverse_weight: (1 - reverse_weight) * kl(p, q) + reverse_weight * kl(q, p)),
-         options={"reverse_weight": 0.3}),
-    *(Spec(f"jensen_shannon/{weight}", functional.jensen_shannon, LOGITS, by_row(jensen_shannon),
-           options={"teacher_weight": weight, "scaled": scaled})
-      for weight, scaled in ((0.5, False), (0.1, True), (0.0, False), (1.0, False))),
-    *(Spec(f"skew_forward_kl/{weight}", functional.skew_forward_kl, LOGITS, by_row(lambda p, q, teacher_weight: kl(p, mixture(p, q, teacher_weight))),
-           options={"teacher_weight": weight}) for weight in (0.1, 0.0, 1.0)),
-    *(Spec(f"skew_reverse_kl/{weight}", functional.skew_reverse_kl, LOGITS, by_row(lambda p, q, student_weight: kl(q, mixture(q, p, student_weight))),
-           options={"student_weight": weight}) for weight in (0.1, 0.0, 1.0)),
-    Spec("total_variation", functional.total_variation, LOGITS, by_class(lambda a, b: abs(a - b) / 2), options={"temperature": 2.0}),
-    *(Spec(f"alpha_beta/{alpha},{beta}", functional.alpha_beta, inputs(student=normal(5, 7), teacher=normal(5, 7)), by_row(alpha_beta),
-           options={"alpha": alpha, "beta": beta}, largest=60.0 if alpha > 0 and beta > 0 else 10.0)
-      for alpha, beta in ((0.2, 0.7), (1.0, 0.0), (0.0, 1.0), (0.5, -0.5), (0.0, 0.0), (0.5, 0.0))),
+    Spec(
+        "symmetric_kl",
+        functional.symmetric_kl,
+        LOGITS,
+        by_row(lambda p, q, reverse_weight: (1 - reverse_weight) * kl(p, q) + reverse_weight * kl(q, p)),
+        options={"reverse_weight": 0.3},
+    ),
+    *(
+        Spec(
+            f"jensen_shannon/{weight}",
+            functional.jensen_shannon,
+            LOGITS,
+            by_row(jensen_shannon),
+            options={"teacher_weight": weight, "scaled": scaled},
+        )
+        for weight, scaled in ((0.5, False), (0.1, True), (0.0, False), (1.0, False))
+    ),
+    *(
+        Spec(
+            f"skew_forward_kl/{weight}",
+            functional.skew_forward_kl,
+            LOGITS,
+            by_row(lambda p, q, teacher_weight: kl(p, mixture(p, q, teacher_weight))),
+            options={"teacher_weight": weight},
+        )
+        for weight in (0.1, 0.0, 1.0)
+    ),
+    *(
+        Spec(
+            f"skew_reverse_kl/{weight}",
+            functional.skew_reverse_kl,
+            LOGITS,
+            by_row(lambda p, q, student_weight: kl(q, mixture(q, p, student_weight))),
+            options={"student_weight": weight},
+        )
+        for weight in (0.1, 0.0, 1.0)
+    ),
+    Spec(
+        "total_variation",
+        functional.total_variation,
+        LOGITS,
+        by_class(lambda a, b: abs(a - b) / 2),
+        options={"temperature": 2.0},
+    ),
+    *(
+        Spec(
+            f"alpha_beta/{alpha},{beta}",
+            functional.alpha_beta,
+            inputs(student=normal(5, 7), teacher=normal(5, 7)),
+            by_row(alpha_beta),
+            options={"alpha": alpha, "beta": beta},
+            largest=60.0 if alpha > 0 and beta > 0 else 10.0,
+        )
+        for alpha, beta in ((0.2, 0.7), (1.0, 0.0), (0.0, 1.0), (0.5, -0.5), (0.0, 0.0), (0.5, 0.0))
+    ),
     Spec("adaptive_kl", functional.adaptive_kl, LOGITS, by_row(adaptive_kl), skips=_WEIGHTS),
 ]

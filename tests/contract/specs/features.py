@@ -16,8 +16,10 @@ MARGIN = torch.tensor([-0.3, -1.0, -0.1], dtype=torch.float64)
 
 def by_sample(value):
     """A reference from ``value(student, teacher)`` of one sample's arrays."""
+
     def reference(student, teacher, **options):
         return [value(s, t, **options) for s, t in zip(student.numpy(), teacher.numpy())]
+
     return reference
 
 
@@ -99,7 +101,17 @@ def context(s, t, sizes=(4, 2, 1)):
     return value / weights
 
 
-def contrastive(student, teacher, student_memory, teacher_memory, contrast, student_normaliser, teacher_normaliser, temperature, samples=None):
+def contrastive(
+    student,
+    teacher,
+    student_memory,
+    teacher_memory,
+    contrast,
+    student_normaliser,
+    teacher_normaliser,
+    temperature,
+    samples=None,
+):
     values = []
     for s, t, rows in zip(student.tolist(), teacher.tolist(), contrast.tolist()):
         noise, value = (len(rows) - 1) / (samples or len(student_memory)), 0.0
@@ -144,10 +156,16 @@ def unequal(channels, size):
 
 
 _UNEQUAL = {"equality": "student and teacher have different shapes here"}
-_CONTRAST = {"student_memory": normal(9, 6, scale=0.4)(torch.Generator().manual_seed(8)),
-             "teacher_memory": normal(9, 6, scale=0.4)(torch.Generator().manual_seed(9)), "student_normaliser": 12.0,
-             "teacher_normaliser": 9.0, "temperature": 0.5}
-_REGRESSION = inputs(student=normal(5, 3, 2, 2), teacher=normal(5, 3, 2, 2), student_logits=normal(5, 7), teacher_logits=normal(5, 7))
+_CONTRAST = {
+    "student_memory": normal(9, 6, scale=0.4)(torch.Generator().manual_seed(8)),
+    "teacher_memory": normal(9, 6, scale=0.4)(torch.Generator().manual_seed(9)),
+    "student_normaliser": 12.0,
+    "teacher_normaliser": 9.0,
+    "temperature": 0.5,
+}
+_REGRESSION = inputs(
+    student=normal(5, 3, 2, 2), teacher=normal(5, 3, 2, 2), student_logits=normal(5, 7), teacher_logits=normal(5, 7)
+)
 
 
 def contrasted(generator):
@@ -158,33 +176,119 @@ SPECS = [
     Spec("hint", functional.hint, MAPS, by_sample(square)),
     Spec("hint/vectors", functional.hint, VECTORS, by_sample(square)),
     Spec("attention", functional.attention_transfer, MAPS, by_sample(attention), wrong=longer),
-    Spec("attention/paper", functional.attention_transfer, MAPS, by_sample(attention), options={"form": "paper"}, wrong=longer),
-    Spec("attention/larger student", functional.attention_transfer, unequal(2, 3), by_sample(attention), options={"power": 4.0}, wrong=longer,
-         skips=_UNEQUAL),
-    Spec("attention/larger teacher", functional.attention_transfer, unequal(2, 6), by_sample(attention), wrong=longer, skips=_UNEQUAL),
-    Spec("vid", functional.variational_information, MAPS, by_sample(information), options={"variance": VARIANCE},
-         equality=VARIANCE.log().mean().item() / 2),
+    Spec(
+        "attention/paper",
+        functional.attention_transfer,
+        MAPS,
+        by_sample(attention),
+        options={"form": "paper"},
+        wrong=longer,
+    ),
+    Spec(
+        "attention/larger student",
+        functional.attention_transfer,
+        unequal(2, 3),
+        by_sample(attention),
+        options={"power": 4.0},
+        wrong=longer,
+        skips=_UNEQUAL,
+    ),
+    Spec(
+        "attention/larger teacher",
+        functional.attention_transfer,
+        unequal(2, 6),
+        by_sample(attention),
+        wrong=longer,
+        skips=_UNEQUAL,
+    ),
+    Spec(
+        "vid",
+        functional.variational_information,
+        MAPS,
+        by_sample(information),
+        options={"variance": VARIANCE},
+        equality=VARIANCE.log().mean().item() / 2,
+    ),
     Spec("factor", functional.factor_transfer, MAPS, by_sample(factor), wrong=longer),
-    Spec("factor/squares", functional.factor_transfer, unequal(2, 3), by_sample(factor), options={"norm": 2.0}, wrong=longer, skips=_UNEQUAL),
+    Spec(
+        "factor/squares",
+        functional.factor_transfer,
+        unequal(2, 3),
+        by_sample(factor),
+        options={"norm": 2.0},
+        wrong=longer,
+        skips=_UNEQUAL,
+    ),
     Spec("factor/paper", functional.factor_transfer, MAPS, by_sample(factor), options={"form": "paper"}),
     Spec("factor/paper,2", functional.factor_transfer, MAPS, by_sample(factor), options={"form": "paper", "norm": 2.0}),
-    Spec("ab", functional.activation_boundary, MAPS, by_sample(boundary), options={"margin": 0.7},
-         equality=lambda a: torch.tensor([sum(max(0.0, 0.7 - abs(v)) ** 2 for v in row.flatten().tolist()) for row in a["student"].detach()],
-                                         dtype=torch.float64)),
+    Spec(
+        "ab",
+        functional.activation_boundary,
+        MAPS,
+        by_sample(boundary),
+        options={"margin": 0.7},
+        equality=lambda a: torch.tensor(
+            [sum(max(0.0, 0.7 - abs(v)) ** 2 for v in row.flatten().tolist()) for row in a["student"].detach()],
+            dtype=torch.float64,
+        ),
+    ),
     Spec("ofd", functional.partial_l2, MAPS, by_sample(partial), options={"margin": MARGIN}),
-    Spec("reviewkd", functional.hierarchical_context, inputs(student=normal(5, 2, 5, 5), teacher=normal(5, 2, 5, 5)), by_sample(context)),
+    Spec(
+        "reviewkd",
+        functional.hierarchical_context,
+        inputs(student=normal(5, 2, 5, 5), teacher=normal(5, 2, 5, 5)),
+        by_sample(context),
+    ),
     Spec("reviewkd/4", functional.hierarchical_context, MAPS, by_sample(context)),
     Spec("reviewkd/vectors", functional.hierarchical_context, VECTORS, by_sample(context)),
     Spec("simkd", functional.reused_classifier, MAPS, by_sample(square)),
-    Spec("srrl", functional.softmax_regression, _REGRESSION, regression, ("student", "student_logits"), ("teacher", "teacher_logits"),
-         wrong=lambda a: {**a, "teacher": torch.cat([a["teacher"], a["teacher"]], 1).mean((2, 3)), "student": a["student"].mean((2, 3))}),
-    Spec("srrl/kl", functional.softmax_regression, _REGRESSION, regression, ("student", "student_logits"), ("teacher", "teacher_logits"),
-         options={"divergence": "kl"},
-         wrong=lambda a: {**a, "teacher_logits": torch.cat([a["teacher_logits"], a["teacher_logits"]], 1)}),
-    Spec("semckd", functional.semantic_calibration, inputs(query=normal(5, 2, 4), key=normal(5, 3, 4), errors=normal(5, 2, 3)), semantic,
-         ("query", "errors"), ("key",), options={"temperature": 0.7}, skips={"equality": "the differences of the features come in as an argument"}),
-    Spec("crd", functional.contrastive_representation, contrasted, contrastive, options=_CONTRAST,
-         skips={"equality": "a contrast with other samples has no fixed value where the two embeddings of one agree"}),
-    Spec("crd/fewer samples", functional.contrastive_representation, contrasted, contrastive, options={**_CONTRAST, "samples": 6},
-         skips={"equality": "a contrast with other samples has no fixed value where the two embeddings of one agree"}),
+    Spec(
+        "srrl",
+        functional.softmax_regression,
+        _REGRESSION,
+        regression,
+        ("student", "student_logits"),
+        ("teacher", "teacher_logits"),
+        wrong=lambda a: {
+            **a,
+            "teacher": torch.cat([a["teacher"], a["teacher"]], 1).mean((2, 3)),
+            "student": a["student"].mean((2, 3)),
+        },
+    ),
+    Spec(
+        "srrl/kl",
+        functional.softmax_regression,
+        _REGRESSION,
+        regression,
+        ("student", "student_logits"),
+        ("teacher", "teacher_logits"),
+        options={"divergence": "kl"},
+        wrong=lambda a: {**a, "teacher_logits": torch.cat([a["teacher_logits"], a["teacher_logits"]], 1)},
+    ),
+    Spec(
+        "semckd",
+        functional.semantic_calibration,
+        inputs(query=normal(5, 2, 4), key=normal(5, 3, 4), errors=normal(5, 2, 3)),
+        semantic,
+        ("query", "errors"),
+        ("key",),
+        options={"temperature": 0.7},
+        skips={"equality": "the differences of the features come in as an argument"},
+    ),
+    Spec(
+        "crd",
+        functional.contrastive_representation,
+        contrasted,
+        contrastive,
+        options=_CONTRAST,
+        skips={"equality": "a contrast with other samples has no fixed value where the two embeddings of one agree"},
+    ),
+    Spec(
+        "crd/fewer samples",
+        functional.contrastive_representation,
+        contrasted,
+        contrastive,
+        options={**_CONTRAST, "samples": 6},
+        skips={"equality": "a contrast with other samples has no fixed value where the two embeddings of one agree"},
+    ),
 ]

@@ -18,25 +18,31 @@ _TO_FIRST = {"student": ("first", "first"), "teacher": ("second", "third")}
 
 def of_networks(function):
     """``function([first, second, third], …)`` from named tensors."""
+
     @functools.wraps(function)
     def call(first, second, third, *more, **options):
         return function([first, second, third], *more, **options)
+
     return call
 
 
 def of_peers(function):
     """``function(student, [first, second], …)`` from named tensors."""
+
     @functools.wraps(function)
     def call(student, first, second, *more, **options):
         return function(student, [first, second], *more, **options)
+
     return call
 
 
 def two(function):
     """``function([first, second], …)`` from named tensors."""
+
     @functools.wraps(function)
     def call(first, second, *more, **options):
         return function([first, second], *more, **options)
+
     return call
 
 
@@ -68,12 +74,16 @@ def kdcl_naive(first, second, third, target, per_sample=False, **_):
 
 
 def kdcl_min_logit(first, second, third, target, **_):
-    centred = [np.stack([row - row[label] for row, label in zip(np.asarray(network), target)]) for network in (first, second, third)]
+    centred = [
+        np.stack([row - row[label] for row, label in zip(np.asarray(network), target)])
+        for network in (first, second, third)
+    ]
     return np.minimum(np.minimum(centred[0], centred[1]), centred[2])
 
 
 def kdcl_linear_weight(first, second, target):
     """Of two networks: the slope of the cross-entropy in the first one's weight rises, so its zero is found by halving."""
+
     def slope(weight):
         rows = zip(np.asarray(first), np.asarray(second), np.asarray(target))
         return sum(softmax(weight * a + (1 - weight) * b) @ (a - b) - (a - b)[label] for a, b, label in rows)
@@ -96,7 +106,9 @@ def kdcl_linear(first, second, target, per_sample=False, **_):
 
 def error_correlation(first, second, target, **_):
     networks, labels = (np.asarray(first), np.asarray(second)), np.asarray(target)
-    errors = [np.array([softmax(row) - np.eye(7)[label] for row, label in zip(network, labels)]) for network in networks]
+    errors = [
+        np.array([softmax(row) - np.eye(7)[label] for row, label in zip(network, labels)]) for network in networks
+    ]
     return [[(a * b).sum() / len(target) for b in errors] for a in errors]
 
 
@@ -112,7 +124,9 @@ def correlations(generator):
 
 
 def weighted_target(first, second, third, weights, **_):
-    return sum(np.asarray(weights)[:, [number]] * np.asarray(network) for number, network in enumerate((first, second, third)))
+    return sum(
+        np.asarray(weights)[:, [number]] * np.asarray(network) for number, network in enumerate((first, second, third))
+    )
 
 
 def epsilon_at_equality(arguments):
@@ -130,28 +144,113 @@ _RANGES = (("batch", False), ("sample", True))
 SPECS = [
     Spec("mutual_kl", of_peers(functional.mutual_kl), _PEERS, mutual_kl, **_FROM_PEERS, options={"temperature": 2.0}),
     Spec("mutual_kl/sum", of_peers(functional.mutual_kl), _PEERS, mutual_kl, **_FROM_PEERS, options={"average": False}),
-    Spec("mutual_kl/epsilon", of_peers(functional.mutual_kl), _PEERS, mutual_kl, **_FROM_PEERS, options={"average": False, "epsilon": 1e-8},
-         equality=epsilon_at_equality),
-    *(Spec(f"kdcl_mean/{average}", of_networks(functional.kdcl_mean), _NETWORKS,
-           lambda first, second, third, **o: average_of(first, second, third, **o), **_TO_FIRST,
-           options={"average": average, "detach": False}, equality=equality, skips={"mask": TARGET}) for average, equality in _AVERAGES),
-    *(Spec(f"kdcl_naive/{name}", of_networks(functional.kdcl_naive), _LABELLED_NETWORKS, kdcl_naive, **_TO_FIRST,
-           options={"per_sample": per_sample, "detach": False}, equality=first, skips={"mask": TARGET}) for name, per_sample in _RANGES),
-    *(Spec(f"kdcl_linear/{name}", two(functional.kdcl_linear), inputs(first=_LOGITS, second=_LOGITS, target=classes(5, 7)), kdcl_linear,
-           ("first",), ("second",), {"per_sample": per_sample, "iterations": 5, "detach": False}, equality=first,
-           skips={"mask": TARGET, "gradients": "the weights are constants to the gradient, by definition"}) for name, per_sample in _RANGES),
-    Spec("kdcl_min_logit", of_networks(functional.kdcl_min_logit), _LABELLED_NETWORKS, kdcl_min_logit, **_TO_FIRST, options={"detach": False},
-         equality=lambda a: a["first"] - a["first"].gather(1, a["target"][:, None]), skips={"mask": TARGET}),
-    *(Spec(f"codistillation_targets/{average}", codistillation_second, _NETWORKS, lambda first, second, third, **o: average_of(first, third, **o),
-           ("first",), ("third",), {"average": average, "detach": False}, equality=equality, skips={"mask": TARGET})
-      for average, equality in _AVERAGES),
-    Spec("error_correlation", two(functional.error_correlation), inputs(first=_LOGITS, second=_LOGITS, target=classes(5, 7)), error_correlation,
-         ("first",), ("second",), {"detach": False}, equality=lambda a: functional.error_correlation([a["first"]] * 2, a["target"]), rows=False,
-         skips={"mask": TARGET}),
-    Spec("kdcl_general_weights", functional.kdcl_general_weights, correlations, general_weights, ("correlation",), ("correlation",),
-         {"ridge": 1e-3}, equality=lambda a: functional.kdcl_general_weights(a["correlation"], 1e-3), rows=False,
-         skips={"mask": TARGET, "batch": "a matrix over networks, without samples"}),
-    Spec("weighted_target", of_networks(functional.weighted_target),
-         inputs(first=_LOGITS, second=_LOGITS, third=_LOGITS, weights=lambda generator: normal(5, 3)(generator).softmax(-1)), weighted_target,
-         **_TO_FIRST, options={"detach": False}, equality=first, skips={"mask": TARGET}),
+    Spec(
+        "mutual_kl/epsilon",
+        of_peers(functional.mutual_kl),
+        _PEERS,
+        mutual_kl,
+        **_FROM_PEERS,
+        options={"average": False, "epsilon": 1e-8},
+        equality=epsilon_at_equality,
+    ),
+    *(
+        Spec(
+            f"kdcl_mean/{average}",
+            of_networks(functional.kdcl_mean),
+            _NETWORKS,
+            lambda first, second, third, **o: average_of(first, second, third, **o),
+            **_TO_FIRST,
+            options={"average": average, "detach": False},
+            equality=equality,
+            skips={"mask": TARGET},
+        )
+        for average, equality in _AVERAGES
+    ),
+    *(
+        Spec(
+            f"kdcl_naive/{name}",
+            of_networks(functional.kdcl_naive),
+            _LABELLED_NETWORKS,
+            kdcl_naive,
+            **_TO_FIRST,
+            options={"per_sample": per_sample, "detach": False},
+            equality=first,
+            skips={"mask": TARGET},
+        )
+        for name, per_sample in _RANGES
+    ),
+    *(
+        Spec(
+            f"kdcl_linear/{name}",
+            two(functional.kdcl_linear),
+            inputs(first=_LOGITS, second=_LOGITS, target=classes(5, 7)),
+            kdcl_linear,
+            ("first",),
+            ("second",),
+            {"per_sample": per_sample, "iterations": 5, "detach": False},
+            equality=first,
+            skips={"mask": TARGET, "gradients": "the weights are constants to the gradient, by definition"},
+        )
+        for name, per_sample in _RANGES
+    ),
+    Spec(
+        "kdcl_min_logit",
+        of_networks(functional.kdcl_min_logit),
+        _LABELLED_NETWORKS,
+        kdcl_min_logit,
+        **_TO_FIRST,
+        options={"detach": False},
+        equality=lambda a: a["first"] - a["first"].gather(1, a["target"][:, None]),
+        skips={"mask": TARGET},
+    ),
+    *(
+        Spec(
+            f"codistillation_targets/{average}",
+            codistillation_second,
+            _NETWORKS,
+            lambda first, second, third, **o: average_of(first, third, **o),
+            ("first",),
+            ("third",),
+            {"average": average, "detach": False},
+            equality=equality,
+            skips={"mask": TARGET},
+        )
+        for average, equality in _AVERAGES
+    ),
+    Spec(
+        "error_correlation",
+        two(functional.error_correlation),
+        inputs(first=_LOGITS, second=_LOGITS, target=classes(5, 7)),
+        error_correlation,
+        ("first",),
+        ("second",),
+        {"detach": False},
+        equality=lambda a: functional.error_correlation([a["first"]] * 2, a["target"]),
+        rows=False,
+        skips={"mask": TARGET},
+    ),
+    Spec(
+        "kdcl_general_weights",
+        functional.kdcl_general_weights,
+        correlations,
+        general_weights,
+        ("correlation",),
+        ("correlation",),
+        {"ridge": 1e-3},
+        equality=lambda a: functional.kdcl_general_weights(a["correlation"], 1e-3),
+        rows=False,
+        skips={"mask": TARGET, "batch": "a matrix over networks, without samples"},
+    ),
+    Spec(
+        "weighted_target",
+        of_networks(functional.weighted_target),
+        inputs(
+            first=_LOGITS, second=_LOGITS, third=_LOGITS, weights=lambda generator: normal(5, 3)(generator).softmax(-1)
+        ),
+        weighted_target,
+        **_TO_FIRST,
+        options={"detach": False},
+        equality=first,
+        skips={"mask": TARGET},
+    ),
 ]

@@ -11,8 +11,10 @@ FEATURES = inputs(student=normal(5, 6), teacher=normal(5, 4))
 TWINS = inputs(student=normal(5, 6), teacher=normal(5, 6))
 MAPS = inputs(student=normal(3, 2, 4, 4), teacher=normal(3, 3, 2, 2))
 PAIR = {"student": ("student_first", "student_second"), "teacher": ("teacher_first", "teacher_second")}
-STAGES = inputs(**{f"{side}_first": normal(3, 2, 4, 4) for side in ("student", "teacher")},
-                **{f"{side}_second": normal(3, 3, 2, 2) for side in ("student", "teacher")})
+STAGES = inputs(
+    **{f"{side}_first": normal(3, 2, 4, 4) for side in ("student", "teacher")},
+    **{f"{side}_second": normal(3, 3, 2, 2) for side in ("student", "teacher")},
+)
 FEW_POSITIONS = inputs(**{name: normal(2, 5, 2, 2) for name in (*PAIR["student"], *PAIR["teacher"])})
 
 
@@ -39,6 +41,7 @@ def mean_square(a, b):
 def sp(student, teacher, norm=2.0):
     def rows(x):
         return [[g / sum(abs(h) ** norm for h in row) ** (1 / norm) for g in row] for row in gram(vectors(x))]
+
     return mean_square(rows(student), rows(teacher))
 
 
@@ -51,7 +54,10 @@ def cc_kernel(student, teacher, kernel="gaussian", gamma=0.4, order=2, normalise
     def matrix(x):
         x = [[v / (length(row) if normalise else 1) for v in row] for row in vectors(x)]
         taylor = [math.exp(-2 * gamma) * (2 * gamma) ** p / math.factorial(p) for p in range(order + 1)]
-        return [[g if kernel == "bilinear" else sum(c * g**p for p, c in enumerate(taylor)) for g in row] for row in gram(x)]
+        return [
+            [g if kernel == "bilinear" else sum(c * g**p for p, c in enumerate(taylor)) for g in row] for row in gram(x)
+        ]
+
     value = mean_square(matrix(student), matrix(teacher))
     return value if squared else math.sqrt(value) / len(student)
 
@@ -71,8 +77,14 @@ def rkd(student, teacher, distance_weight=25.0, angle_weight=50.0):
 
     def angles(x):
         n = range(len(x))
-        return [0.0 if i in (j, k) else dot(minus(x[j], x[i]), minus(x[k], x[i])) / length(minus(x[j], x[i])) / length(minus(x[k], x[i]))
-                for i in n for j in n for k in n]
+        return [
+            0.0
+            if i in (j, k)
+            else dot(minus(x[j], x[i]), minus(x[k], x[i])) / length(minus(x[j], x[i])) / length(minus(x[k], x[i]))
+            for i in n
+            for j in n
+            for k in n
+        ]
 
     s, t = vectors(student), vectors(teacher)
     distance, angle = (sum(huber(a - b) for a, b in zip(f(s), f(t))) / len(f(s)) for f in (distances, angles))
@@ -83,6 +95,7 @@ def pkt(student, teacher, epsilon=1e-7):
     def probabilities(x):
         x = [[v / (length(row) + epsilon) for v in row] for row in vectors(x)]
         return [[(1 + g) / sum(1 + h for h in row) for g in row] for row in gram(x)]
+
     s, t = probabilities(student), probabilities(teacher)
     return sum(q * math.log((q + epsilon) / (p + epsilon)) for a, b in zip(s, t) for p, q in zip(a, b)) / len(s) ** 2
 
@@ -96,7 +109,11 @@ def cka(student, teacher):
 def shrunk(channel, size):
     """A square map, averaged over blocks down to ``size``."""
     step = len(channel) // size
-    return [sum(channel[step * i + a][step * j + b] for a in range(step) for b in range(step)) / step**2 for i in range(size) for j in range(size)]
+    return [
+        sum(channel[step * i + a][step * j + b] for a in range(step) for b in range(step)) / step**2
+        for i in range(size)
+        for j in range(size)
+    ]
 
 
 def nst(student, teacher, degree=2):
@@ -107,6 +124,7 @@ def nst(student, teacher, degree=2):
 
         def kernel(a, b):
             return sum(dot(x, y) ** degree for x in a for y in b) / len(a) / len(b)
+
         values.append(kernel(t, t) + kernel(s, s) - 2 * kernel(s, t))
     return values
 
@@ -116,8 +134,13 @@ def fsp(student_first, student_second, teacher_first, teacher_second):
         size = min(len(first[0]), len(second[0]))
         first, second = ([shrunk(channel, size) for channel in x] for x in (first, second))
         return [[dot(a, b) / size**2 for b in second] for a in first]
-    return [mean_square(flow(a, b), flow(c, d)) for a, b, c, d in
-            zip(student_first.tolist(), student_second.tolist(), teacher_first.tolist(), teacher_second.tolist())]
+
+    return [
+        mean_square(flow(a, b), flow(c, d))
+        for a, b, c, d in zip(
+            student_first.tolist(), student_second.tolist(), teacher_first.tolist(), teacher_second.tolist()
+        )
+    ]
 
 
 def principal(sample, number):
@@ -136,7 +159,7 @@ def principal(sample, number):
 
 
 def radial(a, b):
-    return math.exp(-(a - b) ** 2 / 8)
+    return math.exp(-((a - b) ** 2) / 8)
 
 
 def kdsvd(student_first, student_second, teacher_first, teacher_second, vectors=1):
@@ -148,10 +171,21 @@ def kdsvd(student_first, student_second, teacher_first, teacher_second, vectors=
             mine, _ = principal(s, vectors + 3)
             nearest = [max(mine, key=lambda v: abs(v @ u)) for u in theirs]
             weights = [size / length(sizes) for size in sizes]
-            sides.append(([w * v * np.sign(v @ u) for w, v, u in zip(weights, nearest, theirs)], [w * u for w, u in zip(weights, theirs)]))
+            sides.append(
+                (
+                    [w * v * np.sign(v @ u) for w, v, u in zip(weights, nearest, theirs)],
+                    [w * u for w, u in zip(weights, theirs)],
+                )
+            )
         (s_first, t_first), (s_second, t_second) = sides
-        values.append(sum((radial(s_first[j][c], s_second[j][d]) - radial(t_first[j][c], t_second[j][d])) ** 2
-                          for j in range(len(t_first)) for c in range(len(maps[0])) for d in range(len(maps[1]))))
+        values.append(
+            sum(
+                (radial(s_first[j][c], s_second[j][d]) - radial(t_first[j][c], t_second[j][d])) ** 2
+                for j in range(len(t_first))
+                for c in range(len(maps[0]))
+                for d in range(len(maps[1]))
+            )
+        )
     return values
 
 
@@ -179,9 +213,21 @@ SPECS = [
     relation("sp/norm 1", functional.sp, FEATURES, sp, options={"norm": 1.0}),
     relation("cc", functional.cc, TWINS, cc, _ORDER),
     relation("cc_kernel", functional.cc_kernel, FEATURES, cc_kernel, options={"order": 3}),
-    relation("cc_kernel/torchdistill", functional.cc_kernel, FEATURES, cc_kernel, options={"normalise": False, "squared": False}),
-    relation("cc_kernel/bilinear", functional.cc_kernel, FEATURES, cc_kernel, options={"kernel": "bilinear", "normalise": False},
-             largest=10.0),      # the gradient grows with the third power of the features, and is itself of half precision
+    relation(
+        "cc_kernel/torchdistill",
+        functional.cc_kernel,
+        FEATURES,
+        cc_kernel,
+        options={"normalise": False, "squared": False},
+    ),
+    relation(
+        "cc_kernel/bilinear",
+        functional.cc_kernel,
+        FEATURES,
+        cc_kernel,
+        options={"kernel": "bilinear", "normalise": False},
+        largest=10.0,
+    ),  # the gradient grows with the third power of the features, and is itself of half precision
     relation("rkd", functional.rkd, FEATURES, rkd),
     relation("pkt", functional.pkt, FEATURES, pkt),
     relation("cka", functional.cka, FEATURES, cka),

@@ -10,20 +10,38 @@ def _tokens(case):
 
 def distillm(function, **switches):
     """DistiLLM: mean over the tokens that count; classes of logit -inf are left out."""
+
     def call(case):
         weight = {name: value for name, value in switches.items() if name == "entropy"}
         for name in ("reverse_weight", "student_weight", "teacher_weight"):
             if name in switches:
                 weight[name] = switches[name](case.hyper["lam"])
-        return function(case["student_logits"], case["teacher_logits"], mask=_tokens(case), reduction="mean", skip_infinite=True, **weight)
+        return function(
+            case["student_logits"],
+            case["teacher_logits"],
+            mask=_tokens(case),
+            reduction="mean",
+            skip_infinite=True,
+            **weight,
+        )
+
     return call
 
 
 def dskd(function, **switches):
     """DSKD: sum over the tokens that count."""
+
     def call(case):
         options = {name: case.hyper[value] if isinstance(value, str) else value for name, value in switches.items()}
-        return function(case["student_logits"], case["teacher_logits"], case.hyper["kd_temperature"], mask=_tokens(case), reduction="sum", **options)
+        return function(
+            case["student_logits"],
+            case["teacher_logits"],
+            case.hyper["kd_temperature"],
+            mask=_tokens(case),
+            reduction="sum",
+            **options,
+        )
+
     return call
 
 
@@ -36,12 +54,23 @@ def gkd_jsd(case):
         values = functional.jensen_shannon(case["student_logits"], case["teacher_logits"], **options)
         return reduce(values.flatten(), normaliser=items)
     reduction = hyper.get("reduction", hyper.get("default", {}).get("reduction", "batchmean"))
-    ours = {"batchmean": "batchmean" if labels is None else "mean", "mean": "elementmean", "sum": "sum", "none": "none"}[reduction]
+    ours = {
+        "batchmean": "batchmean" if labels is None else "mean",
+        "mean": "elementmean",
+        "sum": "sum",
+        "none": "none",
+    }[reduction]
     return functional.jensen_shannon(case["student_logits"], case["teacher_logits"], reduction=ours, **options)
 
 
 def trl_minillm_single_step(case):
-    return functional.reverse_kl(case["student_logits"], case["teacher_logits"], case.hyper["kd_temperature"], mask=_tokens(case), reduction="mean")
+    return functional.reverse_kl(
+        case["student_logits"],
+        case["teacher_logits"],
+        case.hyper["kd_temperature"],
+        mask=_tokens(case),
+        reduction="mean",
+    )
 
 
 ENTRIES = {

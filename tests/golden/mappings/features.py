@@ -7,7 +7,16 @@ from kdlab import functional
 from kdlab.batch import Batch
 from kdlab.functional.features import attention_map
 from kdlab.losses import (
-    CRD, ActivationBoundary, FactorTransfer, Hint, OverhaulDistillation, Probe, ReviewKD, SemCKD, SimKD, VariationalInformation,
+    CRD,
+    ActivationBoundary,
+    FactorTransfer,
+    Hint,
+    OverhaulDistillation,
+    Probe,
+    ReviewKD,
+    SemCKD,
+    SimKD,
+    VariationalInformation,
 )
 from kdlab.outputs import Outputs
 
@@ -20,7 +29,10 @@ def layers(case, name):
 def prepared(loss, students, teachers, network=None, samples=100):
     """The loss in train mode and float64, built from a probe as in a run, and the Outputs that it is called with."""
     logits = torch.zeros(len(students[0]), 10, dtype=torch.float64)
-    student, teacher = Outputs(logits, dict(zip(loss.student_taps, students))), Outputs(logits, dict(zip(loss.teacher_taps, teachers)))
+    student, teacher = (
+        Outputs(logits, dict(zip(loss.student_taps, students))),
+        Outputs(logits, dict(zip(loss.teacher_taps, teachers))),
+    )
     loss.prepare(Probe(student, teacher, network, 10, samples))
     return loss.double().train(), student, teacher
 
@@ -39,8 +51,16 @@ def call(loss, student, teacher):
 
 def prefix(case, *words):
     """What the case's arrays of a module's first layer begin with, None where it has none."""
-    return next((name.removesuffix("__0__weight") for name in case.arrays
-                 if name.endswith("__0__weight") and not name.startswith("grad_") and all(word in name.lower() for word in words)), None)
+    return next(
+        (
+            name.removesuffix("__0__weight")
+            for name in case.arrays
+            if name.endswith("__0__weight")
+            and not name.startswith("grad_")
+            and all(word in name.lower() for word in words)
+        ),
+        None,
+    )
 
 
 def fitnet(case):
@@ -66,7 +86,9 @@ def at_torchdistill(case):
 
 
 def vid(case):
-    loss = VariationalInformation("s", "t", case.hyper.get("init_pred_var", 5.0), case.hyper.get("eps", 1e-5), case.hyper.get("num_mid_channel"))
+    loss = VariationalInformation(
+        "s", "t", case.hyper.get("init_pred_var", 5.0), case.hyper.get("eps", 1e-5), case.hyper.get("num_mid_channel")
+    )
     loss, student, teacher = prepared(loss, [case["student"]], [case["teacher"]])
     case.fill("regressor", loss.regressors[0])
     case.put("log_scale", loss.scales[0])
@@ -77,18 +99,27 @@ def ab(case):
     """3/1000 is inside; so are the weights of the layers, of which the case may have the first ones only. The loss of a layer is that of the
     method on this layer alone, times its weight."""
     students, teachers = layers(case, "student"), layers(case, "teacher")
-    loss, student, teacher = prepared(ActivationBoundary(taps(students), taps(teachers), case.hyper.get("margin", 1.0)), students, teachers)
+    loss, student, teacher = prepared(
+        ActivationBoundary(taps(students), taps(teachers), case.hyper.get("margin", 1.0)), students, teachers
+    )
     for number, module in enumerate(loss.connectors):
         if not isinstance(module, nn.Identity):
-            name = next(name.split("conv__weight")[0] for name in case.arrays
-                        if name.endswith("conv__weight") and not name.startswith("grad_") and (len(students) == 1 or f"__{number}__" in name))
+            name = next(
+                name.split("conv__weight")[0]
+                for name in case.arrays
+                if name.endswith("conv__weight")
+                and not name.startswith("grad_")
+                and (len(students) == 1 or f"__{number}__" in name)
+            )
             case.fill(f"{name}conv", module[0])
             case.fill(f"{name}bn", module[1])
     factor = 0.003 * 2.0 ** (len(students) - case.hyper.get("feat_num", len(students)))
     if "out_layer_losses" not in case:
         return call(loss, student, teacher) * factor
-    each = [functional.activation_boundary(module(mine), theirs, loss.margin, reduction="mean")
-            for module, mine, theirs in zip(loss.connectors, students, teachers)]
+    each = [
+        functional.activation_boundary(module(mine), theirs, loss.margin, reduction="mean")
+        for module, mine, theirs in zip(loss.connectors, students, teachers)
+    ]
     weighted = [factor * weight * value for weight, value in zip(loss.halving(), each)]
     return call(loss, student, teacher) * factor, {"layer_losses": torch.stack(weighted)}
 
@@ -119,7 +150,12 @@ def ft_torchdistill(case):
 
 def crd(case):
     """The memories and Z (-1 there, 0 here, where it is not set) before and after."""
-    loss = CRD(dimensions=case.hyper["feat_dim"], negatives=case.hyper["nce_k"], temperature=case.hyper["nce_t"], momentum=case.hyper["nce_m"])
+    loss = CRD(
+        dimensions=case.hyper["feat_dim"],
+        negatives=case.hyper["nce_k"],
+        temperature=case.hyper["nce_t"],
+        momentum=case.hyper["nce_m"],
+    )
     loss, student, teacher = prepared(loss, [case["student"]], [case["teacher"]], samples=case.hyper["n_data"])
     case.fill("embed_s_linear", loss.student_embedding)
     case.fill("embed_t_linear", loss.teacher_embedding)
@@ -128,7 +164,11 @@ def crd(case):
     loss.normalisers.copy_(case["params"][2:4].clamp(min=0))
     value = loss.contrast(student, teacher, case["idx"], case["contrast_idx"]).mean()
     params = torch.tensor([loss.negatives, loss.temperature, *loss.normalisers, loss.momentum], dtype=torch.float64)
-    return value, {"memory_v1_after": loss.student_memory, "memory_v2_after": loss.teacher_memory, "params_after": params}
+    return value, {
+        "memory_v1_after": loss.student_memory,
+        "memory_v2_after": loss.teacher_memory,
+        "params_after": params,
+    }
 
 
 def reviewkd_hcl(case):
@@ -139,13 +179,19 @@ def reviewkd_hcl(case):
 def reviewkd(case):
     """Stages from shallow to deep, there from deep to shallow; the weight, raised over the first epochs, is inside."""
     students, teachers = ([*case.several(f"{role}_"), case[f"{role}_pooled"]] for role in ("student", "teacher"))
-    loss, student, teacher = prepared(ReviewKD(taps(students), taps(teachers), most_channels=case.hyper["mid_channel"]), students, teachers)
+    loss, student, teacher = prepared(
+        ReviewKD(taps(students), taps(teachers), most_channels=case.hyper["mid_channel"]), students, teachers
+    )
     for number, fusion in enumerate(reversed(loss.review.fusions)):
         case.fill(f"abf_{number}__conv1", fusion.enter)
         case.fill(f"abf_{number}__conv2", fusion.leave)
         if fusion.attention is not None:
             case.fill(f"abf_{number}__att_conv", fusion.attention)
-    return call(loss, student, teacher) * case.hyper["weight"] * min(case.hyper["epoch"] / case.hyper["warmup_epochs"], 1.0)
+    return (
+        call(loss, student, teacher)
+        * case.hyper["weight"]
+        * min(case.hyper["epoch"] / case.hyper["warmup_epochs"], 1.0)
+    )
 
 
 def ofd_feat(case):
@@ -157,16 +203,22 @@ def ofd(case):
     network = nn.ModuleDict({f"bn{number}": nn.BatchNorm2d(x.shape[1]) for number, x in enumerate(teachers)}).double()
     for name, norm in network.items():
         norm.load_state_dict({"weight": case[f"{name}_weight"], "bias": case[f"{name}_bias"]}, strict=False)
-    loss, student, teacher = prepared(OverhaulDistillation(taps(students), taps(teachers), list(network)), students, teachers, network)
+    loss, student, teacher = prepared(
+        OverhaulDistillation(taps(students), taps(teachers), list(network)), students, teachers, network
+    )
     for number, module in enumerate(loss.connectors):
         case.fill(f"connector_connectors__{number}", module)
-    return call(loss, student, teacher), {f"margin_{number}": getattr(loss, f"margin{number}") for number in range(len(students))}
+    return call(loss, student, teacher), {
+        f"margin_{number}": getattr(loss, f"margin{number}") for number in range(len(students))
+    }
 
 
 def simkd(case):
     network = nn.ModuleDict({"classifier": nn.Linear(*reversed(case["teacher_fc_weight"].shape))}).double()
     network["classifier"].load_state_dict({"weight": case["teacher_fc_weight"], "bias": case["teacher_fc_bias"]})
-    loss, student, teacher = prepared(SimKD("s", "t", factor=case.hyper.get("factor", 2)), [case["student"]], [case["teacher"]], network)
+    loss, student, teacher = prepared(
+        SimKD("s", "t", factor=case.hyper.get("factor", 2)), [case["student"]], [case["teacher"]], network
+    )
     case.fill("simkd_transfer", loss.head.projector)
     return call(loss, student, teacher), {"logits": loss.logits(student)}
 
@@ -186,7 +238,19 @@ def semckd(case):
 
 
 ENTRIES = {
-    "fitnet": fitnet, "fitnet_connector": fitnet_connector, "at": at, "at_torchdistill": at_torchdistill, "vid": vid, "ab": ab, "ft": ft,
-    "ft_torchdistill": ft_torchdistill, "crd": crd, "reviewkd_hcl": reviewkd_hcl, "reviewkd": reviewkd, "ofd_feat": ofd_feat, "ofd": ofd,
-    "simkd": simkd, "semckd": semckd,
+    "fitnet": fitnet,
+    "fitnet_connector": fitnet_connector,
+    "at": at,
+    "at_torchdistill": at_torchdistill,
+    "vid": vid,
+    "ab": ab,
+    "ft": ft,
+    "ft_torchdistill": ft_torchdistill,
+    "crd": crd,
+    "reviewkd_hcl": reviewkd_hcl,
+    "reviewkd": reviewkd,
+    "ofd_feat": ofd_feat,
+    "ofd": ofd,
+    "simkd": simkd,
+    "semckd": semckd,
 }

@@ -14,24 +14,37 @@ def labels(case):
 
 
 def kd(case):
-    return functional.hinton_kd(case["student_logits"], case["teacher_logits"], case.hyper["temperature"], reduction="mean")
+    return functional.hinton_kd(
+        case["student_logits"], case["teacher_logits"], case.hyper["temperature"], reduction="mean"
+    )
 
 
 def kd_total(case):
-    objective = Objective({"ce": CrossEntropy(), "kd": HintonKD(case.hyper["temperature"])},
-                          {"ce": case.hyper["ce_weight"], "kd": case.hyper["kd_weight"]})
+    objective = Objective(
+        {"ce": CrossEntropy(), "kd": HintonKD(case.hyper["temperature"])},
+        {"ce": case.hyper["ce_weight"], "kd": case.hyper["kd_weight"]},
+    )
     return objective(Outputs(case["student_logits"]), Outputs(case["teacher_logits"]), labels(case)).total
 
 
 def dkd(case):
     inputs, temperature = (case["student_logits"], case["teacher_logits"], case["target"]), case.hyper["temperature"]
     value = functional.dkd(*inputs, case.hyper["alpha"], case.hyper["beta"], temperature, reduction="mean")
-    return value, {"tckd": functional.dkd(*inputs, 1.0, 0.0, temperature, reduction="mean"),
-                   "nckd": functional.dkd(*inputs, 0.0, 1.0, temperature, reduction="mean")}
+    return value, {
+        "tckd": functional.dkd(*inputs, 1.0, 0.0, temperature, reduction="mean"),
+        "nckd": functional.dkd(*inputs, 0.0, 1.0, temperature, reduction="mean"),
+    }
 
 
 def nkd(case):
-    return functional.nkd(case["student_logits"], case["teacher_logits"], case["target"], case.hyper["temp"], case.hyper["gamma"], reduction="mean")
+    return functional.nkd(
+        case["student_logits"],
+        case["teacher_logits"],
+        case["target"],
+        case.hyper["temp"],
+        case.hyper["gamma"],
+        reduction="mean",
+    )
 
 
 def uskd(case):
@@ -45,7 +58,13 @@ def uskd(case):
 
 
 def dist(case):
-    return functional.dist(case["student_logits"], case["teacher_logits"], case.hyper.get("tau", 1.0), case.hyper["beta"], case.hyper["gamma"])
+    return functional.dist(
+        case["student_logits"],
+        case["teacher_logits"],
+        case.hyper.get("tau", 1.0),
+        case.hyper["beta"],
+        case.hyper["gamma"],
+    )
 
 
 def kd_logit_std(case):
@@ -68,12 +87,28 @@ def mlkd(case):
     temperatures = hyper.get("temperatures", [hyper["temperature"], 3, 5, 2, 6])
 
     def total(ce=0.0, instance=0.0, by_class=0.0, by_batch=0.0):
-        multi_level = MultiLevel(temperatures, instance, by_class, by_batch, mask_after_mean=True, reuse_weak=True, strong_correlations=False,
-                                 standardised=hyper.get("logit_stand", False))
-        objective = Objective({"ce": CrossEntropy(both_views=True), "multi_level": multi_level}, {"ce": ce, "multi_level": hyper["kd_weight"]})
+        multi_level = MultiLevel(
+            temperatures,
+            instance,
+            by_class,
+            by_batch,
+            mask_after_mean=True,
+            reuse_weak=True,
+            strong_correlations=False,
+            standardised=hyper.get("logit_stand", False),
+        )
+        objective = Objective(
+            {"ce": CrossEntropy(both_views=True), "multi_level": multi_level},
+            {"ce": ce, "multi_level": hyper["kd_weight"]},
+        )
         return objective(student, teacher, labels(case)).total
 
-    parts = {"loss_ce": total(ce=hyper["ce_weight"]), "loss_kd": total(instance=1.0), "loss_cc": total(by_class=1.0), "loss_bc": total(by_batch=1.0)}
+    parts = {
+        "loss_ce": total(ce=hyper["ce_weight"]),
+        "loss_kd": total(instance=1.0),
+        "loss_cc": total(by_class=1.0),
+        "loss_bc": total(by_batch=1.0),
+    }
     return total(hyper["ce_weight"], 1.0, 1.0, 1.0), parts
 
 
@@ -95,7 +130,9 @@ def pkd_kd(case):
 
 def label_smoothing_tfkd(case):
     epsilon = case.hyper.get("alpha", 0.1)
-    return functional.cross_entropy(case["student_logits"], case["target"], epsilon, smoothing_over="others", reduction="mean")
+    return functional.cross_entropy(
+        case["student_logits"], case["target"], epsilon, smoothing_over="others", reduction="mean"
+    )
 
 
 def label_smoothing_szegedy(case):
@@ -104,23 +141,48 @@ def label_smoothing_szegedy(case):
 
 def soft_cross_entropy(reduction):
     def call(case):
-        return functional.soft_cross_entropy(case["student_logits"], case["teacher_logits"], case.hyper["temperature"], reduction=reduction)
+        return functional.soft_cross_entropy(
+            case["student_logits"], case["teacher_logits"], case.hyper["temperature"], reduction=reduction
+        )
+
     return call
 
 
 def distillm_forward_kl(case):
-    return functional.soft_cross_entropy(case["student_logits"], case["teacher_logits"], mask=case["labels"] != case.hyper.get("ignore_index", -100),
-                                         reduction="mean", skip_infinite=True)
+    return functional.soft_cross_entropy(
+        case["student_logits"],
+        case["teacher_logits"],
+        mask=case["labels"] != case.hyper.get("ignore_index", -100),
+        reduction="mean",
+        skip_infinite=True,
+    )
 
 
 def textbrewer_kd_mse_loss(case):
-    return functional.logit_mse(case["student_logits"], case["teacher_logits"], case.hyper["temperature"], reduction="mean")
+    return functional.logit_mse(
+        case["student_logits"], case["teacher_logits"], case.hyper["temperature"], reduction="mean"
+    )
 
 
 ENTRIES = {
-    "kd": kd, "kd_total": kd_total, "dkd": dkd, "nkd": nkd, "uskd": uskd, "dist": dist, "dist_seg": dist,
-    "kd_logit_std": kd_logit_std, "dkd_logit_std": dkd_logit_std, "mlkd": mlkd, "mlkd_logit_std": mlkd, "mlkd_cc": mlkd_cc, "mlkd_bc": mlkd_bc,
-    "label_smoothing_tfkd": label_smoothing_tfkd, "label_smoothing_szegedy": label_smoothing_szegedy,
-    "pkd_kd": pkd_kd, "tinybert_pred": soft_cross_entropy("elementmean"),
-    "textbrewer_kd_ce_loss": soft_cross_entropy("mean"), "textbrewer_kd_mse_loss": textbrewer_kd_mse_loss, "distillm_forward_kl": distillm_forward_kl,
+    "kd": kd,
+    "kd_total": kd_total,
+    "dkd": dkd,
+    "nkd": nkd,
+    "uskd": uskd,
+    "dist": dist,
+    "dist_seg": dist,
+    "kd_logit_std": kd_logit_std,
+    "dkd_logit_std": dkd_logit_std,
+    "mlkd": mlkd,
+    "mlkd_logit_std": mlkd,
+    "mlkd_cc": mlkd_cc,
+    "mlkd_bc": mlkd_bc,
+    "label_smoothing_tfkd": label_smoothing_tfkd,
+    "label_smoothing_szegedy": label_smoothing_szegedy,
+    "pkd_kd": pkd_kd,
+    "tinybert_pred": soft_cross_entropy("elementmean"),
+    "textbrewer_kd_ce_loss": soft_cross_entropy("mean"),
+    "textbrewer_kd_mse_loss": textbrewer_kd_mse_loss,
+    "distillm_forward_kl": distillm_forward_kl,
 }

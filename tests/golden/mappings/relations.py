@@ -10,8 +10,10 @@ from kdlab.outputs import Outputs
 
 def sides(case) -> tuple[Outputs, Outputs]:
     """Outputs that hold the case's maps ``student_0``, … and ``teacher_0``, … as taps "0", …."""
-    return tuple(Outputs(torch.zeros(1), {str(number): value for number, value in enumerate(case.several(f"{side}_"))})
-                 for side in ("student", "teacher"))
+    return tuple(
+        Outputs(torch.zeros(1), {str(number): value for number, value in enumerate(case.several(f"{side}_"))})
+        for side in ("student", "teacher")
+    )
 
 
 def cc(case):
@@ -30,7 +32,11 @@ def cc(case):
 
 def cc_kernel(case):
     hyper = case.hyper
-    options = {ours: hyper[theirs] for theirs, ours in (("type", "kernel"), ("gamma", "gamma"), ("max_p", "order")) if hyper.get(theirs) is not None}
+    options = {
+        ours: hyper[theirs]
+        for theirs, ours in (("type", "kernel"), ("gamma", "gamma"), ("max_p", "order"))
+        if hyper.get(theirs) is not None
+    }
     return functional.cc_kernel(case["student"], case["teacher"], normalise=False, squared=False, **options)
 
 
@@ -43,8 +49,16 @@ def kdsvd(case):
     """The signs of the teacher's vectors are those that the case stores."""
     maps = [case.several("student_"), case.several("teacher_")]
     signs = [case[f"out_teacher_v_{number}"] for number in range(len(maps[0]))]
-    values = [functional.kdsvd(*maps[0][n:n + 2], *maps[1][n:n + 2], case.hyper["k"], teacher_vectors=tuple(signs[n:n + 2]), reduction="mean")
-              for n in range(len(signs) - 1)]
+    values = [
+        functional.kdsvd(
+            *maps[0][n : n + 2],
+            *maps[1][n : n + 2],
+            case.hyper["k"],
+            teacher_vectors=tuple(signs[n : n + 2]),
+            reduction="mean",
+        )
+        for n in range(len(signs) - 1)
+    ]
     return sum(values)
 
 

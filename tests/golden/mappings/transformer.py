@@ -13,9 +13,11 @@ def mask_of(case):
 
 def attention(function, over_heads, **options):
     """TextBrewer: without a mask it takes out what is not above -0.001."""
+
     def call(case):
         masked = {"mask": case["mask"]} if "mask" in case else {"ignore_below": -1e-3}
         return function(case["student"], case["teacher"], over_heads, reduction="mean", **masked, **options)
+
     return call
 
 
@@ -24,16 +26,23 @@ def hidden(function):
 
 
 def pair(function):
-    return lambda case: function(*case.several("student_"), *case.several("teacher_"), mask=mask_of(case), reduction="mean")
+    return lambda case: function(
+        *case.several("student_"), *case.several("teacher_"), mask=mask_of(case), reduction="mean"
+    )
 
 
 def pkd_patience(case):
-    return functional.pkd(case["student_cls"], case["teacher_cls"], normalise=bool(case.hyper["normalized_patience"]), reduction="mean")
+    return functional.pkd(
+        case["student_cls"], case["teacher_cls"], normalise=bool(case.hyper["normalized_patience"]), reduction="mean"
+    )
 
 
 def minilmv2(case):
     """The source keeps as many positions of each sample, from the left, as its mask has ones."""
-    relations = {"".join("qkv"[int(digit) - 1] for digit in name if digit.isdigit()): weight for name, weight in case.hyper["relations"].items()}
+    relations = {
+        "".join("qkv"[int(digit) - 1] for digit in name if digit.isdigit()): weight
+        for name, weight in case.hyper["relations"].items()
+    }
     mask = case["attention_mask"] if "attention_mask" in case else None
     if mask is not None:
         mask = torch.arange(mask.shape[1]) < mask.sum(1, keepdim=True)
@@ -43,15 +52,32 @@ def minilmv2(case):
 
 def tinybert_intermediate(case):
     """Through the loss itself, whose projection gets the case's weights; its two parts are those of the same loss at other weights."""
+
     def outputs(side):
         embedding, *layers = case.several(f"{side}_hidden_")
         scores = case.several(f"{side}_att_")
-        return Outputs(torch.zeros(1), {"embedding": embedding, **{f"hidden {n}": x for n, x in enumerate(layers)},
-                                        **{f"scores {n}": x for n, x in enumerate(scores)}})
+        return Outputs(
+            torch.zeros(1),
+            {
+                "embedding": embedding,
+                **{f"hidden {n}": x for n, x in enumerate(layers)},
+                **{f"scores {n}": x for n, x in enumerate(scores)},
+            },
+        )
 
-    patterns = {name: pattern for side in ("student", "teacher") for name, pattern in (
-        (f"{side}_tap", "scores {layer}"), (f"{side}_hidden", "hidden {layer}"), (f"{side}_embedding", "embedding"), (f"{side}_parts", ["scores"]))}
-    loss = TinyBERT(**patterns, student_layers=case.hyper["student_layers"], teacher_layers=case.hyper["teacher_layers"])
+    patterns = {
+        name: pattern
+        for side in ("student", "teacher")
+        for name, pattern in (
+            (f"{side}_tap", "scores {layer}"),
+            (f"{side}_hidden", "hidden {layer}"),
+            (f"{side}_embedding", "embedding"),
+            (f"{side}_parts", ["scores"]),
+        )
+    }
+    loss = TinyBERT(
+        **patterns, student_layers=case.hyper["student_layers"], teacher_layers=case.hyper["teacher_layers"]
+    )
     student, teacher = outputs("student"), outputs("teacher")
     loss.prepare(Probe(student, teacher, None, 2, 100))
     loss.double()
@@ -101,7 +127,9 @@ ENTRIES = {
     "textbrewer_att_ce_mean_loss": attention(functional.attention_ce, "mean", renormalise=False),
     "textbrewer_hid_mse_loss": hidden(functional.hidden_mse),
     "textbrewer_cos_loss": hidden(functional.hidden_cosine),
-    "textbrewer_pkd_loss": lambda case: functional.pkd(case["student"][:, :1], case["teacher"][:, :1], mean_over_width=False, reduction="mean"),
+    "textbrewer_pkd_loss": lambda case: functional.pkd(
+        case["student"][:, :1], case["teacher"][:, :1], mean_over_width=False, reduction="mean"
+    ),
     "textbrewer_fsp_loss": pair(functional.sequence_fsp),
     "textbrewer_mmd_loss": pair(functional.sequence_mmd),
 }

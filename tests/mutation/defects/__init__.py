@@ -6,7 +6,19 @@ import re
 from dataclasses import dataclass
 from importlib import import_module
 
-PACKAGES = ("functional", "losses", "objective", "strategies", "data", "teachers", "runs", "sweep", "compare", "studies", "measure")
+PACKAGES = (
+    "functional",
+    "losses",
+    "objective",
+    "strategies",
+    "data",
+    "teachers",
+    "runs",
+    "sweep",
+    "compare",
+    "studies",
+    "measure",
+)
 
 
 @dataclass(frozen=True)
