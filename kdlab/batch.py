@@ -15,22 +15,24 @@ class Batch:
 
     Args:
         inputs: what the network reads, first dimension B.
-        target: the labels, ``(B,)`` for classifiers; after :meth:`kdlab.tasks.Task.align_batch` one label a row, ``(N,)``.
-        index: number of each sample in its stored split, ``(B,)`` (after alignment ``(N,)``): tables and caches are keyed by it.
+        target: the labels, ``(B,)`` for classifiers; after :meth:`kdlab.tasks.Task.align_batch` one label a row,
+            ``(N,)``.
+        index: number of each sample in its stored split, ``(B,)`` (after alignment ``(N,)``): tables and caches are
+            keyed by it.
         mask: which positions of the inputs are real, ``(B, T)``, for sequences; None where every position is.
-        further_views: the same samples under further augmentations, for strategies and losses that ask for more views than one: the inputs of
-            the views 1, 2, …
+        further_views: the same samples under further augmentations, for strategies and losses that ask for more views
+            than one: the inputs of the views 1, 2, …
         weights: how much each row counts, ``(N,)``; made by ``align_batch``.
-        normaliser: what the weighted sum of this batch's rows is divided by. It is the number of counting rows in the whole
-            optimiser step (all processes, all accumulated batches) divided by (processes x accumulated batches), because DDP
-            averages gradients over processes and Lightning over accumulated batches: so the step's loss is the mean over rows,
-            however they were dealt. None: the sum of ``weights``.
-        partner_target: where images are mixed (:mod:`kdlab.data.mixing`), the label of the one that each is mixed with, ``(B,)``. ``target`` stays
-            the sample's own.
-        share: how much of each mixed image is the sample's own, ``(B,)``; 1 where nothing was mixed. None, as ``partner_target``, where
-            the data mix no images.
-        split, epoch, view_number: provenance. Augmentation is a function of (seed, epoch, view, index), so they name the exact pixels
-            (before any mixing).
+        normaliser: what the weighted sum of this batch's rows is divided by. It is the number of counting rows in the
+            whole optimiser step (all processes, all accumulated batches) divided by (processes x accumulated batches),
+            because DDP averages gradients over processes and Lightning over accumulated batches: so the step's loss is
+            the mean over rows, however they were dealt. None: the sum of ``weights``.
+        partner_target: where images are mixed (:mod:`kdlab.data.mixing`), the label of the one that each is mixed with,
+            ``(B,)``. ``target`` stays the sample's own.
+        share: how much of each mixed image is the sample's own, ``(B,)``; 1 where nothing was mixed. None, as
+            ``partner_target``, where the data mix no images.
+        split, epoch, view_number: provenance. Augmentation is a function of (seed, epoch, view, index), so they name
+            the exact pixels (before any mixing).
     """
 
     inputs: Any
@@ -68,14 +70,14 @@ class Batch:
         if not 0 < number <= len(self.further_views):
             last = len(self.further_views)
             raise ValueError(
-                f"the batch has no view {number}, only {'view 0' if not last else f'the views 0 to {last}'}; a strategy and a loss "
-                "say by their attribute `views` how many they need"
+                f"the batch has no view {number}, only {'view 0' if not last else f'the views 0 to {last}'}; a "
+                "strategy and a loss say by their attribute `views` how many they need"
             )
         return replace(self, inputs=self.further_views[number - 1], further_views=(), view_number=number)
 
     def part(self, start: int, stop: int) -> Batch:
-        """The samples ``start`` to ``stop`` (without it), of the batch as it came from the data, in all its views. The normaliser stays that of
-        the whole batch.
+        """The samples ``start`` to ``stop`` (without it), of the batch as it came from the data, in all its views. The
+        normaliser stays that of the whole batch.
 
         >>> import torch
         >>> batch = Batch(torch.arange(8.0).view(4, 2), torch.tensor([5, 6, 7, 8]), torch.arange(4), normaliser=4.0)

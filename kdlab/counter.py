@@ -1,10 +1,10 @@
 """Counter-based random numbers: a value is a function of (seed, purpose, epoch, view, index) and of nothing else.
 
-There is no generator and so no hidden state: an epoch can be resumed exactly, a cache can name the very crop that a student will
-see, two networks can be given the same or different views on purpose.
+There is no generator and so no hidden state: an epoch can be resumed exactly, a cache can name the very crop that a
+student will see, two networks can be given the same or different views on purpose.
 
-The mixer is SplitMix64's (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators"), in int64 arithmetic, which
-wraps around; so CPU and GPU give the same numbers.
+The mixer is SplitMix64's (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators"), in int64
+arithmetic, which wraps around; so CPU and GPU give the same numbers.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def counter_uniform(index: Tensor, *key: int) -> Tensor:
 
 
 def counter_order(index: Tensor, *key: int) -> Tensor:
-    """A random order of ``index``: its entries sorted by their bits. A subset keeps the relative order that it has in the whole."""
+    """A random order of ``index``: its entries sorted by their bits. A subset keeps the relative order that it has in
+    the whole."""
     return index[counter_bits(index, *key).argsort(stable=True)]
 
 

@@ -1,4 +1,5 @@
-"""Errors for people: what was wrong, which key or file, what to do. The command line prints the message and no traceback."""
+"""Errors for people: what was wrong, which key or file, what to do. The command line prints the message and no
+traceback."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ class KdlabError(Exception):
 
 
 class InputError(KdlabError):
-    """Bad input, found before anything was trained or written. One message may list several problems, and end with advice."""
+    """Bad input, found before anything was trained or written. One message may list several problems, and end with
+    advice."""
 
     exit_code = 2
 
@@ -133,12 +135,13 @@ def _short(path: str) -> str:
 
 
 def told(error: BaseException) -> str:
-    """What went wrong in one line, with advice where there is some: a message for people as it stands, anything else with its kind."""
+    """What went wrong in one line, with advice where there is some: a message for people as it stands, anything else
+    with its kind."""
     first = (str(error).strip().splitlines() or [""])[0].strip()
     if out_of_memory(error):
         return (
-            f"the memory ran out ({first or type(error).__name__}); a smaller data.batch_size, or trainer.accumulate_grad_batches=2 with half of it, "
-            "needs less"
+            f"the memory ran out ({first or type(error).__name__}); a smaller data.batch_size, or "
+            "trainer.accumulate_grad_batches=2 with half of it, needs less"
         )
     if isinstance(error, OSError) and error.errno is not None:
         place = f"{error.filename}: " if error.filename else ""

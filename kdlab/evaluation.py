@@ -38,7 +38,8 @@ def short_of(split: str, batches: int, planned: int) -> str:
 def predict(
     answer: Callable[[Batch], Outputs], loader: Iterable[Batch], task: Task, device: str | torch.device = "cpu"
 ) -> dict[str, Tensor]:
-    """Logits ``(N, C)``, targets ``(N,)`` and sample indices ``(N,)`` of all rows, on the CPU, in the order of the loader.
+    """Logits ``(N, C)``, targets ``(N,)`` and sample indices ``(N,)`` of all rows, on the CPU, in the order of the
+    loader.
 
     Args:
         answer: a network's or teacher's Outputs for a batch.

@@ -50,7 +50,8 @@ class Normalisation:
         return (pixels - _shaped(self.mean, pixels)) / _shaped(self.std, pixels)
 
     def check_channels(self, channels: int, key: str) -> None:
-        """Raises InputError that names ``key`` where mean or std have a wrong length for images of that many channels."""
+        """Raises InputError that names ``key`` where mean or std have a wrong length for images of that many
+        channels."""
         for name in ("mean", "std"):
             if len(getattr(self, name)) not in (1, channels):
                 raise InputError(
@@ -59,7 +60,8 @@ class Normalisation:
                 )
 
     def onto(self, other: Normalisation) -> Affine | None:
-        r"""What turns inputs of this normalisation into inputs of ``other``: :math:`x' = x\,s/s' + (m - m')/s'`. None where they are equal."""
+        r"""What turns inputs of this normalisation into inputs of ``other``: :math:`x' = x\,s/s' + (m - m')/s'`. None
+        where they are equal."""
         length = max(len(self.mean), len(self.std), len(other.mean), len(other.std))
         mean, std, their_mean, their_std = (
             value * (length if len(value) == 1 else 1) for value in (self.mean, self.std, other.mean, other.std)

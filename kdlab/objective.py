@@ -53,8 +53,9 @@ class LossParts:
 
 
 def at_rest(module: nn.Module) -> Tensor | float:
-    """0, with a gradient of zeros for every parameter of a module that has no part in this step: so connectors and learned temperatures do
-    not stand still in one process and stop DDP in another, while there is nobody to learn from."""
+    """0, with a gradient of zeros for every parameter of a module that has no part in this step: so connectors and
+    learned temperatures do not stand still in one process and stop DDP in another, while there is nobody to learn
+    from."""
     return sum(0.0 * value.sum() for value in module.parameters() if value.requires_grad)
 
 
@@ -73,11 +74,11 @@ class Objective(nn.Module):
     Args:
         terms: name -> loss.
         weights: name -> the term's weight.
-        schedules: "term.scalar" -> schedule; the scalar is ``weight`` or a float attribute of the loss (``kd.temperature``), or of a
-            loss inside it (``kd_standardised.loss.temperature``).
+        schedules: "term.scalar" -> schedule; the scalar is ``weight`` or a float attribute of the loss
+            (``kd.temperature``), or of a loss inside it (``kd_standardised.loss.temperature``).
 
-    A term whose weight is 0 and that owns no parameters is not computed (its part is absent), so a teacher that is stopped early
-    costs nothing from then on.
+    A term whose weight is 0 and that owns no parameters is not computed (its part is absent), so a teacher that is
+    stopped early costs nothing from then on.
 
     Raises:
         InputError: a schedule names a scalar that its loss does not have.
@@ -100,7 +101,8 @@ class Objective(nn.Module):
                 )
             if scalar in self.terms[name].fixed:
                 raise InputError(
-                    f"loss.{key}: {type(self.terms[name]).__name__} reads it once, before training, so it can have no schedule"
+                    f"loss.{key}: {type(self.terms[name]).__name__} reads it once, before training, so it can have no "
+                    "schedule"
                 )
             if scalar != "weight" and not isinstance(self._scalar(key), float):
                 raise InputError(
@@ -186,8 +188,8 @@ class Objective(nn.Module):
         for name, term in self.terms.items():
             if term.teacher_taps and probe.teacher is None:
                 raise InputError(
-                    f"loss.{name}: it reads a teacher's features, and of whoever teaches in this strategy none are known before the "
-                    "training; take a loss on logits (or the strategy must define taught_by)"
+                    f"loss.{name}: it reads a teacher's features, and of whoever teaches in this strategy none are "
+                    "known before the training; take a loss on logits (or the strategy must define taught_by)"
                 )
             try:
                 term.prepare(probe.of_term(name))
@@ -199,7 +201,8 @@ class Objective(nn.Module):
                 raise InputError(f"loss.{name}: {reason}") from error
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> LossParts:
-        """Every term; without a teacher, those that need none. Where none is left, a loss of 0 that still reaches the student."""
+        """Every term; without a teacher, those that need none. Where none is left, a loss of 0 that still reaches the
+        student."""
         loss = self._sum(self.terms, student, teacher, batch)
         return loss if isinstance(loss.total, Tensor) else loss + LossParts(anchor(student))
 
@@ -228,13 +231,14 @@ class Objective(nn.Module):
 
 
 def anchor(outputs: Outputs) -> Tensor:
-    """0, with a gradient of zeros for all that made the logits: for a loss of no term, and for DDP, which wants every parameter to have a
-    part in the loss (a loss on features alone leaves the student's head out)."""
+    """0, with a gradient of zeros for all that made the logits: for a loss of no term, and for DDP, which wants every
+    parameter to have a part in the loss (a loss on features alone leaves the student's head out)."""
     return 0.0 * outputs.logits.masked_fill(~outputs.logits.isfinite(), 0.0).sum()
 
 
 def _without_masked_rows(outputs: Outputs | None, batch: Batch) -> Outputs | None:
-    """Outputs whose rows of weight 0 are zeros: what stands there (padding, inf) must not reach a gradient as 0 times NaN."""
+    """Outputs whose rows of weight 0 are zeros: what stands there (padding, inf) must not reach a gradient as 0 times
+    NaN."""
     if outputs is None or batch.weights is None:
         return outputs
     if outputs.second is not None:

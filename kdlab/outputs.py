@@ -13,8 +13,8 @@ from torch import Tensor
 class LazyLogits:
     """Logits that need not exist yet: the last hidden states ``(..., H)`` and the head that turns them into logits.
 
-    A loss that works in chunks reads ``hidden`` and ``head``; any other loss reads :attr:`Outputs.logits`, which makes the dense
-    tensor on first use.
+    A loss that works in chunks reads ``hidden`` and ``head``; any other loss reads :attr:`Outputs.logits`, which makes
+    the dense tensor on first use.
     """
 
     hidden: Tensor
@@ -37,7 +37,8 @@ class Outputs:
         features: tap name -> tensor, for the taps that the objective asked for and no others.
         mask: which positions count, for sequences.
         second: what the same network said of the batch's second view, where a loss compares two views.
-        by_term: loss term -> Outputs, where that term has a teacher of its own; the others learn from these Outputs themselves.
+        by_term: loss term -> Outputs, where that term has a teacher of its own; the others learn from these Outputs
+            themselves.
 
     >>> import torch
     >>> lazy = Outputs(LazyLogits(torch.ones(2, 3), torch.nn.Linear(3, 5)))

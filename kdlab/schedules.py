@@ -5,7 +5,8 @@ In a config a schedule stands where the number would stand::
     loss.kd.weight={schedule: warmup, end: 0.9, epochs: 5}
     loss.kd.temperature={schedule: linear, start: 8, end: 2, epochs: 20}
 
-A schedule is a function of the epoch alone, counted from 0 and fractional within an epoch, so it needs no state and resumes exactly.
+A schedule is a function of the epoch alone, counted from 0 and fractional within an epoch, so it needs no state and
+resumes exactly.
 """
 
 from __future__ import annotations
@@ -82,8 +83,9 @@ class WarmUp(Schedule):
 
 
 class RampUp(Schedule):
-    """From about 0 to ``end`` over ``epochs`` epochs, slowly at first, ``end * exp(-5 (1 - e / epochs)^2)``, as ONE lets the weight of its
-    ensemble rise (Lan et al. 2018, https://arxiv.org/abs/1806.04606; in the authors' code whole epochs count, here their parts too).
+    """From about 0 to ``end`` over ``epochs`` epochs, slowly at first, ``end * exp(-5 (1 - e / epochs)^2)``, as ONE
+    lets the weight of its ensemble rise (Lan et al. 2018, https://arxiv.org/abs/1806.04606; in the authors' code whole
+    epochs count, here their parts too).
 
     >>> [round(RampUp(end=1, epochs=80)(epoch), 4) for epoch in (0, 40, 80, 200)]
     [0.0067, 0.2865, 1.0, 1.0]
@@ -97,7 +99,8 @@ class RampUp(Schedule):
 
 
 class Stop(Schedule):
-    """``value`` for ``epochs`` epochs, then 0: a teacher that is stopped early (Cho and Hariharan 2019, https://arxiv.org/abs/1910.01348).
+    """``value`` for ``epochs`` epochs, then 0: a teacher that is stopped early (Cho and Hariharan 2019,
+    https://arxiv.org/abs/1910.01348).
 
     >>> Stop(value=0.9, epochs=2)(1.9), Stop(value=0.9, epochs=2)(2.0)
     (0.9, 0.0)
@@ -162,7 +165,8 @@ def scheduled(node: dict, prefix: str = "") -> Iterator[tuple[str, Schedule]]:
 
 
 def at(node: dict, epoch: float, epochs: Mapping[str, float] | None = None, prefix: str = "") -> dict:
-    """The node with numbers for its schedules: their values at ``epoch``, or at an epoch of its own for each dotted key in ``epochs``.
+    """The node with numbers for its schedules: their values at ``epoch``, or at an epoch of its own for each dotted key
+    in ``epochs``.
 
     >>> at({"loss": {"temperature": {"schedule": "linear", "start": 8, "end": 2, "epochs": 2}}}, 1.0)
     {'loss': {'temperature': 5.0}}

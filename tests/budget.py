@@ -1,8 +1,9 @@
 """A limit on the time of a test run, shared by the folders of tests: what .ci/run gives the slow tests.
 
-``KDLAB_TEST_MINUTES=40`` splits 40 minutes evenly over the folders of tests (``tests/runs``, …). What a folder leaves goes to the folders
-after it; small folders come first, so large ones inherit. Within a folder the first test is chosen by the commit, so that over several commits
-every test is reached. Tests that were not reached are listed at the end, and the run fails where a folder was not reached at all.
+``KDLAB_TEST_MINUTES=40`` splits 40 minutes evenly over the folders of tests (``tests/runs``, …). What a folder leaves
+goes to the folders after it; small folders come first, so large ones inherit. Within a folder the first test is chosen
+by the commit, so that over several commits every test is reached. Tests that were not reached are listed at the end,
+and the run fails where a folder was not reached at all.
 """
 
 from __future__ import annotations

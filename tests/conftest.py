@@ -13,7 +13,8 @@ from kdlab.runs import processes
 
 collect_ignore = ["mutation"]  # defects for the source, no tests
 
-# of the shell that starts pytest: where it runs (a job of Slurm, torchrun), how wide and colourful its terminal is, somebody's account
+# of the shell that starts pytest: where it runs (a job of Slurm, torchrun), how wide and colourful its terminal is,
+# somebody's account
 FOREIGN = ("SLURM_", "SBATCH_", "PMI_", "PMIX_", "OMPI_", "TORCHELASTIC_", "WANDB_", "HYDRA_")
 FOREIGN_NAMES = (
     "RANK",
@@ -34,7 +35,8 @@ FOREIGN_NAMES = (
 
 
 def pytest_configure(config):
-    """The tests, and the processes that they start, see none of the shell's variables that change what kdlab, Lightning or rich do."""
+    """The tests, and the processes that they start, see none of the shell's variables that change what kdlab, Lightning
+    or rich do."""
     for name in [name for name in os.environ if name.startswith(FOREIGN) or name in FOREIGN_NAMES]:
         del os.environ[name]
     extras = list(filter(None, os.environ.get("KDLAB_REQUIRE", "").split(",")))
@@ -91,7 +93,8 @@ def kdlab(workplace, capsys):
 
 @pytest.fixture(scope="session")
 def forked():
-    """Starts a function in a process of its own, forked from one that has imported everything, so that it may be killed."""
+    """Starts a function in a process of its own, forked from one that has imported everything, so that it may be
+    killed."""
     processes.warm()
     context = processes.context()
 
@@ -105,7 +108,8 @@ def forked():
 
 @pytest.fixture(scope="session")
 def taught(tmp_path_factory):
-    """A folder of runs that holds a quickly trained teacher of digits, to be named by ``teacher=run``; returns the run."""
+    """A folder of runs that holds a quickly trained teacher of digits, to be named by ``teacher=run``; returns the
+    run."""
     from kdlab import train
 
     folder = tmp_path_factory.mktemp("teachers")

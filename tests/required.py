@@ -1,6 +1,7 @@
 """Tests of optional packages must not be skipped where those packages are meant to be installed: in .ci/run.
 
-``KDLAB_REQUIRE=vision,optuna`` names extras of pyproject.toml. A test that is skipped because a module cannot be imported then fails.
+``KDLAB_REQUIRE=vision,optuna`` names extras of pyproject.toml. A test that is skipped because a module cannot be
+imported then fails.
 """
 
 from __future__ import annotations

@@ -3,10 +3,11 @@
     python -m pytest -p tests.rounding tests/functional kdlab
     ROUNDING=3 ROUNDING_SEED=2 python -m pytest -p tests.rounding tests/functional kdlab
 
-A plugin for pytest, off unless it is named. exp, log, softmax, sums, products, convolutions, solvers (everything whose last bits differ between
-instruction sets, numbers of threads and versions of BLAS) come out up to ``ROUNDING`` units in the last place off, always in the same way for the
-same operation and shape: so what is computed twice in the same way is the same, as it is on one machine. Sums and products that are exact in any
-order stay exact. A test that fails here asks a library for exact numbers. Processes that a test starts are not touched.
+A plugin for pytest, off unless it is named. exp, log, softmax, sums, products, convolutions, solvers (everything whose
+last bits differ between instruction sets, numbers of threads and versions of BLAS) come out up to ``ROUNDING`` units in
+the last place off, always in the same way for the same operation and shape: so what is computed twice in the same way
+is the same, as it is on one machine. Sums and products that are exact in any order stay exact. A test that fails here
+asks a library for exact numbers. Processes that a test starts are not touched.
 """
 
 from __future__ import annotations

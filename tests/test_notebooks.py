@@ -23,7 +23,8 @@ def outputs(book):
 
 
 def kinds(book) -> list[tuple]:
-    """Number of the cell, kind of output, kinds of data. A stream is one however many pieces it came in: the kernel sends it by a timer."""
+    """Number of the cell, kind of output, kinds of data. A stream is one however many pieces it came in: the kernel
+    sends it by a timer."""
     found = []
     for number, output in outputs(book):
         kind = (number, output.output_type, output.get("name"), sorted(output.get("data", {})))
@@ -83,7 +84,8 @@ def test_kinds_do_not_hang_on_the_kernels_timer():
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_as_it_is_kept(path):
-    """GitHub shows what is in the file: so it holds the outputs of one execution from top to bottom, and nothing of the machine."""
+    """GitHub shows what is in the file: so it holds the outputs of one execution from top to bottom, and nothing of the
+    machine."""
     book = nbformat.read(path, as_version=4)
     nbformat.validate(book)
     code = [cell for cell in book.cells if cell.cell_type == "code"]
@@ -100,7 +102,8 @@ def test_a_notebook_as_it_is_kept(path):
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path, tmp_path, monkeypatch):
-    """In an empty folder, with this checkout's code, from nothing; every cell gives the kinds of output that stand in the file."""
+    """In an empty folder, with this checkout's code, from nothing; every cell gives the kinds of output that stand in
+    the file."""
     from nbclient import NotebookClient
 
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

@@ -2,13 +2,16 @@
 
     python experiments/reruns/false_alarms.py --draws 1000
 
-Draws a study's results and a rerun of them, as often as asked, and lets kdlab compare the two. A run of seed s in a row has
+Draws a study's results and a rerun of them, as often as asked, and lets kdlab compare the two. A run of seed s in a row
+has
 
-    the row's mean + one draw of the seed (the same on both machines) + a draw of its own + one draw of the teacher (where the row has one),
+    the row's mean + one draw of the seed (the same on both machines) + a draw of its own + one draw of the teacher
+    (where the row has one),
 
-with the means and scatters of the records in git. The teacher's draw is one for all students of a table and machine, as where one
-teacher serves all. In a broken rerun a row has the mean of its baseline, and its own draws. Prints, as shares of the draws: what the whole
-rule objects to, its two parts, and the stricter rule that every claim which holds in git must hold again.
+with the means and scatters of the records in git. The teacher's draw is one for all students of a table and machine, as
+where one teacher serves all. In a broken rerun a row has the mean of its baseline, and its own draws. Prints, as shares
+of the draws: what the whole rule objects to, its two parts, and the stricter rule that every claim which holds in git
+must hold again.
 """
 
 from __future__ import annotations
@@ -103,7 +106,8 @@ def main() -> None:
     study, random = read(options.study), np.random.default_rng(0)
     records = read_records(study.results)
     print(
-        "| rerun | seeds share | teacher moves | objected | by a row | by a claim | strict rule |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+        "| rerun | seeds share | teacher moves | objected | by a row | by a claim | strict rule |\n"
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
     )
     for shared in (0.0, 0.8):
         for teacher in (0.0, 0.0015):

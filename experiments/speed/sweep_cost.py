@@ -2,9 +2,9 @@
 
     python experiments/speed/sweep_cost.py --rounds 3
 
-The three take turns within each round, so that what else the machine does falls on all of them. *Cold* is the whole command from nothing,
-imports included. *Warm* leaves out what is paid once: for kdlab the time until the first job begins, for Hydra's own multirun the same;
-fresh processes are never warm. Prints medians, and their ratios to kdlab's.
+The three take turns within each round, so that what else the machine does falls on all of them. *Cold* is the whole
+command from nothing, imports included. *Warm* leaves out what is paid once: for kdlab the time until the first job
+begins, for Hydra's own multirun the same; fresh processes are never warm. Prints medians, and their ratios to kdlab's.
 """
 
 from __future__ import annotations
@@ -96,16 +96,20 @@ def main() -> None:
                 folder.mkdir()
                 seconds[name].append(way(folder, teacher))
                 print(
-                    f"round {number + 1}: {name}: {seconds[name][-1][0]:.1f} s, {seconds[name][-1][1]:.1f} s of it after the first beginning",
+                    f"round {number + 1}: {name}: {seconds[name][-1][0]:.1f} s, {seconds[name][-1][1]:.1f} s of it "
+                    "after the first beginning",
                     flush=True,
                 )
     print(
-        f"\n| {len(TEMPERATURES) * len(SEEDS)} runs of 3 epochs on digits | cold, s | ratio | warm, s | ratio |\n|---|---:|---:|---:|---:|"
+        "\n"
+        f"| {len(TEMPERATURES) * len(SEEDS)} runs of 3 epochs on digits | cold, s | ratio | warm, s | ratio |\n"
+        "|---|---:|---:|---:|---:|"
     )
     medians = {name: [statistics.median(column) for column in zip(*values)] for name, values in seconds.items()}
     for name, (cold, warm) in medians.items():
         print(
-            f"| {name} | {cold:.1f} | {cold / medians['kdlab'][0]:.2f} | {warm:.1f} | {warm / medians['kdlab'][1]:.2f} |"
+            f"| {name} | {cold:.1f} | {cold / medians['kdlab'][0]:.2f} | {warm:.1f} | {warm / medians['kdlab'][1]:.2f} "
+            "|"
         )
 
 

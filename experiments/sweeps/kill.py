@@ -2,9 +2,10 @@
 
     python experiments/sweeps/kill.py --kills 10
 
-Every start is killed with SIGKILL, launcher alone, after a random time; the last is let through. Then: nothing that was finished at a
-kill was lost or trained again (its checkpoint is the same file), every run trained once from end to end (its record names each beginning),
-and all weights and test predictions equal those of the undisturbed sweep, bit for bit. Exits with 1 if any of that is not so.
+Every start is killed with SIGKILL, launcher alone, after a random time; the last is let through. Then: nothing that was
+finished at a kill was lost or trained again (its checkpoint is the same file), every run trained once from end to end
+(its record names each beginning), and all weights and test predictions equal those of the undisturbed sweep, bit for
+bit. Exits with 1 if any of that is not so.
 """
 
 from __future__ import annotations
@@ -90,7 +91,8 @@ def main() -> int:
                 if now.get(path) != stamp
             ]
             print(
-                f"kill {number}: after {wait:.1f} s{'' if ended is None else ' (it had ended)'}; {len(now)} runs finished, {len(before)} before",
+                f"kill {number}: after {wait:.1f} s{'' if ended is None else ' (it had ended)'}; {len(now)} runs "
+                f"finished, {len(before)} before",
                 flush=True,
             )
             before = now

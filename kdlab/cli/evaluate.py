@@ -1,7 +1,7 @@
 """``kdlab evaluate RUN [data=… OVERRIDE…]``: a trained student.
 
-Without overrides the numbers come from the test predictions that the run kept, so test is not touched again. With overrides of
-``data`` the student is run on the test split of that data set.
+Without overrides the numbers come from the test predictions that the run kept, so test is not touched again. With
+overrides of ``data`` the student is run on the test split of that data set.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def run(arguments: list[str]) -> int:
         raise InputError(f"{found.path} is not finished (its status is {found.status})")
     if options.network and options.override:
         raise InputError(
-            "evaluate: --network chooses among the run's own test predictions, so it stands without overrides; on other data "
-            "the network that is kept is asked"
+            "evaluate: --network chooses among the run's own test predictions, so it stands without overrides; on "
+            "other data the network that is kept is asked"
         )
     logits, target, source = (
         _stored(found, options.which, options.network)
@@ -60,7 +60,8 @@ def run(arguments: list[str]) -> int:
         for number in range(logits.shape[-1]):
             of_class = target == number
             print(
-                f"class {number:<4}{right[of_class].float().mean():.4f}  ({int(right[of_class].sum())} of {int(of_class.sum())})"
+                f"class {number:<4}{right[of_class].float().mean():.4f}  ({int(right[of_class].sum())} of "
+                f"{int(of_class.sum())})"
             )
     return 0
 

@@ -1,7 +1,8 @@
-"""``kdlab measure RUN_OR_FOLDER…``: latency, throughput and memory of finished runs, and how alike their features are to the teacher's.
+"""``kdlab measure RUN_OR_FOLDER…``: latency, throughput and memory of finished runs, and how alike their features are
+to the teacher's.
 
-Written to measurements.json beside each run.json, in the place of what an earlier measuring found. Times hold for this machine only; the
-runs of one command are timed in turns, so measure together what you will compare.
+Written to measurements.json beside each run.json, in the place of what an earlier measuring found. Times hold for this
+machine only; the runs of one command are timed in turns, so measure together what you will compare.
 """
 
 from __future__ import annotations
@@ -93,8 +94,8 @@ def _show(runs: list[Run], batches: list[int]) -> None:
         )
     console.print(table)
     print(
-        f"Medians and 90th percentiles, the runs in turns, on: {machine_name(found)}. Peak: tensors at batch {max(batches)}. CKA: mean over the "
-        "taps that student and teacher both have, on validation."
+        f"Medians and 90th percentiles, the runs in turns, on: {machine_name(found)}. Peak: tensors at batch "
+        f"{max(batches)}. CKA: mean over the taps that student and teacher both have, on validation."
     )
 
 
@@ -129,6 +130,7 @@ def _device(text: str):
         raise InputError(f"--device must be cpu or a GPU (cuda, cuda:1), got '{text}'")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(
-            f"--device={text}: torch finds {torch.cuda.device_count() or 'no'} GPU{'s' if torch.cuda.device_count() > 1 else ''} here"
+            f"--device={text}: torch finds {torch.cuda.device_count() or 'no'} "
+            f"GPU{'s' if torch.cuda.device_count() > 1 else ''} here"
         )
     return device

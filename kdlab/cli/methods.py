@@ -44,8 +44,9 @@ def run(arguments: list[str]) -> int:
             print("\nPIECES (functions that no strategy composes at present, no loss terms)")
         line(entry)
     print(
-        f"\n{len(entries)} methods; verified: value and gradients of the named code, run in float64, agree to {TOLERANCE:g} relative "
-        "(tests/golden). kdlab methods NAME says more."
+        "\n"
+        f"{len(entries)} methods; verified: value and gradients of the named code, run in float64, agree to "
+        f"{TOLERANCE:g} relative (tests/golden). kdlab methods NAME says more."
     )
     return 0
 

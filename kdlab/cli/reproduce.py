@@ -1,10 +1,12 @@
-"""``kdlab reproduce STUDY``: trains what is missing of a study, and compares its tables with what is expected and with what is in git.
+"""``kdlab reproduce STUDY``: trains what is missing of a study, and compares its tables with what is expected and with
+what is in git.
 
-Exit codes: 0: all expectations hold or are explained, and results match git; 1: otherwise, or where a run failed. With --check 0: everything fits
-together; 1: otherwise. 2: bad input.
+Exit codes: 0: all expectations hold or are explained, and results match git; 1: otherwise, or where a run failed. With
+--check 0: everything fits together; 1: otherwise. 2: bad input.
 
-Results match git where every row is within its tolerance and no further from git than other seeds are, and where of every claim that is told, here
-or in git, a quarter of the effect or more is found on the other side, or the scatter of seeds explains why not.
+Results match git where every row is within its tolerance and no further from git than other seeds are, and where of
+every claim that is told, here or in git, a quarter of the effect or more is found on the other side, or the scatter of
+seeds explains why not.
 """
 
 from __future__ import annotations
@@ -57,7 +59,8 @@ def run(arguments: list[str]) -> int:
     if options.check or options.render:
         if extra:
             raise InputError(
-                f"reproduce: --{'check' if options.check else 'render'} trains nothing, so {extra[0]} says nothing beside it"
+                f"reproduce: --{'check' if options.check else 'render'} trains nothing, so {extra[0]} says nothing "
+                "beside it"
             )
         return _check(names) if options.check else _render(names)
     if len(names) != 1:
@@ -114,7 +117,8 @@ def _list(names: list[str], extra: list[str]) -> int:
         )
     output_console().print(table)
     print(
-        "minutes: from nothing, on two cores of the machine in the study's tables; kdlab reproduce STUDY trains what is missing"
+        "minutes: from nothing, on two cores of the machine in the study's tables; kdlab reproduce STUDY trains what "
+        "is missing"
     )
     return 0
 
@@ -214,7 +218,8 @@ def _reproduce(name: str, extra: list[str], write: bool, keep: bool) -> int:
     unfinished = sum(record["status"] != "finished" for record in records)
     if unfinished:
         print(
-            f"{unfinished} of the {len(records)} runs are not finished; the same command tries them again, and leaves alone what is finished"
+            f"{unfinished} of the {len(records)} runs are not finished; the same command tries them again, and leaves "
+            "alone what is finished"
         )
     found += level
     right = (

@@ -51,7 +51,8 @@ def run(arguments: list[str]) -> int:
     _refuse_unknown_options(arguments)
     # otherwise Hydra prints its errors itself, with a hint at a traceback, and ends with 1
     hydra_raises = environment({"HYDRA_FULL_ERROR": "1"})
-    # a SIGTERM (or SIGUSR1, which Slurm sends before a time limit) ends a run as Ctrl-C does: recorded, and the same command resumes it
+    # a SIGTERM (or SIGUSR1, which Slurm sends before a time limit) ends a run as Ctrl-C does: recorded, and the same
+    # command resumes it
     with hydra_raises, handling(Interrupt()):
         if any(text in ("-m", "--multirun") or text.startswith("hydra/") for text in arguments):
             from kdlab.sweep.plugins import register

@@ -1,4 +1,5 @@
-"""Comparison: collect runs, group them over seeds, describe each group, hold it against a baseline, print and write the table and the report."""
+"""Comparison: collect runs, group them over seeds, describe each group, hold it against a baseline, print and write the
+table and the report."""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -29,7 +30,8 @@ __all__ = [
 def compare(
     *folders: str | Path, metric: str = "accuracy", baseline: str | None = None, further: Sequence[str] = ()
 ) -> Table:
-    """The comparison of all runs in or below folders: what ``kdlab compare`` prints. Arguments as for :func:`kdlab.compare.table_of`."""
+    """The comparison of all runs in or below folders: what ``kdlab compare`` prints. Arguments as for
+    :func:`kdlab.compare.table_of`."""
     from kdlab.runs.run import runs_in
 
     return comparison(runs_in(folders), metric, baseline, further)
@@ -63,7 +65,8 @@ def report(
 
 
 def place(folders: Sequence[str | Path]) -> Path:
-    """Where what comes of a comparison goes by default: the first of the folders, or the one around it where that is a run."""
+    """Where what comes of a comparison goes by default: the first of the folders, or the one around it where that is a
+    run."""
     first = Path(folders[0])
     return first.parent if (first / "run.json").exists() else first
 

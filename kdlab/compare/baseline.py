@@ -15,7 +15,8 @@ NO_BASELINE = ""  # in place of a label: no row is held against another
 
 
 def pick(rows: Sequence[Row], wanted: str | None) -> Row | None:
-    """The baseline: the row with a label, or with a part of it that no other has; by default the student baseline where there is one.
+    """The baseline: the row with a label, or with a part of it that no other has; by default the student baseline where
+    there is one.
 
     Raises:
         InputError: no row, or more than one, is called so.
@@ -34,7 +35,8 @@ def pick(rows: Sequence[Row], wanted: str | None) -> Row | None:
         if len(fits) == 1:
             if not fits[0].values:
                 raise InputError(
-                    f"baseline '{wanted}': the teacher's record tells its mean alone, without seeds to pair with; name a student's row"
+                    f"baseline '{wanted}': the teacher's record tells its mean alone, without seeds to pair with; name "
+                    "a student's row"
                 )
             return fits[0]
         if fits:
@@ -56,8 +58,8 @@ def default(candidates: Sequence):
 
 
 def _the_same(row: Row, baseline: Row) -> bool:
-    """Whether a row shows the baseline's own numbers once more: the network that a run keeps, and the run; or a study's row that comes to the same
-    runs, or to some of them, in other words."""
+    """Whether a row shows the baseline's own numbers once more: the network that a run keeps, and the run; or a study's
+    row that comes to the same runs, or to some of them, in other words."""
     return (row.runs <= baseline.runs or baseline.runs <= row.runs) and all(
         row.values[seed] == baseline.values[seed] for seed in set(row.values) & set(baseline.values)
     )
@@ -82,10 +84,12 @@ def _plain(label: str) -> str:
 
 
 def compare_with(rows: Sequence[Row], baseline: Row, higher_is_better: bool) -> int:
-    """Give every row but the baseline and the teachers its difference and its share of the gap; returns how many comparisons were corrected for.
+    """Give every row but the baseline and the teachers its difference and its share of the gap; returns how many
+    comparisons were corrected for.
 
-    The gap, (row - baseline) / (teacher - baseline) over the seeds that row and baseline share, is told where the teacher is better than
-    the baseline by more than the half width of the baseline's interval: a share of less is a share of noise, and of one seed nobody knows it.
+    The gap, (row - baseline) / (teacher - baseline) over the seeds that row and baseline share, is told where the
+    teacher is better than the baseline by more than the half width of the baseline's interval: a share of less is a
+    share of noise, and of one seed nobody knows it.
     """
     compared = [
         row

@@ -39,12 +39,14 @@ class Group:
 
 
 def role_of(record: dict) -> str:
-    """What a run is by its own record: a variant where a teacher, or a network that learned beside it, taught it; else a student baseline."""
+    """What a run is by its own record: a variant where a teacher, or a network that learned beside it, taught it; else
+    a student baseline."""
     return VARIANT if record.get("uses_teacher") or record.get("taught") else BASELINE
 
 
 def groups(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
-    """The groups, labelled by what differs between them, teachers and baselines first; and lines about directories that are not in them.
+    """The groups, labelled by what differs between them, teachers and baselines first; and lines about directories that
+    are not in them.
 
     Of each run, run.json and config.yaml are read once.
     """
@@ -62,7 +64,8 @@ def groups(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
         choices = config.get("choices") or {}
         if not isinstance(choices, Mapping) or not isinstance(choices.get("strategy"), (str, type(None))):
             left_out.append(
-                f"could not be read: {run.path}: in its config.yaml, choices is {choices!r}, and should name what was chosen"
+                f"could not be read: {run.path}: in its config.yaml, choices is {choices!r}, and should name what was "
+                "chosen"
             )
             continue
         finished = record["status"] == FINISHED
@@ -91,7 +94,8 @@ def groups(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
 
 
 def _label(found: list[Group]) -> None:
-    """Name the groups. Students are named by what tells students apart: what only their teacher has different would be repeated in every name."""
+    """Name the groups. Students are named by what tells students apart: what only their teacher has different would be
+    repeated in every name."""
     students = [group for group in found if group.role != TEACHER]
     for some in (found, students):
         for group, label in zip(some, labels([group.config for group in some])):
@@ -103,8 +107,8 @@ def _label(found: list[Group]) -> None:
 
 
 def _is_teacher(run: Run, learners: list[dict]) -> bool:
-    """Whether a run that taught is a teacher in a table. One whose learners are all the same network on the same data, as where it teaches its next
-    generation, is compared with them: it stays what it was."""
+    """Whether a run that taught is a teacher in a table. One whose learners are all the same network on the same data,
+    as where it teaches its next generation, is compared with them: it stays what it was."""
     return not all(
         learner["student"] == run.config["student"] and learner["data"] == run.config["data"] for learner in learners
     )

@@ -27,9 +27,9 @@ class Column:
 
 
 def columns_of(table) -> list[Column]:
-    """The columns in which some row of a table has something: ``role``, ``label``, ``weights``, ``last``, ``best``, ``n``, ``difference``, ``p``,
-    ``verdict``, ``effect``, ``detectable``, ``retention``, ``gap_closed``, the table's further metrics by their names, ``parameters``, ``flops``,
-    ``seconds``."""
+    """The columns in which some row of a table has something: ``role``, ``label``, ``weights``, ``last``, ``best``,
+    ``n``, ``difference``, ``p``, ``verdict``, ``effect``, ``detectable``, ``retention``, ``gap_closed``, the table's
+    further metrics by their names, ``parameters``, ``flops``, ``seconds``."""
     every = [
         Column("role", "role", lambda row: row.role, True, 7),
         Column("label", "variant", shown, True, 0),

@@ -42,7 +42,8 @@ def described(config: dict) -> dict:
 
 
 def _without_earlier(node):
-    """A config without those of the runs before it: what names them tells as much. The seed that they take over tells nothing."""
+    """A config without those of the runs before it: what names them tells as much. The seed that they take over tells
+    nothing."""
     if not isinstance(node, dict):
         return node
     return {
@@ -53,7 +54,8 @@ def _without_earlier(node):
 
 
 def tested_on(config: dict) -> str | None:
-    """The data set that a described config's runs were tested on, by its name or its choice; None where the config does not tell. A folder does not
+    """The data set that a described config's runs were tested on, by its name or its choice; None where the config does
+    not tell. A folder does not
     tell: two paths may lead to the same images.
 
     >>> tested_on({"data": "mine", "data.name": "digits"}), tested_on({"data": "image_folder"}), tested_on({})
@@ -108,7 +110,8 @@ class _Labels:
         return found
 
     def _told(self, key: str, config: dict) -> bool:
-        """Whether strategy and losses tell a group's value already: every other group of that strategy and those losses has the same."""
+        """Whether strategy and losses tell a group's value already: every other group of that strategy and those losses
+        has the same."""
         if not key.startswith(("strategy.", "loss.", "teacher.", "data.mixing.")) and (key, config[key]) != (
             "mixing",
             "none",
@@ -117,8 +120,9 @@ class _Labels:
         return len(self._values) > 1 and len(self._values[config["strategy"], config["losses"]][key]) == 1
 
     def _implied(self, key: str) -> bool:
-        """Whether a key need not be shown: it belongs to a term that only some groups have, and is the same in all that have it; or it is
-        the weight that is tied to another; or it is a class; or it follows from the generation; or it belongs to a node whose choice is shown."""
+        """Whether a key need not be shown: it belongs to a term that only some groups have, and is the same in all that
+        have it; or it is the weight that is tied to another; or it is a class; or it follows from the generation; or it
+        belongs to a node whose choice is shown."""
         if key.endswith("_target_"):  # what was chosen, or a loss, tells it
             return True
         having = [config[key] for config in self.configs if key in config]

@@ -12,8 +12,9 @@ from .collect import Group
 
 
 def measurements_of(groups: Sequence[Group]) -> tuple[dict[Path, dict], list[str]]:
-    """The measurements of every run that was measured on the machine, with the threads and up to the batch that most runs were measured with, since
-    times of two machines cannot be compared; and lines that name it, and say what is left out, missing or damaged."""
+    """The measurements of every run that was measured on the machine, with the threads and up to the batch that most
+    runs were measured with, since times of two machines cannot be compared; and lines that name it, and say what is
+    left out, missing or damaged."""
     read_of = {run.path: read(run.path) for group in groups for run in group.runs}
     found, lines = (
         {path: measured for path, (measured, _) in read_of.items() if measured},
@@ -26,13 +27,15 @@ def measurements_of(groups: Sequence[Group]) -> tuple[dict[Path, dict], list[str
     lines.insert(0, f"times and memory of an answer: measured on {machine}; up to {batch} samples at once")
     if others := len(found) - count:
         lines.append(
-            f"measurements of {others} run{'s' if others > 1 else ''} left out: made on another machine, or of another batch"
+            f"measurements of {others} run{'s' if others > 1 else ''} left out: made on another machine, or of another "
+            "batch"
         )
     if missing := sum(
         run.path not in found for group in groups for run in group.runs if any(one.path in found for one in group.runs)
     ):
         lines.append(
-            f"not measured: {missing} run{'s' if missing > 1 else ''} of rows of which others were; kdlab measure measures them"
+            f"not measured: {missing} run{'s' if missing > 1 else ''} of rows of which others were; kdlab measure "
+            "measures them"
         )
     return {path: measured for path, measured in found.items() if _way(measured) == (machine, batch)}, lines
 

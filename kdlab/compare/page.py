@@ -38,10 +38,11 @@ class Fact:
 def write_report(
     groups: Sequence[Group], table: Table, folder: str | Path, title: str = "Comparison", command: str = ""
 ) -> Path:
-    """Write ``report.html`` (complete in itself: it fetches nothing), ``figures/*.png`` and ``*.svg``, ``table.csv``, ``.md`` and ``.tex``.
+    """Write ``report.html`` (complete in itself: it fetches nothing), ``figures/*.png`` and ``*.svg``, ``table.csv``,
+    ``.md`` and ``.tex``.
 
-    Figures that cannot be drawn are left out; the page says which, and why. What the same runs give is the same, but for date, command and
-    machine at the page's end.
+    Figures that cannot be drawn are left out; the page says which, and why. What the same runs give is the same, but
+    for date, command and machine at the page's end.
 
     Args:
         groups: of :func:`kdlab.compare.groups`.
@@ -120,7 +121,8 @@ def html(
     ]
     seeds = sorted({record["seed"] for group in groups for record in group.records if record.get("seed") is not None})
     subtitle = (
-        f"{table.metric} on test, at the last epoch; {len(table.rows)} rows, {sum(len(group.records) for group in groups)} finished runs"
+        f"{table.metric} on test, at the last epoch; {len(table.rows)} rows, "
+        f"{sum(len(group.records) for group in groups)} finished runs"
         + (f", seeds {', '.join(map(str, seeds))}" if seeds else "")
     )
     return (

@@ -34,7 +34,10 @@ def problem(record: Mapping) -> str:
             return f"{key} is {record[key]!r}, and should {words}"
     hardware, code = record.get("hardware") or {}, record.get("code") or {}
     if not isinstance(hardware.get("gpus") or [], list) or not isinstance(code.get("commit") or "", str):
-        return f"hardware.gpus is {hardware.get('gpus')!r} and code.commit {code.get('commit')!r}, and they should be a list and a text"
+        return (
+            f"hardware.gpus is {hardware.get('gpus')!r} and code.commit {code.get('commit')!r}, and they should be "
+            "a list and a text"
+        )
     networks, kept = record.get("networks"), record.get("kept")
     for name, scores in (networks or {}).items():
         if not isinstance(scores, Mapping):

@@ -86,9 +86,10 @@ def rows_of(groups: Sequence[Group], metric: str, measurements: Mapping[Path, di
 
 
 def absent_teachers(groups: Sequence[Group]) -> list[tuple[str, list[dict]]]:
-    """Labels, and what their students' records tell of the teachers that taught; without those that are compared themselves. Teachers of one size
-    whose names differ in the seed alone have one label over these seeds. Where a name stands for several teachers, those that taught the same
-    groups belong together, and the label names the first of these groups."""
+    """Labels, and what their students' records tell of the teachers that taught; without those that are compared
+    themselves. Teachers of one size whose names differ in the seed alone have one label over these seeds. Where a name
+    stands for several teachers, those that taught the same groups belong together, and the label names the first of
+    these groups."""
     present = {record["hash"] for group in groups for record in group.records}
     taught: dict[str, dict] = {}
     learners: dict[str, list[str]] = defaultdict(list)
@@ -177,8 +178,8 @@ def _networks(group: Group, metric: str, teacher: float | None) -> list[Row]:
 
 
 class _TeacherScores:
-    """The score that a group's retention is held against: its teachers' mean; where there are none, that of the one teacher of all others on
-    the same data."""
+    """The score that a group's retention is held against: its teachers' mean; where there are none, that of the one
+    teacher of all others on the same data."""
 
     def __init__(self, groups: Iterable[Group], metric: str):
         self.metric, self.elsewhere = metric, defaultdict(set)

@@ -59,8 +59,8 @@ class Difference:
         p: of the paired t test, two-sided; None where there is none.
         p_adjusted: the same after Holm's correction over the table.
         effect: the standardised difference d_z (:func:`effect_size`).
-        detectable: the smallest difference that so many seeds would find with 80 % power at the corrected level, where differences scatter
-            as these do.
+        detectable: the smallest difference that so many seeds would find with 80 % power at the corrected level, where
+            differences scatter as these do.
         verdict: ``better``, ``worse``, ``no difference found``, ``too few seeds to tell`` or ``not tested``.
         unpaired: how many seeds only one of the two has; they are left out.
         note: why there is no test.
@@ -83,21 +83,24 @@ def differences(
 ) -> list[Difference]:
     r"""Each row's difference to a baseline, and whether it is more than chance.
 
-    The test is the two-sided paired t test, with :math:`t_{n-1} = \bar d \sqrt n / s_d` (``scipy.stats.ttest_rel``): a seed gives both runs the
-    same split and the same order of samples, so the difference within a seed scatters less than the runs do. Wilcoxon's signed-rank test
-    asks less of the distribution, but with n pairs its p cannot be below :math:`2^{1-n}`, 0.25 for three seeds and 0.0625 for five: it would
-    never find anything. Rows without a seed in common with the baseline are not tested: Welch's test between other seeds has less power
-    and another meaning, and would stand in the same column.
+    The test is the two-sided paired t test, with :math:`t_{n-1} = \bar d \sqrt n / s_d` (``scipy.stats.ttest_rel``): a
+    seed gives both runs the same split and the same order of samples, so the difference within a seed scatters less
+    than the runs do. Wilcoxon's signed-rank test asks less of the distribution, but with n pairs its p cannot be below
+    :math:`2^{1-n}`, 0.25 for three seeds and 0.0625 for five: it would never find anything. Rows without a seed in
+    common with the baseline are not tested: Welch's test between other seeds has less power and another meaning, and
+    would stand in the same column.
 
-    p is corrected by Holm's method (1979, https://www.jstor.org/stable/4615733) over all rows that are tested, which holds whatever the
-    dependence between them. Rows with the same values (a network that a run keeps, and the run) are one comparison.
+    p is corrected by Holm's method (1979, https://www.jstor.org/stable/4615733) over all rows that are tested, which
+    holds whatever the dependence between them. Rows with the same values (a network that a run keeps, and the run) are
+    one comparison.
 
-    Differences that are all equal leave no scatter to test against, and coarse metrics make that likely by chance: where they are 0, p
-    is 1 and no difference was found; otherwise there is no test ("not tested").
+    Differences that are all equal leave no scatter to test against, and coarse metrics make that likely by chance:
+    where they are 0, p is 1 and no difference was found; otherwise there is no test ("not tested").
 
-    "Too few seeds to tell" is what a row gets with fewer than two common seeds, or where its p is above 0.05 and the seeds would miss a difference of twice its
-    scatter more than one time in five (:func:`kdlab.compare.power.smallest_effect`): the wording depends on how many seeds and rows there
-    are, not on what came out.
+    "Too few seeds to tell" is what a row gets with fewer than two common seeds, or where its p is above 0.05 and the
+    seeds would miss a difference of twice its scatter more than one time in five
+    (:func:`kdlab.compare.power.smallest_effect`): the wording depends on how many seeds and rows there are, not on what
+    came out.
 
     Args:
         rows: the value of each seed.
@@ -151,8 +154,9 @@ def paired(row: Mapping[Hashable, float], baseline: Mapping[Hashable, float]) ->
 
 
 def welch(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """p of the two-sided t test of two means whose samples may scatter differently (Welch 1947, https://doi.org/10.2307/2332510). None where there is
-    nothing to hold them against: of fewer than three values, and where one of the two does not scatter, which coarse metrics make likely by chance.
+    """p of the two-sided t test of two means whose samples may scatter differently (Welch 1947,
+    https://doi.org/10.2307/2332510). None where there is nothing to hold them against: of fewer than three values, and
+    where one of the two does not scatter, which coarse metrics make likely by chance.
 
     >>> round(welch([0.80, 0.82, 0.84], [0.83, 0.85, 0.84]), 4), welch([0.8, 0.9], [0.9, 0.8]), welch([0.8, 0.8, 0.8], [0.83, 0.85, 0.84])
     (0.2209, None, None)
@@ -168,7 +172,8 @@ def welch(first: Sequence[float], second: Sequence[float]) -> float | None:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    r"""Holm's corrected p values: the k-th smallest of m times m - k + 1, no smaller than the one before it, and at most 1.
+    r"""Holm's corrected p values: the k-th smallest of m times m - k + 1, no smaller than the one before it, and at
+    most 1.
 
     >>> [round(value, 3) for value in holm([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]
@@ -183,10 +188,12 @@ def holm(p: Sequence[float]) -> list[float]:
 def effect_size(values: Sequence[float]) -> float | None:
     r"""The standardised mean of paired differences with Hedges's correction for few of them,
 
-    .. math:: g_z = J(n - 1)\, \frac{\bar d}{s_d}, \qquad J(m) = \frac{\Gamma(m / 2)}{\sqrt{m / 2}\; \Gamma((m - 1) / 2)}.
+    .. math:: g_z = J(n - 1)\, \frac{\bar d}{s_d}, \qquad J(m) = \frac{\Gamma(m / 2)}{\sqrt{m / 2}\; \Gamma((m - 1) /
+    2)}.
 
-    Hedges (1981), https://doi.org/10.3102/10769986006002107; Cohen's d_z as in Lakens (2013), https://doi.org/10.3389/fpsyg.2013.00863.
-    None for fewer than three differences, where no unbiased estimate exists (J(1) = 0), and where they do not scatter.
+    Hedges (1981), https://doi.org/10.3102/10769986006002107; Cohen's d_z as in Lakens (2013),
+    https://doi.org/10.3389/fpsyg.2013.00863. None for fewer than three differences, where no unbiased estimate exists
+    (J(1) = 0), and where they do not scatter.
 
     >>> round(effect_size([0.02, 0.01, 0.02]), 4)        # 2.8868 before the correction, J(2) = 0.5642
     1.6287

@@ -66,8 +66,8 @@ class Table:
         """
         present = {column.key for column in (self.columns() if columns is None else columns)}
         lines = [
-            "Means over seeds and half widths of 95 % intervals (Student's t) on test. The checkpoint called best was chosen on validation, never on "
-            "test."
+            "Means over seeds and half widths of 95 % intervals (Student's t) on test. The checkpoint called best was "
+            "chosen on validation, never on test."
         ]
         if "difference" in present:
             lines.append(
@@ -76,12 +76,13 @@ class Table:
         if "verdict" in present and self.comparisons:
             lines.append(
                 f"Better and worse: p < {LEVEL:g} in a two-sided paired t test, after Holm's correction over "
-                f"{several(self.comparisons, 'comparison')}. Seeds are too few to tell where they would miss a difference of {LARGE_EFFECT:g} "
-                "times its scatter between seeds more than one time in five."
+                f"{several(self.comparisons, 'comparison')}. Seeds are too few to tell where they would miss a "
+                f"difference of {LARGE_EFFECT:g} times its scatter between seeds more than one time in five."
             )
         if "detectable" in present:
             lines.append(
-                "Detectable: the smallest difference that so many seeds would find with 80 % power, corrected, where differences scatter as these do."
+                "Detectable: the smallest difference that so many seeds would find with 80 % power, corrected, where "
+                "differences scatter as these do."
             )
         if "effect" in present:
             lines.append(
@@ -149,13 +150,16 @@ def table_of(
 
     Args:
         metric: of test, the headline.
-        baseline: the label of a row or an unambiguous part of one; by default the student baseline, if there is exactly one; ``""``: none.
+        baseline: the label of a row or an unambiguous part of one; by default the student baseline, if there is exactly
+            one; ``""``: none.
         notes: lines about what is not in the groups.
-        further: other metrics, a list or with commas between, that get a column: of test, or what was measured (``checkpoint_bytes``, ``latency_ms``, …).
+        further: other metrics, a list or with commas between, that get a column: of test, or what was measured
+            (``checkpoint_bytes``, ``latency_ms``, …).
         strict: whether a further metric that no run has is refused; otherwise a note tells of it.
 
     Raises:
-        InputError: no run is finished, none has the metric or one of the further ones, or the baseline is not to be found.
+        InputError: no run is finished, none has the metric or one of the further ones, or the baseline is not to be
+            found.
     """
     if isinstance(further, str):
         further = [name.strip() for name in further.split(",") if name.strip()]
@@ -211,14 +215,17 @@ def _baseline_notes(rows: Sequence[Row], baseline: Row | None) -> list[str]:
         without = [row.label for row in rows if row.role == BASELINE and not row.last]
         if without:
             return [
-                f"no differences: the student baseline, '{without[0]}', has no value of the metric; --baseline names another row"
+                (
+                    f"no differences: the student baseline, '{without[0]}', has no value of the metric; --baseline "
+                    "names another row"
+                )
             ]
         alone = sum(row.role == BASELINE for row in rows)
         if len(rows) == 1:
             return []
         return [
-            f"no differences: there {'are' if alone else 'is'} {alone or 'no'} student baseline{'s' if alone else ''}; --baseline names the row that the "
-            "others are held against"
+            f"no differences: there {'are' if alone else 'is'} {alone or 'no'} student baseline{'s' if alone else ''}; "
+            "--baseline names the row that the others are held against"
         ]
     fewer = [
         f"{row.label} ({row.difference.n} of {len(row.values)})"
@@ -262,15 +269,16 @@ def _seed_notes(groups: Sequence[Group]) -> list[str]:
     return [
         *result,
         *(
-            f"seed{'s' if len(absent) > 1 else ''} {', '.join(map(str, absent))}, which other rows have, {'are' if len(absent) > 1 else 'is'} "
-            f"missing in: {'; '.join(labels)}"
+            f"seed{'s' if len(absent) > 1 else ''} {', '.join(map(str, absent))}, which other rows have, "
+            f"{'are' if len(absent) > 1 else 'is'} missing in: {'; '.join(labels)}"
             for absent, labels in lacking.items()
         ),
     ]
 
 
 def _value_notes(groups: Sequence[Group], metrics: Sequence[str]) -> list[str]:
-    """Which runs have a metric that is not finite (null in their records), and what was measured of a process in some and of a GPU in others."""
+    """Which runs have a metric that is not finite (null in their records), and what was measured of a process in some
+    and of a GPU in others."""
     result = []
     for group in groups:
         for metric in dict.fromkeys(metrics):
@@ -281,13 +289,15 @@ def _value_notes(groups: Sequence[Group], metrics: Sequence[str]) -> list[str]:
             ]
             if bad:
                 result.append(
-                    f"{group.label}: {metric} is not finite for seed{'s' if len(bad) > 1 else ''} {', '.join(bad)}; its mean is without them"
+                    f"{group.label}: {metric} is not finite for seed{'s' if len(bad) > 1 else ''} {', '.join(bad)}; "
+                    "its mean is without them"
                 )
     if (
         "peak_memory_bytes" in metrics
         and len({record.get("peak_memory_of") for group in groups for record in group.records}) > 1
     ):
         result.append(
-            "peak_memory_bytes: of the whole process in some runs, of a GPU's tensors in others, which cannot be compared"
+            "peak_memory_bytes: of the whole process in some runs, of a GPU's tensors in others, which cannot be "
+            "compared"
         )
     return result

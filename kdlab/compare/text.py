@@ -46,7 +46,8 @@ def show(table, everything: bool = False) -> None:
 def arranged(
     columns: Sequence[Column], rows: Sequence, width: int, everything: bool
 ) -> tuple[list[list[Column]], list[Column]]:
-    """The columns in blocks that fit into a width, each beginning with the rows' names; one block and what is hidden, or all of them."""
+    """The columns in blocks that fit into a width, each beginning with the rows' names; one block and what is hidden,
+    or all of them."""
     label = [column for column in columns if column.key == LABEL]
     waiting = [column for column in columns if column.key != LABEL]
     blocks = []

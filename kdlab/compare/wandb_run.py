@@ -1,4 +1,5 @@
-"""A comparison in Weights & Biases: one summary run that holds the table and the figures, and the report's files as an artifact."""
+"""A comparison in Weights & Biases: one summary run that holds the table and the figures, and the report's files as an
+artifact."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from .table import Table
 
 
 def log_report(table: Table, folder: str | Path, project: str, name: str = "comparison") -> str:
-    """Log a report that is written already: its table as ``comparison``, its figures as images, its folder as an artifact.
+    """Log a report that is written already: its table as ``comparison``, its figures as images, its folder as an
+    artifact.
 
     Offline unless you are logged in, as ``logger=wandb`` is; the environment's WANDB_MODE goes before.
 

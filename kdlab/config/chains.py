@@ -1,4 +1,5 @@
-"""Chains: runs whose teacher, or whose student's first weights, are the run before them; *this run but for some overrides*.
+"""Chains: runs whose teacher, or whose student's first weights, are the run before them; *this run but for some
+overrides*.
 
 Generations, assistants and stages are all made of that one form, ``same_but: [override, …]``.
 """
@@ -28,8 +29,8 @@ def place(override: str) -> str:
 
 
 def superseding(typed: Sequence[str], given: Sequence[str]) -> list[str]:
-    """Overrides with further ones, each of which takes the place of those of the same key and below it. Other losses take the place of a
-    preset, too, which holds numbers of the former ones.
+    """Overrides with further ones, each of which takes the place of those of the same key and below it. Other losses
+    take the place of a preset, too, which holds numbers of the former ones.
 
     >>> superseding(["strategy=born_again", "strategy.generation=2", "student.hidden=[8]"], ["strategy=supervised"])
     ['student.hidden=[8]', 'strategy=supervised']
@@ -85,8 +86,8 @@ def run_before(
         )
     if len(chain) >= LONGEST:
         raise InputError(
-            f"{key}.same_but={given}: the chain of runs has no end (this would be run {len(chain) + 1} of it, and the most are "
-            f"{LONGEST})"
+            f"{key}.same_but={given}: the chain of runs has no end (this would be run {len(chain) + 1} of it, and the "
+            f"most are {LONGEST})"
         )
     return overrides, chain
 
@@ -107,8 +108,8 @@ def _name(overrides: Sequence[str]) -> str:
 
 
 def leave_out_null_forms(config: dict) -> None:
-    """A form that is null is none: ``teacher.same_but=null`` ends a chain even where an experiment file says what the teacher is, below which a
-    choice of the group could not go. A node with no other form is no node.
+    """A form that is null is none: ``teacher.same_but=null`` ends a chain even where an experiment file says what the
+    teacher is, below which a choice of the group could not go. A node with no other form is no node.
 
     >>> config = {"teacher": {"same_but": None, "seed": None}, "student": {"initial": {"run": None, "experiment": "teacher/digits"}}}
     >>> leave_out_null_forms(config)
@@ -125,21 +126,22 @@ def leave_out_null_forms(config: dict) -> None:
 
 
 def expand_assistants(key: str, node: dict, typed: Sequence[str]) -> list[str]:
-    """Replace ``assistants`` in a teacher's node by what it stands for: the run of the last of them, whose own teacher is the one before it;
-    where there are none, the teacher by its experiment.
+    """Replace ``assistants`` in a teacher's node by what it stands for: the run of the last of them, whose own teacher
+    is the one before it; where there are none, the teacher by its experiment.
 
     Args:
         typed: the overrides of the run whose node it is.
 
     Returns:
-        The overrides of the student that all of them assist. Each is a run like the student's, not like the next assistant's, so these are handed
-        on in the key ``of``.
+        The overrides of the student that all of them assist. Each is a run like the student's, not like the next
+        assistant's, so these are handed on in the key ``of``.
 
     >>> node = {"assistants": [["student=cnn"], ["student.hidden=[64]"]], "experiment": "teacher/digits", "seed": 1, "overrides": []}
     >>> expand_assistants("teacher", node, ["name=mine"])
     ['name=mine']
     >>> node
-    {'seed': 1, 'same_but': ['student.hidden=[64]', 'teacher.assistants=[["student=cnn"]]', '++teacher.of=["name=mine"]']}
+    {'seed': 1, 'same_but': ['student.hidden=[64]', 'teacher.assistants=[["student=cnn"]]',
+    '++teacher.of=["name=mine"]']}
 
     Raises:
         InputError: they are no list of lists of overrides.
@@ -164,7 +166,8 @@ def expand_assistants(key: str, node: dict, typed: Sequence[str]) -> list[str]:
 
 
 def previous_generation(generation) -> list[str]:
-    """``${previous_generation:${strategy.generation}}``: what makes a run that of the generation before it. Generation 0 learns from labels.
+    """``${previous_generation:${strategy.generation}}``: what makes a run that of the generation before it. Generation
+    0 learns from labels.
 
     >>> previous_generation(3)
     ['++strategy.generation=2']
@@ -174,8 +177,8 @@ def previous_generation(generation) -> list[str]:
     """
     if not isinstance(generation, int) or isinstance(generation, bool) or generation < 1:
         raise InputError(
-            f"strategy.generation must be a whole number of at least 1, got {generation!r}; generation 0 is the student alone: "
-            "strategy=supervised"
+            f"strategy.generation must be a whole number of at least 1, got {generation!r}; generation 0 is the "
+            "student alone: strategy=supervised"
         )
     if generation > 1:
         return [f"++strategy.generation={generation - 1}"]

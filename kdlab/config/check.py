@@ -123,8 +123,8 @@ def _schema(config: dict, prefix: str) -> Iterator[str]:
     for key in config:
         if key == "experiment":
             yield (
-                f"{prefix}the experiment file '{(config.get('choices') or {}).get('experiment')}' must begin with the line '# @package _global_', "
-                "or what is in it counts for nothing"
+                f"{prefix}the experiment file '{(config.get('choices') or {}).get('experiment')}' must begin with the "
+                "line '# @package _global_', or what is in it counts for nothing"
             )
         elif key not in SCHEMA:
             yield f"{prefix}{key}: kdlab has no such key{did_you_mean(key, SCHEMA)}"
@@ -150,7 +150,10 @@ def _schema(config: dict, prefix: str) -> Iterator[str]:
         if isinstance(config.get(key), int) and not smallest <= config[key] <= largest:
             yield f"{prefix}{key} must be at least {smallest} and at most {largest}, got {config[key]}"
     if config.get("progress") not in PROGRESS:
-        yield f"{prefix}progress must be one of {', '.join(PROGRESS)}, got {config.get('progress')!r}{did_you_mean(config.get('progress'), PROGRESS)}"
+        yield (
+            f"{prefix}progress must be one of {', '.join(PROGRESS)}, got "
+            f"{config.get('progress')!r}{did_you_mean(config.get('progress'), PROGRESS)}"
+        )
     name = config.get("name")
     if isinstance(name, str) and (not name or name.startswith(("/", ".")) or ".." in name.split("/")):
         yield f"{prefix}name must be a folder name below paths.runs, got {name!r}"
@@ -188,7 +191,10 @@ def _own(config: dict, prefix: str) -> Iterator[str]:
         and milestones
         and min(milestones) >= epochs
     ):
-        yield f"{prefix}scheduler.milestones={milestones}: none of them comes before trainer.max_epochs={epochs}, so the rate would never change"
+        yield (
+            f"{prefix}scheduler.milestones={milestones}: none of them comes before trainer.max_epochs={epochs}, so "
+            "the rate would never change"
+        )
     for key in ("student", "teacher"):
         taps = _node(config, key).get("taps") or {}
         if not isinstance(taps, dict) or not all(isinstance(path, str) for path in taps.values()):
@@ -196,7 +202,8 @@ def _own(config: dict, prefix: str) -> Iterator[str]:
 
 
 def _targets(node, key: str = "") -> Iterator[tuple[str, dict]]:
-    """Every node with a ``_target_``, with its dotted key (a teacher's own config is checked as a config of its own)."""
+    """Every node with a ``_target_``, with its dotted key (a teacher's own config is checked as a config of its
+    own)."""
     if isinstance(node, dict):
         if node.get("_target_") not in (None, "???"):
             yield key, node
@@ -218,7 +225,10 @@ def _signature(prefix: str, key: str, node: dict) -> Iterator[str]:
     own, given = own_keys(key), set(matching(GIVEN, key))
     if key == "scheduler" and node.get("horizon"):
         if node["horizon"] not in accepted.accepted:
-            yield f"{place}.horizon: {node['_target_']} has no argument '{node['horizon']}'{did_you_mean(node['horizon'], accepted.accepted)}"
+            yield (
+                f"{place}.horizon: {node['_target_']} has no argument "
+                f"'{node['horizon']}'{did_you_mean(node['horizon'], accepted.accepted)}"
+            )
         given.add(node["horizon"])
     names = {name for name in node if not name.startswith("_") and name not in own}
     for name in sorted(names - set(accepted.accepted)):
@@ -238,7 +248,10 @@ def _signature(prefix: str, key: str, node: dict) -> Iterator[str]:
             if key.startswith("loss.") and fits(0.5, accepted.accepted[name]):
                 yield from _schedule(f"{place}.{name}", value)
             else:
-                yield f"{place}.{name} must be {type_name(accepted.accepted[name])}; only a number of a loss can have a schedule"
+                yield (
+                    f"{place}.{name} must be {type_name(accepted.accepted[name])}; only a number of a loss can have "
+                    "a schedule"
+                )
         elif isinstance(value, float) and not math.isfinite(value):
             yield f"{place}.{name} must be a finite number, got {value}"
         elif key == "trainer" and name == "max_epochs":

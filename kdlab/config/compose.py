@@ -37,7 +37,8 @@ _within_hydra: ContextVar[bool] = ContextVar("within_hydra", default=False)
 
 @contextlib.contextmanager
 def composing_within_hydra():
-    """For a job of kdlab's own ``hydra.main``: compose in its search path. (Within somebody else's Hydra application kdlab composes its own.)"""
+    """For a job of kdlab's own ``hydra.main``: compose in its search path. (Within somebody else's Hydra application
+    kdlab composes its own.)"""
     token = _within_hydra.set(True)
     try:
         yield
@@ -53,8 +54,8 @@ _teachers: ContextVar[dict | None] = ContextVar("teachers", default=None)
 
 @contextlib.contextmanager
 def sharing_teachers():
-    """For the jobs of a sweep: the config of a teacher, or of another run before them, is composed once for all that name it in the same way.
-    Yields what is shared, by what it was composed of."""
+    """For the jobs of a sweep: the config of a teacher, or of another run before them, is composed once for all that
+    name it in the same way. Yields what is shared, by what it was composed of."""
     shared: dict = {}
     token = _teachers.set(shared)
     try:
@@ -65,7 +66,8 @@ def sharing_teachers():
 
 @contextlib.contextmanager
 def own_hydra():
-    """Hydra set up for kdlab's conf/, whatever it was set up for; as it was behind it. What is composed inside shares the setting up."""
+    """Hydra set up for kdlab's conf/, whatever it was set up for; as it was behind it. What is composed inside shares
+    the setting up."""
     with _TURN:
         before = GlobalHydra.instance().hydra
         GlobalHydra.instance().hydra = None
@@ -77,9 +79,10 @@ def own_hydra():
 
 
 def register_resolvers() -> None:
-    """``${one_minus:loss.kd.weight}``: Hinton's convention, 1 where that key is absent, the complement of a schedule where it is one.
-    ``${ce_weight:}``: what the chosen terms state of the weight of ce (:mod:`.tie`).
-    ``${share:0.25,trainer.max_epochs}``: that share of another number. ``${previous_generation:${strategy.generation}}``: see there."""
+    """``${one_minus:loss.kd.weight}``: Hinton's convention, 1 where that key is absent, the complement of a schedule
+    where it is one. ``${ce_weight:}``: what the chosen terms state of the weight of ce (:mod:`.tie`).
+    ``${share:0.25,trainer.max_epochs}``: that share of another number.
+    ``${previous_generation:${strategy.generation}}``: see there."""
     OmegaConf.register_new_resolver("one_minus", _one_minus, replace=True)
     OmegaConf.register_new_resolver("ce_weight", ce_weight, replace=True)
     OmegaConf.register_new_resolver("share", _share, replace=True)
@@ -109,7 +112,8 @@ def compose(overrides: Sequence[str] = (), students: tuple[str, ...] = ()) -> di
 
     Args:
         overrides: as on the command line.
-        students: what names the runs that come behind this one (experiments, or overrides): no run can be before itself.
+        students: what names the runs that come behind this one (experiments, or overrides): no run can be before
+            itself.
 
     Raises:
         InputError: an override names no key, a file does not exist, a value cannot be parsed.
@@ -199,7 +203,8 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
 
 
 def _chosen_presets(choices: dict, typed: Sequence[str], folders: Sequence[Path]) -> list[str]:
-    """The names that were chosen. Hydra notes a single choice; a list is read from what was typed, or from the files."""
+    """The names that were chosen. Hydra notes a single choice; a list is read from what was typed, or from the
+    files."""
     one = choices.get("preset")
     if isinstance(one, str):
         return [one] if one != NONE else []
@@ -219,7 +224,8 @@ def _name_data(config: DictConfig, choices: dict) -> None:
 
 
 def _predecessor_config(key: str, node: dict, run: dict, base: Sequence[str], later: tuple[str, ...]) -> dict:
-    """The composed config of a run like this one but for some overrides. It is found if it is finished, whatever ``fresh`` says of this one."""
+    """The composed config of a run like this one but for some overrides. It is found if it is finished, whatever
+    ``fresh`` says of this one."""
     overrides, chain = run_before(key, node, run, base, later)
     try:
         config = _shared(("same_but", *overrides), lambda: compose(overrides, chain))
@@ -274,14 +280,16 @@ def _own_teacher_config(key: str, node: dict, student: dict) -> dict:
 
 
 def _teacher_config(key: str, node: dict, student: dict, students: tuple[str, ...]) -> dict:
-    """The composed config of the run that trains a teacher. It keeps its own seed, so that a sweep over seeds shares it; null is this run's."""
+    """The composed config of the run that trains a teacher. It keeps its own seed, so that a sweep over seeds shares
+    it; null is this run's."""
     experiment, chain = node["experiment"], (*students, student["choices"].get("experiment"))
     if not isinstance(experiment, str):
         raise InputError(f"{key}.experiment must be the name of a file below conf/experiment, got {experiment!r}")
     given = _checked(key, node)
     if experiment in chain:
         raise InputError(
-            f"{key}.experiment={experiment}: this experiment would be its own teacher ({' <- '.join(map(str, chain))} <- {experiment})"
+            f"{key}.experiment={experiment}: this experiment would be its own teacher ({' <- '.join(map(str, chain))} "
+            f"<- {experiment})"
         )
     seed = student["seed"] if takes_over_the_seed(node) else node.get("seed", 1)
     overrides = [f"experiment={experiment}", f"seed={seed}", *given]

@@ -34,7 +34,10 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
             return f"{' '.join(overrides)}: this is not how a value is written: {yaml_problem(error)}"
         return f"{file or 'a config file'} is not YAML: {yaml_problem(error)}"
     if isinstance(error, RecursionError):
-        return "a config file takes in itself by its defaults, and so without end; see the files that are named by the overrides"
+        return (
+            "a config file takes in itself by its defaults, and so without end; see the files that are named by the "
+            "overrides"
+        )
     if isinstance(error, InterpolationToMissingValueError):
         missing = str(error).splitlines()[0].rpartition(": ")[2]
         return f"{missing} has no value; give it with {missing}=… ({error.full_key} is made of it)"
@@ -83,7 +86,10 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
             f"{' '.join(wrong) or message}: a group is chosen by the name of one of its files, for example student=mlp"
         )
     if "merge DictConfig with ListConfig" in message:
-        return f"{message.partition(': ')[0]}: a list stands where there must be named keys, or named keys where there must be a list; see conf/train.yaml"
+        return (
+            f"{message.partition(': ')[0]}: a list stands where there must be named keys, or named keys where there "
+            "must be a list; see conf/train.yaml"
+        )
     if "/" in str(key or ""):
         return f"{key}: there is no such group{did_you_mean(key, groups())} (there are {', '.join(groups())})"
     if key and hasattr(getattr(cause, "parent_node", None), "keys"):
@@ -103,8 +109,8 @@ def _several_values(override: str) -> str:
     key, _, value = override.partition("=")
     ways = shlex.quote(f"{key}=[{value}]"), shlex.quote(f"{key}={quoted(value)}")
     return (
-        f"{override}: several values for one key are a sweep, which -m (--multirun) asks for: kdlab train -m {shlex.quote(override)}."
-        f" For a key that takes a list type {ways[0]}, for one that takes a text {ways[1]}"
+        f"{override}: several values for one key are a sweep, which -m (--multirun) asks for: kdlab train -m "
+        f"{shlex.quote(override)}. For a key that takes a list type {ways[0]}, for one that takes a text {ways[1]}"
     )
 
 
@@ -149,7 +155,8 @@ def _file_read(error: Exception) -> str | None:
 
 
 def made_by_hydra(error: BaseException) -> bool:
-    """Whether an error comes out of Hydra itself, with none of kdlab's functions between: it is about the command line or a config file."""
+    """Whether an error comes out of Hydra itself, with none of kdlab's functions between: it is about the command line
+    or a config file."""
     trace, inside = error.__traceback__, False
     while trace is not None:
         name = trace.tb_frame.f_globals.get("__name__", "")

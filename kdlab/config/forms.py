@@ -1,4 +1,5 @@
-"""The forms in which a config names an earlier run or a network: of a teacher, and of the weights that a student begins with."""
+"""The forms in which a config names an earlier run or a network: of a teacher, and of the weights that a student begins
+with."""
 
 from __future__ import annotations
 
@@ -43,8 +44,8 @@ def teacher_problems(teacher, prefix: str, channels: int | None) -> Iterator[str
         if isinstance(node, dict) and "members" in node and "terms" in node:
             yield from (f"{prefix}{problem}" for problem in term_problems(members or {}, node["terms"]))
             yield from (
-                f"{prefix}{key}.{name}: with teacher.terms each member teaches its own terms and no average is taken; leave it out, or leave "
-                "teacher.terms out"
+                f"{prefix}{key}.{name}: with teacher.terms each member teaches its own terms and no average is taken; "
+                "leave it out, or leave teacher.terms out"
                 for name in ("average", "weights")
                 if node.get(name) is not None
             )
@@ -56,16 +57,22 @@ def term_problems(members: Collection[str], terms: object) -> list[str]:
     """What is wrong with ``teacher.terms`` for members of these names, whatever the loss is."""
     if not isinstance(terms, Mapping) or not terms:
         return [
-            f"teacher.terms must say which member each term of the loss learns from, for example {{kd: {next(iter(members), 'strong')}}}, "
-            f"got {terms!r}"
+            f"teacher.terms must say which member each term of the loss learns from, for example {{kd: "
+            f"{next(iter(members), 'strong')}}}, got {terms!r}"
         ]
     wrong = [
-        f"teacher.terms.{term}: there is no member {name!r}{did_you_mean(name, members)} (teacher.members has {', '.join(members)})"
+        (
+            f"teacher.terms.{term}: there is no member {name!r}{did_you_mean(name, members)} (teacher.members has "
+            f"{', '.join(members)})"
+        )
         for term, name in terms.items()
         if name not in members
     ]
     return wrong + [
-        f"teacher.members.{name}: no term of teacher.terms learns from it; give it one, or leave it out with '~teacher.members.{name}'"
+        (
+            f"teacher.members.{name}: no term of teacher.terms learns from it; give it one, or leave it out with "
+            f"'~teacher.members.{name}'"
+        )
         for name in members
         if name not in terms.values()
     ]
@@ -98,7 +105,8 @@ def _form(node, forms: dict[str, set[str]], place: str, what: str) -> Iterator[s
     found = [form for form in options if (form in node if form != "_target_" else node.get(form))]
     if len(found) != 1:
         yield (
-            f"{place} must be given in one way ({', '.join(options[:-1])} or {options[-1]}), got {', '.join(found) or 'none of them'}"
+            f"{place} must be given in one way ({', '.join(options[:-1])} or {options[-1]}), got "
+            f"{', '.join(found) or 'none of them'}"
             f"{'' if found or what != 'teacher' else '. Where the strategy has no teacher, nothing can be said of it: leave teacher.* out'}"
         )
         return
@@ -111,7 +119,9 @@ def _form(node, forms: dict[str, set[str]], place: str, what: str) -> Iterator[s
     if form == "run" and node.get("which", "last") not in WHICH:
         yield f"{place}.which must be 'last' or 'best', got {node.get('which')!r}"
     if form == "checkpoint" and not fits(node.get("part"), str | None):
-        yield f"{place}.part must be the name of a part of the file, for example state_dict.student, got {node['part']!r}"
+        yield (
+            f"{place}.part must be the name of a part of the file, for example state_dict.student, got {node['part']!r}"
+        )
     if (
         form == "checkpoint"
         and node.get("network") is not None

@@ -1,4 +1,5 @@
-"""What files say of loss terms that are not chosen: a strategy's of its own, and an experiment's of those that it marks."""
+"""What files say of loss terms that are not chosen: a strategy's of its own, and an experiment's of those that it
+marks."""
 
 from __future__ import annotations
 
@@ -14,8 +15,9 @@ MARK = "if_chosen"
 
 
 def leave_out_idle_terms(config: DictConfig, strategy: str | None, sources) -> None:
-    """A strategy's file gives weights to the terms that it chooses; where others are chosen in their place (``strategy=cs_kd loss=[ce,dkd]``), what it
-    says of its own goes with them. What anything else has said of such a term stays, for the check to find: it was meant to count.
+    """A strategy's file gives weights to the terms that it chooses; where others are chosen in their place
+    (``strategy=cs_kd loss=[ce,dkd]``), what it says of its own goes with them. What anything else has said of such a
+    term stays, for the check to find: it was meant to count.
 
     Args:
         config: changed in place.
@@ -40,8 +42,9 @@ def leave_out_idle_terms(config: DictConfig, strategy: str | None, sources) -> N
 
 
 def leave_out_unchosen_terms(config: DictConfig, typed: Sequence[str]) -> None:
-    """An experiment may say what a term is given in case it is chosen: ``loss: {hint: {if_chosen: true, student_tap: stage3}}`` is nothing unless
-    ``loss=[ce,hint]``. The mark itself is no part of the config. What was typed of a term that is not chosen stays, for the check to find.
+    """An experiment may say what a term is given in case it is chosen: ``loss: {hint: {if_chosen: true, student_tap:
+    stage3}}`` is nothing unless ``loss=[ce,hint]``. The mark itself is no part of the config. What was typed of a term
+    that is not chosen stays, for the check to find.
 
     Args:
         config: changed in place.

@@ -1,7 +1,7 @@
 """kdlab's own keys: what the schema allows beside the arguments of the constructors.
 
-A node with ``_target_`` holds the arguments of that target. Some nodes hold a few keys of kdlab's own beside them; the constructor
-does not get those. Some arguments come from kdlab while running, and so need not stand in the config.
+A node with ``_target_`` holds the arguments of that target. Some nodes hold a few keys of kdlab's own beside them; the
+constructor does not get those. Some arguments come from kdlab while running, and so need not stand in the config.
 """
 
 from __future__ import annotations
@@ -52,9 +52,10 @@ NOT_IDENTITY = frozenset(
     }
 )
 
-# Keys of kdlab's own that were added after the first hashes were made, each with its default: pattern over dotted keys -> default. Such a
-# key counts only where it differs from its default, so runs from before it keep their hash. (Arguments of kdlab's classes need no entry:
-# kdlab.runs.identity.) A default in this table never changes: hashes that were made with it would then stand for another run.
+# Keys of kdlab's own that were added after the first hashes were made, each with its default: pattern over dotted keys
+# -> default. Such a key counts only where it differs from its default, so runs from before it keep their hash.
+# (Arguments of kdlab's classes need no entry: kdlab.runs.identity.) A default in this table never changes: hashes that
+# were made with it would then stand for another run.
 ADDED: dict[str, object] = {}
 
 # Spellings of one value: dotted key -> {spelling: the one that counts}.
@@ -90,8 +91,8 @@ def teacher_nodes(teacher) -> dict[str, dict]:
 
 
 def run_nodes(config: dict) -> dict[str, dict]:
-    """Every node of a config that may name an earlier run, by its dotted key: those of the teachers, and of the weights that the student
-    begins with.
+    """Every node of a config that may name an earlier run, by its dotted key: those of the teachers, and of the weights
+    that the student begins with.
 
     >>> list(run_nodes({"teacher": {"members": {"a": {"run": "x"}}}, "student": {"initial": {"run": "y"}}}))
     ['teacher', 'teacher.members.a', 'student.initial']

@@ -94,8 +94,8 @@ def overrides_of(node: dict, run: dict, compose: Callable[[Sequence[str]], dict]
         both = isinstance(run.get(key), dict) and isinstance(plain.get(key), dict)
         if changes := list(_changes(key, plain[key], run[key])) if both else []:
             typed += changes
-            # a value that refers to a changed one (the max_lr of onecycle to the optimizer's lr) has changed with it. It
-            # must not be written out: teacher.overrides may change the other once more
+            # a value that refers to a changed one (the max_lr of onecycle to the optimizer's lr) has changed with it.
+            # It must not be written out: teacher.overrides may change the other once more
             plain = compose(typed)
     return [*typed, *(node.get("overrides") or [])]
 

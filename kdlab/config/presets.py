@@ -80,8 +80,8 @@ def settle_presets(config: DictConfig, names: Sequence[str], sources: Iterable) 
         sources: Hydra's search path.
 
     Raises:
-        InputError: a preset gives numbers to a term that is not chosen, two give different numbers to one method, or a file
-            is no preset.
+        InputError: a preset gives numbers to a term that is not chosen, two give different numbers to one method, or a
+            file is no preset.
     """
     sources = list(sources)
     files = [(name, find(sources, "preset", name)) for name in names]
@@ -109,7 +109,10 @@ def settle_presets(config: DictConfig, names: Sequence[str], sources: Iterable) 
 def _conflicts(presets: Sequence[Preset]) -> list[str]:
     """Presets that give different numbers to one method: Hydra would merge them into numbers of neither."""
     return [
-        f"preset={first.name} and preset={second.name} both give numbers to {term}, and not the same; leave one of them out"
+        (
+            f"preset={first.name} and preset={second.name} both give numbers to {term}, and not the same; leave one of "
+            "them out"
+        )
         for place, first in enumerate(presets)
         for second in presets[place + 1 :]
         for term in first.methods

@@ -1,5 +1,5 @@
-"""Lists of choices, ``loss=[ce,kd]``: Hydra does not note what they hold. One that names a file twice takes it once, and
-several files of which one can be built are merged, both silently."""
+"""Lists of choices, ``loss=[ce,kd]``: Hydra does not note what they hold. One that names a file twice takes it once,
+and several files of which one can be built are merged, both silently."""
 
 from __future__ import annotations
 

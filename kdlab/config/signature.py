@@ -18,7 +18,8 @@ _SIMPLE = (bool, int, float, str)
 class Signature:
     """The arguments of a target.
 
-    ``accepted`` maps a name to its annotation (None where there is none); ``open`` is true where any further name is accepted.
+    ``accepted`` maps a name to its annotation (None where there is none); ``open`` is true where any further name is
+    accepted.
     """
 
     accepted: dict[str, object] = field(default_factory=dict)
@@ -59,7 +60,8 @@ def locate(target: str):
 
 @lru_cache(maxsize=None)
 def signature(target: str) -> Signature:
-    """The signature of a target. ``**options`` of a class are followed to its bases, so that their names are known too."""
+    """The signature of a target. ``**options`` of a class are followed to its bases, so that their names are known
+    too."""
     found = locate(target)
     result = Signature()
     if not inspect.isclass(found):

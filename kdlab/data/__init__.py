@@ -1,7 +1,7 @@
 """Data: Lightning data modules that yield :class:`kdlab.Batch`.
 
-A set that fits in memory is a subclass of :class:`InMemoryData` with one method, ``read()``; see ``digits.py``. What every set shares is
-in :class:`ClassificationData`.
+A set that fits in memory is a subclass of :class:`InMemoryData` with one method, ``read()``; see ``digits.py``. What
+every set shares is in :class:`ClassificationData`.
 """
 
 from .augment import Augment

@@ -28,22 +28,25 @@ class Stored(Protocol):
 
 
 class ClassificationData(L.LightningDataModule):
-    """Base of the data sets: samples with one label each. A subclass gives ``read()``, ``loader()``, ``classes``, ``shape``, ``normalisation``.
+    """Base of the data sets: samples with one label each. A subclass gives ``read()``, ``loader()``, ``classes``,
+    ``shape``, ``normalisation``.
 
-    Validation is held out of the stored training split, the same part of every class, chosen by ``split_seed`` alone: runs with
-    different seeds, and their teachers, share it. Test is only touched by :meth:`test_dataloader`.
+    Validation is held out of the stored training split, the same part of every class, chosen by ``split_seed`` alone:
+    runs with different seeds, and their teachers, share it. Test is only touched by :meth:`test_dataloader`.
 
     Args:
-        batch_size: rows of a training batch over all processes; groups of rows, where the strategy's order has groups that stay together.
+        batch_size: rows of a training batch over all processes; groups of rows, where the strategy's order has groups
+            that stay together.
         evaluation_batch_size: rows of a validation or test batch.
         validation: part of the stored training split that is held out, between 0 and 1.
         split_seed: chooses the held-out part and the subset.
-        fraction: part of what remains that is trained on, the same part of every class; a smaller fraction is a subset of a larger.
+        fraction: part of what remains that is trained on, the same part of every class; a smaller fraction is a subset
+            of a larger.
         omit_classes: classes left out of training (validation and test keep them).
         augment: applied to training images.
         drop_last: leave out the last training batch of an epoch where it is not full.
-        mixing: makes mixed images of a training batch: called with the batch and the run's seed. A :class:`kdlab.data.Mixup` or
-            :class:`kdlab.data.CutMix`.
+        mixing: makes mixed images of a training batch: called with the batch and the run's seed. A
+            :class:`kdlab.data.Mixup` or :class:`kdlab.data.CutMix`.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -71,13 +74,14 @@ class ClassificationData(L.LightningDataModule):
             raise ValueError(f"fraction must be greater than 0 and at most 1, got {fraction}")
         if mixing is not None and not callable(mixing):
             raise ValueError(
-                f"mixing must be a kdlab.data.Mixup or CutMix (choose it with mixing=mixup or mixing=cutmix) or null, got {mixing!r}"
+                "mixing must be a kdlab.data.Mixup or CutMix (choose it with mixing=mixup or mixing=cutmix) or null, "
+                f"got {mixing!r}"
             )
         self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
         self.validation, self.split_seed, self.fraction = validation, split_seed, fraction
         self.omit_classes, self.augment, self.drop_last, self.mixing = tuple(omit_classes), augment, drop_last, mixing
-        # set by whoever wires the run, before the loaders are asked for: the seed of shuffling and augmentation, the part of every
-        # batch that is this process's, and what the strategy asks for
+        # set by whoever wires the run, before the loaders are asked for: the seed of shuffling and augmentation, the
+        # part of every batch that is this process's, and what the strategy asks for
         self.seed = 1
         self.share = Share()
         self.views = 1
@@ -85,15 +89,17 @@ class ClassificationData(L.LightningDataModule):
         self._stored: tuple[Stored, Stored] | None = None
         self._parts: dict[str, Tensor] | None = None
 
-    # -- what a subclass gives ------------------------------------------------------------------------------------------------
+    # -- what a subclass gives
+    # ------------------------------------------------------------------------------------------------
 
     def read(self) -> tuple[Stored, Stored]:
-        """The stored (train, test) splits. Raises InputError where the data are missing, naming the folders and the cure."""
+        """The stored (train, test) splits. Raises InputError where the data are missing, naming the folders and the
+        cure."""
         raise self._undefined("read()")
 
     def loader(self, stored: Stored, **options) -> BatchLoader:
-        """A loader of a stored split. ``options``: ``order``, ``batch_size``, ``split``, ``seed``, ``augment``, ``drop_last``, ``share``,
-        ``views``, ``mixing``, as :class:`kdlab.data.loader.InMemoryLoader` takes them."""
+        """A loader of a stored split. ``options``: ``order``, ``batch_size``, ``split``, ``seed``, ``augment``,
+        ``drop_last``, ``share``, ``views``, ``mixing``, as :class:`kdlab.data.loader.InMemoryLoader` takes them."""
         raise self._undefined("loader(stored, **options)")
 
     @property
@@ -119,7 +125,8 @@ class ClassificationData(L.LightningDataModule):
     def _undefined(self, what: str) -> NotImplementedError:
         return NotImplementedError(f"{type(self).__name__} must define {what}")
 
-    # -- what a run asks ------------------------------------------------------------------------------------------------------
+    # -- what a run asks
+    # ------------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str | None = None) -> None:
         """Read and split, once. Within a Trainer, learn which share of every batch is this process's."""
@@ -144,8 +151,8 @@ class ClassificationData(L.LightningDataModule):
                 raise InputError(f"data: the {name} split holds no samples; fetch the data again")
             if target.min() < 0 or target.max() >= self.classes:
                 raise InputError(
-                    f"data: the labels of the {name} split go from {int(target.min())} to {int(target.max())}, and not from 0 to "
-                    f"{self.classes - 1}, as of {self.classes} classes; fetch the data again"
+                    f"data: the labels of the {name} split go from {int(target.min())} to {int(target.max())}, and not "
+                    f"from 0 to {self.classes - 1}, as of {self.classes} classes; fetch the data again"
                 )
 
     @property
@@ -163,7 +170,10 @@ class ClassificationData(L.LightningDataModule):
         """What is wrong with ``omit_classes`` for that many classes; None if nothing is."""
         wrong = [number for number in self.omit_classes if not 0 <= number < self.classes]
         if wrong or len(set(self.omit_classes)) >= self.classes:
-            return f"omit_classes names classes from 0 to {self.classes - 1}, and not all of them; got {list(self.omit_classes)}"
+            return (
+                f"omit_classes names classes from 0 to {self.classes - 1}, and not all of them; got "
+                f"{list(self.omit_classes)}"
+            )
         return None
 
     def _split(self, target: Tensor) -> dict[str, Tensor]:
@@ -272,8 +282,8 @@ class ClassificationData(L.LightningDataModule):
             if not len(loader):
                 cure = "make it smaller, or set data.drop_last=false" if self.drop_last else "there are too few of them"
                 raise InputError(
-                    f"data.batch_size={self.batch_size}: the strategy's order has {len(loader.sampler)} samples, or groups of them, "
-                    f"and they make no batch; {cure}"
+                    f"data.batch_size={self.batch_size}: the strategy's order has {len(loader.sampler)} samples, or "
+                    f"groups of them, and they make no batch; {cure}"
                 )
 
     def train_dataloader(self) -> BatchLoader:

@@ -1,7 +1,7 @@
 """CIFAR-10 and CIFAR-100: 50,000 + 10,000 colour images of 32 x 32 pixels.
 
-Krizhevsky (2009), "Learning Multiple Layers of Features from Tiny Images", https://www.cs.toronto.edu/~kriz/cifar.html, whose two
-versions are read: pickles ("python version") and records of bytes ("binary version").
+Krizhevsky (2009), "Learning Multiple Layers of Features from Tiny Images", https://www.cs.toronto.edu/~kriz/cifar.html,
+whose two versions are read: pickles ("python version") and records of bytes ("binary version").
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class _Cifar(InMemoryData):
         )
 
     def _find(self) -> tuple[Path, str]:
-        """The folder, and how its files end: ``""`` (python version) or ``.bin``. One of its files is enough: what is missing is named then."""
+        """The folder, and how its files end: ``""`` (python version) or ``.bin``. One of its files is enough: what is
+        missing is named then."""
         names = [name for split in self.FILES.values() for name in split]
         for folder in self._folders():
             for ending in ("", ".bin"):
@@ -133,8 +134,9 @@ class CIFAR10(_Cifar):
 
 
 class CIFAR100(_Cifar):
-    """Looked for in ``folder`` and below it, in the python or the binary version. The labels are the 100 fine ones. Mean and std are
-    those of the tables of Tian, Krishnan, Isola (2020), "Contrastive Representation Distillation", https://arxiv.org/abs/1910.10699.
+    """Looked for in ``folder`` and below it, in the python or the binary version. The labels are the 100 fine ones.
+    Mean and std are those of the tables of Tian, Krishnan, Isola (2020), "Contrastive Representation Distillation",
+    https://arxiv.org/abs/1910.10699.
 
     Args:
         folder: where the user keeps data sets.

@@ -18,11 +18,13 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
 
 
 class RandomResizedCrop:
-    """A random part of random shape, resized to a square, and a random horizontal flip, as a function of (seed, epoch, view, index).
+    """A random part of random shape, resized to a square, and a random horizontal flip, as a function of (seed, epoch,
+    view, index).
 
-    Szegedy et al. (2015), "Going Deeper with Convolutions", https://arxiv.org/abs/1409.4842, with the numbers of the ImageNet recipes:
-    the area is uniform in ``scale``, the logarithm of width over height uniform in that of ``ratio``; a box that does not fit the image
-    is drawn again, ten times, then the largest centred one of an allowed ratio is taken.
+    Szegedy et al. (2015), "Going Deeper with Convolutions", https://arxiv.org/abs/1409.4842, with the numbers of the
+    ImageNet recipes: the area is uniform in ``scale``, the logarithm of width over height uniform in that of ``ratio``;
+    a box that does not fit the image is drawn again, ten times, then the largest centred one of an allowed ratio is
+    taken.
 
     Args:
         scale: smallest and largest part of the area.
@@ -75,7 +77,8 @@ def _centred(width: int, height: int, wide: int, high: int) -> Box:
 
 
 def cropped(image: Image.Image, box: Box, size: int, mirrored: bool = False) -> Image.Image:
-    """The part of an image in a box, resized to ``size`` x ``size`` pixels (bilinear over all pixels that a new one covers)."""
+    """The part of an image in a box, resized to ``size`` x ``size`` pixels (bilinear over all pixels that a new one
+    covers)."""
     image = image.crop(box).resize((size, size), Image.Resampling.BILINEAR)
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else image
 

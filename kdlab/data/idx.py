@@ -19,7 +19,8 @@ from .memory import Images, InMemoryData
 class IDXImages(InMemoryData):
     """60,000 + 10,000 grey images of 28 x 28 pixels as IDX files (plain or .gz), looked for in ``folder`` and below it.
 
-    The files of all such sets have the same names, so ``folder`` itself counts only where its name says which set it holds.
+    The files of all such sets have the same names, so ``folder`` itself counts only where its name says which set it
+    holds.
 
     Args:
         folder: where the user keeps data sets.
@@ -67,8 +68,8 @@ def _read(folder: Path, part: str) -> Images:
     images, labels = read_idx(folder, f"{part}-images-idx3-ubyte"), read_idx(folder, f"{part}-labels-idx1-ubyte")
     if images.dim() != 3 or labels.dim() != 1 or len(images) != len(labels):
         raise InputError(
-            f"data: {folder} holds {part} images of shape {tuple(images.shape)} and labels of shape {tuple(labels.shape)}, "
-            "which do not belong together; fetch it again"
+            f"data: {folder} holds {part} images of shape {tuple(images.shape)} and labels of shape "
+            f"{tuple(labels.shape)}, which do not belong together; fetch it again"
         )
     return Images(images.unsqueeze(1), labels.long())
 

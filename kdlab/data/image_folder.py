@@ -52,9 +52,11 @@ class ImageFolder(ClassificationData):
     Args:
         folder: what holds ``train`` and ``test``.
         size: height and width of an input, in pixels.
-        resize: what the shorter side is resized to before the centre crop of evaluation, in pixels; None is 8/7 of ``size`` (256 for 224).
+        resize: what the shorter side is resized to before the centre crop of evaluation, in pixels; None is 8/7 of
+            ``size`` (256 for 224).
         mean, std: of the pixels in [0, 1], one number or one for red, green and blue; the default is ImageNet's.
-        workers: processes that decode, for each loader; 0 decodes in the training's own. The batches are the same, bit for bit.
+        workers: processes that decode, for each loader; 0 decodes in the training's own. The batches are the same, bit
+            for bit.
         evaluation_batch_size: rows of a validation or test batch; every worker holds two batches ready.
         augment: applied to training images; None trains on the centre crop of evaluation.
         validation_folder: class folders that validation is read from, in place of a part of train (``validation``
@@ -195,7 +197,8 @@ class ImageFolder(ClassificationData):
 
 
 class Decoder:
-    """Turns rows into inputs: reads, crops, scales. A function of (seed, epoch, view, row), in whatever process it is called.
+    """Turns rows into inputs: reads, crops, scales. A function of (seed, epoch, view, row), in whatever process it is
+    called.
 
     Args:
         files: the stored split.
@@ -259,7 +262,8 @@ class ImageFolderLoader(BatchLoader):
         if not self.workers or multiprocessing.current_process().daemon:  # a daemon may have no children
             yield from super().__iter__()
             return
-        # a generator, as the base's: nothing is sent to the workers before the first batch is asked for, when the epoch is known
+        # a generator, as the base's: nothing is sent to the workers before the first batch is asked for, when the epoch
+        # is known
         epoch, plan = self.sampler.epoch, list(self.plan())
         self._tasks.tasks = [(rows.numpy(), epoch, self.views) for rows, _ in plan]
         if self._pool is None:
@@ -336,7 +340,8 @@ def _as_it_is(answer):
 
 
 def _end_with_parent(worker: int) -> None:
-    """End this process at once when the training is gone: what it holds open (a run's lock) must not outlive a killed run."""
+    """End this process at once when the training is gone: what it holds open (a run's lock) must not outlive a killed
+    run."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

@@ -34,8 +34,8 @@ VALIDATION_FOLDERS = (
 class Files:
     """The images of a split, class by class, names sorted.
 
-    The names lie one behind the other in one array of bytes: a Python object a file would be copied into every worker process, page by
-    page, by nothing but the counting of references.
+    The names lie one behind the other in one array of bytes: a Python object a file would be copied into every worker
+    process, page by page, by nothing but the counting of references.
     """
 
     folder: Path
@@ -120,11 +120,12 @@ _listed: dict[
 
 
 def listing(folder: Path) -> Listing:
-    """The images below ``folder/train`` and ``folder/test`` (or ``folder/val``), listed once a process as long as no file comes or goes.
+    """The images below ``folder/train`` and ``folder/test`` (or ``folder/val``), listed once a process as long as no
+    file comes or goes.
 
     Raises:
-        InputError: a folder is missing or cannot be read, there are fewer than two classes, a class is empty or stands in one split only,
-            a file is empty.
+        InputError: a folder is missing or cannot be read, there are fewer than two classes, a class is empty or stands
+            in one split only, a file is empty.
     """
     return _once((Path(folder).absolute(),), folder, lambda seen: _list(Path(folder), seen))
 
@@ -155,10 +156,11 @@ def _once(key: tuple, folder: Path, make):
 
 
 def content(folder: Path) -> str:
-    """What an image folder counts as for a run's identity: SHA-256 over split, class, name and size in bytes of every image.
+    """What an image folder counts as for a run's identity: SHA-256 over split, class, name and size in bytes of every
+    image.
 
-    Not over the pixels: reading all of ImageNet takes longer than many a run. So a file that is replaced by another of the same name
-    and size goes unnoticed.
+    Not over the pixels: reading all of ImageNet takes longer than many a run. So a file that is replaced by another of
+    the same name and size goes unnoticed.
     """
     return listing(folder).digest
 
@@ -182,7 +184,10 @@ def _unchanged(visited: dict[str, int]) -> bool:
 
 
 def _list(folder: Path, seen: _Seen) -> Listing:
-    layout = "it must hold train/CLASS/*.jpg and test/CLASS/*.jpg (or val/CLASS/*.jpg); name it with data.folder=… or paths.data=…"
+    layout = (
+        "it must hold train/CLASS/*.jpg and test/CLASS/*.jpg (or val/CLASS/*.jpg); name it with data.folder=… or "
+        "paths.data=…"
+    )
     if not folder.is_dir():
         raise InputError(f"data: there is no image folder {folder}; {layout}")
     seen.folder(folder)
@@ -202,7 +207,8 @@ def _list(folder: Path, seen: _Seen) -> Listing:
     classes = _classes(folder / "train", seen)
     if len(classes) < 2:
         raise InputError(
-            f"data: {folder / 'train'} holds {len(classes)} class folders ({', '.join(classes) or 'none'}); it takes at least two"
+            f"data: {folder / 'train'} holds {len(classes)} class folders ({', '.join(classes) or 'none'}); it takes "
+            "at least two"
         )
     theirs = _classes(folder / test, seen)
     _compare(folder / test, theirs, classes)
@@ -267,8 +273,8 @@ def _files(folder: Path, classes: list[str], split: str, digest, seen: _Seen) ->
     if empty:
         others = f" (there are files left out: {counted(seen.endings)})" if seen.endings else ""
         raise InputError(
-            f"data: {folder} has class folders without images that Pillow reads: {shortened(empty)}{others}; fill them or"
-            " remove them"
+            f"data: {folder} has class folders without images that Pillow reads: {shortened(empty)}{others}; fill them "
+            "or remove them"
         )
     target = torch.repeat_interleave(torch.arange(len(classes)), torch.tensor(counts))
     return Files(folder, tuple(classes), target, np.concatenate(names), np.concatenate(lengths).cumsum())

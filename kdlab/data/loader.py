@@ -1,4 +1,5 @@
-"""Loaders: what a batch of an epoch holds, and which part of it is this process's; and the loader of sets that fit in memory."""
+"""Loaders: what a batch of an epoch holds, and which part of it is this process's; and the loader of sets that fit in
+memory."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ _ORDER = 1  # the stream of random numbers that shuffles
 
 @dataclass
 class Share:
-    """Which part of every batch this process gets: rank ``rank`` of ``world``; how many batches make an optimiser step; and how many
-    batches (or which part of them) the Trainer takes of an epoch."""
+    """Which part of every batch this process gets: rank ``rank`` of ``world``; how many batches make an optimiser step;
+    and how many batches (or which part of them) the Trainer takes of an epoch."""
 
     rank: int = 0
     world: int = 1
@@ -51,33 +52,35 @@ class OwnOrder:
             made = self.order(epoch)
             if self._made is not None and made.shape != self._made.shape:
                 raise ValueError(
-                    f"the strategy's order has the shape {tuple(made.shape)} in epoch {epoch} and {tuple(self._made.shape)} in epoch "
-                    f"{self._epoch}; it must be the same in every epoch"
+                    f"the strategy's order has the shape {tuple(made.shape)} in epoch {epoch} and "
+                    f"{tuple(self._made.shape)} in epoch {self._epoch}; it must be the same in every epoch"
                 )
             self._epoch, self._made = epoch, made
         return self._made
 
     def check(self, rows: Tensor) -> None:
-        """Raises InputError where the first epoch is no order of some of the ``rows``, which are those that are trained on."""
+        """Raises InputError where the first epoch is no order of some of the ``rows``, which are those that are trained
+        on."""
         made = self(0)
         if not isinstance(made, Tensor) or made.dtype != torch.int64 or made.dim() not in (1, 2) or not made.numel():
             found = f"{tuple(made.shape)} of {made.dtype}" if isinstance(made, Tensor) else type(made).__name__
             raise InputError(
-                f"strategy: the order that its sampler gives must be sample indices (int64) of shape (N,), or groups of shape (N, G), "
-                f"got {found}"
+                "strategy: the order that its sampler gives must be sample indices (int64) of shape (N,), or groups of "
+                f"shape (N, G), got {found}"
             )
         stray = made[~torch.isin(made, rows)]
         if len(stray):
             raise InputError(
-                f"strategy: the order that its sampler gives holds {len(stray)} samples that are not trained on (the first is "
-                f"{int(stray[0])}); it must be made of the rows that sampler(target, rows) is given"
+                f"strategy: the order that its sampler gives holds {len(stray)} samples that are not trained on (the "
+                f"first is {int(stray[0])}); it must be made of the rows that sampler(target, rows) is given"
             )
 
 
 class EpochOrder:
     """The order of an epoch: by (seed, epoch) alone, or by a strategy's own.
 
-    Lightning finds ``set_epoch`` on a loader's ``sampler`` and calls it. ``len`` is the number of samples in an epoch, or of groups of them.
+    Lightning finds ``set_epoch`` on a loader's ``sampler`` and calls it. ``len`` is the number of samples in an epoch,
+    or of groups of them.
     """
 
     def __init__(self, rows: Tensor, seed: int, shuffle: bool, order: OwnOrder | None = None):
@@ -106,15 +109,17 @@ class EpochOrder:
 class BatchLoader(ABC):
     """Base of the loaders: yields :class:`kdlab.Batch`. A subclass gives :meth:`views_of`.
 
-    ``batch_size`` counts the rows of all processes together; each process cuts its own share out of every batch, so a run's curve
-    does not depend on how many processes share it (as long as nothing in the network looks across the batch, and no tail is left out).
-    Where the order is one of groups that stay together, ``batch_size`` and the normaliser count groups, and a process's batch holds the first
-    members of all its groups, behind them all second members, and so on.
+    ``batch_size`` counts the rows of all processes together; each process cuts its own share out of every batch, so a
+    run's curve does not depend on how many processes share it (as long as nothing in the network looks across the
+    batch, and no tail is left out). Where the order is one of groups that stay together, ``batch_size`` and the
+    normaliser count groups, and a process's batch holds the first members of all its groups, behind them all second
+    members, and so on.
 
     Args:
         target: the labels of the stored split, (N,).
         order: rows of an epoch, in order.
-        drop_last: leave out a last batch that is not full. A tail of fewer than two rows, or groups, a process is left out always.
+        drop_last: leave out a last batch that is not full. A tail of fewer than two rows, or groups, a process is left
+            out always.
         views: how many times the same samples are augmented independently: 1 and the number of ``further_views``.
         mixing: makes mixed images of a batch, once it is made; None for evaluation.
     """
@@ -163,7 +168,8 @@ class BatchLoader(ABC):
             )
 
     def __iter__(self) -> Iterator[Batch]:
-        # a generator: on resume Lightning makes the iterator before it sets the epoch, and nothing here runs until the first batch
+        # a generator: on resume Lightning makes the iterator before it sets the epoch, and nothing here runs until the
+        # first batch
         epoch = self.sampler.epoch
         for mine, normaliser in self.plan():
             yield self.batch(mine, epoch, normaliser)
@@ -173,7 +179,8 @@ class BatchLoader(ABC):
         return self.made(rows, self.views_of(rows, epoch), epoch, normaliser)
 
     def first(self, count: int) -> Batch:
-        """A few samples to try things out on: the first of the split; where the order is one of groups, its first groups."""
+        """A few samples to try things out on: the first of the split; where the order is one of groups, its first
+        groups."""
         groups = self.sampler.shape[1] > 1
         return self.batch(member_by_member(self.sampler()[:count]) if groups else self.sampler.rows[:count])
 
@@ -192,7 +199,8 @@ class BatchLoader(ABC):
 
 
 def member_by_member(groups: Tensor) -> Tensor:
-    """The samples of groups (N, G): all first members, behind them all second members, and so on. Samples (N,) as they are.
+    """The samples of groups (N, G): all first members, behind them all second members, and so on. Samples (N,) as they
+    are.
 
     >>> member_by_member(torch.tensor([[1, 2], [3, 4], [5, 6]])).tolist()
     [1, 3, 5, 2, 4, 6]

@@ -25,8 +25,8 @@ class Images:
 class InMemoryData(ClassificationData):
     """Base of data sets that fit in memory. A subclass gives ``read()`` and the class facts below.
 
-    ``SCALE`` divides what is stored, so that it lies in [0, 1]; ``MEAN`` and ``STD`` of the scaled training set are one number or one a
-    channel; ``NAMES`` are those of the classes, where they have some.
+    ``SCALE`` divides what is stored, so that it lies in [0, 1]; ``MEAN`` and ``STD`` of the scaled training set are one
+    number or one a channel; ``NAMES`` are those of the classes, where they have some.
 
     Args:
         options: those of :class:`ClassificationData`; ``augment`` is an :class:`Augment`.
@@ -49,7 +49,8 @@ class InMemoryData(ClassificationData):
             raise ValueError(wrong)
 
     def read(self) -> tuple[Images, Images]:
-        """The stored (train, test) images. Raises InputError where the data are missing, naming the folders and the cure."""
+        """The stored (train, test) images. Raises InputError where the data are missing, naming the folders and the
+        cure."""
         raise NotImplementedError(f"{type(self).__name__} must define read()")
 
     @property
@@ -79,7 +80,8 @@ class InMemoryData(ClassificationData):
         return Normalisation(self.MEAN, self.STD)
 
     def prepare_images(self, images: Tensor) -> Tensor:
-        """Stored images as the network reads them: scaled to [0, 1], then shifted and divided by the training set's statistics."""
+        """Stored images as the network reads them: scaled to [0, 1], then shifted and divided by the training set's
+        statistics."""
         return self.normalisation(images.to(torch.float32) / self.SCALE)
 
     def loader(self, stored: Images, **options) -> InMemoryLoader:

@@ -1,7 +1,9 @@
-"""Mixing: a training image and its labels made of two. Student and teacher see the same mixed image, under every strategy.
+"""Mixing: a training image and its labels made of two. Student and teacher see the same mixed image, under every
+strategy.
 
-So a teacher is "patient and consistent" (Beyer et al. 2022, "Knowledge distillation: A good teacher is patient and consistent",
-https://arxiv.org/abs/2106.05237): what it says is of the very pixels that the student sees, and it needs no label to say it.
+So a teacher is "patient and consistent" (Beyer et al. 2022, "Knowledge distillation: A good teacher is patient and
+consistent", https://arxiv.org/abs/2106.05237): what it says is of the very pixels that the student sees, and it needs
+no label to say it.
 """
 
 from __future__ import annotations
@@ -22,9 +24,10 @@ _MIXING = 31  # the stream of random numbers that mixes
 class Mixing(ABC):
     r"""Base of what mixes each image of a batch with a partner out of the same batch, drawn by a permutation.
 
-    One :math:`\lambda \sim \mathrm{Beta}(\alpha, \alpha)` counts for a batch, and all of its views have the same partners and the same mixture.
-    It is drawn from (seed, epoch, index of the batch's first sample) and from nothing else, so a resumed epoch mixes as it would have.
-    Each process mixes its own share of a batch: partners come from there, and so two processes do not give the curve of one.
+    One :math:`\lambda \sim \mathrm{Beta}(\alpha, \alpha)` counts for a batch, and all of its views have the same
+    partners and the same mixture. It is drawn from (seed, epoch, index of the batch's first sample) and from nothing
+    else, so a resumed epoch mixes as it would have. Each process mixes its own share of a batch: partners come from
+    there, and so two processes do not give the curve of one.
 
     Args:
         alpha: both parameters of the Beta distribution; 1 draws :math:`\lambda` uniformly.
@@ -64,8 +67,8 @@ class Mixing(ABC):
         """Raises InputError where the inputs are none that can be mixed."""
         if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
             raise InputError(
-                f"data.mixing: {type(self).__name__} mixes inputs that are one tensor of floating-point numbers, and these data "
-                "have others; leave it out (mixing=none)"
+                f"data.mixing: {type(self).__name__} mixes inputs that are one tensor of floating-point numbers, and "
+                "these data have others; leave it out (mixing=none)"
             )
 
     @abstractmethod
@@ -84,7 +87,8 @@ class Mixing(ABC):
 class Mixup(Mixing):
     r"""Mixup, :math:`\tilde x = \lambda x + (1 - \lambda) x'`.
 
-    Zhang, Cisse, Dauphin, Lopez-Paz (2018), "mixup: Beyond Empirical Risk Minimization", https://arxiv.org/abs/1710.09412, equation 1.
+    Zhang, Cisse, Dauphin, Lopez-Paz (2018), "mixup: Beyond Empirical Risk Minimization",
+    https://arxiv.org/abs/1710.09412, equation 1.
 
     >>> batch = Batch(torch.tensor([[0.0], [1.0]]), torch.tensor([3, 4]), torch.tensor([7, 9]))
     >>> mixed = Mixup(alpha=1.0)(batch, seed=1)
@@ -105,9 +109,10 @@ class Mixup(Mixing):
 class CutMix(Mixing):
     r"""CutMix: a box of the partner's pixels in their place, :math:`\tilde x = M \odot x + (1 - M) \odot x'`.
 
-    Yun, Han, Oh, Chun, Choe, Yoo (2019), "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features",
-    https://arxiv.org/abs/1905.04899, equations 1 and 2. The box is :math:`\sqrt{1 - \lambda}` of the image high and wide (in whole pixels)
-    around a uniformly drawn pixel; what lies outside the image is clipped, and the share is that of the pixels that stay.
+    Yun, Han, Oh, Chun, Choe, Yoo (2019), "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable
+    Features", https://arxiv.org/abs/1905.04899, equations 1 and 2. The box is :math:`\sqrt{1 - \lambda}` of the image
+    high and wide (in whole pixels) around a uniformly drawn pixel; what lies outside the image is clipped, and the
+    share is that of the pixels that stay.
 
     >>> images = torch.stack([torch.zeros(1, 4, 4), torch.ones(1, 4, 4)])
     >>> mixed = CutMix(probability=1.0)(Batch(images, torch.tensor([3, 4]), torch.tensor([7, 9])), seed=1)
@@ -122,8 +127,8 @@ class CutMix(Mixing):
         super().check(inputs)
         if inputs.dim() != 4:
             raise InputError(
-                f"data.mixing: CutMix cuts boxes out of images (channels, height, width), and an input of these data has the shape "
-                f"{tuple(inputs.shape[1:])}; take mixing=mixup or mixing=none"
+                "data.mixing: CutMix cuts boxes out of images (channels, height, width), and an input of these data "
+                f"has the shape {tuple(inputs.shape[1:])}; take mixing=mixup or mixing=none"
             )
 
     def blended(

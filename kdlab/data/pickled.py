@@ -1,7 +1,8 @@
 """Pickles of plain containers and numpy arrays, read without running anything that a file names.
 
-A pickle may call any function by its name. Here a name is looked up in a short list, and even what stands there is inert: an array's
-pickle makes a record of what the file says of it, and the array is then made of the record's bytes. Nothing else is called.
+A pickle may call any function by its name. Here a name is looked up in a short list, and even what stands there is
+inert: an array's pickle makes a record of what the file says of it, and the array is then made of the record's bytes.
+Nothing else is called.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import numpy as np
 
 
 def load(path: Path):
-    """What a pickle holds: containers, numbers, text, bytes; arrays of numbers as numpy arrays. Text of Python 2 comes as bytes.
+    """What a pickle holds: containers, numbers, text, bytes; arrays of numbers as numpy arrays. Text of Python 2 comes
+    as bytes.
 
     Raises:
         ValueError: the file is damaged, or holds anything else.

@@ -133,8 +133,8 @@ class Reader:
         cure = f"'data.value_range=[{_number(least)},{_number(most if most > least else most + 1)}]'"
         if np.issubdtype(values.dtype, np.floating):
             raise InputError(
-                f"data: {deep.path} (mode {deep.mode}) has floating-point pixels, from {_number(least)} to {_number(most)}; say which"
-                f" value is black and which is white, for all images: {cure}"
+                f"data: {deep.path} (mode {deep.mode}) has floating-point pixels, from {_number(least)} to "
+                f"{_number(most)}; say which value is black and which is white, for all images: {cure}"
             )
         if least < 0:
             raise InputError(

@@ -32,8 +32,8 @@ def activation_boundary(
         margin: m.
 
     Returns:
-        ``(B,)``, a sum over the elements of a sample. It is not 0 where the two agree, unless all are a margin away from 0.
-        RepDistiller multiplies the mean over samples by 3/1000, which is the weight of ``conf/loss/ab.yaml``.
+        ``(B,)``, a sum over the elements of a sample. It is not 0 where the two agree, unless all are a margin away
+        from 0. RepDistiller multiplies the mean over samples by 3/1000, which is the weight of ``conf/loss/ab.yaml``.
 
     Raises:
         ValueError: the shapes differ.
@@ -86,8 +86,8 @@ def partial_l2(
 
 def normal_margin(scale: Tensor, shift: Tensor) -> Tensor:
     r"""The overhaul's margin of every channel: the mean of a normal variable given that it is below 0,
-    :math:`\mu - \sigma\,\phi(\mu/\sigma) / \Phi(-\mu/\sigma)` with :math:`\sigma = |\gamma|` and :math:`\mu = \beta` of the teacher's BatchNorm.
-    Where it is hardly ever below 0 (:math:`\Phi(-\mu/\sigma) \le 0.001`), :math:`-3\sigma`.
+    :math:`\mu - \sigma\,\phi(\mu/\sigma) / \Phi(-\mu/\sigma)` with :math:`\sigma = |\gamma|` and :math:`\mu = \beta` of
+    the teacher's BatchNorm. Where it is hardly ever below 0 (:math:`\Phi(-\mu/\sigma) \le 0.001`), :math:`-3\sigma`.
 
     Args:
         scale, shift: weight and bias of the BatchNorm, ``(C,)``.

@@ -1,6 +1,7 @@
 """Answers of two tokenizers side by side: which positions of the student's text belong to which of the teacher's.
 
-All of it is arithmetic on whole batches of integers (running sums, binary search, scatter): no loop over texts, tokens or classes.
+All of it is arithmetic on whole batches of integers (running sums, binary search, scatter): no loop over texts, tokens
+or classes.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ SMALLEST = 1e-8
 
 
 class Answer(NamedTuple):
-    """The answers of a batch of texts, their tokens first. ``counts`` says which of the T places hold one; what stands elsewhere means
-    nothing. ``predicted`` says whose first token has a position that predicts it.
+    """The answers of a batch of texts, their tokens first. ``counts`` says which of the T places hold one; what stands
+    elsewhere means nothing. ``predicted`` says whose first token has a position that predicts it.
 
     Args:
         probabilities: ``(B, T, V)``.
@@ -46,8 +47,8 @@ def answer(
     Args:
         logits: ``(B, T, V)``, not shifted.
         labels: ``(B, T)``, not shifted.
-        positions: ``predicting``, one before the token; ``clamped``, that too, but all one later in a text whose first token counts;
-            ``answer``, at the token.
+        positions: ``predicting``, one before the token; ``clamped``, that too, but all one later in a text whose first
+            token counts; ``answer``, at the token.
         skip_end: leave out the last token (end of text).
     """
     same_tokens(logits, labels, "answer")
@@ -70,7 +71,8 @@ def answer(
 
 
 def pair_by_order(student: Answer, teacher: Answer) -> tuple[Tensor, Tensor, Tensor]:
-    """The k-th token of one with the k-th of the other, as far as both go: rows ``(B, K, V)`` of both and which of them count ``(B, K)``."""
+    """The k-th token of one with the k-th of the other, as far as both go: rows ``(B, K, V)`` of both and which of them
+    count ``(B, K)``."""
     both = min(student.counts.shape[-1], teacher.counts.shape[-1])
     counts = student.counts[:, :both] & teacher.counts[:, :both]
     return (
@@ -85,13 +87,15 @@ def pair_by_bytes(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Groups of tokens that cover the same bytes, each merged to one row.
 
-    A group ends where both have a token that ends at the same byte (the j-th zero-width token there with the j-th of the other); what is
-    left over behind the last such place is a group too, where both have something left.
+    A group ends where both have a token that ends at the same byte (the j-th zero-width token there with the j-th of
+    the other); what is left over behind the last such place is a group too, where both have something left.
 
     Args:
-        student_bytes, teacher_bytes: first byte and byte behind the last of each token ``(B, T, 2)``, counted in the answer.
-        merge: ``bayesian``, the distribution at the last token of a group times the probabilities of the earlier ones, as the chain rule
-            has it; ``observed``, the distribution at the first times the probabilities of the later ones.
+        student_bytes, teacher_bytes: first byte and byte behind the last of each token ``(B, T, 2)``, counted in the
+            answer.
+        merge: ``bayesian``, the distribution at the last token of a group times the probabilities of the earlier ones,
+            as the chain rule has it; ``observed``, the distribution at the first times the probabilities of the later
+            ones.
 
     Returns:
         As :func:`pair_by_order`; the rows of a group of several tokens do not sum to 1.
@@ -112,7 +116,8 @@ def pair_by_bytes(
 
 
 def _without_unpredicted(counts: Tensor, student: Answer, teacher: Answer) -> Tensor:
-    """The first pair is left out where no position predicts its token: a text of which nothing stands before the answer."""
+    """The first pair is left out where no position predicts its token: a text of which nothing stands before the
+    answer."""
     first = torch.arange(counts.shape[-1], device=counts.device) == 0
     return counts & ~(first & ~(student.predicted & teacher.predicted)[:, None])
 
@@ -121,14 +126,15 @@ def _ends(side: Answer, given: Tensor) -> Tensor:
     """The byte behind each token of the answer; behind the answer, larger than any."""
     if given.shape != (*side.counts.shape, 2):
         raise ValueError(
-            f"byte offsets: two a token: labels {tuple(side.counts.shape)} need {(*side.counts.shape, 2)}, got {tuple(given.shape)}"
+            f"byte offsets: two a token: labels {tuple(side.counts.shape)} need {(*side.counts.shape, 2)}, got "
+            f"{tuple(given.shape)}"
         )
     return given[..., 1].gather(1, side.places).masked_fill(~side.counts, torch.iinfo(given.dtype).max).contiguous()
 
 
 def _closing(side: Answer, mine: Tensor, theirs: Tensor) -> Tensor:
-    """True at the last token of each group: where the other text has a token that ends at the same byte (of several with the same end,
-    the j-th with the j-th), and at the last of all."""
+    """True at the last token of each group: where the other text has a token that ends at the same byte (of several
+    with the same end, the j-th with the j-th), and at the last of all."""
     order = torch.arange(mine.shape[-1], device=mine.device)
     earlier = order - torch.searchsorted(mine, mine)
     as_many = torch.searchsorted(theirs, mine, right=True) - torch.searchsorted(theirs, mine)
@@ -137,8 +143,8 @@ def _closing(side: Answer, mine: Tensor, theirs: Tensor) -> Tensor:
 
 
 def _merged(side: Answer, closing: Tensor, number: int, merge: str) -> Tensor:
-    """One row for each of the first ``number`` groups, ``(B, number, V)``: the distribution at one token, times the probabilities of the
-    other tokens."""
+    """One row for each of the first ``number`` groups, ``(B, number, V)``: the distribution at one token, times the
+    probabilities of the other tokens."""
     group = closing.cumsum(-1) - closing.long()
     opening = side.counts & torch.cat([torch.ones_like(closing[:, :1]), closing[:, :-1]], dim=1)
     base = closing if merge == "bayesian" else opening
@@ -156,7 +162,8 @@ def _merged(side: Answer, closing: Tensor, number: int, merge: str) -> Tensor:
 
 
 def matched_tokens(student: dict[str, int], teacher: dict[str, int]) -> tuple[Tensor, Tensor]:
-    """The numbers of the tokens that both vocabularies have: ``(M,)`` of the student's and of the teacher's, in the same order.
+    """The numbers of the tokens that both vocabularies have: ``(M,)`` of the student's and of the teacher's, in the
+    same order.
 
     >>> matched_tokens({"a": 0, "b": 1, "c": 2}, {"c": 0, "d": 1, "a": 2})
     (tensor([2, 0]), tensor([0, 2]))

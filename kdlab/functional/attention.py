@@ -1,6 +1,8 @@
-"""Losses on attention: scores ``(B, H, T, T)`` before the softmax (queries, then keys), and relations of queries, keys and values.
+"""Losses on attention: scores ``(B, H, T, T)`` before the softmax (queries, then keys), and relations of queries, keys
+and values.
 
-``mask`` ``(B, T)`` is 0 at positions that do not count, as queries and as keys; what stands there has exactly no gradient.
+``mask`` ``(B, T)`` is 0 at positions that do not count, as queries and as keys; what stands there has exactly no
+gradient.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ def attention_scores(query: Tensor, key: Tensor, heads: int) -> Tensor:
     r"""Scaled products :math:`Q_h K_h^\top / \sqrt{d}` of every head, before mask and softmax.
 
     Args:
-        query, key: ``(B, T, D)``, in at least float32: what the linear layers of a self-attention give (or values, for relations).
+        query, key: ``(B, T, D)``, in at least float32: what the linear layers of a self-attention give (or values, for
+            relations).
         heads: H; D is cut into H parts of width d.
 
     Returns:
@@ -60,8 +63,8 @@ def attention_scores(query: Tensor, key: Tensor, heads: int) -> Tensor:
     """
     if query.shape != key.shape or query.dim() != 3 or query.shape[-1] % heads:
         raise ValueError(
-            f"attention_scores: queries {tuple(query.shape)} and keys {tuple(key.shape)} must both be (B, T, D), D a multiple of the "
-            f"{heads} heads"
+            f"attention_scores: queries {tuple(query.shape)} and keys {tuple(key.shape)} must both be (B, T, D), D a "
+            f"multiple of the {heads} heads"
         )
     query, key = (wide(x).unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key))
     return product(query, key.transpose(-2, -1)) / query.shape[-1] ** 0.5
@@ -90,11 +93,12 @@ def attention_mse(
     Args:
         student, teacher: scores ``(B, H, T, T)``; H may differ where heads are combined.
         over_heads: ``each`` compares head by head; ``sum`` or ``mean`` compares the sums or means over heads.
-        ignore_below: scores at or below it (after heads are combined) count as 0, each side by itself. TinyBERT has -100, for masked keys;
-            TextBrewer without a mask has -0.001, which takes out *every* negative score.
+        ignore_below: scores at or below it (after heads are combined) count as 0, each side by itself. TinyBERT has
+            -100, for masked keys; TextBrewer without a mask has -0.001, which takes out *every* negative score.
 
     Returns:
-        ``(B, H, T, T)``, or ``(B, T, T)`` where heads are combined; ``mean`` is over the pairs of two positions that count.
+        ``(B, H, T, T)``, or ``(B, T, T)`` where heads are combined; ``mean`` is over the pairs of two positions that
+        count.
 
     >>> s, t = torch.tensor([[[[1.0]], [[2.0]]]]), torch.tensor([[[[0.0]], [[0.0]]]])
     >>> attention_mse(s, t).flatten(), attention_mse(s, t, "sum").flatten()
@@ -121,16 +125,19 @@ def attention_ce(
     mask: Tensor | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""Cross-entropy of attention, :math:`-\sum_j p_{hij} \log q_{hij}` with the softmaxes p and q over the keys of the teacher's and the
-    student's scores.
+    r"""Cross-entropy of attention, :math:`-\sum_j p_{hij} \log q_{hij}` with the softmaxes p and q over the keys of the
+    teacher's and the student's scores.
 
     Args:
         student, teacher: scores ``(B, H, T, T)``; H may differ where heads are combined.
-        over_heads: ``each`` compares head by head; ``sum`` or ``mean`` compares the softmax of the sums or means of scores.
-        entropy: True subtracts the teacher's entropy: the Kullback-Leibler divergence (the same gradient, 0 at equality).
-        renormalise: the softmaxes are over the keys that count. False takes them over all keys and leaves out the terms of those that do
-            not count, as TextBrewer does (whose scores are already very negative there).
-        ignore_below: keys whose teacher's score is at or below it have the teacher's probability 0; -0.001 in TextBrewer without a mask.
+        over_heads: ``each`` compares head by head; ``sum`` or ``mean`` compares the softmax of the sums or means of
+            scores.
+        entropy: True subtracts the teacher's entropy: the Kullback-Leibler divergence (the same gradient, 0 at
+            equality).
+        renormalise: the softmaxes are over the keys that count. False takes them over all keys and leaves out the terms
+            of those that do not count, as TextBrewer does (whose scores are already very negative there).
+        ignore_below: keys whose teacher's score is at or below it have the teacher's probability 0; -0.001 in
+            TextBrewer without a mask.
 
     Returns:
         a value a query, ``(B, H, T)``, or ``(B, T)`` where heads are combined; ``mean`` is over the queries that count.
@@ -156,7 +163,8 @@ def attention_ce(
 def _cross_entropy(
     student: Tensor, teacher: Tensor, entropy: bool, key: Tensor | None = None, ignore_below: float | None = None
 ) -> Tensor:
-    """Of the softmaxes along the last dimension; ``key`` false leaves out the terms of keys. No term where the teacher's probability is 0."""
+    """Of the softmaxes along the last dimension; ``key`` false leaves out the terms of keys. No term where the
+    teacher's probability is 0."""
     log_q, log_p = student.log_softmax(-1), teacher.log_softmax(-1)
     p = log_p.exp()
     if ignore_below is not None:
@@ -179,16 +187,17 @@ def tinybert(
     mask: Tensor | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""TinyBERT's distillation of the layers: :math:`\sum_m \mathrm{MSE}(A^s_m, A^t_{g(m)}) + \sum_m \mathrm{MSE}(H^s_m W, H^t_{g(m)})`
-    over pairs of layers that :math:`g` maps to each other.
+    r"""TinyBERT's distillation of the layers: :math:`\sum_m \mathrm{MSE}(A^s_m, A^t_{g(m)}) + \sum_m \mathrm{MSE}(H^s_m
+    W, H^t_{g(m)})` over pairs of layers that :math:`g` maps to each other.
 
     Args:
         student_scores, teacher_scores: attention scores ``(B, H, T, T)`` before the softmax, as many on both sides.
-        student_hidden, teacher_hidden: hidden states ``(B, T, D)``, the student's behind the shared projection W; as many on both sides. The
-            output of the embeddings is one of them.
+        student_hidden, teacher_hidden: hidden states ``(B, T, D)``, the student's behind the shared projection W; as
+            many on both sides. The output of the embeddings is one of them.
         attention_weight, hidden_weight: of the two sums.
         ignore_below: :func:`kdlab.functional.attention_mse`.
-        mask: the means of a sample are over its positions that count. Without, padding counts too, as in the authors' code.
+        mask: the means of a sample are over its positions that count. Without, padding counts too, as in the authors'
+            code.
 
     Returns:
         ``(B,)``; with a reduction, samples without any position that counts do not count.
@@ -228,10 +237,11 @@ def minilmv2(
     reduction: str = "none",
 ) -> Tensor:
     r"""Relations of queries, keys and values within one layer,
-    :math:`\sum_r \alpha_r \frac{1}{A n} \sum_{a, i} \mathrm{KL}(R^t_{r,a,i} \,\|\, R^s_{r,a,i})` over A relation heads and the n positions of
-    a sample, :math:`R_{qq} = \mathrm{softmax}(Q_a Q_a^\top / \sqrt{d})`.
+    :math:`\sum_r \alpha_r \frac{1}{A n} \sum_{a, i} \mathrm{KL}(R^t_{r,a,i} \,\|\, R^s_{r,a,i})` over A relation heads
+    and the n positions of a sample, :math:`R_{qq} = \mathrm{softmax}(Q_a Q_a^\top / \sqrt{d})`.
 
-    All heads of a side are put together and cut into A again, so neither the widths nor the heads of the networks need be the same.
+    All heads of a side are put together and cut into A again, so neither the widths nor the heads of the networks need
+    be the same.
 
     Args:
         student_query, student_key, student_value: ``(B, T, D)``, outputs of the linear layers.
@@ -255,8 +265,8 @@ def minilmv2(
     )
     if len({x.shape[:2] for x in (*student.values(), *teacher.values())}) > 1:
         raise ValueError(
-            f"minilmv2: student {tuple(student_query.shape)} and teacher {tuple(teacher_query.shape)} must be states (B, T, D) of the "
-            "same positions, query, key and value alike"
+            f"minilmv2: student {tuple(student_query.shape)} and teacher {tuple(teacher_query.shape)} must be states "
+            "(B, T, D) of the same positions, query, key and value alike"
         )
     relations = {"qq": 1.0, "kk": 1.0, "vv": 1.0} if relations is None else relations
     student, teacher = ({letter: without_masked(x, mask) for letter, x in side.items()} for side in (student, teacher))
@@ -283,11 +293,13 @@ def minilm(
     mask: Tensor | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""Deep self-attention distillation of the last layer: the Kullback-Leibler divergences of the student's from the teacher's attention
-    :math:`\mathrm{softmax}(Q K^\top / \sqrt{d})` and value relation :math:`\mathrm{softmax}(V V^\top / \sqrt{d})`, each a mean over heads and
-    over the positions of a sample. The widths may differ, the number of heads is that of both networks.
+    r"""Deep self-attention distillation of the last layer: the Kullback-Leibler divergences of the student's from the
+    teacher's attention :math:`\mathrm{softmax}(Q K^\top / \sqrt{d})` and value relation :math:`\mathrm{softmax}(V
+    V^\top / \sqrt{d})`, each a mean over heads and over the positions of a sample. The widths may differ, the number of
+    heads is that of both networks.
 
-    Arguments and result are those of :func:`kdlab.functional.minilmv2`, of which it is the relations qk and vv at the networks' own heads.
+    Arguments and result are those of :func:`kdlab.functional.minilmv2`, of which it is the relations qk and vv at the
+    networks' own heads.
 
     >>> x, y = torch.tensor([[[1.0], [0.0]]]), torch.tensor([[[1.0], [1.0]]])
     >>> minilm(x, x, x, y, y, y, heads=1)
@@ -333,8 +345,8 @@ def _pair_mask(what: str, student: Tensor, teacher: Tensor, over_heads: str, mas
         or student.shape[2] != student.shape[3]
     ):
         raise ValueError(
-            f"{what}: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must be scores (B, H, T, T) of the same "
-            "positions"
+            f"{what}: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must be scores (B, H, T, T) of "
+            "the same positions"
         )
     if mask is not None and mask.shape != (len(student), student.shape[2]):
         raise ValueError(f"{what}: scores {tuple(student.shape)} need a mask (B, T), got {tuple(mask.shape)}")

@@ -39,8 +39,8 @@ def ensemble_logits(branches: Sequence[Tensor], gate: Tensor) -> Tensor:
     stack = stacked(branches, "ensemble_logits", False)
     if gate.shape != (stack.shape[1], len(stack)):
         raise ValueError(
-            f"ensemble_logits: {len(stack)} branches of logits {tuple(stack.shape[1:])} need a gate {(stack.shape[1], len(stack))}, "
-            f"got {tuple(gate.shape)}"
+            f"ensemble_logits: {len(stack)} branches of logits {tuple(stack.shape[1:])} need a gate "
+            f"{(stack.shape[1], len(stack))}, got {tuple(gate.shape)}"
         )
     return (stack * gate.movedim(1, 0)[..., None]).sum(0)
 
@@ -63,8 +63,8 @@ def one_kl(
         student: logits of a branch, ``(N, C)``.
         ensemble: :func:`ensemble_logits`.
         temperature, temperature_squared: as in :func:`kdlab.functional.hinton_kd`.
-        epsilon: added to the ensemble's probabilities, which then do not sum to 1; 1e-7 in the authors' code, where equal logits
-            therefore do not give 0.
+        epsilon: added to the ensemble's probabilities, which then do not sum to 1; 1e-7 in the authors' code, where
+            equal logits therefore do not give 0.
         detach: whether the ensemble is a constant, as in the authors' code.
         mask, reduction: see :func:`kdlab.functional.reduced`.
 
@@ -94,14 +94,16 @@ def byot_feature(
     mask: Tensor | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""Squared distance of an exit's feature from the deepest one's, :math:`\lVert f - f_d \rVert_2^2`, summed over a sample's elements.
+    r"""Squared distance of an exit's feature from the deepest one's, :math:`\lVert f - f_d \rVert_2^2`, summed over a
+    sample's elements.
 
     Args:
         student: feature of an exit, after its bottleneck, ``(B, ...)``.
         deepest: feature of the last stage, of the same shape.
         positive_only: leave out the elements where neither of the two is above 0, as the usual re-implementation does.
         detach: whether the deepest feature is a constant.
-        mask, reduction: see :func:`kdlab.functional.reduced`; the usual re-implementation has ``sum``, over the batch too.
+        mask, reduction: see :func:`kdlab.functional.reduced`; the usual re-implementation has ``sum``, over the batch
+            too.
 
     Returns:
         ``(B,)``

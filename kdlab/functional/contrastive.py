@@ -34,19 +34,21 @@ def contrastive_representation(
     mask: Tensor | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""Noise-contrastive estimation of which sample an embedding belongs to, from both sides. With the student's embedding v, the rows
-    m_0 (the sample's own) and m_1, …, m_K (other samples') of the *teacher's* memory, :math:`P_k = \exp(v \cdot m_k / \tau) / Z` and
-    :math:`c = K / n`,
+    r"""Noise-contrastive estimation of which sample an embedding belongs to, from both sides. With the student's
+    embedding v, the rows m_0 (the sample's own) and m_1, …, m_K (other samples') of the *teacher's* memory, :math:`P_k
+    = \exp(v \cdot m_k / \tau) / Z` and :math:`c = K / n`,
 
     .. math:: -\log \frac{P_0}{P_0 + c + \epsilon} - \sum_{k=1}^{K} \log \frac{c}{P_k + c + \epsilon} ,
 
-    plus the same with the teacher's embedding and the student's memory (which trains the embedding of the teacher's feature only).
+    plus the same with the teacher's embedding and the student's memory (which trains the embedding of the teacher's
+    feature only).
 
     Args:
         student, teacher: embeddings ``(B, D)`` of length 1.
         student_memory, teacher_memory: an embedding of every training sample, ``(n, D)``, constants.
         contrast: rows of the memories, ``(B, K + 1)``; the first column is the sample's own.
-        student_normaliser, teacher_normaliser: Z of the student's and the teacher's side, see :func:`contrastive_normaliser`; constants.
+        student_normaliser, teacher_normaliser: Z of the student's and the teacher's side, see
+            :func:`contrastive_normaliser`; constants.
         temperature: tau.
         samples: n; None is the number of rows in the memories.
 
@@ -68,9 +70,9 @@ def contrastive_representation(
         or len(contrast) != len(student)
     ):
         raise ValueError(
-            f"contrastive_representation: embeddings {tuple(student.shape)} need two memories (n, {student.shape[-1]}) and "
-            f"{len(student)} rows of contrast, got {tuple(student_memory.shape)}, {tuple(teacher_memory.shape)} and "
-            f"{tuple(contrast.shape)}"
+            f"contrastive_representation: embeddings {tuple(student.shape)} need two memories (n, {student.shape[-1]}) "
+            f"and {len(student)} rows of contrast, got {tuple(student_memory.shape)}, {tuple(teacher_memory.shape)} "
+            f"and {tuple(contrast.shape)}"
         )
     samples = len(student_memory) if samples is None else samples
     values = sum(
@@ -86,8 +88,8 @@ def contrastive_representation(
 def contrastive_normaliser(
     embedding: Tensor, memory: Tensor, contrast: Tensor, temperature: float = 0.07, samples: int | None = None
 ) -> Tensor:
-    r"""Z of one side: :math:`n` times the mean of :math:`\exp(v \cdot m_k / \tau)` over a batch and its contrast. The authors take that of
-    the first batch and keep it.
+    r"""Z of one side: :math:`n` times the mean of :math:`\exp(v \cdot m_k / \tau)` over a batch and its contrast. The
+    authors take that of the first batch and keep it.
 
     Args:
         embedding: of one side, ``(B, D)``.
@@ -108,7 +110,8 @@ def contrastive_normaliser(
 
 
 def moved(memory: Tensor, index: Tensor, embedding: Tensor, momentum: float) -> Tensor:
-    r"""The rows ``index`` of a memory after the batch: :math:`\alpha\,m + (1 - \alpha)\,v`, at length 1. ``(B, D)``, without gradient.
+    r"""The rows ``index`` of a memory after the batch: :math:`\alpha\,m + (1 - \alpha)\,v`, at length 1. ``(B, D)``,
+    without gradient.
 
     >>> import torch
     >>> moved(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0]), torch.tensor([[0.0, 1.0]]), momentum=0.5)
@@ -119,7 +122,8 @@ def moved(memory: Tensor, index: Tensor, embedding: Tensor, momentum: float) -> 
 
 
 def negatives(index: Tensor, label: Tensor, order: Tensor, first: Tensor, count: Tensor, number: int) -> Tensor:
-    """Draws ``number`` rows of other labels for each sample, uniformly and with replacement, on the device and without a loop.
+    """Draws ``number`` rows of other labels for each sample, uniformly and with replacement, on the device and without
+    a loop.
 
     Args:
         index: the samples, ``(B,)``.
@@ -143,13 +147,14 @@ def negatives(index: Tensor, label: Tensor, order: Tensor, first: Tensor, count:
 
 
 def rows_are_gathered(memory: Tensor, contrast: Tensor) -> bool:
-    """Whether the loss looks at copies of the contrast's rows, and not at the entire memory: where they are fewer than it has."""
+    """Whether the loss looks at copies of the contrast's rows, and not at the entire memory: where they are fewer than
+    it has."""
     return contrast.numel() < len(memory)
 
 
 def _scores(embedding: Tensor, memory: Tensor, contrast: Tensor, temperature: float) -> Tensor:
-    """``v . m_k / tau``, ``(B, K + 1)``: against the entire memory first, since to gather K rows of D for every sample takes more memory; against
-    the gathered rows where they are fewer than the memory has."""
+    """``v . m_k / tau``, ``(B, K + 1)``: against the entire memory first, since to gather K rows of D for every sample
+    takes more memory; against the gathered rows where they are fewer than the memory has."""
     if rows_are_gathered(memory, contrast):
         return contraction("bd,bkd->bk", embedding, memory[contrast].to(embedding.dtype)) / temperature
     return product(embedding, memory.to(embedding.dtype).T).gather(1, contrast) / temperature
@@ -160,5 +165,6 @@ def _estimation(scores: Tensor, normaliser: Tensor | float, samples: int) -> Ten
     noise = number / samples
     log_z = torch.as_tensor(normaliser, dtype=scores.dtype, device=scores.device).log()
     odds = scores - log_z - math.log(noise + EPSILON)  # log of P / (c + epsilon)
-    # every term by itself, and small: the difference of two sums over thousands of samples would be what rounding leaves of it
+    # every term by itself, and small: the difference of two sums over thousands of samples would be what rounding
+    # leaves of it
     return number * math.log1p(EPSILON / noise) - F.logsigmoid(odds[:, 0]) - F.logsigmoid(-odds[:, 1:]).sum(1)

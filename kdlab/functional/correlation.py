@@ -38,11 +38,12 @@ def dist(
     epsilon: float = 1e-8,
     mask: Tensor | None = None,
 ) -> Tensor:
-    r"""DIST: :math:`T^2\,[\beta\,(1 - \bar r_{\mathrm{rows}}) + \gamma\,(1 - \bar r_{\mathrm{columns}})]`, with Pearson's correlation r of the
-    teacher's and the student's probabilities at T: of each sample over the classes, and of each class over the samples.
+    r"""DIST: :math:`T^2\,[\beta\,(1 - \bar r_{\mathrm{rows}}) + \gamma\,(1 - \bar r_{\mathrm{columns}})]`, with
+    Pearson's correlation r of the teacher's and the student's probabilities at T: of each sample over the classes, and
+    of each class over the samples.
 
-    The authors' code has the factor T^2; the paper does not mention it. At equality it is 0 up to epsilon, which weighs on classes that
-    nobody finds probable.
+    The authors' code has the factor T^2; the paper does not mention it. At equality it is 0 up to epsilon, which weighs
+    on classes that nobody finds probable.
 
     Args:
         student, teacher: logits ``(N, C)``, or ``(B, C, H, W)`` of a segmentation, where every pixel is a sample.
@@ -68,7 +69,8 @@ def dist(
         mask = None if mask is None else mask.flatten()
     if student.dim() != 2:
         raise ValueError(
-            f"dist: logits are (N, C) or (B, C, H, W), got student {tuple(student.shape)} and teacher {tuple(teacher.shape)}"
+            f"dist: logits are (N, C) or (B, C, H, W), got student {tuple(student.shape)} and teacher "
+            f"{tuple(teacher.shape)}"
         )
     counts = _counts(student, mask)
     q, p = (
@@ -95,8 +97,8 @@ def class_correlation(
     column_mask: Tensor | None = None,
     mask: Tensor | None = None,
 ) -> Tensor:
-    r"""Class-level term of multi-level distillation, :math:`\frac1C \lVert P^\top P - Q^\top Q \rVert_F^2`, with the probabilities P of the
-    teacher and Q of the student at T, ``(N, C)``. No factor T^2.
+    r"""Class-level term of multi-level distillation, :math:`\frac1C \lVert P^\top P - Q^\top Q \rVert_F^2`, with the
+    probabilities P of the teacher and Q of the student at T, ``(N, C)``. No factor T^2.
 
     Args:
         student, teacher: logits ``(N, C)``.
@@ -121,8 +123,8 @@ def batch_correlation(
     column_mask: Tensor | None = None,
     mask: Tensor | None = None,
 ) -> Tensor:
-    r"""Batch-level term of multi-level distillation, :math:`\frac1N \lVert P P^\top - Q Q^\top \rVert_F^2`, with the probabilities P of the
-    teacher and Q of the student at T, ``(N, C)``. No factor T^2.
+    r"""Batch-level term of multi-level distillation, :math:`\frac1N \lVert P P^\top - Q Q^\top \rVert_F^2`, with the
+    probabilities P of the teacher and Q of the student at T, ``(N, C)``. No factor T^2.
 
     Args:
         student, teacher: logits ``(N, C)``.
@@ -155,28 +157,30 @@ def multi_level(
     standardised: bool = False,
     mask: Tensor | None = None,
 ) -> Tensor:
-    r"""Multi-level distillation over two views of a batch: the sum over both views and all temperatures of Hinton's loss (instance level),
-    :func:`class_correlation` and :func:`batch_correlation`,
+    r"""Multi-level distillation over two views of a batch: the sum over both views and all temperatures of Hinton's
+    loss (instance level), :func:`class_correlation` and :func:`batch_correlation`,
 
-    .. math:: \sum_{\text{views}} \sum_T \Big[ \frac{T^2}{N} \sum_n \mathrm{KL}(p^T_n \,\|\, q^T_n) + \frac1C \lVert P^\top P - Q^\top Q \rVert_F^2
+    .. math:: \sum_{\text{views}} \sum_T \Big[ \frac{T^2}{N} \sum_n \mathrm{KL}(p^T_n \,\|\, q^T_n) + \frac1C \lVert
+    P^\top P - Q^\top Q \rVert_F^2
               + \frac1N \lVert P P^\top - Q Q^\top \rVert_F^2 \Big].
 
-    On the weak view, samples take part in the instance and the batch level where the teacher's largest probability does not exceed its
-    median over the batch, and classes in the class level where the teacher's probability, summed over the batch, does not exceed its
-    median over the classes. The strong view has no such masks. Three switches bring back what the authors' code does otherwise; all of
-    them together are its value.
+    On the weak view, samples take part in the instance and the batch level where the teacher's largest probability does
+    not exceed its median over the batch, and classes in the class level where the teacher's probability, summed over
+    the batch, does not exceed its median over the classes. The strong view has no such masks. Three switches bring back
+    what the authors' code does otherwise; all of them together are its value.
 
     Args:
         student, teacher, student_strong, teacher_strong: logits ``(N, C)`` of the weak and of the strong view.
         temperatures: one term each, at every level.
         instance_weight, class_weight, batch_weight: weight of the level.
-        mask_after_mean: multiply each term of the weak view, averaged over the whole batch, by the *fraction* of samples or classes that
-            take part, instead of leaving the others out.
-        reuse_weak: at the instance level, the strong view's terms from the fourth temperature on take the weak view once more.
-        strong_correlations: whether the strong view has the class and the batch level at all; the authors' code computes them and leaves
-            them out of its sum.
-        standardised: the instance level compares standardised logits (:func:`kdlab.functional.standardise`), as the code of logit
-            standardisation does.
+        mask_after_mean: multiply each term of the weak view, averaged over the whole batch, by the *fraction* of
+            samples or classes that take part, instead of leaving the others out.
+        reuse_weak: at the instance level, the strong view's terms from the fourth temperature on take the weak view
+            once more.
+        strong_correlations: whether the strong view has the class and the batch level at all; the authors' code
+            computes them and leaves them out of its sum.
+        standardised: the instance level compares standardised logits (:func:`kdlab.functional.standardise`), as the
+            code of logit standardisation does.
         mask: ``(N,)``, 0 for rows that do not count.
 
     Returns:
@@ -222,7 +226,8 @@ def multi_level(
     return total
 
 
-# -- what they share ----------------------------------------------------------------------------------------------------------
+# -- what they share
+# ----------------------------------------------------------------------------------------------------------
 
 
 def _counts(logits: Tensor, mask: Tensor | None) -> Tensor:

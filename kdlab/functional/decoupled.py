@@ -4,7 +4,8 @@ Every function takes logits ``(..., C)``, computed in at least float32, and
 
     target: class numbers ``(...)``; rows of label -100 do not count.
     mask: ``(...)``, 0 for rows that do not count (padding); they have exactly no gradient, whatever stands there.
-    reduction: ``none`` (one value a row, the default), ``mean``, ``sum``, ``batchmean``, ``elementmean``: :func:`kdlab.functional.reduced`.
+    reduction: ``none`` (one value a row, the default), ``mean``, ``sum``, ``batchmean``, ``elementmean``:
+        :func:`kdlab.functional.reduced`.
 
 and raises ValueError, with both shapes, where they do not fit.
 """
@@ -48,12 +49,13 @@ def dkd(
 ) -> Tensor:
     r"""Decoupled distillation, :math:`T^2\,[\alpha\,\mathrm{TCKD} + \beta\,\mathrm{NCKD}]`.
 
-    TCKD is the KL between the binary distributions :math:`(p_y, 1 - p_y)` of teacher and student, NCKD the KL between their
-    distributions over the other classes alone, all softened by T. With :math:`\alpha = 1` and :math:`\beta = 1 - p_y` it would be
-    Hinton's. All in log-sum-exp form: no probability is summed and then put into a logarithm.
+    TCKD is the KL between the binary distributions :math:`(p_y, 1 - p_y)` of teacher and student, NCKD the KL between
+    their distributions over the other classes alone, all softened by T. With :math:`\alpha = 1` and :math:`\beta = 1 -
+    p_y` it would be Hinton's. All in log-sum-exp form: no probability is summed and then put into a logarithm.
 
     Args:
-        alpha, beta: weights of TCKD and NCKD. The authors tune beta for every pair: on CIFAR-100 2, 6 or 8, on ImageNet 0.5 or 2.
+        alpha, beta: weights of TCKD and NCKD. The authors tune beta for every pair: on CIFAR-100 2, 6 or 8, on ImageNet
+            0.5 or 2.
         temperature: T, positive.
         temperature_squared: whether the factor T^2 is applied.
 
@@ -82,10 +84,12 @@ def nkd(
     mask: Tensor | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""Normalised distillation, :math:`-p_y \log q_y - \gamma T^2 \sum_{c \ne y} \hat p^T_c \log \hat q^T_c`, where :math:`\hat p, \hat q` are the
-    distributions over the other classes alone. The first term is at temperature 1, with :math:`p_y` a constant.
+    r"""Normalised distillation, :math:`-p_y \log q_y - \gamma T^2 \sum_{c \ne y} \hat p^T_c \log \hat q^T_c`, where
+    :math:`\hat p, \hat q` are the distributions over the other classes alone. The first term is at temperature 1, with
+    :math:`p_y` a constant.
 
-    A cross-entropy: not 0 where the student equals the teacher. The cross-entropy of the labels comes beside it, with weight 1.
+    A cross-entropy: not 0 where the student equals the teacher. The cross-entropy of the labels comes beside it, with
+    weight 1.
 
     Args:
         target: class numbers ``(...)``, or probabilities ``(..., C)`` (mixed labels), whose largest counts.
@@ -124,18 +128,19 @@ def uskd(
 
     .. math:: -\alpha P_y \log q_y - \beta \sum_{c \ne y} Z_c \log \hat q_c + \mu\,\mathrm{CE}_{0.1}(w).
 
-    :math:`P_y = q_y^2 + 1 - \overline{q_y^2}`, with the mean over the batch. :math:`Z` falls as 1 / rank over the classes, is 0 for the label
-    and sums to 1; the rank is that of :math:`w_c / (1 - w_y) + q_c / (1 - q_y)`, where w are the probabilities of a weak classifier on
-    an intermediate feature; :math:`\hat q` is the student's distribution over the other classes alone. The last term trains the weak
-    classifier on labels smoothed by 0.1. P and Z are constants: no gradient flows through them.
+    :math:`P_y = q_y^2 + 1 - \overline{q_y^2}`, with the mean over the batch. :math:`Z` falls as 1 / rank over the
+    classes, is 0 for the label and sums to 1; the rank is that of :math:`w_c / (1 - w_y) + q_c / (1 - q_y)`, where w
+    are the probabilities of a weak classifier on an intermediate feature; :math:`\hat q` is the student's distribution
+    over the other classes alone. The last term trains the weak classifier on labels smoothed by 0.1. P and Z are
+    constants: no gradient flows through them.
 
     Args:
         student: logits ``(N, C)``.
         weak: logits of the weak classifier, of the same shape.
         target: class numbers ``(N,)``.
         alpha, beta, mu: the weights of the three terms.
-        rank_by_logarithm: rank by :math:`w_c / (1 - w_y) + \log q_c / (1 - \log q_y)`, as the authors' code does, where a variable that held
-            probabilities holds their logarithms by then.
+        rank_by_logarithm: rank by :math:`w_c / (1 - w_y) + \log q_c / (1 - \log q_y)`, as the authors' code does, where
+            a variable that held probabilities holds their logarithms by then.
 
     >>> s, w, y = torch.tensor([[2.0, 0.0, 1.0]]), torch.tensor([[1.0, 0.0, 0.5]]), torch.tensor([0])
     >>> uskd(s, w, y)
@@ -179,10 +184,12 @@ def wsld(
     mask: Tensor | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""Weighted soft labels, :math:`T^2 \big(1 - e^{-\mathrm{CE}_s / \mathrm{CE}_t}\big) \big(-\sum_c p^T_c \log q^T_c\big)`.
+    r"""Weighted soft labels, :math:`T^2 \big(1 - e^{-\mathrm{CE}_s / \mathrm{CE}_t}\big) \big(-\sum_c p^T_c \log
+    q^T_c\big)`.
 
-    :math:`\mathrm{CE}_s, \mathrm{CE}_t` are the cross-entropies of student and teacher to the label, at temperature 1: a row counts less where
-    the student knows its label better than the teacher does. The weight is a constant: no gradient flows through it.
+    :math:`\mathrm{CE}_s, \mathrm{CE}_t` are the cross-entropies of student and teacher to the label, at temperature 1:
+    a row counts less where the student knows its label better than the teacher does. The weight is a constant: no
+    gradient flows through it.
 
     Args:
         temperature: T, positive.
@@ -201,7 +208,8 @@ def wsld(
     return reduced(weight * values, counts, reduction, student.shape[-1])
 
 
-# -- what they share ----------------------------------------------------------------------------------------------------------
+# -- what they share
+# ----------------------------------------------------------------------------------------------------------
 
 
 def _is(target: Tensor, logits: Tensor) -> Tensor:
@@ -215,8 +223,8 @@ def _others(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def _other_classes(student: Tensor, teacher: Tensor, target: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    """Both sides' logits with the label's class excluded, and the rows where the teacher says nothing of the others, having excluded them
-    all with -inf; zeros stand there."""
+    """Both sides' logits with the label's class excluded, and the rows where the teacher says nothing of the others,
+    having excluded them all with -inf; zeros stand there."""
     others = _others(student, target), _others(teacher, target)
     silent = torch.isneginf(others[1]).all(-1)
     return tuple(logits.masked_fill(silent[..., None], 0.0) for logits in others), silent
@@ -230,5 +238,6 @@ def _own_and_rest(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def _odds(values: Tensor, own: Tensor) -> Tensor:
-    """Each class's value over one minus that of the label, as the authors' code of USKD has it (with its 1e-6 against a 0)."""
+    """Each class's value over one minus that of the label, as the authors' code of USKD has it (with its 1e-6 against a
+    0)."""
     return values / (1 - values.gather(-1, own) + 1e-6)

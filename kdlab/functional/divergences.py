@@ -1,16 +1,17 @@
 r"""Divergences between two categorical distributions given by logits, one value a row, in nats.
 
-Throughout, :math:`p = \mathrm{softmax}(z_t / T)` is the teacher's distribution and :math:`q = \mathrm{softmax}(z_s / T)` the student's.
-No factor T^2 is inside: see :func:`kdlab.functional.hinton_kd`.
+Throughout, :math:`p = \mathrm{softmax}(z_t / T)` is the teacher's distribution and :math:`q = \mathrm{softmax}(z_s /
+T)` the student's. No factor T^2 is inside: see :func:`kdlab.functional.hinton_kd`.
 
 Every function takes, beside its own parameters:
 
     student, teacher: logits ``(..., C)``, computed in at least float32. A logit of -inf excludes a class.
     temperature: T, positive; both sides are divided by it.
     mask: ``(...)``, 0 for rows that do not count (padding); they have exactly no gradient, whatever stands there.
-    reduction: ``none`` (one value a row, the default), ``mean``, ``sum``, ``batchmean``, ``elementmean``: :func:`kdlab.functional.reduced`.
-    skip_infinite: True leaves out the classes that either side excludes with -inf, as the code of DistiLLM does; otherwise a class that
-        only one side excludes makes the divergence infinite wherever the mathematics does.
+    reduction: ``none`` (one value a row, the default), ``mean``, ``sum``, ``batchmean``, ``elementmean``:
+        :func:`kdlab.functional.reduced`.
+    skip_infinite: True leaves out the classes that either side excludes with -inf, as the code of DistiLLM does;
+        otherwise a class that only one side excludes makes the divergence infinite wherever the mathematics does.
 
 and raises ValueError, with both shapes, where they differ.
 """
@@ -103,9 +104,9 @@ def reverse_kl(
     reduction: str = "none",
     skip_infinite: bool = False,
 ) -> Tensor:
-    r"""Kullback-Leibler divergence of the teacher from the student, :math:`\mathrm{KL}(q \,\|\, p) = \sum_c q_c (\log q_c - \log p_c)`.
-    It forgives what the student leaves out, and punishes what the teacher would not say. At each position of a text that the student
-    wrote it is the single-step term of MiniLLM.
+    r"""Kullback-Leibler divergence of the teacher from the student, :math:`\mathrm{KL}(q \,\|\, p) = \sum_c q_c (\log
+    q_c - \log p_c)`. It forgives what the student leaves out, and punishes what the teacher would not say. At each
+    position of a text that the student wrote it is the single-step term of MiniLLM.
 
     >>> import torch
     >>> reverse_kl(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
@@ -137,13 +138,13 @@ def symmetric_kl(
     reduction: str = "none",
     skip_infinite: bool = False,
 ) -> Tensor:
-    r"""A mixture of both directions, :math:`(1 - w)\,\mathrm{KL}(p \,\|\, q) + w\,\mathrm{KL}(q \,\|\, p)`. With w = 1/2 it is half of
-    Jeffreys' divergence.
+    r"""A mixture of both directions, :math:`(1 - w)\,\mathrm{KL}(p \,\|\, q) + w\,\mathrm{KL}(q \,\|\, p)`. With w =
+    1/2 it is half of Jeffreys' divergence.
 
     Args:
         reverse_weight: w, the weight of the reverse direction, in [0, 1].
-        entropy: False leaves the teacher's entropy in the forward part (a cross-entropy: the same gradient, not 0 at equality), as the
-            code of DistiLLM does.
+        entropy: False leaves the teacher's entropy in the forward part (a cross-entropy: the same gradient, not 0 at
+            equality), as the code of DistiLLM does.
 
     >>> import torch
     >>> symmetric_kl(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
@@ -185,9 +186,10 @@ def jensen_shannon(
 
     .. math:: \mathrm{JS}_w = w\,\mathrm{KL}(p \,\|\, m) + (1 - w)\,\mathrm{KL}(q \,\|\, m).
 
-    The formula tends to 0 as w goes to 0 or 1; what has a limit is :math:`\mathrm{JS}_w / w \to \mathrm{KL}(p \,\|\, q)` for w to 0 and
-    :math:`\mathrm{JS}_w / (1 - w) \to \mathrm{KL}(q \,\|\, p)` for w to 1. As GKD has it, w = 0 *is* the forward and w = 1 the reverse KL:
-    so a scan of w jumps at its ends. With ``scaled`` it does not: the value is divided by w (1 - w), and both ends are limits.
+    The formula tends to 0 as w goes to 0 or 1; what has a limit is :math:`\mathrm{JS}_w / w \to \mathrm{KL}(p \,\|\,
+    q)` for w to 0 and :math:`\mathrm{JS}_w / (1 - w) \to \mathrm{KL}(q \,\|\, p)` for w to 1. As GKD has it, w = 0 *is*
+    the forward and w = 1 the reverse KL: so a scan of w jumps at its ends. With ``scaled`` it does not: the value is
+    divided by w (1 - w), and both ends are limits.
 
     Args:
         teacher_weight: w, in [0, 1]. GKD's and TRL's beta; one minus the lambda of DistiLLM, which weighs the student.
@@ -244,13 +246,13 @@ def skew_forward_kl(
     reduction: str = "none",
     skip_infinite: bool = False,
 ) -> Tensor:
-    r"""Skew KL, :math:`\mathrm{KL}(p \,\|\, \alpha p + (1 - \alpha) q)`: what the teacher says in a mixture of both. Its gradient stays
-    bounded where q is tiny. At :math:`\alpha = 0` it is the forward KL, at 1 it is 0.
+    r"""Skew KL, :math:`\mathrm{KL}(p \,\|\, \alpha p + (1 - \alpha) q)`: what the teacher says in a mixture of both.
+    Its gradient stays bounded where q is tiny. At :math:`\alpha = 0` it is the forward KL, at 1 it is 0.
 
     Args:
         teacher_weight: alpha, the teacher's weight in the mixture, in [0, 1]; one number, or one a row ``(...)``.
-        entropy: False leaves the teacher's entropy in (a cross-entropy: the same gradient, not 0 at equality), as the code of the first
-            DistiLLM does.
+        entropy: False leaves the teacher's entropy in (a cross-entropy: the same gradient, not 0 at equality), as the
+            code of the first DistiLLM does.
 
     >>> import torch
     >>> skew_forward_kl(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
@@ -283,7 +285,8 @@ def skew_reverse_kl(
     reduction: str = "none",
     skip_infinite: bool = False,
 ) -> Tensor:
-    r"""Skew reverse KL, :math:`\mathrm{KL}(q \,\|\, (1 - \alpha) p + \alpha q)`. At :math:`\alpha = 0` it is the reverse KL, at 1 it is 0.
+    r"""Skew reverse KL, :math:`\mathrm{KL}(q \,\|\, (1 - \alpha) p + \alpha q)`. At :math:`\alpha = 0` it is the
+    reverse KL, at 1 it is 0.
 
     Args:
         student_weight: alpha, the student's weight in the mixture, in [0, 1]; one number, or one a row ``(...)``.
@@ -340,10 +343,11 @@ def alpha_beta(
     .. math:: -\frac{1}{\alpha\beta} \sum_c \Big[ p_c^\alpha q_c^\beta - \frac{\alpha}{\alpha+\beta} p_c^{\alpha+\beta}
               - \frac{\beta}{\alpha+\beta} q_c^{\alpha+\beta} \Big].
 
-    Where a denominator is 0 (or less than the root of the precision) its limit is taken, in closed form: with :math:`r_c = p_c / q_c`,
-    :math:`\beta = 0`: :math:`\alpha^{-2} \sum [p^\alpha \log r^\alpha - p^\alpha + q^\alpha]`, the forward KL at :math:`\alpha = 1`;
-    :math:`\alpha = 0`: :math:`\beta^{-2} \sum [q^\beta \log r^{-\beta} - q^\beta + p^\beta]`, the reverse KL at :math:`\beta = 1`;
-    :math:`\alpha + \beta = 0`: :math:`\alpha^{-2} \sum [\log r^{-\alpha} + r^\alpha - 1]`; both 0: :math:`\tfrac12 \sum (\log r)^2`.
+    Where a denominator is 0 (or less than the root of the precision) its limit is taken, in closed form: with
+    :math:`r_c = p_c / q_c`, :math:`\beta = 0`: :math:`\alpha^{-2} \sum [p^\alpha \log r^\alpha - p^\alpha + q^\alpha]`,
+    the forward KL at :math:`\alpha = 1`; :math:`\alpha = 0`: :math:`\beta^{-2} \sum [q^\beta \log r^{-\beta} - q^\beta
+    + p^\beta]`, the reverse KL at :math:`\beta = 1`; :math:`\alpha + \beta = 0`: :math:`\alpha^{-2} \sum [\log
+    r^{-\alpha} + r^\alpha - 1]`; both 0: :math:`\tfrac12 \sum (\log r)^2`.
 
     Args:
         alpha, beta: any real numbers; (1, 0) is the forward and (0, 1) the reverse KL.
@@ -391,10 +395,10 @@ def adaptive_kl(
     reduction: str = "none",
     skip_infinite: bool = False,
 ) -> Tensor:
-    r"""Adaptive KL, :math:`\frac{g_h}{g_h + g_t} \mathrm{KL}(p \,\|\, q) + \frac{g_t}{g_h + g_t} \mathrm{KL}(q \,\|\, p)`, where
-    :math:`g_h` and :math:`g_t` are the sums of :math:`|p_c - q_c|` over the teacher's head and tail (detached). The tail is the classes
-    of least probability whose probabilities together do not exceed ``tail_mass``. 0 where the two agree (there the code of DSKD
-    divides 0 by 0).
+    r"""Adaptive KL, :math:`\frac{g_h}{g_h + g_t} \mathrm{KL}(p \,\|\, q) + \frac{g_t}{g_h + g_t} \mathrm{KL}(q \,\|\,
+    p)`, where :math:`g_h` and :math:`g_t` are the sums of :math:`|p_c - q_c|` over the teacher's head and tail
+    (detached). The tail is the classes of least probability whose probabilities together do not exceed ``tail_mass``. 0
+    where the two agree (there the code of DSKD divides 0 by 0).
 
     Args:
         tail_mass: the teacher's probability in the tail, at most, in [0, 1].
@@ -415,7 +419,8 @@ def adaptive_kl(
     return reduced(values, mask, reduction, student.shape[-1])
 
 
-# -- what they share ----------------------------------------------------------------------------------------------------------
+# -- what they share
+# ----------------------------------------------------------------------------------------------------------
 
 
 def log_probabilities(
@@ -429,7 +434,8 @@ def log_probabilities(
 
 
 def kl(log_a: Tensor, log_b: Tensor, skipped: Tensor | None = None, entropy: bool = True) -> Tensor:
-    """KL(a || b) a row; without ``entropy``, the cross-entropy of b under a. A class to which a gives nothing adds nothing."""
+    """KL(a || b) a row; without ``entropy``, the cross-entropy of b under a. A class to which a gives nothing adds
+    nothing."""
     a = log_a.exp()
     empty = a == 0 if skipped is None else (a == 0) | skipped
     # filled before the product, not behind it: the gradient of 0 times inf is NaN even where the value is masked

@@ -1,4 +1,5 @@
-"""Losses on features, one value a sample. All take ``mask`` ``(B,)`` and ``reduction``, see :func:`kdlab.functional.reduced`."""
+"""Losses on features, one value a sample. All take ``mask`` ``(B,)`` and ``reduction``, see
+:func:`kdlab.functional.reduced`."""
 
 import torch
 from torch import Tensor
@@ -40,8 +41,9 @@ def hint(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, reduct
     r"""Mean squared difference of two feature tensors of the same shape,
     :math:`\frac{1}{D}\sum_d (f_{s,d} - f_{t,d})^2` over the D elements of a sample.
 
-    Romero et al. (2015), "FitNets: Hints for Thin Deep Nets", equation 3, https://arxiv.org/abs/1412.6550 (there with the factor
-    1/2 and a sum). The mean over samples of this value is the mean over all elements, as RepDistiller's HintLoss takes it.
+    Romero et al. (2015), "FitNets: Hints for Thin Deep Nets", equation 3, https://arxiv.org/abs/1412.6550 (there with
+    the factor 1/2 and a sum). The mean over samples of this value is the mean over all elements, as RepDistiller's
+    HintLoss takes it.
 
     Args:
         student: features ``(B, ...)``, after the connector.
@@ -59,7 +61,8 @@ def hint(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, reduct
 
 
 def attention_map(x: Tensor, power: float) -> Tensor:
-    """Where a map ``(B, C, H, W)`` is active: the mean over channels of its power, flattened and divided by its L2 norm, ``(B, H W)``."""
+    """Where a map ``(B, C, H, W)`` is active: the mean over channels of its power, flattened and divided by its L2
+    norm, ``(B, H W)``."""
     return unit(x.pow(power).mean(1).flatten(1))
 
 
@@ -76,7 +79,8 @@ def attention_transfer(
     r"""Attention transfer between two maps: with :math:`a = \mathrm{vec}\big(\tfrac1C \sum_c f_c^p\big)` and
     :math:`\hat a = a / \|a\|_2` of either side,
 
-    ``code``: :math:`\frac{1}{HW} \sum_i (\hat a_{s,i} - \hat a_{t,i})^2`, as the authors' code (and RepDistiller) has it;
+    ``code``: :math:`\frac{1}{HW} \sum_i (\hat a_{s,i} - \hat a_{t,i})^2`, as the authors' code (and RepDistiller) has
+        it;
     ``paper``: :math:`\|\hat a_s - \hat a_t\|_2`, not squared, as the paper's equation 2.
 
     The channels of the two may differ; where the sizes differ, the larger map is averaged to the smaller one's first.
@@ -84,7 +88,8 @@ def attention_transfer(
     Args:
         student: maps ``(B, C, H, W)``.
         teacher: maps ``(B, C', H', W')``.
-        power: p; the paper takes the power of the absolute value, the code of the value itself, which is the same where p is even.
+        power: p; the paper takes the power of the absolute value, the code of the value itself, which is the same where
+            p is even.
         form: ``code`` or ``paper``.
 
     Returns:
@@ -110,8 +115,9 @@ def attention_transfer(
 def variational_information(
     student: Tensor, teacher: Tensor, variance: Tensor, *, mask: Tensor | None = None, reduction: str = "none"
 ) -> Tensor:
-    r"""Variational information distillation: the negative logarithm of a Gaussian's density at the teacher's feature, without its constant,
-    :math:`\frac{1}{D} \sum_d \tfrac12 \Big[ \frac{(\mu_d - f_{t,d})^2}{\sigma_c^2} + \log \sigma_c^2 \Big]`.
+    r"""Variational information distillation: the negative logarithm of a Gaussian's density at the teacher's feature,
+    without its constant, :math:`\frac{1}{D} \sum_d \tfrac12 \Big[ \frac{(\mu_d - f_{t,d})^2}{\sigma_c^2} + \log
+    \sigma_c^2 \Big]`.
 
     Args:
         student: the mean :math:`\mu` that a regressor makes of the student's feature, ``(B, C, ...)``.
@@ -133,8 +139,8 @@ def variational_information(
     )
     if variance.shape != student.shape[1:2]:
         raise ValueError(
-            f"variational_information: features {tuple(student.shape)} need one variance a channel, {tuple(student.shape[1:2])}, "
-            f"got {tuple(variance.shape)}"
+            f"variational_information: features {tuple(student.shape)} need one variance a channel, "
+            f"{tuple(student.shape[1:2])}, got {tuple(variance.shape)}"
         )
     variance = variance.to(student.dtype).view(-1, *[1] * (student.dim() - 2))
     values = 0.5 * ((student - teacher).square() / variance + variance.log())
@@ -157,12 +163,13 @@ def factor_transfer(
     ``paper``: :math:`\Big\| \frac{F_s}{\|F_s\|_2} - \frac{F_t}{\|F_t\|_2} \Big\|_p`, the factors flattened. torchdistill's mean over all
     elements at p = 1 is ``reduction="elementmean"``.
     ``code``: as RepDistiller has it: the factors are first made attention maps
-    :math:`\hat a` (see :func:`attention_transfer`), and the value is :math:`\frac{1}{HW} \sum_i |\hat a_{s,i} - \hat a_{t,i}|` at p = 1,
-    and the mean of the p-th power of the difference at another (even) p.
+    :math:`\hat a` (see :func:`attention_transfer`), and the value is :math:`\frac{1}{HW} \sum_i |\hat a_{s,i} - \hat
+    a_{t,i}|` at p = 1, and the mean of the p-th power of the difference at another (even) p.
 
     Args:
         student: the student's factors ``(B, C, H, W)``.
-        teacher: the teacher's factors, of the same shape for ``paper``; for ``code`` channels may differ, and the larger map is averaged.
+        teacher: the teacher's factors, of the same shape for ``paper``; for ``code`` channels may differ, and the
+            larger map is averaged.
         norm: p.
         form: ``code`` or ``paper``.
         power: of the attention map, for ``code``.

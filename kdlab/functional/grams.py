@@ -1,7 +1,7 @@
 """Losses on relations between the channels of feature maps, one value a sample.
 
-All take maps ``(B, C, H, W)``, computed in at least float32, a ``mask`` ``(B,)`` (0 for samples that do not count) and a ``reduction``
-(:func:`kdlab.functional.reduced`), and raise ValueError, with the shapes, where maps do not fit.
+All take maps ``(B, C, H, W)``, computed in at least float32, a ``mask`` ``(B,)`` (0 for samples that do not count) and
+a ``reduction`` (:func:`kdlab.functional.reduced`), and raise ValueError, with the shapes, where maps do not fit.
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ from .sources import Paper, method
 def nst(
     student: Tensor, teacher: Tensor, degree: int = 2, *, mask: Tensor | None = None, reduction: str = "none"
 ) -> Tensor:
-    r"""Neuron selectivity transfer: the squared maximum mean discrepancy between the channels of both, as unit vectors over the positions,
+    r"""Neuron selectivity transfer: the squared maximum mean discrepancy between the channels of both, as unit vectors
+    over the positions,
 
-    .. math:: \overline{k(t_c, t_{c'})} + \overline{k(s_c, s_{c'})} - 2\,\overline{k(s_c, t_{c'})}, \qquad k(a, b) = (a \cdot b)^d,
+    .. math:: \overline{k(t_c, t_{c'})} + \overline{k(s_c, s_{c'})} - 2\,\overline{k(s_c, t_{c'})}, \qquad k(a, b) = (a
+    \cdot b)^d,
 
-    the bars are means over all pairs of channels. The numbers of channels may differ; where the sizes of the maps differ, the larger is
-    pooled.
+    the bars are means over all pairs of channels. The numbers of channels may differ; where the sizes of the maps
+    differ, the larger is pooled.
 
     Args:
         degree: d; 2 is the polynomial kernel of the paper, 1 the linear one.
@@ -69,8 +71,8 @@ def fsp(
     reduction: str = "none",
 ) -> Tensor:
     r"""Flow of the solution procedure: how two stages of a network relate, channel by channel,
-    :math:`G_{ij} = \frac{1}{HW} \sum_{hw} F^1_{i,hw} F^2_{j,hw}`, the larger map pooled to the size of the smaller; the value is the mean of
-    :math:`(G^s - G^t)^2` over the entries.
+    :math:`G_{ij} = \frac{1}{HW} \sum_{hw} F^1_{i,hw} F^2_{j,hw}`, the larger map pooled to the size of the smaller; the
+    value is the mean of :math:`(G^s - G^t)^2` over the entries.
 
     The channels of student and teacher must be the same numbers, stage by stage; their maps may differ in size.
 
@@ -116,20 +118,23 @@ def kdsvd(
 ) -> Tensor:
     r"""Singular vectors of two consecutive maps and how they relate.
 
-    Each map, as a matrix HW x C, gives its right singular vectors: the teacher's first k, the student's first k + 3. Of the student's, the
-    one closest to each of the teacher's is taken, with the sign that makes their cosine positive; both are scaled by the teacher's singular
-    value, these normalised to length 1 over the k. With :math:`r_{cc'j} = \exp(-(v^1_{cj} - v^2_{c'j})^2 / 8)` between the two maps, the
-    value is :math:`\sum_{cc'j} (r^s_{cc'j} - r^t_{cc'j})^2`.
+    Each map, as a matrix HW x C, gives its right singular vectors: the teacher's first k, the student's first k + 3. Of
+    the student's, the one closest to each of the teacher's is taken, with the sign that makes their cosine positive;
+    both are scaled by the teacher's singular value, these normalised to length 1 over the k. With :math:`r_{cc'j} =
+    \exp(-(v^1_{cj} - v^2_{c'j})^2 / 8)` between the two maps, the value is :math:`\sum_{cc'j} (r^s_{cc'j} -
+    r^t_{cc'j})^2`.
 
-    The sign of the teacher's vectors is arbitrary, and the value depends on whether those of the two maps have the same: here the entry of
-    largest size in each is positive, so that it does not change between machines. The gradient of the student's vectors is that of first
+    The sign of the teacher's vectors is arbitrary, and the value depends on whether those of the two maps have the
+    same: here the entry of largest size in each is positive, so that it does not change between machines. The gradient
+        of the student's vectors is that of first
     order perturbation; between equal singular values it has no limit, and is 0.
 
     Args:
-        student_first, student_second, teacher_first, teacher_second: maps of two stages; as many channels in the student as in the teacher.
+        student_first, student_second, teacher_first, teacher_second: maps of two stages; as many channels in the
+            student as in the teacher.
         vectors: k.
-        teacher_vectors: for the two maps, vectors ``(B, C, k)`` whose sign the teacher's shall have (those of another decomposition),
-            instead of the rule above.
+        teacher_vectors: for the two maps, vectors ``(B, C, k)`` whose sign the teacher's shall have (those of another
+            decomposition), instead of the rule above.
 
     >>> import torch
     >>> s = torch.tensor([1.0, 2.0, 0.5, -1.0]).reshape(1, 2, 1, 2)
@@ -142,7 +147,8 @@ def kdsvd(
     for x in (student_first, student_second):
         if x.dim() == 4 and vectors > min(x.shape[1], x.shape[2] * x.shape[3]):
             raise ValueError(
-                f"kdsvd: {vectors} vectors of a map {tuple(x.shape)}, which has no more than its channels and its positions"
+                f"kdsvd: {vectors} vectors of a map {tuple(x.shape)}, which has no more than its channels and its "
+                "positions"
             )
     sides = []
     for number, (student, teacher) in enumerate(((student_first, teacher_first), (student_second, teacher_second))):
@@ -161,7 +167,8 @@ def _radial(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _sign(vectors: Tensor, like: Tensor | None) -> Tensor:
-    """Per vector 1 or -1 ``(B, 1, k)``: what gives it the direction of ``like``, or makes its largest entry positive."""
+    """Per vector 1 or -1 ``(B, 1, k)``: what gives it the direction of ``like``, or makes its largest entry
+    positive."""
     if like is not None:
         along = (vectors * like).sum(1, keepdim=True)
     else:
@@ -179,8 +186,9 @@ def _closest(student: Tensor, teacher: Tensor) -> Tensor:
 def _singular_vectors(x: Tensor, number: int) -> tuple[Tensor, Tensor]:
     """The first right singular vectors ``(B, C, n)`` of maps as matrices HW x C, and their singular values ``(B, n)``.
 
-    The decomposition itself is a constant; to it the first order of its change is added, whose value is 0 and whose derivative is the
-    vectors' (the values' is never used). So equal singular values, as the zeros of dead channels are, do not make it infinite.
+    The decomposition itself is a constant; to it the first order of its change is added, whose value is 0 and whose
+    derivative is the vectors' (the values' is never used). So equal singular values, as the zeros of dead channels are,
+    do not make it infinite.
     """
     matrix = x.flatten(2).transpose(1, 2)
     _, values, rows = torch.linalg.svd(matrix.detach(), full_matrices=False)

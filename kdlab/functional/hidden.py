@@ -1,7 +1,7 @@
 """Losses on hidden states of transformers; the first two serve any feature vector.
 
-``mask`` ``(B, T)`` is 0 at positions that do not count (padding): they have exactly no gradient, whatever stands there. ``reduction`` is that
-of :func:`kdlab.functional.reduced`. ValueError, with both shapes, where tensors do not fit.
+``mask`` ``(B, T)`` is 0 at positions that do not count (padding): they have exactly no gradient, whatever stands there.
+``reduction`` is that of :func:`kdlab.functional.reduced`. ValueError, with both shapes, where tensors do not fit.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def hidden_mse(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, 
     r"""Mean squared difference of hidden states, :math:`\frac{1}{D} \sum_d (h_{s,d} - h_{t,d})^2`.
 
     Args:
-        student, teacher: ``(..., D)``: a vector a position ``(B, T, D)`` or a sample ``(B, D)``, the student's behind its connector.
+        student, teacher: ``(..., D)``: a vector a position ``(B, T, D)`` or a sample ``(B, D)``, the student's behind
+            its connector.
         mask: ``(...)``.
 
     Returns:
@@ -141,11 +142,13 @@ def sequence_fsp(
     mask: Tensor | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""How the hidden dimensions of two layers relate along a sequence: :math:`G = \frac{1}{n} H_1^\top H_2` over the n positions that
-    count, and the mean of :math:`(G^s - G^t)^2` over its D x D entries. :func:`kdlab.functional.fsp` for sequences, as TextBrewer has it.
+    r"""How the hidden dimensions of two layers relate along a sequence: :math:`G = \frac{1}{n} H_1^\top H_2` over the n
+    positions that count, and the mean of :math:`(G^s - G^t)^2` over its D x D entries. :func:`kdlab.functional.fsp` for
+    sequences, as TextBrewer has it.
 
     Args:
-        student_first, student_second, teacher_first, teacher_second: hidden states of two layers, ``(B, T, D)``, D the same on both sides.
+        student_first, student_second, teacher_first, teacher_second: hidden states of two layers, ``(B, T, D)``, D the
+            same on both sides.
 
     Returns:
         ``(B,)``; with a reduction, samples without any position that counts do not count.
@@ -176,11 +179,12 @@ def sequence_mmd(
     reduction: str = "none",
 ) -> Tensor:
     r"""How the positions of a sequence relate between two layers: :math:`G = \frac{1}{D} H_1 H_2^\top` and the square
-    :math:`(G^s_{ij} - G^t_{ij})^2` of each pair of positions. With the same layer twice it is the similarity of its positions. As TextBrewer
-    has it: the neuron selectivity transfer of sequences.
+    :math:`(G^s_{ij} - G^t_{ij})^2` of each pair of positions. With the same layer twice it is the similarity of its
+    positions. As TextBrewer has it: the neuron selectivity transfer of sequences.
 
     Args:
-        student_first, student_second, teacher_first, teacher_second: hidden states of two layers, ``(B, T, D)``; the teacher's D may differ.
+        student_first, student_second, teacher_first, teacher_second: hidden states of two layers, ``(B, T, D)``; the
+            teacher's D may differ.
 
     Returns:
         ``(B, T, T)``; ``mean`` is over the pairs of two positions that count.
@@ -195,8 +199,8 @@ def sequence_mmd(
         first.shape != second.shape for first, second in sides
     ):
         raise ValueError(
-            f"sequence_mmd: {', '.join(str(tuple(x.shape)) for x in sides[0] + sides[1])} must be states of the same positions, "
-            "equally wide within student and within teacher"
+            f"sequence_mmd: {', '.join(str(tuple(x.shape)) for x in sides[0] + sides[1])} must be states of the same "
+            "positions, equally wide within student and within teacher"
         )
     s, t = (
         product(without_masked(first, mask), without_masked(second, mask).transpose(1, 2)) / first.shape[2]

@@ -10,8 +10,8 @@ from .rows import wide
 
 
 def unit(x: Tensor, dim: int = -1, norm: float = 2.0) -> Tensor:
-    """``x`` divided by its norm along ``dim``. The vector of length 0 stays, and has gradient 0: a dead feature must not have a gradient of
-    the size 1 / epsilon.
+    """``x`` divided by its norm along ``dim``. The vector of length 0 stays, and has gradient 0: a dead feature must
+    not have a gradient of the size 1 / epsilon.
 
     >>> unit(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
     tensor([[0.6000, 0.8000],
@@ -40,16 +40,19 @@ def gram(x: Tensor) -> Tensor:
 
 
 def flat(student: Tensor, teacher: Tensor, what: str) -> tuple[Tensor, Tensor]:
-    """Both as one vector a sample ``(B, D)``, in at least float32. The widths may differ, the batches not: ValueError with both shapes."""
+    """Both as one vector a sample ``(B, D)``, in at least float32. The widths may differ, the batches not: ValueError
+    with both shapes."""
     if student.dim() < 2 or teacher.dim() < 2 or len(student) != len(teacher):
         raise ValueError(
-            f"{what}: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must hold features (B, ...) of the same samples"
+            f"{what}: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must hold features (B, ...) of "
+            "the same samples"
         )
     return wide(student).flatten(1), wide(teacher).flatten(1)
 
 
 def maps(x: Tensor, mask: Tensor | None, what: str) -> Tensor:
-    """Feature maps ``(B, C, H, W)`` in at least float32, zeros in the samples whose ``mask`` ``(B,)`` is 0; ValueError for other shapes."""
+    """Feature maps ``(B, C, H, W)`` in at least float32, zeros in the samples whose ``mask`` ``(B,)`` is 0; ValueError
+    for other shapes."""
     if x.dim() != 4:
         raise ValueError(
             f"{what} compares feature maps (B, C, H, W), got {tuple(x.shape)}; choose taps before the pooling"

@@ -4,7 +4,8 @@ Every function takes logits ``(..., C)``, computed in at least float32, and
 
     target: class numbers ``(...)``; rows of label -100 do not count.
     mask: ``(...)``, 0 for rows that do not count (padding); they have exactly no gradient, whatever stands there.
-    reduction: ``none`` (one value a row, the default), ``mean``, ``sum``, ``batchmean``, ``elementmean``: :func:`kdlab.functional.reduced`.
+    reduction: ``none`` (one value a row, the default), ``mean``, ``sum``, ``batchmean``, ``elementmean``:
+        :func:`kdlab.functional.reduced`.
 
 and raises ValueError, with both shapes, where they do not fit.
 """
@@ -49,12 +50,13 @@ def cross_entropy(
     reduction: str = "none",
 ) -> Tensor:
     r"""Cross-entropy to the labels, :math:`-\sum_c t_c \log q_c`, with label smoothing in one of its two definitions:
-    :math:`t = (1 - \epsilon)\,\mathrm{onehot}(y) + \epsilon / C`, or :math:`t_y = 1 - \epsilon` and :math:`t_c = \epsilon / (C - 1)` elsewhere.
+    :math:`t = (1 - \epsilon)\,\mathrm{onehot}(y) + \epsilon / C`, or :math:`t_y = 1 - \epsilon` and :math:`t_c =
+    \epsilon / (C - 1)` elsewhere.
 
     Args:
         label_smoothing: epsilon, in [0, 1].
-        smoothing_over: ``all``: every class has its share of epsilon, the label's too (section 7 of the paper; torch). ``others``: only the
-            other classes have (the code of Tf-KD): the same as ``all`` with epsilon C / (C - 1).
+        smoothing_over: ``all``: every class has its share of epsilon, the label's too (section 7 of the paper; torch).
+            ``others``: only the other classes have (the code of Tf-KD): the same as ``all`` with epsilon C / (C - 1).
 
     >>> cross_entropy(torch.tensor([[2.0, 0.0]]), torch.tensor([0]))
     tensor([0.1269])
@@ -90,7 +92,8 @@ def labelled(student: Tensor, target: Tensor, mask: Tensor | None, what: str) ->
     if mask is not None:
         if mask.shape != target.shape:
             raise ValueError(
-                f"{what}: a mask has one entry a row: the target is {tuple(target.shape)} and the mask {tuple(mask.shape)}"
+                f"{what}: a mask has one entry a row: the target is {tuple(target.shape)} and the mask "
+                f"{tuple(mask.shape)}"
             )
         counts = counts & (mask != 0)
     return target.masked_fill(~counts, 0), counts
@@ -123,7 +126,8 @@ def hinton_kd(
     Args:
         temperature: T, positive.
         temperature_squared: whether the factor T^2 is applied.
-        reduction: ``mean`` over rows is what is called ``batchmean`` for a classifier; ``elementmean`` is what Tf-KD, PKD and TAKD use.
+        reduction: ``mean`` over rows is what is called ``batchmean`` for a classifier; ``elementmean`` is what Tf-KD,
+            PKD and TAKD use.
 
     >>> z = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
     >>> hinton_kd(z, z)
@@ -155,12 +159,13 @@ def soft_cross_entropy(
     reduction: str = "none",
     skip_infinite: bool = False,
 ) -> Tensor:
-    r"""Cross-entropy to the teacher's soft targets, :math:`-\sum_c p^T_c \log q^T_c`: the gradient of the forward KL, and a value that is
-    larger by the teacher's entropy, so not 0 where the student equals the teacher.
+    r"""Cross-entropy to the teacher's soft targets, :math:`-\sum_c p^T_c \log q^T_c`: the gradient of the forward KL,
+    and a value that is larger by the teacher's entropy, so not 0 where the student equals the teacher.
 
     Args:
         temperature: T, positive.
-        temperature_squared: the factor T^2 of :func:`hinton_kd`. Off by default, as in the codes of TinyBERT, TextBrewer and DistiLLM.
+        temperature_squared: the factor T^2 of :func:`hinton_kd`. Off by default, as in the codes of TinyBERT,
+            TextBrewer and DistiLLM.
         reduction: ``elementmean`` is what TinyBERT uses.
         skip_infinite: leave out the classes that either side excludes with -inf, as DistiLLM does.
 
@@ -190,8 +195,8 @@ def soft_cross_entropy(
     serves=TASKS,
 )
 def hard_label(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
-    r"""Hard distillation: cross-entropy to the class that the teacher finds most probable, :math:`-\log q_{\arg\max_c z_{t,c}}`. DeiT adds it
-    to the cross-entropy of the labels, each with weight 1/2.
+    r"""Hard distillation: cross-entropy to the class that the teacher finds most probable, :math:`-\log q_{\arg\max_c
+    z_{t,c}}`. DeiT adds it to the cross-entropy of the labels, each with weight 1/2.
 
     >>> hard_label(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 3.0]]))
     tensor([2.1269])
@@ -217,11 +222,12 @@ def logit_mse(
 ) -> Tensor:
     r"""Squared difference of logits, :math:`\frac{1}{C}\sum_c \big((z_{s,c} - z_{t,c}) / T\big)^2`.
 
-    Equation 1 of the paper (there with the factor 1/2 and a sum over classes; here a mean, so that the weight does not depend on the
-    number of classes).
+    Equation 1 of the paper (there with the factor 1/2 and a sum over classes; here a mean, so that the weight does not
+    depend on the number of classes).
 
     Args:
-        temperature: T, positive: both sides are divided by it, as in TextBrewer. It is no more than a weight of 1 / T^2.
+        temperature: T, positive: both sides are divided by it, as in TextBrewer. It is no more than a weight of 1 /
+            T^2.
         mean_over_classes: False sums over the classes, as the code of DistilBERT does.
         reduction: a row is a mean over classes already, so ``elementmean`` is ``mean``.
 
@@ -258,16 +264,16 @@ def virtual_teacher(
     mask: Tensor | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""Teacher-free regularisation (Tf-KD): :math:`\mathrm{KL}(p \,\|\, q)` from a teacher made up by hand, that gives the label the probability
-    a and every other class :math:`(1 - a) / (C - 1)`, softened by T.
+    r"""Teacher-free regularisation (Tf-KD): :math:`\mathrm{KL}(p \,\|\, q)` from a teacher made up by hand, that gives
+    the label the probability a and every other class :math:`(1 - a) / (C - 1)`, softened by T.
 
     Args:
         correct_probability: a, in (0, 1).
         temperature: T of the virtual teacher, positive.
         student_temperature: by what the student's logits are divided; the authors' code leaves them as they are.
-        softened: ``probabilities``: :math:`p = \mathrm{softmax}(u / T)` of the probabilities u themselves, as in the authors' code: at most
-            a factor e between label and other classes, and nearly uniform at their T. ``logarithms``: :math:`\mathrm{softmax}(\log u / T)`,
-            what a temperature does elsewhere.
+        softened: ``probabilities``: :math:`p = \mathrm{softmax}(u / T)` of the probabilities u themselves, as in the
+            authors' code: at most a factor e between label and other classes, and nearly uniform at their T.
+            ``logarithms``: :math:`\mathrm{softmax}(\log u / T)`, what a temperature does elsewhere.
         reduction: ``elementmean`` is what the authors' code uses.
 
     >>> virtual_teacher(torch.tensor([[2.0, 0.0]]), torch.tensor([0]))

@@ -11,7 +11,8 @@ from .rows import same_shape, without_masked
 def samples(
     student: Tensor, teacher: Tensor, mask: Tensor | None, what: str, advice: str = "put a connector between them"
 ) -> tuple[Tensor, Tensor]:
-    """Both features ``(B, ...)``, checked to have one shape, in at least float32, with zeros where ``mask`` ``(B,)`` is 0."""
+    """Both features ``(B, ...)``, checked to have one shape, in at least float32, with zeros where ``mask`` ``(B,)`` is
+    0."""
     same_shape(student, teacher, what, advice)
     return counted(student, mask), counted(teacher, mask)
 
@@ -22,7 +23,8 @@ def counted(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def same_size(student: Tensor, teacher: Tensor, what: str) -> tuple[Tensor, Tensor]:
-    """Both maps ``(B, C, H, W)`` of the smaller one's height and width: the larger one is averaged over areas of about equal size.
+    """Both maps ``(B, C, H, W)`` of the smaller one's height and width: the larger one is averaged over areas of about
+    equal size.
 
     Raises:
         ValueError: they are no maps of as many samples, or each is larger in one direction; both shapes are printed.

@@ -1,8 +1,9 @@
 r"""Networks that teach each other: deep mutual learning.
 
-Throughout, ``peers`` are the logits ``(N, C)`` of several networks, a list. A peer teaches as a constant: ``detach=False`` lets the
-gradient into the teaching networks too. The loss is that of *one* network; a strategy takes it of each, summed (all learn from the
-same outputs) or one after another. :mod:`kdlab.functional.targets` makes the soft targets.
+Throughout, ``peers`` are the logits ``(N, C)`` of several networks, a list. A peer teaches as a constant:
+``detach=False`` lets the gradient into the teaching networks too. The loss is that of *one* network; a strategy takes
+it of each, summed (all learn from the same outputs) or one after another. :mod:`kdlab.functional.targets` makes the
+soft targets.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def stacked(peers: Sequence[Tensor], what: str, detach: bool, least: int = 1) ->
         raise ValueError(f"{what}: the logits of at least {least} networks are needed, got {len(shapes)}")
     if len(set(shapes)) > 1 or len(shapes[0]) != 2:
         raise ValueError(
-            f"{what}: the networks' logits must all be (N, C) of the same rows and classes, got {', '.join(map(str, shapes))}"
+            f"{what}: the networks' logits must all be (N, C) of the same rows and classes, got "
+            f"{', '.join(map(str, shapes))}"
         )
     stack = torch.stack([wide(peer) for peer in peers])
     return stack.detach() if detach else stack
@@ -52,7 +54,8 @@ def mutual_kl(
     mask: Tensor | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""What one network learns from its peers, :math:`\frac{1}{K - 1} \sum_{j} T^2\,\mathrm{KL}(p_j \,\|\, p)` over the K - 1 others.
+    r"""What one network learns from its peers, :math:`\frac{1}{K - 1} \sum_{j} T^2\,\mathrm{KL}(p_j \,\|\, p)` over the
+    K - 1 others.
 
     Args:
         student: logits of the network that learns, ``(N, C)``.
@@ -60,8 +63,8 @@ def mutual_kl(
         temperature: T; 1 in the paper.
         average: the mean over peers, as in the paper; False sums, as the authors' code does.
         detach: whether the peers are constants, as in the paper; OnlineDistillGCN lets the gradient into them.
-        epsilon: where it is not 0, each divergence is :math:`\sum_c p_{j,c} \log(\epsilon + p_{j,c} / (p_c + \epsilon))` as in the authors'
-            code (1e-8 there), which is slightly below 0 for equal logits.
+        epsilon: where it is not 0, each divergence is :math:`\sum_c p_{j,c} \log(\epsilon + p_{j,c} / (p_c +
+            \epsilon))` as in the authors' code (1e-8 there), which is slightly below 0 for equal logits.
         temperature_squared: whether the factor T^2 is applied.
         mask, reduction: see :func:`kdlab.functional.reduced`.
 

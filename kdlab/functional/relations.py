@@ -1,7 +1,8 @@
-"""Losses on relations between the samples of a batch. Each is one number: the student's features need not be as wide as the teacher's.
+"""Losses on relations between the samples of a batch. Each is one number: the student's features need not be as wide as
+the teacher's.
 
-All take ``student, teacher``: features ``(B, ...)`` of the same samples, flattened and computed in at least float32, and raise ValueError,
-with both shapes, where the batches differ.
+All take ``student, teacher``: features ``(B, ...)`` of the same samples, flattened and computed in at least float32,
+and raise ValueError, with both shapes, where the batches differ.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ def cc(student: Tensor, teacher: Tensor) -> Tensor:
     r"""Correlation congruence as RepDistiller has it: products of what *neighbouring* samples of the batch differ by,
     :math:`\frac{1}{B-1} \sum_{i=1}^{B-1} \sum_d \delta_{i,d}\,\delta_{i+1,d}` with :math:`\delta = |f_s - f_t|`.
 
-    It depends on the order of the batch. The kernel matrices of the paper are :func:`kdlab.functional.cc_kernel`. A batch of one sample
-    has the value 0.
+    It depends on the order of the batch. The kernel matrices of the paper are :func:`kdlab.functional.cc_kernel`. A
+    batch of one sample has the value 0.
 
     Args:
         student, teacher: embeddings of the same shape ``(B, D)``.
@@ -73,11 +74,13 @@ def cc_kernel(
     normalise: bool = True,
     squared: bool = True,
 ) -> Tensor:
-    r"""Correlation congruence of the paper: :math:`\frac{1}{B^2} \lVert K_s - K_t \rVert_F^2` of kernel matrices over the batch.
+    r"""Correlation congruence of the paper: :math:`\frac{1}{B^2} \lVert K_s - K_t \rVert_F^2` of kernel matrices over
+    the batch.
 
     Args:
         kernel: ``gaussian``, :math:`e^{-\gamma \lVert x - y \rVert^2}` for unit vectors, by its Taylor polynomial
-            :math:`e^{-2\gamma} \sum_{p=0}^{P} \frac{(2\gamma)^p}{p!} (x \cdot y)^p`; or ``bilinear``, :math:`x \cdot y`.
+            :math:`e^{-2\gamma} \sum_{p=0}^{P} \frac{(2\gamma)^p}{p!} (x \cdot y)^p`; or ``bilinear``, :math:`x \cdot
+            y`.
         gamma, order: :math:`\gamma` and P of the Gaussian kernel.
         normalise: make the features unit vectors first, as the polynomial presumes. torchdistill does not.
         squared: False takes the norm and not its square (divided by B^2 too), as torchdistill does.
@@ -113,14 +116,15 @@ def _kernel(products: Tensor, kernel: str, gamma: float, order: int) -> Tensor:
 def rkd(student: Tensor, teacher: Tensor, distance_weight: float = 25.0, angle_weight: float = 50.0) -> Tensor:
     r"""Relational distillation: distances of pairs and angles of triples,
 
-    .. math:: w_d\,\frac{1}{B^2} \sum_{ij} h(\psi^s_{ij} - \psi^t_{ij}) + w_a\,\frac{1}{B^3} \sum_{ijk} h(\cos^s_{ijk} - \cos^t_{ijk}),
+    .. math:: w_d\,\frac{1}{B^2} \sum_{ij} h(\psi^s_{ij} - \psi^t_{ij}) + w_a\,\frac{1}{B^3} \sum_{ijk} h(\cos^s_{ijk} -
+    \cos^t_{ijk}),
 
-    h the Huber loss with threshold 1, :math:`\psi_{ij} = \lVert x_i - x_j \rVert / \mu` with the mean distance :math:`\mu` of two samples
-    (the student's is differentiated too), and the cosine of the angle at i between j and k. The sums run over the pairs and triples that
-    name a sample twice as well: they add 0.
+    h the Huber loss with threshold 1, :math:`\psi_{ij} = \lVert x_i - x_j \rVert / \mu` with the mean distance
+    :math:`\mu` of two samples (the student's is differentiated too), and the cosine of the angle at i between j and k.
+    The sums run over the pairs and triples that name a sample twice as well: they add 0.
 
-    Two samples at the same point have the distance :math:`10^{-6}` and no gradient; angles there count as a right angle, without gradient.
-    The angles take memory of :math:`B^3 + B^2 D` numbers.
+    Two samples at the same point have the distance :math:`10^{-6}` and no gradient; angles there count as a right
+    angle, without gradient. The angles take memory of :math:`B^3 + B^2 D` numbers.
 
     Args:
         distance_weight, angle_weight: :math:`w_d` and :math:`w_a`; a part of weight 0 is not computed.
@@ -195,10 +199,11 @@ def _cosine_probabilities(x: Tensor, epsilon: float) -> Tensor:
 def cka(student: Tensor, teacher: Tensor) -> Tensor:
     r"""One minus the linear centred kernel alignment of the batch,
     :math:`1 - \dfrac{\lVert Y^\top X \rVert_F^2}{\lVert X^\top X \rVert_F\, \lVert Y^\top Y \rVert_F}`
-    of the features X and Y, centred over the batch. In [0, 1]; it does not change when either side is rotated or scaled.
+    of the features X and Y, centred over the batch. In [0, 1]; it does not change when either side is rotated or
+    scaled.
 
-    The estimate is biased: with fewer samples than dimensions the alignment of anything is high. To *measure* similarity, use
-    :class:`kdlab.metrics.CKA`. Where all samples of a side are one point, the value is 1.
+    The estimate is biased: with fewer samples than dimensions the alignment of anything is high. To *measure*
+    similarity, use :class:`kdlab.metrics.CKA`. Where all samples of a side are one point, the value is 1.
 
     >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
     >>> cka(x, 3 * x.flip(1)).abs().round(decimals=4), cka(x, x[:, :1])

@@ -23,8 +23,8 @@ _SRRL = Paper(
 def reused_classifier(
     student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, reduction: str = "none"
 ) -> Tensor:
-    r"""SimKD's only term: :math:`\frac{1}{D} \sum_d (f_{s,d} - f_{t,d})^2` between the projected last feature and the teacher's, as
-    :func:`hint`. The method is in what it is applied to: :class:`kdlab.losses.SimKD`.
+    r"""SimKD's only term: :math:`\frac{1}{D} \sum_d (f_{s,d} - f_{t,d})^2` between the projected last feature and the
+    teacher's, as :func:`hint`. The method is in what it is applied to: :class:`kdlab.losses.SimKD`.
 
     Args:
         student: the last feature after the projector, ``(B, ...)``.

@@ -24,8 +24,9 @@ def hierarchical_context(
     reduction: str = "none",
 ) -> Tensor:
     r"""Hierarchical context loss: the mean squared difference of the maps and of their averages over ever larger areas,
-    :math:`\big(\sum_k w_k\,\mathrm{MSE}_k\big) / \sum_k w_k`. The maps themselves have :math:`w = 1`; every size l x l that they are
-    averaged to has half the weight of the one before it, and those that are not smaller than the map's height are left out.
+    :math:`\big(\sum_k w_k\,\mathrm{MSE}_k\big) / \sum_k w_k`. The maps themselves have :math:`w = 1`; every size l x l
+    that they are averaged to has half the weight of the one before it, and those that are not smaller than the map's
+    height are left out.
 
     Args:
         student: maps ``(B, C, H, W)``, after the fusion; vectors ``(B, C)`` are maps of one element.
@@ -45,8 +46,8 @@ def hierarchical_context(
     student, teacher = samples(student, teacher, mask, "hierarchical_context")
     if student.dim() not in (2, 4):
         raise ValueError(
-            f"hierarchical_context: needs maps (B, C, H, W) or vectors (B, C), got student {tuple(student.shape)} and teacher "
-            f"{tuple(teacher.shape)}"
+            f"hierarchical_context: needs maps (B, C, H, W) or vectors (B, C), got student {tuple(student.shape)} and "
+            f"teacher {tuple(teacher.shape)}"
         )
     height = student.shape[2] if student.dim() == 4 else 1
     weight, weights = 1.0, 1.0

@@ -30,8 +30,8 @@ def one_of(name: str, value: str, choices: tuple[str, ...]) -> str:
 
 
 def without_masked(x: Tensor, mask: Tensor | None) -> Tensor:
-    """``x`` ``(..., C)`` in at least float32, with zeros where ``mask`` ``(...)`` is 0: whatever stands in padding (inf, NaN) must not
-    reach a gradient as 0 times NaN."""
+    """``x`` ``(..., C)`` in at least float32, with zeros where ``mask`` ``(...)`` is 0: whatever stands in padding
+    (inf, NaN) must not reach a gradient as 0 times NaN."""
     x = wide(x)
     if mask is None:
         return x
@@ -49,9 +49,10 @@ def reduced(values: Tensor, mask: Tensor | None = None, reduction: str = "none",
     Args:
         values: one value a row, ``(...)``.
         mask: ``(...)``, 0 where a row does not count; None counts all.
-        reduction: ``none`` keeps the rows (0 where masked); ``mean`` divides the sum by the number of rows that count; ``sum``;
-            ``batchmean`` divides the sum by the first dimension, as torch does; ``elementmean`` divides the sum by the number of
-            rows that count times ``classes``, as ``KLDivLoss(reduction="mean")`` does: C times smaller than ``mean``.
+        reduction: ``none`` keeps the rows (0 where masked); ``mean`` divides the sum by the number of rows that count;
+            ``sum``; ``batchmean`` divides the sum by the first dimension, as torch does; ``elementmean`` divides the
+            sum by the number of rows that count times ``classes``, as ``KLDivLoss(reduction="mean")`` does: C times
+            smaller than ``mean``.
         classes: C, for ``elementmean``.
 
     Raises:

@@ -25,8 +25,8 @@ def semantic_calibration(
     reduction: str = "none",
 ) -> Tensor:
     r"""SemCKD: every student layer learns from every teacher layer, as much as a learned attention says,
-    :math:`\frac1S \sum_{i,j} w_{ij} e_{ij}`, where :math:`e_{ij}` is the mean squared difference of student layer i, brought to the shape
-    of teacher layer j, and :math:`w` is :func:`semantic_attention`. The attention has a gradient.
+    :math:`\frac1S \sum_{i,j} w_{ij} e_{ij}`, where :math:`e_{ij}` is the mean squared difference of student layer i,
+    brought to the shape of teacher layer j, and :math:`w` is :func:`semantic_attention`. The attention has a gradient.
 
     Args:
         query: of the S student layers, ``(B, S, D)``.
@@ -50,8 +50,8 @@ def semantic_calibration(
         or len(key) != len(query)
     ):
         raise ValueError(
-            f"semantic_calibration: query (B, S, D), key (B, T, D) and errors (B, S, T) do not fit: {tuple(query.shape)}, "
-            f"{tuple(key.shape)} and {tuple(errors.shape)}"
+            "semantic_calibration: query (B, S, D), key (B, T, D) and errors (B, S, T) do not fit: "
+            f"{tuple(query.shape)}, {tuple(key.shape)} and {tuple(errors.shape)}"
         )
     attention = semantic_attention(counted(query, mask), counted(key, mask), temperature)
     return reduced((attention * counted(errors, mask)).sum(-1).mean(-1), mask, reduction)

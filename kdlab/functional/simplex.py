@@ -14,12 +14,14 @@ _STEPS = 12
 
 def least_cross_entropy(logits: Tensor, target: Tensor, counts: Tensor, iterations: int = 12) -> Tensor:
     r"""Weights :math:`\alpha` on the simplex that minimise the mean over rows of
-    :math:`\log \sum_c \exp(\sum_m \alpha_m z_{m,c}) - \sum_m \alpha_m z_{m,y}`, for each of G problems; a convex function.
+    :math:`\log \sum_c \exp(\sum_m \alpha_m z_{m,c}) - \sum_m \alpha_m z_{m,y}`, for each of G problems; a convex
+    function.
 
-    Newton's method within the simplex, from equal weights. Each iteration minimises the second-order model over the whole simplex,
-    exactly (the linear system of every set of networks that may have weight, then the best that has no negative weight), and goes
-    towards that minimum by the largest of 1, 1/2, 1/4, … that lowers the loss by a share of what its slope promises (Armijo's rule):
-    so the loss never rises, and near the minimum the error is squared with every iteration.
+    Newton's method within the simplex, from equal weights. Each iteration minimises the second-order model over the
+    whole simplex, exactly (the linear system of every set of networks that may have weight, then the best that has no
+    negative weight), and goes towards that minimum by the largest of 1, 1/2, 1/4, … that lowers the loss by a share of
+    what its slope promises (Armijo's rule): so the loss never rises, and near the minimum the error is squared with
+    every iteration.
 
     Args:
         logits: ``(G, R, M, C)``, finite: R rows of M networks a problem.
@@ -45,7 +47,8 @@ def least_cross_entropy(logits: Tensor, target: Tensor, counts: Tensor, iteratio
     share = counts.to(logits.dtype) / counts.sum(-1, keepdim=True).clamp(min=1)
     logits = torch.where(counts[..., None, None], logits, torch.zeros_like(logits))
     centre = logits.mean(2)
-    # the weights sum to 1, so only differences from the mean network matter; they are smaller, and so are rounding errors
+    # the weights sum to 1, so only differences from the mean network matter; they are smaller, and so are rounding
+    # errors
     apart = logits - centre[:, :, None]
     # equal networks differ from their mean by its rounding alone, which must not choose between them
     rounding = networks * torch.finfo(logits.dtype).eps * logits.abs().amax(2, keepdim=True)
@@ -80,7 +83,8 @@ def least_cross_entropy(logits: Tensor, target: Tensor, counts: Tensor, iteratio
 
 
 def _least_of_model(weights: Tensor, gradient: Tensor, curvature: Tensor) -> Tensor:
-    r"""The minimum over the simplex of :math:`g \cdot (a - \alpha) + \tfrac12 (a - \alpha)^\top H (a - \alpha)`, ``(G, M)``."""
+    r"""The minimum over the simplex of :math:`g \cdot (a - \alpha) + \tfrac12 (a - \alpha)^\top H (a - \alpha)`, ``(G,
+    M)``."""
     networks, precision = weights.shape[-1], torch.finfo(weights.dtype).eps
     like = {"dtype": weights.dtype, "device": weights.device}
     identity = torch.eye(networks, **like)
@@ -89,7 +93,8 @@ def _least_of_model(weights: Tensor, gradient: Tensor, curvature: Tensor) -> Ten
         + precision * gradient.abs().amax(-1)
         + torch.finfo(weights.dtype).tiny
     )
-    # equal networks leave the curvature singular; this much of the identity keeps the weights where they are in such directions
+    # equal networks leave the curvature singular; this much of the identity keeps the weights where they are in such
+    # directions
     curvature = curvature / scale[:, None, None] + 1e3 * precision * identity
     gradient = gradient / scale[:, None]
 

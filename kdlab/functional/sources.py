@@ -1,4 +1,5 @@
-"""Where a method comes from: its paper, and the code whose numbers it was compared with. ``kdlab methods`` reads nothing else."""
+"""Where a method comes from: its paper, and the code whose numbers it was compared with. ``kdlab methods`` reads
+nothing else."""
 
 from __future__ import annotations
 
@@ -107,10 +108,11 @@ class Method:
     """What is known of a method beside its formula.
 
     Args:
-        family: one of FAMILIES; ``strategy`` marks strategies, and the pieces that a strategy composes and that are no loss term by themselves.
+        family: one of FAMILIES; ``strategy`` marks strategies, and the pieces that a strategy composes and that are no
+            loss term by themselves.
         paper: where it was published; None where it has no source of its own, which only a strategy may lack.
-        verified: repository (a key of COMMITS) -> the entries of tests/golden that agree with it, separated by blanks. Empty where no
-            code of the authors, nor a known re-implementation, was run.
+        verified: repository (a key of COMMITS) -> the entries of tests/golden that agree with it, separated by blanks.
+            Empty where no code of the authors, nor a known re-implementation, was run.
         serves: the tasks that it is for.
     """
 
@@ -126,7 +128,8 @@ def method(
     verified: Mapping[str, str] | None = None,
     serves: tuple[str, ...] = ("classifier",),
 ) -> Callable:
-    """Decorator: gives a pure function, or the class of a strategy, its :class:`Method`, as the attribute ``method``."""
+    """Decorator: gives a pure function, or the class of a strategy, its :class:`Method`, as the attribute
+    ``method``."""
     verified = dict(verified or {})
     if family not in FAMILIES or set(serves) - set(TASKS) or set(verified) - set(COMMITS):
         raise ValueError(f"unknown family, task or repository in method({family!r}, …, {verified!r}, {serves!r})")
@@ -142,7 +145,8 @@ def method(
 
 
 def method_of(thing: Callable) -> Method | None:
-    """What a function or class says of itself. A class does not have its base's: what derives from a method is another one.
+    """What a function or class says of itself. A class does not have its base's: what derives from a method is another
+    one.
 
     >>> @method("strategy", Paper("A et al.", 2000, "B", "https://example.org"))
     ... class Base:

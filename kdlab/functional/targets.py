@@ -1,7 +1,8 @@
 r"""Soft targets that several networks make together: the rules of KDCL, and co-distillation's leave-one-out mean.
 
-Each rule takes ``peers``, the logits ``(N, C)`` of the M networks, and returns logits of the same shape, in at least float32. A target
-is a constant (``detach=False`` lets the gradient into the networks that made it). Any loss on logits learns from it.
+Each rule takes ``peers``, the logits ``(N, C)`` of the M networks, and returns logits of the same shape, in at least
+float32. A target is a constant (``detach=False`` lets the gradient into the networks that made it). Any loss on logits
+learns from it.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ _GCN = "wangz3066/OnlineDistillGCN"
 
 @method("strategy", KDCL, {"shaoeric/Online-Knowledge-Distillation-via-Collaborative-Learning": "kdcl_mean"})
 def kdcl_mean(peers: Sequence[Tensor], *, average: str = "logits", detach: bool = True) -> Tensor:
-    r"""The mean of all networks' logits, :math:`\frac{1}{M} \sum_m z_m`: no rule of the paper, but what its re-implementation by shaoeric
-    computes.
+    r"""The mean of all networks' logits, :math:`\frac{1}{M} \sum_m z_m`: no rule of the paper, but what its
+    re-implementation by shaoeric computes.
 
     Args:
         average: ``logits``, or ``probabilities`` (the answer is then the log of their mean, at temperature 1).
@@ -89,7 +90,8 @@ def kdcl_linear(
     mask: Tensor | None = None,
     detach: bool = True,
 ) -> Tensor:
-    r"""KDCL-Linear: :math:`\sum_m \alpha_m z_m` with the convex weights of :func:`kdcl_linear_weights`, which are constants.
+    r"""KDCL-Linear: :math:`\sum_m \alpha_m z_m` with the convex weights of :func:`kdcl_linear_weights`, which are
+    constants.
 
     Args:
         target, per_sample, iterations, mask: as there.
@@ -162,8 +164,8 @@ def error_correlation(
     peers: Sequence[Tensor], target: Tensor, *, mask: Tensor | None = None, detach: bool = True
 ) -> Tensor:
     r"""How the networks' errors go together: the mean over samples of
-    :math:`C_{ij} = \sum_c (p_{i,c} - [y = c])(p_{j,c} - [y = c])`, with probabilities at temperature 1. Over a validation set in batches
-    it is the mean of the batches' matrices, weighted by their rows.
+    :math:`C_{ij} = \sum_c (p_{i,c} - [y = c])(p_{j,c} - [y = c])`, with probabilities at temperature 1. Over a
+    validation set in batches it is the mean of the batches' matrices, weighted by their rows.
 
     Args:
         peers: logits on validation samples.
@@ -189,13 +191,13 @@ def error_correlation(
 @method("strategy", KDCL)
 def kdcl_general_weights(correlation: Tensor, ridge: float = 1e-6) -> Tensor:
     r"""KDCL-General: the weights of least expected squared error of the ensemble among those that sum to 1,
-    :math:`\alpha_i = \sum_j (C^{-1})_{ij} / \sum_{k,j} (C^{-1})_{kj}`. Some may be negative. :func:`weighted_target` applies them to
-    logits.
+    :math:`\alpha_i = \sum_j (C^{-1})_{ij} / \sum_{k,j} (C^{-1})_{kj}`. Some may be negative. :func:`weighted_target`
+    applies them to logits.
 
     Args:
         correlation: C ``(M, M)``, see :func:`error_correlation`.
-        ridge: this share of the mean diagonal is added to the diagonal, so that equal networks get equal weights and not a singular
-            matrix; 0 is the formula as it stands.
+        ridge: this share of the mean diagonal is added to the diagonal, so that equal networks get equal weights and
+            not a singular matrix; 0 is the formula as it stands.
 
     >>> import torch
     >>> kdcl_general_weights(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), ridge=0.0)
@@ -232,10 +234,12 @@ def weighted_target(peers: Sequence[Tensor], weights: Tensor, *, detach: bool = 
 
 @method("strategy", _CODISTILLATION, {_GCN: "oad_co_distill_loss"})
 def codistillation_targets(peers: Sequence[Tensor], *, average: str = "logits", detach: bool = True) -> list[Tensor]:
-    r"""For each network the mean of all *other* networks, :math:`\frac{1}{M - 1} \sum_{j \ne m} z_j`: what it learns from in co-distillation.
+    r"""For each network the mean of all *other* networks, :math:`\frac{1}{M - 1} \sum_{j \ne m} z_j`: what it learns
+    from in co-distillation.
 
     Args:
-        average: ``logits``, as OnlineDistillGCN does, or ``probabilities`` (the answer is then the log of their mean, at temperature 1).
+        average: ``logits``, as OnlineDistillGCN does, or ``probabilities`` (the answer is then the log of their mean,
+            at temperature 1).
 
     Returns:
         M logits ``(N, C)``, in the order of the networks.

@@ -17,10 +17,12 @@ from .sources import TASKS, Paper, method
     TASKS,
 )
 def standardise(logits: Tensor, epsilon: float = 1e-7, *, mask: Tensor | None = None) -> Tensor:
-    r"""Each row of logits with mean 0 and standard deviation 1, :math:`(z - \bar z) / (\sigma(z) + \epsilon)`, for any loss to compare.
+    r"""Each row of logits with mean 0 and standard deviation 1, :math:`(z - \bar z) / (\sigma(z) + \epsilon)`, for any
+    loss to compare.
 
-    The deviation is the unbiased one (divided by C - 1), as in the authors' code. The gradient flows through mean and deviation: a
-    row of equal logits has a gradient as large as 1 / epsilon. Classes excluded by -inf stay so, and count for neither.
+    The deviation is the unbiased one (divided by C - 1), as in the authors' code. The gradient flows through mean and
+    deviation: a row of equal logits has a gradient as large as 1 / epsilon. Classes excluded by -inf stay so, and count
+        for neither.
 
     Args:
         logits: ``(..., C)``, of the student or the teacher.
@@ -56,13 +58,13 @@ def ctkd(
     mask: Tensor | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""Soft targets at a temperature that learns against the student, :math:`T^2\,\mathrm{KL}(p^T \,\|\, q^T)`: descent on it is descent for
-    the student and ascent, of ``reversal`` times the size, for the temperature.
+    r"""Soft targets at a temperature that learns against the student, :math:`T^2\,\mathrm{KL}(p^T \,\|\, q^T)`: descent
+    on it is descent for the student and ascent, of ``reversal`` times the size, for the temperature.
 
     Args:
         student, teacher: logits ``(..., C)``.
-        temperature: T, positive: a tensor without dimensions, or one value a row ``(...)``; with gradient, where it learns. See
-            :func:`learned_temperature`.
+        temperature: T, positive: a tensor without dimensions, or one value a row ``(...)``; with gradient, where it
+            learns. See :func:`learned_temperature`.
         reversal: by what the gradient with respect to T is multiplied, after its sign is turned; 0 leaves T as it is.
         mask, reduction: see :func:`kdlab.functional.reduced`.
 
@@ -85,7 +87,8 @@ def ctkd(
 
 
 def reverse_gradient(x: Tensor, factor: float = 1.0) -> Tensor:
-    """``x``, with a gradient of opposite sign and ``factor`` times the size (Ganin and Lempitsky (2015), https://arxiv.org/abs/1409.7495).
+    """``x``, with a gradient of opposite sign and ``factor`` times the size (Ganin and Lempitsky (2015),
+    https://arxiv.org/abs/1409.7495).
 
     >>> x = torch.tensor(3.0, requires_grad=True)
     >>> y = reverse_gradient(x, 0.5)

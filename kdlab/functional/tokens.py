@@ -1,7 +1,7 @@
 """Tokens of a causal language model: which logits predict which token, which tokens count, and the means over them.
 
-This is the one place where the shift by one position is made. The logits at position t predict the token at t + 1; a label of -100
-does not count. Everything here has shapes that do not depend on the labels, so that it can be compiled.
+This is the one place where the shift by one position is made. The logits at position t predict the token at t + 1; a
+label of -100 does not count. Everything here has shapes that do not depend on the labels, so that it can be compiled.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def token_mask(labels: Tensor, *, shift: bool = True, ignored: int = IGNORED) ->
 
     Args:
         labels: ``(B, T)``.
-        shift: the answer is aligned with the predicting positions, ``(B, T - 1)``; False where the labels were shifted beforehand.
+        shift: the answer is aligned with the predicting positions, ``(B, T - 1)``; False where the labels were shifted
+            beforehand.
         ignored: the label that does not count.
 
     >>> import torch
@@ -40,8 +41,8 @@ def token_mask(labels: Tensor, *, shift: bool = True, ignored: int = IGNORED) ->
 
 
 def generated_mask(tokens: Tensor, prompt: int, padding: int) -> Tensor:
-    """True for the generated tokens that count: those behind a real token. So the end-of-text token counts even where it is the
-    padding too, and what follows it does not.
+    """True for the generated tokens that count: those behind a real token. So the end-of-text token counts even where
+    it is the padding too, and what follows it does not.
 
     Args:
         tokens: prompt and answer ``(B, P + R)``.
@@ -73,7 +74,8 @@ def token_rows(
         shift, ignored: see :func:`token_mask`.
 
     Returns:
-        Logits ``(N, V)``, labels ``(N,)`` and weights ``(N,)`` (1 where the token counts, else 0), N = B (T - 1), or B T without shift.
+        Logits ``(N, V)``, labels ``(N,)`` and weights ``(N,)`` (1 where the token counts, else 0), N = B (T - 1), or B
+        T without shift.
 
     >>> import torch
     >>> rows, target, weights = token_rows(torch.zeros(1, 3, 4), torch.tensor([[-100, 2, -100]]))
@@ -123,8 +125,9 @@ def averaged(values: Tensor, mask: Tensor, average: str = "tokens") -> Tensor:
     Args:
         values: one value a token ``(B, T)``.
         mask: ``(B, T)``.
-        average: ``tokens``, the mean over all tokens that count, so that a long sequence has more weight; ``sequences``, the mean over
-            sequences of the mean over their tokens (sequences in which none counts are left out).
+        average: ``tokens``, the mean over all tokens that count, so that a long sequence has more weight;
+            ``sequences``, the mean over sequences of the mean over their tokens (sequences in which none counts are
+            left out).
 
     >>> import torch
     >>> values, mask = torch.tensor([[1.0, 3.0], [5.0, 0.0]]), torch.tensor([[1, 1], [1, 0]])
@@ -142,5 +145,6 @@ def same_tokens(logits: Tensor, tokens: Tensor, what: str) -> None:
     """Raises ValueError with both shapes unless there is one token to each row of logits."""
     if logits.shape[:-1] != tokens.shape:
         raise ValueError(
-            f"{what}: one token a row: logits {tuple(logits.shape)} need tokens {tuple(logits.shape[:-1])}, got {tuple(tokens.shape)}"
+            f"{what}: one token a row: logits {tuple(logits.shape)} need tokens {tuple(logits.shape[:-1])}, got "
+            f"{tuple(tokens.shape)}"
         )

@@ -1,4 +1,5 @@
-r"""Universal logit distillation (ULD): a student and a teacher whose classes differ, compared by their sorted probabilities."""
+r"""Universal logit distillation (ULD): a student and a teacher whose classes differ, compared by their sorted
+probabilities."""
 
 from __future__ import annotations
 
@@ -36,10 +37,11 @@ def uld(
     mask: Tensor | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""Distance of the sorted probabilities, :math:`\sum_k |p_{(k)} - q_{(k)}|`, the smaller vocabulary filled up with zeros.
+    r"""Distance of the sorted probabilities, :math:`\sum_k |p_{(k)} - q_{(k)}|`, the smaller vocabulary filled up with
+    zeros.
 
-    It is a Wasserstein distance in which all tokens are equally far apart, so it is blind to which token has which probability: to
-    permute the classes changes nothing.
+    It is a Wasserstein distance in which all tokens are equally far apart, so it is blind to which token has which
+    probability: to permute the classes changes nothing.
 
     Args:
         student: logits ``(..., C_s)``.
@@ -57,8 +59,8 @@ def uld(
     """
     if student.shape[:-1] != teacher.shape[:-1]:
         raise ValueError(
-            f"uld: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must have the same rows; for texts of two "
-            "tokenizers see uld_sequences"
+            f"uld: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must have the same rows; for "
+            "texts of two tokenizers see uld_sequences"
         )
     q = (without_masked(student, mask) / student_temperature).softmax(-1)
     p = (without_masked(teacher, mask) / teacher_temperature).softmax(-1)
@@ -98,32 +100,37 @@ def uld_sequences(
 ) -> Tensor:
     r"""ULD of two texts of the same words in two tokenizers: their answers are paired, and each pair compared.
 
-    The k-th token of the student's answer is paired with the k-th of the teacher's, as far as both go (ULD); or, with the bytes of each
-    token, groups of tokens that cover the same bytes are paired, several merged to one by the probabilities of the tokens that stand
-    there (GOLD). With the matched tokens of both vocabularies, those are compared one by one with the generalised Jensen-Shannon
-    divergence (of the probabilities as they are, not made to sum to 1), and the rest sorted.
+    The k-th token of the student's answer is paired with the k-th of the teacher's, as far as both go (ULD); or, with
+    the bytes of each token, groups of tokens that cover the same bytes are paired, several merged to one by the
+    probabilities of the tokens that stand there (GOLD). With the matched tokens of both vocabularies, those are
+    compared one by one with the generalised Jensen-Shannon divergence (of the probabilities as they are, not made to
+    sum to 1), and the rest sorted.
 
     A pair's value is :math:`\sum_i |p_{(i)} - q_{(i)}|`, or :math:`w_m\,\mathrm{JS}(p_m, q_m) + w_u \sum_i |p_{u(i)} - q_{u(i)}|` of the
-    matched (m) and the unmatched (u) tokens; (i) orders each side by probability, the smaller vocabulary filled up with zeros.
+    matched (m) and the unmatched (u) tokens; (i) orders each side by probability, the smaller vocabulary filled up with
+    zeros.
 
     Args:
         student, teacher: logits ``(B, T_s, V_s)`` and ``(B, T_t, V_t)``, not shifted.
-        student_labels, teacher_labels: ``(B, T_s)`` and ``(B, T_t)``, not shifted: the token where it counts (the answer), else -100.
-        student_bytes, teacher_bytes: first byte and byte behind the last of each token in the answer, ``(B, T, 2)``; both or none.
+        student_labels, teacher_labels: ``(B, T_s)`` and ``(B, T_t)``, not shifted: the token where it counts (the
+            answer), else -100.
+        student_bytes, teacher_bytes: first byte and byte behind the last of each token in the answer, ``(B, T, 2)``;
+            both or none.
         student_matched, teacher_matched: numbers of the tokens that both vocabularies have, ``(M,)`` each:
             :func:`kdlab.functional.matched_tokens`; both or none.
         student_temperature, teacher_temperature: each side is divided by its own.
-        positions: whose distribution stands for a token. ``predicting``, the position before it; a first token that nothing predicts is
-            left out, with its partner. ``clamped`` differs for a text that begins with its answer: it is then read at the tokens
-            themselves (llm-recipes). ``answer``, at the token itself: right where the labels were shifted beforehand (DSKD), and one too
-            late where they were not (TRL's observed).
+        positions: whose distribution stands for a token. ``predicting``, the position before it; a first token that
+            nothing predicts is left out, with its partner. ``clamped`` differs for a text that begins with its answer:
+            it is then read at the tokens themselves (llm-recipes). ``answer``, at the token itself: right where the
+            labels were shifted beforehand (DSKD), and one too late where they were not (TRL's observed).
         skip_student_end, skip_teacher_end: leave out the last token of the answer, the end of text.
         merge: ``bayesian`` or ``observed``, see :func:`kdlab.functional.answers.pair_by_bytes`.
         teacher_weight: of the generalised Jensen-Shannon divergence; 0 is the forward, 1 the reverse KL.
-        matched_weight, unmatched_weight: of the two parts; None: the matched share of the teacher's vocabulary, and 1 minus it.
-            The unmatched part is 0 where one vocabulary is matched whole.
-        reduction: ``none``, one value a pair ``(B, K)``, K the smaller of T_s and T_t, 0 where there is no pair; ``mean`` over all pairs of
-            the batch; ``sum``; ``sequences``, the mean over the pairs of each text ``(B,)``, as llm-recipes and TRL take it.
+        matched_weight, unmatched_weight: of the two parts; None: the matched share of the teacher's vocabulary, and 1
+            minus it. The unmatched part is 0 where one vocabulary is matched whole.
+        reduction: ``none``, one value a pair ``(B, K)``, K the smaller of T_s and T_t, 0 where there is no pair;
+            ``mean`` over all pairs of the batch; ``sum``; ``sequences``, the mean over the pairs of each text ``(B,)``,
+            as llm-recipes and TRL take it.
 
     >>> import torch
     >>> student, teacher = torch.zeros(1, 3, 2), torch.tensor([[[0.0, 1.0, -1.0], [0.0, 0.0, 0.0], [5.0, 0.0, 0.0]]])
@@ -171,7 +178,8 @@ def _hybrid(
 ) -> Tensor:
     if student_matched.shape != teacher_matched.shape:
         raise ValueError(
-            f"matched tokens come in pairs: student {tuple(student_matched.shape)} and teacher {tuple(teacher_matched.shape)} differ"
+            f"matched tokens come in pairs: student {tuple(student_matched.shape)} and teacher "
+            f"{tuple(teacher_matched.shape)} differ"
         )
     number = student_matched.shape[-1]
     matched = matched_distance(q[..., student_matched], p[..., teacher_matched], teacher_weight)
@@ -189,7 +197,8 @@ def _hybrid(
 
 
 def matched_distance(q: Tensor, p: Tensor, teacher_weight: float) -> Tensor:
-    """Generalised Jensen-Shannon divergence a row of probabilities that need not sum to 1; each counts as at least 1e-8."""
+    """Generalised Jensen-Shannon divergence a row of probabilities that need not sum to 1; each counts as at least
+    1e-8."""
     log_q, log_p = q.clamp(min=SMALLEST).log(), p.clamp(min=SMALLEST).log()
     if teacher_weight in (0, 1):
         return kl(log_p, log_q) if teacher_weight == 0 else kl(log_q, log_p)

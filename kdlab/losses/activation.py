@@ -20,10 +20,12 @@ PREACTIVATIONS = ("preact1", "preact2", "preact3")
 
 
 class ActivationBoundary(Pairs):
-    """:func:`kdlab.functional.activation_boundary` over pairs of pre-activations; the last pair has weight 1, every earlier one half as much.
+    """:func:`kdlab.functional.activation_boundary` over pairs of pre-activations; the last pair has weight 1, every
+    earlier one half as much.
 
-    Where a pair's shapes differ, a convolution and BatchNorm (no ReLU; vectors: a linear layer) bring the student's to the teacher's.
-    The authors train with this loss alone first and with the cross-entropy alone after that; here, schedules of the weights do it.
+    Where a pair's shapes differ, a convolution and BatchNorm (no ReLU; vectors: a linear layer) bring the student's to
+    the teacher's. The authors train with this loss alone first and with the cross-entropy alone after that; here,
+    schedules of the weights do it.
 
     Args:
         student_taps, teacher_taps: pairs of pre-activations.
@@ -54,9 +56,9 @@ class ActivationBoundary(Pairs):
 
 
 class OverhaulDistillation(Pairs):
-    """The overhaul of feature distillation (OFD): :func:`kdlab.functional.partial_l2` over pairs of pre-activations; the last pair has weight
-    1, every earlier one half as much. A 1 x 1 convolution and BatchNorm connect a pair; a teacher's map of another size is averaged to
-    the student's. The margins come from the teacher's BatchNorms, once.
+    """The overhaul of feature distillation (OFD): :func:`kdlab.functional.partial_l2` over pairs of pre-activations;
+    the last pair has weight 1, every earlier one half as much. A 1 x 1 convolution and BatchNorm connect a pair; a
+    teacher's map of another size is averaged to the student's. The margins come from the teacher's BatchNorms, once.
 
     The teacher stays in evaluation mode; in the authors' code (and mdistiller's) its BatchNorms are in training mode.
 
@@ -89,8 +91,8 @@ class OverhaulDistillation(Pairs):
             same_kind(mine, theirs)
             if norm.num_features != theirs[0]:
                 raise ValueError(
-                    f"the BatchNorm before the teacher's '{self.teacher_taps[number]}' has {norm.num_features} channels and the tap "
-                    f"{tuple(theirs)}; name the BatchNorms with teacher_norms"
+                    f"the BatchNorm before the teacher's '{self.teacher_taps[number]}' has {norm.num_features} "
+                    f"channels and the tap {tuple(theirs)}; name the BatchNorms with teacher_norms"
                 )
             self.connectors.append(pointwise(mine, theirs))
             margin = functional.normal_margin(norm.weight.detach(), norm.bias.detach()).float()

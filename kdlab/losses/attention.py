@@ -1,7 +1,8 @@
-"""Losses on the attention of transformers: module form of :mod:`kdlab.functional.attention`. Taps and ``average`` are those of
-:mod:`kdlab.losses.transformer`.
+"""Losses on the attention of transformers: module form of :mod:`kdlab.functional.attention`. Taps and ``average`` are
+those of :mod:`kdlab.losses.transformer`.
 
-Scores are computed from the taps of queries and keys. A model that shows its scores ``(B, H, T, T)`` before the softmax somewhere serves as
+Scores are computed from the taps of queries and keys. A model that shows its scores ``(B, H, T, T)`` before the softmax
+somewhere serves as
 well: then ``student_parts`` (or ``teacher_parts``) has one entry, and the tap is the scores.
 """
 
@@ -36,7 +37,8 @@ class Scores:
     def __init__(self, argument: str, pattern: str, layers: Sequence[int], parts: Sequence[str], heads: int):
         if len(parts) not in (1, 2):
             raise ValueError(
-                f"{argument.replace('_tap', '_parts')} must be the names of query and key, or one name, got {list(parts)}"
+                f"{argument.replace('_tap', '_parts')} must be the names of query and key, or one name, got "
+                f"{list(parts)}"
             )
         self.layers = [[path_of(argument, pattern, layer=layer, part=part) for part in parts] for layer in layers]
         self.heads = int(positive(argument.replace("_tap", "_heads"), heads))
@@ -158,19 +160,21 @@ class AttentionCE(AttentionLoss):
 
 
 class TinyBERT(Sequences):
-    """:func:`kdlab.functional.tinybert`, one value a sample. One linear projection, learnt with the student, serves all hidden states.
+    """:func:`kdlab.functional.tinybert`, one value a sample. One linear projection, learnt with the student, serves all
+    hidden states.
 
     Args:
         student_tap, teacher_tap: patterns of the taps of queries and keys.
         student_hidden, teacher_hidden: patterns of the outputs of a layer.
         student_embedding, teacher_embedding: taps of the output of the embeddings, which are compared like the layers.
         student_layers, teacher_layers: how many layers the networks have.
-        layer_map: for each of the student's layers the number of the teacher's (from 0); default: the last of each block of
-            ``teacher_layers / student_layers``.
+        layer_map: for each of the student's layers the number of the teacher's (from 0); default: the last of each
+            block of ``teacher_layers / student_layers``.
         student_parts, teacher_parts: how queries and keys are called.
         heads: of the attention, the same on both sides.
         attention_weight, hidden_weight: of the two parts.
-        count_padding: True keeps padded positions in the means, their scores as keys 0 on both sides, as the authors' code does.
+        count_padding: True keeps padded positions in the means, their scores as keys 0 on both sides, as the authors'
+            code does.
     """
 
     function = staticmethod(functional.tinybert)
@@ -204,7 +208,8 @@ class TinyBERT(Sequences):
             layer_map = range(block - 1, teacher_layers, block)
         if len(layer_map) != student_layers:
             raise ValueError(
-                f"layer_map must name a layer of the teacher for each of the {student_layers} student_layers, got {list(layer_map)}"
+                f"layer_map must name a layer of the teacher for each of the {student_layers} student_layers, got "
+                f"{list(layer_map)}"
             )
         self.student_scores = Scores("student_tap", student_tap, range(student_layers), student_parts, heads)
         self.teacher_scores = Scores("teacher_tap", teacher_tap, layer_map, teacher_parts, heads)

@@ -18,9 +18,10 @@ class Probe:
     """What a loss or strategy may look at once, before the optimiser exists, to build what it needs.
 
     Args:
-        student, teacher: Outputs of a small batch in evaluation mode, with the taps that were asked for. ``teacher`` is None where
-            no loss needs one.
-        teacher_network: the teacher's network (for its head, its BatchNorm statistics); None where it is not one network.
+        student, teacher: Outputs of a small batch in evaluation mode, with the taps that were asked for. ``teacher`` is
+            None where no loss needs one.
+        teacher_network: the teacher's network (for its head, its BatchNorm statistics); None where it is not one
+            network.
         classes: number of classes of the data set.
         train_size: number of training samples as stored: sample indices are smaller than it.
         train_target: their labels ``(train_size,)`` by index; None where the data have none.
@@ -28,7 +29,8 @@ class Probe:
         train_rows: indices of those that are trained on (without the validation part); None: all.
         teacher_aliases: the ``taps:`` of the teacher's config.
         batch: the samples that both have answered, for a strategy that asks further networks.
-        term_teachers: the loss's term -> its teacher, where terms have teachers of their own; what those said is in ``teacher.by_term``.
+        term_teachers: the loss's term -> its teacher, where terms have teachers of their own; what those said is in
+            ``teacher.by_term``.
     """
 
     student: Outputs
@@ -60,16 +62,18 @@ class Loss(nn.Module):
     """Base of the losses. A subclass says what it needs and gives one value a row.
 
     Connectors and buffers are ordinary submodules and buffers: registered, they are moved, optimised and checkpointed.
-    A loss never knows whom it learns from: frozen network, live peer, ensemble or earlier epoch are all ``teacher``, and whoever it is,
-    it is detached when the loss is called.
+    A loss never knows whom it learns from: frozen network, live peer, ensemble or earlier epoch are all ``teacher``,
+    and whoever it is, it is detached when the loss is called.
     """
 
-    #: the pure function whose formula this is; its ``method`` (:mod:`kdlab.functional.sources`) is what ``kdlab methods`` shows
+    #: the pure function whose formula this is; its ``method`` (:mod:`kdlab.functional.sources`) is what ``kdlab
+    #: methods`` shows
     function: ClassVar[Callable | None] = None
     needs_teacher: bool = True
     needs_target: bool = False
     needs_index: bool = False
-    #: it can learn from mixed images (:mod:`kdlab.data.mixing`): it reads ``batch.partner_target`` and ``batch.share`` beside ``batch.target``
+    #: it can learn from mixed images (:mod:`kdlab.data.mixing`): it reads ``batch.partner_target`` and ``batch.share``
+    #: beside ``batch.target``
     mixed_labels: bool = False
     student_taps: tuple[str, ...] = ()
     teacher_taps: tuple[str, ...] = ()
@@ -80,7 +84,8 @@ class Loss(nn.Module):
     fixed: tuple[str, ...] = ()
     #: channel is compared with channel, so the student must be as wide as its teacher
     needs_equal_widths: bool = False
-    #: 2 where the loss compares two augmented views of a batch: ``student.second`` and ``teacher.second`` are then the other view's Outputs
+    #: 2 where the loss compares two augmented views of a batch: ``student.second`` and ``teacher.second`` are then the
+    #: other view's Outputs
     views: int = 1
 
     def __call__(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
@@ -90,7 +95,8 @@ class Loss(nn.Module):
         """Build what depends on shapes (connectors, tables). Called once, before the optimiser exists."""
 
     def readings(self) -> dict[str, float]:
-        """Numbers of the loss's own that the logs show at the end of an epoch beside its value, by name (a temperature that is learned)."""
+        """Numbers of the loss's own that the logs show at the end of an epoch beside its value, by name (a temperature
+        that is learned)."""
         return {}
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:

@@ -16,16 +16,17 @@ from .base import Loss, Probe, fraction, positive
 
 
 class CRD(Loss):
-    """Contrastive representation distillation: :func:`kdlab.functional.contrastive_representation` between linear embeddings of the two
-    features, against memories of the embeddings of all training samples.
+    """Contrastive representation distillation: :func:`kdlab.functional.contrastive_representation` between linear
+    embeddings of the two features, against memories of the embeddings of all training samples.
 
-    The memories and the two Z are buffers: they are in the checkpoint. A row is moved towards its sample's new embedding at every
-    training step. Z is that of the first batch. With several processes, the embeddings of all are gathered, so that the memories stay
-    the same everywhere, and Z is that of all processes' first batches. In evaluation before any training, Z is that of the batch, and is
-    not kept.
+    The memories and the two Z are buffers: they are in the checkpoint. A row is moved towards its sample's new
+    embedding at every training step. Z is that of the first batch. With several processes, the embeddings of all are
+    gathered, so that the memories stay the same everywhere, and Z is that of all processes' first batches. In
+    evaluation before any training, Z is that of the batch, and is not kept.
 
-    The negatives are drawn among the training samples in use, of other classes where the data have labels, otherwise all others. They are
-    drawn on the device, with replacement; the authors' data set draws them without, where there are enough.
+    The negatives are drawn among the training samples in use, of other classes where the data have labels, otherwise
+    all others. They are drawn on the device, with replacement; the authors' data set draws them without, where there
+    are enough.
 
     Args:
         student_tap, teacher_tap: features of any shape, which are flattened.
@@ -88,8 +89,8 @@ class CRD(Loss):
         return self.contrast(student, teacher, batch.index, torch.cat([batch.index[:, None], drawn], 1))
 
     def contrast(self, student: Outputs, teacher: Outputs, index: Tensor, contrast: Tensor) -> Tensor:
-        """The loss against given rows of the memories, ``(B, K + 1)``, the first of which are the samples' own; then, in training, the
-        memories move."""
+        """The loss against given rows of the memories, ``(B, K + 1)``, the first of which are the samples' own; then,
+        in training, the memories move."""
         mine = unit(functional.wide(self.student_embedding(student.features[self.student_taps[0]].flatten(1))))
         theirs = unit(functional.wide(self.teacher_embedding(teacher.features[self.teacher_taps[0]].flatten(1))))
         # copies: the gradient still needs the rows as they were when the memories have moved on
@@ -118,7 +119,8 @@ class CRD(Loss):
         return values
 
     def _known(self) -> bool:
-        """Whether Z is set. It follows from the buffer, which is the same in all processes: so they reduce all together or not at all."""
+        """Whether Z is set. It follows from the buffer, which is the same in all processes: so they reduce all together
+        or not at all."""
         self._normalised = self._normalised or bool((self.normalisers > 0).all())
         return self._normalised
 
@@ -127,7 +129,8 @@ class CRD(Loss):
         self._normalised = False  # what was loaded may be from before the first batch
 
     def _apply(self, *arguments, **options) -> CRD:
-        """Z stays in at least float32 where the module is made half: it is larger than the number of samples, and float16 ends at 65504."""
+        """Z stays in at least float32 where the module is made half: it is larger than the number of samples, and
+        float16 ends at 65504."""
         before = self._buffers.get("normalisers")
         super()._apply(*arguments, **options)
         if before is not None and self.normalisers.dtype.itemsize < 4:
@@ -137,7 +140,8 @@ class CRD(Loss):
     @torch.no_grad()
     def _remember(self, index: Tensor, mine: Tensor, theirs: Tensor) -> None:
         index, mine, theirs = _gathered(index), _gathered(mine), _gathered(theirs)
-        # a sample may be there twice (or on two processes): its first embedding counts, whatever order the rows are written in
+        # a sample may be there twice (or on two processes): its first embedding counts, whatever order the rows are
+        # written in
         first = (index[:, None] == index[None, :]).to(torch.int8).argmax(1)
         for memory, embedding in ((self.student_memory, mine), (self.teacher_memory, theirs)):
             memory[index] = moved(memory, index, embedding[first], self.momentum).to(memory.dtype)

@@ -63,7 +63,8 @@ class BatchCorrelation(ClassCorrelation):
 
 
 class MultiLevel(Loss):
-    """Multi-level distillation over two views, of which the first is the weak one: :func:`kdlab.functional.multi_level`.
+    """Multi-level distillation over two views, of which the first is the weak one:
+    :func:`kdlab.functional.multi_level`.
 
     The authors add the cross-entropy of both views: ``loss.ce.both_views=true``.
     """

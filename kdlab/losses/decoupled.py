@@ -51,8 +51,8 @@ class NKD(Loss):
 
 
 class USKD(Loss):
-    """Universal self-distillation, without a teacher: :func:`kdlab.functional.uskd`. It owns the weak classifier: a linear map of an
-    intermediate feature, pooled over its positions.
+    """Universal self-distillation, without a teacher: :func:`kdlab.functional.uskd`. It owns the weak classifier: a
+    linear map of an intermediate feature, pooled over its positions.
 
     Args:
         student_tap: the feature, ``(N, D)``, ``(N, T, D)`` or ``(N, C, H, W)``.

@@ -19,18 +19,19 @@ from .base import Loss, Probe, positive, whole
 class FactorTransfer(Loss):
     """A translator makes the student's factors, a paraphraser the teacher's: :func:`kdlab.functional.factor_transfer`.
 
-    The authors train in two stages: first the paraphraser alone, as an autoencoder of the teacher's map, then the student, the
-    paraphraser frozen. Here, by default, the paraphraser learns to give the teacher's map back *while* the student learns
-    (``reconstruction_weight`` above 0, the factors being constants to the student's term), so the student's targets move at first: this
-    is not the authors' procedure. Theirs is ``experiment=stages/ft``; or give ``paraphraser`` the file of a trained one and set
-    ``reconstruction_weight`` to 0.
+    The authors train in two stages: first the paraphraser alone, as an autoencoder of the teacher's map, then the
+    student, the paraphraser frozen. Here, by default, the paraphraser learns to give the teacher's map back *while* the
+    student learns (``reconstruction_weight`` above 0, the factors being constants to the student's term), so the
+    student's targets move at first: this is not the authors' procedure. Theirs is ``experiment=stages/ft``; or give
+    ``paraphraser`` the file of a trained one and set ``reconstruction_weight`` to 0.
     With neither, the factors are random projections of the teacher's map.
 
     Args:
         student_tap, teacher_tap: the last maps by default.
         norm, form, power: of :func:`kdlab.functional.factor_transfer`.
         rate: the factors have ``rate`` times the teacher's channels.
-        reconstruction_weight: of the paraphraser's own loss, before the weight of this term: 1/200 makes it 1 with the weight of 200.
+        reconstruction_weight: of the paraphraser's own loss, before the weight of this term: 1/200 makes it 1 with the
+            weight of 200.
         paraphraser: a file with the state dict of a trained :class:`kdlab.models.factors.Paraphraser`; None: a new one.
     """
 
@@ -65,8 +66,8 @@ class FactorTransfer(Loss):
         same_kind(mine, theirs, maps_only="factors are made by convolutions")
         if self.form == "paper" and mine[1:] != theirs[1:]:
             raise ValueError(
-                f"form=paper compares factors place by place, and the maps {tuple(mine)} and {tuple(theirs)} differ in size; "
-                "choose taps of equal size, or form=code"
+                f"form=paper compares factors place by place, and the maps {tuple(mine)} and {tuple(theirs)} differ in "
+                "size; choose taps of equal size, or form=code"
             )
         self.paraphraser = Paraphraser(theirs[0], self.rate)
         self.translator = Translator(mine[0], theirs[0], self.rate)
@@ -75,7 +76,8 @@ class FactorTransfer(Loss):
                 self.paraphraser.load_state_dict(torch.load(self.file, weights_only=True, map_location="cpu"))
             except (OSError, RuntimeError) as error:
                 raise ValueError(
-                    f"paraphraser: {self.file} does not hold the state of a paraphraser of {theirs[0]} channels: {error}"
+                    f"paraphraser: {self.file} does not hold the state of a paraphraser of {theirs[0]} channels: "
+                    f"{error}"
                 ) from error
         self.paraphraser.requires_grad_(self.reconstruction_weight > 0)
 

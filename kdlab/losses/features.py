@@ -83,8 +83,9 @@ class AttentionTransfer(Pairs):
 
 
 class VariationalInformation(Pairs):
-    """:func:`kdlab.functional.variational_information`, added over pairs of stages; a regressor of three 1 x 1 convolutions makes the mean,
-    and the variance of every channel is a parameter. Where the maps differ in size, the larger is averaged first.
+    """:func:`kdlab.functional.variational_information`, added over pairs of stages; a regressor of three 1 x 1
+    convolutions makes the mean, and the variance of every channel is a parameter. Where the maps differ in size, the
+    larger is averaged first.
 
     Args:
         student_taps, teacher_taps: pairs of maps, or of vectors.

@@ -41,8 +41,8 @@ class Pairs(Loss):
         self.student_taps, self.teacher_taps = taps("student_taps", student_taps), taps("teacher_taps", teacher_taps)
         if len(self.student_taps) != len(self.teacher_taps):
             raise ValueError(
-                f"student_taps and teacher_taps are compared pair by pair and must be as many, got {list(self.student_taps)} and "
-                f"{list(self.teacher_taps)}"
+                "student_taps and teacher_taps are compared pair by pair and must be as many, got "
+                f"{list(self.student_taps)} and {list(self.teacher_taps)}"
             )
 
     def pairs(self, student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor]]:

@@ -1,4 +1,5 @@
-"""Losses on relations within a batch or between channels: module form of :mod:`kdlab.functional.relations` and :mod:`kdlab.functional.grams`."""
+"""Losses on relations within a batch or between channels: module form of :mod:`kdlab.functional.relations` and
+:mod:`kdlab.functional.grams`."""
 
 from __future__ import annotations
 

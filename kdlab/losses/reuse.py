@@ -35,7 +35,8 @@ class _Reusing(Loss):
         classifier = dict(probe.teacher_network.named_modules()).get(self.teacher_head) if self.teacher_head else None
         if classifier is None:
             raise ValueError(
-                f"teacher_head: the teacher has no module '{self.teacher_head}'; give the path of its classifier, for example fc"
+                f"teacher_head: the teacher has no module '{self.teacher_head}'; give the path of its classifier, for "
+                "example fc"
             )
         if isinstance(classifier, nn.Linear) and classifier.in_features != theirs[0]:
             raise ValueError(
@@ -52,13 +53,13 @@ class _Reusing(Loss):
             answer = self.head.classify(probe.teacher.features[self.teacher_taps[0]])
         except RuntimeError as error:
             raise ValueError(
-                f"teacher_head: '{self.teacher_head}' cannot read the mean of the teacher's '{self.teacher_taps[0]}'; give the path "
-                "of its classifier, for example fc"
+                f"teacher_head: '{self.teacher_head}' cannot read the mean of the teacher's '{self.teacher_taps[0]}'; "
+                "give the path of its classifier, for example fc"
             ) from error
         if answer.shape[1:] != (probe.classes,):
             raise ValueError(
-                f"teacher_head: '{self.teacher_head}' answers with {tuple(answer.shape[1:])} and not with {probe.classes} classes; "
-                "give the path of its classifier, for example fc"
+                f"teacher_head: '{self.teacher_head}' answers with {tuple(answer.shape[1:])} and not with "
+                f"{probe.classes} classes; give the path of its classifier, for example fc"
             )
 
     def projector(self, mine: Size, theirs: Size) -> nn.Module:
@@ -73,10 +74,10 @@ class SimKD(_Reusing):
     """The reused teacher classifier: a projector brings the student's last feature to the teacher's, and
     :func:`kdlab.functional.reused_classifier` compares the two; where the maps differ in size, the larger is averaged.
 
-    **The student's own head is not trained by this loss**, and the accuracy that a run reports is that of this head (chance, unless
-    another term trains it). The network to deploy is the student's body, the projector and the teacher's classifier:
-    ``kdlab.models.reused.ReusedClassifier(student, tap, loss.head)``; :meth:`logits` are its answers. It is larger than the student.
-    The authors train with this term alone.
+    **The student's own head is not trained by this loss**, and the accuracy that a run reports is that of this head
+    (chance, unless another term trains it). The network to deploy is the student's body, the projector and the
+    teacher's classifier: ``kdlab.models.reused.ReusedClassifier(student, tap, loss.head)``; :meth:`logits` are its
+    answers. It is larger than the student. The authors train with this term alone.
 
     Args:
         student_tap, teacher_tap: the last features, by default what goes into the pooling of kdlab's networks.
@@ -118,12 +119,13 @@ class SimKD(_Reusing):
 
 
 class SRRL(_Reusing):
-    """Softmax regression representation learning: :func:`kdlab.functional.softmax_regression` on the last features, the student's after a
-    1 x 1 convolution, BatchNorm and ReLU. The teacher's classifier only measures: the student keeps its own head, which the
-    cross-entropy trains.
+    """Softmax regression representation learning: :func:`kdlab.functional.softmax_regression` on the last features, the
+    student's after a 1 x 1 convolution, BatchNorm and ReLU. The teacher's classifier only measures: the student keeps
+    its own head, which the cross-entropy trains.
 
     Args:
-        student_tap, teacher_tap: the last features, by default what goes into the pooling of kdlab's networks; maps may differ in size.
+        student_tap, teacher_tap: the last features, by default what goes into the pooling of kdlab's networks; maps may
+            differ in size.
         teacher_head: path of the teacher's classifier, which reads the mean of its last feature.
         divergence: of the logits, ``mse`` (the authors' code) or ``kl``.
     """

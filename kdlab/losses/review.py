@@ -18,14 +18,15 @@ FEATURES = ("preact1", "preact2", "preact3", "embedding")
 
 
 class ReviewKD(Pairs):
-    """Knowledge review: the student's stages are fused from deep to shallow (:class:`kdlab.models.fusion.Review`), and what comes out at
-    each is compared with the teacher's stage by :func:`kdlab.functional.hierarchical_context`; stages are added.
+    """Knowledge review: the student's stages are fused from deep to shallow (:class:`kdlab.models.fusion.Review`), and
+    what comes out at each is compared with the teacher's stage by :func:`kdlab.functional.hierarchical_context`; stages
+    are added.
 
     The authors raise the weight over the first 20 epochs: give it a schedule.
 
     Args:
-        student_taps, teacher_taps: from shallow to deep; vectors count as maps of one element. Networks without pre-activations serve
-            with stage1, … as well.
+        student_taps, teacher_taps: from shallow to deep; vectors count as maps of one element. Networks without
+            pre-activations serve with stage1, … as well.
         sizes: what the maps are averaged to.
         most_channels: of the fused maps, at most (they are those of the deepest student feature).
     """
@@ -54,8 +55,8 @@ class ReviewKD(Pairs):
         for mine, theirs in pairs:
             if len(mine) not in (1, 3) or len(theirs) not in (1, 3):
                 raise ValueError(
-                    f"the fusion needs maps (C, H, W) or vectors (C,), got a student feature of shape {tuple(mine)} and a teacher "
-                    f"feature of shape {tuple(theirs)}; choose other taps"
+                    f"the fusion needs maps (C, H, W) or vectors (C,), got a student feature of shape {tuple(mine)} "
+                    f"and a teacher feature of shape {tuple(theirs)}; choose other taps"
                 )
         self.review = Review(*zip(*pairs), most=self.most_channels)
 

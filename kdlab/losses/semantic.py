@@ -21,12 +21,13 @@ from .pairs import features, shapes, taps
 
 
 class SemCKD(Loss):
-    """Semantic calibration: every student layer learns from every teacher layer by :func:`kdlab.functional.semantic_calibration`.
+    """Semantic calibration: every student layer learns from every teacher layer by
+    :func:`kdlab.functional.semantic_calibration`.
 
-    Queries and keys are made by two-layer perceptrons of a sample's row of the batch's B x B Gram matrix. They have as many inputs as
-    ``batch_size`` says, so this is the batch size of the training, fixed. A smaller batch (the last of an epoch) is filled up with
-    zeros, as if the absent samples had no features; a larger one is refused. With several processes, each has a part of
-    ``data.batch_size`` and fills up the rest.
+    Queries and keys are made by two-layer perceptrons of a sample's row of the batch's B x B Gram matrix. They have as
+    many inputs as ``batch_size`` says, so this is the batch size of the training, fixed. A smaller batch (the last of
+    an epoch) is filled up with zeros, as if the absent samples had no features; a larger one is refused. With several
+    processes, each has a part of ``data.batch_size`` and fills up the rest.
 
     Args:
         student_taps, teacher_taps: layers, as many as one likes on either side; all maps, or all vectors.
@@ -84,7 +85,8 @@ class SemCKD(Loss):
         return query, key, torch.stack(errors, 1).view(len(query), len(mine), len(theirs))
 
     def _embed(self, embed: nn.Module, x: Tensor) -> Tensor:
-        # inner products of entire maps exceed what float16 holds: autocast must not have them, neither here nor as the perceptron's input
+        # inner products of entire maps exceed what float16 holds: autocast must not have them, neither here nor as the
+        # perceptron's input
         with torch.autocast(x.device.type, enabled=False):
             return embed(self._relations(x))
 

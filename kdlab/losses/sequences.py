@@ -1,7 +1,8 @@
 """Losses on rows of tokens: module form of :mod:`kdlab.functional.universal`.
 
-What compares whole texts (:func:`kdlab.functional.minillm`, :func:`kdlab.functional.distillm2`, :func:`kdlab.functional.uld_sequences`) needs
-more than rows of logits (sampled tokens, pairs of texts, two tokenizers) and has no module.
+What compares whole texts (:func:`kdlab.functional.minillm`, :func:`kdlab.functional.distillm2`,
+:func:`kdlab.functional.uld_sequences`) needs more than rows of logits (sampled tokens, pairs of texts, two tokenizers)
+and has no module.
 """
 
 from torch import Tensor
@@ -14,7 +15,8 @@ from .base import Loss, positive
 
 
 class UniversalLogits(Loss):
-    """:func:`kdlab.functional.uld`: the teacher's classes may differ from the student's in number and order, row by row.
+    """:func:`kdlab.functional.uld`: the teacher's classes may differ from the student's in number and order, row by
+    row.
 
     A classifier's teacher must have the classes of the data, whatever the losses are; rows of texts have no such rule.
 

@@ -1,4 +1,5 @@
-"""Losses on logits that are standardised, or whose temperature is learned: module form of :mod:`kdlab.functional.temperature`."""
+"""Losses on logits that are standardised, or whose temperature is learned: module form of
+:mod:`kdlab.functional.temperature`."""
 
 import torch
 from torch import Tensor, nn
@@ -59,14 +60,16 @@ class Standardised(Loss):
 class CTKD(Loss):
     """Soft targets at a temperature that learns to make them harder: :func:`kdlab.functional.ctkd`.
 
-    The temperature is ``start + span * sigmoid(theta)``, where theta begins at 1: one number for all samples, or one a sample from a small
-    network that reads the logits of both sides (detached, so that the student learns from the loss alone). The authors published the code
-    of the former only; the network's form is kdlab's. ``temperature`` is the mean over the last batch, which the logs show.
+    The temperature is ``start + span * sigmoid(theta)``, where theta begins at 1: one number for all samples, or one a
+    sample from a small network that reads the logits of both sides (detached, so that the student learns from the loss
+    alone). The authors published the code of the former only; the network's form is kdlab's. ``temperature`` is the
+    mean over the last batch, which the logs show.
 
     Args:
         start: the least temperature.
         span: how much higher it can get.
-        reversal: how strongly the temperature climbs the loss; the authors raise it from 0 to 1 over the first 10 epochs.
+        reversal: how strongly the temperature climbs the loss; the authors raise it from 0 to 1 over the first 10
+            epochs.
         per_sample: whether every sample has a temperature of its own.
         width: hidden units of the small network, where there is one.
     """

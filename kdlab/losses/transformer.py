@@ -1,11 +1,14 @@
-"""Losses on hidden states and attention of transformers: module form of :mod:`kdlab.functional.hidden` and :mod:`kdlab.functional.attention`.
+"""Losses on hidden states and attention of transformers: module form of :mod:`kdlab.functional.hidden` and
+:mod:`kdlab.functional.attention`.
 
-Hidden states are taps of whole layers, queries, keys and values taps of the linear layers that make them, all by dotted module paths: in
-Hugging Face's BERT ``bert.encoder.layer.1`` and ``bert.encoder.layer.1.attention.self.query``. Paths that stand for several are patterns, with
-``{layer}`` for the number of a layer (from 0) and ``{part}`` for query, key or value.
+Hidden states are taps of whole layers, queries, keys and values taps of the linear layers that make them, all by dotted
+module paths: in Hugging Face's BERT ``bert.encoder.layer.1`` and ``bert.encoder.layer.1.attention.self.query``. Paths
+that stand for several are patterns, with ``{layer}`` for the number of a layer (from 0) and ``{part}`` for query, key
+or value.
 
-Which positions count is the student's mask, or the batch's. ``average`` says what a mean over sequences is: ``tokens``, every position (or
-pair of positions) of the batch alike, one number, as all published code has it; ``samples``, every sample alike, one value a sample ``(B,)``.
+Which positions count is the student's mask, or the batch's. ``average`` says what a mean over sequences is: ``tokens``,
+every position (or pair of positions) of the batch alike, one number, as all published code has it; ``samples``, every
+sample alike, one value a sample ``(B,)``.
 """
 
 from __future__ import annotations
@@ -36,7 +39,8 @@ class Sequences(Loss):
 
     @torch.no_grad()
     def prepare(self, probe: Probe) -> None:
-        """Tries the loss once, where and as its new connectors are, so that features that do not fit are refused before the training."""
+        """Tries the loss once, where and as its new connectors are, so that features that do not fit are refused before
+        the training."""
         student, teacher = (
             outputs.replace(
                 features={tap: feature.to("cpu", torch.float32) for tap, feature in outputs.features.items()}, mask=None
@@ -53,8 +57,8 @@ class Sequences(Loss):
 
 
 class Hidden(Sequences):
-    """Base of the losses that compare one feature: a vector a sample ``(B, D)`` or a position ``(B, T, D)``. Where the widths differ, a
-    linear connector brings the student's to the teacher's.
+    """Base of the losses that compare one feature: a vector a sample ``(B, D)`` or a position ``(B, T, D)``. Where the
+    widths differ, a linear connector brings the student's to the teacher's.
 
     Args:
         student_tap, teacher_tap: which features are compared.
@@ -70,8 +74,8 @@ class Hidden(Sequences):
         student, teacher = probe.student.features[self.student_taps[0]], probe.teacher.features[self.teacher_taps[0]]
         if student.dim() != teacher.dim() or student.dim() not in (2, 3):
             raise ValueError(
-                f"student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must both be vectors (B, D) or sequences (B, T, D); "
-                "for maps take the loss 'hint'"
+                f"student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must both be vectors (B, D) or "
+                "sequences (B, T, D); for maps take the loss 'hint'"
             )
         self.connector = _connector(student, teacher)
         super().prepare(probe)
@@ -95,11 +99,13 @@ class HiddenCosine(Hidden):
 
 
 class PKD(Sequences):
-    """:func:`kdlab.functional.pkd` of the first token in pairs of layers. Where the widths differ, one linear connector serves all layers.
+    """:func:`kdlab.functional.pkd` of the first token in pairs of layers. Where the widths differ, one linear connector
+    serves all layers.
 
     Args:
         student_tap, teacher_tap: patterns of a layer.
-        student_layers, teacher_layers: the pairs, as many on both sides. The defaults are the scheme "skip" of the paper for 6 and 12 layers.
+        student_layers, teacher_layers: the pairs, as many on both sides. The defaults are the scheme "skip" of the
+            paper for 6 and 12 layers.
         normalise, mean_over_width: see the function.
     """
 
@@ -129,8 +135,8 @@ class PKD(Sequences):
             for tap in taps:
                 if outputs.features[tap].dim() != 3:
                     raise ValueError(
-                        f"the {role}'s tap '{tap}' is {tuple(outputs.features[tap].shape)}, and must be a sequence of hidden states "
-                        "(B, T, D); for other features take the loss 'hint' or 'hidden_mse'"
+                        f"the {role}'s tap '{tap}' is {tuple(outputs.features[tap].shape)}, and must be a sequence of "
+                        "hidden states (B, T, D); for other features take the loss 'hint' or 'hidden_mse'"
                     )
         self.connector = _connector(
             probe.student.features[self.student_taps[0]], probe.teacher.features[self.teacher_taps[0]]
@@ -216,5 +222,6 @@ def path_of(argument: str, pattern: str, **fields) -> str:
 def as_many(student_layers: Sequence[int], teacher_layers: Sequence[int]) -> None:
     if len(student_layers) == 0 or len(student_layers) != len(teacher_layers):
         raise ValueError(
-            f"student_layers and teacher_layers must name as many layers, got {list(student_layers)} and {list(teacher_layers)}"
+            f"student_layers and teacher_layers must name as many layers, got {list(student_layers)} and "
+            f"{list(teacher_layers)}"
         )

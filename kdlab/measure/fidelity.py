@@ -1,7 +1,8 @@
-r"""Fidelity: how far a student says what its teacher says, whether that is right or not. Stanton et al. (2021), "Does Knowledge Distillation
-Really Work?", https://arxiv.org/abs/2106.05945
+r"""Fidelity: how far a student says what its teacher says, whether that is right or not. Stanton et al. (2021), "Does
+Knowledge Distillation Really Work?", https://arxiv.org/abs/2106.05945
 
-Every function takes logits ``(N, C)`` of the same samples in the same order, and raises ValueError, with both shapes, where they differ.
+Every function takes logits ``(N, C)`` of the same samples in the same order, and raises ValueError, with both shapes,
+where they differ.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ _ADVICE = "both must answer for the same samples and know the same classes"
 
 
 def agreement(student: Tensor, teacher: Tensor) -> float:
-    r"""Share of the samples of which both name the same class first, :math:`\frac1N \sum_n [\arg\max_c z^s_{nc} = \arg\max_c z^t_{nc}]`.
+    r"""Share of the samples of which both name the same class first, :math:`\frac1N \sum_n [\arg\max_c z^s_{nc} =
+    \arg\max_c z^t_{nc}]`.
 
     >>> import torch
     >>> teacher = torch.tensor([[2.0, 0.0], [0.0, 2.0], [0.0, 1.0], [3.0, 0.0]])
@@ -29,8 +31,9 @@ def agreement(student: Tensor, teacher: Tensor) -> float:
 
 
 def kl_to_teacher(student: Tensor, teacher: Tensor) -> float:
-    r"""Mean Kullback-Leibler divergence of the student from the teacher, :math:`\frac1N \sum_n \mathrm{KL}(p^t_n \,\|\, p^s_n)` at temperature 1,
-    in nats a sample; computed in float64. Infinite where the student excludes (-inf) what the teacher does not.
+    r"""Mean Kullback-Leibler divergence of the student from the teacher, :math:`\frac1N \sum_n \mathrm{KL}(p^t_n \,\|\,
+    p^s_n)` at temperature 1, in nats a sample; computed in float64. Infinite where the student excludes (-inf) what the
+    teacher does not.
 
     >>> import torch
     >>> round(kl_to_teacher(torch.tensor([[0.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.0, 1.0], [0.0, 1.0]])), 4)     # 0.1109 and 0

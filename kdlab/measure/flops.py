@@ -13,9 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def flops(network: nn.Module, inputs) -> int | None:
-    """Floating-point operations of one forward pass in evaluation mode, as :class:`torch.utils.flop_counter.FlopCounterMode` counts them: those of
-    matrix products, convolutions and attention, a multiplication with its addition being two. Half of that are the MACs that many papers call
-    FLOPs. Additions of a bias, normalisations, activations and pooling are not counted.
+    """Floating-point operations of one forward pass in evaluation mode, as
+    :class:`torch.utils.flop_counter.FlopCounterMode` counts them: those of matrix products, convolutions and attention,
+    a multiplication with its addition being two. Half of that are the MACs that many papers call FLOPs. Additions of a
+    bias, normalisations, activations and pooling are not counted.
 
     A copy on the CPU is asked, so that the network stays as it is, and the number does not depend on the device.
 
@@ -23,7 +24,8 @@ def flops(network: nn.Module, inputs) -> int | None:
         inputs: what the network reads; of one sample for the operations a sample.
 
     Returns:
-        None where the network cannot be copied or asked so, or where it has parameters and none of its operations is one of those.
+        None where the network cannot be copied or asked so, or where it has parameters and none of its operations is
+        one of those.
 
     >>> network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 6, 10))
     >>> flops(network, torch.zeros(1, 1, 8, 8)), 2 * (4 * 36 * 9) + 2 * (144 * 10)
@@ -43,7 +45,8 @@ def flops(network: nn.Module, inputs) -> int | None:
 
 @contextmanager
 def _countable():
-    """Fused attention and recurrent layers are taken apart into the matrix products that they are; the counter does not know them whole."""
+    """Fused attention and recurrent layers are taken apart into the matrix products that they are; the counter does not
+    know them whole."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

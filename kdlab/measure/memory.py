@@ -16,8 +16,9 @@ CUDA, PROCESS = "cuda", "process"
 
 
 def whose(device: torch.device) -> str:
-    """What :func:`peak` measures of a training on a device: ``cuda``, the tensors on that GPU (``torch.cuda.max_memory_allocated``), or
-    ``process``, the resident size of the whole process, Python, torch and the data among it."""
+    """What :func:`peak` measures of a training on a device: ``cuda``, the tensors on that GPU
+    (``torch.cuda.max_memory_allocated``), or ``process``, the resident size of the whole process, Python, torch and the
+    data among it."""
     return CUDA if device.type == "cuda" else PROCESS
 
 
@@ -55,9 +56,9 @@ def peak(device: torch.device) -> int | None:
 
 
 def inference_bytes(network: nn.Module, inputs) -> int:
-    """The most bytes of tensors that are there at once while a network answers: its weights and buffers, the inputs, and what is made on the way
-    for as long as it is needed. The same on every machine and device; what the operations themselves borrow (a convolution's workspace) and
-    the process around the network are not counted.
+    """The most bytes of tensors that are there at once while a network answers: its weights and buffers, the inputs,
+    and what is made on the way for as long as it is needed. The same on every machine and device; what the operations
+    themselves borrow (a convolution's workspace) and the process around the network are not counted.
 
     >>> network = nn.Sequential(nn.Linear(100, 50, bias=False), nn.ReLU(), nn.Linear(50, 10, bias=False))
     >>> weights, inputs, hidden = 4 * (100 * 50 + 50 * 10), 4 * 8 * 100, 4 * 8 * 50

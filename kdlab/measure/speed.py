@@ -19,10 +19,10 @@ def timed_in_turns(
 ) -> dict[str, list[float]]:
     """Seconds of every single call, by name.
 
-    A machine does not run evenly: its clock, its caches and whoever else is on it change from second to second. So the calls are not timed one
-    after another, but in :data:`TURNS` rounds in which each has a tenth of its time; every second round goes backwards. What the
-    machine does falls on all alike then, and the ratio of two is more certain than either. A turn begins with a call that does not
-    count, since the caches hold what the one before has left.
+    A machine does not run evenly: its clock, its caches and whoever else is on it change from second to second. So the
+    calls are not timed one after another, but in :data:`TURNS` rounds in which each has a tenth of its time; every
+    second round goes backwards. What the machine does falls on all alike then, and the ratio of two is more certain
+    than either. A turn begins with a call that does not count, since the caches hold what the one before has left.
 
     Args:
         calls: name -> what is timed.
@@ -52,8 +52,9 @@ def timed_in_turns(
 
 
 def speed(durations: Sequence[float], batch: int) -> dict[str, float]:
-    """What calls of so many samples each took: the median and the 90th percentile in milliseconds (``latency_ms``, ``latency_ms_p90``), and the
-    samples of all calls over the sum of their seconds, the slow ones among them (``samples_per_second``); ``calls``.
+    """What calls of so many samples each took: the median and the 90th percentile in milliseconds (``latency_ms``,
+    ``latency_ms_p90``), and the samples of all calls over the sum of their seconds, the slow ones among them
+    (``samples_per_second``); ``calls``.
 
     >>> speed([0.010, 0.010, 0.010, 0.020], batch=64)
     {'latency_ms': 10.0, 'latency_ms_p90': 17.0, 'samples_per_second': 5120.0, 'calls': 4}

@@ -22,7 +22,8 @@ def parameters(docstring: str) -> dict[str, str]:
 
 
 def told_by(*sources) -> dict[str, str]:
-    """What the docstrings of kdlab's functions and classes say of each argument; the last one that tells of it counts."""
+    """What the docstrings of kdlab's functions and classes say of each argument; the last one that tells of it
+    counts."""
     told: dict[str, str] = {}
     for source in sources:
         told |= (

@@ -17,11 +17,12 @@ from .strategies import StrategyEntry, strategy_entries
 
 @functools.lru_cache
 def index() -> dict[str, Entry | StrategyEntry]:
-    """Every method by its name, in the order of the families, then of the years. The functions that a strategy composes are part of its entry;
-    those that no loss and no strategy names are entries of their own.
+    """Every method by its name, in the order of the families, then of the years. The functions that a strategy composes
+    are part of its entry; those that no loss and no strategy names are entries of their own.
 
     Raises:
-        InputError: a loss of ``conf/loss/`` names no pure function, or one without its paper; or a loss and a strategy have one name.
+        InputError: a loss of ``conf/loss/`` names no pure function, or one without its paper; or a loss and a strategy
+            have one name.
     """
     paths = sorted((conf_dir() / "loss").glob("*.yaml"))
     with own_hydra(), sharing_teachers():  # set up once, the default teacher composed once
@@ -40,7 +41,8 @@ def index() -> dict[str, Entry | StrategyEntry]:
     twice = sorted(set(found) & set(strategies))
     if twice:
         raise InputError(
-            f"conf/loss/{twice[0]}.yaml and conf/strategy/{twice[0]}.yaml: a loss and a strategy must have different names"
+            f"conf/loss/{twice[0]}.yaml and conf/strategy/{twice[0]}.yaml: a loss and a strategy must have different "
+            "names"
         )
     found |= strategies
     used |= {function for entry in strategies.values() for function in entry.composes}
@@ -49,7 +51,8 @@ def index() -> dict[str, Entry | StrategyEntry]:
 
 
 def lookup(name: str) -> Entry | StrategyEntry:
-    """The method of that name, or the function that a strategy composes. Raises InputError, with the nearest names, where there is none."""
+    """The method of that name, or the function that a strategy composes. Raises InputError, with the nearest names,
+    where there is none."""
     entries = {key: entry for key, entry in _pieces().items() if entry.method.family == "strategy"} | index()
     if name not in entries:
         raise InputError(f"there is no method '{name}'{did_you_mean(name, entries)} (kdlab methods lists them)")

@@ -110,7 +110,8 @@ class Entry:
 
     @property
     def example(self) -> str:
-        """A line that trains with it; empty for a piece, and where it reads modules that only the user's own networks have."""
+        """A line that trains with it; empty for a piece, and where it reads modules that only the user's own networks
+        have."""
         if self.loss is None or "classifier" not in self.method.serves:
             return ""
         numbers = [
@@ -143,7 +144,8 @@ def of_loss_file(path: Path, arguments: dict[str, Any], presets: Sequence[Preset
     function = getattr(loss, "function", None)
     if not hasattr(function, "method"):
         raise InputError(
-            f"loss.{name}: {type(loss).__name__} names no pure function that knows its paper (kdlab.functional.sources.method)"
+            f"loss.{name}: {type(loss).__name__} names no pure function that knows its paper "
+            "(kdlab.functional.sources.method)"
         )
     defaults = {key: value for key, value in written.items() if key not in ("_target_", KEY)}
     return Entry(name, function, loss, defaults, written.get(KEY), list(presets))

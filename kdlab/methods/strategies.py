@@ -30,7 +30,8 @@ class StrategyEntry:
     Args:
         name: what stands in ``strategy=…``.
         strategy: its class.
-        method: where it comes from: what the class says of itself, unless this file is one of several ways to use the class.
+        method: where it comes from: what the class says of itself, unless this file is one of several ways to use the
+            class.
         told: the comment at the head of its file.
         defaults: the arguments in its file.
         losses: the terms that it learns from by default -> their weights.

@@ -1,4 +1,5 @@
-"""The ResNets with bottlenecks, for small images: He et al. (2016), "Deep Residual Learning", table 1, https://arxiv.org/abs/1512.03385."""
+"""The ResNets with bottlenecks, for small images: He et al. (2016), "Deep Residual Learning", table 1,
+https://arxiv.org/abs/1512.03385."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
 class Bottleneck(nn.Module):
-    """1x1 convolution to ``width`` channels, 3x3 (with the stride), 1x1 to four times as many; a 1x1 shortcut where the shape changes."""
+    """1x1 convolution to ``width`` channels, 3x3 (with the stride), 1x1 to four times as many; a 1x1 shortcut where the
+    shape changes."""
 
     def __init__(self, inputs: int, width: int, stride: int):
         super().__init__()
@@ -35,18 +37,21 @@ class Bottleneck(nn.Module):
 
 
 class BottleneckResNet(nn.Module):
-    """ResNet 50, 101 or 152 as the CRD benchmark has its teacher ResNet50 (Tian et al. 2020, https://arxiv.org/abs/1910.10699).
+    """ResNet 50, 101 or 152 as the CRD benchmark has its teacher ResNet50 (Tian et al. 2020,
+    https://arxiv.org/abs/1910.10699).
 
-    Against the paper: the stem is a 3x3 convolution with stride 1, without pooling behind it, and the stride of a bottleneck stands
-    at its 3x3 convolution.
+    Against the paper: the stem is a 3x3 convolution with stride 1, without pooling behind it, and the stride of a
+    bottleneck stands at its 3x3 convolution.
 
     Args:
         classes: number of classes.
         depth: 50, 101 or 152.
         channels: channels of the input.
 
-    Taps: ``stem``, ``stage1`` … ``stage4`` (behind the last ReLU of the stage), ``preact1`` … ``preact4`` (what goes into that ReLU),
-    ``embedding`` the pooled 2048 features. At 32 x 32 the stages are (256, 32, 32), (512, 16, 16), (1024, 8, 8) and (2048, 4, 4).
+    Taps: ``stem``, ``stage1`` … ``stage4`` (behind the last ReLU of the stage), ``preact1`` … ``preact4`` (what goes
+        into that ReLU),
+    ``embedding`` the pooled 2048 features. At 32 x 32 the stages are (256, 32, 32), (512, 16, 16), (1024, 8, 8) and
+    (2048, 4, 4).
 
     Parameters with 100 classes: resnet50 23,705,252; resnet101 42,697,380; resnet152 58,341,028.
 

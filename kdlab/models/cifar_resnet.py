@@ -1,4 +1,5 @@
-"""The ResNets of the CIFAR experiments: He et al. (2016), "Deep Residual Learning", section 4.2, https://arxiv.org/abs/1512.03385."""
+"""The ResNets of the CIFAR experiments: He et al. (2016), "Deep Residual Learning", section 4.2,
+https://arxiv.org/abs/1512.03385."""
 
 from __future__ import annotations
 
@@ -34,13 +35,16 @@ class CifarResNet(nn.Module):
     Args:
         classes: number of classes.
         depth: 8, 14, 20, 32, 44, 56 or 110: three stages of (depth - 2) / 6 blocks.
-        widths: channels of the stem and of the three stages; times 2 and with a stem of 32 in the "x4" variants (32, 64, 128, 256).
+        widths: channels of the stem and of the three stages; times 2 and with a stem of 32 in the "x4" variants (32,
+            64, 128, 256).
         channels: channels of the input.
 
-    Taps: ``stem``, ``stage1``, ``stage2``, ``stage3`` (after the last ReLU of the stage), ``preact1``, ``preact2``, ``preact3`` (what goes into
+    Taps: ``stem``, ``stage1``, ``stage2``, ``stage3`` (after the last ReLU of the stage), ``preact1``, ``preact2``,
+        ``preact3`` (what goes into
     that ReLU), ``embedding`` the pooled feature.
 
-    Parameters with 100 classes: resnet20 0.28 M, resnet56 0.86 M, resnet110 1.74 M, resnet8x4 1.23 M, resnet32x4 7.43 M.
+    Parameters with 100 classes: resnet20 0.28 M, resnet56 0.86 M, resnet110 1.74 M, resnet8x4 1.23 M, resnet32x4 7.43
+    M.
 
     Raises:
         ValueError: the depth is not 6n + 2.

@@ -17,7 +17,8 @@ class CNN(nn.Module):
         dropout: probability of dropping a pooled feature.
         stride: of the first convolution; 2 makes every map half as wide and a step about a quarter as dear.
 
-    Taps: ``stage1`` … one a stage (after ReLU, before the pooling that follows), ``preact1`` … what goes into that ReLU, ``embedding`` the
+    Taps: ``stage1`` … one a stage (after ReLU, before the pooling that follows), ``preact1`` … what goes into that
+        ReLU, ``embedding`` the
     pooled feature.
 
     >>> sum(p.numel() for p in CNN(classes=10, shape=(1, 28, 28), widths=(8, 16, 32)).parameters())
@@ -39,8 +40,8 @@ class CNN(nn.Module):
             raise ValueError(f"stride must be a whole number from 1 on, got {stride!r}")
         if min(shape[1:]) < stride * 2 ** (len(widths) - 1):
             raise ValueError(
-                f"{len(widths)} stages halve the map {len(widths) - 1} times{f' after a stride of {stride}' if stride > 1 else ''}; "
-                f"an input of {tuple(shape)} is too small"
+                f"{len(widths)} stages halve the map {len(widths) - 1} "
+                f"times{f' after a stride of {stride}' if stride > 1 else ''}; an input of {tuple(shape)} is too small"
             )
         self.depth = len(widths)
         self.taps = {f"preact{number}": f"stage{number}.2.input" for number in range(1, self.depth + 1)}

@@ -1,7 +1,7 @@
 """Connectors: small trainable networks that bring a student's feature to the teacher's shape.
 
-Shapes are those of a sample, without the batch dimension: vectors ``(C,)``, sequences ``(T, C)``, maps ``(C, H, W)``. What is a 1 x 1
-convolution on a map is a linear layer on a vector.
+Shapes are those of a sample, without the batch dimension: vectors ``(C,)``, sequences ``(T, C)``, maps ``(C, H, W)``.
+What is a 1 x 1 convolution on a map is a linear layer on a vector.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ def connector(
 ) -> nn.Module:
     """A connector from one feature shape to another (shapes of a sample, without the batch dimension).
 
-    Vectors ``(D,)`` and sequences ``(T, D)`` get a linear map. Maps ``(C, H, W)`` get one convolution, as FitNets' regressor:
-    stride 2 where the student's map is twice the teacher's, a transposed one where it is half, otherwise a kernel just large
-    enough to shrink the map (1 x 1 where the sizes are equal); ``normalise`` adds BatchNorm behind it and, with ``activate``, ReLU.
+    Vectors ``(D,)`` and sequences ``(T, D)`` get a linear map. Maps ``(C, H, W)`` get one convolution, as FitNets'
+    regressor: stride 2 where the student's map is twice the teacher's, a transposed one where it is half, otherwise a
+        kernel just large
+    enough to shrink the map (1 x 1 where the sizes are equal); ``normalise`` adds BatchNorm behind it and, with
+    ``activate``, ReLU.
 
     Raises:
         ValueError: no connector exists between the two shapes; both are printed.
@@ -48,8 +50,8 @@ def connector(
 
 
 def pointwise(student: Sequence[int], teacher: Sequence[int], activate: bool = False) -> nn.Sequential:
-    """A 1 x 1 convolution without bias to the teacher's channels, and BatchNorm (with ``activate`` ReLU): the overhaul's and SRRL's
-    connector, initialised as they do.
+    """A 1 x 1 convolution without bias to the teacher's channels, and BatchNorm (with ``activate`` ReLU): the
+    overhaul's and SRRL's connector, initialised as they do.
 
     >>> pointwise((16, 8, 8), (32, 8, 8))[0]
     Conv2d(16, 32, kernel_size=(1, 1), stride=(1, 1), bias=False)
@@ -60,7 +62,8 @@ def pointwise(student: Sequence[int], teacher: Sequence[int], activate: bool = F
 
 
 def regressor(student: Sequence[int], teacher: Sequence[int], hidden: int | None = None) -> nn.Sequential:
-    """Three 1 x 1 convolutions without bias, ReLU between them: VID's mean. ``hidden`` channels; None: as many as the teacher's.
+    """Three 1 x 1 convolutions without bias, ReLU between them: VID's mean. ``hidden`` channels; None: as many as the
+    teacher's.
 
     >>> [layer.out_channels for layer in regressor((16, 8, 8), (32, 8, 8))[::2]]
     [32, 32, 32]
@@ -73,8 +76,8 @@ def regressor(student: Sequence[int], teacher: Sequence[int], hidden: int | None
 
 
 def bottleneck(student: Sequence[int], teacher: Sequence[int], hidden: int, activate: bool = True) -> nn.Sequential:
-    """1 x 1 convolution, 3 x 3, 1 x 1, without biases, BatchNorm and ReLU behind the first two, and with ``activate`` behind the last:
-    SimKD's projector; without, SemCKD's. It keeps the size of the map.
+    """1 x 1 convolution, 3 x 3, 1 x 1, without biases, BatchNorm and ReLU behind the first two, and with ``activate``
+    behind the last: SimKD's projector; without, SemCKD's. It keeps the size of the map.
 
     >>> [layer.out_channels for layer in bottleneck((16, 8, 8), (32, 8, 8), hidden=8)[::3]]
     [8, 8, 32]
@@ -108,7 +111,8 @@ def same_kind(student: Sequence[int], teacher: Sequence[int], maps_only: str = "
         else "choose two vectors (C,) or two maps (C, H, W)"
     )
     raise ValueError(
-        f"a student feature of shape {tuple(student)} and a teacher feature of shape {tuple(teacher)} do not fit: {wanted}"
+        f"a student feature of shape {tuple(student)} and a teacher feature of shape {tuple(teacher)} do not fit: "
+        f"{wanted}"
     )
 
 

@@ -10,8 +10,8 @@ from .taps import INPUT
 
 
 class _Coarse(fx.Tracer):
-    """Follows the forward passes of those modules alone that hold the place of the cut; all others are called as they are, and so may do in
-    theirs what no trace can follow."""
+    """Follows the forward passes of those modules alone that hold the place of the cut; all others are called as they
+    are, and so may do in theirs what no trace can follow."""
 
     def __init__(self, path: str):
         super().__init__()
@@ -22,16 +22,18 @@ class _Coarse(fx.Tracer):
 
 
 def behind(network: nn.Module, path: str) -> nn.Module:
-    """What a network computes from one feature on, as a module from that feature to the network's answer. The network stays as it is; the
-    modules behind the cut are shared with it and have the same names.
+    """What a network computes from one feature on, as a module from that feature to the network's answer. The network
+    stays as it is; the modules behind the cut are shared with it and have the same names.
 
     Args:
-        network: any network that calls the module once, and whose forward pass down to it is traceable (:mod:`torch.fx`).
-        path: dotted path of the module whose output is the feature; with ``.input`` behind it, what goes into the module.
+        network: any network that calls the module once, and whose forward pass down to it is traceable
+            (:mod:`torch.fx`).
+        path: dotted path of the module whose output is the feature; with ``.input`` behind it, what goes into the
+            module.
 
     Raises:
-        InputError: it cannot be traced, goes another way in training than in evaluation, calls the module not just once, or needs more than
-            that one feature behind it.
+        InputError: it cannot be traced, goes another way in training than in evaluation, calls the module not just
+            once, or needs more than that one feature behind it.
 
     >>> import torch
     >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 4))

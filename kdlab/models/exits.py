@@ -13,9 +13,10 @@ POOLED = 4
 class Exit(nn.Module):
     """A bottleneck from a stage's feature to the shape of the deepest one, and a linear classifier.
 
-    A map ``(C, H, W)`` goes through 3x3 convolutions with BatchNorm and ReLU, one at least: of stride 2 while it is twice the wanted map or larger
-    (to a vector: larger than 4 x 4), each with up to twice the channels of the one before, the last with the wanted ones; what is left of a
-    difference in size is averaged away. A vector ``(D,)`` or a sequence ``(T, D)``, whose mean is taken first, goes through a linear layer and ReLU.
+    A map ``(C, H, W)`` goes through 3x3 convolutions with BatchNorm and ReLU, one at least: of stride 2 while it is
+    twice the wanted map or larger (to a vector: larger than 4 x 4), each with up to twice the channels of the one
+    before, the last with the wanted ones; what is left of a difference in size is averaged away. A vector ``(D,)`` or a
+    sequence ``(T, D)``, whose mean is taken first, goes through a linear layer and ReLU.
 
     Args:
         feature: shape of the stage's feature, of one sample.
@@ -45,8 +46,8 @@ class Exit(nn.Module):
             self.bottleneck = nn.Sequential(nn.Linear(feature[-1], deepest[0]), nn.ReLU())
         else:
             raise ValueError(
-                f"there is no bottleneck from a feature of shape {feature} to the deepest one of shape {deepest}; choose a deepest "
-                "feature that is a vector (embedding), or a map not larger than those of the exits"
+                f"there is no bottleneck from a feature of shape {feature} to the deepest one of shape {deepest}; "
+                "choose a deepest feature that is a vector (embedding), or a map not larger than those of the exits"
             )
         self.classifier = nn.Linear(deepest[0], classes)
 

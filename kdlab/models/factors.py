@@ -21,8 +21,9 @@ def _layers(make: type[nn.Module], inputs: int, outputs: tuple[int, ...], normal
 
 
 class Paraphraser(nn.Module):
-    """An autoencoder of the teacher's map, whose code is the teacher's factors. It has to be trained to give its input back
-    (the mean of :func:`kdlab.functional.hint` between :meth:`forward` and the input) before its factors mean anything.
+    """An autoencoder of the teacher's map, whose code is the teacher's factors. It has to be trained to give its input
+    back (the mean of :func:`kdlab.functional.hint` between :meth:`forward` and the input) before its factors mean
+    anything.
 
     Args:
         channels: of the teacher's map.
@@ -70,6 +71,7 @@ class Translator(nn.Module):
 def factor_channels(teacher_channels: int, rate: float) -> int:
     if int(rate * teacher_channels) < 1:
         raise ValueError(
-            f"rate {rate} leaves no factor of the teacher's {teacher_channels} channels; it must be at least {1 / teacher_channels:.3g}"
+            f"rate {rate} leaves no factor of the teacher's {teacher_channels} channels; it must be at least "
+            f"{1 / teacher_channels:.3g}"
         )
     return int(rate * teacher_channels)

@@ -1,4 +1,5 @@
-"""The fusion of ReviewKD: Chen et al. (2021), "Distilling Knowledge via Knowledge Review", https://arxiv.org/abs/2104.09044."""
+"""The fusion of ReviewKD: Chen et al. (2021), "Distilling Knowledge via Knowledge Review",
+https://arxiv.org/abs/2104.09044."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ from torch import Tensor, nn
 
 
 class AttentionFusion(nn.Module):
-    """Brings a student's map to common channels, adds what the deeper stages made (two learned attention maps weigh the two), and makes
-    the teacher's channels of it.
+    """Brings a student's map to common channels, adds what the deeper stages made (two learned attention maps weigh the
+    two), and makes the teacher's channels of it.
 
     Args:
         inputs: channels of the student's map.
@@ -44,7 +45,8 @@ class Review(nn.Module):
     """Fuses the stages of a student from deep to shallow.
 
     Args:
-        student, teacher: shapes of the features of a sample, from shallow to deep; vectors ``(C,)`` are maps of one element.
+        student, teacher: shapes of the features of a sample, from shallow to deep; vectors ``(C,)`` are maps of one
+            element.
         most: channels in common, at most; they are the deepest student feature's.
     """
 

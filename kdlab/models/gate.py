@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 
 class BranchGate(nn.Module):
-    """Linear, BatchNorm, ReLU and softmax over the branches. Lan et al. (2018), "Knowledge Distillation by On-the-Fly Native Ensemble",
-    https://arxiv.org/abs/1806.04606
+    """Linear, BatchNorm, ReLU and softmax over the branches. Lan et al. (2018), "Knowledge Distillation by On-the-Fly
+    Native Ensemble", https://arxiv.org/abs/1806.04606
 
     Args:
         features: channels of the shared feature.
@@ -25,10 +25,12 @@ class BranchGate(nn.Module):
         self.norm = nn.BatchNorm1d(branches)
 
     def forward(self, shared: Tensor) -> Tensor:
-        """``(N, branches)``, each row's sum 1, from the shared feature ``(N, D)``, or a map ``(N, D, H, W)`` that is pooled first."""
+        """``(N, branches)``, each row's sum 1, from the shared feature ``(N, D)``, or a map ``(N, D, H, W)`` that is
+        pooled first."""
         if shared.dim() not in (2, 4) or shared.shape[1] != self.linear.in_features:
             raise ValueError(
-                f"the gate reads features (N, {self.linear.in_features}) or maps of as many channels, got {tuple(shared.shape)}"
+                f"the gate reads features (N, {self.linear.in_features}) or maps of as many channels, got "
+                f"{tuple(shared.shape)}"
             )
         pooled = shared.mean((2, 3)) if shared.dim() == 4 else shared
         scores = self.linear(pooled)

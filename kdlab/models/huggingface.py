@@ -15,8 +15,8 @@ class HuggingFaceClassifier(nn.Module):
     Args:
         model: hub name ("microsoft/resnet-18") or folder.
         revision: branch, tag or commit of the hub; give a commit for a run that others can repeat.
-        classes: number of classes; None: as many as the model has. Its weights keep their head if they have as many; otherwise a new one is
-            put on, untrained.
+        classes: number of classes; None: as many as the model has. Its weights keep their head if they have as many;
+            otherwise a new one is put on, untrained.
 
     The attribute ``pretrained_weights`` holds how many ``classes`` the weights know and what they leave ``unfilled``:
     nothing, or the head.

@@ -1,4 +1,5 @@
-"""MobileNetV2 for small images: Sandler et al. (2018), "Inverted Residuals and Linear Bottlenecks", https://arxiv.org/abs/1801.04381."""
+"""MobileNetV2 for small images: Sandler et al. (2018), "Inverted Residuals and Linear Bottlenecks",
+https://arxiv.org/abs/1801.04381."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups:
 
 
 class InvertedResidual(nn.Module):
-    """1x1 convolution to more channels, depthwise 3x3, and a 1x1 back that has no ReLU behind it; a shortcut where the shape stays."""
+    """1x1 convolution to more channels, depthwise 3x3, and a 1x1 back that has no ReLU behind it; a shortcut where the
+    shape stays."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int):
         super().__init__()
@@ -41,9 +43,9 @@ class InvertedResidual(nn.Module):
 class MobileNetV2(nn.Module):
     """MobileNetV2 as the CRD benchmark has it ("mobile_half", after Jin et al. 2019, https://arxiv.org/abs/1904.09149).
 
-    Against the paper: the second group of blocks has stride 1, so that the map of a 32 x 32 image is halved four times and not five;
-    ReLU for ReLU6; the first block has its 1x1 convolution although it expands nothing; channels are rounded down, not to eighths;
-    no dropout.
+    Against the paper: the second group of blocks has stride 1, so that the map of a 32 x 32 image is halved four times
+    and not five; ReLU for ReLU6; the first block has its 1x1 convolution although it expands nothing; channels are
+    rounded down, not to eighths; no dropout.
 
     Args:
         classes: number of classes.
@@ -51,9 +53,12 @@ class MobileNetV2(nn.Module):
         expansion: factor from the channels of a block to its hidden ones.
         channels: channels of the input.
 
-    Taps: ``stem``; ``stage1`` … ``stage4`` are the last blocks before the map is halved (and before the head). Their bottlenecks are
-    linear: no ReLU stands behind them, and the values have both signs. ``head`` is the last 1x1 convolution with its ReLU, ``embedding``
-    its mean. With width 0.5 at 32 x 32 the stages are (12, 16, 16), (16, 8, 8), (48, 4, 4) and (160, 2, 2), the embedding 1280.
+    Taps: ``stem``; ``stage1`` … ``stage4`` are the last blocks before the map is halved (and before the head). Their
+        bottlenecks are
+    linear: no ReLU stands behind them, and the values have both signs. ``head`` is the last 1x1 convolution with its
+        ReLU, ``embedding``
+    its mean. With width 0.5 at 32 x 32 the stages are (12, 16, 16), (16, 8, 8), (48, 4, 4) and (160, 2, 2), the
+    embedding 1280.
 
     Parameters with 100 classes: 812,836 with width 0.5; 2,353,060 with width 1.
 
@@ -88,7 +93,8 @@ class MobileNetV2(nn.Module):
         self.classifier = nn.Linear(last, classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                # of the kernel's size and all outputs, depthwise or not, as the benchmark's: kaiming_normal_ would divide by the groups
+                # of the kernel's size and all outputs, depthwise or not, as the benchmark's: kaiming_normal_ would
+                # divide by the groups
                 nn.init.normal_(module.weight, 0, (2 / (module.kernel_size[0] ** 2 * module.out_channels)) ** 0.5)
         nn.init.normal_(self.classifier.weight, 0, 0.01)
         nn.init.zeros_(self.classifier.bias)

@@ -14,8 +14,9 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 def preceding_batch_norm(network: nn.Module, tap: str, aliases: Mapping[str, str] | None = None) -> nn.Module:
     """The BatchNorm whose output a tap is, or is a sum of with a shortcut.
 
-    A tap on a BatchNorm is that one. For the input of a module (``….relu.input``) it is the module before it in a Sequential, and in
-    any other block its last own BatchNorm (not those inside a shortcut): so it is in residual blocks.
+    A tap on a BatchNorm is that one. For the input of a module (``….relu.input``) it is the module before it in a
+    Sequential, and in any other block its last own BatchNorm (not those inside a shortcut): so it is in residual
+    blocks.
 
     Args:
         network: whose tap it is.
@@ -42,7 +43,7 @@ def preceding_batch_norm(network: nn.Module, tap: str, aliases: Mapping[str, str
         found = next((module for _, module in reversed(children) if isinstance(module, BATCH_NORMS)), None)
     if not isinstance(found, BATCH_NORMS) or not found.affine:
         raise ValueError(
-            f"no BatchNorm is known to make the teacher's '{tap}' ({path}); choose a pre-activation (preact1, … of kdlab's networks), "
-            "or name the BatchNorms with teacher_norms"
+            f"no BatchNorm is known to make the teacher's '{tap}' ({path}); choose a pre-activation (preact1, … of "
+            "kdlab's networks), or name the BatchNorms with teacher_norms"
         )
     return found

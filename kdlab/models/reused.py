@@ -44,8 +44,8 @@ class ReusedHead(nn.Module):
 
 
 class ReusedClassifier(nn.Module):
-    """The network that SimKD deploys: the student's body, the projector, and the teacher's classifier. The student's own head is still
-    inside and computed, but not used.
+    """The network that SimKD deploys: the student's body, the projector, and the teacher's classifier. The student's
+    own head is still inside and computed, but not used.
 
     Args:
         body: the student.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-#: groups -> channels of the first stage (the paper's table 1); they double from stage to stage. With its 4 and 8 groups, a quarter
-#: of the channels that the first block adds to the stem's 24 cannot be divided into the groups.
+#: groups -> channels of the first stage (the paper's table 1); they double from stage to stage. With its 4 and 8
+#: groups, a quarter of the channels that the first block adds to the stem's 24 cannot be divided into the groups.
 WIDTHS = {1: 144, 2: 200, 3: 240}
 BLOCKS = (4, 8, 4)
 STEM = 24
@@ -22,9 +22,11 @@ def shuffle(x: Tensor, groups: int) -> Tensor:
 
 
 class ShuffleBlock(nn.Module):
-    """1x1 convolution in groups to a quarter of the outputs, shuffle, depthwise 3x3, 1x1 convolution in groups, ReLU behind the shortcut.
+    """1x1 convolution in groups to a quarter of the outputs, shuffle, depthwise 3x3, 1x1 convolution in groups, ReLU
+    behind the shortcut.
 
-    Where the map is halved, the shortcut is a mean over 3x3 and is put beside the convolutions' outputs; elsewhere it is added.
+    Where the map is halved, the shortcut is a mean over 3x3 and is put beside the convolutions' outputs; elsewhere it
+    is added.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, groups: int):
@@ -52,16 +54,18 @@ class ShuffleBlock(nn.Module):
 class ShuffleNetV1(nn.Module):
     """ShuffleNet as the CRD benchmark has it (Tian et al. 2020, https://arxiv.org/abs/1910.10699; there "ShuffleV1").
 
-    Against the paper: the stem is a 1x1 convolution that keeps the size of the map, without pooling behind it, and a ReLU stands
-    behind the depthwise convolutions, too.
+    Against the paper: the stem is a 1x1 convolution that keeps the size of the map, without pooling behind it, and a
+    ReLU stands behind the depthwise convolutions, too.
 
     Args:
         classes: number of classes.
         groups: groups of the 1x1 convolutions: 1, 2 or 3.
         channels: channels of the input.
 
-    Taps: ``stem``, ``stage1``, ``stage2``, ``stage3`` (4, 8 and 4 blocks, behind the last ReLU), ``preact1``, ``preact2``, ``preact3`` (what goes
-    into that ReLU), ``embedding`` the pooled feature. With 3 groups at 32 x 32 the stages are (240, 16, 16), (480, 8, 8) and (960, 4, 4).
+    Taps: ``stem``, ``stage1``, ``stage2``, ``stage3`` (4, 8 and 4 blocks, behind the last ReLU), ``preact1``,
+        ``preact2``, ``preact3`` (what goes
+    into that ReLU), ``embedding`` the pooled feature. With 3 groups at 32 x 32 the stages are (240, 16, 16), (480, 8,
+    8) and (960, 4, 4).
 
     Parameters with 100 classes: 949,258 with 3 groups.
 

@@ -1,4 +1,5 @@
-"""ShuffleNet V2 for small images: Ma et al. (2018), "Practical Guidelines for Efficient CNN Architecture Design", https://arxiv.org/abs/1807.11164."""
+"""ShuffleNet V2 for small images: Ma et al. (2018), "Practical Guidelines for Efficient CNN Architecture Design",
+https://arxiv.org/abs/1807.11164."""
 
 from __future__ import annotations
 
@@ -59,7 +60,8 @@ class HalvingBlock(nn.Module):
 
 
 class ShuffleNetV2(nn.Module):
-    """ShuffleNet V2 as the CRD benchmark has it (Tian et al. 2020, https://arxiv.org/abs/1910.10699; there "ShuffleV2").
+    """ShuffleNet V2 as the CRD benchmark has it (Tian et al. 2020, https://arxiv.org/abs/1910.10699; there
+    "ShuffleV2").
 
     Against the paper: the stem is a 1x1 convolution that keeps the size of the map, without pooling behind it.
 
@@ -68,8 +70,10 @@ class ShuffleNetV2(nn.Module):
         size: the factor on the channels: 0.5, 1, 1.5 or 2.
         channels: channels of the input.
 
-    Taps: ``stem``; ``stage1``, ``stage2``, ``stage3`` (4, 8 and 4 blocks; every channel is behind a ReLU); ``head`` the last 1x1 convolution
-    with its ReLU; ``embedding`` its mean. With size 1 at 32 x 32 the stages are (116, 16, 16), (232, 8, 8) and (464, 4, 4), the embedding 1024.
+    Taps: ``stem``; ``stage1``, ``stage2``, ``stage3`` (4, 8 and 4 blocks; every channel is behind a ReLU); ``head`` the
+        last 1x1 convolution
+    with its ReLU; ``embedding`` its mean. With size 1 at 32 x 32 the stages are (116, 16, 16), (232, 8, 8) and (464, 4,
+    4), the embedding 1024.
 
     Parameters with 100 classes: 1,355,528 with size 1.
 

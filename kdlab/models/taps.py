@@ -15,7 +15,8 @@ INPUT = ".input"
 
 
 def own_taps(network: nn.Module) -> dict[str, str]:
-    """The names that a network gives its modules itself: its attribute ``taps``, a dict of tap name -> dotted module path.
+    """The names that a network gives its modules itself: its attribute ``taps``, a dict of tap name -> dotted module
+    path.
 
     They serve where the config names none; ``taps:`` of the config goes before them, name by name.
     """
@@ -24,7 +25,8 @@ def own_taps(network: nn.Module) -> dict[str, str]:
 
 
 def stage_taps(network: nn.Module, aliases: Mapping[str, str] | None = None) -> list[str]:
-    """The taps ``stage1``, ``stage2``, … of a network in their order: of its config, its own, or modules of those names."""
+    """The taps ``stage1``, ``stage2``, … of a network in their order: of its config, its own, or modules of those
+    names."""
     names = {*(aliases or {}), *own_taps(network), *(name for name, _ in network.named_children())}
     return sorted(
         (name for name in names if re.fullmatch(r"stage\d+", name)), key=lambda name: int(name.removeprefix("stage"))
@@ -34,11 +36,12 @@ def stage_taps(network: nn.Module, aliases: Mapping[str, str] | None = None) -> 
 class Taps:
     """Captures what named modules answer during one forward pass: the value at that moment.
 
-    A tap's name is looked up in ``aliases`` (the ``taps:`` of the model's config), then in the network's own (:func:`own_taps`), and is
-    otherwise a dotted module path itself. A path that ends in ``.input`` is what goes into that module, not what comes out: so the last
-    feature of any network has a name, ``fc.input``, although a function and no module may have made it.
-    Hooks are there only inside the ``with`` block, and nothing is held behind it, so the network can be copied, compiled and
-    saved as if it had no taps. Of a module that is called several times the last answer is kept.
+    A tap's name is looked up in ``aliases`` (the ``taps:`` of the model's config), then in the network's own
+    (:func:`own_taps`), and is otherwise a dotted module path itself. A path that ends in ``.input`` is what goes into
+    that module, not what comes out: so the last feature of any network has a name, ``fc.input``, although a function
+    and no module may have made it. Hooks are there only inside the ``with`` block, and nothing is held behind it, so
+    the network can be copied, compiled and saved as if it had no taps. Of a module that is called several times the
+    last answer is kept.
 
     An operation in place (``ReLU(inplace=True)``, a residual ``+=``) changes a tensor that a tap already holds. So a
     tap clones what it captures, until a pass in the same mode (training or evaluation, with or without gradients) has
@@ -115,7 +118,8 @@ class Taps:
         """The hook of a ``.input``: before the module is called, which may change it."""
         if not inputs:
             raise InputError(
-                f"tap '{name}': {type(module).__name__} is called with named arguments only, so '{INPUT}' cannot tell which one is meant"
+                f"tap '{name}': {type(module).__name__} is called with named arguments only, so '{INPUT}' cannot tell "
+                "which one is meant"
             )
         self._keep(name, cloning, module, None, inputs)
 

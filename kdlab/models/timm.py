@@ -25,17 +25,19 @@ def timm_model(
 
     Args:
         model: timm's name, with or without the tag of its weights: "resnet18", "resnet18.a1_in1k", "hf-hub:owner/name".
-        classes: number of classes. Pretrained weights keep their head if they have as many classes; otherwise a new one is put on, untrained.
+        classes: number of classes. Pretrained weights keep their head if they have as many classes; otherwise a new one
+            is put on, untrained.
         channels: channels of the input; timm adapts the first convolution, and pretrained weights with it.
         pretrained: take timm's weights; they are fetched where they are not in the cache of the Hugging Face hub.
-        options: further arguments of ``timm.create_model``, for example {"img_size": 32} of a vit or {"drop_path_rate": 0.1}.
+        options: further arguments of ``timm.create_model``, for example {"img_size": 32} of a vit or {"drop_path_rate":
+            0.1}.
 
     With weights the attribute ``pretrained_weights`` holds how many ``classes`` they know and what they leave
     ``unfilled``: nothing, or the head.
 
-    Taps (the attribute ``taps``): ``stage1`` … are the modules that timm names for feature extraction (``feature_info``: one for each size of
-    the map, one a block for transformers), but a stem is ``stem``; ``embedding`` is what goes into the classifier. Other modules are taps
-    by their paths.
+    Taps (the attribute ``taps``): ``stage1`` … are the modules that timm names for feature extraction
+    (``feature_info``: one for each size of the map, one a block for transformers), but a stem is ``stem``;
+    ``embedding`` is what goes into the classifier. Other modules are taps by their paths.
 
     Raises:
         ValueError: timm is missing, has no such model or weights, or cannot fetch them; the weights leave something
@@ -62,8 +64,9 @@ def timm_model(
         if not pretrained and not model.startswith(ELSEWHERE):
             raise
         raise ValueError(
-            f"the weights of timm's '{model}' cannot be had ({str(error).splitlines()[0]}); see timm.list_pretrained(), fetch "
-            "them into the cache of the Hugging Face hub (HF_HOME) where there is a connection, or say pretrained=false"
+            f"the weights of timm's '{model}' cannot be had ({str(error).splitlines()[0]}); see "
+            "timm.list_pretrained(), fetch them into the cache of the Hugging Face hub (HF_HOME) where there is a "
+            "connection, or say pretrained=false"
         ) from error
     network.taps = _taps(network)
     if pretrained:

@@ -16,7 +16,8 @@ STAGES = {
     "ConvNeXt": ("features.1", "features.3", "features.5", "features.7"),
     "SwinTransformer": ("features.1", "features.3", "features.5", "features.7"),
 }
-#: classes whose ``features`` are a row of layers: a stage ends where the map is halved, and the last before the last layer (a pooling or a head)
+#: classes whose ``features`` are a row of layers: a stage ends where the map is halved, and the last before the last
+#: layer (a pooling or a head)
 ROWS = ("VGG", "MobileNetV2", "MobileNetV3", "EfficientNet")
 WITH_AUXILIARY = ("googlenet", "inception_v3")
 
@@ -33,12 +34,14 @@ def torchvision_model(
 
     Args:
         model: torchvision's name, for example "resnet18" or "convnext_tiny".
-        classes: number of classes. Pretrained weights keep their head if they have as many classes; otherwise a new one is put on, untrained.
-        channels: channels of the input, 3 or 1. For grey images the filters of the first convolution are added up over their three
-            channels, so that it answers to a grey image as the colour one answers to three equal channels.
+        classes: number of classes. Pretrained weights keep their head if they have as many classes; otherwise a new one
+            is put on, untrained.
+        channels: channels of the input, 3 or 1. For grey images the filters of the first convolution are added up over
+            their three channels, so that it answers to a grey image as the colour one answers to three equal channels.
         pretrained: take torchvision's best weights of this model; they are fetched where they are not in torch's cache.
         weights: take these weights, by torchvision's name: "IMAGENET1K_V1".
-        options: further arguments of the model, for example {"image_size": 32} of a vit or {"dropout": 0.1} of an efficientnet.
+        options: further arguments of the model, for example {"image_size": 32} of a vit or {"dropout": 0.1} of an
+            efficientnet.
 
     Taps (the attribute ``taps``): ``stage1`` … are the stages of the ResNets (ResNeXt, wide ResNet), RegNet, DenseNet,
     ConvNeXt and Swin (whose maps are (H, W, C)), the blocks of ViT, and the last layers before the map is halved of
@@ -100,7 +103,8 @@ def _weights(library, model: str, pretrained: bool, weights: str | None):
     name = (weights or "DEFAULT").rpartition(".")[2]  # ResNet18_Weights.IMAGENET1K_V1 is said as well
     if name not in offered.__members__:
         raise ValueError(
-            f"weights '{weights}': torchvision's {model} has {', '.join(offered.__members__)}{did_you_mean(name, offered.__members__)}"
+            f"weights '{weights}': torchvision's {model} has "
+            f"{', '.join(offered.__members__)}{did_you_mean(name, offered.__members__)}"
         )
     return offered[name]
 

@@ -1,4 +1,5 @@
-"""Wide residual networks: Zagoruyko and Komodakis (2016), "Wide Residual Networks", https://arxiv.org/abs/1605.07146."""
+"""Wide residual networks: Zagoruyko and Komodakis (2016), "Wide Residual Networks",
+https://arxiv.org/abs/1605.07146."""
 
 from __future__ import annotations
 
@@ -6,9 +7,11 @@ from torch import Tensor, nn
 
 
 class PreActivationBlock(nn.Module):
-    """BatchNorm, ReLU, 3x3 convolution, twice, dropout between the convolutions; their sum with the shortcut has no ReLU behind it.
+    """BatchNorm, ReLU, 3x3 convolution, twice, dropout between the convolutions; their sum with the shortcut has no
+    ReLU behind it.
 
-    Where the shape changes, the shortcut is a 1x1 convolution of the *activated* input; elsewhere it is the input itself.
+    Where the shape changes, the shortcut is a 1x1 convolution of the *activated* input; elsewhere it is the input
+    itself.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, dropout: float):
@@ -39,10 +42,11 @@ class WideResNet(nn.Module):
         channels: channels of the input.
         dropout: probability of dropping a value between the two convolutions of a block.
 
-    Taps: ``stem``; ``stage1``, ``stage2``, ``stage3`` are the sums that the stages end in, which have no ReLU (it opens the next block;
-    RepDistiller's features are the same sums); ``preact1``, ``preact2``, ``preact3`` are these sums behind the BatchNorm that follows them, which is
-    what goes into the next ReLU; ``activation`` is the last BatchNorm and ReLU; ``embedding`` its mean, of 64 times width.
-    At 32 x 32 the maps of the stages are 32, 16 and 8 wide.
+    Taps: ``stem``; ``stage1``, ``stage2``, ``stage3`` are the sums that the stages end in, which have no ReLU (it opens
+        the next block;
+    RepDistiller's features are the same sums); ``preact1``, ``preact2``, ``preact3`` are these sums behind the
+    BatchNorm that follows them, which is what goes into the next ReLU; ``activation`` is the last BatchNorm and ReLU;
+    ``embedding`` its mean, of 64 times width. At 32 x 32 the maps of the stages are 32, 16 and 8 wide.
 
     Parameters with 100 classes: wrn_16_1 180,916; wrn_16_2 703,284; wrn_40_1 569,780; wrn_40_2 2,255,156.
 

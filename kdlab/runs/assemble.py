@@ -35,7 +35,8 @@ MOST_PEERS = 64
 
 
 def run_seed(config: dict) -> int:
-    """What all random numbers of a run are made of: its seed, and which generation of a chain it is. Generation 0 is a run like any other.
+    """What all random numbers of a run are made of: its seed, and which generation of a chain it is. Generation 0 is a
+    run like any other.
 
     >>> run_seed({"seed": 3, "strategy": {}}), run_seed({"seed": 3, "strategy": {"generation": 1}}) == derived_seed(3, 1, 6)
     (3, True)
@@ -45,8 +46,9 @@ def run_seed(config: dict) -> int:
 
 
 def generations_before(config: dict) -> list[dict] | None:
-    """The teachers' nodes of the generations before the teacher's, from the first on: not generation 0, which is no born-again network. None where
-    the strategy does not ask for them, or the teacher is not the generation before this one."""
+    """The teachers' nodes of the generations before the teacher's, from the first on: not generation 0, which is no
+    born-again network. None where the strategy does not ask for them, or the teacher is not the generation before this
+    one."""
     generation, node, found = config["strategy"].get("generation") or 0, config["teacher"], []
     if "earlier" not in signature(config["strategy"]["_target_"]).accepted:
         return None
@@ -70,8 +72,8 @@ class Parts:
     task: Task
     teacher: Teacher | None
     strategy: Strategy
-    #: the nodes of runs that are yet to be trained, each with what it is to this one; untrained networks stand in for them, so nothing may
-    #: learn from these parts
+    #: the nodes of runs that are yet to be trained, each with what it is to this one; untrained networks stand in for
+    #: them, so nothing may learn from these parts
     untrained: list[tuple[str, dict]] = field(default_factory=list)
     #: what the user should know of how weights were read, and of what they leave untrained
     notes: list[str] = field(default_factory=list)
@@ -82,8 +84,8 @@ def assemble(config: dict, trained: Trained) -> Parts:
 
     Args:
         config: a checked config.
-        trained: gives the finished run of a config (a teacher's, say), or None where it is yet to be trained: then its untrained
-            network stands in, which is enough to find what does not fit.
+        trained: gives the finished run of a config (a teacher's, say), or None where it is yet to be trained: then its
+            untrained network stands in, which is enough to find what does not fit.
 
     Raises:
         InputError: something is missing or does not fit; independent problems are listed together.
@@ -185,7 +187,8 @@ def assemble(config: dict, trained: Trained) -> Parts:
 
 
 def new_head(key: str, network: nn.Module, classes: int) -> list[str]:
-    """What to say of a learner whose pretrained weights do not fill its head: it begins untrained, which is right for one that learns."""
+    """What to say of a learner whose pretrained weights do not fill its head: it begins untrained, which is right for
+    one that learns."""
     weights = getattr(network, "pretrained_weights", None) or {}
     if not weights.get("unfilled"):
         return []
@@ -240,8 +243,8 @@ def make_peers(config: dict) -> dict[str, Peer]:
         and all(isinstance(node, dict) and node.get("_target_") for node in peers.values())
     ):
         raise InputError(
-            f"strategy.peers must be how many networks like the student learn beside it (at most {MOST_PEERS}), or name each of them: "
-            f"strategy.peers=2, or +student@strategy.peers.wide=mlp_wide; got {peers!r}"
+            f"strategy.peers must be how many networks like the student learn beside it (at most {MOST_PEERS}), or "
+            f"name each of them: strategy.peers=2, or +student@strategy.peers.wide=mlp_wide; got {peers!r}"
         )
     lost = [
         choice.rpartition(".")[2]
@@ -250,8 +253,8 @@ def make_peers(config: dict) -> dict[str, Peer]:
     ]
     if any(name not in peer_nodes(config) for name in lost):
         raise InputError(
-            f"strategy.peers={peers} and strategy.peers.{lost[0]}: the networks beside the student are a number of those like it, or each "
-            "has its name; leave one of the two out"
+            f"strategy.peers={peers} and strategy.peers.{lost[0]}: the networks beside the student are a number of "
+            "those like it, or each has its name; leave one of the two out"
         )
     made = {}
     for number, (name, node) in enumerate(peer_nodes(config).items(), start=1):
@@ -260,7 +263,8 @@ def make_peers(config: dict) -> dict[str, Peer]:
         network = build({key: value for key, value in node.items() if key not in ("taps", "optimizer")}, key)
         if not isinstance(node.get("optimizer") or {}, dict):
             raise InputError(
-                f"{key}.optimizer must be named options of the optimiser, for example {key}.optimizer.lr=0.01, got {node['optimizer']!r}"
+                f"{key}.optimizer must be named options of the optimiser, for example {key}.optimizer.lr=0.01, got "
+                f"{node['optimizer']!r}"
             )
         made[name] = Peer(network, node.get("taps") or {}, node.get("optimizer") or {})
     return made

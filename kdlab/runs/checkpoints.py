@@ -22,15 +22,16 @@ STUDENT = "student"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's own goes through the system's temporary folder and a move, which is not atomic across file systems."""
+    """Lightning's own goes through the system's temporary folder and a move, which is not atomic across file
+    systems."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path, storage_options=None) -> None:
         write_atomically(Path(path), lambda temporary: _save(checkpoint, temporary))
 
 
 def _save(content: dict[str, Any], path: Path) -> None:
-    """``torch.save``. Of a full disk torch says only that it is at an unexpected position; the system's error stands behind that, but
-    only where torch writes to a file of Python's."""
+    """``torch.save``. Of a full disk torch says only that it is at an unexpected position; the system's error stands
+    behind that, but only where torch writes to a file of Python's."""
     with open(path, "wb") as file:
         try:
             torch.save(content, file)
@@ -75,7 +76,8 @@ def student_network(config: dict) -> nn.Module:
 
 
 def peer_nodes(config: dict) -> dict[str, dict]:
-    """The config's nodes of the networks that learn beside the student, by name: as they are described, or so many like the student."""
+    """The config's nodes of the networks that learn beside the student, by name: as they are described, or so many like
+    the student."""
     peers = (config.get("strategy") or {}).get("peers")
     if isinstance(peers, int):
         return {f"peer{number}": config["student"] for number in range(2, peers + 2)}
@@ -89,7 +91,8 @@ def network_node(config: dict, name: str = STUDENT) -> dict:
 
 
 def expected_node(config: dict) -> dict:
-    """The config's node of the network that a run will keep, before it is trained; where validation will choose, the student's."""
+    """The config's node of the network that a run will keep, before it is trained; where validation will choose, the
+    student's."""
     return network_node(config, (config.get("strategy") or {}).get("keep") or STUDENT)
 
 

@@ -18,6 +18,7 @@ def flat(node, key: str = "") -> dict:
 
 
 def differing_keys(configs: list[dict]) -> list[str]:
-    """The dotted keys whose values are not the same in all of some flat configs, in the order of the first that has them."""
+    """The dotted keys whose values are not the same in all of some flat configs, in the order of the first that has
+    them."""
     keys = dict.fromkeys(key for config in configs for key in config)
     return [key for key in keys if len({repr(config.get(key, "-")) for config in configs}) > 1]

@@ -52,7 +52,8 @@ def ensure(
     ranks: list[Connection] | None = None,
     shared: bool = False,
 ) -> Run:
-    """The finished run of a config. Found if it is there, resumed if it was begun, trained otherwise; the runs it needs (teachers, stages) before it.
+    """The finished run of a config. Found if it is there, resumed if it was begun, trained otherwise; the runs it needs
+    (teachers, stages) before it.
 
     Args:
         config: a composed plain config (:func:`kdlab.config.compose.compose`).
@@ -60,7 +61,8 @@ def ensure(
         label: stands before the lines of training; a teacher's says so.
         wait: for another process that is training the run.
         observe: called at the end of every epoch, once it is saved; what it raises ends the training there.
-        ranks: processes that wait to train the run together, where it is trained by several (:func:`kdlab.runs.ranks.start_ranks`).
+        ranks: processes that wait to train the run together, where it is trained by several
+            (:func:`kdlab.runs.ranks.start_ranks`).
         shared: other tasks that srun started with this one may train the same run (a teacher, a job of a sweep).
 
     Raises:
@@ -140,11 +142,12 @@ def _found(config: dict, run: Run, key: str | None, say: Say) -> Run:
 
 @contextlib.contextmanager
 def _locked(run: Run, say: Say | None, shared: bool) -> Iterator[None]:
-    """Only one process trains a run; a second one says so and waits (without ``say`` it does not wait). The system frees the lock of a
-    process that was killed.
+    """Only one process trains a run; a second one says so and waits (without ``say`` it does not wait). The system
+    frees the lock of a process that was killed.
 
     Raises:
-        InputError: srun has started the same command in several tasks, and another of them is training the run; unless it is ``shared``.
+        InputError: srun has started the same command in several tasks, and another of them is training the run; unless
+            it is ``shared``.
     """
     try:
         lock = run.lock()
@@ -173,15 +176,16 @@ def _refuse_other_task(run: Run) -> None:
         return
     if other is not None:
         raise InputError(
-            f"srun has started this command in {slurm.tasks()} tasks, and task {other} trains this very run ({run.path}). kdlab trains "
-            "a run in one task: srun --ntasks=1 kdlab train …; for independent runs give each task a seed of its own: "
-            "srun --ntasks=2 sh -c 'kdlab train seed=$SLURM_PROCID'"
+            f"srun has started this command in {slurm.tasks()} tasks, and task {other} trains this very run "
+            f"({run.path}). kdlab trains a run in one task: srun --ntasks=1 kdlab train …; for independent runs give "
+            "each task a seed of its own: srun --ntasks=2 sh -c 'kdlab train seed=$SLURM_PROCID'"
         )
 
 
 def _unwritable(run: Run, error: OSError) -> InputError:
     return InputError(
-        f"paths.runs: {run.path.parent} cannot be written ({error.strerror or error}); name another folder with paths.runs=…"
+        f"paths.runs: {run.path.parent} cannot be written ({error.strerror or error}); name another folder with "
+        "paths.runs=…"
     )
 
 
@@ -305,7 +309,8 @@ def _begin(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say)
             f" (begun by commit {str(commit)[:8]}, this is another)" if commit != provenance.code()["commit"] else ""
         )
         say(f"resuming {run.path}{other}")
-    # what an earlier kdlab let Lightning save in the middle of an epoch (hpc_ckpt) would be resumed from before last.ckpt
+    # what an earlier kdlab let Lightning save in the middle of an epoch (hpc_ckpt) would be resumed from before
+    # last.ckpt
     for leftover in [*run.path.glob("**/*.part"), *run.path.glob("hpc_ckpt_*")]:
         leftover.unlink(missing_ok=True)
     values = {

@@ -1,4 +1,5 @@
-"""Training a run in this process: as the only one, as a worker, or as one rank of several. Knows neither argv nor Hydra."""
+"""Training a run in this process: as the only one, as a worker, or as one rank of several. Knows neither argv nor
+Hydra."""
 
 from __future__ import annotations
 
@@ -64,7 +65,8 @@ def fit(config: dict, run: Run, parts: Parts, label: str = "", observe: Observe 
     )
     refuse_early_ends(trainer)
     if config["compile"]:
-        # what an earlier run of this process compiled is guarded by all but the hooks of its taps, and must not serve a run that has others
+        # what an earlier run of this process compiled is guarded by all but the hooks of its taps, and must not serve a
+        # run that has others
         torch._dynamo.reset()
         # in place: torch.compile(module) would rename every key of the state dict
         strategy.student.compile(**({} if config["compile"] is True else {"backend": config["compile"]}))
@@ -86,7 +88,8 @@ def fit(config: dict, run: Run, parts: Parts, label: str = "", observe: Observe 
 
 
 def rehearse(config: dict) -> None:
-    """Build what only training needs, and throw it away, so that what is wrong with it is found before anything is written.
+    """Build what only training needs, and throw it away, so that what is wrong with it is found before anything is
+    written.
 
     Raises:
         InputError: Lightning or a callback refuses its arguments.
@@ -115,8 +118,9 @@ def rehearse(config: dict) -> None:
 class OneProcess(LightningEnvironment):
     """The environment of a run of one process: rank 0 of 1, whatever the variables of its environment say.
 
-    Left to guess, Lightning takes a process inside of srun for one of several: it refuses the number of tasks, takes away the logger of all but
-    the first, and at SIGUSR1 saves the middle of an epoch and puts the job back into the queue.
+    Left to guess, Lightning takes a process inside of srun for one of several: it refuses the number of tasks, takes
+    away the logger of all but the first, and at SIGUSR1 saves the middle of an epoch and puts the job back into the
+    queue.
     """
 
     @property
@@ -138,7 +142,8 @@ class OneProcess(LightningEnvironment):
 
 
 def environment() -> ClusterEnvironment:
-    """Who has started this process, for Lightning: kdlab, as one rank of several (:mod:`kdlab.runs.ranks`), or as the only one."""
+    """Who has started this process, for Lightning: kdlab, as one rank of several (:mod:`kdlab.runs.ranks`), or as the
+    only one."""
     ranked = os.environ.get("TORCHELASTIC_RUN_ID") == RUN_ID
     rank_zero_only.rank = int(os.environ["RANK"]) if ranked else 0
     return TorchElasticEnvironment() if ranked else OneProcess()
@@ -148,13 +153,14 @@ def say_precision(config: dict, say: Callable[[str], None]) -> None:
     """A line where the run computes in another precision than its config names."""
     if str(config["trainer"].get("precision")) in ("16", "16-mixed") and evaluation_device(config).type == "cpu":
         say(
-            f"trainer.precision={config['trainer']['precision']}: Lightning has no mixed float16 on a CPU and uses bf16-mixed; "
-            "trainer.precision=bf16-mixed says so"
+            f"trainer.precision={config['trainer']['precision']}: Lightning has no mixed float16 on a CPU and uses "
+            "bf16-mixed; trainer.precision=bf16-mixed says so"
         )
 
 
 def close(logger: Logger, finished: bool) -> None:
-    """End a logger. A run of Weights & Biases that is left open would take in the curves of the next one in this process."""
+    """End a logger. A run of Weights & Biases that is left open would take in the curves of the next one in this
+    process."""
     logger.finalize("success" if finished else "failed")
     end = getattr(logger.experiment, "finish", None)
     if end is not None:

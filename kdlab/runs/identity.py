@@ -1,18 +1,21 @@
 """Identity: which configs are the same run.
 
 The hash is over the canonical config: numbers normalised (4 and 4.0 are one), spellings of one value normalised
-(:data:`kdlab.config.keys.SPELLINGS`), the order of loss terms kept, without the keys in :data:`kdlab.config.keys.NOT_IDENTITY` and without
-the arguments that a class names in its own ``NOT_IDENTITY`` (where a known data set lies).
+(:data:`kdlab.config.keys.SPELLINGS`), the order of loss terms kept, without the keys in
+:data:`kdlab.config.keys.NOT_IDENTITY` and without the arguments that a class names in its own ``NOT_IDENTITY`` (where a
+known data set lies).
 
 A hash must survive upgrades of kdlab, so an option that was added later counts only where it differs from its default:
 
-- an argument of one of kdlab's own classes: the arguments in ``first_arguments.json`` always count, with the constructor's default
-  where the config does not name them; any other argument is left out where its value is the default;
+- an argument of one of kdlab's own classes: the arguments in ``first_arguments.json`` always count, with the
+  constructor's default where the config does not name them; any other argument is left out where its value is the
+  default;
 - a key of kdlab's own that is no argument: :data:`kdlab.config.keys.ADDED` names it with its default.
 
-What lies on disk counts by its content: a teacher, and what a student begins with, by the hash of the run or file; a network by the files
-among its arguments, and by the folders that its class names in ``CONTENT``. Where that says for an argument how its folder counts (images
-in class folders: by their names and sizes), it counts so. The code does not count: run.json holds the commit.
+What lies on disk counts by its content: a teacher, and what a student begins with, by the hash of the run or file; a
+network by the files among its arguments, and by the folders that its class names in ``CONTENT``. Where that says for an
+argument how its folder counts (images in class folders: by their names and sizes), it counts so. The code does not
+count: run.json holds the commit.
 """
 
 from __future__ import annotations
@@ -42,12 +45,14 @@ def run_hash(config: dict) -> str:
 
 
 def hash_as_spelled(config: dict) -> str | None:
-    """The hash that a config had before the spellings of a value counted as one; None where that is :func:`run_hash`."""
+    """The hash that a config had before the spellings of a value counted as one; None where that is
+    :func:`run_hash`."""
     return _digest(canonical(config, spellings={})) if _is_respelled(config) else None
 
 
 def _is_respelled(config: dict) -> bool:
-    """Whether a config, or that of a run before it, has a value in another spelling: found without reading the files that it names."""
+    """Whether a config, or that of a run before it, has a value in another spelling: found without reading the files
+    that it names."""
     return _counted(config, "", SPELLINGS) != _counted(config, "", {}) or any(
         "config" in node and _is_respelled(node["config"]) for node in run_nodes(config).values()
     )
@@ -59,7 +64,8 @@ def _digest(canonical: dict) -> str:
 
 
 def group_hash(config: dict) -> str:
-    """The same for runs that differ in nothing but the seed. The runs before them that take over their seed differ in that too."""
+    """The same for runs that differ in nothing but the seed. The runs before them that take over their seed differ in
+    that too."""
     return run_hash(_seedless(config))
 
 
@@ -113,8 +119,8 @@ def _is_added_default(key: str, value) -> bool:
 
 
 def _normal(node, ordered: bool = False):
-    """Numbers and key order normalised, defaults filled in. Only two orders carry meaning: that of the loss terms is the order of a sum, that of
-    named peers says whose first weights, view and turn are whose."""
+    """Numbers and key order normalised, defaults filled in. Only two orders carry meaning: that of the loss terms is
+    the order of a sum, that of named peers says whose first weights, view and turn are whose."""
     if isinstance(node, dict):
         if node.get("_target_"):
             node = _described(node)
@@ -161,7 +167,8 @@ def _described(node: dict) -> dict:
 
 @lru_cache(maxsize=None)
 def _first_arguments() -> dict[str, list[str]]:
-    """The arguments that always count, by class. Frozen: every hash that was ever made depends on it, so nothing is added to it."""
+    """The arguments that always count, by class. Frozen: every hash that was ever made depends on it, so nothing is
+    added to it."""
     return json.loads(Path(__file__).with_name("first_arguments.json").read_text(encoding="utf-8"))
 
 
@@ -182,8 +189,8 @@ def _plain(value) -> bool:
 
 
 def _teacher(node: dict, spellings: Mapping[str, Mapping[str, str]], key: str = "teacher") -> dict:
-    """What a teacher is: its run's hash, its file's content, or its network's description; and how its inputs are normalised, where that
-    is said (otherwise it follows from what it is)."""
+    """What a teacher is: its run's hash, its file's content, or its network's description; and how its inputs are
+    normalised, where that is said (otherwise it follows from what it is)."""
     said = {"normalisation": node["normalisation"]} if node.get("normalisation") else {}
     return {
         **_network({name: value for name, value in node.items() if name != "normalisation"}, key, spellings),

@@ -1,7 +1,7 @@
 """What a student begins with: the weights of an earlier run or of a file, and the state of that run's losses.
 
-``student.initial`` names it in one of the forms ``experiment``, ``same_but``, ``run``, ``checkpoint``. It counts where a run is trained; a
-finished student is loaded from its own checkpoint.
+``student.initial`` names it in one of the forms ``experiment``, ``same_but``, ``run``, ``checkpoint``. It counts where
+a run is trained; a finished student is loaded from its own checkpoint.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def load_weights(
     loaded without their head.
 
     Args:
-        trained: gives the finished run of a config, or None where it is yet to be trained: then only the shapes are compared.
+        trained: gives the finished run of a config, or None where it is yet to be trained: then only the shapes are
+            compared.
         note: receives lines on how a file was read and which head is new.
 
     Returns:
@@ -74,8 +75,8 @@ def load_weights(
         note(line)
     if other is not None:
         note(
-            f"{KEY}: {path} knows {other.theirs} classes, this student {other.ours}: its head ({shortened(new)}) is new "
-            "and untrained"
+            f"{KEY}: {path} knows {other.theirs} classes, this student {other.ours}: its head ({shortened(new)}) is "
+            "new and untrained"
         )
     return content
 
@@ -115,8 +116,8 @@ def load_losses(objective: Objective, content: dict | None, wanted: bool | list[
 
     Args:
         content: of the checkpoint; None where it is yet to be trained: then only the names are looked for.
-        wanted: true: every term that has a state of the same names and shapes there; or what is to be loaded, by dotted names
-            (``factor``, ``factor.paraphraser``).
+        wanted: true: every term that has a state of the same names and shapes there; or what is to be loaded, by dotted
+            names (``factor``, ``factor.paraphraser``).
 
     Raises:
         InputError: there is no such state, in this run or in that; or nothing that fits.

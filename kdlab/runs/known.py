@@ -1,11 +1,12 @@
 """Finished runs recognised without importing what they were trained with.
 
-A run's hash needs the classes that its config names (their defaults are part of it), and with them torch and Lightning: seconds of
-imports, to find out that nothing is to be done. So the hash of a finished run is noted under a *key* that is cheap: the composed config
-as it stands, the state of kdlab's own files, and of every file and folder that the config names. A note says what the hash is and
-nothing else; whether that run is there and finished is looked up as always. Where anything has changed there is no note under the new
-key, and the hash is found the long way. A note is written only where nothing has changed between the finding of the hash and the end of
-the training: the key is taken before the hash, and compared with that of the end.
+A run's hash needs the classes that its config names (their defaults are part of it), and with them torch and Lightning:
+seconds of imports, to find out that nothing is to be done. So the hash of a finished run is noted under a *key* that is
+cheap: the composed config as it stands, the state of kdlab's own files, and of every file and folder that the config
+names. A note says what the hash is and nothing else; whether that run is there and finished is looked up as always.
+Where anything has changed there is no note under the new key, and the hash is found the long way. A note is written
+only where nothing has changed between the finding of the hash and the end of the training: the key is taken before the
+hash, and compared with that of the end.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ def key_of(config: dict) -> str | None:
 
 
 def counted(config: dict) -> dict:
-    """The config as it stands, also a teacher's inside it, without what is no part of the identity. Numbers as a person reads them."""
+    """The config as it stands, also a teacher's inside it, without what is no part of the identity. Numbers as a person
+    reads them."""
     return {key: _nested(value) for key, value in config.items() if key not in NOT_IDENTITY}
 
 
@@ -99,7 +101,8 @@ def _entries(node, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _state(text: str) -> list | None:
-    """Names, sizes and times of the files that a string of the config names: empty if it names none, None if they are too many to look at."""
+    """Names, sizes and times of the files that a string of the config names: empty if it names none, None if they are
+    too many to look at."""
     path = Path(text)
     try:
         if not text or len(text) > 1000 or not path.exists():

@@ -15,13 +15,14 @@ def wandb(
     """Weights & Biases, tied to the run by its hash: a resumed run goes on in the same place.
 
     Args:
-        mode: ``online``, ``offline``, or ``auto``: online where one is logged in (WANDB_API_KEY or ~/.netrc), offline otherwise.
-            The environment's WANDB_MODE goes before it.
+        mode: ``online``, ``offline``, or ``auto``: online where one is logged in (WANDB_API_KEY or ~/.netrc), offline
+            otherwise. The environment's WANDB_MODE goes before it.
     """
     from lightning.pytorch.loggers import WandbLogger
 
     offline = wandb_mode(mode) == "offline"
-    # wandb's service stays in the folder that it was started in, so a relative path would lead elsewhere once this process has changed its own
+    # wandb's service stays in the folder that it was started in, so a relative path would lead elsewhere once this
+    # process has changed its own
     return WandbLogger(
         project=project,
         entity=entity,
@@ -36,7 +37,8 @@ def wandb(
 
 
 def wandb_mode(mode: Literal["auto", "online", "offline"] = "auto") -> str:
-    """Where Weights & Biases writes: ``auto`` is ``online`` where one is logged in, ``offline`` otherwise; the environment's WANDB_MODE goes before."""
+    """Where Weights & Biases writes: ``auto`` is ``online`` where one is logged in, ``offline`` otherwise; the
+    environment's WANDB_MODE goes before."""
     if "WANDB_MODE" in os.environ:
         return os.environ["WANDB_MODE"]
     return ("online" if _logged_in() else "offline") if mode == "auto" else mode

@@ -1,12 +1,13 @@
 """What was measured of a finished run after it: ``measurements.json`` beside run.json.
 
-Its keys: ``measured`` (when), ``machine`` (processor, cores, system, torch, device) and ``threads``, for which alone the times hold; ``network``, the
-one that is kept; ``batches``: batch size -> what :func:`kdlab.measure.speed` says; ``in_turns_with``, how many other networks were timed in turns
-with it; ``peak_inference_bytes`` of the largest batch, ``peak_inference_batch``; where one frozen teacher taught, ``cka``: tap -> alignment with the
-teacher's of that name, ``cka_matrix``: student's tap -> teacher's tap -> alignment (null where a feature does not vary), and ``cka_samples``.
+Its keys: ``measured`` (when), ``machine`` (processor, cores, system, torch, device) and ``threads``, for which alone
+the times hold; ``network``, the one that is kept; ``batches``: batch size -> what :func:`kdlab.measure.speed` says;
+``in_turns_with``, how many other networks were timed in turns with it; ``peak_inference_bytes`` of the largest batch,
+``peak_inference_batch``; where one frozen teacher taught, ``cka``: tap -> alignment with the teacher's of that name,
+``cka_matrix``: student's tap -> teacher's tap -> alignment (null where a feature does not vary), and ``cka_samples``.
 
-A run that is measured again, here or on another machine, has the new numbers in the place of the old: times of two machines cannot be
-compared, and a file that holds one machine's cannot be misread.
+A run that is measured again, here or on another machine, has the new numbers in the place of the old: times of two
+machines cannot be compared, and a file that holds one machine's cannot be misread.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ SCALARS = ("latency_ms", "samples_per_second", "peak_inference_bytes", "cka")
 
 
 def read(path: Path) -> tuple[dict, str]:
-    """The measurements of the run in a directory, and what is wrong with them: empty and ``""`` where there are none, empty and a line for
-    people where the file is damaged."""
+    """The measurements of the run in a directory, and what is wrong with them: empty and ``""`` where there are none,
+    empty and a line for people where the file is damaged."""
     file = Path(path) / FILE
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -33,7 +34,8 @@ def read(path: Path) -> tuple[dict, str]:
         reason = getattr(error, "strerror", None) or error
         return (
             {},
-            f"{file} cannot be read as measurements ({reason}) and counts for nothing; kdlab measure {path} measures anew",
+            f"{file} cannot be read as measurements ({reason}) and counts for nothing; kdlab measure {path} measures "
+            "anew",
         )
     return content, ""
 
@@ -61,9 +63,10 @@ def _numbers(values: Iterable) -> bool:
 
 
 def scalars(measurements: Mapping) -> dict[str, float]:
-    """One number a name, as a table or a figure reads them: ``latency_ms`` of one sample, ``samples_per_second`` at the largest batch,
-    ``peak_inference_bytes``, and ``cka``, the mean over the taps that student and teacher both have (an ``embedding`` that is the last stage,
-    averaged over positions, is not counted a second time). Those that were not measured are absent.
+    """One number a name, as a table or a figure reads them: ``latency_ms`` of one sample, ``samples_per_second`` at the
+    largest batch, ``peak_inference_bytes``, and ``cka``, the mean over the taps that student and teacher both have (an
+    ``embedding`` that is the last stage, averaged over positions, is not counted a second time). Those that were not
+    measured are absent.
 
     >>> scalars({"batches": {"1": {"latency_ms": 0.2, "samples_per_second": 5000}, "64": {"latency_ms": 2.0, "samples_per_second": 32000}},
     ...          "cka": {"stage1": 0.9, "embedding": 0.8}})
@@ -89,6 +92,6 @@ def machine_name(measurements: Mapping) -> str:
     """
     machine = measurements["machine"]
     return (
-        f"{machine.get('processor')}, {machine.get('cores')} cores, torch {machine.get('torch')}, {machine.get('device')}, "
-        f"threads: {measurements.get('threads')}"
+        f"{machine.get('processor')}, {machine.get('cores')} cores, torch {machine.get('torch')}, "
+        f"{machine.get('device')}, threads: {measurements.get('threads')}"
     )

@@ -1,4 +1,5 @@
-"""Measuring finished runs: how fast the kept networks answer here, what memory that takes, and how alike their features are to the teacher's."""
+"""Measuring finished runs: how fast the kept networks answer here, what memory that takes, and how alike their features
+are to the teacher's."""
 
 from __future__ import annotations
 
@@ -51,11 +52,12 @@ def measure_runs(
     device: str | torch.device = "cpu",
     say: Callable[[str], None] = print,
 ) -> tuple[list[Run], list[str]]:
-    """Measure finished runs, all of them alike, and write ``measurements.json`` into each (:mod:`kdlab.runs.measurements`).
+    """Measure finished runs, all of them alike, and write ``measurements.json`` into each
+    (:mod:`kdlab.runs.measurements`).
 
-    Of each run the network is measured that it keeps of its last checkpoint. Test is not touched: inputs are samples of validation. Every
-    run is timed for itself, also one of several seeds, and all are timed in turns (:func:`kdlab.measure.timed_in_turns`), so their
-    networks are in memory together.
+    Of each run the network is measured that it keeps of its last checkpoint. Test is not touched: inputs are samples of
+    validation. Every run is timed for itself, also one of several seeds, and all are timed in turns
+    (:func:`kdlab.measure.timed_in_turns`), so their networks are in memory together.
 
     Args:
         batches: sizes.
@@ -96,7 +98,8 @@ def _begun(
     read: dict[str, ClassificationData],
     say: Callable[[str], None],
 ) -> _Subject:
-    """A run's network, and what takes no time to be measured. Raises OSError where the run's directory cannot be written."""
+    """A run's network, and what takes no time to be measured. Raises OSError where the run's directory cannot be
+    written."""
     try_to_write(run.path)
     node = run.config["data"]
     data = read.get(key := json.dumps(node, sort_keys=True, default=str))
@@ -147,7 +150,8 @@ def _alignment(subject: _Subject, device: torch.device) -> dict:
     for whose, network, found in (("its network", subject.network, mine), ("its teacher", teacher.network, theirs)):
         if not found:
             raise InputError(
-                f"{whose}, {type(network).__name__}, has no taps stage1, stage2, … or embedding; name some in the config's taps"
+                f"{whose}, {type(network).__name__}, has no taps stage1, stage2, … or embedding; name some in the "
+                "config's taps"
             )
     taps = Taps(subject.network, mine, aliases)
     teacher.watch(set(theirs))

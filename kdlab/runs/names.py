@@ -22,7 +22,8 @@ def run_name(node: dict) -> str:
 def choice_of(node: dict) -> str:
     """For a teacher that no experiment trains: how it is trained, and how another is chosen."""
     return (
-        "; it learns the labels of these data by this run's recipe (teacher.student=NAME takes another network, teacher.overrides=[…] changes its run)"
+        "; it learns the labels of these data by this run's recipe (teacher.student=NAME takes another network, "
+        "teacher.overrides=[…] changes its run)"
         if "student" in node
         else ""
     )

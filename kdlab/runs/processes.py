@@ -1,6 +1,8 @@
-"""Processes that begin warm: forked from a parent that has imported everything, so that a job starts in a fraction of a second.
+"""Processes that begin warm: forked from a parent that has imported everything, so that a job starts in a fraction of a
+second.
 
-The warm parent is Python's own ``forkserver`` (``spawn`` where the system cannot fork: right, but each process imports for itself).
+The warm parent is Python's own ``forkserver`` (``spawn`` where the system cannot fork: right, but each process imports
+for itself).
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ PRELOAD = [
 ]
 
 
-# what asks a process to end: a person (SIGINT), the system or a cluster (SIGTERM), a cluster some time before the limit (SIGUSR1, SIGUSR2)
+# what asks a process to end: a person (SIGINT), the system or a cluster (SIGTERM), a cluster some time before the limit
+# (SIGUSR1, SIGUSR2)
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 WARNING = tuple(number for number in ENDING if number not in (signal.SIGINT, signal.SIGTERM))
 
@@ -45,7 +48,8 @@ def context():
 
 
 def warm() -> None:
-    """Let the warm parent begin its imports now, beside whatever this process does next. Does nothing if it has begun already."""
+    """Let the warm parent begin its imports now, beside whatever this process does next. Does nothing if it has begun
+    already."""
     made = context()
     if made.get_start_method() != "forkserver":
         return
@@ -63,8 +67,8 @@ def warm() -> None:
 def start(function: Callable, *arguments, name: str | None = None, variables: dict[str, str] | None = None):
     """Start ``function(*arguments)`` in a warm process and return the process.
 
-    It has this process's working directory, environment (with ``variables`` on top) and ``sys.path`` of now, and ends when this
-    process is gone, however that came about.
+    It has this process's working directory, environment (with ``variables`` on top) and ``sys.path`` of now, and ends
+    when this process is gone, however that came about.
     """
     warm()
     process = context().Process(
@@ -104,12 +108,12 @@ def cause_of_death(process) -> str:
 
 
 class Interrupt:
-    """A handler of signals that raises KeyboardInterrupt at the first, and at a later Ctrl-C only after so many seconds of patience. A cluster
-    repeats its signals, which is not impatience. ``number`` is the signal that was the first.
+    """A handler of signals that raises KeyboardInterrupt at the first, and at a later Ctrl-C only after so many seconds
+    of patience. A cluster repeats its signals, which is not impatience. ``number`` is the signal that was the first.
 
-    Who interrupts through a terminal and a parent process sends the same signal twice within a moment, and the second must not break
-    into the writing down of what has been finished. It counts for itself, since Lightning puts handlers of its own in the place of
-    others, and takes them back.
+    Who interrupts through a terminal and a parent process sends the same signal twice within a moment, and the second
+    must not break into the writing down of what has been finished. It counts for itself, since Lightning puts handlers
+    of its own in the place of others, and takes them back.
     """
 
     def __init__(self, patience: float = 1.0):
@@ -126,8 +130,8 @@ class Interrupt:
 
 @contextlib.contextmanager
 def handling(handler: Callable):
-    """``handler`` inside for the signals that ask a process to end (:data:`ENDING`), the earlier handlers after it. Only a main thread can have
-    handlers; elsewhere nothing is changed."""
+    """``handler`` inside for the signals that ask a process to end (:data:`ENDING`), the earlier handlers after it.
+    Only a main thread can have handlers; elsewhere nothing is changed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -142,12 +146,14 @@ def handling(handler: Callable):
 
 
 def _enter(directory: str, variables: dict[str, str], function: Callable, arguments: tuple) -> None:
-    """A warm process's first steps: the server was started elsewhere and earlier, so what it knows of place and environment is old."""
+    """A warm process's first steps: the server was started elsewhere and earlier, so what it knows of place and
+    environment is old."""
     _die_with_parent()
     os.chdir(directory)
     os.environ.clear()
     os.environ.update(variables)
-    # these reach all processes of a terminal, or of a job of Slurm's, at once; the process that started this one gets them too and ends it
+    # these reach all processes of a terminal, or of a job of Slurm's, at once; the process that started this one gets
+    # them too and ends it
     for number in (signal.SIGINT, *WARNING):
         signal.signal(number, signal.SIG_IGN)
     _unblock()
@@ -167,7 +173,8 @@ def _die_with_parent() -> None:
 
 @contextlib.contextmanager
 def _without_main():
-    """Children import the parent's main module, which would run a user's script once more in each of them. They need nothing of it."""
+    """Children import the parent's main module, which would run a user's script once more in each of them. They need
+    nothing of it."""
     main = sys.modules["__main__"]
     kept = {name: main.__dict__.pop(name) for name in ("__file__", "__spec__") if name in main.__dict__}
     main.__spec__ = None
@@ -200,8 +207,9 @@ def _unblock() -> None:
 
 @contextlib.contextmanager
 def _blocked(signals: Sequence[int]):
-    """Signals blocked inside. A terminal sends them to all of its processes, and Slurm to all of a job's; the warm parent, which inherits this
-    mask, must not die of them: its children would be lost, who are still writing down what they have finished."""
+    """Signals blocked inside. A terminal sends them to all of its processes, and Slurm to all of a job's; the warm
+    parent, which inherits this mask, must not die of them: its children would be lost, who are still writing down what
+    they have finished."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield

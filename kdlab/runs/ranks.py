@@ -1,4 +1,5 @@
-"""Several processes for one run. kdlab starts the ranks itself: Lightning would run the command line again, whole sweep and all."""
+"""Several processes for one run. kdlab starts the ranks itself: Lightning would run the command line again, whole sweep
+and all."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ RUN_ID = "kdlab"  # of the ranks that kdlab has started
 
 
 def refuse_other_launchers(config: dict) -> None:
-    """Raises InputError where another launcher has started this process as one of several, each of which would train the whole run."""
+    """Raises InputError where another launcher has started this process as one of several, each of which would train
+    the whole run."""
     if "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError(
             "this process was started by torchrun or the like, but kdlab starts the processes of a run itself: "
@@ -38,25 +40,26 @@ def refuse_other_launchers(config: dict) -> None:
     nodes = int(config["trainer"].get("num_nodes", 1))
     if nodes != 1:
         raise InputError(
-            f"trainer.num_nodes={nodes}: kdlab trains a run on one machine; leave num_nodes out, and say with trainer.devices=N how "
-            "many devices of that machine to use"
+            f"trainer.num_nodes={nodes}: kdlab trains a run on one machine; leave num_nodes out, and say with "
+            "trainer.devices=N how many devices of that machine to use"
         )
     if slurm.tasks() > 1:
         from .execute import world_size
 
         if (world := world_size(config)) > 1:
             raise InputError(
-                f"srun has started this command in {slurm.tasks()} tasks, and each of them would train the whole run in {world} "
-                f"processes of its own (trainer.devices={config['trainer'].get('devices', 1)}). kdlab trains a run on one machine and "
-                f"starts its processes itself: srun --nodes=1 --ntasks=1 --cpus-per-task={world * config['threads']} kdlab train …"
+                f"srun has started this command in {slurm.tasks()} tasks, and each of them would train the whole run "
+                f"in {world} processes of its own (trainer.devices={config['trainer'].get('devices', 1)}). kdlab "
+                "trains a run on one machine and starts its processes itself: srun --nodes=1 --ntasks=1 "
+                f"--cpus-per-task={world * config['threads']} kdlab train …"
             )
 
 
 def start_ranks(world: int, variables: dict[str, str] | None = None) -> list[Connection]:
     """Start ``world`` processes that wait to be told what they are to train; a line to each of them.
 
-    A rank ends when its line is closed. Whoever is not forked from the warm parent itself (a sweep's worker) is given such lines by
-    the launcher: of its own it could not start a process that is warm.
+    A rank ends when its line is closed. Whoever is not forked from the warm parent itself (a sweep's worker) is given
+    such lines by the launcher: of its own it could not start a process that is warm.
     """
     lines = []
     for rank in range(world):

@@ -25,7 +25,8 @@ def now() -> str:
 
 
 def command_line() -> str:
-    """What was typed; in a process that another system has started for a job of a sweep, what was typed where the sweep was."""
+    """What was typed; in a process that another system has started for a job of a sweep, what was typed where the sweep
+    was."""
     return _typed.get() or " ".join([Path(sys.argv[0]).name, shlex.join(sys.argv[1:])]).strip()
 
 
@@ -41,7 +42,8 @@ def started_by(command: str):
 
 @lru_cache(maxsize=None)
 def code() -> dict:
-    """kdlab's version, and the commit and cleanness of the checkout it runs from (or of the working directory's, if that is one)."""
+    """kdlab's version, and the commit and cleanness of the checkout it runs from (or of the working directory's, if
+    that is one)."""
     import kdlab
 
     for folder in (Path(kdlab.__file__).resolve().parents[1], Path.cwd()):
@@ -86,8 +88,8 @@ def versions() -> dict[str, str | None]:
 
 
 def hardware() -> dict:
-    """The machine. ``model`` and ``vector`` are what the processor says of itself, ``capability`` is what torch's kernels use of it: where these differ, sums
-    are rounded otherwise."""
+    """The machine. ``model`` and ``vector`` are what the processor says of itself, ``capability`` is what torch's
+    kernels use of it: where these differ, sums are rounded otherwise."""
     import torch
 
     gpus = (
@@ -160,8 +162,8 @@ def _processor() -> str:
 
 
 def _model() -> str:
-    """The processor's number: virtual machines often have one name for several processors. Of x86-64 family, model and stepping, of arm64 implementer
-    and part."""
+    """The processor's number: virtual machines often have one name for several processors. Of x86-64 family, model and
+    stepping, of arm64 implementer and part."""
     known = {
         "cpu family": "family",
         "model": "model",

@@ -19,7 +19,8 @@ STATE = "kdlab.Recorder"  # where its state stands among the callbacks' in a che
 
 
 def recorded(content: dict) -> dict:
-    """The Recorder's state in a checkpoint: the rows of the curve so far, the best score, whether the training was stopped there.
+    """The Recorder's state in a checkpoint: the rows of the curve so far, the best score, whether the training was
+    stopped there.
 
     Raises:
         LookupError: there is none, as in a checkpoint that something else has written.
@@ -38,11 +39,12 @@ def recorded(content: dict) -> dict:
 
 
 class Recorder(Checkpoint):
-    """At the end of every epoch: a row of metrics.csv, then ``last.ckpt``, and ``best.ckpt`` if validation was never better.
+    """At the end of every epoch: a row of metrics.csv, then ``last.ckpt``, and ``best.ckpt`` if validation was never
+    better.
 
-    The rows are in the checkpoint too, so a resumed run begins its file with those of its checkpoint. The order matters to a run that is
-    killed in between: a new best is written as ``best.ckpt`` and then linked to ``last.ckpt``: killed between the two, the run resumes before this
-    epoch, repeats it and comes to the same best.
+    The rows are in the checkpoint too, so a resumed run begins its file with those of its checkpoint. The order matters
+    to a run that is killed in between: a new best is written as ``best.ckpt`` and then linked to ``last.ckpt``: killed
+    between the two, the run resumes before this epoch, repeats it and comes to the same best.
 
     It is a ``Checkpoint`` for Lightning, which calls those after all that log.
 
@@ -144,7 +146,8 @@ class Recorder(Checkpoint):
             )
             validated = "" if score is None else f"  {self.monitor} {score:.4f}{' (best)' if improved else ''}"
             print(
-                f"{self.label}epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {parts}{validated}  {seconds:.1f} s",
+                f"{self.label}epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {parts}{validated}  "
+                f"{seconds:.1f} s",
                 flush=True,
             )
         if self.observe is not None and trainer.is_global_zero:

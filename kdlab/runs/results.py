@@ -20,19 +20,24 @@ from .teacher import with_test_scores
 
 
 def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -> dict:
-    """Evaluate the last and the best checkpoint, and the teacher, on test; keep the predictions, under their names those of networks that are not kept.
+    """Evaluate the last and the best checkpoint, and the teacher, on test; keep the predictions, under their names
+    those of networks that are not kept.
 
     Args:
         teacher: what is known of it (:func:`kdlab.runs.teacher.describe`).
 
     Returns:
-        ``metrics``, ``parameters``, ``flops`` (of one sample, :func:`kdlab.measure.flops`) and ``checkpoint_bytes`` of the network that is kept;
-        ``kept``: which one that is in either checkpoint, and by what rule; ``networks``: the metrics of every network and ensemble by name,
-        where there is more than one, and ``network_parameters``, their sizes; ``train_seconds``, ``teacher_share`` and ``peak_memory_bytes`` of
-        ``peak_memory_of`` (over all epochs, also those before an interruption); ``teacher``: its record with its scores on test.
+        ``metrics``, ``parameters``, ``flops`` (of one sample, :func:`kdlab.measure.flops`) and ``checkpoint_bytes`` of
+        the network that is kept;
+        ``kept``: which one that is in either checkpoint, and by what rule; ``networks``: the metrics of every network
+            and ensemble by name,
+        where there is more than one, and ``network_parameters``, their sizes; ``train_seconds``, ``teacher_share`` and
+        ``peak_memory_bytes`` of ``peak_memory_of`` (over all epochs, also those before an interruption); ``teacher``:
+        its record with its scores on test.
 
-        Among the metrics on test are ``agreement`` and ``kl_to_teacher`` (:mod:`kdlab.measure.fidelity`) where the run has one frozen teacher that
-        knows the same classes; an ensemble is one. They are absent where terms have several teachers of their own, and where whoever teaches learns too.
+        Among the metrics on test are ``agreement`` and ``kl_to_teacher`` (:mod:`kdlab.measure.fidelity`) where the run
+        has one frozen teacher that knows the same classes; an ensemble is one. They are absent where terms have several
+        teachers of their own, and where whoever teaches learns too.
     """
     from safetensors.torch import save_file
 
@@ -66,7 +71,8 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
     networks: dict[str, dict] = {name: {} for name in strategy.answers()}
     strategy.float().to(device)  # a run in half precision, too, is measured with its weights in full
     for which, row in chosen.items():
-        # as the checkpoint has them: where weights are averaged, or other processes have trained, the strategy here holds others
+        # as the checkpoint has them: where weights are averaged, or other processes have trained, the strategy here
+        # holds others
         strategy.load_state_dict((content if which == "last" else read_checkpoint(run.checkpoint(which)))["state_dict"])
         strategy.eval()
         suffix = "" if which == "last" else "_best"
@@ -119,7 +125,8 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
 
 
 def _network_of(key: str, names) -> str | None:
-    """Whose metric a key of the curve (``val/accuracy_peer2``) is; None for that of the network that is kept (``val/accuracy``)."""
+    """Whose metric a key of the curve (``val/accuracy_peer2``) is; None for that of the network that is kept
+    (``val/accuracy``)."""
     return next((name for name in names if key.endswith(f"_{name}")), None)
 
 

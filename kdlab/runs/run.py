@@ -29,8 +29,8 @@ AWAY = "move {} away and start the run again"
 class Run:
     """A run in its directory::
 
-    run.json                 what it is, where it came from, how it stands, what it measured (and what that took: flops, bytes, seconds)
-    config.yaml              the whole config
+    run.json                 what it is, where it came from, how it stands, what it measured (and what that took: flops,
+    bytes, seconds) config.yaml              the whole config
     metrics.csv              one row an epoch
     checkpoints/last.ckpt    the last finished epoch: student, connectors, optimiser; never a frozen teacher
     checkpoints/best.ckpt    the best on validation
@@ -44,7 +44,8 @@ class Run:
     def __repr__(self) -> str:
         return f"Run('{self.path}', {self.status})"
 
-    # -- files ----------------------------------------------------------------------------------------------------------------
+    # -- files
+    # ----------------------------------------------------------------------------------------------------------------
 
     def checkpoint(self, which: str = "last") -> Path:
         """``last`` or ``best`` (on validation)."""
@@ -60,7 +61,8 @@ class Run:
     def predictions_file(self) -> Path:
         return self.path / "predictions.safetensors"
 
-    # -- the record -----------------------------------------------------------------------------------------------------------
+    # -- the record
+    # -----------------------------------------------------------------------------------------------------------
 
     @property
     def record(self) -> dict:
@@ -80,8 +82,8 @@ class Run:
                 record["code"].get("kdlab") if isinstance(record.get("code"), dict) else None
             ) or "a later version"
             raise InputError(
-                f"{path} was written by kdlab {writer} in format {version}, and this kdlab {__version__} reads formats up to {FORMAT}: "
-                "use that kdlab, or another folder with paths.runs=…; this one leaves the run alone"
+                f"{path} was written by kdlab {writer} in format {version}, and this kdlab {__version__} reads formats "
+                f"up to {FORMAT}: use that kdlab, or another folder with paths.runs=…; this one leaves the run alone"
             )
         wrong = [
             key
@@ -101,8 +103,8 @@ class Run:
 
     @property
     def status(self) -> str:
-        """``finished``, ``running`` (or killed while running), ``failed``, ``interrupted``, ``pruned`` (a search stopped it); ``absent``
-        before it was begun."""
+        """``finished``, ``running`` (or killed while running), ``failed``, ``interrupted``, ``pruned`` (a search
+        stopped it); ``absent`` before it was begun."""
         return self.record["status"] if (self.path / "run.json").exists() else "absent"
 
     @property
@@ -141,15 +143,15 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The run's final numbers: ``test/accuracy`` (last epoch), ``test/accuracy_best``, ``val/accuracy``, ``test/agreement`` (with its teacher)
-        and so on. Begun again after an interruption a run has the same; what depends on the machine (seconds, memory) stands beside them in
-        the record."""
+        """The run's final numbers: ``test/accuracy`` (last epoch), ``test/accuracy_best``, ``val/accuracy``,
+        ``test/agreement`` (with its teacher) and so on. Begun again after an interruption a run has the same; what
+        depends on the machine (seconds, memory) stands beside them in the record."""
         return self.record.get("metrics", {})
 
     @property
     def measurements(self) -> dict:
-        """measurements.json (:mod:`kdlab.runs.measurements`): empty where the run was not measured, and where the file is damaged, which
-        :func:`kdlab.runs.measurements.read` has a line about."""
+        """measurements.json (:mod:`kdlab.runs.measurements`): empty where the run was not measured, and where the file
+        is damaged, which :func:`kdlab.runs.measurements.read` has a line about."""
         return read_measurements(self.path)[0]
 
     @cached_property
@@ -188,7 +190,8 @@ class Run:
         except OSError as error:
             raise InputError(f"{self.path} cannot be removed ({error.strerror or error})") from error
 
-    # -- what came of it ------------------------------------------------------------------------------------------------------
+    # -- what came of it
+    # ------------------------------------------------------------------------------------------------------
 
     @property
     def student(self):
@@ -196,7 +199,8 @@ class Run:
         return self.network("last")
 
     def kept(self, which: str = "last") -> dict[str, str]:
-        """Which network the run keeps of a checkpoint: its name and its module within the strategy; the student where there is one network."""
+        """Which network the run keeps of a checkpoint: its name and its module within the strategy; the student where
+        there is one network."""
         return (self.record.get("kept") or {}).get(which) or {"network": "student", "module": "student"}
 
     def network_config(self, which: str = "last") -> dict:
@@ -216,18 +220,21 @@ class Run:
             network = build(node, "student")
         except InputError as error:
             raise InputError(
-                f"{error} (the run was trained in {self.record.get('directory')}: if the network is of a module of yours, "
-                "put that folder on sys.path)"
+                f"{error} (the run was trained in {self.record.get('directory')}: if the network is of a module of "
+                "yours, put that folder on sys.path)"
             ) from error
         load_student(network, self.checkpoint(which), module=self.kept(which)["module"])
         return network.eval()
 
     def predictions(self) -> dict:
-        """``target``, ``index``, ``last`` and ``best`` (logits) of the test split; those of networks beside the one that is kept are
-        ``last.NAME`` and ``best.NAME``."""
+        """``target``, ``index``, ``last`` and ``best`` (logits) of the test split; those of networks beside the one
+        that is kept are ``last.NAME`` and ``best.NAME``."""
         from .checkpoints import read_checkpoint
 
-        anew = f"kdlab evaluate {self.path} data.evaluation_batch_size=500 asks its checkpoint, and fresh=true trains it anew"
+        anew = (
+            f"kdlab evaluate {self.path} data.evaluation_batch_size=500 asks its checkpoint, and fresh=true trains "
+            "it anew"
+        )
         if not self.predictions_file.exists():
             raise InputError(
                 f"{self.path} holds no predictions.safetensors, although it is finished; {anew}"
@@ -244,8 +251,8 @@ class Run:
 
 
 def _loaded(text: str):
-    """YAML's content by libyaml, which is many times as fast, where PyYAML was built with it; what that refuses PyYAML's own loader refuses in
-    better words."""
+    """YAML's content by libyaml, which is many times as fast, where PyYAML was built with it; what that refuses
+    PyYAML's own loader refuses in better words."""
     import yaml
 
     try:
@@ -278,7 +285,8 @@ class RunStore:
 
 
 def run_of(checkpoint: str | Path) -> Run | None:
-    """The run that a checkpoint file lies in, if it lies in one. Other projects keep a config.yaml beside their checkpoints, too."""
+    """The run that a checkpoint file lies in, if it lies in one. Other projects keep a config.yaml beside their
+    checkpoints, too."""
     run = Run(Path(checkpoint).resolve().parent.parent)
     if (run.path / "run.json").exists():
         return run

@@ -6,7 +6,8 @@ import os
 
 
 def tasks() -> int:
-    """In how many tasks srun has started this command; 1 outside of Slurm, and in a batch script, which srun did not start.
+    """In how many tasks srun has started this command; 1 outside of Slurm, and in a batch script, which srun did not
+    start.
 
     ``SLURM_NTASKS`` says for how many tasks a job has room, whether they are started or not; it does not count.
     """

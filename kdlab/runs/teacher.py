@@ -108,13 +108,14 @@ def run_of_teacher(run: Run) -> Run | None:
 
 
 def _stores(root: Path, student: Run) -> tuple[Path, ...]:
-    """Where the run of a teacher may lie: in the store that its student's config or record names, the same from the folder in which the student
-    was trained, and the store that the student lies in."""
+    """Where the run of a teacher may lie: in the store that its student's config or record names, the same from the
+    folder in which the student was trained, and the store that the student lies in."""
     return root, Path(student.record.get("directory") or ".") / root, student.path.resolve().parents[1]
 
 
 def _normalisation(node: dict, network: nn.Module, channels: int) -> Normalisation | None:
-    """How the inputs that a teacher was trained on were normalised: as its config says, or its run's data, or its library. None: unknown."""
+    """How the inputs that a teacher was trained on were normalised: as its config says, or its run's data, or its
+    library. None: unknown."""
     if node.get("normalisation"):
         return Normalisation(**node["normalisation"])
     if "config" in node:
@@ -197,8 +198,9 @@ def describe(
     device: torch.device,
     say: Callable[[str], None],
 ) -> dict:
-    """What the teacher is and how good it is on validation, for the record; its accuracy is said. Where terms have teachers of their own,
-    each of these is described so, by name under ``members``, and there is no score of all together.
+    """What the teacher is and how good it is on validation, for the record; its accuracy is said. Where terms have
+    teachers of their own, each of these is described so, by name under ``members``, and there is no score of all
+    together.
 
     Raises:
         InputError: it is no better than chance.
@@ -246,8 +248,8 @@ def _described(
         )
     elif task.chance(said["logits"], said["target"]) > 0.01:
         raise InputError(
-            f"{role}: {name} is no better than chance on validation (accuracy {measured['accuracy']:.4f}); nothing can be "
-            "learned from it. Check its weights, its classes and the normalisation of its inputs"
+            f"{role}: {name} is no better than chance on validation (accuracy {measured['accuracy']:.4f}); nothing can "
+            "be learned from it. Check its weights, its classes and the normalisation of its inputs"
         )
     described = {
         "name": name,
@@ -343,6 +345,6 @@ def _warn_of_other_split(config: dict, say: Callable[[str], None]) -> None:
             differing = [key for key in ("validation", "split_seed") if theirs.get(key) != ours.get(key)]
             if differing:
                 say(
-                    f"teacher: warning: its data.{' and data.'.join(differing)} differ from the student's, so it has seen samples that the "
-                    "student holds out for validation"
+                    f"teacher: warning: its data.{' and data.'.join(differing)} differ from the student's, so it has "
+                    "seen samples that the student holds out for validation"
                 )

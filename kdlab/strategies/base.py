@@ -34,7 +34,8 @@ def distributed() -> bool:
 
 @dataclass
 class Step:
-    """What :meth:`Strategy.distill` returns: data, nothing logged. ``outputs`` are what the networks said, by name, for ``after_step``."""
+    """What :meth:`Strategy.distill` returns: data, nothing logged. ``outputs`` are what the networks said, by name, for
+    ``after_step``."""
 
     loss: LossParts
     outputs: dict[str, Outputs] = field(default_factory=dict)
@@ -43,9 +44,9 @@ class Step:
 class Strategy(L.LightningModule):
     """Base of the strategies.
 
-    A new strategy is one file with one method, :meth:`distill`. Four hooks are there for those that need more: :meth:`attach`
-    (change the networks), :meth:`sampler` (order of the samples), :meth:`after_step` (state that moves with the steps) and
-    :meth:`validate_combination` (what it cannot be combined with).
+    A new strategy is one file with one method, :meth:`distill`. Four hooks are there for those that need more:
+    :meth:`attach` (change the networks), :meth:`sampler` (order of the samples), :meth:`after_step` (state that moves
+    with the steps) and :meth:`validate_combination` (what it cannot be combined with).
 
     Args:
         student: the network that is kept.
@@ -56,8 +57,8 @@ class Strategy(L.LightningModule):
         seed: of the run's random numbers.
         epochs: of the whole training; None where that is not known.
         taps: the ``taps:`` of the student's config.
-        generation: which generation of a chain this run is; a later generation draws random numbers of its own (initialisation, order,
-            augmentation, dropout).
+        generation: which generation of a chain this run is; a later generation draws random numbers of its own
+            (initialisation, order, augmentation, dropout).
     """
 
     #: how many augmented views of a batch the strategy wants (1 or more)
@@ -101,7 +102,8 @@ class Strategy(L.LightningModule):
         self._seconds = {"step": 0.0, "teacher": 0.0}
         self._step_began, self._timed = 0.0, True
 
-    # -- what a strategy says -------------------------------------------------------------------------------------------------
+    # -- what a strategy says
+    # -------------------------------------------------------------------------------------------------
 
     def distill(self, batch: Batch) -> Step:
         """One step's loss. Computes and returns; does not log, step or save."""
@@ -111,11 +113,13 @@ class Strategy(L.LightningModule):
         """Change the networks (branches, exits) before losses and optimiser see them."""
 
     def sampler(self, target: Tensor, rows: Tensor) -> Callable[[int], Tensor] | None:
-        """``order(epoch)`` where the strategy needs its own order of samples; None for a plain shuffle. Asked for before :meth:`attach`.
+        """``order(epoch)`` where the strategy needs its own order of samples; None for a plain shuffle. Asked for
+        before :meth:`attach`.
 
-        The answer is a function of the epoch, of the same length in every epoch: sample indices ``(N,)``, or ``(N, G)``, each row a group of
-        G samples that must stay in one batch and one process: then ``data.batch_size`` and the normaliser count groups, and a batch holds
-        the first members of all its groups, behind them all second members, and so on.
+        The answer is a function of the epoch, of the same length in every epoch: sample indices ``(N,)``, or ``(N,
+        G)``, each row a group of G samples that must stay in one batch and one process: then ``data.batch_size`` and
+        the normaliser count groups, and a batch holds the first members of all its groups, behind them all second
+        members, and so on.
 
         Args:
             target: the labels of the stored training split.
@@ -124,30 +128,35 @@ class Strategy(L.LightningModule):
         return None
 
     def after_step(self, step: Step, batch: Batch) -> None:
-        """Called behind every training batch, for state that moves with them. :attr:`stepped` says whether the optimiser has moved."""
+        """Called behind every training batch, for state that moves with them. :attr:`stepped` says whether the
+        optimiser has moved."""
 
     def validate_combination(self) -> list[str]:
         """What is wrong with this combination of strategy, losses and teacher; empty if nothing is."""
         return []
 
     def without_labels(self) -> list[str]:
-        """A problem where no term of the loss learns from labels: networks that teach one another, or themselves, then agree on nothing."""
+        """A problem where no term of the loss learns from labels: networks that teach one another, or themselves, then
+        agree on nothing."""
         if self.objective.learns_from_labels:
             return []
         others = ",".join(name for name in self.objective.terms if name != "ce")
         return [
-            f"loss: no term learns from the labels, and whoever teaches here knows nothing at first; for example loss=[ce,{others}], with a "
-            "weight of ce above 0"
+            "loss: no term learns from the labels, and whoever teaches here knows nothing at first; for example "
+            f"loss=[ce,{others}], with a weight of ce above 0"
         ]
 
-    # -- what a strategy with more than the student and a frozen teacher says too ---------------------------------------------
+    # -- what a strategy with more than the student and a frozen teacher says too
+    # ---------------------------------------------
 
     def taught_by(self, batch: Batch) -> Outputs | None:
-        """What the losses' teacher says of a batch: here the frozen one. A strategy with a teacher that evolves says so here."""
+        """What the losses' teacher says of a batch: here the frozen one. A strategy with a teacher that evolves says so
+        here."""
         return None if self.teacher is None else self.teacher.teach(batch)
 
     def networks(self) -> dict[str, nn.Module]:
-        """The networks that learn and could be kept, by name; the student first. They are submodules of the strategy."""
+        """The networks that learn and could be kept, by name; the student first. They are submodules of the
+        strategy."""
         return {"student": self.student}
 
     def key_of(self, network: str) -> str:
@@ -165,7 +174,8 @@ class Strategy(L.LightningModule):
         """Of the optimiser: ``params`` and, where a group has its own, the optimiser's options."""
         return [{"params": [parameter for parameter in self.parameters() if parameter.requires_grad]}]
 
-    # -- what a strategy may call ---------------------------------------------------------------------------------------------
+    # -- what a strategy may call
+    # ---------------------------------------------------------------------------------------------
 
     def watch(self, taps: Iterable[str]) -> None:
         """Capture further features of the student, beside those that the losses ask for."""
@@ -176,7 +186,8 @@ class Strategy(L.LightningModule):
         return self.outputs_of(self.student, self._taps, batch, view)
 
     def outputs_of(self, network: nn.Module, taps: Taps, batch: Batch, view: int = 0) -> Outputs:
-        """A network's Outputs on a view of the batch, with the features of its taps; on the second view too where a loss compares the two."""
+        """A network's Outputs on a view of the batch, with the features of its taps; on the second view too where a
+        loss compares the two."""
         with taps as features:
             outputs = self.task.network_outputs(network, batch, view)
         second = self.outputs_of(network, taps, batch, 1) if view == 0 and self.objective.views == 2 else None
@@ -232,7 +243,8 @@ class Strategy(L.LightningModule):
             loss = loss + LossParts(anchor(student))
         return loss
 
-    # -- Lightning ------------------------------------------------------------------------------------------------------------
+    # -- Lightning
+    # ------------------------------------------------------------------------------------------------------------
 
     def configure_optimizers(self):
         return self.optimization.configure(self, f"val/{self.task.monitor}")
@@ -317,7 +329,8 @@ class Strategy(L.LightningModule):
         self._report(values, on_bar=True)
 
     def kept(self, scores: Mapping[str, Mapping[str, float]]) -> str:
-        """The name of the network that is kept, given what each one's metrics are on validation (the student without any)."""
+        """The name of the network that is kept, given what each one's metrics are on validation (the student without
+        any)."""
         if self.keep != "validation":
             return self.keep
         if not scores.get("student"):

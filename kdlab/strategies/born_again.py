@@ -14,24 +14,27 @@ from .offline import Offline
 
 @method("strategy", Paper("Furlanello et al.", 2018, "Born-Again Neural Networks", "https://arxiv.org/abs/1805.04770"))
 class BornAgain(Offline):
-    r"""Generation :math:`k` learns from generation :math:`k - 1`, an equal network that is finished (Furlanello et al. 2018,
-    https://arxiv.org/abs/1805.04770, section 3):
+    r"""Generation :math:`k` learns from generation :math:`k - 1`, an equal network that is finished (Furlanello et al.
+    2018, https://arxiv.org/abs/1805.04770, section 3):
 
-    .. math:: \theta_k = \arg\min_\theta L\big(f(x, \theta_{k-1}), f(x, \theta)\big), \qquad \theta_0 = \arg\min_\theta L\big(y, f(x, \theta)\big)
+    .. math:: \theta_k = \arg\min_\theta L\big(f(x, \theta_{k-1}), f(x, \theta)\big), \qquad \theta_0 = \arg\min_\theta
+    L\big(y, f(x, \theta)\big)
 
-    Each is a run of its own, and a chain of them one command; see ``conf/strategy/born_again.yaml``. With ``ce`` among the losses the labels
-    stay in it, as in the paper's BAN+L. From the second generation of a chain on the report has the ensemble of generations 1 to k, the mean of their
-    probabilities (the paper's BANE), beside the student.
+    Each is a run of its own, and a chain of them one command; see ``conf/strategy/born_again.yaml``. With ``ce`` among
+    the losses the labels stay in it, as in the paper's BAN+L. From the second generation of a chain on the report has
+    the ensemble of generations 1 to k, the mean of their probabilities (the paper's BANE), beside the student.
 
     Args:
         generation: this run's, from 1; generation 0 is a run of ``strategy=supervised``.
-        earlier: generations 1 to k - 2, from kdlab; generation k - 1 is the teacher. None: the teacher was chosen otherwise, and there is no ensemble.
+        earlier: generations 1 to k - 2, from kdlab; generation k - 1 is the teacher. None: the teacher was chosen
+            otherwise, and there is no ensemble.
     """
 
     def __init__(self, *, generation: int, earlier: Sequence[Teacher] | None = None, **options):
         if generation < 1:
             raise ValueError(
-                f"generation must be 1 or greater, got {generation}; generation 0 is the student alone: strategy=supervised"
+                f"generation must be 1 or greater, got {generation}; generation 0 is the student alone: "
+                "strategy=supervised"
             )
         super().__init__(generation=generation, **options)
         self.earlier = [*earlier, self.teacher] if generation > 1 and earlier is not None else []

@@ -29,17 +29,18 @@ _ORDER, _PARTNER = 1, 32  # streams of random numbers: the first is the one that
     {"alinlab/cs-kd": "cskd_kl cskd_total"},
 )
 class ClassWise(SelfTaught):
-    r"""Class-wise self-knowledge distillation (CS-KD): every sample x comes with another one x' of its class, and learns from the label and from
-    what is said of x', without gradient,
+    r"""Class-wise self-knowledge distillation (CS-KD): every sample x comes with another one x' of its class, and
+    learns from the label and from what is said of x', without gradient,
 
     .. math:: L = L_{labels}(f_\theta(x)) + L_{taught}(f_\theta(x), f_\theta(x')).
 
-    Yun et al. (2020), "Regularizing Class-wise Predictions via Self-knowledge Distillation", https://arxiv.org/abs/2003.13964. The partners have a
-    forward pass of their own, in train mode as in the authors' code; they add nothing to the labels' part.
+    Yun et al. (2020), "Regularizing Class-wise Predictions via Self-knowledge Distillation",
+    https://arxiv.org/abs/2003.13964. The partners have a forward pass of their own, in train mode as in the authors'
+    code; they add nothing to the labels' part.
 
-    The partner of a sample is a function of (seed, epoch, index); itself only where it is alone in its class. ``data.batch_size`` counts the
-    samples that learn, and as many partners come with them. Any loss fits, also on features. It cannot be combined with another teacher, nor
-    with mixed images, which have no one class.
+    The partner of a sample is a function of (seed, epoch, index); itself only where it is alone in its class.
+    ``data.batch_size`` counts the samples that learn, and as many partners come with them. Any loss fits, also on
+    features. It cannot be combined with another teacher, nor with mixed images, which have no one class.
     """
 
     mixing = False
@@ -67,7 +68,8 @@ class ClassWise(SelfTaught):
 
 
 def partners(target: Tensor, rows: Tensor, *key: int) -> Tensor:
-    """Another sample of the same class for each of the ``rows``, all of them equally likely, under a key of integers; itself where it is alone.
+    """Another sample of the same class for each of the ``rows``, all of them equally likely, under a key of integers;
+    itself where it is alone.
 
     Returns:
         As long as ``target``, and -1 for what is none of the rows.

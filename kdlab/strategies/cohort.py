@@ -41,11 +41,12 @@ class Peer:
 
 
 class Cohort(Strategy):
-    """Base of the strategies with networks beside the student that learn, too. Each is validated, reported and saved under its name.
+    """Base of the strategies with networks beside the student that learn, too. Each is validated, reported and saved
+    under its name.
 
-    There is one optimiser, with a group of parameters a network. Since whoever teaches is detached, the gradient of the summed loss is, for
-    each network, that of its own loss; only clipping by the global norm couples them. Each network but the student has a copy of the
-    objective, and so connectors and memories of its own.
+    There is one optimiser, with a group of parameters a network. Since whoever teaches is detached, the gradient of the
+    summed loss is, for each network, that of its own loss; only clipping by the global norm couples them. Each network
+    but the student has a copy of the objective, and so connectors and memories of its own.
 
     Args:
         peers: name -> :class:`Peer`. In a config: how many networks like the student, or name -> a network's node.
@@ -64,14 +65,15 @@ class Cohort(Strategy):
         self._different = one_of("views", views, ("same", "different")) == "different"
         if self._different and self.objective.views > 1:
             raise InputError(
-                "strategy.views=different: a term of the loss compares two views of its own, so the networks must see the same"
+                "strategy.views=different: a term of the loss compares two views of its own, so the networks must see "
+                "the same"
             )
         self.views = max(self.views, 1 + len(peers) if self._different else 1)
         wrong = [name for name in peers if name in RESERVED or not name.isalnum() or hasattr(nn.ModuleDict(), name)]
         if wrong:
             raise InputError(
-                f"strategy.peers.{wrong[0]}: a peer's name is made of letters and digits, and is not {', '.join(RESERVED)} "
-                "nor an attribute of torch's modules (training, items)"
+                f"strategy.peers.{wrong[0]}: a peer's name is made of letters and digits, and is not "
+                f"{', '.join(RESERVED)} nor an attribute of torch's modules (training, items)"
             )
         known = ("student", *peers, "validation")
         if keep not in known:
@@ -172,19 +174,20 @@ class Cohort(Strategy):
         own_rate = next((name for name, options in self._options.items() if "lr" in options), None)
         if own_rate and not problems and not self.optimization.keeps_rates():
             problems.append(
-                f"strategy.peers.{own_rate}.optimizer.lr: the scheduler gives all networks one rate (OneCycleLR has its own max_lr); take "
-                "scheduler=cosine, multistep or none"
+                f"strategy.peers.{own_rate}.optimizer.lr: the scheduler gives all networks one rate (OneCycleLR has "
+                "its own max_lr); take scheduler=cosine, multistep or none"
             )
         if self.teacher is not None:
             problems.append(
-                f"strategy: in {type(self).__name__} the networks teach one another, so there is no other teacher; teacher=none"
+                f"strategy: in {type(self).__name__} the networks teach one another, so there is no other teacher; "
+                "teacher=none"
             )
         return problems
 
 
 class Once:
-    """A function of a batch that is asked again of the same batch at once: the answer to the last one is kept. So answers that are asked for one by
-    one share a pass through a network.
+    """A function of a batch that is asked again of the same batch at once: the answer to the last one is kept. So
+    answers that are asked for one by one share a pass through a network.
 
     >>> once = Once(lambda batch: print("computed") or batch)
     >>> batch = object()
@@ -203,7 +206,8 @@ class Once:
 
 
 def combined(several: Sequence[Outputs], rule: Callable[[list[Tensor]], Tensor]) -> Outputs:
-    """What several networks say together: a rule on their logits, on the second view too where they have one. They have no features.
+    """What several networks say together: a rule on their logits, on the second view too where they have one. They have
+    no features.
 
     >>> import torch
     >>> combined([Outputs(torch.ones(1, 2)), Outputs(torch.zeros(1, 2))], lambda logits: sum(logits)).logits
@@ -216,7 +220,10 @@ def combined(several: Sequence[Outputs], rule: Callable[[list[Tensor]], Tensor])
 def logits_only(strategy: Strategy, why: str) -> list[str]:
     """A problem for each term that reads features, which the strategy does not have of whoever teaches."""
     return [
-        f"loss.{name}: it reads features ({', '.join(sorted({*term.student_taps, *term.teacher_taps}))}), and {why}; take a loss on logits"
+        (
+            f"loss.{name}: it reads features ({', '.join(sorted({*term.student_taps, *term.teacher_taps}))}), and "
+            f"{why}; take a loss on logits"
+        )
         for name, term in strategy.objective.terms.items()
         if term.student_taps or term.teacher_taps
     ]

@@ -1,4 +1,5 @@
-"""Collaborative online distillation: networks that learn at the same time from one soft target which they make together."""
+"""Collaborative online distillation: networks that learn at the same time from one soft target which they make
+together."""
 
 from __future__ import annotations
 
@@ -27,21 +28,24 @@ READING_LABELS = ("naive", "linear", "min_logit")
 @method("strategy", functional.kdcl_min_logit.method.paper)
 class Collaborative(Cohort):
     r"""KDCL: each of the M networks learns from the labels and from one soft target of them all,
-    :math:`L_i = L_{labels} + L_{taught}(z_i, h(z_1, \ldots, z_M))`. Guo et al. (2020), "Online Knowledge Distillation via Collaborative
-    Learning", section 3, https://openaccess.thecvf.com/content_CVPR_2020/html/Guo_Online_Knowledge_Distillation_via_Collaborative_Learning_CVPR_2020_paper.html
+    :math:`L_i = L_{labels} + L_{taught}(z_i, h(z_1, \ldots, z_M))`. Guo et al. (2020), "Online Knowledge Distillation
+    via Collaborative Learning", section 3,
+    https://openaccess.thecvf.com/content_CVPR_2020/html/Guo_Online_Knowledge_Distillation_via_Collaborative_Learning_CVPR_2020_paper.html
 
-    The rules h are functions of their own: :func:`kdlab.functional.kdcl_naive`, :func:`kdcl_linear`, :func:`kdcl_min_logit`,
-    :func:`weighted_target` with :func:`kdcl_general_weights`, and :func:`kdcl_mean`, which is none of the paper's. ``naive`` and ``linear``
-    choose for all rows that a process sees at once, unless ``per_sample``. The networks' mean logits are reported as ``ensemble``.
+    The rules h are functions of their own: :func:`kdlab.functional.kdcl_naive`, :func:`kdcl_linear`,
+    :func:`kdcl_min_logit`, :func:`weighted_target` with :func:`kdcl_general_weights`, and :func:`kdcl_mean`, which is
+    none of the paper's. ``naive`` and ``linear`` choose for all rows that a process sees at once, unless
+    ``per_sample``. The networks' mean logits are reported as ``ensemble``.
 
-    It cannot be combined with a further teacher, losses on features, or (``naive``, ``linear``, ``min_logit``, which read the labels)
-    images that are mixed up.
+    It cannot be combined with a further teacher, losses on features, or (``naive``, ``linear``, ``min_logit``, which
+    read the labels) images that are mixed up.
 
     Args:
         rule: h.
         per_sample: for ``naive`` and ``linear``: a choice for each row.
-        ridge: for ``general``: share of the mean diagonal that is added to the diagonal of the errors' correlation. The paper's formula is 0; but
-            networks that make nearly the same errors then get weights of many times 1 and of the other sign, and the target is none.
+        ridge: for ``general``: share of the mean diagonal that is added to the diagonal of the errors' correlation. The
+            paper's formula is 0; but networks that make nearly the same errors then get weights of many times 1 and of
+            the other sign, and the target is none.
         cohort: as for :class:`Cohort`; in the paper the ``views`` are ``different``.
 
     Raises:

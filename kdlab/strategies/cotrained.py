@@ -17,11 +17,13 @@ TEACHER = "teacher"
 
 class CoTrained(Cohort):
     r"""A teacher, usually the larger network, that is trained along with its student:
-    :math:`L = L_{labels}(z_s) + L_{taught}(z_s, z_t) + L_{labels}(z_t) + \lambda L_{taught}(z_t, z_s)`, whoever teaches being a constant.
+    :math:`L = L_{labels}(z_s) + L_{taught}(z_s, z_t) + L_{labels}(z_t) + \lambda L_{taught}(z_t, z_s)`, whoever teaches
+    being a constant.
 
-    With :math:`\lambda = 0` the teacher learns from the labels alone, as if the student were not there, and the student from a teacher
-    that grows with it; with 1 the two learn from each other as in deep mutual learning, Zhang et al. (2018), "Deep Mutual Learning",
-    https://arxiv.org/abs/1706.00384. Losses on features work, with the taps of either network's config.
+    With :math:`\lambda = 0` the teacher learns from the labels alone, as if the student were not there, and the student
+    from a teacher that grows with it; with 1 the two learn from each other as in deep mutual learning, Zhang et al.
+    (2018), "Deep Mutual Learning", https://arxiv.org/abs/1706.00384. Losses on features work, with the taps of either
+    network's config.
 
     It cannot be combined with a further teacher, nor with more than the one network ``teacher``.
 
@@ -38,8 +40,8 @@ class CoTrained(Cohort):
         self._feedback = not_negative("feedback", feedback)  # before the base asks which features are read
         if list(cohort["peers"]) != [TEACHER]:
             raise InputError(
-                f"strategy.peers must be the one network 'teacher', for example student@strategy.peers.teacher=mlp_wide; "
-                f"got {', '.join(cohort['peers'])}"
+                "strategy.peers must be the one network 'teacher', for example "
+                f"student@strategy.peers.teacher=mlp_wide; got {', '.join(cohort['peers'])}"
             )
         super().__init__(**cohort)
 

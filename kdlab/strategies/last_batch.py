@@ -24,22 +24,23 @@ from .self_taught import SelfTaught
     {"Meta-knowledge-Lab/DLB": "dlb"},
 )
 class LastBatch(SelfTaught):
-    r"""Self-distillation from the last mini-batch (DLB): each step sees this batch x and, under another augmentation, the last one x' again. The
-    labels are learned from all rows of both, and of the last batch what was said of it one step before, recorded and a constant:
+    r"""Self-distillation from the last mini-batch (DLB): each step sees this batch x and, under another augmentation,
+    the last one x' again. The labels are learned from all rows of both, and of the last batch what was said of it one
+    step before, recorded and a constant:
 
     .. math:: L = L_{labels}(f_\theta([x', x])) + L_{taught}(f_\theta(x'_2), f_{\theta_{t-1}}(x'_1)),
 
-    with cross-entropy as the mean over all rows. Shen et al. (2022), "Self-Distillation from the Last Mini-Batch for Consistency Regularization",
-    https://arxiv.org/abs/2203.16172. The two batches go through the student one after the other, as in the authors' code, and so BatchNorm has
-    statistics of each.
+    with cross-entropy as the mean over all rows. Shen et al. (2022), "Self-Distillation from the Last Mini-Batch for
+    Consistency Regularization", https://arxiv.org/abs/2203.16172. The two batches go through the student one after the
+    other, as in the authors' code, and so BatchNorm has statistics of each.
 
-    The last batch is the last *batch*, also where the gradients of several are accumulated (it counts there as in the step that it was first seen
-    in, so in a last step of fewer batches a little less); each process has its own share of it. It is dropped at
-    the start of an epoch, and so needs no saving: the first step of an epoch learns from the labels of its own batch alone. (In the authors' code
-    it survives the epoch.)
+    The last batch is the last *batch*, also where the gradients of several are accumulated (it counts there as in the
+    step that it was first seen in, so in a last step of fewer batches a little less); each process has its own share of
+    it. It is dropped at the start of an epoch, and so needs no saving: the first step of an epoch learns from the
+    labels of its own batch alone. (In the authors' code it survives the epoch.)
 
-    Any loss fits, also on features, but for those that compare two views of a batch; and there is no other teacher. In the steps of an epoch but
-    its first, 2 B samples are seen where ``data.batch_size`` says B.
+    Any loss fits, also on features, but for those that compare two views of a batch; and there is no other teacher. In
+    the steps of an epoch but its first, 2 B samples are seen where ``data.batch_size`` says B.
     """
 
     views = 2

@@ -24,16 +24,22 @@ from .self_taught import SelfTaught
     Paper("Tarvainen and Valpola", 2017, "Mean teachers are better role models", "https://arxiv.org/abs/1703.01780"),
 )
 class MeanTeacher(SelfTaught):
-    r"""The teacher is an exponential moving average of the student's weights, :math:`\theta' \leftarrow d\,\theta' + (1 - d)\,\theta` behind every
-    optimiser step, and the student learns :math:`L = L_{labels}(f_\theta(x)) + L_{taught}(f_\theta(x), f_{\theta'}(x'))`, with x' another
-    augmentation of x or the same. Tarvainen and Valpola (2017), "Mean teachers are better role models", https://arxiv.org/abs/1703.01780
+    r"""The teacher is an exponential moving average of the student's weights, :math:`\theta' \leftarrow d\,\theta' + (1
+    - d)\,\theta` behind every optimiser step, and the student learns :math:`L = L_{labels}(f_\theta(x)) +
+      L_{taught}(f_\theta(x), f_{\theta'}(x'))`, with x' another
+    augmentation of x or the same. Tarvainen and Valpola (2017), "Mean teachers are better role models",
+    https://arxiv.org/abs/1703.01780
 
-    Any loss fits, also on features. It cannot be combined with another teacher; ``views=different`` not with a loss that compares two views.
+    Any loss fits, also on features. It cannot be combined with another teacher; ``views=different`` not with a loss
+    that compares two views.
 
     Args:
-        decay: d, see :class:`kdlab.teachers.average.Average`; 0.999 in the paper, over far longer trainings than one of digits.
-        views: whether student and average see the ``same`` augmentation of a batch, or each a ``different`` one, as in the paper.
-        keep: which network the run keeps: ``student``, ``average``, or ``validation``: the better one there. Both are reported.
+        decay: d, see :class:`kdlab.teachers.average.Average`; 0.999 in the paper, over far longer trainings than one of
+            digits.
+        views: whether student and average see the ``same`` augmentation of a batch, or each a ``different`` one, as in
+            the paper.
+        keep: which network the run keeps: ``student``, ``average``, or ``validation``: the better one there. Both are
+            reported.
         base: as for :class:`Strategy`.
 
     Raises:
@@ -52,8 +58,8 @@ class MeanTeacher(SelfTaught):
         self._view = 1 if one_of("views", views, ("same", "different")) == "different" else 0
         if self._view and self.objective.views > 1:
             raise InputError(
-                "strategy.views=different: a term of the loss compares two views of its own, so both networks must see the same; "
-                "strategy.views=same"
+                "strategy.views=different: a term of the loss compares two views of its own, so both networks must see "
+                "the same; strategy.views=same"
             )
         self.views = max(self.views, 1 + self._view)
         self.keep = one_of("keep", keep, ("student", "average", "validation"))

@@ -9,8 +9,8 @@ from .base import Step, Strategy
 
 @method("strategy", hinton_kd.method.paper)
 class Offline(Strategy):
-    r"""A trained teacher that does not change: :math:`L = \sum_k w_k\,\ell_k(z, z_{teacher}, y)` over the terms of the loss. Hinton et al. (2015),
-    "Distilling the Knowledge in a Neural Network", https://arxiv.org/abs/1503.02531
+    r"""A trained teacher that does not change: :math:`L = \sum_k w_k\,\ell_k(z, z_{teacher}, y)` over the terms of the
+    loss. Hinton et al. (2015), "Distilling the Knowledge in a Neural Network", https://arxiv.org/abs/1503.02531
 
     Losses that need no teacher may stand alone (a student's baseline in a sweep over ``loss=``).
     """

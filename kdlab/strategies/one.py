@@ -27,19 +27,20 @@ from .cohort import Cohort, Once, Peer, combined, logits_only
 class NativeEnsemble(Cohort):
     r"""ONE: M branches behind a shared stem, and a gate on the shared feature that makes them one ensemble,
     :math:`z_e = \sum_i g_i z_i`, which teaches each of them:
-    :math:`L = \sum_i [L_{labels}(z_i) + L_{taught}(z_i, z_e)] + L_{labels}(z_e)`. Lan et al. (2018), "Knowledge Distillation by On-the-Fly
-    Native Ensemble", https://arxiv.org/abs/1806.04606
+    :math:`L = \sum_i [L_{labels}(z_i) + L_{taught}(z_i, z_e)] + L_{labels}(z_e)`. Lan et al. (2018), "Knowledge
+    Distillation by On-the-Fly Native Ensemble", https://arxiv.org/abs/1806.04606
 
-    The ensemble is a constant where it teaches; the gate learns from the labels. The first branch is the student itself, a plain network
-    from its inputs to its answer, and it is what the run keeps. Of each peer only what lies behind the split is kept, with the weights
-    that it begins with.
+    The ensemble is a constant where it teaches; the gate learns from the labels. The first branch is the student
+    itself, a plain network from its inputs to its answer, and it is what the run keeps. Of each peer only what lies
+    behind the split is kept, with the weights that it begins with.
 
-    It cannot be combined with a further teacher, losses on features, networks that cannot be cut (:func:`kdlab.models.cut.behind`), or peers
-    of another architecture.
+    It cannot be combined with a further teacher, losses on features, networks that cannot be cut
+    (:func:`kdlab.models.cut.behind`), or peers of another architecture.
 
     Args:
         peers: name -> :class:`kdlab.strategies.cohort.Peer` of the student's architecture.
-        split: tap of the last feature that is shared; None: the stage before the last (of the taps ``stage1``, ``stage2``, …).
+        split: tap of the last feature that is shared; None: the stage before the last (of the taps ``stage1``,
+            ``stage2``, …).
         base: as for :class:`kdlab.strategies.Strategy`.
 
     Raises:
@@ -63,8 +64,8 @@ class NativeEnsemble(Cohort):
         for name, peer in peers.items():
             if _shapes(peer.network) != _shapes(student):
                 raise InputError(
-                    f"strategy.peers.{name}: it is of another architecture than the student, and a branch reads what the student's stem "
-                    "gives; strategy.peers=2 makes two networks like the student"
+                    f"strategy.peers.{name}: it is of another architecture than the student, and a branch reads what "
+                    "the student's stem gives; strategy.peers=2 makes two networks like the student"
                 )
         branches = {
             f"branch{number}": replace(peer, network=behind(peer.network, path))
@@ -83,13 +84,14 @@ class NativeEnsemble(Cohort):
         shared = probe.student.features.get(self._split)
         if shared is None or shared.dim() not in (2, 4):
             raise InputError(
-                f"strategy.split={self._split}: the gate reads features (N, D) or maps (N, D, H, W), and there it finds "
-                f"{'nothing' if shared is None else tuple(shared.shape)}"
+                f"strategy.split={self._split}: the gate reads features (N, D) or maps (N, D, H, W), and there it "
+                f"finds {'nothing' if shared is None else tuple(shared.shape)}"
             )
         again = self.task.network_outputs(self._rest(), probe.batch.replace(inputs=shared))
         if not torch.allclose(again.logits, probe.student.logits, rtol=1e-3, atol=1e-5):
             raise InputError(
-                f"strategy.split={self._split}: what lies behind it does not give the student's own answer, so it cannot be a branch"
+                f"strategy.split={self._split}: what lies behind it does not give the student's own answer, so it "
+                "cannot be a branch"
             )
         self.gate = BranchGate(shared.shape[1], len(self.networks())).to(shared)
         super().attach(probe)
@@ -142,7 +144,8 @@ class NativeEnsemble(Cohort):
         problems = super().validate_combination() + logits_only(self, "the ensemble of the branches has none")
         if self.keep != "student":
             problems.append(
-                f"strategy.keep={self.keep}: a branch is no network by itself; the student is kept, which is the first of them"
+                f"strategy.keep={self.keep}: a branch is no network by itself; the student is kept, which is the first "
+                "of them"
             )
         if self._different:
             problems.append("strategy.views=different: the branches share one stem, and so what they see")
@@ -158,7 +161,8 @@ def _default_split(student: nn.Module, aliases: Mapping[str, str]) -> str:
     stages = stage_taps(student, aliases)
     if not stages:
         raise InputError(
-            f"strategy.split: {type(student).__name__} has no taps stage1, stage2, …; name the last feature that the branches share, for "
-            f"example strategy.split={next((name for name, _ in student.named_children()), 'layer3')}"
+            f"strategy.split: {type(student).__name__} has no taps stage1, stage2, …; name the last feature that the "
+            "branches share, for example "
+            f"strategy.split={next((name for name, _ in student.named_children()), 'layer3')}"
         )
     return stages[-2] if len(stages) > 1 else stages[0]

@@ -24,20 +24,23 @@ from .cohort import Cohort, combined, logits_only
 @method("strategy", mutual_kl.method.paper, {"YingZhangDUT/Deep-Mutual-Learning": "dml_kl dml_total"})
 class Online(Cohort):
     r"""Deep mutual learning: each network learns from the labels and from each of the K - 1 others,
-    :math:`L_i = L_{labels} + \frac{1}{K - 1} \sum_{j \ne i} L_{taught}(z_i, z_j)`, all on the same batch. Zhang et al. (2018), "Deep Mutual
-    Learning", https://arxiv.org/abs/1706.00384
+    :math:`L_i = L_{labels} + \frac{1}{K - 1} \sum_{j \ne i} L_{taught}(z_i, z_j)`, all on the same batch. Zhang et al.
+    (2018), "Deep Mutual Learning", https://arxiv.org/abs/1706.00384
 
-    With ``teachers=mean_logits`` or ``mean_probabilities`` it is co-distillation: each learns from one soft target, what the others say on
-    average. Anil et al. (2018), "Large scale distributed neural network training through online distillation",
-    https://arxiv.org/abs/1804.03235. With ``decay``, the others teach by averages of their weights.
+    With ``teachers=mean_logits`` or ``mean_probabilities`` it is co-distillation: each learns from one soft target,
+    what the others say on average. Anil et al. (2018), "Large scale distributed neural network training through online
+    distillation", https://arxiv.org/abs/1804.03235. With ``decay``, the others teach by averages of their weights.
 
-    It cannot be combined with a further teacher, nor ``mean_logits`` and ``mean_probabilities`` with losses on features.
+    It cannot be combined with a further teacher, nor ``mean_logits`` and ``mean_probabilities`` with losses on
+    features.
 
     Args:
-        teachers: ``mean`` of what is learned from each of the others, as in the paper, or its ``sum``, as in the authors' code; or their
-            ``mean_logits`` or ``mean_probabilities`` teach (:func:`kdlab.functional.codistillation_targets`).
-        update: ``synchronous``: all learn from every batch, from the same outputs. ``alternating``: one after the other, each on a fresh batch, as
-            the authors' code does: in step t network t mod K learns, and the others only teach.
+        teachers: ``mean`` of what is learned from each of the others, as in the paper, or its ``sum``, as in the
+            authors' code; or their ``mean_logits`` or ``mean_probabilities`` teach
+            (:func:`kdlab.functional.codistillation_targets`).
+        update: ``synchronous``: all learn from every batch, from the same outputs. ``alternating``: one after the
+            other, each on a fresh batch, as the authors' code does: in step t network t mod K learns, and the others
+            only teach.
         decay: of the averages that teach; None: the networks as they are.
         cohort: as for :class:`Cohort`.
     """
@@ -85,8 +88,8 @@ class Online(Cohort):
     def validate_combination(self) -> list[str]:
         problems = super().validate_combination()
         problems += [
-            f"loss.{name}: it remembers samples, and with several teachers it would remember each of them in one place; strategy.peers=1, or "
-            "take another loss"
+            f"loss.{name}: it remembers samples, and with several teachers it would remember each of them in one "
+            "place; strategy.peers=1, or take another loss"
             for name, term in self.objective.terms.items()
             if term.needs_index and term.needs_teacher and len(self.peers) > 1
         ]
@@ -102,8 +105,8 @@ class Online(Cohort):
         return names[self.steps_done % len(names)] if self._alternating else None
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """The weights of whoever's turn it is not stay as they are: gradients of 0, as DDP gives, would let momentum and weight decay move
-        them. (BatchNorm's statistics follow every batch.)"""
+        """The weights of whoever's turn it is not stay as they are: gradients of 0, as DDP gives, would let momentum
+        and weight decay move them. (BatchNorm's statistics follow every batch.)"""
         for name, network in self.networks().items():
             if self._turn() not in (None, name):
                 for module in (network, self.objective_of(name)):

@@ -19,8 +19,8 @@ class OptimizerRecipe:
         optimizer: called with ``params=``.
         scheduler: called with ``optimizer=`` (and the horizon); None for a constant rate.
         interval: ``epoch`` or ``step``: how often the schedule moves.
-        horizon: the scheduler's argument that receives the number of intervals in the whole training (``T_max``, ``total_steps``);
-            None where the scheduler has no such argument.
+        horizon: the scheduler's argument that receives the number of intervals in the whole training (``T_max``,
+            ``total_steps``); None where the scheduler has no such argument.
     """
 
     optimizer: Callable[..., torch.optim.Optimizer]
@@ -46,7 +46,8 @@ class OptimizerRecipe:
         return schedule is None or before[0] == 0 or len({group["lr"] for group in optimizer.param_groups}) == 2
 
     def refusal(self, options: Mapping[str, object]) -> str | None:
-        """What the optimiser says of options that a group of parameters is to have of its own; None if it takes them."""
+        """What the optimiser says of options that a group of parameters is to have of its own; None if it takes
+        them."""
         try:
             self.optimizer(params=[torch.nn.Parameter(torch.zeros(1))], **options)
         except (ValueError, TypeError, KdlabError) as error:
@@ -62,7 +63,8 @@ class OptimizerRecipe:
         return self.scheduler(optimizer=optimizer, **({self.horizon: intervals} if self.horizon else {}))
 
     def configure(self, module: L.LightningModule, monitor: str):
-        """For Lightning: one optimiser over everything that is trainable in the strategy: students, connectors, attached parts.
+        """For Lightning: one optimiser over everything that is trainable in the strategy: students, connectors,
+        attached parts.
 
         Args:
             module: says its ``parameter_groups()``.

@@ -27,24 +27,28 @@ from .self_taught import SelfTaught
 
 @method("strategy", functional.byot_feature.method.paper)
 class OwnTeacher(SelfTaught):
-    r"""Be your own teacher (BYOT): each exit, a bottleneck and a classifier behind an earlier stage, learns by the objective from the labels and from
-    the deepest classifier, which is a constant there and itself learns from the labels alone; the exits' features approach the deepest one,
+    r"""Be your own teacher (BYOT): each exit, a bottleneck and a classifier behind an earlier stage, learns by the
+    objective from the labels and from the deepest classifier, which is a constant there and itself learns from the
+    labels alone; the exits' features approach the deepest one,
 
-    .. math:: L = w_d\,L_{labels}(z_d) + \sum_i \big[L_{labels}(z_i) + L_{taught}(z_i, z_d) + \beta\,\lVert f_i - f_d \rVert_2^2\big].
+    .. math:: L = w_d\,L_{labels}(z_d) + \sum_i \big[L_{labels}(z_i) + L_{taught}(z_i, z_d) + \beta\,\lVert f_i - f_d
+    \rVert_2^2\big].
 
-    Zhang et al. (2019), "Be Your Own Teacher: Improve the Performance of Convolutional Neural Networks via Self Distillation",
-    https://arxiv.org/abs/1905.08094. The exits are validated and reported, too, and with them the ensemble, the mean of all probabilities. What is
-    kept is the student, without them. It cannot be combined with another teacher, nor with losses on features.
+    Zhang et al. (2019), "Be Your Own Teacher: Improve the Performance of Convolutional Neural Networks via Self
+    Distillation", https://arxiv.org/abs/1905.08094. The exits are validated and reported, too, and with them the
+    ensemble, the mean of all probabilities. What is kept is the student, without them. It cannot be combined with
+    another teacher, nor with losses on features.
 
     Args:
-        exits: the student's taps that get an exit; None: its stages (``stage1``, ``stage2``, …) but the last, or the only one.
+        exits: the student's taps that get an exit; None: its stages (``stage1``, ``stage2``, …) but the last, or the
+            only one.
         feature: the student's tap that the exits' features approach: its ``embedding``, or the map of its last stage.
-        deepest_weight: w_d, a factor on the deepest classifier's terms. In the paper they have the weight 1 where those of the exits have
-            1 - alpha; the common re-implementation gives all of them 1 - alpha.
+        deepest_weight: w_d, a factor on the deepest classifier's terms. In the paper they have the weight 1 where those
+            of the exits have 1 - alpha; the common re-implementation gives all of them 1 - alpha.
         feature_weight: beta.
         positive_only: leave out the elements where neither feature is above 0, as the common re-implementation does.
-        feature_reduction: ``sum`` over the batch (of all processes; of each, where the gradients of several are accumulated), as there, or ``mean``
-            over its samples, which depends on neither.
+        feature_reduction: ``sum`` over the batch (of all processes; of each, where the gradients of several are
+            accumulated), as there, or ``mean`` over its samples, which depends on neither.
         base: as for :class:`Strategy`.
 
     Raises:
@@ -82,8 +86,8 @@ class OwnTeacher(SelfTaught):
         stages = stage_taps(self.student, self.aliases)
         if not stages:
             raise InputError(
-                f"strategy.exits: {type(self.student).__name__} has no taps stage1, stage2, …; name those that get an exit, for "
-                "example strategy.exits=[layer1,layer2]"
+                f"strategy.exits: {type(self.student).__name__} has no taps stage1, stage2, …; name those that get an "
+                "exit, for example strategy.exits=[layer1,layer2]"
             )
         return stages[:-1] or stages
 

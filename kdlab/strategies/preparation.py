@@ -1,4 +1,5 @@
-"""Preparing a strategy, once, before the optimiser exists: everything is tried on a few samples, and what does not fit is told."""
+"""Preparing a strategy, once, before the optimiser exists: everything is tried on a few samples, and what does not fit
+is told."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ def prepare(
     train_rows: Tensor | None = None,
     batch_size: int | None = None,
 ) -> list[str]:
-    """Check the combination, let strategy and losses build what depends on shapes, then rehearse a step. No weight or buffer changes.
+    """Check the combination, let strategy and losses build what depends on shapes, then rehearse a step. No weight or
+    buffer changes.
 
     Args:
         batch: a few training samples.
@@ -99,7 +101,10 @@ def _no_chain(strategy: Strategy) -> list[str]:
     if strategy.generation == 0 or strategy.teacher is not None:
         return []
     return [
-        f"strategy.generation={strategy.generation}: it counts the runs of a chain, and this run learns from no run before it; strategy.generation=0"
+        (
+            f"strategy.generation={strategy.generation}: it counts the runs of a chain, and this run learns from no "
+            "run before it; strategy.generation=0"
+        )
     ]
 
 
@@ -117,7 +122,8 @@ def _wrong_mixture(strategy: Strategy, batch: Batch) -> list[str]:
         if term.needs_index or term.needs_target and not term.mixed_labels:
             what = "knows samples by their index" if term.needs_index else "needs one label an image"
             found.append(
-                f"loss.{name}: {type(term).__name__} {what}, and data.mixing makes one image of two; leave the term out, or {cure}"
+                f"loss.{name}: {type(term).__name__} {what}, and data.mixing makes one image of two; leave the term "
+                f"out, or {cure}"
             )
     return found
 

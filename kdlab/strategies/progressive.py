@@ -17,8 +17,8 @@ from kdlab.outputs import Outputs
 from .base import Step, distributed
 from .self_taught import SelfTaught
 
-#: the logit of a label that stands for a sample which was not seen yet: its probability is 1 to the last bit at any temperature, and finite
-#: in half precision, too
+#: the logit of a label that stands for a sample which was not seen yet: its probability is 1 to the last bit at any
+#: temperature, and finite in half precision, too
 CONFIDENT = 1e4
 
 
@@ -33,16 +33,20 @@ CONFIDENT = 1e4
     {"lgcnsai/PS-KD-Pytorch": "pskd"},
 )
 class Progressive(SelfTaught):
-    r"""Progressive self-knowledge distillation (PS-KD): a table holds what the student said of each training sample when it last saw it, and the
-    losses learn from it as from any teacher. With ``loss=[ce,soft_cross_entropy]`` of the weights :math:`1 - \alpha_t` and :math:`\alpha_t`,
+    r"""Progressive self-knowledge distillation (PS-KD): a table holds what the student said of each training sample
+    when it last saw it, and the losses learn from it as from any teacher. With ``loss=[ce,soft_cross_entropy]`` of the
+    weights :math:`1 - \alpha_t` and :math:`\alpha_t`,
 
-    .. math:: L = -\sum_c \big[(1 - \alpha_t)\,\mathrm{onehot}(y) + \alpha_t\,p^{(t-1)}\big]_c \log p_c, \qquad \alpha_t = \alpha_T\,(t + 1) / T.
+    .. math:: L = -\sum_c \big[(1 - \alpha_t)\,\mathrm{onehot}(y) + \alpha_t\,p^{(t-1)}\big]_c \log p_c, \qquad \alpha_t
+    = \alpha_T\,(t + 1) / T.
 
-    Kim et al. (2021), "Self-Knowledge Distillation with Progressive Refinement of Targets", https://arxiv.org/abs/2006.12000. A sample that was
-    never seen (in the first epoch all are, as in the authors' code) is taught its label.
+    Kim et al. (2021), "Self-Knowledge Distillation with Progressive Refinement of Targets",
+    https://arxiv.org/abs/2006.12000. A sample that was never seen (in the first epoch all are, as in the authors' code)
+    is taught its label.
 
-    The table is a buffer ``(samples, classes)`` of log-probabilities, by the samples' indices, and so in the checkpoint; it is fed in train mode by
-    each batch, of all processes. It cannot be combined with another teacher, with losses on features or on two views, nor with mixed images.
+    The table is a buffer ``(samples, classes)`` of log-probabilities, by the samples' indices, and so in the
+    checkpoint; it is fed in train mode by each batch, of all processes. It cannot be combined with another teacher,
+    with losses on features or on two views, nor with mixed images.
 
     Args:
         store: the type of the table: ``float32``, or ``float16``, which halves it (to 2.6 GB for ImageNet).
@@ -87,12 +91,18 @@ class Progressive(SelfTaught):
 
     def validate_combination(self) -> list[str]:
         features = [
-            f"loss.{name}: it compares features, and the table holds only what was said of a sample; take a loss on logits"
+            (
+                f"loss.{name}: it compares features, and the table holds only what was said of a sample; take a loss "
+                "on logits"
+            )
             for name, term in self.objective.terms.items()
             if term.needs_teacher and (term.student_taps or term.teacher_taps)
         ]
         features += [
-            f"loss.{name}: it reads the logits themselves, and the table holds log-probabilities; take a loss that reads their softmax"
+            (
+                f"loss.{name}: it reads the logits themselves, and the table holds log-probabilities; take a loss that "
+                "reads their softmax"
+            )
             for name, term in self.objective.terms.items()
             if term.needs_teacher and term.reads_logits
         ]

@@ -6,7 +6,8 @@ from .base import Step, Strategy
 
 
 class Supervised(Strategy):
-    r"""The student alone, from labels: :math:`L = \sum_k w_k\,\ell_k(z, y)`. It cannot be combined with a teacher, nor with losses that need one."""
+    r"""The student alone, from labels: :math:`L = \sum_k w_k\,\ell_k(z, y)`. It cannot be combined with a teacher, nor
+    with losses that need one."""
 
     def distill(self, batch: Batch) -> Step:
         student = self.observe(batch)

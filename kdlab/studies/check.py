@@ -1,4 +1,5 @@
-"""Whether what is in git of a study fits together: configs, records, curves, README, expectations. Nothing is trained."""
+"""Whether what is in git of a study fits together: configs, records, curves, README, expectations. Nothing is
+trained."""
 
 from __future__ import annotations
 
@@ -21,11 +22,12 @@ def check(study: Study, compose: bool = True) -> list[str]:
 
     - every record belongs to the rows that it names: they are in study.yaml, with these overrides and seeds;
     - every row and seed of study.yaml has a record;
-    - the README's tables are what the records and study.yaml generate, character by character; curves.csv has the rows that study.yaml names;
+    - the README's tables are what the records and study.yaml generate, character by character; curves.csv has the rows
+      that study.yaml names;
     - every expectation holds or is explained;
     - a rerun that is kept is of the same runs;
-    - the first seed of every row is composed, and its config is the record's (:func:`config_digest`), or else its run's hash is: a
-      changed experiment, choice or default makes the results those of another study.
+    - the first seed of every row is composed, and its config is the record's (:func:`config_digest`), or else its run's
+      hash is: a changed experiment, choice or default makes the results those of another study.
 
     A study without results is right as long as its README shows none.
 
@@ -57,8 +59,9 @@ def _records(study: Study, records: Sequence[dict]) -> list[str]:
             place = (table_name, row_name, record["seed"])
             if place in seen:
                 problems.append(
-                    f"{path}: table '{table_name}', row '{row_name}', seed {record['seed']} stands there several times; remove the lines that "
-                    f"do not belong, or let kdlab reproduce {study.command} --write write it anew"
+                    f"{path}: table '{table_name}', row '{row_name}', seed {record['seed']} stands there several "
+                    f"times; remove the lines that do not belong, or let kdlab reproduce {study.command} --write write "
+                    "it anew"
                 )
             seen.add(place)
             where = f"{path}: run {record['hash']} (table '{table_name}', row '{row_name}', seed {record['seed']})"
@@ -68,15 +71,20 @@ def _records(study: Study, records: Sequence[dict]) -> list[str]:
             _, row = wanted[place]
             if not _asked(record, row):
                 problems.append(
-                    f"{where} was trained with {' '.join(record['overrides'])}, and study.yaml says {' '.join(row.run_overrides(record['seed']))}"
+                    f"{where} was trained with {' '.join(record['overrides'])}, and study.yaml says "
+                    f"{' '.join(row.run_overrides(record['seed']))}"
                 )
             elif record["status"] == FINISHED and view_of(row) not in record["class_recall"]:
                 problems.append(
-                    f"{where}: the record does not have the row's {view_of(row)}; kdlab reproduce {study.command} --write writes it"
+                    f"{where}: the record does not have the row's {view_of(row)}; kdlab reproduce {study.command} "
+                    "--write writes it"
                 )
     lacking = [place for place in wanted if place not in seen] if records else []
     problems += [
-        f"{path}: table '{table}', row '{row}', seed {seed} is missing; kdlab reproduce {study.command} --write trains it"
+        (
+            f"{path}: table '{table}', row '{row}', seed {seed} is missing; kdlab reproduce {study.command} --write "
+            "trains it"
+        )
         for table, row, seed in lacking
     ]
     return problems
@@ -87,8 +95,9 @@ def _rerun(study: Study, records: Sequence[dict]) -> list[str]:
     path = study.results / RERUN
     known = {(*place, record["seed"]): record["hash"] for record in records for place in record["rows"]}
     return [
-        f"{path}: run {record['hash']} (table '{table}', row '{row}', seed {record['seed']}) is not the run of that row and seed in {FILE}; "
-        f"remove the file, or let kdlab reproduce {study.command} --keep write it from a rerun of what is there now"
+        f"{path}: run {record['hash']} (table '{table}', row '{row}', seed {record['seed']}) is not the run of that "
+        f"row and seed in {FILE}; remove the file, or let kdlab reproduce {study.command} --keep write it from a rerun "
+        "of what is there now"
         for record in results.kept_rerun(study)
         for table, row in record["rows"]
         if known.get((table, row, record["seed"])) != record["hash"]
@@ -100,7 +109,8 @@ def _finished(records: Sequence[dict]) -> set[str]:
 
 
 def _asked(record: dict, row: Row) -> bool:
-    """Whether a run was asked for by a row's overrides; rows may come to the same run in other words, which the record then holds too."""
+    """Whether a run was asked for by a row's overrides; rows may come to the same run in other words, which the record
+    then holds too."""
     asked = list(row.run_overrides(record["seed"]))
     return asked == record["overrides"] or asked in record.get("also", [])
 
@@ -125,8 +135,9 @@ def _configs(study: Study, records: Sequence[dict]) -> list[str]:
     for config, (table, row, record) in zip(configs, first.values()):
         if config_digest(config) != record["config"] and _hash(config) != record["hash"]:
             problems.append(
-                f"{study.results / 'runs.jsonl'}: table '{table.name}', row '{row.name}': its config is no longer that of run {record['hash']}: "
-                f"conf/ or study.yaml has changed since; kdlab reproduce {study.command} --write trains it anew"
+                f"{study.results / 'runs.jsonl'}: table '{table.name}', row '{row.name}': its config is no longer that "
+                f"of run {record['hash']}: conf/ or study.yaml has changed since; kdlab reproduce {study.command} "
+                "--write trains it anew"
             )
     return problems
 
@@ -141,7 +152,10 @@ def _hash(config: dict) -> str:
 def _expected(study: Study, records: Sequence[dict]) -> list[str]:
     problems = []
     for one in (*findings(study, records), *levels(study, records)):
-        what = f"{study.folder / 'study.yaml'}: {one.claim} (row '{one.expectation.row}', {one.expected}, found {one.found or 'nothing'})"
+        what = (
+            f"{study.folder / 'study.yaml'}: {one.claim} (row '{one.expectation.row}', {one.expected}, found "
+            f"{one.found or 'nothing'})"
+        )
         if not one.accepted:
             problems.append(f"{what}: {one.why}")
         elif one.verdict == HOLDS and one.expectation.explained:

@@ -47,7 +47,8 @@ def gathered(study: Study, trained: Mapping[tuple[str, ...], Trained]) -> Curves
                 file = MetricsFile(run.metrics_file).load()
             except (OSError, ValueError) as error:
                 raise InputError(
-                    f"{run.metrics_file} cannot be read ({error}); move {run.path} away, and the same command trains it again"
+                    f"{run.metrics_file} cannot be read ({error}); move {run.path} away, and the same command trains "
+                    "it again"
                 ) from error
             known.update(dict.fromkeys(key for line in file.rows for key in line if "/" in key))
             if curve := file.curve(study.curve_metric):
@@ -94,7 +95,8 @@ def write(study: Study, curves: Curves, folder: Path) -> list[Path]:
 
 
 def check(study: Study, finished: Collection[str]) -> list[str]:
-    """What does not fit between curves.csv and the study: it cannot be made anew without the runs, but its rows are known.
+    """What does not fit between curves.csv and the study: it cannot be made anew without the runs, but its rows are
+    known.
 
     Args:
         finished: the rows that have a finished run.
@@ -105,7 +107,10 @@ def check(study: Study, finished: Collection[str]) -> list[str]:
             lines = list(csv.reader(file))
     except (OSError, ValueError) as error:
         return [
-            f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); kdlab reproduce {study.command} --write writes it"
+            (
+                f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); kdlab reproduce {study.command} "
+                "--write writes it"
+            )
         ]
     if not lines or tuple(lines[0]) != HEAD:
         return [f"{path} does not begin with the columns {', '.join(HEAD)}"]

@@ -1,4 +1,5 @@
-"""The digest of a composed config: whether it is the one that a run had, found without importing what the run was trained with."""
+"""The digest of a composed config: whether it is the one that a run had, found without importing what the run was
+trained with."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ PLACES = (
 def config_digest(config: dict) -> str:
     """12 hexadecimal digits over what counts of a config, as it is composed.
 
-    Where two are equal, the runs are the same. Where they differ, the runs may be the same all the same (a key has come that has its
-    default): that is for their hashes to tell.
+    Where two are equal, the runs are the same. Where they differ, the runs may be the same all the same (a key has come
+    that has its default): that is for their hashes to tell.
 
     >>> here, there = ({"seed": seed, "name": name, "data": {"folder": name, "download": False}} for seed, name in ((1, "a"), (1.0, "b")))
     >>> config_digest(here) == config_digest(there), config_digest(here) == config_digest({**here, "seed": 2})

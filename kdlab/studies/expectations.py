@@ -26,7 +26,8 @@ class Finding:
     Args:
         expected, found: in figures.
         verdict: one of the words above.
-        p: two-sided, that the difference is what was expected (``by``), corrected; None for a value, and where there is no test.
+        p: two-sided, that the difference is what was expected (``by``), corrected; None for a value, and where there is
+            no test.
         comparisons: how many p values were corrected together.
         excess: how much more the difference is than was expected, on average; below 0 where it is less. 0 for a value.
         by_seed: the same of each seed; empty where they are not paired.
@@ -50,8 +51,9 @@ class Finding:
 
     @property
     def contradicted(self) -> bool:
-        """Whether a rerun speaks against the study by itself: nothing was found, or something else, which study.yaml does not explain. What cannot be
-        told speaks against nothing, and its sign may turn from one machine to the next; :mod:`kdlab.studies.rerun` compares it with git."""
+        """Whether a rerun speaks against the study by itself: nothing was found, or something else, which study.yaml
+        does not explain. What cannot be told speaks against nothing, and its sign may turn from one machine to the
+        next; :mod:`kdlab.studies.rerun` compares it with git."""
         return self.verdict == UNKNOWN or self.verdict == MISSES and not self.expectation.explained
 
     @property
@@ -106,8 +108,8 @@ def values(table: StudyTable, row: Row, records: Sequence[dict], metric: str) ->
             }
         )
         raise InputError(
-            f"tables.{table.name}: the runs of '{row.name}' have no test metric '{metric}'{did_you_mean(metric, known)} "
-            f"(they have {', '.join(known)})"
+            f"tables.{table.name}: the runs of '{row.name}' have no test metric "
+            f"'{metric}'{did_you_mean(metric, known)} (they have {', '.join(known)})"
         )
     return found
 
@@ -115,8 +117,9 @@ def values(table: StudyTable, row: Row, records: Sequence[dict], metric: str) ->
 def findings(study: Study, records: Sequence[dict]) -> list[Finding]:
     """What came of every claim, in their order.
 
-    A claim that is one of its table's differences has the p of that table, so that the two cannot contradict each other. The other claims of the study
-    are one family of their own, with Holm's correction over them; a comparison that stands in several claims counts once.
+    A claim that is one of its table's differences has the p of that table, so that the two cannot contradict each
+    other. The other claims of the study are one family of their own, with Holm's correction over them; a comparison
+    that stands in several claims counts once.
     """
     from kdlab.compare.statistics import holm
 
@@ -145,7 +148,8 @@ def findings(study: Study, records: Sequence[dict]) -> list[Finding]:
 
 
 def levels(study: Study, records: Sequence[dict]) -> list[Finding]:
-    """Whether the rows reach the values that study.yaml gives for them: no claim of a paper, but a check of the code."""
+    """Whether the rows reach the values that study.yaml gives for them: no claim of a paper, but a check of the
+    code."""
     return [_finding(one, study, records) for one in study.levels]
 
 
@@ -262,8 +266,9 @@ def block(found: Sequence[Finding]) -> str:
     notes = ["On test, at the last epoch: means over seeds with 95 % intervals (Student's t), each by itself."]
     if any(one.p is not None for one in found):
         notes.append(
-            "p is two-sided and corrected by Holm's method over as many comparisons as stand in brackets: those of the table where the claim is one of "
-            "its differences, otherwise the other claims of this study. Where it is not below 0.05, a claim cannot be told."
+            "p is two-sided and corrected by Holm's method over as many comparisons as stand in brackets: those of the "
+            "table where the claim is one of its differences, otherwise the other claims of this study. Where it is "
+            "not below 0.05, a claim cannot be told."
         )
     return "\n".join([*lines, "", " ".join(notes)])
 
@@ -271,7 +276,10 @@ def block(found: Sequence[Finding]) -> str:
 def levels_block(found: Sequence[Finding]) -> str:
     """The levels, as the README shows them."""
     lines = [
-        "**Regression checks.** No claims of a paper: values of an earlier run, or of this one, which a rerun should reach.",
+        (
+            "**Regression checks.** No claims of a paper: values of an earlier run, or of this one, which a rerun "
+            "should reach."
+        ),
         "",
         "| table | row | expected | found | |",
         "| --- | --- | --- | --- | --- |",

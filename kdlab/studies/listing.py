@@ -66,8 +66,8 @@ def _wordings(results: Path) -> Iterator[tuple[Wording, str]]:
 def counts(study: Study, finished: Finished) -> tuple[int, int]:
     """How many runs a study has, and how many of them are among the finished ones.
 
-    Rows may come to the same run in other words: it counts once where records of the study say so. This is a glance, which composes nothing and
-    so does not see that a config has changed since.
+    Rows may come to the same run in other words: it counts once where records of the study say so. This is a glance,
+    which composes nothing and so does not see that a config has changed since.
     """
     told = dict(_wordings(study.results)) | finished.told
     runs, done = set(), set()

@@ -50,7 +50,8 @@ def unknown_names(study: Study, configs: Mapping[tuple[str, ...], dict]) -> list
             config = configs.get(row.run_overrides(row.seeds[0]))
             if (one.metric or table.metric) in OF_A_TEACHER and config is not None and config.get("teacher") is None:
                 problems.append(
-                    f"{path}: expected, number {number}: the runs of '{name}' have no teacher, and so no '{one.metric or table.metric}'"
+                    f"{path}: expected, number {number}: the runs of '{name}' have no teacher, and so no "
+                    f"'{one.metric or table.metric}'"
                 )
     for table in study.tables:
         own = [configs.get(row.run_overrides(row.seeds[0])) for row in table.rows]
@@ -61,7 +62,10 @@ def unknown_names(study: Study, configs: Mapping[tuple[str, ...], dict]) -> list
             if name in OF_A_TEACHER and not any(taught)
         ]
     return problems + [
-        f"{path}: tables.{table.name}.rows.{row.name}: bias: there is no class {number}; the classes are 0 to {classes - 1}"
+        (
+            f"{path}: tables.{table.name}.rows.{row.name}: bias: there is no class {number}; the classes are 0 to "
+            f"{classes - 1}"
+        )
         for table in study.tables
         for row in table.rows
         for number in row.bias
@@ -76,8 +80,8 @@ def unknown_networks(study: Study, networks: Mapping[tuple[str, ...], Sequence[s
         networks: of the runs that were tried, by their overrides.
     """
     return [
-        f"{study.folder / FILE}: tables.{table.name}.rows.{row.name}: network: its runs have no '{row.network}'{did_you_mean(row.network, known)} "
-        f"(they have {', '.join(known)})"
+        f"{study.folder / FILE}: tables.{table.name}.rows.{row.name}: network: its runs have no "
+        f"'{row.network}'{did_you_mean(row.network, known)} (they have {', '.join(known)})"
         for table in study.tables
         for row in table.rows
         if row.network and (known := networks.get(row.run_overrides(row.seeds[0]))) and row.network not in known

@@ -1,4 +1,5 @@
-"""From study.yaml to a Study: everything that is wrong with the file is said at once, with the key that it stands under."""
+"""From study.yaml to a Study: everything that is wrong with the file is said at once, with the key that it stands
+under."""
 
 from __future__ import annotations
 
@@ -201,7 +202,8 @@ class _Reader:
         kinds = [name for name in ("value", "above", "below") if name in node]
         if keys is EXPECTED and len(kinds) != 1:
             self.problems.append(
-                f"{key}: one of value, above and below says what is expected; there are {', '.join(kinds) or 'none of them'}"
+                f"{key}: one of value, above and below says what is expected; there are "
+                f"{', '.join(kinds) or 'none of them'}"
             )
         if keys is EXPECTED and "value" in node and "tolerance" not in node:
             self.problems.append(f"{key}: a value needs a tolerance")
@@ -210,7 +212,8 @@ class _Reader:
             self.problems.append(f"{key}: {stray[0]} says nothing beside {kinds[0]}")
         return Expectation(**node)
 
-    # -- common to all --------------------------------------------------------------------------------------------------------
+    # -- common to all
+    # --------------------------------------------------------------------------------------------------------
 
     def _node(self, value, key: str, kinds: dict[str, str], required: Iterable[str] = ()) -> dict:
         """The entries of a node that are as they should be."""

@@ -1,4 +1,5 @@
-"""results/runs.jsonl: one line a run, what its run.json holds without the places and times of one machine, and what its predictions give."""
+"""results/runs.jsonl: one line a run, what its run.json holds without the places and times of one machine, and what its
+predictions give."""
 
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ HARDWARE = ("machine", "processor", "model", "vector", "capability", "cores", "g
 
 
 def gathered(study: Study, trained: Mapping[tuple[str, ...], Trained]) -> list[dict]:
-    """A record of every run of a study, in the order of the study's rows; a run of several rows stands there once, and names them all."""
+    """A record of every run of a study, in the order of the study's rows; a run of several rows stands there once, and
+    names them all."""
     found: dict[str, dict] = {}
     for table in study.tables:
         for row in table.rows:
@@ -93,7 +95,8 @@ def _teacher(teacher: dict) -> dict:
     return kept
 
 
-# -- what the predictions give ------------------------------------------------------------------------------------------------
+# -- what the predictions give
+# ------------------------------------------------------------------------------------------------
 
 
 def view_of(row: Row) -> str:
@@ -107,7 +110,8 @@ def view_of(row: Row) -> str:
 
 
 def _scores(run: Run, record: dict, row: Row) -> dict:
-    """Entries for the record of a row's run: the recall of every class, and where the row has a bias the metrics with it.
+    """Entries for the record of a row's run: the recall of every class, and where the row has a bias the metrics with
+    it.
 
     Raises:
         InputError: a run has no such network, no predictions, or no such class.
@@ -155,14 +159,15 @@ def _scores(run: Run, record: dict, row: Row) -> dict:
 
 
 def row_record(record: dict, row: Row) -> dict:
-    """A run's record as a row shows it: with the metrics of the row's network and bias, and ``test/class_3`` of every class."""
+    """A run's record as a row shows it: with the metrics of the row's network and bias, and ``test/class_3`` of every
+    class."""
     if record["status"] != FINISHED:
         return record
     view = view_of(row)
     if view not in record["class_recall"] or view and view not in record.get("views", {}):
         raise InputError(
-            f"run {record['hash']} (row '{row.name}', seed {record['seed']}): the record does not have the row's {view or 'own numbers'}; "
-            "kdlab reproduce STUDY --write writes it"
+            f"run {record['hash']} (row '{row.name}', seed {record['seed']}): the record does not have the row's "
+            f"{view or 'own numbers'}; kdlab reproduce STUDY --write writes it"
         )
     metrics = dict(record["metrics"])
     if view:
@@ -180,7 +185,8 @@ def row_record(record: dict, row: Row) -> dict:
     return result
 
 
-# -- the file -----------------------------------------------------------------------------------------------------------------
+# -- the file
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def write_records(folder: Path, records: Iterable[dict], file: str = FILE) -> Path:

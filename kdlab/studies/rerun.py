@@ -26,8 +26,8 @@ class Rerun:
         here, git: in figures.
         difference: of the means, over the seeds that both have.
         tolerance: of a value that study.yaml gives for the row; None where there is none.
-        p: that other seeds of one thing differ as much or more, corrected over the study's rows; None where there is no test
-            (:func:`kdlab.compare.statistics.welch`).
+        p: that other seeds of one thing differ as much or more, corrected over the study's rows; None where there is no
+            test (:func:`kdlab.compare.statistics.welch`).
         same: whether every seed has the same value on both sides.
     """
 
@@ -47,7 +47,8 @@ class Rerun:
 
     @property
     def agrees(self) -> bool:
-        """Whether nothing speaks against it: the same, or within the tolerance and no further apart than other seeds are."""
+        """Whether nothing speaks against it: the same, or within the tolerance and no further apart than other seeds
+        are."""
         return self.same or self.within and not _told(self.p)
 
     @property
@@ -67,8 +68,10 @@ class Again:
 
     Args:
         here, git: what was found.
-        left: how much of the effect is found on the side where it is smaller: 1 is all of it, 0 nothing, below 0 the contrary.
-        p: that the differences of other seeds are as far apart or more, corrected over the claims that are told; None where there is no test.
+        left: how much of the effect is found on the side where it is smaller: 1 is all of it, 0 nothing, below 0 the
+            contrary.
+        p: that the differences of other seeds are as far apart or more, corrected over the claims that are told; None
+            where there is no test.
     """
 
     claim: str
@@ -99,14 +102,16 @@ def _told(p: float | None) -> bool:
 def reruns(study: Study, here: Sequence[dict], git: Sequence[dict]) -> list[Rerun]:
     """Every row that has finished runs on both sides, in the order of the tables.
 
-    On the machine of the results they are the same to the bit. Elsewhere sums are rounded otherwise, which moves a run about as another seed would: so
-    the seeds here and in git are compared as two samples, by Welch's t test of their means, with Holm's correction over the
-    rows that are not the same, since one row in twenty is beyond its own five per cent by chance. Where study.yaml gives a value for the row, its tolerance holds as well:
-    one of them alone cannot clear a row, since a tolerance may be wider than all that a method does, and a test of few seeds misses much.
+    On the machine of the results they are the same to the bit. Elsewhere sums are rounded otherwise, which moves a run
+    about as another seed would: so the seeds here and in git are compared as two samples, by Welch's t test of their
+    means, with Holm's correction over the rows that are not the same, since one row in twenty is beyond its own five
+    per cent by chance. Where study.yaml gives a value for the row, its tolerance holds as well: one of them alone
+    cannot clear a row, since a tolerance may be wider than all that a method does, and a test of few seeds misses much.
     What the test cannot know: a teacher that all seeds of a row share is one run, and moves all of them together.
 
-    The seeds are not paired with those in git. Most rows would allow it (a seed's accuracy here and there has a median correlation of 0.82 in the 20
-    rows of results/rerun.jsonl, and none in four of them), but a shared teacher moves all seeds alike, which a paired test takes for an effect.
+    The seeds are not paired with those in git. Most rows would allow it (a seed's accuracy here and there has a median
+    correlation of 0.82 in the 20 rows of results/rerun.jsonl, and none in four of them), but a shared teacher moves all
+    seeds alike, which a paired test takes for an effect.
     """
     from kdlab.compare.statistics import holm, interval, welch
 
@@ -145,10 +150,11 @@ def reruns(study: Study, here: Sequence[dict], git: Sequence[dict]) -> list[Reru
 def claims(study: Study, here: Sequence[dict], git: Sequence[dict]) -> list[Again]:
     """Every claim that was examined on both sides and is told, for or against, on one of them.
 
-    That a claim is not told on the other side is no objection: some claim of logit_methods is lost so in a quarter to a half of right reruns. That its
-    effect is gone is one. It is gone where less than :data:`LEAST_LEFT` of it is left and the differences of the seeds are further apart than those of
-    other seeds (Welch's test, with Holm's correction over these claims). Without scatter there is no test, and the share alone decides: so it is where a
-    row has become a copy of another. The differences of a seed scatter less than rows do, so this finds a method that has stopped
+    That a claim is not told on the other side is no objection: some claim of logit_methods is lost so in a quarter to a
+    half of right reruns. That its effect is gone is one. It is gone where less than :data:`LEAST_LEFT` of it is left
+    and the differences of the seeds are further apart than those of other seeds (Welch's test, with Holm's correction
+    over these claims). Without scatter there is no test, and the share alone decides: so it is where a row has become a
+    copy of another. The differences of a seed scatter less than rows do, so this finds a method that has stopped
     working where the rows do not. How often either is wrong: experiments/reruns.
     """
     from kdlab.compare.statistics import holm, welch

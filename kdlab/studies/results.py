@@ -76,7 +76,8 @@ def write(study: Study, trained: Mapping[tuple[str, ...], Trained], into_study: 
 
 
 def refuse_unwritable(study: Study) -> None:
-    """Raises InputError where results could not be written into a study's folder and its README, before anything is trained."""
+    """Raises InputError where results could not be written into a study's folder and its README, before anything is
+    trained."""
     for folder in (study.folder, *([study.results] if study.results.exists() else [])):
         try:
             try_to_write(folder)
@@ -91,7 +92,8 @@ def refuse_unwritable(study: Study) -> None:
 
 def cannot_write(folder: Path, error: OSError) -> InputError:
     return InputError(
-        f"{folder} cannot be written ({error.strerror or error}); what was trained is kept, and the same command finds it"
+        f"{folder} cannot be written ({error.strerror or error}); what was trained is kept, and the same command finds "
+        "it"
     )
 
 
@@ -122,8 +124,8 @@ def differing(study: Study, records: Sequence[dict]) -> list[str]:
             problems.append(f"{study.readme} has no {begin}; {anew}")
         elif found != part:
             problems.append(
-                f"{study.readme}: what stands behind {begin} is not what {study.results / 'runs.jsonl'} and study.yaml generate "
-                f"({_first_difference(found, part)}); {anew}"
+                f"{study.readme}: what stands behind {begin} is not what {study.results / 'runs.jsonl'} and study.yaml "
+                f"generate ({_first_difference(found, part)}); {anew}"
             )
     known = {table.name for table in study.tables}
     problems += [

@@ -1,4 +1,5 @@
-"""Study: a paper's experiments as tables of runs, with what is expected of them; found by its name, or by its folder."""
+"""Study: a paper's experiments as tables of runs, with what is expected of them; found by its name, or by its
+folder."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ class Row:
 
 @dataclass(frozen=True)
 class StudyTable:
-    """A table: its rows, the test metric that it is about, other metrics, and the row that the others are compared with."""
+    """A table: its rows, the test metric that it is about, other metrics, and the row that the others are compared
+    with."""
 
     name: str
     title: str
@@ -55,7 +57,8 @@ class StudyTable:
 
 @dataclass(frozen=True)
 class Expectation:
-    """What a row is expected to reach: ``value`` ± ``tolerance``, or more than ``by`` ``above`` (``below``) another row.
+    """What a row is expected to reach: ``value`` ± ``tolerance``, or more than ``by`` ``above`` (``below``) another
+    row.
 
     Args:
         metric: None: the table's.
@@ -81,7 +84,8 @@ class Study:
 
     Args:
         folder: where study.yaml, README.md and ``results/`` lie.
-        name: what ``kdlab reproduce`` calls it: its folder below ``experiments/``, or of one that lies elsewhere its path from here (:func:`_name_of`).
+        name: what ``kdlab reproduce`` calls it: its folder below ``experiments/``, or of one that lies elsewhere its
+            path from here (:func:`_name_of`).
         scale: ``full``, or what was made smaller.
         minutes: what it takes from nothing, on two cores.
         expected: what is claimed of the rows.
@@ -170,8 +174,8 @@ def refuse_ambiguous(name: str) -> None:
 
 
 def _name_of(folder: Path, known: Container[str]) -> str:
-    """A name that no other study has, for one that lies elsewhere: its path from here; where that leads out of here or is another's, its folder with
-    six digits of the whole path."""
+    """A name that no other study has, for one that lies elsewhere: its path from here; where that leads out of here or
+    is another's, its folder with six digits of the whole path."""
     here = Path.cwd().resolve()
     path = folder.relative_to(here).as_posix() if here in folder.parents else None
     return (
@@ -203,9 +207,10 @@ def find(name: str) -> tuple[str, Path]:
         raise InputError(f"{folder} holds no {FILE}; kdlab's README shows one, under Reproducing papers")
     if not known:
         raise InputError(
-            f"there is no study '{name}': studies lie in experiments/ of kdlab's repository, which an installed package does not bring; "
-            f"clone the repository, or name a folder that holds a {FILE}"
+            f"there is no study '{name}': studies lie in experiments/ of kdlab's repository, which an installed "
+            f"package does not bring; clone the repository, or name a folder that holds a {FILE}"
         )
     raise InputError(
-        f"there is no study '{name}'{did_you_mean(name, known)} (there are {', '.join(known)}; kdlab reproduce --list tells of them)"
+        f"there is no study '{name}'{did_you_mean(name, known)} (there are {', '.join(known)}; kdlab reproduce --list "
+        "tells of them)"
     )

@@ -16,8 +16,8 @@ from .study import Row, Study, StudyTable
 
 
 def groups(table: StudyTable, records: Sequence[dict]) -> list[Group]:
-    """A group for each row, in their order. A row is a teacher where a network of another size in the table learned from its run, unless it is the
-    baseline."""
+    """A group for each row, in their order. A row is a teacher where a network of another size in the table learned
+    from its run, unless it is the baseline."""
     own = {
         row.name: [row_record(record, row) for record in records if [table.name, row.name] in record["rows"]]
         for row in table.rows
@@ -99,7 +99,10 @@ def origin(records: Sequence[dict]) -> str:
     machines = dict.fromkeys(_machine(record) for record in records)
     commits = dict.fromkeys(commit_in_words(record.get("code") or {}, 8) for record in records)
     runs = f"{len(seconds)} run{'s' if len(seconds) != 1 else ''}"
-    return f"{runs}, {_duration(sum(seconds.values()))} of training ({'; '.join(filter(None, machines))}), {' and '.join(filter(None, commits))}."
+    return (
+        f"{runs}, {_duration(sum(seconds.values()))} of training ({'; '.join(filter(None, machines))}), "
+        f"{' and '.join(filter(None, commits))}."
+    )
 
 
 def _machine(record: dict) -> str:

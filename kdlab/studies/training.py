@@ -1,4 +1,5 @@
-"""Training what is missing of a study: one resumable sweep on kdlab's own launcher, all of it checked before the first run begins."""
+"""Training what is missing of a study: one resumable sweep on kdlab's own launcher, all of it checked before the first
+run begins."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from kdlab.runs.run import Run
 from .names import unknown_names, unknown_networks
 from .study import Study
 
-# what may be said beside a study: where runs and data lie, how it is shown, how it is launched; nothing of it changes a result
+# what may be said beside a study: where runs and data lie, how it is shown, how it is launched; nothing of it changes a
+# result
 FREE = ("paths.runs", "paths.data", "progress", "data.folder", "data.download", "data.workers")
 LAUNCHER = "hydra.launcher."
 
@@ -41,8 +43,8 @@ def refuse_others(extra: Sequence[str]) -> None:
         key = text.lstrip("+").partition("=")[0]
         if "=" not in text or key not in FREE and not key.startswith(LAUNCHER):
             raise InputError(
-                f"reproduce: {text}: what a study trains stands in its study.yaml; beside it can be said {', '.join(FREE)} and "
-                f"{LAUNCHER}…{did_you_mean(key, FREE)}"
+                f"reproduce: {text}: what a study trains stands in its study.yaml; beside it can be said "
+                f"{', '.join(FREE)} and {LAUNCHER}…{did_you_mean(key, FREE)}"
             )
 
 
@@ -50,7 +52,8 @@ def composed(overrides: Sequence[Sequence[str]], extra: Sequence[str] = (), warm
     """The configs of some runs.
 
     Args:
-        warm: whether there is something to be trained, should the first run not be known as finished; the imports begin beside this then.
+        warm: whether there is something to be trained, should the first run not be known as finished; the imports begin
+            beside this then.
 
     Raises:
         InputError: some cannot be composed; each problem is named once, with the first run that has it.
@@ -71,13 +74,15 @@ def composed(overrides: Sequence[Sequence[str]], extra: Sequence[str] = (), warm
 
 
 def train(study: Study, extra: Sequence[str] = ()) -> dict[tuple[str, ...], Trained]:
-    """Train what is missing; every run of the study by its overrides. Runs that fail are gone past, and stand in the result as they are.
+    """Train what is missing; every run of the study by its overrides. Runs that fail are gone past, and stand in the
+    result as they are.
 
     Args:
         extra: overrides beside the study's, of :data:`FREE` and of the launcher.
 
     Raises:
-        InputError: a run cannot be composed or has problems, or no run can have what study.yaml asks for; none was begun.
+        InputError: a run cannot be composed or has problems, or no run can have what study.yaml asks for; none was
+            begun.
         KeyboardInterrupt: the same call goes on from the last finished epochs.
     """
     from kdlab.sweep.plan import plan

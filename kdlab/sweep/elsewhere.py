@@ -1,7 +1,8 @@
 """Sweeps whose jobs run elsewhere: what launchers for other systems (Slurm, Ray) have in common.
 
-Each job is one run. It is composed here and trained there, in a process that the other system starts, so runs and data must lie on a file
-system that both see. Finished runs are found here and not sent. A job that dies is the failure of that job: the others are waited for.
+Each job is one run. It is composed here and trained there, in a process that the other system starts, so runs and data
+must lie on a file system that both see. Finished runs are found here and not sent. A job that dies is the failure of
+that job: the others are waited for.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ class ElsewhereLauncher(ComposingLauncher):
 
     @abstractmethod
     def outcomes(self, configs: Sequence[dict], labels: Sequence[str]) -> Iterator[tuple[int, End]]:
-        """Send the configs and yield the number of each job that has ended, with its end. Where it is closed before all have ended (the
-        user stopped the sweep), it ends the jobs that are left."""
+        """Send the configs and yield the number of each job that has ended, with its end. Where it is closed before all
+        have ended (the user stopped the sweep), it ends the jobs that are left."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         configs, labels = self.all_composed(job_overrides), labels_of(job_overrides)

@@ -18,8 +18,9 @@ SECONDS_TO_WAIT = 30.0  # after so long a line says which job is being checked
 
 @dataclass
 class Plan:
-    """What is to be done: the jobs, how many GPUs there are for them, the names of the numbers that their runs will have, and of the networks and
-    ensembles of each (by its hash); these only as far as something is to be trained and was tried."""
+    """What is to be done: the jobs, how many GPUs there are for them, the names of the numbers that their runs will
+    have, and of the networks and ensembles of each (by its hash); these only as far as something is to be trained and
+    was tried."""
 
     jobs: list[Job]
     gpus: int
@@ -54,9 +55,10 @@ def plan(
 ) -> Plan:
     """The plan of a sweep.
 
-    Finished runs that are known are looked up and nothing more; the others are examined in a warm process, since this one has
-    imported nothing heavy. A job that ends that process (out of memory, a library that crashes) is marked as one that died, and the
-    others are examined without it: the input was not found bad, so the sweep goes on, and the job counts as failed.
+    Finished runs that are known are looked up and nothing more; the others are examined in a warm process, since this
+    one has imported nothing heavy. A job that ends that process (out of memory, a library that crashes) is marked as
+    one that died, and the others are examined without it: the input was not found bad, so the sweep goes on, and the
+    job counts as failed.
 
     Args:
         labels: what a person knows each job by; default: those of its overrides that are not common to all.
@@ -134,8 +136,9 @@ def labels_of(overrides: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _examined(configs: Sequence[dict], labels: Sequence[str]) -> list[_Answer]:
-    """What is found of each config, in their order. Where the process dies, another takes up the rest, beginning with the job that was being
-    examined; that job is given up only if it is the first in its process, so that nothing that others left there is taken for its own."""
+    """What is found of each config, in their order. Where the process dies, another takes up the rest, beginning with
+    the job that was being examined; that job is given up only if it is the first in its process, so that nothing that
+    others left there is taken for its own."""
     answers: list[_Answer] = []
     began = time.monotonic()
     while len(answers) < len(configs):
@@ -154,8 +157,8 @@ def _examined(configs: Sequence[dict], labels: Sequence[str]) -> list[_Answer]:
 def _examine(
     configs: Sequence[dict], tried: dict, seconds: float, labels: Sequence[str], answers: list[_Answer]
 ) -> tuple[dict | None, str]:
-    """Examine configs in one process and add what is found to ``answers``. Where it dies: the description of the job that it was at, as far as
-    it came, and how it died."""
+    """Examine configs in one process and add what is found to ``answers``. Where it dies: the description of the job
+    that it was at, as far as it came, and how it died."""
     line, far_end = processes.context().Pipe()
     process = processes.start(examine, list(configs), tried, seconds, far_end, name="examine")
     far_end.close()
@@ -181,7 +184,8 @@ def _heard(line, label: str):
 
 
 def _refuse(answers: dict[int, _Answer], labels: list[str]) -> None:
-    """Raises InputError where jobs have problems: each problem once, after it the jobs that have it; those that died are named too."""
+    """Raises InputError where jobs have problems: each problem once, after it the jobs that have it; those that died
+    are named too."""
     whose: dict[str, list[str]] = {}
     for number, answer in answers.items():
         for problem in answer.problems:

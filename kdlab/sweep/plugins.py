@@ -1,7 +1,8 @@
 """What Hydra sees of kdlab's sweeps: a launcher and sweepers, chosen by ``hydra/launcher`` and ``hydra/sweeper``.
 
-Hydra takes plugins only by names below ``hydra_plugins.``; so kdlab's classes are entered in its table under such names, which works
-from a checkout, an editable install and a wheel alike. The classes themselves stay where they are, so other launchers can pickle them.
+Hydra takes plugins only by names below ``hydra_plugins.``; so kdlab's classes are entered in its table under such
+names, which works from a checkout, an editable install and a wheel alike. The classes themselves stay where they are,
+so other launchers can pickle them.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def register() -> None:
     plugins = Plugins.instance()
     for cls in (Launcher, SlurmLauncher, LocalLauncher, RayLauncher, GridSweeper, OptunaSweeper):
         plugins.class_name_to_class[f"hydra_plugins.kdlab.{cls.__name__}"] = cls
-    # packages of Hydra's bring launchers of the same names; kdlab's files stand for them, and are not checked against theirs
+    # packages of Hydra's bring launchers of the same names; kdlab's files stand for them, and are not checked against
+    # theirs
     launchers = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
     for path in (conf_dir() / "hydra" / "launcher").glob("*.yaml"):
         launchers.pop(path.name, None)
@@ -131,7 +133,8 @@ class Launcher(ComposingLauncher):
     def run(
         self, source: Source, gpus: int, metric: str = "test/accuracy", progress: str = "auto", table: bool = True
     ) -> None:
-        """Run what a source gives, show how it goes, and end with the table; what came of it is in ``outcomes``, also after an interrupt."""
+        """Run what a source gives, show how it goes, and end with the table; what came of it is in ``outcomes``, also
+        after an interrupt."""
         devices = list(range(gpus)) if self.devices is None else self.devices
         slots = Slots(workers=self.workers, devices=devices, jobs_per_device=self.jobs_per_device)
         view = View(source.total, metric, progress)
@@ -163,7 +166,8 @@ def _returned(job: Job, outcome: Outcome) -> JobReturn:
 class GridSweeper(HydraSweeper):
     """Every combination of the values after the overrides' keys, in Hydra's grammar, with any launcher.
 
-    Hydra's own sweeper composes every job a second time to see whether it can be, and raises the first failure in place of the rest.
+    Hydra's own sweeper composes every job a second time to see whether it can be, and raises the first failure in place
+    of the rest.
     """
 
     def __init__(self, params: dict | None = None):
@@ -196,16 +200,17 @@ class GridSweeper(HydraSweeper):
         finish(self.launcher, returns)
 
     def _launched(self, jobs: Sequence[Sequence[str]]) -> Sequence[JobReturn]:
-        """What a launcher returns of the jobs. Another's than kdlab's may not be able to work here (no Slurm, say), and raise anything."""
+        """What a launcher returns of the jobs. Another's than kdlab's may not be able to work here (no Slurm, say), and
+        raise anything."""
         try:
             return self.launcher.launch(jobs, initial_job_idx=0)
         except KdlabError:
             raise
         except BrokenExecutor as error:  # joblib's pool: one process that is killed ends them all
             raise RunFailed(
-                f"a process of hydra/launcher={self._choice()} was killed (the system does so when memory runs out), and the jobs "
-                "that were not finished have ended with it; the same command tries them again. kdlab's own launcher survives this, "
-                "and names the job"
+                f"a process of hydra/launcher={self._choice()} was killed (the system does so when memory runs out), "
+                "and the jobs that were not finished have ended with it; the same command tries them again. kdlab's "
+                "own launcher survives this, and names the job"
             ) from error
         except Exception as error:
             if isinstance(self.launcher, Launcher):
@@ -244,8 +249,8 @@ def finish(launcher: HydraLauncher, returns: Sequence[JobReturn]) -> None:
         )
     if number:
         text = (
-            f"{number} of the {len(returns)} jobs failed; the same command tries them again, and leaves alone what is finished "
-            "(without fresh=true, which begins all of them anew)"
+            f"{number} of the {len(returns)} jobs failed; the same command tries them again, and leaves alone what is "
+            "finished (without fresh=true, which begins all of them anew)"
         )
         raise InputError(text) if refused else RunFailed(text)
 
@@ -255,7 +260,8 @@ def _is_known(config: dict) -> bool:
 
 
 def how_to_split(jobs: Sequence[Sequence[str]], failed: Sequence[Sequence[str]]) -> str:
-    """The answer to a sweep over choices together with a parameter that only some of them have: the commands to write instead.
+    """The answer to a sweep over choices together with a parameter that only some of them have: the commands to write
+    instead.
 
     >>> jobs = [["loss=[ce,kd]", "loss.kd.weight=0.5", "seed=1"], ["loss=[ce]", "loss.kd.weight=0.5", "seed=1"]]
     >>> print(how_to_split(jobs, jobs[1:]))
@@ -280,7 +286,10 @@ def how_to_split(jobs: Sequence[Sequence[str]], failed: Sequence[Sequence[str]])
 
             return "\n".join(
                 [
-                    f"{', '.join(stray)} is a parameter that only some of the choices of {group} have. Give each its own sweep:",
+                    (
+                        f"{', '.join(stray)} is a parameter that only some of the choices of {group} have. Give each "
+                        "its own sweep:"
+                    ),
                     command(having, list(values)),
                     command(sorted(lacking), [key for key in values if key not in stray]),
                 ]

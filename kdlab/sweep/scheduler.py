@@ -92,8 +92,8 @@ class _Worker:
 class Scheduler:
     """Runs what a source gives until it is exhausted.
 
-    What a job needs (its teachers, say) is trained before it, once for all that share it; two jobs that are the same run are trained once; what is
-    finished is found; what another process trains is come back to.
+    What a job needs (its teachers, say) is trained before it, once for all that share it; two jobs that are the same
+    run are trained once; what is finished is found; what another process trains is come back to.
 
     Args:
         source: the jobs.
@@ -134,7 +134,8 @@ class Scheduler:
                 self._leave()
         return self.outcomes
 
-    # -- beginning jobs -------------------------------------------------------------------------------------------------------
+    # -- beginning jobs
+    # -------------------------------------------------------------------------------------------------------
 
     def _fill(self) -> bool:
         """Begin what can be begun now; whether anything is left that is not settled."""
@@ -223,7 +224,8 @@ class Scheduler:
     def _may_begin_others(self, job: Job) -> bool:
         return not self.source.exhausted or any(other is not job for other in self._waiting)
 
-    # -- hearing of them ------------------------------------------------------------------------------------------------------
+    # -- hearing of them
+    # ------------------------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
         ready = wait([worker.line for worker in self._workers], timeout=0.25) if self._workers else time.sleep(0.25)
@@ -299,17 +301,20 @@ class Scheduler:
         self.source.ended(outcome)
         self.view.ended(outcome)
 
-    # -- stopping -------------------------------------------------------------------------------------------------------------
+    # -- stopping
+    # -------------------------------------------------------------------------------------------------------------
 
     def _stop(self) -> None:
-        """End the jobs at work, which record what they have finished; those that do not, or a second interrupt after that, are killed."""
+        """End the jobs at work, which record what they have finished; those that do not, or a second interrupt after
+        that, are killed."""
         began = time.monotonic()
         interrupts: list[float] = []
         with processes.handling(lambda *_: interrupts.append(time.monotonic())):
             self.view.stopping(len(self._workers))
             for worker in self._workers:
                 worker.process.terminate()
-            # who interrupts through a terminal and a parent process may send the same signal twice: that is not impatience
+            # who interrupts through a terminal and a parent process may send the same signal twice: that is not
+            # impatience
             while (
                 self._workers and time.monotonic() - began < 20 and not any(moment - began > 1 for moment in interrupts)
             ):

@@ -1,7 +1,8 @@
-"""Search: trials made up by Optuna's ask and tell, run by kdlab's launcher, kept in a database in the folder of the runs.
+"""Search: trials made up by Optuna's ask and tell, run by kdlab's launcher, kept in a database in the folder of the
+runs.
 
-Trial n is a function of the seed, of n and of what has ended before it was asked for; with one worker a search that was killed and
-started again is therefore the search that was not.
+Trial n is a function of the seed, of n and of what has ended before it was asked for; with one worker a search that was
+killed and started again is therefore the search that was not.
 """
 
 from __future__ import annotations
@@ -53,15 +54,16 @@ class OptunaSweeper(Sweeper):
         ):
             if value not in known:
                 raise InputError(
-                    f"hydra.sweeper.{name} must be one of {', '.join(map(str, known))}, got {value!r}{did_you_mean(value, known)}"
+                    f"hydra.sweeper.{name} must be one of {', '.join(map(str, known))}, got "
+                    f"{value!r}{did_you_mean(value, known)}"
                 )
         for name, value, least in (("trials", trials, 1), ("startup_trials", startup_trials, 0), ("seed", seed, 0)):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise InputError(f"hydra.sweeper.{name} must be a whole number of at least {least}, got {value!r}")
         if not str(objective).startswith(("val/", "train/")):
             raise InputError(
-                f"hydra.sweeper.objective must be a metric of validation, for example val/accuracy, got {objective!r}; a search that "
-                "looks at test would find what fits the test set"
+                f"hydra.sweeper.objective must be a metric of validation, for example val/accuracy, got {objective!r}; "
+                "a search that looks at test would find what fits the test set"
             )
         self.trials, self.objective, self.sampler, self.pruner, self.seed = trials, objective, sampler, pruner, seed
         self.startup_trials, self.params = startup_trials, dict(params or {})
@@ -85,8 +87,8 @@ class OptunaSweeper(Sweeper):
         optuna = _optuna()
         if not isinstance(self.launcher, Launcher):
             raise InputError(
-                "hydra/sweeper=optuna asks for one trial when another has ended, which only kdlab's own launcher lets it do; leave out "
-                "hydra/launcher=…"
+                "hydra/sweeper=optuna asks for one trial when another has ended, which only kdlab's own launcher lets "
+                "it do; leave out hydra/launcher=…"
             )
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         parsed = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
@@ -100,7 +102,8 @@ class OptunaSweeper(Sweeper):
         ]
         if not space:
             raise InputError(
-                "there is nothing to search: give a key a space, for example 'loss.kd.weight=interval(0.1,1)' or student=mlp,cnn"
+                "there is nothing to search: give a key a space, for example 'loss.kd.weight=interval(0.1,1)' or "
+                "student=mlp,cnn"
             )
         if {"name", "paths.runs"} & set(space):
             raise InputError("name and paths.runs say where the search is kept, so they cannot be searched over")
@@ -112,7 +115,8 @@ class OptunaSweeper(Sweeper):
             if planned.metrics and self.objective not in planned.metrics:
                 raise InputError(
                     f"hydra.sweeper.objective: the runs will have no metric '{self.objective}'"
-                    f"{did_you_mean(self.objective, planned.metrics)} (they will have {', '.join(sorted(planned.metrics))})"
+                    f"{did_you_mean(self.objective, planned.metrics)} (they will have "
+                    f"{', '.join(sorted(planned.metrics))})"
                 )
             gpus = planned.gpus
             study = study or self._study(optuna, folder, space, fixed, begin=True)
@@ -136,7 +140,8 @@ class OptunaSweeper(Sweeper):
             )
 
     def _study(self, optuna, folder: Path, space: dict, fixed: list[str], begin: bool):
-        """The study of this very search: another space, objective or fixed override is another one. None where it is not begun, nor to be."""
+        """The study of this very search: another space, objective or fixed override is another one. None where it is
+        not begun, nor to be."""
         described = json.dumps(
             [
                 {key: repr(value) for key, value in space.items()},
@@ -166,7 +171,8 @@ class OptunaSweeper(Sweeper):
             )
         except OSError as error:
             raise InputError(
-                f"paths.runs: {folder} cannot be written ({error.strerror or error}); name another folder with paths.runs=…"
+                f"paths.runs: {folder} cannot be written ({error.strerror or error}); name another folder with "
+                "paths.runs=…"
             ) from error
         except Exception as error:  # sqlalchemy's, of a file that is no database of Optuna's
             reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -180,7 +186,8 @@ class OptunaSweeper(Sweeper):
         return {"none": optuna.pruners.NopPruner, "halving": optuna.pruners.SuccessiveHalvingPruner}[self.pruner]()
 
     def sampler_of(self, number: int):
-        """The sampler that makes up trial ``number``: of its own seed, so that it does not depend on what was asked in this process before."""
+        """The sampler that makes up trial ``number``: of its own seed, so that it does not depend on what was asked in
+        this process before."""
         from kdlab.counter import derived_seed
 
         optuna, seed = _optuna(), derived_seed(self.seed, number) % 2**32
@@ -255,7 +262,8 @@ class Search:
         elif objective not in outcome.metrics:
             known = sorted(name for name in outcome.metrics if name.startswith(("val/", "train/")))
             raise InputError(
-                f"hydra.sweeper.objective: the runs have no metric '{objective}'{did_you_mean(objective, known)} (they have {', '.join(known)})"
+                f"hydra.sweeper.objective: the runs have no metric '{objective}'{did_you_mean(objective, known)} (they "
+                f"have {', '.join(known)})"
             )
         else:
             self._study.tell(trial, outcome.metrics[objective], skip_if_finished=True)
@@ -312,7 +320,8 @@ def _cast_to_whole(override: Override) -> bool:
 
 
 def at_the_ends(space: dict) -> list[list[str]]:
-    """Points of a space that hold both ends of every interval and every choice: what is bad there is found before anything is begun."""
+    """Points of a space that hold both ends of every interval and every choice: what is bad there is found before
+    anything is begun."""
     values = {key: list(one.choices) if hasattr(one, "choices") else [one.low, one.high] for key, one in space.items()}
     return [
         [f"{key}={of[min(number, len(of) - 1)]}" for key, of in values.items()]

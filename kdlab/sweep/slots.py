@@ -23,7 +23,8 @@ class Grant:
 
 
 class Slots:
-    """Cores and devices that are free. A job takes ``threads`` cores in each of its processes, and on GPUs one device for each.
+    """Cores and devices that are free. A job takes ``threads`` cores in each of its processes, and on GPUs one device
+    for each.
 
     Args:
         cores: how many there are; None: as many as this process may use.
@@ -50,7 +51,8 @@ class Slots:
         if self.workers is not None and self._granted >= self.workers:
             return None
         on_devices = need.gpu and bool(self._room)
-        # with a number of workers given, it is the user who says what the cores can bear; a GPU's jobs mostly wait for it
+        # with a number of workers given, it is the user who says what the cores can bear; a GPU's jobs mostly wait for
+        # it
         cores = 0 if self.workers is not None or on_devices else min(need.threads * need.world, self.cores)
         devices: list[int] = []
         if on_devices:

@@ -1,4 +1,5 @@
-"""``hydra/launcher=submitit_slurm`` and ``submitit_local``: each job of a sweep in a job of Slurm's, or in a process on this machine."""
+"""``hydra/launcher=submitit_slurm`` and ``submitit_local``: each job of a sweep in a job of Slurm's, or in a process on
+this machine."""
 
 from __future__ import annotations
 
@@ -32,8 +33,8 @@ COMMON = (
 
 
 class SubmititWork(Work):
-    """A run in a job of submitit's. At the signal that comes before a time limit or a preemption the run is interrupted; then the job is put
-    back into the queue, as often as ``max_num_timeout`` allows."""
+    """A run in a job of submitit's. At the signal that comes before a time limit or a preemption the run is
+    interrupted; then the job is put back into the queue, as often as ``max_num_timeout`` allows."""
 
     def __call__(self, config: dict) -> End:
         import submitit
@@ -51,7 +52,10 @@ class SubmititWork(Work):
             try:
                 self._requeue(number, None)  # ends this process, if the job comes back
             except submitit.core.utils.UncompletedJobError:
-                message = f"{message}; it has reached its time limit (hydra.launcher.timeout_min; max_num_timeout=N queues it again)"
+                message = (
+                    f"{message}; it has reached its time limit (hydra.launcher.timeout_min; max_num_timeout=N "
+                    "queues it again)"
+                )
         return status, message
 
     def checkpoint(self, config: dict):
@@ -70,8 +74,8 @@ class SubmititLauncher(ElsewhereLauncher):
         for key in ("nodes", "tasks_per_node"):
             if options.get(key, 1) != 1:
                 raise InputError(
-                    f"hydra.launcher.{key}={options[key]}: kdlab trains a run in one task on one machine, and starts the processes of "
-                    "that machine itself; say with trainer.devices=N how many"
+                    f"hydra.launcher.{key}={options[key]}: kdlab trains a run in one task on one machine, and starts "
+                    "the processes of that machine itself; say with trainer.devices=N how many"
                 )
         self.folder, self.max_num_timeout = str(submitit_folder), max_num_timeout
         self.options = {
@@ -115,7 +119,8 @@ class SubmititLauncher(ElsewhereLauncher):
         hint = (
             f"its output is in {output}"
             if output.exists()
-            else f"it has written nothing to {output.parent}: do all machines see that folder? hydra.sweep.dir=… names another"
+            else f"it has written nothing to {output.parent}: do all machines see that folder? hydra.sweep.dir=… names "
+            "another"
         )
         return FAILED, f"job {handle.job_id} of {self.cluster} has ended ({state}); {hint}"
 
@@ -150,8 +155,8 @@ class SlurmLauncher(SubmititLauncher):
         self._asked: dict[str, float] = {}
 
     def _done(self, handle) -> bool:
-        """As sacct says, or squeue, which knows a job as long as it has not ended: sacct has nothing to say where Slurm keeps no accounts, nor of a
-        job of an array that was cancelled before it began."""
+        """As sacct says, or squeue, which knows a job as long as it has not ended: sacct has nothing to say where Slurm
+        keeps no accounts, nor of a job of an array that was cancelled before it began."""
         if handle.done():
             return True
         now = time.monotonic()

@@ -1,4 +1,5 @@
-"""View: how a sweep goes. On a terminal it is a live picture, elsewhere a line a job; at the end a table of all jobs."""
+"""View: how a sweep goes. On a terminal it is a live picture, elsewhere a line a job; at the end a table of all
+jobs."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ class View:
     Args:
         total: how many jobs there will be, without what only they need (teachers).
         metric: the number of a run that is shown.
-        progress: as the config's: ``auto`` (live on a terminal), ``bar`` (live), ``lines``, ``none`` (nothing but the table).
+        progress: as the config's: ``auto`` (live on a terminal), ``bar`` (live), ``lines``, ``none`` (nothing but the
+            table).
     """
 
     def __init__(
@@ -58,7 +60,8 @@ class View:
             self._live.stop()
             self._live = None
 
-    # -- what happens ---------------------------------------------------------------------------------------------------------
+    # -- what happens
+    # ---------------------------------------------------------------------------------------------------------
 
     def started(self, job: Job) -> None:
         self._running[job] = (0, 0, {})
@@ -107,7 +110,8 @@ class View:
         if not self.silent:
             self.console.print(line, soft_wrap=True, highlight=False, markup=False)
 
-    # -- the live picture -----------------------------------------------------------------------------------------------------
+    # -- the live picture
+    # -----------------------------------------------------------------------------------------------------
 
     def left(self) -> float | None:
         """Seconds until all is done, as the jobs so far tell; None before the first has ended."""
@@ -146,7 +150,8 @@ class View:
         bar = ProgressBar(total=max(self.total, 1), completed=sum(self.counts.values()), width=40)
         return Group(*self._recent, table, bar, Text(f"{self.summary()}, {elapsed} so far"))
 
-    # -- the table ------------------------------------------------------------------------------------------------------------
+    # -- the table
+    # ------------------------------------------------------------------------------------------------------------
 
     def table(self, outcomes: list[Outcome]) -> None:
         """All jobs and what came of them, in the order of the sweep, what they need (teachers) first."""

@@ -1,4 +1,5 @@
-"""What happens in the processes of a sweep. Each does one thing and ends, so no job finds anything that another has left."""
+"""What happens in the processes of a sweep. Each does one thing and ends, so no job finds anything that another has
+left."""
 
 from __future__ import annotations
 
@@ -45,8 +46,8 @@ def work(
 
         if run_hash(config) != digest:
             raise InputError(
-                "what this job is made of (the file of its teacher, its data) has changed since the sweep was planned; the same "
-                "command plans it anew"
+                "what this job is made of (the file of its teacher, its data) has changed since the sweep was planned; "
+                "the same command plans it anew"
             )
         ensure({**config, "progress": "none"}, wait=wait, observe=observe, ranks=ranks or None, shared=True)
         end = (TRAINED, "")
@@ -81,11 +82,12 @@ def _print_to(path: str) -> None:
 def examine(
     configs: list[dict], tried: dict[str, tuple[list[str], list[str]]], seconds: float, line: Connection
 ) -> None:
-    """Check configs of a sweep one after the other. Of each it sends :func:`described`, as soon as that is known (None where the config has
-    problems), and then ``(problems, networks, notes)``. A config that ends this process is therefore the one whose answer is missing.
+    """Check configs of a sweep one after the other. Of each it sends :func:`described`, as soon as that is known (None
+    where the config has problems), and then ``(problems, networks, notes)``. A config that ends this process is
+    therefore the one whose answer is missing.
 
-    Every config is checked by its names and signatures. Those that differ in more than the seed are tried on a few samples too, for as
-    long as ``seconds``; what is wrong with the rest in that way is found when its turn comes.
+    Every config is checked by its names and signatures. Those that differ in more than the seed are tried on a few
+    samples too, for as long as ``seconds``; what is wrong with the rest in that way is found when its turn comes.
 
     Args:
         tried: the groups that were tried before, with what :func:`_try` found of them.
@@ -113,8 +115,8 @@ def examine(
 
 
 def described(config: dict) -> dict:
-    """What the launcher must know of a job and cannot find out without torch: hash, group, need, the names of its run's numbers, the same
-    of the runs before it; and the GPUs.
+    """What the launcher must know of a job and cannot find out without torch: hash, group, need, the names of its run's
+    numbers, the same of the runs before it; and the GPUs.
 
     Raises:
         InputError: the config has problems.
@@ -158,8 +160,9 @@ def described(config: dict) -> dict:
 
 
 def _try(config: dict) -> tuple[list[str], list[str]]:
-    """Build everything and rehearse a step: nothing is written, and a teacher that is yet to be trained is stood in for. Returns the names of the
-    networks and ensembles that its run will report, and lines about its data and weights."""
+    """Build everything and rehearse a step: nothing is written, and a teacher that is yet to be trained is stood in
+    for. Returns the names of the networks and ensembles that its run will report, and lines about its data and
+    weights."""
     import torch
 
     from kdlab.runs.ensure import assembled

@@ -14,8 +14,9 @@ from kdlab.outputs import Outputs
 class Task(ABC):
     """Base of the tasks.
 
-    ``align`` and ``align_batch`` make *rows*: logits ``(N, C)``, targets ``(N,)``, weights ``(N,)``. A classifier's rows are its
-    samples; a causal language model's are its shifted, unmasked tokens. Losses see rows only, so none knows of masks or shifts.
+    ``align`` and ``align_batch`` make *rows*: logits ``(N, C)``, targets ``(N,)``, weights ``(N,)``. A classifier's
+    rows are its samples; a causal language model's are its shifted, unmasked tokens. Losses see rows only, so none
+    knows of masks or shifts.
     """
 
     #: the validation metric that chooses the best checkpoint, and whether more is better

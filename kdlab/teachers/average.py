@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 
 class Copy(nn.Module):
-    """A copy of a network, without gradients and always in evaluation mode: its BatchNorm statistics are copied with the weights, and not its own.
+    """A copy of a network, without gradients and always in evaluation mode: its BatchNorm statistics are copied with
+    the weights, and not its own.
 
-    It is a registered module, saved with the strategy that owns it. It stays in at least float32 where the strategy is trained in half
-    precision, and reads its inputs so: what an average moves by in a step would be rounded away.
+    It is a registered module, saved with the strategy that owns it. It stays in at least float32 where the strategy is
+    trained in half precision, and reads its inputs so: what an average moves by in a step would be rounded away.
 
     Args:
         network: copied as it is now.
@@ -48,7 +49,8 @@ class Copy(nn.Module):
 
 
 def _as_wide_as_the_weights(network: nn.Module, inputs: tuple) -> tuple:
-    """The hook of a copy in float32 whose strategy is fed half precision. Narrower inputs are converted, and no others."""
+    """The hook of a copy in float32 whose strategy is fed half precision. Narrower inputs are converted, and no
+    others."""
     wanted = next((value.dtype for value in network.parameters() if value.is_floating_point()), torch.float32)
     return tuple(
         x.to(wanted) if isinstance(x, Tensor) and x.is_floating_point() and x.element_size() < wanted.itemsize else x
@@ -57,14 +59,16 @@ def _as_wide_as_the_weights(network: nn.Module, inputs: tuple) -> tuple:
 
 
 class Average(Copy):
-    r"""A copy that follows the network, :math:`\theta' \leftarrow d\,\theta' + (1 - d)\,\theta` behind every step. Tarvainen and Valpola (2017),
-    "Mean teachers are better role models", https://arxiv.org/abs/1703.01780. BatchNorm's statistics are averaged with the weights (in the authors'
-    code the average has its own, from a forward pass in train mode).
+    r"""A copy that follows the network, :math:`\theta' \leftarrow d\,\theta' + (1 - d)\,\theta` behind every step.
+    Tarvainen and Valpola (2017), "Mean teachers are better role models", https://arxiv.org/abs/1703.01780. BatchNorm's
+    statistics are averaged with the weights (in the authors' code the average has its own, from a forward pass in train
+    mode).
 
     Args:
         network: copied as it is now.
-        decay: d, in [0, 1]. Early it is less, :math:`\min(d, 1 - 1 / (t + 1))` at step t (from 1), as in the authors' code
-            (https://github.com/CuriousAI/mean-teacher, ``update_ema_variables``): the plain mean of all weights so far, the first ones among them.
+        decay: d, in [0, 1]. Early it is less, :math:`\min(d, 1 - 1 / (t + 1))` at step t (from 1), as in the authors'
+            code (https://github.com/CuriousAI/mean-teacher, ``update_ema_variables``): the plain mean of all weights so
+            far, the first ones among them.
 
     Raises:
         ValueError: the decay is out of its range.

@@ -20,9 +20,10 @@ class Ensemble:
 
     Args:
         members: the teachers.
-        average: ``probabilities`` (Hinton et al. 2015: the answer is :math:`\log \sum_k w_k\,\mathrm{softmax}(z_k)`, taken at
-            temperature 1), ``logits`` (:math:`\sum_k w_k z_k`, whose softmax is the geometric mean), or ``best``: for each training sample
-            the logits :math:`z_k` of the member with the least cross-entropy to its label (the first of equals). Outside training, where a
+        average: ``probabilities`` (Hinton et al. 2015: the answer is :math:`\log \sum_k w_k\,\mathrm{softmax}(z_k)`,
+            taken at temperature 1), ``logits`` (:math:`\sum_k w_k z_k`, whose softmax is the geometric mean), or
+            ``best``: for each training sample the logits :math:`z_k` of the member with the least cross-entropy to its
+                label (the first of equals). Outside training, where a
             label must not choose, that is the mean of the probabilities.
         weights: one a member; they are divided by their sum. None: equal. ``best`` takes none.
 
@@ -52,8 +53,8 @@ class Ensemble:
             raise InputError(f"teacher.average must be 'probabilities', 'logits' or 'best', got '{average}'")
         if average == "best" and weights:
             raise InputError(
-                "teacher.weights: with teacher.average=best one member answers for each sample, so there is nothing to weigh; "
-                "leave them away"
+                "teacher.weights: with teacher.average=best one member answers for each sample, so there is nothing to "
+                "weigh; leave them away"
             )
         weights = list(weights) if weights else [1.0] * len(members)
         if len(weights) != len(members) or min(weights) < 0 or sum(weights) == 0:
@@ -68,8 +69,8 @@ class Ensemble:
     def watch(self, taps: set[str]) -> None:
         if taps:
             raise InputError(
-                f"an ensemble has no features of its own, so the losses that read the teacher's {', '.join(sorted(taps))} "
-                "need a single teacher"
+                "an ensemble has no features of its own, so the losses that read the teacher's "
+                f"{', '.join(sorted(taps))} need a single teacher"
             )
 
     @torch.no_grad()
@@ -82,7 +83,8 @@ class Ensemble:
         weights = answers.new_tensor(self.weights).view(-1, *[1] * (answers.dim() - 1))
         if self.average == "logits":
             return Outputs((weights * answers).sum(0))
-        # the logarithm of the averaged probabilities, without leaving the logarithm: it stays finite where a probability underflows
+        # the logarithm of the averaged probabilities, without leaving the logarithm: it stays finite where a
+        # probability underflows
         return Outputs((answers.log_softmax(-1) + weights.log()).logsumexp(0))
 
     def __deepcopy__(self, memo) -> Ensemble:

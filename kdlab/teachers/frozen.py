@@ -17,16 +17,17 @@ from kdlab.tasks import Task
 class Frozen:
     """A handle on a trained network: in evaluation mode, without gradients, outside every module tree.
 
-    It is not an ``nn.Module`` on purpose: so Lightning neither saves, averages, wraps nor warns about it, and ``.train()`` on the
-    strategy cannot reach it. It follows the batch to its device when it is asked (no hook comes early enough for that).
+    It is not an ``nn.Module`` on purpose: so Lightning neither saves, averages, wraps nor warns about it, and
+    ``.train()`` on the strategy cannot reach it. It follows the batch to its device when it is asked (no hook comes
+    early enough for that).
 
     Args:
         network: any module that maps inputs to logits.
         task: knows how to run a network on a batch.
         aliases: the ``taps:`` of the network's config.
         normalisation: of the inputs that the network was trained on; None: the same as the batch's.
-        given: of the batch's inputs. Where the two differ, the network gets the batch's inputs (in all views) turned into its own; where
-            they are equal nothing is computed.
+        given: of the batch's inputs. Where the two differ, the network gets the batch's inputs (in all views) turned
+            into its own; where they are equal nothing is computed.
     """
 
     def __init__(
@@ -61,7 +62,8 @@ class Frozen:
         self.network.to(device=place[0], dtype=place[1])
         self._place = place
 
-    @torch.no_grad()  # not inference_mode: its tensors cannot be saved for backward, which squared losses and connectors do
+    # not inference_mode: its tensors cannot be saved for backward, which squared losses and connectors do
+    @torch.no_grad()
     def teach(self, batch: Batch) -> Outputs:
         self._follow(batch)
         if self._convert is not None:

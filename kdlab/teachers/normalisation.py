@@ -16,7 +16,8 @@ def known_normalisation(node: dict, network: nn.Module, channels: int) -> Normal
     Args:
         node: the network's config.
         network: what was built of it.
-        channels: of the inputs. Grey inputs get the mean over the three channels of coloured ones, as timm sums the first layer's weights.
+        channels: of the inputs. Grey inputs get the mean over the three channels of coloured ones, as timm sums the
+            first layer's weights.
     """
     if isinstance(network, HuggingFaceClassifier):
         found = _huggingface(node["model"], node.get("revision"))
@@ -40,7 +41,8 @@ def known_normalisation(node: dict, network: nn.Module, channels: int) -> Normal
 
 
 def _huggingface(model: str, revision: str | None) -> Normalisation | None:
-    r"""By the preprocessor's config: :math:`(255\,r\,u - m) / s` for its ``rescale_factor`` r, which is 1/255 as a rule."""
+    r"""By the preprocessor's config: :math:`(255\,r\,u - m) / s` for its ``rescale_factor`` r, which is 1/255 as a
+    rule."""
     from transformers.image_processing_base import ImageProcessingMixin
 
     try:

@@ -14,8 +14,8 @@ from .base import Teacher
 class PerTerm:
     r"""Each term of the loss learns from one of several teachers: :math:`L = \sum_k w_k\,\ell_k(z, z^{m(k)})`.
 
-    A member is asked once a step, for all of its terms, and not at all while none of them is at work (a weight of 0, a schedule that has not
-    begun). It captures the features that its own terms read, and no others.
+    A member is asked once a step, for all of its terms, and not at all while none of them is at work (a weight of 0, a
+    schedule that has not begun). It captures the features that its own terms read, and no others.
 
     Args:
         members: name -> the teacher.
@@ -41,7 +41,8 @@ class PerTerm:
         strangers = [name for name in terms.values() if name not in members]
         if strangers:
             raise InputError(
-                f"teacher.terms: there is no member {strangers[0]!r}{did_you_mean(strangers[0], members)} (there are {', '.join(members)})"
+                f"teacher.terms: there is no member {strangers[0]!r}{did_you_mean(strangers[0], members)} (there are "
+                f"{', '.join(members)})"
             )
         self.members, self.terms = dict(members), dict(terms)
         self._asking: Callable[[], Collection[str]] = self.terms.keys
@@ -58,17 +59,19 @@ class PerTerm:
             taps: every term of the loss that learns from a teacher -> what it reads of that.
 
         Raises:
-            InputError: a term has no entry in ``terms``, or is no term that learns from a teacher, or reads what its teacher does not have.
+            InputError: a term has no entry in ``terms``, or is no term that learns from a teacher, or reads what its
+                teacher does not have.
         """
         wrong = [
-            f"teacher.terms: there is no member for loss.{term}; name it with teacher.terms.{term}={' or '.join(self.members)}, or leave "
-            "the term out"
+            f"teacher.terms: there is no member for loss.{term}; name it with "
+            f"teacher.terms.{term}={' or '.join(self.members)}, or leave the term out"
             for term in taps
             if term not in self.terms
         ]
         wrong += [
-            f"teacher.terms.{term}: the loss has no such term that learns from a teacher{did_you_mean(term, taps)} "
-            f"(it has {', '.join(taps) or 'none'}); leave it out with '~teacher.terms.{term}', or choose it with loss=[…,{term}]"
+            f"teacher.terms.{term}: the loss has no such term that learns from a teacher{did_you_mean(term, taps)} (it "
+            f"has {', '.join(taps) or 'none'}); leave it out with '~teacher.terms.{term}', or choose it with "
+            f"loss=[…,{term}]"
             for term in self.terms
             if term not in taps
         ]

@@ -127,11 +127,20 @@ def test_what_a_strategy_composes_is_part_of_its_entry(tmp_path, monkeypatch):
     from kdlab.methods import strategies
 
     (tmp_path / "composing.py").write_text(
-        "from kdlab import functional\nfrom kdlab.functional import kdcl_mean\nfrom kdlab.functional.sources import method\n"
-        "from kdlab.strategies import Offline\n\n\n"
+        "from kdlab import functional\n"
+        "from kdlab.functional import kdcl_mean\n"
+        "from kdlab.functional.sources import method\n"
+        "from kdlab.strategies import Offline\n"
+        "\n"
+        "\n"
         "@method('strategy', kdcl_mean.method.paper, {'wangz3066/OnlineDistillGCN': 'kdcl_minlogit'})\n"
-        "class Composing(Offline):\n    'It calls.'\n    rules = {'naive': functional.kdcl_naive, 'kd': functional.hinton_kd}\n\n\n"
-        "class Derived(Composing):\n    'It derives.'\n"
+        "class Composing(Offline):\n"
+        "    'It calls.'\n"
+        "    rules = {'naive': functional.kdcl_naive, 'kd': functional.hinton_kd}\n"
+        "\n"
+        "\n"
+        "class Derived(Composing):\n"
+        "    'It derives.'\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("Composing", "Derived"):
@@ -292,7 +301,17 @@ def test_a_method_names_a_known_family_and_repository():
 
 
 def test_the_arguments_of_a_docstring():
-    text = "Sum.\n\nArgs:\n    a, b: numbers,\n        two.\n    mask, reduction: see there.\n\nReturns:\n    c: a number.\n"
+    text = (
+        "Sum.\n"
+        "\n"
+        "Args:\n"
+        "    a, b: numbers,\n"
+        "        two.\n"
+        "    mask, reduction: see there.\n"
+        "\n"
+        "Returns:\n"
+        "    c: a number.\n"
+    )
     assert parameters(text) == {
         "a": "numbers, two.",
         "b": "numbers, two.",

@@ -1,4 +1,5 @@
-"""Every mistake of the tables ends with its exit code and one readable message; what is finished is kept; bad input writes nothing.
+"""Every mistake of the tables ends with its exit code and one readable message; what is finished is kept; bad input
+writes nothing.
 
 ``KDLAB_MISTAKES=tests/cli/MISTAKES.md pytest tests/cli/test_mistakes.py`` writes the list of them anew.
 """

@@ -87,9 +87,17 @@ def test_evaluate_without_a_best(kdlab):
 def test_evaluate_the_runs_own_data_changed(kdlab, workplace, monkeypatch):
     """A run on a data set of the user's own is evaluated on that, not on the default."""
     (workplace / "my_data.py").write_text(
-        "import torch\nfrom kdlab.data import Images, InMemoryData\n\n\nclass Mine(InMemoryData):\n    CLASSES, SHAPE = 10, (1, 8, 8)\n\n"
-        "    def read(self):\n        images = torch.arange(640).reshape(10, 1, 8, 8).repeat(20, 1, 1, 1).float() / 640\n"
-        "        labels = torch.arange(10).repeat(20)\n        return Images(images, labels), Images(images[:50], labels[:50])\n"
+        "import torch\n"
+        "from kdlab.data import Images, InMemoryData\n"
+        "\n"
+        "\n"
+        "class Mine(InMemoryData):\n"
+        "    CLASSES, SHAPE = 10, (1, 8, 8)\n"
+        "\n"
+        "    def read(self):\n"
+        "        images = torch.arange(640).reshape(10, 1, 8, 8).repeat(20, 1, 1, 1).float() / 640\n"
+        "        labels = torch.arange(10).repeat(20)\n"
+        "        return Images(images, labels), Images(images[:50], labels[:50])\n"
     )
     monkeypatch.syspath_prepend(workplace)
     code, out, err = kdlab("train", "strategy=supervised", "data._target_=my_data.Mine", "trainer.max_epochs=1")
@@ -237,7 +245,10 @@ def test_a_module_of_the_users_is_found_in_the_working_directory(workplace):
 
 
 def test_importing_kdlab_is_light():
-    code = "import sys, kdlab, kdlab.cli.main, kdlab.cli.runs; print([name for name in ('torch', 'lightning', 'hydra', 'transformers') if name in sys.modules])"
+    code = (
+        "import sys, kdlab, kdlab.cli.main, kdlab.cli.runs; print([name for name in ('torch', 'lightning', 'hydra', "
+        "'transformers') if name in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 

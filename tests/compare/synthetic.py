@@ -59,7 +59,8 @@ TEACHER = {
 
 
 def write_runs(folder: Path, variants: int, seeds: int) -> list[Path]:
-    """Runs of so many settings of weight and temperature over so many seeds: a seed moves all of them alike, and each a little by itself."""
+    """Runs of so many settings of weight and temperature over so many seeds: a seed moves all of them alike, and each a
+    little by itself."""
     random, paths = np.random.default_rng(0), []
     moved = 0.01 * random.normal(size=seeds)
     for variant in range(variants):

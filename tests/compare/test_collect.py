@@ -121,7 +121,8 @@ def test_an_older_record_without_seed_has_that_of_its_config(tmp_path):
 
 
 def test_an_earlier_generation_of_the_same_network_is_no_teacher(tmp_path):
-    """The student alone stays the baseline where runs like tf_kd learn from it; a run that taught another network, or on other data, is a teacher."""
+    """The student alone stays the baseline where runs like tf_kd learn from it; a run that taught another network, or
+    on other data, is a teacher."""
     first, second = write_runs(tmp_path, variants=2, seeds=1)
     _changed(first, uses_teacher=False, taught=False, teacher=None)
     _changed(second, teacher={"name": "itself", "runs": [{"hash": first.name[-16:]}]})

@@ -145,8 +145,8 @@ def test_csv_and_markdown_say_the_same(folder, kdlab):
     )
     text = (folder / "compare.md").read_text()
     assert (
-        "| variant | offline ce+kd  kd.temperature=8 | ce=0.1 kd=0.9 | 0.8400 ± 0.0497 | 0.8500 ± 0.0497 | 3 | +0.1200 | too few seeds to tell | 93.3% | 100 | 4.0 |"
-        in text
+        "| variant | offline ce+kd  kd.temperature=8 | ce=0.1 kd=0.9 | 0.8400 ± 0.0497 | 0.8500 ± 0.0497 | 3 | +0.1200 "
+        "| too few seeds to tell | 93.3% | 100 | 4.0 |" in text
     )
     assert "not in the table" in text
 

@@ -32,7 +32,8 @@ def _seeds(values):
 
 
 def test_students_sleep():
-    """t = 4.0621, df = 9, p = 0.002833, interval of the difference 0.7001 to 2.4599: as R prints them for this data set."""
+    """t = 4.0621, df = 9, p = 0.002833, interval of the difference 0.7001 to 2.4599: as R prints them for this data
+    set."""
     one = paired(_seeds(OTHER), _seeds(DRUG))
     assert (one.mean, one.p, one.n) == (pytest.approx(1.58), pytest.approx(0.002833, abs=5e-7), 10)
     assert (one.mean - one.half_width, one.mean + one.half_width) == pytest.approx((0.7001142, 2.4598858), abs=1e-6)
@@ -61,7 +62,8 @@ def test_no_test_below_two_common_seeds():
 
 
 def test_differences_that_do_not_scatter():
-    """The same runs differ in nothing; a constant difference is no proof, since coarse metrics make one by chance. float32 does not hide it."""
+    """The same runs differ in nothing; a constant difference is no proof, since coarse metrics make one by chance.
+    float32 does not hide it."""
     base = _seeds(np.float32([0.9, 0.8, 0.85]).astype(float))
     same, constant = differences([base, _seeds(np.float32([0.92, 0.82, 0.87]).astype(float))], base)
     assert (same.mean, same.p, same.p_adjusted, same.effect, same.verdict) == (0.0, 1.0, 1.0, 0.0, NONE_FOUND)
@@ -120,7 +122,8 @@ def test_verdicts_turn_around():
 
 
 def test_too_few_depends_on_seeds_and_rows_alone():
-    """Five seeds find an effect of 2 in one comparison (80 % power from 1.68 on), not in nine (from 3.07 on); ten do."""
+    """Five seeds find an effect of 2 in one comparison (80 % power from 1.68 on), not in nine (from 3.07 on); ten
+    do."""
     random = np.random.default_rng(0)
 
     def verdicts(seeds, rows):
@@ -158,7 +161,8 @@ def test_power_is_that_of_statsmodels(n, level):
 
 
 def test_effect_size_is_unbiased():
-    """Of a true effect of 1.5, from four differences each: 1.5 on average, where Cohen's d_z says 2.2 (J(3) = 0.7236)."""
+    """Of a true effect of 1.5, from four differences each: 1.5 on average, where Cohen's d_z says 2.2 (J(3) =
+    0.7236)."""
     random = np.random.default_rng(2)
     samples = random.normal(1.5, 1.0, size=(20000, 4))
     plain = samples.mean(1) / samples.std(1, ddof=1)
@@ -167,7 +171,8 @@ def test_effect_size_is_unbiased():
 
 
 def test_identical_methods_are_rarely_told_apart():
-    """1,000 comparisons of two methods that are one, five seeds each: 5 % false positives, within what a binomial allows one time in a thousand."""
+    """1,000 comparisons of two methods that are one, five seeds each: 5 % false positives, within what a binomial
+    allows one time in a thousand."""
     random = np.random.default_rng(4)
     low, high = stats.binom.ppf([0.0005, 0.9995], 1000, 0.05)
     values = random.normal(0.9, 0.01, size=(1000, 2, 5))
@@ -176,8 +181,8 @@ def test_identical_methods_are_rarely_told_apart():
 
 
 def test_a_table_of_identical_methods_rarely_claims_anything():
-    """1,000 tables of a baseline and nine rows: at most 5 % claim anything; 300 of three seeds and a metric in steps of 1 / 400, where ties
-    are common. Without correction it would be far more."""
+    """1,000 tables of a baseline and nine rows: at most 5 % claim anything; 300 of three seeds and a metric in steps of
+    1 / 400, where ties are common. Without correction it would be far more."""
     random = np.random.default_rng(5)
     for tables, seeds, step in ((1000, 5, None), (300, 3, 1 / 400)):
         claims = uncorrected = 0

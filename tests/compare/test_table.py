@@ -77,7 +77,8 @@ def test_where_less_is_better_everything_turns_around():
 
 
 def test_a_teacher_among_the_runs_is_no_comparison():
-    """It has seeds of its own, but the students are compared with the baseline, and Holm's correction counts them alone."""
+    """It has seeds of its own, but the students are compared with the baseline, and Holm's correction counts them
+    alone."""
     table = table_of([_group("wide", [0.90, 0.91, 0.92, 0.90, 0.93], "teacher", teacher=None), ALONE, BETTER])
     wide = next(row for row in table.rows if row.label == "wide")
     assert wide.role == "teacher" and wide.last.n == 5 and wide.difference is None and table.comparisons == 1
@@ -104,7 +105,8 @@ def test_more_is_better_or_worse_by_the_metric(metric, verdict):
 
 
 def test_a_share_of_a_teacher_needs_one_known_score():
-    """The student alone has that of the one teacher that all share; a row has the mean of its own, if each of its runs has one."""
+    """The student alone has that of the one teacher that all share; a row has the mean of its own, if each of its runs
+    has one."""
     other = _group(
         "T = 1",
         [0.81, 0.80, 0.79, 0.81, 0.81],

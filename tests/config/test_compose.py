@@ -84,7 +84,8 @@ def test_an_experiment_is_made_of_one_that_is_made_of_another(kdlab, workplace):
 
 
 def test_every_experiment_can_be_the_base_of_another():
-    """One that is named without a slash is looked for below the folder of the file that names it, where that is itself a base."""
+    """One that is named without a slash is looked for below the folder of the file that names it, where that is itself
+    a base."""
     for path in (conf_dir() / "experiment").rglob("*.yaml"):
         bases = [
             entry

@@ -159,9 +159,14 @@ def test_an_experiment_of_the_users_own(workplace, kdlab):
     folder = workplace / "cfg" / "experiment"
     folder.mkdir(parents=True)
     (folder / "mine.yaml").write_text(
-        "# @package _global_\ndefaults:\n  - override /student: cnn\nstudent: {widths: [4, 4, 4]}\nloss: {kd: {weight:"
-        " 0.5}}\nteacher: {seed: 3}\ntrainer: {max_epochs: 2}\ndata: {_target_: tests.config.test_teacher_of_own_data.Mine,"
-        " classes: 5}\n"
+        "# @package _global_\n"
+        "defaults:\n"
+        "  - override /student: cnn\n"
+        "student: {widths: [4, 4, 4]}\n"
+        "loss: {kd: {weight: 0.5}}\n"
+        "teacher: {seed: 3}\n"
+        "trainer: {max_epochs: 2}\n"
+        "data: {_target_: tests.config.test_teacher_of_own_data.Mine, classes: 5}\n"
     )
     code, out, err = kdlab("train", "--config-dir", "cfg", "experiment=mine", "progress=none")
     assert code == 0 and "teacher: training cnn_wide on digits (seed 3)" in out, (out, err)

@@ -112,7 +112,8 @@ def test_autocast(spec):
 
 @asked("batch")
 def test_batch(spec):
-    """A permuted batch has the permuted values (a relation within the batch: the same value); a repeated batch repeats them."""
+    """A permuted batch has the permuted values (a relation within the batch: the same value); a repeated batch repeats
+    them."""
     arguments = spec.make()
     size = len(arguments[spec.student[0]])
     order = torch.randperm(size, generator=torch.Generator().manual_seed(3))

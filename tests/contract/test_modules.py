@@ -1,4 +1,5 @@
-"""Every loss that a classifier can be given keeps the same promises within a strategy: the CNN pair on digits, nothing trained."""
+"""Every loss that a classifier can be given keeps the same promises within a strategy: the CNN pair on digits, nothing
+trained."""
 
 import copy
 import functools
@@ -78,8 +79,8 @@ def test_parameters(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_checkpoint(name):
-    """Its parameters and buffers are in the state dict (save a table that follows from the data), and bring another one to the same value
-    (the same operations on one machine: the same bits)."""
+    """Its parameters and buffers are in the state dict (save a table that follows from the data), and bring another one
+    to the same value (the same operations on one machine: the same bits)."""
     first, other = parts_with(name), parts_with(name, seed=2)
     state = first.strategy.state_dict()
     buffers, others = dict(first.strategy.objective.named_buffers()), dict(other.strategy.objective.named_buffers())

@@ -76,7 +76,8 @@ def test_seed_epoch_and_view_change_it(seed, epoch, view):
     "options, alike", [({"flip": 0.5}, 1 / 2), ({"crop_padding": 2}, 1 / 25)], ids=["flip", "crop"]
 )
 def test_seed_epoch_and_view_change_each_alone(options, alike, seed, epoch, view):
-    """Two independent draws of a fair flip agree on half of the images, of one of 25 places on a 25th of them (five standard deviations)."""
+    """Two independent draws of a fair flip agree on half of the images, of one of 25 places on a 25th of them (five
+    standard deviations)."""
     augment, x, index = Augment(**options), images(400), torch.arange(400)
     same = (augment(x, index, 1, 0, 0) == augment(x, index, seed, epoch, view)).flatten(1).all(1).sum().item()
     assert abs(same - 400 * alike) < 5 * (400 * alike * (1 - alike)) ** 0.5

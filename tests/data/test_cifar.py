@@ -225,7 +225,8 @@ def test_labels_of_the_binary_version_must_be_classes(tmp_path):
         data(CIFAR10, tmp_path).read()
 
 
-# -- the restricted reader ----------------------------------------------------------------------------------------------------
+# -- the restricted reader
+# ----------------------------------------------------------------------------------------------------
 
 
 class Runs:

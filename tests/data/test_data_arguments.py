@@ -1,4 +1,5 @@
-"""Every argument of every data set, augmentation and mixing changes the batches. An argument without a line here fails."""
+"""Every argument of every data set, augmentation and mixing changes the batches. An argument without a line here
+fails."""
 
 import inspect
 import shutil

@@ -59,7 +59,8 @@ def test_the_number_of_batches_follows_from_the_order():
     ):
         assert len(digits(groups=groups, drop_last=drop_last).train_dataloader()) == batches
     assert len(digits(groups=100, members=None).train_dataloader()) == 4 and rows > 1000
-    # a tail of one sample is too small for BatchNorm; so is one pair, whose two may go through the network one after the other
+    # a tail of one sample is too small for BatchNorm; so is one pair, whose two may go through the network one after
+    # the other
     assert len(digits(groups=91, members=None).train_dataloader()) == 3
     assert len(digits(groups=93, world=2).train_dataloader()) == 3, "one process would have one pair"
     assert len(digits().val_dataloader()) == 1 and len(next(iter(digits().val_dataloader()))) == len(

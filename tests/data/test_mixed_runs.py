@@ -1,4 +1,5 @@
-"""Who learns from mixed images: cross-entropy from both labels, a student and its teacher from the same ones; what needs one label is refused."""
+"""Who learns from mixed images: cross-entropy from both labels, a student and its teacher from the same ones; what
+needs one label is refused."""
 
 import pytest
 import torch
@@ -15,7 +16,8 @@ from kdlab.runs.identity import run_hash
 from kdlab.strategies import Strategy, Supervised
 from tests.runs.test_resume import _equal
 
-# -- what learns from it ------------------------------------------------------------------------------------------------------
+# -- what learns from it
+# ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -70,7 +72,10 @@ class NotMixed(Supervised):
         (
             ["mixing=mixup", "loss=[ce,dkd]"],
             [
-                "^loss.dkd: DKD needs one label an image, and data.mixing makes one image of two; leave the term out, or .*mixing=none"
+                (
+                    "^loss.dkd: DKD needs one label an image, and data.mixing makes one image of two; leave the term "
+                    "out, or .*mixing=none"
+                )
             ],
         ),
         (["mixing=cutmix", "loss=[ce,virtual_teacher]"], ["loss.virtual_teacher: VirtualTeacher needs one label"]),
@@ -121,7 +126,8 @@ def test_distillation_of_mixed_images(workplace, taught, mixing, monkeypatch):
     assert ((shares > 0) & (shares < 1)).float().mean() > 0.8 and 0 < run.metrics["test/accuracy"] <= 1
 
 
-# -- in the config ------------------------------------------------------------------------------------------------------------
+# -- in the config
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_the_group_and_its_keys(workplace):
@@ -161,7 +167,8 @@ def test_a_data_file_that_lacks_the_key(kdlab, workplace):
         assert code == 0, err
 
 
-# -- resume -------------------------------------------------------------------------------------------------------------------
+# -- resume
+# -------------------------------------------------------------------------------------------------------------------
 
 
 RUN = ["data.augment.crop_padding=1", "+trainer.limit_train_batches=8", "trainer.max_epochs=3", "progress=none"]

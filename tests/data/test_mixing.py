@@ -1,4 +1,5 @@
-"""Mixup and CutMix: by hand, the same in every view, a function of seed, epoch and first sample; training batches alone."""
+"""Mixup and CutMix: by hand, the same in every view, a function of seed, epoch and first sample; training batches
+alone."""
 
 import numpy as np
 import pytest
@@ -36,7 +37,8 @@ def partners(batch, mixed):
     return [next(other for other in range(len(batch)) if fits(place, other)) for place in range(len(batch))]
 
 
-# -- the mixture --------------------------------------------------------------------------------------------------------------
+# -- the mixture
+# --------------------------------------------------------------------------------------------------------------
 
 
 def test_mixup_is_a_weighted_mean_with_one_share_a_batch():
@@ -75,7 +77,8 @@ def test_cutmix_is_a_box_whose_share_is_its_area():
 
 
 def test_the_size_of_the_box():
-    """Without clipping, the square root of what is left out on either side; over many boxes the share never falls below what was drawn."""
+    """Without clipping, the square root of what is left out on either side; over many boxes the share never falls below
+    what was drawn."""
     for drawn, height, width in ((0.75, 3, 4), (0.0, 6, 8), (1.0, 0, 0)):
         sizes = set()
         for seed in range(200):
@@ -160,7 +163,8 @@ def test_inputs_that_cannot_be_mixed(mixing, inputs, told):
         mixing(Batch(inputs, torch.arange(4), torch.arange(4)), seed=1)
 
 
-# -- in the data --------------------------------------------------------------------------------------------------------------
+# -- in the data
+# --------------------------------------------------------------------------------------------------------------
 
 
 def digits(mixing, rank=0, world=1, views=1):

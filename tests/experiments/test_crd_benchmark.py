@@ -1,4 +1,5 @@
-"""The CRD benchmark at its own size: every row of its study composes, is right, and takes a step on images of CIFAR's shape."""
+"""The CRD benchmark at its own size: every row of its study composes, is right, and takes a step on images of CIFAR's
+shape."""
 
 import numpy as np
 import pytest
@@ -23,7 +24,8 @@ SMALL = ["data.validation=0.5", "data.batch_size=2", "progress=none"]
 
 @pytest.fixture
 def images(workplace, monkeypatch):
-    """A CIFAR-100 of two images a class for training and one for test, in ``data``. All images of a class are the same, a pattern of large squares."""
+    """A CIFAR-100 of two images a class for training and one for test, in ``data``. All images of a class are the same,
+    a pattern of large squares."""
     monkeypatch.setattr(CIFAR100, "ROWS", {"train": 2 * CLASSES, "test": CLASSES})
     random, folder = np.random.default_rng(0), workplace / "data"
     folder.mkdir()
@@ -47,7 +49,8 @@ def composed(overrides):
 
 
 def gradients(config) -> dict[str, float]:
-    """Names of what learns in a step, and the sum of its gradient's absolute values. The teacher is not trained: its network stands in."""
+    """Names of what learns in a step, and the sum of its gradient's absolute values. The teacher is not trained: its
+    network stands in."""
     parts = assemble(config, trained=lambda config: None)
     strategy = parts.strategy.train()
     total = strategy.distill(parts.data.train_dataloader().first(2)).loss.total
@@ -95,7 +98,8 @@ def test_every_row_takes_a_step(images, table, name, overrides):
     ],
 )
 def test_the_recipe_of_a_pair(pair):
-    """240 epochs; 0.01 for the networks of separable convolutions, and 0.05; the teacher by the same recipe and on the same split."""
+    """240 epochs; 0.01 for the networks of separable convolutions, and 0.05; the teacher by the same recipe and on the
+    same split."""
     config = composed([f"experiment=crd_benchmark/{pair}"])
     for one, rate in (
         (config, 0.01 if "mobile" in pair or "shuffle" in pair else 0.05),

@@ -40,7 +40,8 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_padding_counts_nowhere(name):
-    """Sample by sample it is the value of the sample without its padding; what stands in the padding (inf, NaN) reaches no gradient."""
+    """Sample by sample it is the value of the sample without its padding; what stands in the padding (inf, NaN) reaches
+    no gradient."""
     function, tensors, dimensions = CASES[name]
     spoilt = [x.clone() for x in tensors]
     for x in spoilt:

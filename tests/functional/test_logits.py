@@ -50,7 +50,8 @@ def slow_cross_entropy(student, target, smoothing):
     return values
 
 
-# -- values -------------------------------------------------------------------------------------------------------------------
+# -- values
+# -------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 20.0])
@@ -117,7 +118,8 @@ def test_a_loss_is_zero_where_the_student_equals_the_teacher_and_positive_elsewh
     assert (loss(logits(4, 5, seed=1), logits(4, 5)) > 0).all()
 
 
-# -- gradients ----------------------------------------------------------------------------------------------------------------
+# -- gradients
+# ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("loss", AGAINST_TEACHER)
@@ -155,7 +157,8 @@ def test_at_a_high_temperature_the_gradient_is_that_of_matching_centred_logits()
     assert torch.allclose(student.grad, (student.detach() - teacher) / 5, atol=1e-3)
 
 
-# -- extremes -----------------------------------------------------------------------------------------------------------------
+# -- extremes
+# -----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -202,7 +205,8 @@ def test_a_masked_row_whose_value_is_infinite_has_exactly_no_gradient(loss):
     assert student.grad[1].tolist() == [0.0, 0.0] and student.grad[0].abs().sum() > 0
 
 
-# -- shapes -------------------------------------------------------------------------------------------------------------------
+# -- shapes
+# -------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("loss", AGAINST_TEACHER)
@@ -223,7 +227,8 @@ def test_targets_must_be_one_class_number_a_row(target):
     assert "(4, 5)" in str(error.value) and str(tuple(target.shape)) in str(error.value)
 
 
-# -- switches and limits of the further losses --------------------------------------------------------------------------------
+# -- switches and limits of the further losses
+# --------------------------------------------------------------------------------
 
 
 def test_smoothing_over_the_others_is_a_larger_smoothing_over_all():
@@ -310,7 +315,8 @@ def test_the_weight_of_wsld_is_a_constant_and_falls_with_what_the_student_knows(
 
 @pytest.mark.parametrize("by_logarithm, first, second", [(False, 1 / 3, 2 / 3), (True, 2 / 3, 1 / 3)])
 def test_uskd_ranks_by_probability_or_as_its_code_does_by_logarithm(by_logarithm, first, second):
-    # the weak classifier prefers class 1 by 0.46 of what is not the label's; the student class 2, by 0.54 in probability and 0.34 in the logarithm
+    # the weak classifier prefers class 1 by 0.46 of what is not the label's; the student class 2, by 0.54 in
+    # probability and 0.34 in the logarithm
     student, weak = (
         torch.tensor([[0.0, 1.0, 2.2]], dtype=torch.float64),
         torch.tensor([[0.0, 1.0, 0.0]], dtype=torch.float64),

@@ -47,7 +47,8 @@ def test_linear_is_optimal(number, rows, scale, seed):
 
 
 def test_linear_solutions_known_beforehand():
-    """A network that is right wherever the others are wrong gets all the weight; a row that does not count has no say."""
+    """A network that is right wherever the others are wrong gets all the weight; a row that does not count has no
+    say."""
     peers, target = networks(3)
     right = 8.0 * torch.nn.functional.one_hot(target, 6).double()
     # of a linear solve: LAPACK's last bits are not the same on every processor
@@ -119,7 +120,8 @@ def test_general_of_equal_networks_and_in_batches():
 
 
 def test_min_logit_ignores_a_shift_of_a_network():
-    """A constant added to a network's logits says nothing; the true class has the target's greatest share that any network grants it."""
+    """A constant added to a network's logits says nothing; the true class has the target's greatest share that any
+    network grants it."""
     peers, target = networks(3)
     soft = functional.kdcl_min_logit(peers, target)
     torch.testing.assert_close(functional.kdcl_min_logit([peers[0] + 5.0, peers[1] - 3.0, peers[2]], target), soft)

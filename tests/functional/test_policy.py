@@ -14,7 +14,8 @@ def logits(seed):
 
 
 def every_token(student):
-    """Each token once, (7, 1), and the student's probability of it: an expectation over the student's text is a sum over them."""
+    """Each token once, (7, 1), and the student's probability of it: an expectation over the student's text is a sum
+    over them."""
     q = student.log_softmax(-1)
     return q[:, None], q.exp().detach()[:, None]
 
@@ -38,7 +39,8 @@ def test_the_estimate_has_the_reverse_kl_as_its_expectation():
 
 
 def test_importance_weights_correct_for_another_policy():
-    """Tokens of a mixture, weighed by student / mixture, have the expectation of the student's own tokens (no clipping in reach)."""
+    """Tokens of a mixture, weighed by student / mixture, have the expectation of the student's own tokens (no clipping
+    in reach)."""
     student, teacher = logits(0).requires_grad_(), logits(1)
     log_q, q = every_token(student)
     proposal = 0.8 * q + 0.2 * teacher.softmax(-1)[:, None]

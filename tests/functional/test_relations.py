@@ -15,7 +15,8 @@ def gradient(function, student, *rest, **options):
 
 @pytest.mark.parametrize("name", ["sp", "cc_kernel", "rkd", "pkt", "cka", "cc"])
 def test_equal_points_and_dead_features_have_small_gradients(name):
-    """Duplicates in the student's batch, and a row of zeros: the gradient has the size of those without, and not of 1 / epsilon."""
+    """Duplicates in the student's batch, and a row of zeros: the gradient has the size of those without, and not of 1 /
+    epsilon."""
     student = tensor(6, 4)
     student[1], student[2] = student[0], 0.0
     found = gradient(getattr(functional, name), student, tensor(6, 4, seed=1))

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 TOLERANCE = 1e-8
-#: below this, relative to the largest element of a gradient (or of a value, and to 1 for values), a number is a rounding error of float64
+#: below this, relative to the largest element of a gradient (or of a value, and to 1 for values), a number is a
+#: rounding error of float64
 FLOOR = 1e-11
 #: of a gradient whose parts cancel (a bias before a BatchNorm): what is left of sums of numbers of about 1
 CANCELLED = 1e-15
@@ -66,8 +67,9 @@ class Case:
         return [self[f"{prefix}{number}"] for number in numbers if f"{prefix}{number}" in self.arrays]
 
     def fill(self, prefix: str, module: nn.Module) -> nn.Module:
-        """Put the case's arrays ``prefix__0__weight``, … into a module's parameters and buffers of the same names (dots for ``__``), in
-        float64 and train mode; their gradients are compared too. Raises AssertionError where a parameter of the module has no array."""
+        """Put the case's arrays ``prefix__0__weight``, … into a module's parameters and buffers of the same names (dots
+        for ``__``), in float64 and train mode; their gradients are compared too. Raises AssertionError where a
+        parameter of the module has no array."""
         module.double().train()
         given = {
             name.removeprefix(f"{prefix}__").replace("__", "."): name
@@ -103,8 +105,8 @@ def close(found: Tensor, expected: Tensor, what: str, value: bool = True) -> Non
     """Raises AssertionError unless they agree to 1e-8, relative to each element.
 
     Args:
-        value: a value, which may differ by rounding errors of 1; False: a gradient, which may differ by those of its own largest element, and
-            by those that are left where its parts cancel.
+        value: a value, which may differ by rounding errors of 1; False: a gradient, which may differ by those of its
+            own largest element, and by those that are left where its parts cancel.
     """
     largest = expected.abs().max().item() if expected.numel() else 0.0
     floor = FLOOR * max(1.0, largest) if value else max(FLOOR * largest, CANCELLED)

@@ -1,4 +1,5 @@
-"""Every loss of the index that serves classifiers trains the CNN pair on digits for an epoch, and its part is in the curve."""
+"""Every loss of the index that serves classifiers trains the CNN pair on digits for an epoch, and its part is in the
+curve."""
 
 import csv
 import math

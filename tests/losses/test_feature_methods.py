@@ -1,4 +1,5 @@
-"""The losses on features: what they build, own and refuse; their numbers are compared in tests/golden and tests/contract."""
+"""The losses on features: what they build, own and refuse; their numbers are compared in tests/golden and
+tests/contract."""
 
 import pytest
 import torch

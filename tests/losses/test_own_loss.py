@@ -1,4 +1,5 @@
-"""The page on losses is followed to the letter: a loss from outside the package, in one function, one class, one YAML file."""
+"""The page on losses is followed to the letter: a loss from outside the package, in one function, one class, one YAML
+file."""
 
 import csv
 import re

@@ -1,4 +1,5 @@
-"""What does not fit is refused before anything is trained or written, in words: the whole way from the command line to the parts."""
+"""What does not fit is refused before anything is trained or written, in words: the whole way from the command line to
+the parts."""
 
 import pytest
 

@@ -44,7 +44,8 @@ def test_classes_that_are_excluded():
 
 
 def test_many_samples_are_summed_in_double():
-    """In float32 a running sum of 30,000 terms loses what this keeps; and the parts that it works in leave nothing out."""
+    """In float32 a running sum of 30,000 terms loses what this keeps; and the parts that it works in leave nothing
+    out."""
     row = torch.tensor([[0.1, 0.0]])
     alone = kl_to_teacher(torch.zeros(1, 2), row)
     many = kl_to_teacher(torch.zeros(30_001, 2), row.expand(30_001, 2))

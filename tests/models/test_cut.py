@@ -23,7 +23,8 @@ COLOUR = ("vgg", "mobilenet", "shufflenet", "resnet50")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ZOO)
 def test_the_zoo_is_cut_at_its_default(name):
-    """The rest gives the network's own answer, in evaluation and in training mode, and has no weight of what comes before."""
+    """The rest gives the network's own answer, in evaluation and in training mode, and has no weight of what comes
+    before."""
     config = compose(
         [f"student={name}", "strategy=supervised", f"data={'cifar100' if name.startswith(COLOUR) else 'digits'}"]
     )

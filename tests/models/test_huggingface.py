@@ -52,7 +52,8 @@ def test_a_model_saved_in_half_precision_reads_ordinary_images(original, tmp_pat
     assert HuggingFaceClassifier(str(tmp_path)).eval()(torch.randn(2, 1, 16, 16)).isfinite().all()
 
 
-# the first is the example of the class's documentation; its module answers with a record of fields and not with a tensor
+# the first is the example of the class's documentation; its module answers with a record of fields and not with a
+# tensor
 @pytest.mark.parametrize(
     "tap, shape",
     [

@@ -4,8 +4,8 @@
     python tests/mutation/run.py --only 'strategies/*'  some of them, by name or file
     python tests/mutation/run.py --list                 their names; each is checked to fit the source
 
-This process imports torch, Lightning, pytest and the rest once. Every defect is tried in a process forked from it, which imports only
-kdlab, from a copy of the repository with the defect in it. See README.md.
+This process imports torch, Lightning, pytest and the rest once. Every defect is tried in a process forked from it,
+which imports only kdlab, from a copy of the repository with the defect in it. See README.md.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ def arguments_of(defect: Defect) -> list[str]:
 
 
 def without_defect(defect: Defect) -> list[str]:
-    """What pytest is given beforehand, to see that these tests pass: the same for all files that have the same tests, so without their doctests."""
+    """What pytest is given beforehand, to see that these tests pass: the same for all files that have the same tests,
+    so without their doctests."""
     arguments = [argument for argument in arguments_of(defect) if argument != defect.file]
     return arguments if any(argument.startswith("tests/") for argument in arguments) else arguments_of(defect)
 
@@ -258,7 +259,8 @@ def main() -> int:
     if options.list:
         for defect in defects:
             print(
-                f"{defect.name:14} {defect.file}: {defect.old!r} -> {defect.new!r}{'  (equivalent)' if defect.equivalent else ''}"
+                f"{defect.name:14} {defect.file}: {defect.old!r} -> "
+                f"{defect.new!r}{'  (equivalent)' if defect.equivalent else ''}"
             )
         return 0
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -276,7 +278,8 @@ def main() -> int:
 
 
 def tried(waiting: deque[Defect], options, known: dict, results: Path) -> dict:
-    """Try the waiting defects, and first, without any, the tests that are to find them; what came of each is appended to ``results``."""
+    """Try the waiting defects, and first, without any, the tests that are to find them; what came of each is appended
+    to ``results``."""
     found: dict[str, dict] = {}
     trees = [Tree(options.folder / f"tree{number}") for number in range(options.jobs)]
     bare = {}
@@ -305,7 +308,8 @@ def tried(waiting: deque[Defect], options, known: dict, results: Path) -> dict:
                 print(f"{name:14} {status:9} {seconds:6.1f} s  {why or ' '.join(trial.arguments[:3])}", flush=True)
                 if trial.defect is None and status != SURVIVED:
                     raise SystemExit(
-                        f"these tests fail without any defect, so they can find none; see {trial.log}:\n{' '.join(trial.arguments)}"
+                        f"these tests fail without any defect, so they can find none; see {trial.log}:\n"
+                        f"{' '.join(trial.arguments)}"
                     )
                 found[trial.key] = {"key": trial.key, "name": name, "status": status, "seconds": seconds, "why": why}
                 file.write(json.dumps(found[trial.key]) + "\n")

@@ -1,4 +1,5 @@
-"""Chains of runs from one command: generations and assistants are runs like any other, trained once, found again, resumed.
+"""Chains of runs from one command: generations and assistants are runs like any other, trained once, found again,
+resumed.
 
 Bits are compared of runs on one machine with one build."""
 
@@ -78,7 +79,8 @@ def test_a_generation_needs_the_one_before_it(workplace, overrides, message):
 
 @pytest.mark.slow
 def test_a_chain_that_fails_is_gone_on_with(workplace, monkeypatch, capsys):
-    """Generation 1 is killed in its second epoch: generation 0 is found, 1 goes on, 2 follows; all as if nothing had happened."""
+    """Generation 1 is killed in its second epoch: generation 0 is found, 1 goes on, 2 follows; all as if nothing had
+    happened."""
     step = Strategy.training_step
 
     def failing(self, batch, index):

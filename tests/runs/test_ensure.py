@@ -80,7 +80,8 @@ def test_an_interrupt_is_recorded(workplace, monkeypatch):
 
 
 def test_every_form_of_a_teacher(workplace, taught, monkeypatch):
-    """A run, a checkpoint file within one, a checkpoint outside with its network, a model by name, an ensemble: the same answers."""
+    """A run, a checkpoint file within one, a checkpoint outside with its network, a model by name, an ensemble: the
+    same answers."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     outside = workplace / "teacher.safetensors"
     from safetensors.torch import save_file
@@ -202,7 +203,8 @@ def test_numbers_that_json_does_not_have(tmp_path):
 
 
 def test_another_precision_than_the_config_names_is_said(workplace):
-    """Lightning turns mixed float16 into mixed bfloat16 on a CPU; its own warning is among those that kdlab silences."""
+    """Lightning turns mixed float16 into mixed bfloat16 on a CPU; its own warning is among those that kdlab
+    silences."""
     from kdlab.config.compose import compose
     from kdlab.runs.execute import say_precision
 

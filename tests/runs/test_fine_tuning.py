@@ -110,9 +110,11 @@ def own_files(tmp_path, monkeypatch):
     """An experiment of the user's own with data and a teacher of its own, as kdlab train --config-dir finds it."""
     files = {
         "data/mine.yaml": "defaults: [digits]\nname: mine\n",
-        "experiment/mine.yaml": "# @package _global_\ndefaults: [{override /data: mine}, {override /teacher: network}]\n"
+        "experiment/mine.yaml": "# @package _global_\n"
+        "defaults: [{override /data: mine}, {override /teacher: network}]\n"
         "data: {fraction: 0.5}\n"
-        "teacher: {_target_: kdlab.models.MLP, classes: 7, shape: [1, 8, 8], normalisation: {mean: [0.5], std: [1.0]}}\n",
+        "teacher: {_target_: kdlab.models.MLP, classes: 7, shape: [1, 8, 8], normalisation: "
+        "{mean: [0.5], std: [1.0]}}\n",
     }
     for name, text in files.items():
         path = tmp_path / name

@@ -187,7 +187,8 @@ def test_a_name_from_each_side_where_nothing_fits(tmp_path):
     message = refused(tmp_path, {"encoder.layer.weight": torch.ones(1)})
     assert (
         message
-        == f"{KEY}: x.pth does not fit Sequential: the file has encoder.layer.weight, the network wants 0.0.weight, and no name of it is in the file"
+        == f"{KEY}: x.pth does not fit Sequential: the file has encoder.layer.weight, the network wants 0.0.weight, "
+        "and no name of it is in the file"
     )
     message = refused(
         tmp_path, {**{name: value for name, value in STATE.items() if name != "2.bias"}, "2.offset": torch.ones(3)}

@@ -159,7 +159,8 @@ def test_the_order_of_named_peers_counts():
     assert run_hash(compose(first)) != run_hash(compose(second))
 
 
-# -- upgrades: hashes of before still stand for the same runs -------------------------------------------------------------------
+# -- upgrades: hashes of before still stand for the same runs
+# -------------------------------------------------------------------
 
 # made by kdlab 0.1.0 at commit 34bb334; a hash that differs here orphans every run that its users have
 FIRST = {
@@ -259,8 +260,9 @@ def test_a_key_added_later_counts_where_it_differs_from_its_default(monkeypatch)
         assert run_hash({**after, **change}) != run_hash(before)
 
 
-# the defaults of arguments that were added after the first hashes: one more line for each. A line never changes: with another default the
-# same hash would stand for other results. Whoever must change a default gives the argument another name
+# the defaults of arguments that were added after the first hashes: one more line for each. A line never changes: with
+# another default the same hash would stand for other results. Whoever must change a default gives the argument another
+# name
 LATER = {
     "data.ImageFolder.bits": None,
     "data.ImageFolder.exif_rotation": False,
@@ -302,7 +304,8 @@ def test_runs_whose_teachers_have_their_seed_are_one_group(overrides):
     )
 
 
-# -- one value, one hash ----------------------------------------------------------------------------------------------------------
+# -- one value, one hash
+# ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -336,7 +339,8 @@ def test_the_runs_before_it_counted_as_they_were_spelled_too(overrides):
     assert earlier in str(kept) and run_hash(node["config"]) not in str(kept) and older == identity._digest(kept)
 
 
-# -- every leaf counts ------------------------------------------------------------------------------------------------------------
+# -- every leaf counts
+# ------------------------------------------------------------------------------------------------------------
 
 CONFIGS = {
     "default": [],
@@ -360,8 +364,8 @@ CONFIGS = {
 
 
 def leaves(node, place=()):
-    """Every value of a config that is no container, and every empty container, with its place. Beside the config of an earlier run stands
-    only how it was asked for."""
+    """Every value of a config that is no container, and every empty container, with its place. Beside the config of an
+    earlier run stands only how it was asked for."""
     if isinstance(node, dict) and node:
         for key, value in ({"config": node["config"]} if "config" in node else node).items():
             yield from leaves(value, (*place, key))

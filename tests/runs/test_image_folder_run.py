@@ -1,4 +1,5 @@
-"""Runs on images in class folders: workers, a kill in mid-epoch, and ranks leave the result as it is; to the bit on one machine with one build."""
+"""Runs on images in class folders: workers, a kill in mid-epoch, and ranks leave the result as it is; to the bit on one
+machine with one build."""
 
 import os
 import signal

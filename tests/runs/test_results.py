@@ -21,7 +21,8 @@ UNLEARN = [
 
 
 class Unlearn(Loss):
-    """From the third epoch on it teaches each digit's successor, with a weight that cross-entropy cannot balance: the second epoch is the best."""
+    """From the third epoch on it teaches each digit's successor, with a weight that cross-entropy cannot balance: the
+    second epoch is the best."""
 
     needs_teacher, needs_target = False, True
 

@@ -1,4 +1,5 @@
-"""A run that is killed and started again ends with the same weights, bit for bit. This is promised for one machine with one build, not across them."""
+"""A run that is killed and started again ends with the same weights, bit for bit. This is promised for one machine with
+one build, not across them."""
 
 import os
 import signal
@@ -8,7 +9,8 @@ import torch
 
 from kdlab.runs.run import RunStore, find_runs
 
-# everything that could carry hidden state: dropout, a schedule that moves every step, augmentation, clipping, a scheduled temperature
+# everything that could carry hidden state: dropout, a schedule that moves every step, augmentation, clipping, a
+# scheduled temperature
 OVERRIDES = [
     "student=mlp",
     "student.hidden=[24,24]",
@@ -196,7 +198,10 @@ def test_a_run_that_was_stopped_early_is_not_trained_on(workplace, monkeypatch):
         "strategy=supervised",
         "trainer.max_epochs=9",
         "progress=none",
-        "+callbacks.stop={_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val/accuracy, mode: max, patience: 1, min_delta: 0.5}",
+        (
+            "+callbacks.stop={_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val/accuracy, mode: max, "
+            "patience: 1, min_delta: 0.5}"
+        ),
     ]
     run = package.train(overrides)
     epochs = len(run.metrics_file.read_text().splitlines()) - 1

@@ -1,4 +1,5 @@
-"""Inside of Slurm: a run of one process is one, whatever the variables of its environment say; signals interrupt it between two epochs."""
+"""Inside of Slurm: a run of one process is one, whatever the variables of its environment say; signals interrupt it
+between two epochs."""
 
 import json
 import os
@@ -44,7 +45,8 @@ def same(one, other) -> bool:
 
 
 def test_the_second_of_two_independent_tasks_has_its_logger_and_its_bits(workplace):
-    """A process of its own, since Lightning looks at the rank when it is imported. srun on PATH is no reason for a hint either."""
+    """A process of its own, since Lightning looks at the rank when it is imported. srun on PATH is no reason for a hint
+    either."""
     tensorboard = pytest.importorskip("tensorboard")
     srun = workplace / "bin" / "srun"
     srun.parent.mkdir()
@@ -161,7 +163,8 @@ def test_a_run_of_several_processes_in_several_tasks_is_refused(monkeypatch):
         monkeypatch.setenv(name, value)
     with pytest.raises(
         InputError,
-        match=r"in 2 tasks, and each of them would train .* 2 processes .*srun --nodes=1 --ntasks=1 --cpus-per-task=6 kdlab",
+        match=r"in 2 tasks, and each of them would train .* 2 processes .*srun --nodes=1 --ntasks=1 --cpus-per-task=6 "
+        r"kdlab",
     ):
         refuse_other_launchers(config)
     refuse_other_launchers({**config, "trainer": {"devices": 1, "accelerator": "cpu"}})  # independent runs

@@ -1,4 +1,5 @@
-"""A student that begins with the weights of an earlier run: stages of one command, and the other forms of naming that run.
+"""A student that begins with the weights of an earlier run: stages of one command, and the other forms of naming that
+run.
 
 Bits are compared of weights that are copied, or trained on one machine with one build."""
 

@@ -1,4 +1,5 @@
-"""Teachers whose weights leave something untrained are refused whatever luck they have; students may have a new head."""
+"""Teachers whose weights leave something untrained are refused whatever luck they have; students may have a new
+head."""
 
 import json
 import re
@@ -91,9 +92,10 @@ def pasted(message, call):
 def test_a_new_head_of_timm_whatever_its_luck(local, seed):
     message = refused("teacher=timm", f"teacher.model={local()}", f"seed={seed}")
     assert message.startswith(
-        "teacher: local-dir:saved: its weights know 1000 classes, the data have 10, so its head (fc.weight, fc.bias) would be untrained. "
-        "Fine-tune it first:\n  kdlab train student=timm student.model=local-dir:saved student.pretrained=true "
-        "strategy=supervised name=fine_tuned\n"
+        "teacher: local-dir:saved: its weights know 1000 classes, the data have 10, so its head (fc.weight, fc.bias) "
+        "would be untrained. Fine-tune it first:\n"
+        "  kdlab train student=timm student.model=local-dir:saved student.pretrained=true strategy=supervised "
+        "name=fine_tuned\n"
     )
 
 
@@ -111,8 +113,8 @@ def test_a_new_head_of_torchvision(workplace, monkeypatch):
     for given in ("teacher.pretrained=true", "teacher.weights=IMAGENET1K_V1"):
         message = refused("teacher=torchvision", "teacher.model=squeezenet1_1", given)
         assert (
-            "its weights know 1000 classes, the data have 10, so its head (classifier.1.weight, classifier.1.bias) would be untrained"
-            in message
+            "its weights know 1000 classes, the data have 10, so its head (classifier.1.weight, classifier.1.bias) "
+            "would be untrained" in message
         )
         assert f"student=torchvision student.model=squeezenet1_1 {given.replace('teacher', 'student')}" in message
     assert "its constructor drew: it has no trained weights" in refused(
@@ -123,13 +125,13 @@ def test_a_new_head_of_torchvision(workplace, monkeypatch):
 def test_heads_of_hugging_face(huggingface):
     message = refused("teacher=huggingface", "teacher.model=body")
     assert (
-        "teacher: body: its weights hold no head (network.classifier.1.bias, network.classifier.1.weight), which would be untrained"
-        in message
+        "teacher: body: its weights hold no head (network.classifier.1.bias, network.classifier.1.weight), which would "
+        "be untrained" in message
     )
     message = refused("teacher=huggingface", "teacher.model=whole")
     assert (
-        "teacher: whole answers with 1000 classes, but the data have 10. A network of other classes cannot teach these; fine-tune it first:"
-        in message
+        "teacher: whole answers with 1000 classes, but the data have 10. A network of other classes cannot teach "
+        "these; fine-tune it first:" in message
     )
     assert "kdlab train student=huggingface student.model=whole strategy=supervised" in message
     assert "no better than chance" in refused("teacher=huggingface", "teacher.model=ten")  # every parameter is filled
@@ -212,7 +214,8 @@ def test_a_student_with_anything_else_untrained_is_refused(local, lost):
     )
 
 
-# -- checkpoint files ---------------------------------------------------------------------------------------------------------
+# -- checkpoint files
+# ---------------------------------------------------------------------------------------------------------
 
 
 def mlp(key, classes=10):
@@ -233,11 +236,13 @@ def hundred(workplace):
     [
         (
             100,
-            "teacher: hundred.pth (teacher.network.classes=100) answers with 100 classes, but the data have 10. A network of other classes cannot teach these",
+            "teacher: hundred.pth (teacher.network.classes=100) answers with 100 classes, but the data have 10. A "
+            "network of other classes cannot teach these",
         ),
         (
             10,
-            "teacher.checkpoint: hundred.pth knows 100 classes (classifier.weight), and teacher.network has 10. A network of other classes cannot teach these",
+            "teacher.checkpoint: hundred.pth knows 100 classes (classifier.weight), and teacher.network has 10. A "
+            "network of other classes cannot teach these",
         ),
     ],
 )
@@ -262,8 +267,8 @@ def test_a_student_begins_with_weights_of_other_classes(hundred, capsys):
     out = capsys.readouterr().out
     assert "student.initial.checkpoint: hundred.pth: the prefix 'module.' of its names is taken off" in out
     assert (
-        "student.initial: hundred.pth knows 100 classes, this student 10: its head (classifier.weight, classifier.bias) is new and untrained"
-        in out
+        "student.initial: hundred.pth knows 100 classes, this student 10: its head (classifier.weight, "
+        "classifier.bias) is new and untrained" in out
     )
     theirs = torch.load("hundred.pth")["net"]
     assert torch.equal(run.student.state_dict()["stage1.linear.weight"], theirs["module.stage1.linear.weight"])
@@ -278,8 +283,9 @@ def test_which_of_two_networks_teaches_is_part_of_the_identity(workplace, taught
     node = "+teacher.network={_target_: kdlab.models.MLP, classes: 10, shape: [1,8,8], hidden: [256,256]}"
     given = ["teacher=checkpoint", "teacher.checkpoint=both.pth", node]
     assert (
-        "holds 2 networks that fit MLP; add the one that is meant:\n  teacher.part=student_state_dict\n  teacher.part=teacher_state_dict"
-        in refused(*given)
+        "holds 2 networks that fit MLP; add the one that is meant:\n"
+        "  teacher.part=student_state_dict\n"
+        "  teacher.part=teacher_state_dict" in refused(*given)
     )
     runs = [kdlab.train([*given, f"teacher.part={part}_state_dict", *SHORT]) for part in ("student", "teacher")]
     assert runs[0].hash != runs[1].hash

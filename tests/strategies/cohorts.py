@@ -31,7 +31,8 @@ def some(rows=6, seed=0):
 
 
 def cohort(kind, networks, terms=None, weights=None, batch=None, **options):
-    """A prepared strategy of these networks, the first of them the student; by default with cross-entropy (0.3) and KD of temperature 2 (0.7)."""
+    """A prepared strategy of these networks, the first of them the student; by default with cross-entropy (0.3) and KD
+    of temperature 2 (0.7)."""
     student, *peers = networks
     options = {"peers": {f"peer{number}": Peer(peer) for number, peer in enumerate(peers, start=2)}, **options}
     terms = terms or {"ce": CrossEntropy(), "kd": HintonKD(2.0)}

@@ -1,6 +1,8 @@
-"""What a distillation framework gets wrong in silence, as checks that can be run on any strategy, and that fail where the defect is put in.
+"""What a distillation framework gets wrong in silence, as checks that can be run on any strategy, and that fail where
+the defect is put in.
 
-Where bits are compared, both sides were computed on one machine, with one build and the same operations. Nothing is promised beyond that.
+Where bits are compared, both sides were computed on one machine, with one build and the same operations. Nothing is
+promised beyond that.
 """
 
 from contextlib import contextmanager
@@ -98,8 +100,8 @@ def optimised(overrides):
 
 
 def saved(overrides):
-    """Whatever has changed at the end of a run, beside what Lightning keeps, is in its checkpoint: strategies of the same config that load it
-    say the same of every batch."""
+    """Whatever has changed at the end of a run, beside what Lightning keeps, is in its checkpoint: strategies of the
+    same config that load it say the same of every batch."""
     strategies = []
     with watched(lambda strategy, batch, index: strategies.append(strategy)):
         run = kdlab.train([*overrides, *SHORT])

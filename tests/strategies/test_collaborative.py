@@ -107,7 +107,8 @@ class _Alone:
 
 
 def test_general_weights_by_hand(monkeypatch):
-    """Two uneven validation batches count by their rows; the weights are those of the inverse correlation, and the next target has them."""
+    """Two uneven validation batches count by their rows; the weights are those of the inverse correlation, and the next
+    target has them."""
     networks, batch = [linear(seed) for seed in range(3)], some(20, seed=4)
     strategy = cohort(Collaborative, networks, rule="general", ridge=0.0)
     strategy._trainer = None

@@ -58,8 +58,15 @@ def test_a_loss_on_features_alone_leaves_no_parameter_out(common):
 def test_a_rank_that_fails_ends_the_run(common, workplace, monkeypatch):
     """And its traceback is the user's to read."""
     (workplace / "bad_loss.py").write_text(
-        "from kdlab.losses import Loss\n\n\nclass Bad(Loss):\n    needs_teacher = False\n\n"
-        "    def forward(self, student, teacher, batch):\n        if len(batch) > 4:\n            raise RuntimeError('no such luck')\n"
+        "from kdlab.losses import Loss\n"
+        "\n"
+        "\n"
+        "class Bad(Loss):\n"
+        "    needs_teacher = False\n"
+        "\n"
+        "    def forward(self, student, teacher, batch):\n"
+        "        if len(batch) > 4:\n"
+        "            raise RuntimeError('no such luck')\n"
         "        return student.logits.mean(-1)\n"
     )
     monkeypatch.syspath_prepend(workplace)
@@ -91,8 +98,10 @@ def test_a_script_without_a_main_guard(workplace, taught):
     import sys
 
     (workplace / "script.py").write_text(
-        "print('top level', flush=True)\nimport kdlab\n"
-        f"run = kdlab.train(['trainer=ddp_cpu', 'trainer.max_epochs=1', 'progress=none', 'teacher=run', 'teacher.run={taught.path}'])\n"
+        "print('top level', flush=True)\n"
+        "import kdlab\n"
+        "run = kdlab.train(['trainer=ddp_cpu', 'trainer.max_epochs=1', 'progress=none', 'teacher=run', "
+        f"'teacher.run={taught.path}'])\n"
         "print(run.status)\n"
     )
     done = subprocess.run([sys.executable, "script.py"], cwd=workplace, capture_output=True, text=True, timeout=300)

@@ -1,7 +1,9 @@
-"""What every strategy promises: it trains, it can be stopped and gone on with to the same bits, its checkpoint holds what evolves and no frozen
-teacher, and two processes do what one does. A file in conf/strategy/ without a line here fails.
+"""What every strategy promises: it trains, it can be stopped and gone on with to the same bits, its checkpoint holds
+what evolves and no frozen teacher, and two processes do what one does. A file in conf/strategy/ without a line here
+fails.
 
-Bits are promised, and compared, on one machine with one build: of a run and the same run resumed. Two processes give the same up to rounding."""
+Bits are promised, and compared, on one machine with one build: of a run and the same run resumed. Two processes give
+the same up to rounding."""
 
 import pytest
 import torch
@@ -28,7 +30,8 @@ STATEFUL = [
     "trainer.gradient_clip_val=1.0",
     "trainer.max_epochs=3",
 ]
-# what a checkpoint holds beside the student, and whether two processes must give the curve of one (not where something looks across a batch)
+# what a checkpoint holds beside the student, and whether two processes must give the curve of one (not where something
+# looks across a batch)
 STRATEGIES = {
     "assistant": (set(), True),
     "born_again": (set(), True),

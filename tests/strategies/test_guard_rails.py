@@ -1,4 +1,5 @@
-"""What a distillation framework gets wrong in silence. First weights are compared to the bit: of one seed, on one machine, with one build."""
+"""What a distillation framework gets wrong in silence. First weights are compared to the bit: of one seed, on one
+machine, with one build."""
 
 import pytest
 import torch
@@ -157,7 +158,8 @@ def test_ema_is_what_is_kept(workplace, taught):
 
 
 def test_accumulated_batches_are_one_large_batch(workplace, taught):
-    """Without shuffling effects: two batches of 32 accumulated give the gradient, and so the curve, of one batch of 64."""
+    """Without shuffling effects: two batches of 32 accumulated give the gradient, and so the curve, of one batch of
+    64."""
     common = ["teacher=run", f"teacher.run={taught.path}", "trainer.max_epochs=2", "progress=none", "scheduler=none"]
     large = kdlab.train([*common, "data.batch_size=64"])
     small = kdlab.train(

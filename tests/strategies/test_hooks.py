@@ -13,7 +13,8 @@ SMALL = ["trainer.max_epochs=2", "progress=none", "+trainer.limit_train_batches=
 
 
 class TwoViews(Strategy):
-    """Learns one view from another; counts its steps in a buffer; sees the largest labels first; adds a scale to the student's head."""
+    """Learns one view from another; counts its steps in a buffer; sees the largest labels first; adds a scale to the
+    student's head."""
 
     views = 2
     orders: list = []

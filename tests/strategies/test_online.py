@@ -143,7 +143,8 @@ def test_averages_follow_the_optimisers_steps(workplace, history):
 
 
 def test_an_average_follows_only_when_its_network_learns(workplace, history):
-    """Networks take turns, and so do their averages: an average that followed in every step would reach its network sooner than its decay says."""
+    """Networks take turns, and so do their averages: an average that followed in every step would reach its network
+    sooner than its decay says."""
     kdlab.train([*SHORT, "strategy.update=alternating", "strategy.decay=0.9", "optimizer.weight_decay=0.1"])
     followed, last = [], None
     for _, networks, averages in history:

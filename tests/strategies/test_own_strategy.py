@@ -1,4 +1,5 @@
-"""The page on strategies is followed to the letter: a strategy from outside the package, in one class and one YAML file."""
+"""The page on strategies is followed to the letter: a strategy from outside the package, in one class and one YAML
+file."""
 
 import re
 import shlex

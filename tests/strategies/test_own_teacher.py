@@ -73,7 +73,8 @@ def test_a_step_by_hand(options, share):
 
 @pytest.mark.parametrize("positive_only", [True, False])
 def test_features_below_zero_count_unless_only_positive_ones_do(positive_only):
-    """Of a network that ends in tanh, so that the deepest feature may lie below 0; ReLU's, which end most networks, never do."""
+    """Of a network that ends in tanh, so that the deepest feature may lie below 0; ReLU's, which end most networks,
+    never do."""
     torch.manual_seed(0)
     layers = {
         "stage1": nn.Sequential(nn.Linear(4, 5), nn.Tanh()),

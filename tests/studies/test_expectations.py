@@ -174,7 +174,8 @@ def test_what_is_shown():
 
 
 def test_no_claim_of_a_study_contradicts_its_table():
-    """Of every study in git: better and worse in a table are what holds and what does not among the claims about the same difference."""
+    """Of every study in git: better and worse in a table are what holds and what does not among the claims about the
+    same difference."""
     compared = 0
     for name, _ in all_studies():
         one = read(name)

@@ -108,7 +108,8 @@ def test_a_study_from_nothing_to_git_and_back(kdlab, workplace):
     code, out, err = kdlab("reproduce", "--check", "tiny")
     assert (
         code == 1
-        and "rerun.jsonl: run ffffffffffffffff (table 'main', row 'alone', seed 1) is not the run of that row and seed in runs.jsonl"
+        and "rerun.jsonl: run ffffffffffffffff (table 'main', row 'alone', seed 1) is not the run of that row and seed "
+        "in runs.jsonl"
         in out
     )
     kept.unlink()
@@ -128,7 +129,8 @@ def test_a_study_from_nothing_to_git_and_back(kdlab, workplace):
     )
     (folder / "README.md").write_text(readme)
 
-    # a study that says something else than what was run; one whose config has changed since; one whose expectation is missed
+    # a study that says something else than what was run; one whose config has changed since; one whose expectation is
+    # missed
     def told(text, compose=False):
         (folder / "study.yaml").write_text(text)
         return " ".join(check(read("tiny"), compose))

@@ -68,7 +68,8 @@ def test_a_method_that_does_what_the_student_does_alone_is_seen(row):
 
 @pytest.mark.parametrize("broken, code", [(False, 0), (True, 1)])
 def test_reproduce_exits_with_one(kdlab, monkeypatch, broken, code):
-    """logit_methods with the student's five records in the place of KD's: the row is beyond its tolerance, and the claim is not found again."""
+    """logit_methods with the student's five records in the place of KD's: the row is beyond its tolerance, and the
+    claim is not found again."""
     one, git = _studied()
     here = _replaced(git, "KD", "student alone") if broken else git
     monkeypatch.setattr("kdlab.studies.training.train", lambda *_: {})
@@ -162,7 +163,8 @@ def test_a_claim_for_less_is_turned():
 
 
 def test_how_often_a_right_rerun_is_objected_to():
-    """60 right reruns, and 25 in which KD has stopped: seeds that share four fifths of their scatter with git, as they do in git on average."""
+    """60 right reruns, and 25 in which KD has stopped: seeds that share four fifths of their scatter with git, as they
+    do in git on average."""
     path = Path(__file__).parents[2] / "experiments" / "reruns" / "false_alarms.py"
     spec = importlib.util.spec_from_file_location("false_alarms", path)
     script = importlib.util.module_from_spec(spec)

@@ -1,4 +1,5 @@
-"""Slurm and Ray, both stood in for: what their launchers send, and what they make of jobs that end well, badly or not at all."""
+"""Slurm and Ray, both stood in for: what their launchers send, and what they make of jobs that end well, badly or not
+at all."""
 
 import os
 import signal
@@ -19,7 +20,8 @@ SLURM = ["train", "-m", "hydra/launcher=submitit_slurm", "hydra.launcher.partiti
 
 
 class Handle:
-    """A job of submitit's: ``end`` is what its function returns, or what it raises, or the state in which the job ended without."""
+    """A job of submitit's: ``end`` is what its function returns, or what it raises, or the state in which the job ended
+    without."""
 
     def __init__(self, folder: Path, number: int, end):
         self.job_id, self.end, self.cancelled = f"7_{number}", end, False
@@ -46,7 +48,8 @@ class Handle:
 
 @pytest.fixture
 def submitit(monkeypatch):
-    """Stands in for submitit. ``made`` is what its executor was made with; ``ends`` what comes of jobs by their seeds (default: they are run)."""
+    """Stands in for submitit. ``made`` is what its executor was made with; ``ends`` what comes of jobs by their seeds
+    (default: they are run)."""
     stub = SimpleNamespace(made={}, ends={}, handles=[])
 
     class Executor:

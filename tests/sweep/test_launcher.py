@@ -59,8 +59,8 @@ def test_a_sweep_trains_its_teacher_once_and_first_and_is_found_again(kdlab, wor
 def test_finding_a_finished_sweep_again_imports_nothing_heavy(kdlab, workplace):
     assert kdlab("train", "-m", *SHORT, "seed=1,2")[0] == 0
     code = (
-        "import sys; from kdlab.cli.main import main; sys.argv[0] = 'kdlab'; "
-        f"print(main(['train', '-m', *{SHORT!r}, 'seed=1,2.0']), [name for name in ('torch', 'lightning', 'transformers') if name in sys.modules])"
+        f"import sys; from kdlab.cli.main import main; sys.argv[0] = 'kdlab'; print(main(['train', '-m', *{SHORT!r}, "
+        "'seed=1,2.0']), [name for name in ('torch', 'lightning', 'transformers') if name in sys.modules])"
     )
     code = code.replace("1,2.0", "2,1")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -70,7 +70,8 @@ def test_finding_a_finished_sweep_again_imports_nothing_heavy(kdlab, workplace):
 
 @pytest.mark.slow
 def test_a_job_of_a_sweep_has_the_bits_of_the_job_alone(kdlab, workplace):
-    """With two beside each other, after others in the same sweep, dropout and augmentation on; on one machine with one build, as is promised."""
+    """With two beside each other, after others in the same sweep, dropout and augmentation on; on one machine with one
+    build, as is promised."""
     common = [
         "student.dropout=0.2",
         "data.augment.crop_padding=1",
@@ -146,7 +147,11 @@ def test_a_teacher_that_fails_fails_its_students_and_no_others(kdlab, workplace)
     """Every student says why; a student without a teacher is trained."""
     (workplace / "mine" / "experiment").mkdir(parents=True)
     (workplace / "mine" / "experiment" / "bad.yaml").write_text(
-        "# @package _global_\ndefaults: [override /strategy: supervised]\nname: teachers\nseed: 2\ntrainer: {max_epochs: 2}\n"
+        "# @package _global_\n"
+        "defaults: [override /strategy: supervised]\n"
+        "name: teachers\n"
+        "seed: 2\n"
+        "trainer: {max_epochs: 2}\n"
         "strategy: {_target_: tests.sweep.trouble.Unlucky}\n"
     )
     code, out, err = kdlab(

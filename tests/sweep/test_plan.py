@@ -1,4 +1,5 @@
-"""The jobs of a sweep are checked before the first begins; one that ends the process that checks it is the failure of that job alone."""
+"""The jobs of a sweep are checked before the first begins; one that ends the process that checks it is the failure of
+that job alone."""
 
 import re
 

@@ -1,4 +1,5 @@
-"""Strategies that get into trouble, for the tests of sweeps: jobs run in processes of their own, where nothing can be patched."""
+"""Strategies that get into trouble, for the tests of sweeps: jobs run in processes of their own, where nothing can be
+patched."""
 
 import os
 import signal
@@ -64,7 +65,8 @@ class Leaving(Supervised):
 
 
 class Dies(MLP):
-    """Ends its process at its first forward pass: by a signal, as the system does it where memory runs out, or by leaving it."""
+    """Ends its process at its first forward pass: by a signal, as the system does it where memory runs out, or by
+    leaving it."""
 
     def __init__(self, *arguments, by: str = "SIGKILL", **named):
         super().__init__(*arguments, **named)
@@ -75,7 +77,8 @@ class Dies(MLP):
 
 
 class DiesAfterAnother(MLP):
-    """Ends its process where one of another size was there before: the fault of sharing a process, and not of either job."""
+    """Ends its process where one of another size was there before: the fault of sharing a process, and not of either
+    job."""
 
     seen: set = set()
 

@@ -15,7 +15,8 @@ def network():
 
 
 def test_weights_and_statistics_are_averaged_and_counts_copied():
-    """At step t the decay is at most 1 - 1 / (t + 1): the plain mean of all weights so far, until it reaches its value."""
+    """At step t the decay is at most 1 - 1 / (t + 1): the plain mean of all weights so far, until it reaches its
+    value."""
     net = network()
     average = Average(net, decay=0.6)
     seen = [copy.deepcopy(net.state_dict())]

@@ -136,7 +136,8 @@ def test_a_copy_is_itself():
     assert copy.deepcopy(teacher) is teacher
 
 
-# -- in runs ------------------------------------------------------------------------------------------------------------------
+# -- in runs
+# ------------------------------------------------------------------------------------------------------------------
 
 ONE_STEP = ["trainer.max_epochs=1", "+trainer.limit_train_batches=1", "progress=none"]
 

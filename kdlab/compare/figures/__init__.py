@@ -1,4 +1,5 @@
-"""Figures: pure functions from plain data to matplotlib figures, a file each; and :func:`draw`, which gathers their data from groups of runs."""
+"""Figures: pure functions from plain data to matplotlib figures, a file each; and :func:`draw`, which gathers their
+data from groups of runs."""
 
 from .agreement import agreement, agreement_matrix
 from .gather import NAMES, draw

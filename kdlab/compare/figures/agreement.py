@@ -13,11 +13,12 @@ ALL = None  # the "seed" of a network that is the same for every seed: a teacher
 
 
 def agreement_matrix(answers: Mapping[str, Mapping[int | None, np.ndarray]]) -> np.ndarray:
-    """The share of samples on which two rows name the same class: the mean over the seeds that both have. On the diagonal the mean over pairs of
-    seeds of one row. NaN where there is no such pair.
+    """The share of samples on which two rows name the same class: the mean over the seeds that both have. On the
+    diagonal the mean over pairs of seeds of one row. NaN where there is no such pair.
 
     Args:
-        answers: row -> seed -> the named classes (N,). A row whose only seed is None (:data:`ALL`) stands beside every seed of the others.
+        answers: row -> seed -> the named classes (N,). A row whose only seed is None (:data:`ALL`) stands beside every
+            seed of the others.
 
     >>> agreement_matrix({"a": {1: np.array([0, 1]), 2: np.array([0, 0])}, "b": {1: np.array([0, 1]), 2: np.array([1, 1])}}).tolist()
     [[0.5, 0.5], [0.5, 0.5]]
@@ -43,7 +44,8 @@ def _mean(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
 
 @styled
 def agreement(matrix: np.ndarray, labels: Sequence[str]) -> Drawing:
-    """A matrix of shares (:func:`agreement_matrix`), written in its cells; below the diagonal only, since it is symmetric."""
+    """A matrix of shares (:func:`agreement_matrix`), written in its cells; below the diagonal only, since it is
+    symmetric."""
     count = len(labels)
     figure = drawing(COLUMN if count <= 5 else WIDE, 1.0 + max(0.36 * count, 0.5))
     axes = figure.subplots()
@@ -84,11 +86,15 @@ def agreement(matrix: np.ndarray, labels: Sequence[str]) -> Drawing:
     told = ""
     if np.isfinite(off).any():
         (a, b), (c, d) = (np.unravel_index(place, off.shape) for place in (np.nanargmax(off), np.nanargmin(off)))
-        told = f" Most alike: {labels[a]} and {labels[b]}, {100 * off[a, b]:.1f} %; least: {labels[c]} and {labels[d]}, {100 * off[c, d]:.1f} %."
+        told = (
+            f" Most alike: {labels[a]} and {labels[b]}, {100 * off[a, b]:.1f} %; least: {labels[c]} and "
+            f"{labels[d]}, {100 * off[c, d]:.1f} %."
+        )
     return figure.describe(
         "Agreement between rows",
-        "Per cent of test samples on which two rows name the same class, right or wrong: the mean over the seeds that both have, and on the diagonal "
-        "over pairs of seeds of one row (– where there is none). Rows of one seed share the split and the order of the samples, which the pairs on "
-        "the diagonal do not: compare rows with rows, not with the diagonal.",
+        "Per cent of test samples on which two rows name the same class, right or wrong: the mean over the seeds that "
+        "both have, and on the diagonal over pairs of seeds of one row (– where there is none). Rows of one seed share "
+        "the split and the order of the samples, which the pairs on the diagonal do not: compare rows with rows, not "
+        "with the diagonal.",
         f"Matrix of {count} rows.{told}",
     )

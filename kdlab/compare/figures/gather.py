@@ -111,7 +111,8 @@ def draw(
                     notes.append(f"{title}: {item}")
                 else:
                     figures[item[0]] = item[1]
-        except Exception as error:  # of damaged files and of the user's own networks anything may come, and the table must not be lost with it
+        # of damaged files and of the user's own networks anything may come, and the table must not be lost with it
+        except Exception as error:
             notes.append(f"no {title}: {told(error)}")
     return figures, notes
 

@@ -14,8 +14,9 @@ METHOD = ("loss.", "strategy.")
 
 
 def grid(configs: Sequence[dict]) -> tuple[str, str, dict[tuple[float, float], int]] | None:
-    """Two keys, and (value of the first, value of the second) -> place in ``configs``, of the largest set of flat configs that differ in these two
-    numbers alone; None where no two numbers make a grid. Two numbers of the method, where such a pair makes one, go before all others.
+    """Two keys, and (value of the first, value of the second) -> place in ``configs``, of the largest set of flat
+    configs that differ in these two numbers alone; None where no two numbers make a grid. Two numbers of the method,
+    where such a pair makes one, go before all others.
 
     A number that follows from another one (``loss.ce.weight`` from ``loss.kd.weight``) is no difference of its own.
 

@@ -31,7 +31,8 @@ class Point:
 
 
 def front(points: Sequence[Point], higher_is_better: bool = True) -> list[Point]:
-    """The points that no other beats: none is as cheap and better, nor as good and cheaper; cheapest first. Of equals the first.
+    """The points that no other beats: none is as cheap and better, nor as good and cheaper; cheapest first. Of equals
+    the first.
 
     >>> [point.label for point in front([Point("a", 1, [0.5]), Point("b", 2, [0.4]), Point("c", 3, [0.9]), Point("d", 3, [0.8])])]
     ['a', 'c']
@@ -126,8 +127,8 @@ def pareto(points: Sequence[Point], cost: str, metric: str, higher_is_better: bo
     legend_below(figure, [handles[place] for place in order], [labels[place] for place in order], columns=1)
     return figure.describe(
         f"{metric} against {cost}",
-        "Means over seeds with 95 % intervals (Student's t). Squares: teachers; diamonds: the student alone; circles: variants. "
-        "What stands on the front is numbered, and so are teachers and baselines."
+        "Means over seeds with 95 % intervals (Student's t). Squares: teachers; diamonds: the student alone; circles: "
+        "variants. What stands on the front is numbered, and so are teachers and baselines."
         + (" Rows of equal cost are drawn side by side." if most > 1 else ""),
         f"Scatter plot of {len(points)} rows. On the front: "
         + "; ".join(f"{point.label} ({quantity(point.cost)}, {number(point.mean)})" for point in best)

@@ -24,7 +24,8 @@ def recalls(answers: np.ndarray, target: np.ndarray, classes: int) -> np.ndarray
 
 
 def changes(row: Mapping[int, np.ndarray], baseline: Mapping[int, np.ndarray]) -> list[Interval]:
-    """For every class the mean over seeds of the change against the baseline's run of the same seed, with its 95 % interval.
+    """For every class the mean over seeds of the change against the baseline's run of the same seed, with its 95 %
+    interval.
 
     Args:
         row, baseline: seed -> recalls (C,).
@@ -91,8 +92,8 @@ def per_class(
     about = f" The {MOST_CLASSES} that change most; {left_out} classes are left out." if left_out > 0 else ""
     return figure.describe(
         f"Per class, against {baseline}",
-        f"Change in recall of every class against {baseline}: mean of the differences of equal seeds ({seeds} in the first row){spread}, sorted by "
-        f"the first row.{about} Test, last epoch.",
-        f"Bar chart. {label}: the most is gained in {names[order[-1]]} ({100 * first[order[-1]]:+.1f} points), the least in {names[order[0]]} "
-        f"({100 * first[order[0]]:+.1f} points).",
+        f"Change in recall of every class against {baseline}: mean of the differences of equal seeds ({seeds} in the "
+        f"first row){spread}, sorted by the first row.{about} Test, last epoch.",
+        f"Bar chart. {label}: the most is gained in {names[order[-1]]} ({100 * first[order[-1]]:+.1f} points), the "
+        f"least in {names[order[0]]} ({100 * first[order[0]]:+.1f} points).",
     )

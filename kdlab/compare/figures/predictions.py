@@ -110,8 +110,8 @@ def _in_order(run: Run) -> tuple[np.ndarray, np.ndarray]:
 def _logits(
     rows, chosen: list[Group], answers: bool = False
 ) -> tuple[dict[str, dict[int, tuple[np.ndarray, np.ndarray]]], list[str]]:
-    """Row -> seed -> (logits, labels) at the last epoch; and lines about what is left out: what cannot be read, and what is of other test samples
-    than the first row's.
+    """Row -> seed -> (logits, labels) at the last epoch; and lines about what is left out: what cannot be read, and
+    what is of other test samples than the first row's.
 
     Args:
         answers: the named classes in place of the logits, which may be large.

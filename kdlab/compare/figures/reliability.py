@@ -13,7 +13,8 @@ BINS = 15  # as in the ece of run.json
 
 
 def bins(logits: np.ndarray, target: np.ndarray, count: int = BINS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Bins of equal width in the confidence of the answer: how many samples, their mean confidence, their accuracy (NaN where there are none).
+    """Bins of equal width in the confidence of the answer: how many samples, their mean confidence, their accuracy (NaN
+    where there are none).
 
     Args:
         logits: (N, C).
@@ -91,8 +92,10 @@ def reliability(
     legend_below(figure, handles, labels)
     return figure.describe(
         "Reliability",
-        f"Accuracy of the answers in {BINS} bins of confidence, and how many fall into each (logarithmic); test, last epoch, samples of all seeds "
-        "together. On the dotted line a network is right as often as it says. ECE: mean over seeds. Bins of few samples are noise.",
-        f"Reliability diagram of {len(errors)} rows. Smallest expected calibration error: {number(min(errors.values()))}, "
-        f"{min(errors, key=errors.get)}; largest: {number(max(errors.values()))}, {max(errors, key=errors.get)}.",
+        f"Accuracy of the answers in {BINS} bins of confidence, and how many fall into each (logarithmic); test, last "
+        "epoch, samples of all seeds together. On the dotted line a network is right as often as it says. ECE: mean "
+        "over seeds. Bins of few samples are noise.",
+        f"Reliability diagram of {len(errors)} rows. Smallest expected calibration error: "
+        f"{number(min(errors.values()))}, {min(errors, key=errors.get)}; largest: {number(max(errors.values()))}, "
+        f"{max(errors, key=errors.get)}.",
     )

@@ -74,10 +74,11 @@ def soft_targets(
     wrong = [str(names[target]) for target, said in zip(targets, logits.argmax(-1)) if said != target]
     return figure.describe(
         f"Soft targets of {teacher}",
-        f"The first test image of {'every class' if count == classes else f'{count} classes'}, and the probabilities of {teacher} at temperature "
-        f"{temperature:g}: the true class in blue, the others in orange. Small ticks: at temperature 1"
-        + (" (at the right edge where they are larger than the axis)." if hard.max() > top else "."),
-        f"{count} images with bars. Mean entropy of the soft targets at temperature {temperature:g}: {entropy:.2f} nats. "
+        f"The first test image of {'every class' if count == classes else f'{count} classes'}, and the probabilities "
+        f"of {teacher} at temperature {temperature:g}: the true class in blue, the others in orange. Small ticks: at "
+        "temperature 1" + (" (at the right edge where they are larger than the axis)." if hard.max() > top else "."),
+        f"{count} images with bars. Mean entropy of the soft targets at temperature {temperature:g}: {entropy:.2f} "
+        "nats. "
         + (
             f"The most likely class is wrong for: {', '.join(wrong)}."
             if wrong

@@ -1,7 +1,8 @@
 """How figures look: one place for colours, sizes and labels; and how they become SVG and PNG.
 
-Every colour that a figure uses for ink, grid and series stands in :data:`COLOURS` with its counterpart on a dark page, so that a figure is drawn
-once, on white, and follows a page's theme when its colours are replaced by the page's variables (:func:`inline_svg`).
+Every colour that a figure uses for ink, grid and series stands in :data:`COLOURS` with its counterpart on a dark page,
+so that a figure is drawn once, on white, and follows a page's theme when its colours are replaced by the page's
+variables (:func:`inline_svg`).
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-# name -> (on white, on dark). The series are told apart by eyes that confuse red and green: blue, vermilion, green, purple, amber after
-# Okabe and Ito, https://jfly.uni-koeln.de/color/, darkened for lines on white and lightened for dark; and each has a marker of its own
+# name -> (on white, on dark). The series are told apart by eyes that confuse red and green: blue, vermilion, green,
+# purple, amber after Okabe and Ito, https://jfly.uni-koeln.de/color/, darkened for lines on white and lightened for
+# dark; and each has a marker of its own
 COLOURS = {
     "ink": ("#1b1f26", "#e8eaee"),
     "muted": ("#5d6672", "#a2abb8"),
@@ -81,7 +83,8 @@ _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}  # 
 class Drawing(Figure):
     """A matplotlib figure without pyplot, which a notebook shows by itself.
 
-    ``title`` names it, ``caption`` says how it is read, ``alt`` what is to be seen in it; ``wide`` that it wants more than a column.
+    ``title`` names it, ``caption`` says how it is read, ``alt`` what is to be seen in it; ``wide`` that it wants more
+    than a column.
     """
 
     title: str = ""
@@ -197,7 +200,8 @@ def quantity(value: float, _position=None) -> str:
 
 
 def logarithmic(axis) -> None:
-    """A logarithmic axis whose ticks are read without powers; where its values span less than two decades, with ticks between."""
+    """A logarithmic axis whose ticks are read without powers; where its values span less than two decades, with ticks
+    between."""
     axis.set_major_formatter(FuncFormatter(quantity))
     low, high = axis.get_view_interval()
     if high / low < 100:
@@ -251,8 +255,9 @@ def svg(figure: Figure, facecolor: str = "white", text: str = "path") -> str:
 
 
 def inline_svg(figure: Drawing, name: str) -> str:
-    """An ``<svg>`` to stand within a page: colours are the page's variables (``var(--ink)``), ids begin with ``name``, so that two figures share
-    none, and its text is text. It is labelled by the figure's title, and described by the element ``<name>-seen`` of the page."""
+    """An ``<svg>`` to stand within a page: colours are the page's variables (``var(--ink)``), ids begin with ``name``,
+    so that two figures share none, and its text is text. It is labelled by the figure's title, and described by the
+    element ``<name>-seen`` of the page."""
     text = svg(figure, "none", "none")
     text = re.sub(r"<!--.*?-->\s*", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r'\bid="', f'id="{name}-', text)

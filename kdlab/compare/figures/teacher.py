@@ -1,4 +1,5 @@
-"""The gallery of soft targets: a run's own teacher is asked, through kdlab's own code, about ten test images of its data."""
+"""The gallery of soft targets: a run's own teacher is asked, through kdlab's own code, about ten test images of its
+data."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ def gallery(run: Run, temperature: float | None = None) -> Drawing:
         temperature: default: that of the run's ``kd`` term where it is a number, else 4.
 
     Raises:
-        InputError: there is no teacher, or none that answers for all terms; it, or the data, are no longer to be had; they are no images.
+        InputError: there is no teacher, or none that answers for all terms; it, or the data, are no longer to be had;
+            they are no images.
     """
     from kdlab.runs.assemble import make_data, read_data
     from kdlab.runs.execute import threads

@@ -1,4 +1,5 @@
-"""What may go wrong while a run is trained: memory, disk, numbers, the user. What is finished is kept, and the same command goes on."""
+"""What may go wrong while a run is trained: memory, disk, numbers, the user. What is finished is kept, and the same
+command goes on."""
 
 import errno
 import os
@@ -76,7 +77,10 @@ def _torchrun(place: Place) -> None:
 
 
 MEMORY = ["the memory ran out", "data.batch_size", "trainer.accumulate_grad_batches", "the same command goes on"]
-ON_CPU = "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 8589934592 bytes"
+ON_CPU = (
+    "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried to allocate "
+    "8589934592 bytes"
+)
 FULL = ["No space left on device", "the same command goes on"]
 
 MISTAKES = [

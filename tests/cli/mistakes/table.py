@@ -82,7 +82,8 @@ def neutral(text: str, place: Place) -> str:
 
 
 def row(mistake: Mistake, message: str) -> str:
-    """A mistake's line in the list: what, command, exit code, the first lines of the message (of a table those that tell of the mistake)."""
+    """A mistake's line in the list: what, command, exit code, the first lines of the message (of a table those that
+    tell of the mistake)."""
     lines = [" ".join(line.split()) for line in message.strip().splitlines() if line.strip()]
     if mistake.stream == "out":
         lines = [line for line in lines if any(word in line for word in mistake.words)]

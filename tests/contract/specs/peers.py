@@ -82,7 +82,8 @@ def kdcl_min_logit(first, second, third, target, **_):
 
 
 def kdcl_linear_weight(first, second, target):
-    """Of two networks: the slope of the cross-entropy in the first one's weight rises, so its zero is found by halving."""
+    """Of two networks: the slope of the cross-entropy in the first one's weight rises, so its zero is found by
+    halving."""
 
     def slope(weight):
         rows = zip(np.asarray(first), np.asarray(second), np.asarray(target))

@@ -1,4 +1,5 @@
-"""Relations of samples and of channels: references entry by entry, in plain Python; singular vectors by power iteration on numpy."""
+"""Relations of samples and of channels: references entry by entry, in plain Python; singular vectors by power iteration
+on numpy."""
 
 import math
 
@@ -144,7 +145,8 @@ def fsp(student_first, student_second, teacher_first, teacher_second):
 
 
 def principal(sample, number):
-    """Eigenvectors of the channels' Gram matrix by power iteration, each removed once found, and their singular values."""
+    """Eigenvectors of the channels' Gram matrix by power iteration, each removed once found, and their singular
+    values."""
     matrix = np.array([np.ravel(channel) for channel in sample])
     left, found, sizes = matrix @ matrix.T, [], []
     for _ in range(min(number, *matrix.shape)):

@@ -11,7 +11,8 @@ from kdlab import functional
 NOT = -100
 
 
-# -- MiniLLM ------------------------------------------------------------------------------------------------------------------
+# -- MiniLLM
+# ------------------------------------------------------------------------------------------------------------------
 
 
 def by_token(value):
@@ -73,7 +74,8 @@ SAMPLED = inputs(student=normal(4, 5), teacher=normal(4, 5))
 WRITTEN = {"tokens": integers(7, 4, 5), "old": normal(4, 5), "advantages": normal(4, 5), "importance": positive(4, 5)}
 
 
-# -- DistiLLM-2 ---------------------------------------------------------------------------------------------------------------
+# -- DistiLLM-2
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def text_divergence(student, teacher, labels, alpha=0.1, anchor=None, divergence="skew_forward"):
@@ -151,7 +153,8 @@ _PAIRS = {"student": ("student_chosen", "student_rejected"), "teacher": ("teache
 _DETACHED = {"gradients": "the student inside the mixture is a constant to the gradient, by definition"}
 
 
-# -- ULD ----------------------------------------------------------------------------------------------------------------------
+# -- ULD
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def sorted_distance(q, p):
@@ -280,7 +283,8 @@ def one_tokenizer(generator):
 _OF_LABELS = {"mask": "its labels say what counts: tests/functional/test_universal.py"}
 _LABELLED = {**_OF_LABELS, "equality": "logits of two tokenizers are not equal; see the spec with one tokenizer"}
 
-# exponentials of differences of log-probabilities: their gradient, in half precision, is beyond its range where they differ by 11
+# exponentials of differences of log-probabilities: their gradient, in half precision, is beyond its range where they
+# differ by 11
 SPECS = [
     Spec(
         "reverse_kl_reward",

@@ -1,7 +1,7 @@
 """Each entry's name -> the call of kdlab's public function or module that computes it.
 
-A mapping reads the case's inputs and hyper-parameters and calls kdlab; the only arithmetic in it is the weights that the entry says are
-inside. It returns the loss, or (the loss, further outputs by name).
+A mapping reads the case's inputs and hyper-parameters and calls kdlab; the only arithmetic in it is the weights that
+the entry says are inside. It returns the loss, or (the loss, further outputs by name).
 """
 
 from . import divergences, features, logits, pieces, relations, sequences, trained, transformer

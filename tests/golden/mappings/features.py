@@ -96,8 +96,8 @@ def vid(case):
 
 
 def ab(case):
-    """3/1000 is inside; so are the weights of the layers, of which the case may have the first ones only. The loss of a layer is that of the
-    method on this layer alone, times its weight."""
+    """3/1000 is inside; so are the weights of the layers, of which the case may have the first ones only. The loss of a
+    layer is that of the method on this layer alone, times its weight."""
     students, teachers = layers(case, "student"), layers(case, "teacher")
     loss, student, teacher = prepared(
         ActivationBoundary(taps(students), taps(teachers), case.hyper.get("margin", 1.0)), students, teachers

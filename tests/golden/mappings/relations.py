@@ -17,7 +17,8 @@ def sides(case) -> tuple[Outputs, Outputs]:
 
 
 def cc(case):
-    """Without connectors the function; with the case's two linear embeddings, in the order student, teacher, the module."""
+    """Without connectors the function; with the case's two linear embeddings, in the order student, teacher, the
+    module."""
     weights = [name for name in case.entry["input_names"] if name.endswith("weight")]
     if not weights:
         return functional.cc(case["student"], case["teacher"])

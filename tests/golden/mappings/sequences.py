@@ -6,7 +6,8 @@ from kdlab import functional
 
 
 def minillm_lmops(case):
-    """LMOps: padding takes part in the whitening; the single-step term has weight 1 or 0; the length is divided by always."""
+    """LMOps: padding takes part in the whitening; the single-step term has weight 1 or 0; the length is divided by
+    always."""
     hyper, prompt, temperature = case.hyper, case["query_ids"].shape[1], case.hyper.get("temperature", 1.0)
     mask = functional.generated_mask(
         torch.cat([case["query_ids"], case["response_ids"]], 1), prompt, hyper.get("pad_id", 0)
@@ -131,7 +132,8 @@ def uld_official(case):
 
 
 def gold_uld(case):
-    """TRL's GOLD: mean over the pairs of a text, then over texts (0 for a text without any); what is observed is read at the tokens."""
+    """TRL's GOLD: mean over the pairs of a text, then over texts (0 for a text without any); what is observed is read
+    at the tokens."""
     hyper = case.hyper
     merge = hyper.get("uld_token_merge_strategy", "observed")
     offsets = (

@@ -1,4 +1,5 @@
-"""Online and self-distillation through the strategies themselves: networks that answer with the case's logits, and one step of ``distill``."""
+"""Online and self-distillation through the strategies themselves: networks that answer with the case's logits, and one
+step of ``distill``."""
 
 from collections import OrderedDict
 
@@ -47,8 +48,8 @@ def batch_of(target, epoch=0):
 
 
 def strategy_of(kind, student, terms, weights, target, *, teacher=None, prepared=True, schedules=None, **options):
-    """A strategy as a run has it, ready for a step on ``batch_of(target)``. A case without labels is prepared with them, as a run must be, and
-    then they count nothing."""
+    """A strategy as a run has it, ready for a step on ``batch_of(target)``. A case without labels is prepared with
+    them, as a run must be, and then they count nothing."""
     unlabelled = not any(weights.get(name) for name, term in terms.items() if not term.needs_teacher)
     terms, weights = ({"ce": CrossEntropy(), **terms}, {**weights, "ce": 1.0}) if unlabelled else (terms, weights)
     recipe = OptimizerRecipe(lambda params: torch.optim.SGD(params, lr=0.1))
@@ -69,7 +70,8 @@ def strategy_of(kind, student, terms, weights, target, *, teacher=None, prepared
 
 
 def dml_kl(case):
-    """The student's loss of the pair: the peer's part of the sum is 0, since it has no other weights than the student's."""
+    """The student's loss of the pair: the peer's part of the sum is 0, since it has no other weights than the
+    student's."""
     terms, weights = {"mutual_kl": MutualKL(case.hyper["temperature"], epsilon=case.hyper["eps"])}, {"mutual_kl": 1.0}
     online = strategy_of(
         Online,
@@ -250,7 +252,8 @@ class ExitSays(nn.Module):
 
 
 def byot(case):
-    """A part of weight 0 is not computed by the strategy; what the case has of it is then what the function behind it says."""
+    """A part of weight 0 is not computed by the strategy; what the case has of it is then what the function behind it
+    says."""
     alpha, logits, features = case.hyper["alpha"], case.several("logits_"), case.several("feature_")
     network = SaysInStages(case["logits_final"], case["feature_final"], features)
     kd = SoftCrossEntropy(case.hyper["temperature"], temperature_squared=True)
@@ -298,8 +301,8 @@ def cskd_total(case):
 
 
 def dlb(case):
-    """Two steps. The samples of the first have the first numbers, and their second view further ones, so that the network says what was recorded
-    of the first view and the case's logits of the second."""
+    """Two steps. The samples of the first have the first numbers, and their second view further ones, so that the
+    network says what was recorded of the first view and the case's logits of the second."""
     recorded, again, current = case["logits_previous_recorded"], case["logits_previous_view2"], case["logits_current"]
     number = torch.arange(len(recorded) + len(again) + len(current)).split([len(recorded), len(again), len(current)])
     batches = [

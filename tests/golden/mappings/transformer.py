@@ -51,7 +51,8 @@ def minilmv2(case):
 
 
 def tinybert_intermediate(case):
-    """Through the loss itself, whose projection gets the case's weights; its two parts are those of the same loss at other weights."""
+    """Through the loss itself, whose projection gets the case's weights; its two parts are those of the same loss at
+    other weights."""
 
     def outputs(side):
         embedding, *layers = case.several(f"{side}_hidden_")

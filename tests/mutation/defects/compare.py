@@ -15,7 +15,8 @@ DEFECTS = [
     (
         "compare/statistics.py",
         "tested = {key: one.p for key, one in zip(keys, found) if one.p is not None}",
-        "tested = {(key, number): one.p for number, (key, one) in enumerate(zip(keys, found)) if one.p is not None}; keys = [(key, number) for number, key in enumerate(keys)]",
+        "tested = {(key, number): one.p for number, (key, one) in enumerate(zip(keys, found)) if one.p is not None}; "
+        "keys = [(key, number) for number, key in enumerate(keys)]",
     ),
     (
         "compare/statistics.py",

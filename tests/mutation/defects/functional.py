@@ -51,7 +51,10 @@ DEFECTS = [
     ),
     (
         "functional/logits.py",
-        '    return values * temperature**2 if temperature_squared else values\n\n\n@method("logits", _HINTON, {"huawei',
+        "    return values * temperature**2 if temperature_squared else values\n"
+        "\n"
+        "\n"
+        '@method("logits", _HINTON, {"huawei',
         '    return values * temperature if temperature_squared else values\n\n\n@method("logits", _HINTON, {"huawei',
     ),
     (

@@ -3,7 +3,8 @@
 DEFECTS = [
     (
         "losses/logits.py",
-        "return functional.logit_mse(student.logits, teacher.logits, self.temperature, mean_over_classes=self.mean_over_classes)",
+        "return functional.logit_mse(student.logits, teacher.logits, self.temperature, "
+        "mean_over_classes=self.mean_over_classes)",
         "return functional.logit_mse(student.logits, teacher.logits, mean_over_classes=self.mean_over_classes)",
     ),
     (

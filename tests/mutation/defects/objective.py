@@ -9,8 +9,10 @@ DEFECTS = [
     ),
     (
         "objective.py",
-        "return LossParts(sum(each.labels for each in several) / len(several), sum(each.taught for each in several) / len(several), parts)",
-        "return LossParts(sum(each.labels for each in several) / len(several), sum(each.taught for each in several), parts)",
+        "return LossParts(sum(each.labels for each in several) / len(several), sum(each.taught for each in several) / "
+        "len(several), parts)",
+        "return LossParts(sum(each.labels for each in several) / len(several), sum(each.taught for each in several), "
+        "parts)",
     ),
     (
         "objective.py",

@@ -35,7 +35,8 @@ DEFECTS = [
     (
         "teachers/per_term.py",
         "said = {name: self.members[name].teach(batch) for name in dict.fromkeys(self.terms[term] for term in asking)}",
-        "said = {name: self.members[next(iter(self.members))].teach(batch) for name in dict.fromkeys(self.terms[term] for term in asking)}",
+        "said = {name: self.members[next(iter(self.members))].teach(batch) for name in dict.fromkeys(self.terms[term] "
+        "for term in asking)}",
     ),
     (
         "teachers/per_term.py",
