@@ -42,5 +42,5 @@ def _warn(line: str) -> None:
 def load(run: str | Path) -> Run:
     """The run in a directory. Its ``student`` is a plain ``nn.Module``."""
     found = Run(run)
-    found.record  # says what is wrong with a directory that holds no run
+    found.check()
     return found

@@ -58,7 +58,8 @@ class Batch:
         """The batch as a view has it; 0 is the batch itself.
 
         >>> import torch
-        >>> batch = Batch(torch.zeros(2, 3), None, torch.arange(2), further_views=(torch.ones(2, 3), torch.full((2, 3), 2.0)))
+        >>> batch = Batch(torch.zeros(2, 3), None, torch.arange(2),
+        ...     further_views=(torch.ones(2, 3), torch.full((2, 3), 2.0)))
         >>> batch.view(2).inputs.unique(), batch.view(2).view_number, batch.view(2).further_views
         (tensor([2.]), 2, ())
 

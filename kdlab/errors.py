@@ -85,7 +85,7 @@ def yaml_problem(error: Exception) -> str:
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out: the machine's or a GPU's. PyTorch says it in several ways.
 
-    >>> out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"))
+    >>> out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"))
     True
     >>> out_of_memory(RuntimeError("out of luck"))
     False

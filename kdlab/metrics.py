@@ -49,12 +49,12 @@ class CKA(Metric):
 
     def update(self, first: Tensor, second: Tensor) -> None:
         """``(B, ...)`` each, of the same samples; the widths may differ."""
-        k, l = (gram(x.double()) for x in flat(first, second, "CKA"))
+        k, m = (gram(x.double()) for x in flat(first, second, "CKA"))
         if len(k) < 4:
             return
-        self.products += _unbiased_hsic(k, l)
+        self.products += _unbiased_hsic(k, m)
         self.first += _unbiased_hsic(k, k)
-        self.second += _unbiased_hsic(l, l)
+        self.second += _unbiased_hsic(m, m)
 
     def compute(self) -> Tensor:
         """NaN where no batch had four samples, or where the features of a side do not vary."""
@@ -82,11 +82,11 @@ def expected_calibration_error(probabilities: Tensor, target: Tensor, bins: int 
     ).item()
 
 
-def _unbiased_hsic(k: Tensor, l: Tensor) -> Tensor:
+def _unbiased_hsic(k: Tensor, m: Tensor) -> Tensor:
     size = len(k)
-    k, l = (x - torch.diag(x.diagonal()) for x in (k, l))
-    rows, columns = k.sum(0), l.sum(0)
+    k, m = (x - torch.diag(x.diagonal()) for x in (k, m))
+    rows, columns = k.sum(0), m.sum(0)
     value = (
-        (k * l).sum() + rows.sum() * columns.sum() / ((size - 1) * (size - 2)) - 2 / (size - 2) * (rows * columns).sum()
+        (k * m).sum() + rows.sum() * columns.sum() / ((size - 1) * (size - 2)) - 2 / (size - 2) * (rows * columns).sum()
     )
     return value / (size * (size - 3))

@@ -10,7 +10,6 @@ from required import Required, missing
 from kdlab.config.compose import sharing_teachers
 from kdlab.runs import processes
 
-
 collect_ignore = ["mutation"]  # defects for the source, no tests
 
 # of the shell that starts pytest: where it runs (a job of Slurm, torchrun), how wide and colourful its terminal is,

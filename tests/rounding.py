@@ -20,18 +20,21 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 FUNCTIONS = frozenset(
-    """exp expm1 log log1p log2 _softmax _log_softmax _log_softmax_backward_data _softmax_backward_data logsumexp pow tanh sigmoid erf
-    gelu silu cos sin rsqrt logaddexp tanh_backward sigmoid_backward gelu_backward silu_backward softplus log_sigmoid_forward""".split()
+    """exp expm1 log log1p log2 _softmax _log_softmax _log_softmax_backward_data _softmax_backward_data logsumexp
+    pow tanh sigmoid erf gelu silu cos sin rsqrt logaddexp tanh_backward sigmoid_backward gelu_backward
+    silu_backward softplus log_sigmoid_forward""".split()
 )
 SUMS = frozenset(
-    """sum mean mm bmm addmm baddbmm convolution convolution_backward mkldnn_convolution var std var_mean linalg_vector_norm
-    native_batch_norm _native_batch_norm_legit native_batch_norm_backward native_layer_norm native_layer_norm_backward mv dot cumsum _cdist_forward
-    _euclidean_dist _batch_norm_with_update _scaled_dot_product_flash_attention_for_cpu avg_pool2d _adaptive_avg_pool2d upsample_bilinear2d trace
+    """sum mean mm bmm addmm baddbmm convolution convolution_backward mkldnn_convolution var std var_mean
+    linalg_vector_norm native_batch_norm _native_batch_norm_legit native_batch_norm_backward native_layer_norm
+    native_layer_norm_backward mv dot cumsum _cdist_forward _euclidean_dist _batch_norm_with_update
+    _scaled_dot_product_flash_attention_for_cpu avg_pool2d _adaptive_avg_pool2d upsample_bilinear2d trace
     mse_loss""".split()
 )
 SOLVERS = frozenset(
-    """_linalg_solve_ex _linalg_svd _linalg_eigh linalg_cholesky_ex linalg_inv_ex linalg_lstsq linalg_qr linalg_lu_factor_ex linalg_lu
-    linalg_lu_solve cholesky_solve linalg_solve_triangular _linalg_det _linalg_slogdet""".split()
+    """_linalg_solve_ex _linalg_svd _linalg_eigh linalg_cholesky_ex linalg_inv_ex linalg_lstsq linalg_qr
+    linalg_lu_factor_ex linalg_lu linalg_lu_solve cholesky_solve linalg_solve_triangular _linalg_det
+    _linalg_slogdet""".split()
 )
 UNITS, SEED = float(os.environ.get("ROUNDING", "1")), int(os.environ.get("ROUNDING_SEED", "0"))
 

@@ -79,8 +79,7 @@ def test_replace_refuses_a_field_that_does_not_exist():
         batch().replace(labels=None)
 
 
-# -- views and parts
-# ----------------------------------------------------------------------------------------------------------
+# -- views and parts ---------------------------------------------------------------------------------------------------
 
 
 def test_a_view_is_the_batch_as_that_view_has_it():

@@ -13,8 +13,8 @@ def features(samples, width, seed):
 
 def hsic(x, y):
     """The U-statistic itself: the mean over all ordered quadruples of different samples."""
-    k, l = (x @ x.T).tolist(), (y @ y.T).tolist()
-    terms = [k[i][j] * (l[i][j] + l[q][r] - 2 * l[i][q]) for i, j, q, r in permutations(range(len(k)), 4)]
+    k, m = (x @ x.T).tolist(), (y @ y.T).tolist()
+    terms = [k[i][j] * (m[i][j] + m[q][r] - 2 * m[i][q]) for i, j, q, r in permutations(range(len(k)), 4)]
     return sum(terms) / len(terms)
 
 

@@ -5,7 +5,7 @@ from torch import nn
 from kdlab.batch import Batch
 from kdlab.errors import InputError
 from kdlab.functional import hinton_kd
-from kdlab.losses import CrossEntropy, HintonKD, Loss, LogitMSE, Probe
+from kdlab.losses import CrossEntropy, HintonKD, LogitMSE, Loss, Probe
 from kdlab.objective import LossParts, Objective, mean_of
 from kdlab.outputs import Outputs
 from kdlab.schedules import Complement, Linear, Stop, WarmUp
@@ -40,8 +40,7 @@ def logits():
     return torch.tensor([[1.0, 10.0, 100.0], [3.0, 30.0, 300.0]], requires_grad=True)
 
 
-# -- the sum
-# ------------------------------------------------------------------------------------------------------------------
+# -- the sum -----------------------------------------------------------------------------------------------------------
 
 
 def test_the_total_is_the_weighted_sum_and_the_parts_are_unweighted_and_detached():
@@ -110,8 +109,7 @@ def test_no_terms_are_refused():
         Objective({}, {})
 
 
-# -- what is not computed
-# -----------------------------------------------------------------------------------------------------
+# -- what is not computed ----------------------------------------------------------------------------------------------
 
 
 def test_a_term_of_weight_zero_is_skipped_unless_it_owns_parameters():
@@ -167,8 +165,7 @@ def test_who_needs_a_teacher():
     assert Objective({"own": Column(0, teacher=True, parameter=True)}, {"own": 0}).asks_teacher
 
 
-# -- schedules
-# ----------------------------------------------------------------------------------------------------------------
+# -- schedules ---------------------------------------------------------------------------------------------------------
 
 
 def test_weight_and_temperature_move_with_advance():
@@ -203,8 +200,7 @@ def test_a_schedule_on_an_unknown_scalar_is_refused(key):
         Objective({"kd": HintonKD()}, {"kd": 1.0}, {key: Linear(1, 2, epochs=3)})
 
 
-# -- preparing
-# ----------------------------------------------------------------------------------------------------------------
+# -- preparing ---------------------------------------------------------------------------------------------------------
 
 
 def test_taps_are_those_of_all_terms():

@@ -34,7 +34,7 @@ def run(arguments: list[str]) -> int:
     )
     options = parser.parse_intermixed_args(arguments)
     found = Run(options.run)
-    found.record  # says so where it is no run
+    found.check()
     if not found.finished:
         raise InputError(f"{found.path} is not finished (its status is {found.status})")
     if options.network and options.override:

@@ -8,6 +8,7 @@ machine only; the runs of one command are timed in turns, so measure together wh
 from __future__ import annotations
 
 import math
+
 from kdlab.errors import InputError
 from kdlab.runs.measurements import machine_name, scalars
 from kdlab.runs.run import FINISHED, Run, runs_in

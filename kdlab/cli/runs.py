@@ -16,7 +16,6 @@ from kdlab.runs.run import RUNNING, Run, find_runs
 
 from .parser import Parser
 
-
 VERBS = ("list", "show", "diff", "rm")
 
 
@@ -125,7 +124,7 @@ def _show_networks(record: dict) -> None:
 def _diff(options) -> int:
     first, second = Run(options.first), Run(options.second)
     for one in (first, second):
-        one.record  # says so of a folder that is no run
+        one.check()
     sides = [
         {
             **flat(found.config),
@@ -154,7 +153,7 @@ def _diff(options) -> int:
 def _remove(options) -> int:
     found = [Run(path) for path in options.run]
     for one in found:
-        one.record  # refuses what is no run
+        one.check()
     for one in found:
         if options.yes:
             lock = one.lock()

@@ -31,7 +31,7 @@ kdlab train -m [OVERRIDE=a,b…]  a sweep: every combination of the values, seve
   kdlab train 'loss=[ce,logit_mse]'                   other losses
   kdlab train experiment=hinton2015/three_percent
                                                       a paper's run
-  kdlab train -m loss.kd.temperature=2,4,8 seed=1,2,3 nine runs and their teacher; the same line again goes on after a kill
+  kdlab train -m loss.kd.temperature=2,4,8 seed=1,2,3 nine runs and their teacher; the same line resumes a killed sweep
   kdlab train -m hydra/sweeper=optuna 'loss.kd.weight=interval(0.1,1)'
                                                       a search
   kdlab train -m seed=1,2,3 hydra.launcher.workers=1 hydra.launcher.retry=1

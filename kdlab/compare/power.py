@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 POWER = 0.8
 
@@ -21,7 +21,7 @@ def power(effect: float, n: int, level: float) -> float:
     return float(stats.nct.sf(stats.t.isf(level / 2, n - 1), n - 1, effect * n**0.5))
 
 
-@lru_cache(maxsize=None)
+@cache
 def smallest_effect(n: int, level: float) -> float:
     """The smallest standardised difference that n pairs find with 80 % power.
 

@@ -11,8 +11,8 @@ MEASURED = ("checkpoint_bytes", "peak_memory_bytes", "teacher_share")
 
 # parts of a record that hold parts, or words
 KINDS = {
-    **{key: (Mapping, "hold names") for key in ("networks", "weights", "kept", "code", "hardware", "versions")},
-    **{key: (str, "be a text") for key in ("peak_memory_of", "ended", "hash", "group")},
+    **dict.fromkeys(("networks", "weights", "kept", "code", "hardware", "versions"), (Mapping, "hold names")),
+    **dict.fromkeys(("peak_memory_of", "ended", "hash", "group"), (str, "be a text")),
     "overrides": (list, "be a list"),
 }
 
@@ -20,7 +20,8 @@ KINDS = {
 def problem(record: Mapping) -> str:
     """What of a record is not as kdlab writes it, among the parts that a comparison reads; empty where nothing is.
 
-    >>> problem({"hash": "a", "metrics": {"test/accuracy": 0.9}, "seed": 1}), problem({"hash": "a", "metrics": {"test/accuracy": "high"}})
+    >>> fine, damaged = {"test/accuracy": 0.9}, {"test/accuracy": "high"}
+    >>> problem({"hash": "a", "metrics": fine, "seed": 1}), problem({"hash": "a", "metrics": damaged})
     ('', "metrics.test/accuracy is 'high', not a number")
     """
     for place in ("metrics", "durations", "network_parameters"):

@@ -16,7 +16,6 @@ from .labels import tested_on
 from .records import LOWER_IS_BETTER, MEASURED, metrics_of, tested
 from .statistics import Difference, Interval, interval
 
-
 # the end of a run's name, or of an experiment's, that tells its seed
 _SEED = re.compile(r"(-s\d+| \(seed \d+\))$")
 

@@ -158,7 +158,8 @@ def welch(first: Sequence[float], second: Sequence[float]) -> float | None:
     https://doi.org/10.2307/2332510). None where there is nothing to hold them against: of fewer than three values, and
     where one of the two does not scatter, which coarse metrics make likely by chance.
 
-    >>> round(welch([0.80, 0.82, 0.84], [0.83, 0.85, 0.84]), 4), welch([0.8, 0.9], [0.9, 0.8]), welch([0.8, 0.8, 0.8], [0.83, 0.85, 0.84])
+    >>> better = [0.83, 0.85, 0.84]
+    >>> round(welch([0.80, 0.82, 0.84], better), 4), welch([0.8, 0.9], [0.9, 0.8]), welch([0.8, 0.8, 0.8], better)
     (0.2209, None, None)
     """
     first, second = (np.asarray(values, dtype=float) for values in (first, second))

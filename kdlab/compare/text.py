@@ -18,8 +18,8 @@ WITHOUT_TERMINAL = 200  # how wide it is where nobody looks
 
 
 def show(table, everything: bool = False) -> None:
-    from rich.console import Console
     from rich import markup
+    from rich.console import Console
     from rich.table import Table as RichTable
 
     console = Console()

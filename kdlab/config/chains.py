@@ -21,8 +21,10 @@ PLACES = {"initial": "student.initial"}  # groups that do not stand under their 
 def place(override: str) -> str:
     """The dotted key that an override is about.
 
-    >>> place("++strategy.generation=2"), place("~loss.kd"), place("initial=run"), place("+student@strategy.peers.wide=mlp_wide")
-    ('strategy.generation', 'loss.kd', 'student.initial', 'strategy.peers.wide')
+    >>> place("++strategy.generation=2"), place("~loss.kd"), place("initial=run")
+    ('strategy.generation', 'loss.kd', 'student.initial')
+    >>> place("+student@strategy.peers.wide=mlp_wide")
+    'strategy.peers.wide'
     """
     group, _, package = override.lstrip("+~").partition("=")[0].strip().partition("@")
     return package.rpartition(":")[2] or PLACES.get(group, group)
@@ -66,8 +68,8 @@ def run_before(
     given, seed = node["same_but"], node.get("seed")
     if not are_overrides(given):
         raise InputError(
-            f"""{key}.same_but must be a list of overrides, for example '{key}.same_but=["student=mlp_wide","teacher=trained"]', """
-            f"got {given!r}"
+            f"{key}.same_but must be a list of overrides, for example "
+            f"""'{key}.same_but=["student=mlp_wide","teacher=trained"]', got {given!r}"""
         )
     check_readable(f"{key}.same_but", given)
     own = superseding(run["overrides"], [f"seed={run['seed']}"])
@@ -111,7 +113,8 @@ def leave_out_null_forms(config: dict) -> None:
     """A form that is null is none: ``teacher.same_but=null`` ends a chain even where an experiment file says what the
     teacher is, below which a choice of the group could not go. A node with no other form is no node.
 
-    >>> config = {"teacher": {"same_but": None, "seed": None}, "student": {"initial": {"run": None, "experiment": "teacher/digits"}}}
+    >>> config = {"teacher": {"same_but": None, "seed": None},
+    ...     "student": {"initial": {"run": None, "experiment": "teacher/digits"}}}
     >>> leave_out_null_forms(config)
     >>> config
     {'teacher': None, 'student': {'initial': {'experiment': 'teacher/digits'}}}
@@ -136,7 +139,8 @@ def expand_assistants(key: str, node: dict, typed: Sequence[str]) -> list[str]:
         The overrides of the student that all of them assist. Each is a run like the student's, not like the next
         assistant's, so these are handed on in the key ``of``.
 
-    >>> node = {"assistants": [["student=cnn"], ["student.hidden=[64]"]], "experiment": "teacher/digits", "seed": 1, "overrides": []}
+    >>> node = {"assistants": [["student=cnn"], ["student.hidden=[64]"]], "experiment": "teacher/digits", "seed": 1,
+    ...     "overrides": []}
     >>> expand_assistants("teacher", node, ["name=mine"])
     ['name=mine']
     >>> node

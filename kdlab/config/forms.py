@@ -104,10 +104,10 @@ def _form(node, forms: dict[str, set[str]], place: str, what: str) -> Iterator[s
     options = [*forms, *(["_target_"] if forms is TEACHER_FORMS else [])]
     found = [form for form in options if (form in node if form != "_target_" else node.get(form))]
     if len(found) != 1:
+        absent = ". Where the strategy has no teacher, nothing can be said of it: leave teacher.* out"
         yield (
             f"{place} must be given in one way ({', '.join(options[:-1])} or {options[-1]}), got "
-            f"{', '.join(found) or 'none of them'}"
-            f"{'' if found or what != 'teacher' else '. Where the strategy has no teacher, nothing can be said of it: leave teacher.* out'}"
+            f"{', '.join(found) or 'none of them'}{absent if what == 'teacher' and not found else ''}"
         )
         return
     form = found[0]

@@ -50,7 +50,8 @@ def leave_out_unchosen_terms(config: DictConfig, typed: Sequence[str]) -> None:
         config: changed in place.
         typed: the overrides of the command line.
 
-    >>> config = OmegaConf.create({"loss": {"kd": {"_target_": "a.Loss", "if_chosen": True, "weight": 2}, "hint": {"if_chosen": True, "weight": 3}}})
+    >>> config = OmegaConf.create({"loss": {"kd": {"_target_": "a.Loss", "if_chosen": True, "weight": 2},
+    ...     "hint": {"if_chosen": True, "weight": 3}}})
     >>> leave_out_unchosen_terms(config, [])
     >>> config
     {'loss': {'kd': {'_target_': 'a.Loss', 'weight': 2}}}

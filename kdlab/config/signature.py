@@ -7,7 +7,7 @@ import pkgutil
 import types
 import typing
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 
 from kdlab.errors import did_you_mean
 
@@ -58,7 +58,7 @@ def locate(target: str):
     return found
 
 
-@lru_cache(maxsize=None)
+@cache
 def signature(target: str) -> Signature:
     """The signature of a target. ``**options`` of a class are followed to its bases, so that their names are known
     too."""

@@ -11,7 +11,7 @@ from .crops import RandomResizedCrop
 from .digits import Digits
 from .fashion_mnist import FashionMNIST
 from .image_folder import ImageFolder
-from .memory import InMemoryData, Images
+from .memory import Images, InMemoryData
 from .mixing import CutMix, Mixup
 from .mnist import MNIST
 

@@ -89,8 +89,7 @@ class ClassificationData(L.LightningDataModule):
         self._stored: tuple[Stored, Stored] | None = None
         self._parts: dict[str, Tensor] | None = None
 
-    # -- what a subclass gives
-    # ------------------------------------------------------------------------------------------------
+    # -- what a subclass gives -----------------------------------------------------------------------------------------
 
     def read(self) -> tuple[Stored, Stored]:
         """The stored (train, test) splits. Raises InputError where the data are missing, naming the folders and the
@@ -125,8 +124,7 @@ class ClassificationData(L.LightningDataModule):
     def _undefined(self, what: str) -> NotImplementedError:
         return NotImplementedError(f"{type(self).__name__} must define {what}")
 
-    # -- what a run asks
-    # ------------------------------------------------------------------------------------------------------
+    # -- what a run asks -----------------------------------------------------------------------------------------------
 
     def setup(self, stage: str | None = None) -> None:
         """Read and split, once. Within a Trainer, learn which share of every batch is this process's."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from functools import lru_cache
+from functools import cache
 
 from PIL import Image, features
 
@@ -51,7 +51,7 @@ _SILENT_ENDINGS = {
 MOST_SHOWN = 8
 
 
-@lru_cache(maxsize=None)
+@cache
 def readable() -> tuple[str, ...]:
     """The endings, in lower case, of the images that the installed Pillow reads."""
     Image.init()

@@ -216,9 +216,9 @@ class Decoder:
         normalisation: Normalisation,
         augment: RandomResizedCrop | None,
         seed: int,
-        read: Reader = Reader(),
+        read: Reader | None = None,
     ):
-        self.files, self.size, self.resize, self.read = files, size, resize, read
+        self.files, self.size, self.resize, self.read = files, size, resize, read or Reader()
         self.normalisation, self.augment, self.seed = normalisation, augment, seed
 
     def __call__(self, rows: Tensor, epoch: int, views: int) -> list[Tensor]:

@@ -69,7 +69,8 @@ def partial_l2(
         ValueError: the shapes do not fit.
 
     >>> import torch
-    >>> partial_l2(torch.tensor([[-3.0, 1.0, 1.0]]), torch.tensor([[-2.0, -2.0, 2.0]]), torch.tensor([-0.5, -0.5, -0.5]))
+    >>> partial_l2(torch.tensor([[-3.0, 1.0, 1.0]]), torch.tensor([[-2.0, -2.0, 2.0]]),
+    ...     torch.tensor([-0.5, -0.5, -0.5]))
     tensor([3.2500])
     """
     student, teacher = samples(student, teacher, mask, "partial_l2")

@@ -52,7 +52,8 @@ def attention_scores(query: Tensor, key: Tensor, heads: int) -> Tensor:
     Returns:
         ``(B, H, T, T)``
 
-    >>> attention_scores(torch.ones(1, 1, 4), torch.ones(1, 1, 4), heads=1), attention_scores(torch.ones(1, 1, 4), torch.ones(1, 1, 4), heads=4)
+    >>> ones = torch.ones(1, 1, 4)
+    >>> attention_scores(ones, ones, heads=1), attention_scores(ones, ones, heads=4)
     (tensor([[[[2.]]]]), tensor([[[[1.]],
     <BLANKLINE>
              [[1.]],

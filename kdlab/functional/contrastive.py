@@ -100,7 +100,8 @@ def contrastive_normaliser(
         a constant, without gradient.
 
     >>> import torch
-    >>> contrastive_normaliser(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0, 1]]), temperature=1.0)
+    >>> contrastive_normaliser(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]]),
+    ...     torch.tensor([[0, 1]]), temperature=1.0)
     tensor(3.7183)
     """
     scores = _scores(counted(embedding.detach(), None), memory, contrast, temperature)
@@ -136,7 +137,8 @@ def negatives(index: Tensor, label: Tensor, order: Tensor, first: Tensor, count:
 
     >>> import torch
     >>> label = torch.tensor([0, 1, 0])
-    >>> negatives(torch.tensor([0, 1]), label, torch.tensor([0, 2, 1]), torch.tensor([0, 2]), torch.tensor([2, 1]), 3)[0]
+    >>> negatives(torch.tensor([0, 1]), label, torch.tensor([0, 2, 1]), torch.tensor([0, 2]), torch.tensor([2, 1]),
+    ...     3)[0]
     tensor([1, 1, 1])
     """
     own = label[index]

@@ -208,8 +208,7 @@ def wsld(
     return reduced(weight * values, counts, reduction, student.shape[-1])
 
 
-# -- what they share
-# ----------------------------------------------------------------------------------------------------------
+# -- what they share ---------------------------------------------------------------------------------------------------
 
 
 def _is(target: Tensor, logits: Tensor) -> Tensor:

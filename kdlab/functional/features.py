@@ -160,8 +160,8 @@ def factor_transfer(
 ) -> Tensor:
     r"""Factor transfer between the translator's and the paraphraser's factors.
 
-    ``paper``: :math:`\Big\| \frac{F_s}{\|F_s\|_2} - \frac{F_t}{\|F_t\|_2} \Big\|_p`, the factors flattened. torchdistill's mean over all
-    elements at p = 1 is ``reduction="elementmean"``.
+    ``paper``: :math:`\Big\| \frac{F_s}{\|F_s\|_2} - \frac{F_t}{\|F_t\|_2} \Big\|_p`, the factors flattened.
+    torchdistill's mean over all elements at p = 1 is ``reduction="elementmean"``.
     ``code``: as RepDistiller has it: the factors are first made attention maps
     :math:`\hat a` (see :func:`attention_transfer`), and the value is :math:`\frac{1}{HW} \sum_i |\hat a_{s,i} - \hat
     a_{t,i}|` at p = 1, and the mean of the p-th power of the difference at another (even) p.

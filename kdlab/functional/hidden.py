@@ -64,8 +64,9 @@ def hidden_mse(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, 
     TASKS,
 )
 def hidden_cosine(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
-    r"""One minus the cosine of hidden states, :math:`1 - \dfrac{h_s \cdot h_t}{\sqrt{(|h_s|^2 + \epsilon)(|h_t|^2 + \epsilon)}}`, with
-    torch's :math:`\epsilon = 10^{-12}` (CosineEmbeddingLoss), so that a vector of length 0 has the value 1.
+    r"""One minus the cosine of hidden states, :math:`1 - \dfrac{h_s \cdot h_t}{\sqrt{(|h_s|^2 + \epsilon)(|h_t|^2 +
+    \epsilon)}}`, with torch's :math:`\epsilon = 10^{-12}` (CosineEmbeddingLoss), so that a vector of length 0 has the
+    value 1.
 
     Args:
         student, teacher: ``(..., D)``, the student's behind its connector.
@@ -105,7 +106,8 @@ def pkd(
     reduction: str = "none",
 ) -> Tensor:
     r"""Patient distillation of the first token's hidden states in several layers,
-    :math:`\frac{1}{L} \sum_l \left\lVert \frac{h^s_l}{|h^s_l|} - \frac{h^t_l}{|h^t_l|} \right\rVert^2`, divided by the width D too.
+    :math:`\frac{1}{L} \sum_l \left\lVert \frac{h^s_l}{|h^s_l|} - \frac{h^t_l}{|h^t_l|} \right\rVert^2`, divided by the
+    width D too.
 
     Args:
         student, teacher: ``(B, L, D)``: of each sample the state of [CLS] in each of L layers.

@@ -84,7 +84,8 @@ def discounted_advantage(
     >>> import torch
     >>> discounted_advantage(torch.tensor([[1.0, 2.0, 4.0]]), discount=0.5)
     tensor([[1., 2., 4.]])
-    >>> discounted_advantage(torch.tensor([[1.0, 2.0, 4.0]]), discount=1.0, length="none", mask=torch.tensor([[1, 1, 0]]))
+    >>> discounted_advantage(torch.tensor([[1.0, 2.0, 4.0]]), discount=1.0, length="none",
+    ...     mask=torch.tensor([[1, 1, 0]]))
     tensor([[3., 2., 0.]])
     """
     one_of("length", length, ("remaining", "discounted", "none"))

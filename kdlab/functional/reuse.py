@@ -52,8 +52,8 @@ def softmax_regression(
     reduction: str = "none",
 ) -> Tensor:
     r"""SRRL: the features' difference, and that of the logits which the *teacher's* classifier makes of either,
-    :math:`\frac1C \|\bar f_s - \bar f_t\|^2 + \frac1K \|W\bar f_s - W\bar f_t\|^2`, where :math:`\bar f` is the mean over the map and
-    W the teacher's classifier. As in the authors' code, both are means over their elements.
+    :math:`\frac1C \|\bar f_s - \bar f_t\|^2 + \frac1K \|W\bar f_s - W\bar f_t\|^2`, where :math:`\bar f` is the mean
+    over the map and W the teacher's classifier. As in the authors' code, both are means over their elements.
 
     Args:
         student: features ``(B, C)`` or maps ``(B, C, H, W)`` after the connector.

@@ -97,7 +97,8 @@ def kdcl_linear(
         target, per_sample, iterations, mask: as there.
 
     >>> import torch
-    >>> kdcl_linear([torch.tensor([[3.0, 0.0], [0.0, 3.0]]), torch.tensor([[0.0, 1.0], [1.0, 0.0]])], torch.tensor([1, 1]))
+    >>> kdcl_linear([torch.tensor([[3.0, 0.0], [0.0, 3.0]]), torch.tensor([[0.0, 1.0], [1.0, 0.0]])],
+    ...     torch.tensor([1, 1]))
     tensor([[0.7500, 0.7500],
             [0.7500, 0.7500]])
     """
@@ -130,7 +131,8 @@ def kdcl_linear_weights(
         ``(M,)``, or ``(N, M)`` per sample.
 
     >>> import torch
-    >>> kdcl_linear_weights([torch.tensor([[3.0, 0.0], [0.0, 3.0]]), torch.tensor([[0.0, 1.0], [1.0, 0.0]])], torch.tensor([1, 1]))
+    >>> kdcl_linear_weights([torch.tensor([[3.0, 0.0], [0.0, 3.0]]), torch.tensor([[0.0, 1.0], [1.0, 0.0]])],
+    ...     torch.tensor([1, 1]))
     tensor([0.2500, 0.7500])
     """
     stack = stacked(peers, "kdcl_linear_weights", True)

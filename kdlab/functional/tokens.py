@@ -100,7 +100,8 @@ def token_log_probability(
         mask: ``(...)``; None counts all.
 
     >>> import torch
-    >>> token_log_probability(torch.tensor([[[0.0, 0.0], [0.0, 3.0]]]), torch.tensor([[1, -100]]), mask=torch.tensor([[1, 0]]))
+    >>> token_log_probability(torch.tensor([[[0.0, 0.0], [0.0, 3.0]]]), torch.tensor([[1, -100]]),
+    ...     mask=torch.tensor([[1, 0]]))
     tensor([[-0.6931,  0.0000]])
     """
     same_tokens(logits, tokens, "token_log_probability")

@@ -106,9 +106,9 @@ def uld_sequences(
     compared one by one with the generalised Jensen-Shannon divergence (of the probabilities as they are, not made to
     sum to 1), and the rest sorted.
 
-    A pair's value is :math:`\sum_i |p_{(i)} - q_{(i)}|`, or :math:`w_m\,\mathrm{JS}(p_m, q_m) + w_u \sum_i |p_{u(i)} - q_{u(i)}|` of the
-    matched (m) and the unmatched (u) tokens; (i) orders each side by probability, the smaller vocabulary filled up with
-    zeros.
+    A pair's value is :math:`\sum_i |p_{(i)} - q_{(i)}|`, or :math:`w_m\,\mathrm{JS}(p_m, q_m) + w_u \sum_i |p_{u(i)} -
+    q_{u(i)}|` of the matched (m) and the unmatched (u) tokens; (i) orders each side by probability, the smaller
+    vocabulary filled up with zeros.
 
     Args:
         student, teacher: logits ``(B, T_s, V_s)`` and ``(B, T_t, V_t)``, not shifted.

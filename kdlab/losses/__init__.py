@@ -7,7 +7,7 @@ from .activation import ActivationBoundary, OverhaulDistillation
 from .attention import AttentionCE, AttentionMSE, MiniLM, MiniLMv2, TinyBERT
 from .base import Loss, Probe
 from .contrastive import CRD
-from .correlation import BatchCorrelation, ClassCorrelation, DIST, MultiLevel
+from .correlation import DIST, BatchCorrelation, ClassCorrelation, MultiLevel
 from .decoupled import DKD, NKD, USKD, WSLD
 from .divergences import (
     AdaptiveKL,
@@ -25,13 +25,13 @@ from .factors import FactorTransfer
 from .features import AttentionTransfer, Hint, VariationalInformation
 from .logits import CrossEntropy, HardLabel, HintonKD, LogitMSE, SoftCrossEntropy, VirtualTeacher
 from .peers import MutualKL, OneKL
-from .relations import CC, CCKernel, CKA, FSP, KDSVD, NST, PKT, RKD, SP
+from .relations import CC, CKA, FSP, KDSVD, NST, PKT, RKD, SP, CCKernel
 from .reuse import SRRL, SimKD
 from .review import ReviewKD
 from .semantic import SemCKD
 from .sequences import UniversalLogits
 from .temperature import CTKD, Standardised
-from .transformer import HiddenCosine, HiddenMSE, PKD, SequenceFSP, SequenceMMD
+from .transformer import PKD, HiddenCosine, HiddenMSE, SequenceFSP, SequenceMMD
 
 __all__ = [
     "ActivationBoundary",

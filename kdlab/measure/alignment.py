@@ -54,7 +54,8 @@ def alignment(pairs: Iterable[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]
 
     >>> import torch
     >>> x = torch.arange(12.0).reshape(6, 2).sin()
-    >>> {tap: {name: round(value, 3) for name, value in row.items()} for tap, row in alignment([({"a": x}, {"b": -3 * x, "c": x[:, :1]})]).items()}
+    >>> found = alignment([({"a": x}, {"b": -3 * x, "c": x[:, :1]})])
+    >>> {tap: {name: round(value, 3) for name, value in row.items()} for tap, row in found.items()}
     {'a': {'b': 1.0, 'c': 0.733}}
     """
     found: dict[tuple[str, str], CKA] = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-
 import weakref
 
 import torch
@@ -37,7 +36,8 @@ def peak(device: torch.device) -> int | None:
     >>> begin(torch.device("cpu"))
     >>> before = peak(torch.device("cpu"))
     >>> filled = torch.ones(200_000_000 // 4)
-    >>> 100_000_000 < peak(torch.device("cpu")) - before < 300_000_000          # a system may take other memory away meanwhile
+    >>> # a system may take other memory away meanwhile
+    >>> 100_000_000 < peak(torch.device("cpu")) - before < 300_000_000
     True
     """
     if device.type == "cuda":
@@ -62,7 +62,8 @@ def inference_bytes(network: nn.Module, inputs) -> int:
 
     >>> network = nn.Sequential(nn.Linear(100, 50, bias=False), nn.ReLU(), nn.Linear(50, 10, bias=False))
     >>> weights, inputs, hidden = 4 * (100 * 50 + 50 * 10), 4 * 8 * 100, 4 * 8 * 50
-    >>> inference_bytes(network, torch.zeros(8, 100)), weights + inputs + 2 * hidden          # hidden before and after the ReLU
+    >>> # hidden before and after the ReLU
+    >>> inference_bytes(network, torch.zeros(8, 100)), weights + inputs + 2 * hidden
     (28400, 28400)
     """
     with torch.no_grad(), _Tensors() as tensors:

@@ -9,7 +9,8 @@ import re
 def parameters(docstring: str) -> dict[str, str]:
     """The ``Args:`` of a docstring: name -> text.
 
-    >>> parameters("What.\\n\\nArgs:\\n    alpha, beta: weights,\\n        positive.\\n    mask: rows.\\n\\nReturns:\\n    x: no")
+    >>> text = "What.\\n\\nArgs:\\n    alpha, beta: weights,\\n        positive.\\n    mask: rows."
+    >>> parameters(text + "\\n\\nReturns:\\n    x: no")
     {'alpha': 'weights, positive.', 'beta': 'weights, positive.', 'mask': 'rows.'}
     """
     section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n(?=[ \t]))*)", docstring, re.MULTILINE)

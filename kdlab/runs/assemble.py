@@ -38,8 +38,10 @@ def run_seed(config: dict) -> int:
     """What all random numbers of a run are made of: its seed, and which generation of a chain it is. Generation 0 is a
     run like any other.
 
-    >>> run_seed({"seed": 3, "strategy": {}}), run_seed({"seed": 3, "strategy": {"generation": 1}}) == derived_seed(3, 1, 6)
-    (3, True)
+    >>> run_seed({"seed": 3, "strategy": {}})
+    3
+    >>> run_seed({"seed": 3, "strategy": {"generation": 1}}) == derived_seed(3, 1, 6)
+    True
     """
     generation = config["strategy"].get("generation") or 0
     return derived_seed(config["seed"], generation, _GENERATION) if generation else config["seed"]

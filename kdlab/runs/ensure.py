@@ -28,10 +28,10 @@ from .execute import evaluation_device, fit, quiet, rehearse, say_precision, thr
 from .files import write_text
 from .identity import group_hash, run_hash
 from .initial import origin
-from .ranks import fit_in_ranks, refuse_other_launchers
 from .metrics import Observe
 from .names import choice_of, run_name
 from .networks import accuracies, why_kept
+from .ranks import fit_in_ranks, refuse_other_launchers
 from .recorder import recorded
 from .results import results
 from .run import FAILED, FINISHED, INTERRUPTED, PRUNED, RUNNING, Run, RunStore

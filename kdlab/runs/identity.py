@@ -25,7 +25,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from kdlab.config.keys import ADDED, NOT_IDENTITY, SPELLINGS, run_nodes, takes_over_the_seed
@@ -165,7 +165,7 @@ def _described(node: dict) -> dict:
     return node
 
 
-@lru_cache(maxsize=None)
+@cache
 def _first_arguments() -> dict[str, list[str]]:
     """The arguments that always count, by class. Frozen: every hash that was ever made depends on it, so nothing is
     added to it."""

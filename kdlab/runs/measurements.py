@@ -68,7 +68,8 @@ def scalars(measurements: Mapping) -> dict[str, float]:
     ``embedding`` that is the last stage, averaged over positions, is not counted a second time). Those that were not
     measured are absent.
 
-    >>> scalars({"batches": {"1": {"latency_ms": 0.2, "samples_per_second": 5000}, "64": {"latency_ms": 2.0, "samples_per_second": 32000}},
+    >>> scalars({"batches": {"1": {"latency_ms": 0.2, "samples_per_second": 5000},
+    ...     "64": {"latency_ms": 2.0, "samples_per_second": 32000}},
     ...          "cka": {"stage1": 0.9, "embedding": 0.8}})
     {'latency_ms': 0.2, 'samples_per_second': 32000, 'cka': 0.85}
     """

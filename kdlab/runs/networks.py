@@ -14,7 +14,8 @@ def kept_name(record: dict, which: str = "last") -> str:
 def why_kept(record: dict, which: str = "last") -> str:
     """The network that is kept, and by what rule.
 
-    >>> why_kept({"kept": {"rule": "validation", "last": {"network": "peer2"}}}), why_kept({"kept": {"rule": "peer2", "last": {"network": "peer2"}}})
+    >>> kept = {"network": "peer2"}
+    >>> why_kept({"kept": {"rule": "validation", "last": kept}}), why_kept({"kept": {"rule": "peer2", "last": kept}})
     ('peer2, the best on validation', 'peer2, as strategy.keep says')
     """
     rule = (record.get("kept") or {}).get("rule", "student")
@@ -29,7 +30,8 @@ def kept_in_short(records: Sequence[dict]) -> str:
     """Which network the runs of a group keep; empty where it is the student without a choice.
 
     >>> three = [{"kept": {"rule": "validation", "last": {"network": name}}} for name in ("peer2", "student", "peer2")]
-    >>> kept_in_short(three), kept_in_short(three[:1]), kept_in_short([{"kept": {"rule": "student", "last": {"network": "student"}}}])
+    >>> student = {"kept": {"rule": "student", "last": {"network": "student"}}}
+    >>> kept_in_short(three), kept_in_short(three[:1]), kept_in_short([student])
     ('validation: peer2 2, student 1', 'validation: peer2', '')
     """
     rule = (records[0].get("kept") or {}).get("rule", "student")

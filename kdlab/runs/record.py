@@ -10,7 +10,7 @@ import subprocess
 import sys
 from contextvars import ContextVar
 from datetime import datetime, timezone
-from functools import lru_cache
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def started_by(command: str):
         _typed.reset(token)
 
 
-@lru_cache(maxsize=None)
+@cache
 def code() -> dict:
     """kdlab's version, and the commit and cleanness of the checkout it runs from (or of the working directory's, if
     that is one)."""
@@ -113,7 +113,8 @@ def hardware() -> dict:
 def machine_in_words(hardware: dict) -> str:
     """Accelerators, or else processor and cores, of what :func:`hardware` recorded.
 
-    >>> machine_in_words({"processor": "EPYC", "cores": 2}), machine_in_words({"processor": "EPYC", "cores": 64, "gpus": ["H100", "H100"]})
+    >>> machine_in_words({"processor": "EPYC", "cores": 2}), machine_in_words({"processor": "EPYC", "cores": 64,
+    ...     "gpus": ["H100", "H100"]})
     ('EPYC, 2 cores', '2 x H100')
     >>> machine_in_words({"processor": "Xeon", "model": "family 6 model 207", "capability": "AVX512", "cores": 2})
     'Xeon (family 6 model 207), AVX512, 2 cores'
@@ -147,7 +148,7 @@ def commit_in_words(code: dict, digits: int) -> str:
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def _cpuinfo() -> dict[str, str]:
     """What Linux says about the first processor; empty elsewhere."""
     try:

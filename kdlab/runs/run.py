@@ -44,8 +44,7 @@ class Run:
     def __repr__(self) -> str:
         return f"Run('{self.path}', {self.status})"
 
-    # -- files
-    # ----------------------------------------------------------------------------------------------------------------
+    # -- files ---------------------------------------------------------------------------------------------------------
 
     def checkpoint(self, which: str = "last") -> Path:
         """``last`` or ``best`` (on validation)."""
@@ -61,8 +60,11 @@ class Run:
     def predictions_file(self) -> Path:
         return self.path / "predictions.safetensors"
 
-    # -- the record
-    # -----------------------------------------------------------------------------------------------------------
+    # -- the record ----------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Raises InputError where the directory holds no run, or one that cannot be read."""
+        _ = self.record
 
     @property
     def record(self) -> dict:
@@ -190,8 +192,7 @@ class Run:
         except OSError as error:
             raise InputError(f"{self.path} cannot be removed ({error.strerror or error})") from error
 
-    # -- what came of it
-    # ------------------------------------------------------------------------------------------------------
+    # -- what came of it -----------------------------------------------------------------------------------------------
 
     @property
     def student(self):

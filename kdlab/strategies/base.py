@@ -102,8 +102,7 @@ class Strategy(L.LightningModule):
         self._seconds = {"step": 0.0, "teacher": 0.0}
         self._step_began, self._timed = 0.0, True
 
-    # -- what a strategy says
-    # -------------------------------------------------------------------------------------------------
+    # -- what a strategy says ------------------------------------------------------------------------------------------
 
     def distill(self, batch: Batch) -> Step:
         """One step's loss. Computes and returns; does not log, step or save."""
@@ -146,8 +145,7 @@ class Strategy(L.LightningModule):
             f"loss=[ce,{others}], with a weight of ce above 0"
         ]
 
-    # -- what a strategy with more than the student and a frozen teacher says too
-    # ---------------------------------------------
+    # -- what a strategy with more than the student and a frozen teacher says too --------------------------------------
 
     def taught_by(self, batch: Batch) -> Outputs | None:
         """What the losses' teacher says of a batch: here the frozen one. A strategy with a teacher that evolves says so
@@ -174,8 +172,7 @@ class Strategy(L.LightningModule):
         """Of the optimiser: ``params`` and, where a group has its own, the optimiser's options."""
         return [{"params": [parameter for parameter in self.parameters() if parameter.requires_grad]}]
 
-    # -- what a strategy may call
-    # ---------------------------------------------------------------------------------------------
+    # -- what a strategy may call --------------------------------------------------------------------------------------
 
     def watch(self, taps: Iterable[str]) -> None:
         """Capture further features of the student, beside those that the losses ask for."""
@@ -243,8 +240,7 @@ class Strategy(L.LightningModule):
             loss = loss + LossParts(anchor(student))
         return loss
 
-    # -- Lightning
-    # ------------------------------------------------------------------------------------------------------------
+    # -- Lightning -----------------------------------------------------------------------------------------------------
 
     def configure_optimizers(self):
         return self.optimization.configure(self, f"val/{self.task.monitor}")

@@ -21,7 +21,8 @@ def config_digest(config: dict) -> str:
     Where two are equal, the runs are the same. Where they differ, the runs may be the same all the same (a key has come
     that has its default): that is for their hashes to tell.
 
-    >>> here, there = ({"seed": seed, "name": name, "data": {"folder": name, "download": False}} for seed, name in ((1, "a"), (1.0, "b")))
+    >>> here, there = ({"seed": seed, "name": name, "data": {"folder": name, "download": False}} for seed,
+    ...     name in ((1, "a"), (1.0, "b")))
     >>> config_digest(here) == config_digest(there), config_digest(here) == config_digest({**here, "seed": 2})
     (True, False)
     """

@@ -212,8 +212,7 @@ class _Reader:
             self.problems.append(f"{key}: {stray[0]} says nothing beside {kinds[0]}")
         return Expectation(**node)
 
-    # -- common to all
-    # --------------------------------------------------------------------------------------------------------
+    # -- common to all -------------------------------------------------------------------------------------------------
 
     def _node(self, value, key: str, kinds: dict[str, str], required: Iterable[str] = ()) -> dict:
         """The entries of a node that are as they should be."""

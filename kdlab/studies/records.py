@@ -95,8 +95,7 @@ def _teacher(teacher: dict) -> dict:
     return kept
 
 
-# -- what the predictions give
-# ------------------------------------------------------------------------------------------------
+# -- what the predictions give -----------------------------------------------------------------------------------------
 
 
 def view_of(row: Row) -> str:
@@ -185,8 +184,7 @@ def row_record(record: dict, row: Row) -> dict:
     return result
 
 
-# -- the file
-# -----------------------------------------------------------------------------------------------------------------
+# -- the file ----------------------------------------------------------------------------------------------------------
 
 
 def write_records(folder: Path, records: Iterable[dict], file: str = FILE) -> Path:

@@ -35,9 +35,9 @@ def groups(table: StudyTable, records: Sequence[dict]) -> list[Group]:
         role = VARIANT if VARIANT in map(role_of, finished) else BASELINE
         role = TEACHER if row.name != table.baseline and any(record["hash"] in taught for record in finished) else role
         config = dict(text.lstrip("+").partition("=")[::2] for text in row.overrides)
-        config |= {
-            "data": data for record in finished[:1] if (data := (record.get("choices") or {}).get("data"))
-        }  # an experiment may have chosen them
+        data = (finished[0].get("choices") or {}).get("data") if finished else None
+        if data:  # an experiment may have chosen them
+            config["data"] = data
         found.append(Group(label=row.name, role=role, records=finished, config=config))
     return found
 

@@ -280,7 +280,7 @@ def how_to_split(jobs: Sequence[Sequence[str]], failed: Sequence[Sequence[str]])
         stray = [key for key in values if key.startswith(f"{group}.")]
         if lacking and having and stray:
 
-            def command(choices: Sequence[str], keys: Sequence[str]) -> str:
+            def command(choices: Sequence[str], keys: Sequence[str], group: str = group) -> str:
                 parts = [f"{key}={','.join(choices if key == group else values[key])}" for key in keys]
                 return f"  kdlab train -m {shlex.join(parts)}"
 

@@ -134,8 +134,7 @@ class Scheduler:
                 self._leave()
         return self.outcomes
 
-    # -- beginning jobs
-    # -------------------------------------------------------------------------------------------------------
+    # -- beginning jobs ------------------------------------------------------------------------------------------------
 
     def _fill(self) -> bool:
         """Begin what can be begun now; whether anything is left that is not settled."""
@@ -224,8 +223,7 @@ class Scheduler:
     def _may_begin_others(self, job: Job) -> bool:
         return not self.source.exhausted or any(other is not job for other in self._waiting)
 
-    # -- hearing of them
-    # ------------------------------------------------------------------------------------------------------
+    # -- hearing of them -----------------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
         ready = wait([worker.line for worker in self._workers], timeout=0.25) if self._workers else time.sleep(0.25)
@@ -301,8 +299,7 @@ class Scheduler:
         self.source.ended(outcome)
         self.view.ended(outcome)
 
-    # -- stopping
-    # -------------------------------------------------------------------------------------------------------------
+    # -- stopping ------------------------------------------------------------------------------------------------------
 
     def _stop(self) -> None:
         """End the jobs at work, which record what they have finished; those that do not, or a second interrupt after

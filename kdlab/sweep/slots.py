@@ -43,7 +43,7 @@ class Slots:
         self.cores = cores or available_cores()
         self.workers = workers
         self._free_cores = self.cores
-        self._room = {device: jobs_per_device for device in devices}
+        self._room = dict.fromkeys(devices, jobs_per_device)
         self._granted = 0
 
     def take(self, need: Need) -> Grant | None:

@@ -60,8 +60,7 @@ class View:
             self._live.stop()
             self._live = None
 
-    # -- what happens
-    # ---------------------------------------------------------------------------------------------------------
+    # -- what happens --------------------------------------------------------------------------------------------------
 
     def started(self, job: Job) -> None:
         self._running[job] = (0, 0, {})
@@ -110,8 +109,7 @@ class View:
         if not self.silent:
             self.console.print(line, soft_wrap=True, highlight=False, markup=False)
 
-    # -- the live picture
-    # -----------------------------------------------------------------------------------------------------
+    # -- the live picture ----------------------------------------------------------------------------------------------
 
     def left(self) -> float | None:
         """Seconds until all is done, as the jobs so far tell; None before the first has ended."""
@@ -150,8 +148,7 @@ class View:
         bar = ProgressBar(total=max(self.total, 1), completed=sum(self.counts.values()), width=40)
         return Group(*self._recent, table, bar, Text(f"{self.summary()}, {elapsed} so far"))
 
-    # -- the table
-    # ------------------------------------------------------------------------------------------------------------
+    # -- the table -----------------------------------------------------------------------------------------------------
 
     def table(self, outcomes: list[Outcome]) -> None:
         """All jobs and what came of them, in the order of the sweep, what they need (teachers) first."""

@@ -128,8 +128,8 @@ def described(config: dict) -> dict:
     from kdlab.runs.ensure import RunStore
     from kdlab.runs.execute import evaluation_device, world_size
     from kdlab.runs.identity import group_hash, run_hash
-    from kdlab.runs.ranks import refuse_other_launchers
     from kdlab.runs.names import run_name
+    from kdlab.runs.ranks import refuse_other_launchers
     from kdlab.tasks import Classification
 
     check(config)

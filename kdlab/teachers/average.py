@@ -21,7 +21,8 @@ class Copy(nn.Module):
 
     >>> net = nn.Linear(1, 1)
     >>> copied = Copy(net).train().to(torch.bfloat16)
-    >>> copied.network.training, copied.network.weight.dtype, copied.network(torch.ones(1, 1, dtype=torch.bfloat16)).dtype
+    >>> copied.network.training, copied.network.weight.dtype, copied.network(torch.ones(1, 1,
+    ...     dtype=torch.bfloat16)).dtype
     (False, torch.float32, torch.float32)
     """
 

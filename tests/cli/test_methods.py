@@ -170,7 +170,7 @@ def test_a_composed_function_can_be_asked_for_by_its_name():
 def test_the_list(kdlab):
     code, out, _ = kdlab("methods")
     assert code == 0
-    assert [name for name in re.findall(r"^  (\w+) +\S", out, re.MULTILINE)] == list(INDEX)
+    assert list(re.findall(r"^  (\w+) +\S", out, re.MULTILINE)) == list(INDEX)
     assert f"{len(INDEX)} methods" in out
     headings = [line.split()[0].lower() for line in out.splitlines() if line and line[0].isupper()]
     assert headings == [

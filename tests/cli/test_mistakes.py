@@ -36,8 +36,9 @@ SLOW = (
 LIST = Path(__file__).with_name("MISTAKES.md")
 HEAD = """# Mistakes
 
-What kdlab says to whom makes a mistake. Exit codes: 0 done; 1 a run failed while training, or some jobs of a sweep did; 2 bad input, found
-before anything was written; 130 interrupted. Written by the tests, each of which makes one: see `test_mistakes.py`.
+What kdlab says to whom makes a mistake. Exit codes: 0 done; 1 a run failed while training, or some jobs of a sweep did;
+2 bad input, found before anything was written; 130 interrupted. Written by the tests, each of which makes one: see
+`test_mistakes.py`.
 """
 
 

@@ -13,9 +13,11 @@ compile: false
 fresh: false
 progress: auto
 paths: {{runs: runs, data: data}}
-data: {{_target_: kdlab.data.Digits, name: digits, classes: 10, shape: [1, 8, 8], batch_size: 32, validation: 0.2, split_seed: 0, fraction: 1.0,
+data: {{_target_: kdlab.data.Digits, name: digits, classes: 10, shape: [1, 8, 8], batch_size: 32, validation: 0.2,
+  split_seed: 0, fraction: 1.0,
   omit_classes: [], drop_last: true, augment: {{_target_: kdlab.data.Augment, crop_padding: 0, flip: 0.0}}}}
-student: {{_target_: kdlab.models.MLP, classes: 10, shape: [1, 8, 8], hidden: [32], dropout: 0.0, input_dropout: 0.0, initial: null}}
+student: {{_target_: kdlab.models.MLP, classes: 10, shape: [1, 8, 8], hidden: [32], dropout: 0.0, input_dropout: 0.0,
+  initial: null}}
 teacher:
   experiment: teacher/digits
   seed: 1
@@ -24,23 +26,29 @@ teacher:
   config:
     name: teachers
     seed: 1
-    data: {{_target_: kdlab.data.Digits, name: digits, classes: 10, shape: [1, 8, 8], batch_size: 64, validation: 0.2, split_seed: 0, fraction: 1.0}}
-    student: {{_target_: kdlab.models.MLP, classes: 10, shape: [1, 8, 8], hidden: [256, 256], dropout: 0.3, input_dropout: 0.0, initial: null}}
+    data: {{_target_: kdlab.data.Digits, name: digits, classes: 10, shape: [1, 8, 8], batch_size: 64, validation: 0.2,
+      split_seed: 0, fraction: 1.0}}
+    student: {{_target_: kdlab.models.MLP, classes: 10, shape: [1, 8, 8], hidden: [256, 256], dropout: 0.3,
+      input_dropout: 0.0, initial: null}}
     teacher: null
-    loss: {{ce: {{_target_: kdlab.losses.CrossEntropy, weight: 1.0, label_smoothing: 0.0, smoothing_over: all, both_views: false}}}}
+    loss: {{ce: {{_target_: kdlab.losses.CrossEntropy, weight: 1.0, label_smoothing: 0.0, smoothing_over: all,
+      both_views: false}}}}
     strategy: {{_target_: kdlab.strategies.Supervised}}
     trainer: {{_target_: lightning.pytorch.Trainer, max_epochs: 30}}
     choices: {{strategy: supervised, student: mlp_wide, data: digits}}
 loss:
-  ce: {{_target_: kdlab.losses.CrossEntropy, weight: {ce}, label_smoothing: 0.0, smoothing_over: all, both_views: false}}
+  ce: {{_target_: kdlab.losses.CrossEntropy, weight: {ce}, label_smoothing: 0.0, smoothing_over: all,
+    both_views: false}}
   kd: {{_target_: kdlab.losses.HintonKD, weight: {kd}, temperature: {temperature}, temperature_squared: true}}
 strategy: {{_target_: kdlab.strategies.Offline}}
 optimizer: {{_target_: torch.optim.AdamW, lr: 0.01, weight_decay: 0.01}}
 scheduler: {{_target_: torch.optim.lr_scheduler.CosineAnnealingLR, interval: step, horizon: T_max}}
-trainer: {{_target_: lightning.pytorch.Trainer, max_epochs: 5, accelerator: auto, devices: 1, strategy: auto, precision: 32-true}}
+trainer: {{_target_: lightning.pytorch.Trainer, max_epochs: 5, accelerator: auto, devices: 1, strategy: auto,
+  precision: 32-true}}
 logger: {{_target_: null}}
 callbacks: {{}}
-choices: {{experiment: null, scheduler: cosine, optimizer: adamw, strategy: offline, mixing: none, teacher: trained, student: mlp, data: digits}}
+choices: {{experiment: null, scheduler: cosine, optimizer: adamw, strategy: offline, mixing: none, teacher: trained,
+  student: mlp, data: digits}}
 overrides: [loss.kd.weight={kd}, loss.kd.temperature={temperature}, seed={seed}]
 """
 TEACHER = {

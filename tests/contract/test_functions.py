@@ -7,7 +7,6 @@ from torch.func import vmap
 from .spec import Spec
 from .specs import SPECS
 
-
 #: the first spec of each function; a graph takes a second to trace, so its variants are not traced too
 FIRST = list({spec.function: spec for spec in reversed(SPECS)}.values())
 

@@ -225,8 +225,7 @@ def test_labels_of_the_binary_version_must_be_classes(tmp_path):
         data(CIFAR10, tmp_path).read()
 
 
-# -- the restricted reader
-# ----------------------------------------------------------------------------------------------------
+# -- the restricted reader ---------------------------------------------------------------------------------------------
 
 
 class Runs:
@@ -298,7 +297,7 @@ def test_the_sets_say_what_the_config_says():
     from kdlab.config.check import check, check_facts
     from kdlab.config.compose import compose
 
-    for name, kind in (("cifar10", CIFAR10), ("cifar100", CIFAR100)):
+    for name in ("cifar10", "cifar100"):
         config = compose([f"experiment=teacher/{name}"])
         check(config), check_facts(config)
         assert config["data"]["augment"] == {"_target_": "kdlab.data.Augment", "crop_padding": 4, "flip": 0.5}

@@ -11,7 +11,6 @@ from kdlab.data.image_folder import read_image
 from kdlab.data.listing import content, listing
 from kdlab.data.loader import Share
 from kdlab.errors import InputError
-
 from tests.data.pictures import COLOURS, folder_of_pictures, picture
 
 
@@ -55,8 +54,7 @@ def same(one, other):
         assert len(a.further_views) == len(b.further_views) and all(map(torch.equal, a.further_views, b.further_views))
 
 
-# -- what is in the folder
-# ----------------------------------------------------------------------------------------------------
+# -- what is in the folder ---------------------------------------------------------------------------------------------
 
 
 def test_classes_are_the_sorted_folders_and_files_are_sorted_within_them(root):
@@ -144,8 +142,7 @@ def test_the_list_of_files_is_arrays(root):
     assert train.names.nbytes == 12 * sum(len(f"{name}/000.png") for name in COLOURS)
 
 
-# -- batches
-# ------------------------------------------------------------------------------------------------------------------
+# -- batches -----------------------------------------------------------------------------------------------------------
 
 
 def test_evaluation_reads_the_centre_and_normalises_every_channel(root):
@@ -276,8 +273,7 @@ def test_the_shares_of_two_ranks_make_up_the_batches_of_one_process(root, worker
     assert [batch.normaliser for batch in shares[0]] == [3.5, 3.5, 3.25, 3.25]
 
 
-# -- images of every kind
-# -----------------------------------------------------------------------------------------------------
+# -- images of every kind ----------------------------------------------------------------------------------------------
 
 
 PIXELS = np.arange(48, dtype=np.uint8).reshape(4, 4, 3) * 5
@@ -327,8 +323,7 @@ def test_a_damaged_image_is_named_in_the_middle_of_an_epoch(own, workers):
     assert "Traceback" not in str(error.value)
 
 
-# -- folders that do not do
-# ---------------------------------------------------------------------------------------------------
+# -- folders that do not do --------------------------------------------------------------------------------------------
 
 
 def _remove(path):

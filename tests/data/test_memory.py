@@ -37,8 +37,7 @@ def labels(data, part):
     return data.train_dataloader().target[data.part(part)]
 
 
-# -- splits
-# -------------------------------------------------------------------------------------------------------------------
+# -- splits ------------------------------------------------------------------------------------------------------------
 
 
 def test_validation_is_disjoint_from_train_and_together_they_are_all():
@@ -82,8 +81,7 @@ def test_omitted_classes_are_missing_from_train_alone():
     ]
 
 
-# -- batches
-# ------------------------------------------------------------------------------------------------------------------
+# -- batches -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_batch_holds_the_scaled_images_of_its_samples():
@@ -191,8 +189,7 @@ def test_loaders_need_no_setup_before(loader):
     assert len(next(iter(getattr(Toy(batch_size=16), loader)()))) > 0
 
 
-# -- shares of several processes
-# ----------------------------------------------------------------------------------------------
+# -- shares of several processes ---------------------------------------------------------------------------------------
 
 
 # 180 samples: tails of 30 and of 8 rows
@@ -229,8 +226,7 @@ def test_the_validation_of_all_ranks_is_the_whole():
     assert rows.sort().values.tolist() == toy().part("validation").tolist()
 
 
-# -- the tail
-# -----------------------------------------------------------------------------------------------------------------
+# -- the tail ----------------------------------------------------------------------------------------------------------
 
 
 def test_drop_last():
@@ -247,8 +243,7 @@ def test_a_tail_too_small_for_batchnorm_is_left_out():
     assert [len(batch) for batch in epoch_of(toy(0, 2, batch_size=176, drop_last=False))] == [88, 2]
 
 
-# -- arguments
-# ----------------------------------------------------------------------------------------------------------------
+# -- arguments ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -286,8 +281,7 @@ def test_a_set_without_read_names_itself():
         Mine().setup()
 
 
-# -- digits
-# -------------------------------------------------------------------------------------------------------------------
+# -- digits ------------------------------------------------------------------------------------------------------------
 
 
 def test_digits():

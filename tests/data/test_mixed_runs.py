@@ -16,8 +16,7 @@ from kdlab.runs.identity import run_hash
 from kdlab.strategies import Strategy, Supervised
 from tests.runs.test_resume import _equal
 
-# -- what learns from it
-# ------------------------------------------------------------------------------------------------------
+# -- what learns from it -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -126,8 +125,7 @@ def test_distillation_of_mixed_images(workplace, taught, mixing, monkeypatch):
     assert ((shares > 0) & (shares < 1)).float().mean() > 0.8 and 0 < run.metrics["test/accuracy"] <= 1
 
 
-# -- in the config
-# ------------------------------------------------------------------------------------------------------------
+# -- in the config -----------------------------------------------------------------------------------------------------
 
 
 def test_the_group_and_its_keys(workplace):
@@ -167,8 +165,7 @@ def test_a_data_file_that_lacks_the_key(kdlab, workplace):
         assert code == 0, err
 
 
-# -- resume
-# -------------------------------------------------------------------------------------------------------------------
+# -- resume ------------------------------------------------------------------------------------------------------------
 
 
 RUN = ["data.augment.crop_padding=1", "+trainer.limit_train_batches=8", "trainer.max_epochs=3", "progress=none"]

@@ -37,8 +37,7 @@ def partners(batch, mixed):
     return [next(other for other in range(len(batch)) if fits(place, other)) for place in range(len(batch))]
 
 
-# -- the mixture
-# --------------------------------------------------------------------------------------------------------------
+# -- the mixture -------------------------------------------------------------------------------------------------------
 
 
 def test_mixup_is_a_weighted_mean_with_one_share_a_batch():
@@ -67,7 +66,7 @@ def test_cutmix_is_a_box_whose_share_is_its_area():
                 next(
                     other
                     for other in range(6)
-                    if torch.equal(mixed.inputs[own][:, *place], batch.inputs[other][:, *place])
+                    if torch.equal(mixed.inputs[own][(slice(None), *place)], batch.inputs[other][(slice(None), *place)])
                 )
                 for own in range(6)
             ]
@@ -163,8 +162,7 @@ def test_inputs_that_cannot_be_mixed(mixing, inputs, told):
         mixing(Batch(inputs, torch.arange(4), torch.arange(4)), seed=1)
 
 
-# -- in the data
-# --------------------------------------------------------------------------------------------------------------
+# -- in the data -------------------------------------------------------------------------------------------------------
 
 
 def digits(mixing, rank=0, world=1, views=1):

@@ -50,8 +50,7 @@ def slow_cross_entropy(student, target, smoothing):
     return values
 
 
-# -- values
-# -------------------------------------------------------------------------------------------------------------------
+# -- values ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 20.0])
@@ -118,8 +117,7 @@ def test_a_loss_is_zero_where_the_student_equals_the_teacher_and_positive_elsewh
     assert (loss(logits(4, 5, seed=1), logits(4, 5)) > 0).all()
 
 
-# -- gradients
-# ----------------------------------------------------------------------------------------------------------------
+# -- gradients ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("loss", AGAINST_TEACHER)
@@ -157,8 +155,7 @@ def test_at_a_high_temperature_the_gradient_is_that_of_matching_centred_logits()
     assert torch.allclose(student.grad, (student.detach() - teacher) / 5, atol=1e-3)
 
 
-# -- extremes
-# -----------------------------------------------------------------------------------------------------------------
+# -- extremes ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -205,8 +202,7 @@ def test_a_masked_row_whose_value_is_infinite_has_exactly_no_gradient(loss):
     assert student.grad[1].tolist() == [0.0, 0.0] and student.grad[0].abs().sum() > 0
 
 
-# -- shapes
-# -------------------------------------------------------------------------------------------------------------------
+# -- shapes ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("loss", AGAINST_TEACHER)
@@ -227,8 +223,7 @@ def test_targets_must_be_one_class_number_a_row(target):
     assert "(4, 5)" in str(error.value) and str(tuple(target.shape)) in str(error.value)
 
 
-# -- switches and limits of the further losses
-# --------------------------------------------------------------------------------
+# -- switches and limits of the further losses -------------------------------------------------------------------------
 
 
 def test_smoothing_over_the_others_is_a_larger_smoothing_over_all():

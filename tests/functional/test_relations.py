@@ -41,10 +41,10 @@ def test_rkd_of_scaled_and_turned_features_is_zero_and_its_parts_add_up():
 
 def test_the_polynomial_kernel_approaches_the_gaussian():
     x, y = tensor(4, 3, dtype=torch.float64), tensor(4, 5, seed=1, dtype=torch.float64)
-    k, l = (
+    k, m = (
         torch.cdist(unit, unit).square().mul(-0.4).exp() for unit in (torch.nn.functional.normalize(f) for f in (x, y))
     )
-    torch.testing.assert_close(functional.cc_kernel(x, y, order=12), (k - l).square().mean(), rtol=1e-6, atol=1e-10)
+    torch.testing.assert_close(functional.cc_kernel(x, y, order=12), (k - m).square().mean(), rtol=1e-6, atol=1e-10)
 
 
 def test_grams_keep_their_precision_under_autocast():

@@ -179,8 +179,7 @@ def test_bad_arguments_name_themselves(options, name):
         CRD(**options)
 
 
-# -- several processes
-# --------------------------------------------------------------------------------------------------------
+# -- several processes -------------------------------------------------------------------------------------------------
 
 STUDENT, TEACHER, INDEX = (
     tensor(5, 4, seed=3),

@@ -127,8 +127,7 @@ def test_rows_of_weight_0_count_for_no_relation(loss):
     torch.testing.assert_close(objective(*padded, longer).total, objective(STUDENT, TEACHER, BATCH).total)
 
 
-# -- uskd
-# ---------------------------------------------------------------------------------------------------------------------
+# -- uskd --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape, width", [((6, 7), 7), ((6, 4, 7), 7), ((6, 7, 2, 2), 7)])
@@ -142,8 +141,7 @@ def test_the_weak_classifier_of_uskd_reads_the_pooled_feature(shape, width):
     assert all(parameter.grad.abs().sum() > 0 for parameter in loss.parameters())
 
 
-# -- standardised
-# -------------------------------------------------------------------------------------------------------------
+# -- standardised ------------------------------------------------------------------------------------------------------
 
 
 def test_the_standardised_loss_has_the_needs_and_parts_of_the_loss_inside():
@@ -190,8 +188,7 @@ def test_a_number_of_the_loss_inside_can_have_a_schedule():
     assert objective.terms["kd"].loss.temperature == 5.0 and objective.scalars() == {"kd.loss.temperature": 5.0}
 
 
-# -- ctkd
-# ---------------------------------------------------------------------------------------------------------------------
+# -- ctkd --------------------------------------------------------------------------------------------------------------
 
 
 def test_the_temperature_of_ctkd_climbs_what_the_student_descends():

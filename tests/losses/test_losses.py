@@ -4,7 +4,7 @@ from torch import nn
 
 from kdlab import functional
 from kdlab.batch import Batch
-from kdlab.losses import CrossEntropy, Hint, HintonKD, Loss, LogitMSE, Probe
+from kdlab.losses import CrossEntropy, Hint, HintonKD, LogitMSE, Loss, Probe
 from kdlab.outputs import Outputs
 
 
@@ -71,8 +71,7 @@ def test_a_loss_without_forward_names_itself():
         Mine()(STUDENT, TEACHER, BATCH)
 
 
-# -- hint
-# ---------------------------------------------------------------------------------------------------------------------
+# -- hint --------------------------------------------------------------------------------------------------------------
 
 
 def outputs(**features):

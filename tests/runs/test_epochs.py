@@ -235,7 +235,7 @@ def test_measuring_in_part_is_said(kdlab, workplace, taught, monkeypatch):
     import kdlab as api
 
     run = api.train(
-        [text for text in SHORT[3:]]
+        list(SHORT[3:])
         + [
             "trainer.max_epochs=1",
             "teacher=run",

@@ -147,7 +147,7 @@ def test_a_damaged_record_says_so(tmp_path, content):
 
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(InputError, match="run.json"):
-        Run(tmp_path).record
+        _ = Run(tmp_path).record
 
 
 def test_the_order_of_named_peers_counts():
@@ -159,8 +159,7 @@ def test_the_order_of_named_peers_counts():
     assert run_hash(compose(first)) != run_hash(compose(second))
 
 
-# -- upgrades: hashes of before still stand for the same runs
-# -------------------------------------------------------------------
+# -- upgrades: hashes of before still stand for the same runs ----------------------------------------------------------
 
 # made by kdlab 0.1.0 at commit 34bb334; a hash that differs here orphans every run that its users have
 FIRST = {
@@ -304,8 +303,7 @@ def test_runs_whose_teachers_have_their_seed_are_one_group(overrides):
     )
 
 
-# -- one value, one hash
-# ----------------------------------------------------------------------------------------------------------
+# -- one value, one hash -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -339,8 +337,7 @@ def test_the_runs_before_it_counted_as_they_were_spelled_too(overrides):
     assert earlier in str(kept) and run_hash(node["config"]) not in str(kept) and older == identity._digest(kept)
 
 
-# -- every leaf counts
-# ------------------------------------------------------------------------------------------------------------
+# -- every leaf counts -------------------------------------------------------------------------------------------------
 
 CONFIGS = {
     "default": [],

@@ -171,9 +171,7 @@ def test_a_function_of_the_users(workplace, make):
 
 
 def test_members_of_ensembles_and_teachers_of_terms(local):
-    node = f"{{_target_: kdlab.models.timm_model, model: {local()!r}, classes: 10, channels: 1, pretrained: true}}".replace(
-        "'", '"'
-    )
+    node = f'{{_target_: kdlab.models.timm_model, model: "{local()}", classes: 10, channels: 1, pretrained: true}}'
     ensemble = [
         "teacher=ensemble",
         "~teacher.members.first",
@@ -214,8 +212,7 @@ def test_a_student_with_anything_else_untrained_is_refused(local, lost):
     )
 
 
-# -- checkpoint files
-# ---------------------------------------------------------------------------------------------------------
+# -- checkpoint files --------------------------------------------------------------------------------------------------
 
 
 def mlp(key, classes=10):

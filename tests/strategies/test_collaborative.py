@@ -88,7 +88,7 @@ def test_rows_that_do_not_count_have_no_say():
     chosen = []
     for part in (losses[0] < losses[1], losses[0] > losses[1]):
         weights = part.double()
-        strategy.task.align_batch = lambda batch: align(batch).replace(weights=weights)
+        strategy.task.align_batch = lambda batch, weights=weights: align(batch).replace(weights=weights)
         found = strategy.distill(batch).outputs["target"].logits
         said = [network(batch.inputs) for network in networks]
         best = min(range(2), key=lambda number: losses[number][part].sum().item())

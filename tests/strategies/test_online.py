@@ -147,7 +147,7 @@ def test_an_average_follows_only_when_its_network_learns(workplace, history):
     sooner than its decay says."""
     kdlab.train([*SHORT, "strategy.update=alternating", "strategy.decay=0.9", "optimizer.weight_decay=0.1"])
     followed, last = [], None
-    for _, networks, averages in history:
+    for _, _, averages in history:
         if last is not None:
             followed.append([name for name in averages if not torch.equal(averages[name], last[name])])
         last = averages

@@ -11,7 +11,6 @@ from kdlab.runs import assemble
 from kdlab.strategies import Offline, Online
 from kdlab.strategies.base import Strategy
 from kdlab.teachers import Frozen
-
 from tests.strategies import rails
 
 

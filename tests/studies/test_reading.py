@@ -18,7 +18,9 @@ tables:
     title: Temperatures
     baseline: alone
     rows:
-      "T = {loss.kd.temperature}, {loss.kd.weight}": {overrides: ["loss.kd.temperature=2,4", "loss.kd.weight=0.5,0.9", "teacher.seed=2"], seeds: [1, 2]}
+      "T = {loss.kd.temperature}, {loss.kd.weight}":
+        overrides: ["loss.kd.temperature=2,4", "loss.kd.weight=0.5,0.9", "teacher.seed=2"]
+        seeds: [1, 2]
       alone: {overrides: [strategy=supervised], seeds: [1, 2, 3]}
       raised: {overrides: [strategy=supervised], seeds: [2, 3, 4], bias: {3: 2}}
 expected:

@@ -169,7 +169,9 @@ tables:
   main:
     title: Luck
     rows:
-      unlucky: {overrides: [strategy=supervised, trainer.max_epochs=2, strategy._target_=tests.sweep.trouble.Unlucky], seeds: [2, 3]}
+      unlucky:
+        overrides: [strategy=supervised, trainer.max_epochs=2, strategy._target_=tests.sweep.trouble.Unlucky]
+        seeds: [2, 3]
 """)
     code, out, err = kdlab("reproduce", "tiny", "--write")
     assert code == 1, out + err
@@ -338,7 +340,11 @@ def test_a_sign_against_a_claim_is_explained_before_it_goes_into_git(kdlab, work
 title: One seed
 scale: full
 tables:
-  1: {title: a, rows: {alone: {overrides: [strategy=supervised, trainer.max_epochs=2], seeds: [1]}, less: {overrides: [strategy=supervised, trainer.max_epochs=1], seeds: [1]}}}
+  1:
+    title: a
+    rows:
+      alone: {overrides: [strategy=supervised, trainer.max_epochs=2], seeds: [1]}
+      less: {overrides: [strategy=supervised, trainer.max_epochs=1], seeds: [1]}
 expected: [{table: 1, row: less, above: alone}]
 """,
     )
@@ -365,7 +371,9 @@ title: One run in two wordings
 scale: full
 tables:
   first: {title: a, rows: {alone: {overrides: [strategy=supervised, trainer.max_epochs=1], seeds: [1, 2]}}}
-  second: {title: b, rows: {alone: {overrides: [strategy=supervised, "loss=[ce]", trainer.max_epochs=1], seeds: [1, 2]}}}
+  second:
+    title: b
+    rows: {alone: {overrides: [strategy=supervised, "loss=[ce]", trainer.max_epochs=1], seeds: [1, 2]}}
 """,
     )
     assert kdlab("reproduce", "mine")[0] == 0

@@ -139,7 +139,7 @@ def test_a_job_that_wrote_nothing_points_at_the_folder(kdlab, workplace, submiti
 
 
 def test_bad_input_in_all_jobs_is_bad_input(kdlab, workplace, submitit):
-    submitit.ends.update({seed: ("refused", "data.folder: there is no such folder") for seed in (1, 2)})
+    submitit.ends.update(dict.fromkeys((1, 2), ("refused", "data.folder: there is no such folder")))
     code, out, err = kdlab(*SLURM, "seed=1,2")
     assert code == 2 and "data.folder" in out
 
@@ -257,7 +257,7 @@ def test_ray_joins_a_cluster(kdlab, workplace, monkeypatch):
 def test_ray_on_this_machine_and_with_the_option_that_was_needed_before(kdlab, workplace, monkeypatch):
     for options in ([], ["hydra.launcher.ray.init.address=auto", "+hydra.launcher.ray.init.object_store_memory=null"]):
         stub = Ray()
-        monkeypatch.setattr(ray_launcher, "package", lambda name, extra: stub)
+        monkeypatch.setattr(ray_launcher, "package", lambda name, extra, stub=stub: stub)
         assert kdlab("train", "-m", "hydra/launcher=ray", *options, *SHORT, "seed=1", "fresh=true")[0] == 0
         assert stub.init_arguments["address"] == ("auto" if options else None)
 

@@ -44,8 +44,7 @@ class SecondView(Classification):
         return super().network_outputs(network, batch, 1)
 
 
-# -- the arithmetic
-# -----------------------------------------------------------------------------------------------------------
+# -- the arithmetic ----------------------------------------------------------------------------------------------------
 
 
 def test_normalisation_is_per_channel():
@@ -74,8 +73,7 @@ def test_equal_ones_need_nothing():
     assert OURS.onto(OURS) is None and Normalisation(0.5, 0.2).onto(Normalisation([0.5] * 3, [0.2] * 3)) is None
 
 
-# -- the teacher
-# --------------------------------------------------------------------------------------------------------------
+# -- the teacher -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("task, pixels", [(TASK, PIXELS), (SecondView(3), OTHERS)], ids=["first view", "second view"])
@@ -114,8 +112,7 @@ def test_every_member_of_an_ensemble_has_its_own():
     assert torch.allclose(answer, expected / 3, atol=1e-5)
 
 
-# -- what libraries say
-# -------------------------------------------------------------------------------------------------------
+# -- what libraries say ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -163,8 +160,7 @@ def test_a_torchvision_model_by_its_weights(weights):
     assert known_normalisation({**node, "weights": "none such"}, nn.Identity(), 3) is None
 
 
-# -- in a run
-# -----------------------------------------------------------------------------------------------------------------
+# -- in a run ----------------------------------------------------------------------------------------------------------
 
 SMALL = ["trainer.max_epochs=1", "progress=none"]
 

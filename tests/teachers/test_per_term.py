@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import kdlab
-from kdlab.config.forms import term_problems
 from kdlab.batch import Batch
 from kdlab.compare import comparison
 from kdlab.config.compose import compose
+from kdlab.config.forms import term_problems
 from kdlab.errors import InputError
 from kdlab.losses import Hint, HintonKD, LogitMSE
 from kdlab.losses.base import Loss, Probe
@@ -136,8 +136,7 @@ def test_a_copy_is_itself():
     assert copy.deepcopy(teacher) is teacher
 
 
-# -- in runs
-# ------------------------------------------------------------------------------------------------------------------
+# -- in runs -----------------------------------------------------------------------------------------------------------
 
 ONE_STEP = ["trainer.max_epochs=1", "+trainer.limit_train_batches=1", "progress=none"]
 

@@ -25,8 +25,7 @@ def batch(dtype=torch.float32):
     return Batch(inputs, torch.zeros(16, dtype=torch.long), torch.arange(16))
 
 
-# -- frozen
-# -------------------------------------------------------------------------------------------------------------------
+# -- frozen ------------------------------------------------------------------------------------------------------------
 
 
 def test_it_answers_as_its_network_does_in_evaluation_mode():
@@ -122,8 +121,7 @@ def test_a_passage_through_half_precision_leaves_no_trace():
     assert torch.equal(teacher.teach(batch()).logits, before)
 
 
-# -- ensemble
-# -----------------------------------------------------------------------------------------------------------------
+# -- ensemble ----------------------------------------------------------------------------------------------------------
 
 
 class Says:

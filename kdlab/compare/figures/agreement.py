@@ -20,7 +20,8 @@ def agreement_matrix(answers: Mapping[str, Mapping[int | None, np.ndarray]]) -> 
         answers: row -> seed -> the named classes (N,). A row whose only seed is None (:data:`ALL`) stands beside every
             seed of the others.
 
-    >>> agreement_matrix({"a": {1: np.array([0, 1]), 2: np.array([0, 0])}, "b": {1: np.array([0, 1]), 2: np.array([1, 1])}}).tolist()
+    >>> agreement_matrix({"a": {1: np.array([0, 1]), 2: np.array([0, 0])},
+    ...     "b": {1: np.array([0, 1]), 2: np.array([1, 1])}}).tolist()
     [[0.5, 0.5], [0.5, 0.5]]
     """
     labels = list(answers)

@@ -20,7 +20,9 @@ def grid(configs: Sequence[dict]) -> tuple[str, str, dict[tuple[float, float], i
 
     A number that follows from another one (``loss.ce.weight`` from ``loss.kd.weight``) is no difference of its own.
 
-    >>> grid([{"loss.kd.temperature": t, "loss.kd.weight": w, "loss.ce.weight": 1 - w} for t in (1, 4) for w in (0.5, 0.9)] + [{"losses": "ce"}])
+    >>> pairs = [(t, w) for t in (1, 4) for w in (0.5, 0.9)]
+    >>> swept = [{"loss.kd.temperature": t, "loss.kd.weight": w, "loss.ce.weight": 1 - w} for t, w in pairs]
+    >>> grid([*swept, {"losses": "ce"}])
     ('loss.kd.temperature', 'loss.kd.weight', {(1, 0.5): 0, (1, 0.9): 1, (4, 0.5): 2, (4, 0.9): 3})
     >>> grid([{"loss.kd.weight": w} for w in (0.5, 0.9)]) is None
     True

@@ -34,7 +34,8 @@ def front(points: Sequence[Point], higher_is_better: bool = True) -> list[Point]
     """The points that no other beats: none is as cheap and better, nor as good and cheaper; cheapest first. Of equals
     the first.
 
-    >>> [point.label for point in front([Point("a", 1, [0.5]), Point("b", 2, [0.4]), Point("c", 3, [0.9]), Point("d", 3, [0.8])])]
+    >>> [point.label for point in front([Point("a", 1, [0.5]), Point("b", 2, [0.4]), Point("c", 3, [0.9]),
+    ...     Point("d", 3, [0.8])])]
     ['a', 'c']
     """
     sign = 1 if higher_is_better else -1

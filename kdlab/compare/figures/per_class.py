@@ -30,7 +30,8 @@ def changes(row: Mapping[int, np.ndarray], baseline: Mapping[int, np.ndarray]) -
     Args:
         row, baseline: seed -> recalls (C,).
 
-    >>> changes({1: np.array([0.8]), 2: np.array([0.9]), 5: np.array([0.1])}, {1: np.array([0.7]), 2: np.array([0.8])})[0].n
+    >>> changes({1: np.array([0.8]), 2: np.array([0.9]), 5: np.array([0.1])},
+    ...     {1: np.array([0.7]), 2: np.array([0.8])})[0].n
     2
 
     Raises:

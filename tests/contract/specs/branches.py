@@ -2,24 +2,23 @@
 
 import numpy as np
 
+from kdlab import functional
+
 from ..spec import Spec, inputs, normal
 from .reference import TARGET, kd
-from kdlab import functional
 
 _LOGITS = normal(5, 7, scale=2.0)
 _ENSEMBLE = inputs(student=_LOGITS, ensemble=_LOGITS)
 
 
-# -- the calls, from named tensors
-# ----------------------------------------------------------------------------------------------
+# -- the calls, from named tensors -------------------------------------------------------------------------------------
 
 
 def ensemble_logits(first, second, third, gate):
     return functional.ensemble_logits([first, second, third], gate)
 
 
-# -- references
-# -----------------------------------------------------------------------------------------------------------------
+# -- references --------------------------------------------------------------------------------------------------------
 
 
 def ensemble_reference(first, second, third, gate):
@@ -36,8 +35,7 @@ def byot_feature(student, deepest, positive_only=False):
     return np.array(values)
 
 
-# -- values at equality
-# ---------------------------------------------------------------------------------------------------------
+# -- values at equality ------------------------------------------------------------------------------------------------
 
 
 def one_kl_epsilon(arguments):

@@ -2,9 +2,11 @@
 
 import numpy as np
 
-from ..spec import LOGITS, Spec, inputs, normal
-from .logits import as_reference, standardised as standardised_row
 from kdlab import functional
+
+from ..spec import LOGITS, Spec, inputs, normal
+from .logits import as_reference
+from .logits import standardised as standardised_row
 
 
 def probabilities(logits, temperature=1.0):

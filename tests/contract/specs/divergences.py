@@ -2,8 +2,9 @@
 
 import math
 
-from ..spec import LOGITS, Spec, inputs, normal
 from kdlab import functional
+
+from ..spec import LOGITS, Spec, inputs, normal
 
 
 def by_class(term):

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import torch
 
-from ..spec import Spec, classes, inputs, normal
 from kdlab import functional
+
+from ..spec import Spec, classes, inputs, normal
 
 VECTORS = inputs(student=normal(5, 6), teacher=normal(5, 6))
 MAPS = inputs(student=normal(5, 3, 4, 4), teacher=normal(5, 3, 4, 4))

@@ -4,9 +4,10 @@ import math
 
 import torch
 
+from kdlab import functional
+
 from ..spec import LABELLED, LOGITS, Spec, classes, inputs, normal
 from .divergences import kl, softmax
-from kdlab import functional
 
 _NO_TEACHER = {"equality": "it has no teacher"}
 _CONSTANT = {"gradients": "part of it is a constant to the gradient, by definition"}

@@ -4,9 +4,10 @@ import functools
 
 import numpy as np
 
+from kdlab import functional
+
 from ..spec import Spec, classes, inputs, normal
 from .reference import TARGET, ce, first, softmax
-from kdlab import functional
 
 _LOGITS = normal(5, 7, scale=2.0)
 _PEERS = inputs(student=_LOGITS, first=_LOGITS, second=_LOGITS)

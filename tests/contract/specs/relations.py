@@ -5,8 +5,9 @@ import math
 
 import numpy as np
 
-from ..spec import Spec, inputs, normal
 from kdlab import functional
+
+from ..spec import Spec, inputs, normal
 
 FEATURES = inputs(student=normal(5, 6), teacher=normal(5, 4))
 TWINS = inputs(student=normal(5, 6), teacher=normal(5, 6))

@@ -4,15 +4,15 @@ import math
 
 import torch
 
+from kdlab import functional
+
 from ..spec import LOGITS, Spec, inputs, normal
 from .divergences import kl, mixture, softmax
-from kdlab import functional
 
 NOT = -100
 
 
-# -- MiniLLM
-# ------------------------------------------------------------------------------------------------------------------
+# -- MiniLLM -----------------------------------------------------------------------------------------------------------
 
 
 def by_token(value):
@@ -74,8 +74,7 @@ SAMPLED = inputs(student=normal(4, 5), teacher=normal(4, 5))
 WRITTEN = {"tokens": integers(7, 4, 5), "old": normal(4, 5), "advantages": normal(4, 5), "importance": positive(4, 5)}
 
 
-# -- DistiLLM-2
-# ---------------------------------------------------------------------------------------------------------------
+# -- DistiLLM-2 --------------------------------------------------------------------------------------------------------
 
 
 def text_divergence(student, teacher, labels, alpha=0.1, anchor=None, divergence="skew_forward"):
@@ -94,10 +93,10 @@ def text_divergence(student, teacher, labels, alpha=0.1, anchor=None, divergence
             gap = likely_p - likely_q if divergence == "skew_forward" else likely_q - likely_p
             weight = min(max(1 - (1 - alpha) * anchor / (gap + 1e-5), 0.01), alpha)
         each = {
-            "skew_forward": lambda q, p: kl(p, mixture(p, q, weight)),
-            "skew_reverse": lambda q, p: kl(q, mixture(q, p, weight)),
+            "skew_forward": lambda q, p, weight=weight: kl(p, mixture(p, q, weight)),
+            "skew_reverse": lambda q, p, weight=weight: kl(q, mixture(q, p, weight)),
             "forward": lambda q, p: kl(p, q),
-            "jensen_shannon": lambda q, p: (
+            "jensen_shannon": lambda q, p, weight=weight: (
                 weight * kl(p, mixture(p, q, weight)) + (1 - weight) * kl(q, mixture(p, q, weight))
             ),
         }[divergence]
@@ -153,8 +152,7 @@ _PAIRS = {"student": ("student_chosen", "student_rejected"), "teacher": ("teache
 _DETACHED = {"gradients": "the student inside the mixture is a constant to the gradient, by definition"}
 
 
-# -- ULD
-# ----------------------------------------------------------------------------------------------------------------------
+# -- ULD ---------------------------------------------------------------------------------------------------------------
 
 
 def sorted_distance(q, p):

@@ -4,9 +4,10 @@ import math
 
 import torch
 
+from kdlab import functional
+
 from ..spec import Spec, inputs, normal
 from .relations import dot, length, mean_square
-from kdlab import functional
 
 HIDDEN = inputs(student=normal(4, 3, 5), teacher=normal(4, 3, 5))
 SCORES = inputs(student=normal(4, 2, 3, 3, scale=2.0), teacher=normal(4, 2, 3, 3, scale=2.0))
