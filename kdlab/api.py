@@ -8,8 +8,8 @@ from pathlib import Path
 
 from kdlab.config.compose import compose
 from kdlab.errors import InputError
-from kdlab.runs.ensure import ensure
 from kdlab.runs.run import Run
+from kdlab.training.ensure import ensure
 
 # Hydra, torch's random numbers and its number of threads are one for the whole process: runs of several threads take
 # turns

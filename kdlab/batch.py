@@ -27,8 +27,8 @@ class Batch:
             whole optimiser step (all processes, all accumulated batches) divided by (processes x accumulated batches),
             because DDP averages gradients over processes and Lightning over accumulated batches: so the step's loss is
             the mean over rows, however they were dealt. None: the sum of ``weights``.
-        partner_target: where images are mixed (:mod:`kdlab.data.mixing`), the label of the one that each is mixed with,
-            ``(B,)``. ``target`` stays the sample's own.
+        partner_target: where images are mixed (:mod:`kdlab.data.images.mixing`), the label of the one that each is
+            mixed with, ``(B,)``. ``target`` stays the sample's own.
         share: how much of each mixed image is the sample's own, ``(B,)``; 1 where nothing was mixed. None, as
             ``partner_target``, where the data mix no images.
         split, epoch, view_number: provenance. Augmentation is a function of (seed, epoch, view, index), so they name

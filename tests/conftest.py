@@ -8,7 +8,7 @@ from budget import Budget, commit
 from required import Required, missing
 
 from kdlab.config.compose import sharing_teachers
-from kdlab.runs import processes
+from kdlab.launch import processes
 
 collect_ignore = ["mutation"]  # defects for the source, no tests
 

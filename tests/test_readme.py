@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.pictures import COLOURS, folder_of_pictures
+from tests.data.images.pictures import COLOURS, folder_of_pictures
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.DOTALL)

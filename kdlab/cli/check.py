@@ -115,8 +115,8 @@ def everything() -> list[list[str]]:
 
 def _images(overrides: list[str]) -> int:
     """Read every image of a run's data; 2 where some cannot be read."""
-    from kdlab.data.image_folder import ImageFolder
-    from kdlab.runs.assemble import make_data
+    from kdlab.data.images.image_folder import ImageFolder
+    from kdlab.training.assemble import make_data
 
     if not overrides:
         raise InputError(

@@ -90,9 +90,9 @@ def _fresh(found: Run, which: str, overrides: list[str]):
 
     from kdlab.config.check import check
     from kdlab.config.compose import compose, explaining
-    from kdlab.evaluation import predict
-    from kdlab.runs.assemble import make_data, read_data
     from kdlab.tasks import Classification
+    from kdlab.training.assemble import make_data, read_data
+    from kdlab.training.evaluation import predict
 
     wrong = [text for text in overrides if not text.lstrip("+~").startswith(("data=", "data.", "paths.data="))]
     if wrong:

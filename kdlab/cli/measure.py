@@ -31,7 +31,7 @@ def run(arguments: list[str]) -> int:
     if not finished:
         raise InputError(f"no finished run in {', '.join(options.folder)}", advice="\n".join([*left_out, *damaged]))
     device = _device(options.device)
-    from kdlab.runs.measuring import measure_runs
+    from kdlab.training.measuring import measure_runs
 
     notes: list[str] = []
     measured, failed = measure_runs(finished, batches, seconds, device, notes.append)

@@ -157,7 +157,7 @@ def _render(names: list[str]) -> int:
 
 
 def _reproduce(name: str, extra: list[str], write: bool, keep: bool) -> int:
-    from kdlab.runs.processes import Interrupt, handling
+    from kdlab.launch.processes import Interrupt, handling
     from kdlab.studies import results, tables
     from kdlab.studies.expectations import findings, levels
     from kdlab.studies.reading import read

@@ -84,7 +84,7 @@ def _number(value: float | None) -> str:
 
 
 def _epochs(found: Run) -> int | str:
-    from kdlab.runs.metrics import MetricsFile
+    from kdlab.runs.curve import MetricsFile
 
     try:
         return len(MetricsFile(found.metrics_file).load().rows)

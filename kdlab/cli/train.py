@@ -15,8 +15,8 @@ from kdlab.config.compose import VERSION_BASE, composing_within_hydra, explainin
 from kdlab.config.explain import explain, made_by_hydra
 from kdlab.config.paths import conf_dir
 from kdlab.errors import InputError, KdlabError, did_you_mean, for_people
+from kdlab.launch.processes import Interrupt, environment, handling
 from kdlab.runs import known
-from kdlab.runs.processes import Interrupt, environment, handling
 from kdlab.runs.record import finished_already
 from kdlab.runs.run import Run
 
@@ -140,6 +140,6 @@ def _run(config: dict) -> Run:
     if found is not None:  # without importing what it was trained with
         print(finished_already(found))
         return found
-    from kdlab.runs.ensure import ensure
+    from kdlab.training.ensure import ensure
 
     return ensure(config)

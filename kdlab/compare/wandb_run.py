@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kdlab.errors import InputError, told
-from kdlab.runs.loggers import wandb_mode
+from kdlab.training.loggers import wandb_mode
 
 from .table import Table
 

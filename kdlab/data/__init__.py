@@ -4,16 +4,17 @@ A set that fits in memory is a subclass of :class:`InMemoryData` with one method
 every set shares is in :class:`ClassificationData`.
 """
 
-from .augment import Augment
+from kdlab.data.images.augment import Augment
+from kdlab.data.images.cifar import CIFAR10, CIFAR100
+from kdlab.data.images.crops import RandomResizedCrop
+from kdlab.data.images.digits import Digits
+from kdlab.data.images.fashion_mnist import FashionMNIST
+from kdlab.data.images.image_folder import ImageFolder
+from kdlab.data.images.memory import Images, InMemoryData
+from kdlab.data.images.mixing import CutMix, Mixup
+from kdlab.data.images.mnist import MNIST
+
 from .base import ClassificationData
-from .cifar import CIFAR10, CIFAR100
-from .crops import RandomResizedCrop
-from .digits import Digits
-from .fashion_mnist import FashionMNIST
-from .image_folder import ImageFolder
-from .memory import Images, InMemoryData
-from .mixing import CutMix, Mixup
-from .mnist import MNIST
 
 __all__ = [
     "Augment",

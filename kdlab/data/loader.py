@@ -14,7 +14,8 @@ from kdlab.batch import Batch
 from kdlab.counter import counter_order
 from kdlab.errors import InputError
 
-from .augment import Augment
+#: stored inputs, their samples, seed, epoch and view -> the inputs of that view
+Augmentation = Callable[[Tensor, Tensor, int, int, int], Tensor]
 
 _ORDER = 1  # the stream of random numbers that shuffles
 
@@ -228,7 +229,7 @@ class InMemoryLoader(BatchLoader):
         prepare: Callable[[Tensor], Tensor],
         split: str,
         seed: int = 0,
-        augment: Augment | None = None,
+        augment: Augmentation | None = None,
         **options,
     ):
         super().__init__(target, order, batch_size, split, **options)

@@ -1,11 +1,11 @@
 """The mathematics: pure functions on tensors, a file per family. One value a row; :func:`reduce` makes the scalar."""
 
-from .activation import activation_boundary, normal_margin, partial_l2
+from .ab import activation_boundary
 from .answers import matched_tokens
 from .attention import attention_ce, attention_mse, attention_scores, minilm, minilmv2, tinybert
 from .branches import byot_feature, ensemble_logits, one_kl
-from .contrastive import contrastive_normaliser, contrastive_representation
 from .correlation import batch_correlation, class_correlation, dist, multi_level
+from .crd import contrastive_normaliser, contrastive_representation
 from .decoupled import dkd, nkd, uskd, wsld
 from .distillm import distillm2, distillm2_beta, text_divergence
 from .divergences import (
@@ -23,13 +23,15 @@ from .features import attention_transfer, factor_transfer, hint, variational_inf
 from .grams import fsp, kdsvd, nst
 from .hidden import hidden_cosine, hidden_mse, pkd, sequence_fsp, sequence_mmd
 from .logits import cross_entropy, hard_label, hinton_kd, logit_mse, soft_cross_entropy, virtual_teacher
+from .ofd import normal_margin, partial_l2
 from .peers import mutual_kl
 from .policy import discounted_advantage, minillm, policy_gradient, reverse_kl_estimate, reverse_kl_reward
 from .relations import cc, cc_kernel, cka, pkt, rkd, sp
-from .reuse import reused_classifier, softmax_regression
-from .review import hierarchical_context
+from .reviewkd import hierarchical_context
 from .rows import reduce, reduced, same_shape, wide
-from .semantic import semantic_attention, semantic_calibration
+from .semckd import semantic_attention, semantic_calibration
+from .simkd import reused_classifier
+from .srrl import softmax_regression
 from .targets import (
     codistillation_targets,
     error_correlation,

@@ -3,11 +3,11 @@
 A new loss is one function there, one thin class here, and one file in ``conf/loss/``. See README.md in this folder.
 """
 
-from .activation import ActivationBoundary, OverhaulDistillation
+from .ab import ActivationBoundary
 from .attention import AttentionCE, AttentionMSE, MiniLM, MiniLMv2, TinyBERT
 from .base import Loss, Probe
-from .contrastive import CRD
 from .correlation import DIST, BatchCorrelation, ClassCorrelation, MultiLevel
+from .crd import CRD
 from .decoupled import DKD, NKD, USKD, WSLD
 from .divergences import (
     AdaptiveKL,
@@ -21,15 +21,17 @@ from .divergences import (
     SymmetricKL,
     TotalVariation,
 )
-from .factors import FactorTransfer
+from .factor import FactorTransfer
 from .features import AttentionTransfer, Hint, VariationalInformation
 from .logits import CrossEntropy, HardLabel, HintonKD, LogitMSE, SoftCrossEntropy, VirtualTeacher
+from .ofd import OverhaulDistillation
 from .peers import MutualKL, OneKL
 from .relations import CC, CKA, FSP, KDSVD, NST, PKT, RKD, SP, CCKernel
-from .reuse import SRRL, SimKD
-from .review import ReviewKD
-from .semantic import SemCKD
+from .reviewkd import ReviewKD
+from .semckd import SemCKD
 from .sequences import UniversalLogits
+from .simkd import SimKD
+from .srrl import SRRL
 from .temperature import CTKD, Standardised
 from .transformer import PKD, HiddenCosine, HiddenMSE, SequenceFSP, SequenceMMD
 

@@ -72,8 +72,8 @@ class Loss(nn.Module):
     needs_teacher: bool = True
     needs_target: bool = False
     needs_index: bool = False
-    #: it can learn from mixed images (:mod:`kdlab.data.mixing`): it reads ``batch.partner_target`` and ``batch.share``
-    #: beside ``batch.target``
+    #: it can learn from mixed images (:mod:`kdlab.data.images.mixing`): it reads ``batch.partner_target`` and
+    #: ``batch.share`` beside ``batch.target``
     mixed_labels: bool = False
     student_taps: tuple[str, ...] = ()
     teacher_taps: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ from .base import Loss, fraction, positive
 class CrossEntropy(Loss):
     r"""Cross-entropy to the labels: :func:`kdlab.functional.cross_entropy`.
 
-    Of a mixed image (:mod:`kdlab.data.mixing`), of which the share :math:`\lambda` is the sample's own, it is
+    Of a mixed image (:mod:`kdlab.data.images.mixing`), of which the share :math:`\lambda` is the sample's own, it is
     :math:`\lambda\,\mathrm{CE}(y) + (1 - \lambda)\,\mathrm{CE}(y')` with the partner's label :math:`y'`.
 
     Args:

@@ -13,10 +13,10 @@ from torch import nn
 
 from kdlab.config.build import build
 from kdlab.errors import InputError
+from kdlab.weights.fit import misfits
+from kdlab.weights.reading import read_checkpoint
 
 from .files import write_atomically
-from .fit import misfits
-from .reading import read_checkpoint
 
 STUDENT = "student"
 
@@ -55,7 +55,7 @@ def naming(key: str) -> Iterator[None]:
 
 def student_weights(content: dict, path: Path, module: str = STUDENT) -> dict[str, torch.Tensor]:
     """The student's weights in a checkpoint of a run, or the whole of a plain state dict. What other projects write:
-    :mod:`kdlab.runs.foreign`.
+    :mod:`kdlab.weights.foreign`.
 
     Args:
         module: the name of the network's module within the strategy, where another than the student is kept.

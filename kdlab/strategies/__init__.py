@@ -2,17 +2,17 @@
 
 from .base import Step, Strategy
 from .born_again import BornAgain
-from .class_wise import ClassWise
-from .collaborative import Collaborative
-from .cotrained import CoTrained
-from .last_batch import LastBatch
-from .mean_teacher import MeanTeacher
+from .byot import OwnTeacher
+from .cotrain import CoTrained
+from .cs_kd import ClassWise
+from .dlb import LastBatch
+from .ema import MeanTeacher
+from .kdcl import Collaborative
 from .offline import Offline
 from .one import NativeEnsemble
 from .online import Online
-from .own_teacher import OwnTeacher
 from .previous_checkpoint import PreviousCheckpoint
-from .progressive import Progressive
+from .ps_kd import Progressive
 from .supervised import Supervised
 
 __all__ = [

@@ -63,7 +63,7 @@ class Strategy(L.LightningModule):
 
     #: how many augmented views of a batch the strategy wants (1 or more)
     views = 1
-    #: whether it can learn from mixed images (:mod:`kdlab.data.mixing`), each of which has two labels
+    #: whether it can learn from mixed images (:mod:`kdlab.data.images.mixing`), each of which has two labels
     mixing = True
 
     def __init__(

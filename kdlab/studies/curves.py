@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from kdlab.errors import InputError, did_you_mean
+from kdlab.runs.curve import MetricsFile
 from kdlab.runs.files import write_text
-from kdlab.runs.metrics import MetricsFile
 
 from .study import Row, Study
 from .training import Trained

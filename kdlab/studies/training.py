@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from kdlab.config.compose import compose, own_hydra, sharing_teachers
 from kdlab.errors import InputError, did_you_mean
-from kdlab.runs import known, processes
+from kdlab.launch import processes
+from kdlab.runs import known
 from kdlab.runs.run import Run
 
 from .names import unknown_names, unknown_networks
@@ -139,7 +140,7 @@ def _launcher(given: Sequence[str]):
     from hydra import compose as hydra_compose
 
     from kdlab.config.compose import explaining
-    from kdlab.sweep.plugins import Launcher
+    from kdlab.sweep.launcher import Launcher
 
     if not given:
         return Launcher()

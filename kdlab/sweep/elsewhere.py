@@ -17,13 +17,13 @@ from importlib import import_module
 from hydra.core.utils import JobReturn, JobStatus
 
 from kdlab.errors import InputError, RunFailed, for_people
+from kdlab.launch.processes import Interrupt, handling
 from kdlab.runs import known
-from kdlab.runs.processes import Interrupt, handling
 from kdlab.runs.record import started_by
 
+from .composing import ComposingLauncher
 from .job import FAILED, FOUND, INTERRUPTED, REFUSED, TRAINED
 from .plan import labels_of
-from .plugins import ComposingLauncher
 from .view import first_line
 
 #: (status, message) of a job that has ended; of one that went well the message is the run's directory
@@ -45,7 +45,7 @@ class Work:
         try:
             with started_by(self.command), handling(interrupt):
                 os.chdir(self.directory)
-                from kdlab.runs.ensure import ensure
+                from kdlab.training.ensure import ensure
 
                 return TRAINED, str(ensure(config, shared=True).path)
         except InputError as error:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kdlab.errors import InputError
-from kdlab.runs import known, processes
+from kdlab.launch import processes
+from kdlab.runs import known
 
 from .job import Job, Need
 from .worker import examine

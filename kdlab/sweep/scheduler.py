@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Protocol
 
 from kdlab.errors import KdlabError
-from kdlab.runs import known, processes
+from kdlab.launch import processes
+from kdlab.launch.ranks import start_ranks
+from kdlab.runs import known
 from kdlab.runs.files import write_text
-from kdlab.runs.ranks import start_ranks
 from kdlab.runs.record import now, other_commit
 from kdlab.runs.run import FAILED as RUN_FAILED
 from kdlab.runs.run import RUNNING

@@ -27,6 +27,7 @@ from rich.text import Text
 from kdlab.errors import InputError, RunFailed, did_you_mean
 
 from .job import DONE, FAILED, INTERRUPTED, PRUNED, REFUSED, Job, Outcome
+from .launcher import Launcher
 from .view import output_console
 
 SAMPLERS, PRUNERS, DIRECTIONS = ("tpe", "random"), ("none", "median", "halving"), ("maximize", "minimize", None)
@@ -82,8 +83,6 @@ class OptunaSweeper(Sweeper):
             InputError: there is nothing to search, or an end of the space is bad input; nothing was begun.
             RunFailed: some trials failed.
         """
-        from .plugins import Launcher
-
         optuna = _optuna()
         if not isinstance(self.launcher, Launcher):
             raise InputError(

@@ -11,7 +11,7 @@ import traceback
 from multiprocessing.connection import Connection
 
 from kdlab.errors import BeingTrained, InputError, KdlabError, RunPruned, for_people
-from kdlab.runs.processes import Interrupt
+from kdlab.launch.processes import Interrupt
 
 from .job import FAILED, INTERRUPTED, PRUNED, REFUSED, TRAINED, Need
 
@@ -41,8 +41,8 @@ def work(
             raise RunPruned(f"stopped after epoch {finished} of {epochs}, where other trials were better")
 
     try:
-        from kdlab.runs.ensure import ensure
         from kdlab.runs.identity import run_hash
+        from kdlab.training.ensure import ensure
 
         if run_hash(config) != digest:
             raise InputError(
@@ -125,11 +125,11 @@ def described(config: dict) -> dict:
 
     from kdlab.config.check import check, check_facts
     from kdlab.config.keys import role_of, run_nodes
-    from kdlab.runs.ensure import RunStore
-    from kdlab.runs.execute import evaluation_device, world_size
+    from kdlab.launch.devices import evaluation_device, world_size
+    from kdlab.launch.ranks import refuse_other_launchers
     from kdlab.runs.identity import group_hash, run_hash
     from kdlab.runs.names import run_name
-    from kdlab.runs.ranks import refuse_other_launchers
+    from kdlab.runs.run import RunStore
     from kdlab.tasks import Classification
 
     check(config)
@@ -165,8 +165,9 @@ def _try(config: dict) -> tuple[list[str], list[str]]:
     weights."""
     import torch
 
-    from kdlab.runs.ensure import assembled
-    from kdlab.runs.execute import quiet, rehearse, threads
+    from kdlab.launch.devices import threads
+    from kdlab.training.assemble import assembled
+    from kdlab.training.execute import quiet, rehearse
 
     quiet()
     with threads(config["threads"]), torch.random.fork_rng(devices=[]):

@@ -13,7 +13,7 @@ from kdlab.config.compose import compose
 from kdlab.config.paths import conf_dir
 from kdlab.functional.sources import FAMILIES, SWITCHES, Method, Paper, method
 from kdlab.methods import index, lookup, parameters, prose
-from kdlab.runs.assemble import assemble
+from kdlab.training.assemble import assemble
 
 INDEX = index()
 

@@ -104,7 +104,7 @@ def _state(folder: Path) -> dict[str, str]:
 )
 def test_mistake(kdlab, workplace, monkeypatch, finished, taught, told, request, what):
     mistake = MISTAKES[what]
-    monkeypatch.setattr("kdlab.data.fashion_mnist.SYSTEM_FOLDER", Path("nowhere"))
+    monkeypatch.setattr("kdlab.data.images.fashion_mnist.SYSTEM_FOLDER", Path("nowhere"))
 
     def copied():
         shutil.copytree(finished / "runs", "runs", ignore=shutil.ignore_patterns(".known"), dirs_exist_ok=True)

@@ -49,7 +49,7 @@ def test_evaluate_from_the_kept_predictions(kdlab, two, monkeypatch):
     def touched(self):
         raise AssertionError("test was touched")
 
-    monkeypatch.setattr("kdlab.data.digits.Digits.read", touched)
+    monkeypatch.setattr("kdlab.data.images.digits.Digits.read", touched)
     code, out, err = kdlab("evaluate", two[0], "--per-class")
     accuracy = json.loads(kdlab("runs", "show", two[0])[1])["metrics"]["test/accuracy"]
     assert code == 0 and f"accuracy  {accuracy:.4f}" in out and "359 samples" in out

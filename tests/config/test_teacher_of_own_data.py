@@ -7,9 +7,9 @@ from kdlab.config.check import check, problems
 from kdlab.config.compose import compose
 from kdlab.data import Digits
 from kdlab.errors import InputError
-from kdlab.runs.ensure import ensure
 from kdlab.runs.identity import group_hash, run_hash
 from kdlab.runs.names import run_name
+from kdlab.training.ensure import ensure
 
 IMAGES = ["data=image_folder", "data.folder=pictures", "data.classes=4", "data.size=32", "student=cnn"]
 

@@ -9,7 +9,7 @@ import torch
 
 from kdlab.config.compose import compose
 from kdlab.methods import index
-from kdlab.runs.assemble import assemble
+from kdlab.training.assemble import assemble
 
 INDEX = index()
 NAMES = [name for name, entry in INDEX.items() if entry.kind == "loss" and "classifier" in entry.method.serves]

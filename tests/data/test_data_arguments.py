@@ -11,8 +11,8 @@ from PIL import Image
 
 from kdlab import data
 from kdlab.data import Augment, CutMix, ImageFolder, InMemoryData, Mixup, RandomResizedCrop
-from tests.data.pictures import COLOURS, folder_of_pictures, picture
-from tests.data.test_memory import toy
+from tests.data.images.pictures import COLOURS, folder_of_pictures, picture
+from tests.data.images.test_memory import toy
 
 # argument -> what both have, and another value than its default
 COMMON = {

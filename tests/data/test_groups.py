@@ -9,9 +9,9 @@ from kdlab.data import Digits, ImageFolder
 from kdlab.data.loader import Share
 from kdlab.errors import InputError
 from kdlab.functional import cross_entropy
-from kdlab.runs.ensure import assembled
 from kdlab.strategies import Step, Strategy
-from tests.data.pictures import folder_of_pictures
+from kdlab.training.assemble import assembled
+from tests.data.images.pictures import folder_of_pictures
 
 
 def digits(rank=0, world=1, accumulate=1, limit=None, groups=100, members=2, **options):

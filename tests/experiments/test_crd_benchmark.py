@@ -11,7 +11,7 @@ from kdlab.config.check import check, check_facts
 from kdlab.config.compose import compose
 from kdlab.config.paths import conf_dir
 from kdlab.data import CIFAR100
-from kdlab.runs.assemble import assemble
+from kdlab.training.assemble import assemble
 
 STUDY = yaml.safe_load((conf_dir().parent / "experiments" / "crd_benchmark" / "cifar100" / "study.yaml").read_text())
 ROWS = [

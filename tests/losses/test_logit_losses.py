@@ -29,8 +29,8 @@ from kdlab.losses import (
 )
 from kdlab.objective import Objective
 from kdlab.outputs import Outputs
-from kdlab.runs.assemble import make_objective
 from kdlab.schedules import Linear
+from kdlab.training.assemble import make_objective
 
 
 def tensor(*shape, seed=0):

@@ -6,7 +6,7 @@ import pytest
 from kdlab.config.check import check
 from kdlab.config.compose import compose
 from kdlab.errors import InputError
-from kdlab.runs.assemble import assemble
+from kdlab.training.assemble import assemble
 
 PAIR = ["student=cnn", 'teacher.overrides=["student=cnn_wide"]']
 

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from kdlab.measure import memory
-from kdlab.runs.recorder import Recorder
 from kdlab.runs.run import Run
+from kdlab.training.recorder import Recorder
 
 HERE = torch.device("cpu")
 

@@ -12,7 +12,7 @@ from kdlab.batch import Batch
 from kdlab.errors import InputError
 from kdlab.models.reused import ReusedClassifier
 from kdlab.models.taps import Taps
-from kdlab.runs.metrics import MetricsFile
+from kdlab.runs.curve import MetricsFile
 from kdlab.tasks import Classification
 from kdlab.teachers import Frozen
 from tests.strategies.networks import PlainNet

@@ -17,10 +17,10 @@ from kdlab.data import Digits
 from kdlab.losses import HintonKD
 from kdlab.models import MLP
 from kdlab.runs import identity
-from kdlab.runs.ensure import ensure
 from kdlab.runs.identity import hash_as_spelled, readable_name, run_hash
 from kdlab.runs.run import Run, RunStore
 from kdlab.strategies import Offline
+from kdlab.training.ensure import ensure
 
 SAME = [
     ["loss.kd.temperature=4"],

@@ -9,8 +9,9 @@ import torch
 
 from kdlab import train
 from kdlab.measure import inference_bytes
-from kdlab.runs import measurements, measuring
+from kdlab.runs import measurements
 from kdlab.runs.run import Run
+from kdlab.training import measuring
 
 SHORT = ["data.fraction=0.2", "trainer.max_epochs=1", "progress=none"]
 QUICK = ["--seconds", "0.02"]

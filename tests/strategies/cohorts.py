@@ -8,8 +8,8 @@ from kdlab.losses import CrossEntropy, HintonKD
 from kdlab.objective import Objective
 from kdlab.strategies.cohort import Peer
 from kdlab.strategies.optimization import OptimizerRecipe
-from kdlab.strategies.preparation import prepare
 from kdlab.tasks import Classification
+from kdlab.training.preparation import prepare
 
 CLASSES, FEATURES = 3, 4
 

@@ -13,8 +13,8 @@ from torch import nn
 import kdlab
 from kdlab.config.compose import compose
 from kdlab.objective import Objective
-from kdlab.runs.ensure import assembled
 from kdlab.strategies.base import Strategy
+from kdlab.training.assemble import assembled
 
 SHORT = ["data.fraction=0.2", "student.hidden=[16]", "trainer.max_epochs=3", "progress=none"]
 

@@ -61,7 +61,7 @@ REFUSED = {
     "one": [["+strategy.keep=branch2"], ["+strategy.views=different"]],
     "supervised": [["+strategy.generation=1"]],
 }
-# tests/runs/test_chains.py; features below 0 in test_own_teacher.py
+# tests/training/test_chains.py; features below 0 in test_own_teacher.py
 ELSEWHERE = {"born_again": {"generation"}, "byot": {"positive_only"}}
 CLASSES = {
     "Supervised": "supervised",

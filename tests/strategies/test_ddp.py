@@ -5,7 +5,7 @@ import torch
 
 import kdlab
 from kdlab.errors import RunFailed
-from kdlab.runs.metrics import MetricsFile
+from kdlab.runs.curve import MetricsFile
 from kdlab.runs.run import find_runs
 
 TWO = ["trainer.devices=2", "trainer.strategy=ddp"]

@@ -12,7 +12,7 @@ import kdlab
 from kdlab.config.compose import compose
 from kdlab.config.paths import conf_dir
 from kdlab.errors import InputError
-from kdlab.runs.metrics import MetricsFile
+from kdlab.runs.curve import MetricsFile
 from kdlab.runs.run import RunStore
 from kdlab.strategies.base import Strategy
 

@@ -7,8 +7,8 @@ from torch import nn
 
 import kdlab
 from kdlab.config.compose import compose
-from kdlab.runs.ensure import assembled
 from kdlab.strategies.base import Strategy
+from kdlab.training.assemble import assembled
 
 HINT = ["student=cnn", "student.widths=[4,6,8]", "loss=[ce,kd,hint]", "data.fraction=0.5", "progress=none"]
 
@@ -179,7 +179,7 @@ def test_stopped_teacher_is_not_asked(workplace, taught):
             "loss.kd.weight={schedule: stop, value: 0.9, epochs: 1}",
         ]
     )
-    from kdlab.runs.metrics import MetricsFile
+    from kdlab.runs.curve import MetricsFile
 
     first, second = MetricsFile(run.metrics_file).load().rows
     assert "train/loss_kd" in first and "train/loss_kd" not in second

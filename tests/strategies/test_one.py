@@ -10,10 +10,10 @@ import kdlab
 from kdlab.config.compose import compose
 from kdlab.errors import InputError
 from kdlab.losses import CrossEntropy, OneKL
-from kdlab.runs.ensure import assembled
-from kdlab.runs.metrics import MetricsFile
+from kdlab.runs.curve import MetricsFile
 from kdlab.schedules import RampUp
 from kdlab.strategies import NativeEnsemble
+from kdlab.training.assemble import assembled
 from tests.strategies.cohorts import CLASSES, FEATURES, ce, cohort, kl, some
 
 SHORT = ["strategy=one", "data.fraction=0.2", "progress=none", "trainer.max_epochs=2"]

@@ -9,10 +9,10 @@ from torch import nn
 import kdlab
 from kdlab.config.compose import compose
 from kdlab.errors import InputError
-from kdlab.runs.ensure import assembled
-from kdlab.runs.metrics import MetricsFile
+from kdlab.runs.curve import MetricsFile
 from kdlab.runs.run import RunStore
 from kdlab.strategies import Online
+from kdlab.training.assemble import assembled
 from tests.strategies.cohorts import ce, cohort, gradients, kl, linear, some
 
 SHORT = ["strategy=online", "data.fraction=0.2", "student.hidden=[16]", "progress=none", "trainer.max_epochs=2"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import kdlab as package
-from kdlab.runs.metrics import MetricsFile
+from kdlab.runs.curve import MetricsFile
 from kdlab.runs.run import Run
 
 PAGE = (Path(package.__file__).parent / "strategies" / "README.md").read_text(encoding="utf-8")

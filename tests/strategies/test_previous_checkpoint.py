@@ -6,7 +6,7 @@ import torch
 import kdlab
 from kdlab.errors import InputError
 from kdlab.losses import CrossEntropy, HintonKD
-from kdlab.runs.metrics import MetricsFile
+from kdlab.runs.curve import MetricsFile
 from kdlab.strategies import PreviousCheckpoint
 from tests.strategies.tiny import batch_of, ce, kd, linear, made
 

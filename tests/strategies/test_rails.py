@@ -7,10 +7,10 @@ from torch import nn
 import kdlab
 from kdlab.data import loader
 from kdlab.outputs import Outputs
-from kdlab.runs import assemble
 from kdlab.strategies import Offline, Online
 from kdlab.strategies.base import Strategy
 from kdlab.teachers import Frozen
+from kdlab.training import assemble
 from tests.strategies import rails
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import kdlab
-from kdlab.runs.metrics import MetricsFile
+from kdlab.runs.curve import MetricsFile
 from kdlab.strategies.base import Strategy
 
 SHORT = ["data.fraction=0.2", "trainer.max_epochs=2", "progress=none", "trainer.accelerator=cpu", "student.hidden=[8]"]

@@ -6,8 +6,8 @@ from torch import nn
 from kdlab.batch import Batch
 from kdlab.objective import Objective
 from kdlab.strategies.optimization import OptimizerRecipe
-from kdlab.strategies.preparation import prepare
 from kdlab.tasks import Classification
+from kdlab.training.preparation import prepare
 
 CLASSES, RATE = 3, 0.5
 

@@ -8,7 +8,7 @@ import pytest
 from kdlab.config.compose import compose
 from kdlab.runs.run import find_runs
 from kdlab.sweep import plan
-from tests.data.pictures import folder_of_pictures
+from tests.data.images.pictures import folder_of_pictures
 
 SHORT = ["strategy=supervised", "trainer.max_epochs=1"]
 DIES = "student._target_=tests.sweep.trouble.Dies"

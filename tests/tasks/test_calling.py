@@ -6,7 +6,7 @@ from torch import nn
 
 import kdlab
 from kdlab.errors import InputError
-from kdlab.runs.metrics import MetricsFile
+from kdlab.runs.curve import MetricsFile
 from kdlab.tasks.calling import call
 
 

@@ -13,8 +13,8 @@ from kdlab.compare.measured import measurements_of
 from kdlab.compare.records import LOWER_IS_BETTER, tested
 from kdlab.compare.rows import absent_teachers, teacher_scores
 from kdlab.errors import InputError, told
+from kdlab.runs.curve import MetricsFile
 from kdlab.runs.measurements import scalars
-from kdlab.runs.metrics import MetricsFile
 
 from .grid import grid
 from .heat_map import heat_map

@@ -73,7 +73,7 @@ def agreement_of(rows):
 
 def class_names(group: Group, classes: int) -> list[str]:
     """The names of the classes of a group's data, as far as they are known without reading it; else their numbers."""
-    from kdlab.runs.assemble import make_data
+    from kdlab.training.assemble import make_data
 
     try:
         names = make_data(group.runs[0].config["data"]).class_names
@@ -84,7 +84,7 @@ def class_names(group: Group, classes: int) -> list[str]:
 
 def _teachers(rows) -> list[tuple[str, Run]]:
     """The teachers with one run each, by their names: rows themselves, or found beside them."""
-    from kdlab.runs.teacher import run_of_teacher
+    from kdlab.training.teacher import run_of_teacher
 
     found = {
         group.runs[0].hash: (group.label, group.runs[0])

@@ -35,12 +35,12 @@ def gallery(run: Run, temperature: float | None = None) -> Drawing:
         InputError: there is no teacher, or none that answers for all terms; it, or the data, are no longer to be had;
             they are no images.
     """
-    from kdlab.runs.assemble import make_data, read_data
-    from kdlab.runs.execute import threads
+    from kdlab.launch.devices import threads
     from kdlab.runs.names import teacher_name
-    from kdlab.runs.teacher import teacher_of
     from kdlab.tasks import Classification
     from kdlab.teachers import PerTerm
+    from kdlab.training.assemble import make_data, read_data
+    from kdlab.training.teacher import teacher_of
 
     config = run.config
     data, task = make_data(config["data"]), Classification(config["data"]["classes"])

@@ -27,7 +27,7 @@ def _pictures(change=None):
     """A folder of pictures of three classes, changed."""
 
     def setup(place: Place) -> None:
-        from tests.data.pictures import folder_of_pictures
+        from tests.data.images.pictures import folder_of_pictures
 
         folder = folder_of_pictures(place.folder / "pictures")
         if change is not None:

@@ -47,7 +47,7 @@ def _without_checkpoint(place: Place) -> None:
 
 
 def _pictures(place: Place) -> None:
-    from tests.data.pictures import folder_of_pictures
+    from tests.data.images.pictures import folder_of_pictures
 
     folder_of_pictures(place.folder / "pictures")
 

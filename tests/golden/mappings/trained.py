@@ -26,9 +26,9 @@ from kdlab.strategies import (
 )
 from kdlab.strategies.cohort import Peer
 from kdlab.strategies.optimization import OptimizerRecipe
-from kdlab.strategies.preparation import prepare
 from kdlab.tasks import Classification
 from kdlab.teachers import Frozen
+from kdlab.training.preparation import prepare
 
 
 class Says(nn.Module):

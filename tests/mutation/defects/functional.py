@@ -145,11 +145,11 @@ DEFECTS = [
         "0.5 * ((student - teacher).square() / variance - variance.log())",
     ),
     (
-        "functional/activation.py",
+        "functional/ab.py",
         "torch.where(teacher > 0, (margin - student).relu(), (margin + student).relu())",
         "torch.where(teacher > 0, (margin + student).relu(), (margin - student).relu())",
     ),
-    ("functional/activation.py", "torch.where(target > 0, difference, difference.relu())", "difference"),
+    ("functional/ofd.py", "torch.where(target > 0, difference, difference.relu())", "difference"),
     (
         "functional/grams.py",
         "mean_kernel(t, t) + mean_kernel(s, s) - 2 * mean_kernel(s, t)",
@@ -158,7 +158,7 @@ DEFECTS = [
     ("functional/branches.py", "(student <= 0) & (deepest <= 0)", "(student <= 0) | (deepest <= 0)"),
     ("functional/branches.py", "p = log_p.exp() + epsilon", "p = log_p.exp()"),
     (
-        "functional/semantic.py",
+        "functional/semckd.py",
         "(attention * counted(errors, mask)).sum(-1).mean(-1)",
         "(attention * counted(errors, mask)).mean(-1).mean(-1)",
     ),

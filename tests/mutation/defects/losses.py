@@ -94,22 +94,22 @@ DEFECTS = [
         '{"distance_weight": self.angle_weight, "angle_weight": self.distance_weight}',
     ),
     (
-        "losses/contrastive.py",
+        "losses/crd.py",
         "memory[index] = moved(memory, index, embedding[first], self.momentum)",
         "memory[index] = moved(memory, index, embedding[first], 1 - self.momentum)",
     ),
     (
-        "losses/contrastive.py",
+        "losses/crd.py",
         "for v, memory in ((mine, teacher_memory), (theirs, student_memory))",
         "for v, memory in ((mine, student_memory), (theirs, teacher_memory))",
     ),
     (
-        "losses/contrastive.py",
+        "losses/crd.py",
         "rows = torch.arange(probe.train_size) if probe.train_rows is None else probe.train_rows.cpu()",
         "rows = torch.arange(probe.train_size)",
     ),
     (
-        "losses/contrastive.py",
+        "losses/crd.py",
         "        if self.training:\n            self._remember(",
         "        if True:\n            self._remember(",
     ),

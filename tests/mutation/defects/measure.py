@@ -23,7 +23,7 @@ DEFECTS = [
     ("measure/speed.py", "batch * len(durations) / sum(durations)", "len(durations) / sum(durations)"),
     ("measure/speed.py", "        finish()\n", ""),
     ("metrics.py", "2 / (size - 2) * (rows * columns).sum()", "2 / (size - 1) * (rows * columns).sum()"),
-    ("metrics.py", "k, l = (x - torch.diag(x.diagonal()) for x in (k, l))", "k, l = k, l"),
+    ("metrics.py", "k, m = (x - torch.diag(x.diagonal()) for x in (k, m))", "k, m = k, m"),
     ("metrics.py", "probabilities.minimum(below_one)", "probabilities"),
     (
         "tasks/classification.py",

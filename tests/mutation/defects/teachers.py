@@ -50,19 +50,19 @@ DEFECTS = [
     ),
     ("teachers/normalisation.py", "[value / scale for value in std]", "[value * scale for value in std]"),
     (
-        "runs/teacher.py",
+        "training/teacher.py",
         'if task.chance(said["logits"], said["target"]) > 0.01:',
         'if task.chance(said["logits"], said["target"]) < 0.01:',
     ),
     (
-        "runs/teacher.py",
+        "training/teacher.py",
         "return run.network(which), run.network_config(which)",
         'return run.network("last"), run.network_config(which)',
     ),
     (
-        "runs/teacher.py",
+        "training/teacher.py",
         'load_student(network, path, content, run.kept(path.stem)["module"])',
         "load_student(network, path, content)",
     ),
-    ("runs/teacher.py", 'for key in ("validation", "split_seed") if', 'for key in ("validation",) if'),
+    ("training/teacher.py", 'for key in ("validation", "split_seed") if', 'for key in ("validation",) if'),
 ]

@@ -1,0 +1,1 @@
+"""Images: data sets in memory and in folders, augmentation and mixing."""

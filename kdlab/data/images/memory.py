@@ -1,0 +1,87 @@
+"""Data sets that fit in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kdlab.data.base import ClassificationData
+from kdlab.data.loader import InMemoryLoader
+from kdlab.errors import InputError
+from kdlab.normalisation import Normalisation
+
+
+@dataclass
+class Images:
+    """Stored images (uint8 or float, ``(N, C, H, W)``) and their labels (int64, ``(N,)``)."""
+
+    inputs: Tensor
+    target: Tensor
+
+
+class InMemoryData(ClassificationData):
+    """Base of data sets that fit in memory. A subclass gives ``read()`` and the class facts below.
+
+    ``SCALE`` divides what is stored, so that it lies in [0, 1]; ``MEAN`` and ``STD`` of the scaled training set are one
+    number or one a channel; ``NAMES`` are those of the classes, where they have some.
+
+    Args:
+        options: those of :class:`ClassificationData`; ``augment`` is an :class:`Augment`.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+
+    CLASSES: int
+    SHAPE: tuple[int, ...]
+    SCALE: float = 1.0
+    MEAN: float | tuple[float, ...] = 0.0
+    STD: float | tuple[float, ...] = 1.0
+    NAMES: tuple[str, ...] = ()
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        wrong = self.wrong_omissions()
+        if wrong:
+            raise ValueError(wrong)
+
+    def read(self) -> tuple[Images, Images]:
+        """The stored (train, test) images. Raises InputError where the data are missing, naming the folders and the
+        cure."""
+        raise NotImplementedError(f"{type(self).__name__} must define read()")
+
+    @property
+    def classes(self) -> int:
+        return self.CLASSES
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.NAMES or super().class_names
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        if hasattr(self, "SHAPE"):
+            return tuple(self.SHAPE)
+        self.setup()
+        return tuple(self._stored[0].inputs.shape[1:])
+
+    def _check(self, stored: tuple[Images, Images]) -> None:
+        super()._check(stored)
+        for name, split in zip(("training", "test"), stored):
+            found, told = tuple(split.inputs.shape[1:]), tuple(getattr(self, "SHAPE", stored[0].inputs.shape[1:]))
+            if found != told:
+                raise InputError(f"data: the {name} images have the shape {found}, not {told}; fetch the data again")
+
+    @property
+    def normalisation(self) -> Normalisation:
+        return Normalisation(self.MEAN, self.STD)
+
+    def prepare_images(self, images: Tensor) -> Tensor:
+        """Stored images as the network reads them: scaled to [0, 1], then shifted and divided by the training set's
+        statistics."""
+        return self.normalisation(images.to(torch.float32) / self.SCALE)
+
+    def loader(self, stored: Images, **options) -> InMemoryLoader:
+        return InMemoryLoader(stored.inputs, stored.target, prepare=self.prepare_images, **options)

@@ -1,0 +1,37 @@
+"""What of this machine a run uses: processes, a device to evaluate on, threads."""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+
+from kdlab.errors import InputError
+
+
+def world_size(config: dict) -> int:
+    """How many processes share the run on this machine."""
+    devices, accelerator = config["trainer"].get("devices", 1), config["trainer"].get("accelerator", "auto")
+    gpus = torch.cuda.device_count() if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available() else 0
+    if devices in ("auto", -1, "-1"):
+        return max(gpus, 1)
+    try:
+        return len(devices) if isinstance(devices, list) else int(devices)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"trainer.devices must be a number, a list of devices or 'auto', got {devices!r}") from error
+
+
+def evaluation_device(config: dict) -> torch.device:
+    gpu = config["trainer"].get("accelerator", "auto") in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return torch.device("cuda" if gpu else "cpu")
+
+
+@contextlib.contextmanager
+def threads(number: int):
+    """``number`` threads of torch inside, what it was before behind it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

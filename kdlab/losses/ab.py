@@ -1,0 +1,53 @@
+"""AB: module form of :mod:`kdlab.functional.ab`, with its connectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from kdlab import functional
+from kdlab.batch import Batch
+from kdlab.models.connectors import connector
+from kdlab.outputs import Outputs
+
+from .base import Probe, positive
+from .pairs import Pairs
+
+PREACTIVATIONS = ("preact1", "preact2", "preact3")
+
+
+class ActivationBoundary(Pairs):
+    """:func:`kdlab.functional.activation_boundary` over pairs of pre-activations; the last pair has weight 1, every
+    earlier one half as much.
+
+    Where a pair's shapes differ, a convolution and BatchNorm (no ReLU; vectors: a linear layer) bring the student's to
+    the teacher's. The authors train with this loss alone first and with the cross-entropy alone after that; here,
+    schedules of the weights do it.
+
+    Args:
+        student_taps, teacher_taps: pairs of pre-activations.
+        margin: how far from 0 the student has to be.
+    """
+
+    function = staticmethod(functional.activation_boundary)
+
+    def __init__(
+        self,
+        student_taps: str | Sequence[str] = PREACTIVATIONS,
+        teacher_taps: str | Sequence[str] = PREACTIVATIONS,
+        margin: float = 1.0,
+    ):
+        super().__init__(student_taps, teacher_taps)
+        self.margin = positive("margin", margin)
+        self.connectors = nn.ModuleList()
+
+    def prepare(self, probe: Probe) -> None:
+        for mine, theirs in self.shapes(probe):
+            self.connectors.append(nn.Identity() if mine == theirs else connector(mine, theirs, activate=False))
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        return sum(
+            weight * functional.activation_boundary(adapt(mine), theirs, self.margin)
+            for (mine, theirs), adapt, weight in zip(self.pairs(student, teacher), self.connectors, self.halving())
+        )

@@ -1,0 +1,83 @@
+"""OFD: module form of :mod:`kdlab.functional.ofd`, with its connectors and the teacher's margins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from kdlab import functional
+from kdlab.batch import Batch
+from kdlab.functional.maps import averaged
+from kdlab.models.connectors import pointwise, same_kind
+from kdlab.models.norms import BATCH_NORMS, preceding_batch_norm
+from kdlab.outputs import Outputs
+
+from .base import Probe
+from .pairs import Pairs, taps
+
+PREACTIVATIONS = ("preact1", "preact2", "preact3")
+
+
+class OverhaulDistillation(Pairs):
+    """The overhaul of feature distillation (OFD): :func:`kdlab.functional.partial_l2` over pairs of pre-activations;
+    the last pair has weight 1, every earlier one half as much. A 1 x 1 convolution and BatchNorm connect a pair; a
+    teacher's map of another size is averaged to the student's. The margins come from the teacher's BatchNorms, once.
+
+    The teacher stays in evaluation mode; in the authors' code (and mdistiller's) its BatchNorms are in training mode.
+
+    Args:
+        student_taps, teacher_taps: pairs of pre-activations.
+        teacher_norms: paths of the teacher's BatchNorms, one a pair; None: found from the taps, see
+            :func:`kdlab.models.norms.preceding_batch_norm`.
+    """
+
+    function = staticmethod(functional.partial_l2)
+
+    def __init__(
+        self,
+        student_taps: str | Sequence[str] = PREACTIVATIONS,
+        teacher_taps: str | Sequence[str] = PREACTIVATIONS,
+        teacher_norms: str | Sequence[str] | None = None,
+    ):
+        super().__init__(student_taps, teacher_taps)
+        self.teacher_norms = None if teacher_norms is None else taps("teacher_norms", teacher_norms)
+        if self.teacher_norms is not None and len(self.teacher_norms) != len(self.teacher_taps):
+            raise ValueError(
+                f"teacher_norms must be one a pair of taps, {len(self.teacher_taps)}, got {list(self.teacher_norms)}"
+            )
+        self.connectors = nn.ModuleList()
+
+    def prepare(self, probe: Probe) -> None:
+        if probe.teacher_network is None:
+            raise ValueError("the margins come from the BatchNorms of one teacher network, and this teacher is none")
+        for number, ((mine, theirs), norm) in enumerate(zip(self.shapes(probe), self._norms(probe))):
+            same_kind(mine, theirs)
+            if norm.num_features != theirs[0]:
+                raise ValueError(
+                    f"the BatchNorm before the teacher's '{self.teacher_taps[number]}' has {norm.num_features} "
+                    f"channels and the tap {tuple(theirs)}; name the BatchNorms with teacher_norms"
+                )
+            self.connectors.append(pointwise(mine, theirs))
+            margin = functional.normal_margin(norm.weight.detach(), norm.bias.detach()).float()
+            self.register_buffer(f"margin{number}", margin.cpu())
+
+    def _norms(self, probe: Probe) -> list[nn.Module]:
+        if self.teacher_norms is None:
+            return [
+                preceding_batch_norm(probe.teacher_network, tap, probe.teacher_aliases) for tap in self.teacher_taps
+            ]
+        modules = dict(probe.teacher_network.named_modules())
+        for name in self.teacher_norms:
+            if not isinstance(modules.get(name), BATCH_NORMS):
+                raise ValueError(f"teacher_norms: the teacher has no BatchNorm '{name}'")
+        return [modules[name] for name in self.teacher_norms]
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        total = 0.0
+        for number, ((mine, theirs), weight) in enumerate(zip(self.pairs(student, teacher), self.halving())):
+            mine = self.connectors[number](mine)
+            if mine.dim() == 4:
+                theirs = averaged(theirs, mine.shape[2:])
+            total = total + weight * functional.partial_l2(mine, theirs, getattr(self, f"margin{number}"))
+        return total

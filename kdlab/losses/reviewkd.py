@@ -1,0 +1,68 @@
+"""ReviewKD: module form of :mod:`kdlab.functional.reviewkd`, with its fusion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from kdlab import functional
+from kdlab.batch import Batch
+from kdlab.models.fusion import Review, as_map
+from kdlab.outputs import Outputs
+
+from .base import Probe
+from .pairs import Pairs
+
+FEATURES = ("preact1", "preact2", "preact3", "embedding")
+
+
+class ReviewKD(Pairs):
+    """Knowledge review: the student's stages are fused from deep to shallow (:class:`kdlab.models.fusion.Review`), and
+    what comes out at each is compared with the teacher's stage by :func:`kdlab.functional.hierarchical_context`; stages
+    are added.
+
+    The authors raise the weight over the first 20 epochs: give it a schedule.
+
+    Args:
+        student_taps, teacher_taps: from shallow to deep; vectors count as maps of one element. Networks without
+            pre-activations serve with stage1, … as well.
+        sizes: what the maps are averaged to.
+        most_channels: of the fused maps, at most (they are those of the deepest student feature).
+    """
+
+    function = staticmethod(functional.hierarchical_context)
+
+    def __init__(
+        self,
+        student_taps: str | Sequence[str] = FEATURES,
+        teacher_taps: str | Sequence[str] = FEATURES,
+        sizes: Sequence[int] = (4, 2, 1),
+        most_channels: int = 512,
+    ):
+        super().__init__(student_taps, teacher_taps)
+        if not all(isinstance(size, int) and size > 0 for size in sizes) or list(sizes) != sorted(
+            set(sizes), reverse=True
+        ):
+            raise ValueError(f"sizes must be falling numbers of at least 1, for example [4, 2, 1], got {list(sizes)}")
+        if most_channels < 1:
+            raise ValueError(f"most_channels must be at least 1, got {most_channels}")
+        self.sizes, self.most_channels = tuple(sizes), most_channels
+        self.review = None
+
+    def prepare(self, probe: Probe) -> None:
+        pairs = self.shapes(probe)
+        for mine, theirs in pairs:
+            if len(mine) not in (1, 3) or len(theirs) not in (1, 3):
+                raise ValueError(
+                    f"the fusion needs maps (C, H, W) or vectors (C,), got a student feature of shape {tuple(mine)} "
+                    f"and a teacher feature of shape {tuple(theirs)}; choose other taps"
+                )
+        self.review = Review(*zip(*pairs), most=self.most_channels)
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        pairs = self.pairs(student, teacher)
+        fused = self.review([mine for mine, _ in pairs])
+        return sum(
+            functional.hierarchical_context(mine, as_map(theirs), self.sizes) for mine, (_, theirs) in zip(fused, pairs)
+        )

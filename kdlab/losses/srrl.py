@@ -1,0 +1,51 @@
+"""SRRL: module form of :mod:`kdlab.functional.srrl`, with its connector."""
+
+from __future__ import annotations
+
+from torch import Size, Tensor, nn
+
+from kdlab import functional
+from kdlab.batch import Batch
+from kdlab.functional.rows import one_of
+from kdlab.models.connectors import pointwise
+from kdlab.outputs import Outputs
+
+from .reusing import Reusing
+
+
+class SRRL(Reusing):
+    """Softmax regression representation learning: :func:`kdlab.functional.softmax_regression` on the last features, the
+    student's after a 1 x 1 convolution, BatchNorm and ReLU. The teacher's classifier only measures: the student keeps
+    its own head, which the cross-entropy trains.
+
+    Args:
+        student_tap, teacher_tap: the last features, by default what goes into the pooling of kdlab's networks; maps may
+            differ in size.
+        teacher_head: path of the teacher's classifier, which reads the mean of its last feature.
+        divergence: of the logits, ``mse`` (the authors' code) or ``kl``.
+    """
+
+    function = staticmethod(functional.softmax_regression)
+
+    def __init__(
+        self,
+        student_tap: str = "embedding.input",
+        teacher_tap: str = "embedding.input",
+        teacher_head: str = "classifier",
+        divergence: str = "mse",
+    ):
+        super().__init__(student_tap, teacher_tap, teacher_head)
+        self.divergence = one_of("divergence", divergence, ("mse", "kl"))
+
+    def projector(self, mine: Size, theirs: Size) -> nn.Module:
+        return pointwise(mine, theirs, activate=True)
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        adapted = self.head.project(student.features[self.student_taps[0]])
+        return functional.softmax_regression(
+            adapted,
+            teacher.features[self.teacher_taps[0]],
+            self.head.classify(adapted),
+            teacher.logits,
+            self.divergence,
+        )

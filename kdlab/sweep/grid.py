@@ -1,0 +1,115 @@
+"""The grid sweeper, ``hydra/sweeper=kdlab``: every combination of the values on the command line."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from concurrent.futures import BrokenExecutor
+from pathlib import Path
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher as HydraLauncher
+from hydra.plugins.sweeper import Sweeper as HydraSweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from kdlab.errors import InputError, KdlabError, RunFailed
+
+from .job import DONE, INTERRUPTED, NOT_STARTED, REFUSED
+from .launcher import Launcher
+from .view import first_line
+
+
+class GridSweeper(HydraSweeper):
+    """Every combination of the values after the overrides' keys, in Hydra's grammar, with any launcher.
+
+    Hydra's own sweeper composes every job a second time to see whether it can be, and raises the first failure in place
+    of the rest.
+    """
+
+    def __init__(self, params: dict | None = None):
+        self.params = dict(params or {})
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.config = hydra_context, config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> None:
+        """
+        Raises:
+            InputError: a job is bad input; none was begun.
+            RunFailed: some jobs failed.
+        """
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        overrides = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+        (jobs,) = BasicSweeper.split_arguments(overrides, None)
+        if not jobs:
+            raise InputError("the sweep has no jobs: one of its lists of values is empty")
+        try:
+            returns = self._launched(jobs)
+        finally:
+            folder = Path(self.config.hydra.sweep.dir)
+            for empty in (folder, folder.parent):  # where a launcher has made it and written nothing
+                with contextlib.suppress(OSError):
+                    empty.rmdir()
+        finish(self.launcher, returns)
+
+    def _launched(self, jobs: Sequence[Sequence[str]]) -> Sequence[JobReturn]:
+        """What a launcher returns of the jobs. Another's than kdlab's may not be able to work here (no Slurm, say), and
+        raise anything."""
+        try:
+            return self.launcher.launch(jobs, initial_job_idx=0)
+        except KdlabError:
+            raise
+        except BrokenExecutor as error:  # joblib's pool: one process that is killed ends them all
+            raise RunFailed(
+                f"a process of hydra/launcher={self._choice()} was killed (the system does so when memory runs out), "
+                "and the jobs that were not finished have ended with it; the same command tries them again. kdlab's "
+                "own launcher survives this, and names the job"
+            ) from error
+        except Exception as error:
+            if isinstance(self.launcher, Launcher):
+                raise
+            raise InputError(f"hydra/launcher={self._choice()}: {type(error).__name__}: {error}") from error
+
+    def _choice(self) -> str:
+        return self.config.hydra.runtime.choices["hydra/launcher"]
+
+
+def finish(launcher: HydraLauncher, returns: Sequence[JobReturn]) -> None:
+    """Say what failed, and end accordingly.
+
+    Raises:
+        InputError: what failed was bad input throughout, and nothing else was begun.
+        RunFailed: some jobs failed.
+    """
+    if isinstance(launcher, Launcher):
+        bad = [outcome for outcome in launcher.outcomes if outcome.status not in DONE]
+        trained = any(
+            outcome.status not in (REFUSED, NOT_STARTED, INTERRUPTED) and outcome.seconds is not None
+            for outcome in launcher.outcomes
+        )
+        refused = bool(bad) and all(outcome.status == REFUSED for outcome in bad) and not trained
+        number = sum(outcome.job.number is not None for outcome in bad)
+    else:  # a launcher of Hydra's or somebody else's: what it returns is all that is known
+        failures = [(entry, entry._return_value) for entry in returns if entry.status != JobStatus.COMPLETED]
+        for entry, error in failures:
+            message = str(error) if isinstance(error, KdlabError) else f"{type(error).__name__}: {error}"
+            print(f"failed: {' '.join(entry.overrides or [])}: {first_line(message)}")
+        number, refused = (
+            len(failures),
+            bool(failures)
+            and len(failures) == len(returns)
+            and all(isinstance(error, InputError) for _, error in failures),
+        )
+    if number:
+        text = (
+            f"{number} of the {len(returns)} jobs failed; the same command tries them again, and leaves alone what is "
+            "finished (without fresh=true, which begins all of them anew)"
+        )
+        raise InputError(text) if refused else RunFailed(text)

@@ -1,0 +1,92 @@
+"""kdlab's own launcher: ``hydra/launcher=kdlab``, the default."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hydra.core.utils import JobReturn, JobStatus
+
+from kdlab.errors import InputError, RunFailed
+
+from .composing import ComposingLauncher
+from .job import DONE, Job, Outcome
+from .plan import Plan, plan
+from .scheduler import Grid, Scheduler, Source
+from .slots import Slots
+from .view import View
+
+
+class Launcher(ComposingLauncher):
+    """Runs a sweep's jobs in warm processes: see :class:`kdlab.sweep.scheduler.Scheduler`.
+
+    Args: as ``conf/hydra/launcher/kdlab.yaml`` explains them.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        devices: Sequence[int] | None = None,
+        jobs_per_device: int = 1,
+        retry: int = 0,
+        fail_fast: bool = False,
+    ):
+        for name, value, least in (
+            ("workers", workers, 1),
+            ("jobs_per_device", jobs_per_device, 1),
+            ("retry", retry, 0),
+        ):
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+                raise InputError(f"hydra.launcher.{name} must be a whole number of at least {least}, got {value!r}")
+        if devices is not None and (
+            isinstance(devices, str)
+            or not all(isinstance(device, int) and not isinstance(device, bool) and device >= 0 for device in devices)
+        ):
+            raise InputError(
+                f"hydra.launcher.devices must be a list of the numbers of GPUs, for example [0,1], got {devices!r}"
+            )
+        if not isinstance(fail_fast, bool):
+            raise InputError(f"hydra.launcher.fail_fast must be true or false, got {fail_fast!r}")
+        self.workers, self.jobs_per_device, self.retry, self.fail_fast = workers, jobs_per_device, retry, fail_fast
+        self.devices = None if devices is None else [int(device) for device in devices]
+        self.outcomes: list[Outcome] = []
+        self._said: set[str] = set()  # a search plans each of its trials
+
+    def planned(self, job_overrides: Sequence[Sequence[str]]) -> Plan:
+        """The plan of a sweep: all its jobs composed (each once) and checked.
+
+        Raises:
+            InputError: some jobs cannot be composed or have problems; nothing was begun.
+        """
+        return plan(job_overrides, self.all_composed(job_overrides, warm=True), said=self._said)
+
+    def run(
+        self, source: Source, gpus: int, metric: str = "test/accuracy", progress: str = "auto", table: bool = True
+    ) -> None:
+        """Run what a source gives, show how it goes, and end with the table; what came of it is in ``outcomes``, also
+        after an interrupt."""
+        devices = list(range(gpus)) if self.devices is None else self.devices
+        slots = Slots(workers=self.workers, devices=devices, jobs_per_device=self.jobs_per_device)
+        view = View(source.total, metric, progress)
+        scheduler = Scheduler(source, slots, view, self.retry, self.fail_fast)
+        try:
+            with view:
+                scheduler.run()
+        finally:
+            self.outcomes = scheduler.outcomes
+            if table:
+                view.table(self.outcomes)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        planned = self.planned(job_overrides)
+        self.run(Grid(planned.jobs), planned.gpus, progress=planned.jobs[0].config["progress"])
+        by_job = {outcome.job: outcome for outcome in self.outcomes}
+        return [_returned(job, by_job[job]) for job in planned.jobs]
+
+
+def _returned(job: Job, outcome: Outcome) -> JobReturn:
+    """An outcome as Hydra's sweepers want it."""
+    result = JobReturn(
+        overrides=job.overrides, status=JobStatus.COMPLETED if outcome.status in DONE else JobStatus.FAILED
+    )
+    result.return_value = str(outcome.path) if outcome.status in DONE else RunFailed(outcome.message or outcome.status)
+    return result

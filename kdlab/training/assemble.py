@@ -1,0 +1,337 @@
+"""From a checked config to the live parts of a run. Nothing here writes or trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from kdlab.config.build import build, recipe
+from kdlab.config.keys import role_of, run_nodes
+from kdlab.config.signature import signature
+from kdlab.counter import derived_seed
+from kdlab.data import ClassificationData
+from kdlab.errors import InputError, KdlabError, ended_early, raised, shortened
+from kdlab.objective import Objective
+from kdlab.runs.checkpoints import peer_nodes, student_network
+from kdlab.runs.run import Run, RunStore
+from kdlab.schedules import at, scheduled
+from kdlab.strategies import Strategy
+from kdlab.strategies.cohort import Peer
+from kdlab.strategies.optimization import OptimizerRecipe
+from kdlab.tasks import Classification, Task
+from kdlab.teachers import Teacher
+
+from .initial import load_losses, load_weights
+from .preparation import prepare
+from .teacher import Trained, make_teacher
+from .unable import wrong_classes
+
+_INITIALISATION, _CONNECTORS, _GENERATION = 4, 5, 6  # streams of random numbers
+PROBE_ROWS = 4
+MOST_PEERS = 64
+
+
+def run_seed(config: dict) -> int:
+    """What all random numbers of a run are made of: its seed, and which generation of a chain it is. Generation 0 is a
+    run like any other.
+
+    >>> run_seed({"seed": 3, "strategy": {}})
+    3
+    >>> run_seed({"seed": 3, "strategy": {"generation": 1}}) == derived_seed(3, 1, 6)
+    True
+    """
+    generation = config["strategy"].get("generation") or 0
+    return derived_seed(config["seed"], generation, _GENERATION) if generation else config["seed"]
+
+
+def generations_before(config: dict) -> list[dict] | None:
+    """The teachers' nodes of the generations before the teacher's, from the first on: not generation 0, which is no
+    born-again network. None where the strategy does not ask for them, or the teacher is not the generation before this
+    one."""
+    generation, node, found = config["strategy"].get("generation") or 0, config["teacher"], []
+    if "earlier" not in signature(config["strategy"]["_target_"]).accepted:
+        return None
+    while generation > 1:
+        generation -= 1
+        if (
+            not isinstance(node, dict)
+            or (node.get("config", {}).get("strategy", {}).get("generation") or 0) != generation
+        ):
+            return None
+        found.append(node)
+        node = node["config"]["teacher"]
+    return found[:0:-1]
+
+
+@dataclass
+class Parts:
+    """The live parts of a run."""
+
+    data: object
+    task: Task
+    teacher: Teacher | None
+    strategy: Strategy
+    #: the nodes of runs that are yet to be trained, each with what it is to this one; untrained networks stand in for
+    #: them, so nothing may learn from these parts
+    untrained: list[tuple[str, dict]] = field(default_factory=list)
+    #: what the user should know of how weights were read, and of what they leave untrained
+    notes: list[str] = field(default_factory=list)
+
+
+def assembled(config: dict) -> Parts:
+    """The live parts of a run, those of earlier runs with their weights wherever those exist.
+
+    Raises:
+        InputError: they do not fit, or something raises what a loop would take for its end (StopIteration), or the
+            command line for success (SystemExit).
+    """
+
+    def trained(earlier: dict) -> Run | None:
+        run = RunStore(earlier["paths"]["runs"]).run(earlier)
+        return run if run.finished else None
+
+    try:
+        return assemble(config, trained)
+    except SystemExit as error:
+        raise InputError(f"{raised(error)}, before anything was trained") from error
+    except Exception as error:
+        if ended := ended_early(error):
+            raise InputError(ended) from error
+        raise
+
+
+def assemble(config: dict, trained: Trained) -> Parts:
+    """Build data, teacher, student, losses and strategy, and let them see a probe batch.
+
+    Args:
+        config: a checked config.
+        trained: gives the finished run of a config (a teacher's, say), or None where it is yet to be trained: then its
+            untrained network stands in, which is enough to find what does not fit.
+
+    Raises:
+        InputError: something is missing or does not fit; independent problems are listed together.
+    """
+    problems: list[str] = []
+    notes: list[str] = []
+    untrained: list[tuple[str, dict]] = []
+    earlier = [(role_of(key), node) for key, node in run_nodes(config).items() if "config" in node]
+
+    def looked_for(config: dict) -> Run | None:
+        run = trained(config)
+        if run is None:
+            untrained.extend(one for one in earlier if one[1]["config"] is config)
+        return run
+
+    def attempt(make: Callable):
+        try:
+            return make()
+        except KdlabError as error:
+            problems.extend(getattr(error, "problems", [str(error)]))
+
+    data = attempt(lambda: make_data(config["data"]))
+    task = Classification(config["data"]["classes"])
+    teacher = attempt(
+        lambda: make_teacher(
+            config["teacher"],
+            task,
+            looked_for,
+            given=None if data is None else data.normalisation,
+            channels=(config["data"]["shape"] or [1])[0],
+            config=config,
+            note=notes.append,
+        )
+    )
+    before = generations_before(config)
+    earlier_generations = (
+        None
+        if before is None
+        else attempt(
+            lambda: [
+                make_teacher(
+                    node,
+                    task,
+                    looked_for,
+                    given=None if data is None else data.normalisation,
+                    channels=(config["data"]["shape"] or [1])[0],
+                )
+                for node in before
+            ]
+        )
+    )
+    seed, initial = run_seed(config), config["student"].get("initial")
+    torch.manual_seed(derived_seed(seed, _INITIALISATION))
+    student = attempt(lambda: student_network(config))
+    first = attempt(lambda: load_weights(student, initial, looked_for, notes.append)) if student is not None else None
+    objective = attempt(lambda: make_objective(config["loss"]))
+    peers = attempt(lambda: make_peers(config))
+    optimization = attempt(lambda: make_optimization(config))
+    if optimization is not None:
+        attempt(optimization.rehearse)
+    if data is not None:
+        attempt(lambda: read_data(data, config["data"]))
+    if problems:
+        raise InputError(*dict.fromkeys(problems))
+    learners = {} if initial and initial.get("weights", True) else {"student": student}
+    learners.update({f"strategy.peers.{name}": peer.network for name, peer in (peers or {}).items()})
+    notes += [line for key, network in learners.items() for line in new_head(key, network, config["data"]["classes"])]
+
+    node = {key: value for key, value in config["strategy"].items() if key != "peers"}
+    further = {
+        **({"peers": peers} if peers else {}),
+        **({"earlier": earlier_generations} if earlier_generations is not None else {}),
+    }
+    strategy = build(
+        node,
+        "strategy",
+        student=student,
+        teacher=teacher,
+        objective=objective,
+        task=task,
+        optimization=optimization,
+        seed=seed,
+        epochs=config["trainer"].get("max_epochs"),
+        taps=config["student"].get("taps"),
+        **further,
+    )
+    data.seed, data.views = seed, strategy.views
+    rows = data.part("train")
+    loader = data.train_dataloader()
+    data.order = strategy.sampler(loader.target, rows)
+    probe = data.train_dataloader().first(PROBE_ROWS)
+    torch.manual_seed(derived_seed(seed, _CONNECTORS))
+    if teacher is not None and (wrong := wrong_classes(config, teacher, probe)):
+        raise InputError(*wrong)
+    notes += prepare(strategy, probe, data.train_size, loader.target, rows, data.batch_size)
+    if initial is not None:
+        load_losses(objective, first, initial.get("losses", False))
+    return Parts(data, task, teacher, strategy, untrained, notes)
+
+
+def new_head(key: str, network: nn.Module, classes: int) -> list[str]:
+    """What to say of a learner whose pretrained weights do not fill its head: it begins untrained, which is right for
+    one that learns."""
+    weights = getattr(network, "pretrained_weights", None) or {}
+    if not weights.get("unfilled"):
+        return []
+    why = (
+        f"its weights know {weights['classes']} classes, the data have {classes}"
+        if weights["classes"]
+        else "its weights hold no head"
+    )
+    return [f"{key}: {why}: its head ({shortened(weights['unfilled'])}) is new and untrained"]
+
+
+def make_data(node: dict) -> ClassificationData:
+    """The data set of the config's ``data``, not read yet."""
+    data = build(node, "data")
+    if not isinstance(data, ClassificationData):
+        raise InputError(
+            f"data: {node['_target_']} is no kdlab.data.InMemoryData; derive it from that, and give it read() "
+            "(or from kdlab.data.ClassificationData, where it does not fit in memory)"
+        )
+    return data
+
+
+def read_data(data: ClassificationData, node: dict) -> None:
+    """Read and split the data, and compare them with what the config says of them.
+
+    Raises:
+        InputError: they are missing or damaged, or ``data.classes`` or ``data.shape`` are not theirs.
+    """
+    data.setup()
+    wrong = [
+        f"data.{key}={told}, but the data {'are' if key == 'shape' else 'have'} {found}; set data.{key}={found}"
+        for key, told, found in (("classes", node["classes"], data.classes), ("shape", node["shape"], list(data.shape)))
+        if told != found
+    ]
+    if wrong:
+        raise InputError(*wrong)
+
+
+def make_peers(config: dict) -> dict[str, Peer]:
+    """The networks of ``strategy.peers``, each from random numbers of its own.
+
+    Raises:
+        InputError: it is neither a number nor named networks.
+    """
+    if "peers" not in config["strategy"]:
+        return {}
+    peers = config["strategy"]["peers"]
+    number = isinstance(peers, int) and not isinstance(peers, bool) and 1 <= peers <= MOST_PEERS
+    if not number and not (
+        isinstance(peers, dict)
+        and peers
+        and all(isinstance(node, dict) and node.get("_target_") for node in peers.values())
+    ):
+        raise InputError(
+            f"strategy.peers must be how many networks like the student learn beside it (at most {MOST_PEERS}), or "
+            f"name each of them: strategy.peers=2, or +student@strategy.peers.wide=mlp_wide; got {peers!r}"
+        )
+    lost = [
+        choice.rpartition(".")[2]
+        for choice in config.get("choices") or {}
+        if choice.partition("@")[2].startswith("strategy.peers.")
+    ]
+    if any(name not in peer_nodes(config) for name in lost):
+        raise InputError(
+            f"strategy.peers={peers} and strategy.peers.{lost[0]}: the networks beside the student are a number of "
+            "those like it, or each has its name; leave one of the two out"
+        )
+    made = {}
+    for number, (name, node) in enumerate(peer_nodes(config).items(), start=1):
+        key = "student" if isinstance(peers, int) else f"strategy.peers.{name}"
+        torch.manual_seed(derived_seed(run_seed(config), _INITIALISATION, number))
+        network = build({key: value for key, value in node.items() if key not in ("taps", "optimizer")}, key)
+        if not isinstance(node.get("optimizer") or {}, dict):
+            raise InputError(
+                f"{key}.optimizer must be named options of the optimiser, for example {key}.optimizer.lr=0.01, got "
+                f"{node['optimizer']!r}"
+            )
+        made[name] = Peer(network, node.get("taps") or {}, node.get("optimizer") or {})
+    return made
+
+
+def make_objective(terms: dict) -> Objective:
+    """The objective of the config's ``loss``: losses, weights, and schedules wherever one stands for a number."""
+    losses, weights, schedules, problems = {}, {}, {}, []
+    for name, node in terms.items():
+        try:
+            plain = at(node, 0.0)
+            for key, wanted in scheduled(node):
+                build(at(node, 0.0, {key: float("1e9")}), f"loss.{name}")  # its end must be allowed, too
+                schedules[f"{name}.{key}"] = wanted
+            losses[name] = build(plain, f"loss.{name}")
+            weights[name] = plain.get("weight", 1.0)
+        except KdlabError as error:
+            problems.extend(error.problems)
+        except ValueError as error:
+            problems.append(f"loss.{name}: {error}")
+    if problems:
+        raise InputError(*problems)
+    return Objective(losses, weights, schedules)
+
+
+def make_optimization(config: dict) -> OptimizerRecipe:
+    """Recipes for the optimiser and the learning-rate schedule."""
+    scheduler = config["scheduler"] if (config["scheduler"] or {}).get("_target_") else None
+    return OptimizerRecipe(
+        optimizer=_named(recipe(config["optimizer"], "optimizer"), "optimizer"),
+        scheduler=_named(recipe(scheduler, "scheduler"), "scheduler") if scheduler else None,
+        interval=scheduler["interval"] if scheduler else "epoch",
+        horizon=scheduler.get("horizon") if scheduler else None,
+    )
+
+
+def _named(make: Callable, key: str) -> Callable:
+    """``make`` with its complaints about values turned into messages that name the key."""
+
+    def call(**given):
+        try:
+            return make(**given)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{key}: {error}") from error
+
+    return call

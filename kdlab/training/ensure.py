@@ -1,0 +1,331 @@
+"""``ensure(config) -> Run``: the run of a config, trained if it is not yet.
+
+Teachers, assistants, generations, stages and sweeps are all ensured runs: hashed, locked, trained if absent, returned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+
+import torch
+from filelock import Timeout
+
+from kdlab.config.check import check, check_facts
+from kdlab.errors import BeingTrained, DataDamaged, InputError, RunFailed, RunPruned, told
+from kdlab.launch import slurm
+from kdlab.launch.devices import evaluation_device, threads, world_size
+from kdlab.launch.ranks import fit_in_ranks, refuse_other_launchers
+from kdlab.runs import known
+from kdlab.runs import record as provenance
+from kdlab.runs.checkpoints import misfits, read_checkpoint
+from kdlab.runs.curve import Observe
+from kdlab.runs.files import write_text
+from kdlab.runs.identity import group_hash, run_hash
+from kdlab.runs.names import choice_of, run_name
+from kdlab.runs.networks import accuracies, why_kept
+from kdlab.runs.run import FAILED, FINISHED, INTERRUPTED, PRUNED, RUNNING, Run, RunStore
+from kdlab.schedules import is_schedule
+
+from .assemble import Parts, assembled
+from .execute import fit, fit_rank, quiet, rehearse, say_precision
+from .initial import origin
+from .recorder import recorded
+from .results import results
+from .teacher import describe
+
+Say = Callable[[str], None]
+FIT_RANK = f"{fit_rank.__module__}:{fit_rank.__name__}"
+# what Lightning goes on from, beside what the Recorder needs
+RESUMED = ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step", "loops")
+
+
+def ensure(
+    config: dict,
+    say: Say = print,
+    label: str = "",
+    *,
+    wait: bool = True,
+    observe: Observe | None = None,
+    ranks: list[Connection] | None = None,
+    shared: bool = False,
+) -> Run:
+    """The finished run of a config. Found if it is there, resumed if it was begun, trained otherwise; the runs it needs
+    (teachers, stages) before it.
+
+    Args:
+        config: a composed plain config (:func:`kdlab.config.compose.compose`).
+        say: receives the lines that a person wants to see.
+        label: stands before the lines of training; a teacher's says so.
+        wait: for another process that is training the run.
+        observe: called at the end of every epoch, once it is saved; what it raises ends the training there.
+        ranks: processes that wait to train the run together, where it is trained by several
+            (:func:`kdlab.launch.ranks.start_ranks`).
+        shared: other tasks that srun started with this one may train the same run (a teacher, a job of a sweep).
+
+    Raises:
+        InputError: the config, the data or the teacher are not fit to begin with. Nothing was written.
+        RunFailed: training failed; run.json holds the traceback.
+        RunPruned: ``observe`` raised it.
+        BeingTrained: another process is training the run, and ``wait`` is false.
+        KeyboardInterrupt: the user stopped it; the same call goes on from the last finished epoch.
+    """
+    check(config)
+    check_facts(config)
+    key = known.key_of(config)  # before the hash: see there
+    store = RunStore(config["paths"]["runs"])
+    run = store.run(config)
+    if run.finished and not config["fresh"]:
+        return _found(config, run, key, say)
+    refuse_other_launchers(config)
+    quiet()
+    # the caller's random numbers and number of threads are as before when this returns
+    with threads(config["threads"]), torch.random.fork_rng(devices=[]):
+        rehearse(config)
+        say_precision(config, say)
+        parts = assembled(config)
+        notes = parts.data.notes()
+        for line in notes:
+            say(line)
+        if parts.untrained:
+            for role, node in parts.untrained:
+                say(f"{role}: training {run_name(node)}, once for all runs that share it{choice_of(node)}")
+                ensure(
+                    node["config"], lambda line: None if line in notes else say(line), label=f"{role}: ", shared=True
+                )
+            parts = assembled(config)
+        for line in parts.notes:
+            say(f"{label}{line}")
+        described = None
+        if parts.teacher is not None:
+            described = describe(
+                config, parts.teacher, parts.task, parts.data.val_dataloader(), evaluation_device(config), say
+            )
+        with _locked(run, say if wait else None, shared):
+            run = store.run(config)
+            if run.finished and not config["fresh"]:  # another process was faster
+                return _found(config, run, key, say)
+            _train(config, run, parts, described, say, label, observe, ranks)
+            known.note(config, run.hash, key)
+    return run
+
+
+def _found(config: dict, run: Run, key: str | None, say: Say) -> Run:
+    known.note(config, run.hash, key)
+    say(provenance.finished_already(run))
+    return run
+
+
+@contextlib.contextmanager
+def _locked(run: Run, say: Say | None, shared: bool) -> Iterator[None]:
+    """Only one process trains a run; a second one says so and waits (without ``say`` it does not wait). The system
+    frees the lock of a process that was killed.
+
+    Raises:
+        InputError: srun has started the same command in several tasks, and another of them is training the run; unless
+            it is ``shared``.
+    """
+    try:
+        lock = run.lock()
+        lock.acquire(timeout=0)
+    except Timeout:
+        if say is None:
+            raise BeingTrained(f"another process is training {run.path}") from None
+        say(f"another process is training {run.path}; waiting for it")
+        while not lock.is_locked:
+            if not shared:
+                _refuse_other_task(run)
+            with contextlib.suppress(Timeout):
+                lock.acquire(timeout=1)
+    except OSError as error:
+        raise _unwritable(run, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _refuse_other_task(run: Run) -> None:
+    try:
+        other = slurm.other_task(run.record)
+    except InputError:  # no record yet
+        return
+    if other is not None:
+        raise InputError(
+            f"srun has started this command in {slurm.tasks()} tasks, and task {other} trains this very run "
+            f"({run.path}). kdlab trains a run in one task: srun --ntasks=1 kdlab train …; for independent runs give "
+            "each task a seed of its own: srun --ntasks=2 sh -c 'kdlab train seed=$SLURM_PROCID'"
+        )
+
+
+def _unwritable(run: Run, error: OSError) -> InputError:
+    return InputError(
+        f"paths.runs: {run.path.parent} cannot be written ({error.strerror or error}); name another folder with "
+        "paths.runs=…"
+    )
+
+
+def _train(
+    config: dict,
+    run: Run,
+    parts: Parts,
+    teacher: dict | None,
+    say: Say,
+    label: str,
+    observe: Observe | None,
+    ranks: list[Connection] | None,
+) -> None:
+    obstacle = _obstacle(run, parts)
+    # a run that was begun afresh and killed is gone on with by the same command, not begun once more
+    if config["fresh"] and (obstacle is not None or not run.begun_afresh):
+        run.clear()
+    elif obstacle is not None:
+        raise InputError(f"{run.path} cannot be gone on with: {obstacle}. fresh=true trains it anew")
+    begun = run.path.exists()
+    try:
+        _begin(config, run, parts, teacher, say)
+    except OSError as error:
+        if not begun:  # half of a beginning is none
+            shutil.rmtree(run.path, ignore_errors=True)
+        raise _unwritable(run, error) from error
+    began = time.perf_counter()
+    before = run.record["durations"].get("wall_seconds", 0.0)
+    try:
+        world = world_size(config)
+        if world > 1:
+            fit_in_ranks(FIT_RANK, config, run.path, world, label, observe, ranks)
+        else:
+            fit(config, run, parts, label, observe)
+        if not run.checkpoint("last").exists():
+            raise RuntimeError(
+                "not one epoch was finished; something ends the training before that (trainer.max_time, a callback)"
+            )
+        found = results(config, run, parts, teacher)
+        durations = {"train_seconds": found["train_seconds"], "wall_seconds": before + time.perf_counter() - began}
+        (run.path / "error.txt").unlink(missing_ok=True)
+        run.update(
+            status=FINISHED,
+            durations=durations,
+            ended=provenance.now(),
+            **{key: value for key, value in found.items() if key != "train_seconds"},
+        )
+    except BaseException as error:
+        stopped = (
+            INTERRUPTED if isinstance(error, KeyboardInterrupt) else PRUNED if isinstance(error, RunPruned) else None
+        )
+        where = f"The traceback is in {run.path}/error.txt"
+        try:
+            run.update(
+                status=stopped or FAILED,
+                ended=provenance.now(),
+                error=f"{type(error).__name__}: {error}",
+                durations={"wall_seconds": before + time.perf_counter() - began},
+            )
+            if not stopped:
+                write_text(run.path / "error.txt", traceback.format_exc())
+        except OSError as unwritten:  # a full disk, say: it is what failed, and it keeps the record from being written
+            where = f"Nothing could be written of it in {run.path} ({unwritten.strerror or unwritten})"
+        if stopped:
+            raise
+        resumable = "" if isinstance(error, DataDamaged) else ", and the same command goes on from there"
+        raise RunFailed(
+            f"the run failed while training: {told(error).rstrip('.')}. {where}; finished epochs are kept{resumable}"
+        ) from error
+    metrics = found["metrics"]
+    best = (
+        f", {metrics['test/accuracy_best']:.4f} (best on validation, epoch {metrics['best_epoch']})"
+        if "best_epoch" in metrics
+        else ""
+    )
+    others = accuracies(found)
+    say(
+        f"{label}test accuracy {metrics['test/accuracy']:.4f} (last epoch){best}"
+        + (f"; kept: {why_kept(found)}; {others}" if others else "")
+    )
+    say(f"{label}{run.path}")
+
+
+def _obstacle(run: Run, parts: Parts) -> str | None:
+    """Why a run that was begun cannot be gone on with, found before anything is touched; None if it can."""
+    last = run.checkpoint("last")
+    if not last.exists():
+        return None
+    validated = False
+    for which in ("last", "best"):
+        path = run.checkpoint(which)
+        if which == "best" and not validated:
+            continue
+        try:
+            content = read_checkpoint(path)
+            state = recorded(content)
+            missing = [key for key in RESUMED if key not in content]
+            if missing:
+                raise LookupError(f"it holds no {missing[0]}")
+        except InputError as error:
+            return str(error)
+        except LookupError as error:
+            return f"{path} is no checkpoint of a run of kdlab ({error.args[0]})"
+        weights = content["state_dict"]
+        if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+            return f"{path} is no checkpoint of a run of kdlab (its state_dict holds something else than tensors)"
+        wrong = misfits(weights, parts.strategy.state_dict())
+        if wrong:
+            return f"{path} is of another network than this run's: {wrong}"
+        validated = state.get("best") is not None
+    return None
+
+
+def _begin(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say) -> None:
+    """Write run.json before anything else, or take up the one that is there."""
+    earlier = {}
+    if (run.path / "run.json").exists():
+        earlier = run.record
+        commit = earlier.get("code", {}).get("commit")
+        other = (
+            f" (begun by commit {str(commit)[:8]}, this is another)" if commit != provenance.code()["commit"] else ""
+        )
+        say(f"resuming {run.path}{other}")
+    # what an earlier kdlab let Lightning save in the middle of an epoch (hpc_ckpt) would be resumed from before
+    # last.ckpt
+    for leftover in [*run.path.glob("**/*.part"), *run.path.glob("hpc_ckpt_*")]:
+        leftover.unlink(missing_ok=True)
+    values = {
+        "format": provenance.FORMAT,
+        "hash": run_hash(config),
+        "group": group_hash(config),  # the same for runs that differ in nothing but the seed
+        "status": RUNNING,
+        "command": provenance.command_line(),
+        "overrides": config.get("overrides", []),
+        "choices": config.get("choices", {}),
+        "seed": config["seed"],
+        "threads": config["threads"],
+        "weights": {
+            name: "scheduled" if is_schedule(node.get("weight", 1.0)) else node.get("weight", 1.0)
+            for name, node in config["loss"].items()
+        },
+        "code": provenance.code(),
+        "versions": provenance.versions(),
+        "hardware": provenance.hardware(),
+        "parameters": sum(value.numel() for value in parts.strategy.student.parameters()),
+        "trainable_parameters": sum(value.numel() for value in parts.strategy.parameters() if value.requires_grad),
+        "uses_teacher": parts.teacher is not None and parts.strategy.objective.learns_from_teacher,
+        "taught": parts.strategy.objective.learns_from_teacher,  # by a teacher, or by networks that learn beside it
+        "teacher": teacher,
+        "initial": origin(config["student"].get("initial")),
+        "metrics": {},
+        "durations": earlier.get("durations", {}),
+        "teacher_share": None,
+        "fresh": config["fresh"] or earlier.get("fresh", False),
+        "directory": os.getcwd(),
+        "slurm": slurm.task(),
+        "began": earlier.get("began", provenance.now()),
+        "resumed": [*earlier.get("resumed", []), {"at": provenance.now(), **provenance.code()}] if earlier else [],
+        "ended": None,
+        "error": None,
+    }
+    run.begin(config, values)

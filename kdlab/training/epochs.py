@@ -1,0 +1,132 @@
+"""Whole epochs: nothing that ends a loop of Lightning's early passes for an epoch."""
+
+from __future__ import annotations
+
+import functools
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import lightning as L
+
+from kdlab.errors import EndedEarly, ended_early
+
+from .evaluation import short_of
+
+_LIGHTNING = str(Path(L.__file__).parent)
+
+
+def refuse_early_ends(trainer: L.Trainer) -> None:
+    """Let StopIteration fail the training, wherever it is raised in a step, a hook, a callback or the data.
+
+    Lightning's loops take it for the end of the data and continue with the next epoch. Data never end by it here: a
+    loop asks for as many batches as the loader's length says.
+    """
+    fit = trainer.fit_loop
+    epoch = fit.epoch_loop
+    for loop, names in (
+        (fit, ("on_advance_start", "advance", "on_advance_end")),
+        (epoch, ("advance", "on_advance_end")),
+    ):
+        for name in names:
+            setattr(loop, name, _refusing(getattr(loop, name), trainer))
+    # not the loop's whole run: there Lightning asks for one batch more than there are
+    epoch.val_loop._evaluation_step = _refusing(epoch.val_loop._evaluation_step, trainer)
+
+
+def _refusing(function: Callable, trainer: L.Trainer) -> Callable:
+    @functools.wraps(function)
+    def call(*arguments, **named):
+        try:
+            return function(*arguments, **named)
+        except StopIteration as error:
+            raise EndedEarly(_message(error, trainer)) from error
+
+    return call
+
+
+def _message(error: StopIteration, trainer: L.Trainer) -> str:
+    place = traceback.extract_tb(error.__traceback__)[-1].filename
+    if not place.startswith(_LIGHTNING):
+        return ended_early(error)
+    if place.endswith("training_epoch_loop.py"):
+        return (
+            "on_train_batch_start returned -1, which ends an epoch early; return None, or set trainer.should_stop to "
+            "end the training"
+        )
+    return short_of("train", trainer.fit_loop.epoch_loop.batch_progress.current.ready, trainer.num_training_batches)
+
+
+def may_end(trainer: L.Trainer) -> bool:
+    """Whether the training may end here, in the middle of an epoch too: ``trainer.max_steps`` is reached, or a callback
+    has stopped it (``trainer.max_time``, early stopping)."""
+    return 0 <= trainer.max_steps <= trainer.global_step or trainer.should_stop and trainer.fit_loop._can_stop_early
+
+
+class WholeEpochs(L.Callback):
+    """Counts what an epoch consists of, and fails the training before an epoch is recorded that is not whole.
+
+    An epoch is whole if it has all its training batches (as many as ``trainer.limit_train_batches`` allows), and, where
+    validation is due (``trainer.check_val_every_n_epoch``), a validation with all its batches. The last epoch may be
+    cut short: see :func:`may_end`.
+
+    Raises:
+        EndedEarly: by its hooks.
+    """
+
+    def __init__(self):
+        self._trained = self._validated = self._validations = 0
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._trained = self._validations = 0
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs, batch, batch_index: int
+    ) -> None:
+        self._trained += 1
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._validated = 0
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs, batch, batch_index: int, loader_index: int = 0
+    ) -> None:
+        self._validated += 1
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        planned = sum(trainer.num_val_batches)
+        if self._validated < planned:
+            raise EndedEarly(short_of("validation", self._validated, planned))
+        self._validations += 1
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if may_end(trainer):
+            return
+        epoch = trainer.current_epoch + 1
+        if self._trained < trainer.num_training_batches:
+            raise EndedEarly(
+                f"epoch {epoch} has {self._trained} of its {trainer.num_training_batches} training batches; "
+                "something ended it early"
+            )
+        if self._validation_is_due(trainer) and not self._validations:
+            raise EndedEarly(
+                f"epoch {epoch} has no validation, although one was due; something ended the epoch before it"
+            )
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if trainer.current_epoch < trainer.max_epochs and not may_end(trainer):
+            raise EndedEarly(
+                f"the training ended after {trainer.current_epoch} of {trainer.max_epochs} epochs, "
+                "and nothing asked for that"
+            )
+
+    def _validation_is_due(self, trainer: L.Trainer) -> bool:
+        every, after = trainer.check_val_every_n_epoch, trainer.val_check_batch
+        return (
+            trainer.enable_validation
+            and sum(trainer.num_val_batches) > 0
+            and every is not None
+            and (trainer.current_epoch + 1) % every == 0
+            and after is not None
+            and self._trained >= after
+        )

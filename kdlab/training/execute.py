@@ -1,0 +1,187 @@
+"""Training a run in this process: as the only one, as a worker, or as one rank of several. Knows neither argv nor
+Hydra."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment, TorchElasticEnvironment
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+
+from kdlab.config.build import build
+from kdlab.errors import InputError, did_you_mean
+from kdlab.launch.devices import evaluation_device
+from kdlab.launch.ranks import RUN_ID
+from kdlab.runs.checkpoints import AtomicCheckpointIO, read_checkpoint
+from kdlab.runs.curve import Observe
+from kdlab.runs.run import Run
+
+from .assemble import Parts, assembled
+from .epochs import WholeEpochs, refuse_early_ends
+from .recorder import Recorder, recorded
+
+
+def fit(config: dict, run: Run, parts: Parts, label: str = "", observe: Observe | None = None) -> None:
+    """Train from the last finished epoch to the end.
+
+    Args:
+        label: stands before each printed line.
+        observe: called at the end of every epoch; what it raises ends the training.
+
+    Raises:
+        KeyboardInterrupt: the user stopped it; the last finished epoch is kept.
+        EndedEarly: an epoch is not whole, or StopIteration was raised in it.
+    """
+    quiet()
+    torch.set_num_threads(config["threads"])
+    strategy, last = parts.strategy, run.checkpoint("last")
+    if last.exists() and recorded(read_checkpoint(last))["stopped"]:
+        return  # stopped early before it was killed: Lightning would train on
+    bar = shows_bar(config["progress"])
+    lines = config["progress"] == "lines" or (config["progress"] == "auto" and not bar)
+    environment()  # before loggers are built, which look at the rank
+    recorder = Recorder(run, f"val/{parts.task.monitor}", parts.task.higher_is_better, lines, label, observe)
+    loggers = [build(config["logger"], "logger", run=run)] if (config["logger"] or {}).get("_target_") else []
+    callbacks = [*_callbacks(config), WholeEpochs(), recorder]
+    trainer = build(
+        config["trainer"],
+        "trainer",
+        callbacks=callbacks,
+        logger=loggers or False,
+        plugins=[AtomicCheckpointIO(), environment()],
+        enable_progress_bar=bar,
+        enable_model_summary=False,
+        enable_checkpointing=True,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        default_root_dir=str(run.path),
+    )
+    refuse_early_ends(trainer)
+    if config["compile"]:
+        # what an earlier run of this process compiled is guarded by all but the hooks of its taps, and must not serve a
+        # run that has others
+        torch._dynamo.reset()
+        # in place: torch.compile(module) would rename every key of the state dict
+        strategy.student.compile(**({} if config["compile"] is True else {"backend": config["compile"]}))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", message=".*sync_dist.*")
+        warnings.filterwarnings("ignore", message="The `srun` command is available")
+        try:
+            trainer.fit(
+                strategy, datamodule=parts.data, ckpt_path=str(last) if last.exists() else None, weights_only=True
+            )
+        except SystemExit as stopped:  # what Lightning makes of an interrupt
+            raise KeyboardInterrupt from stopped
+        finally:
+            for logger in loggers:
+                close(logger, trainer.state.finished)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+def fit_rank(config: dict, path: Path, label: str, observe: Observe) -> None:
+    """One rank's part of a run: what :func:`kdlab.launch.ranks.fit_in_ranks` calls in each process."""
+    fit(config, Run(path), assembled(config), label, observe)
+
+
+def rehearse(config: dict) -> None:
+    """Build what only training needs, and throw it away, so that what is wrong with it is found before anything is
+    written.
+
+    Raises:
+        InputError: Lightning or a callback refuses its arguments.
+    """
+    quiet()
+    if isinstance(config["compile"], str):
+        backends = torch._dynamo.list_backends(exclude_tags=())
+        if config["compile"] not in backends:
+            raise InputError(
+                f"compile: torch has no backend '{config['compile']}'{did_you_mean(config['compile'], backends)} "
+                f"(it has {', '.join(backends)})"
+            )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        build(
+            config["trainer"],
+            "trainer",
+            callbacks=_callbacks(config),
+            logger=False,
+            plugins=[environment()],
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+        )
+
+
+class OneProcess(LightningEnvironment):
+    """The environment of a run of one process: rank 0 of 1, whatever the variables of its environment say.
+
+    Left to guess, Lightning takes a process inside of srun for one of several: it refuses the number of tasks, takes
+    away the logger of all but the first, and at SIGUSR1 saves the middle of an epoch and puts the job back into the
+    queue.
+    """
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        return True
+
+    def local_rank(self) -> int:
+        return 0
+
+    def node_rank(self) -> int:
+        return 0
+
+    @property
+    def main_address(self) -> str:
+        return "127.0.0.1"
+
+    def teardown(self) -> None:
+        pass
+
+
+def environment() -> ClusterEnvironment:
+    """Who has started this process, for Lightning: kdlab, as one rank of several (:mod:`kdlab.launch.ranks`), or as the
+    only one."""
+    ranked = os.environ.get("TORCHELASTIC_RUN_ID") == RUN_ID
+    rank_zero_only.rank = int(os.environ["RANK"]) if ranked else 0
+    return TorchElasticEnvironment() if ranked else OneProcess()
+
+
+def say_precision(config: dict, say: Callable[[str], None]) -> None:
+    """A line where the run computes in another precision than its config names."""
+    if str(config["trainer"].get("precision")) in ("16", "16-mixed") and evaluation_device(config).type == "cpu":
+        say(
+            f"trainer.precision={config['trainer']['precision']}: Lightning has no mixed float16 on a CPU and uses "
+            "bf16-mixed; trainer.precision=bf16-mixed says so"
+        )
+
+
+def close(logger: Logger, finished: bool) -> None:
+    """End a logger. A run of Weights & Biases that is left open would take in the curves of the next one in this
+    process."""
+    logger.finalize("success" if finished else "failed")
+    end = getattr(logger.experiment, "finish", None)
+    if end is not None:
+        end()
+
+
+def _callbacks(config: dict) -> list[Callback]:
+    return [build(node, f"callbacks.{name}") for name, node in (config["callbacks"] or {}).items()]
+
+
+def shows_bar(progress: str) -> bool:
+    return progress == "bar" or (progress == "auto" and sys.stdout.isatty())
+
+
+def quiet() -> None:
+    """Lightning's chatter about devices and tips is no news to the user of a run."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,160 @@
+"""What a student begins with: the weights of an earlier run or of a file, and the state of that run's losses.
+
+``student.initial`` names it in one of the forms ``experiment``, ``same_but``, ``run``, ``checkpoint``. It counts where
+a run is trained; a finished student is loaded from its own checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from kdlab.config.build import build
+from kdlab.errors import InputError, shortened
+from kdlab.objective import Objective
+from kdlab.runs.checkpoints import expected_node, naming, read_checkpoint, student_weights
+from kdlab.runs.files import content_hash
+from kdlab.runs.run import Run, RunStore, run_of
+from kdlab.weights.fit import OtherClasses, misfits, other_classes
+from kdlab.weights.foreign import WrongClasses, lines_of, weights_for
+
+KEY = "student.initial"
+_NEW_HEAD = f"; {KEY}.new_head=true loads the rest and leaves the head of the student untrained"
+_TERMS = "objective.terms."  # where the losses' state stands in a checkpoint
+
+
+def load_weights(
+    student: nn.Module,
+    node: dict | None,
+    trained: Callable[[dict], Run | None],
+    note: Callable[[str], None] = lambda line: None,
+) -> dict | None:
+    """Load the weights that a node names into the student. With ``new_head`` those of another number of classes are
+    loaded without their head.
+
+    Args:
+        trained: gives the finished run of a config, or None where it is yet to be trained: then only the shapes are
+            compared.
+        note: receives lines on how a file was read and which head is new.
+
+    Returns:
+        The content of the checkpoint, for :func:`load_losses`; None where there is nothing to load (yet).
+
+    Raises:
+        InputError: they are of another network, or the run is not finished.
+    """
+    if node is None:
+        return None
+    path, module = _checkpoint(node, trained)
+    if path is None:
+        expected = build(expected_node(node["config"]), "student").state_dict()
+        if node.get("weights", True):
+            _fitting(student, expected, node, "the student of the run before")
+        return None
+    with naming(f"{KEY}.checkpoint" if "checkpoint" in node else KEY):
+        content = read_checkpoint(path)
+    if not node.get("weights", True):
+        return content
+    if module is None:
+        place = f"{KEY}.checkpoint"
+        try:
+            part = weights_for(student, content, path, place, node.get("part"), node.get("new_head", False))
+        except WrongClasses as error:
+            raise InputError(f"{error}{_NEW_HEAD}") from error
+        weights, other, lines = part.weights, part.other, lines_of(part, path, place)
+    else:
+        with naming(KEY):
+            weights = student_weights(content, path, module)
+        other, lines = _fitting(student, weights, node, str(path)), []
+    new = [] if other is None else other.names
+    student.load_state_dict({name: value for name, value in weights.items() if name not in new}, strict=not new)
+    for line in lines:
+        note(line)
+    if other is not None:
+        note(
+            f"{KEY}: {path} knows {other.theirs} classes, this student {other.ours}: its head ({shortened(new)}) is "
+            "new and untrained"
+        )
+    return content
+
+
+def _fitting(student: nn.Module, weights: dict[str, Tensor], node: dict, what: str) -> OtherClasses | None:
+    """Raises InputError where weights do not fit the student; returns its head where that may be, and is, of another
+    number of classes."""
+    expected = student.state_dict()
+    wrong, other = misfits(weights, expected), other_classes(weights, expected)
+    if not wrong or other is not None and node.get("new_head", False):
+        return other
+    cure = "" if other is None else _NEW_HEAD
+    raise InputError(f"{KEY}: {what} does not fit {type(student).__name__}: {wrong}{cure}")
+
+
+def _checkpoint(node: dict, trained: Callable[[dict], Run | None]) -> tuple[Path | None, str | None]:
+    """The file (None where it is yet to be trained), and the module within the strategy that is kept of it (None: a
+    file of no run)."""
+    if "checkpoint" in node:
+        path = Path(node["checkpoint"])
+        run = run_of(path)
+        if run is None:
+            return path, None
+        return path, run.kept(path.stem)["module"] if run.finished else "student"
+    run, which = Run(node["run"]) if "run" in node else trained(node["config"]), node.get("which", "last")
+    if run is None:
+        return None, "student"
+    if not run.finished:
+        raise InputError(
+            f"{KEY}.run: {run.path} is not finished (its status is {run.status}); start it again until it is"
+        )
+    return run.checkpoint(which), run.kept(which)["module"]
+
+
+def load_losses(objective: Objective, content: dict | None, wanted: bool | list[str]) -> None:
+    """Load the state of loss terms (connectors, a paraphraser), once it is prepared.
+
+    Args:
+        content: of the checkpoint; None where it is yet to be trained: then only the names are looked for.
+        wanted: true: every term that has a state of the same names and shapes there; or what is to be loaded, by dotted
+            names (``factor``, ``factor.paraphraser``).
+
+    Raises:
+        InputError: there is no such state, in this run or in that; or nothing that fits.
+    """
+    own = objective.terms.state_dict()
+    names = list(objective.terms) if wanted is True else list(wanted or ())
+    loaded = False
+    for name in names:
+        mine = _below(own, name)
+        if not mine and wanted is not True:
+            raise InputError(f"{KEY}.losses: this run's losses hold no state '{name}'")
+        if content is None or not mine:
+            continue
+        kept = content.get("state_dict", {}) if isinstance(content, dict) else {}
+        kept = {key.removeprefix(_TERMS): value for key, value in kept.items() if key.startswith(_TERMS)}
+        theirs = _below(kept, name)
+        wrong = misfits(theirs, mine)
+        if not wrong:
+            objective.terms.load_state_dict(theirs, strict=False)
+            loaded = True
+        elif wanted is not True:
+            raise InputError(f"{KEY}.losses: the state of '{name}' does not fit that of the run before: {wrong}")
+    if wanted is True and content is not None and not loaded:
+        raise InputError(
+            f"{KEY}.losses: no loss term of this run ({', '.join(names)}) has a state that fits one of the run before; "
+            f"{KEY}.losses=false leaves them as they are"
+        )
+
+
+def _below(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {key: value for key, value in state.items() if key == name or key.startswith(f"{name}.")}
+
+
+def origin(node: dict | None) -> dict | None:
+    """Where the first weights came from, for the record: a path, and the hash of the run or the content of the file."""
+    if node is None:
+        return None
+    if "checkpoint" in node:
+        return {"path": node["checkpoint"], "hash": content_hash(Path(node["checkpoint"]))}
+    run = Run(node["run"]) if "run" in node else RunStore(node["config"]["paths"]["runs"]).run(node["config"])
+    return {"path": str(run.path), "hash": run.hash}

@@ -1,0 +1,182 @@
+"""Measuring finished runs: how fast the kept networks answer here, what memory that takes, and how alike their features
+are to the teacher's."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from kdlab.data import ClassificationData
+from kdlab.errors import InputError, told
+from kdlab.launch.devices import threads
+from kdlab.measure import alignment, comparable_taps, inference_bytes, speed, timed_in_turns
+from kdlab.models.taps import Taps
+from kdlab.runs import record as provenance
+from kdlab.runs.files import try_to_write, write_json
+from kdlab.runs.measurements import FILE
+from kdlab.runs.run import Run
+from kdlab.tasks import Classification
+from kdlab.teachers import Frozen
+
+from .assemble import make_data, read_data
+from .evaluation import all_batches
+from .teacher import teacher_of
+
+THREADS = 1  # on a CPU, for all: times of different numbers of threads cannot be compared
+
+
+@dataclass
+class _Subject:
+    """A run that is being measured."""
+
+    run: Run
+    network: nn.Module
+    data: ClassificationData
+    content: dict
+
+    def inputs(self, count: int, device: torch.device) -> Tensor:
+        """Of validation; from the first on again where there are too few."""
+        rows = self.data.part("validation")
+        return self.data.val_dataloader().batch(rows[torch.arange(count) % len(rows)]).to(device).inputs
+
+
+def measure_runs(
+    runs: Sequence[Run],
+    batches: Sequence[int] = (1, 64),
+    seconds: float = 2.0,
+    device: str | torch.device = "cpu",
+    say: Callable[[str], None] = print,
+) -> tuple[list[Run], list[str]]:
+    """Measure finished runs, all of them alike, and write ``measurements.json`` into each
+    (:mod:`kdlab.runs.measurements`).
+
+    Of each run the network is measured that it keeps of its last checkpoint. Test is not touched: inputs are samples of
+    validation. Every run is timed for itself, also one of several seeds, and all are timed in turns
+    (:func:`kdlab.measure.timed_in_turns`), so their networks are in memory together.
+
+    Args:
+        batches: sizes.
+        seconds: of timing, for each run and batch size.
+        device: a CPU, where one thread is used, or a GPU.
+        say: receives a line for what cannot be measured of a run.
+
+    Returns:
+        The runs that were measured, and a line for each that could not be.
+    """
+    device, subjects, failed, read = torch.device(device), [], [], {}
+    with threads(THREADS):
+        for run in runs:
+            try:
+                subjects.append(_begun(run, batches, device, read, say))
+            except (
+                Exception
+            ) as error:  # files may be damaged and networks be anyone's; the other runs are measured all the same
+                failed.append(f"not measured: {run.path}: {told(error)}")
+        for size in batches:
+            for subject, durations in zip(subjects, _timed(subjects, size, seconds, device)):
+                subject.content["batches"][str(size)] = speed(durations, size)
+    measured = []
+    for subject in subjects:
+        subject.content["in_turns_with"] = len(subjects) - 1
+        try:
+            write_json(subject.run.path / FILE, subject.content)
+            measured.append(subject.run)
+        except OSError as error:
+            failed.append(f"not measured: {subject.run.path}: {told(error)}")
+    return measured, failed
+
+
+def _begun(
+    run: Run,
+    batches: Sequence[int],
+    device: torch.device,
+    read: dict[str, ClassificationData],
+    say: Callable[[str], None],
+) -> _Subject:
+    """A run's network, and what takes no time to be measured. Raises OSError where the run's directory cannot be
+    written."""
+    try_to_write(run.path)
+    node = run.config["data"]
+    data = read.get(key := json.dumps(node, sort_keys=True, default=str))
+    if data is None:
+        data = make_data(node)
+        read_data(data, node)
+        read[key] = data
+    network = run.network("last").requires_grad_(False).to(device)
+    hardware = provenance.hardware()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    content = {
+        "measured": provenance.now(),
+        "machine": {
+            **{key: hardware[key] for key in ("processor", "cores", "system")},
+            "torch": torch.__version__,
+            "device": name,
+        },
+        "threads": THREADS,
+        "network": run.kept("last")["network"],
+        "batches": {},
+    }
+    subject = _Subject(run, network, data, content)
+    peaks = {
+        size: inference_bytes(network, subject.inputs(size, device)) for size in batches
+    }  # it fails here, where it fails at one of them
+    content |= {"peak_inference_bytes": peaks[max(batches)], "peak_inference_batch": max(batches)}
+    if run.config.get("teacher"):
+        try:
+            content |= _alignment(subject, device)
+        except Exception as error:  # of the teacher's network, its files; the speed is to be had without it
+            say(f"no CKA: {run.path}: {told(error)}")
+    return subject
+
+
+def _alignment(subject: _Subject, device: torch.device) -> dict:
+    """CKA between the taps of the network and those of its teacher, on validation.
+
+    Raises:
+        InputError: there is no single network that teaches, it is no longer to be had, or one of the two has no taps.
+    """
+    run, data = subject.run, subject.data
+    task = Classification(run.config["data"]["classes"])
+    teacher = teacher_of(run, data, task)
+    if not isinstance(teacher, Frozen):
+        raise InputError("it has several teachers, and features are compared with those of one network")
+    aliases = run.network_config("last").get("taps") or {}
+    mine, theirs = comparable_taps(subject.network, aliases), comparable_taps(teacher.network, teacher.aliases)
+    for whose, network, found in (("its network", subject.network, mine), ("its teacher", teacher.network, theirs)):
+        if not found:
+            raise InputError(
+                f"{whose}, {type(network).__name__}, has no taps stage1, stage2, … or embedding; name some in the "
+                "config's taps"
+            )
+    taps = Taps(subject.network, mine, aliases)
+    teacher.watch(set(theirs))
+
+    def features() -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
+        for batch in all_batches(data.val_dataloader()):
+            batch = batch.to(device)
+            with torch.no_grad(), taps as found:
+                task.network_outputs(subject.network, batch)
+            said = teacher.teach(batch).features
+            yield {tap: found[tap] for tap in mine if tap in found}, {tap: said[tap] for tap in theirs if tap in said}
+
+    matrix = alignment(features())
+    same = {tap: row[tap] for tap, row in matrix.items() if math.isfinite(row.get(tap, math.nan))}
+    return {"cka": same, "cka_matrix": matrix, "cka_samples": len(data.part("validation"))}
+
+
+def _timed(subjects: Sequence[_Subject], size: int, seconds: float, device: torch.device) -> list[list[float]]:
+    """Seconds of each subject's calls of a batch."""
+
+    def call(subject: _Subject) -> Callable[[], object]:
+        inputs, network = subject.inputs(size, device), subject.network
+        return lambda: network(inputs)
+
+    wait = {"finish": lambda: torch.cuda.synchronize(device)} if device.type == "cuda" else {}
+    with torch.inference_mode():
+        found = timed_in_turns({str(number): call(subject) for number, subject in enumerate(subjects)}, seconds, **wait)
+    return list(found.values())

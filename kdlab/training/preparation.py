@@ -1,0 +1,236 @@
+"""Preparing a strategy, once, before the optimiser exists: everything is tried on a few samples, and what does not fit
+is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
+
+from kdlab.batch import Batch
+from kdlab.errors import InputError, ended_early
+from kdlab.losses.base import Probe
+from kdlab.objective import Objective
+from kdlab.outputs import Outputs
+from kdlab.strategies.base import Strategy
+from kdlab.tasks.probabilities import are_probabilities, look_like_sigmoids
+from kdlab.teachers import PerTerm
+
+
+def prepare(
+    strategy: Strategy,
+    batch: Batch,
+    train_size: int,
+    train_target: Tensor | None = None,
+    train_rows: Tensor | None = None,
+    batch_size: int | None = None,
+) -> list[str]:
+    """Check the combination, let strategy and losses build what depends on shapes, then rehearse a step. No weight or
+    buffer changes.
+
+    Args:
+        batch: a few training samples.
+        train_size: samples in the stored training split.
+        train_target: their labels.
+        train_rows: those that are trained on.
+        batch_size: of all processes together.
+
+    Returns:
+        What may be wrong, to be shown as warnings.
+
+    Raises:
+        InputError: the parts do not fit; independent problems are listed together.
+    """
+    _refuse([*strategy.validate_combination(), *_no_chain(strategy), *_wrong_mixture(strategy, batch)])
+    if any(isinstance(value, UninitializedParameter) for value in strategy.student.parameters()):
+        raise InputError(
+            "student: it has lazy parameters, whose shapes are known only after the first batch; give their sizes"
+        )
+    objective, teacher = strategy.objective, strategy.teacher
+    if isinstance(teacher, PerTerm):
+        teacher.watch({name: term.teacher_taps for name, term in objective.terms.items() if term.needs_teacher})
+    elif teacher is not None and objective.needs_teacher:
+        teacher.watch(objective.teacher_taps)
+    before = _modes(strategy)
+    strategy.eval()
+    with torch.no_grad():
+        student = _answer(lambda: strategy.observe(batch), "student", batch)
+        taught = _answer(lambda: strategy.taught_by(batch), "teacher", batch)
+        answers = strategy.answers()
+        others = {strategy.key_of(name): answers.pop(name) for name in strategy.networks() if name != "student"}
+        peers = {key: _answer(partial(answer, batch), key, batch) for key, answer in others.items()}
+        teachers = {"teacher": taught} if teacher is not None and taught is not None else {}
+        if isinstance(teacher, PerTerm):
+            teachers = {f"teacher.members.{teacher.terms[name]}": own for name, own in taught.by_term.items()}
+        _refuse(_wrong_classes({"student": student, **teachers, **peers}, getattr(strategy.task, "classes", None)))
+        warnings = _no_logits({"student": student, **peers}, objective, "evaluation")
+        for name in set(answers) - {"student"}:  # what they say together
+            _answer(partial(answers[name], batch), name, batch)
+        _refuse(_idle_taps(student, taught, objective))
+        probe = Probe(
+            student,
+            taught,
+            getattr(teacher, "network", None),
+            student.logits.shape[-1],
+            train_size,
+            train_target,
+            train_rows,
+            getattr(teacher, "aliases", {}),
+            batch_size,
+            batch,
+            getattr(teacher, "by_term", {}),
+        )
+        strategy.attach(probe)
+    _restore(before)
+    objective.prepare(probe)
+    if isinstance(teacher, PerTerm):  # not before: a term that is not at work yet must be prepared, too
+        teacher.attend(objective.asking)
+    return list(dict.fromkeys([*warnings, *_rehearse(strategy, batch)]))
+
+
+def _refuse(problems: list[str]) -> None:
+    if problems:
+        raise InputError(*problems)
+
+
+def _no_chain(strategy: Strategy) -> list[str]:
+    if strategy.generation == 0 or strategy.teacher is not None:
+        return []
+    return [
+        (
+            f"strategy.generation={strategy.generation}: it counts the runs of a chain, and this run learns from no "
+            "run before it; strategy.generation=0"
+        )
+    ]
+
+
+def _wrong_mixture(strategy: Strategy, batch: Batch) -> list[str]:
+    """Who cannot learn from mixed images, where the data mix them."""
+    if batch.share is None:
+        return []
+    cure = "leave the mixing out (mixing=none)"
+    found = (
+        []
+        if strategy.mixing
+        else [f"strategy: {type(strategy).__name__} cannot learn from mixed images, and data.mixing is set; {cure}"]
+    )
+    for name, term in strategy.objective.terms.items():
+        if term.needs_index or term.needs_target and not term.mixed_labels:
+            what = "knows samples by their index" if term.needs_index else "needs one label an image"
+            found.append(
+                f"loss.{name}: {type(term).__name__} {what}, and data.mixing makes one image of two; leave the term "
+                f"out, or {cure}"
+            )
+    return found
+
+
+def _modes(module: nn.Module) -> dict[nn.Module, bool]:
+    return {part: part.training for part in module.modules()}
+
+
+def _restore(modes: dict[nn.Module, bool]) -> None:
+    for part, training in modes.items():
+        part.training = training
+
+
+def _answer(answer: Callable[[], Outputs], role: str, batch: Batch) -> Outputs:
+    """The network's answer, or an InputError that says which network cannot read which inputs."""
+    try:
+        return answer()
+    except InputError:
+        raise
+    except Exception as error:  # a network of the user's own may fail in any way
+        shape = tuple(getattr(batch.inputs, "shape", ()))
+        raise InputError(
+            f"{role}: the network cannot read a batch of inputs of shape {shape}: {_reason(error)}"
+        ) from error
+
+
+def _wrong_classes(said: dict[str, Outputs], expected: int | None) -> list[str]:
+    return [
+        f"{role}: the network answers with {outputs.logits.shape[-1]} classes, but the data have {expected}; "
+        f"set {role}.classes (or the argument of that network that gives its number of classes) to {expected}"
+        for role, outputs in said.items()
+        if expected is not None and outputs.logits.shape[-1] != expected
+    ]
+
+
+def _no_logits(said: dict[str, Outputs], objective: Objective, mode: str) -> list[str]:
+    """Warnings about networks that learn and whose answers may be no logits.
+
+    Raises:
+        InputError: they are probabilities, and a term of the loss makes probabilities of them once more.
+    """
+    terms = ", ".join(
+        f"loss.{name}" for name, term in objective.terms.items() if objective.counts(name) and _applies_softmax(term)
+    )
+    softmax = (
+        f"in {mode} mode the network answers with probabilities (no number is below 0, and each row sums to 1). "
+        f"{terms or 'The metrics on validation and test'} must have logits; let it return the logits: remove "
+        "the softmax at its end"
+    )
+    sigmoid = (
+        f"in {mode} mode all answers of the network lie between 0 and 1, like those of a sigmoid. Losses need "
+        "logits: if it ends in a sigmoid, remove that"
+    )
+    probabilities = [role for role, outputs in said.items() if are_probabilities(outputs.logits)]
+    if terms:
+        _refuse([f"{role}: {softmax}" for role in probabilities])
+    return [
+        f"{role}: warning: {softmax if role in probabilities else sigmoid}"
+        for role, outputs in said.items()
+        if role in probabilities or look_like_sigmoids(outputs.logits, trained=False)
+    ]
+
+
+def _applies_softmax(term: nn.Module) -> bool:
+    """Of kdlab's own terms. One of the user's may well expect probabilities."""
+    return type(term).__module__.startswith("kdlab.losses.") and not term.reads_logits and not term.student_taps
+
+
+def _idle_taps(student: Outputs, teacher: Outputs | None, objective: Objective) -> list[str]:
+    asked = [("student", student, objective.student_taps)]
+    for name, term in objective.terms.items() if teacher is not None else ():
+        own = teacher.by_term.get(name)
+        asked.append(
+            ("teacher", teacher, term.teacher_taps)
+            if own is None
+            else (f"teacher of loss.{name}", own, term.teacher_taps)
+        )
+    idle = [
+        f"tap '{tap}': the {role} has this module, but does not call it in its forward pass"
+        for role, outputs, taps in asked
+        for tap in sorted(set(taps) - set(outputs.features))
+    ]
+    return list(dict.fromkeys(idle))
+
+
+def _rehearse(strategy: Strategy, batch: Batch) -> list[str]:
+    """One step's loss in train mode, without a trace: what a network or loss does wrong only there is found before
+    anything is written. Returns warnings."""
+    buffers = {name: value.clone() for name, value in strategy.named_buffers()}
+    before = _modes(strategy)
+    strategy.train()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            step = strategy.distill(batch)
+        if step.loss.total.dim() != 0:
+            raise ValueError(f"the loss must be one number, got shape {tuple(step.loss.total.shape)}")
+        said = {strategy.key_of(name): step.outputs[name] for name in strategy.networks() if name in step.outputs}
+        return _no_logits(said, strategy.objective, "training")
+    except InputError:
+        raise
+    except Exception as error:  # networks, losses and strategies of the user's own may fail in any way
+        raise InputError(f"a step on {len(batch)} samples fails: {_reason(error)}") from error
+    finally:
+        _restore(before)
+        for name, value in strategy.named_buffers():
+            value.data.copy_(buffers[name])
+
+
+def _reason(error: Exception) -> str:
+    """An exception in one line."""
+    return ended_early(error) or f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

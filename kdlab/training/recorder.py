@@ -1,0 +1,164 @@
+"""Recorder: the callback that keeps a run's curve and checkpoints at the end of every epoch."""
+
+from __future__ import annotations
+
+import time
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+
+from kdlab.measure import memory
+from kdlab.runs.curve import MetricsFile, Observe
+from kdlab.runs.files import link
+from kdlab.runs.run import Run
+from kdlab.strategies import Strategy
+
+STATE = "kdlab.Recorder"  # where its state stands among the callbacks' in a checkpoint
+
+
+def recorded(content: dict) -> dict:
+    """The Recorder's state in a checkpoint: the rows of the curve so far, the best score, whether the training was
+    stopped there.
+
+    Raises:
+        LookupError: there is none, as in a checkpoint that something else has written.
+    """
+    callbacks = content.get("callbacks") if isinstance(content, dict) else None
+    state = callbacks.get(STATE) if isinstance(callbacks, dict) else None
+    rows = state.get("rows") if isinstance(state, dict) else None
+    if (
+        not isinstance(rows, list)
+        or not rows
+        or not all(isinstance(row, dict) and "epoch" in row for row in rows)
+        or "stopped" not in state
+    ):
+        raise LookupError("it holds no state of kdlab's Recorder")
+    return state
+
+
+class Recorder(Checkpoint):
+    """At the end of every epoch: a row of metrics.csv, then ``last.ckpt``, and ``best.ckpt`` if validation was never
+    better.
+
+    The rows are in the checkpoint too, so a resumed run begins its file with those of its checkpoint. The order matters
+    to a run that is killed in between: a new best is written as ``best.ckpt`` and then linked to ``last.ckpt``: killed
+    between the two, the run resumes before this epoch, repeats it and comes to the same best.
+
+    It is a ``Checkpoint`` for Lightning, which calls those after all that log.
+
+    Args:
+        run: where it is kept.
+        monitor: the metric that chooses the best.
+        higher_is_better: whether more of it is better.
+        lines: print a line an epoch.
+        label: stands before each line.
+        observe: called once the epoch is saved.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        monitor: str,
+        higher_is_better: bool,
+        lines: bool,
+        label: str = "",
+        observe: Observe | None = None,
+    ):
+        self.run, self.monitor, self.higher_is_better, self.lines, self.label = (
+            run,
+            monitor,
+            higher_is_better,
+            lines,
+            label,
+        )
+        self.observe = observe
+        self.best: float | None = None
+        self.stopped = False
+        #: over all epochs, and the largest of all processes
+        self.peak_memory_bytes: int | None = None
+        self.peak_memory_of: str | None = None
+        self.file = MetricsFile(run.metrics_file)
+        self._began = 0.0
+
+    @property
+    def state_key(self) -> str:
+        return STATE
+
+    def state_dict(self) -> dict:
+        return {
+            "best": self.best,
+            "rows": self.file.rows,
+            "stopped": self.stopped,
+            "peak_memory_bytes": self.peak_memory_bytes,
+            "peak_memory_of": self.peak_memory_of,
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        self.best, self.file.rows, self.stopped = state["best"], list(state["rows"]), state["stopped"]
+        self.peak_memory_bytes, self.peak_memory_of = state.get("peak_memory_bytes"), state.get("peak_memory_of")
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        memory.begin(module.device)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._began = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: Strategy) -> None:
+        seconds = time.perf_counter() - self._began
+        # not the loss, which a loss scaler may rightly let overflow in a step that it then leaves out
+        if not all(bool(torch.isfinite(value).all()) for value in module.parameters()):
+            raise FloatingPointError(
+                f"the training diverged in epoch {trainer.current_epoch + 1}: weights are no longer finite numbers; "
+                "a smaller optimizer.lr or trainer.gradient_clip_val=1 may help"
+            )
+        values = module.epoch_values
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        row = {
+            "epoch": trainer.current_epoch,
+            "step": trainer.global_step,
+            **values,
+            "learning_rate": rate,
+            "seconds": seconds,
+        }
+        self.stopped = trainer.should_stop  # a callback (early stopping) has ended the training here
+        self.file.rows.append(row)
+        self._measure_memory(trainer, module)
+        if trainer.is_global_zero:
+            self.file.write()
+        score = values.get(self.monitor)  # None in an epoch without validation (trainer.check_val_every_n_epoch)
+        improved = score is not None and (
+            self.best is None or (score > self.best if self.higher_is_better else score < self.best)
+        )
+        if improved:
+            self.best = score
+            trainer.save_checkpoint(self.run.checkpoint("best"))
+            if trainer.is_global_zero:
+                link(self.run.checkpoint("best"), self.run.checkpoint("last"))
+        else:
+            trainer.save_checkpoint(self.run.checkpoint("last"))
+        if self.lines and trainer.is_global_zero:
+            parts = "  ".join(
+                f"{key.removeprefix('train/')} {value:.4f}"
+                for key, value in values.items()
+                if key.startswith("train/loss")
+            )
+            validated = "" if score is None else f"  {self.monitor} {score:.4f}{' (best)' if improved else ''}"
+            print(
+                f"{self.label}epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {parts}{validated}  "
+                f"{seconds:.1f} s",
+                flush=True,
+            )
+        if self.observe is not None and trainer.is_global_zero:
+            self.observe(trainer.current_epoch + 1, trainer.max_epochs, row)
+
+    def _measure_memory(self, trainer: L.Trainer, module: Strategy) -> None:
+        """Take note of the peak so far. Not in the rows, which hold the curve."""
+        used, whose = memory.peak(module.device), memory.whose(module.device)
+        if used is None:
+            return
+        used = int(trainer.strategy.reduce(torch.tensor(used, device=module.device), reduce_op="max"))
+        before = (
+            self.peak_memory_bytes if whose == self.peak_memory_of else None
+        )  # a run may be gone on with on another device
+        self.peak_memory_bytes, self.peak_memory_of = max(used, before or 0), whose

@@ -1,0 +1,155 @@
+"""What came of a finished training: test is evaluated here, once, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kdlab.batch import Batch
+from kdlab.launch.devices import evaluation_device
+from kdlab.measure import checkpoint_bytes, fidelity, flops
+from kdlab.outputs import Outputs
+from kdlab.runs.checkpoints import read_checkpoint
+from kdlab.runs.curve import MetricsFile
+from kdlab.runs.files import write_atomically
+from kdlab.runs.run import Run
+
+from .assemble import Parts
+from .evaluation import predict_all
+from .recorder import recorded
+from .teacher import with_test_scores
+
+
+def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -> dict:
+    """Evaluate the last and the best checkpoint, and the teacher, on test; keep the predictions, under their names
+    those of networks that are not kept.
+
+    Args:
+        teacher: what is known of it (:func:`kdlab.training.teacher.describe`).
+
+    Returns:
+        ``metrics``, ``parameters``, ``flops`` (of one sample, :func:`kdlab.measure.flops`) and ``checkpoint_bytes`` of
+        the network that is kept;
+        ``kept``: which one that is in either checkpoint, and by what rule; ``networks``: the metrics of every network
+            and ensemble by name,
+        where there is more than one, and ``network_parameters``, their sizes; ``train_seconds``, ``teacher_share`` and
+        ``peak_memory_bytes`` of ``peak_memory_of`` (over all epochs, also those before an interruption); ``teacher``:
+        its record with its scores on test.
+
+        Among the metrics on test are ``agreement`` and ``kl_to_teacher`` (:mod:`kdlab.measure.fidelity`) where the run
+        has one frozen teacher that knows the same classes; an ensemble is one. They are absent where terms have several
+        teachers of their own, and where whoever teaches learns too.
+    """
+    from safetensors.torch import save_file
+
+    content = read_checkpoint(run.checkpoint("last"))
+    state = recorded(content)
+    rows = state["rows"]
+    _restore_curve(run, rows)
+    strategy, device, monitor = parts.strategy, evaluation_device(config), f"val/{parts.task.monitor}"
+    sign = 1 if parts.task.higher_is_better else -1
+    validated = [row for row in rows if monitor in row]
+    chosen = {"last": rows[-1]}
+    if validated:  # the first of equals, as the Recorder keeps it
+        chosen["best"] = max(validated, key=lambda row: (sign * row[monitor], -row["epoch"]))
+
+    def score(answers: dict[str, Callable[[Batch], Outputs]]) -> dict[str, tuple[dict, dict]]:
+        said = predict_all(answers, parts.data.test_dataloader(), parts.task, device)
+        return {name: (one, parts.task.score(one["logits"], one["target"])) for name, one in said.items()}
+
+    heard = []
+
+    def score_teacher(answer: Callable[[Batch], Outputs]) -> dict:
+        said, scores = score({"": answer})[""]
+        heard.append(said["logits"])
+        return scores
+
+    if parts.teacher is not None:
+        teacher = with_test_scores(teacher, parts.teacher, score_teacher)
+    taught = heard[0] if len(heard) == 1 else None
+
+    predictions, metrics, kept = {}, {}, {"rule": strategy.keep}
+    networks: dict[str, dict] = {name: {} for name in strategy.answers()}
+    strategy.float().to(device)  # a run in half precision, too, is measured with its weights in full
+    for which, row in chosen.items():
+        # as the checkpoint has them: where weights are averaged, or other processes have trained, the strategy here
+        # holds others
+        strategy.load_state_dict((content if which == "last" else read_checkpoint(run.checkpoint(which)))["state_dict"])
+        strategy.eval()
+        suffix = "" if which == "last" else "_best"
+        scores = {name: _validated(row, name) for name in networks}
+        if not scores["student"] and len(networks) > 1 and validated:  # no validation in the last epoch
+            scores = {name: _validated(validated[-1], name) for name in networks}
+        name = strategy.kept(scores)
+        kept[which] = {"network": name, "module": _module_name(strategy, strategy.networks()[name])}
+        for one, (said, tested) in score(strategy.answers()).items():
+            tested = {**tested, **fidelity(said["logits"], taught)}
+            networks[one] |= {f"test/{key}{suffix}": value for key, value in tested.items()}
+            networks[one] |= {f"val/{key}{suffix}": value for key, value in _validated(row, one).items()}
+            if one == name:
+                predictions |= {which: said["logits"], "target": said["target"], "index": said["index"]}
+                metrics |= {f"test/{key}{suffix}": value for key, value in tested.items()}
+            else:
+                predictions[f"{which}.{one}"] = said["logits"]
+        metrics |= {
+            f"{key}{suffix}": value
+            for key, value in row.items()
+            if key.startswith("val/") and not _network_of(key, networks)
+        }
+    if validated:
+        metrics["best_epoch"] = int(chosen["best"]["epoch"]) + 1
+    metrics |= {name: value for name, value in rows[-1].items() if name.startswith("train/loss")}
+    write_atomically(
+        run.predictions_file,
+        lambda path: save_file({key: value.contiguous() for key, value in predictions.items()}, path),
+    )
+    shares = [row["train/teacher_share"] for row in rows]
+    sizes = {
+        name: sum(value.numel() for value in network.parameters()) for name, network in strategy.networks().items()
+    }
+    network = strategy.networks()[kept["last"]["network"]]
+    return {
+        "metrics": metrics,
+        "parameters": sizes[kept["last"]["network"]],
+        "flops": flops(network, parts.data.val_dataloader().first(1).inputs),
+        "checkpoint_bytes": checkpoint_bytes(network),
+        "kept": kept,
+        "networks": networks if len(networks) > 1 else {},
+        "network_parameters": sizes if len(networks) > 1 else {},
+        "train_seconds": sum(row["seconds"] for row in rows),
+        "teacher_share": sum(shares) / len(shares),
+        # None where a run is gone on with that was begun before this was measured
+        "peak_memory_bytes": state.get("peak_memory_bytes"),
+        "peak_memory_of": state.get("peak_memory_of"),
+        "teacher": teacher,
+    }
+
+
+def _network_of(key: str, names) -> str | None:
+    """Whose metric a key of the curve (``val/accuracy_peer2``) is; None for that of the network that is kept
+    (``val/accuracy``)."""
+    return next((name for name in names if key.endswith(f"_{name}")), None)
+
+
+def _validated(row: dict, name: str) -> dict[str, float]:
+    """What one of several networks reached on validation in an epoch."""
+    return {
+        key.removeprefix("val/").removesuffix(f"_{name}"): value
+        for key, value in row.items()
+        if key.startswith("val/") and key.endswith(f"_{name}")
+    }
+
+
+def _module_name(strategy, network) -> str:
+    return next(name for name, module in strategy.named_modules() if module is network)
+
+
+def _restore_curve(run: Run, rows: list[dict]) -> None:
+    """The checkpoint is what counts: a curve that was lost or damaged since is written again from it."""
+    file = MetricsFile(run.metrics_file)
+    try:
+        if len(file.load().rows) == len(rows):
+            return
+    except ValueError:
+        pass
+    file.rows = rows
+    file.write()

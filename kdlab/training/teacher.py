@@ -1,0 +1,350 @@
+"""The teacher of a run: found, loaded, named, measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from kdlab.batch import Batch
+from kdlab.config.build import build
+from kdlab.config.keys import teacher_nodes
+from kdlab.errors import EndedEarly, InputError, KdlabError
+from kdlab.models.writes import Writes
+from kdlab.normalisation import Normalisation
+from kdlab.outputs import Outputs
+from kdlab.runs.checkpoints import expected_node, load_student, naming, read_checkpoint
+from kdlab.runs.identity import readable_name
+from kdlab.runs.names import teacher_name
+from kdlab.runs.run import Run, RunStore, run_of
+from kdlab.tasks import Task
+from kdlab.tasks.probabilities import are_probabilities, look_like_sigmoids
+from kdlab.teachers import Ensemble, Frozen, PerTerm, Teacher
+from kdlab.teachers.normalisation import known_normalisation
+from kdlab.weights.foreign import WrongClasses, lines_of, weights_for
+
+from .evaluation import predict
+from .fine_tuning import as_student, beginning, commands
+from .unable import classes_of, refuse_untrained
+
+Trained = Callable[[dict], Run | None]  # the finished run of a teacher's config, or None where it is yet to be trained
+
+
+def make_teacher(
+    node: dict | None,
+    task: Task,
+    trained: Trained,
+    key: str = "teacher",
+    given: Normalisation | None = None,
+    channels: int = 3,
+    config: dict | None = None,
+    note: Callable[[str], None] = lambda line: None,
+) -> Teacher | None:
+    """The teacher that a config's node describes.
+
+    Args:
+        trained: gives the finished run of a teacher's config.
+        given: how the student's data normalise the inputs; the teacher gets them as it is used to.
+        channels: of the inputs.
+        config: of the run that it teaches, for the commands in messages.
+        note: receives lines on how its file was read.
+
+    Raises:
+        InputError: it cannot be found or read, or its weights leave parameters untrained.
+    """
+    if node is None:
+        return None
+    config = config or {}
+    if "members" in node:
+        members = {
+            name: make_teacher(member, task, trained, f"{key}.members.{name}", given, channels, config, note)
+            for name, member in node["members"].items()
+        }
+        if "terms" in node:
+            return PerTerm(members, node["terms"])
+        return Ensemble(list(members.values()), node.get("average", "probabilities"), node.get("weights"))
+    network, aliases = _teacher_network(node, trained, key, config, note)
+    own = _normalisation(node, network, channels)
+    if own is not None:
+        own.check_channels(channels, f"{key}.normalisation")
+    return Frozen(network, task, aliases, own, given)
+
+
+def teacher_of(run: Run, data, task: Task) -> Teacher | None:
+    """The teacher of a finished run, had again. The run that trained it is looked for in :func:`_stores`.
+
+    Args:
+        data: the run's own (:class:`kdlab.data.ClassificationData`).
+
+    Raises:
+        InputError: it is no longer to be had.
+    """
+
+    def trained(config: dict) -> Run:
+        root = Path(config["paths"]["runs"])
+        for store in _stores(root, run):
+            found = RunStore(store).run(config)
+            if found.finished:
+                return found
+        raise InputError(f"the run of its teacher, {readable_name(config)}, was not found finished in {root}")
+
+    return make_teacher(run.config["teacher"], task, trained, given=data.normalisation, channels=data.shape[0])
+
+
+def run_of_teacher(run: Run) -> Run | None:
+    """The finished run that taught a run, where one did and is still to be found in :func:`_stores`."""
+    taught = (run.record.get("teacher") or {}).get("runs", [])
+    if len(taught) != 1:
+        return None
+    path = Path(taught[0]["path"])
+    for store in _stores(path.parent.parent, run):
+        found = Run(store / path.parent.name / path.name)
+        if (found.path / "run.json").is_file() and found.finished and found.hash == taught[0]["hash"]:
+            return found
+    return None
+
+
+def _stores(root: Path, student: Run) -> tuple[Path, ...]:
+    """Where the run of a teacher may lie: in the store that its student's config or record names, the same from the
+    folder in which the student was trained, and the store that the student lies in."""
+    return root, Path(student.record.get("directory") or ".") / root, student.path.resolve().parents[1]
+
+
+def _normalisation(node: dict, network: nn.Module, channels: int) -> Normalisation | None:
+    """How the inputs that a teacher was trained on were normalised: as its config says, or its run's data, or its
+    library. None: unknown."""
+    if node.get("normalisation"):
+        return Normalisation(**node["normalisation"])
+    if "config" in node:
+        data = node["config"]["data"]
+    elif "run" in node:
+        data = Run(node["run"]).config["data"]
+    elif "checkpoint" in node:
+        run = run_of(node["checkpoint"])
+        data = run.config["data"] if run is not None else None
+    else:
+        return known_normalisation(node, network, channels)
+    try:
+        return None if data is None else getattr(build(data, "data"), "normalisation", None)
+    except KdlabError:  # a data set of the user's own that is no longer to be had
+        return None
+
+
+def _teacher_network(
+    node: dict, trained: Trained, key: str, config: dict, note: Callable[[str], None]
+) -> tuple[nn.Module, dict]:
+    if "config" in node:
+        run = trained(node["config"])
+        if run is not None:
+            return run.network("last"), run.network_config("last").get("taps") or {}
+        expected = expected_node(node["config"])
+        return build(expected, "student"), expected.get("taps") or {}
+    if "run" in node:
+        run = Run(node["run"])
+        if not run.finished:
+            raise InputError(
+                f"{key}.run: {run.path} is not finished (its status is {run.status}); start it again until it is"
+            )
+        which = node.get("which", "last")
+        return run.network(which), run.network_config(which).get("taps") or {}
+    if "checkpoint" in node:
+        return _checkpoint_network(node, key, config, note)
+    with Writes() as writes:
+        network = build(node, key)
+    refuse_untrained(config, node, key, network, writes.drawn(network))
+    return network, node.get("taps") or {}
+
+
+def _checkpoint_network(node: dict, key: str, config: dict, note: Callable[[str], None]) -> tuple[nn.Module, dict]:
+    """The network of a checkpoint file: as its config says, or as the run that the file lies in says."""
+    path, place = Path(node["checkpoint"]), f"{key}.checkpoint"
+    run, described = run_of(path), node.get("network")
+    if described is None and run is None:
+        raise InputError(
+            f"{place}: {path} lies in no kdlab run, so say what network it is of: {key}.network._target_=… "
+            "and its arguments"
+        )
+    described = described or run.network_config(path.stem)
+    network = build(described, f"{key}.network")
+    with naming(place):
+        content = read_checkpoint(path)
+        if run is not None and run.status != "absent":
+            load_student(network, path, content, run.kept(path.stem)["module"])
+            return network, described.get("taps") or {}
+    try:
+        part = weights_for(network, content, path, place, node.get("part"))
+    except WrongClasses as error:
+        other, classes = error.other, classes_of(config)
+        student = as_student(described, other.ours, classes or other.ours)
+        cure = commands(config, key, student and [*student, *beginning("checkpoint", path)])
+        raise InputError(
+            f"{place}: {path} knows {other.theirs} classes ({other.names[0]}), and {key}.network has "
+            f"{other.ours}. A network of other classes cannot teach these; fine-tune it first{cure}"
+        ) from None
+    network.load_state_dict(part.weights)
+    for line in lines_of(part, path, place):
+        note(line)
+    return network, described.get("taps") or {}
+
+
+def describe(
+    config: dict,
+    teacher: Teacher,
+    task: Task,
+    validation: Iterable[Batch],
+    device: torch.device,
+    say: Callable[[str], None],
+) -> dict:
+    """What the teacher is and how good it is on validation, for the record; its accuracy is said. Where terms have
+    teachers of their own, each of these is described so, by name under ``members``, and there is no score of all
+    together.
+
+    Raises:
+        InputError: it is no better than chance.
+    """
+    _warn_of_other_split(config, say)
+    node = config["teacher"]
+    if not isinstance(teacher, PerTerm):
+        return _described(node, "teacher", teacher, task, validation, device, say)
+    members = {
+        name: _described(node["members"][name], f"teacher {name}", member, task, validation, device, say)
+        for name, member in teacher.members.items()
+    }
+    return {
+        "name": teacher_name(node),
+        "terms": teacher.terms,
+        "members": members,
+        "parameters": None,
+        "runs": [run for member in members.values() for run in member["runs"]],
+    }
+
+
+def _described(
+    node: dict,
+    role: str,
+    teacher: Teacher,
+    task: Task,
+    validation: Iterable[Batch],
+    device: torch.device,
+    say: Callable[[str], None],
+) -> dict:
+    _tell_normalisation(teacher, role, say)
+    try:
+        said = predict(teacher.teach, validation, task, device)
+    except EndedEarly as error:
+        raise InputError(f"{role}: {error}") from error
+    measured = task.score(said["logits"], said["target"])
+    name = teacher_name(node)
+    say(f"{role}: {name}, accuracy {measured['accuracy']:.4f} on validation")
+    _warn_of_no_logits(node, role, name, teacher, said["logits"], validation, device, say)
+    all_right = functional.one_hot(said["target"], said["logits"].shape[-1]).float()
+    if task.chance(all_right, said["target"]) > 0.01:
+        say(
+            f"{role}: warning: {len(said['target'])} validation samples are too few to tell whether it is better than "
+            "chance; data.validation=… holds out more"
+        )
+    elif task.chance(said["logits"], said["target"]) > 0.01:
+        raise InputError(
+            f"{role}: {name} is no better than chance on validation (accuracy {measured['accuracy']:.4f}); nothing can "
+            "be learned from it. Check its weights, its classes and the normalisation of its inputs"
+        )
+    described = {
+        "name": name,
+        "normalisation": [str(own) for own in _own_normalisations(teacher)] or None,
+        **{f"validation_{key}": value for key, value in measured.items()},
+        "runs": [],
+    }
+    for own in teacher_nodes(node).values():
+        if "config" in own or "run" in own:
+            run = Run(own["run"]) if "run" in own else RunStore(own["config"]["paths"]["runs"]).run(own["config"])
+            described["runs"].append(
+                {
+                    "path": str(run.path),
+                    **{key: run.record[key] for key in ("hash", "metrics", "parameters", "durations")},
+                }
+            )
+    network = teacher.network
+    described["parameters"] = sum(value.numel() for value in network.parameters()) if network is not None else None
+    return described
+
+
+def _warn_of_no_logits(
+    node: dict,
+    role: str,
+    name: str,
+    teacher: Teacher,
+    said: Tensor,
+    validation: Iterable[Batch],
+    device: torch.device,
+    say: Callable[[str], None],
+) -> None:
+    """Say that a teacher, or a member of an ensemble, ends in softmax or sigmoid.
+
+    Args:
+        said: what it answers on validation.
+    """
+    if isinstance(teacher, Ensemble):  # whose own answers hide it; of each member a batch is enough
+        weights = node.get("weights") or [1.0] * len(node["members"])
+        named = [(own, member) for (own, member), weight in zip(node["members"].items(), weights) if weight > 0]
+        batch = next(iter(validation), None)
+        for (own, described), member in zip(named, teacher.members):
+            if batch is not None:
+                answers = member.teach(batch.to(device)).logits
+                whose = f"{role} {own}", teacher_name(described)
+                _warn_of_no_logits(described, *whose, member, answers, validation, device, say)
+    elif are_probabilities(said):
+        say(
+            f"{role}: warning: {name} answers with probabilities (no number is below 0, and each row sums to 1). "
+            "Losses need logits: they turn probabilities into almost uniform targets. Let it return the logits: "
+            "remove the softmax at its end"
+        )
+    elif look_like_sigmoids(said, trained=True):
+        say(
+            f"{role}: warning: all answers of {name} lie between 0 and 1, like those of a sigmoid. Losses need logits: "
+            "if it ends in a sigmoid, remove that"
+        )
+
+
+def with_test_scores(described: dict, teacher: Teacher, score: Callable[[Callable[[Batch], Outputs]], dict]) -> dict:
+    """A teacher's record with its scores on test under ``test``; of several for several terms, with each one's.
+
+    Args:
+        described: by :func:`describe`.
+        score: the metrics of an answer.
+    """
+    if isinstance(teacher, PerTerm):
+        members = {
+            name: with_test_scores(described["members"][name], member, score)
+            for name, member in teacher.members.items()
+        }
+        return {**described, "members": members}
+    return {**described, "test": score(teacher.teach)}
+
+
+def _own_normalisations(teacher: Teacher) -> list[Normalisation]:
+    """Those that are not the student's, of the teacher or its members."""
+    found = [getattr(member, "own_normalisation", None) for member in getattr(teacher, "members", [teacher])]
+    return list(dict.fromkeys(own for own in found if own is not None))
+
+
+def _tell_normalisation(teacher: Teacher, role: str, say: Callable[[str], None]) -> None:
+    whose = "a member's" if hasattr(teacher, "members") else "its"
+    for own in _own_normalisations(teacher):
+        say(f"{role}: {whose} inputs are normalised by its own {own}, not the student's")
+
+
+def _warn_of_other_split(config: dict, say: Callable[[str], None]) -> None:
+    """A teacher that was trained on what the student holds out makes the validation numbers too good."""
+    for node in teacher_nodes(config["teacher"]).values():
+        theirs = (node.get("config") or {}).get("data") or (Run(node["run"]).config["data"] if "run" in node else None)
+        ours = config["data"]
+        if theirs and theirs["_target_"] == ours["_target_"]:
+            differing = [key for key in ("validation", "split_seed") if theirs.get(key) != ours.get(key)]
+            if differing:
+                say(
+                    f"teacher: warning: its data.{' and data.'.join(differing)} differ from the student's, so it has "
+                    "seen samples that the student holds out for validation"
+                )

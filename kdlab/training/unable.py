@@ -1,0 +1,93 @@
+"""Teachers that cannot teach: their weights leave parameters untrained, or know other classes than the data have."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from kdlab.batch import Batch
+from kdlab.errors import InputError, shortened
+from kdlab.runs.names import teacher_name
+from kdlab.runs.run import Run, RunStore, run_of
+from kdlab.teachers import Teacher
+
+from .fine_tuning import as_student, beginning, classes_argument, commands, run_as_student
+
+
+def refuse_untrained(config: dict, node: dict, key: str, network: nn.Module, drawn: list[str]) -> None:
+    """Raises InputError where parameters of a network are as its constructor drew them, whatever luck it has on
+    validation."""
+    weights = getattr(network, "pretrained_weights", None) or {}
+    unfilled = weights.get("unfilled") or drawn
+    if not unfilled:
+        return
+    named, classes = shortened(unfilled), classes_of(config)
+    if weights.get("unfilled"):
+        known = weights["classes"]
+        why = (
+            f"its weights know {known} classes, the data have {classes}, so its head ({named}) would be untrained"
+            if known
+            else f"its weights hold no head ({named}), which would be untrained"
+        )
+    else:
+        matrices = [name for name, value in network.named_parameters() if value.dim() > 1]
+        most = 2 * sum(name in drawn for name in matrices) > len(matrices)
+        why = f"{named} hold{'s' if len(drawn) == 1 else ''} the random numbers that its constructor drew" + (
+            ": it has no trained weights" if most else ""
+        )
+    argument = classes_argument(node, None)
+    student = as_student(node, node[argument], classes) if argument in node else as_student(node)
+    raise InputError(f"{key}: {teacher_name(node)}: {why}. Fine-tune it first{commands(config, key, student)}")
+
+
+def wrong_classes(config: dict, teacher: Teacher, batch: Batch) -> list[str]:
+    """What to say of every teacher that answers with another number of classes than the data have.
+
+    Args:
+        batch: a few samples. A teacher that cannot read them is left to :func:`kdlab.training.preparation.prepare`.
+    """
+    nodes, members = config["teacher"].get("members"), getattr(teacher, "members", None)
+    owners = dict(zip(nodes, members.values() if isinstance(members, dict) else members)) if nodes else {None: teacher}
+    found = []
+    for name, own in owners.items():
+        try:
+            answered = own.teach(batch).logits.shape[-1]
+        except Exception:
+            continue
+        if answered != config["data"]["classes"]:
+            key = "teacher" if name is None else f"teacher.members.{name}"
+            found.append(_of_other_classes(config, nodes[name] if nodes else config["teacher"], key, answered))
+    return found
+
+
+def _of_other_classes(config: dict, node: dict, key: str, answered: int) -> str:
+    classes = config["data"]["classes"]
+    if "config" in node and node["config"]["data"]["classes"] == classes:
+        where = f"{key}.same_but" if "same_but" in node else f"{key}.overrides"
+        return (
+            f"{key}: the network answers with {answered} classes, but the data have {classes}; set student.classes "
+            f"(or the argument of that network that gives its number of classes) to {classes} in {where}"
+        )
+    student, which = None, teacher_name(node)
+    if "run" in node or "config" in node:
+        run = Run(node["run"]) if "run" in node else RunStore(node["config"]["paths"]["runs"]).run(node["config"])
+        student = run_as_student(node.get("config") or run.config, run)
+    elif "checkpoint" in node:
+        run, described = run_of(node["checkpoint"]), node.get("network")
+        student = run_as_student(run.config, run) if described is None else as_student(described, answered, classes)
+        student = student and [text for text in student if "initial" not in text]
+        student = student and student + beginning("checkpoint", node["checkpoint"])
+        argument = described and classes_argument(described, answered)
+        which += f" ({key}.network.{argument}={answered})" if argument else ""
+    else:
+        student = as_student(node, answered, classes)
+        argument = classes_argument(node, answered)
+        which += f" ({key}.{argument}={answered})" if argument in node else ""
+    return (
+        f"{key}: {which} answers with {answered} classes, but the data have {classes}. A network of other classes "
+        f"cannot teach these; fine-tune it first{commands(config, key, student)}"
+    )
+
+
+def classes_of(config: dict) -> int | None:
+    """Of the data, where a config says it."""
+    return (config.get("data") or {}).get("classes")
