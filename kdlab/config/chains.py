@@ -143,9 +143,8 @@ def expand_assistants(key: str, node: dict, typed: Sequence[str]) -> list[str]:
     ...     "overrides": []}
     >>> expand_assistants("teacher", node, ["name=mine"])
     ['name=mine']
-    >>> node
-    {'seed': 1, 'same_but': ['student.hidden=[64]', 'teacher.assistants=[["student=cnn"]]',
-    '++teacher.of=["name=mine"]']}
+    >>> node["same_but"]
+    ['student.hidden=[64]', 'teacher.assistants=[["student=cnn"]]', '++teacher.of=["name=mine"]']
 
     Raises:
         InputError: they are no list of lists of overrides.

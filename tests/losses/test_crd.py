@@ -7,7 +7,7 @@ from torch.nn.functional import normalize
 
 from kdlab.batch import Batch
 from kdlab.functional.crd import negatives, rows_are_gathered
-from kdlab.losses import CRD, Probe, contrastive
+from kdlab.losses import CRD, Probe, crd
 from kdlab.outputs import Outputs
 
 TARGET = torch.tensor([5, 5, 7, 9, 7, 5, 9, 5])
@@ -77,9 +77,9 @@ def counting(monkeypatch):
     """The calls that compute or reduce Z, as they come."""
     calls = []
     for name in ("contrastive_normaliser", "_mean"):
-        function = getattr(contrastive, name)
+        function = getattr(crd, name)
         monkeypatch.setattr(
-            contrastive,
+            crd,
             name,
             lambda *arguments, name=name, function=function: calls.append(name) or function(*arguments),
         )
