@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import sys
 from importlib import import_module
@@ -96,6 +97,8 @@ def _run(arguments: list[str]) -> int:
 
 
 def script() -> None:
+    if sys.stderr is not None:  # a library that crashes ends Python without a word; this names the line that called it
+        faulthandler.enable(all_threads=False)
     # a script's own folder is where Python looks first; the user's modules, named by _target_, are where the user is
     sys.path.insert(0, os.getcwd())
     sys.exit(main(sys.argv[1:]))

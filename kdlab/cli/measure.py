@@ -1,8 +1,9 @@
 """``kdlab measure RUN_OR_FOLDER…``: latency, throughput and memory of finished runs, and how alike their features are
 to the teacher's.
 
-Written to measurements.json beside each run.json, in the place of what an earlier measuring found. Times hold for this
-machine only; the runs of one command are timed in turns, so measure together what you will compare.
+Written to measurements.json beside each run.json, in the place of what an earlier measuring found. Runs that are
+read-only have their numbers in the table alone. Times hold for this machine only; the runs of one command are timed in
+turns, so measure together what you will compare.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def _sorted_out(runs: list[Run]) -> tuple[list[Run], list[str], list[str]]:
     return finished, unfinished, damaged
 
 
-def _show(runs: list[Run], batches: list[int]) -> None:
+def _show(measured: list[tuple[Run, dict]], batches: list[int]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -74,8 +75,7 @@ def _show(runs: list[Run], batches: list[int]) -> None:
             table.add_column(name, justify="right")
     for name in ("peak MB", "CKA"):
         table.add_column(name, justify="right")
-    for one in runs:
-        found = one.measurements
+    for one, found in measured:
         cells = [
             text
             for size in batches

@@ -6,6 +6,7 @@ Generations, assistants and stages are all made of that one form, ``same_but: [o
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 
@@ -103,6 +104,28 @@ def ending(key: str, given: Sequence[str]) -> str:
     needed = ["initial=none"] if key == "student.initial" else ["teacher=none", "strategy=supervised"]
     kept = [text for text in given if place(text) not in map(place, needed) or text in needed]
     return f"Type {shlex.quote(f'{key}.same_but={written([*kept, *(text for text in needed if text not in kept)])}')}"
+
+
+def lifted(problem: str, key: str, given: Sequence[str]) -> str:
+    """A problem of the run before, with what to type as an override of this run: where the list of ``same_but`` says it
+    of that run, the whole list is typed.
+
+    Args:
+        key: of the node that holds the list.
+        given: the list.
+
+    >>> print(lifted("it is so. Type 'teacher.same_but=[]'", "teacher", ["student=cnn", 'teacher.same_but=["seed=2"]']))
+    it is so. Type 'teacher.same_but=["student=cnn","teacher.same_but=[]"]'
+    """
+    found = re.fullmatch(r"(.*[.;,] [Tt]ype )(\S.*)", problem, re.DOTALL)
+    try:
+        (cure,) = shlex.split(found[2]) if found else ()
+    except ValueError:  # no line to be typed, or something behind it
+        return problem
+    if place(cure) not in map(place, given):  # this run's own override, which that run has taken over
+        return problem
+    whole = [cure if place(text) == place(cure) else text for text in given]
+    return found[1] + shlex.quote(f"{key}.same_but={written(whole)}")
 
 
 def _name(overrides: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from kdlab.errors import InputError, did_you_mean
 from kdlab.schedules import SCHEDULES, is_schedule
 
-from .chains import ending
+from .chains import ending, lifted
 from .forms import initial_problems, teacher_problems
 from .keys import GIVEN, matching, own_keys, run_nodes
 from .signature import fits, locate, signature, type_name
@@ -64,7 +64,10 @@ def problems(config: dict, prefix: str = "") -> Iterator[str]:
             continue
         # what is wrong with this run is wrong with that, too, and is said once
         said, form = set(_own_problems(config, "")), f"student={node['student']}" if "student" in node else "same_but"
-        yield from (f"{prefix}{key}.{form}: {text}" for text in problems(node["config"]) if text not in said)
+        theirs = [text for text in problems(node["config"]) if text not in said]
+        if form == "same_but":
+            theirs = [lifted(text, key, node["same_but"]) for text in theirs]
+        yield from (f"{prefix}{key}.{form}: {text}" for text in theirs)
         if "same_but" in node and _lacks_teacher(node["config"]):
             yield (
                 f"{prefix}{key}.same_but={node['same_but']}: the run before this one has no teacher, and its losses"

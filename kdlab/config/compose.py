@@ -17,7 +17,7 @@ from omegaconf.errors import InterpolationResolutionError
 
 from kdlab.errors import InputError, KdlabError
 
-from .chains import are_overrides, expand_assistants, leave_out_null_forms, previous_generation, run_before
+from .chains import are_overrides, expand_assistants, leave_out_null_forms, lifted, previous_generation, run_before
 from .explain import explain
 from .idle import leave_out_idle_terms, leave_out_unchosen_terms
 from .keys import role_of, run_nodes, takes_over_the_seed
@@ -166,7 +166,7 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
     config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
     presets = _chosen_presets(choices, overrides, folders)
     leave_out_unchosen_terms(config, overrides)
-    numbers = [preset.terms for preset in settle_presets(config, presets, sources)]
+    numbers = [preset.terms for preset in settle_presets(config, presets, sources, overrides)]
     leave_out_idle_terms(config, choices.get("strategy"), sources)
     if holds_schedule(config.get("loss")):
         files = [content(find(sources, group, choices.get(group))).get("loss") for group in ("strategy", "experiment")]
@@ -174,7 +174,9 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
         replace_schedules(config, [*own, *numbers, *files])
     choices["preset"] = presets if len(presets) > 1 else presets[0] if presets else choices.get("preset")
     _name_data(config, choices)
-    written, result = (OmegaConf.to_container(config, resolve=resolve) for resolve in (False, True))
+    result = OmegaConf.to_container(config, resolve=True)
+    naming = {key: node for key, node in config.items_ex(resolve=False) if key in ("teacher", "student")}
+    written = {key: OmegaConf.to_container(node) for key, node in naming.items() if OmegaConf.is_config(node)}
     for key, node in run_nodes(written).items():
         if node.get("seed") == "${seed}":  # null means the same, and group_hash looks for null
             run_nodes(result)[key]["seed"] = None
@@ -230,8 +232,9 @@ def _predecessor_config(key: str, node: dict, run: dict, base: Sequence[str], la
     try:
         config = _shared(("same_but", *overrides), lambda: compose(overrides, chain))
     except InputError as error:
+        told = (lifted(problem, key, node["same_but"]) for problem in error.problems)
         raise InputError(
-            *(problem if "same_but" in problem else f"{key}.same_but: {problem}" for problem in error.problems)
+            *(problem if "same_but" in problem else f"{key}.same_but: {problem}" for problem in told)
         ) from error
     return {**_placed(config, run), "fresh": False}
 

@@ -56,7 +56,12 @@ NOT_IDENTITY = frozenset(
 # -> default. Such a key counts only where it differs from its default, so runs from before it keep their hash.
 # (Arguments of kdlab's classes need no entry: kdlab.runs.identity.) A default in this table never changes: hashes that
 # were made with it would then stand for another run.
-ADDED: dict[str, object] = {}
+ADDED: dict[str, object] = {
+    "teacher.part": None,
+    "teacher.members.*.part": None,
+    "student.initial.part": None,
+    "student.initial.new_head": False,
+}
 
 # Spellings of one value: dotted key -> {spelling: the one that counts}.
 SPELLINGS: dict[str, dict[str, str]] = {

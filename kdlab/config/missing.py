@@ -63,6 +63,9 @@ def missing_file(name: str, own: Sequence[Path] = ()) -> str:
     if misplaced:
         return f"{group}={choice}: {misplaced}"
     everything = [*known, *(one for found in theirs.values() for one in found)]
+    if inside := sorted({one for one in everything if one.startswith(f"{choice.rstrip('/')}/")}):
+        lines = "".join(f"\n    {group}={one}" for one in inside)
+        return f"{group}={choice}: this is a folder; choose one of its files:{lines}"
     places = " nor in ".join([*map(str, theirs), f"conf/{group}"])
     there = (
         "; ".join(

@@ -7,6 +7,7 @@ so the precedence is: command line, experiment, preset, strategy.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from kdlab.errors import InputError
 from kdlab.schedules import SCHEDULES, is_schedule
 
+from .quoting import value_text
 from .signature import signature
 from .written import content, find
 
@@ -71,16 +73,19 @@ def presets_of(method: str, folder: Path) -> list[Preset]:
     return [read(path, f"{method}/{path.stem}") for path in sorted((folder / method).glob("*.yaml"))]
 
 
-def settle_presets(config: DictConfig, names: Sequence[str], sources: Iterable) -> list[Preset]:
+def settle_presets(
+    config: DictConfig, names: Sequence[str], sources: Iterable, typed: Sequence[str] = ()
+) -> list[Preset]:
     """Refuse presets that do not fit the chosen losses; leave out what they say of ``ce`` where it is not chosen.
 
     Args:
         config: changed in place.
         names: of the chosen presets.
         sources: Hydra's search path.
+        typed: the overrides of the command line.
 
     Raises:
-        InputError: a preset gives numbers to a term that is not chosen, two give different numbers to one method, or a
+        InputError: a preset gives numbers to a term that is not chosen, two give different numbers to one term, or a
             file is no preset.
     """
     sources = list(sources)
@@ -97,12 +102,13 @@ def settle_presets(config: DictConfig, names: Sequence[str], sources: Iterable) 
     chosen = [name for name, node in written.items() if isinstance(node, dict) and "_target_" in node]
     problems = [_unfit(preset, chosen) for preset in presets if set(preset.methods) - set(chosen)]
     problems += _conflicts(presets)
+    problems += _conflicts_of_ce(presets, written["ce"], typed) if "ce" in chosen else []
     if problems:
         raise InputError(*problems)
-    for preset in presets:
-        if "ce" in preset.terms and "ce" not in chosen and written.get("ce") == preset.terms["ce"]:
-            with open_dict(config):
-                terms.pop("ce", None)
+    theirs = OmegaConf.to_container(OmegaConf.merge(*(preset.terms.get("ce", {}) for preset in presets), {}))
+    if theirs and "ce" not in chosen and written.get("ce") == theirs:
+        with open_dict(config):
+            terms.pop("ce", None)
     return presets
 
 
@@ -118,6 +124,29 @@ def _conflicts(presets: Sequence[Preset]) -> list[str]:
         for term in first.methods
         if term in second.terms and first.terms[term] != second.terms[term]
     ]
+
+
+def _conflicts_of_ce(presets: Sequence[Preset], weighed: dict, typed: Sequence[str]) -> list[str]:
+    """Numbers of ``ce`` that presets give differently: the last one would count, silently.
+
+    Args:
+        weighed: what is composed of ``ce``; where it is not the last preset's, an experiment or the command line says
+            it.
+        typed: the overrides of the command line.
+    """
+    own = {text.lstrip("+").partition("=")[0] for text in typed}
+    problems = []
+    for key in dict.fromkeys(key for preset in presets for key in preset.terms.get("ce", {})):
+        given = {preset.name: preset.terms["ce"][key] for preset in presets if key in preset.terms.get("ce", {})}
+        *_, last = given.values()
+        settled = f"loss.ce.{key}" in own or weighed.get(key) != last
+        if not settled and any(value != last for value in given.values()):
+            each = ", ".join(f"preset={name}: {value_text(value)}" for name, value in given.items())
+            cure = shlex.quote(f"loss.ce.{key}={value_text(last)}")
+            problems.append(
+                f"the presets give loss.ce.{key} different numbers ({each}); say which counts, for example {cure}"
+            )
+    return problems
 
 
 def _unfit(preset: Preset, chosen: Sequence[str]) -> str:

@@ -15,6 +15,8 @@ from omegaconf.grammar_parser import parse as parse_reference
 
 from kdlab.errors import InputError
 
+from .missing import groups
+
 _OF_OVERRIDES = ("overrides", "same_but", "assistants")  # keys that hold lists of overrides, which are cured in them
 _BARE = re.compile(r"[A-Za-z_./][\w./:@+-]*")  # texts that need no quotes, unless they are words like null
 _CLOSING = {"[": "]", "{": "}", "(": ")"}
@@ -44,11 +46,17 @@ def quoted(value: str) -> str:
     return QuotedString(value, Quote.double).with_quotes()
 
 
-def value_text(value) -> str:
-    """A plain value in Hydra's grammar. A text stands in quotes where Hydra would read it as something else.
+def _literal(text: str) -> str:
+    """A text in which OmegaConf finds no reference: it reads it as what it was."""
+    return re.sub(r"(\\*)\$\{", lambda found: f"{found[1] * 2}\\${{", text)
 
-    >>> print(value_text({"a": [1, None, True], "b": "x=y", "c": "resnet18", "d": "1e5"}))
-    {a: [1,null,true], b: "x=y", c: resnet18, d: "1e5"}
+
+def value_text(value) -> str:
+    """A plain value in Hydra's grammar. A text stands in quotes where Hydra would read it as something else, and a
+    ``${`` in it is no reference.
+
+    >>> print(value_text({"a": [1, None, True], "b": "x=y", "c": "resnet18", "d": "1e5", "e": "${f}"}))
+    {a: [1,null,true], b: "x=y", c: resnet18, d: "1e5", e: "\\${f}"}
     """
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {value_text(one)}" for key, one in value.items()) + "}"
@@ -59,16 +67,31 @@ def value_text(value) -> str:
     if not isinstance(value, str):
         return repr(value)
     bare = _BARE.fullmatch(value) and parses(f"x={value}")
-    return value if bare and OverridesParser.create().parse_override(f"x={value}").value() == value else quoted(value)
+    same = bare and OverridesParser.create().parse_override(f"x={value}").value() == value
+    return value if same else quoted(_literal(value))
 
 
 def written(overrides: Sequence[str]) -> str:
-    """A list of overrides as the value of one: each in quotes.
+    """A list of overrides as the value of one: each in quotes. References in them are resolved when the list is read.
 
     >>> written(["seed=1", "loss=[ce]"])
     '["seed=1","loss=[ce]"]'
     """
-    return f"[{','.join(QuotedString(text, Quote.double).with_quotes() for text in overrides)}]"
+    return f"[{','.join(_nested(text) for text in overrides)}]"
+
+
+def _nested(override: str) -> str:
+    """An override in quotes, as an element of a list: what is escaped in it is so once more, since the list is read
+    before its elements are."""
+    if "${" in override:
+        try:
+            parse_reference(override)
+        except GrammarParseError:
+            override = _literal(override)
+        else:
+            escaped = re.compile(r"(?<!\\)(\\\\)*\\\$\{")
+            override = escaped.sub(lambda found: _literal(found[0]), override)
+    return QuotedString(override, Quote.double).with_quotes()
 
 
 def cured(override: str, sweep: bool = False) -> str | None:
@@ -93,13 +116,13 @@ def cured(override: str, sweep: bool = False) -> str | None:
     return next((f"{key}={one}" for one in candidates if parses(f"{key}={one}")), None)
 
 
-def typed(override: str) -> str:
-    """An override as it is typed into a shell.
+def typed(key: str, value) -> str:
+    """An override that gives a key a plain value, as it is typed into a shell.
 
-    >>> print(typed("data.folder=a"), typed("data.folder=my data/a=b"))
+    >>> print(typed("data.folder", "a"), typed("data.folder", "my data/a=b"))
     data.folder=a 'data.folder="my data/a=b"'
     """
-    return shlex.quote(cured(override) or override)
+    return shlex.quote(f"{key}={value_text(value)}")
 
 
 def _candidates(value: str, sweep: bool, nested: bool) -> Iterator[str]:
@@ -134,7 +157,7 @@ def _element(text: str, nested: bool) -> str:
     if text.startswith("{") and text.endswith("}"):
         pairs = [part.partition(":") for part in _parts(text[1:-1])]
         return "{" + ", ".join(f"{key.strip()}: {_element(value, nested)}" for key, _, value in pairs) + "}"
-    return quoted((cured(text) if nested else None) or text)
+    return _nested(cured(text) or text) if nested else quoted(text)
 
 
 def _parts(text: str) -> list[str]:
@@ -195,10 +218,18 @@ def not_read(override: str, typed: Sequence[str] = ()) -> str:
             f"{override}: this is not how an override is written; '{key}' is no key (letters, digits, dots, and + ++ ~"
             f" in front){hint}"
         )
+    text = "" if hint else _as_text(override)
     return (
         f"{override}: a bracket is not closed, or not opened; for example 'loss=[ce,kd]', in quotes where it holds"
-        f" brackets or spaces{hint}"
+        f" brackets or spaces{hint}{text and f'; where the value is a text, type {shlex.quote(text)}'}"
     )
+
+
+def _as_text(override: str) -> str:
+    """An override with its value in quotes, whatever it begins with; empty where the key chooses files, whose names are
+    no such texts."""
+    key, _, value = override.partition("=")
+    return "" if key.lstrip("+").partition("@")[0] in groups() else f"{key}={quoted(value)}"
 
 
 def _joined(override: str, typed: Sequence[str]) -> str | None:
@@ -222,8 +253,8 @@ def check_readable(key: str, given: Sequence[str]) -> None:
     typed."""
     for text in given:
         if not parses(text):
-            cures = [cured(one) for one in given]
-            if None in cures:
+            cures = [cured(one) or "=" in one and _as_text(one) for one in given]
+            if not all(cures) or not all(map(parses, cures)):
                 raise InputError(f"{key}: {not_read(text)}")
             raise InputError(
                 f"{key}: {text}: this value does not parse as it stands; type {shlex.quote(f'{key}={written(cures)}')}"

@@ -91,14 +91,11 @@ def canonical(config: dict, spellings: Mapping[str, Mapping[str, str]] = SPELLIN
 
 def _initial(node: dict, spellings: Mapping[str, Mapping[str, str]]) -> dict:
     """What a student begins with: the hash of a run, or the content of a file; and which parts of it."""
-    new_head = (
-        {"new_head": True} if node.get("new_head") else {}
-    )  # an option added later counts where it differs from its default
     return {
         **_network(node, "student.initial", spellings),
         "weights": node.get("weights", True),
         "losses": node.get("losses", False),
-        **new_head,
+        **_added(node, "student.initial", "new_head"),
     }
 
 
@@ -116,6 +113,11 @@ def _counted(node, key: str, spellings: Mapping[str, Mapping[str, str]]):
 
 def _is_added_default(key: str, value) -> bool:
     return any(fnmatchcase(key, pattern) and _normal(value) == _normal(default) for pattern, default in ADDED.items())
+
+
+def _added(node: dict, key: str, name: str) -> dict:
+    """What a key that was added later adds to a node's description: nothing where it has its default."""
+    return {name: node[name]} if name in node and not _is_added_default(f"{key}.{name}", node[name]) else {}
 
 
 def _normal(node, ordered: bool = False):
@@ -210,8 +212,7 @@ def _network(node: dict, key: str, spellings: Mapping[str, Mapping[str, str]]) -
         path = Path(node["checkpoint"])
         if not path.exists():
             raise InputError(f"{key}.checkpoint: there is no file {path}")
-        part = {"part": node["part"]} if node.get("part") is not None else {}
-        return {"content": content_hash(path), "network": node.get("network"), **part}
+        return {"content": content_hash(path), "network": node.get("network"), **_added(node, key, "part")}
     if "terms" in node:
         return {
             "terms": {

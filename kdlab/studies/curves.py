@@ -22,9 +22,9 @@ Curves = dict[str, list[dict[int, float]]]
 
 
 def curve_rows(study: Study) -> list[Row]:
-    """The rows whose curves are kept; of rows of one name in several tables that of the first."""
+    """The rows whose curves are kept."""
     first: dict[str, Row] = {}
-    for table in study.tables:
+    for table in study.tables if study.curve_table is None else [study.table(study.curve_table)]:
         for row in table.rows:
             first.setdefault(row.name, row)
     return [first[name] for name in study.curve_rows]

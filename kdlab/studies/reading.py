@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import yaml
@@ -61,7 +61,7 @@ STUDY = {
 }
 TABLE = {"title": TEXT, "metric": TEXT, "further": TEXTS, "baseline": NAME, "rows": NODE}
 ROW = {"overrides": TEXTS, "seeds": SEEDS, "bias": BIAS, "network": TEXT}
-CURVES = {"metric": TEXT, "rows": "a list of rows' names"}
+CURVES = {"metric": TEXT, "table": NAME, "rows": "a list of rows' names"}
 EXPECTED = {
     "table": NAME,
     "row": NAME,
@@ -122,8 +122,7 @@ class _Reader:
         tables = tuple(self._table(value, str(key)) for key, value in node.get("tables", {}).items())
         curves = self._node(node.get("curves", {}), "curves", CURVES) if node.get("curves") else {}
         known = {table.name: [row.name for row in table.rows] for table in tables}
-        rows = tuple(str(row) for row in curves.get("rows", known[tables[0].name] if tables else []))
-        self._known("curves.rows", rows, [row for names in known.values() for row in names])
+        rows, curve_table = self._curves(curves, tables)
         expected = [
             self._expectation(value, f"expected, number {number}", known)
             for number, value in enumerate(node.get("expected", []), start=1)
@@ -146,7 +145,31 @@ class _Reader:
             tuple(levels),
             curves.get("metric", "val/accuracy"),
             rows,
+            curve_table,
         )
+
+    def _curves(self, node: dict, tables: Sequence[StudyTable]) -> tuple[tuple[str, ...], str | None]:
+        """The names of the rows whose curves are kept, and their table; None where they may be of any, as tables share
+        rows. A name that stands for other runs in another table tells no row."""
+        if "table" in node:
+            self._known("curves.table", [str(node["table"])], [table.name for table in tables])
+            tables = [table for table in tables if table.name == str(node["table"])]
+        elif "rows" not in node:
+            tables = tables[:1]
+        if not tables:
+            return (), None
+        rows = [str(row) for row in node.get("rows", [row.name for row in tables[0].rows])]
+        self._known("curves.rows", rows, [row.name for table in tables for row in table.rows])
+        for name, number in Counter(rows).items():
+            if number > 1:
+                self.problems.append(f"curves.rows: '{name}' stands there {number} times")
+            having = {table.name: row for table in tables for row in table.rows if row.name == name}
+            if len({(row.overrides, row.seeds) for row in having.values()}) > 1:
+                self.problems.append(
+                    f"curves.rows: '{name}' names other runs in each of the tables {', '.join(having)}; say whose are "
+                    f"meant, for example 'table: {next(iter(having))}' in curves"
+                )
+        return tuple(rows), tables[0].name if len(tables) == 1 else None
 
     def _table(self, value, name: str) -> StudyTable:
         key = f"tables.{name}"

@@ -90,7 +90,8 @@ class Study:
         minutes: what it takes from nothing, on two cores.
         expected: what is claimed of the rows.
         levels: values that rows had when the study was first run, which a rerun should come to.
-        curve_metric, curve_rows: whose learning curves are kept.
+        curve_metric, curve_rows, curve_table: whose learning curves are kept; no table: of rows of one name, which are
+            then the same runs, those of the first table.
     """
 
     folder: Path
@@ -104,6 +105,7 @@ class Study:
     levels: tuple[Expectation, ...] = ()
     curve_metric: str = "val/accuracy"
     curve_rows: tuple[str, ...] = ()
+    curve_table: str | None = None
 
     def tolerance(self, table: StudyTable, row: Row) -> float | None:
         """What study.yaml allows the mean of a row's metric to differ by; None where it gives no value for it."""

@@ -10,7 +10,7 @@ from kdlab.errors import InputError
 from kdlab.launch import processes
 from kdlab.runs import known
 
-from .job import Job, Need
+from .job import INTERRUPTED, Job, Need
 from .worker import examine
 
 SECONDS_TO_TRY = 20.0  # how long the jobs of a sweep are tried on a few samples before the first of them begins
@@ -67,6 +67,7 @@ def plan(
 
     Raises:
         InputError: some jobs have problems; nothing was begun. Each problem is named once, with the jobs that have it.
+        KeyboardInterrupt: the user's own code raised it.
     """
     labels = list(labels) if labels is not None else labels_of(overrides)
     keys = [known.key_of(config) for config in configs]  # before the hashes, which come from the examination
@@ -181,7 +182,10 @@ def _examine(
 def _heard(line, label: str):
     if not line.poll(SECONDS_TO_WAIT):
         print(f"still checking {label}", flush=True)
-    return line.recv()
+    said = line.recv()
+    if said == INTERRUPTED:
+        raise KeyboardInterrupt
+    return said
 
 
 def _refuse(answers: dict[int, _Answer], labels: list[str]) -> None:

@@ -118,7 +118,8 @@ class Scheduler:
         """Every job's outcome, that of earlier ones included, in the order in which they ended.
 
         Raises:
-            KeyboardInterrupt: the user stopped it. Every job that was at work has recorded what it had finished.
+            KeyboardInterrupt: the user stopped it, or their own code raised it. Every job that was at work has recorded
+                what it had finished.
         """
         with tempfile.TemporaryDirectory(prefix="kdlab-sweep-") as folder:
             self._folder = Path(folder)
@@ -262,6 +263,9 @@ class Scheduler:
             self._waiting.append(job)
             return
         outcome = self._outcome(worker, status, message)
+        if status == INTERRUPTED and message:  # by the user's own code, which asks for the end as Ctrl-C does
+            self._settle(outcome)
+            raise KeyboardInterrupt
         if status == FAILED and job.attempts <= self.retry:
             self.view.retried(job, message)
             self._waiting.append(job)

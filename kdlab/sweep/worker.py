@@ -23,7 +23,8 @@ def work(
 ) -> None:
     """Have one run trained, and say what came of it.
 
-    Says ``("epoch", finished, all, row)`` at the end of every epoch, and at the end ``("end", status, message)``.
+    Says ``("epoch", finished, all, row)`` at the end of every epoch, and at the end ``("end", status, message)``. A run
+    that is interrupted by a signal has no message; one whose own code raises KeyboardInterrupt has one.
 
     Args:
         digest: the hash of the run, as it was when the sweep was planned.
@@ -32,7 +33,8 @@ def work(
         wait: for another process that trains the run.
         asks: after each epoch, whether to go on.
     """
-    signal.signal(signal.SIGTERM, Interrupt(patience=float("inf")))
+    signalled = Interrupt(patience=float("inf"))
+    signal.signal(signal.SIGTERM, signalled)
     _print_to(output)
 
     def observe(finished: int, epochs: int, row: dict) -> None:
@@ -60,7 +62,7 @@ def work(
     except KdlabError as error:
         end = (FAILED, str(error))
     except KeyboardInterrupt:
-        end = (INTERRUPTED, "")
+        end = (INTERRUPTED, "" if signalled.number else "its own code raised KeyboardInterrupt")
     except BaseException as error:
         message = for_people(error)  # where there is none the whole of it is what there is to go by
         end = (FAILED, traceback.format_exc() if message is None else str(message))
@@ -84,7 +86,8 @@ def examine(
 ) -> None:
     """Check configs of a sweep one after the other. Of each it sends :func:`described`, as soon as that is known (None
     where the config has problems), and then ``(problems, networks, notes)``. A config that ends this process is
-    therefore the one whose answer is missing.
+    therefore the one whose answer is missing. The last that is sent where the user's own code raises KeyboardInterrupt
+    is :data:`kdlab.sweep.job.INTERRUPTED`.
 
     Every config is checked by its names and signatures. Those that differ in more than the seed are tried on a few
     samples too, for as long as ``seconds``; what is wrong with the rest in that way is found when its turn comes.
@@ -107,6 +110,9 @@ def examine(
             networks, notes = tried.get(group, ([], []))
         except InputError as error:
             problems = error.problems
+        except KeyboardInterrupt:  # no signal: those are ignored here, or end the process
+            line.send(INTERRUPTED)
+            return
         except Exception as error:  # the user's own classes may fail in any way
             problems = [f"{type(error).__name__}: {error}"]
         if not described_already:

@@ -3,6 +3,7 @@ are to the teacher's."""
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlab.data import ClassificationData
-from kdlab.errors import InputError, told
+from kdlab.errors import InputError, shortened, told
 from kdlab.launch.devices import threads
 from kdlab.measure import alignment, comparable_taps, inference_bytes, speed, timed_in_turns
 from kdlab.models.taps import Taps
@@ -27,6 +28,7 @@ from .assemble import make_data, read_data
 from .evaluation import all_batches
 from .teacher import teacher_of
 
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)  # measured all the same; a full disk is told before
 THREADS = 1  # on a CPU, for all: times of different numbers of threads cannot be compared
 
 
@@ -51,9 +53,9 @@ def measure_runs(
     seconds: float = 2.0,
     device: str | torch.device = "cpu",
     say: Callable[[str], None] = print,
-) -> tuple[list[Run], list[str]]:
+) -> tuple[list[tuple[Run, dict]], list[str]]:
     """Measure finished runs, all of them alike, and write ``measurements.json`` into each
-    (:mod:`kdlab.runs.measurements`).
+    (:mod:`kdlab.runs.measurements`) that is not read-only.
 
     Of each run the network is measured that it keeps of its last checkpoint. Test is not touched: inputs are samples of
     validation. Every run is timed for itself, also one of several seeds, and all are timed in turns
@@ -63,10 +65,10 @@ def measure_runs(
         batches: sizes.
         seconds: of timing, for each run and batch size.
         device: a CPU, where one thread is used, or a GPU.
-        say: receives a line for what cannot be measured of a run.
+        say: receives a line for what cannot be measured of a run, and one that names the runs that are read-only.
 
     Returns:
-        The runs that were measured, and a line for each that could not be.
+        The runs that were measured, each with what was found, and a line for each that could not be.
     """
     device, subjects, failed, read = torch.device(device), [], [], {}
     with threads(THREADS):
@@ -80,14 +82,21 @@ def measure_runs(
         for size in batches:
             for subject, durations in zip(subjects, _timed(subjects, size, seconds, device)):
                 subject.content["batches"][str(size)] = speed(durations, size)
-    measured = []
+    measured: list[tuple[Run, dict]] = []
+    read_only: dict[str, str] = {}
     for subject in subjects:
         subject.content["in_turns_with"] = len(subjects) - 1
         try:
             write_json(subject.run.path / FILE, subject.content)
-            measured.append(subject.run)
         except OSError as error:
-            failed.append(f"not measured: {subject.run.path}: {told(error)}")
+            if error.errno not in READ_ONLY:
+                failed.append(f"not measured: {subject.run.path}: {told(error)}")
+                continue
+            read_only[str(subject.run.path)] = error.strerror
+        measured.append((subject.run, subject.content))
+    if read_only:
+        reasons = ", ".join(dict.fromkeys(read_only.values()))
+        say(f"could not be saved in {shortened(read_only)}: read-only ({reasons})")
     return measured, failed
 
 
@@ -99,8 +108,12 @@ def _begun(
     say: Callable[[str], None],
 ) -> _Subject:
     """A run's network, and what takes no time to be measured. Raises OSError where the run's directory cannot be
-    written."""
-    try_to_write(run.path)
+    written, unless it is read-only."""
+    try:
+        try_to_write(run.path)
+    except OSError as error:
+        if error.errno not in READ_ONLY:
+            raise
     node = run.config["data"]
     data = read.get(key := json.dumps(node, sort_keys=True, default=str))
     if data is None:

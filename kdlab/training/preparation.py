@@ -58,10 +58,11 @@ def prepare(
     strategy.eval()
     with torch.no_grad():
         student = _answer(lambda: strategy.observe(batch), "student", batch)
-        taught = _answer(lambda: strategy.taught_by(batch), "teacher", batch)
         answers = strategy.answers()
         others = {strategy.key_of(name): answers.pop(name) for name in strategy.networks() if name != "student"}
         peers = {key: _answer(partial(answer, batch), key, batch) for key, answer in others.items()}
+        # after them: where peers teach, one that fails is named as itself
+        taught = _answer(lambda: strategy.taught_by(batch), "teacher", batch)
         teachers = {"teacher": taught} if teacher is not None and taught is not None else {}
         if isinstance(teacher, PerTerm):
             teachers = {f"teacher.members.{teacher.terms[name]}": own for name, own in taught.by_term.items()}
@@ -140,8 +141,9 @@ def _answer(answer: Callable[[], Outputs], role: str, batch: Batch) -> Outputs:
     """The network's answer, or an InputError that says which network cannot read which inputs."""
     try:
         return answer()
-    except InputError:
-        raise
+    except InputError as error:
+        named = (one if one.startswith((f"{role}:", f"{role}.")) else f"{role}: {one}" for one in error.problems)
+        raise InputError(*named) from error
     except Exception as error:  # a network of the user's own may fail in any way
         shape = tuple(getattr(batch.inputs, "shape", ()))
         raise InputError(

@@ -43,18 +43,21 @@ def wrong_classes(config: dict, teacher: Teacher, batch: Batch) -> list[str]:
     """What to say of every teacher that answers with another number of classes than the data have.
 
     Args:
-        batch: a few samples. A teacher that cannot read them is left to :func:`kdlab.training.preparation.prepare`.
+        batch: a few samples. A single teacher that cannot read them is left to
+            :func:`kdlab.training.preparation.prepare`, which does not know the members of an ensemble apart.
     """
     nodes, members = config["teacher"].get("members"), getattr(teacher, "members", None)
     owners = dict(zip(nodes, members.values() if isinstance(members, dict) else members)) if nodes else {None: teacher}
     found = []
     for name, own in owners.items():
+        key = "teacher" if name is None else f"teacher.members.{name}"
         try:
             answered = own.teach(batch).logits.shape[-1]
-        except Exception:
+        except Exception as error:
+            if name is not None and isinstance(error, InputError):
+                found += [f"{key}: {problem}" for problem in error.problems]
             continue
         if answered != config["data"]["classes"]:
-            key = "teacher" if name is None else f"teacher.members.{name}"
             found.append(_of_other_classes(config, nodes[name] if nodes else config["teacher"], key, answered))
     return found
 

@@ -10,7 +10,6 @@ tensors in it and a prefix of their names. It is written as the keys and the pre
 from __future__ import annotations
 
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from kdlab.config.quoting import typed
 from kdlab.errors import InputError
 
 from .fit import OtherClasses, misfits, other_classes
@@ -120,7 +120,7 @@ def weights_for(
             else f"{key}: {path} does not fit {type(network).__name__}: {closest(tables, expected)}"
         )
     if len(several) > 1:
-        lines = "".join(f"\n  {beside}={shlex.quote(found.name)}" for found in several if found.name)
+        lines = "".join(f"\n  {typed(beside, found.name)}" for found in several if found.name)
         raise InputError(
             f"{key}: {path} holds {len(several)} networks that fit {type(network).__name__}; "
             f"add the one that is meant:{lines}"

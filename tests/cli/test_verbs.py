@@ -244,6 +244,25 @@ def test_a_module_of_the_users_is_found_in_the_working_directory(workplace):
     assert done.returncode == 0, done.stderr
 
 
+def test_a_crash_names_the_line_that_caused_it(workplace):
+    """A library that ends Python by a signal leaves no exception to be told of."""
+    (workplace / "crashing.py").write_text("import ctypes\n\nctypes.string_at(0)\n")
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); from kdlab.cli import main; "
+        "main._run = lambda arguments: __import__(arguments[0]); main.script()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "crashing"], cwd=workplace, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGSEGV
+    assert "Fatal Python error: Segmentation fault" in done.stderr
+    assert f'File "{workplace / "crashing.py"}", line 3 in <module>' in done.stderr
+
+
+def test_without_standard_error_it_works_all_the_same(workplace):
+    code = "import sys; sys.stderr = None; from kdlab.cli.main import script; script()"
+    done = subprocess.run([sys.executable, "-c", code, "--version"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("kdlab ")
+
+
 def test_importing_kdlab_is_light():
     code = (
         "import sys, kdlab, kdlab.cli.main, kdlab.cli.runs; print([name for name in ('torch', 'lightning', 'hydra', "

@@ -5,6 +5,7 @@ import yaml
 
 from kdlab.config.check import check
 from kdlab.config.compose import compose
+from kdlab.config.keys import run_nodes
 from kdlab.config.paths import conf_dir
 from kdlab.errors import InputError
 
@@ -149,3 +150,18 @@ def test_within_another_hydra_application(workplace):
     with initialize_config_dir(str(workplace), version_base="1.3"):
         assert list(compose(["seed=4"])["loss"]) == ["ce", "kd"]
         assert other("train").mine == 1, "theirs is as it was"
+
+
+def test_a_seed_that_refers_to_the_runs_own_is_null_in_every_node_that_names_a_run():
+    """Null means the same, and groups of seeds look for it."""
+    before = '{same_but: ["initial=none","strategy=supervised","teacher=none"], seed: "${seed}"}'
+    given = ["teacher=ensemble", "teacher.members.second.seed=${seed}", f"++student.initial={before}", "seed=5"]
+    nodes = run_nodes(compose(given))
+    seeds = {key: node["seed"] for key, node in nodes.items() if "seed" in node}
+    assert seeds == {
+        "teacher.members.first": 1,
+        "teacher.members.second": None,
+        "teacher.members.third": 3,
+        "student.initial": None,
+    }
+    assert nodes["teacher.members.second"]["config"]["seed"] == nodes["student.initial"]["config"]["seed"] == 5

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from kdlab.cli.main import main
+from kdlab.compare.labels import described, labels
 from kdlab.config.check import check
 from kdlab.config.compose import compose
 from kdlab.config.paths import conf_dir
@@ -42,11 +43,18 @@ def test_a_preset(name):
     )
 
 
+def clash(one, other):
+    both = [preset.terms.get("ce", {}) for preset in (one, other)]
+    different = any(both[0][key] != both[1][key] for key in set(both[0]) & set(both[1]))
+    return different or set(one.methods) & set(other.methods)
+
+
 def rounds():
-    """The presets in as few lists as there can be, so that each is composed and no term stands in a list twice."""
+    """The presets in as few lists as there can be, so that each is composed and no term stands in a list twice. All of
+    a list say the same of ce."""
     found = []
     for name, preset in PRESETS.items():
-        free = [one for one in found if not any(set(preset.methods) & set(PRESETS[other].methods) for other in one)]
+        free = [one for one in found if not any(clash(preset, PRESETS[other]) for other in one)]
         (free[0] if free else found.append([]) or found[-1]).append(name)
     return found
 
@@ -237,6 +245,17 @@ def test_a_preset_that_does_not_exist(kdlab):
     assert code == 2 and "did you mean 'dkd/imagenet_resnet'" in err.lower()
 
 
+@pytest.mark.parametrize("typed", ["preset=dkd", "preset=dkd/", "preset=[dkd]"])
+def test_a_method_without_a_protocol_is_answered_with_lines_to_paste(kdlab, workplace, typed):
+    (workplace / "conf" / "preset" / "dkd").mkdir(parents=True)
+    (workplace / "conf" / "preset" / "dkd" / "mine.yaml").write_text(f"{PACKAGE}\ndkd: {{beta: 3.0}}\n")
+    code, _, err = kdlab("train", "--config-dir", "conf", "loss=[ce,dkd]", typed)
+    lines = [line.strip() for line in err.splitlines() if line.startswith("    ")]
+    assert code == 2 and "this is a folder" in err
+    assert lines == sorted([f"preset={name}" for name in NAMES if name.startswith("dkd/")] + ["preset=dkd/mine"])
+    assert loss(lines[0], "loss=[ce,dkd]")["dkd"]["beta"] == 2.0
+
+
 def test_a_run_with_a_preset(kdlab, workplace):
     code, _, err = kdlab(
         "train",
@@ -277,3 +296,45 @@ def test_two_presets_of_one_method_are_refused():
     with pytest.raises(InputError) as error:
         loss("loss=[ce,dkd]", "preset=[dkd/imagenet_resnet,dkd/cifar100_resnet32x4_resnet8x4]")
     assert "both give numbers to dkd, and not the same; leave one of them out" in str(error.value)
+
+
+def test_presets_that_give_ce_different_numbers_are_refused():
+    """The last one would count."""
+    given = ["preset=[dkd/imagenet_resnet,kd/imagenet]", "loss=[ce,dkd,kd]"]
+    with pytest.raises(InputError) as error:
+        loss(*given)
+    words = (
+        "the presets give loss.ce.weight different numbers (preset=dkd/imagenet_resnet: 1.0, preset=kd/imagenet: 0.5); "
+        "say which counts, for example loss.ce.weight=0.5"
+    )
+    assert str(error.value) == words
+    assert loss(*given, "loss.ce.weight=0.5")["ce"]["weight"] == 0.5
+    assert loss(*given, "loss.ce.weight=1")["ce"]["weight"] == 1
+    assert list(loss(given[0], "loss=[dkd,kd]")) == ["dkd", "kd"]  # without ce its weight counts nothing
+
+
+def test_what_presets_say_of_ce_together_is_left_out_where_it_is_not_chosen():
+    terms = loss("preset=[multi_level/cifar100,dkd/imagenet_resnet]", "loss=[multi_level,dkd]")
+    assert list(terms) == ["multi_level", "dkd"]
+
+
+def test_an_experiment_may_say_which_number_of_ce_counts(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    head = "# @package _global_\ndefaults: [{override /preset: [dkd/imagenet_resnet, kd/imagenet]}]\n"
+    (tmp_path / "experiment" / "said.yaml").write_text(f"{head}loss: {{ce: {{weight: 0.75}}}}\n")
+    terms = loss("experiment=said", f"hydra.searchpath=[file://{tmp_path}]", "loss=[ce,dkd,kd]")
+    assert terms["ce"]["weight"] == 0.75
+
+
+def test_runs_of_two_presets_that_differ_in_ce_alone_are_told_apart(tmp_path):
+    """By their hashes, and in a table by that number."""
+    (tmp_path / "preset" / "mine").mkdir(parents=True)
+    for name, weight in (("a", 0.5), ("b", 0.25)):
+        text = f"{PACKAGE}\nce: {{weight: {weight}}}\nkd: {{weight: 0.5, temperature: 4.0}}\n"
+        (tmp_path / "preset" / "mine" / f"{name}.yaml").write_text(text)
+    configs = [compose([f"preset=mine/{name}", f"hydra.searchpath=[file://{tmp_path}]"]) for name in "ab"]
+    assert len({run_hash(config) for config in configs}) == 2
+    assert labels([described(config) for config in configs]) == [
+        "offline ce+kd  ce.weight=0.5",
+        "offline ce+kd  ce.weight=0.25",
+    ]

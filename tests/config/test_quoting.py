@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import ChoiceSweep
 from omegaconf import OmegaConf
 
 from kdlab.config.compose import compose
-from kdlab.config.quoting import cured, not_read, parses
+from kdlab.config.quoting import cured, not_read, parses, typed, value_text, written
 from kdlab.errors import InputError
 
 VALUES = [
@@ -111,6 +111,58 @@ def test_a_shell_hands_the_cure_on(tmp_path):
     assert [read(text) for text in said.split("\0")[:-1]] == values
 
 
+BRACKETS = ["[", "{", "[a", "{a", "[1", "[a=", "{=", "[a)", "{a]", "[ [", "[$", "{${", "[a\\", "{%", "[a b ", "{a\t"]
+PLAIN = [
+    "a ",
+    " a",
+    "\ta",
+    "a=b ",
+    "a\n",
+    " ",
+    "a\\",
+    "\\ ",
+    "$",
+    "a$",
+    "${",
+    "${a}",
+    "$${a}",
+    "\\${a}",
+    "a\\\\${b}\\",
+    "{$}",
+    "%",
+    "%(x)s",
+]
+
+
+@pytest.mark.parametrize("value", BRACKETS)
+def test_a_text_that_begins_with_an_open_bracket_is_cured_by_quotes(value):
+    message = not_read(f"name={value}")
+    (argument,) = shlex.split(message.partition("; where the value is a text, type ")[2])
+    assert "a bracket is not closed" in message and read(argument) == value
+
+
+def test_an_open_bracket_in_a_group_is_no_text():
+    assert "is a text" not in not_read("loss=[ce,kd") and "is a text" not in not_read("student@strategy.peers.x=[cnn")
+
+
+def test_a_shell_hands_on_what_gives_a_key_a_plain_value(tmp_path):
+    """Nothing of the value is lost: white space at its ends, backslashes, and ``${``, which is no reference in it."""
+    values = [*VALUES, *BRACKETS, *PLAIN, "true", "null", "1", "1e5", "it's", "[a]", "{a: 1}"]
+    lines = "\n".join(f"printf '%s\\0' {typed('name', value)}" for value in values)
+    said = subprocess.run(["bash", "-c", lines], capture_output=True, cwd=tmp_path, check=True).stdout.decode()
+    assert [read(text) for text in said.split("\0")[:-1]] == values
+    assert [list(read(f"x={value_text([value])}")) for value in values] == [[value] for value in values]
+
+
+@pytest.mark.parametrize("value", [*VALUES, *BRACKETS, *PLAIN])
+def test_overrides_in_a_list_are_read_as_they_were(value):
+    """The list is read first, and what is escaped in its elements must stay so."""
+    inner = typed("name", value)
+    (override,) = shlex.split(inner)
+    elements = read(f"teacher.overrides={written([override, 'seed=1'])}")
+    assert list(elements) == [override, "seed=1"] and read(elements[0]) == value
+
+
 def test_a_tilde_is_the_home_folder(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     assert not_read("data.folder=~/x").endswith("; type data.folder=/home/me/x")
@@ -134,6 +186,13 @@ def test_a_tilde_is_the_home_folder(monkeypatch):
 def test_lists_and_named_values_stay_what_they_are(typed, meant):
     (argument,) = shlex.split(not_read(typed).partition("; type ")[2])
     assert read(argument) == meant
+
+
+def test_what_is_escaped_in_a_list_of_overrides_stays_so():
+    message = not_read("teacher.overrides=[name=a=\\${b},seed=2]")
+    (argument,) = shlex.split(message.partition("; type ")[2])
+    elements = list(read(argument))
+    assert elements == ['name="a=\\${b}"', "seed=2"] and read(elements[0]) == "a=${b}"
 
 
 @pytest.mark.parametrize(
@@ -203,6 +262,7 @@ def test_a_tried_cure_leaves_alone_what_is_read():
             ["teacher=same_but", """teacher.same_but=["name=é","teacher=none","strategy=supervised"]"""],
             "teacher.same_but",
         ),
+        (["""teacher.overrides=["name=[a","seed=2"]"""], "teacher.overrides"),
     ],
 )
 def test_an_override_in_a_list_is_cured_with_its_list(overrides, key):

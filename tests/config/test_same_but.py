@@ -1,10 +1,14 @@
 """A run like this one but for some overrides: what the list takes the place of, where chains end, whose seed counts."""
 
+import re
+import shlex
+
 import pytest
 
 from kdlab.config.chains import place, superseding
 from kdlab.config.check import check, problems
 from kdlab.config.compose import compose, sharing_teachers
+from kdlab.config.quoting import written
 from kdlab.errors import InputError
 from kdlab.runs.identity import group_hash, run_hash
 
@@ -112,6 +116,44 @@ def test_groups_leave_out_the_seeds_that_are_taken_over():
 def test_what_is_no_chain_is_refused(overrides, message):
     with pytest.raises(InputError, match=message):
         compose(overrides)
+
+
+NESTED = [
+    (["student=mlp_wide"], ["student=mlp_wide", "teacher=none", "strategy=supervised"]),  # has no end
+    (
+        ["student=mlp_wide", "teacher=none"],
+        ["student=mlp_wide", "teacher=none", "strategy=supervised"],
+    ),  # whose losses need a teacher
+    (
+        ["student=mlp_wide", "name=a=b", "teacher=trained"],
+        ["student=mlp_wide", 'name="a=b"', "teacher=trained"],
+    ),  # is not read
+]
+
+
+@pytest.mark.parametrize("given, meant", NESTED, ids=str)
+@pytest.mark.parametrize("around", [["student=cnn"], ["student=cnn", "student.widths=[4,8,16]"]], ids=len)
+def test_the_cure_of_a_list_in_a_list_works_when_pasted(given, meant, around):
+    """It is the outer list, since that is what can be typed; the rest of it stays."""
+    inner = written(given)
+    nested = [*around, f"teacher.same_but={inner}"]
+    if len(around) > 1:  # one deeper
+        nested = ["trainer.max_epochs=7", f"teacher.same_but={written(nested)}"]
+    typed = ["teacher=same_but", f"teacher.same_but={written(nested)}"]
+    with pytest.raises(InputError) as error:
+        check(compose(typed))
+    (cure,) = shlex.split(re.search(r"[Tt]ype ('teacher.same_but=.*)$", str(error.value))[1])
+    config = compose(["teacher=same_but", cure])
+    check(config)
+    theirs = config["teacher"]["config"]
+    if len(around) > 1:
+        assert theirs["trainer"]["max_epochs"] == 7
+        theirs = theirs["teacher"]["config"]
+    assert theirs["choices"]["student"] == "cnn" and theirs["student"]["widths"] == (
+        [4, 8, 16] if len(around) > 1 else [8, 16, 32]
+    )
+    last = theirs["teacher"]["config"]
+    assert last["choices"]["student"] == "mlp_wide" and last["overrides"][-len(meant) :] == meant
 
 
 def test_a_chain_without_end_is_refused(monkeypatch, composed_teachers):

@@ -1,6 +1,8 @@
 """kdlab measure: what it writes beside a run, and what it says."""
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -145,7 +147,8 @@ def test_a_teacher_is_found_from_another_folder_and_where_it_is_gone_it_costs_th
 def test_several_teachers_have_no_features(distilled):
     distilled.config["teacher"] = {"members": {"a": distilled.config["teacher"], "b": distilled.config["teacher"]}}
     said = []
-    assert measuring.measure_runs([distilled], [1], 0.01, say=said.append) == ([distilled], [])
+    measured, failed = measuring.measure_runs([distilled], [1], 0.01, say=said.append)
+    assert [run for run, _ in measured] == [distilled] and failed == []
     assert "it has several teachers" in said[0] and len(said) == 1 and "cka" not in distilled.measurements
 
 
@@ -161,17 +164,31 @@ def test_a_run_that_cannot_be_measured_does_not_keep_the_others_from_it(kdlab, w
     )
 
 
-def test_a_directory_that_cannot_be_written_is_found_before_anything_is_timed(kdlab, distilled, monkeypatch):
-    def read_only(dir):
-        raise OSError(30, "Read-only file system", f"{dir}/tmp123")
+def _unwritable(monkeypatch, number):
+    def refused(dir):
+        raise OSError(number, os.strerror(number), f"{dir}/tmp123")
 
-    monkeypatch.setattr("tempfile.TemporaryFile", read_only)
+    monkeypatch.setattr("tempfile.TemporaryFile", refused)
+    monkeypatch.setattr(measuring, "write_json", lambda path, value: refused(path.parent))
+
+
+def test_a_full_disk_is_found_before_anything_is_timed(kdlab, distilled, monkeypatch):
+    _unwritable(monkeypatch, errno.ENOSPC)
     monkeypatch.setattr(
         measuring, "timed_in_turns", lambda calls, *_, **__: {} if not calls else pytest.fail("it was timed")
     )
     code, out, err = kdlab("measure", distilled.path, *QUICK)
-    assert (
-        code == 2
-        and "no run could be measured" in err
-        and f"not measured: {distilled.path}: {distilled.path}: Read-only file system" in err
-    )
+    assert code == 2 and "no run could be measured" in err
+    assert f"not measured: {distilled.path}: {distilled.path}: No space left on device" in err
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_runs_that_are_read_only_are_measured_all_the_same(kdlab, distilled, monkeypatch, number):
+    _unwritable(monkeypatch, number)
+    code, out, err = kdlab("measure", distilled.path, *QUICK)
+    assert code == 0 and err == ""
+    head, row, *rest = out.splitlines()
+    assert head.split()[0] == "run" and row.split()[0] == str(distilled.path)
+    assert len(row.split()) == 9, "three numbers for each batch size, peak and CKA"
+    assert rest[-1] == f"could not be saved in {distilled.path}: read-only ({os.strerror(number)})"
+    assert not distilled.measurements

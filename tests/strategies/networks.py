@@ -32,6 +32,13 @@ class Failing(nn.Module):
         raise KeyError("no such layer")
 
 
+class Listing(MLP):
+    """Answers with a list of features, as a model of timm does with ``features_only``."""
+
+    def forward(self, x):
+        return [super().forward(x)]
+
+
 class FailingInTraining(nn.Module):
     """Answers well until it is trained."""
 

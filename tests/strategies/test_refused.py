@@ -84,3 +84,26 @@ def test_bad_values(workplace, overrides, words):
     with pytest.raises(InputError, match=words):
         kdlab.train([*overrides, "trainer.max_epochs=2", "progress=none"])
     assert not (workplace / "runs").exists()
+
+
+LISTING = "tests.strategies.networks.Listing"
+AS_A_RUN = f'["student._target_={LISTING}"]'
+
+
+@pytest.mark.parametrize(
+    "overrides, role",
+    [
+        (["strategy=supervised", f"student._target_={LISTING}"], "student"),
+        ([f"teacher.overrides={AS_A_RUN}"], "teacher"),
+        (["teacher=ensemble", f"teacher.members.second.overrides={AS_A_RUN}"], "teacher.members.second"),
+        (
+            ["strategy=online", "+student@strategy.peers.x=mlp", f"strategy.peers.x._target_={LISTING}"],
+            "strategy.peers.x",
+        ),
+    ],
+)
+def test_a_network_that_gives_no_logits_is_named_by_its_role(workplace, overrides, role):
+    with pytest.raises(InputError) as error:
+        kdlab.train([*overrides, "trainer.max_epochs=2", "progress=none"])
+    assert str(error.value) == f"{role}: Listing must answer with logits of shape (samples, classes), got list"
+    assert not (workplace / "runs").exists()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from kdlab.errors import InputError
+from kdlab.studies.curves import curve_rows
 from kdlab.studies.names import unknown_names
 from kdlab.studies.reading import read
 from kdlab.studies.study import all_studies, experiments_folders, find, refuse_ambiguous
@@ -102,6 +103,16 @@ def test_rows_sweeps_and_the_order_of_training(study):
             "curves: {rows: [alnoe]}\nexpected:",
             ["curves.rows: there is no 'alnoe'; did you mean 'alone'?"],
         ),
+        (
+            "expected:",
+            "curves: {rows: [alone, raised, alone]}\nexpected:",
+            ["curves.rows: 'alone' stands there 2 times"],
+        ),
+        (
+            "expected:",
+            "curves: {table: frist}\nexpected:",
+            ["curves.table: there is no 'frist'; did you mean 'first'?"],
+        ),
         ("expected:", "expected: {}\nother:", ["expected must be a list", "there is no key 'other'"]),
         ("scale: full", "scale: [full", ["cannot be read: line"]),
     ],
@@ -113,6 +124,36 @@ def test_what_is_refused(study, old, new, words):
     for word in words:
         assert word in str(raised.value), str(raised.value)
     assert "study.yaml" in str(raised.value)
+
+
+ALONE = ("strategy=supervised",)
+
+
+@pytest.mark.parametrize(
+    "overrides, seeds, curves, kept",
+    [
+        ("strategy=supervised", "[1, 2, 3]", "{rows: [alone]}", ALONE),  # the same runs
+        ("strategy=supervised", "[1, 2]", "{rows: [raised, alone]}", None),
+        ("student=cnn", "[1, 2, 3]", "{rows: [alone]}", None),
+        ("student=cnn", "[1, 2, 3]", "{table: first, rows: [alone]}", ALONE),
+        ("student=cnn", "[1, 2, 3]", "{table: second, rows: [alone]}", ("student=cnn",)),
+        ("student=cnn", "[1, 2, 3]", "{table: second}", ("student=cnn",)),
+        ("student=cnn", "[1, 2, 3]", "{rows: [raised]}", ALONE),
+        ("student=cnn", "[1, 2, 3]", "{metric: val/nll}", ALONE),  # the first table's
+    ],
+)
+def test_a_name_in_curves_is_one_row(study, overrides, seeds, curves, kept):
+    second = f"  second:\n    title: Again\n    rows:\n      alone: {{overrides: [{overrides}], seeds: {seeds}}}\n"
+    text = GOOD.replace("expected:", f"{second}curves: {curves}\nexpected:", 1)
+    if kept is not None:
+        assert curve_rows(study(text))[-1].overrides == kept
+        return
+    with pytest.raises(InputError) as raised:
+        study(text)
+    assert str(raised.value) == (
+        "experiments/mine/study.yaml: curves.rows: 'alone' names other runs in each of the "
+        "tables first, second; say whose are meant, for example 'table: first' in curves"
+    )
 
 
 def test_several_problems_are_said_at_once(study):

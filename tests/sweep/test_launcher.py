@@ -289,6 +289,15 @@ def test_an_interrupted_sweep_ends_its_jobs_and_says_how_to_go_on(workplace, sen
 
 
 @pytest.mark.slow
+def test_a_job_whose_own_code_raises_keyboard_interrupt_ends_the_sweep_as_ctrl_c_does(kdlab, workplace):
+    code, out, err = kdlab("train", "-m", *trouble("InterruptedLater"), "seed=1,2,3", "hydra.launcher.workers=1")
+    assert code == 130 and err == "kdlab: interrupted; the same command goes on from the last finished epoch\n"
+    assert rows(out) == {"seed=1": "trained", "seed=2": "interrupted", "seed=3": "not started"}
+    assert "interrupted seed=2" in out and "its own code raised KeyboardInterrupt" in out
+    assert statuses() == {1: "finished", 2: "interrupted"}
+
+
+@pytest.mark.slow
 def test_workers_end_with_their_launcher(workplace):
     """Killed, it can tell them nothing; their runs are free for the next one at once."""
     arguments = [*trouble("Slow"), "trainer.max_epochs=300", "seed=1,2", "hydra.launcher.workers=2"]

@@ -38,6 +38,12 @@ def test_a_job_that_dies_while_it_is_checked_is_named_and_the_rest_is_trained(kd
     assert [run.status for run in find_runs(["runs"])] == ["finished"] * 2
 
 
+def test_a_constructor_that_raises_keyboard_interrupt_ends_the_sweep_as_ctrl_c_does(kdlab, workplace):
+    code, out, err = kdlab("train", "-m", *SHORT, "student._target_=tests.sweep.trouble.Interrupted", "seed=1,2")
+    assert code == 130 and err == "kdlab: interrupted; the same command goes on from the last finished epoch\n"
+    assert rows(out) == {} and not (workplace / "runs").exists()
+
+
 @pytest.mark.parametrize(
     "by, words",
     [("SIGSEGV", "killed by signal 11 (SIGSEGV) while"), ("exit", "its process ended with exit code 0 while")],

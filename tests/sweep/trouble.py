@@ -64,6 +64,22 @@ class Leaving(Supervised):
         Leaving.left.append(self.seed)
 
 
+class Interrupted(MLP):
+    """Its constructor raises KeyboardInterrupt."""
+
+    def __init__(self, *arguments, **named):
+        raise KeyboardInterrupt
+
+
+class InterruptedLater(Supervised):
+    """Seed 2 raises KeyboardInterrupt in its second epoch."""
+
+    def training_step(self, batch, index):
+        if self.seed == 2 and self.current_epoch == 1:
+            raise KeyboardInterrupt
+        return super().training_step(batch, index)
+
+
 class Dies(MLP):
     """Ends its process at its first forward pass: by a signal, as the system does it where memory runs out, or by
     leaving it."""

@@ -139,7 +139,7 @@ class ImageFolder(ClassificationData):
             *(split_listing(own, found.train.classes)[1] if own else ()),
             *(
                 f"data: warning: {folder} is not read: {found.test.folder} is the test split, and validation is held"
-                f" out of train; {typed(f'data.validation_folder={folder}')} reads it"
+                f" out of train; {typed('data.validation_folder', str(folder))} reads it"
                 for folder in unread
             ),
         ]
