@@ -11,8 +11,9 @@ PACKAGE = Path(__file__).parents[1] / "kdlab"
 LAYERS = (
     ("errors",),
     ("batch", "counter", "outputs", "schedules", "functional"),
-    ("metrics", "models", "normalisation", "weights"),
+    ("metrics", "models", "normalisation"),
     ("config", "measure", "tasks"),
+    ("weights",),
     ("data", "runs", "teachers"),
     ("launch", "losses"),
     ("objective",),
