@@ -206,7 +206,7 @@ def find(name: str) -> tuple[str, Path]:
                 return known_name, place
         return _name_of(folder.resolve(), known), folder
     if folder.is_dir() and str(name) not in (".", ""):
-        raise InputError(f"{folder} holds no {FILE}; kdlab's README shows one, under Reproducing papers")
+        raise InputError(f"{folder} holds no {FILE}; kdlab/studies/README.md shows one")
     if not known:
         raise InputError(
             f"there is no study '{name}': studies lie in experiments/ of kdlab's repository, which an installed "

@@ -392,7 +392,7 @@ def changed(config, place, value):
 
 
 def does_not_count(config, place) -> bool:
-    """As README's section on a run's directory says."""
+    """As kdlab/runs/README.md says."""
     while "config" in place:  # what does not count of a run does not count of the run that teaches it
         place = place[place.index("config") + 1 :]
     names = place[0] in ("choices", "overrides", "name", "paths", "fresh", "progress", "logger")
@@ -414,7 +414,7 @@ def test_every_leaf_of_a_config_counts(name):
 
 def test_what_does_not_count_is_what_the_readme_says():
     assert keys.NOT_IDENTITY == {"choices", "overrides", "name", "paths", "fresh", "progress", "logger"}
-    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "kdlab" / "runs" / "README.md").read_text(encoding="utf-8")
     said = re.search(r"The hash is over the whole composed config.*?\n\n", text, re.DOTALL)[0]
     assert all(f"`{key}`" in said for key in (*keys.NOT_IDENTITY - {"choices", "overrides"}, "data.workers"))
 

@@ -203,7 +203,7 @@ def test_where_studies_are_found(study, tmp_path, monkeypatch):
 
 
 def test_the_study_of_the_readme(study):
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    readme = (Path(__file__).parents[2] / "kdlab" / "studies" / "README.md").read_text(encoding="utf-8")
     found = study(readme.partition("```yaml\ntitle:")[2].partition("```")[0].join(["title:", ""]))
     assert [row.name for row in found.tables[0].rows] == ["alone", "T = 2", "T = 4"] and [
         one.above for one in found.expected
