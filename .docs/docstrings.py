@@ -22,7 +22,7 @@ def formula(tex: str, display: str) -> str:
 def displayed(match: re.Match) -> str:
     """A ``.. math::`` directive, with what is indented below it."""
     indent, body = match[1], textwrap.dedent(match[2])
-    return f"{indent}<div>{formula(body, 'block')}</div>\n"
+    return f"{indent}<div>{formula(body, 'block')}</div>\n\n"
 
 
 def markdown(text: str) -> str:
@@ -31,7 +31,9 @@ def markdown(text: str) -> str:
     >>> markdown("See :func:`kdlab.functional.hint`.")
     'See `hint`.'
     """
-    text = re.sub(r"^([ \t]*)\.\. math:: ?((?:[^\n]*\n?)(?:(?:\1[ \t]+[^\n]*|[ \t]*)(?:\n|$))*)", displayed, text, flags=re.M)
+    text = re.sub(
+        r"^([ \t]*)\.\. math:: ?((?:[^\n]*\n?)(?:(?:\1[ \t]+[^\n]*|[ \t]*)(?:\n|$))*)", displayed, text, flags=re.M
+    )
     text = re.sub(r":math:`([^`]+)`", lambda match: formula(match[1], "inline"), text)
     text = ROLE.sub(lambda match: f"`{match[1].rpartition('.')[2]}`", text)
     lines, inside = [], False

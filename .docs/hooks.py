@@ -1,7 +1,7 @@
 """The site's pages that are made of files in the repository: READMEs, CONTRIBUTING, the studies and their figures.
 
-Nothing is copied into git: each page is read when the site is built, and its links are turned to other pages of the site, or, where a
-link names a file that has no page, to plain text.
+Nothing is copied into git: each page is read when the site is built. Its links lead to other pages of the site; a link
+to a file that has no page becomes plain text.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ ROOT = Path(__file__).resolve().parents[1]
 STUDIES = sorted(path.parent.name for path in (ROOT / "experiments").glob("*/study.yaml"))
 PAGES = {
     "README.md": "index.md",
-    **{f"kdlab/{name}/README.md": f"{name}.md" for name in
-       ("strategies", "losses", "teachers", "data", "sweep", "compare", "runs", "studies")},
+    **{
+        f"kdlab/{name}/README.md": f"{name}.md"
+        for name in ("strategies", "losses", "teachers", "data", "sweep", "compare", "runs", "studies")
+    },
     "experiments/README.md": "papers.md",
     **{f"experiments/{name}/README.md": f"papers/{name}.md" for name in STUDIES},
     ".github/CONTRIBUTING.md": "contributing.md",
@@ -50,10 +52,20 @@ def relinked(text: str, source: str) -> str:
 
 def gallery() -> str:
     """The page of all figures, study by study."""
-    lines = ["# Gallery", "", "The figures of the studies in git. `kdlab compare --report` draws these and more for your own runs.", ""]
+    lines = [
+        "# Gallery",
+        "",
+        "The figures of the studies in git. `kdlab compare --report` draws these and more for your own runs.",
+        "",
+    ]
     for path in figures():
         study = path.relative_to(ROOT / "experiments").parts[0]
-        lines += [f"## [{study}](papers/{study}.md)", "", f"![{path.stem}](figures/{path.relative_to(ROOT).as_posix()})", ""]
+        lines += [
+            f"## [{study}](papers/{study}.md)",
+            "",
+            f"![{path.stem}](figures/{path.relative_to(ROOT).as_posix()})",
+            "",
+        ]
     return "\n".join(lines)
 
 
