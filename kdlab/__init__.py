@@ -9,6 +9,16 @@ Importing kdlab is light: what a name needs is imported when the name is first u
 
 import warnings
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kdlab import compare
+    from kdlab.api import load, train
+    from kdlab.batch import Batch
+    from kdlab.losses.base import Loss
+    from kdlab.outputs import Outputs
+    from kdlab.runs.run import Run, RunStore
+    from kdlab.strategies.base import Strategy
 
 # of tqdm, which other libraries import, in a notebook without ipywidgets: kdlab shows none of its bars
 warnings.filterwarnings("ignore", "IProgress not found")
@@ -25,7 +35,7 @@ _LAZY = {
     "Loss": "kdlab.losses.base",
     "Strategy": "kdlab.strategies.base",
 }
-__all__ = sorted(_LAZY)
+__all__ = ["Batch", "Loss", "Outputs", "Run", "RunStore", "Strategy", "compare", "load", "train"]
 
 
 def __getattr__(name: str):

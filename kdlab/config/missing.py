@@ -16,8 +16,8 @@ from .paths import conf_dir
 
 # launchers and sweepers that other packages bring, and what installs them
 ELSEWHERE = {
-    "joblib": "'kdlab[joblib]'",
-    "ray_aws": "'kdlab[ray]'",
+    "joblib": "hydra-joblib-launcher",
+    "ray_aws": "hydra-ray-launcher",
     "rq": "hydra-rq-launcher",
     "ax": "hydra-ax-sweeper",
     "nevergrad": "hydra-nevergrad-sweeper",

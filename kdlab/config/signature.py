@@ -14,6 +14,10 @@ from kdlab.errors import did_you_mean
 _SIMPLE = (bool, int, float, str)
 
 
+#: optional packages whose modules are named as they are
+PACKAGES = ("timm", "torchvision", "tensorboard")
+
+
 @dataclass
 class Signature:
     """The arguments of a target.
@@ -40,8 +44,8 @@ def locate(target: str):
         found = pkgutil.resolve_name(target)
     except ModuleNotFoundError as error:
         missing = error.name or target
-        extra = {"timm": "vision", "torchvision": "vision", "tensorboard": "tensorboard"}.get(missing.split(".")[0])
-        cure = f"; install it with: pip install 'kdlab[{extra}]'" if extra else ""
+        package = missing.split(".")[0]
+        cure = f"; install it with: pip install {package}" if package in PACKAGES else ""
         raise LookupError(f"_target_ '{target}': there is no module '{missing}'{cure}") from error
     except (AttributeError, ValueError) as error:
         parent, _, name = target.rpartition(".")

@@ -310,7 +310,7 @@ def download(name: str, folder: Path) -> None:
     try:
         from torchvision import datasets
     except ImportError as error:
-        raise InputError("data.download=true needs torchvision: pip install 'kdlab[vision]'") from error
+        raise InputError("data.download=true needs torchvision: pip install torchvision") from error
     try:
         getattr(datasets, name)(str(folder), download=True)
     except (OSError, RuntimeError) as error:  # no network, a full disk, a file that does not have its checksum

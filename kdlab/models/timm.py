@@ -46,7 +46,7 @@ def timm_model(
     try:
         import timm
     except ModuleNotFoundError as error:
-        raise ValueError(f"model '{model}' needs timm; install it with: pip install 'kdlab[vision]'") from error
+        raise ValueError(f"model '{model}' needs timm; install it with: pip install timm") from error
 
     if not model.startswith(ELSEWHERE) and not timm.is_model(model):
         known = timm.list_models()

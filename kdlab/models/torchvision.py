@@ -56,7 +56,7 @@ def torchvision_model(
     try:
         import torchvision.models as library
     except ModuleNotFoundError as error:
-        raise ValueError(f"model '{model}' needs torchvision; install it with: pip install 'kdlab[vision]'") from error
+        raise ValueError(f"model '{model}' needs torchvision; install it with: pip install torchvision") from error
 
     known = library.list_models(module=library)
     if model not in known:

@@ -381,6 +381,6 @@ def _optuna():
     try:
         import optuna
     except ImportError as error:
-        raise InputError("hydra/sweeper=optuna needs Optuna: pip install 'kdlab[optuna]'") from error
+        raise InputError("hydra/sweeper=optuna needs Optuna: pip install optuna") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna

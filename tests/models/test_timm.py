@@ -100,5 +100,5 @@ def test_bad_arguments(given, words):
 
 def test_without_the_library_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(ValueError, match=r"needs timm.*pip install 'kdlab\[vision\]'"):
+    with pytest.raises(ValueError, match=r"needs timm.*pip install timm"):
         timm_model("resnet18", classes=7)

@@ -137,5 +137,5 @@ def test_bad_arguments(given, words):
 def test_without_the_library_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision", None)
     monkeypatch.setitem(sys.modules, "torchvision.models", None)
-    with pytest.raises(ValueError, match=r"needs torchvision.*pip install 'kdlab\[vision\]'"):
+    with pytest.raises(ValueError, match=r"needs torchvision.*pip install torchvision"):
         torchvision_model("resnet18", classes=7)

@@ -119,7 +119,7 @@ class CIFAR10(_Cifar):
 
     Args:
         folder: where the user keeps data sets.
-        download: fetch it with torchvision into ``folder`` if it is nowhere (needs the extra ``vision``).
+        download: fetch it with torchvision into ``folder`` if it is nowhere.
         options: those of :class:`InMemoryData`.
     """
 
@@ -140,7 +140,7 @@ class CIFAR100(_Cifar):
 
     Args:
         folder: where the user keeps data sets.
-        download: fetch it with torchvision into ``folder`` if it is nowhere (needs the extra ``vision``).
+        download: fetch it with torchvision into ``folder`` if it is nowhere.
         options: those of :class:`InMemoryData`.
     """
 

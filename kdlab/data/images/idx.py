@@ -24,7 +24,7 @@ class IDXImages(InMemoryData):
 
     Args:
         folder: where the user keeps data sets.
-        download: fetch it with torchvision into ``folder`` if it is nowhere (needs the extra ``vision``).
+        download: fetch it with torchvision into ``folder`` if it is nowhere.
         options: those of :class:`InMemoryData`.
     """
 
