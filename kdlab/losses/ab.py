@@ -43,10 +43,16 @@ class ActivationBoundary(Pairs):
         self.connectors = nn.ModuleList()
 
     def prepare(self, probe: Probe) -> None:
+        """Builds a connector for each pair whose shapes differ.
+
+        Raises:
+            ValueError: no connector exists between the two shapes of a pair.
+        """
         for mine, theirs in self.shapes(probe):
             self.connectors.append(nn.Identity() if mine == theirs else connector(mine, theirs, activate=False))
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """One value a sample, ``(B,)``: the weighted sum over the pairs."""
         return sum(
             weight * functional.activation_boundary(adapt(mine), theirs, self.margin)
             for (mine, theirs), adapt, weight in zip(self.pairs(student, teacher), self.connectors, self.halving())

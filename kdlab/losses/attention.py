@@ -45,6 +45,7 @@ class Scores:
         self.taps = tuple(tap for layer in self.layers for tap in layer)
 
     def __call__(self, outputs: Outputs) -> list[Tensor]:
+        """The scores ``(B, H, T, T)`` of each layer: computed from queries and keys, or the tap itself."""
         read = [[outputs.features[tap] for tap in layer] for layer in self.layers]
         return [
             features[0] if len(features) == 1 else functional.attention_scores(*features, self.heads)
@@ -89,6 +90,8 @@ class AttentionLoss(Sequences):
         return {}
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
+        """The sum over the pairs of layers: a scalar for ``average=tokens``, one value a sample ``(B,)`` for
+        ``average=samples``."""
         mask, value = mask_of(student, batch), 0.0
         for mine, theirs in zip(self.student_scores(student), self.teacher_scores(teacher)):
             values = type(self).function(mine, theirs, self.over_heads, mask=mask, **self.options())
@@ -106,6 +109,8 @@ class AttentionMSE(AttentionLoss):
     function = staticmethod(functional.attention_mse)
 
     def counting(self, values: Tensor, mask: Tensor | None) -> Tensor | None:
+        """Where query and key both count: ``(B, T, T)``, or ``(B, H, T, T)`` where each head has its own values. None
+        without a mask."""
         if mask is None:
             return None
         return pairs(mask) if values.dim() == 3 else pairs(mask)[:, None].expand_as(values)
@@ -151,9 +156,12 @@ class AttentionCE(AttentionLoss):
         self.entropy, self.renormalise = entropy, renormalise
 
     def options(self) -> dict:
+        """``entropy`` and ``renormalise``."""
         return {"entropy": self.entropy, "renormalise": self.renormalise}
 
     def counting(self, values: Tensor, mask: Tensor | None) -> Tensor | None:
+        """Where the query counts: ``(B, T)``, or ``(B, H, T)`` where each head has its own values. None without a
+        mask."""
         if mask is None:
             return None
         return mask if values.dim() == 2 else mask[:, None].expand_as(values)
@@ -228,6 +236,7 @@ class TinyBERT(Sequences):
         self.projection = None
 
     def prepare(self, probe: Probe) -> None:
+        """Builds the projection from the student's width to the teacher's, then tries the loss once."""
         self.projection = nn.Linear(
             *(
                 outputs.features[taps[0]].shape[-1]
@@ -237,6 +246,8 @@ class TinyBERT(Sequences):
         super().prepare(probe)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
+        """One value a sample, ``(B,)``: the squared errors of attention scores and hidden states, each with its weight,
+        summed over the pairs of layers."""
         mask, scores = mask_of(student, batch), (self.student_scores(student), self.teacher_scores(teacher))
         if self.count_padding and mask is not None:
             scores, mask = [[x.masked_fill((mask == 0)[:, None, None, :], 0.0) for x in side] for side in scores], None
@@ -290,6 +301,7 @@ class MiniLM(Sequences):
         return {"heads": self.heads}
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
+        """One value a sample, ``(B,)``: the sum of the KL divergences of the relations that are compared."""
         features = [
             outputs.features[tap]
             for outputs, taps in ((student, self.student_taps), (teacher, self.teacher_taps))
@@ -331,4 +343,5 @@ class MiniLMv2(MiniLM):
             raise ValueError("relations must name one or more relations, for example {qq: 1, kk: 1, vv: 1}")
 
     def options(self) -> dict:
+        """``heads`` and ``relations``, the weights by relation."""
         return {"heads": self.heads, "relations": self.relations}

@@ -89,6 +89,7 @@ class Loss(nn.Module):
     views: int = 1
 
     def __call__(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
+        """Calls :meth:`forward` with the teacher's Outputs detached."""
         return super().__call__(student, None if teacher is None else teacher.detach(), batch)
 
     def prepare(self, probe: Probe) -> None:

@@ -31,6 +31,8 @@ class DIST(Loss):
         self.epsilon = positive("epsilon", epsilon)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """A scalar: one minus the mean correlation of rows and of columns, each with its weight. Rows of weight 0 do
+        not count."""
         return functional.dist(
             student.logits,
             teacher.logits,
@@ -53,6 +55,7 @@ class ClassCorrelation(Loss):
         self.temperature = positive("temperature", temperature)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """A scalar: the squared difference of the two Gram matrices of probabilities. Rows of weight 0 do not count."""
         return type(self).function(student.logits, teacher.logits, self.temperature, mask=batch.weights)
 
 
@@ -98,6 +101,7 @@ class MultiLevel(Loss):
         }
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """A scalar: the sum over both views and all temperatures. Rows of weight 0 do not count."""
         return functional.multi_level(
             student.logits,
             teacher.logits,

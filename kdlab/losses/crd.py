@@ -60,6 +60,12 @@ class CRD(Loss):
         self._normalised = False
 
     def prepare(self, probe: Probe) -> None:
+        """Builds the two embeddings, two memories ``(train_size, dimensions)`` with random entries, and the tables that
+        negatives are drawn from.
+
+        Raises:
+            ValueError: all training samples are of one class.
+        """
         mine, theirs = probe.student.features[self.student_taps[0]], probe.teacher.features[self.teacher_taps[0]]
         self.student_embedding = nn.Linear(mine[0].numel(), self.dimensions)
         self.teacher_embedding = nn.Linear(theirs[0].numel(), self.dimensions)
@@ -85,6 +91,8 @@ class CRD(Loss):
             self.register_buffer(name, table, persistent=False)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """One value a sample, ``(B,)``, against newly drawn negatives. In training the memories are updated
+        afterwards."""
         drawn = negatives(batch.index, self.label, self.order, self.first, self.count, self.negatives)
         return self.contrast(student, teacher, batch.index, torch.cat([batch.index[:, None], drawn], 1))
 

@@ -24,6 +24,7 @@ class DKD(Loss):
         self.temperature_squared = temperature_squared
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """One value a row, ``(N,)``: alpha times the label's term plus beta times that of the other classes."""
         return functional.dkd(
             student.logits,
             teacher.logits,
@@ -47,6 +48,7 @@ class NKD(Loss):
         self.gamma = not_negative("gamma", gamma)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """One value a row, ``(N,)``: the label's term plus gamma times that of the other classes."""
         return functional.nkd(student.logits, teacher.logits, batch.target, self.temperature, self.gamma)
 
 
@@ -83,6 +85,7 @@ class USKD(Loss):
         self.linear = None
 
     def prepare(self, probe: Probe) -> None:
+        """Builds the weak classifier, a linear layer from the pooled feature to the classes."""
         self.linear = nn.Linear(self._pooled(probe.student).shape[1], probe.classes)
 
     def _pooled(self, student: Outputs) -> Tensor:
@@ -90,6 +93,7 @@ class USKD(Loss):
         return feature.flatten(2).mean(2) if feature.dim() == 4 else feature.mean(1) if feature.dim() == 3 else feature
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
+        """One value a row, ``(N,)``. The soft label of a row depends on the other rows that count."""
         return functional.uskd(
             student.logits,
             self.linear(self._pooled(student)),
@@ -113,4 +117,5 @@ class WSLD(Loss):
         self.temperature = positive("temperature", temperature)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """One value a row, ``(N,)``: the cross-entropy to the soft targets, times the row's weight."""
         return functional.wsld(student.logits, teacher.logits, batch.target, self.temperature)

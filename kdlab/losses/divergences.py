@@ -30,6 +30,7 @@ class Divergence(Loss):
         return {}
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """One value a row, ``(N,)``: the divergence at the temperature, times T^2 with ``temperature_squared``."""
         values = type(self).function(student.logits, teacher.logits, self.temperature, **self.options())
         return values * self.temperature**2 if self.temperature_squared else values
 
@@ -62,6 +63,7 @@ class SymmetricKL(Divergence):
         self.reverse_weight = fraction("reverse_weight", reverse_weight)
 
     def options(self) -> dict[str, float]:
+        """``reverse_weight``, the weight of the reverse KL divergence."""
         return {"reverse_weight": self.reverse_weight}
 
 
@@ -82,6 +84,7 @@ class JensenShannon(Divergence):
         self.scaled = scaled
 
     def options(self) -> dict[str, float]:
+        """``teacher_weight``, the teacher's share of the mixture, and ``scaled``."""
         return {"teacher_weight": self.teacher_weight, "scaled": self.scaled}
 
 
@@ -95,6 +98,7 @@ class SkewForwardKL(Divergence):
         self.teacher_weight = fraction("teacher_weight", teacher_weight)
 
     def options(self) -> dict[str, float]:
+        """``teacher_weight``, the teacher's share of the mixture."""
         return {"teacher_weight": self.teacher_weight}
 
 
@@ -115,6 +119,7 @@ class SkewReverseKL(Divergence):
         self.detach_mixture = detach_mixture
 
     def options(self) -> dict[str, float]:
+        """``student_weight``, the student's share of the mixture, and ``detach_mixture``."""
         return {"student_weight": self.student_weight, "detach_mixture": self.detach_mixture}
 
 
@@ -130,6 +135,7 @@ class AlphaBeta(Divergence):
         self.alpha, self.beta = float(alpha), float(beta)
 
     def options(self) -> dict[str, float]:
+        """``alpha`` and ``beta``, any real numbers."""
         return {"alpha": self.alpha, "beta": self.beta}
 
 
@@ -143,4 +149,5 @@ class AdaptiveKL(Divergence):
         self.tail_mass = fraction("tail_mass", tail_mass)
 
     def options(self) -> dict[str, float]:
+        """``tail_mass``, the teacher's probability in the tail, at most."""
         return {"tail_mass": self.tail_mass}

@@ -59,6 +59,12 @@ class FactorTransfer(Loss):
         self.paraphraser = self.translator = None
 
     def prepare(self, probe: Probe) -> None:
+        """Builds paraphraser and translator, and loads the paraphraser's weights where a file is named.
+
+        Raises:
+            ValueError: the features are not maps, ``form=paper`` meets maps of different size, ``rate`` leaves no
+                factor, or the file does not hold the state of this paraphraser.
+        """
         mine, theirs = (
             probe.student.features[self.student_taps[0]].shape[1:],
             probe.teacher.features[self.teacher_taps[0]].shape[1:],
@@ -82,6 +88,8 @@ class FactorTransfer(Loss):
         self.paraphraser.requires_grad_(self.reconstruction_weight > 0)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """One value a sample, ``(B,)``: the distance of the factors plus ``reconstruction_weight`` times the
+        paraphraser's own error."""
         theirs = teacher.features[self.teacher_taps[0]]
         factors = self.paraphraser.factors(theirs)
         mine = self.translator(student.features[self.student_taps[0]])

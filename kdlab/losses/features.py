@@ -41,11 +41,17 @@ class Hint(Loss):
         self.connector = None
 
     def prepare(self, probe: Probe) -> None:
+        """Builds the connector from the student's shape to the teacher's.
+
+        Raises:
+            ValueError: no connector exists between the two shapes.
+        """
         student = probe.student.features[self.student_taps[0]]
         teacher = probe.teacher.features[self.teacher_taps[0]]
         self.connector = connector(student.shape[1:], teacher.shape[1:], normalise=self.normalise)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """One value a sample, ``(B,)``: the mean squared difference after the connector."""
         adapted = self.connector(student.features[self.student_taps[0]])
         return functional.hint(adapted, teacher.features[self.teacher_taps[0]])
 
@@ -72,10 +78,16 @@ class AttentionTransfer(Pairs):
         self.power, self.form = whole("power", power), one_of("form", form, FORMS)
 
     def prepare(self, probe: Probe) -> None:
+        """Builds nothing; checks the shapes.
+
+        Raises:
+            ValueError: a feature is not a map.
+        """
         for mine, theirs in self.shapes(probe):
             same_kind(mine, theirs, maps_only="attention is where a map is active, and a vector has no places")
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """One value a sample, ``(B,)``: the sum over the pairs."""
         return sum(
             functional.attention_transfer(mine, theirs, self.power, self.form)
             for mine, theirs in self.pairs(student, teacher)
@@ -114,6 +126,11 @@ class VariationalInformation(Pairs):
         self.regressors, self.scales = nn.ModuleList(), nn.ParameterList()
 
     def prepare(self, probe: Probe) -> None:
+        """Builds a regressor and the variances of the teacher's channels for each pair.
+
+        Raises:
+            ValueError: a pair is neither two maps nor two vectors.
+        """
         excess = self.variance - self.epsilon
         start = excess + math.log(-math.expm1(-excess))  # what softplus turns into the variance
         for mine, theirs in self.shapes(probe):
@@ -122,6 +139,8 @@ class VariationalInformation(Pairs):
             self.scales.append(nn.Parameter(torch.full((theirs[0],), start)))
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """One value a sample, ``(B,)``: the Gaussian's negative log-density without its constant, summed over the
+        pairs."""
         total = 0.0
         for (mine, theirs), regress, scale in zip(self.pairs(student, teacher), self.regressors, self.scales):
             if mine.dim() == 4:

@@ -38,6 +38,7 @@ class CrossEntropy(Loss):
         self.views = 2 if both_views else 1
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
+        """One value a row, ``(N,)``, in nats; with ``both_views`` the sum over the two views."""
         views = [student] if self.views == 1 else [student, student.second]
         return sum(self._values(view.logits, batch) for view in views)
 
@@ -60,6 +61,8 @@ class HintonKD(Loss):
         self.temperature_squared = temperature_squared
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """One value a row, ``(N,)``, from both distributions at the temperature; times T^2 with
+        ``temperature_squared``."""
         return type(self).function(student.logits, teacher.logits, self.temperature, self.temperature_squared)
 
 
@@ -78,6 +81,7 @@ class HardLabel(Loss):
     function = staticmethod(functional.hard_label)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """One value a row, ``(N,)``: the negative log-probability of the teacher's most probable class."""
         return functional.hard_label(student.logits, teacher.logits)
 
 
@@ -93,6 +97,7 @@ class LogitMSE(Loss):
         self.mean_over_classes = mean_over_classes
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """One value a row, ``(N,)``: the mean of the squared differences over the classes, or their sum."""
         return functional.logit_mse(
             student.logits, teacher.logits, self.temperature, mean_over_classes=self.mean_over_classes
         )
@@ -121,6 +126,7 @@ class VirtualTeacher(Loss):
         self.softened = one_of("softened", softened, ("probabilities", "logarithms"))
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
+        """One value a row, ``(N,)``: the KL divergence from the distribution that is made up for the row's label."""
         return functional.virtual_teacher(
             student.logits,
             batch.target,

@@ -49,6 +49,12 @@ class OverhaulDistillation(Pairs):
         self.connectors = nn.ModuleList()
 
     def prepare(self, probe: Probe) -> None:
+        """Builds a connector for each pair and computes the margins from the teacher's BatchNorms.
+
+        Raises:
+            ValueError: the teacher is not one network, a pair is neither two maps nor two vectors, or the BatchNorm of
+                a tap is missing or of another width.
+        """
         if probe.teacher_network is None:
             raise ValueError("the margins come from the BatchNorms of one teacher network, and this teacher is none")
         for number, ((mine, theirs), norm) in enumerate(zip(self.shapes(probe), self._norms(probe))):
@@ -74,6 +80,7 @@ class OverhaulDistillation(Pairs):
         return [modules[name] for name in self.teacher_norms]
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """One value a sample, ``(B,)``: the weighted sum over the pairs."""
         total = 0.0
         for number, ((mine, theirs), weight) in enumerate(zip(self.pairs(student, teacher), self.halving())):
             mine = self.connectors[number](mine)

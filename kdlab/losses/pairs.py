@@ -21,6 +21,7 @@ def taps(name: str, value: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def features(outputs: Outputs, names: Sequence[str]) -> list[Tensor]:
+    """The features of the named taps, in that order."""
     return [outputs.features[name] for name in names]
 
 
@@ -46,6 +47,7 @@ class Pairs(Loss):
             )
 
     def pairs(self, student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor]]:
+        """The features of each pair of taps, the student's first."""
         return list(zip(features(student, self.student_taps), features(teacher, self.teacher_taps)))
 
     def shapes(self, probe: Probe) -> list[tuple[torch.Size, torch.Size]]:

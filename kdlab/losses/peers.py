@@ -45,6 +45,7 @@ class MutualKL(_RegularisedKL):
     function = staticmethod(functional.mutual_kl)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """One value a row, ``(N,)``: the KL divergence from the peer at the temperature."""
         return functional.mutual_kl(student.logits, [teacher.logits], **self.options())
 
 
@@ -63,4 +64,5 @@ class OneKL(_RegularisedKL):
         super().__init__(temperature, epsilon, temperature_squared)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """One value a row, ``(N,)``: the KL divergence from the ensemble at the temperature."""
         return functional.one_kl(student.logits, teacher.logits, **self.options())

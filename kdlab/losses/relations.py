@@ -38,6 +38,8 @@ class Relation(Pairs):
         self.forward(probe.student, probe.teacher, None)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
+        """The sum over the pairs: a scalar, or one value a sample ``(B,)`` where the function relates channels and not
+        samples."""
         return sum(type(self).function(mine, theirs, **self.options()) for mine, theirs in self.pairs(student, teacher))
 
 
@@ -60,6 +62,7 @@ class Consecutive(Relation):
             )
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
+        """One value a sample, ``(B,)``: the sum over neighbouring stages."""
         mine, theirs = features(student, self.student_taps), features(teacher, self.teacher_taps)
         return sum(
             type(self).function(*mine[n : n + 2], *theirs[n : n + 2], **self.options()) for n in range(len(mine) - 1)
@@ -81,6 +84,7 @@ class SP(Relation):
         self.norm = positive("norm", norm)
 
     def options(self) -> dict:
+        """``norm``, the order of the norm that the rows of the Gram matrices are divided by."""
         return {"norm": self.norm}
 
 
@@ -107,12 +111,14 @@ class CC(Relation):
         self.student_embedding = self.teacher_embedding = None
 
     def prepare(self, probe: Probe) -> None:
+        """Builds the two linear embeddings of the flattened features."""
         self.student_embedding, self.teacher_embedding = (
             nn.Linear(outputs.features[taps[0]][0].numel(), self.dimension)
             for outputs, taps in ((probe.student, self.student_taps), (probe.teacher, self.teacher_taps))
         )
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
+        """A scalar: the mean over neighbouring samples of the batch."""
         return functional.cc(
             self.student_embedding(student.features[self.student_taps[0]].flatten(1)),
             self.teacher_embedding(teacher.features[self.teacher_taps[0]].flatten(1)),
@@ -141,6 +147,7 @@ class CCKernel(Relation):
         self.normalise, self.squared = normalise, squared
 
     def options(self) -> dict:
+        """``kernel`` with ``gamma`` and ``order``, ``normalise`` and ``squared``."""
         return {
             "kernel": self.kernel,
             "gamma": self.gamma,
@@ -169,6 +176,7 @@ class RKD(Relation):
                 raise ValueError(f"{name} must be 0 or greater, got {getattr(self, name)}")
 
     def options(self) -> dict:
+        """``distance_weight`` and ``angle_weight``."""
         return {"distance_weight": self.distance_weight, "angle_weight": self.angle_weight}
 
 
@@ -199,6 +207,7 @@ class NST(Relation):
         self.degree = int(positive("degree", degree))
 
     def options(self) -> dict:
+        """``degree`` of the polynomial kernel."""
         return {"degree": self.degree}
 
 
@@ -225,4 +234,5 @@ class KDSVD(Consecutive):
         self.vectors = int(positive("vectors", vectors))
 
     def options(self) -> dict:
+        """``vectors``, the number of singular vectors that are compared."""
         return {"vectors": self.vectors}

@@ -20,6 +20,12 @@ class Reusing(Loss):
         self.head = None
 
     def prepare(self, probe: Probe) -> None:
+        """Builds the head: the projector and a frozen copy of the teacher's classifier.
+
+        Raises:
+            ValueError: the features are neither two maps nor two vectors, the teacher is not one network, or
+                ``teacher_head`` is not a classifier of the teacher's feature.
+        """
         mine, theirs = (
             probe.student.features[self.student_taps[0]].shape[1:],
             probe.teacher.features[self.teacher_taps[0]].shape[1:],
@@ -58,6 +64,11 @@ class Reusing(Loss):
             )
 
     def projector(self, mine: Size, theirs: Size) -> nn.Module:
+        """The module from the student's feature to the teacher's; a subclass must define it.
+
+        Args:
+            mine, theirs: shapes of one sample, without the batch dimension.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define projector(mine, theirs)")
 
     def size(self, mine: Size, theirs: Size) -> tuple[int, int] | None:

@@ -51,6 +51,11 @@ class ReviewKD(Pairs):
         self.review = None
 
     def prepare(self, probe: Probe) -> None:
+        """Builds the fusion for the shapes of all pairs.
+
+        Raises:
+            ValueError: a feature is neither a map nor a vector.
+        """
         pairs = self.shapes(probe)
         for mine, theirs in pairs:
             if len(mine) not in (1, 3) or len(theirs) not in (1, 3):
@@ -61,6 +66,7 @@ class ReviewKD(Pairs):
         self.review = Review(*zip(*pairs), most=self.most_channels)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """One value a sample, ``(B,)``: the sum over the stages."""
         pairs = self.pairs(student, teacher)
         fused = self.review([mine for mine, _ in pairs])
         return sum(

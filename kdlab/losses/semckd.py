@@ -62,6 +62,11 @@ class SemCKD(Loss):
         return nn.Sequential(nn.Linear(self.batch_size, 2 * size), nn.ReLU(), nn.Linear(2 * size, size))
 
     def prepare(self, probe: Probe) -> None:
+        """Builds a projection for each pair of a student layer and a teacher layer.
+
+        Raises:
+            ValueError: the batches are larger than ``batch_size``, or the layers are neither all maps nor all vectors.
+        """
         if probe.batch_size is not None and probe.batch_size > self.batch_size:
             raise ValueError(f"batch_size: batches of {probe.batch_size} samples do not fit; set it to data.batch_size")
         for mine in shapes(probe.student, self.student_taps):
@@ -70,6 +75,11 @@ class SemCKD(Loss):
                 self.projections.append(bottleneck(mine, theirs, hidden=2 * theirs[0], activate=False))
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """One value a sample, ``(B,)``: the errors of all pairs of layers, weighted by the attention.
+
+        Raises:
+            ValueError: the batch is larger than ``batch_size``.
+        """
         query, key, errors = self.calibrate(student, teacher)
         return functional.semantic_calibration(query, key, errors, self.temperature)
 

@@ -32,4 +32,5 @@ class UniversalLogits(Loss):
         self.teacher_temperature = positive("teacher_temperature", teacher_temperature)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """One value a row, ``(N,)``, in [0, 2]: the L1 distance of the sorted probabilities."""
         return functional.uld(student.logits, teacher.logits, self.student_temperature, self.teacher_temperature)

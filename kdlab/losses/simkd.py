@@ -43,14 +43,21 @@ class SimKD(Reusing):
         self.factor = factor
 
     def projector(self, mine: Size, theirs: Size) -> nn.Module:
+        """A bottleneck from the student's shape to the teacher's.
+
+        Raises:
+            ValueError: ``factor`` leaves no channel inside it.
+        """
         if theirs[0] < self.factor:
             raise ValueError(f"factor {self.factor} leaves no channel of the teacher's {theirs[0]}")
         return bottleneck(mine, theirs, hidden=theirs[0] // self.factor)
 
     def size(self, mine: Size, theirs: Size) -> tuple[int, int] | None:
+        """The smaller height and the smaller width of the two maps; None for vectors."""
         return None if len(mine) == 1 else (min(mine[1], theirs[1]), min(mine[2], theirs[2]))
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """One value a sample, ``(B,)``: the mean squared difference of the projected feature and the teacher's."""
         theirs = teacher.features[self.teacher_taps[0]]
         if self.head.size is not None:
             theirs = averaged(theirs, self.head.size)

@@ -38,9 +38,12 @@ class SRRL(Reusing):
         self.divergence = one_of("divergence", divergence, ("mse", "kl"))
 
     def projector(self, mine: Size, theirs: Size) -> nn.Module:
+        """A 1 x 1 convolution, BatchNorm and ReLU; for vectors a linear layer instead of the convolution."""
         return pointwise(mine, theirs, activate=True)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """One value a sample, ``(B,)``: the squared difference of the features plus that of the logits which the
+        teacher's classifier has for them."""
         adapted = self.head.project(student.features[self.student_taps[0]])
         return functional.softmax_regression(
             adapted,

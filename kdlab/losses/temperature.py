@@ -41,12 +41,15 @@ class Standardised(Loss):
         self.needs_equal_widths, self.fixed = loss.needs_equal_widths, tuple(f"loss.{name}" for name in loss.fixed)
 
     def prepare(self, probe: Probe) -> None:
+        """Prepares the inner loss."""
         self.loss.prepare(probe)
 
     def readings(self) -> dict[str, float]:
+        """The readings of the inner loss."""
         return self.loss.readings()
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
+        """The value of the inner loss on standardised logits, those of the second view included."""
         return self.loss(self._standardised(student), self._standardised(teacher), batch)
 
     def _standardised(self, outputs: Outputs | None) -> Outputs | None:
@@ -90,6 +93,7 @@ class CTKD(Loss):
         self.temperature: Tensor | None = None
 
     def prepare(self, probe: Probe) -> None:
+        """Builds the small network with ``per_sample``; otherwise nothing."""
         if self.theta is None:
             self.network = nn.Sequential(nn.Linear(2 * probe.classes, self.width), nn.ReLU(), nn.Linear(self.width, 1))
             nn.init.zeros_(
@@ -98,9 +102,12 @@ class CTKD(Loss):
             nn.init.ones_(self.network[2].bias)
 
     def readings(self) -> dict[str, float]:
+        """``temperature``, the mean over the last batch; empty before the first batch."""
         return {} if self.temperature is None else {"temperature": self.temperature.item()}
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """One value a row, ``(N,)``: T^2 times the KL divergence at the learned temperature T, whose gradient is
+        reversed."""
         theta = self.theta
         if theta is None:
             both = torch.cat([student.logits.detach(), teacher.logits], dim=-1)

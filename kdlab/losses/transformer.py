@@ -71,6 +71,11 @@ class Hidden(Sequences):
         self.connector = nn.Identity()
 
     def prepare(self, probe: Probe) -> None:
+        """Builds the connector, then tries the loss once.
+
+        Raises:
+            ValueError: the features are neither two vectors nor two sequences.
+        """
         student, teacher = probe.student.features[self.student_taps[0]], probe.teacher.features[self.teacher_taps[0]]
         if student.dim() != teacher.dim() or student.dim() not in (2, 3):
             raise ValueError(
@@ -81,6 +86,7 @@ class Hidden(Sequences):
         super().prepare(probe)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
+        """A scalar for sequences with ``average=tokens``; otherwise one value a sample, ``(B,)``."""
         mine, theirs = self.connector(student.features[self.student_taps[0]]), teacher.features[self.teacher_taps[0]]
         mask = mask_of(student, batch) if mine.dim() == 3 else None
         return self.averaged(type(self).function(mine, theirs, mask=mask), mask)
@@ -128,6 +134,11 @@ class PKD(Sequences):
         self.connector = nn.Identity()
 
     def prepare(self, probe: Probe) -> None:
+        """Builds the connector, then tries the loss once.
+
+        Raises:
+            ValueError: a feature is not a sequence ``(B, T, D)``.
+        """
         for role, outputs, taps in (
             ("student", probe.student, self.student_taps),
             ("teacher", probe.teacher, self.teacher_taps),
@@ -144,6 +155,7 @@ class PKD(Sequences):
         super().prepare(probe)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
+        """One value a sample, ``(B,)``: the mean over the pairs of layers."""
         mine, theirs = (
             torch.stack([outputs.features[tap][:, 0] for tap in taps], dim=1)
             for outputs, taps in ((student, self.student_taps), (teacher, self.teacher_taps))
@@ -174,6 +186,8 @@ class SequencePair(Sequences):
                 raise ValueError(f"{name} must name two layers, got {list(getattr(self, name))}")
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
+        """One value a sample, ``(B,)``; a scalar where the function has one value a pair of positions and
+        ``average=tokens``."""
         mask = mask_of(student, batch)
         features = [
             outputs.features[tap]
@@ -204,6 +218,7 @@ class SequenceMMD(SequencePair):
 
 
 def mask_of(student: Outputs, batch: Batch | None) -> Tensor | None:
+    """Which positions count, ``(B, T)``: the student's mask, otherwise the batch's; None without either."""
     return student.mask if student.mask is not None or batch is None else batch.mask
 
 
@@ -212,6 +227,11 @@ def _connector(student: Tensor, teacher: Tensor) -> nn.Module:
 
 
 def path_of(argument: str, pattern: str, **fields) -> str:
+    """``pattern`` with its fields filled in.
+
+    Raises:
+        ValueError: the pattern has other fields; the message names the argument.
+    """
     try:
         return pattern.format(**fields)
     except (IndexError, KeyError, ValueError) as error:
@@ -220,6 +240,11 @@ def path_of(argument: str, pattern: str, **fields) -> str:
 
 
 def as_many(student_layers: Sequence[int], teacher_layers: Sequence[int]) -> None:
+    """Checks that both sides name the same number of layers.
+
+    Raises:
+        ValueError: they do not, or name none.
+    """
     if len(student_layers) == 0 or len(student_layers) != len(teacher_layers):
         raise ValueError(
             f"student_layers and teacher_layers must name as many layers, got {list(student_layers)} and "
