@@ -31,6 +31,7 @@ class Bottleneck(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, inputs, H, W)`` to ``(B, 4 * width, H / stride, W / stride)``, rounded up."""
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.bn3(self.conv3(self.relu(self.bn2(self.conv2(y)))))
         return self.relu(y + self.shortcut(x))
@@ -89,5 +90,6 @@ class BottleneckResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits ``(B, classes)`` of images ``(B, channels, H, W)``."""
         x = self.stage4(self.stage3(self.stage2(self.stage1(self.stem(x)))))
         return self.classifier(self.embedding(x))

@@ -55,6 +55,7 @@ class CNN(nn.Module):
         self.classifier = nn.Linear(channels, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits ``(B, classes)`` of inputs ``(B, *shape)``."""
         for number in range(1, self.depth + 1):
             if number > 1:
                 x = self.halve(x)

@@ -43,6 +43,7 @@ class Paraphraser(nn.Module):
         self.decoder = _layers(nn.ConvTranspose2d, code, (code, channels, channels), normalise)
 
     def factors(self, x: Tensor) -> Tensor:
+        """The factors ``(B, rate * channels, H, W)`` of the teacher's map ``(B, channels, H, W)``."""
         return self.encoder(x)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -65,10 +66,16 @@ class Translator(nn.Module):
         self.encoder = _layers(nn.Conv2d, channels, (channels, code, code), normalise)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The factors ``(B, rate * teacher_channels, H, W)`` of the student's map ``(B, channels, H, W)``."""
         return self.encoder(x)
 
 
 def factor_channels(teacher_channels: int, rate: float) -> int:
+    """The number of the factors' channels: ``rate * teacher_channels``, rounded down.
+
+    Raises:
+        ValueError: it is less than 1.
+    """
     if int(rate * teacher_channels) < 1:
         raise ValueError(
             f"rate {rate} leaves no factor of the teacher's {teacher_channels} channels; it must be at least "

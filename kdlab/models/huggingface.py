@@ -66,6 +66,7 @@ class HuggingFaceClassifier(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits ``(B, classes)`` of images ``(B, C, H, W)``."""
         return self.network(pixel_values=x).logits
 
 

@@ -50,6 +50,7 @@ class MLP(nn.Module):
         self.classifier = nn.Linear(widths[-1], classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits ``(B, classes)`` of inputs ``(B, *shape)``, which are flattened first."""
         x = self.input_dropout(x.flatten(1))
         for number in range(1, self.depth + 1):
             x = self.dropout(self.get_submodule(f"stage{number}")(x))

@@ -36,6 +36,7 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, inputs, H, W)`` to ``(B, outputs, H / stride, W / stride)``, rounded up."""
         y = self.project(self.depthwise(self.expand(x)))
         return x + y if self.residual else y
 
@@ -100,5 +101,6 @@ class MobileNetV2(nn.Module):
         nn.init.zeros_(self.classifier.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits ``(B, classes)`` of images ``(B, channels, H, W)``."""
         x = self.stage4(self.stage3(self.stage2(self.stage1(self.stem(x)))))
         return self.classifier(self.embedding(self.head(x)))

@@ -27,6 +27,7 @@ class ReusedHead(nn.Module):
         self.classifier = copy.deepcopy(classifier).requires_grad_(False)
 
     def train(self, mode: bool = True) -> ReusedHead:
+        """Sets the mode of the projector; the classifier stays in evaluation mode."""
         super().train(mode)
         self.classifier.eval()  # it is the teacher's, dropout and all
         return self
@@ -40,6 +41,7 @@ class ReusedHead(nn.Module):
         return self.classifier(projected if projected.dim() == 2 else projected.flatten(2).mean(2))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits ``(B, classes)`` of the student's last feature."""
         return self.classify(self.project(x))
 
 
@@ -64,6 +66,7 @@ class ReusedClassifier(nn.Module):
         self.body, self.head, self.tap, self._taps = body, head, tap, Taps(body, [tap], aliases)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits ``(B, classes)`` of the student's inputs, from the teacher's classifier."""
         with self._taps as features:
             self.body(x)
         return self.head(features[self.tap])

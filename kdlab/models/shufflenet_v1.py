@@ -45,6 +45,7 @@ class ShuffleBlock(nn.Module):
         self.shortcut = nn.AvgPool2d(3, stride=2, padding=1) if stride == 2 else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, inputs, H, W)`` to ``(B, outputs, H / stride, W / stride)``, rounded up."""
         y = shuffle(self.relu(self.bn1(self.conv1(x))), self.groups)
         # the benchmark has a ReLU behind the depthwise convolution, which the paper leaves out
         y = self.bn3(self.conv3(self.relu(self.bn2(self.conv2(y)))))
@@ -97,5 +98,6 @@ class ShuffleNetV1(nn.Module):
         self.classifier = nn.Linear(inputs, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits ``(B, classes)`` of images ``(B, channels, H, W)``."""
         x = self.stage3(self.stage2(self.stage1(self.stem(x))))
         return self.classifier(self.embedding(x))

@@ -36,6 +36,7 @@ class SplitBlock(nn.Module):
         self.branch = branch(width // 2, width // 2, stride=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """A map ``(B, width, H, W)`` of the input's shape."""
         kept, changed = x.chunk(2, 1)
         return shuffle(torch.cat([kept, self.branch(changed)], 1), 2)
 
@@ -56,6 +57,7 @@ class HalvingBlock(nn.Module):
         self.branch = branch(inputs, half, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, inputs, H, W)`` to ``(B, outputs, H / 2, W / 2)``, rounded up."""
         return shuffle(torch.cat([self.shortcut(x), self.branch(x)], 1), 2)
 
 
@@ -102,5 +104,6 @@ class ShuffleNetV2(nn.Module):
         self.classifier = nn.Linear(last, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits ``(B, classes)`` of images ``(B, channels, H, W)``."""
         x = self.stage3(self.stage2(self.stage1(self.stem(x))))
         return self.classifier(self.embedding(self.head(x)))

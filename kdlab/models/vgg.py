@@ -62,6 +62,7 @@ class VGG(nn.Module):
         nn.init.zeros_(self.classifier.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits ``(B, classes)`` of images ``(B, channels, H, W)``."""
         x = self.halve(self.stage1(x))
         x = self.halve(self.stage2(x))
         x = self.halve(self.stage3(x))

@@ -27,6 +27,7 @@ class PreActivationBlock(nn.Module):
             self.shortcut = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, inputs, H, W)`` to ``(B, outputs, H / stride, W / stride)``, rounded up."""
         active = self.relu(self.bn1(x))
         y = self.conv2(self.dropout(self.relu(self.bn2(self.conv1(active)))))
         return y + (x if self.shortcut is None else self.shortcut(active))
@@ -83,5 +84,6 @@ class WideResNet(nn.Module):
         return nn.Sequential(first, *(PreActivationBlock(outputs, outputs, 1, dropout) for _ in range(blocks - 1)))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits ``(B, classes)`` of images ``(B, channels, H, W)``."""
         x = self.stage3(self.stage2(self.stage1(self.stem(x))))
         return self.classifier(self.embedding(self.activation(x)))

@@ -243,14 +243,18 @@ class Strategy(L.LightningModule):
     # -- Lightning -----------------------------------------------------------------------------------------------------
 
     def configure_optimizers(self):
+        """The optimiser, with the learning-rate schedule where there is one, in the form that Lightning expects."""
         return self.optimization.configure(self, f"val/{self.task.monitor}")
 
     def on_train_epoch_start(self) -> None:
+        """Sets the networks to training mode and clears the sums of the epoch."""
         for network in self.networks().values():
             network.train()  # networks of other libraries may arrive in evaluation mode
         self._sums, self._seconds, self.epoch_values = {}, {"step": 0.0, "teacher": 0.0}, {}
 
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
+        """Sets the objective's scheduled scalars. In the first batch of an epoch it also seeds torch's random
+        numbers."""
         if batch_index == 0:  # here and not at the start of the epoch: a resumed epoch must draw the same numbers
             torch.manual_seed(derived_seed(self.seed, self.current_epoch, self.global_rank, _DROPOUT))
         self.epochs_done = self.current_epoch + batch_index / max(self.trainer.num_training_batches, 1)
@@ -260,6 +264,8 @@ class Strategy(L.LightningModule):
         self._step_began, self.steps_done = self._now(), self.trainer.global_step
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """The loss of the batch, a scalar, from :meth:`distill`. The loss and its parts join the epoch's sums, weighted
+        by rows."""
         self._step = self.distill(batch)
         rows = float(batch.normaliser or len(batch))
         for name, value in {
@@ -271,6 +277,7 @@ class Strategy(L.LightningModule):
         return self._step.loss.total
 
     def on_train_batch_end(self, outputs, batch: Batch, batch_index: int) -> None:
+        """Sets :attr:`stepped` and calls :meth:`after_step`."""
         self.stepped = self.trainer.global_step != self.steps_done
         self.after_step(self._step, batch)
         del self._step
@@ -278,6 +285,8 @@ class Strategy(L.LightningModule):
             self._seconds["step"] += self._now() - self._step_began
 
     def on_train_epoch_end(self) -> None:
+        """Logs the epoch's mean losses over all processes, the scheduled scalars, and the teacher's share of the time
+        in [0, 1]; then steps a schedule that waits for a metric."""
         means = {}
         for name, (total, count) in sorted(self._sums.items()):
             total, count = (
@@ -304,6 +313,7 @@ class Strategy(L.LightningModule):
                 config.scheduler.step(score)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Updates the metrics of each of :meth:`answers`, then calls :meth:`after_validation`."""
         rows = self.task.align_batch(batch)
         said = {name: self.task.align(answer(batch), batch) for name, answer in self.answers().items()}
         for name, outputs in said.items():
@@ -313,6 +323,8 @@ class Strategy(L.LightningModule):
         self.after_validation(said, rows)
 
     def on_validation_epoch_end(self) -> None:
+        """Logs the metrics of the kept network as ``val/METRIC``; where there are several answers, those of each as
+        ``val/METRIC_NAME``."""
         found = {
             name: {key: float(value) for key, value in metrics.compute().items()}
             for name, metrics in self._metrics.items()

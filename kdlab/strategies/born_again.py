@@ -40,11 +40,13 @@ class BornAgain(Offline):
         self.earlier = [*earlier, self.teacher] if generation > 1 and earlier is not None else []
 
     def answers(self) -> dict[str, Callable[[Batch], Outputs]]:
+        """The student; with earlier generations also ``ensemble``, the mean of all generations' probabilities."""
         return super().answers() | (
             {"ensemble": Ensemble([*self.earlier, _Student(self)]).teach} if self.earlier else {}
         )
 
     def validate_combination(self) -> list[str]:
+        """A problem where there is no teacher; otherwise those of :class:`Offline`."""
         if self.teacher is None:
             return ["strategy=born_again learns from the generation before it; leave teacher= away"]
         return super().validate_combination()

@@ -92,6 +92,12 @@ class OwnTeacher(SelfTaught):
         return stages[:-1] or stages
 
     def attach(self, probe: Probe) -> None:
+        """Builds an exit for each tap.
+
+        Raises:
+            InputError: the forward pass does not reach a tap, or there is no bottleneck between its shape and the
+                deepest one.
+        """
         shapes = {tap: tuple(value.shape[1:]) for tap, value in probe.student.features.items()}
         for name, tap in self._exit_taps.items():
             missing = [one for one in (tap, self.feature) if one not in shapes]
@@ -106,9 +112,11 @@ class OwnTeacher(SelfTaught):
             self.exits[name] = made.to(probe.student.logits.device, probe.student.logits.dtype)
 
     def taught_by(self, batch: Batch) -> Outputs:
+        """The student's own Outputs, from its deepest classifier, detached."""
         return self.observe(batch).detach()
 
     def answers(self) -> dict[str, Callable[[Batch], Outputs]]:
+        """The student, each exit and their ensemble, all from one forward pass a batch."""
         once = Once(self._answer_all)
         return {
             name: lambda batch, name=name: once(batch)[name]
@@ -134,6 +142,7 @@ class OwnTeacher(SelfTaught):
         return Outputs(logits, mask=student.mask, second=second), feature
 
     def distill(self, batch: Batch) -> Step:
+        """The sum of the losses of the deepest classifier and of all exits, from one forward pass."""
         student, rows = self.observe(batch), self.task.align_batch(batch)
         deepest = self.aligned(student, batch)
         loss, outputs = self.loss_of(deepest, None, rows).scaled(labels=self.deepest_weight), {"student": student}
@@ -154,6 +163,7 @@ class OwnTeacher(SelfTaught):
         return LossParts(taught=self.feature_weight * value, parts={"feature": value.detach()})
 
     def validate_combination(self) -> list[str]:
+        """The problems of :class:`SelfTaught`, and one for each term that reads features."""
         return [
             *super().validate_combination(),
             *logits_only(self, "the exits have no features but the deepest one's, which strategy.feature names"),

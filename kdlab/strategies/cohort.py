@@ -89,9 +89,11 @@ class Cohort(Strategy):
         self._peer_taps = {name: self.taps_of(name, peer.network) for name, peer in peers.items()}
 
     def networks(self) -> dict[str, nn.Module]:
+        """The student and the peers, by name."""
         return {"student": self.student, **self.peers}
 
     def key_of(self, network: str) -> str:
+        """``student``, or ``strategy.peers.NAME`` for a peer."""
         return network if network == "student" else f"strategy.peers.{network}"
 
     def features_of(self, name: str) -> set[str]:
@@ -128,6 +130,7 @@ class Cohort(Strategy):
         return self.observe_as(next(iter(self.peers)), batch).detach()
 
     def attach(self, probe: Probe) -> None:
+        """Makes and prepares an objective for each peer, with the student in the teacher's role."""
         for number, name in enumerate(self.peers, start=1):
             said = self.observe_as(name, probe.batch)
             self.objectives[name] = self.own_objective(name)
@@ -141,11 +144,14 @@ class Cohort(Strategy):
             self.objectives[name].train()  # it was copied in evaluation mode
 
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
+        """Sets the scheduled scalars of the peers' objectives, too."""
         super().on_train_batch_start(batch, batch_index)
         for objective in self.objectives.values():
             objective.advance(self.epochs_done)
 
     def parameter_groups(self) -> list[dict]:
+        """One group for the student and all that no peer owns, then one for each peer and its objective, with the
+        peer's own options."""
         groups, taken = [], set()
         for name, network in self.peers.items():
             own = [
@@ -160,6 +166,8 @@ class Cohort(Strategy):
         return [{"params": rest}, *groups]
 
     def validate_combination(self) -> list[str]:
+        """Problems: no term learns from labels, the optimiser or its schedule cannot have a peer's options, or there is
+        a further teacher."""
         problems, known = [*super().validate_combination(), *self.without_labels()], self.optimization.options()
         problems += [
             f"strategy.peers.{name}.optimizer.{option}: the optimiser has no such option{did_you_mean(option, known)} "
@@ -200,6 +208,7 @@ class Once:
         self._function, self._batch, self._said = function, None, None
 
     def __call__(self, batch: Batch):
+        """The function's value at ``batch``, computed only where the last call had another batch."""
         if batch is not self._batch:
             self._said, self._batch = self._function(batch), batch
         return self._said

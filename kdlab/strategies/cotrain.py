@@ -46,6 +46,8 @@ class CoTrained(Cohort):
         super().__init__(**cohort)
 
     def features_of(self, name: str) -> set[str]:
+        """All taps of the objective with feedback. Without, the student's taps for the student; for the teacher, the
+        teacher's taps and those of the terms that need no teacher."""
         if self._feedback:
             return super().features_of(name)
         if name == "student":
@@ -66,6 +68,7 @@ class CoTrained(Cohort):
         )
 
     def distill(self, batch: Batch) -> Step:
+        """The sum of both networks' losses; what the teacher learns from the student has the weight ``feedback``."""
         said = {name: self.aligned(outputs, batch) for name, outputs in self.observe_all(batch).items()}
         rows, student, teacher = self.task.align_batch(batch), said["student"], said[TEACHER]
         learned = self.loss_of(teacher, student if self._feedback else None, rows, self.objective_of(TEACHER)).scaled(

@@ -50,6 +50,8 @@ class ClassWise(SelfTaught):
         self.watch(self.objective.teacher_taps)
 
     def sampler(self, target: Tensor, rows: Tensor) -> Callable[[int], Tensor]:
+        """``order(epoch)``: sample indices ``(N, 2)``, each sample, shuffled, with another one of its class."""
+
         def order(epoch: int) -> Tensor:
             shuffled = counter_order(rows, self.seed, epoch, _ORDER)
             return torch.stack([shuffled, partners(target, rows, self.seed, epoch)[shuffled]], dim=1)
@@ -62,6 +64,7 @@ class ClassWise(SelfTaught):
             return self.observe(batch.part(len(batch) // 2, len(batch)))
 
     def distill(self, batch: Batch) -> Step:
+        """The loss of the first half of the batch; the second half, their partners, teaches."""
         learning = batch.part(0, len(batch) // 2)
         student = self.observe(learning)
         return Step(self.compare(student, self.teach(batch), learning), {"student": student})

@@ -51,13 +51,17 @@ class LastBatch(SelfTaught):
         self._last: tuple[Batch, Outputs] | None = None
 
     def on_train_epoch_start(self) -> None:
+        """Drops the last batch of the epoch before."""
         super().on_train_epoch_start()
         self._last = None
 
     def taught_by(self, batch: Batch) -> Outputs:
+        """The student's own Outputs, detached: they have the shapes of those that are recorded."""
         return self.observe(batch).detach()
 
     def distill(self, batch: Batch) -> Step:
+        """The loss of this batch and the last one to their labels, and of the last one to its recorded Outputs. In the
+        first step of an epoch: the loss of this batch to its labels."""
         if self._last is None:
             student = self.observe(batch)
             return Step(self.compare(student, None, batch) + LossParts(at_rest(self.objective)), {"student": student})
@@ -71,9 +75,11 @@ class LastBatch(SelfTaught):
         )
 
     def after_step(self, step: Step, batch: Batch) -> None:
+        """Records the student's Outputs on this batch, and keeps the batch's other view for the next step."""
         self._last = (batch.view(1), step.outputs["student"].detach())
 
     def validate_combination(self) -> list[str]:
+        """The problems of :class:`SelfTaught`, and one for each term that compares two views."""
         return [*super().validate_combination(), *self.one_view("the last batch is seen under one at a time")]
 
 

@@ -67,20 +67,25 @@ class MeanTeacher(SelfTaught):
         self._average_taps = Taps(self.average.network, self.objective.teacher_taps, self.aliases)
 
     def networks(self) -> dict[str, nn.Module]:
+        """The student and the average of its weights."""
         return {"student": self.student, "average": self.average.network}
 
     def on_train_epoch_start(self) -> None:
+        """Keeps the average in evaluation mode, where the base sets all networks to training mode."""
         super().on_train_epoch_start()
         self.average.eval()
 
     def taught_by(self, batch: Batch) -> Outputs:
+        """The average's Outputs, without gradient; on the second view with ``views=different``."""
         with torch.no_grad():
             return self.outputs_of(self.average.network, self._average_taps, batch, self._view)
 
     def distill(self, batch: Batch) -> Step:
+        """The loss of the student, with the average as its teacher."""
         student, teacher = self.observe(batch), self.teach(batch)
         return Step(self.compare(student, teacher, batch), {"student": student})
 
     def after_step(self, step: Step, batch: Batch) -> None:
+        """Moves the average towards the student after each step of the optimiser."""
         if self.stepped:
             self.average.follow(self.student)

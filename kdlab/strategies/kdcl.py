@@ -75,6 +75,7 @@ class Collaborative(Cohort):
             self.register_buffer("shares", torch.full((networks,), 1 / networks))
 
     def distill(self, batch: Batch) -> Step:
+        """The sum of the networks' losses, each to the labels and to the common soft target."""
         said = {name: self.aligned(outputs, batch) for name, outputs in self.observe_all(batch).items()}
         rows, loss = self.task.align_batch(batch), LossParts()
         target = combined(list(said.values()), self._made(rows)).detach()
@@ -99,6 +100,7 @@ class Collaborative(Cohort):
         return make
 
     def answers(self) -> dict[str, Callable[[Batch], Outputs]]:
+        """Each network, and ``ensemble``, the mean of their logits."""
         each = {name: Once(answer) for name, answer in super().answers().items()}
         return {
             **each,
@@ -106,11 +108,14 @@ class Collaborative(Cohort):
         }
 
     def on_validation_epoch_start(self) -> None:
+        """Clears the sums for the correlation of the networks' errors."""
         networks = len(self.networks())
         self._errors = torch.zeros(networks, networks, device=self.device)
         self._counted = torch.zeros((), device=self.device)
 
     def after_validation(self, said: dict[str, Outputs], rows: Batch) -> None:
+        """Adds the batch to the correlation of the networks' errors, for the rule ``general``. Rows of label -100 or
+        weight 0 do not count."""
         if self._rule == "general":
             counts = rows.target != -100 if rows.weights is None else (rows.target != -100) & (rows.weights != 0)
             logits = [said[name].logits for name in self.networks()]
@@ -118,6 +123,7 @@ class Collaborative(Cohort):
             self._counted += counts.sum()
 
     def on_validation_epoch_end(self) -> None:
+        """Computes the networks' shares in the next target, for the rule ``general``; then logs the metrics."""
         if self._rule == "general":
             errors, counted = (
                 self.trainer.strategy.reduce(value, reduce_op="sum") for value in (self._errors, self._counted)
@@ -126,6 +132,7 @@ class Collaborative(Cohort):
         super().on_validation_epoch_end()
 
     def validate_combination(self) -> list[str]:
+        """The problems of :class:`Cohort`, and one for each term that reads features."""
         return super().validate_combination() + logits_only(
             self, "the soft target that the networks make together has none"
         )

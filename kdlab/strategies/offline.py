@@ -16,11 +16,13 @@ class Offline(Strategy):
     """
 
     def distill(self, batch: Batch) -> Step:
+        """The loss of the student to the labels and the teacher."""
         student, teacher = self.observe(batch), self.teach(batch)
         outputs = {"student": student} if teacher is None else {"student": student, "teacher": teacher}
         return Step(self.compare(student, teacher, batch), outputs)
 
     def validate_combination(self) -> list[str]:
+        """A problem where a term needs a teacher and there is none."""
         if self.teacher is None and self.objective.needs_teacher:
             return ["strategy=offline needs a teacher; for example teacher=trained, or teacher=run teacher.run=runs/…"]
         return []

@@ -75,12 +75,20 @@ class NativeEnsemble(Cohort):
         self.gate: BranchGate | None = None
 
     def key_of(self, network: str) -> str:
+        """``student``, for every branch: all are of its architecture."""
         return "student"  # which all branches are like
 
     def features_of(self, name: str) -> set[str]:
+        """The split for the student; nothing for the other branches."""
         return {self._split} if name == "student" else set()
 
     def attach(self, probe: Probe) -> None:
+        """Builds the gate for the shared feature, then the peers' objectives.
+
+        Raises:
+            InputError: the shared feature is neither ``(N, D)`` nor ``(N, D, H, W)``, or the part behind the split does
+                not give the student's own logits.
+        """
         shared = probe.student.features.get(self._split)
         if shared is None or shared.dim() not in (2, 4):
             raise InputError(
@@ -97,6 +105,7 @@ class NativeEnsemble(Cohort):
         super().attach(probe)
 
     def distill(self, batch: Batch) -> Step:
+        """The loss of the ensemble to the labels, plus that of each branch to the labels and the ensemble."""
         said = {name: self.aligned(outputs, batch) for name, outputs in self.observe_all(batch).items()}
         rows, ensemble = self.task.align_batch(batch), said["ensemble"]
         loss = self.loss_of(ensemble, None, rows).named("ensemble")
@@ -109,9 +118,11 @@ class NativeEnsemble(Cohort):
         return self._branched(self.observe(batch), batch)
 
     def observe_as(self, name: str, batch: Batch) -> Outputs:
+        """The Outputs of one branch, or of ``ensemble``. All branches are computed for it."""
         return self.observe_all(batch)[name]
 
     def taught_by(self, batch: Batch) -> Outputs:
+        """The ensemble's Outputs, detached; before the gate exists, the student's."""
         return self.observe_as("ensemble", batch).detach() if self.gate is not None else self.observe(batch).detach()
 
     def _branched(self, student: Outputs, batch: Batch) -> dict[str, Outputs]:
@@ -131,6 +142,8 @@ class NativeEnsemble(Cohort):
         return {name: outputs.replace(second=second[name]) for name, outputs in said.items()}
 
     def answers(self) -> dict[str, Callable[[Batch], Outputs]]:
+        """Each branch and, once the gate exists, ``ensemble``, all from one pass through the stem a batch."""
+
         def together(batch: Batch) -> dict[str, Outputs]:
             with self._taps as features:
                 student = self.task.network_outputs(self.student, batch)
@@ -141,6 +154,8 @@ class NativeEnsemble(Cohort):
         return {name: lambda batch, name=name: once(batch)[name] for name in names}
 
     def validate_combination(self) -> list[str]:
+        """The problems of :class:`Cohort`, one for each term that reads features, and those of ``keep`` and
+        ``views``."""
         problems = super().validate_combination() + logits_only(self, "the ensemble of the branches has none")
         if self.keep != "student":
             problems.append(

@@ -63,6 +63,7 @@ class Online(Cohort):
             self._average_taps[name] = self.taps_of(name, self.averages[name].network)
 
     def distill(self, batch: Batch) -> Step:
+        """The sum of the losses of the networks whose turn it is, each to the labels and to the others."""
         said = {name: self.aligned(outputs, batch) for name, outputs in self.observe_all(batch).items()}
         teaching = {name: self.aligned(outputs, batch) for name, outputs in self._averaged(batch).items()} or said
         rows, turn, loss = self.task.align_batch(batch), self._turn(), LossParts()
@@ -86,6 +87,8 @@ class Online(Cohort):
         )
 
     def validate_combination(self) -> list[str]:
+        """The problems of :class:`Cohort`; one for each term that remembers samples, with several peers; one for each
+        term that reads features, with ``mean_logits`` and ``mean_probabilities``."""
         problems = super().validate_combination()
         problems += [
             f"loss.{name}: it remembers samples, and with several teachers it would remember each of them in one "
@@ -120,6 +123,7 @@ class Online(Cohort):
             }
 
     def after_step(self, step: Step, batch: Batch) -> None:
+        """Moves the averages of the networks that have just learned, after each step of the optimiser."""
         for name, average in self.averages.items() if self.stepped else ():
             if self._turn() in (None, name):
                 average.follow(self.networks()[name])

@@ -55,10 +55,12 @@ class PreviousCheckpoint(SelfTaught):
         self._teaches = False
 
     def on_train_epoch_start(self) -> None:
+        """Reads whether there is a snapshot that teaches in this epoch."""
         super().on_train_epoch_start()
         self._teaches = bool(self.snapshots > 0)  # read once an epoch: a GPU would wait for it in every step
 
     def on_train_epoch_end(self) -> None:
+        """Takes a snapshot of the student after epoch ``start``, and after each ``every`` epochs from then on."""
         super().on_train_epoch_end()
         since = self.current_epoch + 1 - self.start
         if since >= 0 and since % self.every == 0:  # before the checkpoint of this epoch is written, and so in it
@@ -66,10 +68,12 @@ class PreviousCheckpoint(SelfTaught):
             self.snapshots += 1
 
     def taught_by(self, batch: Batch) -> Outputs:
+        """The snapshot's Outputs, without gradient."""
         with torch.no_grad():
             return self.outputs_of(self.snapshot.network, self._snapshot_taps, batch)
 
     def validate_combination(self) -> list[str]:
+        """The problems of :class:`SelfTaught`, and one where the training ends before a snapshot teaches."""
         late = self.epochs is not None and 0 < self.epochs <= self.start
         problem = (
             f"strategy.start={self.start}: a training of {self.epochs} epochs ends before a snapshot teaches; "
@@ -78,6 +82,8 @@ class PreviousCheckpoint(SelfTaught):
         return [*super().validate_combination(), *([problem] if late else [])]
 
     def distill(self, batch: Batch) -> Step:
+        """The loss of the student, with the snapshot as its teacher; before the first, of the terms that need no
+        teacher."""
         student = self.observe(batch)
         if not self._teaches:
             return Step(self.compare(student, None, batch) + LossParts(at_rest(self.objective)), {"student": student})

@@ -65,6 +65,7 @@ class Progressive(SelfTaught):
         self.register_buffer("table", None)
 
     def attach(self, probe: Probe) -> None:
+        """Creates the table ``(train_size, classes)``; each sample's row starts as its label."""
         device = probe.student.logits.device
         self.table = torch.zeros(probe.train_size, probe.classes, dtype=self._type, device=device)
         self.table.scatter_(1, probe.train_target.to(device)[:, None], CONFIDENT)
@@ -72,24 +73,31 @@ class Progressive(SelfTaught):
         self._ddp_params_and_buffers_to_ignore = ["table"]
 
     def without_labels(self) -> list[str]:
+        """No problem: the table starts from the labels."""
         return []  # the table begins with them
 
     def taught_by(self, batch: Batch) -> Outputs:
+        """The table's rows for the batch as logits ``(B, classes)``, in at least float32. Before :meth:`attach`, the
+        student's own Outputs, detached."""
         if self.table is None:  # before attach: of the shape that it will have
             return self.observe(batch).detach()
         return Outputs(wide(self.table[batch.index]))
 
     def distill(self, batch: Batch) -> Step:
+        """The loss of the student, with its earlier predictions as teacher."""
         student = self.observe(batch)
         return Step(self.compare(student, self.teach(batch), batch), {"student": student})
 
     def after_step(self, step: Step, batch: Batch) -> None:
+        """Writes the student's log-probabilities into the table, at the indices of the samples of all processes."""
         said, index = wide(step.outputs["student"].logits.detach()).log_softmax(-1), batch.index
         if distributed():
             said, index = (torch.cat(gather_all_tensors(part)) for part in (said, index))  # also of uneven shares
         self.table[index] = said.to(self.table.dtype)
 
     def validate_combination(self) -> list[str]:
+        """The problems of :class:`SelfTaught`, and one for each term that learns from a teacher's features or plain
+        logits, or compares two views."""
         features = [
             (
                 f"loss.{name}: it compares features, and the table holds only what was said of a sample; take a loss "

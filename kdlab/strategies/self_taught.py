@@ -9,6 +9,7 @@ class SelfTaught(Strategy):
     """Base of the strategies in which the student learns from what it says, said, or is: there is no other teacher."""
 
     def validate_combination(self) -> list[str]:
+        """Problems: no term learns from labels, or there is another teacher."""
         problems = [*super().validate_combination(), *self.without_labels()]
         if self.teacher is not None:
             problems.append(

@@ -10,10 +10,12 @@ class Supervised(Strategy):
     with losses that need one."""
 
     def distill(self, batch: Batch) -> Step:
+        """The loss of the student without a teacher."""
         student = self.observe(batch)
         return Step(self.compare(student, None, batch), {"student": student})
 
     def validate_combination(self) -> list[str]:
+        """A problem for each term that needs a teacher, and one where a teacher is given."""
         problems = [
             f"loss.{name} needs a teacher, and strategy=supervised has none; leave it out, or choose strategy=offline"
             for name, term in self.objective.terms.items()
