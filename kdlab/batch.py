@@ -52,6 +52,7 @@ class Batch:
         return len(self.index)
 
     def replace(self, **changes) -> Batch:
+        """A copy with new values in the named fields; the other tensors are shared."""
         return replace(self, **changes)
 
     def view(self, number: int) -> Batch:

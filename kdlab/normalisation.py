@@ -82,6 +82,8 @@ class Affine:
     shift: tuple[float, ...]
 
     def __call__(self, x: Tensor) -> Tensor:
+        """The changed inputs, of the shape and dtype of ``x``: ``(B, C, H, W)``, or any shape where factor and shift
+        are one number."""
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         return (wide * _shaped(self.factor, wide) + _shaped(self.shift, wide)).to(x.dtype)
 

@@ -177,10 +177,12 @@ class Objective(nn.Module):
 
     @property
     def student_taps(self) -> set[str]:
+        """The student's taps that the terms read."""
         return {tap for term in self.terms.values() for tap in term.student_taps}
 
     @property
     def teacher_taps(self) -> set[str]:
+        """The teacher's taps that the terms read."""
         return {tap for term in self.terms.values() for tap in term.teacher_taps}
 
     def prepare(self, probe: Probe) -> None:

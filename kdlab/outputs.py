@@ -21,6 +21,7 @@ class LazyLogits:
     head: Callable[[Tensor], Tensor]
 
     def dense(self) -> Tensor:
+        """The dense logits ``(..., C)``: the head on the hidden states."""
         return self.head(self.hidden)
 
     def detach(self) -> LazyLogits:
@@ -54,6 +55,7 @@ class Outputs:
 
     @property
     def is_lazy(self) -> bool:
+        """Whether the dense logits do not exist yet."""
         return isinstance(self.answer, LazyLogits)
 
     @property
@@ -64,6 +66,7 @@ class Outputs:
         return self.answer
 
     def replace(self, **changes) -> Outputs:
+        """A copy with new values in the named fields; the other tensors are shared."""
         return replace(self, **changes)
 
     def with_second(self, second: Outputs) -> Outputs:

@@ -19,6 +19,11 @@ class Schedule:
     """Base: ``schedule(epoch)`` is the value at a (fractional) number of epochs done."""
 
     def __call__(self, epoch: float) -> float:
+        """The value at ``epoch``; a subclass must define it.
+
+        Args:
+            epoch: epochs done, from 0, with the part of the present one.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define __call__(epoch)")
 
 
@@ -35,6 +40,7 @@ class Constant(Schedule):
         self.value = float(value)
 
     def __call__(self, epoch: float) -> float:
+        """``value``, whatever the epoch."""
         return self.value
 
 
@@ -49,6 +55,7 @@ class Linear(Schedule):
         self.start, self.end, self.epochs = float(start), float(end), _length(epochs)
 
     def __call__(self, epoch: float) -> float:
+        """``start`` up to epoch 0, ``end`` from ``epochs`` on, and a straight line in between."""
         done = min(max(epoch / self.epochs, 0.0), 1.0)
         return self.start + (self.end - self.start) * done
 
@@ -64,6 +71,7 @@ class Cosine(Schedule):
         self.start, self.end, self.epochs = float(start), float(end), _length(epochs)
 
     def __call__(self, epoch: float) -> float:
+        """``start`` up to epoch 0, ``end`` from ``epochs`` on, and half a cosine in between."""
         done = min(max(epoch / self.epochs, 0.0), 1.0)
         return self.end + (self.start - self.end) * (1 + math.cos(math.pi * done)) / 2
 
@@ -79,6 +87,7 @@ class WarmUp(Schedule):
         self.end, self.epochs = float(end), _length(epochs)
 
     def __call__(self, epoch: float) -> float:
+        """The value of the epoch under way: it rises by ``end / epochs`` with each whole epoch until it is ``end``."""
         return self.end * min((math.floor(epoch) + 1) / self.epochs, 1.0)
 
 
@@ -95,6 +104,7 @@ class RampUp(Schedule):
         self.end, self.epochs = float(end), _length(epochs)
 
     def __call__(self, epoch: float) -> float:
+        """``end * exp(-5)`` at epoch 0, rising to ``end`` at ``epochs``, where it stays."""
         return self.end * math.exp(-5 * (1 - min(max(epoch / self.epochs, 0.0), 1.0)) ** 2)
 
 
@@ -110,6 +120,7 @@ class Stop(Schedule):
         self.value, self.epochs = float(value), _length(epochs)
 
     def __call__(self, epoch: float) -> float:
+        """``value`` before ``epochs``, 0 from then on."""
         return self.value if epoch < self.epochs else 0.0
 
 
@@ -120,6 +131,7 @@ class Complement(Schedule):
         self.of = of
 
     def __call__(self, epoch: float) -> float:
+        """One minus the other schedule's value at ``epoch``."""
         return 1.0 - self.of(epoch)
 
 

@@ -26,6 +26,7 @@ class NegativeLogLikelihood(MeanMetric):
         super().__init__(nan_strategy="disable")
 
     def update(self, logits: Tensor, target: Tensor) -> None:
+        """Adds rows of logits ``(N, C)`` with their labels ``(N,)``."""
         super().update(cross_entropy(logits, target))
 
 
@@ -43,6 +44,11 @@ class Classification(Task):
         self.classes = classes
 
     def network_outputs(self, network: nn.Module, batch: Batch, view: int = 0) -> Outputs:
+        """Logits ``(B, C)``, from a network that returns a tensor or an object with ``logits``.
+
+        Raises:
+            InputError: the network returns neither, or its logits are not of two dimensions.
+        """
         answer = call(network, batch.view(view).inputs)
         logits = answer if isinstance(answer, Tensor) else getattr(answer, "logits", None)
         if not isinstance(logits, Tensor) or logits.dim() != 2:
@@ -53,12 +59,15 @@ class Classification(Task):
         return Outputs(logits)
 
     def align(self, outputs: Outputs, batch: Batch) -> Outputs:
+        """The Outputs as they are: each sample is a row."""
         return outputs
 
     def align_batch(self, batch: Batch) -> Batch:
+        """The batch with weights ``(B,)`` of 1."""
         return batch.replace(weights=torch.ones(len(batch), device=batch.index.device))
 
     def metrics(self) -> MetricCollection:
+        """``accuracy``, the share of correct predictions, and ``nll`` in nats."""
         accuracy = MulticlassAccuracy(self.classes, average="micro", validate_args=False)
         return MetricCollection({"accuracy": accuracy, "nll": NegativeLogLikelihood()}, compute_groups=False)
 

@@ -33,6 +33,7 @@ class Copy(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> Copy:
+        """Stays in evaluation mode, whatever ``mode`` is."""
         return super().train(False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Copy:

@@ -67,6 +67,11 @@ class Ensemble:
         self.average = average
 
     def watch(self, taps: set[str]) -> None:
+        """Accepts no taps: an ensemble has no features.
+
+        Raises:
+            InputError: a tap is asked for.
+        """
         if taps:
             raise InputError(
                 "an ensemble has no features of its own, so the losses that read the teacher's "
@@ -75,6 +80,7 @@ class Ensemble:
 
     @torch.no_grad()
     def teach(self, batch: Batch) -> Outputs:
+        """The members' combined logits, in at least float32, without gradient and without features."""
         answers = torch.stack([wide(member.teach(batch).logits) for member in self.members])
         if self.average == "best" and batch.split == "train":
             errors = torch.stack([batch.over_labels(partial(cross_entropy, answer)) for answer in answers])

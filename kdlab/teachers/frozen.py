@@ -48,6 +48,11 @@ class Frozen:
         self._exact: dict[str, torch.Tensor] | None = None
 
     def watch(self, taps: set[str]) -> None:
+        """Sets the taps whose features :meth:`teach` returns.
+
+        Raises:
+            InputError: the network has no such tap.
+        """
         self._taps = Taps(self.network, taps, self.aliases)
 
     def _follow(self, batch: Batch) -> None:
@@ -65,6 +70,8 @@ class Frozen:
     # not inference_mode: its tensors cannot be saved for backward, which squared losses and connectors do
     @torch.no_grad()
     def teach(self, batch: Batch) -> Outputs:
+        """The network's Outputs on the batch, detached, with the watched features. The network takes the batch's device
+        and dtype."""
         self._follow(batch)
         if self._convert is not None:
             batch = batch.replace(
