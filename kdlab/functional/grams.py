@@ -126,8 +126,8 @@ def kdsvd(
 
     The sign of the teacher's vectors is arbitrary, and the value depends on whether those of the two maps have the
     same: here the entry of largest size in each is positive, so that it does not change between machines. The gradient
-        of the student's vectors is that of first
-    order perturbation; between equal singular values it has no limit, and is 0.
+    of the student's vectors is that of first order perturbation; between equal singular values it has no limit, and is
+    0.
 
     Args:
         student_first, student_second, teacher_first, teacher_second: maps of two stages; as many channels in the

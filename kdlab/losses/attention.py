@@ -1,9 +1,8 @@
 """Losses on the attention of transformers: module form of :mod:`kdlab.functional.attention`. Taps and ``average`` are
 those of :mod:`kdlab.losses.transformer`.
 
-Scores are computed from the taps of queries and keys. A model that shows its scores ``(B, H, T, T)`` before the softmax
-somewhere serves as
-well: then ``student_parts`` (or ``teacher_parts``) has one entry, and the tap is the scores.
+Scores are computed from the taps of queries and keys. A model that exposes its scores ``(B, H, T, T)`` before the
+softmax works as well: then ``student_parts`` (or ``teacher_parts``) has one entry, and the tap is the scores.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ class FactorTransfer(Loss):
     student, the paraphraser frozen. Here, by default, the paraphraser learns to give the teacher's map back *while* the
     student learns (``reconstruction_weight`` above 0, the factors being constants to the student's term), so the
     student's targets move at first: this is not the authors' procedure. Theirs is ``experiment=stages/ft``; or give
-    ``paraphraser`` the file of a trained one and set ``reconstruction_weight`` to 0.
-    With neither, the factors are random projections of the teacher's map.
+    ``paraphraser`` the file of a trained one and set ``reconstruction_weight`` to 0. With neither, the factors are
+    random projections of the teacher's map.
 
     Args:
         student_tap, teacher_tap: the last maps by default.

@@ -50,9 +50,8 @@ class BottleneckResNet(nn.Module):
         channels: channels of the input.
 
     Taps: ``stem``, ``stage1`` … ``stage4`` (behind the last ReLU of the stage), ``preact1`` … ``preact4`` (what goes
-        into that ReLU),
-    ``embedding`` the pooled 2048 features. At 32 x 32 the stages are (256, 32, 32), (512, 16, 16), (1024, 8, 8) and
-    (2048, 4, 4).
+    into that ReLU), ``embedding`` the pooled 2048 features. At 32 x 32 the stages are (256, 32, 32), (512, 16, 16),
+    (1024, 8, 8) and (2048, 4, 4).
 
     Parameters with 100 classes: resnet50 23,705,252; resnet101 42,697,380; resnet152 58,341,028.
 

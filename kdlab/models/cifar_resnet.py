@@ -41,8 +41,7 @@ class CifarResNet(nn.Module):
         channels: channels of the input.
 
     Taps: ``stem``, ``stage1``, ``stage2``, ``stage3`` (after the last ReLU of the stage), ``preact1``, ``preact2``,
-        ``preact3`` (what goes into
-    that ReLU), ``embedding`` the pooled feature.
+    ``preact3`` (what goes into that ReLU), ``embedding`` the pooled feature.
 
     Parameters with 100 classes: resnet20 0.28 M, resnet56 0.86 M, resnet110 1.74 M, resnet8x4 1.23 M, resnet32x4 7.43
     M.

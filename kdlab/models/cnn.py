@@ -18,8 +18,7 @@ class CNN(nn.Module):
         stride: of the first convolution; 2 makes every map half as wide and a step about a quarter as dear.
 
     Taps: ``stage1`` … one a stage (after ReLU, before the pooling that follows), ``preact1`` … what goes into that
-        ReLU, ``embedding`` the
-    pooled feature.
+    ReLU, ``embedding`` the pooled feature.
 
     >>> sum(p.numel() for p in CNN(classes=10, shape=(1, 28, 28), widths=(8, 16, 32)).parameters())
     6274

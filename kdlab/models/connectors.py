@@ -18,9 +18,8 @@ def connector(
 
     Vectors ``(D,)`` and sequences ``(T, D)`` get a linear map. Maps ``(C, H, W)`` get one convolution, as FitNets'
     regressor: stride 2 where the student's map is twice the teacher's, a transposed one where it is half, otherwise a
-        kernel just large
-    enough to shrink the map (1 x 1 where the sizes are equal); ``normalise`` adds BatchNorm behind it and, with
-    ``activate``, ReLU.
+    kernel just large enough to shrink the map (1 x 1 where the sizes are equal); ``normalise`` adds BatchNorm behind it
+    and, with ``activate``, ReLU.
 
     Raises:
         ValueError: no connector exists between the two shapes; both are printed.

@@ -19,8 +19,7 @@ class HuggingFaceClassifier(nn.Module):
             otherwise a new one is put on, untrained.
 
     The attribute ``pretrained_weights`` holds how many ``classes`` the weights know and what they leave ``unfilled``:
-    nothing, or the head.
-    Taps are dotted module paths below ``network``, for example ``network.resnet.encoder``.
+    nothing, or the head. Taps are dotted module paths below ``network``, for example ``network.resnet.encoder``.
 
     Raises:
         ValueError: nothing loadable stands under that name, or its weights leave something unfilled besides the head.

@@ -57,9 +57,8 @@ class MobileNetV2(nn.Module):
     Taps: ``stem``; ``stage1`` … ``stage4`` are the last blocks before the map is halved (and before the head). Their
         bottlenecks are
     linear: no ReLU stands behind them, and the values have both signs. ``head`` is the last 1x1 convolution with its
-        ReLU, ``embedding``
-    its mean. With width 0.5 at 32 x 32 the stages are (12, 16, 16), (16, 8, 8), (48, 4, 4) and (160, 2, 2), the
-    embedding 1280.
+    ReLU, ``embedding`` its mean. With width 0.5 at 32 x 32 the stages are (12, 16, 16), (16, 8, 8), (48, 4, 4) and
+    (160, 2, 2), the embedding 1280.
 
     Parameters with 100 classes: 812,836 with width 0.5; 2,353,060 with width 1.
 

@@ -64,9 +64,8 @@ class ShuffleNetV1(nn.Module):
         channels: channels of the input.
 
     Taps: ``stem``, ``stage1``, ``stage2``, ``stage3`` (4, 8 and 4 blocks, behind the last ReLU), ``preact1``,
-        ``preact2``, ``preact3`` (what goes
-    into that ReLU), ``embedding`` the pooled feature. With 3 groups at 32 x 32 the stages are (240, 16, 16), (480, 8,
-    8) and (960, 4, 4).
+    ``preact2``, ``preact3`` (what goes into that ReLU), ``embedding`` the pooled feature. With 3 groups at 32 x 32 the
+    stages are (240, 16, 16), (480, 8, 8) and (960, 4, 4).
 
     Parameters with 100 classes: 949,258 with 3 groups.
 

@@ -73,9 +73,8 @@ class ShuffleNetV2(nn.Module):
         channels: channels of the input.
 
     Taps: ``stem``; ``stage1``, ``stage2``, ``stage3`` (4, 8 and 4 blocks; every channel is behind a ReLU); ``head`` the
-        last 1x1 convolution
-    with its ReLU; ``embedding`` its mean. With size 1 at 32 x 32 the stages are (116, 16, 16), (232, 8, 8) and (464, 4,
-    4), the embedding 1024.
+    last 1x1 convolution with its ReLU; ``embedding`` its mean. With size 1 at 32 x 32 the stages are (116, 16, 16),
+    (232, 8, 8) and (464, 4, 4), the embedding 1024.
 
     Parameters with 100 classes: 1,355,528 with size 1.
 

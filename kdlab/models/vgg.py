@@ -24,9 +24,8 @@ class VGG(nn.Module):
         channels: channels of the input.
 
     Taps: ``stage1`` … ``stage5``, behind the last ReLU of the stage and before the pooling (64, 128, 256, 512, 512
-        channels; at 32 x 32
-    the maps are 32, 16, 8, 4 and 4 wide), ``preact1`` … ``preact5`` what goes into that ReLU, ``embedding`` the pooled
-    512 features. The input must be at least 8 x 8.
+    channels; at 32 x 32 the maps are 32, 16, 8, 4 and 4 wide), ``preact1`` … ``preact5`` what goes into that ReLU,
+    ``embedding`` the pooled 512 features. The input must be at least 8 x 8.
 
     Parameters with 100 classes: vgg8 3,965,028; vgg11 9,277,284; vgg13 9,462,180; vgg16 14,774,436; vgg19 20,086,692.
 

@@ -44,10 +44,9 @@ class WideResNet(nn.Module):
         dropout: probability of dropping a value between the two convolutions of a block.
 
     Taps: ``stem``; ``stage1``, ``stage2``, ``stage3`` are the sums that the stages end in, which have no ReLU (it opens
-        the next block;
-    RepDistiller's features are the same sums); ``preact1``, ``preact2``, ``preact3`` are these sums behind the
-    BatchNorm that follows them, which is what goes into the next ReLU; ``activation`` is the last BatchNorm and ReLU;
-    ``embedding`` its mean, of 64 times width. At 32 x 32 the maps of the stages are 32, 16 and 8 wide.
+    the next block; RepDistiller's features are the same sums); ``preact1``, ``preact2``, ``preact3`` are these sums
+    behind the BatchNorm that follows them, which is what goes into the next ReLU; ``activation`` is the last BatchNorm
+    and ReLU; ``embedding`` its mean, of 64 times width. At 32 x 32 the maps of the stages are 32, 16 and 8 wide.
 
     Parameters with 100 classes: wrn_16_1 180,916; wrn_16_2 703,284; wrn_40_1 569,780; wrn_40_2 2,255,156.
 

@@ -25,10 +25,9 @@ from .self_taught import SelfTaught
 )
 class MeanTeacher(SelfTaught):
     r"""The teacher is an exponential moving average of the student's weights, :math:`\theta' \leftarrow d\,\theta' + (1
-    - d)\,\theta` behind every optimiser step, and the student learns :math:`L = L_{labels}(f_\theta(x)) +
-      L_{taught}(f_\theta(x), f_{\theta'}(x'))`, with x' another
-    augmentation of x or the same. Tarvainen and Valpola (2017), "Mean teachers are better role models",
-    https://arxiv.org/abs/1703.01780
+    - d)\,\theta` after every optimiser step, and the student learns :math:`L = L_{labels}(f_\theta(x)) +
+    L_{taught}(f_\theta(x), f_{\theta'}(x'))`, with x' another augmentation of x or the same. Tarvainen and Valpola
+    (2017), "Mean teachers are better role models", https://arxiv.org/abs/1703.01780
 
     Any loss fits, also on features. It cannot be combined with another teacher; ``views=different`` not with a loss
     that compares two views.

@@ -26,14 +26,12 @@ from .self_taught import SelfTaught
     ),
 )
 class PreviousCheckpoint(SelfTaught):
-    r"""An earlier checkpoint of the same run teaches: with :math:`\theta_s` the weights behind epoch
-    :math:`s = \mathrm{start} + k \cdot \mathrm{every}`, the latest that is done,
-    :math:`L = L_{labels}(f_\theta(x)) + L_{taught}(f_\theta(x), f_{\theta_s}(x))`; before the first, the labels alone:
-    exactly the terms that need no teacher, with the weights that they have. Snapshots of one training as teachers of
-    its next part: Yang et al. (2019), "Snapshot
-    Distillation: Teacher-Student Optimization in One Generation", https://arxiv.org/abs/1812.00123 (there with a cycle
-        of the learning rate
-    for each part, which a schedule of ``scheduler=`` may give).
+    r"""An earlier checkpoint of the same run teaches: with :math:`\theta_s` the weights after epoch
+    :math:`s = \mathrm{start} + k \cdot \mathrm{every}`, the latest that is done, :math:`L = L_{labels}(f_\theta(x)) +
+    L_{taught}(f_\theta(x), f_{\theta_s}(x))`; before the first, the labels alone: exactly the terms that need no
+    teacher, with the weights that they have. Snapshots of one training as teachers of its next part: Yang et al.
+    (2019), "Snapshot Distillation: Teacher-Student Optimization in One Generation", https://arxiv.org/abs/1812.00123
+    (there with a cycle of the learning rate for each part, which a schedule of ``scheduler=`` may give).
 
     Any loss fits, also on features. It cannot be combined with another teacher.
 

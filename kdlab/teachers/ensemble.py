@@ -23,8 +23,8 @@ class Ensemble:
         average: ``probabilities`` (Hinton et al. 2015: the answer is :math:`\log \sum_k w_k\,\mathrm{softmax}(z_k)`,
             taken at temperature 1), ``logits`` (:math:`\sum_k w_k z_k`, whose softmax is the geometric mean), or
             ``best``: for each training sample the logits :math:`z_k` of the member with the least cross-entropy to its
-                label (the first of equals). Outside training, where a
-            label must not choose, that is the mean of the probabilities.
+            label (the first of equals). Outside training, where a label must not choose, that is the mean of the
+            probabilities.
         weights: one a member; they are divided by their sum. None: equal. ``best`` takes none.
 
     Raises:
