@@ -97,7 +97,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def script() -> None:
-    if sys.stderr is not None:  # a library that crashes ends Python without a word; this names the line that called it
+    if sys.stderr is not None:  # a library that crashes ends Python without a word; this names the line that called
         faulthandler.enable(all_threads=False)
     # a script's own folder is where Python looks first; the user's modules, named by _target_, are where the user is
     sys.path.insert(0, os.getcwd())

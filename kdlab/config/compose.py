@@ -233,9 +233,8 @@ def _predecessor_config(key: str, node: dict, run: dict, base: Sequence[str], la
         config = _shared(("same_but", *overrides), lambda: compose(overrides, chain))
     except InputError as error:
         told = (lifted(problem, key, node["same_but"]) for problem in error.problems)
-        raise InputError(
-            *(problem if "same_but" in problem else f"{key}.same_but: {problem}" for problem in told)
-        ) from error
+        named = (problem if "same_but" in problem else f"{key}.same_but: {problem}" for problem in told)
+        raise InputError(*named) from error
     return {**_placed(config, run), "fresh": False}
 
 

@@ -86,7 +86,7 @@ def examine(
 ) -> None:
     """Check configs of a sweep one after the other. Of each it sends :func:`described`, as soon as that is known (None
     where the config has problems), and then ``(problems, networks, notes)``. A config that ends this process is
-    therefore the one whose answer is missing. The last that is sent where the user's own code raises KeyboardInterrupt
+    therefore the one whose answer is missing. Where the user's own code raises KeyboardInterrupt, the last that is sent
     is :data:`kdlab.sweep.job.INTERRUPTED`.
 
     Every config is checked by its names and signatures. Those that differ in more than the seed are tried on a few

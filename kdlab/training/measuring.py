@@ -54,8 +54,8 @@ def measure_runs(
     device: str | torch.device = "cpu",
     say: Callable[[str], None] = print,
 ) -> tuple[list[tuple[Run, dict]], list[str]]:
-    """Measure finished runs, all of them alike, and write ``measurements.json`` into each
-    (:mod:`kdlab.runs.measurements`) that is not read-only.
+    """Measure finished runs, all of them alike, and write ``measurements.json`` into each that is not read-only
+    (:mod:`kdlab.runs.measurements`).
 
     Of each run the network is measured that it keeps of its last checkpoint. Test is not touched: inputs are samples of
     validation. Every run is timed for itself, also one of several seeds, and all are timed in turns

@@ -119,15 +119,12 @@ def test_what_is_no_chain_is_refused(overrides, message):
 
 
 NESTED = [
-    (["student=mlp_wide"], ["student=mlp_wide", "teacher=none", "strategy=supervised"]),  # has no end
-    (
-        ["student=mlp_wide", "teacher=none"],
-        ["student=mlp_wide", "teacher=none", "strategy=supervised"],
-    ),  # whose losses need a teacher
-    (
-        ["student=mlp_wide", "name=a=b", "teacher=trained"],
-        ["student=mlp_wide", 'name="a=b"', "teacher=trained"],
-    ),  # is not read
+    # it has no end
+    (["student=mlp_wide"], ["student=mlp_wide", "teacher=none", "strategy=supervised"]),
+    # its losses need a teacher
+    (["student=mlp_wide", "teacher=none"], ["student=mlp_wide", "teacher=none", "strategy=supervised"]),
+    # it is not read
+    (["student=mlp_wide", "name=a=b", "teacher=trained"], ["student=mlp_wide", 'name="a=b"', "teacher=trained"]),
 ]
 
 
@@ -149,9 +146,8 @@ def test_the_cure_of_a_list_in_a_list_works_when_pasted(given, meant, around):
     if len(around) > 1:
         assert theirs["trainer"]["max_epochs"] == 7
         theirs = theirs["teacher"]["config"]
-    assert theirs["choices"]["student"] == "cnn" and theirs["student"]["widths"] == (
-        [4, 8, 16] if len(around) > 1 else [8, 16, 32]
-    )
+    assert theirs["choices"]["student"] == "cnn"
+    assert theirs["student"]["widths"] == ([4, 8, 16] if len(around) > 1 else [8, 16, 32])
     last = theirs["teacher"]["config"]
     assert last["choices"]["student"] == "mlp_wide" and last["overrides"][-len(meant) :] == meant
 

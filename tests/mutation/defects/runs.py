@@ -42,15 +42,19 @@ DEFECTS = [
     ),
     (
         "runs/identity.py",
-        '{"content": content_hash(path), "network": node.get("network"), **part}',
-        '{"content": content_hash(path), **part}',
+        '{"content": content_hash(path), "network": node.get("network"), **',
+        '{"content": content_hash(path), **',
     ),
-    ("runs/identity.py", '"network": node.get("network"), **part}', '"network": node.get("network")}'),
+    (
+        "runs/identity.py",
+        '"network": node.get("network"), **_added(node, key, "part")}',
+        '"network": node.get("network")}',
+    ),
     ("runs/identity.py", "if key in first or key not in defaults or _normal(value) != _normal(defaults[key])}", "}"),
     ("runs/identity.py", "and not _is_added_default(below[name], value)}", "}"),
     ("runs/identity.py", "return spellings.get(key, {}).get(str(node), node)", "return node"),
     ("runs/run.py", "if not known and folder.is_dir() and (older := hash_as_spelled(config)):", "if False:"),
-    ("runs/identity.py", '"losses": node.get("losses", False), **new_head}', "**new_head}"),
+    ("runs/identity.py", '"losses": node.get("losses", False), **_added', "**_added"),
     (
         "runs/identity.py",
         'said = {"normalisation": node["normalisation"]} if node.get("normalisation") else {}',

@@ -46,7 +46,7 @@ DEFECTS = [
         "(sum(values) / len(values), min(values), max(values))",
         "(sum(values) / len(values), max(values), min(values))",
     ),
-    ("studies/curves.py", "return [] if rows == named else", "return [] if set(rows) <= set(named) else"),
+    ("studies/curves.py", "[] if rows == named else", "[] if set(rows) <= set(named) else"),
     (
         "studies/study.py",
         "return sorted(self.rows, key=lambda row: row.name != self.baseline)",
