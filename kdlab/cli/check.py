@@ -56,6 +56,11 @@ MUST_BE_GIVEN = {
 
 
 def run(arguments: list[str]) -> int:
+    """Run ``kdlab check``; returns 0 if everything is right, 2 if not.
+
+    Raises:
+        InputError: the options are wrong, or ``--images`` is given without image folders.
+    """
     parser = Parser(prog="kdlab check", description=__doc__)
     parser.add_argument(
         "experiment",

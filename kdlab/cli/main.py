@@ -27,6 +27,7 @@ TRAINING = ("train", "reproduce")
 
 
 def usage() -> str:
+    """The text that ``kdlab --help`` prints."""
     lines = [f"  {verb:<10}{what}" for verb, what in VERBS.items()]
     return "\n".join(
         [
@@ -97,6 +98,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def script() -> None:
+    """Entry point of the command ``kdlab``: runs ``sys.argv`` and exits with its code."""
     if sys.stderr is not None:  # a library that crashes ends Python without a word; this names the line that called it
         faulthandler.enable(all_threads=False)
     # a script's own folder is where Python looks first; the user's modules, named by _target_, are where the user is

@@ -16,6 +16,14 @@ WIDTH = 140
 
 
 def run(arguments: list[str]) -> int:
+    """Run ``kdlab methods``: list the methods, or describe one.
+
+    Returns:
+        0.
+
+    Raises:
+        InputError: there is no such method, or the options contradict each other.
+    """
     parser = Parser(prog="kdlab methods", description=__doc__)
     parser.add_argument("name", nargs="?", help="one method: formula, parameters, an example")
     parser.add_argument("--family", choices=FAMILIES, help="only these")

@@ -19,6 +19,11 @@ from .parser import Parser
 
 
 def run(arguments: list[str]) -> int:
+    """Run ``kdlab reproduce``; the module's docstring lists the exit codes that it returns.
+
+    Raises:
+        InputError: there is no such study, or an option is wrong.
+    """
     parser = Parser(prog="kdlab reproduce", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "study",

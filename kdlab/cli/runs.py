@@ -20,6 +20,14 @@ VERBS = ("list", "show", "diff", "rm")
 
 
 def run(arguments: list[str]) -> int:
+    """Run ``kdlab runs list``, ``show``, ``diff`` or ``rm``; without a verb, ``list``.
+
+    Returns:
+        0.
+
+    Raises:
+        InputError: a folder is missing, a named run is missing or damaged, or a run to remove is being trained.
+    """
     parser = Parser(prog="kdlab runs", description="What runs are there, and what differs between two.")
     verbs = parser.add_subparsers(dest="verb")
     listing = verbs.add_parser("list", help="a line a run (the default)")

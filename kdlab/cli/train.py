@@ -42,6 +42,15 @@ kdlab train -m [OVERRIDE=a,b…]  a sweep: every combination of the values, seve
 
 
 def run(arguments: list[str]) -> int:
+    """Run ``kdlab train``: one run, or with ``-m`` a sweep. Hydra reads the arguments.
+
+    Returns:
+        0.
+
+    Raises:
+        KdlabError: the config is wrong, or a run failed.
+        KeyboardInterrupt: the user or a signal stopped it; finished epochs are kept.
+    """
     if any(argument in ("-h", "--help") for argument in arguments):
         print(HELP + choices())
         return 0

@@ -35,6 +35,7 @@ _ESCAPES = {
 
 
 def latex(table) -> str:
+    """The table as a LaTeX ``table`` that needs booktabs and graphicx; its notes follow as comments."""
     columns = [column for column in table.columns() if column.key in (*KEPT, *table.further)]
     caption = " ".join(_caption(table, columns))
     body = []

@@ -22,6 +22,8 @@ _KINDS = {TEACHER: "teacher", BASELINE: "baseline", NETWORK: "network"}  # of ro
 
 @dataclass(frozen=True)
 class Cell:
+    """The text of a cell in the page's table, and its style class."""
+
     text: str
     kind: str = ""
 

@@ -43,6 +43,7 @@ class Table:
 
     @property
     def higher_is_better(self) -> bool:
+        """Whether a higher value of the metric is better."""
         return self.metric not in LOWER_IS_BETTER
 
     def columns(self) -> list[Column]:

@@ -18,6 +18,11 @@ WITHOUT_TERMINAL = 200  # how wide it is where nobody looks
 
 
 def show(table, everything: bool = False) -> None:
+    """Print the table, its explanation and its notes on the terminal.
+
+    Args:
+        everything: print all columns, in several blocks if needed; otherwise one block, and the names of the others.
+    """
     from rich import markup
     from rich.console import Console
     from rich.table import Table as RichTable
@@ -88,6 +93,11 @@ def _broken(head: str) -> str:
 
 
 def markdown(table, leave_out: Sequence[str] = ()) -> str:
+    """The table, its explanation and its notes as Markdown.
+
+    Args:
+        leave_out: keys of columns that are left out.
+    """
     columns = [column for column in table.columns() if column.key not in leave_out]
     lines = [
         f"| {' | '.join(column.head for column in columns)} |",
@@ -120,6 +130,7 @@ def html(table) -> str:
 
 
 def csv_text(table) -> str:
+    """The table as CSV, with unrounded numbers and all further metrics."""
     further = list(dict.fromkeys([*table.further, *(name for row in table.rows for name in row.further)]))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

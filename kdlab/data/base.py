@@ -285,12 +285,15 @@ class ClassificationData(L.LightningDataModule):
                 )
 
     def train_dataloader(self) -> BatchLoader:
+        """The training batches: in the order of the epoch, augmented, and only this process's share of each."""
         return self._rows("train", self.part("train"), self.share)
 
     def val_dataloader(self) -> BatchLoader:
+        """The validation batches, in stored order and without augmentation; each process gets its share."""
         return self._rows("validation", self.part("validation"), Share(self.share.rank, self.share.world))
 
     def test_dataloader(self) -> BatchLoader:
+        """The test batches, in stored order and without augmentation; each process gets all of them."""
         self.setup()
         return self._rows("test", torch.arange(len(self._stored[1].target)), Share())
 

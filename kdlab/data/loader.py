@@ -49,6 +49,8 @@ class OwnOrder:
         self._epoch, self._made = None, None
 
     def __call__(self, epoch: int) -> Tensor:
+        """The order of an epoch, (N,) or (N, G). Raises ValueError where its shape differs from that of the epoch
+        before."""
         if epoch != self._epoch:
             made = self.order(epoch)
             if self._made is not None and made.shape != self._made.shape:
@@ -88,9 +90,11 @@ class EpochOrder:
         self.rows, self.seed, self.shuffle, self.order, self.epoch = rows, seed, shuffle, order, 0
 
     def set_epoch(self, epoch: int) -> None:
+        """Set the epoch (from 0) whose order is given next. Lightning calls this before each epoch."""
         self.epoch = epoch
 
     def __call__(self) -> Tensor:
+        """The rows of the present epoch, in order: (N,), or (N, G) where a strategy gives groups."""
         if self.order is not None:
             return self.order(self.epoch)
         return counter_order(self.rows, self.seed, self.epoch, _ORDER) if self.shuffle else self.rows
@@ -236,6 +240,7 @@ class InMemoryLoader(BatchLoader):
         self.inputs, self.prepare, self.seed, self.augment = inputs, prepare, seed, augment
 
     def views_of(self, rows: Tensor, epoch: int) -> list[Tensor]:
+        """The inputs (B, …) of the rows, augmented and then prepared, one tensor a view."""
         stored = self.inputs[rows]
         # augmented as stored and scaled behind it, so that what a crop adds at the border is black
         return [

@@ -22,6 +22,7 @@ def world_size(config: dict) -> int:
 
 
 def evaluation_device(config: dict) -> torch.device:
+    """The GPU where the run's accelerator allows one and torch finds it; otherwise the CPU."""
     gpu = config["trainer"].get("accelerator", "auto") in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     return torch.device("cuda" if gpu else "cpu")
 

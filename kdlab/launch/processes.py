@@ -122,6 +122,7 @@ class Interrupt:
         self.number: int | None = None
 
     def __call__(self, number, frame) -> None:
+        """Handle a signal; raises KeyboardInterrupt at the first, and at a Ctrl-C after the patience is over."""
         self.number = self.number or number
         if self.first is None or number == signal.SIGINT and time.monotonic() - self.first > self.patience:
             self.first = time.monotonic()

@@ -43,6 +43,7 @@ class Entry:
 
     @property
     def method(self) -> Method:
+        """Family, paper, verification and the networks it serves, as its function declares them."""
         return self.function.method
 
     @property

@@ -53,10 +53,12 @@ class StrategyEntry:
 
     @property
     def documented(self) -> type[Strategy]:
+        """The class, whose docstring describes the strategy."""
         return self.strategy
 
     @property
     def where(self) -> str:
+        """The places in the code: class and config file."""
         return f"class: {self.strategy.__module__}.{self.strategy.__name__}   file: conf/strategy/{self.name}.yaml"
 
     @property
@@ -70,6 +72,7 @@ class StrategyEntry:
 
     @property
     def brief(self) -> str:
+        """The line of the list: the paper; without one, the first line of its file's comment, or its class."""
         return (
             str(self.method.paper)
             if self.method.paper
@@ -85,13 +88,16 @@ class StrategyEntry:
 
     @property
     def parameters(self) -> dict[str, Any]:
+        """Names and defaults of the arguments in its file."""
         return self.defaults
 
     @property
     def example(self) -> str:
+        """A command that trains with it."""
         return f"kdlab train strategy={self.name}"
 
     def described(self) -> dict[str, str]:
+        """Parameter -> its description in the docstrings of the class and its bases."""
         return told_by(*reversed(self.strategy.__mro__))
 
 

@@ -26,6 +26,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     systems."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path, storage_options=None) -> None:
+        """Write the checkpoint to a temporary file in the same folder, then rename it.
+
+        Raises:
+            OSError: it cannot be written; the error names ``path``.
+        """
         write_atomically(Path(path), lambda temporary: _save(checkpoint, temporary))
 
 

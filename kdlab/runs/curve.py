@@ -43,6 +43,7 @@ class MetricsFile:
         return {int(row["epoch"]) + 1: row[metric] for row in self.rows if metric in row}
 
     def write(self) -> None:
+        """Write all rows to the file, atomically. A value that a row lacks is left empty."""
         columns = list(dict.fromkeys(key for row in self.rows for key in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")

@@ -58,10 +58,12 @@ def try_to_write(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    r"""Write text atomically, as UTF-8 with ``\n`` at line ends. Raises OSError as :func:`write_atomically` does."""
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
 
 
 def write_json(path: Path, value) -> None:
+    """Write ``value`` as JSON, atomically. NaN and infinity become null."""
     write_text(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
 
 

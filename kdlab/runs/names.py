@@ -30,6 +30,7 @@ def choice_of(node: dict) -> str:
 
 
 def teacher_name(node: dict) -> str:
+    """The name of a teacher for people, from its config node: its run, its members, or its file or model."""
     if "config" in node:
         return run_name(node)
     if "terms" in node:

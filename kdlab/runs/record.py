@@ -21,6 +21,7 @@ _typed: ContextVar[str | None] = ContextVar("typed", default=None)
 
 
 def now() -> str:
+    """The time now in UTC, to the second, in ISO 8601."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
@@ -78,6 +79,7 @@ def finished_already(run) -> str:
 
 
 def versions() -> dict[str, str | None]:
+    """The version of Python and of each package in ``PACKAGES``; None for one that is not installed."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:

@@ -54,10 +54,12 @@ class Run:
 
     @property
     def metrics_file(self) -> Path:
+        """The path of metrics.csv, which may not exist yet."""
         return self.path / "metrics.csv"
 
     @property
     def predictions_file(self) -> Path:
+        """The path of predictions.safetensors, which may not exist yet."""
         return self.path / "predictions.safetensors"
 
     # -- the record ----------------------------------------------------------------------------------------------------
@@ -111,6 +113,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
+        """Whether the status is ``finished``."""
         return self.status == FINISHED
 
     @property
@@ -141,6 +144,7 @@ class Run:
 
     @property
     def hash(self) -> str:
+        """The run's hash, from its record."""
         return self.record["hash"]
 
     @property

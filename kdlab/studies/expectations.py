@@ -69,6 +69,7 @@ class Finding:
 
     @property
     def claim(self) -> str:
+        """The expectation in words: its own, or made from its row and what the row is compared with."""
         one = self.expectation
         return one.claim or (
             f"{one.row} reaches its value"

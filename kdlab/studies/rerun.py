@@ -43,6 +43,7 @@ class Rerun:
 
     @property
     def within(self) -> bool:
+        """Whether the difference is within the tolerance; True where there is none."""
         return self.tolerance is None or abs(self.difference) <= self.tolerance
 
     @property
@@ -53,6 +54,7 @@ class Rerun:
 
     @property
     def verdict(self) -> str:
+        """The result of the comparison in words, with the difference and p."""
         if self.same:
             return "the same"
         parts = [] if self.tolerance is None else [f"{'within' if self.within else 'NOT within'} {self.tolerance:g}"]
@@ -83,10 +85,13 @@ class Again:
 
     @property
     def agrees(self) -> bool:
+        """Whether at least :data:`LEAST_LEFT` of the effect is found again, or the scatter of seeds explains the
+        rest."""
         return self.left >= LEAST_LEFT or self.p is not None and not _told(self.p)
 
     @property
     def verdict(self) -> str:
+        """The result of the comparison in words, with the share of the effect and p."""
         figures = ", ".join(
             [f"{round(100 * self.left)} % of the effect", *([f"p = {p_text(self.p)}"] if self.p is not None else [])]
         )

@@ -91,6 +91,7 @@ def refuse_unwritable(study: Study) -> None:
 
 
 def cannot_write(folder: Path, error: OSError) -> InputError:
+    """The error for results that could not be written once the study was trained."""
     return InputError(
         f"{folder} cannot be written ({error.strerror or error}); what was trained is kept, and the same command finds "
         "it"

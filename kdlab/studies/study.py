@@ -32,6 +32,7 @@ class Row:
     network: str | None = None
 
     def run_overrides(self, seed: int) -> tuple[str, ...]:
+        """The overrides of the run with this seed."""
         return (*self.overrides, f"seed={seed}")
 
 
@@ -48,6 +49,7 @@ class StudyTable:
     baseline: str | None = None
 
     def row(self, name: str) -> Row:
+        """The row of that name. Raises StopIteration where there is none."""
         return next(row for row in self.rows if row.name == name)
 
     def in_order(self) -> list[Row]:
@@ -127,13 +129,16 @@ class Study:
 
     @property
     def results(self) -> Path:
+        """The folder of the results in git."""
         return self.folder / "results"
 
     @property
     def readme(self) -> Path:
+        """The path of the study's README.md."""
         return self.folder / "README.md"
 
     def table(self, name: str) -> StudyTable:
+        """The table of that name. Raises StopIteration where there is none."""
         return next(table for table in self.tables if table.name == name)
 
     def run_overrides(self) -> list[tuple[str, ...]]:

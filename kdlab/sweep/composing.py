@@ -19,6 +19,7 @@ class ComposingLauncher(HydraLauncher):
     """Base of kdlab's launchers: composes the jobs of a sweep."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep Hydra's context and config, from which the jobs are composed."""
         self.hydra_context, self.config = hydra_context, config
 
     def composed(self, overrides: Sequence[str]) -> dict:

@@ -41,6 +41,8 @@ class Work:
         self.command, self.directory = command, os.getcwd()
 
     def __call__(self, config: dict) -> End:
+        """Train the run in the folder where the sweep was started, and return how it ended. Failures are returned, not
+        raised."""
         interrupt = Interrupt()
         try:
             with started_by(self.command), handling(interrupt):
@@ -71,6 +73,11 @@ class ElsewhereLauncher(ComposingLauncher):
         have ended (the user stopped the sweep), it ends the jobs that are left."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Send the jobs whose runs are not finished, and return the result of every job; prints a line as each ends.
+
+        Raises:
+            InputError: some jobs cannot be composed; none was sent.
+        """
         configs, labels = self.all_composed(job_overrides), labels_of(job_overrides)
         ends: dict[int, End] = {}
         for number, config in enumerate(configs):

@@ -34,13 +34,15 @@ class GridSweeper(HydraSweeper):
         self.params = dict(params or {})
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep Hydra's context and config, and make the launcher."""
         self.hydra_context, self.config = hydra_context, config
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """
+        """Run every combination of the values with the launcher.
+
         Raises:
             InputError: a job is bad input; none was begun.
             RunFailed: some jobs failed.

@@ -61,6 +61,7 @@ class Job:
 
     @property
     def run(self) -> Run:
+        """The run that the job trains; it may not exist yet."""
         return RunStore(self.config["paths"]["runs"]).run(self.config, self.digest)
 
     @property
@@ -70,6 +71,7 @@ class Job:
 
     @property
     def name(self) -> str:
+        """The name for people: the label, after the role where only other jobs need it."""
         return self.label if self.number is not None else f"{self.role} {self.label}"
 
 

@@ -77,6 +77,11 @@ class Launcher(ComposingLauncher):
                 view.table(self.outcomes)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Plan and run the jobs of a grid, and return the result of each.
+
+        Raises:
+            InputError: some jobs cannot be composed or have problems; nothing was begun.
+        """
         planned = self.planned(job_overrides)
         self.run(Grid(planned.jobs), planned.gpus, progress=planned.jobs[0].config["progress"])
         by_job = {outcome.job: outcome for outcome in self.outcomes}

@@ -22,6 +22,8 @@ class RayLauncher(ElsewhereLauncher):
         self.init, self.remote = dict(options.get("init") or {}), dict(options.get("remote") or {})
 
     def outcomes(self, configs: Sequence[dict], labels: Sequence[str]) -> Iterator[tuple[int, End]]:
+        """Send each config as a task of Ray and yield its number and its end. Tasks that are left when it is closed are
+        cancelled."""
         ray = package("ray", "ray")
         if not ray.is_initialized():
             ray.init(**self._arguments())

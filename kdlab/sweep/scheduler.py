@@ -64,17 +64,20 @@ class Grid:
         self.total = len(self._jobs)
 
     def next(self) -> Job | None:
+        """The next job of the list; None where all were given."""
         return self._jobs.popleft() if self._jobs else None
 
     @property
     def exhausted(self) -> bool:
+        """Whether all jobs were given."""
         return not self._jobs
 
     def goes_on(self, job: Job, epoch: int, row: dict) -> bool:
+        """Always true: a grid stops no job."""
         return True
 
     def ended(self, outcome: Outcome) -> None:
-        pass
+        """Does nothing: a grid does not depend on outcomes."""
 
 
 @dataclass(eq=False)

@@ -72,13 +72,15 @@ class OptunaSweeper(Sweeper):
         self.direction = direction or ("minimize" if smaller else "maximize")
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep Hydra's context and config, and make the launcher."""
         self.hydra_context, self.config = hydra_context, config
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """
+        """Run the trials that are left, and print all trials of the study.
+
         Raises:
             InputError: there is nothing to search, or an end of the space is bad input; nothing was begun.
             RunFailed: some trials failed.
@@ -217,9 +219,12 @@ class Search:
 
     @property
     def exhausted(self) -> bool:
+        """Whether all trials were given."""
         return not self._begun and self._asked >= self._wanted
 
     def next(self) -> Job | None:
+        """The next trial as a job; trials that a killed search left unfinished come first. None where the trial is bad
+        input."""
         from optuna.trial import Trial
 
         if self._begun:
@@ -242,6 +247,7 @@ class Search:
         return job
 
     def goes_on(self, job: Job, epoch: int, row: dict) -> bool:
+        """Report the epoch's objective to Optuna; False where its pruner stops the trial."""
         value = row.get(self._sweeper.objective.removesuffix("_best"))
         if value is None:  # an epoch without validation
             return True
@@ -250,6 +256,11 @@ class Search:
         return not trial.should_prune()
 
     def ended(self, outcome: Outcome) -> None:
+        """Report a trial's result to Optuna. An interrupted trial stays open, so the next search resumes it.
+
+        Raises:
+            InputError: the run has no metric of the objective's name.
+        """
         trial = self._trials.get(outcome.job)
         if trial is None or outcome.status == INTERRUPTED:  # a teacher; or a trial that is gone on with next time
             return

@@ -37,6 +37,7 @@ class SubmititWork(Work):
     interrupted; then the job is put back into the queue, as often as ``max_num_timeout`` allows."""
 
     def __call__(self, config: dict) -> End:
+        """Remember submitit's signal and its handler, then train the run."""
         import submitit
 
         self._signal = submitit.JobEnvironment()._usr_sig()
@@ -44,6 +45,7 @@ class SubmititWork(Work):
         return super().__call__(config)
 
     def interrupted(self, config: dict, number: int | None) -> End:
+        """The end of an interrupted job. At submitit's signal the job is queued again, if it has attempts left."""
         import submitit
 
         status, message = super().interrupted(config, number)
@@ -84,6 +86,8 @@ class SubmititLauncher(ElsewhereLauncher):
         }
 
     def outcomes(self, configs: Sequence[dict], labels: Sequence[str]) -> Iterator[tuple[int, End]]:
+        """Submit one array of jobs and yield the number and the end of each. Jobs that are left when it is closed are
+        cancelled."""
         submitit = package("submitit", f"submitit_{self.cluster}")
         limit = {f"{self.cluster}_max_num_timeout": self.max_num_timeout}
         executor = submitit.AutoExecutor(cluster=self.cluster, folder=self.folder, **limit)

@@ -63,21 +63,32 @@ class View:
     # -- what happens --------------------------------------------------------------------------------------------------
 
     def started(self, job: Job) -> None:
+        """A job begins."""
         self._running[job] = (0, 0, {})
         if job.number is None:
             self._say(f"{job.name}: training it, once for all jobs that share it")
 
     def epoch(self, job: Job, finished: int, epochs: int, row: dict) -> None:
+        """A job has finished an epoch.
+
+        Args:
+            finished: number of finished epochs.
+            epochs: number of epochs in all.
+            row: the epoch's row of metrics.csv.
+        """
         self._running[job] = (finished, epochs, row)
 
     def postponed(self, job: Job) -> None:
+        """A job waits, since another process trains its run."""
         self._running.pop(job, None)
 
     def retried(self, job: Job, message: str) -> None:
+        """A job failed and will be tried again."""
         self._running.pop(job, None)
         self._say(f"failed, and tried again: {job.name}: {first_line(message)}")
 
     def ended(self, outcome: Outcome) -> None:
+        """A job has ended: count it, and print its line or add it to the live picture."""
         job = outcome.job
         self._running.pop(job, None)
         if job.number is not None:
@@ -99,9 +110,11 @@ class View:
             self._say(line)
 
     def stopping(self, workers: int) -> None:
+        """The sweep stops while so many jobs are at work."""
         self._say(f"stopping: {workers} jobs at work write down what they have finished")
 
     def tick(self) -> None:
+        """Redraw the live picture, where there is one."""
         if self._live is not None:
             self._live.update(self._picture(), refresh=True)
 
@@ -121,6 +134,7 @@ class View:
         return rounds * self._spent / self._trained
 
     def summary(self) -> str:
+        """How many jobs are done, running and failed, and about how much time is left."""
         done = self.counts[TRAINED] + self.counts[FOUND] + self.counts[PRUNED]
         failed = self.counts[FAILED] + self.counts[REFUSED]
         parts = [f"{done} of {self.total} done", f"{len(self._running)} running"]

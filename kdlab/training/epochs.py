@@ -78,28 +78,34 @@ class WholeEpochs(L.Callback):
         self._trained = self._validated = self._validations = 0
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Set the counts of training batches and of validations to 0."""
         self._trained = self._validations = 0
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs, batch, batch_index: int
     ) -> None:
+        """Count a training batch."""
         self._trained += 1
 
     def on_validation_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Set the count of validation batches to 0."""
         self._validated = 0
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs, batch, batch_index: int, loader_index: int = 0
     ) -> None:
+        """Count a validation batch."""
         self._validated += 1
 
     def on_validation_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Count a validation. Raises EndedEarly where it lacks batches."""
         planned = sum(trainer.num_val_batches)
         if self._validated < planned:
             raise EndedEarly(short_of("validation", self._validated, planned))
         self._validations += 1
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Raises EndedEarly where the epoch lacks training batches or a validation that was due."""
         if may_end(trainer):
             return
         epoch = trainer.current_epoch + 1
@@ -114,6 +120,7 @@ class WholeEpochs(L.Callback):
             )
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Raises EndedEarly where epochs are missing and nothing has asked for the end."""
         if trainer.current_epoch < trainer.max_epochs and not may_end(trainer):
             raise EndedEarly(
                 f"the training ended after {trainer.current_epoch} of {trainer.max_epochs} epochs, "

@@ -131,20 +131,24 @@ class OneProcess(LightningEnvironment):
 
     @property
     def creates_processes_externally(self) -> bool:
+        """True, so that Lightning starts no processes."""
         return True
 
     def local_rank(self) -> int:
+        """0, as there is one process."""
         return 0
 
     def node_rank(self) -> int:
+        """0, as there is one machine."""
         return 0
 
     @property
     def main_address(self) -> str:
+        """127.0.0.1, as there is one machine."""
         return "127.0.0.1"
 
     def teardown(self) -> None:
-        pass
+        """Does nothing: Lightning's own would remove WORLD_SIZE from the environment."""
 
 
 def environment() -> ClusterEnvironment:
@@ -178,6 +182,7 @@ def _callbacks(config: dict) -> list[Callback]:
 
 
 def shows_bar(progress: str) -> bool:
+    """Whether Lightning's progress bar is shown: ``bar``, or ``auto`` on a terminal."""
     return progress == "bar" or (progress == "auto" and sys.stdout.isatty())
 
 

@@ -83,9 +83,11 @@ class Recorder(Checkpoint):
 
     @property
     def state_key(self) -> str:
+        """The key of its state among the callbacks' in a checkpoint."""
         return STATE
 
     def state_dict(self) -> dict:
+        """The state for the checkpoint: rows, best score, whether training was stopped, peak memory in bytes."""
         return {
             "best": self.best,
             "rows": self.file.rows,
@@ -95,16 +97,24 @@ class Recorder(Checkpoint):
         }
 
     def load_state_dict(self, state: dict) -> None:
+        """Restore the state of a checkpoint. Checkpoints without peak memory are accepted."""
         self.best, self.file.rows, self.stopped = state["best"], list(state["rows"]), state["stopped"]
         self.peak_memory_bytes, self.peak_memory_of = state.get("peak_memory_bytes"), state.get("peak_memory_of")
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Begin to measure the peak memory."""
         memory.begin(module.device)
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Begin to time the epoch."""
         self._began = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: Strategy) -> None:
+        """Save the epoch's row and checkpoints, print its line, and call ``observe``.
+
+        Raises:
+            FloatingPointError: weights are no longer finite; the epoch is not saved.
+        """
         seconds = time.perf_counter() - self._began
         # not the loss, which a loss scaler may rightly let overflow in a step that it then leaves out
         if not all(bool(torch.isfinite(value).all()) for value in module.parameters()):

@@ -63,10 +63,12 @@ class Part:
 
     @property
     def name(self) -> str:
+        """The keys of the file and the prefix, joined by dots; empty where it is the whole file."""
         return ".".join(filter(None, (*self.place, self.prefix)))
 
     @property
     def average(self) -> bool:
+        """Whether its name is that of averaged weights (EMA, SWA)."""
         return bool(_AVERAGE.search(self.name))
 
 

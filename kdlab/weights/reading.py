@@ -61,6 +61,7 @@ class StandIn:
     kind: type = object  # the container that the reader needs to see in its place, where it is filled like one
 
     def __new__(cls, *arguments, **options):
+        """A stand-in, or an empty container of the class's ``kind``."""
         return super().__new__(cls) if cls.kind is object else cls.kind()
 
     def __init__(self, *arguments, **options):

@@ -41,6 +41,7 @@ class Rows:
 
     @property
     def higher_is_better(self) -> bool:
+        """Whether a higher value of the metric is better."""
         return self.metric not in LOWER_IS_BETTER
 
     def values(self, group: Group) -> list[float]:

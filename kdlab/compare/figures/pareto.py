@@ -27,6 +27,7 @@ class Point:
 
     @property
     def mean(self) -> float:
+        """The mean over the seeds."""
         return float(np.mean(self.values))
 
 

@@ -18,6 +18,11 @@ MOST_RELIABILITY, MOST_CLASSWISE, MOST_AGREEMENT = 4, 2, 12
 
 
 def reliability_of(rows):
+    """Yield notes on runs that are left out, then the reliability diagram of the baseline and the best rows.
+
+    Raises:
+        InputError: no row has test predictions.
+    """
     chosen, words = rows.chosen(MOST_RELIABILITY)
     logits, notes = _logits(rows, chosen)
     yield from notes
@@ -31,6 +36,11 @@ def reliability_of(rows):
 
 
 def per_class_of(rows):
+    """Yield notes on runs that are left out, then the change of each class's recall against the baseline.
+
+    Raises:
+        InputError: there is no baseline, or no row shares a seed with it and has test predictions.
+    """
     if rows.baseline is None:
         raise InputError("there is no baseline to compare with")
     chosen, words = rows.chosen(1 + MOST_CLASSWISE)
@@ -53,6 +63,11 @@ def per_class_of(rows):
 
 
 def agreement_of(rows):
+    """Yield notes on runs that are left out, then the matrix of how often rows and teachers predict the same class.
+
+    Raises:
+        InputError: fewer than two rows have test predictions of the same samples.
+    """
     chosen, words = rows.chosen(MOST_AGREEMENT)
     logits, notes = _logits(rows, chosen, answers=True)
     yield from notes

@@ -93,6 +93,7 @@ class Drawing(Figure):
     wide: bool = False
 
     def describe(self, title: str, caption: str, alt: str) -> Drawing:
+        """Set title, caption and alternative text; returns the figure itself."""
         self.title, self.caption, self.alt = title, caption, alt
         return self
 

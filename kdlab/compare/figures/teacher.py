@@ -17,6 +17,11 @@ TEMPERATURE = 4.0
 
 
 def soft_targets_of(rows):
+    """Yield the gallery of soft targets for the first run in the ranking that has a teacher.
+
+    Raises:
+        InputError: no run has a teacher, or :func:`gallery` cannot draw it.
+    """
     students = [
         run for group in rows.ranked if group.role != TEACHER for run in group.runs if run.record.get("teacher")
     ]

@@ -51,6 +51,11 @@ class IDXImages(InMemoryData):
         return [*own, *(self.folder / below for below in self.BELOW), self.folder / self.TORCHVISION / "raw"]
 
     def read(self) -> tuple[Images, Images]:
+        """The stored (train, test) images: uint8, (N, 1, 28, 28). With ``download``, missing files are fetched.
+
+        Raises:
+            InputError: the files are missing, damaged or do not belong together, or the download failed.
+        """
         folder = self._find()
         return _read(folder, "train"), _read(folder, "t10k")
 

@@ -107,6 +107,11 @@ class ImageFolder(ClassificationData):
         self._loaders: weakref.WeakSet[ImageFolderLoader] = weakref.WeakSet()
 
     def read(self) -> tuple[Files, Files]:
+        """The stored (train, test) files; with ``validation_folder``, its files follow those of train.
+
+        Raises:
+            InputError: folders are missing or do not match, or ``omit_classes`` names a class that does not exist.
+        """
         found = listing(self.folder)
         wrong = self.wrong_omissions()
         if wrong:
@@ -116,6 +121,7 @@ class ImageFolder(ClassificationData):
         return Joined(found.train, split_listing(self.validation_folder, found.train.classes)[0]), found.test
 
     def held_out(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """With ``validation_folder``, the rows that come from it are validation; otherwise a part of the class is."""
         if self.validation_folder is None:
             return super().held_out(rows)
         theirs = rows >= len(listing(self.folder).train.target)
@@ -172,17 +178,21 @@ class ImageFolder(ClassificationData):
 
     @property
     def classes(self) -> int:
+        """Number of class folders in train. Lists the folders on first use."""
         return len(self.class_names)
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """(3, size, size)."""
         return (3, self.size, self.size)
 
     @property
     def normalisation(self) -> Normalisation:
+        """Mean and standard deviation of the pixels in [0, 1], as they were given."""
         return self._normalisation
 
     def loader(self, stored: Files, seed: int, augment: RandomResizedCrop | None, **options) -> ImageFolderLoader:
+        """A loader that decodes the images in ``workers`` processes, which :meth:`teardown` ends."""
         made = ImageFolderLoader(stored, self._decoder(stored, seed, augment), self.workers, **options)
         self._loaders.add(made)
         return made
@@ -256,6 +266,7 @@ class ImageFolderLoader(BatchLoader):
         self._pool: DataLoader | None = None
 
     def views_of(self, rows: Tensor, epoch: int) -> list[Tensor]:
+        """The inputs (B, 3, size, size), float32, one tensor a view, decoded in this process."""
         return self.decode(rows, epoch, self.views)
 
     def __iter__(self) -> Iterator[Batch]:

@@ -45,6 +45,7 @@ class Files:
     ends: np.ndarray  # (N,): where each name ends
 
     def path(self, row: int) -> str:
+        """The path of the image in a row."""
         begin = self.ends[row - 1] if row else 0
         return os.path.join(self.folder, os.fsdecode(self.names[begin : self.ends[row]].tobytes()))
 
@@ -58,13 +59,16 @@ class Joined:
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """The names of the classes."""
         return self.first.classes
 
     @cached_property
     def target(self) -> Tensor:
+        """The labels of both splits, (N,), int64."""
         return torch.cat([self.first.target, self.second.target])
 
     def path(self, row: int) -> str:
+        """The path of the image in a row; rows of ``second`` follow those of ``first``."""
         own = len(self.first.target)
         return self.first.path(row) if row < own else self.second.path(row - own)
 

@@ -54,14 +54,17 @@ class InMemoryData(ClassificationData):
 
     @property
     def classes(self) -> int:
+        """Number of classes: ``CLASSES``."""
         return self.CLASSES
 
     @property
     def class_names(self) -> tuple[str, ...]:
+        """``NAMES``, or the numbers of the classes where there are none."""
         return self.NAMES or super().class_names
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The shape (C, H, W) of one input: ``SHAPE``, or that of the stored images where the class gives none."""
         if hasattr(self, "SHAPE"):
             return tuple(self.SHAPE)
         self.setup()
@@ -76,6 +79,7 @@ class InMemoryData(ClassificationData):
 
     @property
     def normalisation(self) -> Normalisation:
+        """``MEAN`` and ``STD`` of the scaled images."""
         return Normalisation(self.MEAN, self.STD)
 
     def prepare_images(self, images: Tensor) -> Tensor:
@@ -84,4 +88,5 @@ class InMemoryData(ClassificationData):
         return self.normalisation(images.to(torch.float32) / self.SCALE)
 
     def loader(self, stored: Images, **options) -> InMemoryLoader:
+        """A loader that cuts its batches from the stored tensors."""
         return InMemoryLoader(stored.inputs, stored.target, prepare=self.prepare_images, **options)

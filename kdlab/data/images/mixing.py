@@ -103,6 +103,7 @@ class Mixup(Mixing):
     def blended(
         self, views: list[Tensor], partners: Tensor, share: float, random: np.random.Generator
     ) -> tuple[float, list[Tensor]]:
+        """``share``, and each view as a weighted mean of image and partner (B, …)."""
         return share, [share * view + (1 - share) * view[partners] for view in views]
 
 
@@ -124,6 +125,7 @@ class CutMix(Mixing):
         super().__init__(alpha, probability)
 
     def check(self, inputs) -> None:
+        """Raises InputError where the inputs are no float images (B, C, H, W)."""
         super().check(inputs)
         if inputs.dim() != 4:
             raise InputError(
@@ -134,6 +136,7 @@ class CutMix(Mixing):
     def blended(
         self, views: list[Tensor], partners: Tensor, share: float, random: np.random.Generator
     ) -> tuple[float, list[Tensor]]:
+        """The share of pixels that an image keeps, and the views (B, C, H, W) with the partner's pixels in the box."""
         height, width = views[0].shape[-2:]
         down, across = (_interval(size, share, random) for size in (height, width))
         mixed = [view.clone() for view in views]
