@@ -1,4 +1,4 @@
-"""What a record says of a run with several networks: which one is kept, and why, in words."""
+"""The record of a run with several networks in words: which network is kept, and why."""
 
 from __future__ import annotations
 

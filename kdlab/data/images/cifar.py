@@ -21,7 +21,7 @@ _PIXELS = 3 * 32 * 32
 
 
 class _Cifar(InMemoryData):
-    """What the two sets share. A subclass says how its files are called and laid out."""
+    """What the two sets share. A subclass gives the names and the layout of its files."""
 
     NOT_IDENTITY = ("folder", "download")  # wherever it lies, it is the same
     SHAPE = (3, 32, 32)
@@ -54,8 +54,8 @@ class _Cifar(InMemoryData):
         )
 
     def _find(self) -> tuple[Path, str]:
-        """The folder, and how its files end: ``""`` (python version) or ``.bin``. One of its files is enough: what is
-        missing is named then."""
+        """The folder, and the ending of its files: ``""`` (python version) or ``.bin``. One file is enough to find it;
+        reading it names the files that are missing."""
         names = [name for split in self.FILES.values() for name in split]
         for folder in self._folders():
             for ending in ("", ".bin"):

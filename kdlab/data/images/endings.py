@@ -75,8 +75,8 @@ def is_image(name: str) -> bool:
 
 
 def left_out(name: str) -> str | None:
-    """The ending, as it is written, of a file that is no image and might have been meant as one; None where nobody
-    would expect that.
+    """The ending of a file that is no image but may have been meant as one; None for files that are clearly something
+    else.
 
     >>> left_out("a.JPG_"), left_out("a"), left_out("labels.csv"), left_out("Thumbs.db"), left_out(".DS_Store")
     ('.JPG_', 'without ending', None, None, None)
