@@ -29,7 +29,7 @@ def evaluation_device(config: dict) -> torch.device:
 
 @contextlib.contextmanager
 def threads(number: int):
-    """``number`` threads of torch inside, what it was before behind it."""
+    """Sets torch's number of threads inside the context, and restores it afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

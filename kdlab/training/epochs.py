@@ -1,4 +1,4 @@
-"""Whole epochs: nothing that ends a loop of Lightning's early passes for an epoch."""
+"""Whole epochs: an epoch that one of Lightning's loops ended early is an error, not a result."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _LIGHTNING = str(Path(L.__file__).parent)
 
 
 def refuse_early_ends(trainer: L.Trainer) -> None:
-    """Let StopIteration fail the training, wherever it is raised in a step, a hook, a callback or the data.
+    """Let StopIteration fail the training where a step, a hook, a callback or the data raise it.
 
-    Lightning's loops take it for the end of the data and continue with the next epoch. Data never end by it here: a
-    loop asks for as many batches as the loader's length says.
+    Lightning's loops take it for the end of the data and continue with the next epoch. Here data never end by it: a
+    loop requests ``len(loader)`` batches.
     """
     fit = trainer.fit_loop
     epoch = fit.epoch_loop
@@ -58,13 +58,13 @@ def _message(error: StopIteration, trainer: L.Trainer) -> str:
 
 
 def may_end(trainer: L.Trainer) -> bool:
-    """Whether the training may end here, in the middle of an epoch too: ``trainer.max_steps`` is reached, or a callback
+    """Whether the training may end now, even in the middle of an epoch: ``trainer.max_steps`` is reached, or a callback
     has stopped it (``trainer.max_time``, early stopping)."""
     return 0 <= trainer.max_steps <= trainer.global_step or trainer.should_stop and trainer.fit_loop._can_stop_early
 
 
 class WholeEpochs(L.Callback):
-    """Counts what an epoch consists of, and fails the training before an epoch is recorded that is not whole.
+    """Counts the batches of an epoch, and fails the training before an incomplete epoch is recorded.
 
     An epoch is whole if it has all its training batches (as many as ``trainer.limit_train_batches`` allows), and, where
     validation is due (``trainer.check_val_every_n_epoch``), a validation with all its batches. The last epoch may be

@@ -19,8 +19,8 @@ from .memory import Images, InMemoryData
 class IDXImages(InMemoryData):
     """60,000 + 10,000 grey images of 28 x 28 pixels as IDX files (plain or .gz), looked for in ``folder`` and below it.
 
-    The files of all such sets have the same names, so ``folder`` itself is searched only where its name contains that
-    of the set.
+    The files of all such sets have the same names, so ``folder`` itself is searched only where its name shows which set
+    it holds.
 
     Args:
         folder: where the user keeps data sets.
