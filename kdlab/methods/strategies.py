@@ -28,14 +28,13 @@ class StrategyEntry:
     """One strategy.
 
     Args:
-        name: what stands in ``strategy=…``.
+        name: the name in ``strategy=…``.
         strategy: its class.
-        method: where it comes from: what the class says of itself, unless this file is one of several ways to use the
-            class.
+        method: its source: that of the class, unless this file is one of several ways to use the class.
         told: the comment at the head of its file.
         defaults: the arguments in its file.
         losses: the terms that it learns from by default -> their weights.
-        needs_teacher: whether there is a teacher beside the networks that learn.
+        needs_teacher: whether there is a teacher in addition to the networks that learn.
         composes: the functions of the family ``strategy`` that it calls.
     """
 
@@ -83,7 +82,7 @@ class StrategyEntry:
 
     @property
     def needs(self) -> list[str]:
-        """Whether there is a teacher; and by what losses it learns where no others are chosen."""
+        """Whether it needs a teacher."""
         return ["teacher" if self.needs_teacher else "no teacher"]
 
     @property

@@ -22,8 +22,9 @@ _OWN = ("_target_", "taps", "normalisation", "initial")  # what is no argument o
 
 
 def commands(config: dict, key: str, student: Sequence[str] | None) -> str:
-    """A message with two commands, each on its own line. The first trains a student on a run's data from labels alone.
-    The second repeats the run with it as the teacher. Without the commands where the student's overrides are not known.
+    """The end of a message, with two commands, each on its own line. The first trains a student on a run's data from
+    labels alone. The second repeats the run with it as the teacher. Without the commands where the student's overrides
+    are not known.
 
     Args:
         config: of the run.

@@ -28,7 +28,11 @@ from .assemble import make_data, read_data
 from .evaluation import all_batches
 from .teacher import teacher_of
 
-READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)  # measured all the same; a full disk is told before
+READ_ONLY = (
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+)  # these runs are measured, but not written; a full disk is an error before that
 THREADS = 1  # on a CPU, for all: times of different numbers of threads cannot be compared
 
 
@@ -42,7 +46,7 @@ class _Subject:
     content: dict
 
     def inputs(self, count: int, device: torch.device) -> Tensor:
-        """Of validation; from the first on again where there are too few."""
+        """``count`` inputs of validation, repeated from the first one if there are too few."""
         rows = self.data.part("validation")
         return self.data.val_dataloader().batch(rows[torch.arange(count) % len(rows)]).to(device).inputs
 
@@ -137,7 +141,7 @@ def _begun(
     subject = _Subject(run, network, data, content)
     peaks = {
         size: inference_bytes(network, subject.inputs(size, device)) for size in batches
-    }  # it fails here, where it fails at one of them
+    }  # a network that fails at one of the sizes fails here
     content |= {"peak_inference_bytes": peaks[max(batches)], "peak_inference_batch": max(batches)}
     if run.config.get("teacher"):
         try:

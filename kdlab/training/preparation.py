@@ -189,7 +189,7 @@ def _no_logits(said: dict[str, Outputs], objective: Objective, mode: str) -> lis
 
 
 def _applies_softmax(term: nn.Module) -> bool:
-    """Whether one of kdlab's own terms applies softmax. The user's own terms may expect probabilities."""
+    """Whether a term is kdlab's own and applies softmax. The user's own terms may expect probabilities."""
     return type(term).__module__.startswith("kdlab.losses.") and not term.reads_logits and not term.student_taps
 
 
