@@ -13,7 +13,7 @@ from kdlab.errors import did_you_mean
 
 from .paths import conf_dir
 
-# launchers and sweepers that other packages bring, and what installs them
+# launchers and sweepers of other packages -> the package to install
 ELSEWHERE = {
     "joblib": "hydra-joblib-launcher",
     "ray_aws": "hydra-ray-launcher",
@@ -26,7 +26,7 @@ MOST_LISTED = 40
 
 
 def missing_file(name: str, own: Sequence[Path] = ()) -> str:
-    """The error for a missing config file ``group/choice``.
+    """The message for a missing config file ``group/choice``.
 
     Args:
         own: the user's folders of config files.

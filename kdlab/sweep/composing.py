@@ -1,4 +1,4 @@
-"""Composing the jobs of a sweep: what every launcher of kdlab's begins with."""
+"""Composing the jobs of a sweep: the first step of all of kdlab's launchers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ComposingLauncher(HydraLauncher):
         """The configs of all jobs, each composed once.
 
         Args:
-            warm: let the warm parent begin its imports beside this, if something is to be trained.
+            warm: start the imports of the warm parent in parallel, if there is something to train.
 
         Raises:
             InputError: some jobs cannot be composed.
@@ -57,8 +57,7 @@ def _is_known(config: dict) -> bool:
 
 
 def how_to_split(jobs: Sequence[Sequence[str]], failed: Sequence[Sequence[str]]) -> str:
-    """The answer to a sweep over choices together with a parameter that only some of them have: the commands to write
-    instead.
+    """The advice on a sweep over choices and a parameter that only some of them have: the commands to type instead.
 
     >>> jobs = [["loss=[ce,kd]", "loss.kd.weight=0.5", "seed=1"], ["loss=[ce]", "loss.kd.weight=0.5", "seed=1"]]
     >>> print(how_to_split(jobs, jobs[1:]))
