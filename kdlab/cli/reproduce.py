@@ -88,7 +88,7 @@ def _studies(names: list[str]):
     if not names:
         names = [name for name, _ in all_studies()]
         if not names:
-            find("")  # says where studies are to be had
+            find("")  # its message explains where to get studies
     return [read(name) for name in names]
 
 
@@ -229,7 +229,7 @@ def _reproduce(name: str, extra: list[str], write: bool, keep: bool) -> int:
     found += level
     right = (
         all(one.accepted for one in found) if write else not any(one.contradicted for one in found)
-    )  # what goes into git is explained
+    )  # results for git must be explained
     return 0 if not unfinished and right and all(one.agrees for one in (*again, *held)) else 1
 
 
