@@ -107,7 +107,7 @@ class Table:
         show(self, everything)
 
     def markdown(self, leave_out: Sequence[str] = ()) -> str:
-        """As Markdown, with the explanation and the notes.
+        """The table as Markdown, with the explanation and the notes.
 
         Args:
             leave_out: keys of columns (:func:`kdlab.compare.columns.columns_of`).
@@ -127,7 +127,7 @@ class Table:
             write_text(folder / f"{stem}.{ending}", text)
 
     def latex(self) -> str:
-        """A table for a paper (booktabs), with a caption that says what its numbers are."""
+        """The table as LaTeX for a paper (booktabs), with a caption that explains its numbers."""
         return latex(self)
 
 

@@ -161,7 +161,7 @@ def _enter(directory: str, variables: dict[str, str], function: Callable, argume
 
 
 def _die_with_parent() -> None:
-    """End this process when its parent is gone: a killed launcher must not leave its workers behind."""
+    """End this process when its parent is gone: the workers of a killed launcher must not survive it."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

@@ -89,7 +89,7 @@ def _nested(node):
 
 
 def _entries(node, name: str = "") -> Iterator[tuple[str, str]]:
-    """The strings of a config, each with the key that it stands under."""
+    """The strings of a config, each with its key."""
     if isinstance(node, dict):
         for key, value in node.items():
             yield from _entries(value, str(key))

@@ -114,8 +114,8 @@ def reruns(study: Study, here: Sequence[dict], git: Sequence[dict]) -> list[Reru
     does not model one thing: a teacher that all seeds of a row share is a single run, and shifts all of them together.
 
     The seeds are not paired with those in git. Most rows would allow it: in the 20 rows of results/rerun.jsonl, the
-    accuracies of a seed on both sides have a median correlation of 0.82, and none in four rows. But a shared teacher
-    shifts all seeds alike, which a paired test takes for an effect.
+    accuracies of a seed on both sides have a median correlation of 0.82, although four of the rows have none. But a
+    shared teacher shifts all seeds alike, which a paired test takes for an effect.
     """
     from kdlab.compare.statistics import holm, interval, welch
 

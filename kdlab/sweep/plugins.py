@@ -20,7 +20,7 @@ from .submitit_launcher import LocalLauncher, SlurmLauncher
 
 
 def register() -> None:
-    """Enter kdlab's launchers and sweepers in Hydra's table."""
+    """Register kdlab's launchers and sweepers in Hydra's table of plugins."""
     plugins = Plugins.instance()
     for cls in (Launcher, SlurmLauncher, LocalLauncher, RayLauncher, GridSweeper, OptunaSweeper):
         plugins.class_name_to_class[f"hydra_plugins.kdlab.{cls.__name__}"] = cls

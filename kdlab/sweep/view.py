@@ -109,7 +109,7 @@ class View:
             self._say(line)
 
     def stopping(self, workers: int) -> None:
-        """The sweep stops while so many jobs are at work."""
+        """The sweep stops while ``workers`` jobs are running."""
         self._say(f"stopping: {workers} jobs at work write down what they have finished")
 
     def tick(self) -> None:

@@ -315,7 +315,7 @@ def _begin(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say)
         "parameters": sum(value.numel() for value in parts.strategy.student.parameters()),
         "trainable_parameters": sum(value.numel() for value in parts.strategy.parameters() if value.requires_grad),
         "uses_teacher": parts.teacher is not None and parts.strategy.objective.learns_from_teacher,
-        "taught": parts.strategy.objective.learns_from_teacher,  # by a teacher, or by networks that learn beside it
+        "taught": parts.strategy.objective.learns_from_teacher,  # by a teacher, or by peers
         "teacher": teacher,
         "initial": origin(config["student"].get("initial")),
         "metrics": {},

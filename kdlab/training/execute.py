@@ -33,7 +33,7 @@ def fit(config: dict, run: Run, parts: Parts, label: str = "", observe: Observe 
     """Train from the last finished epoch to the end.
 
     Args:
-        label: stands before each printed line.
+        label: prefix of each printed line.
         observe: called at the end of every epoch; an exception in it ends the training.
 
     Raises:

@@ -68,7 +68,7 @@ def _taught_by(key: str, typed: Sequence[str], run: str) -> list[str]:
     """The overrides that replace a teacher, or a member of one, by a run."""
     if key == "teacher":
         return ["teacher=run", _override("teacher.run", run)]
-    own = any(re.match(rf"\+\+?{re.escape(key)}=", text) for text in typed)  # no file has it, or it is taken away
+    own = any(re.match(rf"\+\+?{re.escape(key)}=", text) for text in typed)  # no file has it, or it was removed
     return [*([] if own else [f"~{key}"]), _override(f"+{key}", {"run": run})]
 
 

@@ -22,7 +22,7 @@ from kdlab.weights.foreign import WrongClasses, lines_of, weights_for
 
 KEY = "student.initial"
 _NEW_HEAD = f"; {KEY}.new_head=true loads the rest and leaves the head of the student untrained"
-_TERMS = "objective.terms."  # where the losses' state stands in a checkpoint
+_TERMS = "objective.terms."  # where the state of the losses is in a checkpoint
 
 
 def load_weights(

@@ -39,7 +39,7 @@ def prepare(
         batch_size: of all processes together.
 
     Returns:
-        Warnings about what may be wrong.
+        Warnings for the user.
 
     Raises:
         InputError: the parts do not fit; independent problems are listed together.

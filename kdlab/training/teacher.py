@@ -283,7 +283,7 @@ def _warn_of_no_logits(
     """Print a warning where a teacher, or a member of an ensemble, ends in softmax or sigmoid.
 
     Args:
-        said: what it answers on validation.
+        said: its answers on validation.
     """
     if isinstance(teacher, Ensemble):  # an ensemble's answers hide it; one batch of each member is enough
         weights = node.get("weights") or [1.0] * len(node["members"])

@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 
 _AGAIN = "fetch it again"
-# what a file begins with -> what it is, and what to do
+# first bytes -> kind of file, and advice
 _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (
         b"version https://git-lfs",

@@ -140,7 +140,7 @@ def _load(path: Path) -> Any:
             with torch.serialization.safe_globals([(cls, name) for name, cls in stand_ins.items()]):
                 return _read(path)
         except Exception as error:
-            if "persistent_load" in str(error):  # torch's old format keeps the source of a module beside it
+            if "persistent_load" in str(error):  # torch's old format also stores the source of a module
                 raise InputError(whole_network(path, "in the format before torch 1.6")) from error
             if not _fill(stand_ins, str(error)) and not _allow(stand_ins, found, str(error)):
                 raise

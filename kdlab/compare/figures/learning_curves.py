@@ -20,7 +20,7 @@ def band(
     """The epochs that all seeds have, the mean over seeds, and the lower and upper edges of the band.
 
     Args:
-        curves: epoch -> value, one a seed.
+        curves: epoch -> value, one curve per seed.
         kind: ``range`` or ``interval``; the band of a single seed has width 0.
 
     >>> [part.tolist() for part in band([{1: 0.5, 2: 0.6}, {1: 0.7, 2: 0.6, 3: 0.9}])]
@@ -50,7 +50,7 @@ def learning_curves(
     """The mean over seeds of every row, with a band.
 
     Args:
-        curves: row -> epoch -> value, one a seed.
+        curves: row -> epoch -> value, one curve per seed.
         kind: of the band, see :func:`band`.
         slots: row -> its style number, so that it looks the same in several figures; 0 is the baseline.
 

@@ -30,7 +30,7 @@ class _Cifar(InMemoryData):
     FOLDERS: tuple[str, str]  # how the two versions call their folder: python, binary
     FILES: dict[str, tuple[str, ...]]  # split -> files of the python version; those of the binary version end with .bin
     ROWS: dict[str, int]  # split -> images a file
-    LABELS: tuple[bytes, ...]  # labels in front of each image's bytes in the binary version; the last one counts
+    LABELS: tuple[bytes, ...]  # number of labels before each image's bytes in the binary version; the last one is used
 
     def __init__(self, folder: str = "data", download: bool = False, **options):
         super().__init__(**options)

@@ -13,7 +13,7 @@ ALWAYS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".p
 _NO_PIXELS = {"BUFR", "GRIB", "HDF5", "MPEG", "EPS", "WMF", "IPTC", "PDF"}
 _CODECS = {"JPEG2000": "jpg_2000", "WEBP": "webp", "AVIF": "avif"}  # that Pillow may have been built without
 
-# what lies in image folders on purpose, or is put there by a system
+# files that belong into image folders, or that a system puts there
 _SILENT_NAMES = {
     "thumbs.db",
     "ehthumbs.db",

@@ -102,7 +102,7 @@ class _Restricted(pickle.Unpickler):
 
 
 def _plain(value):
-    """``value`` with arrays in the place of their records."""
+    """``value`` with records replaced by their arrays."""
     if isinstance(value, _Array):
         return value.numpy()
     if isinstance(value, dict):

@@ -52,9 +52,8 @@ class Reader:
 
     Args:
         bits: how many bits the values use, from 1 to 32: 2^bits - 1 is white, and no value may be greater. None: 16.
-        value_range: (black, white), for floats and for integers that begin elsewhere than at 0; what lies outside is
-            clipped.
-        exif_rotation: turn an image as its EXIF orientation says.
+        value_range: (black, white), for floats, and for integers whose black is not 0. Values outside are clipped.
+        exif_rotation: turn an image according to its EXIF orientation.
 
     Raises:
         ValueError: an argument is out of its range, or both ``bits`` and ``value_range`` are given.
@@ -83,7 +82,7 @@ class Reader:
 
     @property
     def stated(self) -> bool:
-        """Whether the user has said how deep images are scaled."""
+        """Whether the user has given a scale for deep images."""
         return self.bits is not None or self.value_range is not None
 
     def __call__(self, path: str) -> Image.Image:
