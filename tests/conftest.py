@@ -63,9 +63,8 @@ def composed_teachers():
 @pytest.fixture(autouse=True)
 def nothing_else_is_shared(composed_teachers):
     yield
-    for key in [
-        key for key in composed_teachers if key[0] != "experiment=teacher/digits"
-    ]:  # tests write experiments of their own
+    # tests write experiments of their own
+    for key in [key for key in composed_teachers if key[0] != "experiment=teacher/digits"]:
         del composed_teachers[key]
 
 

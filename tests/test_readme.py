@@ -69,9 +69,8 @@ def test_the_first_line_in_one_epoch(kdlab):
         code, out, err = kdlab(*arguments, *shorter)
         assert code == 0, err
     assert "kd.temperature=2" in out and "student baseline" in out and "teacher/digits" in out
-    assert (
-        Path("runs/quickstart/compare.csv").read_text().count("\n") == 1 + 1 + 1 + 6
-    )  # head, teacher, baseline, variants
+    # head, teacher, baseline, variants
+    assert Path("runs/quickstart/compare.csv").read_text().count("\n") == 1 + 1 + 1 + 6
 
 
 @pytest.mark.slow

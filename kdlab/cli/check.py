@@ -33,7 +33,7 @@ GROUPS = (
     "callbacks",
     "debug",
 )
-# what these choices must be given, since no default can stand for it
+# the keys that these choices need, since they have no default
 MUST_BE_GIVEN = {
     "data=image_folder": ["data.classes=10", "teacher=none", "strategy=supervised"],
     "scheduler=multistep": ["trainer.max_epochs=240"],
@@ -56,6 +56,11 @@ MUST_BE_GIVEN = {
 
 
 def run(arguments: list[str]) -> int:
+    """Run ``kdlab check``; returns 0 if everything is right, 2 if not.
+
+    Raises:
+        InputError: the options are wrong, or ``--images`` is given without image folders.
+    """
     parser = Parser(prog="kdlab check", description=__doc__)
     parser.add_argument(
         "experiment",
@@ -105,7 +110,7 @@ def everything() -> list[list[str]]:
             choice = f"{group}={path.relative_to(folder).with_suffix('')}"
             if group == "loss":
                 choice = f"loss=[{path.stem}]"
-            if group == "preset" and path.parent != folder:  # with the losses that it gives numbers to
+            if group == "preset" and path.parent != folder:  # with the losses whose numbers it sets
                 terms = ",".join(("ce", *read(path, choice).methods))
                 found.append([choice, f"loss=[{terms}]"])
                 continue
@@ -114,7 +119,7 @@ def everything() -> list[list[str]]:
 
 
 def _images(overrides: list[str]) -> int:
-    """Read every image of a run's data; 2 where some cannot be read."""
+    """Read every image of a run's data; returns 2 if some cannot be read, else 0."""
     from kdlab.data.images.image_folder import ImageFolder
     from kdlab.training.assemble import make_data
 
@@ -124,9 +129,8 @@ def _images(overrides: list[str]) -> int:
             " --images"
         )
     kept = [text for text in overrides if place(text).partition(".")[0] in ("experiment", "data", "paths")]
-    composed = compose([*kept, "student=network", "teacher=none", "strategy=supervised"])[
-        "data"
-    ]  # of the rest nothing need be said
+    # the rest need not be given
+    composed = compose([*kept, "student=network", "teacher=none", "strategy=supervised"])["data"]
     data = make_data(composed)
     if not isinstance(data, ImageFolder):
         raise InputError(
@@ -149,6 +153,6 @@ def _images(overrides: list[str]) -> int:
 
 
 def _each(pool: ThreadPoolExecutor, function, items: Iterator, at_once: int = 1024) -> Iterator:
-    """``map`` of a pool that does not take in all items beforehand."""
+    """``map`` of a pool that does not read all items in advance."""
     while chunk := list(islice(items, at_once)):
         yield from pool.map(function, chunk)

@@ -14,6 +14,14 @@ from .parser import Parser
 
 
 def run(arguments: list[str]) -> int:
+    """Run ``kdlab compare``: write the table's files, print the table, and make the report if one is asked for.
+
+    Returns:
+        0.
+
+    Raises:
+        InputError: no runs are found, an option is wrong, or a folder that was asked for cannot be written.
+    """
     parser = Parser(prog="kdlab compare", description=__doc__)
     parser.add_argument("folder", nargs="+", help="folders with runs in or below them")
     parser.add_argument(

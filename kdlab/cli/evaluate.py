@@ -18,6 +18,14 @@ from .parser import Parser
 
 
 def run(arguments: list[str]) -> int:
+    """Run ``kdlab evaluate``: print the scores of a finished run's network on test.
+
+    Returns:
+        0.
+
+    Raises:
+        InputError: the run is not finished, has no such network or predictions, or an option is wrong.
+    """
     parser = Parser(prog="kdlab evaluate", description=__doc__)
     parser.add_argument("run", help="a run directory")
     parser.add_argument("override", nargs="*", help="data=… and keys below data")

@@ -27,6 +27,7 @@ TRAINING = ("train", "reproduce")
 
 
 def usage() -> str:
+    """The text that ``kdlab --help`` prints."""
     lines = [f"  {verb:<10}{what}" for verb, what in VERBS.items()]
     return "\n".join(
         [
@@ -45,7 +46,7 @@ def main(arguments: list[str]) -> int:
     """Run a command line; returns its exit code."""
     try:
         code = _run(arguments)
-        sys.stdout.flush()  # now, while an error has a place to go
+        sys.stdout.flush()  # now, while an error can still be reported
         return code
     except BrokenPipeError:
         if not _reader_is_gone():
@@ -56,7 +57,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _reader_is_gone() -> bool:
-    """Whether nobody reads what this process prints, as after ``| head``."""
+    """Whether the reader of this process's output is gone, as after ``| head``."""
     try:
         print(end="", flush=True)
         os.write(sys.stdout.fileno(), b"\n")
@@ -97,8 +98,10 @@ def _run(arguments: list[str]) -> int:
 
 
 def script() -> None:
-    if sys.stderr is not None:  # a library that crashes ends Python without a word; this names the line that called
+    """Entry point of the command ``kdlab``: runs ``sys.argv`` and exits with its code."""
+    # a library that crashes ends Python without a message; this prints the line that called it
+    if sys.stderr is not None:
         faulthandler.enable(all_threads=False)
-    # a script's own folder is where Python looks first; the user's modules, named by _target_, are where the user is
+    # Python looks first in a script's own folder; the user's modules, named by _target_, are in the working folder
     sys.path.insert(0, os.getcwd())
     sys.exit(main(sys.argv[1:]))

@@ -20,6 +20,14 @@ LARGEST_BATCH = 100_000
 
 
 def run(arguments: list[str]) -> int:
+    """Run ``kdlab measure``: measure finished runs and print a table of the results.
+
+    Returns:
+        0, or 1 where some runs could not be measured.
+
+    Raises:
+        InputError: an option is wrong, or no run could be measured.
+    """
     parser = Parser(prog="kdlab measure", description=__doc__)
     parser.add_argument("folder", nargs="+", metavar="RUN_OR_FOLDER", help="runs, or folders with runs below them")
     parser.add_argument("--batches", default="1,64", help="batch sizes (default: 1,64)")

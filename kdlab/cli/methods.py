@@ -16,6 +16,14 @@ WIDTH = 140
 
 
 def run(arguments: list[str]) -> int:
+    """Run ``kdlab methods``: list the methods, or describe one.
+
+    Returns:
+        0.
+
+    Raises:
+        InputError: there is no such method, or the options contradict each other.
+    """
     parser = Parser(prog="kdlab methods", description=__doc__)
     parser.add_argument("name", nargs="?", help="one method: formula, parameters, an example")
     parser.add_argument("--family", choices=FAMILIES, help="only these")
@@ -52,7 +60,7 @@ def run(arguments: list[str]) -> int:
 
 
 def line(entry) -> None:
-    """A method in a few lines."""
+    """Print a method in a few lines."""
     print(f"  {entry.name:<24} {entry.brief}")
     details = [f"needs {', '.join(entry.needs)}", f"for {', '.join(entry.method.serves)}"]
     if entry.kind == "strategy":
@@ -83,7 +91,7 @@ def line(entry) -> None:
 
 
 def show(entry) -> None:
-    """Everything that is known of a method."""
+    """Print everything that is known about a method."""
     from kdlab.methods import prose
 
     print(f"{entry.name} ({entry.method.family}; for {', '.join(entry.method.serves)})")
@@ -135,7 +143,7 @@ def show(entry) -> None:
 
 
 def preset_lines(preset) -> None:
-    """A preset: its name, what it is, its numbers, and where they stand."""
+    """The lines of a preset: its name, description and numbers, and their sources."""
     numbers = {f"{term}.{key}": value for term, node in preset.terms.items() for key, value in node.items()}
     print(f"  {preset.name}")
     for text in (preset.title, _settings(numbers)):
@@ -154,7 +162,7 @@ def preset_lines(preset) -> None:
 
 
 def _other_defaults(entry, cases: str) -> str:
-    """The switches among those that the list shows with which alone the code of a repository agrees."""
+    """The listed switches that must be set to agree with the code of a repository."""
     first, *further = (SWITCHES.get(case, "").split() for case in cases.split())
     others = [
         switch
@@ -169,7 +177,7 @@ def _settings(values: dict) -> str:
 
 
 def _value(value) -> str:
-    """As it would stand in a YAML file."""
+    """A value as in a YAML file."""
     return (
         value
         if isinstance(value, str)

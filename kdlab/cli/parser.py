@@ -8,7 +8,8 @@ from kdlab.errors import InputError
 
 
 class Parser(argparse.ArgumentParser):
-    """Its complaints are messages like all others, without the usage around them."""
+    """An argparse parser whose errors are InputErrors, without the usage text."""
 
     def error(self, message: str):
+        """Raise InputError with argparse's message and the command that prints the help."""
         raise InputError(f"{self.prog.removeprefix('kdlab ')}: {message}; {self.prog} --help says more")

@@ -19,6 +19,11 @@ from .parser import Parser
 
 
 def run(arguments: list[str]) -> int:
+    """Run ``kdlab reproduce``; the module's docstring lists the exit codes that it returns.
+
+    Raises:
+        InputError: there is no such study, or an option is wrong.
+    """
     parser = Parser(prog="kdlab reproduce", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "study",
@@ -83,7 +88,7 @@ def _studies(names: list[str]):
     if not names:
         names = [name for name, _ in all_studies()]
         if not names:
-            find("")  # says where studies are to be had
+            find("")  # its message explains where to get studies
     return [read(name) for name in names]
 
 
@@ -175,9 +180,8 @@ def _reproduce(name: str, extra: list[str], write: bool, keep: bool) -> int:
         )
     if write or keep:
         results.refuse_unwritable(study)
-    with handling(
-        Interrupt()
-    ):  # a SIGTERM or SIGUSR1 ends it as Ctrl-C does: recorded, and resumed by the same command
+    # a SIGTERM or SIGUSR1 ends it as Ctrl-C does: recorded, and resumed by the same command
+    with handling(Interrupt()):
         trained = train(study, extra)
     records, written = results.write(study, trained, write)
     for one in study.tables:
@@ -222,9 +226,8 @@ def _reproduce(name: str, extra: list[str], write: bool, keep: bool) -> int:
             "alone what is finished"
         )
     found += level
-    right = (
-        all(one.accepted for one in found) if write else not any(one.contradicted for one in found)
-    )  # what goes into git is explained
+    # results for git must be explained
+    right = all(one.accepted for one in found) if write else not any(one.contradicted for one in found)
     return 0 if not unfinished and right and all(one.agrees for one in (*again, *held)) else 1
 
 

@@ -20,6 +20,14 @@ VERBS = ("list", "show", "diff", "rm")
 
 
 def run(arguments: list[str]) -> int:
+    """Run ``kdlab runs list``, ``show``, ``diff`` or ``rm``; without a verb, ``list``.
+
+    Returns:
+        0.
+
+    Raises:
+        InputError: a folder is missing, a named run is missing or damaged, or a run to remove is being trained.
+    """
     parser = Parser(prog="kdlab runs", description="What runs are there, and what differs between two.")
     verbs = parser.add_subparsers(dest="verb")
     listing = verbs.add_parser("list", help="a line a run (the default)")
@@ -74,7 +82,7 @@ def _list(options) -> int:
 
 
 def _console() -> Console:
-    """Not cut to the width of a terminal where there is none."""
+    """A console for standard output; without a terminal it is wide, so that nothing is cut."""
     console = Console()
     return console if console.is_terminal else Console(width=200)
 
@@ -88,7 +96,7 @@ def _epochs(found: Run) -> int | str:
 
     try:
         return len(MetricsFile(found.metrics_file).load().rows)
-    except (OSError, ValueError):  # the curve is of no account to the numbers beside it
+    except (OSError, ValueError):  # a damaged curve does not affect the other numbers
         return "damaged"
 
 
@@ -108,7 +116,7 @@ def _show(options) -> int:
 
 
 def _show_networks(record: dict) -> None:
-    """A line a network, and which one is kept of each checkpoint, and why."""
+    """Print a line per network, and which one is kept of each checkpoint, and why."""
     names = sorted({key for scores in record["networks"].values() for key in scores})
     table = Table(box=None, pad_edge=False)
     for column in ("network", *names):

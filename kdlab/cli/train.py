@@ -42,11 +42,20 @@ kdlab train -m [OVERRIDE=a,b…]  a sweep: every combination of the values, seve
 
 
 def run(arguments: list[str]) -> int:
+    """Run ``kdlab train``: one run, or with ``-m`` a sweep. Hydra reads the arguments.
+
+    Returns:
+        0.
+
+    Raises:
+        KdlabError: the config is wrong, or a run failed.
+        KeyboardInterrupt: the user or a signal stopped it; finished epochs are kept.
+    """
     if any(argument in ("-h", "--help") for argument in arguments):
         print(HELP + choices())
         return 0
     register_resolvers()
-    # Hydra takes no option behind an override
+    # Hydra accepts no option after an override
     arguments = sorted(arguments, key=lambda text: text.startswith("~") or "=" in text and not text.startswith("-"))
     _refuse_unknown_options(arguments)
     # otherwise Hydra prints its errors itself, with a hint at a traceback, and ends with 1
@@ -88,7 +97,7 @@ def _refuse_unknown_options(arguments: list[str]) -> None:
 
 
 def choices() -> str:
-    """The groups and what stands in them, as the files are."""
+    """The config groups and their choices, from the files."""
     lines = ["Groups:"]
     for group in (
         "data",
@@ -116,7 +125,7 @@ def choices() -> str:
 
 
 def _job(config: DictConfig) -> str:
-    """One run: the only one, or a job that another launcher than kdlab's has started in a process of its own."""
+    """One run: the only one, or a job that a launcher of another package has started in its own process."""
     register_resolvers()
     config = config.copy()
     OmegaConf.set_readonly(config, False)
@@ -129,15 +138,15 @@ def _job(config: DictConfig) -> str:
     except Exception as error:
         message = for_people(error)
         if message is None or HydraConfig.get().mode == hydra.types.RunMode.MULTIRUN:
-            raise  # no message for people can be made of it; or the sweeper tells of it
-        # not left to Hydra, which would print it once more and end with 1
+            raise  # there is no message for people; or the sweeper reports it
+        # not left to Hydra, which would print it again and exit with 1
         print(f"kdlab: {message}", file=sys.stderr)
         raise SystemExit(message.exit_code) from None
 
 
 def _run(config: dict) -> Run:
     found = None if config.get("fresh") else known.finished(config)
-    if found is not None:  # without importing what it was trained with
+    if found is not None:  # without importing the classes that it was trained with
         print(finished_already(found))
         return found
     from kdlab.training.ensure import ensure

@@ -1,4 +1,4 @@
-"""Comparison: collect runs, group them over seeds, describe each group, hold it against a baseline, print and write the
+"""Comparison: collect runs, group them over seeds, describe each group, compare it with a baseline, print and write the
 table and the report."""
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ __all__ = [
 def compare(
     *folders: str | Path, metric: str = "accuracy", baseline: str | None = None, further: Sequence[str] = ()
 ) -> Table:
-    """The comparison of all runs in or below folders: what ``kdlab compare`` prints. Arguments as for
+    """The comparison of all runs in or below folders, as ``kdlab compare`` prints it. Arguments as for
     :func:`kdlab.compare.table_of`."""
     from kdlab.runs.run import runs_in
 
@@ -44,11 +44,11 @@ def report(
     further: Sequence[str] = (),
     folder: str | Path | None = None,
 ) -> Path:
-    """Write the report of all runs in or below folders: what ``kdlab compare --report`` writes.
+    """Write the report of all runs in or below folders, as ``kdlab compare --report`` does.
 
     Args:
         metric, baseline, further: as for :func:`kdlab.compare.table_of`.
-        folder: where to; default: ``report`` in the first of the folders, or beside it where that is a run.
+        folder: the report's folder; default: ``report`` in the first of the folders, or next to it where that is a run.
 
     Returns:
         The path of its page.
@@ -65,8 +65,7 @@ def report(
 
 
 def place(folders: Sequence[str | Path]) -> Path:
-    """Where what comes of a comparison goes by default: the first of the folders, or the one around it where that is a
-    run."""
+    """The default folder for the files of a comparison: the first of the folders, or its parent where that is a run."""
     first = Path(folders[0])
     return first.parent if (first / "run.json").exists() else first
 

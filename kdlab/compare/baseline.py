@@ -1,4 +1,4 @@
-"""The row that the others are held against: which it is, and how they differ from it."""
+"""The baseline row: which row it is, and how the others differ from it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from .rows import Row
 from .statistics import differences
 
 MOST_LISTED = 10
-NO_BASELINE = ""  # in place of a label: no row is held against another
+NO_BASELINE = ""  # in place of a label: rows are not compared with each other
 
 
 def pick(rows: Sequence[Row], wanted: str | None) -> Row | None:
-    """The baseline: the row with a label, or with a part of it that no other has; by default the student baseline where
-    there is one.
+    """The baseline: the row with a label, or with an unambiguous part of it; by default the student baseline, if there
+    is exactly one.
 
     Raises:
-        InputError: no row, or more than one, is called so.
+        InputError: no row, or more than one, has such a label.
     """
     rows = [row for row in rows if row.last]
     if wanted is None:
@@ -52,21 +52,22 @@ def pick(rows: Sequence[Row], wanted: str | None) -> Row | None:
 
 
 def default(candidates: Sequence):
-    """Of rows, or of groups, the one student baseline; None where there is none, or several."""
+    """The student baseline among rows or groups; None where there is none, or several."""
     alone = [one for one in candidates if one.role == BASELINE]
     return alone[0] if len(alone) == 1 else None
 
 
 def _the_same(row: Row, baseline: Row) -> bool:
-    """Whether a row shows the baseline's own numbers once more: the network that a run keeps, and the run; or a study's
-    row that comes to the same runs, or to some of them, in other words."""
+    """Whether a row repeats the baseline's own numbers. It does if it is the network that the baseline's run keeps, or
+    a study's row whose overrides give the same runs or some of them."""
     return (row.runs <= baseline.runs or baseline.runs <= row.runs) and all(
         row.values[seed] == baseline.values[seed] for seed in set(row.values) & set(baseline.values)
     )
 
 
 def on_other_data(row: Row, baseline: Row) -> bool:
-    """Whether a row is known to be tested on other data than the baseline: a difference would be one of the data."""
+    """Whether a row is known to be tested on other data than the baseline. A difference would then come from the
+    data."""
     return row.data is not None and baseline.data is not None and row.data != baseline.data
 
 
@@ -84,12 +85,12 @@ def _plain(label: str) -> str:
 
 
 def compare_with(rows: Sequence[Row], baseline: Row, higher_is_better: bool) -> int:
-    """Give every row but the baseline and the teachers its difference and its share of the gap; returns how many
-    comparisons were corrected for.
+    """Set the difference and the share of the gap of every row except the baseline and the teachers. Returns the number
+    of comparisons in the correction.
 
-    The gap, (row - baseline) / (teacher - baseline) over the seeds that row and baseline share, is told where the
-    teacher is better than the baseline by more than the half width of the baseline's interval: a share of less is a
-    share of noise, and of one seed nobody knows it.
+    The gap, (row - baseline) / (teacher - baseline) is taken over the seeds that row and baseline share. It is given
+    only where the teacher is better than the baseline by more than the half width of the baseline's interval. A share
+    of less is a share of noise, and with one seed the interval is unknown.
     """
     compared = [
         row

@@ -1,4 +1,4 @@
-"""From run directories to groups: runs that differ in nothing but the seed."""
+"""Collects run directories into groups: runs that differ only in the seed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .labels import described, labels
 from .records import problem
 
 TEACHER, BASELINE, VARIANT = "teacher", "student baseline", "variant"
-NETWORK = "network"  # one of several in the runs of a group
+NETWORK = "network"  # one of several networks in the runs of a group
 ORDER = (TEACHER, BASELINE, VARIANT)
 
 
@@ -22,12 +22,13 @@ class Group:
     """Runs of one configuration over seeds.
 
     Args:
-        label: by what it differs from the others.
-        role: teacher, student baseline (no loss asks a teacher, nor a network that learns beside it), or variant.
-        records: of the finished runs: their run.json, or what a study keeps of it.
-        unfinished: a line for each run that was begun, failed or was interrupted; they are listed, never dropped.
-        runs: the directories of the records, where they are at hand; as many, or none.
-        config: flat, of the first run.
+        label: what distinguishes it from the others.
+        role: teacher, student baseline (no loss uses a teacher or a peer), or variant.
+        records: run.json of the finished runs, or a study's records of them.
+        unfinished: a line for each unfinished run (begun, failed or interrupted); these are listed, never dropped
+            silently.
+        runs: the directories of the records, if available: one per record, or none at all.
+        config: the flat config of the first run.
     """
 
     label: str = ""
@@ -39,14 +40,13 @@ class Group:
 
 
 def role_of(record: dict) -> str:
-    """What a run is by its own record: a variant where a teacher, or a network that learned beside it, taught it; else
-    a student baseline."""
+    """The role of a run, from its own record: a variant if a teacher or a peer taught it, else a student baseline."""
     return VARIANT if record.get("uses_teacher") or record.get("taught") else BASELINE
 
 
 def groups(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
-    """The groups, labelled by what differs between them, teachers and baselines first; and lines about directories that
-    are not in them.
+    """The groups, labelled by their differences, with teachers and baselines first; and lines about directories that
+    are left out.
 
     Of each run, run.json and config.yaml are read once.
     """
@@ -94,8 +94,8 @@ def groups(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
 
 
 def _label(found: list[Group]) -> None:
-    """Name the groups. Students are named by what tells students apart: what only their teacher has different would be
-    repeated in every name."""
+    """Name the groups. Students are named by their differences to other students: a difference to their teacher alone
+    would be repeated in every name."""
     students = [group for group in found if group.role != TEACHER]
     for some in (found, students):
         for group, label in zip(some, labels([group.config for group in some])):
@@ -107,8 +107,8 @@ def _label(found: list[Group]) -> None:
 
 
 def _is_teacher(run: Run, learners: list[dict]) -> bool:
-    """Whether a run that taught is a teacher in a table. One whose learners are all the same network on the same data,
-    as where it teaches its next generation, is compared with them: it stays what it was."""
+    """Whether a run that taught counts as a teacher in a table. If all its students are the same network on the same
+    data, as in born-again networks, it is compared with them and keeps its role."""
     return not all(
         learner["student"] == run.config["student"] and learner["data"] == run.config["data"] for learner in learners
     )
@@ -117,7 +117,7 @@ def _is_teacher(run: Run, learners: list[dict]) -> bool:
 def _how_it_stands(run: Run, record: dict) -> str:
     """Why a run is not finished, in a few words."""
     if record["status"] == RUNNING:
-        # the lock's folder is not made where a folder of results is only read
+        # a folder of results that is only read gets no folder for locks
         return (
             RUNNING
             if (run.path.parent / ".locks").is_dir() and run.being_trained

@@ -1,4 +1,4 @@
-"""The columns of a table: what each is called, what stands in it, and which go first where there is little room."""
+"""The columns of a table: their names, their content, and which are dropped first on a narrow terminal."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from .statistics import Interval
 
 @dataclass(frozen=True)
 class Column:
-    """Args:
-    key: what it is known by.
-    cell: the text of a row; empty where the row has none.
-    words: whether it holds words, which may be broken, or numbers, which may not.
-    rank: columns of a low one stay longest where there is little room.
+    """Args: key: its name in code. cell: the text of a row; empty where the row has none. words: whether it holds
+    words, which may be wrapped, or numbers, which may not. rank: columns with a low rank are kept longest on a narrow
+    terminal.
     """
 
     key: str
@@ -55,7 +53,7 @@ def columns_of(table) -> list[Column]:
 
 
 def shown(row: Row) -> str:
-    """A row's name in a table, where a network stands below its variant."""
+    """A row's name in a table; the name of a network is shown below that of its variant."""
     if row.role == NETWORK:
         return f"· {row.label.rpartition(' · ')[2]}"
     return f"{row.label}  (kept: {row.kept})" if row.kept else row.label
@@ -90,7 +88,7 @@ def _difference(row: Row) -> str:
 
 
 def p_text(value: float | None) -> str:
-    """A p value in figures; empty where there is none."""
+    """A p value as text; empty if there is none."""
     return "" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 

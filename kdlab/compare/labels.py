@@ -1,4 +1,4 @@
-"""What tells groups apart, in the words of the command line."""
+"""The differences between groups, as overrides of the command line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cached_property
 from kdlab.config.keys import takes_over_the_seed
 from kdlab.runs.differences import differing_keys, flat
 
-# the groups whose choice stands for what is in their node
+# the config groups whose choice is shown in place of the content of their node
 _NODES = {
     "student": "student",
     "data": "data",
@@ -17,20 +17,21 @@ _NODES = {
     "scheduler": "scheduler",
     "mixing": "data.mixing",
 }
-# what never tells two groups apart
+# keys that never distinguish two groups
 _SILENT = ("seed", "choices", "overrides", "paths", "progress", "logger", "fresh", "name", "teacher")
 
 
 def described(config: dict) -> dict:
-    """A flat config of what may tell groups apart, in the words of the command line."""
+    """A flat config of the keys that may distinguish groups, as on the command line."""
     told = config.get("choices") or {}
     choices = {group: choice for group, choice in told.items() if group in _NODES}
     config = _without_earlier(config)
     kept = {key: value for key, value in config.items() if key not in _SILENT}
     result = {"strategy": told.get("strategy"), "losses": "+".join(config["loss"]), **choices}
     peers = (config.get("strategy") or {}).get("peers")
-    if isinstance(peers, dict):  # by their names; what each is made of is told where the names do not tell
+    if isinstance(peers, dict):  # by name; their content is shown only where the names do not distinguish them
         result["strategy.peers"] = "+".join(peers)
+    # the value of every run outside a chain
     return {
         **result,
         **{
@@ -38,12 +39,12 @@ def described(config: dict) -> dict:
             for key, value in flat({**kept, "teacher": config.get("teacher") or {}}).items()
             if (key, value) != ("strategy.generation", 0)
         },
-    }  # as every run is that is in no chain
+    }
 
 
 def _without_earlier(node):
-    """A config without those of the runs before it: what names them tells as much. The seed that they take over tells
-    nothing."""
+    """A config without the configs of earlier runs: the keys that name these are enough. The seed that they take over
+    distinguishes nothing."""
     if not isinstance(node, dict):
         return node
     return {
@@ -54,9 +55,8 @@ def _without_earlier(node):
 
 
 def tested_on(config: dict) -> str | None:
-    """The data set that a described config's runs were tested on, by its name or its choice; None where the config does
-    not tell. A folder does not
-    tell: two paths may lead to the same images.
+    """The data set that a described config's runs were tested on, by name or choice; None where it is unknown. A folder
+    does not identify the data: two paths may hold the same images.
 
     >>> tested_on({"data": "mine", "data.name": "digits"}), tested_on({"data": "image_folder"}), tested_on({})
     ('digits', 'image_folder', None)
@@ -65,7 +65,7 @@ def tested_on(config: dict) -> str | None:
 
 
 def labels(configs: Sequence[dict]) -> list[str]:
-    """A name for each of some described configs, of the keys in which they differ."""
+    """A name for each described config, made of the keys in which they differ."""
     return _Labels(configs).labels()
 
 
@@ -90,7 +90,7 @@ class _Labels:
             twins[label].append(place)
         for (
             places
-        ) in twins.values():  # what was left out as implied is shown where it is all that tells two groups apart
+        ) in twins.values():  # keys that were left out as implied are shown if nothing else distinguishes two groups
             if len(places) > 1:
                 hidden = [
                     key for key in differing_keys([self.configs[place] for place in places]) if key not in self.shown
@@ -102,7 +102,7 @@ class _Labels:
 
     @cached_property
     def _values(self) -> dict[tuple, dict[str, set]]:
-        """Of each strategy with its losses, the values that each differing key has there."""
+        """For each strategy with its losses, the values of each differing key."""
         found: dict[tuple, dict[str, set]] = defaultdict(lambda: defaultdict(set))
         for config in self.configs:
             for key in self.differing:
@@ -110,8 +110,8 @@ class _Labels:
         return found
 
     def _told(self, key: str, config: dict) -> bool:
-        """Whether strategy and losses tell a group's value already: every other group of that strategy and those losses
-        has the same."""
+        """Whether strategy and losses determine a group's value: all groups with that strategy and those losses have
+        the same one."""
         if not key.startswith(("strategy.", "loss.", "teacher.", "data.mixing.")) and (key, config[key]) != (
             "mixing",
             "none",
@@ -120,10 +120,10 @@ class _Labels:
         return len(self._values) > 1 and len(self._values[config["strategy"], config["losses"]][key]) == 1
 
     def _implied(self, key: str) -> bool:
-        """Whether a key need not be shown: it belongs to a term that only some groups have, and is the same in all that
-        have it; or it is the weight that is tied to another; or it is a class; or it follows from the generation; or it
-        belongs to a node whose choice is shown."""
-        if key.endswith("_target_"):  # what was chosen, or a loss, tells it
+        """Whether a key need not be shown. One of these must hold: it belongs to a term that only some groups have,
+        with the same value in all of them; it is a weight that is tied to another; it is a class; it follows from the
+        generation; it belongs to a node whose choice is shown."""
+        if key.endswith("_target_"):  # the choice, or a loss, determines it
             return True
         having = [config[key] for config in self.configs if key in config]
         if len(having) < len(self.configs) and len({repr(value) for value in having}) == 1:

@@ -1,4 +1,4 @@
-r"""A table for a paper: LaTeX with booktabs, ready to be pasted, and as wide as the line at most."""
+r"""A table for a paper: LaTeX with booktabs, ready to be pasted, and at most as wide as the line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .collect import NETWORK
 from .columns import Column, several
 from .statistics import BETTER, LEVEL, WORSE
 
-#: columns that a paper has room for, and those of the table's further metrics; the others stand in the CSV
+#: columns that fit into a paper, in addition to the table's further metrics; the others are only in the CSV
 KEPT = ("label", "last", "n", "difference", "p")
 #: a box that is no wider than the line, by graphicx alone
 _FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
@@ -35,6 +35,7 @@ _ESCAPES = {
 
 
 def latex(table) -> str:
+    """The table as a LaTeX ``table`` that needs booktabs and graphicx; its notes follow as comments."""
     columns = [column for column in table.columns() if column.key in (*KEPT, *table.further)]
     caption = " ".join(_caption(table, columns))
     body = []
@@ -90,7 +91,7 @@ def _cell(column: Column, row) -> str:
 
 
 def escaped(text: str) -> str:
-    r"""Text that LaTeX prints as it stands.
+    r"""Text escaped for LaTeX.
 
     >>> print(escaped("ce+kd  loss_a=50% ± {1}"))
     ce+kd  loss\_a=50\% $\pm$ \{1\}

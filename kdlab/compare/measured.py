@@ -1,4 +1,4 @@
-"""What was measured of the runs of some groups, as far as it can be compared."""
+"""The measurements of groups of runs, as far as they can be compared."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from .collect import Group
 
 
 def measurements_of(groups: Sequence[Group]) -> tuple[dict[Path, dict], list[str]]:
-    """The measurements of every run that was measured on the machine, with the threads and up to the batch that most
-    runs were measured with, since times of two machines cannot be compared; and lines that name it, and say what is
-    left out, missing or damaged."""
+    """The comparable measurements of runs, and lines about them.
+
+    Only runs with the most frequent machine, number of threads and largest batch are included, since times of two
+    machines cannot be compared. The lines name the machine, and what is left out, missing or damaged."""
     read_of = {run.path: read(run.path) for group in groups for run in group.runs}
     found, lines = (
         {path: measured for path, (measured, _) in read_of.items() if measured},

@@ -1,4 +1,4 @@
-"""The report of a comparison: one page that holds everything, and the same table and figures as files."""
+"""The report of a comparison: one page with everything, and the same table and figures as files."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ from .collect import BASELINE, NETWORK, TEACHER, Group
 from .statistics import Difference, Interval
 from .table import Table
 
-_KINDS = {TEACHER: "teacher", BASELINE: "baseline", NETWORK: "network"}  # of rows, to the page's style
+_KINDS = {TEACHER: "teacher", BASELINE: "baseline", NETWORK: "network"}  # role of a row -> class in the page's style
 
 
 @dataclass(frozen=True)
 class Cell:
+    """The text of a cell in the page's table, and its style class."""
+
     text: str
     kind: str = ""
 
 
 @dataclass(frozen=True)
 class Fact:
-    """What is said at the top of the page."""
+    """A fact at the top of the page."""
 
     name: str
     value: str
@@ -41,13 +43,13 @@ def write_report(
     """Write ``report.html`` (complete in itself: it fetches nothing), ``figures/*.png`` and ``*.svg``, ``table.csv``,
     ``.md`` and ``.tex``.
 
-    Figures that cannot be drawn are left out; the page says which, and why. What the same runs give is the same, but
-    for date, command and machine at the page's end.
+    Figures that cannot be drawn are left out; the page says which, and why. The same runs give the same page, except
+    for date, command and machine at its end.
 
     Args:
         groups: of :func:`kdlab.compare.groups`.
         table: of the same groups.
-        command: that made it, as it was typed.
+        command: the command line that made it.
 
     Returns:
         The page's path.
@@ -74,7 +76,7 @@ def write_report(
 
 
 def make_folder(folder: Path) -> None:
-    """The folder of a report, before anything is drawn. Raises InputError where it cannot be made."""
+    """Make the folder of a report, before anything is drawn. Raises InputError where it cannot be written."""
     try:
         try_to_write(folder / "figures")
     except OSError as error:
@@ -143,7 +145,7 @@ def html(
 
 
 def facts(table: Table) -> list[Fact]:
-    """The teacher where there is one, the baseline, and the best of the others, by the mean at the last epoch."""
+    """The teacher if there is exactly one, the baseline, and the best of the others, by the mean at the last epoch."""
     teachers = [row for row in table.rows if row.role == TEACHER and row.last and row.label != table.baseline]
     baseline = [row for row in table.rows if row.label == table.baseline]
     result = [
@@ -237,7 +239,7 @@ def _machine(hardware: dict) -> str:
 
 
 def _several(texts: Sequence[str]) -> str:
-    """The different ones, the most frequent first, with how many runs each has where they are several."""
+    """The distinct values, most frequent first; if there are several, each with its number of runs."""
     counts = Counter(filter(None, texts)).most_common()
     return (
         counts[0][0]

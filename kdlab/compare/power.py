@@ -1,4 +1,4 @@
-"""What so many seeds can find: the power of the paired t test."""
+"""The power of the paired t test: which differences a number of seeds can find."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a comparison reads of a run's record (run.json, or a line of a study's results)."""
+"""The part of a run's record (run.json, or a line of a study's results) that a comparison uses."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping
 
 LOWER_IS_BETTER = ("nll", "ece", "kl_to_teacher")
-# numbers that stand in the record itself
+# numbers at the top level of the record
 MEASURED = ("checkpoint_bytes", "peak_memory_bytes", "teacher_share")
 
-# parts of a record that hold parts, or words
+# entries of a record that are nodes, or texts
 KINDS = {
     **dict.fromkeys(("networks", "weights", "kept", "code", "hardware", "versions"), (Mapping, "hold names")),
     **dict.fromkeys(("peak_memory_of", "ended", "hash", "group"), (str, "be a text")),
@@ -18,7 +18,7 @@ KINDS = {
 
 
 def problem(record: Mapping) -> str:
-    """What of a record is not as kdlab writes it, among the parts that a comparison reads; empty where nothing is.
+    """What is damaged in the part of a record that a comparison uses; empty if nothing is.
 
     >>> fine, damaged = {"test/accuracy": 0.9}, {"test/accuracy": "high"}
     >>> problem({"hash": "a", "metrics": fine, "seed": 1}), problem({"hash": "a", "metrics": damaged})
@@ -77,7 +77,7 @@ def _number(value) -> bool:
 
 
 def _numbers(values, place: str) -> str:
-    """What is wrong with named numbers. null is what JSON has for one that is not finite."""
+    """What is wrong with named numbers. null is correct: it replaces a number that is not finite."""
     if values is None:
         return ""
     if not isinstance(values, Mapping):

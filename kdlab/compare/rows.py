@@ -1,4 +1,4 @@
-"""The rows of a table: groups, their networks, and the teachers that taught them, in numbers."""
+"""The rows of a table: the numbers of groups, their networks, and the teachers that taught them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .labels import tested_on
 from .records import LOWER_IS_BETTER, MEASURED, metrics_of, tested
 from .statistics import Difference, Interval, interval
 
-# the end of a run's name, or of an experiment's, that tells its seed
+# the end of the name of a run or an experiment that holds its seed
 _SEED = re.compile(r"(-s\d+| \(seed \d+\))$")
 
 
@@ -28,15 +28,15 @@ class Row:
         last, best: the test metric at the last epoch, and of the checkpoint that was best on validation.
         values: of the last epoch, by seed.
         difference: to the table's baseline.
-        teacher: the teacher's metric that retention and gap are held against.
+        teacher: the teacher's metric, the reference of retention and gap.
         retention: the row's metric as a share of the teacher's.
-        gap_closed: how much of the way from the baseline to the teacher.
+        gap_closed: the share of the way from the baseline to the teacher.
         seconds: of training, the mean of the runs.
         further: other metrics, by name.
         weights: of the losses.
-        kept: which of several networks a variant's numbers are of, and that it was chosen on validation where it was.
+        kept: which of several networks the variant's numbers belong to, and whether it was chosen on validation.
         runs: the hashes of its runs.
-        data: what it was tested on, as far as the config tells; None: unknown.
+        data: the data it was tested on, from the config; None if unknown.
     """
 
     role: str
@@ -85,10 +85,9 @@ def rows_of(groups: Sequence[Group], metric: str, measurements: Mapping[Path, di
 
 
 def absent_teachers(groups: Sequence[Group]) -> list[tuple[str, list[dict]]]:
-    """Labels, and what their students' records tell of the teachers that taught; without those that are compared
-    themselves. Teachers of one size whose names differ in the seed alone have one label over these seeds. Where a name
-    stands for several teachers, those that taught the same groups belong together, and the label names the first of
-    these groups."""
+    """The teachers that taught and have no group of their own: labels, and their entries in their students' records.
+    Teachers of one size whose names differ only in the seed share a label. Where a name means several teachers, those
+    that taught the same groups belong together, and the label names the first of these groups."""
     present = {record["hash"] for group in groups for record in group.records}
     taught: dict[str, dict] = {}
     learners: dict[str, list[str]] = defaultdict(list)
@@ -142,18 +141,18 @@ def _teacher(label: str, teachers: Sequence[dict], metric: str) -> Row:
 
 
 def teacher_scores(teachers: Iterable[dict], metric: str) -> list[float]:
-    """Their metric on test, of those whose records have it."""
+    """The test metric of those teachers whose records have it."""
     scores = [(teacher.get("test") or {}).get(metric) for teacher in teachers]
     return [score for score in scores if score is not None]
 
 
 def _single(teacher: dict) -> list[dict]:
-    """The teachers that have a score: itself, or those of the loss's terms where each has its own."""
+    """The teachers with a score: the teacher itself, or those of the loss terms where each has its own."""
     return list(teacher["members"].values()) if "members" in teacher else [teacher] if teacher else []
 
 
 def _networks(group: Group, metric: str, teacher: float | None) -> list[Row]:
-    """A row for each network, and each ensemble, of runs that have several."""
+    """A row for each network and each ensemble of runs with several networks."""
     having = [record for record in group.records if record.get("networks")]
     return [
         _row(
@@ -177,8 +176,8 @@ def _networks(group: Group, metric: str, teacher: float | None) -> list[Row]:
 
 
 class _TeacherScores:
-    """The score that a group's retention is held against: its teachers' mean; where there are none, that of the one
-    teacher of all others on the same data."""
+    """The reference of a group's retention: the mean of its teachers. Without teachers, the score of the only teacher
+    of all other groups on the same data."""
 
     def __init__(self, groups: Iterable[Group], metric: str):
         self.metric, self.elsewhere = metric, defaultdict(set)
@@ -210,12 +209,13 @@ def _row(
     names = dict.fromkeys(name for record in records for name in metrics_of(record) if name != metric)
     further = {name: [tested(record, name) for record in records] for name in names}
     further |= {name: [record.get(name) for record in records] for name in MEASURED}
-    if len({record.get("peak_memory_of") for record in records}) > 1:  # a process here, a GPU there
+    # memory of a process in some runs, of a GPU in others
+    if len({record.get("peak_memory_of") for record in records}) > 1:
         del further["peak_memory_bytes"]
     further |= {
         name: [one.get(name) for one in measured] for name in dict.fromkeys(name for one in measured for name in one)
     }
-    retained = last and teacher and metric not in LOWER_IS_BETTER  # a share of a loss means nothing
+    retained = last and teacher and metric not in LOWER_IS_BETTER  # a share of a loss has no meaning
     seconds = _interval((record.get("durations") or {}).get("train_seconds") for record in records)
     return Row(
         role,

@@ -1,4 +1,4 @@
-"""The numbers of a group of runs, and what two groups differ in."""
+"""Statistics of a group of runs, and differences between two groups."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from scipy import special
 
 from .power import smallest_effect
 
-LEVEL = 0.05  # of the tests; the intervals are of 1 - LEVEL
-LARGE_EFFECT = 2.0  # seeds that would miss a difference of twice its scatter are too few to tell
-# metrics are computed in float32: differences that are closer than this, in shares of the values, are equal
+LEVEL = 0.05  # level of the tests; the intervals cover 1 - LEVEL
+LARGE_EFFECT = 2.0  # if the seeds would miss a difference of twice its scatter, they are too few to tell
+# metrics are computed in float32: differences closer than this, relative to the values, are equal
 RESOLUTION = 4 * float(np.finfo(np.float32).eps)
 BETTER, WORSE, NONE_FOUND, TOO_FEW, UNTESTED = (
     "better",
@@ -53,16 +53,16 @@ class Difference:
     """A row less its baseline, seed by seed.
 
     Args:
-        mean: of the differences; above 0 where the row's metric is greater, be that better or worse.
-        half_width: of its 95 % interval, of this one comparison (not corrected); None for a single seed.
+        mean: of the differences; positive where the row's metric is greater, whether that is better or worse.
+        half_width: of the mean's 95 % interval, not corrected for other comparisons; None for a single seed.
         n: how many seeds both have.
         p: of the paired t test, two-sided; None where there is none.
         p_adjusted: the same after Holm's correction over the table.
         effect: the standardised difference d_z (:func:`effect_size`).
-        detectable: the smallest difference that so many seeds would find with 80 % power at the corrected level, where
-            differences scatter as these do.
+        detectable: the smallest difference that n seeds would find with 80 % power at the corrected level, for
+            differences with this scatter.
         verdict: ``better``, ``worse``, ``no difference found``, ``too few seeds to tell`` or ``not tested``.
-        unpaired: how many seeds only one of the two has; they are left out.
+        unpaired: how many seeds only one of the two has. They are left out.
         note: why there is no test.
     """
 
@@ -81,29 +81,29 @@ class Difference:
 def differences(
     rows: Sequence[Mapping[Hashable, float]], baseline: Mapping[Hashable, float], higher_is_better: bool = True
 ) -> list[Difference]:
-    r"""Each row's difference to a baseline, and whether it is more than chance.
+    r"""Each row's difference to a baseline, with a significance test.
 
-    The test is the two-sided paired t test, with :math:`t_{n-1} = \bar d \sqrt n / s_d` (``scipy.stats.ttest_rel``): a
-    seed gives both runs the same split and the same order of samples, so the difference within a seed scatters less
-    than the runs do. Wilcoxon's signed-rank test asks less of the distribution, but with n pairs its p cannot be below
-    :math:`2^{1-n}`, 0.25 for three seeds and 0.0625 for five: it would never find anything. Rows without a seed in
-    common with the baseline are not tested: Welch's test between other seeds has less power and another meaning, and
-    would stand in the same column.
+    The test is the two-sided paired t test, with :math:`t_{n-1} = \bar d \sqrt n / s_d` (``scipy.stats.ttest_rel``):
+    with the same seed, both runs have the same split and the same order of samples, so the difference within a seed
+    scatters less than the runs. Wilcoxon's signed-rank test assumes less about the distribution, but with n pairs its p
+    cannot be below :math:`2^{1-n}`, 0.25 for three seeds and 0.0625 for five: it would never find anything. Rows
+    without a seed in common with the baseline are not tested: Welch's test between different seeds has less power and
+    another meaning, but would share the column.
 
-    p is corrected by Holm's method (1979, https://www.jstor.org/stable/4615733) over all rows that are tested, which
-    holds whatever the dependence between them. Rows with the same values (a network that a run keeps, and the run) are
-    one comparison.
+    p is corrected by Holm's method (1979, https://www.jstor.org/stable/4615733) over all tested rows, which is valid
+    under any dependence between them. Rows with the same values (a run, and the network that it keeps) are one
+    comparison.
 
-    Differences that are all equal leave no scatter to test against, and coarse metrics make that likely by chance:
-    where they are 0, p is 1 and no difference was found; otherwise there is no test ("not tested").
+    If all differences are equal, there is no scatter to test against. Coarse metrics make this likely by chance. If the
+    differences are 0, p is 1 and no difference was found; otherwise there is no test ("not tested").
 
-    "Too few seeds to tell" is what a row gets with fewer than two common seeds, or where its p is above 0.05 and the
-    seeds would miss a difference of twice its scatter more than one time in five
-    (:func:`kdlab.compare.power.smallest_effect`): the wording depends on how many seeds and rows there are, not on what
-    came out.
+    "Too few seeds to tell" is the verdict with fewer than two common seeds. It is also the verdict where p is above
+    0.05 and the seeds would miss a difference of twice its scatter more than one time in five
+    (:func:`kdlab.compare.power.smallest_effect`). That limit depends on the number of seeds and rows, not on the
+    results.
 
     Args:
-        rows: the value of each seed.
+        rows: for each row, seed -> value.
         higher_is_better: whether more of the metric is better.
 
     >>> [one] = differences([{1: 0.82, 2: 0.83, 3: 0.85, 4: 0.9}], {1: 0.80, 2: 0.82, 3: 0.83})
@@ -121,7 +121,7 @@ def differences(
 
 
 def paired(row: Mapping[Hashable, float], baseline: Mapping[Hashable, float]) -> Difference:
-    """The difference of one row by itself: without correction and verdict."""
+    """The difference of a single row, without correction and verdict."""
     common = [seed for seed in row if seed in baseline]
     n, unpaired = len(common), len(set(row) ^ set(baseline))
     if not n:
@@ -155,8 +155,8 @@ def paired(row: Mapping[Hashable, float], baseline: Mapping[Hashable, float]) ->
 
 def welch(first: Sequence[float], second: Sequence[float]) -> float | None:
     """p of the two-sided t test of two means whose samples may scatter differently (Welch 1947,
-    https://doi.org/10.2307/2332510). None where there is nothing to hold them against: of fewer than three values, and
-    where one of the two does not scatter, which coarse metrics make likely by chance.
+    https://doi.org/10.2307/2332510). None for fewer than three values, and where one of the two does not scatter, which
+    coarse metrics make likely by chance.
 
     >>> better = [0.83, 0.85, 0.84]
     >>> round(welch([0.80, 0.82, 0.84], better), 4), welch([0.8, 0.9], [0.9, 0.8]), welch([0.8, 0.8, 0.8], better)
@@ -213,7 +213,7 @@ def _judged(
     if one.p is None:
         return one
     effect = smallest_effect(one.n, LEVEL / comparisons)
-    # what the smallest p of a table is held against; Holm's later steps ask less
+    # the level for the smallest p of a table; Holm's later steps are less strict
     scatter = np.std([row[seed] - baseline[seed] for seed in row if seed in baseline], ddof=1)
     if p_adjusted < LEVEL:
         verdict = BETTER if (one.mean > 0) == higher_is_better else WORSE

@@ -25,13 +25,13 @@ from .text import csv_text, html, markdown, show
 
 @dataclass
 class Table:
-    """Rows, and the lines about what is not in them.
+    """The rows of a comparison, and notes on what is not in them.
 
     Args:
         notes: what is left out, and why.
-        baseline: the label of the row that the others are held against; None where there is none.
+        baseline: the label of the row that the others are compared with; None if there is none.
         comparisons: how many p values were corrected together.
-        further: metrics that have a column beside the headline; in the CSV all have.
+        further: metrics with a column of their own in addition to the main one; the CSV has all.
     """
 
     metric: str
@@ -43,10 +43,11 @@ class Table:
 
     @property
     def higher_is_better(self) -> bool:
+        """Whether a higher value of the metric is better."""
         return self.metric not in LOWER_IS_BETTER
 
     def columns(self) -> list[Column]:
-        """What stands in it: a column for whatever some row has."""
+        """The columns for which at least one row has a value."""
         return columns_of(self)
 
     def head(self) -> list[str]:
@@ -59,10 +60,10 @@ class Table:
         return [[column.cell(row) for column in columns] for row in self.rows]
 
     def explanation(self, columns: Sequence[Column] | None = None) -> list[str]:
-        """What the numbers are, in sentences.
+        """An explanation of the numbers, in sentences.
 
         Args:
-            columns: those that are shown; default: all.
+            columns: the columns that are shown; default: all.
         """
         present = {column.key for column in (self.columns() if columns is None else columns)}
         lines = [
@@ -102,11 +103,11 @@ class Table:
         return lines
 
     def show(self, everything: bool = False) -> None:
-        """Print what fits into the terminal's width, or everything in several blocks."""
+        """Print the columns that fit into the terminal's width, or all of them in several blocks."""
         show(self, everything)
 
     def markdown(self, leave_out: Sequence[str] = ()) -> str:
-        """As Markdown, with the explanation and the notes.
+        """The table as Markdown, with the explanation and the notes.
 
         Args:
             leave_out: keys of columns (:func:`kdlab.compare.columns.columns_of`).
@@ -117,7 +118,7 @@ class Table:
         return html(self)
 
     def csv(self) -> str:
-        """Everything in full precision, one number a column."""
+        """The table as CSV: everything in full precision, one number per column."""
         return csv_text(self)
 
     def write(self, folder: Path, stem: str) -> None:
@@ -126,7 +127,7 @@ class Table:
             write_text(folder / f"{stem}.{ending}", text)
 
     def latex(self) -> str:
-        """A table for a paper (booktabs), with a caption that says what its numbers are."""
+        """The table as LaTeX for a paper (booktabs), with a caption that explains its numbers."""
         return latex(self)
 
 
@@ -149,26 +150,24 @@ def table_of(
     """The table of some groups, in their order.
 
     Args:
-        metric: of test, the headline.
+        metric: the main test metric.
         baseline: the label of a row or an unambiguous part of one; by default the student baseline, if there is exactly
             one; ``""``: none.
-        notes: lines about what is not in the groups.
-        further: other metrics, a list or with commas between, that get a column: of test, or what was measured
+        notes: lines about runs that are not in the groups.
+        further: further metrics with a column, as a list or separated by commas: test metrics, or measurements
             (``checkpoint_bytes``, ``latency_ms``, …).
-        strict: whether a further metric that no run has is refused; otherwise a note tells of it.
+        strict: whether a further metric that no run has is an error; otherwise it becomes a note.
 
     Raises:
-        InputError: no run is finished, none has the metric or one of the further ones, or the baseline is not to be
-            found.
+        InputError: no run is finished, none has the metric or one of the further ones, or the baseline is not found.
     """
     if isinstance(further, str):
         further = [name.strip() for name in further.split(",") if name.strip()]
     notes = [*(f"not in the table: {line}" for group in groups for line in group.unfinished), *notes]
     measurements, measured_notes = measurements_of(groups)
     rows = rows_of(groups, metric, measurements)
-    if not any(row.last for row in rows) or metric.endswith(
-        "_best"
-    ):  # the best stands beside the last, with the same verdict's direction
+    # the best stands beside the last, with the same verdict's direction
+    if not any(row.last for row in rows) or metric.endswith("_best"):
         known = sorted({name for group in groups for record in group.records for name in metrics_of(record)})
         raise InputError(
             f"no finished run has the test metric '{metric}'"
@@ -210,7 +209,7 @@ def table_of(
 
 
 def _baseline_notes(rows: Sequence[Row], baseline: Row | None) -> list[str]:
-    """Why there are no differences, and where they are over fewer seeds than a row has."""
+    """Notes on missing differences, and on differences over fewer seeds than a row has."""
     if baseline is None:
         without = [row.label for row in rows if row.role == BASELINE and not row.last]
         if without:
@@ -250,7 +249,7 @@ def _baseline_notes(rows: Sequence[Row], baseline: Row | None) -> list[str]:
 
 
 def _seed_notes(groups: Sequence[Group]) -> list[str]:
-    """Which groups lack seeds that others have."""
+    """Notes on groups that lack seeds of other groups."""
     seeds = {
         group.label: [record["seed"] for record in group.records if record.get("seed") is not None]
         for group in groups
@@ -277,8 +276,8 @@ def _seed_notes(groups: Sequence[Group]) -> list[str]:
 
 
 def _value_notes(groups: Sequence[Group], metrics: Sequence[str]) -> list[str]:
-    """Which runs have a metric that is not finite (null in their records), and what was measured of a process in some
-    and of a GPU in others."""
+    """Notes on runs with a metric that is not finite (null in their records), and on memory that was measured for the
+    process in some runs and for a GPU in others."""
     result = []
     for group in groups:
         for metric in dict.fromkeys(metrics):

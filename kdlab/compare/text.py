@@ -11,13 +11,18 @@ from .columns import Column
 from .statistics import Interval
 
 LABEL = "label"
-NARROWEST = {"label": 25, "role": 16}  # words are not made narrower than this, if there are as many
+NARROWEST = {"label": 25, "role": 16}  # least width of a column of words, if its words are that long
 NARROWEST_OTHERS = 13
-GAP = 2  # beside each column
-WITHOUT_TERMINAL = 200  # how wide it is where nobody looks
+GAP = 2  # spaces after each column
+WITHOUT_TERMINAL = 200  # width in characters where standard output is no terminal
 
 
 def show(table, everything: bool = False) -> None:
+    """Print the table, its explanation and its notes on the terminal.
+
+    Args:
+        everything: print all columns, in several blocks if needed; otherwise one block, and the names of the others.
+    """
     from rich import markup
     from rich.console import Console
     from rich.table import Table as RichTable
@@ -46,8 +51,8 @@ def show(table, everything: bool = False) -> None:
 def arranged(
     columns: Sequence[Column], rows: Sequence, width: int, everything: bool
 ) -> tuple[list[list[Column]], list[Column]]:
-    """The columns in blocks that fit into a width, each beginning with the rows' names; one block and what is hidden,
-    or all of them."""
+    """The columns in blocks that fit into a width, and the hidden columns. Each block begins with the rows' names.
+    Unless ``everything`` is true, there is one block."""
     label = [column for column in columns if column.key == LABEL]
     waiting = [column for column in columns if column.key != LABEL]
     blocks = []
@@ -64,7 +69,7 @@ def arranged(
 
 
 def _width(column: Column, rows: Sequence) -> int:
-    """The least that a column needs: its longest number, or as much of its words as make sense."""
+    """The least width of a column: its longest number, or a readable part of its words."""
     head = max(map(len, _broken(column.head).split("\n")))
     cells = [column.cell(row) for row in rows]
     longest = max(map(len, cells))
@@ -72,7 +77,8 @@ def _width(column: Column, rows: Sequence) -> int:
 
 
 def _widths(columns: Sequence[Column], rows: Sequence, width: int) -> list[int]:
-    """Each column's least width, and what is left of the room to the words, first to the rows' names."""
+    """The columns' widths: the least width of each. The remaining space goes to columns of words, first to the rows'
+    names."""
     widths = {column.key: _width(column, rows) for column in columns}
     left = width - sum(widths.values()) - GAP * len(columns)
     for column in sorted((column for column in columns if column.words), key=lambda column: column.rank):
@@ -83,11 +89,16 @@ def _widths(columns: Sequence[Column], rows: Sequence, width: int) -> list[int]:
 
 
 def _broken(head: str) -> str:
-    """A head on several lines where it has several parts."""
+    """A head with several parts, on several lines."""
     return head.replace(", ", ",\n").replace(" validation", "\nvalidation")
 
 
 def markdown(table, leave_out: Sequence[str] = ()) -> str:
+    """The table, its explanation and its notes as Markdown.
+
+    Args:
+        leave_out: keys of columns that are left out.
+    """
     columns = [column for column in table.columns() if column.key not in leave_out]
     lines = [
         f"| {' | '.join(column.head for column in columns)} |",
@@ -100,7 +111,7 @@ def markdown(table, leave_out: Sequence[str] = ()) -> str:
 
 
 def html(table) -> str:
-    """As a notebook shows it: words to the left, numbers to the right, the lines about the table below it."""
+    """The table as HTML for a notebook: words on the left, numbers on the right, explanation and notes below."""
     columns = table.columns()
 
     def line(tag: str, texts: Sequence[str]) -> str:
@@ -120,6 +131,7 @@ def html(table) -> str:
 
 
 def csv_text(table) -> str:
+    """The table as CSV, with unrounded numbers and all further metrics."""
     further = list(dict.fromkeys([*table.further, *(name for row in table.rows for name in row.further)]))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""A comparison in Weights & Biases: one summary run that holds the table and the figures, and the report's files as an
+"""Logs a comparison to Weights & Biases: one summary run with the table and the figures, and the report's files as an
 artifact."""
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ from .table import Table
 
 
 def log_report(table: Table, folder: str | Path, project: str, name: str = "comparison") -> str:
-    """Log a report that is written already: its table as ``comparison``, its figures as images, its folder as an
-    artifact.
+    """Log a finished report: its table as ``comparison``, its figures as images, its folder as an artifact.
 
-    Offline unless you are logged in, as ``logger=wandb`` is; the environment's WANDB_MODE goes before.
+    Offline without a login, as with ``logger=wandb``. The environment variable WANDB_MODE has precedence.
 
     Args:
         folder: of :func:`kdlab.compare.write_report`.
         name: of the run and of the artifact.
 
     Returns:
-        Where it went: the run's address, or the folder that ``wandb sync`` takes.
+        The run's address, or the folder for ``wandb sync``.
 
     Raises:
         InputError: wandb refuses the project or the connection.

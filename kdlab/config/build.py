@@ -13,7 +13,7 @@ from .keys import own_keys
 
 
 def recipe(node: dict, key: str) -> functools.partial:
-    """A plain partial of the node's target with the node's arguments: what is to be built later, with more arguments.
+    """A plain partial of the node's target with the node's arguments, to be called later with more arguments.
 
     Nested nodes are built now. Hydra's own partials cannot be pickled, so they are unwrapped here and never kept.
     """
@@ -41,7 +41,7 @@ def build(node: dict, key: str, **given):
         return made(**given)
     except KdlabError:
         raise
-    except Exception as error:  # whatever a constructor raises over its arguments is the user's input, named by its key
+    except Exception as error:  # any exception of a constructor is taken as bad input of the user, and names the key
         raise _explained(key, error) from error
 
 

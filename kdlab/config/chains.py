@@ -1,7 +1,6 @@
-"""Chains: runs whose teacher, or whose student's first weights, are the run before them; *this run but for some
-overrides*.
+"""Chains: runs whose teacher or initial weights come from the run before, given as *this run but for some overrides*.
 
-Generations, assistants and stages are all made of that one form, ``same_but: [override, …]``.
+Generations, assistants and stages all use this one form, ``same_but: [override, …]``.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from kdlab.errors import InputError
 
 from .quoting import check_readable, written
 
-LONGEST = 20  # runs in a chain; more is a chain without end
+LONGEST = 20  # runs in a chain; a longer one is taken for a chain without end
 NULLABLE = ("experiment", "student", "same_but", "assistants", "run", "checkpoint")
-PLACES = {"initial": "student.initial"}  # groups that do not stand under their own name in the config
+PLACES = {"initial": "student.initial"}  # groups whose node has another key than their name
 
 
 def place(override: str) -> str:
-    """The dotted key that an override is about.
+    """The dotted key that an override changes.
 
     >>> place("++strategy.generation=2"), place("~loss.kd"), place("initial=run")
     ('strategy.generation', 'loss.kd', 'student.initial')
@@ -32,8 +31,8 @@ def place(override: str) -> str:
 
 
 def superseding(typed: Sequence[str], given: Sequence[str]) -> list[str]:
-    """Overrides with further ones, each of which takes the place of those of the same key and below it. Other losses
-    take the place of a preset, too, which holds numbers of the former ones.
+    """Overrides with further ones added. Each replaces those of the same key and of keys below it. A choice of losses
+    also replaces a preset, which holds numbers for the former losses.
 
     >>> superseding(["strategy=born_again", "strategy.generation=2", "student.hidden=[8]"], ["strategy=supervised"])
     ['student.hidden=[8]', 'strategy=supervised']
@@ -54,17 +53,17 @@ def are_overrides(value) -> bool:
 def run_before(
     key: str, node: dict, run: dict, base: Sequence[str], later: tuple[str, ...]
 ) -> tuple[list[str], tuple[str, ...]]:
-    """The overrides of the run before this one, and the names of the runs that come behind that.
+    """The overrides of the run before this one, and the names of the runs after that.
 
     Args:
         key: of the node.
         node: with ``same_but`` and perhaps ``seed`` (None: this run's).
         run: the composed config of this run.
-        base: what ``same_but`` changes: this run's own overrides, or those of the run that an assistant is to be like.
-        later: the names of the runs that come behind this one.
+        base: the overrides that ``same_but`` changes: this run's own, or those of the run that an assistant resembles.
+        later: the names of the runs after this one.
 
     Raises:
-        InputError: the list is none, the chain comes to a run that it holds already, or has no end.
+        InputError: ``same_but`` is no list of overrides, or the chain repeats a run or has no end.
     """
     given, seed = node["same_but"], node.get("seed")
     if not are_overrides(given):
@@ -77,9 +76,8 @@ def run_before(
     overrides = superseding(superseding(base, [f"seed={run['seed'] if seed is None else seed}"]), given)
     chain = (*later, _name(own))
     if _name(overrides) in chain:
-        if given and set(given) <= set(
-            run["overrides"]
-        ):  # it was applied to the run after this one already, and changes nothing more
+        # it was already applied to the run after this one, and changes nothing again
+        if given and set(given) <= set(run["overrides"]):
             raise InputError(
                 f"{key}.same_but={given}: the list does not end the chain of runs, since the run before this one asks"
                 f" for a run before it in the same way. {ending(key, given)}"
@@ -96,7 +94,7 @@ def run_before(
 
 
 def ending(key: str, given: Sequence[str]) -> str:
-    """What to type so that a list of ``same_but`` ends the chain of runs.
+    """A hint: the ``same_but`` list to type so that the chain of runs ends.
 
     >>> print(ending("teacher", ["student=cnn_wide"]))
     Type 'teacher.same_but=["student=cnn_wide","teacher=none","strategy=supervised"]'
@@ -107,8 +105,8 @@ def ending(key: str, given: Sequence[str]) -> str:
 
 
 def lifted(problem: str, key: str, given: Sequence[str]) -> str:
-    """A problem of the run before, with what to type as an override of this run: where the list of ``same_but`` says it
-    of that run, the whole list is typed.
+    """A problem of the run before, with its cure as an override of this run. Where the wrong override is in the list of
+    ``same_but``, the cure is the whole list.
 
     Args:
         key: of the node that holds the list.
@@ -120,9 +118,9 @@ def lifted(problem: str, key: str, given: Sequence[str]) -> str:
     found = re.fullmatch(r"(.*[.;,] [Tt]ype )(\S.*)", problem, re.DOTALL)
     try:
         (cure,) = shlex.split(found[2]) if found else ()
-    except ValueError:  # no line to be typed, or something behind it
+    except ValueError:  # no line to type, or there is text after it
         return problem
-    if place(cure) not in map(place, given):  # this run's own override, which that run has taken over
+    if place(cure) not in map(place, given):  # an override of this run that the earlier run has inherited
         return problem
     whole = [cure if place(text) == place(cure) else text for text in given]
     return found[1] + shlex.quote(f"{key}.same_but={written(whole)}")
@@ -133,8 +131,8 @@ def _name(overrides: Sequence[str]) -> str:
 
 
 def leave_out_null_forms(config: dict) -> None:
-    """A form that is null is none: ``teacher.same_but=null`` ends a chain even where an experiment file says what the
-    teacher is, below which a choice of the group could not go. A node with no other form is no node.
+    """Remove forms that are null. So ``teacher.same_but=null`` ends a chain even where an experiment file defines the
+    teacher, where ``teacher=none`` could not. A node without another form becomes null.
 
     >>> config = {"teacher": {"same_but": None, "seed": None},
     ...     "student": {"initial": {"run": None, "experiment": "teacher/digits"}}}
@@ -152,15 +150,15 @@ def leave_out_null_forms(config: dict) -> None:
 
 
 def expand_assistants(key: str, node: dict, typed: Sequence[str]) -> list[str]:
-    """Replace ``assistants`` in a teacher's node by what it stands for: the run of the last of them, whose own teacher
-    is the one before it; where there are none, the teacher by its experiment.
+    """Replace ``assistants`` in a teacher's node: by the run of the last assistant, whose own teacher is the assistant
+    before it. Without assistants, by the teacher's experiment.
 
     Args:
         typed: the overrides of the run whose node it is.
 
     Returns:
-        The overrides of the student that all of them assist. Each is a run like the student's, not like the next
-        assistant's, so these are handed on in the key ``of``.
+        The overrides of the student. Each assistant is a run like the student's, not like the next assistant's, so
+        these are passed on in the key ``of``.
 
     >>> node = {"assistants": [["student=cnn"], ["student.hidden=[64]"]], "experiment": "teacher/digits", "seed": 1,
     ...     "overrides": []}
@@ -192,8 +190,8 @@ def expand_assistants(key: str, node: dict, typed: Sequence[str]) -> list[str]:
 
 
 def previous_generation(generation) -> list[str]:
-    """``${previous_generation:${strategy.generation}}``: what makes a run that of the generation before it. Generation
-    0 learns from labels.
+    """``${previous_generation:${strategy.generation}}``: the overrides that turn a run into that of the previous
+    generation. Generation 0 learns from labels.
 
     >>> previous_generation(3)
     ['++strategy.generation=2']

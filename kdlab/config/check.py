@@ -41,7 +41,7 @@ REFUSED = {
     "overfit_batches": "it needs an unshuffled loader, which a run does not have; data.fraction trains on a small part",
 }
 PROGRESS = ("auto", "bar", "lines", "none")
-MOST_THREADS = 1024  # torch ends the process where the system has no more to give
+MOST_THREADS = 1024  # with more, torch may end the process because the system has no more threads
 
 
 def check(config: dict) -> None:
@@ -62,7 +62,7 @@ def problems(config: dict, prefix: str = "") -> Iterator[str]:
         if "experiment" in node:
             yield from problems(node["config"], f"{prefix}{key}.experiment={node['experiment']}: ")
             continue
-        # what is wrong with this run is wrong with that, too, and is said once
+        # an error that both runs share is reported once
         said, form = set(_own_problems(config, "")), f"student={node['student']}" if "student" in node else "same_but"
         theirs = [text for text in problems(node["config"]) if text not in said]
         if form == "same_but":
@@ -76,7 +76,7 @@ def problems(config: dict, prefix: str = "") -> Iterator[str]:
 
 
 def _lacks_teacher(config: dict) -> bool:
-    """Whether a run is to learn from a teacher that stays as it is, and has none."""
+    """Whether a run needs a frozen teacher and has none."""
     if config.get("teacher") is not None or (config.get("choices") or {}).get("strategy") not in (
         "offline",
         "funmatch",
@@ -88,11 +88,11 @@ def _lacks_teacher(config: dict) -> bool:
             getattr(locate(term["_target_"]), "needs_teacher", False) for term in (config.get("loss") or {}).values()
         )
     except (LookupError, KeyError, TypeError, AttributeError):
-        return False  # said elsewhere
+        return False  # reported elsewhere
 
 
 def _own_problems(config: dict, prefix: str) -> Iterator[str]:
-    """Those of the config itself, without what it says of the runs before it."""
+    """The problems of the config itself, without those of the earlier runs in it."""
     missing = list(_missing(config))
     yield from (f"{prefix}{key} has no value; give it with {prefix}{key}=…" for key in missing)
     yield from _schema(config, prefix)
@@ -102,13 +102,13 @@ def _own_problems(config: dict, prefix: str) -> Iterator[str]:
 
 
 def _channels(config: dict) -> int | None:
-    """Of the inputs, where they are images."""
+    """The channels of the inputs, where these are images."""
     shape = _node(config, "data").get("shape")
     return shape[0] if isinstance(shape, list) and len(shape) == 3 and isinstance(shape[0], int) else None
 
 
 def _node(config: dict, key: str) -> dict:
-    """A node of the config, empty where something else stands in its place."""
+    """A node of the config; empty where the value is no node."""
     node = config.get(key)
     return node if isinstance(node, dict) else {}
 
@@ -134,7 +134,7 @@ def _schema(config: dict, prefix: str) -> Iterator[str]:
     for key, (annotation, meaning) in SCHEMA.items():
         value = config.get(key)
         if key == "loss" and value is None:
-            continue  # what loss=[] leaves; the check of the terms says it better
+            continue  # the result of loss=[]; the check of the terms has a better message
         if annotation in (dict, list, dict | None):
             if not isinstance(value, (dict, list) if annotation is not list else list) and not (
                 value is None and annotation == dict | None
@@ -168,7 +168,7 @@ def _schema(config: dict, prefix: str) -> Iterator[str]:
 
 
 def _own(config: dict, prefix: str) -> Iterator[str]:
-    """The keys of kdlab's own inside the groups."""
+    """kdlab's own keys inside the groups."""
     data, scheduler, trainer = (_node(config, key) for key in ("data", "scheduler", "trainer"))
     if data.get("classes") != "???" and (
         not isinstance(data.get("classes"), int) or isinstance(data.get("classes"), bool) or data["classes"] < 2
@@ -258,7 +258,7 @@ def _signature(prefix: str, key: str, node: dict) -> Iterator[str]:
         elif isinstance(value, float) and not math.isfinite(value):
             yield f"{place}.{name} must be a finite number, got {value}"
         elif key == "trainer" and name == "max_epochs":
-            pass  # kdlab's own check of it says more
+            pass  # kdlab's own check has a better message
         elif value != "???" and not fits(value, accepted.accepted[name]):
             yield f"{place}.{name} must be {type_name(accepted.accepted[name])}, got {value!r}"
 
@@ -276,7 +276,7 @@ def _loss(terms, prefix: str) -> Iterator[str]:
             continue
         weight = node.get("weight", 1.0)
         if name == "ce" and _is_odd(weight) and _is_odd(_node(terms, "kd").get("weight", 1.0)):
-            continue  # tied to that of kd, which is named itself
+            continue  # tied to the weight of kd, which is reported itself
         if is_schedule(weight):
             yield from _schedule(f"{place}.weight", weight)
         elif not fits(weight, float) or isinstance(weight, bool) or math.isnan(weight) or weight == math.inf:

@@ -37,8 +37,8 @@ _within_hydra: ContextVar[bool] = ContextVar("within_hydra", default=False)
 
 @contextlib.contextmanager
 def composing_within_hydra():
-    """For a job of kdlab's own ``hydra.main``: compose in its search path. (Within somebody else's Hydra application
-    kdlab composes its own.)"""
+    """Compose in the search path of kdlab's own ``hydra.main``, inside one of its jobs. (Inside another Hydra
+    application kdlab uses its own search path.)"""
     token = _within_hydra.set(True)
     try:
         yield
@@ -54,8 +54,8 @@ _teachers: ContextVar[dict | None] = ContextVar("teachers", default=None)
 
 @contextlib.contextmanager
 def sharing_teachers():
-    """For the jobs of a sweep: the config of a teacher, or of another run before them, is composed once for all that
-    name it in the same way. Yields what is shared, by what it was composed of."""
+    """Share the configs of earlier runs (such as a teacher) between the jobs of a sweep: each is composed once. Yields
+    the shared configs, keyed by what they were composed from."""
     shared: dict = {}
     token = _teachers.set(shared)
     try:
@@ -66,8 +66,8 @@ def sharing_teachers():
 
 @contextlib.contextmanager
 def own_hydra():
-    """Hydra set up for kdlab's conf/, whatever it was set up for; as it was behind it. What is composed inside shares
-    the setting up."""
+    """Sets Hydra up for kdlab's conf/ inside the context, and restores the former setup afterwards. All compositions
+    inside share this setup."""
     with _TURN:
         before = GlobalHydra.instance().hydra
         GlobalHydra.instance().hydra = None
@@ -79,10 +79,12 @@ def own_hydra():
 
 
 def register_resolvers() -> None:
-    """``${one_minus:loss.kd.weight}``: Hinton's convention, 1 where that key is absent, the complement of a schedule
-    where it is one. ``${ce_weight:}``: what the chosen terms state of the weight of ce (:mod:`.tie`).
-    ``${share:0.25,trainer.max_epochs}``: that share of another number.
-    ``${previous_generation:${strategy.generation}}``: see there."""
+    """Register kdlab's resolvers.
+
+    ``${one_minus:loss.kd.weight}`` is 1 minus that key (Hinton's convention), 1 where the key is absent, and the
+    complement of a schedule. ``${ce_weight:}`` is the weight of ce that the chosen terms state (:mod:`.tie`).
+    ``${share:0.25,trainer.max_epochs}`` is that share of another number.
+    ``${previous_generation:${strategy.generation}}`` is :func:`kdlab.config.chains.previous_generation`."""
     OmegaConf.register_new_resolver("one_minus", _one_minus, replace=True)
     OmegaConf.register_new_resolver("ce_weight", ce_weight, replace=True)
     OmegaConf.register_new_resolver("share", _share, replace=True)
@@ -108,29 +110,28 @@ def _share(share: float, key: str, *, _root_: DictConfig):
 
 
 def compose(overrides: Sequence[str] = (), students: tuple[str, ...] = ()) -> dict:
-    """The plain config of one run, those of the runs before it (its teacher's) composed into it.
+    """The plain config of one run. The configs of earlier runs (its teacher's) are composed into it.
 
     Args:
         overrides: as on the command line.
-        students: what names the runs that come behind this one (experiments, or overrides): no run can be before
-            itself.
+        students: the names of the runs after this one (experiments or overrides), to detect a run that needs itself.
 
     Raises:
         InputError: an override names no key, a file does not exist, a value cannot be parsed.
     """
     register_resolvers()
     with explaining(overrides):
-        # within a job of ours the search path holds the user's own config folders
+        # inside a job of kdlab's, the search path holds the user's own config folders
         with contextlib.nullcontext() if _within_hydra.get() else own_hydra():
             return plain(hydra_compose("train", list(overrides), return_hydra_config=True), students)
 
 
 @contextlib.contextmanager
 def explaining(overrides: Sequence[str] = ()):
-    """Around what composes or resolves a config: whatever goes wrong there is about the user's overrides and files.
+    """A context for code that composes or resolves a config: errors in it come from the user's overrides and files.
 
     Raises:
-        InputError: in place of Hydra's, OmegaConf's and YAML's errors, and the plain ones that they let through.
+        InputError: in place of errors of Hydra, OmegaConf and YAML, and of plain ones that these let through.
     """
     try:
         yield
@@ -138,7 +139,7 @@ def explaining(overrides: Sequence[str] = ()):
         raise
     except Exception as error:
         told = error
-        while isinstance(told, InterpolationResolutionError):  # a resolver of kdlab's own may stand behind it
+        while isinstance(told, InterpolationResolutionError):  # its cause may be an error of one of kdlab's resolvers
             told = told.__context__
         if isinstance(told, KdlabError):
             raise told from error
@@ -146,7 +147,7 @@ def explaining(overrides: Sequence[str] = ()):
 
 
 def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
-    """A composed config (with its ``hydra`` node) as plain containers, with the configs of the runs before it in it.
+    """A composed config (with its ``hydra`` node) as plain containers, with the configs of earlier runs in it.
 
     Missing values stay as ``???`` for the check to report, all at once.
 
@@ -154,7 +155,8 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
         InputError: a list of choices names one twice.
     """
     hydra = config.hydra
-    overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # as they were typed, references and all
+    # as they were typed, with unresolved references
+    overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)
     choices = {
         group: choice
         for group, choice in OmegaConf.to_container(hydra.runtime.choices).items()
@@ -178,7 +180,7 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
     naming = {key: node for key, node in config.items_ex(resolve=False) if key in ("teacher", "student")}
     written = {key: OmegaConf.to_container(node) for key, node in naming.items() if OmegaConf.is_config(node)}
     for key, node in run_nodes(written).items():
-        if node.get("seed") == "${seed}":  # null means the same, and group_hash looks for null
+        if node.get("seed") == "${seed}":  # null means the same, and group_hash expects null
             run_nodes(result)[key]["seed"] = None
     leave_out_stated_weights(result.get("loss"))
     result["choices"], result["overrides"] = choices, overrides
@@ -205,7 +207,7 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
 
 
 def _chosen_presets(choices: dict, typed: Sequence[str], folders: Sequence[Path]) -> list[str]:
-    """The names that were chosen. Hydra notes a single choice; a list is read from what was typed, or from the
+    """The names of the chosen presets. Hydra records a single choice; a list is read from the overrides or the
     files."""
     one = choices.get("preset")
     if isinstance(one, str):
@@ -214,8 +216,8 @@ def _chosen_presets(choices: dict, typed: Sequence[str], folders: Sequence[Path]
 
 
 def _name_data(config: DictConfig, choices: dict) -> None:
-    """Data of the user's own may have no name: a teacher that is looked for by it is looked for by the name of their
-    file."""
+    """Name the user's own data after their file if they have no name: a teacher is looked up by the name of the
+    data."""
     data, teacher = config.get("data"), config.get("teacher")
     if not OmegaConf.is_dict(data) or "name" in data or not OmegaConf.is_dict(teacher):
         return
@@ -226,8 +228,8 @@ def _name_data(config: DictConfig, choices: dict) -> None:
 
 
 def _predecessor_config(key: str, node: dict, run: dict, base: Sequence[str], later: tuple[str, ...]) -> dict:
-    """The composed config of a run like this one but for some overrides. It is found if it is finished, whatever
-    ``fresh`` says of this one."""
+    """The composed config of a run like this one but for some overrides. A finished run is reused even where this run
+    has ``fresh=true``."""
     overrides, chain = run_before(key, node, run, base, later)
     try:
         config = _shared(("same_but", *overrides), lambda: compose(overrides, chain))
@@ -239,7 +241,7 @@ def _predecessor_config(key: str, node: dict, run: dict, base: Sequence[str], la
 
 
 def _shared(key: tuple[str, ...], make: Callable[[], dict]) -> dict:
-    """A config that is made once for all jobs of a sweep."""
+    """A config that is composed once for all jobs of a sweep."""
     shared = _teachers.get()
     if shared is None:
         return make()
@@ -249,7 +251,7 @@ def _shared(key: tuple[str, ...], make: Callable[[], dict]) -> dict:
 
 
 def _placed(config: dict, run: dict) -> dict:
-    """The config of a run that comes before another: it, and those before it, are kept and shown as that is."""
+    """The config of an earlier run. It and the runs before it take over the later run's keys for storage and output."""
     config = copy.deepcopy(config)
     config.update(paths=run["paths"], progress=run["progress"])
     for node in run_nodes(config).values():
@@ -259,7 +261,7 @@ def _placed(config: dict, run: dict) -> dict:
 
 
 def _checked(key: str, node: dict) -> list[str]:
-    """The overrides of a teacher's node. Raises InputError where they are none."""
+    """The overrides of a teacher's node. Raises InputError where they are no overrides."""
     given = node.get("overrides") or []
     if not are_overrides(given):
         raise InputError(
@@ -271,7 +273,7 @@ def _checked(key: str, node: dict) -> list[str]:
 
 
 def _own_teacher_config(key: str, node: dict, student: dict) -> dict:
-    """The composed config of the run that trains a network on a run's own data, to be its teacher."""
+    """The composed config of the run that trains a teacher on a run's own data."""
     _checked(key, node)
     try:
         overrides = overrides_of(node, student, lambda text: _shared(("own", *text), lambda: compose(text)))
@@ -283,7 +285,7 @@ def _own_teacher_config(key: str, node: dict, student: dict) -> dict:
 
 def _teacher_config(key: str, node: dict, student: dict, students: tuple[str, ...]) -> dict:
     """The composed config of the run that trains a teacher. It keeps its own seed, so that a sweep over seeds shares
-    it; null is this run's."""
+    it; with a null seed it takes this run's."""
     experiment, chain = node["experiment"], (*students, student["choices"].get("experiment"))
     if not isinstance(experiment, str):
         raise InputError(f"{key}.experiment must be the name of a file below conf/experiment, got {experiment!r}")

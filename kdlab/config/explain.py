@@ -1,4 +1,4 @@
-"""The errors of Hydra, OmegaConf and YAML, in messages for people."""
+"""Messages for the errors of Hydra, OmegaConf and YAML."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
     """An error of Hydra, OmegaConf or YAML in one message, with a suggestion where a key or an option was misspelled.
 
     Args:
-        overrides: what was typed; for errors that do not say what they are about.
+        overrides: the overrides on the command line, for errors that do not name theirs.
     """
     if isinstance(error, OverrideParseException):
         return not_read(error.override, overrides)
@@ -30,7 +30,7 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
         return missing_file(error.missing_cfg_file.removesuffix(".yaml"), own_folders(overrides))
     if isinstance(error, (yaml.YAMLError, UnicodeDecodeError)):
         file = _file_read(error)
-        if file == "<unicode string>":  # no file, but what was typed
+        if file == "<unicode string>":  # no file, but the command line
             return f"{' '.join(overrides)}: this is not how a value is written: {yaml_problem(error)}"
         return f"{file or 'a config file'} is not YAML: {yaml_problem(error)}"
     if isinstance(error, RecursionError):
@@ -62,9 +62,8 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
         known = _all_keys(getattr(cause, "parent_node", None))
         return f"{key}: it refers to '{name[1]}', and there is no such key{did_you_mean(name[1], known)}"
     place = re.search(r"Could not override '(.+?)'\.", message)
-    if place and re.search(
-        r"@(experiment|debug)\.", place[1]
-    ):  # where a file of these groups puts its choices if it does not say otherwise
+    # where a file of these groups puts its content by default
+    if place and re.search(r"@(experiment|debug)\.", place[1]):
         file = re.match(r"In '(.+?)'", message)
         return (
             f"the file '{file[1] if file else 'experiment/…'}' must begin with the line '# @package _global_', or its"
@@ -105,7 +104,7 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
 
 
 def _several_values(override: str) -> str:
-    """What may be meant by ``KEY=A,B`` where no sweep was asked for."""
+    """A hint on ``KEY=A,B`` outside a sweep."""
     key, _, value = override.partition("=")
     ways = shlex.quote(f"{key}=[{value}]"), shlex.quote(f"{key}={quoted(value)}")
     return (
@@ -115,7 +114,7 @@ def _several_values(override: str) -> str:
 
 
 def _not_to_override(group: str) -> str:
-    """What may be meant by a group that a file's defaults cannot override."""
+    """A hint on a group that a file's defaults cannot override."""
     own = group.partition("@")[0]
     for known in groups():
         if own.endswith(f"/{known}"):
@@ -124,7 +123,7 @@ def _not_to_override(group: str) -> str:
 
 
 def _all_keys(node) -> list[str]:
-    """The dotted keys of the whole config that a node stands in."""
+    """The dotted keys of the whole config that contains a node."""
 
     def walk(value, prefix):
         for key in value.keys() if OmegaConf.is_dict(value) else ():
@@ -142,7 +141,7 @@ def _all_keys(node) -> list[str]:
 
 
 def _file_read(error: Exception) -> str | None:
-    """The file that was being read: YAML's errors name it themselves, those of its decoding do not."""
+    """The file that was being read: YAML errors name it, decoding errors do not."""
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     named = getattr(mark, "name", None) or getattr(error, "name", None)
     trace = error.__traceback__
@@ -155,8 +154,8 @@ def _file_read(error: Exception) -> str | None:
 
 
 def made_by_hydra(error: BaseException) -> bool:
-    """Whether an error comes out of Hydra itself, with none of kdlab's functions between: it is about the command line
-    or a config file."""
+    """Whether Hydra itself raised an error, not code of kdlab's that it called. Then the command line or a config file
+    is wrong."""
     trace, inside = error.__traceback__, False
     while trace is not None:
         name = trace.tb_frame.f_globals.get("__name__", "")

@@ -1,5 +1,4 @@
-"""The forms in which a config names an earlier run or a network: of a teacher, and of the weights that a student begins
-with."""
+"""The forms in which a config names an earlier run or a network: for a teacher, and for a student's initial weights."""
 
 from __future__ import annotations
 
@@ -31,10 +30,10 @@ WHICH = ("last", "best")
 
 
 def teacher_problems(teacher, prefix: str, channels: int | None) -> Iterator[str]:
-    """What is wrong with the teacher's node, or with those of an ensemble's members.
+    """The problems of the teacher's node, or of the nodes of an ensemble's members.
 
     Args:
-        prefix: stands before every key.
+        prefix: prefix of every key in messages.
         channels: of the inputs, where they are images.
     """
     members = teacher.get("members") if isinstance(teacher, dict) else None
@@ -54,7 +53,7 @@ def teacher_problems(teacher, prefix: str, channels: int | None) -> Iterator[str
 
 
 def term_problems(members: Collection[str], terms: object) -> list[str]:
-    """What is wrong with ``teacher.terms`` for members of these names, whatever the loss is."""
+    """The problems of ``teacher.terms`` for members of these names, independent of the loss."""
     if not isinstance(terms, Mapping) or not terms:
         return [
             f"teacher.terms must say which member each term of the loss learns from, for example {{kd: "
@@ -79,7 +78,7 @@ def term_problems(members: Collection[str], terms: object) -> list[str]:
 
 
 def initial_problems(node, place: str) -> Iterator[str]:
-    """What is wrong with the node of what the student begins with."""
+    """The problems of the node ``student.initial``."""
     yield from _form(node, INITIAL_FORMS, place, "beginning")
     if not isinstance(node, dict):
         return

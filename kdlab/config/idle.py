@@ -1,4 +1,4 @@
-"""What files say of loss terms that are not chosen: a strategy's of its own, and an experiment's of those that it
+"""Removes settings of loss terms that are not chosen: those in a strategy's file, and those that an experiment
 marks."""
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ MARK = "if_chosen"
 
 
 def leave_out_idle_terms(config: DictConfig, strategy: str | None, sources) -> None:
-    """A strategy's file gives weights to the terms that it chooses; where others are chosen in their place
-    (``strategy=cs_kd loss=[ce,dkd]``), what it says of its own goes with them. What anything else has said of such a
-    term stays, for the check to find: it was meant to count.
+    """Remove a strategy's settings of its own terms where others are chosen (``strategy=cs_kd loss=[ce,dkd]``).
+    Settings of such a term from any other source stay, and the check reports them: they were meant to count.
 
     Args:
         config: changed in place.
-        strategy: the name of the file that was chosen; None where none was.
+        strategy: the name of the chosen file, or None.
         sources: Hydra's search path.
     """
     told = content(find(sources, "strategy", strategy)).get("loss")
@@ -34,7 +33,7 @@ def leave_out_idle_terms(config: DictConfig, strategy: str | None, sources) -> N
             idle.append(name)
             with open_dict(config):
                 del terms[name]
-    for name, node in told.items():  # what was tied to a term that is gone is tied as its own file ties it
+    for name, node in told.items():  # a weight that was tied to a removed term is tied as in its own file
         for key, value in node.items():
             if name in terms and written[name].get(key) == value and any(f"loss.{one}." in str(value) for one in idle):
                 own = content(conf_dir() / "loss" / f"{name}.yaml")
@@ -42,9 +41,9 @@ def leave_out_idle_terms(config: DictConfig, strategy: str | None, sources) -> N
 
 
 def leave_out_unchosen_terms(config: DictConfig, typed: Sequence[str]) -> None:
-    """An experiment may say what a term is given in case it is chosen: ``loss: {hint: {if_chosen: true, student_tap:
-    stage3}}`` is nothing unless ``loss=[ce,hint]``. The mark itself is no part of the config. What was typed of a term
-    that is not chosen stays, for the check to find.
+    """Remove an experiment's settings of terms that are not chosen, where they are marked with ``if_chosen``: ``loss:
+    {hint: {if_chosen: true, student_tap: stage3}}`` counts only with ``loss=[ce,hint]``. The mark itself is removed,
+    too. Overrides of the command line for such a term stay, and the check reports them.
 
     Args:
         config: changed in place.

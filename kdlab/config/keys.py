@@ -1,7 +1,7 @@
-"""kdlab's own keys: what the schema allows beside the arguments of the constructors.
+"""kdlab's own keys: those that the schema allows in addition to the arguments of the constructors.
 
-A node with ``_target_`` holds the arguments of that target. Some nodes hold a few keys of kdlab's own beside them; the
-constructor does not get those. Some arguments come from kdlab while running, and so need not stand in the config.
+A node with ``_target_`` holds the arguments of that target. Some nodes also hold a few of kdlab's own keys, which the
+constructor does not get. Some arguments come from kdlab at run time, so they need not be in the config.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OWN_KEYS: dict[str, set[str]] = {
     "scheduler": {"interval", "horizon"},
 }
 
-# node -> arguments that kdlab gives while running
+# node -> arguments that kdlab gives at run time
 GIVEN: dict[str, set[str]] = {
     "optimizer": {"params"},
     "scheduler": {"optimizer"},
@@ -39,7 +39,7 @@ GIVEN: dict[str, set[str]] = {
     },
 }
 
-# Keys that do not change the result, and so are no part of a run's identity. The list is short on purpose.
+# Keys that do not change the result, so they are no part of a run's identity. The list is short on purpose.
 NOT_IDENTITY = frozenset(
     {
         "choices",
@@ -54,8 +54,8 @@ NOT_IDENTITY = frozenset(
 
 # Keys of kdlab's own that were added after the first hashes were made, each with its default: pattern over dotted keys
 # -> default. Such a key counts only where it differs from its default, so runs from before it keep their hash.
-# (Arguments of kdlab's classes need no entry: kdlab.runs.identity.) A default in this table never changes: hashes that
-# were made with it would then stand for another run.
+# (Arguments of kdlab's classes need no entry: kdlab.runs.identity.) A default in this table must never change: existing
+# hashes would then mean another run.
 ADDED: dict[str, object] = {
     "teacher.part": None,
     "teacher.members.*.part": None,
@@ -63,7 +63,7 @@ ADDED: dict[str, object] = {
     "student.initial.new_head": False,
 }
 
-# Spellings of one value: dotted key -> {spelling: the one that counts}.
+# Spellings of one value: dotted key -> {spelling: canonical spelling}.
 SPELLINGS: dict[str, dict[str, str]] = {
     "trainer.precision": {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"},
 }
@@ -96,8 +96,8 @@ def teacher_nodes(teacher) -> dict[str, dict]:
 
 
 def run_nodes(config: dict) -> dict[str, dict]:
-    """Every node of a config that may name an earlier run, by its dotted key: those of the teachers, and of the weights
-    that the student begins with.
+    """Every node of a config that may name an earlier run, by its dotted key: those of teachers, and of the student's
+    initial weights.
 
     >>> list(run_nodes({"teacher": {"members": {"a": {"run": "x"}}}, "student": {"initial": {"run": "y"}}}))
     ['teacher', 'teacher.members.a', 'student.initial']
@@ -111,8 +111,8 @@ def run_nodes(config: dict) -> dict[str, dict]:
 
 
 def takes_over_the_seed(node: dict) -> bool:
-    """Whether the run that a node names has the seed of the run that names it: where ``seed`` is null, and by default
-    where it is a run like that one.
+    """Whether the run that a node names takes the seed of the run that names it. It does with a null ``seed``, and by
+    default with ``same_but``.
 
     >>> nodes = {"experiment": "teacher/digits"}, {"experiment": "teacher/digits", "seed": None}, {"same_but": []}
     >>> [takes_over_the_seed(node) for node in nodes]
@@ -122,7 +122,7 @@ def takes_over_the_seed(node: dict) -> bool:
 
 
 def role_of(key: str) -> str:
-    """What the run that a node names is to the run that needs it, in a word.
+    """The role, in one word, of the run that a node names.
 
     >>> role_of("teacher.members.a"), role_of("student.initial")
     ('teacher', 'initial')

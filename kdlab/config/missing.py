@@ -1,5 +1,4 @@
-"""A config file that is not there: what there is instead, in kdlab's conf/ and in the user's own folders of config
-files."""
+"""Messages for a missing config file: what exists instead in kdlab's conf/ and in the user's own config folders."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from kdlab.errors import did_you_mean
 
 from .paths import conf_dir
 
-# launchers and sweepers that other packages bring, and what installs them
+# launchers and sweepers of other packages -> the package to install
 ELSEWHERE = {
     "joblib": "hydra-joblib-launcher",
     "ray_aws": "hydra-ray-launcher",
@@ -27,7 +26,7 @@ MOST_LISTED = 40
 
 
 def missing_file(name: str, own: Sequence[Path] = ()) -> str:
-    """There is no config file ``group/choice``.
+    """The message for a missing config file ``group/choice``.
 
     Args:
         own: the user's folders of config files.
@@ -48,13 +47,11 @@ def missing_file(name: str, own: Sequence[Path] = ()) -> str:
         else ""
     )
     if "/" in choice and choice.partition("/")[0] in groups() and not (folder / choice).parent.is_dir():
-        inner, _, file = choice.partition(
-            "/"
-        )  # a file of the group experiment chose from another group without saying so
+        # a file of the group experiment chose from another group without naming it
+        inner, _, file = choice.partition("/")
         cure = f"; in a file's defaults another group is chosen by '- override /{inner}: {file}'"
-    if twice := re.match(
-        r"(.+)/(\1/.+)", choice
-    ):  # the file that takes it in is itself taken in, and its folder was put before the name
+    # the file that takes it in is itself taken in, and its folder was put before the name
+    if twice := re.match(r"(.+)/(\1/.+)", choice):
         return (
             f"{group}={choice}: there is no '{choice}' in conf/{group}; in a file's defaults write '-"
             f" /{group}/{twice[2]}', with a slash in front"
@@ -81,8 +78,8 @@ def missing_file(name: str, own: Sequence[Path] = ()) -> str:
 
 
 def own_folders(typed: Sequence[str]) -> list[Path]:
-    """The user's own folders of config files, which exist: of ``--config-dir``, and of Hydra's search path where it
-    is set up.
+    """The user's own existing config folders: that of ``--config-dir``, and those in Hydra's search path where Hydra is
+    set up.
 
     Args:
         typed: the command line.
@@ -93,7 +90,7 @@ def own_folders(typed: Sequence[str]) -> list[Path]:
     try:
         options, _ = parser.parse_known_args([text for text in typed if text not in ("-h", "--help")])
         found += [options.config_dir] if options.config_dir else []
-    except (Exception, SystemExit):  # options that are wrong are named elsewhere
+    except (Exception, SystemExit):  # wrong options are reported elsewhere
         pass
     hydra = GlobalHydra.instance()
     if hydra.is_initialized():
@@ -120,7 +117,7 @@ def _choices(folder: Path) -> list[str]:
 
 
 def _misplaced(place: Path, group: str, choice: str) -> list[str]:
-    """A file of the user's that was meant, as it seems, and is not found by its name or its place."""
+    """A file of the user's that was probably meant, but has another name or place."""
     stem = re.sub(r"\.(ya?ml)$", "", choice)
     wanted = place / group / f"{stem}.yaml"
     if stem != choice and wanted.is_file():
@@ -138,7 +135,7 @@ def _misplaced(place: Path, group: str, choice: str) -> list[str]:
 
 
 def _listed(choices: Sequence[str]) -> str:
-    """Choices by their names; many by their folders alone."""
+    """The choices by name; if there are many, only their folders."""
     if len(choices) > MOST_LISTED:
         choices = list(
             dict.fromkeys(f"{choice.partition('/')[0]}/…" if "/" in choice else choice for choice in choices)

@@ -1,5 +1,5 @@
-"""A teacher on data for which no experiment trains one: a network that learns their labels, by the recipe of the run
-that it will teach."""
+"""A teacher for data without a teacher experiment: a network that learns their labels, with the recipe of the run that
+it will teach."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from pathlib import Path
 from .keys import takes_over_the_seed
 from .quoting import value_text
 
-# what a teacher has of the run's config: the data and the recipe; and what of the data is the student's alone: a
-# teacher sees all of them
+# what a teacher takes from the run's config: the data and the recipe; and the data keys that are the student's alone: a
+# teacher sees all data
 SHARED = ("data", "optimizer", "scheduler", "trainer")
 STUDENTS_OWN = ("data.fraction", "data.omit_classes", "data.mixing")
 FOR_IMAGES, FOR_THE_REST = "cnn_wide", "mlp_wide"
 
 
 def data_name(run: dict) -> str | None:
-    """What the data of a run are called: by their config, or by the file that was chosen."""
+    """The name of a run's data: from their config, or from the chosen file."""
     return run["data"].get("name") or (run.get("choices") or {}).get("data")
 
 
 def settle(node: dict, run: dict, folders: Sequence[Path]) -> None:
-    """Decide whether a teacher's node is trained by its experiment or by the network that it names, and leave one of
-    the two in it.
+    """Decide whether a teacher's node is trained by its experiment or as the network that it names, and remove the
+    other key.
 
-    A network beside an experiment takes the place of the experiment's. Where the experiment is looked for by the name
-    of the data and does not exist, the network learns from labels; if none is named, it is ``cnn_wide`` for images and
-    ``mlp_wide`` for the rest.
+    If both are given, the network replaces that of the experiment. The experiment may follow from the name of the data;
+    if it does not exist, the network learns from labels. If no network is named, it is ``cnn_wide`` for images and
+    ``mlp_wide`` otherwise.
 
     Args:
         node: of a teacher or of a member; changed.
@@ -50,19 +50,19 @@ def settle(node: dict, run: dict, folders: Sequence[Path]) -> None:
 
 
 def learn_from_labels(node: dict, run: dict) -> None:
-    """Let a network take the place of the experiment in a teacher's node."""
+    """Replace the experiment in a teacher's node by a network."""
     del node["experiment"]
     node.setdefault("student", FOR_IMAGES if len(run["data"].get("shape") or ()) == 3 else FOR_THE_REST)
 
 
 def is_by_name(experiment: object, run: dict) -> bool:
-    """Whether an experiment is the one that is looked for by the name of the data."""
+    """Whether an experiment is the one that follows from the name of the data."""
     return experiment == f"teacher/{data_name(run)}"
 
 
 def trains_on_other_data(theirs: dict, run: dict) -> bool:
-    """Whether an experiment that goes by the name of the data was written for others: another class, with other
-    classes or inputs."""
+    """Whether the experiment that follows from the name of the data was written for other data: another Python class,
+    with other classes or inputs."""
     return theirs["data"].get("_target_") != run["data"].get("_target_") and any(
         theirs["data"].get(key) != run["data"].get(key) for key in ("classes", "shape")
     )
@@ -94,14 +94,14 @@ def overrides_of(node: dict, run: dict, compose: Callable[[Sequence[str]], dict]
         both = isinstance(run.get(key), dict) and isinstance(plain.get(key), dict)
         if changes := list(_changes(key, plain[key], run[key])) if both else []:
             typed += changes
-            # a value that refers to a changed one (the max_lr of onecycle to the optimizer's lr) has changed with it.
-            # It must not be written out: teacher.overrides may change the other once more
+            # a value that refers to a changed one (onecycle's max_lr to the optimizer's lr) has changed too. It must
+            # stay a reference: teacher.overrides may change the other value again
             plain = compose(typed)
     return [*typed, *(node.get("overrides") or [])]
 
 
 def _changes(key: str, before: dict, after: dict) -> Iterator[str]:
-    """Overrides that make one node of another."""
+    """Overrides that turn one node into another."""
     for name, value in after.items():
         place = f"{key}.{name}"
         if place in STUDENTS_OWN or name in before and before[name] == value:
@@ -113,7 +113,7 @@ def _changes(key: str, before: dict, after: dict) -> Iterator[str]:
         if both:
             yield f"~{place}"
         yield f"++{place}={value_text(value)}"
-    # what is null cannot be taken away in Hydra's grammar
+    # Hydra's grammar cannot remove a key that is null
     yield from (
         f"~{key}.{name}"
         for name in before

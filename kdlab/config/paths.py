@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def conf_dir() -> Path:
-    """``conf/``: beside the package in a checkout or an editable install, inside it in a wheel."""
+    """``conf/``: next to the package in a checkout or an editable install, inside it in a wheel."""
     package = Path(__file__).resolve().parents[1]
     for folder in (package.parent / "conf", package / "conf"):
         if (folder / "train.yaml").is_file():

@@ -1,8 +1,8 @@
 """Presets: the numbers of a method in one protocol, ``conf/preset/<method>/<protocol>.yaml``.
 
-A preset holds numbers of terms of the loss, and nothing else. It begins with ``# @package loss``. Its head says what it
-is, and where each number stands (``# source: LINK#L12``). Hydra puts it after the strategy and before the experiment,
-so the precedence is: command line, experiment, preset, strategy.
+A preset holds only numbers of loss terms. It begins with ``# @package loss``. The comment at its head describes it,
+with the source of each number (``# source: LINK#L12``). Hydra puts it after the strategy and before the experiment, so
+the precedence is: command line, experiment, preset, strategy.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Preset:
     """One file.
 
     Args:
-        name: what stands in ``preset=…``.
+        name: the value in ``preset=…``.
         title: the comment at its head, without the sources.
         sources: links, each with the lines.
         terms: term -> its numbers.
@@ -44,7 +44,7 @@ class Preset:
 
     @property
     def methods(self) -> list[str]:
-        """The terms that must be chosen. ``ce`` may be left out: then its weight counts nothing."""
+        """The terms that must be chosen. ``ce`` may be left out; then its weight is ignored."""
         return [name for name in self.terms if name != "ce"]
 
 
@@ -76,7 +76,7 @@ def presets_of(method: str, folder: Path) -> list[Preset]:
 def settle_presets(
     config: DictConfig, names: Sequence[str], sources: Iterable, typed: Sequence[str] = ()
 ) -> list[Preset]:
-    """Refuse presets that do not fit the chosen losses; leave out what they say of ``ce`` where it is not chosen.
+    """Refuse presets that do not fit the chosen losses, and remove their settings of ``ce`` where it is not chosen.
 
     Args:
         config: changed in place.
@@ -113,7 +113,7 @@ def settle_presets(
 
 
 def _conflicts(presets: Sequence[Preset]) -> list[str]:
-    """Presets that give different numbers to one method: Hydra would merge them into numbers of neither."""
+    """Presets that give different numbers to one method. Hydra would merge them into a mixture of both."""
     return [
         (
             f"preset={first.name} and preset={second.name} both give numbers to {term}, and not the same; leave one of "
@@ -127,11 +127,11 @@ def _conflicts(presets: Sequence[Preset]) -> list[str]:
 
 
 def _conflicts_of_ce(presets: Sequence[Preset], weighed: dict, typed: Sequence[str]) -> list[str]:
-    """Numbers of ``ce`` that presets give differently: the last one would count, silently.
+    """Different numbers for ``ce`` in several presets. Hydra would silently use the last one.
 
     Args:
-        weighed: what is composed of ``ce``; where it is not the last preset's, an experiment or the command line says
-            it.
+        weighed: the composed value for ``ce``. If it is not the last preset's, it comes from an experiment or the
+            command line.
         typed: the overrides of the command line.
     """
     own = {text.lstrip("+").partition("=")[0] for text in typed}
@@ -173,12 +173,12 @@ def holds_schedule(node: object) -> bool:
 
 
 def replace_schedules(config: DictConfig, layers: Sequence[dict]) -> None:
-    """A schedule that takes the place of one of another kind takes all of its place. Hydra merges the two; what is left
-    of the first one's arguments is left out here.
+    """Make a schedule replace one of another kind completely. Hydra merges the two; the remaining arguments of the
+    first are removed here.
 
     Args:
         config: changed in place.
-        layers: what the files below say of the terms: term -> its node.
+        layers: the terms in the files of lower precedence: term -> its node.
 
     >>> merged = {"schedule": "warmup", "start": 0.0, "end": 1.0, "epochs": 5}
     >>> config = OmegaConf.create({"loss": {"kd": {"weight": merged}}})

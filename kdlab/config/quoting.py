@@ -1,4 +1,4 @@
-"""Quoting: overrides that Hydra reads as they are meant, and that the shell passes on unchanged."""
+"""Quoting: writes overrides so that Hydra reads the intended value and the shell passes them on unchanged."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from kdlab.errors import InputError
 
 from .missing import groups
 
-_OF_OVERRIDES = ("overrides", "same_but", "assistants")  # keys that hold lists of overrides, which are cured in them
+_OF_OVERRIDES = ("overrides", "same_but", "assistants")  # keys that hold lists of overrides, which are cured one by one
 _BARE = re.compile(r"[A-Za-z_./][\w./:@+-]*")  # texts that need no quotes, unless they are words like null
 _CLOSING = {"[": "]", "{": "}", "(": ")"}
 
 
 def parses(override: str) -> bool:
-    """Whether Hydra reads it as an override."""
+    """Whether Hydra can parse a text as an override."""
     try:
         OverridesParser.create().parse_override(override)
     except HydraException:
@@ -32,8 +32,8 @@ def parses(override: str) -> bool:
 
 
 def quoted(value: str) -> str:
-    """A value in double quotes, as Hydra's grammar escapes it. A ``${`` that is no reference is escaped for
-    OmegaConf, too.
+    """A value in double quotes, as Hydra's grammar escapes it. A ``${`` that begins no reference is also escaped for
+    OmegaConf.
 
     >>> print(quoted('say "x=1"'), quoted("a${b"), quoted("${seed}"))
     "say \\"x=1\\"" "a\\${b" "${seed}"
@@ -47,13 +47,13 @@ def quoted(value: str) -> str:
 
 
 def _literal(text: str) -> str:
-    """A text in which OmegaConf finds no reference: it reads it as what it was."""
+    """A text escaped so that OmegaConf finds no reference and reads the original text."""
     return re.sub(r"(\\*)\$\{", lambda found: f"{found[1] * 2}\\${{", text)
 
 
 def value_text(value) -> str:
-    """A plain value in Hydra's grammar. A text stands in quotes where Hydra would read it as something else, and a
-    ``${`` in it is no reference.
+    """A plain value in Hydra's grammar. A text is quoted where Hydra would read something else, and a ``${`` in it is
+    escaped.
 
     >>> print(value_text({"a": [1, None, True], "b": "x=y", "c": "resnet18", "d": "1e5", "e": "${f}"}))
     {a: [1,null,true], b: "x=y", c: resnet18, d: "1e5", e: "\\${f}"}
@@ -72,7 +72,8 @@ def value_text(value) -> str:
 
 
 def written(overrides: Sequence[str]) -> str:
-    """A list of overrides as the value of one: each in quotes. References in them are resolved when the list is read.
+    """A list of overrides as the value of an override, each in quotes. References in them are resolved when the list is
+    read.
 
     >>> written(["seed=1", "loss=[ce]"])
     '["seed=1","loss=[ce]"]'
@@ -81,8 +82,8 @@ def written(overrides: Sequence[str]) -> str:
 
 
 def _nested(override: str) -> str:
-    """An override in quotes, as an element of a list: what is escaped in it is so once more, since the list is read
-    before its elements are."""
+    """An override in quotes, as an element of a list. Escapes in it are escaped again, since the list is parsed before
+    its elements."""
     if "${" in override:
         try:
             parse_reference(override)
@@ -95,8 +96,7 @@ def _nested(override: str) -> str:
 
 
 def cured(override: str, sweep: bool = False) -> str | None:
-    """An override that Hydra reads, of one that it may not read; None where its key is none, or a bracket is not
-    closed.
+    """A form of an override that Hydra can parse. None where the key is no key, or a bracket is not closed.
 
     Args:
         override: ``KEY=VALUE`` as it was typed.
@@ -117,7 +117,7 @@ def cured(override: str, sweep: bool = False) -> str | None:
 
 
 def typed(key: str, value) -> str:
-    """An override that gives a key a plain value, as it is typed into a shell.
+    """The override that gives a key a plain value, quoted for the shell.
 
     >>> print(typed("data.folder", "a"), typed("data.folder", "my data/a=b"))
     data.folder=a 'data.folder="my data/a=b"'
@@ -126,7 +126,7 @@ def typed(key: str, value) -> str:
 
 
 def _candidates(value: str, sweep: bool, nested: bool) -> Iterator[str]:
-    """Ways to write a value, what changes least first."""
+    """Ways to write a value, the smallest change first."""
     yield value
     stripped = value.strip()
     if stripped[:1] in ("[", "{"):
@@ -144,11 +144,13 @@ def _candidates(value: str, sweep: bool, nested: bool) -> Iterator[str]:
 
 
 def _elements(text: str, nested: bool) -> str:
-    return ",".join(_element(one, nested) for one in _parts(text) if one.strip())  # a comma at the end is none
+    # a comma at the end separates nothing
+    return ",".join(_element(one, nested) for one in _parts(text) if one.strip())
 
 
 def _element(text: str, nested: bool) -> str:
-    """An element of a list, or a value of a dict, in a form that is read; ``nested``: it is an override itself."""
+    """An element of a list, or a value of a dict, in a form that Hydra can parse. ``nested``: it is itself an
+    override."""
     text = text.strip()
     if parses(f"x=[{text}]") and len(_parts(text)) == 1:
         return text
@@ -161,7 +163,7 @@ def _element(text: str, nested: bool) -> str:
 
 
 def _parts(text: str) -> list[str]:
-    """A text at the commas that stand in no brackets and no quotes.
+    """A text, split at the commas outside brackets and quotes.
 
     >>> _parts("a,[b,c],'d,e',it's,f")
     ['a', '[b,c]', "'d,e'", "it's", 'f']
@@ -185,7 +187,7 @@ def _parts(text: str) -> list[str]:
 
 
 def _closed(text: str) -> bool:
-    """Whether the bracket that a value begins with is closed, at its end or before it."""
+    """Whether the bracket at the beginning of a value is closed, at its end or earlier."""
     opening, depth = text[0], 0
     for letter in text:
         depth += (letter == opening) - (letter == _CLOSING[opening])
@@ -193,10 +195,10 @@ def _closed(text: str) -> bool:
 
 
 def not_read(override: str, typed: Sequence[str] = ()) -> str:
-    """The message about an override that Hydra does not read, with what to type in its place.
+    """The message for an override that Hydra cannot parse, with the override to type instead.
 
     Args:
-        typed: the whole command line; the shell may have taken one override apart.
+        typed: the whole command line; the shell may have split one override.
     """
     sweep = bool({"-m", "--multirun"} & set(typed))
     cure = cured(override, sweep)
@@ -226,14 +228,13 @@ def not_read(override: str, typed: Sequence[str] = ()) -> str:
 
 
 def _as_text(override: str) -> str:
-    """An override with its value in quotes, whatever it begins with; empty where the key chooses files, whose names are
-    no such texts."""
+    """An override with its value in quotes; empty where the key chooses config files, whose names are never quoted."""
     key, _, value = override.partition("=")
     return "" if key.lstrip("+").partition("@")[0] in groups() else f"{key}={quoted(value)}"
 
 
 def _joined(override: str, typed: Sequence[str]) -> str | None:
-    """An override together with what follows it, or with what stands before it, where only that is read."""
+    """An override joined with the next or the previous argument, where Hydra can parse only that."""
     typed = list(typed)
     if override not in typed:
         return None
@@ -249,8 +250,7 @@ def _joined(override: str, typed: Sequence[str]) -> str | None:
 
 
 def check_readable(key: str, given: Sequence[str]) -> None:
-    """Raises InputError where overrides that stand in a list are not read, with the whole list as it should be
-    typed."""
+    """Raises InputError where Hydra cannot parse overrides in a list; the message has the whole list to type."""
     for text in given:
         if not parses(text):
             cures = [cured(one) or "=" in one and _as_text(one) for one in given]

@@ -1,5 +1,5 @@
-"""Lists of choices, ``loss=[ce,kd]``: Hydra does not note what they hold. One that names a file twice takes it once,
-and several files of which one can be built are merged, both silently."""
+"""Lists of choices, ``loss=[ce,kd]``: Hydra does not record their elements. A file that is named twice is used once,
+and files that exclude each other are merged, both silently."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 
 def repeated_choices(typed: Sequence[str], choices: Mapping[str, object], folders: Sequence[Path]) -> list[str]:
-    """A problem for each list of choices in which one stands twice, or of which one can be built.
+    """A problem for each list of choices that repeats a choice, or holds several where only one can be built.
 
     Args:
         typed: the overrides of the command line.
@@ -30,7 +30,7 @@ def repeated_choices(typed: Sequence[str], choices: Mapping[str, object], folder
 def listed_choices(
     group: str, typed: Sequence[str], choices: Mapping[str, object], folders: Sequence[Path]
 ) -> list[str]:
-    """What a list chooses of a group: the last that was typed, or else that of a file; empty where there is none.
+    """The choices of a group from a list: the last one typed, or else that of a file; empty if there is none.
 
     Args:
         typed, choices, folders: see :func:`repeated_choices`.
@@ -69,8 +69,8 @@ def _problem(place: str, key: str, value: list, form: str) -> list[str]:
 
 
 def _merged(typed: str, group: str, value: list, folders: Sequence[Path]) -> list[str]:
-    """A problem where two files of a list say each what is built: Hydra would build the last one, with arguments of
-    the others."""
+    """A problem where several files of a list have a ``_target_``: Hydra would build the last one with arguments of the
+    others."""
     targets = list(dict.fromkeys(str(one) for one in value if _has_target(group, str(one), folders)))
     if len(targets) < 2:
         return []
@@ -83,7 +83,7 @@ def _has_target(group: str, name: str, folders: Sequence[Path]) -> bool:
 
 
 def _content(name: str, folders: Sequence[Path]) -> tuple[Path | None, dict]:
-    """A config file of the first folder that has it, and what stands in it; None, and nothing, where none has."""
+    """A config file from the first folder that has it, and its content; None and empty content if no folder has it."""
     file = next((path for path in (folder / f"{name}.yaml" for folder in folders) if path.is_file()), None)
     if file is None:
         return None, {}
@@ -92,7 +92,7 @@ def _content(name: str, folders: Sequence[Path]) -> tuple[Path | None, dict]:
 
 
 def _lists(name: str, folders: Sequence[Path], seen: set[str]) -> Iterator[tuple[Path, str, list]]:
-    """The lists of choices in the defaults of a config file, and of the files that it takes in: file, key, list."""
+    """The lists of choices in the defaults of a config file and of the files that it includes: file, key, list."""
     file, content = _content(name, folders)
     if file is None or name in seen:
         return

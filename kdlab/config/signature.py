@@ -1,4 +1,4 @@
-"""What a ``_target_`` accepts: found by its dotted name, read from its signature."""
+"""The arguments that a ``_target_`` accepts, from the signature of its dotted name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kdlab.errors import did_you_mean
 _SIMPLE = (bool, int, float, str)
 
 
-#: optional packages whose modules are named as they are
+#: optional packages that have the name of their module
 PACKAGES = ("timm", "torchvision", "tensorboard")
 
 
@@ -22,8 +22,7 @@ PACKAGES = ("timm", "torchvision", "tensorboard")
 class Signature:
     """The arguments of a target.
 
-    ``accepted`` maps a name to its annotation (None where there is none); ``open`` is true where any further name is
-    accepted.
+    ``accepted`` maps a name to its annotation, or to None. ``open`` is true where any further name is accepted.
     """
 
     accepted: dict[str, object] = field(default_factory=dict)
@@ -36,7 +35,7 @@ def locate(target: str):
     """The class or function of a dotted name.
 
     Raises:
-        LookupError: with a message for people.
+        LookupError: there is none; the message is meant for the user.
     """
     if not isinstance(target, str) or not target:
         raise LookupError(f"_target_ must be the dotted name of a class or function, got {target!r}")
@@ -104,7 +103,7 @@ def _add(result: Signature, function, skip_self: bool) -> bool:
 
 
 def fits(value, annotation) -> bool:
-    """Whether a config value fits an annotation, as far as simple types tell; anything else fits.
+    """Whether a config value fits an annotation. Only simple types are checked; any value fits other annotations.
 
     >>> fits("abc", float), fits(3, float), fits(True, int), fits(None, int | None), fits("x", dict)
     (False, True, False, True, True)
@@ -132,7 +131,7 @@ def fits(value, annotation) -> bool:
 
 
 def type_name(annotation) -> str:
-    """An annotation as a person says it."""
+    """An annotation in words."""
     if typing.get_origin(annotation) is typing.Literal:
         return f"one of {', '.join(map(str, typing.get_args(annotation)))}"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}

@@ -1,4 +1,4 @@
-"""The weight of ce: what the chosen terms state of it in ``with_ce``, a key of their files beside ``weight``."""
+"""The weight of ce that the chosen terms state in ``with_ce``, a key of their files next to ``weight``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ KEY = "with_ce"
 
 
 def stated_weights(terms: DictConfig | None) -> dict[str, object]:
-    """Term -> the weight of ce that it states: a number, a schedule, or None where what it is tied to is no number.
+    """Term -> the weight of ce that it states: a number, a schedule, or None where it is tied to a value that is no
+    number.
 
     >>> stated_weights(OmegaConf.create({"ce": {"weight": 1.0}, "kd_standardised": {"weight": 9.0, "with_ce": 0.1}}))
     {'kd_standardised': 0.1}
@@ -46,7 +47,7 @@ def ce_weight(*, _root_: DictConfig):
 
 
 def leave_out_stated_weights(terms: object) -> None:
-    """The key itself is no part of a composed config.
+    """Remove the key ``with_ce`` from the terms: it is no part of a composed config.
 
     >>> terms = {"kd": {"weight": 0.9, "with_ce": 0.1}}
     >>> leave_out_stated_weights(terms)

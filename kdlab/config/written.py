@@ -23,6 +23,6 @@ def find(sources: Iterable, group: str, name: str) -> Path | None:
 
 
 def content(path: Path | None) -> dict:
-    """What stands in a file, with its references unresolved; empty for no file."""
+    """The content of a file, with its references unresolved; empty for None."""
     found = OmegaConf.to_container(OmegaConf.load(path), resolve=False) if path is not None else {}
     return found if isinstance(found, dict) else {}

@@ -1,4 +1,4 @@
-"""What every data set shares: splitting, subsets, and who gets which rows of which batch."""
+"""What every data set shares: splitting, subsets, and which process gets which rows of a batch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SPLIT = 2  # the stream of random numbers that chooses validation and subsets
 
 
 class Stored(Protocol):
-    """A stored split: whatever it holds beside the labels, (N,), int64."""
+    """A stored split: the labels, (N,), int64, and anything else that a subclass needs."""
 
     target: Tensor
 
@@ -31,21 +31,22 @@ class ClassificationData(L.LightningDataModule):
     """Base of the data sets: samples with one label each. A subclass gives ``read()``, ``loader()``, ``classes``,
     ``shape``, ``normalisation``.
 
-    Validation is held out of the stored training split, the same part of every class, chosen by ``split_seed`` alone:
-    runs with different seeds, and their teachers, share it. Test is only touched by :meth:`test_dataloader`.
+    Validation is held out of the stored training split: the same part of every class, chosen by ``split_seed`` alone.
+    So runs with different seeds share it with each other and with their teachers. Only :meth:`test_dataloader` reads
+    the test split.
 
     Args:
-        batch_size: rows of a training batch over all processes; groups of rows, where the strategy's order has groups
-            that stay together.
+        batch_size: rows of a training batch over all processes. Where the strategy's order has groups that stay
+            together, it counts groups.
         evaluation_batch_size: rows of a validation or test batch.
         validation: part of the stored training split that is held out, between 0 and 1.
         split_seed: chooses the held-out part and the subset.
-        fraction: part of what remains that is trained on, the same part of every class; a smaller fraction is a subset
-            of a larger.
+        fraction: part of the remaining samples that is trained on, the same part of every class. A smaller fraction is
+            a subset of a larger one.
         omit_classes: classes left out of training (validation and test keep them).
         augment: applied to training images.
         drop_last: leave out the last training batch of an epoch where it is not full.
-        mixing: makes mixed images of a training batch: called with the batch and the run's seed. A
+        mixing: mixes the images of a training batch; it is called with the batch and the run's seed. A
             :class:`kdlab.data.Mixup` or :class:`kdlab.data.CutMix`.
 
     Raises:
@@ -80,8 +81,8 @@ class ClassificationData(L.LightningDataModule):
         self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
         self.validation, self.split_seed, self.fraction = validation, split_seed, fraction
         self.omit_classes, self.augment, self.drop_last, self.mixing = tuple(omit_classes), augment, drop_last, mixing
-        # set by whoever wires the run, before the loaders are asked for: the seed of shuffling and augmentation, the
-        # part of every batch that is this process's, and what the strategy asks for
+        # set while the run is assembled, before the loaders are made: the seed of shuffling and augmentation, this
+        # process's part of every batch, and what the strategy asks for
         self.seed = 1
         self.share = Share()
         self.views = 1
@@ -92,7 +93,7 @@ class ClassificationData(L.LightningDataModule):
     # -- what a subclass gives -----------------------------------------------------------------------------------------
 
     def read(self) -> tuple[Stored, Stored]:
-        """The stored (train, test) splits. Raises InputError where the data are missing, naming the folders and the
+        """The stored (train, test) splits. Raises InputError where the data are missing; it names the folders and the
         cure."""
         raise self._undefined("read()")
 
@@ -127,7 +128,7 @@ class ClassificationData(L.LightningDataModule):
     # -- what a run asks -----------------------------------------------------------------------------------------------
 
     def setup(self, stage: str | None = None) -> None:
-        """Read and split, once. Within a Trainer, learn which share of every batch is this process's."""
+        """Read and split the data, once. Within a Trainer, note this process's share of every batch."""
         if self.trainer is not None:
             self.share = Share(
                 self.trainer.global_rank,
@@ -142,7 +143,7 @@ class ClassificationData(L.LightningDataModule):
             self._stored = stored
 
     def _check(self, stored: tuple[Stored, Stored]) -> None:
-        """Raises InputError where what was read cannot be the data set: no samples, or labels that are no classes."""
+        """Raises InputError where a split has no samples, or labels outside the classes."""
         for name, split in zip(("training", "test"), stored):
             target = split.target
             if not len(target):
@@ -165,7 +166,7 @@ class ClassificationData(L.LightningDataModule):
         return self._parts[name]
 
     def wrong_omissions(self) -> str | None:
-        """What is wrong with ``omit_classes`` for that many classes; None if nothing is."""
+        """What is wrong with ``omit_classes``, given the number of classes; None if nothing is."""
         wrong = [number for number in self.omit_classes if not 0 <= number < self.classes]
         if wrong or len(set(self.omit_classes)) >= self.classes:
             return (
@@ -204,7 +205,7 @@ class ClassificationData(L.LightningDataModule):
         return rows[:count], rows[count:]
 
     def notes(self) -> list[str]:
-        """Lines for a person to see before training: which classes a split has no sample of."""
+        """Warnings to show before training: classes of which a split has no sample."""
         self.setup()
         target = self._stored[0].target
         whole = target.bincount(minlength=self.classes)
@@ -232,7 +233,7 @@ class ClassificationData(L.LightningDataModule):
         return result
 
     def _larger_validation(self, samples: int) -> str:
-        """What would hold a sample out of a class of so many."""
+        """The end of a warning: the smallest ``validation`` that holds a sample out of a class of that size."""
         enough = next((share / 100 for share in range(1, 100) if 1 <= round(share / 100 * samples) < samples), None)
         if enough is None:
             return (
@@ -267,7 +268,7 @@ class ClassificationData(L.LightningDataModule):
         """A strategy's own order of the training samples: see :meth:`kdlab.strategies.Strategy.sampler`; None shuffles.
 
         Raises:
-            InputError: what it is set to is no order of training samples, or too short for a batch.
+            InputError: the value is no order of training samples, or is too short for a batch.
         """
         return self._order
 
@@ -285,24 +286,27 @@ class ClassificationData(L.LightningDataModule):
                 )
 
     def train_dataloader(self) -> BatchLoader:
+        """The training batches: in the order of the epoch, augmented, and only this process's share of each."""
         return self._rows("train", self.part("train"), self.share)
 
     def val_dataloader(self) -> BatchLoader:
+        """The validation batches, in stored order and without augmentation; each process gets its share."""
         return self._rows("validation", self.part("validation"), Share(self.share.rank, self.share.world))
 
     def test_dataloader(self) -> BatchLoader:
+        """The test batches, in stored order and without augmentation; each process gets all of them."""
         self.setup()
         return self._rows("test", torch.arange(len(self._stored[1].target)), Share())
 
 
 def missing_data(name: str, folders: Sequence[Path], cure: str) -> InputError:
-    """The error for data that are not there: which folders were looked in, and the command that gets them."""
+    """The error for missing data: the folders that were searched, and the command that fetches the data."""
     looked = ", ".join(str(folder) for folder in folders)
     return InputError(f"data: {name} was not found. Looked in: {looked}. {cure}")
 
 
 def download(name: str, folder: Path) -> None:
-    """Let torchvision fetch its data set of that name into a folder.
+    """Fetch torchvision's data set of that name into a folder.
 
     Raises:
         InputError: torchvision is not installed, or cannot fetch it.

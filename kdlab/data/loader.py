@@ -1,4 +1,4 @@
-"""Loaders: what a batch of an epoch holds, and which part of it is this process's; and the loader of sets that fit in
+"""Loaders: what a batch of an epoch holds, and which part of it this process gets. Also the loader of sets that fit in
 memory."""
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ _ORDER = 1  # the stream of random numbers that shuffles
 
 @dataclass
 class Share:
-    """Which part of every batch this process gets: rank ``rank`` of ``world``; how many batches make an optimiser step;
-    and how many batches (or which part of them) the Trainer takes of an epoch."""
+    """Which part of every batch this process gets.
+
+    It is rank ``rank`` of ``world``. ``accumulate`` batches make an optimiser step. The Trainer takes ``limit`` batches
+    of an epoch (int), or that part of them (float)."""
 
     rank: int = 0
     world: int = 1
@@ -38,10 +40,11 @@ class Share:
 
 
 class OwnOrder:
-    """A strategy's own ``order(epoch)``, made once an epoch.
+    """A strategy's own ``order(epoch)``, called once per epoch.
 
     Args:
-        order: gives sample indices, ``(N,)``, or groups of them that stay together, ``(N, G)``; as many in every epoch.
+        order: returns sample indices, ``(N,)``, or groups of them that stay together, ``(N, G)``; the same shape in
+            every epoch.
     """
 
     def __init__(self, order: Callable[[int], Tensor]):
@@ -49,6 +52,8 @@ class OwnOrder:
         self._epoch, self._made = None, None
 
     def __call__(self, epoch: int) -> Tensor:
+        """The order of an epoch, (N,) or (N, G). Raises ValueError where its shape differs from that of the epoch
+        before."""
         if epoch != self._epoch:
             made = self.order(epoch)
             if self._made is not None and made.shape != self._made.shape:
@@ -60,7 +65,7 @@ class OwnOrder:
         return self._made
 
     def check(self, rows: Tensor) -> None:
-        """Raises InputError where the first epoch is no order of some of the ``rows``, which are those that are trained
+        """Raises InputError where the order of the first epoch holds anything but ``rows``, the rows that are trained
         on."""
         made = self(0)
         if not isinstance(made, Tensor) or made.dtype != torch.int64 or made.dim() not in (1, 2) or not made.numel():
@@ -78,7 +83,7 @@ class OwnOrder:
 
 
 class EpochOrder:
-    """The order of an epoch: by (seed, epoch) alone, or by a strategy's own.
+    """The order of an epoch: made from (seed, epoch) alone, or by a strategy.
 
     Lightning finds ``set_epoch`` on a loader's ``sampler`` and calls it. ``len`` is the number of samples in an epoch,
     or of groups of them.
@@ -88,9 +93,11 @@ class EpochOrder:
         self.rows, self.seed, self.shuffle, self.order, self.epoch = rows, seed, shuffle, order, 0
 
     def set_epoch(self, epoch: int) -> None:
+        """Set the epoch (from 0) whose order is given next. Lightning calls this before each epoch."""
         self.epoch = epoch
 
     def __call__(self) -> Tensor:
+        """The rows of the present epoch, in order: (N,), or (N, G) where a strategy gives groups."""
         if self.order is not None:
             return self.order(self.epoch)
         return counter_order(self.rows, self.seed, self.epoch, _ORDER) if self.shuffle else self.rows
@@ -110,19 +117,18 @@ class EpochOrder:
 class BatchLoader(ABC):
     """Base of the loaders: yields :class:`kdlab.Batch`. A subclass gives :meth:`views_of`.
 
-    ``batch_size`` counts the rows of all processes together; each process cuts its own share out of every batch, so a
-    run's curve does not depend on how many processes share it (as long as nothing in the network looks across the
-    batch, and no tail is left out). Where the order is one of groups that stay together, ``batch_size`` and the
-    normaliser count groups, and a process's batch holds the first members of all its groups, behind them all second
-    members, and so on.
+    ``batch_size`` counts the rows of all processes together, and each process takes its own share of every batch. So a
+    run's curve does not depend on the number of processes, as long as no layer looks across the batch and no tail is
+    left out. Where the order has groups that stay together, ``batch_size`` and the normaliser count groups. A process's
+    batch then holds the first members of all its groups, then all second members, and so on.
 
     Args:
         target: the labels of the stored split, (N,).
         order: rows of an epoch, in order.
-        drop_last: leave out a last batch that is not full. A tail of fewer than two rows, or groups, a process is left
-            out always.
-        views: how many times the same samples are augmented independently: 1 and the number of ``further_views``.
-        mixing: makes mixed images of a batch, once it is made; None for evaluation.
+        drop_last: leave out a last batch that is not full. A tail of fewer than two rows (or groups) per process is
+            always left out.
+        views: how many times each sample is augmented independently: 1 plus the number of ``further_views``.
+        mixing: mixes the images of a finished batch; None for evaluation.
     """
 
     batch_sampler = None  # Lightning asks for it when there is a sampler
@@ -143,7 +149,7 @@ class BatchLoader(ABC):
 
     @abstractmethod
     def views_of(self, rows: Tensor, epoch: int) -> list[Tensor]:
-        """The inputs (B, …) of the given rows as they are in ``epoch``, one tensor a view."""
+        """The inputs (B, …) of the given rows in ``epoch``, one tensor per view."""
 
     def _sizes(self) -> list[int]:
         full, tail = divmod(len(self.sampler), self.batch_size)
@@ -176,17 +182,16 @@ class BatchLoader(ABC):
             yield self.batch(mine, epoch, normaliser)
 
     def batch(self, rows: Tensor, epoch: int = 0, normaliser: float | None = None) -> Batch:
-        """The batch of the given rows, as it is in ``epoch``."""
+        """The batch of the given rows in ``epoch``."""
         return self.made(rows, self.views_of(rows, epoch), epoch, normaliser)
 
     def first(self, count: int) -> Batch:
-        """A few samples to try things out on: the first of the split; where the order is one of groups, its first
-        groups."""
+        """A few samples to try things out on: the first of the split, or the first groups of an order of groups."""
         groups = self.sampler.shape[1] > 1
         return self.batch(member_by_member(self.sampler()[:count]) if groups else self.sampler.rows[:count])
 
     def made(self, rows: Tensor, views: list[Tensor], epoch: int, normaliser: float | None) -> Batch:
-        """The batch of inputs that are there already."""
+        """A batch from inputs that are already loaded."""
         batch = Batch(
             views[0],
             self.target[rows],
@@ -200,7 +205,7 @@ class BatchLoader(ABC):
 
 
 def member_by_member(groups: Tensor) -> Tensor:
-    """The samples of groups (N, G): all first members, behind them all second members, and so on. Samples (N,) as they
+    """The samples of groups (N, G): all first members, then all second members, and so on. Samples (N,) stay as they
     are.
 
     >>> member_by_member(torch.tensor([[1, 2], [3, 4], [5, 6]])).tolist()
@@ -210,13 +215,13 @@ def member_by_member(groups: Tensor) -> Tensor:
 
 
 class InMemoryLoader(BatchLoader):
-    """Whole batches are cut from tensors that are in memory, without a Python call a sample.
+    """Cuts whole batches from tensors in memory, without a Python call per sample.
 
     Args:
         inputs, target: all samples of the stored split.
-        prepare: turns stored inputs into network inputs (scaling); called a batch.
+        prepare: turns stored inputs into network inputs (scaling); called once per batch.
         seed: of the augmentation.
-        augment: applied before it, to stored inputs; None for evaluation.
+        augment: applied to stored inputs before ``prepare``; None for evaluation.
         options: those of :class:`BatchLoader`.
     """
 
@@ -236,8 +241,9 @@ class InMemoryLoader(BatchLoader):
         self.inputs, self.prepare, self.seed, self.augment = inputs, prepare, seed, augment
 
     def views_of(self, rows: Tensor, epoch: int) -> list[Tensor]:
+        """The inputs (B, …) of the rows, augmented and then prepared, one tensor per view."""
         stored = self.inputs[rows]
-        # augmented as stored and scaled behind it, so that what a crop adds at the border is black
+        # augmented as stored and scaled afterwards, so that the border that a crop adds is black
         return [
             self.prepare(stored if self.augment is None else self.augment(stored, rows, self.seed, epoch, view))
             for view in range(self.views)

@@ -201,9 +201,8 @@ def wsld(
     target, counts = labelled(student, target, mask, "wsld")
     with torch.no_grad():
         mine, theirs = cross_entropy(student, target, mask=counts), cross_entropy(teacher, target, mask=counts)
-        weight = -torch.expm1(
-            -mine / theirs.clamp(min=torch.finfo(theirs.dtype).tiny)
-        )  # 1 where the teacher alone is certain of the label
+        # 1 where the teacher alone is certain of the label
+        weight = -torch.expm1(-mine / theirs.clamp(min=torch.finfo(theirs.dtype).tiny))
     values = soft_cross_entropy(student, teacher, temperature, temperature_squared=True, mask=counts)
     return reduced(weight * values, counts, reduction, student.shape[-1])
 

@@ -236,9 +236,8 @@ def logit_mse(
     """
     same_shape(student, teacher, "logit_mse", "teacher and student must have the same classes")
     student, teacher = without_masked(student, mask), without_masked(teacher, mask)
-    excluded = torch.isneginf(student) & torch.isneginf(
-        teacher
-    )  # by both: no difference, and inf minus inf is no number
+    # by both: no difference, and inf minus inf is no number
+    excluded = torch.isneginf(student) & torch.isneginf(teacher)
     squares = ((student.masked_fill(excluded, 0.0) - teacher.masked_fill(excluded, 0.0)) / temperature).square()
     return reduced(squares.mean(-1) if mean_over_classes else squares.sum(-1), mask, reduction, 1)
 

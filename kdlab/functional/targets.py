@@ -211,9 +211,8 @@ def kdcl_general_weights(correlation: Tensor, ridge: float = 1e-6) -> Tensor:
         )
     correlation = wide(correlation)
     identity = torch.eye(len(correlation), dtype=correlation.dtype, device=correlation.device)
-    mean = (
-        correlation.diagonal().mean().clamp(min=torch.finfo(correlation.dtype).tiny)
-    )  # no network errs at all: equal weights
+    # no network errs at all: equal weights
+    mean = correlation.diagonal().mean().clamp(min=torch.finfo(correlation.dtype).tiny)
     inverse = torch.linalg.solve(correlation / mean + ridge * identity, torch.ones_like(correlation[0]))
     return inverse / inverse.sum()
 

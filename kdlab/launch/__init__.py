@@ -1,1 +1,1 @@
-"""Processes of a run: who starts them, on which devices, and what Slurm says of them."""
+"""Processes of a run: how they are started, on which devices, and under Slurm."""

@@ -22,13 +22,14 @@ def world_size(config: dict) -> int:
 
 
 def evaluation_device(config: dict) -> torch.device:
+    """The GPU where the run's accelerator allows one and torch finds it; otherwise the CPU."""
     gpu = config["trainer"].get("accelerator", "auto") in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     return torch.device("cuda" if gpu else "cpu")
 
 
 @contextlib.contextmanager
 def threads(number: int):
-    """``number`` threads of torch inside, what it was before behind it."""
+    """Sets torch's number of threads inside the context, and restores it afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

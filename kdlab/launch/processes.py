@@ -1,8 +1,8 @@
-"""Processes that begin warm: forked from a parent that has imported everything, so that a job starts in a fraction of a
+"""Warm processes: they are forked from a parent that has imported everything, so a job starts in a fraction of a
 second.
 
-The warm parent is Python's own ``forkserver`` (``spawn`` where the system cannot fork: right, but each process imports
-for itself).
+The warm parent is Python's own ``forkserver`` (``spawn`` where the system cannot fork: correct, but each process
+imports everything itself).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 
-#: what a run needs before its first step is done; an import that is missing here costs its time in every job
+#: the modules that a run imports before its first step ends; a module that is missing here is imported by every job
 PRELOAD = [
     "kdlab.training.ensure",
     "kdlab.sweep.worker",
@@ -35,8 +35,8 @@ PRELOAD = [
 ]
 
 
-# what asks a process to end: a person (SIGINT), the system or a cluster (SIGTERM), a cluster some time before the limit
-# (SIGUSR1, SIGUSR2)
+# the signals that ask a process to end: from a person (SIGINT), the system or a cluster (SIGTERM), or a cluster before
+# its time limit (SIGUSR1, SIGUSR2)
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 WARNING = tuple(number for number in ENDING if number not in (signal.SIGINT, signal.SIGTERM))
 
@@ -48,7 +48,7 @@ def context():
 
 
 def warm() -> None:
-    """Let the warm parent begin its imports now, beside whatever this process does next. Does nothing if it has begun
+    """Let the warm parent begin its imports now, in parallel with this process. Does nothing if it has begun
     already."""
     made = context()
     if made.get_start_method() != "forkserver":
@@ -56,7 +56,7 @@ def warm() -> None:
     from multiprocessing import forkserver, resource_tracker
 
     made.set_forkserver_preload(PRELOAD)
-    # Python 3.11's server does not take over sys.path, and swallows the imports that fail for want of it
+    # Python 3.11's server does not take over sys.path, and silently skips the imports that then fail
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     with environment({"PYTHONPATH": path}), _blocked(ENDING):
         resource_tracker.ensure_running()
@@ -67,8 +67,8 @@ def warm() -> None:
 def start(function: Callable, *arguments, name: str | None = None, variables: dict[str, str] | None = None):
     """Start ``function(*arguments)`` in a warm process and return the process.
 
-    It has this process's working directory, environment (with ``variables`` on top) and ``sys.path`` of now, and ends
-    when this process is gone, however that came about.
+    It gets this process's present working directory, environment (with ``variables`` added) and ``sys.path``. It ends
+    when this process is gone, even if that was killed.
     """
     warm()
     process = context().Process(
@@ -80,7 +80,7 @@ def start(function: Callable, *arguments, name: str | None = None, variables: di
 
 
 def stop(processes, patience: float = 15.0) -> None:
-    """Ask processes to end, wait for them, kill those that do not."""
+    """Ask processes to end, wait up to ``patience`` seconds for each, and kill those that are still alive."""
     for process in processes:
         process.terminate()
     for process in processes:
@@ -91,7 +91,7 @@ def stop(processes, patience: float = 15.0) -> None:
 
 
 def cause_of_death(process) -> str:
-    """How a process ended that did not say so itself, in words.
+    """How a process ended that sent no message, in words.
 
     >>> from types import SimpleNamespace
     >>> cause_of_death(SimpleNamespace(exitcode=-11)), cause_of_death(SimpleNamespace(exitcode=0))
@@ -108,12 +108,11 @@ def cause_of_death(process) -> str:
 
 
 class Interrupt:
-    """A handler of signals that raises KeyboardInterrupt at the first, and at a later Ctrl-C only after so many seconds
-    of patience. A cluster repeats its signals, which is not impatience. ``number`` is the signal that was the first.
+    """A signal handler that raises KeyboardInterrupt at the first signal. A later Ctrl-C raises it again only after
+    ``patience`` seconds; other signals do not, since a cluster repeats them. ``number`` is the first signal.
 
-    Who interrupts through a terminal and a parent process sends the same signal twice within a moment, and the second
-    must not break into the writing down of what has been finished. It counts for itself, since Lightning puts handlers
-    of its own in the place of others, and takes them back.
+    A terminal and a parent process may both send the same signal within a moment. The second one must not disturb the
+    saving of finished epochs. The handler keeps its own count, since Lightning replaces handlers and restores them.
     """
 
     def __init__(self, patience: float = 1.0):
@@ -122,6 +121,7 @@ class Interrupt:
         self.number: int | None = None
 
     def __call__(self, number, frame) -> None:
+        """Handle a signal; raises KeyboardInterrupt at the first, and at a Ctrl-C after the patience is over."""
         self.number = self.number or number
         if self.first is None or number == signal.SIGINT and time.monotonic() - self.first > self.patience:
             self.first = time.monotonic()
@@ -130,8 +130,8 @@ class Interrupt:
 
 @contextlib.contextmanager
 def handling(handler: Callable):
-    """``handler`` inside for the signals that ask a process to end (:data:`ENDING`), the earlier handlers after it.
-    Only a main thread can have handlers; elsewhere nothing is changed."""
+    """Handles the signals that ask a process to end (:data:`ENDING`) with ``handler`` inside the context, and restores
+    the earlier handlers. Does nothing outside the main thread, which alone can have handlers."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -146,14 +146,14 @@ def handling(handler: Callable):
 
 
 def _enter(directory: str, variables: dict[str, str], function: Callable, arguments: tuple) -> None:
-    """A warm process's first steps: the server was started elsewhere and earlier, so what it knows of place and
-    environment is old."""
+    """A warm process's first steps. The server was started earlier and elsewhere, so its working directory and
+    environment are out of date."""
     _die_with_parent()
     os.chdir(directory)
     os.environ.clear()
     os.environ.update(variables)
-    # these reach all processes of a terminal, or of a job of Slurm's, at once; the process that started this one gets
-    # them too and ends it
+    # a terminal or a Slurm job sends these to all of its processes at once; the process that started this one gets them
+    # too, and ends it
     for number in (signal.SIGINT, *WARNING):
         signal.signal(number, signal.SIG_IGN)
     _unblock()
@@ -161,7 +161,7 @@ def _enter(directory: str, variables: dict[str, str], function: Callable, argume
 
 
 def _die_with_parent() -> None:
-    """End this process when its parent is gone: a killed launcher must not leave its workers behind."""
+    """End this process when its parent is gone: the workers of a killed launcher must not survive it."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
@@ -173,8 +173,7 @@ def _die_with_parent() -> None:
 
 @contextlib.contextmanager
 def _without_main():
-    """Children import the parent's main module, which would run a user's script once more in each of them. They need
-    nothing of it."""
+    """Hides the main module. Children would import it, which would run the user's script again in each of them."""
     main = sys.modules["__main__"]
     kept = {name: main.__dict__.pop(name) for name in ("__file__", "__spec__") if name in main.__dict__}
     main.__spec__ = None
@@ -186,7 +185,7 @@ def _without_main():
 
 @contextlib.contextmanager
 def environment(values: dict[str, str]):
-    """Variables of the environment inside, what they were before behind it."""
+    """Sets environment variables inside the context, and restores their values afterwards."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -200,16 +199,16 @@ def environment(values: dict[str, str]):
 
 
 def _unblock() -> None:
-    """Let the signals through that the warm parent blocks for all its children."""
+    """Unblock the signals that the warm parent blocks for all its children."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
 
 @contextlib.contextmanager
 def _blocked(signals: Sequence[int]):
-    """Signals blocked inside. A terminal sends them to all of its processes, and Slurm to all of a job's; the warm
-    parent, which inherits this mask, must not die of them: its children would be lost, who are still writing down what
-    they have finished."""
+    """Blocks signals inside the context. A terminal or a Slurm job sends them to all of its processes. The warm parent
+    inherits this mask and must survive them: otherwise its children, which are still saving finished epochs, would be
+    lost."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield

@@ -1,5 +1,5 @@
-"""Several processes for one run. kdlab starts the ranks itself: Lightning would run the command line again, whole sweep
-and all."""
+"""Several processes for one run. kdlab starts the ranks itself: Lightning would run the whole command line again,
+including a sweep."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ RUN_ID = "kdlab"  # of the ranks that kdlab has started
 
 
 def refuse_other_launchers(config: dict) -> None:
-    """Raises InputError where another launcher has started this process as one of several, each of which would train
-    the whole run."""
+    """Raises InputError where another launcher has started several such processes: each would train the whole run."""
     if "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError(
             "this process was started by torchrun or the like, but kdlab starts the processes of a run itself: "
@@ -57,10 +56,10 @@ def refuse_other_launchers(config: dict) -> None:
 
 
 def start_ranks(world: int, variables: dict[str, str] | None = None) -> list[Connection]:
-    """Start ``world`` processes that wait to be told what they are to train; a line to each of them.
+    """Start ``world`` processes that wait for a run to train, and return a connection to each.
 
-    A rank ends when its line is closed. Whoever is not forked from the warm parent itself (a sweep's worker) is given
-    such lines by the launcher: of its own it could not start a process that is warm.
+    A rank ends when its connection is closed. A sweep's worker gets such connections from the launcher: it cannot start
+    warm processes itself.
     """
     lines = []
     for rank in range(world):
@@ -83,10 +82,10 @@ def fit_in_ranks(
     """Train the run in ``world`` processes and wait for them. If one fails, the others are ended.
 
     Args:
-        target: what every process calls, ``module:function``, with the config, the run's directory, the label and what
-            to call at the end of every epoch.
-        observe: as for :func:`kdlab.training.execute.fit`; it is called here, while the ranks go on.
-        ranks: lines to processes that wait already; None starts them here.
+        target: the function that every process calls, ``module:function``. Its arguments are the config, the run's
+            directory, the label, and a function to call at the end of every epoch.
+        observe: as for :func:`kdlab.training.execute.fit`; it is called in this process, while the ranks continue.
+        ranks: connections to processes that wait already; None starts them here.
 
     Raises:
         DataDamaged: a process could not read a file of the data.
@@ -107,7 +106,7 @@ def fit_in_ranks(
                         observe(*message)
                     continue
                 del running[line]
-                if isinstance(message, DataDamaged):  # who waits for the ranks says that the run cannot be resumed
+                if isinstance(message, DataDamaged):  # the caller reports that the run cannot be resumed
                     raise message
                 if message is not None:
                     raise RuntimeError(f"rank {rank}: {(message.strip().splitlines() or ['?'])[-1]}\n{message}")
@@ -117,7 +116,7 @@ def fit_in_ranks(
 
 
 def _answer(line: Connection) -> tuple | DataDamaged | str | None:
-    """What an epoch came to; None once the rank has done its part; or what went wrong."""
+    """The result of an epoch; None once the rank is done; or the error."""
     try:
         return line.recv()
     except (EOFError, OSError):
@@ -125,7 +124,7 @@ def _answer(line: Connection) -> tuple | DataDamaged | str | None:
 
 
 def _end(line: Connection) -> None:
-    """End a rank and wait until it is gone, so that nothing is written behind the back of who comes next."""
+    """End a rank and wait until it is gone, so that it cannot write into files that the next process uses."""
     try:
         line.send("end")
         while True:
@@ -135,8 +134,8 @@ def _end(line: Connection) -> None:
 
 
 def _rank(line: Connection) -> None:
-    """One rank's whole life."""
-    # the process that started it gets the signal too, writes down what is finished, and then closes the line
+    """The main function of a rank."""
+    # the process that started it gets the signal too, saves what is finished, and then closes the connection
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         target, config, path, rank, world, port, label = line.recv()
@@ -160,11 +159,12 @@ def _rank(line: Connection) -> None:
         else:  # the last line is what the launcher names
             failure = "\n".join(filter(None, [traceback.format_exc(), ended_early(error)]))
     line.send(failure)
-    threading.Event().wait()  # until the line says so: the others may still need this rank's part of the connections
+    threading.Event().wait()  # until the connection closes: the other ranks may still communicate with this one
 
 
 def _end_with(line: Connection) -> None:
-    """End this process when its line is closed or says anything: the run was stopped, or who trains it is gone."""
+    """End this process when its connection is closed or receives anything: the run was stopped, or its parent is
+    gone."""
 
     def watch() -> None:
         wait([line])
@@ -174,6 +174,7 @@ def _end_with(line: Connection) -> None:
 
 
 def free_port() -> int:
+    """A TCP port on 127.0.0.1 that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""What Slurm says of this process: by the variables of its environment."""
+"""Slurm's view of this process, from environment variables."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 
 
 def tasks() -> int:
-    """In how many tasks srun has started this command; 1 outside of Slurm, and in a batch script, which srun did not
-    start.
+    """The number of tasks in which srun has started this command; 1 outside Slurm and in a batch script, which srun did
+    not start.
 
-    ``SLURM_NTASKS`` says for how many tasks a job has room, whether they are started or not; it does not count.
+    ``SLURM_NTASKS`` is not used: it counts the tasks that a job has room for, started or not.
     """
     if "SLURM_PROCID" not in os.environ:
         return 1
@@ -17,7 +17,7 @@ def tasks() -> int:
 
 
 def task() -> dict[str, str | None] | None:
-    """The job, the step and the task that this process is of; None outside of Slurm."""
+    """Job, step and task of this process; None outside Slurm."""
     if "SLURM_JOB_ID" not in os.environ:
         return None
     job = "_".join(
@@ -30,7 +30,7 @@ def task() -> dict[str, str | None] | None:
 
 
 def other_task(record: dict) -> str | None:
-    """Which other task of this process's own step has begun a run, by the run's record; None where none has."""
+    """The other task of this process's step that has begun a run, from the run's record; None if there is none."""
     theirs, ours = record.get("slurm"), task()
     if (
         not theirs

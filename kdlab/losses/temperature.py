@@ -96,9 +96,8 @@ class CTKD(Loss):
         """Builds the small network with ``per_sample``; otherwise nothing."""
         if self.theta is None:
             self.network = nn.Sequential(nn.Linear(2 * probe.classes, self.width), nn.ReLU(), nn.Linear(self.width, 1))
-            nn.init.zeros_(
-                self.network[2].weight
-            )  # every sample begins at the temperature that one for all would begin at
+            # every sample begins at the temperature that one for all would begin at
+            nn.init.zeros_(self.network[2].weight)
             nn.init.ones_(self.network[2].bias)
 
     def readings(self) -> dict[str, float]:

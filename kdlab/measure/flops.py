@@ -32,9 +32,8 @@ def flops(network: nn.Module, inputs) -> int | None:
     (5472, 5472)
     """
     try:
-        asked = (
-            copy.deepcopy(network).cpu().eval()
-        )  # a copy of a compiled module is not compiled, and so can be looked into
+        # a copy of a compiled module is not compiled, and so can be looked into
+        asked = copy.deepcopy(network).cpu().eval()
         with torch.no_grad(), _countable(), FlopCounterMode(display=False) as counter:
             asked(inputs)
         count = int(counter.get_total_flops())

@@ -40,10 +40,11 @@ def peak(device: torch.device) -> int | None:
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    # getrusage's begins with that of the program that started this one
     with (
         contextlib.suppress(OSError),
         open("/proc/self/status") as file,
-    ):  # getrusage's begins with that of the program that started this one
+    ):
         if kilobytes := next((line.split()[1] for line in file if line.startswith("VmHWM")), None):
             return 1024 * int(kilobytes)
     try:

@@ -18,6 +18,5 @@ def checkpoint_bytes(network: nn.Module) -> int:
     once = {
         (value.data_ptr(), value.shape, value.stride()): (name, value) for name, value in network.state_dict().items()
     }
-    return len(
-        save({name: value.cpu().clone().contiguous() for name, value in once.values()})
-    )  # copies: views of one tensor may overlap
+    # copies: views of one tensor may overlap
+    return len(save({name: value.cpu().clone().contiguous() for name, value in once.values()}))

@@ -1,5 +1,5 @@
-"""The index of methods, made from the code: each file of ``conf/loss/`` and ``conf/strategy/``, what it names, and the
-functions behind it."""
+"""The index of methods, made from the code: each file of ``conf/loss/`` and ``conf/strategy/``, the class that it
+names, and the functions that this class uses."""
 
 from .docstrings import parameters, prose
 from .index import index, lookup

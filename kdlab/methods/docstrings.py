@@ -1,4 +1,4 @@
-"""Docstrings for a terminal: what they say of each argument, and their prose with the formulas written out."""
+"""Docstrings for a terminal: the description of each argument, and the prose with readable formulas."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def parameters(docstring: str) -> dict[str, str]:
 
 
 def told_by(*sources) -> dict[str, str]:
-    """What the docstrings of kdlab's functions and classes say of each argument; the last one that tells of it
-    counts."""
+    """The description of each argument in the docstrings of kdlab's functions and classes. The last docstring that has
+    one counts."""
     told: dict[str, str] = {}
     for source in sources:
         told |= (

@@ -17,8 +17,8 @@ from .strategies import StrategyEntry, strategy_entries
 
 @functools.lru_cache
 def index() -> dict[str, Entry | StrategyEntry]:
-    """Every method by its name, in the order of the families, then of the years. The functions that a strategy composes
-    are part of its entry; those that no loss and no strategy names are entries of their own.
+    """Every method by its name, in the order of the families, then of the years. Functions that a strategy composes are
+    part of its entry. Functions that no loss and no strategy uses are entries of their own.
 
     Raises:
         InputError: a loss of ``conf/loss/`` names no pure function, or one without its paper; or a loss and a strategy
@@ -26,9 +26,8 @@ def index() -> dict[str, Entry | StrategyEntry]:
     """
     paths = sorted((conf_dir() / "loss").glob("*.yaml"))
     with own_hydra(), sharing_teachers():  # set up once, the default teacher composed once
-        config = compose(
-            [f"loss=[{','.join(path.stem for path in paths)}]", "loss.ce.weight=1.0"]
-        )  # the terms state different weights of ce
+        # the terms state different weights of ce
+        config = compose([f"loss=[{','.join(path.stem for path in paths)}]", "loss.ce.weight=1.0"])
         strategies = strategy_entries(conf_dir() / "strategy")
     found = {
         entry.name: entry
@@ -60,7 +59,7 @@ def lookup(name: str) -> Entry | StrategyEntry:
 
 
 def _pieces() -> dict[str, Entry]:
-    """The functions that know where they come from, by name, each as if nothing named it."""
+    """The functions with a source, by name, each as an entry of its own."""
     functions = {name: getattr(functional, name) for name in functional.__all__}
     return {
         name: Entry(name, function, None, {}) for name, function in functions.items() if method_of(function) is not None
@@ -68,7 +67,7 @@ def _pieces() -> dict[str, Entry]:
 
 
 def _order(item: tuple[str, Entry | StrategyEntry]) -> tuple:
-    """Families, then years; behind the strategies the pieces that are written for them."""
+    """Sort key: families, then years. The pieces for strategies come after the strategies."""
     name, entry = item
     family, paper = entry.method.family, entry.method.paper
     return FAMILIES.index(family), family == "strategy" and entry.kind == "piece", paper.year if paper else 0, name

@@ -26,11 +26,11 @@ class Entry:
     """One method.
 
     Args:
-        name: what stands in ``loss=[…]``; of a piece, the function's name.
+        name: the name in ``loss=[…]``; of a piece, the function's name.
         function: its mathematics.
         loss: the loss with its defaults; None for a piece.
         defaults: its YAML file without ``_target_``: the term's weight, and the loss's arguments.
-        with_ce: the weight of ce that the file states, as it is written; None where it states none.
+        with_ce: the weight of ce in the file, unresolved; None where the file has none.
         presets: the numbers of the method in the protocols that kdlab knows.
     """
 
@@ -43,6 +43,7 @@ class Entry:
 
     @property
     def method(self) -> Method:
+        """Family, paper, verification and the networks it serves, as its function declares them."""
         return self.function.method
 
     @property
@@ -52,7 +53,7 @@ class Entry:
 
     @property
     def documented(self) -> Callable:
-        """What has the formula in its docstring."""
+        """The object whose docstring has the formula."""
         return self.function
 
     @property
@@ -77,7 +78,7 @@ class Entry:
 
     @property
     def needs(self) -> list[str]:
-        """What a step must give it."""
+        """What it needs from a training step."""
         if self.loss is None:
             return ["a strategy that calls it"]
         taps = [
@@ -104,14 +105,14 @@ class Entry:
 
     @property
     def notes(self) -> str:
-        """What a user of the loss must know beside the formula; empty for most."""
+        """Notes on the loss in addition to the formula; empty for most."""
         text = prose(inspect.cleandoc(type(self.loss).__doc__ or "")) if self.loss is not None else ""
         return text if "\n" in text else ""
 
     @property
     def example(self) -> str:
-        """A line that trains with it; empty for a piece, and where it reads modules that only the user's own networks
-        have."""
+        """A command that trains with it; empty for a piece, and for a loss that reads modules of the user's own
+        networks."""
         if self.loss is None or "classifier" not in self.method.serves:
             return ""
         numbers = [
@@ -124,7 +125,7 @@ class Entry:
         return f"kdlab train 'loss=[{losses}]'{number}{networks}"
 
     def described(self) -> dict[str, str]:
-        """What the docstrings say of each parameter."""
+        """Parameter -> its description in the docstrings of the function, the class and its bases."""
         return {
             "weight": "the term's weight in the total",
             **told_by(self.function, *reversed(type(self.loss).__mro__)),
@@ -138,7 +139,7 @@ def of_loss_file(path: Path, arguments: dict[str, Any], presets: Sequence[Preset
         arguments: the node as it is composed.
         presets: of the method.
     """
-    # as plain values: what is tied to another key (the weight of ce) is shown as it is written
+    # unresolved: a value that is tied to another key (the weight of ce) is shown as a reference
     [(name, written)] = OmegaConf.to_container(OmegaConf.load(path), resolve=False).items()
     loss = build(at({key: value for key, value in arguments.items() if key != "weight"}, 0.0), f"loss.{name}")
     function = getattr(loss, "function", None)

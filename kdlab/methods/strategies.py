@@ -28,14 +28,13 @@ class StrategyEntry:
     """One strategy.
 
     Args:
-        name: what stands in ``strategy=…``.
+        name: the name in ``strategy=…``.
         strategy: its class.
-        method: where it comes from: what the class says of itself, unless this file is one of several ways to use the
-            class.
+        method: its source: that of the class, unless this file is one of several ways to use the class.
         told: the comment at the head of its file.
         defaults: the arguments in its file.
         losses: the terms that it learns from by default -> their weights.
-        needs_teacher: whether there is a teacher beside the networks that learn.
+        needs_teacher: whether there is a teacher in addition to the networks that learn.
         composes: the functions of the family ``strategy`` that it calls.
     """
 
@@ -53,10 +52,12 @@ class StrategyEntry:
 
     @property
     def documented(self) -> type[Strategy]:
+        """The class, whose docstring describes the strategy."""
         return self.strategy
 
     @property
     def where(self) -> str:
+        """The places in the code: class and config file."""
         return f"class: {self.strategy.__module__}.{self.strategy.__name__}   file: conf/strategy/{self.name}.yaml"
 
     @property
@@ -70,6 +71,7 @@ class StrategyEntry:
 
     @property
     def brief(self) -> str:
+        """The line of the list: the paper; without one, the first line of its file's comment, or its class."""
         return (
             str(self.method.paper)
             if self.method.paper
@@ -80,18 +82,21 @@ class StrategyEntry:
 
     @property
     def needs(self) -> list[str]:
-        """Whether there is a teacher; and by what losses it learns where no others are chosen."""
+        """Whether it needs a teacher."""
         return ["teacher" if self.needs_teacher else "no teacher"]
 
     @property
     def parameters(self) -> dict[str, Any]:
+        """Names and defaults of the arguments in its file."""
         return self.defaults
 
     @property
     def example(self) -> str:
+        """A command that trains with it."""
         return f"kdlab train strategy={self.name}"
 
     def described(self) -> dict[str, str]:
+        """Parameter -> its description in the docstrings of the class and its bases."""
         return told_by(*reversed(self.strategy.__mro__))
 
 

@@ -141,9 +141,8 @@ def _read_grey(network: nn.Module) -> None:
     first = next(module for module in network.modules() if isinstance(module, nn.Conv2d) and module.in_channels == 3)
     first.weight = nn.Parameter(first.weight.detach().sum(1, keepdim=True))
     first.in_channels = 1
-    if getattr(
-        network, "transform_input", False
-    ):  # an adaptation of three channels to the weights of googlenet and inception_v3
+    # an adaptation of three channels to the weights of googlenet and inception_v3
+    if getattr(network, "transform_input", False):
         network.transform_input = False
 
 

@@ -1,1 +1,1 @@
-"""Runs: identity, provenance, training, resuming. ``ensure(config) -> Run`` is the way in."""
+"""Runs: identity, provenance, files. :func:`kdlab.training.ensure.ensure` returns the run of a config."""

@@ -22,16 +22,21 @@ STUDENT = "student"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's own goes through the system's temporary folder and a move, which is not atomic across file
-    systems."""
+    """Writes checkpoints atomically. Lightning's own class writes to the system's temporary folder and moves the file,
+    which is not atomic across file systems."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path, storage_options=None) -> None:
+        """Write the checkpoint to a temporary file in the same folder, then rename it.
+
+        Raises:
+            OSError: it cannot be written; the error names ``path``.
+        """
         write_atomically(Path(path), lambda temporary: _save(checkpoint, temporary))
 
 
 def _save(content: dict[str, Any], path: Path) -> None:
-    """``torch.save``. Of a full disk torch says only that it is at an unexpected position; the system's error stands
-    behind that, but only where torch writes to a file of Python's."""
+    """``torch.save`` with the system's error. For a full disk torch reports only an unexpected position. Its error has
+    the system's as context, but only where torch writes to a Python file object."""
     with open(path, "wb") as file:
         try:
             torch.save(content, file)
@@ -46,7 +51,7 @@ def _save(content: dict[str, Any], path: Path) -> None:
 
 @contextlib.contextmanager
 def naming(key: str) -> Iterator[None]:
-    """Errors inside begin with the config's key that is at fault."""
+    """Errors inside get the config's key that caused them as a prefix."""
     try:
         yield
     except InputError as error:
@@ -54,11 +59,11 @@ def naming(key: str) -> Iterator[None]:
 
 
 def student_weights(content: dict, path: Path, module: str = STUDENT) -> dict[str, torch.Tensor]:
-    """The student's weights in a checkpoint of a run, or the whole of a plain state dict. What other projects write:
-    :mod:`kdlab.weights.foreign`.
+    """The student's weights in a checkpoint of a run, or all weights of a plain state dict.
+    :mod:`kdlab.weights.foreign` reads the files of other projects.
 
     Args:
-        module: the name of the network's module within the strategy, where another than the student is kept.
+        module: the name of the network's module within the strategy, if another network than the student is kept.
     """
     state = content.get("state_dict", content.get("model", content)) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
@@ -71,13 +76,13 @@ def student_weights(content: dict, path: Path, module: str = STUDENT) -> dict[st
 
 
 def student_network(config: dict) -> nn.Module:
-    """The student's architecture, with whatever weights its constructor gives."""
+    """The student's architecture, with the weights of its constructor."""
     return build(config["student"], "student")
 
 
 def peer_nodes(config: dict) -> dict[str, dict]:
-    """The config's nodes of the networks that learn beside the student, by name: as they are described, or so many like
-    the student."""
+    """The config nodes of the student's peers, by name. Where ``strategy.peers`` is a number, that many copies of the
+    student's node."""
     peers = (config.get("strategy") or {}).get("peers")
     if isinstance(peers, int):
         return {f"peer{number}": config["student"] for number in range(2, peers + 2)}
@@ -91,8 +96,8 @@ def network_node(config: dict, name: str = STUDENT) -> dict:
 
 
 def expected_node(config: dict) -> dict:
-    """The config's node of the network that a run will keep, before it is trained; where validation will choose, the
-    student's."""
+    """The config's node of the network that a run will keep. Before training it is unknown which network validation
+    will choose; then it is the student's."""
     return network_node(config, (config.get("strategy") or {}).get("keep") or STUDENT)
 
 

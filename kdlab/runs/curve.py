@@ -1,4 +1,4 @@
-"""metrics.csv: one row an epoch, rewritten whole, so that it is never torn."""
+"""metrics.csv: one row per epoch. The file is rewritten as a whole, so it is never half written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 
 from .files import write_text
 
-#: told at the end of every epoch: how many are finished, how many there will be, the row of the curve
+#: called at the end of every epoch with the number of finished epochs, the number of all epochs, and the row of the
+#: curve
 Observe = Callable[[int, int, dict], None]
 
 
@@ -22,10 +23,10 @@ class MetricsFile:
         self.rows: list[dict[str, float]] = []
 
     def load(self) -> MetricsFile:
-        """Read what is there; nothing if there is none yet.
+        """Read the file, if there is one.
 
         Raises:
-            ValueError: it is cut short, holds something else than numbers, or a row without its epoch.
+            ValueError: the file is cut short, holds something that is no number, or a row without its epoch.
         """
         if self.path.exists():
             with open(self.path, newline="", encoding="utf-8") as file:
@@ -43,6 +44,7 @@ class MetricsFile:
         return {int(row["epoch"]) + 1: row[metric] for row in self.rows if metric in row}
 
     def write(self) -> None:
+        """Write all rows to the file, atomically. A value that a row lacks is left empty."""
         columns = list(dict.fromkeys(key for row in self.rows for key in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")

@@ -12,8 +12,7 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary file in the same folder, force it to the disk, then put it in the place of
-    ``path``.
+    """Let ``write`` fill a temporary file in the same folder, sync it to disk, then rename it to ``path``.
 
     Raises:
         OSError: it cannot be written; the error names ``path``, whatever failed.
@@ -44,8 +43,8 @@ def _write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def try_to_write(folder: Path) -> None:
-    """Make a folder where it is missing, and a file in it that is gone at once: before work whose result is to be
-    written there.
+    """Check that a folder can be written: make it if it is missing, and a temporary file in it. Called before long work
+    whose result goes there.
 
     Raises:
         OSError: that cannot be done; the error names the folder.
@@ -58,10 +57,12 @@ def try_to_write(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    r"""Write text atomically, as UTF-8 with ``\n`` at line ends. Raises OSError as :func:`write_atomically` does."""
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
 
 
 def write_json(path: Path, value) -> None:
+    """Write ``value`` as JSON, atomically. NaN and infinity become null."""
     write_text(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
 
 

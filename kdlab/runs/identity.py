@@ -1,9 +1,9 @@
 """Identity: which configs are the same run.
 
-The hash is over the canonical config: numbers normalised (4 and 4.0 are one), spellings of one value normalised
-(:data:`kdlab.config.keys.SPELLINGS`), the order of loss terms kept, without the keys in
-:data:`kdlab.config.keys.NOT_IDENTITY` and without the arguments that a class names in its own ``NOT_IDENTITY`` (where a
-known data set lies).
+The hash is over the canonical config: numbers and spellings are normalised (4 and 4.0 are one;
+:data:`kdlab.config.keys.SPELLINGS`), and the order of loss terms is kept. Keys in
+:data:`kdlab.config.keys.NOT_IDENTITY` are left out, and so are arguments in a class's own ``NOT_IDENTITY`` (the folder
+of a known data set).
 
 A hash must survive upgrades of kdlab, so an option that was added later counts only where it differs from its default:
 
@@ -12,10 +12,10 @@ A hash must survive upgrades of kdlab, so an option that was added later counts 
   default;
 - a key of kdlab's own that is no argument: :data:`kdlab.config.keys.ADDED` names it with its default.
 
-What lies on disk counts by its content: a teacher, and what a student begins with, by the hash of the run or file; a
-network by the files among its arguments, and by the folders that its class names in ``CONTENT``. Where that says for an
-argument how its folder counts (images in class folders: by their names and sizes), it counts so. The code does not
-count: run.json holds the commit.
+Files count by their content. A teacher and a student's initial weights count by the hash of their run or file. A
+network counts by the files among its arguments, and by the folders that its class names in ``CONTENT``. ``CONTENT`` may
+give the function that hashes a folder (class folders: names and sizes of the images). The code does not count; run.json
+holds the commit.
 """
 
 from __future__ import annotations
@@ -45,14 +45,12 @@ def run_hash(config: dict) -> str:
 
 
 def hash_as_spelled(config: dict) -> str | None:
-    """The hash that a config had before the spellings of a value counted as one; None where that is
-    :func:`run_hash`."""
+    """The hash of the config before spellings were normalised; None where it equals :func:`run_hash`."""
     return _digest(canonical(config, spellings={})) if _is_respelled(config) else None
 
 
 def _is_respelled(config: dict) -> bool:
-    """Whether a config, or that of a run before it, has a value in another spelling: found without reading the files
-    that it names."""
+    """Whether a config, or that of an earlier run in it, has a value in another spelling. Reads no files."""
     return _counted(config, "", SPELLINGS) != _counted(config, "", {}) or any(
         "config" in node and _is_respelled(node["config"]) for node in run_nodes(config).values()
     )
@@ -64,8 +62,7 @@ def _digest(canonical: dict) -> str:
 
 
 def group_hash(config: dict) -> str:
-    """The same for runs that differ in nothing but the seed. The runs before them that take over their seed differ in
-    that too."""
+    """The same hash for runs that differ only in the seed, and in the seed of earlier runs that take it over."""
     return run_hash(_seedless(config))
 
 
@@ -78,7 +75,7 @@ def _seedless(config: dict) -> dict:
 
 
 def canonical(config: dict, spellings: Mapping[str, Mapping[str, str]] = SPELLINGS) -> dict:
-    """The config as it counts: see the module's text."""
+    """The config in its canonical form; see the module's docstring."""
     kept = _counted(config, "", spellings)
     if kept.get("teacher"):
         kept["teacher"] = _teacher(config["teacher"], spellings)
@@ -121,8 +118,8 @@ def _added(node: dict, key: str, name: str) -> dict:
 
 
 def _normal(node, ordered: bool = False):
-    """Numbers and key order normalised, defaults filled in. Only two orders carry meaning: that of the loss terms is
-    the order of a sum, that of named peers says whose first weights, view and turn are whose."""
+    """Numbers and key order normalised, defaults filled in. Only two orders carry meaning: the loss terms are summed in
+    their order, and the order of named peers decides their initial weights, views and turns."""
     if isinstance(node, dict):
         if node.get("_target_"):
             node = _described(node)
@@ -137,11 +134,12 @@ def _normal(node, ordered: bool = False):
 
 
 def _described(node: dict) -> dict:
-    """A node with a target: kdlab's defaults filled in, places left out, what lies on disk by its content."""
+    """A node with a target: kdlab's defaults filled in, places left out, files replaced by the hash of their
+    content."""
     target = node["_target_"]
     try:
         found = locate(target)
-    except LookupError:  # its module is not to be had here; what the config says of it still counts
+    except LookupError:  # its module is not available here; its arguments in the config still count
         return node
     if target.startswith("kdlab."):
         defaults = {key: value for key, value in signature(target).defaults.items() if _plain(value)}
@@ -169,8 +167,7 @@ def _described(node: dict) -> dict:
 
 @cache
 def _first_arguments() -> dict[str, list[str]]:
-    """The arguments that always count, by class. Frozen: every hash that was ever made depends on it, so nothing is
-    added to it."""
+    """The arguments that always count, by class. Frozen: all existing hashes depend on it, so nothing may be added."""
     return json.loads(Path(__file__).with_name("first_arguments.json").read_text(encoding="utf-8"))
 
 
@@ -191,8 +188,8 @@ def _plain(value) -> bool:
 
 
 def _teacher(node: dict, spellings: Mapping[str, Mapping[str, str]], key: str = "teacher") -> dict:
-    """What a teacher is: its run's hash, its file's content, or its network's description; and how its inputs are
-    normalised, where that is said (otherwise it follows from what it is)."""
+    """A teacher's identity: its run's hash, its file's content, or its network's description. The normalisation of its
+    inputs counts where the config gives it; otherwise it follows from the rest."""
     said = {"normalisation": node["normalisation"]} if node.get("normalisation") else {}
     return {
         **_network({name: value for name, value in node.items() if name != "normalisation"}, key, spellings),

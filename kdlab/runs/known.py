@@ -1,12 +1,12 @@
 """Finished runs recognised without importing what they were trained with.
 
-A run's hash needs the classes that its config names (their defaults are part of it), and with them torch and Lightning:
-seconds of imports, to find out that nothing is to be done. So the hash of a finished run is noted under a *key* that is
-cheap: the composed config as it stands, the state of kdlab's own files, and of every file and folder that the config
-names. A note says what the hash is and nothing else; whether that run is there and finished is looked up as always.
-Where anything has changed there is no note under the new key, and the hash is found the long way. A note is written
-only where nothing has changed between the finding of the hash and the end of the training: the key is taken before the
-hash, and compared with that of the end.
+A run's hash depends on the defaults of the classes that its config names. To compute it, torch and Lightning are
+imported, which takes seconds even if nothing is to be done. So the hash of a finished run is stored under a *key* that
+is cheap to compute. The key covers the composed config, the state of kdlab's own files, and the state of every file and
+folder that the config names. A note holds only the hash; whether that run exists and is finished is always looked up.
+Where anything has changed, the new key has no note, and the hash is computed. A note is written only if nothing has
+changed between the computation of the hash and the end of training. For this the key is computed before the hash, and
+again at the end.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MOST_FILES = 2000
 
 
 def finished(config: dict, key: str | None = None) -> Run | None:
-    """The finished run of a composed config, if a note tells its hash; None does not mean that there is none.
+    """The finished run of a composed config, if a note has its hash. None does not mean that there is no such run.
 
     Args:
         key: :func:`key_of` the config, where it is known already.
@@ -47,7 +47,7 @@ def finished(config: dict, key: str | None = None) -> Run | None:
 
 
 def note(config: dict, digest: str, key: str | None) -> None:
-    """Note the hash of a finished run. A note that cannot be written costs time the next time, and nothing else.
+    """Note the hash of a finished run. If the note cannot be written, the next run only takes longer to start.
 
     Args:
         key: :func:`key_of` the config, taken before its hash was.
@@ -59,7 +59,7 @@ def note(config: dict, digest: str, key: str | None) -> None:
 
 
 def key_of(config: dict) -> str | None:
-    """The key of a config; None where it names classes of the user's own, whose files nobody can name beforehand."""
+    """The key of a config; None where it names the user's own classes, whose files are not known beforehand."""
     kept = counted(config)
     entries = list(_entries(kept))
     if any(name == "_target_" and value.partition(".")[0] not in _LIBRARIES for name, value in entries):
@@ -72,8 +72,8 @@ def key_of(config: dict) -> str | None:
 
 
 def counted(config: dict) -> dict:
-    """The config as it stands, also a teacher's inside it, without what is no part of the identity. Numbers as a person
-    reads them."""
+    """The config and a teacher's config inside it, without the keys that are no part of the identity. Numbers are
+    normalised."""
     return {key: _nested(value) for key, value in config.items() if key not in NOT_IDENTITY}
 
 
@@ -89,7 +89,7 @@ def _nested(node):
 
 
 def _entries(node, name: str = "") -> Iterator[tuple[str, str]]:
-    """The strings of a config, each with the key that it stands under."""
+    """The strings of a config, each with its key."""
     if isinstance(node, dict):
         for key, value in node.items():
             yield from _entries(value, str(key))
@@ -113,7 +113,7 @@ def _state(text: str) -> list | None:
         files = [path] if path.is_file() else []
         for folder, folders, names in os.walk(path, onerror=_raise) if path.is_dir() else ():
             files += [Path(folder) / name for name in names]
-            # who reads the folder may follow a link out of it
+            # reading the folder may follow a link out of it
             if len(files) > _MOST_FILES or any(os.path.islink(os.path.join(folder, name)) for name in folders):
                 return None
         return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(files)]

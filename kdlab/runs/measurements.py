@@ -1,13 +1,13 @@
-"""What was measured of a finished run after it: ``measurements.json`` beside run.json.
+"""Measurements of a finished run: ``measurements.json``, next to run.json.
 
 Its keys: ``measured`` (when), ``machine`` (processor, cores, system, torch, device) and ``threads``, for which alone
-the times hold; ``network``, the one that is kept; ``batches``: batch size -> what :func:`kdlab.measure.speed` says;
+the times hold; ``network``, the one that is kept; ``batches``: batch size -> the result of :func:`kdlab.measure.speed`;
 ``in_turns_with``, how many other networks were timed in turns with it; ``peak_inference_bytes`` of the largest batch,
 ``peak_inference_batch``; where one frozen teacher taught, ``cka``: tap -> alignment with the teacher's of that name,
 ``cka_matrix``: student's tap -> teacher's tap -> alignment (null where a feature does not vary), and ``cka_samples``.
 
-A run that is measured again, here or on another machine, has the new numbers in the place of the old: times of two
-machines cannot be compared, and a file that holds one machine's cannot be misread.
+A new measurement replaces the old one, also that of another machine. Times of two machines cannot be compared, so a
+file holds those of one.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ SCALARS = ("latency_ms", "samples_per_second", "peak_inference_bytes", "cka")
 
 
 def read(path: Path) -> tuple[dict, str]:
-    """The measurements of the run in a directory, and what is wrong with them: empty and ``""`` where there are none,
-    empty and a line for people where the file is damaged."""
+    """The measurements of the run in a directory, and a message. Both are empty where there are none; where the file is
+    damaged, the message names the problem."""
     file = Path(path) / FILE
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -63,8 +63,8 @@ def _numbers(values: Iterable) -> bool:
 
 
 def scalars(measurements: Mapping) -> dict[str, float]:
-    """One number a name, as a table or a figure reads them: ``latency_ms`` of one sample, ``samples_per_second`` at the
-    largest batch, ``peak_inference_bytes``, and ``cka``, the mean over the taps that student and teacher both have (an
+    """One number per name, for tables and figures: ``latency_ms`` of one sample, ``samples_per_second`` at the largest
+    batch, ``peak_inference_bytes``, and ``cka``, the mean over the taps that student and teacher both have (an
     ``embedding`` that is the last stage, averaged over positions, is not counted a second time). Those that were not
     measured are absent.
 
@@ -86,7 +86,7 @@ def scalars(measurements: Mapping) -> dict[str, float]:
 
 
 def machine_name(measurements: Mapping) -> str:
-    """The machine in words: numbers of different ones cannot be compared.
+    """The machine in words. Numbers of different machines cannot be compared.
 
     >>> machine_name({"machine": {"processor": "A chip", "cores": 2, "torch": "2.9", "device": "cpu"}, "threads": 1})
     'A chip, 2 cores, torch 2.9, cpu, threads: 1'

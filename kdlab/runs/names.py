@@ -1,4 +1,4 @@
-"""What a person knows a teacher, and the run of a config's node, by."""
+"""Names for people: of a teacher, and of the run of a config node."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from .identity import readable_name
 
 
 def run_name(node: dict) -> str:
-    """What a person knows the run of a node's config by: the experiment that trains it, or its network and data, or
-    what its directory begins with."""
+    """The name of the run of a node's config: the experiment that trains it, or its network and data, or the readable
+    part of its directory."""
     if "student" in node:
         return f"{node['student']} on {data_name(node['config'])} (seed {node['config']['seed']})"
     return (
@@ -30,6 +30,7 @@ def choice_of(node: dict) -> str:
 
 
 def teacher_name(node: dict) -> str:
+    """The name of a teacher for people, from its config node: its run, its members, or its file or model."""
     if "config" in node:
         return run_name(node)
     if "terms" in node:

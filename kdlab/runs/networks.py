@@ -1,4 +1,4 @@
-"""What a record says of a run with several networks: which one is kept, and why, in words."""
+"""The record of a run with several networks in words: which network is kept, and why."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def kept_name(record: dict, which: str = "last") -> str:
 
 
 def why_kept(record: dict, which: str = "last") -> str:
-    """The network that is kept, and by what rule.
+    """The network that is kept, and the rule that chose it.
 
     >>> kept = {"network": "peer2"}
     >>> why_kept({"kept": {"rule": "validation", "last": kept}}), why_kept({"kept": {"rule": "peer2", "last": kept}})

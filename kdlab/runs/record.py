@@ -1,4 +1,4 @@
-"""What run.json holds of where a result came from."""
+"""Provenance: what run.json records about the origin of a result."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ _typed: ContextVar[str | None] = ContextVar("typed", default=None)
 
 
 def now() -> str:
+    """The time now in UTC, to the second, in ISO 8601."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def command_line() -> str:
-    """What was typed; in a process that another system has started for a job of a sweep, what was typed where the sweep
-    was."""
+    """The command line that the user typed. In a process that another system started for a job of a sweep, it is that
+    of the sweep."""
     return _typed.get() or " ".join([Path(sys.argv[0]).name, shlex.join(sys.argv[1:])]).strip()
 
 
 @contextlib.contextmanager
 def started_by(command: str):
-    """For a job in a process that has a command line of its own: what the user typed."""
+    """Sets the command line that the user typed, for a job in a process that was started with another one."""
     token = _typed.set(command)
     try:
         yield
@@ -42,8 +43,7 @@ def started_by(command: str):
 
 @cache
 def code() -> dict:
-    """kdlab's version, and the commit and cleanness of the checkout it runs from (or of the working directory's, if
-    that is one)."""
+    """kdlab's version, the commit of its checkout (or of the working directory's), and whether that has changes."""
     import kdlab
 
     for folder in (Path(kdlab.__file__).resolve().parents[1], Path.cwd()):
@@ -63,7 +63,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def other_commit(record: dict) -> str:
-    """A remark where a finished run was trained by another commit than this; nothing otherwise."""
+    """A remark if a finished run was trained by another commit; otherwise empty."""
     theirs, ours = (record.get("code") or {}).get("commit"), code()["commit"]
     return (
         ""
@@ -73,11 +73,12 @@ def other_commit(record: dict) -> str:
 
 
 def finished_already(run) -> str:
-    """The line that says so of a run, with a remark if another commit trained it."""
+    """The line for a run that is finished already, with a remark if another commit trained it."""
     return "; ".join(filter(None, [f"finished already: {run.path}", other_commit(run.record)]))
 
 
 def versions() -> dict[str, str | None]:
+    """The version of Python and of each package in ``PACKAGES``; None for one that is not installed."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -88,8 +89,8 @@ def versions() -> dict[str, str | None]:
 
 
 def hardware() -> dict:
-    """The machine. ``model`` and ``vector`` are what the processor says of itself, ``capability`` is what torch's
-    kernels use of it: where these differ, sums are rounded otherwise."""
+    """The machine. ``model`` and ``vector`` are reported by the processor; ``capability`` is what torch's kernels use
+    of it. Where these differ, sums are rounded differently."""
     import torch
 
     gpus = (
@@ -111,7 +112,7 @@ def hardware() -> dict:
 
 
 def machine_in_words(hardware: dict) -> str:
-    """Accelerators, or else processor and cores, of what :func:`hardware` recorded.
+    """The accelerators of a record of :func:`hardware`, or else processor and cores.
 
     >>> machine_in_words({"processor": "EPYC", "cores": 2}), machine_in_words({"processor": "EPYC", "cores": 64,
     ...     "gpus": ["H100", "H100"]})
@@ -150,7 +151,7 @@ def commit_in_words(code: dict, digits: int) -> str:
 
 @cache
 def _cpuinfo() -> dict[str, str]:
-    """What Linux says about the first processor; empty elsewhere."""
+    """Linux's entry for the first processor; empty on other systems."""
     try:
         first = Path("/proc/cpuinfo").read_text().strip().partition("\n\n")[0]
     except OSError:

@@ -19,7 +19,7 @@ from .record import FORMAT
 
 FINISHED, RUNNING, FAILED, INTERRUPTED, PRUNED = "finished", "running", "failed", "interrupted", "pruned"
 STATUSES = (FINISHED, RUNNING, FAILED, INTERRUPTED, PRUNED)
-# what a record must hold, and of which kind; the nodes that a run's config must have
+# the entries that a record must hold, with their types; the nodes that a run's config must have
 RECORD = {"format": int, "hash": str, "group": str, "status": str, "metrics": dict, "durations": dict}
 CONFIG = ("data", "student", "loss")
 OPTIONAL = {"format": 1, "metrics": {}, "durations": {}}
@@ -29,13 +29,11 @@ AWAY = "move {} away and start the run again"
 class Run:
     """A run in its directory::
 
-    run.json                 what it is, where it came from, how it stands, what it measured (and what that took: flops,
-    bytes, seconds) config.yaml              the whole config
-    metrics.csv              one row an epoch
-    checkpoints/last.ckpt    the last finished epoch: student, connectors, optimiser; never a frozen teacher
-    checkpoints/best.ckpt    the best on validation
-    predictions.safetensors  test logits of both, so that test is not touched again
-    measurements.json        what kdlab measure found: speed, memory, alignment with the teacher
+    run.json                 identity, provenance, status, metrics, and costs (FLOPs, bytes, seconds)
+    config.yaml              the whole config metrics.csv              one row per epoch checkpoints/last.ckpt    the
+    last finished epoch: student, connectors, optimiser; never a frozen teacher checkpoints/best.ckpt    the best epoch
+    on validation predictions.safetensors  test logits of both checkpoints, so that test is not evaluated again
+    measurements.json        results of kdlab measure: speed, memory, alignment with the teacher
     """
 
     def __init__(self, path: str | Path):
@@ -54,10 +52,12 @@ class Run:
 
     @property
     def metrics_file(self) -> Path:
+        """The path of metrics.csv, which may not exist yet."""
         return self.path / "metrics.csv"
 
     @property
     def predictions_file(self) -> Path:
+        """The path of predictions.safetensors, which may not exist yet."""
         return self.path / "predictions.safetensors"
 
     # -- the record ----------------------------------------------------------------------------------------------------
@@ -111,11 +111,12 @@ class Run:
 
     @property
     def finished(self) -> bool:
+        """Whether the status is ``finished``."""
         return self.status == FINISHED
 
     @property
     def being_trained(self) -> bool:
-        """Whether a process holds its lock. A run whose status is ``running`` and that nobody trains was killed."""
+        """Whether a process holds its lock. A run with status ``running`` that no process trains was killed."""
         from filelock import Timeout
 
         try:
@@ -123,16 +124,17 @@ class Run:
                 return False
         except Timeout:
             return True
-        except OSError:  # a folder that cannot be written: nobody trains there
+        except OSError:  # a folder that cannot be written: no process trains there
             return False
 
     @property
     def begun_afresh(self) -> bool:
-        """Whether the present, unfinished state was begun with fresh=true."""
+        """Whether the unfinished run was started with fresh=true."""
         return self.status not in ("absent", FINISHED) and bool(self.record.get("fresh"))
 
     def lock(self):
-        """The lock that a process holds while it trains the run: beside its directory, which may not exist yet."""
+        """The lock that a process holds while it trains the run. It lies next to the run's directory, which may not
+        exist yet."""
         from filelock import FileLock
 
         path = self.path.parent / ".locks" / f"{self.path.name.rpartition('-')[2]}.lock"
@@ -141,19 +143,20 @@ class Run:
 
     @property
     def hash(self) -> str:
+        """The run's hash, from its record."""
         return self.record["hash"]
 
     @property
     def metrics(self) -> dict[str, float]:
         """The run's final numbers: ``test/accuracy`` (last epoch), ``test/accuracy_best``, ``val/accuracy``,
-        ``test/agreement`` (with its teacher) and so on. Begun again after an interruption a run has the same; what
-        depends on the machine (seconds, memory) stands beside them in the record."""
+        ``test/agreement`` (with its teacher) and so on. An interruption does not change them. Numbers that depend on
+        the machine (seconds, memory) are other entries of the record."""
         return self.record.get("metrics", {})
 
     @property
     def measurements(self) -> dict:
-        """measurements.json (:mod:`kdlab.runs.measurements`): empty where the run was not measured, and where the file
-        is damaged, which :func:`kdlab.runs.measurements.read` has a line about."""
+        """measurements.json (:mod:`kdlab.runs.measurements`). Empty where the run was not measured or the file is
+        damaged; :func:`kdlab.runs.measurements.read` also returns the reason."""
         return read_measurements(self.path)[0]
 
     @cached_property
@@ -200,8 +203,8 @@ class Run:
         return self.network("last")
 
     def kept(self, which: str = "last") -> dict[str, str]:
-        """Which network the run keeps of a checkpoint: its name and its module within the strategy; the student where
-        there is one network."""
+        """The network that the run keeps of a checkpoint: its name, and its module within the strategy. With one
+        network it is the student."""
         return (self.record.get("kept") or {}).get(which) or {"network": "student", "module": "student"}
 
     def network_config(self, which: str = "last") -> dict:
@@ -228,8 +231,8 @@ class Run:
         return network.eval()
 
     def predictions(self) -> dict:
-        """``target``, ``index``, ``last`` and ``best`` (logits) of the test split; those of networks beside the one
-        that is kept are ``last.NAME`` and ``best.NAME``."""
+        """``target``, ``index``, and the logits ``last`` and ``best`` of the test split. The logits of networks that
+        are not kept are ``last.NAME`` and ``best.NAME``."""
         from .checkpoints import read_checkpoint
 
         anew = (
@@ -252,8 +255,8 @@ class Run:
 
 
 def _loaded(text: str):
-    """YAML's content by libyaml, which is many times as fast, where PyYAML was built with it; what that refuses
-    PyYAML's own loader refuses in better words."""
+    """The content of YAML text. It is read by libyaml, which is many times faster, if PyYAML has it. Errors come from
+    PyYAML's own loader, whose messages are better."""
     import yaml
 
     try:
@@ -269,10 +272,10 @@ class RunStore:
         self.root = Path(root)
 
     def run(self, config: dict, digest: str | None = None) -> Run:
-        """The run of a config, begun or not. A run is recognised by name and hash, whatever its readable part.
+        """The run of a config, begun or not. A run is recognised by name and hash; the readable part may differ.
 
         Args:
-            digest: its hash where that is known already.
+            digest: its hash, if that is already known.
         """
         folder, digest = self.root / config["name"], digest or run_hash(config)
         known = sorted(folder.glob(f"*-{digest}")) if folder.is_dir() else []
@@ -286,8 +289,8 @@ class RunStore:
 
 
 def run_of(checkpoint: str | Path) -> Run | None:
-    """The run that a checkpoint file lies in, if it lies in one. Other projects keep a config.yaml beside their
-    checkpoints, too."""
+    """The run that a checkpoint file belongs to, if any. A config.yaml alone is no proof: other projects write one,
+    too."""
     run = Run(Path(checkpoint).resolve().parent.parent)
     if (run.path / "run.json").exists():
         return run

@@ -134,9 +134,8 @@ class Cohort(Strategy):
         for number, name in enumerate(self.peers, start=1):
             said = self.observe_as(name, probe.batch)
             self.objectives[name] = self.own_objective(name)
-            with torch.random.fork_rng(
-                devices=[]
-            ):  # the student's connectors do not depend on how many peers there are
+            # the student's connectors do not depend on how many peers there are
+            with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(derived_seed(self.seed, _CONNECTORS, number))
                 self.objectives[name].prepare(
                     replace(probe, student=said, teacher=probe.student.detach(), teacher_aliases=self.aliases)

@@ -1,4 +1,4 @@
-"""Whether what is in git of a study fits together: configs, records, curves, README, expectations. Nothing is
+"""Checks whether a study's files in git are consistent: configs, records, curves, README, expectations. Nothing is
 trained."""
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from .training import composed
 
 
 def check(study: Study, compose: bool = True) -> list[str]:
-    """Everything that is wrong, a line each.
+    """All problems, one line each.
 
-    - every record belongs to the rows that it names: they are in study.yaml, with these overrides and seeds;
+    - every record belongs to the rows that it names, which are in study.yaml with its overrides and seed;
     - every row and seed of study.yaml has a record;
     - the README's tables are what the records and study.yaml generate, character by character; curves.csv has the rows
       that study.yaml names;
     - every expectation holds or is explained;
-    - a rerun that is kept is of the same runs;
-    - the first seed of every row is composed, and its config is the record's (:func:`config_digest`), or else its run's
-      hash is: a changed experiment, choice or default makes the results those of another study.
+    - a rerun in git has the same runs;
+    - the first seed of every row is composed, and its config is that of the record (:func:`config_digest`), or at least
+      its run's hash is: with a changed experiment, choice or default, the results would be those of another study.
 
-    A study without results is right as long as its README shows none.
+    A study without results is correct as long as its README shows none.
 
     Args:
-        compose: whether to do the last of these, which takes a quarter of a second a row.
+        compose: whether to do the last of these, which takes a quarter of a second per row.
     """
     try:
         records = read_records(study.results)
         problems = [*_records(study, records), *_rerun(study, records), *(_configs(study, records) if compose else [])]
-        if not problems:  # what does not belong together generates nothing
+        if not problems:  # inconsistent records generate no README parts
             problems = [
                 *(curves.check(study, _finished(records)) if records else []),
                 *results.differing(study, records),
@@ -91,7 +91,7 @@ def _records(study: Study, records: Sequence[dict]) -> list[str]:
 
 
 def _rerun(study: Study, records: Sequence[dict]) -> list[str]:
-    """Whether every run of a rerun that is kept is that of the same row and seed."""
+    """Problems of a rerun in git: every run must be that of the same row and seed."""
     path = study.results / RERUN
     known = {(*place, record["seed"]): record["hash"] for record in records for place in record["rows"]}
     return [
@@ -109,14 +109,13 @@ def _finished(records: Sequence[dict]) -> set[str]:
 
 
 def _asked(record: dict, row: Row) -> bool:
-    """Whether a run was asked for by a row's overrides; rows may come to the same run in other words, which the record
-    then holds too."""
+    """Whether a row's overrides ask for a run. Other overrides may give the same run; then the record has those too."""
     asked = list(row.run_overrides(record["seed"]))
     return asked == record["overrides"] or asked in record.get("also", [])
 
 
 def _configs(study: Study, records: Sequence[dict]) -> list[str]:
-    """Whether the first run of every row is still the run of the record."""
+    """Problems where the first run of a row is no longer the run of the record."""
     first: dict[tuple[str, ...], tuple[StudyTable, Row, dict]] = {}
     for table in study.tables:
         for row in table.rows:
@@ -143,7 +142,7 @@ def _configs(study: Study, records: Sequence[dict]) -> list[str]:
 
 
 def _hash(config: dict) -> str:
-    """The exact answer, which needs the classes that the config names."""
+    """The run's hash, which is exact but imports the classes that the config names."""
     from kdlab.runs.identity import run_hash
 
     return run_hash(config)

@@ -17,12 +17,12 @@ from .training import Trained
 FILE, FIGURE = "curves.csv", "curves.svg"
 HEAD = ("row", "epoch", "mean", "low", "high", "n")
 
-#: row -> one curve a seed, epoch (from 1) -> value
+#: row -> one curve per seed: epoch (from 1) -> value
 Curves = dict[str, list[dict[int, float]]]
 
 
 def curve_rows(study: Study) -> list[Row]:
-    """The rows whose curves are kept."""
+    """The rows whose curves are in curves.csv."""
     first: dict[str, Row] = {}
     for table in study.tables if study.curve_table is None else [study.table(study.curve_table)]:
         for row in table.rows:
@@ -62,7 +62,7 @@ def gathered(study: Study, trained: Mapping[tuple[str, ...], Trained]) -> Curves
 
 
 def as_csv(curves: Curves) -> str:
-    """A line for each row and epoch that all of its seeds have: mean, lowest and highest seed, number of seeds.
+    """A line for each row and each epoch that all of its seeds have: mean, lowest and highest value, number of seeds.
 
     >>> print(as_csv({"T = 4": [{1: 0.5, 2: 0.75}, {1: 0.7}]}), end="")
     row,epoch,mean,low,high,n
@@ -86,7 +86,7 @@ def as_csv(curves: Curves) -> str:
 
 
 def write(study: Study, curves: Curves, folder: Path) -> list[Path]:
-    """Write curves.csv, and the figure of as many rows as a figure tells apart."""
+    """Write curves.csv, and a figure of as many rows as can be distinguished."""
     write_text(folder / FILE, as_csv(curves))
     figure = _figure(study, curves)
     if figure is not None:
@@ -95,8 +95,8 @@ def write(study: Study, curves: Curves, folder: Path) -> list[Path]:
 
 
 def check(study: Study, finished: Collection[str]) -> list[str]:
-    """What does not fit between curves.csv and the study: it cannot be made anew without the runs, but its rows are
-    known.
+    """Inconsistencies between curves.csv and the study. The file cannot be made again without the runs, but its rows
+    can be checked.
 
     Args:
         finished: the rows that have a finished run.
@@ -126,7 +126,7 @@ def check(study: Study, finished: Collection[str]) -> list[str]:
 
 
 def _figure(study: Study, curves: Curves) -> str | None:
-    """The figure as SVG; None where there is nothing to be drawn."""
+    """The figure as SVG; None where there is nothing to draw."""
     from kdlab.compare.figures import learning_curves
     from kdlab.compare.figures.style import MOST_SERIES, svg
 

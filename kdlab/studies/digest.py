@@ -1,5 +1,5 @@
-"""The digest of a composed config: whether it is the one that a run had, found without importing what the run was
-trained with."""
+"""The digest of a composed config. It shows whether a run had this config, without importing the classes that the
+config names."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import json
 
 from kdlab.runs.known import counted
 
+# keys of downloadable data that give only their place and workers; the folder of the user's own data counts
 PLACES = (
     "folder",
     "download",
     "workers",
-)  # of data that can be downloaded: where they lie and who reads them; a folder of somebody's own is the data
+)
 
 
 def config_digest(config: dict) -> str:
-    """12 hexadecimal digits over what counts of a config, as it is composed.
+    """12 hexadecimal digits: a hash of the keys of a composed config that count.
 
-    Where two are equal, the runs are the same. Where they differ, the runs may be the same all the same (a key has come
-    that has its default): that is for their hashes to tell.
+    If two digests are equal, the runs are the same. If they differ, the runs may still be the same (a new key with its
+    default); their hashes decide.
 
     >>> here, there = ({"seed": seed, "name": name, "data": {"folder": name, "download": False}} for seed,
     ...     name in ((1, "a"), (1.0, "b")))
@@ -30,7 +31,7 @@ def config_digest(config: dict) -> str:
 
 
 def _placeless(node, name: str = ""):
-    """A config without the places of its data, those of the runs before it included."""
+    """A config without the places of its data, including those in the configs of earlier runs."""
     if isinstance(node, list):
         return [_placeless(value) for value in node]
     if not isinstance(node, dict):

@@ -1,4 +1,4 @@
-"""The rows that one entry of a study stands for: a sweep in Hydra's grammar is a row for each of its jobs."""
+"""The rows of one entry of a study: a sweep in Hydra's grammar gives a row for each of its jobs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ def expanded(overrides: Sequence[str], name: str) -> list[tuple[str, tuple[str, 
 
     Args:
         overrides: of the entry.
-        name: of the entry; ``{KEY}`` in it is the value of that override, and a sweep's keys must stand in it.
+        name: of the entry; ``{KEY}`` in it is the value of that override, and it must contain all keys of a sweep.
 
     Raises:
-        InputError: an override cannot be parsed, sets the seed, or is a sweep that the name says nothing of.
+        InputError: an override cannot be parsed, sets the seed, or is a sweep whose key is not in the name.
 
     >>> expanded(["strategy=offline", "loss.kd.temperature=2,4"], "T = {loss.kd.temperature}")
     [('T = 2', ('strategy=offline', 'loss.kd.temperature=2')), ('T = 4', ('strategy=offline', 'loss.kd.temperature=4'))]
@@ -61,7 +61,7 @@ def expanded(overrides: Sequence[str], name: str) -> list[tuple[str, tuple[str, 
     (jobs,) = BasicSweeper.split_arguments(sweeps, None)
     rows = []
     for job in jobs:
-        values = iter(job)  # what is no sweep stays as it is written
+        values = iter(job)  # an override that is no sweep stays as it is written
         texts = [next(values) if override in sweeps else override.input_line for override in parsed]
         rows.append((_named(name, keys, texts), tuple(texts)))
     return rows

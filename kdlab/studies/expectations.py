@@ -1,4 +1,4 @@
-"""What a study expects of its rows, and what was found: claims, and the levels of an earlier run."""
+"""A study's expectations of its rows, and the findings: claims, and the levels of an earlier run."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from .records import row_record
 from .study import Expectation, Row, Study, StudyTable
 
 HOLDS, MISSES, UNKNOWN = "holds", "does not hold", "not run"
-# after the correction, chance is enough to explain how far the difference is from what was expected
+# after the correction, chance can explain the deviation from the expected difference
 BY_SIGN, AGAINST = "cannot be told; by its sign it holds", "cannot be told; by its sign it does not hold"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """An expectation and what came of it.
+    """An expectation and the finding.
 
     Args:
-        expected, found: in figures.
+        expected, found: as text, with numbers.
         verdict: one of the words above.
-        p: two-sided, that the difference is what was expected (``by``), corrected; None for a value, and where there is
-            no test.
+        p: the corrected two-sided p of the hypothesis that the difference is the expected one (``by``). None for a
+            value, and where there is no test.
         comparisons: how many p values were corrected together.
-        excess: how much more the difference is than was expected, on average; below 0 where it is less. 0 for a value.
-        by_seed: the same of each seed; empty where they are not paired.
+        excess: the mean difference minus the expected one, in the expected direction; negative where it is smaller. 0
+            for a value.
+        by_seed: the excess of each seed; empty where seeds are not paired.
     """
 
     expectation: Expectation
@@ -44,16 +45,16 @@ class Finding:
 
     @property
     def accepted(self) -> bool:
-        """Whether it holds, if only by its sign, or study.yaml says why not."""
+        """Whether it holds, at least by its sign, or study.yaml explains why it does not."""
         return (
             self.verdict in (HOLDS, BY_SIGN) or self.verdict in (MISSES, AGAINST) and bool(self.expectation.explained)
         )
 
     @property
     def contradicted(self) -> bool:
-        """Whether a rerun speaks against the study by itself: nothing was found, or something else, which study.yaml
-        does not explain. What cannot be told speaks against nothing, and its sign may turn from one machine to the
-        next; :mod:`kdlab.studies.rerun` compares it with git."""
+        """Whether a rerun contradicts the study without a comparison with git: nothing was found, or the claim fails
+        and study.yaml does not explain it. A claim that is not significant contradicts nothing, since its sign may
+        differ between machines. :mod:`kdlab.studies.rerun` compares it with git."""
         return self.verdict == UNKNOWN or self.verdict == MISSES and not self.expectation.explained
 
     @property
@@ -69,6 +70,7 @@ class Finding:
 
     @property
     def claim(self) -> str:
+        """The expectation in words: its own, or made from its row and what the row is compared with."""
         one = self.expectation
         return one.claim or (
             f"{one.row} reaches its value"
@@ -87,7 +89,7 @@ class Finding:
 
 
 def values(table: StudyTable, row: Row, records: Sequence[dict], metric: str) -> dict[int, float]:
-    """The test metric at the last epoch of a row's finished runs, by seed, as far as it is finite.
+    """The test metric at the last epoch of a row's finished runs, by seed. Values that are not finite are left out.
 
     Raises:
         InputError: the runs have no such metric.
@@ -115,11 +117,11 @@ def values(table: StudyTable, row: Row, records: Sequence[dict], metric: str) ->
 
 
 def findings(study: Study, records: Sequence[dict]) -> list[Finding]:
-    """What came of every claim, in their order.
+    """The findings on all claims, in their order.
 
-    A claim that is one of its table's differences has the p of that table, so that the two cannot contradict each
-    other. The other claims of the study are one family of their own, with Holm's correction over them; a comparison
-    that stands in several claims counts once.
+    A claim that is one of its table's differences has the p of that table, so the two cannot contradict each other. The
+    other claims of the study form one family with Holm's correction. A comparison that occurs in several claims counts
+    once.
     """
     from kdlab.compare.statistics import holm
 
@@ -148,8 +150,7 @@ def findings(study: Study, records: Sequence[dict]) -> list[Finding]:
 
 
 def levels(study: Study, records: Sequence[dict]) -> list[Finding]:
-    """Whether the rows reach the values that study.yaml gives for them: no claim of a paper, but a check of the
-    code."""
+    """Whether the rows reach their values in study.yaml. These are no claims of a paper, but a check of the code."""
     return [_finding(one, study, records) for one in study.levels]
 
 
@@ -158,7 +159,7 @@ def _comparison(one: Expectation) -> tuple:
 
 
 def _differences(table: StudyTable, records: Sequence[dict]) -> tuple[dict, int]:
-    """The differences that a table shows, by row, and how many of them were corrected together."""
+    """The differences in a table, by row, and the number of comparisons in their correction."""
     if table.baseline is None or not tables.any_finished(table, records):
         return {}, 0
     made = tables.table(table, records)
@@ -166,7 +167,7 @@ def _differences(table: StudyTable, records: Sequence[dict]) -> tuple[dict, int]
 
 
 def _in_table(one: Expectation, table: StudyTable, shown: tuple[dict, int]) -> tuple[float, int] | None:
-    """p and number of comparisons, where a claim is a difference that its table shows."""
+    """p and the number of comparisons, if a claim is one of its table's differences."""
     rows = {one.row, one.above or one.below}
     if one.by or one.metric not in (None, table.metric) or table.baseline not in rows:
         return None
@@ -175,7 +176,7 @@ def _in_table(one: Expectation, table: StudyTable, shown: tuple[dict, int]) -> t
 
 
 def _finding(one: Expectation, study: Study, records: Sequence[dict]) -> Finding:
-    """What came of an expectation by itself: without correction, with the sign in place of the verdict."""
+    """The finding on one expectation: p is not corrected, and the verdict is only the sign."""
     from kdlab.compare.statistics import interval
 
     table = study.table(one.table)
@@ -203,9 +204,8 @@ def _compared(one: Expectation, expected: str, own: Mapping[int, float], other: 
 
     sign = 1 if one.above else -1
     pairs = len(set(own) & set(other)) > 1
-    if (
-        not pairs and len(other) == 1
-    ):  # a teacher of one run, which belongs to no seed of its students: the scatter is theirs
+    # a teacher with a single run, which belongs to no seed of its students: the scatter is that of the students
+    if not pairs and len(other) == 1:
         other = dict.fromkeys(own, *other.values())
     elif not pairs and len(own) == 1:
         own = dict.fromkeys(other, *own.values())
@@ -213,8 +213,8 @@ def _compared(one: Expectation, expected: str, own: Mapping[int, float], other: 
     if gains:
         tested = paired(gains, dict.fromkeys(gains, one.by))
         mean, p, n = tested.mean, tested.p, tested.n
-        half = tested.half_width if p is not None else None  # without scatter there is no test
-    else:  # several runs on both sides, and no seed in common
+        half = tested.half_width if p is not None else None  # no test without scatter
+    else:  # several runs on both sides without a common seed
         first, second = interval(list(own.values())), interval(list(other.values()))
         mean, n = sign * (first.mean - second.mean) - one.by, max(first.n, second.n)
         halves = [side.half_width for side in (first, second) if side.half_width is not None]
@@ -236,7 +236,7 @@ def _compared(one: Expectation, expected: str, own: Mapping[int, float], other: 
 
 
 def _verdict(excess: float, p: float | None) -> str:
-    """Of how much more the difference is than was expected, and its corrected p.
+    """The verdict, from the excess over the expected difference and its corrected p.
 
     >>> _verdict(0.01, 0.01), _verdict(-0.01, 0.01), _verdict(0.01, 0.2), _verdict(-0.01, None)
     ('holds', 'does not hold', 'cannot be told; by its sign it holds', 'cannot be told; by its sign it does not hold')
@@ -249,7 +249,7 @@ def _verdict(excess: float, p: float | None) -> str:
 
 
 def shown(found, sign: str = "") -> str:
-    """An interval in figures.
+    """An interval as text.
 
     >>> from kdlab.compare.statistics import interval
     >>> shown(interval([0.80, 0.82, 0.84])), shown(interval([0.8]), "+")
@@ -260,7 +260,7 @@ def shown(found, sign: str = "") -> str:
 
 
 def block(found: Sequence[Finding]) -> str:
-    """The claims, as the README shows them."""
+    """The claims as Markdown for the README."""
     lines = ["| claim | row | expected | found | p | |", "| --- | --- | --- | --- | ---: | --- |"]
     lines += [line(one.claim, one.expectation.row, one.expected, one.found, one.test, one.why) for one in found]
     notes = ["On test, at the last epoch: means over seeds with 95 % intervals (Student's t), each by itself."]
@@ -274,7 +274,7 @@ def block(found: Sequence[Finding]) -> str:
 
 
 def levels_block(found: Sequence[Finding]) -> str:
-    """The levels, as the README shows them."""
+    """The levels as Markdown for the README."""
     lines = [
         (
             "**Regression checks.** No claims of a paper: values of an earlier run, or of this one, which a rerun "

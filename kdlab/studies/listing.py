@@ -1,4 +1,4 @@
-"""How far studies are here: which of their runs are finished below a folder."""
+"""The progress of studies: which of their runs are finished below a folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .records import FILE, read_records
 from .study import Study
 from .training import FREE
 
-Wording = frozenset[str]  # of a run: its overrides, in whatever order
+Wording = frozenset[str]  # the overrides of a run, in any order
 
 
 @dataclass
@@ -21,9 +21,9 @@ class Finished:
     """The finished runs below a folder.
 
     Args:
-        hashes: theirs.
-        wordings: the overrides that they were trained with, without those that change no result -> hash.
-        told: other wordings that studies' reproductions below the folder have found to come to a run -> its hash.
+        hashes: those of the runs.
+        wordings: the overrides that they were trained with, without those that do not change the result -> hash.
+        told: other overrides that, according to reproductions below the folder, give the same run -> its hash.
     """
 
     hashes: set[str] = field(default_factory=set)
@@ -55,7 +55,8 @@ def finished_runs(folder: str) -> Finished:
 
 
 def _wordings(results: Path) -> Iterator[tuple[Wording, str]]:
-    """Every wording of the runs in a results folder; none where it cannot be read, which reproducing says."""
+    """All overrides that give the runs in a results folder. Empty where it cannot be read; ``kdlab reproduce`` reports
+    that."""
     try:
         for record in read_records(results):
             yield from ((frozenset(texts), record["hash"]) for texts in (record["overrides"], *record.get("also", [])))
@@ -66,8 +67,8 @@ def _wordings(results: Path) -> Iterator[tuple[Wording, str]]:
 def counts(study: Study, finished: Finished) -> tuple[int, int]:
     """How many runs a study has, and how many of them are among the finished ones.
 
-    Rows may come to the same run in other words: it counts once where records of the study say so. This is a glance,
-    which composes nothing and so does not see that a config has changed since.
+    Rows with other overrides may give the same run. It counts once if the study's records show this. No config is
+    composed, so later changes of a config are not noticed.
     """
     told = dict(_wordings(study.results)) | finished.told
     runs, done = set(), set()

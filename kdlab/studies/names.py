@@ -1,4 +1,4 @@
-"""Whether a study asks for metrics and classes that its runs will have: found before anything is trained."""
+"""Checks, before training, whether a study's runs will have the metrics and classes that it asks for."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from kdlab.errors import did_you_mean
 from .study import FILE, Study
 
 OF_A_TEACHER = ("agreement", "kl_to_teacher")
-#: of a classifier on test
+#: metrics of a classifier on test
 METRICS = ("accuracy", "nll", "ece", *OF_A_TEACHER)
 CURVES = ("val/accuracy", "val/nll")
 
 
 def unknown_names(study: Study, configs: Mapping[tuple[str, ...], dict]) -> list[str]:
-    """A line for each metric and class that no run of the study can have, or none of the row that is asked for it.
+    """A line for each metric and class that no run of the study, or no run of its row, can have.
 
     Args:
-        configs: of its runs, by their overrides; those of the first seed of every row are enough.
+        configs: the configs of its runs, by overrides; the first seed of every row is enough.
     """
     classes = max(config["data"]["classes"] for config in configs.values())
     metrics = [*METRICS, *(f"class_{number}" for number in range(classes))]
@@ -35,7 +35,7 @@ def unknown_names(study: Study, configs: Mapping[tuple[str, ...], dict]) -> list
         for number, one in enumerate(ones, start=1)
         if one.metric
     ]
-    if not study.curve_metric.startswith("train/"):  # which has a part for each of the losses
+    if not study.curve_metric.startswith("train/"):  # has a part for each loss
         asked.append(("curves.metric", study.curve_metric, CURVES))
     path = study.folder / FILE
     problems = [
@@ -74,10 +74,10 @@ def unknown_names(study: Study, configs: Mapping[tuple[str, ...], dict]) -> list
 
 
 def unknown_networks(study: Study, networks: Mapping[tuple[str, ...], Sequence[str]]) -> list[str]:
-    """A line for each row that shows a network which its runs will not have.
+    """A line for each row with a network that its runs will not have.
 
     Args:
-        networks: of the runs that were tried, by their overrides.
+        networks: the networks of the runs that were tried, by overrides.
     """
     return [
         f"{study.folder / FILE}: tables.{table.name}.rows.{row.name}: network: its runs have no "

@@ -1,5 +1,4 @@
-"""From study.yaml to a Study: everything that is wrong with the file is said at once, with the key that it stands
-under."""
+"""Reads a Study from study.yaml. All problems of the file are reported at once, each with its key."""
 
 from __future__ import annotations
 
@@ -17,16 +16,15 @@ from .study import FILE, Expectation, Row, Study, StudyTable, find
 
 
 def _number(value) -> bool:
-    return (
-        isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
-    )  # isfinite refuses long whole numbers
+    # isfinite raises for very large whole numbers
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
 
 
 def _whole(value) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-# what a value must be, in words, and whether it is
+# the kinds of values: description, and test
 KINDS = {
     "a text": lambda value: isinstance(value, str) and bool(value.strip()),
     "a row's name": lambda value: isinstance(value, (str, int, float)) and not isinstance(value, bool),
@@ -78,7 +76,7 @@ LEVEL = {"table": NAME, "row": NAME, "metric": TEXT, "value": NUMBER, "tolerance
 
 
 class _Unique(yaml.SafeLoader):
-    """YAML takes the last of two equal keys; a row that stands twice would be lost."""
+    """A YAML loader that refuses duplicate keys. YAML takes the last one, so a duplicate row would be lost."""
 
     def construct_mapping(self, node, deep=False):
         names = [key.value for key, _ in node.value]
@@ -94,7 +92,7 @@ def read(name: str) -> Study:
     """The study of a name or folder.
 
     Raises:
-        InputError: there is none, or its study.yaml is not as it should be.
+        InputError: there is none, or its study.yaml has problems.
     """
     name, folder = find(name)
     path = folder / FILE
@@ -112,7 +110,7 @@ def read(name: str) -> Study:
 
 
 class _Reader:
-    """Reads nodes and gathers what is wrong with them."""
+    """Reads nodes and collects their problems."""
 
     def __init__(self):
         self.problems: list[str] = []
@@ -149,8 +147,8 @@ class _Reader:
         )
 
     def _curves(self, node: dict, tables: Sequence[StudyTable]) -> tuple[tuple[str, ...], str | None]:
-        """The names of the rows whose curves are kept, and their table; None where they may be of any, as tables share
-        rows. A name that stands for other runs in another table tells no row."""
+        """The names of the rows whose curves are kept, and their table; None if any table will do, since tables share
+        rows. A name is refused if it means different runs in two tables."""
         if "table" in node:
             self._known("curves.table", [str(node["table"])], [table.name for table in tables])
             tables = [table for table in tables if table.name == str(node["table"])]
@@ -194,7 +192,7 @@ class _Reader:
         )
 
     def _rows(self, value, name: str, key: str) -> list[Row]:
-        """The rows that an entry stands for: one, or where it sweeps one for each job of the sweep."""
+        """The rows of an entry: one, or one for each job of its sweep."""
         node = self._node(value, key, ROW, ("overrides", "seeds"))
         if not {"overrides", "seeds"} <= set(node):
             return []
@@ -238,7 +236,7 @@ class _Reader:
     # -- common to all -------------------------------------------------------------------------------------------------
 
     def _node(self, value, key: str, kinds: dict[str, str], required: Iterable[str] = ()) -> dict:
-        """The entries of a node that are as they should be."""
+        """The valid entries of a node."""
         before = f"{key}: " if key else ""
         if not isinstance(value, dict):
             self.problems.append(f"{before}must be a node with the keys {', '.join(kinds)}, got {value!r}")

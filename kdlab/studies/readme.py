@@ -1,4 +1,4 @@
-"""The README's generated parts: what stands between a pair of markers."""
+"""The README's generated parts: the text between a pair of markers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kdlab.errors import InputError
 README = Path("README.md")
 
 
-#: the generated parts beside the tables: claims, regression checks, the comparison with a rerun
+#: the generated parts other than tables: claims, regression checks, the comparison with a rerun
 EXPECTED, LEVELS, RERUN = "expected", "levels", "rerun"
 
 
@@ -20,7 +20,7 @@ def table_part(name: str) -> str:
 
 
 def markers(part: str) -> tuple[str, str]:
-    """What stands around a generated part.
+    """The markers around a generated part.
 
     >>> markers(table_part("temperature")), markers(EXPECTED)
     (('<!-- table: temperature -->', '<!-- end of table -->'), ('<!-- expected -->', '<!-- end of expected -->'))
@@ -34,17 +34,17 @@ def tables_named(text: str) -> list[str]:
 
 
 def content(text: str, part: str, path: Path = README) -> str | None:
-    """What stands between the markers, without the empty lines around it; None where the markers are missing.
+    """The text between the markers, without empty lines around it; None where the markers are missing.
 
     Raises:
-        InputError: a marker stands there several times, or without its end.
+        InputError: a marker occurs several times, or without its end.
     """
     place = _place(text, part, path)
     return None if place is None else text[place[0] : place[1]].strip("\n")
 
 
 def replaced(text: str, part: str, new: str, path: Path = README) -> str:
-    """The text with other content between the markers. Where they are missing they are added at the end.
+    """The text with new content between the markers. Missing markers are added at the end.
 
     >>> replaced("a\\n<!-- expected -->\\nold\\n<!-- end of expected -->\\nb\\n", EXPECTED, "new")
     'a\\n<!-- expected -->\\nnew\\n<!-- end of expected -->\\nb\\n'

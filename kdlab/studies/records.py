@@ -1,5 +1,5 @@
-"""results/runs.jsonl: one line a run, what its run.json holds without the places and times of one machine, and what its
-predictions give."""
+"""results/runs.jsonl: one line per run. It holds the content of run.json without paths and times of one machine, and
+values from the predictions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .study import Row, Study
 from .training import Trained
 
 FILE, RERUN = "runs.jsonl", "rerun.jsonl"
-# of run.json, in this order; what else it holds differs from machine to machine, or stands in the study
+# keys of run.json, in this order; its other keys depend on the machine, or are in the study
 KEPT = (
     "hash",
     "group",
@@ -53,7 +53,7 @@ HARDWARE = ("machine", "processor", "model", "vector", "capability", "cores", "g
 
 
 def gathered(study: Study, trained: Mapping[tuple[str, ...], Trained]) -> list[dict]:
-    """A record of every run of a study, in the order of the study's rows; a run of several rows stands there once, and
+    """A record of every run of a study, in the order of the study's rows. A run of several rows has one record, which
     names them all."""
     found: dict[str, dict] = {}
     for table in study.tables:
@@ -65,14 +65,14 @@ def gathered(study: Study, trained: Mapping[tuple[str, ...], Trained]) -> list[d
                 record, asked = found[one.digest], list(row.run_overrides(seed))
                 record["rows"].append([table.name, row.name])
                 if asked not in [record["overrides"], *record.get("also", [])]:
-                    record["also"] = [*record.get("also", []), asked]  # the same run in other words
+                    record["also"] = [*record.get("also", []), asked]  # the same run from other overrides
                 if record["status"] == FINISHED:
                     record.update(_scores(one.run, record, row))
     return list(found.values())
 
 
 def record_of(one: Trained, overrides: Iterable[str]) -> dict:
-    """The record of a run; of one that is not finished what is known of it. ``rows`` is yet to be filled."""
+    """The record of a run; for an unfinished run, the known part. ``rows`` is filled later."""
     begun = (one.run.path / "run.json").exists()
     record = one.run.record if begun else {"status": "not started", "seed": one.config["seed"]}
     record = {**record, "hash": one.digest, "overrides": list(overrides)}
@@ -87,7 +87,7 @@ def record_of(one: Trained, overrides: Iterable[str]) -> dict:
 
 
 def _teacher(teacher: dict) -> dict:
-    """What a record tells of a teacher, without where its run lies."""
+    """The teacher's entry in a record, without the place of its run."""
     kept = {key: teacher[key] for key in TEACHER if teacher.get(key) is not None}
     if "members" in kept:
         kept["members"] = {name: _teacher(member) for name, member in kept["members"].items()}
@@ -99,7 +99,7 @@ def _teacher(teacher: dict) -> dict:
 
 
 def view_of(row: Row) -> str:
-    """What a row reads of a run's predictions, as a key of its record: the network and the bias.
+    """The part of a run's predictions that a row shows, as a key of the record: network and bias.
 
     >>> view_of(Row("a", (), (1,))), view_of(Row("a", (), (1,), {3: 2.0}, "peer2"))
     ('', 'network=peer2 bias 3=2')
@@ -109,8 +109,7 @@ def view_of(row: Row) -> str:
 
 
 def _scores(run: Run, record: dict, row: Row) -> dict:
-    """Entries for the record of a row's run: the recall of every class, and where the row has a bias the metrics with
-    it.
+    """Entries for the record of a row's run: the recall of every class and, if the row has a bias, the metrics with it.
 
     Raises:
         InputError: a run has no such network, no predictions, or no such class.
@@ -158,8 +157,8 @@ def _scores(run: Run, record: dict, row: Row) -> dict:
 
 
 def row_record(record: dict, row: Row) -> dict:
-    """A run's record as a row shows it: with the metrics of the row's network and bias, and ``test/class_3`` of every
-    class."""
+    """A run's record for a row: with the metrics of the row's network and bias, and with ``test/class_0``,
+    ``test/class_1`` and so on."""
     if record["status"] != FINISHED:
         return record
     view = view_of(row)
@@ -178,7 +177,7 @@ def row_record(record: dict, row: Row) -> dict:
     if row.network:
         result.update(networks={}, parameters=(record.get("network_parameters") or {}).get(row.network))
         result.pop("kept", None)
-        if row.network != kept_name(record):  # what the record has of the network that it keeps is not this one's
+        if row.network != kept_name(record):  # these entries belong to the network that the run keeps, not to this one
             for key in ("flops", "checkpoint_bytes"):
                 result.pop(key, None)
     return result
@@ -188,7 +187,7 @@ def row_record(record: dict, row: Row) -> dict:
 
 
 def write_records(folder: Path, records: Iterable[dict], file: str = FILE) -> Path:
-    """Write runs.jsonl, or that of a rerun: a line a run, so that a run that changes changes one line."""
+    """Write runs.jsonl, or the file of a rerun. Each run is one line, so a changed run changes one line."""
     write_text(
         folder / file,
         "".join(json.dumps(finite(record), allow_nan=False, ensure_ascii=False) + "\n" for record in records),

@@ -15,7 +15,7 @@ from .study import Row, Study, StudyTable
 from .tables import origin
 
 SAME = 1e-9
-LEAST_LEFT = 0.25  # of an effect; of a method that stopped working about nothing is left, of a right rerun about all
+LEAST_LEFT = 0.25  # of an effect: about nothing is left of a method that stopped working, about all in a correct rerun
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class Rerun:
 
     Args:
         here, git: in figures.
-        difference: of the means, over the seeds that both have.
-        tolerance: of a value that study.yaml gives for the row; None where there is none.
-        p: that other seeds of one thing differ as much or more, corrected over the study's rows; None where there is no
-            test (:func:`kdlab.compare.statistics.welch`).
+        difference: the difference of the means, over the seeds that both have.
+        tolerance: the tolerance of the row's value in study.yaml; None if there is none.
+        p: the corrected p of the hypothesis that both sides differ only in their seeds
+            (:func:`kdlab.compare.statistics.welch`), over the study's rows. None where there is no test.
         same: whether every seed has the same value on both sides.
     """
 
@@ -43,16 +43,17 @@ class Rerun:
 
     @property
     def within(self) -> bool:
+        """Whether the difference is within the tolerance; True where there is none."""
         return self.tolerance is None or abs(self.difference) <= self.tolerance
 
     @property
     def agrees(self) -> bool:
-        """Whether nothing speaks against it: the same, or within the tolerance and no further apart than other seeds
-        are."""
+        """Whether both sides are the same, or within the tolerance and no further apart than other seeds."""
         return self.same or self.within and not _told(self.p)
 
     @property
     def verdict(self) -> str:
+        """The result of the comparison in words, with the difference and p."""
         if self.same:
             return "the same"
         parts = [] if self.tolerance is None else [f"{'within' if self.within else 'NOT within'} {self.tolerance:g}"]
@@ -64,14 +65,14 @@ class Rerun:
 
 @dataclass(frozen=True)
 class Again:
-    """A claim that is told in git or here, and what came of it on the other side.
+    """A claim that is decided in git or here, and the finding on the other side.
 
     Args:
         here, git: what was found.
-        left: how much of the effect is found on the side where it is smaller: 1 is all of it, 0 nothing, below 0 the
-            contrary.
-        p: that the differences of other seeds are as far apart or more, corrected over the claims that are told; None
-            where there is no test.
+        left: the share of the effect that the other side finds: 1 is all of it, 0 nothing; a negative share is the
+            opposite effect.
+        p: the corrected p of the hypothesis that both sides differ only in their seeds, over the claims that are
+            decided. None where there is no test.
     """
 
     claim: str
@@ -83,10 +84,13 @@ class Again:
 
     @property
     def agrees(self) -> bool:
+        """Whether at least :data:`LEAST_LEFT` of the effect is found again, or the scatter of seeds explains the
+        rest."""
         return self.left >= LEAST_LEFT or self.p is not None and not _told(self.p)
 
     @property
     def verdict(self) -> str:
+        """The result of the comparison in words, with the share of the effect and p."""
         figures = ", ".join(
             [f"{round(100 * self.left)} % of the effect", *([f"p = {p_text(self.p)}"] if self.p is not None else [])]
         )
@@ -102,16 +106,16 @@ def _told(p: float | None) -> bool:
 def reruns(study: Study, here: Sequence[dict], git: Sequence[dict]) -> list[Rerun]:
     """Every row that has finished runs on both sides, in the order of the tables.
 
-    On the machine of the results they are the same to the bit. Elsewhere sums are rounded otherwise, which moves a run
-    about as another seed would: so the seeds here and in git are compared as two samples, by Welch's t test of their
-    means, with Holm's correction over the rows that are not the same, since one row in twenty is beyond its own five
-    per cent by chance. Where study.yaml gives a value for the row, its tolerance holds as well: one of them alone
-    cannot clear a row, since a tolerance may be wider than all that a method does, and a test of few seeds misses much.
-    What the test cannot know: a teacher that all seeds of a row share is one run, and moves all of them together.
+    On the machine of the results they are the same bit for bit. On other machines sums are rounded differently, which
+    changes a run about as much as another seed. So the seeds here and in git are compared as two samples, by Welch's t
+    test of their means. Holm's correction covers the rows that are not the same, since one row in twenty exceeds five
+    per cent by chance. If study.yaml has a value for the row, its tolerance must hold, too. Neither check is enough
+    alone: a tolerance may be wider than the whole effect of a method, and a test of few seeds misses much. The test
+    does not model one thing: a teacher that all seeds of a row share is a single run, and shifts all of them together.
 
-    The seeds are not paired with those in git. Most rows would allow it (a seed's accuracy here and there has a median
-    correlation of 0.82 in the 20 rows of results/rerun.jsonl, and none in four of them), but a shared teacher moves all
-    seeds alike, which a paired test takes for an effect.
+    The seeds are not paired with those in git. Most rows would allow it: in the 20 rows of results/rerun.jsonl, the
+    accuracies of a seed on both sides have a median correlation of 0.82, although four of the rows have none. But a
+    shared teacher shifts all seeds alike, which a paired test takes for an effect.
     """
     from kdlab.compare.statistics import holm, interval, welch
 
@@ -138,9 +142,8 @@ def reruns(study: Study, here: Sequence[dict], git: Sequence[dict]) -> list[Reru
                 )
             )
             if not found[-1].same and (p := welch(mine, other)) is not None:
-                tested.setdefault((*mine, *other), (p, []))[1].append(
-                    len(found) - 1
-                )  # runs that stand in two tables are one comparison
+                # runs that are in two tables are one comparison
+                tested.setdefault((*mine, *other), (p, []))[1].append(len(found) - 1)
     for (_, places), p in zip(tested.values(), holm([p for p, _ in tested.values()])):
         for place in places:
             found[place] = replace(found[place], p=p)
@@ -148,14 +151,15 @@ def reruns(study: Study, here: Sequence[dict], git: Sequence[dict]) -> list[Reru
 
 
 def claims(study: Study, here: Sequence[dict], git: Sequence[dict]) -> list[Again]:
-    """Every claim that was examined on both sides and is told, for or against, on one of them.
+    """Every claim that was examined on both sides and is decided, for or against, on at least one of them.
 
-    That a claim is not told on the other side is no objection: some claim of logit_methods is lost so in a quarter to a
-    half of right reruns. That its effect is gone is one. It is gone where less than :data:`LEAST_LEFT` of it is left
-    and the differences of the seeds are further apart than those of other seeds (Welch's test, with Holm's correction
-    over these claims). Without scatter there is no test, and the share alone decides: so it is where a row has become a
-    copy of another. The differences of a seed scatter less than rows do, so this finds a method that has stopped
-    working where the rows do not. How often either is wrong: experiments/reruns.
+    A claim that is undecided on the other side is no objection: in a quarter to a half of correct reruns, some claim of
+    logit_methods becomes undecided. It is an objection if the effect is gone. It is gone if less than
+    :data:`LEAST_LEFT` of it is left, and the seeds' differences are further apart than those of other seeds (Welch's
+    test, with Holm's correction over these claims). Without scatter there is no test, and the share alone decides, for
+    example where a row has become a copy of another. The differences within seeds scatter less than the rows. So this
+    comparison can find a method that has stopped working where that of the rows cannot. experiments/reruns measures how
+    often either is wrong.
     """
     from kdlab.compare.statistics import holm, welch
 
@@ -179,7 +183,7 @@ def objections(study: Study, here: Sequence[dict], git: Sequence[dict]) -> int:
 
 
 def block(study: Study, here: Sequence[dict], git: Sequence[dict]) -> str:
-    """A rerun that is kept, as the README shows it."""
+    """The rerun in git as Markdown for the README."""
     rows, found = reruns(study, here, git), claims(study, here, git)
     wrong = objections(study, here, git)
     head = [
@@ -197,7 +201,7 @@ def block(study: Study, here: Sequence[dict], git: Sequence[dict]) -> str:
 
 
 def _values(table: StudyTable, row: Row, records: Sequence[dict]) -> dict[int, float]:
-    """The table's metric by seed; empty where these records do not have it, or not of the row's network and bias."""
+    """The table's metric by seed; empty where these records lack it, or lack it for the row's network and bias."""
     known = [record for record in records if record["status"] != FINISHED or view_of(row) in record["class_recall"]]
     try:
         return values(table, row, known, table.metric)

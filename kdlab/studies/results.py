@@ -1,4 +1,4 @@
-"""What a study's run leaves: files in a results folder, and the generated parts of its README."""
+"""The output of a study: files in a results folder, and the generated parts of its README."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def generated(study: Study, records: Sequence[dict], again: Sequence[dict] = ())
     """The generated parts of the README, by their names.
 
     Args:
-        again: the records of a rerun that is kept.
+        again: the records of the rerun in git.
     """
     parts = {
         readme.table_part(table.name): tables.block(study, table, records)
@@ -36,12 +36,12 @@ def generated(study: Study, records: Sequence[dict], again: Sequence[dict] = ())
 
 
 def kept_rerun(study: Study) -> list[dict]:
-    """The records of the rerun that is kept in git; none where there is none."""
+    """The records of the rerun in git; empty if there is none."""
     return read_records(study.results, RERUN)
 
 
 def keep_rerun(study: Study, records: Sequence[dict], git: Sequence[dict]) -> list[Path]:
-    """Keep a rerun: its records beside those in git, and the README's comparison of the two."""
+    """Save a rerun: its records next to those in git, and the comparison of the two in the README."""
     try:
         return [write_records(study.results, records, RERUN), write_readme(study, generated(study, git, records))]
     except OSError as error:
@@ -49,10 +49,11 @@ def keep_rerun(study: Study, records: Sequence[dict], git: Sequence[dict]) -> li
 
 
 def write(study: Study, trained: Mapping[tuple[str, ...], Trained], into_study: bool) -> tuple[list[dict], list[Path]]:
-    """Write what came of a study's runs; the curves last, so that what is wrong with them costs nothing else.
+    """Write the results of a study's runs. The curves come last, so that an error in them affects nothing else.
 
     Args:
-        into_study: into its own folder, README included; otherwise into ``reproduced/`` beside its runs.
+        into_study: write into the study's own folder, including its README; otherwise into ``reproduced/`` next to its
+            runs.
 
     Returns:
         The records, and the files that were written.
@@ -91,6 +92,7 @@ def refuse_unwritable(study: Study) -> None:
 
 
 def cannot_write(folder: Path, error: OSError) -> InputError:
+    """The error for results that could not be written once the study was trained."""
     return InputError(
         f"{folder} cannot be written ({error.strerror or error}); what was trained is kept, and the same command finds "
         "it"
@@ -98,7 +100,8 @@ def cannot_write(folder: Path, error: OSError) -> InputError:
 
 
 def write_readme(study: Study, parts: Mapping[str, str]) -> Path:
-    """Put the generated parts between their markers; a README or markers that are missing are made, at the end."""
+    """Put the generated parts between their markers. A missing README is created, and missing markers are added at its
+    end."""
     text = _readme(study)
     if text is None:
         text = f"# {study.title}\n" + (f"\n{study.paper}\n" if study.paper else "")
@@ -112,7 +115,7 @@ def write_readme(study: Study, parts: Mapping[str, str]) -> Path:
 
 
 def differing(study: Study, records: Sequence[dict]) -> list[str]:
-    """What of the README is not what the records generate."""
+    """Lines about parts of the README that differ from what the records generate."""
     text, parts, problems = _readme(study), generated(study, records, kept_rerun(study)), []
     anew = f"kdlab reproduce --render {study.command} writes it anew"
     if text is None:
@@ -154,7 +157,7 @@ def _readme(study: Study) -> str | None:
 
 
 def _first_difference(found: str, expected: str) -> str:
-    """Where two texts part, in a few words."""
+    """The first difference between two texts, in a few words."""
     for number, (theirs, ours) in enumerate(zip(found.splitlines(), expected.splitlines()), start=1):
         if theirs != ours:
             place = next(

@@ -18,11 +18,11 @@ class Row:
     """A row of a table: runs that differ in nothing but the seed.
 
     Args:
-        name: what stands in the table.
-        overrides: as on the command line, without the seed; no sweep any more.
-        seeds: one run each.
-        bias: what is added to the saved test logits of a class before they are scored.
-        network: whose numbers the row shows, where several networks learn; None: the one that the run keeps.
+        name: the name in the table.
+        overrides: as on the command line, without the seed; sweeps are already expanded.
+        seeds: there is one run per seed.
+        bias: class -> number that is added to its saved test logits before they are scored.
+        network: the network whose numbers the row shows, if several learn; None: the one that the run keeps.
     """
 
     name: str
@@ -32,13 +32,13 @@ class Row:
     network: str | None = None
 
     def run_overrides(self, seed: int) -> tuple[str, ...]:
+        """The overrides of the run with this seed."""
         return (*self.overrides, f"seed={seed}")
 
 
 @dataclass(frozen=True)
 class StudyTable:
-    """A table: its rows, the test metric that it is about, other metrics, and the row that the others are compared
-    with."""
+    """A table: its rows, its main test metric, further metrics, and the row that the others are compared with."""
 
     name: str
     title: str
@@ -48,6 +48,7 @@ class StudyTable:
     baseline: str | None = None
 
     def row(self, name: str) -> Row:
+        """The row of that name. Raises StopIteration where there is none."""
         return next(row for row in self.rows if row.name == name)
 
     def in_order(self) -> list[Row]:
@@ -63,7 +64,7 @@ class Expectation:
     Args:
         metric: None: the table's.
         claim: the expectation in words.
-        explained: why it does not hold here, where it does not.
+        explained: why it does not hold here, if it does not.
     """
 
     table: str
@@ -80,18 +81,18 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Study:
-    """A study as its ``study.yaml`` has it.
+    """A study, read from its ``study.yaml``.
 
     Args:
-        folder: where study.yaml, README.md and ``results/`` lie.
-        name: what ``kdlab reproduce`` calls it: its folder below ``experiments/``, or of one that lies elsewhere its
-            path from here (:func:`_name_of`).
+        folder: the folder of study.yaml, README.md and ``results/``.
+        name: its name for ``kdlab reproduce``: its folder below ``experiments/``, or the relative path of a folder
+            elsewhere (:func:`_name_of`).
         scale: ``full``, or what was made smaller.
-        minutes: what it takes from nothing, on two cores.
+        minutes: its duration from the start, on two cores.
         expected: what is claimed of the rows.
-        levels: values that rows had when the study was first run, which a rerun should come to.
-        curve_metric, curve_rows, curve_table: whose learning curves are kept; no table: of rows of one name, which are
-            then the same runs, those of the first table.
+        levels: values of rows when the study was first run, which a rerun should reach.
+        curve_metric, curve_rows, curve_table: which learning curves are kept. Without a table, rows of the same name
+            have the same runs, and the first table's row is used.
     """
 
     folder: Path
@@ -108,7 +109,7 @@ class Study:
     curve_table: str | None = None
 
     def tolerance(self, table: StudyTable, row: Row) -> float | None:
-        """What study.yaml allows the mean of a row's metric to differ by; None where it gives no value for it."""
+        """The tolerance in study.yaml for the mean of a row's metric; None if there is no value for it."""
         return max(
             (
                 one.tolerance
@@ -121,19 +122,22 @@ class Study:
 
     @property
     def command(self) -> str:
-        """What ``kdlab reproduce`` is given: the name, or the folder where the name leads elsewhere."""
+        """The argument for ``kdlab reproduce``: the name, or the folder if the name means another study."""
         known = dict(all_studies()).get(self.name)
         return self.name if known is not None and known.resolve() == self.folder.resolve() else str(self.folder)
 
     @property
     def results(self) -> Path:
+        """The folder of the results in git."""
         return self.folder / "results"
 
     @property
     def readme(self) -> Path:
+        """The path of the study's README.md."""
         return self.folder / "README.md"
 
     def table(self, name: str) -> StudyTable:
+        """The table of that name. Raises StopIteration where there is none."""
         return next(table for table in self.tables if table.name == name)
 
     def run_overrides(self) -> list[tuple[str, ...]]:
@@ -146,7 +150,7 @@ class Study:
 
 
 def experiments_folders() -> list[Path]:
-    """Where studies are: ``experiments/`` of the working folder, and the one beside the package in a checkout."""
+    """Where studies are: ``experiments/`` in the working folder, and the one next to the package in a checkout."""
     import kdlab
 
     places = [Path("experiments"), Path(kdlab.__file__).resolve().parents[1] / "experiments"]
@@ -158,7 +162,7 @@ def experiments_folders() -> list[Path]:
 
 
 def all_studies() -> Iterator[tuple[str, Path]]:
-    """Name and folder of every study, sorted by name; of two of one name that of the working folder."""
+    """Name and folder of every study, sorted by name. Of two with one name, that of the working folder is used."""
     found: dict[str, Path] = {}
     for place in experiments_folders():
         for path in place.rglob(FILE):
@@ -167,7 +171,7 @@ def all_studies() -> Iterator[tuple[str, Path]]:
 
 
 def refuse_ambiguous(name: str) -> None:
-    """Raises InputError where what somebody typed is a study of ``experiments/`` and another one in a folder here."""
+    """Raises InputError where a name means both a study of ``experiments/`` and another study in a folder here."""
     known = dict(all_studies()).get(name)
     if known is not None and (Path(name) / FILE).is_file() and Path(name).resolve() != known.resolve():
         raise InputError(
@@ -176,8 +180,8 @@ def refuse_ambiguous(name: str) -> None:
 
 
 def _name_of(folder: Path, known: Container[str]) -> str:
-    """A name that no other study has, for one that lies elsewhere: its path from here; where that leads out of here or
-    is another's, its folder with six digits of the whole path."""
+    """A unique name for a study outside ``experiments/``: its relative path. If that leaves the working folder or is
+    another study's name, its folder name with six digits of a hash of the whole path."""
     here = Path.cwd().resolve()
     path = folder.relative_to(here).as_posix() if here in folder.parents else None
     return (
@@ -188,7 +192,7 @@ def _name_of(folder: Path, known: Container[str]) -> str:
 
 
 def find(name: str) -> tuple[str, Path]:
-    """The name and the folder of a study that somebody names.
+    """The name and the folder of a study, from a name or path.
 
     Args:
         name: below ``experiments/``, or the path of any folder that holds a study.yaml.

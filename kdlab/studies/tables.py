@@ -16,8 +16,8 @@ from .study import Row, Study, StudyTable
 
 
 def groups(table: StudyTable, records: Sequence[dict]) -> list[Group]:
-    """A group for each row, in their order. A row is a teacher where a network of another size in the table learned
-    from its run, unless it is the baseline."""
+    """A group for each row, in order. A row is a teacher if a network of another size in the table learned from its
+    run, unless it is the baseline."""
     own = {
         row.name: [row_record(record, row) for record in records if [table.name, row.name] in record["rows"]]
         for row in table.rows
@@ -71,12 +71,12 @@ def table(one: StudyTable, records: Sequence[dict]) -> Table:
 
 
 def any_finished(one: StudyTable, records: Sequence[dict]) -> bool:
-    """Whether there is a table to be made: whether some finished run has its metric."""
+    """Whether some finished run has the table's metric, so that the table can be made."""
     return any(tested(record, one.metric) is not None for group in groups(one, records) for record in group.records)
 
 
 def block(study: Study, one: StudyTable, records: Sequence[dict]) -> str:
-    """The generated part of the README that shows a table: what it is and how it came about, then the table."""
+    """The generated part of the README for a table: its description and origin, then the table."""
     own = [
         record
         for record in records
@@ -88,9 +88,9 @@ def block(study: Study, one: StudyTable, records: Sequence[dict]) -> str:
 
 
 def origin(records: Sequence[dict]) -> str:
-    """How many runs there are, what training them took, where, with which code.
+    """The number of runs, the duration of their training, the machines, and the code.
 
-    The teachers that were trained on the way count too, each once.
+    Teachers that were trained for them count too, each once.
     """
     seconds = {record["hash"]: record["durations"].get("train_seconds", 0.0) for record in records}
     for record in records:
@@ -112,7 +112,7 @@ def _machine(record: dict) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """In words: ``12 min 5 s``.
+    """A duration in words.
 
     >>> _duration(725.2), _duration(59.6), _duration(7205)
     ('12 min 5 s', '1 min 0 s', '2 h 0 min')

@@ -1,5 +1,5 @@
-"""Training what is missing of a study: one resumable sweep on kdlab's own launcher, all of it checked before the first
-run begins."""
+"""Trains the missing runs of a study as one resumable sweep on kdlab's own launcher. All of them are checked before the
+first begins."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ from kdlab.runs.run import Run
 from .names import unknown_names, unknown_networks
 from .study import Study
 
-# what may be said beside a study: where runs and data lie, how it is shown, how it is launched; nothing of it changes a
-# result
+# the overrides that may be added to a study: places of runs and data, progress, launcher; none of them changes a result
 FREE = ("paths.runs", "paths.data", "progress", "data.folder", "data.download", "data.workers")
 LAUNCHER = "hydra.launcher."
 
 
 @dataclass
 class Trained:
-    """A run of a study as it stands.
+    """A run of a study in its present state.
 
     Args:
-        config: composed, as the study has it.
+        config: the composed config.
         digest: its hash.
-        run: its directory, which may not exist.
-        message: why it did not come to its end, where the launcher knows.
+        run: the run, whose directory may not exist.
+        message: why it did not finish, if the launcher knows.
     """
 
     config: dict
@@ -39,7 +38,7 @@ class Trained:
 
 
 def refuse_others(extra: Sequence[str]) -> None:
-    """Raises InputError where something is said beside a study that would make it another."""
+    """Raises InputError where an additional override would change the study."""
     for text in extra:
         key = text.lstrip("+").partition("=")[0]
         if "=" not in text or key not in FREE and not key.startswith(LAUNCHER):
@@ -53,11 +52,10 @@ def composed(overrides: Sequence[Sequence[str]], extra: Sequence[str] = (), warm
     """The configs of some runs.
 
     Args:
-        warm: whether there is something to be trained, should the first run not be known as finished; the imports begin
-            beside this then.
+        warm: whether to start heavy imports in parallel if the first run is not known to be finished.
 
     Raises:
-        InputError: some cannot be composed; each problem is named once, with the first run that has it.
+        InputError: some cannot be composed. Each problem is named once, with the first run that has it.
     """
     configs, problems = [], {}
     with own_hydra(), sharing_teachers():
@@ -75,16 +73,16 @@ def composed(overrides: Sequence[Sequence[str]], extra: Sequence[str] = (), warm
 
 
 def train(study: Study, extra: Sequence[str] = ()) -> dict[tuple[str, ...], Trained]:
-    """Train what is missing; every run of the study by its overrides. Runs that fail are gone past, and stand in the
-    result as they are.
+    """Train the missing runs. Returns every run of the study by its overrides. Training continues after a failure, and
+    the result includes the failed runs.
 
     Args:
-        extra: overrides beside the study's, of :data:`FREE` and of the launcher.
+        extra: additional overrides, from :data:`FREE` and of the launcher.
 
     Raises:
-        InputError: a run cannot be composed or has problems, or no run can have what study.yaml asks for; none was
+        InputError: a run cannot be composed or has problems, or no run can have what study.yaml asks for. No run was
             begun.
-        KeyboardInterrupt: the same call goes on from the last finished epochs.
+        KeyboardInterrupt: the same call resumes from the last finished epochs.
     """
     from kdlab.sweep.plan import plan
     from kdlab.sweep.scheduler import Grid
@@ -104,9 +102,7 @@ def train(study: Study, extra: Sequence[str] = ()) -> dict[tuple[str, ...], Trai
     if wrong := unknown_networks(study, networks):
         raise InputError(*wrong)
     chosen = {}
-    for job in (
-        planned.jobs
-    ):  # rows may come to the same run in other words: it is trained once, or found wherever it is finished
+    for job in planned.jobs:  # other overrides may give the same run: it is trained once, or found if it is finished
         if job.digest not in chosen or not chosen[job.digest].run.finished and job.run.finished:
             chosen[job.digest] = job
     jobs = list(chosen.values())
@@ -123,7 +119,7 @@ def train(study: Study, extra: Sequence[str] = ()) -> dict[tuple[str, ...], Trai
 
 
 def _labels(study: Study) -> list[str]:
-    """What a person knows each run by: row and seed, and the table where two have a row of that name."""
+    """The name of each run for people: row and seed, and the table if two tables have a row of that name."""
     labels = {}
     for table in study.tables:
         for row in table.in_order():

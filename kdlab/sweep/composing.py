@@ -1,4 +1,4 @@
-"""Composing the jobs of a sweep: what every launcher of kdlab's begins with."""
+"""Composing the jobs of a sweep: the first step of all of kdlab's launchers."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class ComposingLauncher(HydraLauncher):
     """Base of kdlab's launchers: composes the jobs of a sweep."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep Hydra's context and config, from which the jobs are composed."""
         self.hydra_context, self.config = hydra_context, config
 
     def composed(self, overrides: Sequence[str]) -> dict:
@@ -30,7 +31,7 @@ class ComposingLauncher(HydraLauncher):
         """The configs of all jobs, each composed once.
 
         Args:
-            warm: let the warm parent begin its imports beside this, if something is to be trained.
+            warm: start the imports of the warm parent in parallel, if there is something to train.
 
         Raises:
             InputError: some jobs cannot be composed.
@@ -56,14 +57,12 @@ def _is_known(config: dict) -> bool:
 
 
 def how_to_split(jobs: Sequence[Sequence[str]], failed: Sequence[Sequence[str]]) -> str:
-    """The answer to a sweep over choices together with a parameter that only some of them have: the commands to write
-    instead.
+    """The advice on a sweep over choices and a parameter that only some of them have: the commands to type instead.
 
     >>> jobs = [["loss=[ce,kd]", "loss.kd.weight=0.5", "seed=1"], ["loss=[ce]", "loss.kd.weight=0.5", "seed=1"]]
     >>> print(how_to_split(jobs, jobs[1:]))
     loss.kd.weight is a parameter that only some of the choices of loss have. Give each its own sweep:
-      kdlab train -m 'loss=[ce,kd]' loss.kd.weight=0.5 seed=1
-      kdlab train -m 'loss=[ce]' seed=1
+      kdlab train -m 'loss=[ce,kd]' loss.kd.weight=0.5 seed=1 kdlab train -m 'loss=[ce]' seed=1
     """
     values: dict[str, dict[str, None]] = {}  # key -> its values in the sweep, in their order
     for job in jobs:

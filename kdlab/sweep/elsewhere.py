@@ -1,8 +1,8 @@
-"""Sweeps whose jobs run elsewhere: what launchers for other systems (Slurm, Ray) have in common.
+"""Sweeps whose jobs run elsewhere: the common part of the launchers for other systems (Slurm, Ray).
 
 Each job is one run. It is composed here and trained there, in a process that the other system starts, so runs and data
-must lie on a file system that both see. Finished runs are found here and not sent. A job that dies is the failure of
-that job: the others are waited for.
+must lie on a file system that both see. Finished runs are found here and not sent. If a job dies, only that job has
+failed; the others continue.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .job import FAILED, FOUND, INTERRUPTED, REFUSED, TRAINED
 from .plan import labels_of
 from .view import first_line
 
-#: (status, message) of a job that has ended; of one that went well the message is the run's directory
+#: (status, message) of a job that has ended; for a job that succeeded, the message is the run's directory
 End = tuple[str, str]
 
 
@@ -41,6 +41,8 @@ class Work:
         self.command, self.directory = command, os.getcwd()
 
     def __call__(self, config: dict) -> End:
+        """Train the run in the folder where the sweep was started, and return how it ended. Failures are returned, not
+        raised."""
         interrupt = Interrupt()
         try:
             with started_by(self.command), handling(interrupt):
@@ -53,24 +55,29 @@ class Work:
         except KeyboardInterrupt:
             return self.interrupted(config, interrupt.number)
         except Exception as error:
-            message = for_people(error)  # where there is none the whole of it is all there is to go by
+            message = for_people(error)  # without a message for people, only the traceback explains the failure
             return FAILED, traceback.format_exc() if message is None else str(message)
 
     def interrupted(self, config: dict, number: int | None) -> End:
-        """What is said of a job that a signal has ended; its run says so too."""
+        """The end of a job that a signal has interrupted; its run is recorded as interrupted, too."""
         name = signal.Signals(number).name if number is not None else "a signal"
         return INTERRUPTED, f"interrupted by {name}; finished epochs are kept, and the same command resumes there"
 
 
 class ElsewhereLauncher(ComposingLauncher):
-    """Base of the launchers. A subclass sends jobs and gives what comes of them, one by one, as they end."""
+    """Base of the launchers. A subclass sends the jobs and yields their results as they end."""
 
     @abstractmethod
     def outcomes(self, configs: Sequence[dict], labels: Sequence[str]) -> Iterator[tuple[int, End]]:
-        """Send the configs and yield the number of each job that has ended, with its end. Where it is closed before all
-        have ended (the user stopped the sweep), it ends the jobs that are left."""
+        """Send the configs, and yield the number and the end of each job that has ended. If the generator is closed
+        earlier (the user stopped the sweep), it ends the remaining jobs."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Send the jobs whose runs are not finished, and return the result of every job; prints a line as each ends.
+
+        Raises:
+            InputError: some jobs cannot be composed; none was sent.
+        """
         configs, labels = self.all_composed(job_overrides), labels_of(job_overrides)
         ends: dict[int, End] = {}
         for number, config in enumerate(configs):
@@ -97,7 +104,7 @@ class ElsewhereLauncher(ComposingLauncher):
 
 
 def _lines(config: dict) -> str:
-    """A bar is of no use in a file of output."""
+    """The progress setting of a job: ``lines`` in place of a bar, which is useless in an output file."""
     return "lines" if config["progress"] in ("auto", "bar") else config["progress"]
 
 
@@ -112,10 +119,10 @@ def package(name: str, launcher: str):
     """A package that a launcher needs.
 
     Args:
-        launcher: its name, or the beginning that several have.
+        launcher: its name, or the common prefix of several.
 
     Raises:
-        InputError: it is not installed; how it is.
+        InputError: it is not installed; the message has the command that installs it.
     """
     try:
         return import_module(name)

@@ -24,23 +24,24 @@ from .view import first_line
 
 
 class GridSweeper(HydraSweeper):
-    """Every combination of the values after the overrides' keys, in Hydra's grammar, with any launcher.
+    """Runs every combination of the overrides' values, in Hydra's grammar, with any launcher.
 
-    Hydra's own sweeper composes every job a second time to see whether it can be, and raises the first failure in place
-    of the rest.
+    Hydra's own sweeper composes every job twice to validate it, and raises only the first failure.
     """
 
     def __init__(self, params: dict | None = None):
         self.params = dict(params or {})
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep Hydra's context and config, and make the launcher."""
         self.hydra_context, self.config = hydra_context, config
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """
+        """Run every combination of the values with the launcher.
+
         Raises:
             InputError: a job is bad input; none was begun.
             RunFailed: some jobs failed.
@@ -54,19 +55,19 @@ class GridSweeper(HydraSweeper):
             returns = self._launched(jobs)
         finally:
             folder = Path(self.config.hydra.sweep.dir)
-            for empty in (folder, folder.parent):  # where a launcher has made it and written nothing
+            for empty in (folder, folder.parent):  # if a launcher made the folder and wrote nothing
                 with contextlib.suppress(OSError):
                     empty.rmdir()
         finish(self.launcher, returns)
 
     def _launched(self, jobs: Sequence[Sequence[str]]) -> Sequence[JobReturn]:
-        """What a launcher returns of the jobs. Another's than kdlab's may not be able to work here (no Slurm, say), and
-        raise anything."""
+        """The launcher's results of the jobs. A launcher of another package may not work here (without Slurm, for
+        example), and may raise any exception."""
         try:
             return self.launcher.launch(jobs, initial_job_idx=0)
         except KdlabError:
             raise
-        except BrokenExecutor as error:  # joblib's pool: one process that is killed ends them all
+        except BrokenExecutor as error:  # joblib's pool: if one process is killed, all end
             raise RunFailed(
                 f"a process of hydra/launcher={self._choice()} was killed (the system does so when memory runs out), "
                 "and the jobs that were not finished have ended with it; the same command tries them again. kdlab's "
@@ -82,10 +83,10 @@ class GridSweeper(HydraSweeper):
 
 
 def finish(launcher: HydraLauncher, returns: Sequence[JobReturn]) -> None:
-    """Say what failed, and end accordingly.
+    """Print the failures, and raise an error if there are any.
 
     Raises:
-        InputError: what failed was bad input throughout, and nothing else was begun.
+        InputError: all failures are bad input, and no job was trained.
         RunFailed: some jobs failed.
     """
     if isinstance(launcher, Launcher):
@@ -96,7 +97,7 @@ def finish(launcher: HydraLauncher, returns: Sequence[JobReturn]) -> None:
         )
         refused = bool(bad) and all(outcome.status == REFUSED for outcome in bad) and not trained
         number = sum(outcome.job.number is not None for outcome in bad)
-    else:  # a launcher of Hydra's or somebody else's: what it returns is all that is known
+    else:  # a launcher of another package: only its return values are known
         failures = [(entry, entry._return_value) for entry in returns if entry.status != JobStatus.COMPLETED]
         for entry, error in failures:
             message = str(error) if isinstance(error, KdlabError) else f"{type(error).__name__}: {error}"

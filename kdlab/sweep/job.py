@@ -1,4 +1,4 @@
-"""Job: one run of a sweep. Outcome: what came of it."""
+"""Job: one run of a sweep. Outcome: its result."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kdlab.runs.run import Run, RunStore
 
-# what can come of a job; those in DONE need nothing more
+# the outcomes of a job; after those in DONE nothing is left to do
 TRAINED, FOUND, FAILED, REFUSED, PRUNED, INTERRUPTED, NOT_STARTED = (
     "trained",
     "found",
@@ -22,7 +22,7 @@ DONE = (TRAINED, FOUND, PRUNED)
 
 @dataclass(frozen=True)
 class Need:
-    """What a job takes of the machine: ``threads`` in each of ``world`` processes, on GPUs or not."""
+    """The resources of a job: ``threads`` in each of ``world`` processes, on GPUs or not."""
 
     threads: int = 1
     world: int = 1
@@ -31,20 +31,20 @@ class Need:
 
 @dataclass(eq=False)
 class Job:
-    """One run to be had.
+    """One run of a sweep, or one that other jobs need.
 
     Args:
-        label: what tells it from the other jobs of the sweep, for people.
-        overrides: what was asked for.
+        label: what distinguishes it from the other jobs of the sweep, for people.
+        overrides: those of the job.
         config: the composed config, checked.
         digest: the hash of its run.
-        need: what it takes of the machine.
+        need: its resources.
         earlier: the jobs that come before it: they train its teachers, or what its student begins with.
         number: its place in the sweep, from 1; None for one that only others need.
         key: :func:`kdlab.runs.known.key_of` its config, taken before the hash was.
-        role: what it is to those that need it (``teacher``, ``initial``).
+        role: its role for the jobs that need it (``teacher``, ``initial``).
         attempts: how often it was tried.
-        died: how the process died that checked it; such a job is not begun.
+        died: how the process died that checked it; then the job is not begun.
     """
 
     label: str
@@ -61,27 +61,29 @@ class Job:
 
     @property
     def run(self) -> Run:
+        """The run that the job trains; it may not exist yet."""
         return RunStore(self.config["paths"]["runs"]).run(self.config, self.digest)
 
     @property
     def place(self) -> tuple[str, str, str]:
-        """What makes two jobs the same run: where it is kept, and its hash."""
+        """Folder, name and hash of the run. Two jobs with equal values are the same run."""
         return self.config["paths"]["runs"], self.config["name"], self.digest
 
     @property
     def name(self) -> str:
+        """The name for people: the label, after the role where only other jobs need it."""
         return self.label if self.number is not None else f"{self.role} {self.label}"
 
 
 @dataclass
 class Outcome:
-    """What came of a job.
+    """The result of a job.
 
     Args:
         status: one of the words above.
         path: the run's directory, where there is one.
-        message: why it did not end well; where it was found, a remark on that.
-        seconds: of this attempt.
+        message: why it did not succeed; for a run that was found, a remark on it.
+        seconds: the duration of this attempt.
         metrics: the run's final numbers.
     """
 

@@ -49,7 +49,7 @@ class Launcher(ComposingLauncher):
         self.workers, self.jobs_per_device, self.retry, self.fail_fast = workers, jobs_per_device, retry, fail_fast
         self.devices = None if devices is None else [int(device) for device in devices]
         self.outcomes: list[Outcome] = []
-        self._said: set[str] = set()  # a search plans each of its trials
+        self._said: set[str] = set()  # a search makes a plan for each trial
 
     def planned(self, job_overrides: Sequence[Sequence[str]]) -> Plan:
         """The plan of a sweep: all its jobs composed (each once) and checked.
@@ -62,8 +62,8 @@ class Launcher(ComposingLauncher):
     def run(
         self, source: Source, gpus: int, metric: str = "test/accuracy", progress: str = "auto", table: bool = True
     ) -> None:
-        """Run what a source gives, show how it goes, and end with the table; what came of it is in ``outcomes``, also
-        after an interrupt."""
+        """Run the jobs of a source, show the progress, and print the table at the end. The results are in ``outcomes``,
+        also after an interrupt."""
         devices = list(range(gpus)) if self.devices is None else self.devices
         slots = Slots(workers=self.workers, devices=devices, jobs_per_device=self.jobs_per_device)
         view = View(source.total, metric, progress)
@@ -77,6 +77,11 @@ class Launcher(ComposingLauncher):
                 view.table(self.outcomes)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Plan and run the jobs of a grid, and return the result of each.
+
+        Raises:
+            InputError: some jobs cannot be composed or have problems; nothing was begun.
+        """
         planned = self.planned(job_overrides)
         self.run(Grid(planned.jobs), planned.gpus, progress=planned.jobs[0].config["progress"])
         by_job = {outcome.job: outcome for outcome in self.outcomes}

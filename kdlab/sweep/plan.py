@@ -1,4 +1,4 @@
-"""Plan: from composed configs to jobs, all of them checked before the first begins."""
+"""Plan: makes jobs of composed configs, and checks all of them before the first begins."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from kdlab.runs import known
 from .job import INTERRUPTED, Job, Need
 from .worker import examine
 
-SECONDS_TO_TRY = 20.0  # how long the jobs of a sweep are tried on a few samples before the first of them begins
-SECONDS_TO_WAIT = 30.0  # after so long a line says which job is being checked
+SECONDS_TO_TRY = 20.0  # seconds for which the jobs of a sweep are tried on a few samples before the first begins
+SECONDS_TO_WAIT = 30.0  # seconds after which a line names the job that is being checked
 
 
 @dataclass
 class Plan:
-    """What is to be done: the jobs, how many GPUs there are for them, the names of the numbers that their runs will
-    have, and of the networks and ensembles of each (by its hash); these only as far as something is to be trained and
-    was tried."""
+    """The jobs of a sweep, the number of GPUs for them, the names of the metrics that their runs will have, and the
+    names of each run's networks and ensembles (by its hash). The names are known only for jobs that were tried."""
 
     jobs: list[Job]
     gpus: int
@@ -31,14 +30,14 @@ class Plan:
 
 @dataclass
 class _Answer:
-    """What the examination of a job found.
+    """The result of the examination of a job.
 
     Args:
         problems: why it is bad input.
-        description: as :func:`kdlab.sweep.worker.described` gives it; None where that did not come to its end.
-        networks: of its run, where it was tried.
-        notes: lines about its data and weights, where it was tried.
-        died: how the process died that examined it, where it did.
+        description: the result of :func:`kdlab.sweep.worker.described`; None where that did not finish.
+        networks: those of its run, if it was tried.
+        notes: lines about its data and weights, if it was tried.
+        died: how the process that examined it died, if it did.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -56,21 +55,20 @@ def plan(
 ) -> Plan:
     """The plan of a sweep.
 
-    Finished runs that are known are looked up and nothing more; the others are examined in a warm process, since this
-    one has imported nothing heavy. A job that ends that process (out of memory, a library that crashes) is marked as
-    one that died, and the others are examined without it: the input was not found bad, so the sweep goes on, and the
-    job counts as failed.
+    Known finished runs are only looked up. The others are examined in a warm process, since this one has no heavy
+    imports. If a job kills that process (out of memory, a crash in a library), the job is marked as died and counts as
+    failed. The other jobs are still examined, and the sweep continues, since the input was not found to be bad.
 
     Args:
-        labels: what a person knows each job by; default: those of its overrides that are not common to all.
-        said: the lines about data and weights that were printed before, and are not printed again; changed.
+        labels: the names of the jobs for people; default: their overrides that are not common to all.
+        said: lines about data and weights that were already printed and are not repeated; changed in place.
 
     Raises:
         InputError: some jobs have problems; nothing was begun. Each problem is named once, with the jobs that have it.
         KeyboardInterrupt: the user's own code raised it.
     """
     labels = list(labels) if labels is not None else labels_of(overrides)
-    keys = [known.key_of(config) for config in configs]  # before the hashes, which come from the examination
+    keys = [known.key_of(config) for config in configs]  # before the hashes, which the examination computes
     found = {
         number: run
         for number, config in enumerate(configs)
@@ -90,7 +88,7 @@ def plan(
             jobs.append(Job(labels[number], list(overrides[number]), config, found[number].hash, number=number + 1))
         else:
             answer = answers[number]
-            # no hash where the job died before that was known: it is the run of nothing else
+            # there is no hash if the job died before it was known; then it shares its run with no other job
             description = answer.description or {"digest": f"unknown-{number + 1}", "need": Need(), "earlier": []}
             jobs.append(
                 _job(
@@ -138,9 +136,9 @@ def labels_of(overrides: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _examined(configs: Sequence[dict], labels: Sequence[str]) -> list[_Answer]:
-    """What is found of each config, in their order. Where the process dies, another takes up the rest, beginning with
-    the job that was being examined; that job is given up only if it is the first in its process, so that nothing that
-    others left there is taken for its own."""
+    """The answer for each config, in order. If the process dies, a new one continues with the job that was being
+    examined. A job is given up only if it was the first in its process, so that it is not blamed for what earlier jobs
+    left there."""
     answers: list[_Answer] = []
     began = time.monotonic()
     while len(answers) < len(configs):
@@ -159,8 +157,8 @@ def _examined(configs: Sequence[dict], labels: Sequence[str]) -> list[_Answer]:
 def _examine(
     configs: Sequence[dict], tried: dict, seconds: float, labels: Sequence[str], answers: list[_Answer]
 ) -> tuple[dict | None, str]:
-    """Examine configs in one process and add what is found to ``answers``. Where it dies: the description of the job
-    that it was at, as far as it came, and how it died."""
+    """Examine configs in one process and add the results to ``answers``. If the process dies, returns the description
+    of the current job, if there is one, and how it died."""
     line, far_end = processes.context().Pipe()
     process = processes.start(examine, list(configs), tried, seconds, far_end, name="examine")
     far_end.close()
@@ -189,7 +187,7 @@ def _heard(line, label: str):
 
 
 def _refuse(answers: dict[int, _Answer], labels: list[str]) -> None:
-    """Raises InputError where jobs have problems: each problem once, after it the jobs that have it; those that died
+    """Raises InputError where jobs have problems: each problem once, followed by the jobs that have it. Jobs that died
     are named too."""
     whose: dict[str, list[str]] = {}
     for number, answer in answers.items():

@@ -22,13 +22,15 @@ class RayLauncher(ElsewhereLauncher):
         self.init, self.remote = dict(options.get("init") or {}), dict(options.get("remote") or {})
 
     def outcomes(self, configs: Sequence[dict], labels: Sequence[str]) -> Iterator[tuple[int, End]]:
+        """Send each config as a task of Ray and yield its number and its end. Tasks that are left when it is closed are
+        cancelled."""
         ray = package("ray", "ray")
         if not ray.is_initialized():
             ray.init(**self._arguments())
         job = Work(command_line())
         waiting = {}
         for number, config in enumerate(configs):
-            # a process of its own for each run, so that no run finds anything that another has left
+            # one process per run, so that no run is affected by another's leftovers
             task = ray.remote(**{"num_cpus": config["threads"], "max_calls": 1, "max_retries": 0, **self.remote})(_call)
             waiting[task.options(name=labels[number]).remote(job, config)] = number
         try:
@@ -38,22 +40,19 @@ class RayLauncher(ElsewhereLauncher):
                     number = waiting.pop(reference)
                     try:
                         end = tuple(ray.get(reference))
-                    except (
-                        Exception
-                    ) as error:  # its process or its machine is gone; that of one job says nothing of the others
+                    except Exception as error:  # its process or machine is gone; the other jobs are not affected
                         end = FAILED, f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
                     yield number, end
         finally:
             for reference in waiting:
-                ray.cancel(
-                    reference, force=False
-                )  # a KeyboardInterrupt where it runs: the run is recorded as interrupted
+                # raises KeyboardInterrupt in the task, so that the run is recorded as interrupted
+                ray.cancel(reference, force=False)
             if waiting:
                 print(f"stopping: {len(waiting)} jobs are cancelled", flush=True)
                 ray.wait(list(waiting), num_returns=len(waiting), timeout=10)
 
     def _arguments(self) -> dict:
-        """Of ``ray.init``. Memory is left to Ray: a cluster that is joined refuses to be given a number."""
+        """The arguments of ``ray.init``. Memory is not set: an existing cluster refuses a number."""
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         return {
             "log_to_driver": False,

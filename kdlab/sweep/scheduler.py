@@ -1,4 +1,4 @@
-"""Scheduler: runs the jobs of a sweep in warm processes, several at a time, and goes past those that fail."""
+"""Scheduler: runs the jobs of a sweep in warm processes, several at a time, and continues after failures."""
 
 from __future__ import annotations
 
@@ -26,35 +26,36 @@ from .slots import Grant, Slots
 from .view import View
 from .worker import BUSY, work
 
-PAUSE = 1.0  # seconds before a run that another process trains is looked at again
+PAUSE = 1.0  # seconds until a run that another process trains is checked again
 
 
 class Source(Protocol):
-    """Where jobs come from: a list (:class:`Grid`), or a search that makes them up as it goes."""
+    """Where jobs come from: a list (:class:`Grid`), or a search that creates them one after the other."""
 
-    #: whether a job is to ask after every epoch if it should go on
+    #: whether a job asks after every epoch if it should continue
     asks: bool
-    #: whether jobs may be drawn before they can begin; not from a search, which learns from what has ended meanwhile
+    #: whether jobs may be taken before they can begin; false for a search, which learns from jobs that end in the
+    #: meantime
     eager: bool
     #: how many jobs there will be
     total: int
 
     def next(self) -> Job | None:
-        """The next job; None while there is none (yet)."""
+        """The next job; None while there is none."""
 
     @property
     def exhausted(self) -> bool:
-        """Whether no job will come any more."""
+        """Whether there will be no further jobs."""
 
     def goes_on(self, job: Job, epoch: int, row: dict) -> bool:
-        """Whether a job that has finished so many epochs should go on."""
+        """Whether a job should continue after ``epoch`` finished epochs."""
 
     def ended(self, outcome: Outcome) -> None:
-        """What came of a job."""
+        """Receives the result of a job."""
 
 
 class Grid:
-    """Jobs that are known beforehand."""
+    """A fixed list of jobs."""
 
     asks = False
     eager = True
@@ -64,17 +65,20 @@ class Grid:
         self.total = len(self._jobs)
 
     def next(self) -> Job | None:
+        """The next job of the list; None where all were given."""
         return self._jobs.popleft() if self._jobs else None
 
     @property
     def exhausted(self) -> bool:
+        """Whether all jobs were given."""
         return not self._jobs
 
     def goes_on(self, job: Job, epoch: int, row: dict) -> bool:
+        """Always true: a grid stops no job."""
         return True
 
     def ended(self, outcome: Outcome) -> None:
-        pass
+        """Does nothing: a grid does not depend on outcomes."""
 
 
 @dataclass(eq=False)
@@ -91,15 +95,15 @@ class _Worker:
 
 
 class Scheduler:
-    """Runs what a source gives until it is exhausted.
+    """Runs the jobs of a source until it is exhausted.
 
-    What a job needs (its teachers, say) is trained before it, once for all that share it; two jobs that are the same
-    run are trained once; what is finished is found; what another process trains is come back to.
+    Runs that a job needs (such as its teachers) are trained before it, once for all jobs that share them. Two jobs with
+    the same run are trained once. Finished runs are found. A run that another process trains is checked again later.
 
     Args:
         source: the jobs.
         slots: the machine.
-        view: is told what happens.
+        view: is notified of all events.
         retry: how often a job that failed while training is tried again.
         fail_fast: end everything at the first job that fails.
     """
@@ -110,16 +114,16 @@ class Scheduler:
         self._waiting: deque[Job] = deque()  # seen, but not begun
         self._workers: list[_Worker] = []
         self._settled: dict[tuple, Outcome] = {}  # by the place of the run
-        self._again: dict[Job, float] = {}  # busy elsewhere: not before this moment
-        self._looked_for: set[Job] = set()  # whether their runs are there and finished
+        self._again: dict[Job, float] = {}  # trained by another process: not to be started before this time
+        self._looked_for: set[Job] = set()  # jobs that were checked for a finished run
         self._folder: Path | None = None
 
     def run(self) -> list[Outcome]:
-        """Every job's outcome, that of earlier ones included, in the order in which they ended.
+        """Run all jobs; returns their outcomes, including those of teachers, in the order in which they ended.
 
         Raises:
-            KeyboardInterrupt: the user stopped it, or their own code raised it. Every job that was at work has recorded
-                what it had finished.
+            KeyboardInterrupt: the user stopped the sweep, or their own code raised it. Every running job has saved its
+                finished epochs.
         """
         with tempfile.TemporaryDirectory(prefix="kdlab-sweep-") as folder:
             self._folder = Path(folder)
@@ -129,7 +133,7 @@ class Scheduler:
                     if self.fail_fast and any(outcome.status in (FAILED, REFUSED) for outcome in self.outcomes):
                         self._stop()
                         break
-            except BaseException:  # whatever it is, nobody hears of the jobs at work any more
+            except BaseException:  # in any case nothing listens to the running jobs any longer
                 self._stop()
                 raise
             finally:
@@ -139,7 +143,7 @@ class Scheduler:
     # -- beginning jobs ------------------------------------------------------------------------------------------------
 
     def _fill(self) -> bool:
-        """Begin what can be begun now; whether anything is left that is not settled."""
+        """Begin all jobs that can begin now. Returns whether jobs are left that are not settled."""
         started = True
         while started:
             started = False
@@ -155,12 +159,12 @@ class Scheduler:
         return bool(self._waiting) or not self.source.exhausted
 
     def _begun_or_settled(self, job: Job) -> bool:
-        """Begin a job, or find that there is nothing to begin; false while it has to wait."""
+        """Begin a job, or settle it without training. Returns False while it has to wait."""
         if job.died:
             self._settle(Outcome(job, FAILED, None, job.died))
             return True
         if self._at_work(job):
-            return False  # the same run is at work for another job: its outcome will be this one's, too
+            return False  # another job trains the same run: this job will have the same outcome
         if job.place in self._settled and job.attempts == 0:
             first = self._settled[job.place]
             status = FOUND if first.status == TRAINED else first.status
@@ -217,7 +221,7 @@ class Scheduler:
             name=job.name,
             variables=grant.environment,
         )
-        for connection in (far_end, *ranks):  # the worker holds them now: where it dies they must close
+        for connection in (far_end, *ranks):  # the worker holds them now: they must close if it dies
             connection.close()
         self._workers.append(_Worker(job, process, line, grant, output))
         self.view.started(job)
@@ -263,7 +267,7 @@ class Scheduler:
             self._waiting.append(job)
             return
         outcome = self._outcome(worker, status, message)
-        if status == INTERRUPTED and message:  # by the user's own code, which asks for the end as Ctrl-C does
+        if status == INTERRUPTED and message:  # raised by the user's own code, with the same meaning as Ctrl-C
             self._settle(outcome)
             raise KeyboardInterrupt
         if status == FAILED and job.attempts <= self.retry:
@@ -273,7 +277,7 @@ class Scheduler:
         self._settle(outcome)
 
     def _outcome(self, worker: _Worker, status: str, message: str) -> Outcome:
-        """What came of a worker; what it printed goes into its run, if that was begun."""
+        """The outcome of a worker. Its output is saved in its run, if that was begun."""
         run = worker.job.run
         begun = (run.path / "run.json").exists()
         if begun:
@@ -287,7 +291,8 @@ class Scheduler:
         return outcome
 
     def _killed(self, worker: _Worker) -> tuple[str, str]:
-        """A worker that could say nothing any more: its run is told so, since it could not write it itself."""
+        """The end of a worker that was killed. Its failure is written into its run's record, since it could not do that
+        itself."""
         reason = processes.cause_of_death(worker.process)
         run = worker.job.run
         try:
@@ -307,16 +312,15 @@ class Scheduler:
     # -- stopping ------------------------------------------------------------------------------------------------------
 
     def _stop(self) -> None:
-        """End the jobs at work, which record what they have finished; those that do not, or a second interrupt after
-        that, are killed."""
+        """End the running jobs, which save their finished epochs. They are killed if they take too long, or after a
+        second interrupt."""
         began = time.monotonic()
         interrupts: list[float] = []
         with processes.handling(lambda *_: interrupts.append(time.monotonic())):
             self.view.stopping(len(self._workers))
             for worker in self._workers:
                 worker.process.terminate()
-            # who interrupts through a terminal and a parent process may send the same signal twice: that is not
-            # impatience
+            # a terminal and a parent process may both send the same signal: that is not a second interrupt
             while (
                 self._workers and time.monotonic() - began < 20 and not any(moment - began > 1 for moment in interrupts)
             ):
@@ -346,26 +350,28 @@ class Scheduler:
         self._settle(self._outcome(worker, status, message))
 
     def _leave(self) -> None:
-        """Name what was not begun, so that nothing is missing in the table."""
+        """Add outcomes for the jobs that were not begun, so that the table is complete."""
         self.outcomes += [Outcome(job, NOT_STARTED) for job in self._waiting]
         while self.source.eager and (job := self.source.next()) is not None:
             self.outcomes.append(Outcome(job, NOT_STARTED))
 
 
 def _answer(worker: _Worker, goes_on: bool) -> None:
-    """Tell a worker whether to go on. One that has been killed meanwhile closes its line, and is dealt with then."""
+    """Send a worker whether to continue. If it was killed in the meantime, its connection is closed, which is handled
+    later."""
     with contextlib.suppress(OSError):
         worker.line.send(goes_on)
 
 
 def _keep_output(output: Path, folder: Path) -> None:
-    """Put what a job printed into its run."""
+    """Save the output of a job in its run."""
     text = _tail(output)
     if text.strip():
+        # such as a full disk, which the outcome reports
         with (
             contextlib.suppress(OSError),
             open(folder / "output.txt", "a", encoding="utf-8") as file,
-        ):  # a full disk: the outcome tells of it
+        ):
             file.write(text)
 
 

@@ -1,8 +1,8 @@
-"""Search: trials made up by Optuna's ask and tell, run by kdlab's launcher, kept in a database in the folder of the
+"""Search: trials from Optuna's ask and tell, run by kdlab's launcher, and stored in a database in the folder of the
 runs.
 
-Trial n is a function of the seed, of n and of what has ended before it was asked for; with one worker a search that was
-killed and started again is therefore the search that was not.
+Trial n depends only on the seed, on n, and on the trials that ended before it was created. So with one worker, a search
+that was killed and resumed has the same trials as one that was not.
 """
 
 from __future__ import annotations
@@ -72,13 +72,15 @@ class OptunaSweeper(Sweeper):
         self.direction = direction or ("minimize" if smaller else "maximize")
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep Hydra's context and config, and make the launcher."""
         self.hydra_context, self.config = hydra_context, config
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """
+        """Run the trials that are left, and print all trials of the study.
+
         Raises:
             InputError: there is nothing to search, or an end of the space is bad input; nothing was begun.
             RunFailed: some trials failed.
@@ -139,8 +141,8 @@ class OptunaSweeper(Sweeper):
             )
 
     def _study(self, optuna, folder: Path, space: dict, fixed: list[str], begin: bool):
-        """The study of this very search: another space, objective or fixed override is another one. None where it is
-        not begun, nor to be."""
+        """Optuna's study of this search. Another space, objective or fixed override is another study. None if it does
+        not exist and ``begin`` is false."""
         described = json.dumps(
             [
                 {key: repr(value) for key, value in space.items()},
@@ -173,7 +175,7 @@ class OptunaSweeper(Sweeper):
                 f"paths.runs: {folder} cannot be written ({error.strerror or error}); name another folder with "
                 "paths.runs=…"
             ) from error
-        except Exception as error:  # sqlalchemy's, of a file that is no database of Optuna's
+        except Exception as error:  # sqlalchemy's error for a file that is no database of Optuna's
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(
                 f"{file} cannot be read as a database of Optuna ({reason}); move it away to begin a new search"
@@ -185,8 +187,8 @@ class OptunaSweeper(Sweeper):
         return {"none": optuna.pruners.NopPruner, "halving": optuna.pruners.SuccessiveHalvingPruner}[self.pruner]()
 
     def sampler_of(self, number: int):
-        """The sampler that makes up trial ``number``: of its own seed, so that it does not depend on what was asked in
-        this process before."""
+        """The sampler of trial ``number``. It has a seed of its own, so it does not depend on earlier trials in this
+        process."""
         from kdlab.counter import derived_seed
 
         optuna, seed = _optuna(), derived_seed(self.seed, number) % 2**32
@@ -207,7 +209,7 @@ class Search:
         trials = study.get_trials(deepcopy=False)
         self._wanted = sweeper.trials
         self.asks = sweeper.pruner != "none"
-        # what a killed search was at work on comes first
+        # trials that a killed search left unfinished come first
         self._begun = deque(trial for trial in trials if trial.state == TrialState.RUNNING)
         self._asked = len(trials)
         self.total = max(self._wanted - self._asked, 0) + len(self._begun)
@@ -217,9 +219,12 @@ class Search:
 
     @property
     def exhausted(self) -> bool:
+        """Whether all trials were given."""
         return not self._begun and self._asked >= self._wanted
 
     def next(self) -> Job | None:
+        """The next trial as a job; trials that a killed search left unfinished come first. None where the trial is bad
+        input."""
         from optuna.trial import Trial
 
         if self._begun:
@@ -231,7 +236,7 @@ class Search:
         chosen = [f"{key}={trial.params[key]}" for key in self._space]
         try:
             (job,) = self._sweeper.launcher.planned([self._fixed + chosen]).jobs
-        except InputError as error:  # bad only in this combination: the search goes on without it
+        except InputError as error:  # bad only in this combination: the search continues without it
             self._study.tell(trial, state=self._states.FAIL)
             self.refused.append(f"trial {trial.number + 1}: {error}")
             return None
@@ -242,6 +247,7 @@ class Search:
         return job
 
     def goes_on(self, job: Job, epoch: int, row: dict) -> bool:
+        """Report the epoch's objective to Optuna; False where its pruner stops the trial."""
         value = row.get(self._sweeper.objective.removesuffix("_best"))
         if value is None:  # an epoch without validation
             return True
@@ -250,8 +256,13 @@ class Search:
         return not trial.should_prune()
 
     def ended(self, outcome: Outcome) -> None:
+        """Report a trial's result to Optuna. An interrupted trial stays open, so the next search resumes it.
+
+        Raises:
+            InputError: the run has no metric of the objective's name.
+        """
         trial = self._trials.get(outcome.job)
-        if trial is None or outcome.status == INTERRUPTED:  # a teacher; or a trial that is gone on with next time
+        if trial is None or outcome.status == INTERRUPTED:  # a teacher, or a trial that the next search resumes
             return
         objective = self._sweeper.objective
         if outcome.status == PRUNED:
@@ -270,10 +281,10 @@ class Search:
 
 @contextlib.contextmanager
 def _alone(folder: Path):
-    """A search is one process's: another would take its trials for ones that were left behind.
+    """Lock a search for this process. Another process would take its running trials for unfinished ones.
 
     Raises:
-        InputError: another process is at it.
+        InputError: another process is running the search.
     """
     lock = FileLock(folder / "optuna.db.lock")
     try:
@@ -319,8 +330,8 @@ def _cast_to_whole(override: Override) -> bool:
 
 
 def at_the_ends(space: dict) -> list[list[str]]:
-    """Points of a space that hold both ends of every interval and every choice: what is bad there is found before
-    anything is begun."""
+    """Points of a space that cover both ends of every interval and every choice. They are checked before anything is
+    begun."""
     values = {key: list(one.choices) if hasattr(one, "choices") else [one.low, one.high] for key, one in space.items()}
     return [
         [f"{key}={of[min(number, len(of) - 1)]}" for key, of in values.items()]
@@ -329,7 +340,7 @@ def at_the_ends(space: dict) -> list[list[str]]:
 
 
 def show(study, objective: str, folder: Path, console: Console | None = None) -> None:
-    """All trials of a study, those of earlier sittings too, and the best of them."""
+    """Print all trials of a study, including those of earlier sessions, and the best one."""
     trials = study.get_trials(deepcopy=False)
     if not trials:
         return

@@ -18,7 +18,7 @@ class Grant:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What its processes must be started with: the job sees its own devices and no others."""
+        """Environment variables for its processes, so that the job sees only its own devices."""
         return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, self.devices))} if self.devices else {}
 
 
@@ -28,7 +28,7 @@ class Slots:
 
     Args:
         cores: how many there are; None: as many as this process may use.
-        workers: how many jobs may run side by side; None: as many as cores and devices allow.
+        workers: how many jobs may run in parallel; None: as many as cores and devices allow.
         devices: numbers of the GPUs that may be used.
         jobs_per_device: how many jobs share a GPU.
     """
@@ -47,12 +47,12 @@ class Slots:
         self._granted = 0
 
     def take(self, need: Need) -> Grant | None:
-        """What the job needs, or None while that is not free. A job that needs more cores than there are runs alone."""
+        """The resources that a job needs, or None while they are not free. A job that needs more cores than the machine
+        has runs alone."""
         if self.workers is not None and self._granted >= self.workers:
             return None
         on_devices = need.gpu and bool(self._room)
-        # with a number of workers given, it is the user who says what the cores can bear; a GPU's jobs mostly wait for
-        # it
+        # with ``workers`` the user decides how many jobs the cores can run; jobs on a GPU mostly wait for it
         cores = 0 if self.workers is not None or on_devices else min(need.threads * need.world, self.cores)
         devices: list[int] = []
         if on_devices:
@@ -69,7 +69,7 @@ class Slots:
         return Grant(cores, devices)
 
     def give(self, grant: Grant) -> None:
-        """Take back what a job was given."""
+        """Release the resources of a job."""
         self._free_cores += grant.cores
         self._granted -= 1
         for device in grant.devices:

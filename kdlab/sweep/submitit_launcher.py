@@ -16,10 +16,10 @@ from kdlab.runs.record import command_line
 from .elsewhere import ElsewhereLauncher, End, Work, package
 from .job import FAILED, INTERRUPTED
 
-PAUSE = 1.0  # seconds between two looks at the jobs
-LAST_WORDS = 10.0  # seconds that cancelled jobs have to save what they have finished
+PAUSE = 1.0  # seconds between two checks of the jobs
+LAST_WORDS = 10.0  # seconds that cancelled jobs have to save their finished epochs
 ASK = 15.0  # seconds between two questions to squeue
-# what submitit knows by these names for every cluster; all else is Slurm's
+# options that submitit has for every cluster; all others are Slurm's
 COMMON = (
     "timeout_min",
     "cpus_per_task",
@@ -33,10 +33,11 @@ COMMON = (
 
 
 class SubmititWork(Work):
-    """A run in a job of submitit's. At the signal that comes before a time limit or a preemption the run is
-    interrupted; then the job is put back into the queue, as often as ``max_num_timeout`` allows."""
+    """A run in a job of submitit's. The signal before a time limit or a preemption interrupts the run. Then the job is
+    queued again, up to ``max_num_timeout`` times."""
 
     def __call__(self, config: dict) -> End:
+        """Remember submitit's signal and its handler, then train the run."""
         import submitit
 
         self._signal = submitit.JobEnvironment()._usr_sig()
@@ -44,13 +45,14 @@ class SubmititWork(Work):
         return super().__call__(config)
 
     def interrupted(self, config: dict, number: int | None) -> End:
+        """The end of an interrupted job. At submitit's signal the job is queued again, if it has attempts left."""
         import submitit
 
         status, message = super().interrupted(config, number)
         message = f"job {submitit.JobEnvironment().job_id} was {message}"
         if number == self._signal and callable(self._requeue):
             try:
-                self._requeue(number, None)  # ends this process, if the job comes back
+                self._requeue(number, None)  # ends this process if the job is queued again
             except submitit.core.utils.UncompletedJobError:
                 message = (
                     f"{message}; it has reached its time limit (hydra.launcher.timeout_min; max_num_timeout=N "
@@ -59,7 +61,7 @@ class SubmititWork(Work):
         return status, message
 
     def checkpoint(self, config: dict):
-        """What the job does when it comes back: the same, which resumes the run."""
+        """The work of the job when it is queued again: the same, which resumes the run."""
         import submitit
 
         return submitit.helpers.DelayedSubmission(SubmititWork(self.command), config)
@@ -84,6 +86,8 @@ class SubmititLauncher(ElsewhereLauncher):
         }
 
     def outcomes(self, configs: Sequence[dict], labels: Sequence[str]) -> Iterator[tuple[int, End]]:
+        """Submit one array of jobs and yield the number and the end of each. Jobs that are left when it is closed are
+        cancelled."""
         submitit = package("submitit", f"submitit_{self.cluster}")
         limit = {f"{self.cluster}_max_num_timeout": self.max_num_timeout}
         executor = submitit.AutoExecutor(cluster=self.cluster, folder=self.folder, **limit)
@@ -125,14 +129,14 @@ class SubmititLauncher(ElsewhereLauncher):
         return FAILED, f"job {handle.job_id} of {self.cluster} has ended ({state}); {hint}"
 
     def _late(self, handle) -> bool:
-        """Whether a result comes after all: a file system that is shared may show it late."""
+        """Whether the result appears within 5 seconds: a shared file system may show it late."""
         deadline = time.monotonic() + 5
         while not handle.paths.result_pickle.exists() and time.monotonic() < deadline:
             time.sleep(0.5)
         return handle.paths.result_pickle.exists()
 
     def _cancel(self, handles: Sequence) -> None:
-        """Cancel jobs, and give those that run some time to save what they have finished."""
+        """Cancel jobs, and give the running ones time to save their finished epochs."""
         if not handles:
             return
         print(f"stopping: {len(handles)} jobs are cancelled", flush=True)
@@ -155,8 +159,8 @@ class SlurmLauncher(SubmititLauncher):
         self._asked: dict[str, float] = {}
 
     def _done(self, handle) -> bool:
-        """As sacct says, or squeue, which knows a job as long as it has not ended: sacct has nothing to say where Slurm
-        keeps no accounts, nor of a job of an array that was cancelled before it began."""
+        """Whether sacct or squeue reports the end of a job. sacct reports nothing where Slurm has no accounting, or for
+        an array job that was cancelled before it began. squeue lists a job until it has ended."""
         if handle.done():
             return True
         now = time.monotonic()

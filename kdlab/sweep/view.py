@@ -1,5 +1,5 @@
-"""View: how a sweep goes. On a terminal it is a live picture, elsewhere a line a job; at the end a table of all
-jobs."""
+"""View: the progress of a sweep. On a terminal it is a live display, elsewhere one line per job; at the end a table of
+all jobs."""
 
 from __future__ import annotations
 
@@ -23,17 +23,16 @@ COLOURS = {
     INTERRUPTED: "yellow",
     NOT_STARTED: "dim",
 }
-RECENT = 8  # ended jobs that stay in the live picture
+RECENT = 8  # ended jobs that stay in the live display
 
 
 class View:
-    """Told by the scheduler what happens.
+    """Shows the events that the scheduler reports.
 
     Args:
-        total: how many jobs there will be, without what only they need (teachers).
-        metric: the number of a run that is shown.
-        progress: as the config's: ``auto`` (live on a terminal), ``bar`` (live), ``lines``, ``none`` (nothing but the
-            table).
+        total: the number of jobs, without the runs that only they need (teachers).
+        metric: the metric of a run that is shown.
+        progress: as in the config: ``auto`` (live on a terminal), ``bar`` (live), ``lines``, ``none`` (only the table).
     """
 
     def __init__(
@@ -63,21 +62,32 @@ class View:
     # -- what happens --------------------------------------------------------------------------------------------------
 
     def started(self, job: Job) -> None:
+        """A job begins."""
         self._running[job] = (0, 0, {})
         if job.number is None:
             self._say(f"{job.name}: training it, once for all jobs that share it")
 
     def epoch(self, job: Job, finished: int, epochs: int, row: dict) -> None:
+        """A job has finished an epoch.
+
+        Args:
+            finished: number of finished epochs.
+            epochs: number of epochs in all.
+            row: the epoch's row of metrics.csv.
+        """
         self._running[job] = (finished, epochs, row)
 
     def postponed(self, job: Job) -> None:
+        """A job waits, since another process trains its run."""
         self._running.pop(job, None)
 
     def retried(self, job: Job, message: str) -> None:
+        """A job failed and will be tried again."""
         self._running.pop(job, None)
         self._say(f"failed, and tried again: {job.name}: {first_line(message)}")
 
     def ended(self, outcome: Outcome) -> None:
+        """A job has ended: count it, and print its line or add it to the live display."""
         job = outcome.job
         self._running.pop(job, None)
         if job.number is not None:
@@ -93,15 +103,17 @@ class View:
             _remark(outcome),
         )
         if outcome.status == FOUND and self._live is None:
-            return  # what was there before is in the table at the end
+            return  # runs that were finished before are only in the table at the end
         self._recent.append(line)
         if self._live is None:
             self._say(line)
 
     def stopping(self, workers: int) -> None:
+        """The sweep stops while ``workers`` jobs are running."""
         self._say(f"stopping: {workers} jobs at work write down what they have finished")
 
     def tick(self) -> None:
+        """Redraw the live display, if there is one."""
         if self._live is not None:
             self._live.update(self._picture(), refresh=True)
 
@@ -112,7 +124,7 @@ class View:
     # -- the live picture ----------------------------------------------------------------------------------------------
 
     def left(self) -> float | None:
-        """Seconds until all is done, as the jobs so far tell; None before the first has ended."""
+        """Estimated seconds until all jobs are done; None before the first has ended."""
         if not self._trained:
             return None
         remaining = self.total - sum(self.counts.values())
@@ -121,6 +133,7 @@ class View:
         return rounds * self._spent / self._trained
 
     def summary(self) -> str:
+        """How many jobs are done, running and failed, and about how much time is left."""
         done = self.counts[TRAINED] + self.counts[FOUND] + self.counts[PRUNED]
         failed = self.counts[FAILED] + self.counts[REFUSED]
         parts = [f"{done} of {self.total} done", f"{len(self._running)} running"]
@@ -151,7 +164,7 @@ class View:
     # -- the table -----------------------------------------------------------------------------------------------------
 
     def table(self, outcomes: list[Outcome]) -> None:
-        """All jobs and what came of them, in the order of the sweep, what they need (teachers) first."""
+        """Print all jobs with their results, in the order of the sweep; runs that they need (teachers) come first."""
         table = Table(box=None, pad_edge=False)
         for name, justify in (
             ("", "right"),
@@ -163,7 +176,7 @@ class View:
         ):
             table.add_column(name, justify=justify, overflow="fold")
         shown = {}
-        for outcome in outcomes:  # a teacher may come up for several students
+        for outcome in outcomes:  # a teacher may occur for several students
             shown.setdefault(outcome.job.place if outcome.job.number is None else outcome.job, outcome)
         for outcome in sorted(
             shown.values(), key=lambda outcome: (outcome.job.number is not None, outcome.job.number or 0)
@@ -186,13 +199,13 @@ class View:
 
 
 def output_console() -> Console:
-    """Not cut to the width of a terminal where there is none."""
+    """A console for standard output; without a terminal it is wide, so that nothing is cut."""
     console = Console()
     return console if console.is_terminal else Console(width=220)
 
 
 def first_line(message: str) -> str:
-    """What a message says in one line; of a traceback the last line tells."""
+    """A message in one line; of a traceback, its last line."""
     lines = [line.strip() for line in message.strip().splitlines()] or [""]
     return lines[-1] if lines[0].startswith("Traceback") else lines[0] if len(lines) == 1 else " ".join(lines)
 

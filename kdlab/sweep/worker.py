@@ -1,5 +1,4 @@
-"""What happens in the processes of a sweep. Each does one thing and ends, so no job finds anything that another has
-left."""
+"""The worker processes of a sweep. Each does one thing and ends, so no job is affected by another's leftovers."""
 
 from __future__ import annotations
 
@@ -21,17 +20,17 @@ BUSY = "busy"  # another process is training the run
 def work(
     config: dict, digest: str, output: str, line: Connection, ranks: list[Connection], wait: bool, asks: bool
 ) -> None:
-    """Have one run trained, and say what came of it.
+    """Train one run, and report its result.
 
-    Says ``("epoch", finished, all, row)`` at the end of every epoch, and at the end ``("end", status, message)``. A run
-    that is interrupted by a signal has no message; one whose own code raises KeyboardInterrupt has one.
+    It sends ``("epoch", finished, all, row)`` after every epoch, and ``("end", status, message)`` at the end. A run
+    that a signal interrupts has no message; one whose own code raises KeyboardInterrupt has one.
 
     Args:
-        digest: the hash of the run, as it was when the sweep was planned.
-        output: the file that takes up what is printed.
-        line: to the launcher.
-        wait: for another process that trains the run.
-        asks: after each epoch, whether to go on.
+        digest: the hash of the run when the sweep was planned.
+        output: the file for everything that is printed.
+        line: the connection to the launcher.
+        wait: whether to wait for another process that trains the run.
+        asks: whether to ask the launcher after each epoch if it should continue.
     """
     signalled = Interrupt(patience=float("inf"))
     signal.signal(signal.SIGTERM, signalled)
@@ -64,13 +63,13 @@ def work(
     except KeyboardInterrupt:
         end = (INTERRUPTED, "" if signalled.number else "its own code raised KeyboardInterrupt")
     except BaseException as error:
-        message = for_people(error)  # where there is none the whole of it is what there is to go by
+        message = for_people(error)  # without a message for people, only the traceback explains the failure
         end = (FAILED, traceback.format_exc() if message is None else str(message))
     line.send(("end", *end))
 
 
 def _print_to(path: str) -> None:
-    """From here on everything printed, by C libraries and children too, goes to a file."""
+    """Redirect all further output to a file, including that of C libraries and child processes."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -84,16 +83,17 @@ def _print_to(path: str) -> None:
 def examine(
     configs: list[dict], tried: dict[str, tuple[list[str], list[str]]], seconds: float, line: Connection
 ) -> None:
-    """Check configs of a sweep one after the other. Of each it sends :func:`described`, as soon as that is known (None
-    where the config has problems), and then ``(problems, networks, notes)``. A config that ends this process is
-    therefore the one whose answer is missing. Where the user's own code raises KeyboardInterrupt, the last that is sent
-    is :data:`kdlab.sweep.job.INTERRUPTED`.
+    """Check the configs of a sweep one after the other. For each it sends the result of :func:`described` (None where
+    the config has problems), and then ``(problems, networks, notes)``. So if this process dies, the config without an
+    answer is the cause. If the user's own code raises KeyboardInterrupt, the last message is
+    :data:`kdlab.sweep.job.INTERRUPTED`.
 
-    Every config is checked by its names and signatures. Those that differ in more than the seed are tried on a few
-    samples too, for as long as ``seconds``; what is wrong with the rest in that way is found when its turn comes.
+    All configs are checked for names and signatures. Those that differ in more than the seed are also tried on a few
+    samples, for ``seconds`` in all. Errors that only such a trial finds appear for the remaining configs when they are
+    run.
 
     Args:
-        tried: the groups that were tried before, with what :func:`_try` found of them.
+        tried: the groups that were tried before, with the results of :func:`_try`.
         seconds: how long configs are tried.
     """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -110,7 +110,7 @@ def examine(
             networks, notes = tried.get(group, ([], []))
         except InputError as error:
             problems = error.problems
-        except KeyboardInterrupt:  # no signal: those are ignored here, or end the process
+        except KeyboardInterrupt:  # not from a signal: signals are ignored here, or end the process
             line.send(INTERRUPTED)
             return
         except Exception as error:  # the user's own classes may fail in any way
@@ -121,8 +121,8 @@ def examine(
 
 
 def described(config: dict) -> dict:
-    """What the launcher must know of a job and cannot find out without torch: hash, group, need, the names of its run's
-    numbers, the same of the runs before it; and the GPUs.
+    """What the launcher must know about a job and cannot find without torch: hash, group, need, the names of its run's
+    metrics, the same for earlier runs that it needs, and the number of GPUs.
 
     Raises:
         InputError: the config has problems.
@@ -166,8 +166,8 @@ def described(config: dict) -> dict:
 
 
 def _try(config: dict) -> tuple[list[str], list[str]]:
-    """Build everything and rehearse a step: nothing is written, and a teacher that is yet to be trained is stood in
-    for. Returns the names of the networks and ensembles that its run will report, and lines about its data and
+    """Build everything and try one step. Nothing is written, and an untrained network replaces a teacher that is not
+    trained yet. Returns the names of the networks and ensembles that the run will report, and lines about its data and
     weights."""
     import torch
 

@@ -21,9 +21,8 @@ def known_normalisation(node: dict, network: nn.Module, channels: int) -> Normal
     """
     if isinstance(network, HuggingFaceClassifier):
         found = _huggingface(node["model"], node.get("revision"))
-    elif isinstance(
-        getattr(network, "normalisation", None), dict
-    ):  # torchvision by name, or a network of the user's that says so
+    # torchvision by name, or a network of the user's that says so
+    elif isinstance(getattr(network, "normalisation", None), dict):
         found = Normalisation(**network.normalisation)
     elif node.get("pretrained") and isinstance(getattr(network, "pretrained_cfg", None), dict):  # timm
         found = (

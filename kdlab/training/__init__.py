@@ -1,4 +1,4 @@
-"""Training: a config becomes live parts, is trained, tested and recorded.
+"""Training: the parts of a run are built from its config, trained, tested and recorded.
 
-:func:`kdlab.training.ensure.ensure` is the door: the run of a config, trained if it is not there yet.
+The entry point is :func:`kdlab.training.ensure.ensure`: it returns the run of a config and trains it if needed.
 """

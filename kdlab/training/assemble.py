@@ -1,4 +1,4 @@
-"""From a checked config to the live parts of a run. Nothing here writes or trains."""
+"""Builds the parts of a run from a checked config. Nothing here writes or trains."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ MOST_PEERS = 64
 
 
 def run_seed(config: dict) -> int:
-    """What all random numbers of a run are made of: its seed, and which generation of a chain it is. Generation 0 is a
-    run like any other.
+    """The seed of all random numbers of a run, made from its seed and its generation in a chain. Generation 0 is a run
+    like any other.
 
     >>> run_seed({"seed": 3, "strategy": {}})
     3
@@ -48,9 +48,8 @@ def run_seed(config: dict) -> int:
 
 
 def generations_before(config: dict) -> list[dict] | None:
-    """The teachers' nodes of the generations before the teacher's, from the first on: not generation 0, which is no
-    born-again network. None where the strategy does not ask for them, or the teacher is not the generation before this
-    one."""
+    """The teacher nodes of the generations before the teacher's, in order, without generation 0, which is no born-again
+    network. None where the strategy does not ask for them, or where the teacher is not the previous generation."""
     generation, node, found = config["strategy"].get("generation") or 0, config["teacher"], []
     if "earlier" not in signature(config["strategy"]["_target_"]).accepted:
         return None
@@ -68,25 +67,25 @@ def generations_before(config: dict) -> list[dict] | None:
 
 @dataclass
 class Parts:
-    """The live parts of a run."""
+    """The parts of a run: data, networks, losses, strategy."""
 
     data: object
     task: Task
     teacher: Teacher | None
     strategy: Strategy
-    #: the nodes of runs that are yet to be trained, each with what it is to this one; untrained networks stand in for
-    #: them, so nothing may learn from these parts
+    #: the nodes of runs that are not trained yet, each with its role for this run; untrained networks take their place,
+    #: so nothing may learn from these parts
     untrained: list[tuple[str, dict]] = field(default_factory=list)
-    #: what the user should know of how weights were read, and of what they leave untrained
+    #: notes for the user: how weights were read, and which parameters they leave untrained
     notes: list[str] = field(default_factory=list)
 
 
 def assembled(config: dict) -> Parts:
-    """The live parts of a run, those of earlier runs with their weights wherever those exist.
+    """The parts of a run. Networks of earlier runs have their weights if those exist.
 
     Raises:
-        InputError: they do not fit, or something raises what a loop would take for its end (StopIteration), or the
-            command line for success (SystemExit).
+        InputError: they do not fit, or some code raises StopIteration (which a loop would take for its end) or
+            SystemExit (which the command line would take for success).
     """
 
     def trained(earlier: dict) -> Run | None:
@@ -104,12 +103,12 @@ def assembled(config: dict) -> Parts:
 
 
 def assemble(config: dict, trained: Trained) -> Parts:
-    """Build data, teacher, student, losses and strategy, and let them see a probe batch.
+    """Build data, teacher, student, losses and strategy, and run a probe batch through them.
 
     Args:
         config: a checked config.
-        trained: gives the finished run of a config (a teacher's, say), or None where it is yet to be trained: then its
-            untrained network stands in, which is enough to find what does not fit.
+        trained: returns the finished run of a config (of a teacher, for example), or None where it is not trained yet.
+            Then the untrained network is used, which is enough to find what does not fit.
 
     Raises:
         InputError: something is missing or does not fit; independent problems are listed together.
@@ -211,8 +210,8 @@ def assemble(config: dict, trained: Trained) -> Parts:
 
 
 def new_head(key: str, network: nn.Module, classes: int) -> list[str]:
-    """What to say of a learner whose pretrained weights do not fill its head: it begins untrained, which is right for
-    one that learns."""
+    """The note on a learner whose pretrained weights have no head: its head begins untrained, which is fine for a
+    network that learns."""
     weights = getattr(network, "pretrained_weights", None) or {}
     if not weights.get("unfilled"):
         return []
@@ -236,7 +235,7 @@ def make_data(node: dict) -> ClassificationData:
 
 
 def read_data(data: ClassificationData, node: dict) -> None:
-    """Read and split the data, and compare them with what the config says of them.
+    """Read and split the data, and compare them with the config.
 
     Raises:
         InputError: they are missing or damaged, or ``data.classes`` or ``data.shape`` are not theirs.
@@ -252,7 +251,7 @@ def read_data(data: ClassificationData, node: dict) -> None:
 
 
 def make_peers(config: dict) -> dict[str, Peer]:
-    """The networks of ``strategy.peers``, each from random numbers of its own.
+    """The networks of ``strategy.peers``, each with its own random numbers.
 
     Raises:
         InputError: it is neither a number nor named networks.
@@ -295,7 +294,7 @@ def make_peers(config: dict) -> dict[str, Peer]:
 
 
 def make_objective(terms: dict) -> Objective:
-    """The objective of the config's ``loss``: losses, weights, and schedules wherever one stands for a number."""
+    """The objective of the config's ``loss``: losses, weights, and schedules in place of numbers."""
     losses, weights, schedules, problems = {}, {}, {}, []
     for name, node in terms.items():
         try:
@@ -326,7 +325,7 @@ def make_optimization(config: dict) -> OptimizerRecipe:
 
 
 def _named(make: Callable, key: str) -> Callable:
-    """``make`` with its complaints about values turned into messages that name the key."""
+    """``make``, with errors about values turned into messages that name the key."""
 
     def call(**given):
         try:

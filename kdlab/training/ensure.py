@@ -1,6 +1,7 @@
-"""``ensure(config) -> Run``: the run of a config, trained if it is not yet.
+"""``ensure(config) -> Run``: the run of a config, which is trained if necessary.
 
-Teachers, assistants, generations, stages and sweeps are all ensured runs: hashed, locked, trained if absent, returned.
+Teachers, assistants, generations, stages and the jobs of sweeps all go through it: hashed, locked, trained if absent,
+returned.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from .teacher import describe
 
 Say = Callable[[str], None]
 FIT_RANK = f"{fit_rank.__module__}:{fit_rank.__name__}"
-# what Lightning goes on from, beside what the Recorder needs
+# what Lightning resumes from, in addition to the Recorder's state
 RESUMED = ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step", "loops")
 
 
@@ -55,25 +56,25 @@ def ensure(
     ranks: list[Connection] | None = None,
     shared: bool = False,
 ) -> Run:
-    """The finished run of a config. Found if it is there, resumed if it was begun, trained otherwise; the runs it needs
-    (teachers, stages) before it.
+    """The finished run of a config. It is looked up if it exists, resumed if it was begun, and otherwise trained. Runs
+    that it needs (teachers, stages) are trained first.
 
     Args:
         config: a composed plain config (:func:`kdlab.config.compose.compose`).
-        say: receives the lines that a person wants to see.
-        label: stands before the lines of training; a teacher's says so.
-        wait: for another process that is training the run.
-        observe: called at the end of every epoch, once it is saved; what it raises ends the training there.
-        ranks: processes that wait to train the run together, where it is trained by several
+        say: receives lines for the user.
+        label: prefix of the lines of training; that of a teacher names its role.
+        wait: wait for another process that is training the run.
+        observe: called at the end of every epoch, once it is saved. An exception in it ends the training there.
+        ranks: waiting processes that train the run together, if it is trained by several
             (:func:`kdlab.launch.ranks.start_ranks`).
         shared: other tasks that srun started with this one may train the same run (a teacher, a job of a sweep).
 
     Raises:
-        InputError: the config, the data or the teacher are not fit to begin with. Nothing was written.
+        InputError: the config, the data or the teacher are wrong. Nothing was written.
         RunFailed: training failed; run.json holds the traceback.
         RunPruned: ``observe`` raised it.
         BeingTrained: another process is training the run, and ``wait`` is false.
-        KeyboardInterrupt: the user stopped it; the same call goes on from the last finished epoch.
+        KeyboardInterrupt: the user stopped it; the same call resumes from the last finished epoch.
     """
     check(config)
     check_facts(config)
@@ -84,7 +85,7 @@ def ensure(
         return _found(config, run, key, say)
     refuse_other_launchers(config)
     quiet()
-    # the caller's random numbers and number of threads are as before when this returns
+    # restores the caller's random numbers and number of threads
     with threads(config["threads"]), torch.random.fork_rng(devices=[]):
         rehearse(config)
         say_precision(config, say)
@@ -123,8 +124,8 @@ def _found(config: dict, run: Run, key: str | None, say: Say) -> Run:
 
 @contextlib.contextmanager
 def _locked(run: Run, say: Say | None, shared: bool) -> Iterator[None]:
-    """Only one process trains a run; a second one says so and waits (without ``say`` it does not wait). The system
-    frees the lock of a process that was killed.
+    """Only one process trains a run. A second one prints a line and waits; without ``say`` it does not wait. The system
+    frees the lock of a killed process.
 
     Raises:
         InputError: srun has started the same command in several tasks, and another of them is training the run; unless
@@ -181,7 +182,7 @@ def _train(
     ranks: list[Connection] | None,
 ) -> None:
     obstacle = _obstacle(run, parts)
-    # a run that was begun afresh and killed is gone on with by the same command, not begun once more
+    # a run that was begun with fresh=true and killed is resumed by the same command, not begun again
     if config["fresh"] and (obstacle is not None or not run.begun_afresh):
         run.clear()
     elif obstacle is not None:
@@ -190,7 +191,7 @@ def _train(
     try:
         _begin(config, run, parts, teacher, say)
     except OSError as error:
-        if not begun:  # half of a beginning is none
+        if not begun:  # a half-written beginning does not count
             shutil.rmtree(run.path, ignore_errors=True)
         raise _unwritable(run, error) from error
     began = time.perf_counter()
@@ -228,7 +229,7 @@ def _train(
             )
             if not stopped:
                 write_text(run.path / "error.txt", traceback.format_exc())
-        except OSError as unwritten:  # a full disk, say: it is what failed, and it keeps the record from being written
+        except OSError as unwritten:  # such as a full disk, which also made the run fail
             where = f"Nothing could be written of it in {run.path} ({unwritten.strerror or unwritten})"
         if stopped:
             raise
@@ -251,7 +252,7 @@ def _train(
 
 
 def _obstacle(run: Run, parts: Parts) -> str | None:
-    """Why a run that was begun cannot be gone on with, found before anything is touched; None if it can."""
+    """Why a run that was begun cannot be resumed, found before anything is changed; None if it can."""
     last = run.checkpoint("last")
     if not last.exists():
         return None
@@ -281,7 +282,7 @@ def _obstacle(run: Run, parts: Parts) -> str | None:
 
 
 def _begin(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say) -> None:
-    """Write run.json before anything else, or take up the one that is there."""
+    """Write run.json before anything else, or take the existing one."""
     earlier = {}
     if (run.path / "run.json").exists():
         earlier = run.record
@@ -290,7 +291,7 @@ def _begin(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say)
             f" (begun by commit {str(commit)[:8]}, this is another)" if commit != provenance.code()["commit"] else ""
         )
         say(f"resuming {run.path}{other}")
-    # what an earlier kdlab let Lightning save in the middle of an epoch (hpc_ckpt) would be resumed from before
+    # an older kdlab let Lightning save in the middle of an epoch (hpc_ckpt); Lightning would prefer that file to
     # last.ckpt
     for leftover in [*run.path.glob("**/*.part"), *run.path.glob("hpc_ckpt_*")]:
         leftover.unlink(missing_ok=True)
@@ -314,7 +315,7 @@ def _begin(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say)
         "parameters": sum(value.numel() for value in parts.strategy.student.parameters()),
         "trainable_parameters": sum(value.numel() for value in parts.strategy.parameters() if value.requires_grad),
         "uses_teacher": parts.teacher is not None and parts.strategy.objective.learns_from_teacher,
-        "taught": parts.strategy.objective.learns_from_teacher,  # by a teacher, or by networks that learn beside it
+        "taught": parts.strategy.objective.learns_from_teacher,  # by a teacher, or by peers
         "teacher": teacher,
         "initial": origin(config["student"].get("initial")),
         "metrics": {},

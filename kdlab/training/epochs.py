@@ -1,4 +1,4 @@
-"""Whole epochs: nothing that ends a loop of Lightning's early passes for an epoch."""
+"""Whole epochs: an epoch that one of Lightning's loops ended early is an error, not a result."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _LIGHTNING = str(Path(L.__file__).parent)
 
 
 def refuse_early_ends(trainer: L.Trainer) -> None:
-    """Let StopIteration fail the training, wherever it is raised in a step, a hook, a callback or the data.
+    """Let StopIteration fail the training where a step, a hook, a callback or the data raise it.
 
-    Lightning's loops take it for the end of the data and continue with the next epoch. Data never end by it here: a
-    loop asks for as many batches as the loader's length says.
+    Lightning's loops take it for the end of the data and continue with the next epoch. Here data never end by it: a
+    loop requests ``len(loader)`` batches.
     """
     fit = trainer.fit_loop
     epoch = fit.epoch_loop
@@ -58,13 +58,13 @@ def _message(error: StopIteration, trainer: L.Trainer) -> str:
 
 
 def may_end(trainer: L.Trainer) -> bool:
-    """Whether the training may end here, in the middle of an epoch too: ``trainer.max_steps`` is reached, or a callback
+    """Whether the training may end now, even in the middle of an epoch: ``trainer.max_steps`` is reached, or a callback
     has stopped it (``trainer.max_time``, early stopping)."""
     return 0 <= trainer.max_steps <= trainer.global_step or trainer.should_stop and trainer.fit_loop._can_stop_early
 
 
 class WholeEpochs(L.Callback):
-    """Counts what an epoch consists of, and fails the training before an epoch is recorded that is not whole.
+    """Counts the batches of an epoch, and fails the training before an incomplete epoch is recorded.
 
     An epoch is whole if it has all its training batches (as many as ``trainer.limit_train_batches`` allows), and, where
     validation is due (``trainer.check_val_every_n_epoch``), a validation with all its batches. The last epoch may be
@@ -78,28 +78,34 @@ class WholeEpochs(L.Callback):
         self._trained = self._validated = self._validations = 0
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Set the counts of training batches and of validations to 0."""
         self._trained = self._validations = 0
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs, batch, batch_index: int
     ) -> None:
+        """Count a training batch."""
         self._trained += 1
 
     def on_validation_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Set the count of validation batches to 0."""
         self._validated = 0
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs, batch, batch_index: int, loader_index: int = 0
     ) -> None:
+        """Count a validation batch."""
         self._validated += 1
 
     def on_validation_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Count a validation. Raises EndedEarly where it lacks batches."""
         planned = sum(trainer.num_val_batches)
         if self._validated < planned:
             raise EndedEarly(short_of("validation", self._validated, planned))
         self._validations += 1
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Raises EndedEarly where the epoch lacks training batches or a validation that was due."""
         if may_end(trainer):
             return
         epoch = trainer.current_epoch + 1
@@ -114,6 +120,7 @@ class WholeEpochs(L.Callback):
             )
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Raises EndedEarly where epochs are missing and nothing has asked for the end."""
         if trainer.current_epoch < trainer.max_epochs and not may_end(trainer):
             raise EndedEarly(
                 f"the training ended after {trainer.current_epoch} of {trainer.max_epochs} epochs, "

@@ -1,4 +1,4 @@
-"""What a trained network says of a whole split."""
+"""The answers of trained networks on a whole split."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def all_batches(loader: Iterable[Batch]) -> Iterator[Batch]:
     """The batches of a loader.
 
     Raises:
-        EndedEarly: they are fewer than ``len(loader)``: a split would be evaluated in part.
+        EndedEarly: there are fewer than ``len(loader)``, so only a part of the split would be evaluated.
     """
     count = 0
     for batch in loader:
@@ -28,7 +28,7 @@ def all_batches(loader: Iterable[Batch]) -> Iterator[Batch]:
 
 
 def short_of(split: str, batches: int, planned: int) -> str:
-    """The message of data that ended early."""
+    """The message where data ended early."""
     return (
         f"the {split} data ended after {batches} of {planned} batches; a loader must yield as many batches as its "
         "len() says, and its iterator must not end before that (StopIteration, return)"
@@ -45,7 +45,7 @@ def predict(
         answer: a network's or teacher's Outputs for a batch.
 
     Raises:
-        EndedEarly: the loader yields fewer batches than its length, or an answer raises what a loop takes for its end.
+        EndedEarly: the loader yields fewer batches than its length, or ``answer`` raises StopIteration.
     """
     return predict_all({"": answer}, loader, task, device)[""]
 
@@ -57,7 +57,7 @@ def predict_all(
     task: Task,
     device: str | torch.device = "cpu",
 ) -> dict[str, dict[str, Tensor]]:
-    """What several say, by name, each as :func:`predict` has it, from one pass over the data."""
+    """The predictions of several networks by name, each as in :func:`predict`, from one pass over the data."""
     columns: dict[str, dict[str, list[Tensor]]] = {name: {"logits": [], "target": [], "index": []} for name in answers}
     for batch in all_batches(loader):
         batch = batch.to(device)

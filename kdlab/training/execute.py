@@ -33,8 +33,8 @@ def fit(config: dict, run: Run, parts: Parts, label: str = "", observe: Observe 
     """Train from the last finished epoch to the end.
 
     Args:
-        label: stands before each printed line.
-        observe: called at the end of every epoch; what it raises ends the training.
+        label: prefix of each printed line.
+        observe: called at the end of every epoch; an exception in it ends the training.
 
     Raises:
         KeyboardInterrupt: the user stopped it; the last finished epoch is kept.
@@ -44,7 +44,7 @@ def fit(config: dict, run: Run, parts: Parts, label: str = "", observe: Observe 
     torch.set_num_threads(config["threads"])
     strategy, last = parts.strategy, run.checkpoint("last")
     if last.exists() and recorded(read_checkpoint(last))["stopped"]:
-        return  # stopped early before it was killed: Lightning would train on
+        return  # early stopping had ended it before it was killed: Lightning would continue to train
     bar = shows_bar(config["progress"])
     lines = config["progress"] == "lines" or (config["progress"] == "auto" and not bar)
     environment()  # before loggers are built, which look at the rank
@@ -66,8 +66,8 @@ def fit(config: dict, run: Run, parts: Parts, label: str = "", observe: Observe 
     )
     refuse_early_ends(trainer)
     if config["compile"]:
-        # what an earlier run of this process compiled is guarded by all but the hooks of its taps, and must not serve a
-        # run that has others
+        # torch reuses compiled code of an earlier run in this process without a check of the taps' hooks, so a run with
+        # other hooks must not get it
         torch._dynamo.reset()
         # in place: torch.compile(module) would rename every key of the state dict
         strategy.student.compile(**({} if config["compile"] is True else {"backend": config["compile"]}))
@@ -94,8 +94,7 @@ def fit_rank(config: dict, path: Path, label: str, observe: Observe) -> None:
 
 
 def rehearse(config: dict) -> None:
-    """Build what only training needs, and throw it away, so that what is wrong with it is found before anything is
-    written.
+    """Build what only training needs and discard it, so that errors in it are found before anything is written.
 
     Raises:
         InputError: Lightning or a callback refuses its arguments.
@@ -122,41 +121,44 @@ def rehearse(config: dict) -> None:
 
 
 class OneProcess(LightningEnvironment):
-    """The environment of a run of one process: rank 0 of 1, whatever the variables of its environment say.
+    """The environment of a run of one process: rank 0 of 1, whatever the environment variables are.
 
-    Left to guess, Lightning takes a process inside of srun for one of several: it refuses the number of tasks, takes
-    away the logger of all but the first, and at SIGUSR1 saves the middle of an epoch and puts the job back into the
-    queue.
+    Without it, Lightning takes a process inside srun for one of several. It then refuses the number of tasks, removes
+    the logger of all tasks but the first, and at SIGUSR1 saves in the middle of an epoch and requeues the job.
     """
 
     @property
     def creates_processes_externally(self) -> bool:
+        """True, so that Lightning starts no processes."""
         return True
 
     def local_rank(self) -> int:
+        """0, as there is one process."""
         return 0
 
     def node_rank(self) -> int:
+        """0, as there is one machine."""
         return 0
 
     @property
     def main_address(self) -> str:
+        """127.0.0.1, as there is one machine."""
         return "127.0.0.1"
 
     def teardown(self) -> None:
-        pass
+        """Does nothing: Lightning's own would remove WORLD_SIZE from the environment."""
 
 
 def environment() -> ClusterEnvironment:
-    """Who has started this process, for Lightning: kdlab, as one rank of several (:mod:`kdlab.launch.ranks`), or as the
-    only one."""
+    """Lightning's environment of this process: one rank of several that kdlab started (:mod:`kdlab.launch.ranks`), or
+    the only process."""
     ranked = os.environ.get("TORCHELASTIC_RUN_ID") == RUN_ID
     rank_zero_only.rank = int(os.environ["RANK"]) if ranked else 0
     return TorchElasticEnvironment() if ranked else OneProcess()
 
 
 def say_precision(config: dict, say: Callable[[str], None]) -> None:
-    """A line where the run computes in another precision than its config names."""
+    """Print a line if the run computes in another precision than its config names."""
     if str(config["trainer"].get("precision")) in ("16", "16-mixed") and evaluation_device(config).type == "cpu":
         say(
             f"trainer.precision={config['trainer']['precision']}: Lightning has no mixed float16 on a CPU and uses "
@@ -165,8 +167,7 @@ def say_precision(config: dict, say: Callable[[str], None]) -> None:
 
 
 def close(logger: Logger, finished: bool) -> None:
-    """End a logger. A run of Weights & Biases that is left open would take in the curves of the next one in this
-    process."""
+    """End a logger. An open run of Weights & Biases would also record the curves of the next run in this process."""
     logger.finalize("success" if finished else "failed")
     end = getattr(logger.experiment, "finish", None)
     if end is not None:
@@ -178,10 +179,11 @@ def _callbacks(config: dict) -> list[Callback]:
 
 
 def shows_bar(progress: str) -> bool:
+    """Whether Lightning's progress bar is shown: ``bar``, or ``auto`` on a terminal."""
     return progress == "bar" or (progress == "auto" and sys.stdout.isatty())
 
 
 def quiet() -> None:
-    """Lightning's chatter about devices and tips is no news to the user of a run."""
+    """Silence Lightning's messages about devices and its tips."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""How a network that cannot teach yet is trained on the data at hand first: the commands, for messages."""
+"""Commands for messages: how to train a network that cannot teach yet on the run's data first."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _OWN = ("_target_", "taps", "normalisation", "initial")  # what is no argument o
 
 
 def commands(config: dict, key: str, student: Sequence[str] | None) -> str:
-    """Two commands, each on its own line, after a colon: one trains a student on a run's data, from labels alone,
-    and one repeats the run with it as the teacher. Without commands, where it is not known how the student is
-    described.
+    """The end of a message, with two commands, each on its own line. The first trains a student on a run's data from
+    labels alone. The second repeats the run with it as the teacher. Without the commands where the student's overrides
+    are not known.
 
     Args:
         config: of the run.
-        key: of the teacher that cannot teach.
+        key: that of the teacher that cannot teach.
         student: the overrides that describe it as a student.
     """
     if student is None:
@@ -41,8 +41,8 @@ def commands(config: dict, key: str, student: Sequence[str] | None) -> str:
 
 
 def _data(config: dict) -> list[str]:
-    """The overrides that name a run's data: as they were typed; where an experiment file names them, by what it
-    changes. Where the file of the data is not found, all of them are named."""
+    """The overrides that name a run's data: those on the command line, or the changes that an experiment file makes.
+    Where the file of the data is not found, all of its values."""
     typed, choices = config.get("overrides") or [], config.get("choices") or {}
     if not choices.get("experiment"):
         return [text for text in typed if re.match(r"[+~]*(data|paths)[.=@]", text)]
@@ -60,20 +60,20 @@ def _data(config: dict) -> list[str]:
 
 
 def _without(key: str, typed: Sequence[str]) -> list[str]:
-    """What was typed but for a teacher; a member that was taken away stays so."""
+    """The overrides on the command line without those of a teacher; a member that they remove stays removed."""
     return [text for text in typed if text == f"~{key}" or not re.match(rf"[+~]*{re.escape(key)}(@\S*)?([.=]|$)", text)]
 
 
 def _taught_by(key: str, typed: Sequence[str], run: str) -> list[str]:
-    """The overrides that put a run in the place of a teacher, or of a member of one."""
+    """The overrides that replace a teacher, or a member of one, by a run."""
     if key == "teacher":
         return ["teacher=run", _override("teacher.run", run)]
-    own = any(re.match(rf"\+\+?{re.escape(key)}=", text) for text in typed)  # no file has it, or it is taken away
+    own = any(re.match(rf"\+\+?{re.escape(key)}=", text) for text in typed)  # no file has it, or it was removed
     return [*([] if own else [f"~{key}"]), _override(f"+{key}", {"run": run})]
 
 
 def _left_over(overrides: Sequence[str]) -> list[str]:
-    """The overrides that take away what an experiment's file says of the teacher that a run takes the place of."""
+    """The overrides that remove an experiment file's keys of the teacher that is replaced."""
     try:
         teacher = _composed(overrides)["teacher"]
     except KdlabError:  # its message stands where the command is typed
@@ -121,7 +121,7 @@ def as_student(node: dict, answered: int | None = None, classes: int | None = No
 
 
 def _by_name(node: dict) -> dict:
-    """The node of a library's own function as kdlab's by the model's name, which knows how to put on a head."""
+    """kdlab's node, by model name, for the node of a library's own function. kdlab's function can replace the head."""
     target, options = node["_target_"], {name: value for name, value in node.items() if name not in _OWN}
     if target == "timm.create_model" and options.get("model_name"):
         pretrained = options.pop("pretrained", False)
@@ -139,8 +139,8 @@ def _by_name(node: dict) -> dict:
 
 
 def run_as_student(config: dict, run: Run) -> list[str]:
-    """The overrides that describe the student of another run's config; it begins with that run's weights and a new
-    head, where it is finished."""
+    """The overrides that describe the student of another run's config. If that run is finished, the student begins with
+    its weights and a new head."""
     choice = (config.get("choices") or {}).get("student")
     own = [text for text in config.get("overrides") or [] if re.match(r"[+~]*student\.(?!initial|classes)", text)]
     return [f"student={choice}", *own, *(beginning("run", run.path) if run.finished else [])]
@@ -152,7 +152,7 @@ def beginning(form: str, path: Path | str) -> list[str]:
 
 
 def classes_argument(node: dict, answered: int | None) -> str | None:
-    """The argument of a network that gives its number of classes, as far as names and values tell."""
+    """The argument that gives a network's number of classes, guessed from names and values."""
     try:
         accepted = signature(node["_target_"]).accepted
     except LookupError:

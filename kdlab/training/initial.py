@@ -1,7 +1,7 @@
-"""What a student begins with: the weights of an earlier run or of a file, and the state of that run's losses.
+"""A student's initial weights, from an earlier run or a file, and the state of that run's losses.
 
-``student.initial`` names it in one of the forms ``experiment``, ``same_but``, ``run``, ``checkpoint``. It counts where
-a run is trained; a finished student is loaded from its own checkpoint.
+``student.initial`` names it in one of the forms ``experiment``, ``same_but``, ``run``, ``checkpoint``. It is used only
+for training; a finished student is loaded from its own checkpoint.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kdlab.weights.foreign import WrongClasses, lines_of, weights_for
 
 KEY = "student.initial"
 _NEW_HEAD = f"; {KEY}.new_head=true loads the rest and leaves the head of the student untrained"
-_TERMS = "objective.terms."  # where the losses' state stands in a checkpoint
+_TERMS = "objective.terms."  # where the state of the losses is in a checkpoint
 
 
 def load_weights(
@@ -31,11 +31,11 @@ def load_weights(
     trained: Callable[[dict], Run | None],
     note: Callable[[str], None] = lambda line: None,
 ) -> dict | None:
-    """Load the weights that a node names into the student. With ``new_head`` those of another number of classes are
+    """Load the weights that a node names into the student. With ``new_head``, weights for another number of classes are
     loaded without their head.
 
     Args:
-        trained: gives the finished run of a config, or None where it is yet to be trained: then only the shapes are
+        trained: returns the finished run of a config, or None where it is not trained yet. Then only the shapes are
             compared.
         note: receives lines on how a file was read and which head is new.
 
@@ -81,8 +81,8 @@ def load_weights(
 
 
 def _fitting(student: nn.Module, weights: dict[str, Tensor], node: dict, what: str) -> OtherClasses | None:
-    """Raises InputError where weights do not fit the student; returns its head where that may be, and is, of another
-    number of classes."""
+    """Raises InputError where weights do not fit the student. Returns the head if it has another number of classes and
+    may be left out."""
     expected = student.state_dict()
     wrong, other = misfits(weights, expected), other_classes(weights, expected)
     if not wrong or other is not None and node.get("new_head", False):
@@ -92,8 +92,8 @@ def _fitting(student: nn.Module, weights: dict[str, Tensor], node: dict, what: s
 
 
 def _checkpoint(node: dict, trained: Callable[[dict], Run | None]) -> tuple[Path | None, str | None]:
-    """The file (None where it is yet to be trained), and the module within the strategy that is kept of it (None: a
-    file of no run)."""
+    """The file (None where the run is not trained yet), and the module within the strategy that the run keeps (None for
+    a file that belongs to no run)."""
     if "checkpoint" in node:
         path = Path(node["checkpoint"])
         run = run_of(path)
@@ -114,12 +114,12 @@ def load_losses(objective: Objective, content: dict | None, wanted: bool | list[
     """Load the state of loss terms (connectors, a paraphraser), once it is prepared.
 
     Args:
-        content: of the checkpoint; None where it is yet to be trained: then only the names are looked for.
-        wanted: true: every term that has a state of the same names and shapes there; or what is to be loaded, by dotted
-            names (``factor``, ``factor.paraphraser``).
+        content: of the checkpoint; None where the run is not trained yet. Then only the names are checked.
+        wanted: true loads every term whose state has the same names and shapes in the checkpoint; otherwise dotted
+            names of the parts to load (``factor``, ``factor.paraphraser``).
 
     Raises:
-        InputError: there is no such state, in this run or in that; or nothing that fits.
+        InputError: this run or the checkpoint has no such state, or nothing fits.
     """
     own = objective.terms.state_dict()
     names = list(objective.terms) if wanted is True else list(wanted or ())

@@ -1,4 +1,5 @@
-"""Loggers beside metrics.csv, which is always written. Each is a function of the run, named by ``logger._target_``."""
+"""Loggers, in addition to metrics.csv, which is always written. Each is a function of the run, named by
+``logger._target_``."""
 
 from __future__ import annotations
 
@@ -12,17 +13,17 @@ from kdlab.runs.run import Run
 def wandb(
     run: Run, project: str = "kdlab", mode: Literal["auto", "online", "offline"] = "auto", entity: str | None = None
 ):
-    """Weights & Biases, tied to the run by its hash: a resumed run goes on in the same place.
+    """Weights & Biases, tied to the run by its hash: a resumed run continues the same run there.
 
     Args:
-        mode: ``online``, ``offline``, or ``auto``: online where one is logged in (WANDB_API_KEY or ~/.netrc), offline
-            otherwise. The environment's WANDB_MODE goes before it.
+        mode: ``online``, ``offline``, or ``auto``: online with a login (WANDB_API_KEY or ~/.netrc), offline otherwise.
+            The environment variable WANDB_MODE has precedence.
     """
     from lightning.pytorch.loggers import WandbLogger
 
     offline = wandb_mode(mode) == "offline"
-    # wandb's service stays in the folder that it was started in, so a relative path would lead elsewhere once this
-    # process has changed its own
+    # wandb's service keeps the working directory in which it was started, so after a chdir here a relative path would
+    # mean another folder
     return WandbLogger(
         project=project,
         entity=entity,
@@ -37,8 +38,8 @@ def wandb(
 
 
 def wandb_mode(mode: Literal["auto", "online", "offline"] = "auto") -> str:
-    """Where Weights & Biases writes: ``auto`` is ``online`` where one is logged in, ``offline`` otherwise; the
-    environment's WANDB_MODE goes before."""
+    """Where Weights & Biases writes: ``auto`` is ``online`` with a login, ``offline`` otherwise. The environment
+    variable WANDB_MODE has precedence."""
     if "WANDB_MODE" in os.environ:
         return os.environ["WANDB_MODE"]
     return ("online" if _logged_in() else "offline") if mode == "auto" else mode

@@ -1,5 +1,5 @@
-"""Measuring finished runs: how fast the kept networks answer here, what memory that takes, and how alike their features
-are to the teacher's."""
+"""Measuring finished runs: speed and memory of the kept networks on this machine, and how similar their features are to
+the teacher's."""
 
 from __future__ import annotations
 
@@ -28,13 +28,18 @@ from .assemble import make_data, read_data
 from .evaluation import all_batches
 from .teacher import teacher_of
 
-READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)  # measured all the same; a full disk is told before
+# these runs are measured, but not written; a full disk is an error before that
+READ_ONLY = (
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+)
 THREADS = 1  # on a CPU, for all: times of different numbers of threads cannot be compared
 
 
 @dataclass
 class _Subject:
-    """A run that is being measured."""
+    """A run under measurement."""
 
     run: Run
     network: nn.Module
@@ -42,7 +47,7 @@ class _Subject:
     content: dict
 
     def inputs(self, count: int, device: torch.device) -> Tensor:
-        """Of validation; from the first on again where there are too few."""
+        """``count`` inputs of validation, repeated from the first one if there are too few."""
         rows = self.data.part("validation")
         return self.data.val_dataloader().batch(rows[torch.arange(count) % len(rows)]).to(device).inputs
 
@@ -54,30 +59,29 @@ def measure_runs(
     device: str | torch.device = "cpu",
     say: Callable[[str], None] = print,
 ) -> tuple[list[tuple[Run, dict]], list[str]]:
-    """Measure finished runs, all of them alike, and write ``measurements.json`` into each that is not read-only
-    (:mod:`kdlab.runs.measurements`).
+    """Measure finished runs, all in the same way, and write ``measurements.json`` into each
+    (:mod:`kdlab.runs.measurements`) that is not read-only.
 
-    Of each run the network is measured that it keeps of its last checkpoint. Test is not touched: inputs are samples of
-    validation. Every run is timed for itself, also one of several seeds, and all are timed in turns
-    (:func:`kdlab.measure.timed_in_turns`), so their networks are in memory together.
+    The network that a run keeps of its last checkpoint is measured. Inputs are samples of validation; test is not
+    touched. Each seed is timed as a run of its own. All runs are timed in turns (:func:`kdlab.measure.timed_in_turns`),
+    so all their networks are in memory.
 
     Args:
         batches: sizes.
         seconds: of timing, for each run and batch size.
         device: a CPU, where one thread is used, or a GPU.
-        say: receives a line for what cannot be measured of a run, and one that names the runs that are read-only.
+        say: receives a line for each quantity that cannot be measured, and one that names read-only runs.
 
     Returns:
-        The runs that were measured, each with what was found, and a line for each that could not be.
+        The measured runs with their measurements, and a line for each run that could not be measured.
     """
     device, subjects, failed, read = torch.device(device), [], [], {}
     with threads(THREADS):
         for run in runs:
             try:
                 subjects.append(_begun(run, batches, device, read, say))
-            except (
-                Exception
-            ) as error:  # files may be damaged and networks be anyone's; the other runs are measured all the same
+            # files may be damaged, and the user's own networks may fail; the other runs are still measured
+            except Exception as error:
                 failed.append(f"not measured: {run.path}: {told(error)}")
         for size in batches:
             for subject, durations in zip(subjects, _timed(subjects, size, seconds, device)):
@@ -107,7 +111,7 @@ def _begun(
     read: dict[str, ClassificationData],
     say: Callable[[str], None],
 ) -> _Subject:
-    """A run's network, and what takes no time to be measured. Raises OSError where the run's directory cannot be
+    """A run's network, and the measurements that take no time. Raises OSError where the run's directory cannot be
     written, unless it is read-only."""
     try:
         try_to_write(run.path)
@@ -135,14 +139,13 @@ def _begun(
         "batches": {},
     }
     subject = _Subject(run, network, data, content)
-    peaks = {
-        size: inference_bytes(network, subject.inputs(size, device)) for size in batches
-    }  # it fails here, where it fails at one of them
+    # a network that fails at one of the sizes fails here
+    peaks = {size: inference_bytes(network, subject.inputs(size, device)) for size in batches}
     content |= {"peak_inference_bytes": peaks[max(batches)], "peak_inference_batch": max(batches)}
     if run.config.get("teacher"):
         try:
             content |= _alignment(subject, device)
-        except Exception as error:  # of the teacher's network, its files; the speed is to be had without it
+        except Exception as error:  # the teacher's network or files failed; the speed can be measured without them
             say(f"no CKA: {run.path}: {told(error)}")
     return subject
 
@@ -151,7 +154,7 @@ def _alignment(subject: _Subject, device: torch.device) -> dict:
     """CKA between the taps of the network and those of its teacher, on validation.
 
     Raises:
-        InputError: there is no single network that teaches, it is no longer to be had, or one of the two has no taps.
+        InputError: there is no single teacher network, it is no longer available, or one of the two has no taps.
     """
     run, data = subject.run, subject.data
     task = Classification(run.config["data"]["classes"])
@@ -183,7 +186,7 @@ def _alignment(subject: _Subject, device: torch.device) -> dict:
 
 
 def _timed(subjects: Sequence[_Subject], size: int, seconds: float, device: torch.device) -> list[list[float]]:
-    """Seconds of each subject's calls of a batch."""
+    """The duration of each subject's calls on a batch, in seconds."""
 
     def call(subject: _Subject) -> Callable[[], object]:
         inputs, network = subject.inputs(size, device), subject.network

@@ -1,5 +1,5 @@
-"""Preparing a strategy, once, before the optimiser exists: everything is tried on a few samples, and what does not fit
-is told."""
+"""Preparing a strategy, once, before the optimiser exists: everything is tried on a few samples, and all misfits are
+reported."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def prepare(
     train_rows: Tensor | None = None,
     batch_size: int | None = None,
 ) -> list[str]:
-    """Check the combination, let strategy and losses build what depends on shapes, then rehearse a step. No weight or
-    buffer changes.
+    """Check the combination, let strategy and losses build the parts that depend on shapes, then try one step. No
+    weight or buffer changes.
 
     Args:
         batch: a few training samples.
@@ -39,7 +39,7 @@ def prepare(
         batch_size: of all processes together.
 
     Returns:
-        What may be wrong, to be shown as warnings.
+        Warnings for the user.
 
     Raises:
         InputError: the parts do not fit; independent problems are listed together.
@@ -61,7 +61,7 @@ def prepare(
         answers = strategy.answers()
         others = {strategy.key_of(name): answers.pop(name) for name in strategy.networks() if name != "student"}
         peers = {key: _answer(partial(answer, batch), key, batch) for key, answer in others.items()}
-        # after them: where peers teach, one that fails is named as itself
+        # after them: where peers teach, a peer that fails is named by its own name
         taught = _answer(lambda: strategy.taught_by(batch), "teacher", batch)
         teachers = {"teacher": taught} if teacher is not None and taught is not None else {}
         if isinstance(teacher, PerTerm):
@@ -109,7 +109,7 @@ def _no_chain(strategy: Strategy) -> list[str]:
 
 
 def _wrong_mixture(strategy: Strategy, batch: Batch) -> list[str]:
-    """Who cannot learn from mixed images, where the data mix them."""
+    """Terms and strategies that cannot learn from mixed images, where the data mix them."""
     if batch.share is None:
         return []
     cure = "leave the mixing out (mixing=none)"
@@ -138,7 +138,7 @@ def _restore(modes: dict[nn.Module, bool]) -> None:
 
 
 def _answer(answer: Callable[[], Outputs], role: str, batch: Batch) -> Outputs:
-    """The network's answer, or an InputError that says which network cannot read which inputs."""
+    """The network's answer. Raises InputError with the names of network and inputs where it cannot read them."""
     try:
         return answer()
     except InputError as error:
@@ -161,10 +161,10 @@ def _wrong_classes(said: dict[str, Outputs], expected: int | None) -> list[str]:
 
 
 def _no_logits(said: dict[str, Outputs], objective: Objective, mode: str) -> list[str]:
-    """Warnings about networks that learn and whose answers may be no logits.
+    """Warnings about learning networks whose answers may be no logits.
 
     Raises:
-        InputError: they are probabilities, and a term of the loss makes probabilities of them once more.
+        InputError: they are probabilities, and a loss term applies softmax to them again.
     """
     terms = ", ".join(
         f"loss.{name}" for name, term in objective.terms.items() if objective.counts(name) and _applies_softmax(term)
@@ -189,7 +189,7 @@ def _no_logits(said: dict[str, Outputs], objective: Objective, mode: str) -> lis
 
 
 def _applies_softmax(term: nn.Module) -> bool:
-    """Of kdlab's own terms. One of the user's may well expect probabilities."""
+    """Whether a term is kdlab's own and applies softmax. The user's own terms may expect probabilities."""
     return type(term).__module__.startswith("kdlab.losses.") and not term.reads_logits and not term.student_taps
 
 
@@ -211,8 +211,8 @@ def _idle_taps(student: Outputs, teacher: Outputs | None, objective: Objective) 
 
 
 def _rehearse(strategy: Strategy, batch: Batch) -> list[str]:
-    """One step's loss in train mode, without a trace: what a network or loss does wrong only there is found before
-    anything is written. Returns warnings."""
+    """Compute the loss of one step in train mode and undo all changes. So errors that occur only in train mode are
+    found before anything is written. Returns warnings."""
     buffers = {name: value.clone() for name, value in strategy.named_buffers()}
     before = _modes(strategy)
     strategy.train()

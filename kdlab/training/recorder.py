@@ -14,7 +14,7 @@ from kdlab.runs.files import link
 from kdlab.runs.run import Run
 from kdlab.strategies import Strategy
 
-STATE = "kdlab.Recorder"  # where its state stands among the callbacks' in a checkpoint
+STATE = "kdlab.Recorder"  # the key of its state among the callbacks' in a checkpoint
 
 
 def recorded(content: dict) -> dict:
@@ -22,7 +22,7 @@ def recorded(content: dict) -> dict:
     stopped there.
 
     Raises:
-        LookupError: there is none, as in a checkpoint that something else has written.
+        LookupError: there is none: something else has written the checkpoint.
     """
     callbacks = content.get("callbacks") if isinstance(content, dict) else None
     state = callbacks.get(STATE) if isinstance(callbacks, dict) else None
@@ -38,21 +38,21 @@ def recorded(content: dict) -> dict:
 
 
 class Recorder(Checkpoint):
-    """At the end of every epoch: a row of metrics.csv, then ``last.ckpt``, and ``best.ckpt`` if validation was never
-    better.
+    """Writes a row of metrics.csv at the end of every epoch, then ``last.ckpt``, and ``best.ckpt`` if validation is the
+    best so far.
 
-    The rows are in the checkpoint too, so a resumed run begins its file with those of its checkpoint. The order matters
-    to a run that is killed in between: a new best is written as ``best.ckpt`` and then linked to ``last.ckpt``: killed
-    between the two, the run resumes before this epoch, repeats it and comes to the same best.
+    The rows are in the checkpoint too, so a resumed run begins its file with those of its checkpoint. A new best is
+    written as ``best.ckpt`` and then linked to ``last.ckpt``. If the run is killed between the two, it resumes before
+    this epoch, repeats it, and finds the same best.
 
-    It is a ``Checkpoint`` for Lightning, which calls those after all that log.
+    It is a ``Checkpoint`` because Lightning calls these after all callbacks that log.
 
     Args:
         run: where it is kept.
         monitor: the metric that chooses the best.
         higher_is_better: whether more of it is better.
-        lines: print a line an epoch.
-        label: stands before each line.
+        lines: print a line per epoch.
+        label: prefix of each line.
         observe: called once the epoch is saved.
     """
 
@@ -83,9 +83,11 @@ class Recorder(Checkpoint):
 
     @property
     def state_key(self) -> str:
+        """The key of its state among the callbacks' in a checkpoint."""
         return STATE
 
     def state_dict(self) -> dict:
+        """The state for the checkpoint: rows, best score, whether training was stopped, peak memory in bytes."""
         return {
             "best": self.best,
             "rows": self.file.rows,
@@ -95,18 +97,26 @@ class Recorder(Checkpoint):
         }
 
     def load_state_dict(self, state: dict) -> None:
+        """Restore the state of a checkpoint. Checkpoints without peak memory are accepted."""
         self.best, self.file.rows, self.stopped = state["best"], list(state["rows"]), state["stopped"]
         self.peak_memory_bytes, self.peak_memory_of = state.get("peak_memory_bytes"), state.get("peak_memory_of")
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Begin to measure the peak memory."""
         memory.begin(module.device)
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Begin to time the epoch."""
         self._began = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: Strategy) -> None:
+        """Save the epoch's row and checkpoints, print its line, and call ``observe``.
+
+        Raises:
+            FloatingPointError: weights are no longer finite; the epoch is not saved.
+        """
         seconds = time.perf_counter() - self._began
-        # not the loss, which a loss scaler may rightly let overflow in a step that it then leaves out
+        # not the loss: with a loss scaler it may overflow in a step that is then skipped
         if not all(bool(torch.isfinite(value).all()) for value in module.parameters()):
             raise FloatingPointError(
                 f"the training diverged in epoch {trainer.current_epoch + 1}: weights are no longer finite numbers; "
@@ -153,12 +163,11 @@ class Recorder(Checkpoint):
             self.observe(trainer.current_epoch + 1, trainer.max_epochs, row)
 
     def _measure_memory(self, trainer: L.Trainer, module: Strategy) -> None:
-        """Take note of the peak so far. Not in the rows, which hold the curve."""
+        """Note the peak memory so far, in bytes; not in the rows, which hold the curve."""
         used, whose = memory.peak(module.device), memory.whose(module.device)
         if used is None:
             return
         used = int(trainer.strategy.reduce(torch.tensor(used, device=module.device), reduce_op="max"))
-        before = (
-            self.peak_memory_bytes if whose == self.peak_memory_of else None
-        )  # a run may be gone on with on another device
+        # a run may be resumed on another device
+        before = self.peak_memory_bytes if whose == self.peak_memory_of else None
         self.peak_memory_bytes, self.peak_memory_of = max(used, before or 0), whose

@@ -1,4 +1,4 @@
-"""What came of a finished training: test is evaluated here, once, and nowhere else."""
+"""The results of a finished training: test is evaluated here, once, and nowhere else."""
 
 from __future__ import annotations
 
@@ -20,24 +20,23 @@ from .teacher import with_test_scores
 
 
 def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -> dict:
-    """Evaluate the last and the best checkpoint, and the teacher, on test; keep the predictions, under their names
-    those of networks that are not kept.
+    """Evaluate the last and the best checkpoint and the teacher on test, and save the predictions. Those of networks
+    that are not kept are saved under their names.
 
     Args:
-        teacher: what is known of it (:func:`kdlab.training.teacher.describe`).
+        teacher: its description (:func:`kdlab.training.teacher.describe`).
 
     Returns:
         ``metrics``, ``parameters``, ``flops`` (of one sample, :func:`kdlab.measure.flops`) and ``checkpoint_bytes`` of
         the network that is kept;
         ``kept``: which one that is in either checkpoint, and by what rule; ``networks``: the metrics of every network
-            and ensemble by name,
-        where there is more than one, and ``network_parameters``, their sizes; ``train_seconds``, ``teacher_share`` and
-        ``peak_memory_bytes`` of ``peak_memory_of`` (over all epochs, also those before an interruption); ``teacher``:
-        its record with its scores on test.
+        and ensemble by name, where there is more than one, and ``network_parameters``, their sizes; ``train_seconds``,
+        ``teacher_share`` and ``peak_memory_bytes`` of ``peak_memory_of`` (over all epochs, also those before an
+        interruption); ``teacher``: its record with its scores on test.
 
         Among the metrics on test are ``agreement`` and ``kl_to_teacher`` (:mod:`kdlab.measure.fidelity`) where the run
-        has one frozen teacher that knows the same classes; an ensemble is one. They are absent where terms have several
-        teachers of their own, and where whoever teaches learns too.
+        has one frozen teacher that knows the same classes; an ensemble is one. They are absent where terms have
+        teachers of their own, and where the teaching networks learn too.
     """
     from safetensors.torch import save_file
 
@@ -69,10 +68,10 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
 
     predictions, metrics, kept = {}, {}, {"rule": strategy.keep}
     networks: dict[str, dict] = {name: {} for name in strategy.answers()}
-    strategy.float().to(device)  # a run in half precision, too, is measured with its weights in full
+    strategy.float().to(device)  # weights are measured in full precision, also those of a run in half precision
     for which, row in chosen.items():
-        # as the checkpoint has them: where weights are averaged, or other processes have trained, the strategy here
-        # holds others
+        # from the checkpoint: where weights are averaged, or other processes have trained, the strategy here holds
+        # other weights
         strategy.load_state_dict((content if which == "last" else read_checkpoint(run.checkpoint(which)))["state_dict"])
         strategy.eval()
         suffix = "" if which == "last" else "_best"
@@ -117,7 +116,7 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
         "network_parameters": sizes if len(networks) > 1 else {},
         "train_seconds": sum(row["seconds"] for row in rows),
         "teacher_share": sum(shares) / len(shares),
-        # None where a run is gone on with that was begun before this was measured
+        # None in a resumed run that was begun before this was measured
         "peak_memory_bytes": state.get("peak_memory_bytes"),
         "peak_memory_of": state.get("peak_memory_of"),
         "teacher": teacher,
@@ -125,13 +124,13 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
 
 
 def _network_of(key: str, names) -> str | None:
-    """Whose metric a key of the curve (``val/accuracy_peer2``) is; None for that of the network that is kept
+    """The network to which a key of the curve (``val/accuracy_peer2``) belongs; None for the network that is kept
     (``val/accuracy``)."""
     return next((name for name in names if key.endswith(f"_{name}")), None)
 
 
 def _validated(row: dict, name: str) -> dict[str, float]:
-    """What one of several networks reached on validation in an epoch."""
+    """The validation metrics of one of several networks in an epoch."""
     return {
         key.removeprefix("val/").removesuffix(f"_{name}"): value
         for key, value in row.items()
@@ -144,7 +143,7 @@ def _module_name(strategy, network) -> str:
 
 
 def _restore_curve(run: Run, rows: list[dict]) -> None:
-    """The checkpoint is what counts: a curve that was lost or damaged since is written again from it."""
+    """Write the curve again from the checkpoint if the file was lost or damaged since."""
     file = MetricsFile(run.metrics_file)
     try:
         if len(file.load().rows) == len(rows):

@@ -30,7 +30,7 @@ from .evaluation import predict
 from .fine_tuning import as_student, beginning, commands
 from .unable import classes_of, refuse_untrained
 
-Trained = Callable[[dict], Run | None]  # the finished run of a teacher's config, or None where it is yet to be trained
+Trained = Callable[[dict], Run | None]  # the finished run of a teacher's config, or None where it is not trained yet
 
 
 def make_teacher(
@@ -46,11 +46,11 @@ def make_teacher(
     """The teacher that a config's node describes.
 
     Args:
-        trained: gives the finished run of a teacher's config.
-        given: how the student's data normalise the inputs; the teacher gets them as it is used to.
+        trained: returns the finished run of a teacher's config.
+        given: the normalisation of the student's data; inputs are converted to the teacher's own normalisation.
         channels: of the inputs.
         config: of the run that it teaches, for the commands in messages.
-        note: receives lines on how its file was read.
+        note: receives lines about how its file was read.
 
     Raises:
         InputError: it cannot be found or read, or its weights leave parameters untrained.
@@ -74,13 +74,13 @@ def make_teacher(
 
 
 def teacher_of(run: Run, data, task: Task) -> Teacher | None:
-    """The teacher of a finished run, had again. The run that trained it is looked for in :func:`_stores`.
+    """The teacher of a finished run, rebuilt. The run that trained it is looked up in :func:`_stores`.
 
     Args:
         data: the run's own (:class:`kdlab.data.ClassificationData`).
 
     Raises:
-        InputError: it is no longer to be had.
+        InputError: it is no longer available.
     """
 
     def trained(config: dict) -> Run:
@@ -95,7 +95,7 @@ def teacher_of(run: Run, data, task: Task) -> Teacher | None:
 
 
 def run_of_teacher(run: Run) -> Run | None:
-    """The finished run that taught a run, where one did and is still to be found in :func:`_stores`."""
+    """The finished run that taught a run, if there is one and it is found in :func:`_stores`."""
     taught = (run.record.get("teacher") or {}).get("runs", [])
     if len(taught) != 1:
         return None
@@ -108,14 +108,14 @@ def run_of_teacher(run: Run) -> Run | None:
 
 
 def _stores(root: Path, student: Run) -> tuple[Path, ...]:
-    """Where the run of a teacher may lie: in the store that its student's config or record names, the same from the
-    folder in which the student was trained, and the store that the student lies in."""
+    """The stores that may hold a teacher's run: the one that its student's config or record names, relative to here and
+    to the folder in which the student was trained, and the store of the student."""
     return root, Path(student.record.get("directory") or ".") / root, student.path.resolve().parents[1]
 
 
 def _normalisation(node: dict, network: nn.Module, channels: int) -> Normalisation | None:
-    """How the inputs that a teacher was trained on were normalised: as its config says, or its run's data, or its
-    library. None: unknown."""
+    """The normalisation of the inputs that a teacher was trained on: from its config, its run's data, or its library.
+    None if unknown."""
     if node.get("normalisation"):
         return Normalisation(**node["normalisation"])
     if "config" in node:
@@ -129,7 +129,7 @@ def _normalisation(node: dict, network: nn.Module, channels: int) -> Normalisati
         return known_normalisation(node, network, channels)
     try:
         return None if data is None else getattr(build(data, "data"), "normalisation", None)
-    except KdlabError:  # a data set of the user's own that is no longer to be had
+    except KdlabError:  # the user's own data set, which is no longer available
         return None
 
 
@@ -159,7 +159,7 @@ def _teacher_network(
 
 
 def _checkpoint_network(node: dict, key: str, config: dict, note: Callable[[str], None]) -> tuple[nn.Module, dict]:
-    """The network of a checkpoint file: as its config says, or as the run that the file lies in says."""
+    """The network of a checkpoint file, built from its config node, or from the run that holds the file."""
     path, place = Path(node["checkpoint"]), f"{key}.checkpoint"
     run, described = run_of(path), node.get("network")
     if described is None and run is None:
@@ -198,9 +198,8 @@ def describe(
     device: torch.device,
     say: Callable[[str], None],
 ) -> dict:
-    """What the teacher is and how good it is on validation, for the record; its accuracy is said. Where terms have
-    teachers of their own, each of these is described so, by name under ``members``, and there is no score of all
-    together.
+    """The teacher's description and its scores on validation, for the record; its accuracy is printed. Where terms have
+    teachers of their own, each is described by name under ``members``, and there is no common score.
 
     Raises:
         InputError: it is no better than chance.
@@ -281,12 +280,12 @@ def _warn_of_no_logits(
     device: torch.device,
     say: Callable[[str], None],
 ) -> None:
-    """Say that a teacher, or a member of an ensemble, ends in softmax or sigmoid.
+    """Print a warning where a teacher, or a member of an ensemble, ends in softmax or sigmoid.
 
     Args:
-        said: what it answers on validation.
+        said: its answers on validation.
     """
-    if isinstance(teacher, Ensemble):  # whose own answers hide it; of each member a batch is enough
+    if isinstance(teacher, Ensemble):  # an ensemble's answers hide it; one batch of each member is enough
         weights = node.get("weights") or [1.0] * len(node["members"])
         named = [(own, member) for (own, member), weight in zip(node["members"].items(), weights) if weight > 0]
         batch = next(iter(validation), None)
@@ -309,7 +308,8 @@ def _warn_of_no_logits(
 
 
 def with_test_scores(described: dict, teacher: Teacher, score: Callable[[Callable[[Batch], Outputs]], dict]) -> dict:
-    """A teacher's record with its scores on test under ``test``; of several for several terms, with each one's.
+    """A teacher's record with its scores on test under ``test``; where terms have teachers of their own, with those of
+    each.
 
     Args:
         described: by :func:`describe`.
@@ -325,7 +325,7 @@ def with_test_scores(described: dict, teacher: Teacher, score: Callable[[Callabl
 
 
 def _own_normalisations(teacher: Teacher) -> list[Normalisation]:
-    """Those that are not the student's, of the teacher or its members."""
+    """The normalisations of the teacher or its members that differ from the student's."""
     found = [getattr(member, "own_normalisation", None) for member in getattr(teacher, "members", [teacher])]
     return list(dict.fromkeys(own for own in found if own is not None))
 
@@ -337,7 +337,8 @@ def _tell_normalisation(teacher: Teacher, role: str, say: Callable[[str], None])
 
 
 def _warn_of_other_split(config: dict, say: Callable[[str], None]) -> None:
-    """A teacher that was trained on what the student holds out makes the validation numbers too good."""
+    """Print a warning where the teacher was trained on samples that the student holds out: the validation numbers are
+    then too good."""
     for node in teacher_nodes(config["teacher"]).values():
         theirs = (node.get("config") or {}).get("data") or (Run(node["run"]).config["data"] if "run" in node else None)
         ours = config["data"]

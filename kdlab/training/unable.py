@@ -1,4 +1,4 @@
-"""Teachers that cannot teach: their weights leave parameters untrained, or know other classes than the data have."""
+"""Teachers that cannot teach: parameters are untrained, or the number of classes is not that of the data."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .fine_tuning import as_student, beginning, classes_argument, commands, run_
 
 
 def refuse_untrained(config: dict, node: dict, key: str, network: nn.Module, drawn: list[str]) -> None:
-    """Raises InputError where parameters of a network are as its constructor drew them, whatever luck it has on
-    validation."""
+    """Raises InputError where parameters of a network still have the random values of its constructor, however good it
+    is on validation."""
     weights = getattr(network, "pretrained_weights", None) or {}
     unfilled = weights.get("unfilled") or drawn
     if not unfilled:
@@ -40,11 +40,11 @@ def refuse_untrained(config: dict, node: dict, key: str, network: nn.Module, dra
 
 
 def wrong_classes(config: dict, teacher: Teacher, batch: Batch) -> list[str]:
-    """What to say of every teacher that answers with another number of classes than the data have.
+    """Problems of all teachers whose number of classes differs from that of the data.
 
     Args:
         batch: a few samples. A single teacher that cannot read them is left to
-            :func:`kdlab.training.preparation.prepare`, which does not know the members of an ensemble apart.
+            :func:`kdlab.training.preparation.prepare`, which cannot check the members of an ensemble one by one.
     """
     nodes, members = config["teacher"].get("members"), getattr(teacher, "members", None)
     owners = dict(zip(nodes, members.values() if isinstance(members, dict) else members)) if nodes else {None: teacher}
@@ -92,5 +92,5 @@ def _of_other_classes(config: dict, node: dict, key: str, answered: int) -> str:
 
 
 def classes_of(config: dict) -> int | None:
-    """Of the data, where a config says it."""
+    """The number of classes of the data, if the config gives it."""
     return (config.get("data") or {}).get("classes")

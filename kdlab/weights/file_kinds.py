@@ -1,4 +1,4 @@
-"""What a file is that should hold weights and does not: known by its first bytes."""
+"""What a file without weights is instead, recognised by its first bytes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 
 _AGAIN = "fetch it again"
-# what a file begins with -> what it is, and what to do
+# first bytes -> kind of file, and advice
 _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (
         b"version https://git-lfs",
@@ -30,7 +30,7 @@ def is_safetensors(path: Path) -> bool:
     """Whether a file begins as safetensors do: the length of a header, then a JSON object.
 
     Args:
-        path: of an existing file; its name says nothing here.
+        path: of an existing file; its name is ignored.
     """
     with open(path, "rb") as file:
         head = file.read(9)

@@ -1,4 +1,4 @@
-"""Whether named weights fit a network, and in what they do not."""
+"""Whether named weights fit a network, and how they differ."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ MOST_NAMED = 2
 
 
 def misfits(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
-    """In what the weights of a file differ from those that a network has: names from each side, and shapes. Empty if
-    they fit.
+    """How a file's weights differ from a network's: names that only one of them has, and shapes. Empty if they fit.
 
     >>> import torch
     >>> misfits({"a": torch.ones(2), "c": torch.ones(1)}, {"a": torch.ones(3), "b": torch.ones(1)})
@@ -42,8 +41,7 @@ class OtherClasses:
 
 
 def other_classes(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> OtherClasses | None:
-    """How the heads differ where weights differ from a network's in the number of classes and in nothing else; None
-    otherwise.
+    """The two heads, if weights differ from a network's only in the number of classes; otherwise None.
 
     >>> import torch
     >>> rest = {"a": torch.ones(8)}

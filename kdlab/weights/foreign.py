@@ -1,9 +1,10 @@
-"""The weights of one network in a file of another project: found by what fits the network, never by guessing.
+"""The weights of one network in a file of another project: only a part that fits the network exactly is taken, never a
+guess.
 
 A file may hold its weights below keys (``{"state_dict": …}``, ``{"net": …}``, one level further), under names with a
 prefix (``module.`` of DataParallel, ``model.`` of Lightning, ``_orig_mod.`` of torch.compile), for several networks
-(student and teacher of a distillation), and as an average beside the plain ones. A *part* of a file is a table of
-tensors in it and a prefix of their names. It is written as the keys and the prefix, joined by dots:
+(student and teacher of a distillation), and as an average in addition to the plain weights. A *part* of a file is a
+table of tensors in it and a prefix of their names. It is written as the keys and the prefix, joined by dots:
 ``state_dict.student``. Only a part that fits the network exactly, by names and shapes, is loaded.
 """
 
@@ -24,7 +25,7 @@ from kdlab.errors import InputError
 from .fit import OtherClasses, misfits, other_classes
 from .reading import StandIn, whole_network
 
-#: what wrappers put into the names of the network that they wrap, anywhere
+#: what wrappers insert into the names of the wrapped network, at any place
 WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 #: counters that old files lack or that profilers leave; they change no answer
 COUNTER, PROFILED = "num_batches_tracked", ("total_ops", "total_params")
@@ -46,9 +47,9 @@ class WrongClasses(InputError):
 class Part:
     """Weights that fit a network.
 
-    ``place`` are the keys of the file, ``prefix`` what was taken off the names, ``added`` what was put before them;
-    ``rest`` is what the file holds besides. ``lacking`` and ``excess`` are counters that the file lacks, or has without
-    need. ``other`` is the head of another number of classes, which is not among the weights.
+    ``place`` holds the keys of the file. ``prefix`` was removed from the names, ``added`` was put before them. ``rest``
+    names what else the file holds. ``lacking`` and ``excess`` are counters that the file lacks or has in excess.
+    ``other`` is a head for another number of classes, which is not among the weights.
     """
 
     place: tuple[str, ...]
@@ -63,10 +64,12 @@ class Part:
 
     @property
     def name(self) -> str:
+        """The keys of the file and the prefix, joined by dots; empty where it is the whole file."""
         return ".".join(filter(None, (*self.place, self.prefix)))
 
     @property
     def average(self) -> bool:
+        """Whether its name is that of averaged weights (EMA, SWA)."""
         return bool(_AVERAGE.search(self.name))
 
 
@@ -75,12 +78,12 @@ def weights_for(
 ) -> Part:
     """The part of a file that fits a network exactly.
 
-    Where several fit, averages (EMA, SWA) give way to plain weights. Where several plain ones are left, or nothing but
-    several averages, the user must say by ``part`` which is meant.
+    Where several fit, plain weights are preferred to averages (EMA, SWA). If several plain ones fit, or only several
+    averages, the user must choose one with ``part``.
 
     Args:
         content: of the file, by :func:`kdlab.weights.reading.read_checkpoint`.
-        key: the config's key that names the file; the key of the part stands beside it.
+        key: the config's key that names the file; the key of the part is its sibling.
         part: the name of the part to take; None: the one that fits.
         new_head: weights of another number of classes fit too; they come without their head.
 
@@ -129,8 +132,8 @@ def weights_for(
 
 
 def _usable(part: Part, expected: Mapping[str, Tensor], path: Path, key: str) -> Part:
-    """The part, unless its numbers are no weights: integers in the place of floats (a quantised network, whose scales
-    lie elsewhere), or numbers that are not finite.
+    """The part, if its numbers are weights. Integers in place of floats are none (a quantised network, whose scales are
+    elsewhere), and neither are numbers that are not finite.
 
     Raises:
         InputError: they are not.
@@ -158,8 +161,7 @@ def _other_classes(tables: Mapping[Place, dict[str, Tensor]], expected: Mapping[
 
 
 def lines_of(part: Part, path: Path, key: str) -> list[str]:
-    """What a person should know of how a file was read; empty where the file holds the weights and nothing else under
-    their own names."""
+    """Notes for the user on how a file was read; empty where the file holds only the weights, under their own names."""
     said = []
     if part.prefix:
         said.append(f"the prefix '{part.prefix}.' of its names is taken off")
@@ -194,8 +196,8 @@ def _tables(content: object, place: tuple[str, ...] = ()) -> Iterator[tuple[tupl
 
 
 def _parts(place: Place, table: dict[str, Tensor], expected: Mapping[str, Tensor], new_head: bool) -> list[Part]:
-    """The prefixes of a table's names below which a network's weights lie exactly. Wrappers within the names, and a
-    wrapper that the network has and the file has not, are tried where there is none."""
+    """The prefixes below which a table holds exactly a network's weights. If there is none, names are tried without
+    wrappers inside them, and with a wrapper that only the network has."""
     own = {name: name for name in table}
     found = list(_below(place, table, own, expected, new_head))
     if not found:
@@ -237,14 +239,14 @@ def _below(
 
 
 def _unwrapped(table: Mapping[str, Tensor]) -> dict[str, str]:
-    """The names without those of wrappers in them, each with its own; nothing where that changes none, or makes two of
-    them one."""
+    """The names without wrappers inside them -> the original names; empty where nothing changes, or two names become
+    equal."""
     names = {".".join(word for word in name.split(".") if word not in WRAPPERS): name for name in table}
     return names if len(names) == len(table) and set(names) != set(table) else {}
 
 
 def _prefixes(names: Mapping[str, str], expected: Mapping[str, Tensor]) -> set[str]:
-    """What stands before one of the network's names, wherever that occurs."""
+    """All prefixes that precede one of the network's names."""
     first = next((name for name in expected if name.rpartition(".")[2] != COUNTER), None)
     return {f".{name}".removesuffix(f".{first}")[1:] for name in names if f".{name}".endswith(f".{first}")}
 
@@ -263,7 +265,7 @@ def _equal(weights: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
 
 
 def closest(tables: Mapping[tuple[str, ...], Mapping[str, Tensor]], expected: Mapping[str, Tensor]) -> str:
-    """In what the weights differ that come closest to a network's, with a name from each side."""
+    """How the closest weights in the file differ from the network's, with one name from each."""
     best: tuple[int, str, Mapping[str, Tensor]] = (0, "", max(tables.values(), key=len))
     for table in tables.values():
         shared: Counter = Counter()

@@ -1,10 +1,10 @@
-"""Files of weights, read without running code: tensors and plain containers; whatever else is in them becomes an inert
+"""Files of weights, read without running code: tensors and plain containers. Every other object becomes an inert
 stand-in.
 
 Checkpoints of other projects hold more than weights: the arguments of the training (``argparse.Namespace``, omegaconf,
-EasyDict), scalars of NumPy, paths, dates. None of it is needed, and reading it as pickle does would import and call
-what the file names. So torch's restricted reader (``weights_only=True``) gets an empty class of ours under each of
-those names: nothing that a file names is imported or called.
+EasyDict), scalars of NumPy, paths, dates. None of this is needed, and pickle would import and call what the file names.
+So torch's restricted reader (``weights_only=True``) gets an empty class of kdlab's under each of those names. Nothing
+that a file names is imported or called.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from kdlab.errors import InputError
 
 from .file_kinds import is_safetensors, no_weights
 
-# a file that wants one of these called is no file of weights, though nothing would happen
+# a file that refers to one of these is refused, although nothing would be called
 _CODE = frozenset(
     {
         "os",
@@ -56,11 +56,12 @@ _CODE = frozenset(
 
 
 class StandIn:
-    """In the place of an object whose class is not read: it takes whatever it is given, and does nothing."""
+    """Replaces an object whose class is not read: it accepts any arguments and does nothing."""
 
     kind: type = object  # the container that the reader needs to see in its place, where it is filled like one
 
     def __new__(cls, *arguments, **options):
+        """A stand-in, or an empty container of the class's ``kind``."""
         return super().__new__(cls) if cls.kind is object else cls.kind()
 
     def __init__(self, *arguments, **options):
@@ -72,7 +73,7 @@ class StandIn:
 
 def read_checkpoint(path: Path) -> Any:
     """What a file of weights holds: tensors, plain containers, and a :class:`StandIn` for everything else. Its first
-    bytes say whether safetensors or torch reads it, not its name.
+    bytes, not its name, decide whether safetensors or torch reads it.
 
     Raises:
         InputError: the file is missing, is no file of weights, is damaged, or would run code.
@@ -99,7 +100,7 @@ def read_checkpoint(path: Path) -> Any:
 
 
 def whole_network(path: Path, what: str, keys: Sequence[str] = ()) -> str:
-    """That a file holds a whole network, and the command that saves its weights alone.
+    """The message for a file that holds a whole network, with the command that saves only its weights.
 
     Args:
         what: its class, or what is known of it.
@@ -115,7 +116,7 @@ def whole_network(path: Path, what: str, keys: Sequence[str] = ()) -> str:
 
 
 def _read(path: Path) -> Any:
-    with open(path, "rb") as file:  # by a name, torch would go by its ending
+    with open(path, "rb") as file:  # given a path, torch would decide by its ending
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
@@ -139,7 +140,7 @@ def _load(path: Path) -> Any:
             with torch.serialization.safe_globals([(cls, name) for name, cls in stand_ins.items()]):
                 return _read(path)
         except Exception as error:
-            if "persistent_load" in str(error):  # torch's old format keeps the source of a module beside it
+            if "persistent_load" in str(error):  # torch's old format also stores the source of a module
                 raise InputError(whole_network(path, "in the format before torch 1.6")) from error
             if not _fill(stand_ins, str(error)) and not _allow(stand_ins, found, str(error)):
                 raise
@@ -151,7 +152,7 @@ def _stand_in(name: str) -> type[StandIn]:
 
 
 def _fill(stand_ins: dict[str, type[StandIn]], message: str) -> bool:
-    """Make one stand-in the container that the reader missed; whether there was one."""
+    """Turn one stand-in into the container that the reader missed; returns whether there was one."""
     kind = OrderedDict if "SETITEM" in message else list if "append to lists" in message else None
     for cls in stand_ins.values():
         if kind is not None and cls.kind is object and repr(cls) in message:
@@ -161,8 +162,8 @@ def _fill(stand_ins: dict[str, type[StandIn]], message: str) -> bool:
 
 
 def _allow(stand_ins: dict[str, type[StandIn]], found: list[str], message: str) -> bool:
-    """A stand-in also for a class of torch's that its own reader does not know (an optimiser, a module); whether there
-    was one."""
+    """Add a stand-in for a torch class that torch's reader refuses (an optimiser, a module); returns whether there was
+    one."""
     for name in found:
         if name not in stand_ins and f"GLOBAL {name} " in message:
             stand_ins[name] = _stand_in(name)

@@ -26,13 +26,14 @@ TABLES = {
     "While training": machine,
 }
 MISTAKES = {mistake.what: mistake for table in TABLES.values() for mistake in table.MISTAKES}
+# as many again, each of which begins a run
 SLOW = (
     "In experiment files",
     "In teachers",
     "In data",
     "In sweeps",
     "While training",
-)  # as many again, each of which begins a run
+)
 LIST = Path(__file__).with_name("MISTAKES.md")
 HEAD = """# Mistakes
 

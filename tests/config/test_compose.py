@@ -48,9 +48,8 @@ def test_what_a_strategy_says_of_its_terms_goes_with_them():
         "ce": 1.0,
         "dkd": 1.0,
     }
-    assert (
-        compose(["strategy=ps_kd", "loss=[ce,dkd]"])["loss"]["ce"]["weight"] == 1.0
-    )  # tied to a term that is not there
+    # tied to a term that is not there
+    assert compose(["strategy=ps_kd", "loss=[ce,dkd]"])["loss"]["ce"]["weight"] == 1.0
     assert compose(["strategy=cs_kd", "loss=[ce,kd]"])["loss"]["kd"]["temperature"] == 4.0
     with pytest.raises(InputError, match="loss.kd is no loss term"):
         check(compose(["strategy=cs_kd", "loss=[ce,dkd]", "loss.kd.temperature=2"]))

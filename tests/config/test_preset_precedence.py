@@ -93,10 +93,11 @@ def test_an_experiment_chooses_a_preset_and_says_more_itself(mine):
 @pytest.mark.parametrize(
     "overrides, expected",
     [
+        # over linear, which has a start
         (
             ["strategy=ema", "preset=kd/rising"],
             {"schedule": "ramp_up", "end": 0.6, "epochs": 2},
-        ),  # over linear, which has a start
+        ),
         (
             ["preset=kd/rising", "++loss.kd.weight={schedule: stop, value: 1, epochs: 4}"],
             {"schedule": "stop", "value": 1, "epochs": 4},

@@ -28,10 +28,11 @@ def by(*given: str) -> list[str]:
         (["strategy=supervised"], ["~loss.kd", "+student.taps.a=b", "seed=2"]),  # and what is below strategy
         (["loss=[ce]"], ["strategy=offline", "++strategy.generation=3", "+student.taps.a=b", "seed=2"]),
         (["++student.taps.a=c"], ["strategy=offline", "++strategy.generation=3", "~loss.kd", "seed=2"]),
+        # a longer name is not below
         (
             ["student.tap=c"],
             ["strategy=offline", "++strategy.generation=3", "~loss.kd", "+student.taps.a=b", "seed=2"],
-        ),  # a longer name is not below
+        ),
     ],
     ids=str,
 )

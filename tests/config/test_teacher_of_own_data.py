@@ -134,9 +134,8 @@ def test_data_of_the_users_own_class():
             "Mine"
         )
         assert config["teacher"]["config"]["student"]["classes"] == 5
-    same = compose(
-        ["data._target_=tests.config.test_teacher_of_own_data.Mine"]
-    )  # as many classes, the same inputs: its experiment may be meant
+    # as many classes, the same inputs: its experiment may be meant
+    same = compose(["data._target_=tests.config.test_teacher_of_own_data.Mine"])
     assert same["teacher"]["experiment"] == "teacher/digits" and run_hash(same["teacher"]["config"]) == run_hash(
         compose([])["teacher"]["config"]
     )

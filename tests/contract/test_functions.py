@@ -134,9 +134,8 @@ def test_mask(spec):
     size = len(arguments[spec.student[0]])
     shape = spec.mask(size) if spec.mask is not None else spec(arguments).shape if spec.rows else (size,)
     mask = torch.ones(shape)
-    reduction = (
-        {"reduction": "mean"} if spec.rows or spec.mask is not None else {}
-    )  # a relation within the batch is one number already
+    # a relation within the batch is one number already
+    reduction = {"reduction": "mean"} if spec.rows or spec.mask is not None else {}
     padded = {name: torch.cat([tensor, tensor[:2]]) for name, tensor in arguments.items()}
     for name in (*spec.student, *spec.teacher):
         padded[name][size] = float("inf")

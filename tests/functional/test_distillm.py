@@ -42,9 +42,8 @@ def test_alpha_of_a_text_goes_from_the_smallest_where_both_agree_to_the_largest(
     near, far = (functional.text_divergence(STUDENT, TEACHER, LABELS, 0.4, anchor) for anchor in (1e9, 1e-9))
     gap = gaps()
     assert (gap > 0).tolist() == [True, False]
-    torch.testing.assert_close(
-        near, torch.stack([smallest[0], largest[1]])
-    )  # a gap far below the anchor; a student that is surer
+    # a gap far below the anchor; a student that is surer
+    torch.testing.assert_close(near, torch.stack([smallest[0], largest[1]]))
     torch.testing.assert_close(far, largest)
     between = functional.text_divergence(STUDENT, TEACHER, LABELS, 0.4, (1 - 0.2) / (1 - 0.4) * (gap[0].item() + 1e-5))
     torch.testing.assert_close(between[0], middle[0])

@@ -125,9 +125,8 @@ def test_with_thousands_of_negatives_low_precision_costs_little(dtype):
             parameter.grad.isfinite().all() and parameter.grad.abs().max() > 0 for parameter in loss.parameters()
         )
     assert values[1].dtype == torch.float32
-    torch.testing.assert_close(
-        values[1].double(), values[0], rtol=0.05, atol=0.0
-    )  # the embeddings are of low precision
+    # the embeddings are of low precision
+    torch.testing.assert_close(values[1].double(), values[0], rtol=0.05, atol=0.0)
 
 
 def test_z_stays_in_float32_in_a_half_module():
@@ -181,11 +180,12 @@ def test_bad_arguments_name_themselves(options, name):
 
 # -- several processes -------------------------------------------------------------------------------------------------
 
+# one sample is on both
 STUDENT, TEACHER, INDEX = (
     tensor(5, 4, seed=3),
     tensor(5, 5, seed=4),
     torch.tensor([4, 1, 6, 1, 0]),
-)  # one sample is on both
+)
 PARTS = (slice(0, 3), slice(3, 5))
 
 

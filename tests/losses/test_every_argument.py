@@ -158,9 +158,8 @@ def observed(name: str, arguments: dict) -> list[torch.Tensor]:
     value = loss(student, teacher, batch)
     value.sum().backward()
     gradients = [torch.zeros(()) if leaf.grad is None else leaf.grad for leaf in (*leaves, *loss.parameters())]
-    answer = (
-        [loss.logits(student).detach()] if name == "SimKD" else []
-    )  # what the reused head says, beside the loss on features
+    # what the reused head says, beside the loss on features
+    answer = [loss.logits(student).detach()] if name == "SimKD" else []
     return [value.detach(), *gradients, loss(student, teacher, batch).detach(), *answer]
 
 

@@ -40,11 +40,12 @@ class Deeper(nn.Module):
     [
         (nn.Linear(4, 3), (1, 4), 2 * 4 * 3),
         (nn.Conv2d(4, 4, 3, groups=4), (1, 4, 8, 8), 2 * 9 * 4 * 36),
+        # four projections; two heads, two products each
         (
             Attention(),
             (1, 5, 8),
             4 * (2 * 5 * 8 * 8) + 2 * 2 * (2 * 5 * 5 * 4),
-        ),  # four projections; two heads, two products each
+        ),
         (nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), (1, 5, 8), 3360 + 2 * (2 * 5 * 8 * 16)),
         (nn.LSTM(4, 8), (3, 4), 3 * 2 * 32 * (4 + 8)),  # three steps, four gates of 8
         (nn.Flatten(), (1, 2, 2), 0),

@@ -142,9 +142,10 @@ def ordered(overrides, others):
     def batches(overrides):
         seen = []
         with watched(lambda strategy, batch, index: seen.append((batch.index.clone(), batch.inputs.clone()))):
+            # which draws from torch's generator, more where more networks are asked
             kdlab.train(
                 [*overrides, *SHORT, "trainer.max_epochs=2", "data.augment.crop_padding=1", "student.dropout=0.2"]
-            )  # which draws from torch's generator, more where more networks are asked
+            )
         return seen
 
     mine, theirs = batches(overrides), batches(others)

@@ -103,9 +103,8 @@ def test_stopped_and_gone_on_with(strategy, overrides, monkeypatch):
     path = str(RunStore().run(compose([*overrides, *STATEFUL, "name=stopped"])).path)
 
     def stopped(self, batch, index):
-        if (
-            self.current_epoch == 1 and index == 3 and self.trainer.default_root_dir.endswith(path)
-        ):  # not in a run before it
+        # not in a run before it
+        if self.current_epoch == 1 and index == 3 and self.trainer.default_root_dir.endswith(path):
             raise KeyboardInterrupt
         return step(self, batch, index)
 

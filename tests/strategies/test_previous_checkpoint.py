@@ -27,9 +27,8 @@ def test_what_the_snapshot_said_teaches():
     torch.nn.init.constant_(strategy.student[0].weight, 0.25)
     now = strategy.student[0].weight.detach()
     labels = 0.5 * ce(batch.inputs @ now.T, batch.target)
-    torch.testing.assert_close(
-        strategy.distill(batch).loss.total.detach(), labels
-    )  # known at the start of the next epoch
+    # known at the start of the next epoch
+    torch.testing.assert_close(strategy.distill(batch).loss.total.detach(), labels)
     strategy._teaches = True
     expected = labels + 2.0 * kd(batch.inputs @ now.T, batch.inputs @ before.T, 2.0)
     torch.testing.assert_close(strategy.distill(batch).loss.total.detach(), expected)

@@ -328,9 +328,8 @@ def test_two_processes_a_job(kdlab, workplace):
     common = [*trouble("Counting"), "data.drop_last=false", "seed=1,2"]
     code, out, err = kdlab("train", "-m", *common, "trainer=ddp_cpu", "name=two")
     assert code == 0, out + err
-    assert (
-        sorted(line[:6] for line in Path("began.txt").read_text().splitlines()) == ["seed 1"] * 2 + ["seed 2"] * 2
-    )  # a line a rank
+    # a line a rank
+    assert sorted(line[:6] for line in Path("began.txt").read_text().splitlines()) == ["seed 1"] * 2 + ["seed 2"] * 2
     assert kdlab("train", "-m", *common, "name=one")[0] == 0
     losses = {
         name: {run.record["seed"]: run.metrics["train/loss"] for run in find_runs([f"runs/{name}"])}

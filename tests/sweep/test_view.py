@@ -48,9 +48,8 @@ def test_the_live_picture_counts_and_tells_the_time_left():
         view.started(second)
         view.started(third)
         view.epoch(second, 3, 8, {"train/loss": 0.25, "val/accuracy": 0.75})
-        assert (
-            view.left() == 15.0 and view.summary() == "1 of 4 done, 2 running, about 15 s left"
-        )  # three to go, two at a time, 10 s each
+        # three to go, two at a time, 10 s each
+        assert view.left() == 15.0 and view.summary() == "1 of 4 done, 2 running, about 15 s left"
         view.tick()
         view.ended(Outcome(third, FAILED, None, "out of luck", 1.0))
         assert view.summary() == "1 of 4 done, 1 running, 1 failed, about 20 s left"

@@ -120,11 +120,12 @@ def test_every_member_of_an_ensemble_has_its_own():
     [
         ({"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)),
         ({"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6], "do_normalize": False}, (0.0,), (1.0,)),
+        # to -1 … 1
         (
             {"image_mean": [1.0] * 3, "image_std": [1.0] * 3, "rescale_factor": 2 / 255},
             (0.5,) * 3,
             (0.5,) * 3,
-        ),  # to -1 … 1
+        ),
         ({"image_mean": [127.5] * 3, "image_std": [51.0] * 3, "do_rescale": False}, (0.5,) * 3, (0.2,) * 3),
     ],
 )

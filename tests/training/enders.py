@@ -47,9 +47,8 @@ class EndingNetwork(MLP):
     def __init__(self, *arguments, after: int = 14, training: bool = True, **named):
         super().__init__(*arguments, **named)
         self.fuse, self.when = Fuse(after), training
-        self.load_state_dict(
-            {name: value.clone() for name, value in self.state_dict().items()}
-        )  # a teacher has loaded weights
+        # a teacher has loaded weights
+        self.load_state_dict({name: value.clone() for name, value in self.state_dict().items()})
 
     def forward(self, x):
         if self.training == self.when:

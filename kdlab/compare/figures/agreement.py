@@ -1,4 +1,4 @@
-"""How often two rows answer alike, right or wrong."""
+"""How often two rows predict the same class, right or wrong."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ ALL = None  # the "seed" of a network that is the same for every seed: a teacher
 
 
 def agreement_matrix(answers: Mapping[str, Mapping[int | None, np.ndarray]]) -> np.ndarray:
-    """The share of samples on which two rows name the same class: the mean over the seeds that both have. On the
-    diagonal the mean over pairs of seeds of one row. NaN where there is no such pair.
+    """The share of samples for which two rows predict the same class: the mean over the seeds that both have. The
+    diagonal is the mean over pairs of seeds of one row. NaN where there is no such pair.
 
     Args:
-        answers: row -> seed -> the named classes (N,). A row whose only seed is None (:data:`ALL`) stands beside every
-            seed of the others.
+        answers: row -> seed -> the predicted classes (N,). A row whose only seed is None (:data:`ALL`) is compared with
+            every seed of the others.
 
     >>> agreement_matrix({"a": {1: np.array([0, 1]), 2: np.array([0, 0])},
     ...     "b": {1: np.array([0, 1]), 2: np.array([1, 1])}}).tolist()

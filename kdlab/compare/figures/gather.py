@@ -1,4 +1,4 @@
-"""From groups of runs to figures. What cannot be drawn is left out with a line that says why."""
+"""Makes figures of groups of runs. A figure that cannot be drawn is left out, with a note on the reason."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from .teacher import soft_targets_of
 
 @dataclass
 class Rows:
-    """What the figures are drawn of.
+    """The data of the figures.
 
     Args:
-        groups: those with finished runs.
-        metric: of test.
-        baseline: a group's label; None where there is none.
+        groups: the groups with finished runs.
+        metric: a test metric.
+        baseline: a group's label, or None.
     """
 
     groups: list[Group]
@@ -41,15 +41,16 @@ class Rows:
 
     @property
     def higher_is_better(self) -> bool:
+        """Whether a higher value of the metric is better."""
         return self.metric not in LOWER_IS_BETTER
 
     def values(self, group: Group) -> list[float]:
-        """The metric at the last epoch, one a seed."""
+        """The metric at the last epoch, one value per seed."""
         return [value for record in group.records if (value := tested(record, self.metric)) is not None]
 
     @property
     def ranked(self) -> list[Group]:
-        """The baseline, then the others from the best on; not the teachers."""
+        """The baseline, then the other groups, best first; without teachers."""
         sign = -1 if self.higher_is_better else 1
         students = [
             group
@@ -60,12 +61,12 @@ class Rows:
 
     @property
     def slots(self) -> dict[str, int]:
-        """The look of the rows that stand in figures of few series: 0 is the baseline's, the best come next."""
+        """The style numbers of the rows in figures with few series: 0 is the baseline, then the best rows."""
         first = 0 if any(group.label == self.baseline for group in self.groups) else 1
         return {group.label: first + place for place, group in enumerate(self.ranked[: MOST_SERIES - first])}
 
     def chosen(self, most: int) -> tuple[list[Group], str]:
-        """The baseline and the best, and the words that say so where rows are left out."""
+        """The baseline and the best groups, and a sentence about this if rows are left out."""
         ranked = self.ranked
         best = f"the {min(most, len(ranked)) - (self.baseline is not None)} best"
         which = (
@@ -111,7 +112,7 @@ def draw(
                     notes.append(f"{title}: {item}")
                 else:
                     figures[item[0]] = item[1]
-        # of damaged files and of the user's own networks anything may come, and the table must not be lost with it
+        # damaged files and the user's own networks may raise anything, and the table must not be lost
         except Exception as error:
             notes.append(f"no {title}: {told(error)}")
     return figures, notes
@@ -186,7 +187,7 @@ def _pareto(rows: Rows):
             for group in rows.groups
             if costs.get(group.label) and rows.values(group)
         ]
-        if name == "parameters":  # of the record of a teacher that is no row itself nothing else is known
+        if name == "parameters":  # nothing else is known about a teacher that is no row itself
             points += [
                 Point(label, teachers[0]["parameters"], values, TEACHER)
                 for label, teachers in absent_teachers(rows.groups)
@@ -204,7 +205,8 @@ def _first(group: Group, name: str) -> float | None:
 
 
 def _latencies(rows: Rows) -> tuple[dict[str, float], list[str]]:
-    """The median latency of one sample over a row's runs, on one machine; and lines about it and about the others."""
+    """The median latency of one sample over a row's runs, on one machine; and lines about this machine and the
+    others."""
     measured, lines = measurements_of(rows.groups)
     found: dict[str, list[float]] = {}
     for group in rows.groups:

@@ -9,16 +9,16 @@ from itertools import combinations
 from kdlab.runs.differences import differing_keys
 
 MOST_CELLS = 15  # values along an axis
-LEAST_FILLED = 0.75  # of the cells; what has fewer is no grid
+LEAST_FILLED = 0.75  # the least share of filled cells in a grid
 METHOD = ("loss.", "strategy.")
 
 
 def grid(configs: Sequence[dict]) -> tuple[str, str, dict[tuple[float, float], int]] | None:
     """Two keys, and (value of the first, value of the second) -> place in ``configs``, of the largest set of flat
-    configs that differ in these two numbers alone; None where no two numbers make a grid. Two numbers of the method,
-    where such a pair makes one, go before all others.
+    configs that differ only in these two numbers. None where no two numbers make a grid. Pairs of the method's own
+    numbers are preferred.
 
-    A number that follows from another one (``loss.ce.weight`` from ``loss.kd.weight``) is no difference of its own.
+    A number that follows from another one (``loss.ce.weight`` from ``loss.kd.weight``) is not counted as a difference.
 
     >>> pairs = [(t, w) for t in (1, 4) for w in (0.5, 0.9)]
     >>> swept = [{"loss.kd.temperature": t, "loss.kd.weight": w, "loss.ce.weight": 1 - w} for t, w in pairs]
@@ -29,7 +29,7 @@ def grid(configs: Sequence[dict]) -> tuple[str, str, dict[tuple[float, float], i
     """
     columns = {key: _codes(configs, key) for key in differing_keys(list(configs))}
     numeric = [key for key in columns if any(_is_number(config.get(key)) for config in configs)]
-    # the weight that is made of another's comes last, so that the other names the axis
+    # a weight that is computed from another comes last, so that the other one names the axis
     numeric.sort(key=lambda key: key == "loss.ce.weight")
     having = {key: [place for place, config in enumerate(configs) if _is_number(config.get(key))] for key in numeric}
     following = {
@@ -47,7 +47,7 @@ def grid(configs: Sequence[dict]) -> tuple[str, str, dict[tuple[float, float], i
 
 
 def _codes(configs: Sequence[dict], key: str) -> list[int]:
-    """A number for each of the values that a key has."""
+    """An integer code for each value of a key."""
     known: dict[str, int] = {}
     return [known.setdefault(repr(config.get(key)), len(known)) for config in configs]
 
@@ -57,7 +57,7 @@ def _standing(across: str, up: str, cells: dict) -> tuple[bool, int]:
 
 
 def _laid(across: str, up: str, cells: dict) -> tuple[str, str, dict]:
-    """The number with more values lies across; of as many, the one that is no weight."""
+    """The number with more values is on the horizontal axis; if equal, the one that is no weight."""
     few, many = (len({key[axis] for key in cells}) for axis in (0, 1))
     if few > many or few == many and not across.endswith("weight"):
         return across, up, cells
@@ -65,10 +65,10 @@ def _laid(across: str, up: str, cells: dict) -> tuple[str, str, dict]:
 
 
 def _largest(configs: Sequence[dict], having: list[int], across: str, up: str, rest: Sequence[list[int]]) -> dict:
-    """The cells of the largest part in which nothing of the rest differs.
+    """The cells of the largest part in which the other keys do not differ.
 
     Args:
-        rest: the codes of all keys but these two and what follows from one of them.
+        rest: the codes of all other keys, without those that follow from one of the two.
     """
     parts = defaultdict(dict)
     for place in having:
@@ -86,7 +86,7 @@ def _is_grid(across: int, up: int, cells: int) -> bool:
 
 
 def _follows(codes: list[int], axis: list[int], having: list[int]) -> bool:
-    """Whether a key has one value for each of an axis, and the other way round."""
+    """Whether a key and an axis determine each other's values."""
     pairs = {(codes[place], axis[place]) for place in having}
     return len(pairs) == len({first for first, _ in pairs}) == len({second for _, second in pairs})
 

@@ -25,7 +25,7 @@ def heat_map(
         cells: (value across, value up) -> the metric of every seed. Cells may be missing.
         across, up: what the two values are.
         baseline: the baseline's mean, marked in the colour bar.
-        higher_is_better: where not, the colours are turned round: the bright end is the better one.
+        higher_is_better: if false, the colours are reversed, so that the bright end is always the better one.
 
     Raises:
         ValueError: no cells.

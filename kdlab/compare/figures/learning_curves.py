@@ -17,11 +17,11 @@ BANDS = {"range": "from the lowest to the highest seed", "interval": "the 95 % i
 def band(
     curves: Sequence[Mapping[int, float]], kind: str = "range"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Epochs that all seeds have, the mean over seeds, the lower and the upper edge of the band.
+    """The epochs that all seeds have, the mean over seeds, and the lower and upper edges of the band.
 
     Args:
-        curves: epoch -> value, one a seed.
-        kind: ``range`` or ``interval``; a single seed has a band of no width.
+        curves: epoch -> value, one curve per seed.
+        kind: ``range`` or ``interval``; the band of a single seed has width 0.
 
     >>> [part.tolist() for part in band([{1: 0.5, 2: 0.6}, {1: 0.7, 2: 0.6, 3: 0.9}])]
     [[1, 2], [0.6, 0.6], [0.5, 0.6], [0.7, 0.6]]
@@ -50,12 +50,12 @@ def learning_curves(
     """The mean over seeds of every row, with a band.
 
     Args:
-        curves: row -> epoch -> value, one a seed.
+        curves: row -> epoch -> value, one curve per seed.
         kind: of the band, see :func:`band`.
-        slots: row -> its look, so that it is the same in several figures; 0 is the baseline's.
+        slots: row -> its style number, so that it looks the same in several figures; 0 is the baseline.
 
     Raises:
-        ValueError: more rows than can be told apart.
+        ValueError: there are more rows than can be distinguished.
     """
     figure = drawing(height=3.0)
     axes = figure.subplots()
@@ -89,7 +89,7 @@ def learning_curves(
 
 
 def _ends(last: Mapping[str, float]) -> str:
-    """What is said of the last epoch: the highest and the lowest."""
+    """The caption's sentence about the last epoch: the highest and the lowest row."""
     if not last:
         return ""
     high, low = max(last, key=last.get), min(last, key=last.get)

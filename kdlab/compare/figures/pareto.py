@@ -1,4 +1,4 @@
-"""What is paid for a metric: parameters, FLOPs or time."""
+"""A metric against its cost: parameters, FLOPs or time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ROLES = {"teacher": ("s", SERIES[5]), "student baseline": ("D", SERIES[0]), "va
 
 @dataclass(frozen=True)
 class Point:
-    """A row: what it costs and the metric of every seed."""
+    """A row: its cost, and the metric of every seed."""
 
     label: str
     cost: float
@@ -27,12 +27,13 @@ class Point:
 
     @property
     def mean(self) -> float:
+        """The mean over the seeds."""
         return float(np.mean(self.values))
 
 
 def front(points: Sequence[Point], higher_is_better: bool = True) -> list[Point]:
-    """The points that no other beats: none is as cheap and better, nor as good and cheaper; cheapest first. Of equals
-    the first.
+    """The Pareto front, cheapest first: no other point is as cheap and better, or as good and cheaper. Of equal points,
+    the first is kept.
 
     >>> [point.label for point in front([Point("a", 1, [0.5]), Point("b", 2, [0.4]), Point("c", 3, [0.9]),
     ...     Point("d", 3, [0.8])])]
@@ -47,7 +48,7 @@ def front(points: Sequence[Point], higher_is_better: bool = True) -> list[Point]
 
 
 def side_by_side(costs: Sequence[float], step: float) -> list[float]:
-    """Where points are drawn: those of equal cost beside each other, by factors of ``step`` to both sides.
+    """The horizontal positions of points. Those of equal cost are placed side by side, apart by factors of ``step``.
 
     >>> side_by_side([10, 20, 10, 10], 2)
     [5.0, 20.0, 10.0, 20.0]

@@ -14,7 +14,7 @@ MOST_CLASSES = 20
 
 
 def recalls(answers: np.ndarray, target: np.ndarray, classes: int) -> np.ndarray:
-    """The share of each class's samples that are recognised (NaN where there are none).
+    """The recall of each class; NaN where it has no samples.
 
     >>> recalls(np.array([0, 1, 1, 1]), np.array([0, 0, 1, 1]), 3).tolist()
     [0.5, 1.0, nan]
@@ -47,7 +47,8 @@ def changes(row: Mapping[int, np.ndarray], baseline: Mapping[int, np.ndarray]) -
 def per_class(
     rows: Mapping[str, Sequence[Interval]], baseline: str, names: Sequence[str], slots: dict[str, int] | None = None
 ) -> Drawing:
-    """Bars of the change in recall, a class a line, sorted by the first row's; of many classes those that change most.
+    """Bars of the change in recall, one line per class, sorted by the first row's change. Of many classes, those that
+    change most.
 
     Args:
         rows: row -> the change of every class (:func:`changes`), in points of 1.

@@ -18,6 +18,11 @@ MOST_RELIABILITY, MOST_CLASSWISE, MOST_AGREEMENT = 4, 2, 12
 
 
 def reliability_of(rows):
+    """Yield notes on runs that are left out, then the reliability diagram of the baseline and the best rows.
+
+    Raises:
+        InputError: no row has test predictions.
+    """
     chosen, words = rows.chosen(MOST_RELIABILITY)
     logits, notes = _logits(rows, chosen)
     yield from notes
@@ -31,6 +36,11 @@ def reliability_of(rows):
 
 
 def per_class_of(rows):
+    """Yield notes on runs that are left out, then the change of each class's recall against the baseline.
+
+    Raises:
+        InputError: there is no baseline, or no row shares a seed with it and has test predictions.
+    """
     if rows.baseline is None:
         raise InputError("there is no baseline to compare with")
     chosen, words = rows.chosen(1 + MOST_CLASSWISE)
@@ -53,6 +63,11 @@ def per_class_of(rows):
 
 
 def agreement_of(rows):
+    """Yield notes on runs that are left out, then the matrix of how often rows and teachers predict the same class.
+
+    Raises:
+        InputError: fewer than two rows have test predictions of the same samples.
+    """
     chosen, words = rows.chosen(MOST_AGREEMENT)
     logits, notes = _logits(rows, chosen, answers=True)
     yield from notes
@@ -72,18 +87,18 @@ def agreement_of(rows):
 
 
 def class_names(group: Group, classes: int) -> list[str]:
-    """The names of the classes of a group's data, as far as they are known without reading it; else their numbers."""
+    """The class names of a group's data if they are known without reading it; otherwise the class numbers."""
     from kdlab.training.assemble import make_data
 
     try:
         names = make_data(group.runs[0].config["data"]).class_names
         return list(names) if len(names) == classes else list(map(str, range(classes)))
-    except Exception:  # the user's own data set, whose code is no longer to be had
+    except Exception:  # the user's own data set, whose code is no longer available
         return list(map(str, range(classes)))
 
 
 def _teachers(rows) -> list[tuple[str, Run]]:
-    """The teachers with one run each, by their names: rows themselves, or found beside them."""
+    """The names and runs of teachers with a single run: rows of the table, or other runs that are found."""
     from kdlab.training.teacher import run_of_teacher
 
     found = {
@@ -110,11 +125,11 @@ def _in_order(run: Run) -> tuple[np.ndarray, np.ndarray]:
 def _logits(
     rows, chosen: list[Group], answers: bool = False
 ) -> tuple[dict[str, dict[int, tuple[np.ndarray, np.ndarray]]], list[str]]:
-    """Row -> seed -> (logits, labels) at the last epoch; and lines about what is left out: what cannot be read, and
-    what is of other test samples than the first row's.
+    """Row -> seed -> (logits, labels) at the last epoch; and lines about runs that are left out: unreadable ones, and
+    those with other test samples than the first row.
 
     Args:
-        answers: the named classes in place of the logits, which may be large.
+        answers: return predicted classes in place of the logits, which may be large.
     """
     found: dict[str, dict[int, tuple[np.ndarray, np.ndarray]]] = {}
     unreadable, elsewhere, first = 0, set(), None

@@ -1,4 +1,4 @@
-"""Whether a network is right as often as it says."""
+"""Whether a network's confidence equals its accuracy."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ BINS = 15  # as in the ece of run.json
 
 
 def bins(logits: np.ndarray, target: np.ndarray, count: int = BINS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Bins of equal width in the confidence of the answer: how many samples, their mean confidence, their accuracy (NaN
-    where there are none).
+    """Bins of equal width in the confidence: the number of samples, their mean confidence, their accuracy (NaN where
+    there are none).
 
     Args:
         logits: (N, C).
@@ -26,7 +26,7 @@ def bins(logits: np.ndarray, target: np.ndarray, count: int = BINS) -> tuple[np.
     """
     probabilities = softmax(np.asarray(logits, dtype=float), axis=-1)
     confidence, right = probabilities.max(-1), probabilities.argmax(-1) == target
-    place = np.minimum((confidence * count).astype(int), count - 1)  # [edge, next edge), as torchmetrics has it
+    place = np.minimum((confidence * count).astype(int), count - 1)  # [edge, next edge), as in torchmetrics
     counts = np.bincount(place, minlength=count)
     with np.errstate(invalid="ignore"):
         return counts, np.bincount(place, confidence, count) / counts, np.bincount(place, right, count) / counts
@@ -50,11 +50,11 @@ def reliability(
     """Accuracy in bins of confidence, above the share of samples in each bin; samples of all seeds together.
 
     Args:
-        predictions: row -> (logits (N, C), target (N,)), one a seed.
+        predictions: row -> (logits (N, C), target (N,)), one pair per seed.
         slots: see :func:`learning_curves`.
 
     Raises:
-        ValueError: more rows than can be told apart.
+        ValueError: there are more rows than can be distinguished.
     """
     figure = drawing(height=3.9)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))

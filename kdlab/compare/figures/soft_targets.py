@@ -1,4 +1,4 @@
-"""What a teacher says of a few images."""
+"""A teacher's probabilities for a few images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scipy.special import softmax
 
 from .style import GRID, INK, MUTED, SERIES, WIDE, Drawing, drawing, styled, wrapped
 
-MOST_CLASSES = 12  # of more classes the likeliest are shown, each by its name
+MOST_CLASSES = 12  # with more classes, only the likeliest are shown, each by its name
 LIKELIEST = 6
 COLUMNS = 5
 

@@ -1,8 +1,7 @@
-"""How figures look: one place for colours, sizes and labels; and how they become SVG and PNG.
+"""The style of figures: colours, sizes and labels, and their output as SVG and PNG.
 
-Every colour that a figure uses for ink, grid and series stands in :data:`COLOURS` with its counterpart on a dark page,
-so that a figure is drawn once, on white, and follows a page's theme when its colours are replaced by the page's
-variables (:func:`inline_svg`).
+:data:`COLOURS` holds every colour for ink, grid and series, with its counterpart on a dark page. So a figure is drawn
+once, on white. It follows a page's theme when its colours are replaced by the page's variables (:func:`inline_svg`).
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-# name -> (on white, on dark). The series are told apart by eyes that confuse red and green: blue, vermilion, green,
+# name -> (on white, on dark). The series can be distinguished with red-green colour blindness: blue, vermilion, green,
 # purple, amber after Okabe and Ito, https://jfly.uni-koeln.de/color/, darkened for lines on white and lightened for
 # dark; and each has a marker of its own
 COLOURS = {
@@ -83,8 +82,8 @@ _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}  # 
 class Drawing(Figure):
     """A matplotlib figure without pyplot, which a notebook shows by itself.
 
-    ``title`` names it, ``caption`` says how it is read, ``alt`` what is to be seen in it; ``wide`` that it wants more
-    than a column.
+    ``caption`` explains how to read it, ``alt`` describes its content, and ``wide`` means that it is wider than a
+    column.
     """
 
     title: str = ""
@@ -93,6 +92,7 @@ class Drawing(Figure):
     wide: bool = False
 
     def describe(self, title: str, caption: str, alt: str) -> Drawing:
+        """Set title, caption and alternative text; returns the figure itself."""
         self.title, self.caption, self.alt = title, caption, alt
         return self
 
@@ -101,7 +101,7 @@ class Drawing(Figure):
 
 
 def drawing(width: float = COLUMN, height: float = 3.4) -> Drawing:
-    """An empty figure of so many inches, that lays itself out."""
+    """An empty figure with automatic layout; width and height in inches."""
     figure = Drawing(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     figure.wide = width > COLUMN
@@ -109,14 +109,14 @@ def drawing(width: float = COLUMN, height: float = 3.4) -> Drawing:
 
 
 def styled(draw: Callable[..., Drawing]) -> Callable[..., Drawing]:
-    """Draw in kdlab's style, whatever the user's matplotlib is set to."""
+    """A decorator: draw in kdlab's style, whatever the user's matplotlib settings are."""
 
     @functools.wraps(draw)
     def within(*arguments, **options) -> Drawing:
         with matplotlib.rc_context(RC):
             figure = draw(*arguments, **options)
-            figure.draw_without_rendering()  # ticks are made when they are first drawn, by the settings of that moment
-            figure.set_layout_engine("none")  # laid out; not once more for every file
+            figure.draw_without_rendering()  # ticks are made at the first drawing, with the settings at that time
+            figure.set_layout_engine("none")  # the layout is done; it is not repeated for every file
             return figure
 
     return within
@@ -132,10 +132,10 @@ class Line:
 
 
 def line(slot: int) -> Line:
-    """The look of a series; slot 0 is the baseline's.
+    """The style of a series; slot 0 is the baseline.
 
     Raises:
-        ValueError: more series than can be told apart.
+        ValueError: there are more series than can be distinguished.
     """
     if slot >= MOST_SERIES:
         raise ValueError(f"a figure tells {MOST_SERIES} series apart, not {slot + 1}; choose some")
@@ -143,12 +143,13 @@ def line(slot: int) -> Line:
 
 
 def slots_of(labels: Sequence[str], slots: dict[str, int] | None) -> dict[str, int]:
-    """The slot of every series: the given, or from 1 on in their order."""
+    """The slot of every series: the given one, or 1, 2, … in order."""
     return {label: (slots or {}).get(label, number) for number, label in enumerate(labels, start=1)}
 
 
 def wrapped(label: str, width: int = 30, lines: int = 2) -> str:
-    """A label in at most so many lines; what does not fit is left out of its middle, since labels differ at their ends.
+    """A label wrapped into a limited number of lines. If it is too long, its middle is left out, since labels differ at
+    their ends.
 
     >>> wrapped("offline ce+kd  kd.temperature=4  kd.weight=0.5", 20)
     'offline ce+kd …\\nkd.weight=0.5'
@@ -175,7 +176,7 @@ def wrapped(label: str, width: int = 30, lines: int = 2) -> str:
 
 
 def number(value: float) -> str:
-    """A metric in four digits behind the point; large ones in fewer.
+    """A metric with four decimals, or fewer if it is large.
 
     >>> number(0.91234), number(12.3456), number(float("nan"))
     ('0.9123', '12.35', '–')
@@ -184,7 +185,7 @@ def number(value: float) -> str:
 
 
 def quantity(value: float, _position=None) -> str:
-    """A count in short.
+    """A count in short form.
 
     >>> quantity(2410), quantity(85002), quantity(1.2e9), quantity(0.05), quantity(100)
     ('2.4k', '85k', '1.2G', '0.05', '100')
@@ -200,8 +201,8 @@ def quantity(value: float, _position=None) -> str:
 
 
 def logarithmic(axis) -> None:
-    """A logarithmic axis whose ticks are read without powers; where its values span less than two decades, with ticks
-    between."""
+    """Make an axis logarithmic, with tick labels without powers. If its values span less than two decades, there are
+    also ticks between."""
     axis.set_major_formatter(FuncFormatter(quantity))
     low, high = axis.get_view_interval()
     if high / low < 100:
@@ -211,7 +212,7 @@ def logarithmic(axis) -> None:
 
 
 def by_seeds(labels: Sequence[str], counts: Sequence[int]) -> tuple[list[str], str]:
-    """Labels that say how many seeds they are of where these differ; and what a caption says of them.
+    """Labels with their numbers of seeds where these differ; and the words about seeds for a caption.
 
     >>> by_seeds(["a", "b"], [3, 3]), by_seeds(["a", "b"], [3, 1])
     ((['a', 'b'], '3 seeds'), (['a (3 seeds)', 'b (1 seed)'], 'seeds'))
@@ -226,7 +227,7 @@ def by_seeds(labels: Sequence[str], counts: Sequence[int]) -> tuple[list[str], s
 
 
 def legend_below(figure: Figure, handles, labels: Sequence[str], columns: int | None = None) -> None:
-    """A legend under the axes, where it covers nothing; its labels wrapped."""
+    """Add a legend below the axes, where it covers nothing, with wrapped labels."""
     columns = columns or (2 if all(len(label) <= 30 for label in labels) else 1)
     short = [wrapped(label, round(figure.get_figwidth() * 14 / columns) - 4, 3) for label in labels]
     rows = -(-len(short) // columns)
@@ -247,7 +248,7 @@ def png(figure: Figure, dpi: int = 200) -> bytes:
 
 
 def svg(figure: Figure, facecolor: str = "white", text: str = "path") -> str:
-    """An SVG file's text; with ``text="none"`` letters stay letters, in the fonts of who reads it."""
+    """An SVG file's text; with ``text="none"`` letters stay text, in the reader's fonts."""
     stream = io.StringIO()
     with matplotlib.rc_context({**RC, "svg.fonttype": text}):
         figure.savefig(stream, format="svg", facecolor=facecolor, metadata=_NO_METADATA)
@@ -255,9 +256,9 @@ def svg(figure: Figure, facecolor: str = "white", text: str = "path") -> str:
 
 
 def inline_svg(figure: Drawing, name: str) -> str:
-    """An ``<svg>`` to stand within a page: colours are the page's variables (``var(--ink)``), ids begin with ``name``,
-    so that two figures share none, and its text is text. It is labelled by the figure's title, and described by the
-    element ``<name>-seen`` of the page."""
+    """An ``<svg>`` for use inside a page. Colours are the page's variables (``var(--ink)``). Ids begin with ``name``,
+    so that two figures share none. Text stays text. The figure's title is its label, and the page's element
+    ``<name>-seen`` its description."""
     text = svg(figure, "none", "none")
     text = re.sub(r"<!--.*?-->\s*", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r'\bid="', f'id="{name}-', text)

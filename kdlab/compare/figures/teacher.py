@@ -1,5 +1,4 @@
-"""The gallery of soft targets: a run's own teacher is asked, through kdlab's own code, about ten test images of its
-data."""
+"""The gallery of soft targets: the answers of a run's own teacher, rebuilt by kdlab, to ten test images of its data."""
 
 from __future__ import annotations
 
@@ -17,6 +16,11 @@ TEMPERATURE = 4.0
 
 
 def soft_targets_of(rows):
+    """Yield the gallery of soft targets for the first run in the ranking that has a teacher.
+
+    Raises:
+        InputError: no run has a teacher, or :func:`gallery` cannot draw it.
+    """
     students = [
         run for group in rows.ranked if group.role != TEACHER for run in group.runs if run.record.get("teacher")
     ]
@@ -26,14 +30,14 @@ def soft_targets_of(rows):
 
 
 def gallery(run: Run, temperature: float | None = None) -> Drawing:
-    """What the teacher of a run says of the first test image of every class (of ten classes, where there are more).
+    """The teacher's answers to the first test image of every class, or of ten classes if there are more.
 
     Args:
         temperature: default: that of the run's ``kd`` term where it is a number, else 4.
 
     Raises:
-        InputError: there is no teacher, or none that answers for all terms; it, or the data, are no longer to be had;
-            they are no images.
+        InputError: there is no teacher, or no single one for all terms; the teacher or the data are no longer
+            available; or the data are no images.
     """
     from kdlab.launch.devices import threads
     from kdlab.runs.names import teacher_name
@@ -66,7 +70,7 @@ def gallery(run: Run, temperature: float | None = None) -> Drawing:
 
 
 def _one_a_class(target: torch.Tensor, classes: int) -> torch.Tensor:
-    """Rows: the first of every class; of many classes, of ten that lie evenly apart."""
+    """The first row of every class; with many classes, of ten evenly spaced ones."""
     numbers = (
         range(classes)
         if classes <= IMAGES
@@ -77,7 +81,7 @@ def _one_a_class(target: torch.Tensor, classes: int) -> torch.Tensor:
 
 
 def _pixels(inputs: torch.Tensor, normalisation):
-    """Normalised inputs (K, C, H, W) as they are looked at: (K, H, W) or (K, H, W, 3), in [0, 1]."""
+    """Images in [0, 1], (K, H, W) or (K, H, W, 3), from normalised inputs (K, C, H, W)."""
     mean, std = (torch.tensor(value).view(-1, 1, 1) for value in (normalisation.mean, normalisation.std))
     pixels = (inputs * std + mean).clamp(0, 1).permute(0, 2, 3, 1).numpy()
     return pixels[..., 0] if pixels.shape[-1] == 1 else pixels

@@ -21,7 +21,7 @@ _PIXELS = 3 * 32 * 32
 
 
 class _Cifar(InMemoryData):
-    """What the two sets share. A subclass says how its files are called and laid out."""
+    """What the two sets share. A subclass gives the names and the layout of its files."""
 
     NOT_IDENTITY = ("folder", "download")  # wherever it lies, it is the same
     SHAPE = (3, 32, 32)
@@ -30,7 +30,7 @@ class _Cifar(InMemoryData):
     FOLDERS: tuple[str, str]  # how the two versions call their folder: python, binary
     FILES: dict[str, tuple[str, ...]]  # split -> files of the python version; those of the binary version end with .bin
     ROWS: dict[str, int]  # split -> images a file
-    LABELS: tuple[bytes, ...]  # labels in front of each image's bytes in the binary version; the last one counts
+    LABELS: tuple[bytes, ...]  # number of labels before each image's bytes in the binary version; the last one is used
 
     def __init__(self, folder: str = "data", download: bool = False, **options):
         super().__init__(**options)
@@ -54,8 +54,8 @@ class _Cifar(InMemoryData):
         )
 
     def _find(self) -> tuple[Path, str]:
-        """The folder, and how its files end: ``""`` (python version) or ``.bin``. One of its files is enough: what is
-        missing is named then."""
+        """The folder, and the ending of its files: ``""`` (python version) or ``.bin``. One file is enough to find it;
+        reading it names the files that are missing."""
         names = [name for split in self.FILES.values() for name in split]
         for folder in self._folders():
             for ending in ("", ".bin"):

@@ -18,6 +18,7 @@ class Digits(InMemoryData):
     SCALE, MEAN, STD = 16.0, 0.3058, 0.3764
 
     def read(self) -> tuple[Images, Images]:
+        """The stored (train, test) images: uint8, (1438, 1, 8, 8) and (359, 1, 8, 8), with values from 0 to 16."""
         from sklearn.datasets import load_digits
 
         images, labels = load_digits(return_X_y=True)

@@ -13,7 +13,7 @@ ALWAYS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".p
 _NO_PIXELS = {"BUFR", "GRIB", "HDF5", "MPEG", "EPS", "WMF", "IPTC", "PDF"}
 _CODECS = {"JPEG2000": "jpg_2000", "WEBP": "webp", "AVIF": "avif"}  # that Pillow may have been built without
 
-# what lies in image folders on purpose, or is put there by a system
+# files that belong into image folders, or that a system puts there
 _SILENT_NAMES = {
     "thumbs.db",
     "ehthumbs.db",
@@ -75,8 +75,8 @@ def is_image(name: str) -> bool:
 
 
 def left_out(name: str) -> str | None:
-    """The ending, as it is written, of a file that is no image and might have been meant as one; None where nobody
-    would expect that.
+    """The ending of a file that is no image but may have been meant as one; None for files that are clearly something
+    else.
 
     >>> left_out("a.JPG_"), left_out("a"), left_out("labels.csv"), left_out("Thumbs.db"), left_out(".DS_Store")
     ('.JPG_', 'without ending', None, None, None)

@@ -24,7 +24,9 @@ class FashionMNIST(IDXImages):
     )
 
     def is_named(self, folder: Path) -> bool:
+        """Whether the path contains "fashion" in upper or lower case."""
         return "fashion" in str(folder).lower()
 
     def folders(self) -> list[Path]:
+        """The folders to look in, in order; the last is that of Debian's package."""
         return [*super().folders(), SYSTEM_FOLDER]

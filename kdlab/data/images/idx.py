@@ -1,4 +1,4 @@
-"""Images in IDX files: what MNIST and the sets that are kept as it is have in common."""
+"""Images in IDX files: what MNIST and data sets of the same format share."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from .memory import Images, InMemoryData
 class IDXImages(InMemoryData):
     """60,000 + 10,000 grey images of 28 x 28 pixels as IDX files (plain or .gz), looked for in ``folder`` and below it.
 
-    The files of all such sets have the same names, so ``folder`` itself counts only where its name says which set it
-    holds.
+    The files of all such sets have the same names, so ``folder`` itself is searched only where its name shows which set
+    it holds.
 
     Args:
         folder: where the user keeps data sets.
@@ -42,7 +42,7 @@ class IDXImages(InMemoryData):
         self.folder, self.download = Path(folder), download
 
     def is_named(self, folder: Path) -> bool:
-        """Whether the folder's name says that it holds this set."""
+        """Whether the folder's name shows that it holds this set."""
         raise NotImplementedError(f"{type(self).__name__} must define is_named(folder)")
 
     def folders(self) -> list[Path]:
@@ -51,6 +51,11 @@ class IDXImages(InMemoryData):
         return [*own, *(self.folder / below for below in self.BELOW), self.folder / self.TORCHVISION / "raw"]
 
     def read(self) -> tuple[Images, Images]:
+        """The stored (train, test) images: uint8, (N, 1, 28, 28). With ``download``, missing files are fetched.
+
+        Raises:
+            InputError: the files are missing, damaged or do not belong together, or the download failed.
+        """
         folder = self._find()
         return _read(folder, "train"), _read(folder, "t10k")
 

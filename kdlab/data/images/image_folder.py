@@ -1,4 +1,4 @@
-"""Images in class folders: a set that need not fit in memory, decoded on the way by worker processes."""
+"""Images in class folders: a set that need not fit in memory. Worker processes decode it during training."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from .pixels import Deep, Reader, deep_pixels, is_deep, notes, read_image
 __all__ = ["Decoder", "ImageFolder", "ImageFolderLoader", "read_image"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# before training the heads of so many files are looked at, spread over the data, and all pixels of so many that are
-# deeper than 8 bits
+# before training, the headers of HEADS files are read, spread over the data, and all pixels of DEEP files with more
+# than 8 bits
 HEADS, DEEP = 256, 16
 
 
@@ -41,26 +41,24 @@ class ImageFolder(ClassificationData):
     """``folder/train/CLASS/*.jpg`` and ``folder/test/CLASS/*.jpg`` (whatever Pillow reads; in folders below CLASS,
     too).
 
-    Where there is no ``test``, ``val`` is the test split, as ImageNet is laid out: validation is held out of train,
-    unless ``validation_folder`` names a split of its own. Classes are the sorted names of train's folders, and the
-    other splits must have the same.
-    Every image is read as RGB: grey ones, palettes and CMYK are converted, transparency is dropped. Images of 16 bits
-    are divided by 256; where they use fewer bits, or are 32-bit integers or floats, ``bits`` or ``value_range`` says
-    how they are scaled. An EXIF orientation is ignored, as torchvision's ImageFolder does, unless ``exif_rotation``
-    is true.
+    Where there is no ``test``, ``val`` is the test split, as in ImageNet. Validation is held out of train, unless
+    ``validation_folder`` names a split of its own. Classes are the sorted names of train's folders, and the other
+    splits must have the same. Every image is read as RGB: grey ones, palettes and CMYK are converted, transparency is
+    dropped. Images of 16 bits are divided by 256. Those that use fewer bits, and 32-bit integers or floats, need
+    ``bits`` or ``value_range`` for their scale. An EXIF orientation is ignored, as torchvision's ImageFolder does,
+    unless ``exif_rotation`` is true.
 
     Args:
         folder: what holds ``train`` and ``test``.
         size: height and width of an input, in pixels.
-        resize: what the shorter side is resized to before the centre crop of evaluation, in pixels; None is 8/7 of
-            ``size`` (256 for 224).
+        resize: length of the shorter side before the centre crop of evaluation, in pixels; None is 8/7 of ``size`` (256
+            for 224).
         mean, std: of the pixels in [0, 1], one number or one for red, green and blue; the default is ImageNet's.
-        workers: processes that decode, for each loader; 0 decodes in the training's own. The batches are the same, bit
-            for bit.
+        workers: decoding processes per loader; 0 decodes in the training process. The batches are the same bit for bit.
         evaluation_batch_size: rows of a validation or test batch; every worker holds two batches ready.
         augment: applied to training images; None trains on the centre crop of evaluation.
-        validation_folder: class folders that validation is read from, in place of a part of train (``validation``
-            does not count then).
+        validation_folder: class folders from which validation is read, in place of a part of train (``validation`` is
+            then ignored).
         bits, value_range, exif_rotation: see :class:`kdlab.data.images.pixels.Reader`.
         options: those of :class:`ClassificationData`.
 
@@ -107,6 +105,11 @@ class ImageFolder(ClassificationData):
         self._loaders: weakref.WeakSet[ImageFolderLoader] = weakref.WeakSet()
 
     def read(self) -> tuple[Files, Files]:
+        """The stored (train, test) files; with ``validation_folder``, its files follow those of train.
+
+        Raises:
+            InputError: folders are missing or do not match, or ``omit_classes`` names a class that does not exist.
+        """
         found = listing(self.folder)
         wrong = self.wrong_omissions()
         if wrong:
@@ -116,6 +119,7 @@ class ImageFolder(ClassificationData):
         return Joined(found.train, split_listing(self.validation_folder, found.train.classes)[0]), found.test
 
     def held_out(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """With ``validation_folder``, the rows that come from it are validation; otherwise a part of the class is."""
         if self.validation_folder is None:
             return super().held_out(rows)
         theirs = rows >= len(listing(self.folder).train.target)
@@ -125,12 +129,12 @@ class ImageFolder(ClassificationData):
         """Also files that are left out, a validation folder that is not read, and the depth of a sample of the images.
 
         Raises:
-            InputError: an image of the sample is damaged, or deeper than what is said of it.
+            InputError: an image of the sample is damaged, or deeper than ``bits`` or ``value_range`` allows.
         """
         return [*super().notes(), *self.listed(), *self._depth()]
 
     def listed(self) -> list[str]:
-        """What the names alone tell: files that are left out, and a validation folder that is not read."""
+        """Warnings that follow from names alone: files that are left out, and a validation folder that is not read."""
         found = listing(self.folder)
         own = self.validation_folder
         unread = [] if own else found.unread
@@ -155,7 +159,7 @@ class ImageFolder(ClassificationData):
         return None
 
     def _depth(self) -> list[str]:
-        """What is odd about the depth of the images, by a sample."""
+        """Warnings about the depth of the images, from a sample of them."""
         looked_at: list[Deep] = []
         for stored in self._stored:
             step = max(1, 2 * len(stored.target) // HEADS)
@@ -172,17 +176,21 @@ class ImageFolder(ClassificationData):
 
     @property
     def classes(self) -> int:
+        """Number of class folders in train. Lists the folders on first use."""
         return len(self.class_names)
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """(3, size, size)."""
         return (3, self.size, self.size)
 
     @property
     def normalisation(self) -> Normalisation:
+        """Mean and standard deviation of the pixels in [0, 1], as they were given."""
         return self._normalisation
 
     def loader(self, stored: Files, seed: int, augment: RandomResizedCrop | None, **options) -> ImageFolderLoader:
+        """A loader that decodes the images in ``workers`` processes, which :meth:`teardown` ends."""
         made = ImageFolderLoader(stored, self._decoder(stored, seed, augment), self.workers, **options)
         self._loaders.add(made)
         return made
@@ -197,8 +205,7 @@ class ImageFolder(ClassificationData):
 
 
 class Decoder:
-    """Turns rows into inputs: reads, crops, scales. A function of (seed, epoch, view, row), in whatever process it is
-    called.
+    """Turns rows into inputs: reads, crops, scales. A function of (seed, epoch, view, row): the same in every process.
 
     Args:
         files: the stored split.
@@ -222,7 +229,7 @@ class Decoder:
         self.normalisation, self.augment, self.seed = normalisation, augment, seed
 
     def __call__(self, rows: Tensor, epoch: int, views: int) -> list[Tensor]:
-        """The inputs (B, 3, size, size), float32, one tensor a view. An image is read once for all views."""
+        """The inputs (B, 3, size, size), float32, one tensor per view. An image is read once for all views."""
         pixels = [torch.empty(len(rows), 3, self.size, self.size, dtype=torch.uint8) for _ in range(views)]
         drawn = [self.augment.draw(rows, self.seed, epoch, view) for view in range(views)] if self.augment else []
         for place, row in enumerate(rows.tolist()):
@@ -240,12 +247,12 @@ class Decoder:
 class ImageFolderLoader(BatchLoader):
     """Batches that worker processes decode ahead of the training, in the order of the epoch.
 
-    Nothing of an epoch's state lives in the workers: each task that is sent to them names its rows and its epoch.
+    The workers keep no state of an epoch: each task names its rows and its epoch.
 
     Args:
         files: the stored split.
         decode: makes inputs of rows.
-        workers: number of processes. They stay alive from epoch to epoch, until :meth:`close` or the loader's end.
+        workers: number of processes. They live until :meth:`close` or the end of the loader.
         options: those of :class:`BatchLoader`.
     """
 
@@ -256,13 +263,14 @@ class ImageFolderLoader(BatchLoader):
         self._pool: DataLoader | None = None
 
     def views_of(self, rows: Tensor, epoch: int) -> list[Tensor]:
+        """The inputs (B, 3, size, size), float32, one tensor per view, decoded in this process."""
         return self.decode(rows, epoch, self.views)
 
     def __iter__(self) -> Iterator[Batch]:
         if not self.workers or multiprocessing.current_process().daemon:  # a daemon may have no children
             yield from super().__iter__()
             return
-        # a generator, as the base's: nothing is sent to the workers before the first batch is asked for, when the epoch
+        # a generator, as in the base class: the workers get nothing before the first batch is requested, when the epoch
         # is known
         epoch, plan = self.sampler.epoch, list(self.plan())
         self._tasks.tasks = [(rows.numpy(), epoch, self.views) for rows, _ in plan]
@@ -294,7 +302,7 @@ class _Tasks:
 
 
 class _Answers:
-    """The data set of torch's DataLoader. Errors come back as answers: DataLoader would bury their message in a
+    """The data set of torch's DataLoader. Errors are returned, not raised: DataLoader would bury their message in a
     traceback."""
 
     def __init__(self, decode: Decoder):
@@ -311,9 +319,10 @@ class _Answers:
 
 
 def _pool(decode: Decoder, tasks: _Tasks, workers: int) -> DataLoader:
-    # forked where that is to be had: the list of files is shared then and not copied, and no script is run once more
+    # forked where possible: the list of files is then shared, not copied, and no script runs a second time
     context = "fork" if sys.platform.startswith("linux") else None
     with _any_number_of_workers():
+        # its own: a draw from the global one would move a resumed run's dropout
         return DataLoader(
             _Answers(decode),
             batch_size=None,
@@ -324,12 +333,12 @@ def _pool(decode: Decoder, tasks: _Tasks, workers: int) -> DataLoader:
             worker_init_fn=_end_with_parent,
             multiprocessing_context=context,
             generator=torch.Generator(),
-        )  # its own: a draw from the global one would move a resumed run's dropout
+        )
 
 
 @contextlib.contextmanager
 def _any_number_of_workers():
-    """Without torch's advice on the number of workers: how many fit is the user's to say."""
+    """Silences torch's advice on the number of workers, which the user chooses."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="This DataLoader will create")
         yield
@@ -340,8 +349,8 @@ def _as_it_is(answer):
 
 
 def _end_with_parent(worker: int) -> None:
-    """End this process at once when the training is gone: what it holds open (a run's lock) must not outlive a killed
-    run."""
+    """End this process at once when the training process is gone. Its open files (a run's lock) must not outlive a
+    killed run."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

@@ -1,4 +1,4 @@
-"""Images in class folders: which files there are, as arrays, and what they count as for a run's identity."""
+"""Images in class folders: which files there are, as arrays, and their hash for a run's identity."""
 
 from __future__ import annotations
 
@@ -18,24 +18,26 @@ from kdlab.errors import InputError, shortened
 
 from .endings import counted, is_image, left_out
 
+# the first that exists; ImageNet's val is a test split, since validation is held out of train
 TEST_FOLDERS = (
     "test",
     "val",
-)  # the first that exists; ImageNet's val is a test split, since validation is held out of train
+)
+# usual names of a split that only data.validation_folder reads
 VALIDATION_FOLDERS = (
     "val",
     "valid",
     "validation",
     "dev",
-)  # what people call the split that is read by data.validation_folder alone
+)
 
 
 @dataclass(frozen=True)
 class Files:
     """The images of a split, class by class, names sorted.
 
-    The names lie one behind the other in one array of bytes: a Python object a file would be copied into every worker
-    process, page by page, by nothing but the counting of references.
+    The names are joined in one array of bytes. With a Python object per file, reference counting alone would copy the
+    memory, page by page, into every worker process.
     """
 
     folder: Path
@@ -45,6 +47,7 @@ class Files:
     ends: np.ndarray  # (N,): where each name ends
 
     def path(self, row: int) -> str:
+        """The path of the image in a row."""
         begin = self.ends[row - 1] if row else 0
         return os.path.join(self.folder, os.fsdecode(self.names[begin : self.ends[row]].tobytes()))
 
@@ -58,13 +61,16 @@ class Joined:
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """The names of the classes."""
         return self.first.classes
 
     @cached_property
     def target(self) -> Tensor:
+        """The labels of both splits, (N,), int64."""
         return torch.cat([self.first.target, self.second.target])
 
     def path(self, row: int) -> str:
+        """The path of the image in a row; rows of ``second`` follow those of ``first``."""
         own = len(self.first.target)
         return self.first.path(row) if row < own else self.second.path(row - own)
 
@@ -74,7 +80,7 @@ class Listing:
     """A folder's two splits, and the hash of what was listed.
 
     Args:
-        left_out: lines about files that might have been meant and are not read.
+        left_out: warnings about files that may have been meant as images and are not read.
         unread: folders that look like a validation split and are not read.
     """
 
@@ -87,8 +93,8 @@ class Listing:
 
 @dataclass
 class _Seen:
-    """What is noted while folders are listed: when each was changed last, the endings that are no images, images
-    beside the class folders."""
+    """Notes made while folders are listed: when each was last changed, endings of files that are no images, and images
+    outside the class folders."""
 
     changed: dict[str, int] = field(default_factory=dict)
     endings: Counter = field(default_factory=Counter)
@@ -116,23 +122,23 @@ class _Seen:
 
 _listed: dict[
     tuple, tuple[dict[str, int], object]
-] = {}  # what was listed -> when its folders were changed last, and what was found
+] = {}  # what was listed -> when its folders were last changed, and what was found
 
 
 def listing(folder: Path) -> Listing:
-    """The images below ``folder/train`` and ``folder/test`` (or ``folder/val``), listed once a process as long as no
-    file comes or goes.
+    """The images below ``folder/train`` and ``folder/test`` (or ``folder/val``). Each process lists them once, and
+    again when a file is added or removed.
 
     Raises:
-        InputError: a folder is missing or cannot be read, there are fewer than two classes, a class is empty or stands
-            in one split only, a file is empty.
+        InputError: a folder is missing or cannot be read, there are fewer than two classes, a class is empty or in one
+            split only, or a file is empty.
     """
     return _once((Path(folder).absolute(),), folder, lambda seen: _list(Path(folder), seen))
 
 
 def split_listing(folder: Path, classes: tuple[str, ...]) -> tuple[Files, tuple[str, ...]]:
-    """The images of one more split, ``folder/CLASS/*.jpg``, listed once a process as long as no file comes or goes; and
-    lines about files that are left out.
+    """The images of one more split, ``folder/CLASS/*.jpg``, and warnings about files that are left out. Each process
+    lists them once, and again when a file is added or removed.
 
     Raises:
         InputError: it is missing or cannot be read, its classes are not those of train, a class is empty, a file is
@@ -156,17 +162,17 @@ def _once(key: tuple, folder: Path, make):
 
 
 def content(folder: Path) -> str:
-    """What an image folder counts as for a run's identity: SHA-256 over split, class, name and size in bytes of every
+    """The hash of an image folder for a run's identity: SHA-256 over split, class, name and size in bytes of every
     image.
 
-    Not over the pixels: reading all of ImageNet takes longer than many a run. So a file that is replaced by another of
-    the same name and size goes unnoticed.
+    The pixels are not hashed: reading all of ImageNet takes longer than many runs. So a file that is replaced by
+    another of the same name and size goes unnoticed.
     """
     return listing(folder).digest
 
 
 def split_content(folder: Path) -> str:
-    """What a folder of class folders counts as for a run's identity: as :func:`content`, over one split."""
+    """The hash of one split for a run's identity, as in :func:`content`."""
 
     def make(seen: _Seen) -> str:
         digest = hashlib.sha256()

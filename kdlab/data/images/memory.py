@@ -24,8 +24,8 @@ class Images:
 class InMemoryData(ClassificationData):
     """Base of data sets that fit in memory. A subclass gives ``read()`` and the class facts below.
 
-    ``SCALE`` divides what is stored, so that it lies in [0, 1]; ``MEAN`` and ``STD`` of the scaled training set are one
-    number or one a channel; ``NAMES`` are those of the classes, where they have some.
+    Stored values are divided by ``SCALE``, so that they lie in [0, 1]. ``MEAN`` and ``STD`` are those of the scaled
+    training set: one number, or one per channel. ``NAMES`` are the names of the classes, if they have any.
 
     Args:
         options: those of :class:`ClassificationData`; ``augment`` is an :class:`Augment`.
@@ -48,20 +48,23 @@ class InMemoryData(ClassificationData):
             raise ValueError(wrong)
 
     def read(self) -> tuple[Images, Images]:
-        """The stored (train, test) images. Raises InputError where the data are missing, naming the folders and the
+        """The stored (train, test) images. Raises InputError where the data are missing; it names the folders and the
         cure."""
         raise NotImplementedError(f"{type(self).__name__} must define read()")
 
     @property
     def classes(self) -> int:
+        """Number of classes: ``CLASSES``."""
         return self.CLASSES
 
     @property
     def class_names(self) -> tuple[str, ...]:
+        """``NAMES``, or the numbers of the classes where there are none."""
         return self.NAMES or super().class_names
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The shape (C, H, W) of one input: ``SHAPE``, or that of the stored images where the class gives none."""
         if hasattr(self, "SHAPE"):
             return tuple(self.SHAPE)
         self.setup()
@@ -76,12 +79,13 @@ class InMemoryData(ClassificationData):
 
     @property
     def normalisation(self) -> Normalisation:
+        """``MEAN`` and ``STD`` of the scaled images."""
         return Normalisation(self.MEAN, self.STD)
 
     def prepare_images(self, images: Tensor) -> Tensor:
-        """Stored images as the network reads them: scaled to [0, 1], then shifted and divided by the training set's
-        statistics."""
+        """Network inputs from stored images: scaled to [0, 1], then normalised with the training set's statistics."""
         return self.normalisation(images.to(torch.float32) / self.SCALE)
 
     def loader(self, stored: Images, **options) -> InMemoryLoader:
+        """A loader that cuts its batches from the stored tensors."""
         return InMemoryLoader(stored.inputs, stored.target, prepare=self.prepare_images, **options)

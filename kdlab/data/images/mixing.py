@@ -1,9 +1,9 @@
-"""Mixing: a training image and its labels made of two. Student and teacher see the same mixed image, under every
-strategy.
+"""Mixing: two training images and their labels become one. Under every strategy, student and teacher see the same mixed
+image.
 
 So a teacher is "patient and consistent" (Beyer et al. 2022, "Knowledge distillation: A good teacher is patient and
-consistent", https://arxiv.org/abs/2106.05237): what it says is of the very pixels that the student sees, and it needs
-no label to say it.
+consistent", https://arxiv.org/abs/2106.05237): its answer is for exactly the pixels that the student sees, and needs no
+label.
 """
 
 from __future__ import annotations
@@ -22,16 +22,15 @@ _MIXING = 31  # the stream of random numbers that mixes
 
 
 class Mixing(ABC):
-    r"""Base of what mixes each image of a batch with a partner out of the same batch, drawn by a permutation.
+    r"""Base of the mixings. Each image of a batch is mixed with a partner from the same batch, drawn by a permutation.
 
-    One :math:`\lambda \sim \mathrm{Beta}(\alpha, \alpha)` counts for a batch, and all of its views have the same
-    partners and the same mixture. It is drawn from (seed, epoch, index of the batch's first sample) and from nothing
-    else, so a resumed epoch mixes as it would have. Each process mixes its own share of a batch: partners come from
-    there, and so two processes do not give the curve of one.
+    One :math:`\lambda \sim \mathrm{Beta}(\alpha, \alpha)` is drawn per batch, and all views share partners and mixture.
+    The draw depends only on (seed, epoch, index of the batch's first sample), so a resumed epoch mixes in the same way.
+    Each process mixes only its own share of a batch, so two processes do not give the curve of one.
 
     Args:
         alpha: both parameters of the Beta distribution; 1 draws :math:`\lambda` uniformly.
-        probability: of mixing a batch at all; in one that is not mixed every sample has a share of 1.
+        probability: of mixing a batch; in a batch that is not mixed every sample has a share of 1.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -80,7 +79,7 @@ class Mixing(ABC):
         Args:
             partners: for each sample the place of its partner in the batch, (B,).
             share: :math:`\\lambda` as it was drawn.
-            random: for whatever else is to be drawn.
+            random: for all further draws.
         """
 
 
@@ -103,6 +102,7 @@ class Mixup(Mixing):
     def blended(
         self, views: list[Tensor], partners: Tensor, share: float, random: np.random.Generator
     ) -> tuple[float, list[Tensor]]:
+        """``share``, and each view as a weighted mean of image and partner (B, …)."""
         return share, [share * view + (1 - share) * view[partners] for view in views]
 
 
@@ -111,8 +111,8 @@ class CutMix(Mixing):
 
     Yun, Han, Oh, Chun, Choe, Yoo (2019), "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable
     Features", https://arxiv.org/abs/1905.04899, equations 1 and 2. The box is :math:`\sqrt{1 - \lambda}` of the image
-    high and wide (in whole pixels) around a uniformly drawn pixel; what lies outside the image is clipped, and the
-    share is that of the pixels that stay.
+    high and wide (in whole pixels) around a uniformly drawn pixel; the box is clipped to the image, and the share is
+    the part of the pixels that stay.
 
     >>> images = torch.stack([torch.zeros(1, 4, 4), torch.ones(1, 4, 4)])
     >>> mixed = CutMix(probability=1.0)(Batch(images, torch.tensor([3, 4]), torch.tensor([7, 9])), seed=1)
@@ -124,6 +124,7 @@ class CutMix(Mixing):
         super().__init__(alpha, probability)
 
     def check(self, inputs) -> None:
+        """Raises InputError where the inputs are no float images (B, C, H, W)."""
         super().check(inputs)
         if inputs.dim() != 4:
             raise InputError(
@@ -134,6 +135,7 @@ class CutMix(Mixing):
     def blended(
         self, views: list[Tensor], partners: Tensor, share: float, random: np.random.Generator
     ) -> tuple[float, list[Tensor]]:
+        """The share of pixels that an image keeps, and the views (B, C, H, W) with the partner's pixels in the box."""
         height, width = views[0].shape[-2:]
         down, across = (_interval(size, share, random) for size in (height, width))
         mixed = [view.clone() for view in views]

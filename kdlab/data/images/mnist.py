@@ -20,4 +20,5 @@ class MNIST(IDXImages):
     )
 
     def is_named(self, folder: Path) -> bool:
+        """Whether the folder is called "mnist", in upper or lower case."""
         return folder.name.lower() == "mnist"

@@ -1,8 +1,7 @@
 """Pickles of plain containers and numpy arrays, read without running anything that a file names.
 
-A pickle may call any function by its name. Here a name is looked up in a short list, and even what stands there is
-inert: an array's pickle makes a record of what the file says of it, and the array is then made of the record's bytes.
-Nothing else is called.
+A pickle may call any function by its name. Here only names in a short list are allowed, and these are inert: an array's
+pickle becomes a record of its fields, and the array is then built from the record's bytes. Nothing else is called.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def load(path: Path):
 
 
 class _Dtype:
-    """What a pickle says of an array's type: a name such as ``u1``, and the order of its bytes."""
+    """An array's type in a pickle: a name such as ``u1``, and the byte order."""
 
     def __init__(self, name, *rest):
         self.name, self.order = name.decode() if isinstance(name, bytes) else str(name), "|"
@@ -49,7 +48,7 @@ class _Dtype:
 
 
 class _Array:
-    """What a pickle says of an array: shape, type, order of its axes, bytes."""
+    """An array in a pickle: shape, type, order of its axes, bytes."""
 
     def __init__(self, *ignored):
         self.state = None
@@ -103,7 +102,7 @@ class _Restricted(pickle.Unpickler):
 
 
 def _plain(value):
-    """``value`` with arrays in the place of their records."""
+    """``value`` with records replaced by their arrays."""
     if isinstance(value, _Array):
         return value.numpy()
     if isinstance(value, dict):

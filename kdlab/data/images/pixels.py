@@ -13,7 +13,7 @@ from PIL import Image
 
 from kdlab.errors import DataDamaged, InputError
 
-FULL = 2**16 - 1  # the brightest value that is expected of a deep image where nothing is said of it
+FULL = 2**16 - 1  # the brightest value of a deep image where the user gives no scale
 USUAL_BITS = (8, 10, 12, 14, 15, 16)
 _ORIENTATION = 0x0112  # EXIF's tag, and how to turn an image upright by it
 _UPRIGHT = {
@@ -52,9 +52,8 @@ class Reader:
 
     Args:
         bits: how many bits the values use, from 1 to 32: 2^bits - 1 is white, and no value may be greater. None: 16.
-        value_range: (black, white), for floats and for integers that begin elsewhere than at 0; what lies outside is
-            clipped.
-        exif_rotation: turn an image as its EXIF orientation says.
+        value_range: (black, white), for floats, and for integers whose black is not 0. Values outside are clipped.
+        exif_rotation: turn an image according to its EXIF orientation.
 
     Raises:
         ValueError: an argument is out of its range, or both ``bits`` and ``value_range`` are given.
@@ -83,7 +82,7 @@ class Reader:
 
     @property
     def stated(self) -> bool:
-        """Whether the user has said how deep images are scaled."""
+        """Whether the user has given a scale for deep images."""
         return self.bits is not None or self.value_range is not None
 
     def __call__(self, path: str) -> Image.Image:
@@ -91,7 +90,7 @@ class Reader:
 
         Raises:
             DataDamaged: it is missing, damaged, or no image.
-            InputError: its values do not fit what is said of them.
+            InputError: its values do not fit ``bits`` or ``value_range``.
         """
         try:
             with Image.open(path) as image:
@@ -159,7 +158,7 @@ class Reader:
 
 
 def read_image(path: str) -> Image.Image:
-    """An image file as RGB, as :class:`Reader` reads it where nothing is said: deep images use all of 16 bits."""
+    """An image file as RGB, read by a :class:`Reader` with its defaults: deep images use all 16 bits."""
     return Reader()(path)
 
 
@@ -203,8 +202,8 @@ def deep_pixels(path: str) -> Deep:
 
 
 def notes(looked_at: Sequence[Deep], reader: Reader) -> list[str]:
-    """What is odd about the depth of some images: they hardly use the bits that they are scaled by, or lie outside
-    the range.
+    """Warnings about the depth of some images: they use far fewer bits than they are scaled by, or lie outside the
+    range.
 
     Args:
         looked_at: deep images of the data.

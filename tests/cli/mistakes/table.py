@@ -22,9 +22,8 @@ class Place:
 
     folder: Path
     patch: pytest.MonkeyPatch
-    finished: Callable[
-        [], tuple[Run, Run]
-    ]  # copies the finished runs of SHORT into runs/ and returns them, the relative paths being
+    # copies the finished runs of SHORT into runs/ and returns them, the relative paths being
+    finished: Callable[[], tuple[Run, Run]]
     taught: Callable[[], Run]  # a finished teacher of digits
 
     def names(self) -> dict[str, str]:

@@ -223,6 +223,7 @@ SPECS = [
         cc_kernel,
         options={"normalise": False, "squared": False},
     ),
+    # the gradient grows with the third power of the features, and is itself of half precision
     relation(
         "cc_kernel/bilinear",
         functional.cc_kernel,
@@ -230,7 +231,7 @@ SPECS = [
         cc_kernel,
         options={"kernel": "bilinear", "normalise": False},
         largest=10.0,
-    ),  # the gradient grows with the third power of the features, and is itself of half precision
+    ),
     relation("rkd", functional.rkd, FEATURES, rkd),
     relation("pkt", functional.pkt, FEATURES, pkt),
     relation("cka", functional.cka, FEATURES, cka),

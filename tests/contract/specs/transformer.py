@@ -222,6 +222,7 @@ SPECS = [
     Spec("pkd/TextBrewer", functional.pkd, HIDDEN, pkd, options={"mean_over_width": False}),
     Spec("pkd/not normalised", functional.pkd, HIDDEN, pkd, options={"normalise": False}),
     Spec("sequence_fsp", functional.sequence_fsp, TWO_LAYERS, positional(sequence_fsp), **LAYERS, mask=positions),
+    # the gradient grows with the third power of the states, and is itself of half precision
     Spec(
         "sequence_mmd",
         functional.sequence_mmd,
@@ -230,7 +231,7 @@ SPECS = [
         **LAYERS,
         mask=positions,
         largest=20.0,
-    ),  # the gradient grows with the third power of the states, and is itself of half precision
+    ),
     Spec("attention_mse", functional.attention_mse, SCORES, over_scores(score_squares), mask=positions),
     Spec(
         "attention_mse/TextBrewer",

@@ -103,9 +103,8 @@ def test_the_content_is_names_and_sizes(own):
     assert renamed != before
     with open(path.with_name("002.png"), "ab") as file:
         file.write(b"x")
-    os.utime(
-        own / "train" / "red", ns=(1, 1)
-    )  # a file that only grew is seen in the next process, or when something moves
+    # a file that only grew is seen in the next process, or when something moves
+    os.utime(own / "train" / "red", ns=(1, 1))
     assert content(own) not in (before, renamed)
 
 
