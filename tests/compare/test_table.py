@@ -8,6 +8,7 @@ import pytest
 
 from kdlab.compare import Group, table_of
 from kdlab.compare.collect import BASELINE
+from kdlab.compare.columns import columns_of
 from kdlab.compare.text import arranged
 from kdlab.errors import InputError
 
@@ -61,6 +62,14 @@ def test_rows_keep_their_order_and_have_differences():
     )
     assert same.difference.mean == pytest.approx(0.0, abs=1e-9) and same.difference.verdict == "too few seeds to tell"
     assert better.gap_closed == pytest.approx(0.05 / (0.9 - 0.804)) and better.retention == pytest.approx(0.854 / 0.9)
+
+
+def test_the_p_that_is_shown_is_corrected():
+    little = _group("little", [0.81, 0.83, 0.79, 0.83, 0.83])
+    table = table_of([ALONE, SAME, little])
+    column = next(column for column in columns_of(table) if column.key == "p")
+    assert table.rows[3].difference.p == pytest.approx(0.0516, abs=1e-4), "t = 0.014 * 5**0.5 / 0.0114 = 2.746, df = 4"
+    assert [column.cell(row) for row in table.rows] == ["", "", "1.000", "0.103"]
 
 
 def test_where_less_is_better_everything_turns_around():

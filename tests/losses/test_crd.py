@@ -60,6 +60,20 @@ def test_a_step_moves_the_samples_own_rows_and_sets_z_once():
     assert all(parameter.grad.abs().max() > 0 for parameter in loss.parameters())
 
 
+def test_z_of_each_side_is_against_the_memory_of_the_other():
+    """By hand: n times the mean of exp(v m / tau), over the memories as they were before the step."""
+    loss = prepared(temperature=0.5).train()
+    memories = loss.teacher_memory.clone(), loss.student_memory.clone()
+    contrast = torch.tensor([[0, 2, 3], [1, 4, 6]])
+    mine, theirs = tensor(2, 4, seed=3), tensor(2, 5, seed=4)
+    loss.contrast(Outputs(None, {"embedding": mine}), Outputs(None, {"embedding": theirs}), contrast[:, 0], contrast)
+    embeddings = normalize(loss.student_embedding(mine), dim=1), normalize(loss.teacher_embedding(theirs), dim=1)
+    scores = [torch.einsum("bd,bkd->bk", v, memory[contrast]) / 0.5 for v, memory in zip(embeddings, memories)]
+    expected = [8 * score.exp().mean() for score in scores]
+    torch.testing.assert_close(loss.normalisers.float(), torch.stack(expected).detach(), rtol=1e-5, atol=0)
+    assert abs(expected[0] - expected[1]) > 0.01
+
+
 def test_memories_and_z_are_in_the_checkpoint_and_the_table_is_not():
     loss = prepared().train()
     loss(outputs(3, 4, 3), outputs(3, 5, 4), Batch(None, None, torch.arange(3)))

@@ -155,6 +155,13 @@ def test_the_standardised_loss_has_the_needs_and_parts_of_the_loss_inside():
     torch.testing.assert_close(views, functional.multi_level(*(functional.standardise(x) for x in (S, T, S2, T2))))
 
 
+def test_the_standardised_loss_reads_off_what_the_loss_inside_does():
+    loss = Standardised(CTKD(start=2.0, span=10.0))
+    assert loss.readings() == {}
+    loss(STUDENT, TEACHER, BATCH)
+    assert loss.readings() == {"temperature": pytest.approx(2 + 10 / (1 + math.exp(-1)))}
+
+
 def test_standardised_logits_do_not_depend_on_shift_and_scale():
     loss = Standardised(HintonKD(2.0))
     torch.testing.assert_close(

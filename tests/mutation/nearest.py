@@ -21,17 +21,11 @@ NEAREST: dict[str, tuple[str, ...]] = {
     "metrics.py": ("tests/test_metrics.py", "tests/measure/test_alignment.py"),
     "normalisation.py": ("tests/teachers/test_normalisation.py", "tests/data/images/test_memory.py"),
     "tasks/": ("tests/tasks", "tests/test_metrics.py"),
-    "strategies/base.py": (
-        "tests/strategies/test_hooks.py",
-        "tests/strategies/test_guard_rails.py",
-        "tests/strategies/test_rails.py",
-        "tests/strategies/test_every_strategy.py",
+    "strategies/base.py": tuple(
+        f"tests/strategies/test_{name}.py"
+        for name in ("base", "hooks", "steps", "guard_rails", "rails", "every_strategy")
     ),
-    "strategies/cohort.py": (
-        "tests/strategies/test_online.py",
-        "tests/strategies/test_kdcl.py",
-        "tests/strategies/test_rails.py",
-    ),
+    "strategies/cohort.py": tuple(f"tests/strategies/test_{name}.py" for name in ("online", "kdcl", "steps", "rails")),
     "strategies/optimization.py": ("tests/strategies/test_guard_rails.py", "tests/strategies/test_every_strategy.py"),
     **{
         f"strategies/{name}.py": (f"tests/strategies/test_{name}.py", "tests/strategies/test_arguments.py")
@@ -72,12 +66,18 @@ NEAREST: dict[str, tuple[str, ...]] = {
     "teachers/average.py": ("tests/teachers/test_average.py",),
     "teachers/per_term.py": ("tests/teachers/test_per_term.py",),
     "teachers/normalisation.py": ("tests/teachers/test_normalisation.py",),
-    "training/teacher.py": ("tests/training/test_kept.py", "tests/training/test_ensure.py", "tests/teachers"),
+    "training/teacher.py": (
+        "tests/training/test_results.py",
+        "tests/training/test_kept.py",
+        "tests/training/test_ensure.py",
+        "tests/teachers",
+    ),
     "training/results.py": (
         "tests/training/test_results.py",
         "tests/training/test_measured.py",
         "tests/training/test_kept.py",
     ),
+    "runs/run.py": ("tests/runs/test_identity.py", "tests/training/test_results.py"),
     "runs/identity.py": ("tests/runs/test_identity.py", "tests/runs/test_files.py"),
     "config/keys.py": ("tests/runs/test_identity.py",),
     "training/recorder.py": (
@@ -105,9 +105,16 @@ NEAREST: dict[str, tuple[str, ...]] = {
         "tests/strategies/test_online.py",
         "tests/strategies/test_guard_rails.py",
     ),
-    "training/initial.py": ("tests/training/test_kept.py", "tests/training/test_stages.py"),
+    "training/initial.py": (
+        "tests/training/test_results.py",
+        "tests/training/test_kept.py",
+        "tests/training/test_stages.py",
+    ),
     "training/execute.py": ("tests/training/test_resume.py",),
     "sweep/": ("tests/sweep/test_launcher.py", "tests/sweep/test_view.py"),
+    "sweep/scheduler.py": ("tests/sweep/test_scheduler.py", "tests/sweep/test_launcher.py"),
+    "sweep/plan.py": ("tests/sweep/test_plan.py", "tests/sweep/test_launcher.py"),
+    "sweep/job.py": ("tests/sweep/test_scheduler.py", "tests/sweep/test_launcher.py"),
     "sweep/search.py": ("tests/sweep/test_search.py",),
     "sweep/slots.py": ("tests/sweep/test_slots.py",),
     "sweep/view.py": ("tests/sweep/test_view.py",),
@@ -119,6 +126,14 @@ NEAREST: dict[str, tuple[str, ...]] = {
     ),
     "compare/statistics.py": ("tests/compare/test_statistics.py", "tests/compare/test_table.py"),
     "studies/": ("tests/studies/test_reading.py", "tests/studies/test_reproduce.py"),
+    "studies/expectations.py": (
+        "tests/studies/test_expectations.py",
+        "tests/studies/test_rerun.py",
+        "tests/studies/test_reproduce.py",
+    ),
+    "studies/training.py": ("tests/studies/test_training.py", "tests/studies/test_reproduce.py"),
+    "studies/records.py": ("tests/studies/test_records.py", "tests/studies/test_reproduce.py"),
+    "studies/curves.py": ("tests/studies/test_curves.py", "tests/studies/test_reproduce.py"),
     "measure/alignment.py": ("tests/measure/test_alignment.py",),
     "measure/fidelity.py": ("tests/measure/test_fidelity.py",),
     "measure/flops.py": ("tests/measure/test_flops.py",),

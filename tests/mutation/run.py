@@ -118,6 +118,14 @@ def warm_up() -> None:
     gc.freeze()  # else every collection in a forked process looks through all of torch
 
 
+def data_bytes(process: int) -> int:
+    """What a process has taken, as its limit counts it; 0 where the system does not say."""
+    try:
+        return int(Path(f"/proc/{process}/statm").read_text().split()[5]) * resource.getpagesize()
+    except (OSError, IndexError, ValueError):  # another system, or a process that has just ended
+        return 0
+
+
 class Tree:
     """A copy of the repository's files, into which defects are put."""
 
@@ -209,17 +217,21 @@ class Trial:
         """Status and the line that tells why; None while the tests run."""
         process, state = os.waitpid(self.process, os.WNOHANG)
         late = not process and time.monotonic() > self.deadline
-        if not process and not late:
+        # without a byte left pytest cannot even report a MemoryError: it tries for ever
+        full = not process and data_bytes(self.process) > MOST_BYTES * 0.98
+        if not process and not late and not full:
             return None
         try:
             os.killpg(self.process, signal.SIGKILL)  # and whatever the tests have started
         except ProcessLookupError:
             pass
-        if late:
+        if late or full:
             os.waitpid(self.process, 0)
         if self.defect is not None:
             self.tree.write(self.defect.file, self._text)
         text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
+        if full:
+            return KILLED, f"took {MOST_BYTES >> 30} GB of memory"
         if late:
             return TIMED_OUT, ""
         code = os.waitstatus_to_exitcode(state)

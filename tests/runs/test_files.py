@@ -1,5 +1,7 @@
 """Files are whole or absent."""
 
+import os
+
 import pytest
 
 from kdlab.runs.files import content_hash, link, write_atomically, write_text
@@ -16,6 +18,15 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     with pytest.raises(RuntimeError):
         write_atomically(path, torn)
     assert path.read_text() == "old" and [found.name for found in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_old_file_is_replaced_and_not_written_over(tmp_path):
+    """Who is reading it then, or has a link to it, still has the whole of the old one."""
+    path, linked = tmp_path / "file", tmp_path / "linked"
+    write_text(path, "the old content")
+    os.link(path, linked)
+    write_text(path, "new")
+    assert path.read_text() == "new" and linked.read_text() == "the old content"
 
 
 def test_link_survives_the_replacement_of_its_source(tmp_path):

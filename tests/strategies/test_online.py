@@ -125,6 +125,22 @@ def test_alternating_moves_only_whose_turn_it_is(workplace, history):
     assert all(after == turns[(turns.index(before) + 1) % 3] for before, after in itertools.pairwise(moved))
 
 
+def test_gradients_of_zero_move_nobody_whose_turn_it_is_not():
+    """DDP gives them to all networks; the optimiser leaves alone what has no gradient at all."""
+    networks = [linear(seed) for seed in range(3)]
+    online = cohort(Online, networks, update="alternating")
+    optimizer = torch.optim.SGD(online.parameters(), lr=0.1, weight_decay=0.5)
+    for turn in range(3):
+        before = [_vector(network) for network in networks]
+        for value in online.parameters():
+            value.grad = torch.zeros_like(value)
+        online.steps_done = turn
+        online.on_before_optimizer_step(optimizer)
+        optimizer.step()
+        moved = [not torch.equal(_vector(network), first) for network, first in zip(networks, before)]
+        assert moved == [number == turn for number in range(3)]
+
+
 def test_averages_follow_the_optimisers_steps(workplace, history):
     run = kdlab.train([*SHORT, "strategy.decay=0.5", "trainer.accumulate_grad_batches=2"])
     # the average of the first weights, too, which a run of the same seed begins with
@@ -263,6 +279,27 @@ def test_different_architectures_learn_features_of_one_another(workplace):
         assert not torch.equal(
             state[f"{name}.terms.hint.connector.0.weight"], fresh[f"{name}.terms.hint.connector.0.weight"]
         )
+
+
+def test_every_network_begins_with_connectors_of_its_own(workplace):
+    """And the student's do not depend on how many peers there are."""
+
+    def connectors(peers):
+        overrides = [
+            "strategy=online",
+            "student=cnn",
+            "student.widths=[4,6,8]",
+            f"strategy.peers={peers}",
+            "loss=[ce,mutual_kl,hint]",
+            "progress=none",
+        ]
+        strategy = assembled(compose(overrides)).strategy
+        objectives = strategy.objective, *strategy.objectives.values()
+        return [objective.terms["hint"].connector[0].weight for objective in objectives]
+
+    one, two = connectors(1), connectors(2)
+    assert [len(one), len(two)] == [2, 3] and all(torch.equal(first, second) for first, second in zip(one, two))
+    assert not any(torch.equal(first, second) for first, second in itertools.combinations(two, 2))
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,32 @@ def test_dropout_differs_from_epoch_to_epoch_from_step_to_step_and_from_seed_to_
     assert one == again and len(set(one)) == 2 * BATCHES and len({*one, *other}) == 4 * BATCHES
 
 
+def test_the_optimiser_moves_once_in_so_many_batches(workplace, monkeypatch):
+    """And with the last batch, whatever has been accumulated. ``stepped`` says so."""
+    found = []
+    monkeypatch.setattr(Strategy, "after_step", lambda self, step, batch: found.append(self.stepped))
+    kdlab.train([*SHORT, "strategy=supervised", "trainer.max_epochs=1", "trainer.accumulate_grad_batches=2"])
+    assert found == [False, True, False, True, False, True, True]
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_samples(workplace, monkeypatch):
+    """Not over its batches: the last is small."""
+    steps, step = [], Strategy.training_step
+
+    def training_step(self, batch, index):
+        total = step(self, batch, index)
+        steps.append((total.item(), len(batch)))
+        return total
+
+    monkeypatch.setattr(Strategy, "training_step", training_step)
+    overrides = ["trainer.max_epochs=1", "data.drop_last=false", "data.batch_size=100", "optimizer.lr=0.1"]
+    run = kdlab.train([*SHORT, "strategy=supervised", *overrides])
+    expected = sum(loss * rows for loss, rows in steps) / sum(rows for _, rows in steps)
+    (row,) = MetricsFile(run.metrics_file).load().rows
+    assert row["train/loss"] == pytest.approx(expected, rel=1e-6) == row["train/loss_ce"]
+    assert abs(sum(loss for loss, _ in steps) / len(steps) - expected) > 1e-3
+
+
 SCHEDULERS = {
     "plateau": [
         "scheduler=none",

@@ -1,5 +1,6 @@
 """Claims and levels: what they are tested with, and that a claim never contradicts its table."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -138,9 +139,9 @@ def test_against_one_run_and_against_other_seeds():
     assert [found.verdict for found in (above, below, by)] == [HOLDS, HOLDS, AGAINST]
     others = [{**record, "seed": record["seed"] + 10} for record in records(other=MUCH)]
     [found] = findings(study(["other", "alone"], [expect("other", above="alone")]), [*made, *others])
-    assert found.found.endswith("against other seeds") and found.p == pytest.approx(
-        stats.ttest_ind(MUCH, ALONE, equal_var=False).pvalue
-    )
+    half = math.hypot(*(stats.sem(values) * stats.t.ppf(0.975, 4) for values in (MUCH, ALONE)))
+    assert found.found == f"+0.0212 ± {half:.4f} (n = 5), against other seeds"
+    assert found.p == pytest.approx(stats.ttest_ind(MUCH, ALONE, equal_var=False).pvalue)
     assert found.verdict == HOLDS and found.excess == pytest.approx(0.0212)
 
 

@@ -2,12 +2,14 @@
 that job alone."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 
 from kdlab.config.compose import compose
 from kdlab.runs.run import find_runs
 from kdlab.sweep import plan
+from kdlab.sweep.job import Need
 from tests.data.images.pictures import folder_of_pictures
 
 SHORT = ["strategy=supervised", "trainer.max_epochs=1"]
@@ -145,3 +147,15 @@ def test_a_line_about_the_data_is_printed_once_in_all_plans_of_a_search(workplac
         planned = plan.plan([overrides], [compose([*overrides, f"optimizer.lr={rate}"])], said=said)
         assert len(planned.jobs) == 1 and len(said) == 1
     assert capsys.readouterr().out.count("left out: 1 file (.heic 1)") == 1
+
+
+def test_with_fresh_a_finished_run_is_examined_like_any_other(monkeypatch):
+    """Its need and its teachers are known from the examination alone."""
+    found = SimpleNamespace(hash="found")
+    described = {"digest": "examined", "need": Need(3), "earlier": [], "gpus": 0, "metrics": set()}
+    monkeypatch.setattr(plan.known, "key_of", lambda config: "key")
+    monkeypatch.setattr(plan.known, "finished", lambda config, key: found)
+    answer = plan._Answer(description=described)
+    monkeypatch.setattr(plan, "_examined", lambda configs, labels: [answer for _ in configs])
+    jobs = plan.plan([["seed=1"], ["seed=2"]], [{"fresh": False}, {"fresh": True}]).jobs
+    assert [(job.digest, job.need) for job in jobs] == [("found", Need()), ("examined", Need(3))]

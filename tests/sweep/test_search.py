@@ -7,10 +7,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from kdlab.errors import InputError
 from kdlab.runs.run import find_runs
+from kdlab.sweep.job import FAILED, FOUND, INTERRUPTED, PRUNED, REFUSED, TRAINED, Job, Outcome
+from kdlab.sweep.search import OptunaSweeper, Search, distribution
 
 optuna = pytest.importorskip("optuna")
 
@@ -185,3 +190,146 @@ def test_a_database_that_is_none(kdlab, workplace):
     (workplace / "runs" / "quickstart" / "optuna.db").write_text("no database")
     code, out, err = kdlab("train", *SEARCH)
     assert code == 2 and "optuna.db cannot be read" in err and "move it away" in err
+
+
+# -- without a run ------------------------------------------------------------------------------------------------
+
+
+class Planning:
+    """A launcher that takes every point for a job, but those that ``bad`` is in."""
+
+    def __init__(self, bad="nothing"):
+        self.bad = bad
+
+    def planned(self, points):
+        ((*overrides,),) = points
+        if self.bad in overrides:
+            raise InputError(f"{self.bad} is bad")
+        return SimpleNamespace(jobs=[Job(" ".join(overrides), overrides, {}, "0", died="never begun")])
+
+
+RATE = {"lr": optuna.distributions.FloatDistribution(1e-4, 1e-1, log=True)}
+
+
+def begun(study=None, space=RATE, bad="nothing", **options):
+    """A search, and the study in memory that it keeps."""
+    sweeper = OptunaSweeper(**options)
+    sweeper.launcher = Planning(bad)
+    study = study or optuna.create_study(direction=sweeper.direction, pruner=sweeper._pruner(optuna))
+    return Search(sweeper, study, space, ["epochs=1"]), study
+
+
+def run_through(search, *values):
+    """Have trials end with these values, one after the other; what was chosen for them."""
+    chosen = []
+    for value in values:
+        job = search.next()
+        search.ended(Outcome(job, TRAINED, metrics={"val/accuracy": value}))
+        chosen.append(job.overrides)
+    return chosen
+
+
+@pytest.mark.parametrize(
+    "objective, direction",
+    [("val/accuracy", "maximize"), ("val/nll", "minimize"), ("val/ece", "minimize"), ("train/loss_kd", "minimize")],
+)
+def test_what_is_better_follows_from_the_objective_unless_it_is_said(objective, direction):
+    assert OptunaSweeper(objective=objective).direction == direction
+    for said in ("maximize", "minimize"):
+        assert OptunaSweeper(objective=objective, direction=said).direction == said
+
+
+@pytest.mark.parametrize("objective", ["test/accuracy", "accuracy", "best_epoch"])
+def test_only_validation_is_looked_at(objective):
+    with pytest.raises(InputError, match="must be a metric of validation"):
+        OptunaSweeper(objective=objective)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_trial_is_a_function_of_the_seed_and_its_number(sampler):
+    def chosen(seed, trials=3):
+        return [overrides[1] for overrides in run_through(begun(sampler=sampler, seed=seed)[0], *([0.5] * trials))]
+
+    first = chosen(1)
+    assert chosen(1) == first and len(set(first)) == 3 and not set(first) & set(chosen(2))
+
+
+def test_a_search_that_is_gone_on_with_chooses_what_it_would_have_chosen():
+    values = [0.5, 0.6, 0.4, 0.7]
+    whole = run_through(begun(startup_trials=2)[0], *values)
+    search, study = begun(startup_trials=2)
+    first = run_through(search, *values[:2])
+    assert first + run_through(begun(study, startup_trials=2)[0], *values[2:]) == whole
+
+
+def test_trials_are_random_until_so_many_have_ended():
+    def sixth(startup):
+        return run_through(begun(startup_trials=startup)[0], 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)[-1]
+
+    assert sixth(5) != sixth(6) and sixth(6) == sixth(20)
+
+
+def test_it_is_exhausted_when_all_were_asked_for():
+    search, study = begun(trials=2)
+    assert search.total == 2 and not search.exhausted
+    run_through(search, 0.5)
+    assert not search.exhausted
+    run_through(search, 0.6)
+    assert search.exhausted and begun(study, trials=2)[0].exhausted
+    more, _ = begun(study, trials=3)
+    assert more.total == 1 and not more.exhausted
+
+
+def test_what_was_interrupted_comes_first_next_time():
+    search, study = begun(trials=3)
+    run_through(search, 0.5)
+    job = search.next()
+    search.ended(Outcome(job, INTERRUPTED))
+    assert [trial.state.name for trial in study.get_trials()] == ["COMPLETE", "RUNNING"]
+    again, _ = begun(study, trials=3)
+    assert again.total == 2, "the one that was begun, and the third"
+    assert again.next().overrides == job.overrides and again.next().overrides != job.overrides and again.exhausted
+
+
+@pytest.mark.parametrize(
+    "status, state",
+    [(TRAINED, "COMPLETE"), (FOUND, "COMPLETE"), (PRUNED, "PRUNED"), (FAILED, "FAIL"), (REFUSED, "FAIL")],
+)
+def test_the_study_is_told_how_a_trial_ended(status, state):
+    search, study = begun()
+    search.ended(Outcome(search.next(), status, metrics={"val/accuracy": 0.75} if status in (TRAINED, FOUND) else {}))
+    (trial,) = study.get_trials()
+    assert trial.state.name == state and trial.value == (0.75 if state == "COMPLETE" else None)
+
+
+def test_bad_input_fails_its_trial():
+    search, study = begun(space={"size": optuna.distributions.CategoricalDistribution(["7"])}, bad="size=7")
+    assert search.next() is None and search.refused == ["trial 1: size=7 is bad"]
+    assert [trial.state.name for trial in study.get_trials()] == ["FAIL"]
+
+
+def test_a_trial_that_is_worse_is_told_to_end():
+    search, _ = begun(pruner="median", startup_trials=1)
+    best, worst, without = search.next(), search.next(), search.next()
+    assert search.asks and search.goes_on(best, 1, {"val/accuracy": 0.9})
+    search.ended(Outcome(best, TRAINED, metrics={"val/accuracy": 0.9}))
+    assert not search.goes_on(worst, 1, {"val/accuracy": 0.1})
+    assert search.goes_on(without, 1, {"train/loss": 3.0}), "an epoch without validation"
+    assert search.goes_on(without, 1, {"val/accuracy": 0.95})
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("lr=interval(0.1,1)", optuna.distributions.FloatDistribution(0.1, 1.0)),
+        ("lr=tag(log,interval(1e-4,1e-1))", RATE["lr"]),
+        ("width=int(interval(4,64))", optuna.distributions.IntDistribution(4, 64)),
+        ("width=range(1,10,3)", optuna.distributions.IntDistribution(1, 7, step=3)),
+        ("width=range(1,9,3)", optuna.distributions.IntDistribution(1, 7, step=3)),
+        ("width=range(1,11,3)", optuna.distributions.IntDistribution(1, 10, step=3)),
+        ("student=mlp,cnn", optuna.distributions.CategoricalDistribution(["mlp", "cnn"])),
+    ],
+)
+def test_the_spaces_of_hydras_grammar(text, expected):
+    (override,) = OverridesParser.create().parse_overrides([text])
+    assert distribution(override) == expected

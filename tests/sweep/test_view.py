@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from kdlab.sweep.job import FAILED, FOUND, NOT_STARTED, TRAINED, Job, Outcome
+from kdlab.sweep.job import FAILED, FOUND, NOT_STARTED, PRUNED, REFUSED, TRAINED, Job, Outcome
 from kdlab.sweep.view import View
 
 
@@ -55,6 +55,13 @@ def test_the_live_picture_counts_and_tells_the_time_left():
         assert view.summary() == "1 of 4 done, 1 running, 1 failed, about 20 s left"
     shown = screen.file.getvalue()
     assert "epoch 3/8" in shown and "val/accuracy 0.7500" in shown and "seed=3" in shown
+
+
+def test_a_pruned_job_is_done_and_one_that_was_refused_has_failed():
+    view = View(4, console=console(False), progress="none")
+    for job, status in zip(jobs(3), (FOUND, PRUNED, REFUSED)):
+        view.ended(Outcome(job, status))
+    assert view.summary() == "2 of 4 done, 0 running, 1 failed"
 
 
 def test_the_table_names_every_job_in_order():

@@ -12,7 +12,7 @@ from kdlab.config.compose import compose
 from kdlab.errors import InputError, RunFailed
 from kdlab.runs.run import find_runs
 from kdlab.strategies.base import Strategy
-from kdlab.training.assemble import assembled, run_seed
+from kdlab.training.assemble import assembled, generations_before, run_seed
 
 SHORT = ["data.fraction=0.2", "trainer.max_epochs=2", "progress=none"]
 SECOND = ["strategy=born_again", "strategy.generation=2", *SHORT]
@@ -38,6 +38,14 @@ def test_generations_from_one_command(workplace, capsys):
     assert kdlab.train(["strategy=supervised", *SHORT]).path == runs[0].path
     assert kdlab.train(["strategy=tf_kd", *SHORT]).record["teacher"]["runs"][0]["hash"] == runs[0].hash
     assert capsys.readouterr().out.count("finished already") == 2 and len(list(find_runs(["runs"]))) == 4
+
+
+def test_the_generations_before_the_teachers_are_named_from_the_first_on():
+    config = compose(["strategy=born_again", "strategy.generation=4"])
+    before = generations_before(config)
+    assert [node["config"]["strategy"]["generation"] for node in before] == [1, 2]
+    assert config["teacher"]["config"]["strategy"]["generation"] == 3
+    assert generations_before(compose(["strategy=born_again"])) == [] and generations_before(compose([])) is None
 
 
 def test_a_generation_draws_numbers_of_its_own(workplace, taught):

@@ -61,9 +61,15 @@ def test_a_failure_is_recorded_and_gone_on_from(workplace, monkeypatch):
     run = next(find_runs(["runs"]))
     assert run.status == "failed" and "out of luck" in (run.path / "error.txt").read_text()
     assert "RuntimeError: out of luck" in run.record["error"]
+    run.update(durations={"wall_seconds": 1000.0})
+    with pytest.raises(RunFailed, match="out of luck"):
+        kdlab.train(overrides)
+    assert 1000 < run.record["durations"]["wall_seconds"] < 2000
+    run.update(durations={"wall_seconds": 5000.0})
     monkeypatch.setattr(Strategy, "training_step", step)
     again = kdlab.train(overrides)
-    assert again.finished and again.record["error"] is None and len(again.record["resumed"]) == 1
+    assert 5000 < again.record["durations"]["wall_seconds"] < 6000, "with the seconds before the failure"
+    assert again.finished and again.record["error"] is None and len(again.record["resumed"]) == 2
     assert not (run.path / "error.txt").exists()
 
 

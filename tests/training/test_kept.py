@@ -6,6 +6,7 @@ import torch
 import kdlab
 from kdlab.errors import InputError
 from kdlab.models import MLP
+from kdlab.runs.checkpoints import load_student
 
 SHORT = ["data.fraction=0.2", "trainer.max_epochs=2", "progress=none"]
 WIDE = [
@@ -52,6 +53,12 @@ def test_it_is_what_a_student_begins_with(kept, form):
     assert torch.allclose(first, second, atol=1e-6)
     with pytest.raises(InputError, match="does not fit"):
         kdlab.train([*begun, "student.hidden=[16]"])
+
+
+def test_weights_of_another_architecture_are_refused(kept):
+    with pytest.raises(InputError, match=r"last\.ckpt does not fit MLP: 'stage1\.linear\.weight' is \(24, 64\) in the"):
+        load_student(MLP(10, (1, 8, 8), hidden=(16,)), kept.checkpoint("last"), module="peers.wide")
+    load_student(MLP(10, (1, 8, 8), hidden=(16,)), kept.checkpoint("last"))
 
 
 def test_so_it_is_before_it_is_trained(workplace):

@@ -8,6 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from kdlab import train
+from kdlab.runs.run import find_runs
+from kdlab.strategies.base import Strategy
 from kdlab.training import results
 
 SHORT = ["data.fraction=0.2", "trainer.max_epochs=3", "progress=none"]
@@ -84,11 +86,29 @@ def test_without_one_frozen_teacher_there_is_nothing_to_agree_with(workplace, ov
     )
 
 
-def test_a_peak_of_memory_before_an_interruption_counts(workplace):
-    overrides = ["strategy=supervised", *SHORT]
-    run = train(overrides)
+def test_with_a_teacher_for_each_term_there_is_no_one_to_agree_with(workplace, taught):
+    members = []
+    for name in ("strong", "wide"):
+        members += [f"+teacher.members.{name}.run={taught.path}"]
+        members += [f"~teacher.members.{name}.{key}" for key in ("experiment", "seed", "overrides")]
+    run = train(["loss=[ce,kd,logit_mse]", "teacher=per_term", *members, *SHORT, "trainer.max_epochs=1"])
+    assert not _of(run.metrics) and not _of(run.record["teacher"])
+    tested = [one["test"]["accuracy"] for one in run.record["teacher"]["members"].values()]
+    assert tested == pytest.approx([taught.metrics["test/accuracy"]] * 2)
+
+
+def test_a_peak_of_memory_before_an_interruption_counts(workplace, monkeypatch):
+    def training_step(self, batch, index):
+        if self.current_epoch == 1:
+            raise KeyboardInterrupt
+        return step(self, batch, index)
+
+    overrides, step = ["strategy=supervised", *SHORT], Strategy.training_step
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Strategy, "training_step", training_step)
+        train(overrides)
+    (run,) = find_runs([workplace])
     content = torch.load(run.checkpoint("last"), weights_only=True)
     content["callbacks"]["kdlab.Recorder"]["peak_memory_bytes"] = 10**15
     torch.save(content, run.checkpoint("last"))
-    run.update(status="running")
     assert train(overrides).record["peak_memory_bytes"] == 10**15

@@ -9,6 +9,7 @@ from kdlab.data import Digits
 from kdlab.losses.base import Loss
 from kdlab.runs.checkpoints import read_checkpoint
 from kdlab.runs.curve import MetricsFile
+from kdlab.strategies.base import Strategy
 
 UNLEARN = [
     "+loss.unlearn={_target_: tests.training.test_results.Unlearn, weight: 1.0}",
@@ -44,6 +45,53 @@ def test_split():
     return batch
 
 
+@pytest.mark.parametrize("which", ["last", "best"])
+def test_a_student_begins_with_the_one_that_is_asked_for(unlearned, workplace, which):
+    run = train(
+        [
+            "strategy=supervised",
+            "initial=run",
+            f"student.initial.run={unlearned.path}",
+            f"student.initial.which={which}",
+            "data.fraction=0.2",
+            "trainer.max_epochs=1",
+            "optimizer.lr=1e-12",
+            "progress=none",
+        ]
+    )
+    weights = [nn.utils.parameters_to_vector(one.parameters()) for one in (run.student, unlearned.network(which))]
+    torch.testing.assert_close(*weights, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_of_epochs_that_are_equally_good_the_first_is_the_best(workplace, monkeypatch, interrupted):
+    """In the record and in the checkpoint, also of a run that is gone on with. Nothing is learned at such a rate."""
+    overrides = [
+        "strategy=supervised",
+        "data.fraction=0.2",
+        "student.hidden=[8]",
+        "trainer.max_epochs=3",
+        "optimizer.lr=1e-12",
+        "scheduler=none",
+        "progress=none",
+    ]
+    if interrupted:
+
+        def training_step(self, batch, index):
+            if self.current_epoch == 1:
+                raise KeyboardInterrupt
+            return step(self, batch, index)
+
+        step = Strategy.training_step
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Strategy, "training_step", training_step)
+            train(overrides)
+    run = train(overrides)
+    assert bool(run.record["resumed"]) == interrupted
+    assert len({row["val/accuracy"] for row in MetricsFile(run.metrics_file).load().rows}) == 1
+    assert run.metrics["best_epoch"] == 1 and read_checkpoint(run.checkpoint("best"))["epoch"] == 0
+
+
 @pytest.mark.parametrize("which, suffix", [("last", ""), ("best", "_best")])
 def test_metrics_and_predictions_are_those_of_the_checkpoint(unlearned, test_split, which, suffix):
     with torch.no_grad():
@@ -69,16 +117,37 @@ def test_the_best_epoch_is_not_the_last(unlearned):
     assert (weights[0] - weights[1]).abs().max() > 0.1
 
 
+def test_the_best_teaches_where_it_is_asked_for(unlearned, workplace):
+    run = train(
+        [
+            "teacher=run",
+            f"teacher.run={unlearned.path}",
+            "teacher.which=best",
+            "data.fraction=0.2",
+            "student.hidden=[8]",
+            "trainer.max_epochs=1",
+            "progress=none",
+        ]
+    )
+    tested = run.record["teacher"]["test"]["accuracy"]
+    assert tested == pytest.approx(unlearned.metrics["test/accuracy_best"], abs=1e-6)
+    assert tested > unlearned.metrics["test/accuracy"] + 0.2
+
+
 def test_the_other_networks_have_their_own_best(workplace, test_split):
     """Of peers and ensembles, too, the best checkpoint's metrics are of its weights."""
     run = train(["strategy=online", *UNLEARN])
     said, networks = run.predictions(), run.record["networks"]
     assert run.metrics["best_epoch"] == 2
+    curve = MetricsFile(run.metrics_file).load().rows
     for name, prefix in (("student", ""), ("peer2", ".peer2")):
         for which, suffix in (("last", ""), ("best", "_best")):
             found = (said[f"{which}{prefix}"].argmax(1) == test_split.target).double().mean().item()
             assert networks[name][f"test/accuracy{suffix}"] == pytest.approx(found)
         assert networks[name]["test/accuracy_best"] > networks[name]["test/accuracy"] + 0.2
+        validated = [curve[epoch][f"val/accuracy_{name}"] for epoch in (3, 1)]
+        assert [networks[name][f"val/accuracy{suffix}"] for suffix in ("", "_best")] == validated
+        assert networks[name]["val/accuracy_best"] > networks[name]["val/accuracy"] + 0.2
         state = read_checkpoint(run.checkpoint("best"))["state_dict"]
         network = run.network("best")
         network.load_state_dict(

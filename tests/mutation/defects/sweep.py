@@ -1,7 +1,5 @@
 """Defects in sweeps: what is found, tried again, shared, pruned and told."""
 
-_SEARCH = {"tests": ("tests/sweep/test_search.py",)}
-
 DEFECTS = [
     (
         "sweep/search.py",
