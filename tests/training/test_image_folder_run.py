@@ -98,7 +98,8 @@ def test_two_processes_give_the_curve_of_one(pictures, forked):
     ]
     for one, two in zip(*curves, strict=True):
         for key in ("train/loss", "val/accuracy", "val/nll"):
-            assert two[key] == pytest.approx(one[key], rel=1e-5), key
+            # a loss of 2e-4 is the small difference of large numbers: its last digits are the processor's
+            assert two[key] == pytest.approx(one[key], rel=1e-5, abs=1e-6), key
 
 
 def test_wrong_classes_and_shapes_are_refused(pictures, kdlab):
