@@ -62,7 +62,8 @@ def how_to_split(jobs: Sequence[Sequence[str]], failed: Sequence[Sequence[str]])
     >>> jobs = [["loss=[ce,kd]", "loss.kd.weight=0.5", "seed=1"], ["loss=[ce]", "loss.kd.weight=0.5", "seed=1"]]
     >>> print(how_to_split(jobs, jobs[1:]))
     loss.kd.weight is a parameter that only some of the choices of loss have. Give each its own sweep:
-      kdlab train -m 'loss=[ce,kd]' loss.kd.weight=0.5 seed=1 kdlab train -m 'loss=[ce]' seed=1
+      kdlab train -m 'loss=[ce,kd]' loss.kd.weight=0.5 seed=1
+      kdlab train -m 'loss=[ce]' seed=1
     """
     values: dict[str, dict[str, None]] = {}  # key -> its values in the sweep, in their order
     for job in jobs:

@@ -43,7 +43,7 @@ def test_the_page(kdlab, workplace, monkeypatch):
 
 def test_bad_arguments_of_ones_own_loss_are_found_before_anything_is_written(kdlab, workplace, monkeypatch):
     monkeypatch.syspath_prepend(workplace)
-    for _, text in BLOCKS[:2]:
+    for text in [text for kind, text in BLOCKS if kind != "bash"][:2]:
         path = workplace / text.splitlines()[0].removeprefix("# ")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
