@@ -11,28 +11,12 @@ from itertools import islice
 from kdlab.config.chains import place
 from kdlab.config.check import check, check_facts
 from kdlab.config.compose import compose
-from kdlab.config.paths import conf_dir
+from kdlab.config.paths import GROUPS, conf_dir
 from kdlab.config.presets import read
 from kdlab.errors import InputError
 
 from .parser import Parser
 
-GROUPS = (
-    "data",
-    "student",
-    "initial",
-    "teacher",
-    "loss",
-    "mixing",
-    "strategy",
-    "preset",
-    "optimizer",
-    "scheduler",
-    "trainer",
-    "logger",
-    "callbacks",
-    "debug",
-)
 # the keys that these choices need, since they have no default
 MUST_BE_GIVEN = {
     "data=image_folder": ["data.classes=10", "teacher=none", "strategy=supervised"],

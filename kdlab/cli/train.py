@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kdlab.config.compose import VERSION_BASE, composing_within_hydra, explaining, plain, register_resolvers
 from kdlab.config.explain import explain, made_by_hydra
-from kdlab.config.paths import conf_dir
+from kdlab.config.paths import GROUPS, conf_dir
 from kdlab.errors import InputError, KdlabError, did_you_mean, for_people
 from kdlab.launch.processes import Interrupt, environment, handling
 from kdlab.runs import known
@@ -99,25 +99,7 @@ def _refuse_unknown_options(arguments: list[str]) -> None:
 def choices() -> str:
     """The config groups and their choices, from the files."""
     lines = ["Groups:"]
-    for group in (
-        "data",
-        "student",
-        "initial",
-        "teacher",
-        "loss",
-        "mixing",
-        "strategy",
-        "preset",
-        "optimizer",
-        "scheduler",
-        "trainer",
-        "logger",
-        "callbacks",
-        "debug",
-        "experiment",
-        "hydra/launcher",
-        "hydra/sweeper",
-    ):
+    for group in (*GROUPS, "experiment", "hydra/launcher", "hydra/sweeper"):
         folder = conf_dir() / group
         names = sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
         lines.append(f"  {group + '=':<16}{' '.join(names)}")

@@ -31,13 +31,12 @@ def described(config: dict) -> dict:
     peers = (config.get("strategy") or {}).get("peers")
     if isinstance(peers, dict):  # by name; their content is shown only where the names do not distinguish them
         result["strategy.peers"] = "+".join(peers)
-    # the value of every run outside a chain
     return {
         **result,
         **{
             key: value
             for key, value in flat({**kept, "teacher": config.get("teacher") or {}}).items()
-            if (key, value) != ("strategy.generation", 0)
+            if (key, value) != ("strategy.generation", 0)  # the value of every run outside a chain
         },
     }
 

@@ -1,6 +1,12 @@
-"""Where kdlab's own files are."""
+"""Where kdlab's own config files are."""
 
 from pathlib import Path
+
+#: the groups of which a run is composed, in the order in which they are listed
+GROUPS = (
+    *("data", "student", "initial", "teacher", "loss", "mixing", "strategy", "preset"),
+    *("optimizer", "scheduler", "trainer", "logger", "callbacks", "debug"),
+)
 
 
 def conf_dir() -> Path:

@@ -12,9 +12,7 @@ from kdlab.models.connectors import connector
 from kdlab.outputs import Outputs
 
 from .base import Probe, positive
-from .pairs import Pairs
-
-PREACTIVATIONS = ("preact1", "preact2", "preact3")
+from .pairs import PREACTIVATIONS, Pairs
 
 
 class ActivationBoundary(Pairs):

@@ -14,9 +14,7 @@ from kdlab.models.norms import BATCH_NORMS, preceding_batch_norm
 from kdlab.outputs import Outputs
 
 from .base import Probe
-from .pairs import Pairs, taps
-
-PREACTIVATIONS = ("preact1", "preact2", "preact3")
+from .pairs import PREACTIVATIONS, Pairs, taps
 
 
 class OverhaulDistillation(Pairs):

@@ -11,6 +11,9 @@ from kdlab.outputs import Outputs
 
 from .base import Loss, Probe
 
+#: what goes into the last ReLU of each of the first three stages
+PREACTIVATIONS = ("preact1", "preact2", "preact3")
+
 
 def taps(name: str, value: str | Sequence[str]) -> tuple[str, ...]:
     """One tap or several, as a tuple; a ValueError names the argument."""

@@ -29,11 +29,7 @@ from .evaluation import all_batches
 from .teacher import teacher_of
 
 # these runs are measured, but not written; a full disk is an error before that
-READ_ONLY = (
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-)
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 THREADS = 1  # on a CPU, for all: times of different numbers of threads cannot be compared
 
 

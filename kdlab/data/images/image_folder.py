@@ -322,7 +322,6 @@ def _pool(decode: Decoder, tasks: _Tasks, workers: int) -> DataLoader:
     # forked where possible: the list of files is then shared, not copied, and no script runs a second time
     context = "fork" if sys.platform.startswith("linux") else None
     with _any_number_of_workers():
-        # its own: a draw from the global one would move a resumed run's dropout
         return DataLoader(
             _Answers(decode),
             batch_size=None,
@@ -332,6 +331,7 @@ def _pool(decode: Decoder, tasks: _Tasks, workers: int) -> DataLoader:
             collate_fn=_as_it_is,
             worker_init_fn=_end_with_parent,
             multiprocessing_context=context,
+            # its own: a draw from the global one would move a resumed run's dropout
             generator=torch.Generator(),
         )
 

@@ -19,17 +19,9 @@ from kdlab.errors import InputError, shortened
 from .endings import counted, is_image, left_out
 
 # the first that exists; ImageNet's val is a test split, since validation is held out of train
-TEST_FOLDERS = (
-    "test",
-    "val",
-)
+TEST_FOLDERS = ("test", "val")
 # usual names of a split that only data.validation_folder reads
-VALIDATION_FOLDERS = (
-    "val",
-    "valid",
-    "validation",
-    "dev",
-)
+VALIDATION_FOLDERS = ("val", "valid", "validation", "dev")
 
 
 @dataclass(frozen=True)
