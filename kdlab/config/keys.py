@@ -26,6 +26,7 @@ GIVEN: dict[str, set[str]] = {
     "scheduler": {"optimizer"},
     "strategy": {"student", "teacher", "objective", "task", "optimization", "seed", "epochs", "taps", "earlier"},
     "logger": {"run"},
+    "task": {"classes", "shape"},
     "trainer": {
         "callbacks",
         "logger",
@@ -61,6 +62,7 @@ ADDED: dict[str, object] = {
     "teacher.members.*.part": None,
     "student.initial.part": None,
     "student.initial.new_head": False,
+    "task": {"_target_": "kdlab.tasks.Classification"},
 }
 
 # Spellings of one value: dotted key -> {spelling: canonical spelling}.
