@@ -65,6 +65,13 @@ ADDED: dict[str, object] = {
     "task": {"_target_": "kdlab.tasks.Classification"},
 }
 
+# a task of kdlab -> its loss on labels, and its loss on a teacher's answers
+LOSSES: dict[str, tuple[str, str]] = {
+    "kdlab.tasks.Classification": ("ce", "kd"),
+    "kdlab.tasks.MultiLabel": ("bce", "sigmoid_kd"),
+    "kdlab.tasks.Regression": ("mse", "logit_mse"),
+}
+
 # Spellings of one value: dotted key -> {spelling: canonical spelling}.
 SPELLINGS: dict[str, dict[str, str]] = {
     "trainer.precision": {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"},

@@ -25,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kdlab.errors import InputError, RunFailed, did_you_mean
-from kdlab.tasks.metric import report_of
+from kdlab.tasks.metric import Report, report_of
 
 from .job import DONE, FAILED, INTERRUPTED, PRUNED, REFUSED, Job, Outcome
 from .launcher import Launcher
@@ -73,12 +73,15 @@ class OptunaSweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep Hydra's context and config, and make the launcher."""
         self.hydra_context, self.config = hydra_context, config
-        report = report_of(config)
-        self.objective = self.objective or f"val/{report.headline.name}"
-        self.direction = self.direction or ("maximize" if report.higher_is_better(self.objective) else "minimize")
+        self.settle(report_of(config))
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
+
+    def settle(self, report: Report) -> None:
+        """Choose objective and direction by the task of the runs, if they are not given."""
+        self.objective = self.objective or f"val/{report.headline.name}"
+        self.direction = self.direction or ("maximize" if report.higher_is_better(self.objective) else "minimize")
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the trials that are left, and print all trials of the study.

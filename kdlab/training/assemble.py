@@ -25,7 +25,7 @@ from kdlab.tasks import Task, task_of
 from kdlab.teachers import Teacher
 
 from .initial import load_losses, load_weights
-from .preparation import prepare
+from .preparation import prepare, wrong_answers
 from .teacher import Trained, make_teacher
 from .unable import wrong_classes
 
@@ -197,6 +197,8 @@ def assemble(config: dict, trained: Trained) -> Parts:
         taps=config["student"].get("taps"),
         **further,
     )
+    if wrong := wrong_answers(strategy):
+        raise InputError(*wrong)
     data.seed, data.views = seed, strategy.views
     rows = data.part("train")
     loader = data.train_dataloader()

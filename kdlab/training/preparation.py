@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from kdlab.batch import Batch
+from kdlab.config.keys import LOSSES
 from kdlab.errors import InputError, ended_early
 from kdlab.losses.base import Probe
 from kdlab.objective import Objective
@@ -18,9 +19,6 @@ from kdlab.outputs import Outputs
 from kdlab.strategies.base import Strategy
 from kdlab.tasks import Task
 from kdlab.teachers import Ensemble, PerTerm, Teacher
-
-#: what the answers are -> losses that learn from labels and from a teacher, for messages
-LOSSES = {"classes": ("ce", "kd"), "labels": ("bce", "sigmoid_kd"), "values": ("mse", "logit_mse")}
 
 
 def prepare(
@@ -49,7 +47,6 @@ def prepare(
     """
     _refuse(
         [
-            *_wrong_answers(strategy),
             *strategy.validate_combination(),
             *_no_chain(strategy),
             *_wrong_mixture(strategy, batch),
@@ -107,11 +104,11 @@ def _refuse(problems: list[str]) -> None:
         raise InputError(*problems)
 
 
-def _wrong_answers(strategy: Strategy) -> list[str]:
+def wrong_answers(strategy: Strategy) -> list[str]:
     """Terms, strategies and ensembles that are not for the task: a softmax over one predicted value, for example, is
     always 1."""
     task, answers = strategy.task, strategy.task.report.answers
-    names = list(LOSSES.get(answers, ()))
+    names = LOSSES.get(f"kdlab.tasks.{type(task).__name__}", ())
     found = [
         f"loss.{name}: {type(term).__name__} is for {' or '.join(term.answers)}, and with task={task.name} a network "
         f"answers with {answers}" + (f"; for example loss=[{','.join(names)}]" if names else "")
