@@ -27,6 +27,9 @@ class Batch:
             whole optimiser step (all processes, all accumulated batches) divided by (processes x accumulated batches),
             because DDP averages gradients over processes and Lightning over accumulated batches: so the step's loss is
             the mean over rows, however they were dealt. None: the sum of ``weights``.
+        sample_normaliser, position_normaliser: the same for samples and for positions of the inputs, where rows are not
+            samples: for losses of one value a sample or a position (:meth:`weighting`). None: the number of values that
+            count.
         partner_target: where images are mixed (:mod:`kdlab.data.images.mixing`), the label of the one that each is
             mixed with, ``(B,)``. ``target`` stays the sample's own.
         share: how much of each mixed image is the sample's own, ``(B,)``; 1 where nothing was mixed. None, as
@@ -42,6 +45,8 @@ class Batch:
     further_views: tuple = ()
     weights: Tensor | None = None
     normaliser: float | None = None
+    sample_normaliser: float | None = None
+    position_normaliser: float | None = None
     partner_target: Tensor | None = None
     share: Tensor | None = None
     split: str = "train"
@@ -93,6 +98,37 @@ class Batch:
         if not 0 <= start < stop <= len(self):
             raise ValueError(f"the batch has {len(self)} samples, and so no part from {start} to {stop}")
         return self._with_every_tensor(lambda tensor: tensor[start:stop])
+
+    def weighting(self, per: str, values: int, mask: Tensor | None = None) -> tuple[Tensor | None, float | None]:
+        """Weights and normaliser of a loss's values, for :func:`kdlab.functional.reduce`.
+
+        Args:
+            per: what has one value: ``row``; ``sample``; ``position`` of the inputs, ``(B, T)`` flattened; or the whole
+                ``batch``, whose one value is not divided by anything.
+            values: how many values the loss returned.
+            mask: of the positions, if it is not the batch's own.
+
+        >>> import torch
+        >>> mask = torch.tensor([[1.0, 1.0], [1.0, 0.0]])
+        >>> rows = Batch(None, None, torch.arange(3), mask=mask, weights=torch.ones(3), normaliser=3.0,
+        ...     sample_normaliser=2.0, position_normaliser=3.0)
+        >>> rows.weighting("sample", 2), rows.weighting("position", 4)
+        ((None, 2.0), (tensor([1., 1., 1., 0.]), 3.0))
+
+        Raises:
+            ValueError: there is no such ``per``.
+        """
+        if per == "row":
+            return self.weights, self.normaliser
+        if per == "sample":
+            rows_are_samples = self.sample_normaliser is None and (self.weights is None or len(self.weights) == values)
+            return (self.weights, self.normaliser) if rows_are_samples else (None, self.sample_normaliser)
+        if per == "position":
+            mask = self.mask if mask is None else mask
+            return None if mask is None else mask.flatten().float(), self.position_normaliser
+        if per == "batch":
+            return None, None
+        raise ValueError(f"per must be row, sample, position or batch, got {per!r}")
 
     def over_labels(self, values: Callable[[Tensor], Tensor]) -> Tensor:
         """What ``values`` says of each row's label; of a mixed image, of both its labels as ``share`` has them.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.classification import MulticlassCalibrationError
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from kdlab.functional.kernels import flat, gram
@@ -76,10 +77,30 @@ def expected_calibration_error(probabilities: Tensor, target: Tensor, bins: int 
     >>> round(expected_calibration_error(sure, target), 4)      # |0.95 - 0.975|; with a bin of its own 0.075
     0.025
     """
-    below_one = torch.nextafter(torch.ones_like(probabilities[:1, 0]), torch.zeros(()).to(probabilities))
-    return multiclass_calibration_error(
-        probabilities.minimum(below_one), target, probabilities.shape[-1], n_bins=bins
-    ).item()
+    return multiclass_calibration_error(_below_one(probabilities), target, probabilities.shape[-1], n_bins=bins).item()
+
+
+class ExpectedCalibrationError(MulticlassCalibrationError):
+    """:func:`expected_calibration_error`, batch by batch. It keeps one confidence a row.
+
+    Args:
+        classes: number of classes.
+        bins: number of bins.
+    """
+
+    def __init__(self, classes: int, bins: int = 15):
+        super().__init__(classes, n_bins=bins, validate_args=False)
+
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        """Add rows of logits ``(N, C)`` with their labels ``(N,)``."""
+        super().update(_below_one(logits.float().softmax(-1)), target)
+
+
+def _below_one(probabilities: Tensor) -> Tensor:
+    """Probabilities ``(N, C)`` of which none is exactly 1."""
+    return probabilities.minimum(
+        torch.nextafter(torch.ones_like(probabilities[:1, 0]), torch.zeros(()).to(probabilities))
+    )
 
 
 def _unbiased_hsic(k: Tensor, m: Tensor) -> Tensor:

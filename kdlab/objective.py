@@ -224,7 +224,13 @@ class Objective(nn.Module):
             if not self._active(name) or (teacher is None and term.needs_teacher):
                 continue
             said = None if teacher is None else teacher.by_term.get(name, teacher)
-            value = reduce(term(student, said, batch), batch.weights, batch.normaliser)
+            values = term(student, said, batch)
+            if term.per == "batch" and values.dim():
+                raise ValueError(
+                    f"{type(term).__name__}.per is 'batch', so it returns a scalar; got {tuple(values.shape)}"
+                )
+            values = values.flatten() if term.per == "position" else values
+            value = reduce(values, *batch.weighting(term.per, values.numel(), student.mask))
             weighted, parts = self.weights[name] * value, {name: value.detach()}
             result = result + (
                 LossParts(taught=weighted, parts=parts) if term.needs_teacher else LossParts(weighted, parts=parts)

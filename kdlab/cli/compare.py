@@ -25,7 +25,7 @@ def run(arguments: list[str]) -> int:
     parser = Parser(prog="kdlab compare", description=__doc__)
     parser.add_argument("folder", nargs="+", help="folders with runs in or below them")
     parser.add_argument(
-        "--metric", default="accuracy", help="a test metric of run.json (default: accuracy; also nll, ece)"
+        "--metric", help="a test metric of run.json (default: the headline of the task; nll and ece, or mae and r2)"
     )
     parser.add_argument(
         "--baseline",

@@ -50,19 +50,22 @@ def run(arguments: list[str]) -> int:
             "evaluate: --network chooses among the run's own test predictions, so it stands without overrides; on "
             "other data the network that is kept is asked"
         )
+    from kdlab.tasks import task_of
+
     logits, target, source = (
         _stored(found, options.which, options.network)
         if not options.override
         else _fresh(found, options.which, options.override)
     )
+    task = task_of(found.config)
+    if task.report.answers != "classes" and (options.bias or options.per_class):
+        raise InputError(f"evaluate: --bias and --per-class are for classes, and this run's task is {task.name}")
     for text in options.bias:
         number, value = _bias(text, logits.shape[-1])
         logits[:, number] += value
-    from kdlab.tasks import Classification
-
     print(f"{found.path}  {options.which}, {source}, {len(target)} samples")
-    for name, value in Classification(logits.shape[-1]).score(logits, target).items():
-        print(f"{name:<10}{value:.4f}")
+    for name, value in task.score(logits, target).items():
+        print(f"{name:<10}{value:.4f}" if len(name) < 10 else f"{name}  {value:.4f}")
     if options.per_class:
         right = logits.argmax(-1) == target
         for number in range(logits.shape[-1]):
@@ -98,7 +101,7 @@ def _fresh(found: Run, which: str, overrides: list[str]):
 
     from kdlab.config.check import check
     from kdlab.config.compose import compose, explaining
-    from kdlab.tasks import Classification
+    from kdlab.tasks import task_of
     from kdlab.training.assemble import make_data, read_data
     from kdlab.training.evaluation import predict
 
@@ -125,7 +128,7 @@ def _fresh(found: Run, which: str, overrides: list[str]):
             f"the student reads {found.config['data']['shape']} and knows {found.config['data']['classes']} classes; "
             f"these data have {config['data']['shape']} and {config['data']['classes']}"
         )
-    data, task = make_data(config["data"]), Classification(config["data"]["classes"])
+    data, task = make_data(config["data"]), task_of(found.config)
     read_data(data, config["data"])
     network = found.network(which)
     torch.set_num_threads(found.config["threads"])

@@ -8,7 +8,7 @@ import textwrap
 import yaml
 
 from kdlab.errors import InputError
-from kdlab.functional.sources import COMMITS, FAMILIES, SWITCHES, TASKS, TOLERANCE
+from kdlab.functional.sources import COMMITS, FAMILIES, KINDS, SWITCHES, TOLERANCE
 
 from .parser import Parser
 
@@ -27,7 +27,7 @@ def run(arguments: list[str]) -> int:
     parser = Parser(prog="kdlab methods", description=__doc__)
     parser.add_argument("name", nargs="?", help="one method: formula, parameters, an example")
     parser.add_argument("--family", choices=FAMILIES, help="only these")
-    parser.add_argument("--for", dest="task", choices=TASKS, help="only those that serve this kind of network")
+    parser.add_argument("--for", dest="task", choices=KINDS, help="only those that serve this kind of network")
     options = parser.parse_args(arguments)
     from kdlab import methods
 

@@ -13,6 +13,7 @@ from kdlab.errors import InputError, did_you_mean
 from kdlab.runs.differences import flat
 from kdlab.runs.networks import why_kept
 from kdlab.runs.run import RUNNING, Run, find_runs
+from kdlab.tasks.metric import Report
 
 from .parser import Parser
 
@@ -61,14 +62,14 @@ def _list(options) -> int:
             damaged.append(str(error))
             table.add_row(str(found.path), "damaged", "", "", "", "")
             continue
-        metrics = record.get("metrics", {})
+        metrics, headline = record.get("metrics", {}), _headline(record)
         seconds = record.get("durations", {}).get("train_seconds")
         status = "killed" if record["status"] == RUNNING and not found.being_trained else record["status"]
         table.add_row(
             str(found.path),
             status,
-            _number(metrics.get("test/accuracy")),
-            _number(metrics.get("test/accuracy_best")),
+            _number(metrics.get(f"test/{headline}")),
+            _number(metrics.get(f"test/{headline}_best")),
             str(_epochs(found)),
             "" if seconds is None else f"{seconds:.1f}",
         )
@@ -89,6 +90,13 @@ def _console() -> Console:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
+
+
+def _headline(record: dict) -> str:
+    try:
+        return Report.of(record).headline.name
+    except ValueError:  # a damaged entry does not affect the other numbers
+        return ""
 
 
 def _epochs(found: Run) -> int | str:

@@ -28,7 +28,7 @@ __all__ = [
 
 
 def compare(
-    *folders: str | Path, metric: str = "accuracy", baseline: str | None = None, further: Sequence[str] = ()
+    *folders: str | Path, metric: str | None = None, baseline: str | None = None, further: Sequence[str] = ()
 ) -> Table:
     """The comparison of all runs in or below folders, as ``kdlab compare`` prints it. Arguments as for
     :func:`kdlab.compare.table_of`."""
@@ -39,7 +39,7 @@ def compare(
 
 def report(
     *folders: str | Path,
-    metric: str = "accuracy",
+    metric: str | None = None,
     baseline: str | None = None,
     further: Sequence[str] = (),
     folder: str | Path | None = None,

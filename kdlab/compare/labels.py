@@ -37,6 +37,7 @@ def described(config: dict) -> dict:
             key: value
             for key, value in flat({**kept, "teacher": config.get("teacher") or {}}).items()
             if (key, value) != ("strategy.generation", 0)  # the value of every run outside a chain
+            and key != "task._target_"  # runs of two tasks are never compared
         },
     }
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-LOWER_IS_BETTER = ("nll", "ece", "kl_to_teacher")
+from kdlab.errors import InputError
+from kdlab.tasks.metric import CLASSIFICATION, Report
+
 # numbers at the top level of the record
 MEASURED = ("checkpoint_bytes", "peak_memory_bytes", "teacher_share")
 
@@ -47,6 +49,10 @@ def problem(record: Mapping) -> str:
             return wrong
     if any(not isinstance((kept or {}).get(which), (Mapping, type(None))) for which in ("last", "best")):
         return f"kept is {kept!r}, and should name a network of each checkpoint"
+    try:
+        Report.of(record)
+    except ValueError as error:
+        return str(error)
     return _teacher_problem(record.get("teacher"), "teacher")
 
 
@@ -85,6 +91,21 @@ def _numbers(values, place: str) -> str:
     return next(
         (f"{place}.{name} is {value!r}, not a number" for name, value in values.items() if not _number(value)), ""
     )
+
+
+def report_of(records: Iterable[Mapping]) -> Report:
+    """The report of the records' task.
+
+    Raises:
+        InputError: they are of several tasks.
+    """
+    found = dict.fromkeys(Report.of(record) for record in records)
+    if len(found) > 1:
+        raise InputError(
+            f"the runs are of different tasks ({', '.join(sorted({one.task for one in found}))}), which cannot be "
+            "compared in one table; name the folders of one task"
+        )
+    return next(iter(found), CLASSIFICATION)
 
 
 def tested(record: Mapping, name: str) -> float | None:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from kdlab.runs.measurements import scalars
 from kdlab.runs.networks import kept_in_short
+from kdlab.tasks.metric import CLASSIFICATION, Report
 
 from .collect import NETWORK, TEACHER, Group
 from .labels import tested_on
-from .records import LOWER_IS_BETTER, MEASURED, metrics_of, tested
+from .records import MEASURED, metrics_of, tested
 from .statistics import Difference, Interval, interval
 
 # the end of the name of a run or an experiment that holds its seed
@@ -58,17 +59,24 @@ class Row:
     data: str | None = None
 
 
-def rows_of(groups: Sequence[Group], metric: str, measurements: Mapping[Path, dict] | None = None) -> list[Row]:
+def rows_of(
+    groups: Sequence[Group],
+    metric: str,
+    measurements: Mapping[Path, dict] | None = None,
+    report: Report = CLASSIFICATION,
+) -> list[Row]:
     """The rows: teachers that are not among the groups, then each group in its order with its networks below it.
 
     Args:
         measurements: of the runs (:func:`kdlab.compare.measured.measurements_of`).
+        report: of the runs' task.
     """
     result = [_teacher(label, records, metric) for label, records in absent_teachers(groups)]
     teachers = _TeacherScores(groups, metric)
     for group in groups:
         if group.records:
-            score = teachers.of(group)
+            # a share of a loss has no meaning
+            score, shared = teachers.of(group), report.higher_is_better(metric)
             own = [
                 _row(
                     group.role,
@@ -76,9 +84,10 @@ def rows_of(groups: Sequence[Group], metric: str, measurements: Mapping[Path, di
                     group.records,
                     metric,
                     score,
+                    shared,
                     [scalars((measurements or {}).get(run.path, {})) for run in group.runs],
                 ),
-                *_networks(group, metric, score),
+                *_networks(group, metric, score, shared),
             ]
             result += [replace(row, data=tested_on(group.config)) for row in own]
     return result
@@ -151,7 +160,7 @@ def _single(teacher: dict) -> list[dict]:
     return list(teacher["members"].values()) if "members" in teacher else [teacher] if teacher else []
 
 
-def _networks(group: Group, metric: str, teacher: float | None) -> list[Row]:
+def _networks(group: Group, metric: str, teacher: float | None, shared: bool) -> list[Row]:
     """A row for each network and each ensemble of runs with several networks."""
     having = [record for record in group.records if record.get("networks")]
     return [
@@ -170,6 +179,7 @@ def _networks(group: Group, metric: str, teacher: float | None) -> list[Row]:
             ],
             metric,
             teacher,
+            shared,
         )
         for name in dict.fromkeys(name for record in having for name in record["networks"])
     ]
@@ -198,7 +208,13 @@ class _TeacherScores:
 
 
 def _row(
-    role: str, label: str, records: Sequence[dict], metric: str, teacher: float | None, measured: Sequence[dict] = ()
+    role: str,
+    label: str,
+    records: Sequence[dict],
+    metric: str,
+    teacher: float | None,
+    shared: bool,
+    measured: Sequence[dict] = (),
 ) -> Row:
     last = _interval(tested(record, metric) for record in records)
     values = {
@@ -215,7 +231,6 @@ def _row(
     further |= {
         name: [one.get(name) for one in measured] for name in dict.fromkeys(name for one in measured for name in one)
     }
-    retained = last and teacher and metric not in LOWER_IS_BETTER  # a share of a loss has no meaning
     seconds = _interval((record.get("durations") or {}).get("train_seconds") for record in records)
     return Row(
         role,
@@ -224,7 +239,7 @@ def _row(
         _interval(tested(record, f"{metric}_best") for record in records),
         values,
         teacher=teacher,
-        retention=last.mean / teacher if retained else None,
+        retention=last.mean / teacher if shared and last and teacher else None,
         parameters=records[0].get("parameters"),
         flops=records[0].get("flops"),
         seconds=seconds and seconds.mean,

@@ -11,13 +11,14 @@ from kdlab.errors import InputError, did_you_mean
 from kdlab.runs.files import write_text
 from kdlab.runs.measurements import SCALARS
 from kdlab.runs.run import Run
+from kdlab.tasks.metric import CLASSIFICATION, Report
 
 from .baseline import NO_BASELINE, compare_with, on_other_data, pick
 from .collect import BASELINE, NETWORK, TEACHER, Group, groups
 from .columns import Column, columns_of, several
 from .latex import latex
 from .measured import measurements_of
-from .records import LOWER_IS_BETTER, metrics_of, tested
+from .records import metrics_of, report_of, tested
 from .rows import Row, rows_of
 from .statistics import LARGE_EFFECT, LEVEL
 from .text import csv_text, html, markdown, show
@@ -32,6 +33,7 @@ class Table:
         baseline: the label of the row that the others are compared with; None if there is none.
         comparisons: how many p values were corrected together.
         further: metrics with a column of their own in addition to the main one; the CSV has all.
+        report: of the runs' task.
     """
 
     metric: str
@@ -40,11 +42,12 @@ class Table:
     baseline: str | None = None
     comparisons: int = 0
     further: tuple[str, ...] = ()
+    report: Report = CLASSIFICATION
 
     @property
     def higher_is_better(self) -> bool:
         """Whether a higher value of the metric is better."""
-        return self.metric not in LOWER_IS_BETTER
+        return self.report.higher_is_better(self.metric)
 
     def columns(self) -> list[Column]:
         """The columns for which at least one row has a value."""
@@ -132,7 +135,7 @@ class Table:
 
 
 def comparison(
-    runs: Iterable[Run], metric: str = "accuracy", baseline: str | None = None, further: Sequence[str] = ()
+    runs: Iterable[Run], metric: str | None = None, baseline: str | None = None, further: Sequence[str] = ()
 ) -> Table:
     """The table of some runs; arguments as for :func:`table_of`."""
     found, left_out = groups(runs)
@@ -141,7 +144,7 @@ def comparison(
 
 def table_of(
     groups: Sequence[Group],
-    metric: str = "accuracy",
+    metric: str | None = None,
     baseline: str | None = None,
     notes: Sequence[str] = (),
     further: Sequence[str] = (),
@@ -150,7 +153,7 @@ def table_of(
     """The table of some groups, in their order.
 
     Args:
-        metric: the main test metric.
+        metric: the main test metric; None: the headline of the runs' task.
         baseline: the label of a row or an unambiguous part of one; by default the student baseline, if there is exactly
             one; ``""``: none.
         notes: lines about runs that are not in the groups.
@@ -159,13 +162,16 @@ def table_of(
         strict: whether a further metric that no run has is an error; otherwise it becomes a note.
 
     Raises:
-        InputError: no run is finished, none has the metric or one of the further ones, or the baseline is not found.
+        InputError: the runs are of several tasks, no run is finished, none has the metric or one of the further ones,
+            or the baseline is not found.
     """
     if isinstance(further, str):
         further = [name.strip() for name in further.split(",") if name.strip()]
+    report = report_of(record for group in groups for record in group.records)
+    metric = report.headline.name if metric is None else metric
     notes = [*(f"not in the table: {line}" for group in groups for line in group.unfinished), *notes]
     measurements, measured_notes = measurements_of(groups)
-    rows = rows_of(groups, metric, measurements)
+    rows = rows_of(groups, metric, measurements, report)
     # the best stands beside the last, with the same verdict's direction
     if not any(row.last for row in rows) or metric.endswith("_best"):
         known = sorted({name for group in groups for record in group.records for name in metrics_of(record)})
@@ -190,7 +196,7 @@ def table_of(
             else "",
         )
     chosen = pick(rows, baseline)
-    comparisons = compare_with(rows, chosen, metric not in LOWER_IS_BETTER) if chosen else 0
+    comparisons = compare_with(rows, chosen, report.higher_is_better(metric)) if chosen else 0
     notes += [
         *(_baseline_notes(rows, chosen) if baseline != NO_BASELINE else []),
         *_seed_notes(groups),
@@ -205,6 +211,7 @@ def table_of(
         chosen.label if chosen else None,
         comparisons,
         tuple(dict.fromkeys(name for name in further if name != metric)),
+        report,
     )
 
 

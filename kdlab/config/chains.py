@@ -9,8 +9,11 @@ import re
 import shlex
 from collections.abc import Sequence
 
+from omegaconf import DictConfig
+
 from kdlab.errors import InputError
 
+from .keys import LOSSES
 from .quoting import check_readable, written
 
 LONGEST = 20  # runs in a chain; a longer one is taken for a chain without end
@@ -189,9 +192,9 @@ def expand_assistants(key: str, node: dict, typed: Sequence[str]) -> list[str]:
     return base
 
 
-def previous_generation(generation) -> list[str]:
+def previous_generation(generation, *, _root_: DictConfig | None = None) -> list[str]:
     """``${previous_generation:${strategy.generation}}``: the overrides that turn a run into that of the previous
-    generation. Generation 0 learns from labels.
+    generation. Generation 0 learns from labels, by the loss on labels of the task.
 
     >>> previous_generation(3)
     ['++strategy.generation=2']
@@ -206,4 +209,7 @@ def previous_generation(generation) -> list[str]:
         )
     if generation > 1:
         return [f"++strategy.generation={generation - 1}"]
-    return ["strategy=supervised", "loss=[ce]", "teacher=none", "++strategy.generation=0"]
+    task, terms = ({}, {}) if _root_ is None else (_root_.get("task") or {}, _root_.get("loss") or {})
+    known = LOSSES.get(task.get("_target_", next(iter(LOSSES))))
+    labels = known[0] if known else next(iter(terms), "ce")  # of a task of the user's own: the first term
+    return ["strategy=supervised", f"loss=[{labels}]", "teacher=none", "++strategy.generation=0"]

@@ -22,6 +22,7 @@ SCHEMA: dict[str, tuple[object, str]] = {
     "compile": (bool | str, "compile the student in place: true, or the name of a backend"),
     "progress": (str, "auto, bar, lines or none"),
     "paths": (dict, "runs: where runs are kept; data: where data sets lie"),
+    "task": (dict, "what a label means"),
     "data": (dict, "the data set"),
     "student": (dict, "the network that learns"),
     "teacher": (dict | None, "whom it learns from"),
@@ -35,11 +36,12 @@ SCHEMA: dict[str, tuple[object, str]] = {
     "choices": (dict, "which file of every group was chosen"),
     "overrides": (list, "what was typed"),
 }
-MUST_BE_TARGETS = ("data", "student", "strategy", "optimizer", "trainer")
+MUST_BE_TARGETS = ("task", "data", "student", "strategy", "optimizer", "trainer")
 REFUSED = {
     "fast_dev_run": "a run of one batch would count as finished; debug=fast tries things out under a name of its own",
     "overfit_batches": "it needs an unshuffled loader, which a run does not have; data.fraction trains on a small part",
 }
+CLASSIFIER = "kdlab.tasks.Classification"
 PROGRESS = ("auto", "bar", "lines", "none")
 MOST_THREADS = 1024  # with more, torch may end the process because the system has no more threads
 
@@ -170,10 +172,11 @@ def _schema(config: dict, prefix: str) -> Iterator[str]:
 def _own(config: dict, prefix: str) -> Iterator[str]:
     """kdlab's own keys inside the groups."""
     data, scheduler, trainer = (_node(config, key) for key in ("data", "scheduler", "trainer"))
+    least = 2 if (_node(config, "task").get("_target_") or CLASSIFIER) == CLASSIFIER else 1
     if data.get("classes") != "???" and (
-        not isinstance(data.get("classes"), int) or isinstance(data.get("classes"), bool) or data["classes"] < 2
+        not isinstance(data.get("classes"), int) or isinstance(data.get("classes"), bool) or data["classes"] < least
     ):
-        yield f"{prefix}data.classes must be the number of classes (2 or more), got {data.get('classes')!r}"
+        yield f"{prefix}data.classes must be the number of classes ({least} or more), got {data.get('classes')!r}"
     if not isinstance(data.get("shape"), list) or not all(isinstance(size, int) for size in data["shape"]):
         yield f"{prefix}data.shape must be the shape of one input, for example [1,28,28], got {data.get('shape')!r}"
     if scheduler.get("_target_") and scheduler.get("interval") not in ("epoch", "step"):

@@ -19,7 +19,7 @@ from kdlab.errors import InputError, KdlabError
 
 from .chains import are_overrides, expand_assistants, leave_out_null_forms, lifted, previous_generation, run_before
 from .explain import explain
-from .idle import leave_out_idle_terms, leave_out_unchosen_terms
+from .idle import leave_out_idle_terms, leave_out_teacher_terms, leave_out_unchosen_terms
 from .keys import role_of, run_nodes, takes_over_the_seed
 from .own_teacher import is_by_name, learn_from_labels, overrides_of, settle, trains_on_other_data
 from .paths import conf_dir, config_folders
@@ -170,6 +170,7 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
     leave_out_unchosen_terms(config, overrides)
     numbers = [preset.terms for preset in settle_presets(config, presets, sources, overrides)]
     leave_out_idle_terms(config, choices.get("strategy"), sources)
+    leave_out_teacher_terms(config, choices, overrides, sources)
     if holds_schedule(config.get("loss")):
         files = [content(find(sources, group, choices.get(group))).get("loss") for group in ("strategy", "experiment")]
         own = [content(find(sources, "loss", name)) for name in config.loss]

@@ -40,6 +40,38 @@ def leave_out_idle_terms(config: DictConfig, strategy: str | None, sources) -> N
                 terms[name][key] = own[name][key]
 
 
+def leave_out_teacher_terms(config: DictConfig, choices: dict, typed: Sequence[str], sources) -> None:
+    """Keep only the first term of the losses that a task's file chooses, the one on labels, if the strategy's file
+    wants a loss on labels alone (``loss: [ce]`` in ``strategy=supervised``). Losses that were typed stay.
+
+    Args:
+        config: changed in place.
+        choices: which file of every group was chosen.
+        typed: the overrides of the command line.
+        sources: Hydra's search path.
+    """
+    wanted, chosen = (_losses_of(sources, group, choices.get(group)) for group in ("strategy", "task"))
+    terms = config.get("loss")
+    if not chosen or not wanted or len(wanted) > 1 or not OmegaConf.is_dict(terms) or list(terms) != chosen:
+        return
+    if any(place(text) == "loss" for text in typed):
+        return
+    with open_dict(config):
+        for name in chosen[1:]:
+            if not any(place(text).startswith(f"loss.{name}.") for text in typed):
+                del terms[name]
+
+
+def _losses_of(sources, group: str, name: str | None) -> list[str]:
+    """The losses that a file of a group chooses in its defaults list."""
+    for entry in content(find(sources, group, name)).get("defaults") or []:
+        if isinstance(entry, dict):
+            for key, value in entry.items():
+                if str(key).split() == ["override", "/loss"]:
+                    return list(value) if isinstance(value, list) else [value]
+    return []
+
+
 def leave_out_unchosen_terms(config: DictConfig, typed: Sequence[str]) -> None:
     """Remove an experiment's settings of terms that are not chosen, where they are marked with ``if_chosen``: ``loss:
     {hint: {if_chosen: true, student_tap: stage3}}`` counts only with ``loss=[ce,hint]``. The mark itself is removed,

@@ -26,6 +26,7 @@ GIVEN: dict[str, set[str]] = {
     "scheduler": {"optimizer"},
     "strategy": {"student", "teacher", "objective", "task", "optimization", "seed", "epochs", "taps", "earlier"},
     "logger": {"run"},
+    "task": {"classes", "shape"},
     "trainer": {
         "callbacks",
         "logger",
@@ -61,6 +62,14 @@ ADDED: dict[str, object] = {
     "teacher.members.*.part": None,
     "student.initial.part": None,
     "student.initial.new_head": False,
+    "task": {"_target_": "kdlab.tasks.Classification"},
+}
+
+# a task of kdlab -> its loss on labels, and its loss on a teacher's answers
+LOSSES: dict[str, tuple[str, str]] = {
+    "kdlab.tasks.Classification": ("ce", "kd"),
+    "kdlab.tasks.MultiLabel": ("bce", "sigmoid_kd"),
+    "kdlab.tasks.Regression": ("mse", "logit_mse"),
 }
 
 # Spellings of one value: dotted key -> {spelling: canonical spelling}.

@@ -11,7 +11,7 @@ from .quoting import value_text
 
 # what a teacher takes from the run's config: the data and the recipe; and the data keys that are the student's alone: a
 # teacher sees all data
-SHARED = ("data", "optimizer", "scheduler", "trainer")
+SHARED = ("task", "data", "optimizer", "scheduler", "trainer")
 STUDENTS_OWN = ("data.fraction", "data.omit_classes", "data.mixing")
 FOR_IMAGES, FOR_THE_REST = "cnn_wide", "mlp_wide"
 
@@ -78,7 +78,11 @@ def overrides_of(node: dict, run: dict, compose: Callable[[Sequence[str]], dict]
     """
     choices, data = run.get("choices") or {}, run["data"]
     begun = [
-        *(f"{group}={choices[group]}" for group in SHARED if choices.get(group)),
+        *(
+            f"{group}={choices[group]}"
+            for group in SHARED
+            if choices.get(group) and (group, choices[group]) != ("task", "classification")
+        ),
         f"student={node['student']}",
         "strategy=supervised",
         f"seed={run['seed'] if takes_over_the_seed(node) else node.get('seed', 1)}",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 #: the groups of which a run is composed, in the order in which they are listed
 GROUPS = (
-    *("data", "student", "initial", "teacher", "loss", "mixing", "strategy", "preset"),
+    *("task", "data", "student", "initial", "teacher", "loss", "mixing", "strategy", "preset"),
     *("optimizer", "scheduler", "trainer", "logger", "callbacks", "debug"),
 )
 

@@ -15,6 +15,7 @@ from kdlab.batch import Batch
 from kdlab.counter import counter_bits
 from kdlab.errors import InputError
 from kdlab.normalisation import Normalisation
+from kdlab.tasks.facts import DataFacts
 
 from .loader import BatchLoader, EpochOrder, OwnOrder, Share
 
@@ -22,18 +23,17 @@ _SPLIT = 2  # the stream of random numbers that chooses validation and subsets
 
 
 class Stored(Protocol):
-    """A stored split: the labels, (N,), int64, and anything else that a subclass needs."""
+    """A stored split: the labels, (N, ...), and anything else that a subclass needs."""
 
     target: Tensor
 
 
-class ClassificationData(L.LightningDataModule):
-    """Base of the data sets: samples with one label each. A subclass gives ``read()``, ``loader()``, ``classes``,
-    ``shape``, ``normalisation``.
+class Data(L.LightningDataModule):
+    """Base of the data sets. A subclass gives ``read()``, ``loader()``, ``classes`` and ``shape``.
 
-    Validation is held out of the stored training split: the same part of every class, chosen by ``split_seed`` alone.
-    So runs with different seeds share it with each other and with their teachers. Only :meth:`test_dataloader` reads
-    the test split.
+    Validation is held out of the stored training split: the same part of each of :meth:`strata`, chosen by
+    ``split_seed`` alone. So runs with different seeds share it with each other and with their teachers. Only
+    :meth:`test_dataloader` reads the test split.
 
     Args:
         batch_size: rows of a training batch over all processes. Where the strategy's order has groups that stay
@@ -41,9 +41,8 @@ class ClassificationData(L.LightningDataModule):
         evaluation_batch_size: rows of a validation or test batch.
         validation: part of the stored training split that is held out, between 0 and 1.
         split_seed: chooses the held-out part and the subset.
-        fraction: part of the remaining samples that is trained on, the same part of every class. A smaller fraction is
-            a subset of a larger one.
-        omit_classes: classes left out of training (validation and test keep them).
+        fraction: part of the remaining samples that is trained on, the same part of each of :meth:`strata`. A smaller
+            fraction is a subset of a larger one.
         augment: applied to training images.
         drop_last: leave out the last training batch of an epoch where it is not full.
         mixing: mixes the images of a training batch; it is called with the batch and the run's seed. A
@@ -53,6 +52,9 @@ class ClassificationData(L.LightningDataModule):
         ValueError: an argument is out of its range.
     """
 
+    #: the options that make the training split smaller, for messages
+    thins_out = ("data.fraction", "data.validation")
+
     def __init__(
         self,
         batch_size: int = 128,
@@ -60,7 +62,6 @@ class ClassificationData(L.LightningDataModule):
         validation: float = 0.1,
         split_seed: int = 0,
         fraction: float = 1.0,
-        omit_classes: Sequence[int] = (),
         augment: Callable | None = None,
         drop_last: bool = True,
         mixing: Callable[[Batch, int], Batch] | None = None,
@@ -80,12 +81,15 @@ class ClassificationData(L.LightningDataModule):
             )
         self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
         self.validation, self.split_seed, self.fraction = validation, split_seed, fraction
-        self.omit_classes, self.augment, self.drop_last, self.mixing = tuple(omit_classes), augment, drop_last, mixing
+        self.augment, self.drop_last, self.mixing = augment, drop_last, mixing
         # set while the run is assembled, before the loaders are made: the seed of shuffling and augmentation, this
         # process's part of every batch, and what the strategy asks for
         self.seed = 1
         self.share = Share()
         self.views = 1
+        #: from the labels of the stored training split to how many rows each sample has
+        #: (:meth:`kdlab.tasks.Task.row_counts`)
+        self.row_counts: Callable[[Tensor], Tensor | None] = lambda target: None
         self._order: OwnOrder | None = None
         self._stored: tuple[Stored, Stored] | None = None
         self._parts: dict[str, Tensor] | None = None
@@ -104,7 +108,7 @@ class ClassificationData(L.LightningDataModule):
 
     @property
     def classes(self) -> int:
-        """Number of classes."""
+        """How many columns a network's answers have: classes, labels, or values."""
         raise self._undefined("classes")
 
     @property
@@ -113,14 +117,35 @@ class ClassificationData(L.LightningDataModule):
         raise self._undefined("shape")
 
     @property
-    def class_names(self) -> tuple[str, ...]:
-        """The names of the classes, by their numbers; the numbers themselves where they have no names."""
-        return tuple(map(str, range(self.classes)))
+    def normalisation(self) -> Normalisation | None:
+        """How pixels become inputs, known without reading the data; None if the inputs are no pixels."""
+        return None
 
     @property
-    def normalisation(self) -> Normalisation:
-        """How pixels become inputs. Known without reading the data."""
-        raise self._undefined("normalisation")
+    def facts(self) -> DataFacts:
+        """What a task must know of the data."""
+        return DataFacts(self.classes, tuple(self.shape))
+
+    def strata(self, target: Tensor) -> list[Tensor]:
+        """Groups of training samples, of each of which the same part is held out and trained on. By default, one group.
+
+        Args:
+            target: the labels of the stored training split.
+        """
+        return [torch.arange(len(target))]
+
+    def trains_on(self, stratum: int) -> bool:
+        """Whether the samples of one of :meth:`strata` are trained on."""
+        return True
+
+    def wrong_omissions(self) -> str | None:
+        """What is wrong with the strata that are left out; None if nothing is."""
+        return None
+
+    def position_counts(self) -> Tensor | None:
+        """How many positions of each stored training sample count, ``(samples,)``; None if the inputs are no
+        sequences."""
+        return None
 
     def _undefined(self, what: str) -> NotImplementedError:
         return NotImplementedError(f"{type(self).__name__} must define {what}")
@@ -143,16 +168,10 @@ class ClassificationData(L.LightningDataModule):
             self._stored = stored
 
     def _check(self, stored: tuple[Stored, Stored]) -> None:
-        """Raises InputError where a split has no samples, or labels outside the classes."""
+        """Raises InputError if a split has no samples."""
         for name, split in zip(("training", "test"), stored):
-            target = split.target
-            if not len(target):
+            if not len(split.target):
                 raise InputError(f"data: the {name} split holds no samples; fetch the data again")
-            if target.min() < 0 or target.max() >= self.classes:
-                raise InputError(
-                    f"data: the labels of the {name} split go from {int(target.min())} to {int(target.max())}, and not "
-                    f"from 0 to {self.classes - 1}, as of {self.classes} classes; fetch the data again"
-                )
 
     @property
     def train_size(self) -> int:
@@ -165,33 +184,20 @@ class ClassificationData(L.LightningDataModule):
         self.setup()
         return self._parts[name]
 
-    def wrong_omissions(self) -> str | None:
-        """What is wrong with ``omit_classes``, given the number of classes; None if nothing is."""
-        wrong = [number for number in self.omit_classes if not 0 <= number < self.classes]
-        if wrong or len(set(self.omit_classes)) >= self.classes:
-            return (
-                f"omit_classes names classes from 0 to {self.classes - 1}, and not all of them; got "
-                f"{list(self.omit_classes)}"
-            )
-        return None
-
     def _split(self, target: Tensor) -> dict[str, Tensor]:
         bits = counter_bits(torch.arange(len(target)), self.split_seed, _SPLIT)
         train, validation = [], []
-        for number in range(self.classes):
-            rows = (target == number).nonzero().flatten()
+        for number, rows in enumerate(self.strata(target)):
             rows = rows[bits[rows].argsort(stable=True)]
             held_out, kept = self.held_out(rows)
             validation.append(held_out)
-            if number not in self.omit_classes:
+            if self.trains_on(number):
                 train.append(kept[: max(round(self.fraction * len(kept)), 1)])
         parts = {"train": torch.cat(train).sort().values, "validation": torch.cat(validation).sort().values}
         if not len(parts["validation"]):
             raise InputError(f"data.validation={self.validation} holds out no sample of {len(target)}; make it larger")
         if len(parts["train"]) < 2:
-            raise InputError(
-                "data: fewer than two training samples are left; see data.fraction, data.omit_classes, data.validation"
-            )
+            raise InputError(f"data: fewer than two training samples are left; see {', '.join(self.thins_out)}")
         if len(parts["train"]) < self.batch_size and self.drop_last:
             raise InputError(
                 f"data.batch_size={self.batch_size} is larger than the {len(parts['train'])} training samples; "
@@ -200,50 +206,14 @@ class ClassificationData(L.LightningDataModule):
         return parts
 
     def held_out(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The rows of a class, in random order, as (validation, train)."""
+        """The samples of one of :meth:`strata`, in random order, as (validation, train)."""
         count = round(self.validation * len(rows))
         return rows[:count], rows[count:]
 
     def notes(self) -> list[str]:
-        """Warnings to show before training: classes of which a split has no sample."""
+        """Warnings to show before training."""
         self.setup()
-        target = self._stored[0].target
-        whole = target.bincount(minlength=self.classes)
-        result = []
-        for part, labels in (
-            ("training", target[self.part("train")]),
-            ("validation", target[self.part("validation")]),
-            ("test", self._stored[1].target),
-        ):
-            absent = (labels.bincount(minlength=self.classes) == 0).nonzero().flatten().tolist()
-            absent = [number for number in absent if part != "training" or number not in self.omit_classes]
-            if absent:
-                names = ", ".join(self.class_names[number] for number in absent[:5]) + (
-                    ", …" if len(absent) > 5 else ""
-                )
-                cure = (
-                    self._larger_validation(min(int(whole[number]) for number in absent))
-                    if part == "validation"
-                    else ""
-                )
-                result.append(
-                    f"data: warning: {part} has no sample of {len(absent)} of the {self.classes} classes"
-                    f" ({names}){cure}"
-                )
-        return result
-
-    def _larger_validation(self, samples: int) -> str:
-        """The end of a warning: the smallest ``validation`` that holds a sample out of a class of that size."""
-        enough = next((share / 100 for share in range(1, 100) if 1 <= round(share / 100 * samples) < samples), None)
-        if enough is None:
-            return (
-                f": the smallest of them has {samples} training sample{'' if samples == 1 else 's'}; it needs at"
-                " least 2"
-            )
-        return (
-            f": data.validation={self.validation:g} of {samples} samples is none; data.validation={enough:g} holds"
-            " out one"
-        )
+        return []
 
     def _rows(self, split: str, rows: Tensor, share: Share) -> BatchLoader:
         self.setup()
@@ -261,6 +231,8 @@ class ClassificationData(L.LightningDataModule):
             drop_last=training and self.drop_last,
             views=self.views if training else 1,
             mixing=mixing,
+            row_counts=self.row_counts(self._stored[0].target) if training else None,
+            position_counts=self.position_counts() if training else None,
         )
 
     @property

@@ -4,7 +4,7 @@ memory."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -129,6 +129,8 @@ class BatchLoader(ABC):
             always left out.
         views: how many times each sample is augmented independently: 1 plus the number of ``further_views``.
         mixing: mixes the images of a finished batch; None for evaluation.
+        row_counts: how many rows that count each stored sample has, (N,); None: one each.
+        position_counts: how many positions of each stored sample count, (N,); None if the inputs are no sequences.
     """
 
     batch_sampler = None  # Lightning asks for it when there is a sampler
@@ -143,13 +145,17 @@ class BatchLoader(ABC):
         share: Share | None = None,
         views: int = 1,
         mixing: Callable[[Batch], Batch] | None = None,
+        row_counts: Tensor | None = None,
+        position_counts: Tensor | None = None,
     ):
+        self.row_counts, self.position_counts = row_counts, position_counts
         self.target, self.sampler, self.batch_size, self.split = target, order, batch_size, split
         self.drop_last, self.share, self.views, self.mixing = drop_last, share or Share(), views, mixing
 
     @abstractmethod
-    def views_of(self, rows: Tensor, epoch: int) -> list[Tensor]:
-        """The inputs (B, …) of the given rows in ``epoch``, one tensor per view."""
+    def views_of(self, rows: Tensor, epoch: int) -> list:
+        """The inputs (B, …) of the given rows in ``epoch``, one per view: tensors, or mappings of tensors, which a
+        network gets by name."""
 
     def _sizes(self) -> list[int]:
         full, tail = divmod(len(self.sampler), self.batch_size)
@@ -159,49 +165,69 @@ class BatchLoader(ABC):
     def __len__(self) -> int:
         return len(self._sizes())
 
-    def plan(self) -> Iterator[tuple[Tensor, float]]:
-        """This process's rows of every batch of the epoch, and the batch's normaliser."""
+    def plan(self) -> Iterator[tuple[Tensor, dict[str, float]]]:
+        """This process's rows of every batch of the epoch, and the batch's normalisers (the fields of
+        :class:`kdlab.Batch`)."""
         rows, start = self.sampler(), 0
         sizes, share = self._sizes(), self.share
         taken = share.taken(len(sizes))
         for number, size in enumerate(sizes[:taken]):
             step = number // share.accumulate * share.accumulate
-            in_step = sum(sizes[step : min(step + share.accumulate, taken)])
+            first = sum(sizes[:step])
+            in_step = rows[first : first + sum(sizes[step : min(step + share.accumulate, taken)])]
             chosen = rows[start : start + size]
             start += size
             yield (
                 member_by_member(torch.tensor_split(chosen, share.world)[share.rank]),
-                in_step / (share.world * share.accumulate),
+                self._normalisers(in_step, share.world * share.accumulate),
             )
+
+    def _normalisers(self, in_step: Tensor, parts: int) -> dict[str, float]:
+        """The normalisers of a batch: what the samples of the whole optimiser step hold, divided by the number of
+        batches that share it."""
+        found = {"normaliser": _held(in_step, self.row_counts) / parts}
+        if self.row_counts is not None:
+            found["sample_normaliser"] = len(in_step) / parts
+        if self.position_counts is not None:
+            found["position_normaliser"] = _held(in_step, self.position_counts) / parts
+        return found
 
     def __iter__(self) -> Iterator[Batch]:
         # a generator: on resume Lightning makes the iterator before it sets the epoch, and nothing here runs until the
         # first batch
         epoch = self.sampler.epoch
-        for mine, normaliser in self.plan():
-            yield self.batch(mine, epoch, normaliser)
+        for mine, normalisers in self.plan():
+            yield self.batch(mine, epoch, normalisers)
 
-    def batch(self, rows: Tensor, epoch: int = 0, normaliser: float | None = None) -> Batch:
+    def batch(self, rows: Tensor, epoch: int = 0, normalisers: Mapping[str, float] | None = None) -> Batch:
         """The batch of the given rows in ``epoch``."""
-        return self.made(rows, self.views_of(rows, epoch), epoch, normaliser)
+        return self.made(rows, self.views_of(rows, epoch), epoch, normalisers)
 
     def first(self, count: int) -> Batch:
         """A few samples to try things out on: the first of the split, or the first groups of an order of groups."""
         groups = self.sampler.shape[1] > 1
         return self.batch(member_by_member(self.sampler()[:count]) if groups else self.sampler.rows[:count])
 
-    def made(self, rows: Tensor, views: list[Tensor], epoch: int, normaliser: float | None) -> Batch:
-        """A batch from inputs that are already loaded."""
+    def made(self, rows: Tensor, views: list, epoch: int, normalisers: Mapping[str, float] | None) -> Batch:
+        """A batch from inputs that are already loaded. A loader of sequences adds their ``mask``."""
         batch = Batch(
             views[0],
             self.target[rows],
             rows,
             further_views=tuple(views[1:]),
-            normaliser=normaliser,
             split=self.split,
             epoch=epoch,
+            **(normalisers or {}),
         )
         return batch if self.mixing is None else self.mixing(batch)
+
+
+def _held(samples: Tensor, counts: Tensor | None) -> int | float:
+    """What samples (or groups of them, which count once each by their mean) hold in all: one each without counts."""
+    if counts is None:
+        return len(samples)
+    held = counts[samples]
+    return held.sum().item() if samples.dim() == 1 else held.double().mean(1).sum().item()
 
 
 def member_by_member(groups: Tensor) -> Tensor:

@@ -23,9 +23,11 @@ from .features import attention_transfer, factor_transfer, hint, variational_inf
 from .grams import fsp, kdsvd, nst
 from .hidden import hidden_cosine, hidden_mse, pkd, sequence_fsp, sequence_mmd
 from .logits import cross_entropy, hard_label, hinton_kd, logit_mse, soft_cross_entropy, virtual_teacher
+from .multilabel import binary_cross_entropy, sigmoid_kd
 from .ofd import normal_margin, partial_l2
 from .peers import mutual_kl
 from .policy import discounted_advantage, minillm, policy_gradient, reverse_kl_estimate, reverse_kl_reward
+from .regression import squared_error
 from .relations import cc, cc_kernel, cka, pkt, rkd, sp
 from .reviewkd import hierarchical_context
 from .rows import reduce, reduced, same_shape, wide
@@ -66,6 +68,7 @@ __all__ = [
     "attention_transfer",
     "averaged",
     "batch_correlation",
+    "binary_cross_entropy",
     "byot_feature",
     "cc",
     "cc_kernel",
@@ -133,11 +136,13 @@ __all__ = [
     "sequence_fsp",
     "sequence_mean",
     "sequence_mmd",
+    "sigmoid_kd",
     "skew_forward_kl",
     "skew_reverse_kl",
     "soft_cross_entropy",
     "softmax_regression",
     "sp",
+    "squared_error",
     "standardise",
     "symmetric_kl",
     "text_divergence",

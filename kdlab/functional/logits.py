@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .divergences import forward_kl, log_probabilities
 from .rows import reduced, same_shape, without_masked
-from .sources import TASKS, Paper, method
+from .sources import KINDS, TASKS, Paper, method
 
 _HINTON = Paper(
     "Hinton et al.", 2015, "Distilling the Knowledge in a Neural Network", "https://arxiv.org/abs/1503.02531"
@@ -209,7 +209,7 @@ def hard_label(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, 
     "logits",
     Paper("Ba and Caruana", 2014, "Do Deep Nets Really Need to be Deep?", "https://arxiv.org/abs/1312.6184"),
     {"airaria/TextBrewer": "textbrewer_kd_mse_loss"},
-    TASKS,
+    KINDS,
 )
 def logit_mse(
     student: Tensor,

@@ -88,6 +88,8 @@ SWITCHES = {
 
 FAMILIES = ("divergence", "logits", "features", "relations", "transformer", "sequences", "strategy")
 TASKS = ("classifier", "encoder", "language model")
+#: kinds of networks that `kdlab methods --for` knows; the first three predict classes
+KINDS = (*TASKS, "multi-label", "regression")
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def method(
     """Decorator: gives a pure function, or the class of a strategy, its :class:`Method`, as the attribute
     ``method``."""
     verified = dict(verified or {})
-    if family not in FAMILIES or set(serves) - set(TASKS) or set(verified) - set(COMMITS):
+    if family not in FAMILIES or set(serves) - set(KINDS) or set(verified) - set(COMMITS):
         raise ValueError(f"unknown family, task or repository in method({family!r}, …, {verified!r}, {serves!r})")
 
     if paper is None and family != "strategy":

@@ -24,8 +24,10 @@ from .divergences import (
 from .factor import FactorTransfer
 from .features import AttentionTransfer, Hint, VariationalInformation
 from .logits import CrossEntropy, HardLabel, HintonKD, LogitMSE, SoftCrossEntropy, VirtualTeacher
+from .multilabel import BinaryCrossEntropy, SigmoidKD
 from .ofd import OverhaulDistillation
 from .peers import MutualKL, OneKL
+from .regression import SquaredError
 from .relations import CC, CKA, FSP, KDSVD, NST, PKT, RKD, SP, CCKernel
 from .reviewkd import ReviewKD
 from .semckd import SemCKD
@@ -43,6 +45,7 @@ __all__ = [
     "AttentionMSE",
     "AttentionTransfer",
     "BatchCorrelation",
+    "BinaryCrossEntropy",
     "CC",
     "CCKernel",
     "CKA",
@@ -84,10 +87,12 @@ __all__ = [
     "SemCKD",
     "SequenceFSP",
     "SequenceMMD",
+    "SigmoidKD",
     "SimKD",
     "SkewForwardKL",
     "SkewReverseKL",
     "SoftCrossEntropy",
+    "SquaredError",
     "Standardised",
     "SymmetricKL",
     "TinyBERT",

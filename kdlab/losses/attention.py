@@ -205,6 +205,7 @@ class TinyBERT(Sequences):
         count_padding: bool = False,
     ):
         super().__init__()
+        self.per = "sample"
         if layer_map is None:
             if teacher_layers % student_layers:
                 raise ValueError(
@@ -284,6 +285,7 @@ class MiniLM(Sequences):
         heads: int = 12,
     ):
         super().__init__()
+        self.per = "sample"
         for name, parts in (("student_parts", student_parts), ("teacher_parts", teacher_parts)):
             if len(parts) != 3:
                 raise ValueError(f"{name} must be the names of query, key and value, got {list(parts)}")

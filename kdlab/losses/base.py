@@ -9,8 +9,12 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from kdlab.batch import Batch
+from kdlab.functional.sources import TASKS
 from kdlab.outputs import Outputs
 from kdlab.teachers.base import Teacher
+
+#: kind of network (:data:`kdlab.functional.sources.KINDS`) -> what its answers are
+ANSWERS = {**dict.fromkeys(TASKS, "classes"), "multi-label": "labels", "regression": "values"}
 
 
 @dataclass
@@ -84,6 +88,9 @@ class Loss(nn.Module):
     fixed: tuple[str, ...] = ()
     #: channel is compared with channel, so the student must be as wide as its teacher
     needs_equal_widths: bool = False
+    #: what has one value: ``row``, ``sample``, ``position`` of the inputs, or the ``batch``. It decides with which
+    #: weights and which normaliser the values become one number (:meth:`kdlab.Batch.weighting`)
+    per: str = "row"
     #: 2 where the loss compares two augmented views of a batch: ``student.second`` and ``teacher.second`` are then the
     #: other view's Outputs
     views: int = 1
@@ -100,8 +107,18 @@ class Loss(nn.Module):
         that is learned)."""
         return {}
 
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """What the columns of the networks' answers may be (:attr:`kdlab.tasks.Report.answers`), as the function's
+        source states it. A loss that reads features alone, or one of the user's own, takes any."""
+        method = getattr(self.function, "method", None)
+        if method is None or method.family not in ("divergence", "logits", "sequences"):
+            return ("classes", "labels", "values")
+        return tuple(dict.fromkeys(ANSWERS[kind] for kind in method.serves))
+
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
-        """One value a row, ``(N,)``, or a scalar for a loss over relations within the batch.
+        """One value for each of what :attr:`per` names: ``(N,)`` for rows, ``(B,)`` for samples, ``(B, T)`` for
+        positions, a scalar for a loss over relations within the batch.
 
         Args:
             student: aligned Outputs (logits are rows ``(N, C)``), with gradient.

@@ -14,6 +14,8 @@ from .base import Loss, not_negative, positive
 class DIST(Loss):
     """Correlations of rows and columns: :func:`kdlab.functional.dist`."""
 
+    per = "batch"
+
     function = staticmethod(functional.dist)
 
     def __init__(
@@ -48,6 +50,8 @@ class DIST(Loss):
 class ClassCorrelation(Loss):
     """The class-level term of multi-level distillation by itself: :func:`kdlab.functional.class_correlation`."""
 
+    per = "batch"
+
     function = staticmethod(functional.class_correlation)
 
     def __init__(self, temperature: float = 4.0):
@@ -71,6 +75,8 @@ class MultiLevel(Loss):
 
     The authors add the cross-entropy of both views: ``loss.ce.both_views=true``.
     """
+
+    per = "batch"
 
     function = staticmethod(functional.multi_level)
     views = 2

@@ -36,6 +36,8 @@ class CRD(Loss):
         momentum: how much of a memory's row is kept.
     """
 
+    per = "sample"
+
     function = staticmethod(functional.contrastive_representation)
     needs_index = True
 

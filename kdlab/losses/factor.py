@@ -35,6 +35,8 @@ class FactorTransfer(Loss):
         paraphraser: a file with the state dict of a trained :class:`kdlab.models.factors.Paraphraser`; None: a new one.
     """
 
+    per = "sample"
+
     function = staticmethod(functional.factor_transfer)
     fixed = ("rate", "reconstruction_weight")
 

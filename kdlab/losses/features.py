@@ -31,6 +31,8 @@ class Hint(Loss):
         normalise: BatchNorm and ReLU behind the convolution of the connector, as RepDistiller and mdistiller have it.
     """
 
+    per = "sample"
+
     function = staticmethod(functional.hint)
 
     def __init__(self, student_tap: str = "stage2", teacher_tap: str = "stage2", normalise: bool = True):

@@ -40,6 +40,8 @@ class Pairs(Loss):
         student_taps, teacher_taps: as many on either side.
     """
 
+    per = "sample"
+
     def __init__(self, student_taps: str | Sequence[str], teacher_taps: str | Sequence[str]):
         super().__init__()
         self.student_taps, self.teacher_taps = taps("student_taps", student_taps), taps("teacher_taps", teacher_taps)

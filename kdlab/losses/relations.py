@@ -23,6 +23,8 @@ class Relation(Pairs):
         student_taps, teacher_taps: taps that are compared one by one, as many on both sides; one name or several.
     """
 
+    per = "batch"
+
     def __init__(
         self, student_taps: str | Sequence[str] = "embedding", teacher_taps: str | Sequence[str] = "embedding"
     ):
@@ -49,6 +51,8 @@ class Consecutive(Relation):
     Args:
         student_taps, teacher_taps: stages from the input on, two or more, as many on both sides.
     """
+
+    per = "sample"
 
     def __init__(
         self,
@@ -194,6 +198,8 @@ class CKA(Relation):
 
 class NST(Relation):
     """:func:`kdlab.functional.nst`, summed over the stages."""
+
+    per = "sample"
 
     function = staticmethod(functional.nst)
 

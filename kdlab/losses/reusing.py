@@ -14,6 +14,8 @@ from .base import Loss, Probe
 class Reusing(Loss):
     """Reads the last feature of either network, and owns a :class:`kdlab.models.reused.ReusedHead`."""
 
+    per = "sample"
+
     def __init__(self, student_tap: str, teacher_tap: str, teacher_head: str):
         super().__init__()
         self.student_taps, self.teacher_taps, self.teacher_head = (student_tap,), (teacher_tap,), teacher_head

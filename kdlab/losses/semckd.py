@@ -36,6 +36,8 @@ class SemCKD(Loss):
         factor: queries and keys have ``batch_size / factor`` dimensions.
     """
 
+    per = "sample"
+
     function = staticmethod(functional.semantic_calibration)
 
     def __init__(

@@ -38,7 +38,13 @@ class Standardised(Loss):
             loss.student_taps,
             loss.teacher_taps,
         )
+        self.per = loss.per
         self.needs_equal_widths, self.fixed = loss.needs_equal_widths, tuple(f"loss.{name}" for name in loss.fixed)
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """Those of the inner loss."""
+        return self.loss.answers
 
     def prepare(self, probe: Probe) -> None:
         """Prepares the inner loss."""

@@ -8,7 +8,8 @@ or value.
 
 Which positions count is the student's mask, or the batch's. ``average`` says what a mean over sequences is: ``tokens``,
 every position (or pair of positions) of the batch alike, one number, as all published code has it; ``samples``, every
-sample alike, one value a sample ``(B,)``.
+sample alike, one value a sample ``(B,)``. Means over positions are right whatever the masks of accumulated batches and
+of several processes are; those over pairs of positions are means of each batch.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ class Sequences(Loss):
     def __init__(self, average: str = "tokens"):
         super().__init__()
         self.average = one_of("average", average, ("tokens", "samples"))
+        # a mean over pairs of positions is one of the batch: with accumulation or several processes, of each of them
+        self.per = "batch" if average == "tokens" else "sample"
 
     @torch.no_grad()
     def prepare(self, probe: Probe) -> None:
@@ -83,13 +86,15 @@ class Hidden(Sequences):
                 "sequences (B, T, D); for maps take the loss 'hint'"
             )
         self.connector = _connector(student, teacher)
+        self.per = "position" if student.dim() == 3 and self.average == "tokens" else "sample"
         super().prepare(probe)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
-        """A scalar for sequences with ``average=tokens``; otherwise one value a sample, ``(B,)``."""
+        """One value a position, ``(B, T)``, for sequences with ``average=tokens``; otherwise one a sample, ``(B,)``."""
         mine, theirs = self.connector(student.features[self.student_taps[0]]), teacher.features[self.teacher_taps[0]]
         mask = mask_of(student, batch) if mine.dim() == 3 else None
-        return self.averaged(type(self).function(mine, theirs, mask=mask), mask)
+        values = type(self).function(mine, theirs, mask=mask)
+        return values if values.dim() == 1 or self.average == "tokens" else self.averaged(values, mask)
 
 
 class HiddenMSE(Hidden):
@@ -127,6 +132,7 @@ class PKD(Sequences):
         mean_over_width: bool = True,
     ):
         super().__init__()
+        self.per = "sample"
         as_many(student_layers, teacher_layers)
         self.student_taps = tuple(path_of("student_tap", student_tap, layer=layer) for layer in student_layers)
         self.teacher_taps = tuple(path_of("teacher_tap", teacher_tap, layer=layer) for layer in teacher_layers)
@@ -209,6 +215,7 @@ class SequenceFSP(SequencePair):
         teacher_taps: Sequence[str] = (LAYER.format(layer=0), LAYER.format(layer=11)),
     ):
         super().__init__(student_taps, teacher_taps)
+        self.per = "sample"
 
 
 class SequenceMMD(SequencePair):

@@ -7,10 +7,12 @@ where they differ.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+from torchmetrics import Metric
 from torchmetrics.functional.classification import multiclass_accuracy
 
-from kdlab.functional import forward_kl
+from kdlab.functional import forward_kl, sigmoid_kd
 from kdlab.functional.rows import same_shape
 
 _ROWS = 10_000  # in float64 at a time, so that a large split with many classes is not there twice
@@ -48,13 +50,92 @@ def kl_to_teacher(student: Tensor, teacher: Tensor) -> float:
     return total / len(student)
 
 
-def fidelity(student: Tensor, teacher: Tensor | None) -> dict[str, float]:
-    """``agreement`` and ``kl_to_teacher``; nothing where there is no teacher, or one that knows other classes.
+class _Mean(Metric):
+    """Base: the mean of one value a row, summed in float64 on the CPU (some devices have no float64)."""
 
-    >>> logits = Tensor([[1.0, 0.0]])
-    >>> fidelity(logits, logits), fidelity(logits, None), fidelity(logits, Tensor([[1.0]]))
-    ({'agreement': 1.0, 'kl_to_teacher': 0.0}, {}, {})
+    full_state_update = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self):
+        super().__init__()
+        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, student: Tensor, teacher: Tensor) -> None:
+        """Add rows of logits ``(N, C)`` of the same samples. Raises ValueError if the shapes differ."""
+        same_shape(student, teacher, "fidelity", _ADVICE)
+        values = self.values(student, teacher).cpu().double()
+        self.total += values.sum()
+        self.count += values.numel()
+
+    def values(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """One value a row, ``(N,)``."""
+        raise NotImplementedError
+
+    def compute(self) -> Tensor:
+        """The mean over all rows; NaN without any."""
+        return self.total / self.count
+
+
+class Agreement(_Mean):
+    """:func:`agreement`, batch by batch.
+
+    >>> metric = Agreement()
+    >>> metric.update(torch.eye(2), torch.ones(2, 1) * torch.tensor([3.0, 0.0]))
+    >>> metric.compute()
+    tensor(0.5000, dtype=torch.float64)
     """
-    if teacher is None or teacher.shape != student.shape:
-        return {}
-    return {"agreement": agreement(student, teacher), "kl_to_teacher": kl_to_teacher(student, teacher)}
+
+    higher_is_better = True
+
+    def values(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """1 where both name the same class first."""
+        return student.argmax(-1) == teacher.argmax(-1)
+
+
+class KLToTeacher(_Mean):
+    """:func:`kl_to_teacher`, batch by batch.
+
+    >>> metric = KLToTeacher()
+    >>> metric.update(torch.zeros(1, 2), torch.tensor([[0.0, 1.0]]))
+    >>> metric.compute().round(decimals=4)
+    tensor(0.1109, dtype=torch.float64)
+    """
+
+    higher_is_better = False
+
+    def values(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """The divergence of each row, in nats."""
+        return forward_kl(*_exact(student, teacher))
+
+
+class LabelAgreement(_Mean):
+    """The share of labels for which student and teacher predict the same: both logits above 0, or neither.
+
+    >>> metric = LabelAgreement()
+    >>> metric.update(torch.tensor([[1.0, 2.0, -1.0, 3.0]]), torch.tensor([[2.0, -1.0, -1.0, 1.0]]))
+    >>> metric.compute()
+    tensor(0.7500, dtype=torch.float64)
+    """
+
+    higher_is_better = True
+
+    def values(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """1 where both predict the same, one value a label."""
+        return ((student > 0) == (teacher > 0)).flatten()
+
+
+class LabelKLToTeacher(_Mean):
+    """The mean divergence of the student from the teacher over samples and labels, in nats a label, at temperature 1:
+    :func:`kdlab.functional.sigmoid_kd`."""
+
+    higher_is_better = False
+
+    def values(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """The mean over the labels, one value a row."""
+        return sigmoid_kd(*_exact(student, teacher))
+
+
+def _exact(*logits: Tensor) -> tuple[Tensor, ...]:
+    return tuple((one.cpu() if one.device.type == "mps" else one).double() for one in logits)

@@ -11,6 +11,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from kdlab.models.calling import forward
+
 
 def flops(network: nn.Module, inputs) -> int | None:
     """Floating-point operations of one forward pass in evaluation mode, as
@@ -35,7 +37,7 @@ def flops(network: nn.Module, inputs) -> int | None:
         # a copy of a compiled module is not compiled, and so can be looked into
         asked = copy.deepcopy(network).cpu().eval()
         with torch.no_grad(), _countable(), FlopCounterMode(display=False) as counter:
-            asked(inputs)
+            forward(asked, inputs)
         count = int(counter.get_total_flops())
     except Exception:  # a network of anyone's may fail in any way; that must not cost the run that it was trained in
         return None

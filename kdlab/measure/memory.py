@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from kdlab.models.calling import forward
+
 CUDA, PROCESS = "cuda", "process"
 
 
@@ -67,7 +69,7 @@ def inference_bytes(network: nn.Module, inputs) -> int:
     """
     with torch.no_grad(), _Tensors() as tensors:
         tensors.count([*network.parameters(), *network.buffers(), *tree_leaves(inputs)])
-        network(inputs)
+        forward(network, inputs)
     return tensors.most
 
 

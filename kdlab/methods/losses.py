@@ -20,6 +20,9 @@ from kdlab.schedules import at
 
 from .docstrings import prose, told_by
 
+#: kind of network -> the task to choose for it; a classifier needs no choice
+TASKS = {"classifier": "", "multi-label": "multilabel", "regression": "regression"}
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -113,7 +116,8 @@ class Entry:
     def example(self) -> str:
         """A command that trains with it; empty for a piece, and for a loss that reads modules of the user's own
         networks."""
-        if self.loss is None or "classifier" not in self.method.serves:
+        task = next((task for kind, task in TASKS.items() if kind in self.method.serves), None)
+        if self.loss is None or task is None:
             return ""
         numbers = [
             f" loss.{self.name}.{key}={value}" for key, value in self.defaults.items() if isinstance(value, float)
@@ -121,8 +125,10 @@ class Entry:
         number = numbers[min(1, len(numbers) - 1)] if numbers else ""  # a parameter of its own rather than the weight
         wide = "student=cnn_wide" if self.loss.needs_equal_widths else "student=cnn"
         networks = f""" {wide} 'teacher.overrides=["student=cnn_wide"]'""" if self.loss.student_taps else ""
-        losses = self.name if self.name == "ce" else f"ce,{self.name}"
-        return f"kdlab train 'loss=[{losses}]'{number}{networks}"
+        labels = {"": "ce", "multilabel": "bce", "regression": "mse"}[task]
+        losses = self.name if self.name == labels else f"{labels},{self.name}"
+        chosen = f" task={task}" if task else ""
+        return f"kdlab train{chosen} 'loss=[{losses}]'{number}{networks}"
 
     def described(self) -> dict[str, str]:
         """Parameter -> its description in the docstrings of the function, the class and its bases."""

@@ -41,14 +41,14 @@ def kept_in_short(records: Sequence[dict]) -> str:
     return "validation: " + ", ".join(name if len(records) == 1 else f"{name} {count}" for name, count in counts)
 
 
-def accuracies(record: dict) -> str:
-    """The test accuracy of every network but the kept one, at the last epoch; empty where there is one network.
+def scores_of_others(record: dict, metric: str) -> str:
+    """A test metric of every network but the kept one, at the last epoch; empty where there is one network.
 
-    >>> accuracies({"networks": {"student": {"test/accuracy": 0.9}, "ensemble": {"test/accuracy": 0.95}}})
+    >>> scores_of_others({"networks": {"student": {"test/r2": 0.9}, "ensemble": {"test/r2": 0.95}}}, "r2")
     'ensemble 0.9500'
     """
     return ", ".join(
-        f"{name} {scores['test/accuracy']:.4f}"
+        f"{name} {scores[f'test/{metric}']:.4f}"
         for name, scores in (record.get("networks") or {}).items()
-        if name != kept_name(record) and "test/accuracy" in scores
+        if name != kept_name(record) and f"test/{metric}" in scores
     )

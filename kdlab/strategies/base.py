@@ -63,6 +63,8 @@ class Strategy(L.LightningModule):
 
     #: how many augmented views of a batch the strategy wants (1 or more)
     views = 1
+    #: what the answers of its networks may be (:attr:`kdlab.tasks.Report.answers`)
+    answers_may_be: tuple[str, ...] = ("classes", "labels", "values")
     #: whether it can learn from mixed images (:mod:`kdlab.data.images.mixing`), each of which has two labels
     mixing = True
 
@@ -244,7 +246,7 @@ class Strategy(L.LightningModule):
 
     def configure_optimizers(self):
         """The optimiser, with the learning-rate schedule where there is one, in the form that Lightning expects."""
-        return self.optimization.configure(self, f"val/{self.task.monitor}")
+        return self.optimization.configure(self, f"val/{self.task.headline.name}")
 
     def on_train_epoch_start(self) -> None:
         """Sets the networks to training mode and clears the sums of the epoch."""
@@ -307,7 +309,7 @@ class Strategy(L.LightningModule):
             super().lr_scheduler_step(scheduler, metric)
 
     def _follow_metric(self) -> None:
-        score = self.epoch_values.get(f"val/{self.task.monitor}")  # None in an epoch without validation
+        score = self.epoch_values.get(f"val/{self.task.headline.name}")  # None in an epoch without validation
         for config in self.trainer.lr_scheduler_configs if score is not None else ():
             if isinstance(config.scheduler, ReduceLROnPlateau):
                 config.scheduler.step(score)
@@ -319,16 +321,13 @@ class Strategy(L.LightningModule):
         for name, outputs in said.items():
             if name not in self._metrics:
                 self._metrics[name] = self.task.metrics().to(self.device)
-            self._metrics[name].update(outputs.logits, rows.target)
+            self._metrics[name].update(*self.task.counting(outputs, rows))
         self.after_validation(said, rows)
 
     def on_validation_epoch_end(self) -> None:
         """Logs the metrics of the kept network as ``val/METRIC``; where there are several answers, those of each as
         ``val/METRIC_NAME``."""
-        found = {
-            name: {key: float(value) for key, value in metrics.compute().items()}
-            for name, metrics in self._metrics.items()
-        }
+        found = {name: self.task.computed(metrics) for name, metrics in self._metrics.items()}
         for metrics in self._metrics.values():
             metrics.reset()
         values = {f"val/{key}": value for key, value in found[self.kept(found)].items()}
@@ -343,8 +342,8 @@ class Strategy(L.LightningModule):
             return self.keep
         if not scores.get("student"):
             return "student"
-        sign = 1 if self.task.higher_is_better else -1
-        return max(self.networks(), key=lambda name: sign * scores[name][self.task.monitor])
+        sign = 1 if self.task.headline.higher_is_better else -1
+        return max(self.networks(), key=lambda name: sign * scores[name][self.task.headline.name])
 
     def _report(self, values: dict, on_bar: bool) -> None:
         self.epoch_values |= {name: float(value) for name, value in values.items()}

@@ -40,9 +40,11 @@ class BornAgain(Offline):
         self.earlier = [*earlier, self.teacher] if generation > 1 and earlier is not None else []
 
     def answers(self) -> dict[str, Callable[[Batch], Outputs]]:
-        """The student; with earlier generations also ``ensemble``, the mean of all generations' probabilities."""
+        """The student; with earlier generations also ``ensemble``, the mean of all generations' probabilities. For a
+        task without classes it is the mean of their answers."""
+        average = "probabilities" if self.task.report.answers == "classes" else "logits"
         return super().answers() | (
-            {"ensemble": Ensemble([*self.earlier, _Student(self)]).teach} if self.earlier else {}
+            {"ensemble": Ensemble([*self.earlier, _Student(self)], average).teach} if self.earlier else {}
         )
 
     def validate_combination(self) -> list[str]:

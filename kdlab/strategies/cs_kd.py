@@ -43,6 +43,8 @@ class ClassWise(SelfTaught):
     features. It cannot be combined with another teacher, nor with mixed images, which have no one class.
     """
 
+    answers_may_be = ("classes",)
+
     mixing = False
 
     def __init__(self, **base):

@@ -52,6 +52,8 @@ class Collaborative(Cohort):
         ValueError: there is no such rule, or it makes no choice that could be one a row.
     """
 
+    answers_may_be = ("classes",)
+
     def __init__(
         self,
         *,

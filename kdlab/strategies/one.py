@@ -47,6 +47,8 @@ class NativeEnsemble(Cohort):
         InputError: the student cannot be cut there, or a peer is of another architecture.
     """
 
+    answers_may_be = ("classes",)
+
     def __init__(
         self,
         *,

@@ -96,6 +96,12 @@ class Online(Cohort):
             for name, term in self.objective.terms.items()
             if term.needs_index and term.needs_teacher and len(self.peers) > 1
         ]
+        if self._teachers == "mean_probabilities" and self.task.report.answers != "classes":
+            problems.append(
+                f"strategy.teachers=mean_probabilities is for classes, and with task={self.task.name} a network "
+                f"answers with {self.task.report.answers}; strategy.teachers=mean_logits averages the answers "
+                "themselves"
+            )
         if self._teachers.startswith("mean_"):
             problems += logits_only(
                 self, f"with strategy.teachers={self._teachers} the others have no features in common"

@@ -56,6 +56,8 @@ class Progressive(SelfTaught):
         ValueError: another type.
     """
 
+    answers_may_be = ("classes",)
+
     mixing = False
     table: Tensor | None
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from kdlab.compare.records import MEASURED
 from kdlab.errors import did_you_mean
+from kdlab.tasks.metric import AGREEMENT, KL_TO_TEACHER, MSE_TO_TEACHER, report_of
 
 from .study import FILE, Study
 
-OF_A_TEACHER = ("agreement", "kl_to_teacher")
-#: metrics of a classifier on test
-METRICS = ("accuracy", "nll", "ece", *OF_A_TEACHER)
-CURVES = ("val/accuracy", "val/nll")
+#: measured on test alone, so it has no curve
+TEST_ALONE = "ece"
+OF_A_TEACHER = (AGREEMENT.name, KL_TO_TEACHER.name, MSE_TO_TEACHER.name)
 
 
 def unknown_names(study: Study, configs: Mapping[tuple[str, ...], dict]) -> list[str]:
@@ -22,7 +22,11 @@ def unknown_names(study: Study, configs: Mapping[tuple[str, ...], dict]) -> list
         configs: the configs of its runs, by overrides; the first seed of every row is enough.
     """
     classes = max(config["data"]["classes"] for config in configs.values())
-    metrics = [*METRICS, *(f"class_{number}" for number in range(classes))]
+    reports = dict.fromkeys(report_of(config) for config in configs.values())
+    metrics = list(dict.fromkeys(one.name for report in reports for one in report.metrics))
+    curves = [f"val/{name}" for name in metrics if name not in (*OF_A_TEACHER, TEST_ALONE)]
+    if any(report.answers == "classes" for report in reports):
+        metrics += [f"class_{number}" for number in range(classes)]
     asked = [(f"tables.{table.name}.metric", table.metric, metrics) for table in study.tables]
     asked += [
         (f"tables.{table.name}.further", name, [*metrics, *MEASURED])
@@ -36,7 +40,7 @@ def unknown_names(study: Study, configs: Mapping[tuple[str, ...], dict]) -> list
         if one.metric
     ]
     if not study.curve_metric.startswith("train/"):  # has a part for each loss
-        asked.append(("curves.metric", study.curve_metric, CURVES))
+        asked.append(("curves.metric", study.curve_metric, curves))
     path = study.folder / FILE
     problems = [
         f"{path}: {key}: there is no '{name}'{did_you_mean(name, known)} (there are {_listed(known)})"

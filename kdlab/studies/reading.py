@@ -12,7 +12,7 @@ import yaml
 from kdlab.errors import InputError, did_you_mean, yaml_problem
 
 from .expansion import expanded
-from .study import FILE, Expectation, Row, Study, StudyTable, find
+from .study import FILE, HEADLINE, Expectation, Row, Study, StudyTable, find
 
 
 def _number(value) -> bool:
@@ -141,7 +141,7 @@ class _Reader:
             node.get("minutes"),
             tuple(expected),
             tuple(levels),
-            curves.get("metric", "val/accuracy"),
+            curves.get("metric", f"val/{HEADLINE}"),
             rows,
             curve_table,
         )
@@ -186,7 +186,7 @@ class _Reader:
             name,
             node.get("title", ""),
             tuple(rows),
-            node.get("metric", "accuracy"),
+            node.get("metric", HEADLINE),
             tuple(node.get("further", [])),
             baseline,
         )

@@ -12,6 +12,7 @@ from kdlab.errors import InputError
 from kdlab.runs.files import finite, write_text
 from kdlab.runs.networks import kept_name
 from kdlab.runs.run import FINISHED, Run
+from kdlab.tasks.metric import Report
 
 from .digest import config_digest
 from .study import Row, Study
@@ -23,6 +24,7 @@ KEPT = (
     "hash",
     "group",
     "status",
+    "task",
     "seed",
     "overrides",
     "choices",
@@ -117,6 +119,10 @@ def _scores(run: Run, record: dict, row: Row) -> dict:
     view = view_of(row)
     if view in record.get("class_recall", {}):
         return {}
+    if Report.of(record).answers != "classes":
+        if view:
+            raise InputError(f"row '{row.name}': bias and network count for classifiers alone")
+        return {"class_recall": {view: {}}}
     predictions = run.predictions()
     metrics, recall = {}, {}
     for which in [which for which in ("last", "best") if which in predictions]:
@@ -139,12 +145,10 @@ def _scores(run: Run, record: dict, row: Row) -> dict:
             logits[:, number] += amount
         suffix = "" if which == "last" else "_best"
         if view:
-            from kdlab.tasks import Classification
+            from kdlab.tasks import task_of
 
-            metrics |= {
-                f"test/{key}{suffix}": value
-                for key, value in Classification(logits.shape[-1]).score(logits, target).items()
-            }
+            score = task_of(run.config).score(logits, target)
+            metrics |= {f"test/{key}{suffix}": value for key, value in score.items()}
         right = logits.argmax(-1) == target
         recall[which] = [
             float(right[target == number].double().mean()) if bool((target == number).any()) else None

@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kdlab.errors import InputError, did_you_mean
+from kdlab.tasks.metric import CLASSIFICATION
 
 FILE = "study.yaml"
+#: of a table that names no metric
+HEADLINE = CLASSIFICATION.headline.name
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class StudyTable:
     name: str
     title: str
     rows: tuple[Row, ...]
-    metric: str = "accuracy"
+    metric: str = HEADLINE
     further: tuple[str, ...] = ()
     baseline: str | None = None
 
@@ -104,7 +107,7 @@ class Study:
     minutes: float | None = None
     expected: tuple[Expectation, ...] = ()
     levels: tuple[Expectation, ...] = ()
-    curve_metric: str = "val/accuracy"
+    curve_metric: str = f"val/{HEADLINE}"
     curve_rows: tuple[str, ...] = ()
     curve_table: str | None = None
 

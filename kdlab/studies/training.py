@@ -11,6 +11,7 @@ from kdlab.errors import InputError, did_you_mean
 from kdlab.launch import processes
 from kdlab.runs import known
 from kdlab.runs.run import Run
+from kdlab.tasks.metric import report_of
 
 from .names import unknown_names, unknown_networks
 from .study import Study
@@ -106,7 +107,8 @@ def train(study: Study, extra: Sequence[str] = ()) -> dict[tuple[str, ...], Trai
         if job.digest not in chosen or not chosen[job.digest].run.finished and job.run.finished:
             chosen[job.digest] = job
     jobs = list(chosen.values())
-    launcher.run(Grid(jobs), planned.gpus, progress=jobs[0].config["progress"])
+    first = jobs[0].config
+    launcher.run(Grid(jobs), planned.gpus, f"test/{report_of(first).headline.name}", first["progress"])
     messages = {
         outcome.job.digest: outcome.message or outcome.status
         for outcome in launcher.outcomes

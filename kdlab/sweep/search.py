@@ -25,13 +25,13 @@ from rich.table import Table
 from rich.text import Text
 
 from kdlab.errors import InputError, RunFailed, did_you_mean
+from kdlab.tasks.metric import Report, report_of
 
 from .job import DONE, FAILED, INTERRUPTED, PRUNED, REFUSED, Job, Outcome
 from .launcher import Launcher
 from .view import output_console
 
 SAMPLERS, PRUNERS, DIRECTIONS = ("tpe", "random"), ("none", "median", "halving"), ("maximize", "minimize", None)
-SMALLER_IS_BETTER = ("loss", "nll", "ece")
 
 
 class OptunaSweeper(Sweeper):
@@ -40,7 +40,7 @@ class OptunaSweeper(Sweeper):
     def __init__(
         self,
         trials: int = 20,
-        objective: str = "val/accuracy",
+        objective: str | None = None,
         direction: str | None = None,
         sampler: str = "tpe",
         startup_trials: int = 10,
@@ -61,22 +61,27 @@ class OptunaSweeper(Sweeper):
         for name, value, least in (("trials", trials, 1), ("startup_trials", startup_trials, 0), ("seed", seed, 0)):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise InputError(f"hydra.sweeper.{name} must be a whole number of at least {least}, got {value!r}")
-        if not str(objective).startswith(("val/", "train/")):
+        if objective is not None and not str(objective).startswith(("val/", "train/")):
             raise InputError(
-                f"hydra.sweeper.objective must be a metric of validation, for example val/accuracy, got {objective!r}; "
+                f"hydra.sweeper.objective must be a metric of validation, for example val/nll, got {objective!r}; "
                 "a search that looks at test would find what fits the test set"
             )
         self.trials, self.objective, self.sampler, self.pruner, self.seed = trials, objective, sampler, pruner, seed
         self.startup_trials, self.params = startup_trials, dict(params or {})
-        smaller = any(word in objective for word in SMALLER_IS_BETTER)
-        self.direction = direction or ("minimize" if smaller else "maximize")
+        self.direction = direction
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep Hydra's context and config, and make the launcher."""
         self.hydra_context, self.config = hydra_context, config
+        self.settle(report_of(config))
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
+
+    def settle(self, report: Report) -> None:
+        """Choose objective and direction by the task of the runs, if they are not given."""
+        self.objective = self.objective or f"val/{report.headline.name}"
+        self.direction = self.direction or ("maximize" if report.higher_is_better(self.objective) else "minimize")
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the trials that are left, and print all trials of the study.

@@ -35,9 +35,7 @@ class View:
         progress: as in the config: ``auto`` (live on a terminal), ``bar`` (live), ``lines``, ``none`` (only the table).
     """
 
-    def __init__(
-        self, total: int, metric: str = "test/accuracy", progress: str = "auto", console: Console | None = None
-    ):
+    def __init__(self, total: int, metric: str, progress: str = "auto", console: Console | None = None):
         self.console = console or output_console()
         self.total, self.metric = total, metric
         self.live_wanted = progress == "bar" or (progress == "auto" and self.console.is_terminal)
@@ -147,9 +145,8 @@ class View:
     def _picture(self) -> Group:
         table = Table.grid(padding=(0, 2))
         for job, (finished, epochs, row) in self._running.items():
-            values = "  ".join(
-                f"{name} {value:.4f}" for name, value in row.items() if name in ("train/loss", "val/accuracy")
-            )
+            shown = ("train/loss", f"val/{self.metric.partition('/')[2].removesuffix('_best')}")
+            values = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name in shown)
             told = f"epoch {finished}/{epochs}" if epochs else "beginning"
             table.add_row(
                 Text(job.name, overflow="ellipsis", no_wrap=True),

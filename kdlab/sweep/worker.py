@@ -136,11 +136,12 @@ def described(config: dict) -> dict:
     from kdlab.runs.identity import group_hash, run_hash
     from kdlab.runs.names import run_name
     from kdlab.runs.run import RunStore
-    from kdlab.tasks import Classification
+    from kdlab.tasks import task_of
 
     check(config)
     check_facts(config)
     refuse_other_launchers(config)
+    task = task_of(config)
     digest, gpu = run_hash(config), evaluation_device(config).type == "cuda"
     return {
         "digest": digest,
@@ -151,12 +152,9 @@ def described(config: dict) -> dict:
         "metrics": {
             "train/loss",
             *(f"train/loss_{name}" for name in config["loss"]),
-            *(
-                f"val/{name}{end}"
-                for name in Classification(config["data"]["classes"]).metrics()
-                for end in ("", "_best")
-            ),
+            *(f"val/{name}{end}" for name in task.metrics() for end in ("", "_best")),
         },
+        "report": task.report.as_record(),
         "earlier": [
             (role_of(key), run_name(node), node["config"], described(node["config"]))
             for key, node in run_nodes(config).items()

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import torch
-from scipy.stats import binomtest
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
-from torchmetrics.functional.classification import multiclass_accuracy
 
 from kdlab.batch import Batch
 from kdlab.errors import InputError
 from kdlab.functional import cross_entropy
-from kdlab.metrics import expected_calibration_error
+from kdlab.measure.fidelity import Agreement, KLToTeacher
+from kdlab.metrics import ExpectedCalibrationError
+from kdlab.models.calling import answer_of
 from kdlab.outputs import Outputs
 
 from .base import Task
-from .calling import call
+from .chance import MostFrequentClass
+from .metric import CLASSIFICATION
+from .probabilities import are_probabilities, look_like_sigmoids
 
 
 class NegativeLogLikelihood(MeanMetric):
@@ -37,11 +39,15 @@ class Classification(Task):
         classes: number of classes.
     """
 
-    monitor = "accuracy"
-    higher_is_better = True
+    report = CLASSIFICATION
 
     def __init__(self, classes: int):
         self.classes = classes
+
+    @property
+    def width(self) -> int:
+        """The number of classes."""
+        return self.classes
 
     def network_outputs(self, network: nn.Module, batch: Batch, view: int = 0) -> Outputs:
         """Logits ``(B, C)``, from a network that returns a tensor or an object with ``logits``.
@@ -49,12 +55,11 @@ class Classification(Task):
         Raises:
             InputError: the network returns neither, or its logits are not of two dimensions.
         """
-        answer = call(network, batch.view(view).inputs)
-        logits = answer if isinstance(answer, Tensor) else getattr(answer, "logits", None)
+        logits = answer_of(network, batch.view(view).inputs)
         if not isinstance(logits, Tensor) or logits.dim() != 2:
             raise InputError(
                 f"{type(network).__name__} must answer with logits of shape (samples, classes), got "
-                f"{tuple(logits.shape) if isinstance(logits, Tensor) else type(answer).__name__}"
+                f"{tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__}"
             )
         return Outputs(logits)
 
@@ -68,20 +73,28 @@ class Classification(Task):
 
     def metrics(self) -> MetricCollection:
         """``accuracy``, the share of correct predictions, and ``nll`` in nats."""
+        return MetricCollection(self._accuracy_and_nll(), compute_groups=False)
+
+    def test_metrics(self) -> MetricCollection:
+        """Those of validation, and ``ece``, the expected calibration error (15 bins)."""
+        return MetricCollection(
+            {**self._accuracy_and_nll(), "ece": ExpectedCalibrationError(self.classes)}, compute_groups=False
+        )
+
+    def _accuracy_and_nll(self) -> dict[str, Metric]:
         accuracy = MulticlassAccuracy(self.classes, average="micro", validate_args=False)
-        return MetricCollection({"accuracy": accuracy, "nll": NegativeLogLikelihood()}, compute_groups=False)
+        return {"accuracy": accuracy, "nll": NegativeLogLikelihood()}
 
-    def score(self, logits: Tensor, target: Tensor) -> dict[str, float]:
-        """Accuracy, negative log-likelihood (nats), expected calibration error (15 bins)."""
-        logits = logits.float()
-        return {
-            "accuracy": multiclass_accuracy(logits, target, self.classes, average="micro").item(),
-            "nll": cross_entropy(logits, target).mean().item(),
-            "ece": expected_calibration_error(logits.softmax(-1), target),
-        }
+    def fidelity(self) -> MetricCollection:
+        """``agreement``, the share of samples with the same most probable class, and ``kl_to_teacher`` in nats."""
+        return MetricCollection({"agreement": Agreement(), "kl_to_teacher": KLToTeacher()}, compute_groups=False)
 
-    def chance(self, logits: Tensor, target: Tensor) -> float:
-        """A one-sided binomial test of the accuracy against always naming the most frequent class."""
-        frequent = (target.bincount().max() / len(target)).item()
-        right = int((logits.argmax(-1) == target).sum())
-        return float(binomtest(right, len(target), min(frequent, 1.0), alternative="greater").pvalue)
+    def chance(self) -> MostFrequentClass:
+        """A binomial test of the accuracy against always predicting the most frequent class."""
+        return MostFrequentClass()
+
+    def not_logits(self, logits: Tensor, trained: bool) -> str | None:
+        """``softmax`` if all rows are probabilities, ``sigmoid`` if all numbers lie between 0 and 1."""
+        if are_probabilities(logits):
+            return "softmax"
+        return "sigmoid" if look_like_sigmoids(logits, trained) else None

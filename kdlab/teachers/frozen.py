@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
@@ -12,6 +12,12 @@ from kdlab.models.taps import Taps
 from kdlab.normalisation import Normalisation
 from kdlab.outputs import Outputs
 from kdlab.tasks import Task
+
+
+def _tensors(inputs) -> Iterable[torch.Tensor]:
+    """The tensors of inputs: one, or those of a mapping."""
+    values = inputs.values() if isinstance(inputs, Mapping) else [inputs]
+    return (value for value in values if isinstance(value, torch.Tensor))
 
 
 class Frozen:
@@ -56,8 +62,8 @@ class Frozen:
         self._taps = Taps(self.network, taps, self.aliases)
 
     def _follow(self, batch: Batch) -> None:
-        floating = isinstance(batch.inputs, torch.Tensor) and batch.inputs.is_floating_point()
-        place = (batch.index.device, batch.inputs.dtype if floating else None)
+        floating = [value.dtype for value in _tensors(batch.inputs) if value.is_floating_point()]
+        place = (batch.index.device, floating[0] if floating else None)
         if place == self._place:
             return
         if self._exact is not None:  # back to the weights as they were before they were rounded

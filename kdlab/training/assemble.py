@@ -12,7 +12,7 @@ from kdlab.config.build import build, recipe
 from kdlab.config.keys import role_of, run_nodes
 from kdlab.config.signature import signature
 from kdlab.counter import derived_seed
-from kdlab.data import ClassificationData
+from kdlab.data import Data
 from kdlab.errors import InputError, KdlabError, ended_early, raised, shortened
 from kdlab.objective import Objective
 from kdlab.runs.checkpoints import peer_nodes, student_network
@@ -21,11 +21,11 @@ from kdlab.schedules import at, scheduled
 from kdlab.strategies import Strategy
 from kdlab.strategies.cohort import Peer
 from kdlab.strategies.optimization import OptimizerRecipe
-from kdlab.tasks import Classification, Task
+from kdlab.tasks import Task, task_of
 from kdlab.teachers import Teacher
 
 from .initial import load_losses, load_weights
-from .preparation import prepare
+from .preparation import prepare, wrong_answers
 from .teacher import Trained, make_teacher
 from .unable import wrong_classes
 
@@ -131,7 +131,9 @@ def assemble(config: dict, trained: Trained) -> Parts:
             problems.extend(getattr(error, "problems", [str(error)]))
 
     data = attempt(lambda: make_data(config["data"]))
-    task = Classification(config["data"]["classes"])
+    task = attempt(lambda: task_of(config, None if data is None else data.facts))
+    if data is not None and task is not None:
+        data.row_counts = task.row_counts
     teacher = attempt(
         lambda: make_teacher(
             config["teacher"],
@@ -195,6 +197,8 @@ def assemble(config: dict, trained: Trained) -> Parts:
         taps=config["student"].get("taps"),
         **further,
     )
+    if wrong := wrong_answers(strategy):
+        raise InputError(*wrong)
     data.seed, data.views = seed, strategy.views
     rows = data.part("train")
     loader = data.train_dataloader()
@@ -223,10 +227,10 @@ def new_head(key: str, network: nn.Module, classes: int) -> list[str]:
     return [f"{key}: {why}: its head ({shortened(weights['unfilled'])}) is new and untrained"]
 
 
-def make_data(node: dict) -> ClassificationData:
+def make_data(node: dict) -> Data:
     """The data set of the config's ``data``, not read yet."""
     data = build(node, "data")
-    if not isinstance(data, ClassificationData):
+    if not isinstance(data, Data):
         raise InputError(
             f"data: {node['_target_']} is no kdlab.data.InMemoryData; derive it from that, and give it read() "
             "(or from kdlab.data.ClassificationData, where it does not fit in memory)"
@@ -234,7 +238,7 @@ def make_data(node: dict) -> ClassificationData:
     return data
 
 
-def read_data(data: ClassificationData, node: dict) -> None:
+def read_data(data: Data, node: dict) -> None:
     """Read and split the data, and compare them with the config.
 
     Raises:

@@ -29,7 +29,7 @@ from kdlab.runs.curve import Observe
 from kdlab.runs.files import write_text
 from kdlab.runs.identity import group_hash, run_hash
 from kdlab.runs.names import choice_of, run_name
-from kdlab.runs.networks import accuracies, why_kept
+from kdlab.runs.networks import scores_of_others, why_kept
 from kdlab.runs.run import FAILED, FINISHED, INTERRUPTED, PRUNED, RUNNING, Run, RunStore
 from kdlab.schedules import is_schedule
 
@@ -237,15 +237,15 @@ def _train(
         raise RunFailed(
             f"the run failed while training: {told(error).rstrip('.')}. {where}; finished epochs are kept{resumable}"
         ) from error
-    metrics = found["metrics"]
+    metrics, headline = found["metrics"], parts.task.headline.name
     best = (
-        f", {metrics['test/accuracy_best']:.4f} (best on validation, epoch {metrics['best_epoch']})"
+        f", {metrics[f'test/{headline}_best']:.4f} (best on validation, epoch {metrics['best_epoch']})"
         if "best_epoch" in metrics
         else ""
     )
-    others = accuracies(found)
+    others = scores_of_others(found, headline)
     say(
-        f"{label}test accuracy {metrics['test/accuracy']:.4f} (last epoch){best}"
+        f"{label}test {headline} {metrics[f'test/{headline}']:.4f} (last epoch){best}"
         + (f"; kept: {why_kept(found)}; {others}" if others else "")
     )
     say(f"{label}{run.path}")
@@ -303,6 +303,7 @@ def _begin(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say)
         "command": provenance.command_line(),
         "overrides": config.get("overrides", []),
         "choices": config.get("choices", {}),
+        "task": parts.task.report.as_record(),
         "seed": config["seed"],
         "threads": config["threads"],
         "weights": {

@@ -1,8 +1,9 @@
-"""The answers of trained networks on a whole split."""
+"""Evaluates networks on a whole split, batch by batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -35,11 +36,105 @@ def short_of(split: str, batches: int, planned: int) -> str:
     )
 
 
+@dataclass
+class Evaluated:
+    """What is known of a network's answers on a split.
+
+    Args:
+        metrics: the task's metrics, by name.
+        fidelity: how close the answers are to the teacher's; empty without one that knows the same classes.
+        predictions: what the task stores (:meth:`kdlab.tasks.Task.predictions`), all rows, on the CPU, in the order of
+            the loader.
+    """
+
+    metrics: dict[str, float]
+    fidelity: dict[str, float]
+    predictions: dict[str, Tensor]
+
+
+@torch.no_grad()
+def evaluate(
+    answers: Mapping[str, Callable[[Batch], Outputs]],
+    loader: Iterable[Batch],
+    task: Task,
+    device: str | torch.device = "cpu",
+    teacher: Callable[[Batch], Outputs] | None = None,
+    watchers: Sequence[Callable[[Tensor, Tensor], None]] = (),
+) -> dict[str, Evaluated]:
+    """Evaluate several networks by name, in one pass over the data. No more is kept of a batch than the task stores.
+
+    Args:
+        answers: name -> a network's Outputs for a batch.
+        teacher: the answers with which those of the networks are compared.
+        watchers: called with the (logits, target) rows of each answer to each batch.
+
+    Raises:
+        EndedEarly: the loader yields fewer batches than its length, or an answer raises StopIteration.
+    """
+    metrics = {name: task.test_metrics().to(device) for name in answers}
+    fidelity = {name: task.fidelity() for name in answers}
+    stored: dict[str, dict[str, list[Tensor]]] = {name: {} for name in answers}
+    for batch in all_batches(loader):
+        batch = batch.to(device)
+        rows = task.align_batch(batch)
+        taught = None if teacher is None else task.counting(_asked(teacher, batch, task), rows)[0]
+        for name, answer in answers.items():
+            outputs = _asked(answer, batch, task)
+            logits, target = task.counting(outputs, rows)
+            metrics[name].update(logits, target)
+            if taught is not None and taught.shape == logits.shape:
+                fidelity[name].update(logits, taught)
+            for watch in watchers:
+                watch(logits, target)
+            for column, value in task.predictions(outputs, rows).items():
+                stored[name].setdefault(column, []).append(value.cpu())
+    return {
+        name: Evaluated(
+            task.computed(metrics[name]),
+            task.computed(fidelity[name]) if any(one.update_called for one in fidelity[name].values()) else {},
+            {column: torch.cat(values) for column, values in stored[name].items()},
+        )
+        for name in answers
+    }
+
+
+def _asked(answer: Callable[[Batch], Outputs], batch: Batch, task: Task) -> Outputs:
+    try:
+        return task.align(answer(batch), batch)
+    except Exception as error:
+        if ended := ended_early(error):
+            raise EndedEarly(ended) from error
+        raise
+
+
+class Remembered:
+    """A teacher's answers on a split, asked once if the task keeps logits: later passes over the same loader get the
+    kept ones. Otherwise the teacher is asked in every pass.
+
+    Args:
+        answer: the teacher's Outputs for a batch.
+        task: of the split.
+    """
+
+    def __init__(self, answer: Callable[[Batch], Outputs], task: Task):
+        self.answer, self.task = answer, task
+        self._kept: dict[tuple[int, int], Tensor] = {}
+
+    def __call__(self, batch: Batch) -> Outputs:
+        """The teacher's Outputs for a batch, with logits alone."""
+        if not self.task.keeps_logits:
+            return self.answer(batch)
+        key = (int(batch.index[0]), len(batch))
+        if key not in self._kept:
+            self._kept[key] = self.answer(batch).logits.cpu()
+        return Outputs(self._kept[key].to(batch.index.device))
+
+
 def predict(
     answer: Callable[[Batch], Outputs], loader: Iterable[Batch], task: Task, device: str | torch.device = "cpu"
 ) -> dict[str, Tensor]:
-    """Logits ``(N, C)``, targets ``(N,)`` and sample indices ``(N,)`` of all rows, on the CPU, in the order of the
-    loader.
+    """What the task stores of one network's predictions: logits ``(N, C)``, targets ``(N, ...)`` and sample indices
+    ``(N,)`` of all rows, on the CPU, in the order of the loader.
 
     Args:
         answer: a network's or teacher's Outputs for a batch.
@@ -47,28 +142,4 @@ def predict(
     Raises:
         EndedEarly: the loader yields fewer batches than its length, or ``answer`` raises StopIteration.
     """
-    return predict_all({"": answer}, loader, task, device)[""]
-
-
-@torch.no_grad()
-def predict_all(
-    answers: Mapping[str, Callable[[Batch], Outputs]],
-    loader: Iterable[Batch],
-    task: Task,
-    device: str | torch.device = "cpu",
-) -> dict[str, dict[str, Tensor]]:
-    """The predictions of several networks by name, each as in :func:`predict`, from one pass over the data."""
-    columns: dict[str, dict[str, list[Tensor]]] = {name: {"logits": [], "target": [], "index": []} for name in answers}
-    for batch in all_batches(loader):
-        batch = batch.to(device)
-        rows = task.align_batch(batch)
-        for name, answer in answers.items():
-            try:
-                logits = task.align(answer(batch), batch).logits.float()
-            except Exception as error:
-                if ended := ended_early(error):
-                    raise EndedEarly(ended) from error
-                raise
-            for column, value in (("logits", logits), ("target", rows.target), ("index", rows.index)):
-                columns[name][column].append(value.cpu())
-    return {name: {column: torch.cat(values) for column, values in said.items()} for name, said in columns.items()}
+    return evaluate({"": answer}, loader, task, device)[""].predictions

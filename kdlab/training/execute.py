@@ -48,7 +48,9 @@ def fit(config: dict, run: Run, parts: Parts, label: str = "", observe: Observe 
     bar = shows_bar(config["progress"])
     lines = config["progress"] == "lines" or (config["progress"] == "auto" and not bar)
     environment()  # before loggers are built, which look at the rank
-    recorder = Recorder(run, f"val/{parts.task.monitor}", parts.task.higher_is_better, lines, label, observe)
+    recorder = Recorder(
+        run, f"val/{parts.task.headline.name}", parts.task.headline.higher_is_better, lines, label, observe
+    )
     loggers = [build(config["logger"], "logger", run=run)] if (config["logger"] or {}).get("_target_") else []
     callbacks = [*_callbacks(config), WholeEpochs(), recorder]
     trainer = build(

@@ -12,16 +12,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kdlab.data import ClassificationData
+from kdlab.data import Data
 from kdlab.errors import InputError, shortened, told
 from kdlab.launch.devices import threads
 from kdlab.measure import alignment, comparable_taps, inference_bytes, speed, timed_in_turns
+from kdlab.models.calling import forward
 from kdlab.models.taps import Taps
 from kdlab.runs import record as provenance
 from kdlab.runs.files import try_to_write, write_json
 from kdlab.runs.measurements import FILE
 from kdlab.runs.run import Run
-from kdlab.tasks import Classification
+from kdlab.tasks import task_of
 from kdlab.teachers import Frozen
 
 from .assemble import make_data, read_data
@@ -39,7 +40,7 @@ class _Subject:
 
     run: Run
     network: nn.Module
-    data: ClassificationData
+    data: Data
     content: dict
 
     def inputs(self, count: int, device: torch.device) -> Tensor:
@@ -104,7 +105,7 @@ def _begun(
     run: Run,
     batches: Sequence[int],
     device: torch.device,
-    read: dict[str, ClassificationData],
+    read: dict[str, Data],
     say: Callable[[str], None],
 ) -> _Subject:
     """A run's network, and the measurements that take no time. Raises OSError where the run's directory cannot be
@@ -153,7 +154,7 @@ def _alignment(subject: _Subject, device: torch.device) -> dict:
         InputError: there is no single teacher network, it is no longer available, or one of the two has no taps.
     """
     run, data = subject.run, subject.data
-    task = Classification(run.config["data"]["classes"])
+    task = task_of(run.config, data.facts)
     teacher = teacher_of(run, data, task)
     if not isinstance(teacher, Frozen):
         raise InputError("it has several teachers, and features are compared with those of one network")
@@ -186,7 +187,7 @@ def _timed(subjects: Sequence[_Subject], size: int, seconds: float, device: torc
 
     def call(subject: _Subject) -> Callable[[], object]:
         inputs, network = subject.inputs(size, device), subject.network
-        return lambda: network(inputs)
+        return lambda: forward(network, inputs)
 
     wait = {"finish": lambda: torch.cuda.synchronize(device)} if device.type == "cuda" else {}
     with torch.inference_mode():

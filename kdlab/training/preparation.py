@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from kdlab.batch import Batch
+from kdlab.config.keys import LOSSES
 from kdlab.errors import InputError, ended_early
 from kdlab.losses.base import Probe
 from kdlab.objective import Objective
 from kdlab.outputs import Outputs
 from kdlab.strategies.base import Strategy
-from kdlab.tasks.probabilities import are_probabilities, look_like_sigmoids
-from kdlab.teachers import PerTerm
+from kdlab.tasks import Task
+from kdlab.teachers import Ensemble, PerTerm, Teacher
 
 
 def prepare(
@@ -44,7 +45,13 @@ def prepare(
     Raises:
         InputError: the parts do not fit; independent problems are listed together.
     """
-    _refuse([*strategy.validate_combination(), *_no_chain(strategy), *_wrong_mixture(strategy, batch)])
+    _refuse(
+        [
+            *strategy.validate_combination(),
+            *_no_chain(strategy),
+            *_wrong_mixture(strategy, batch),
+        ]
+    )
     if any(isinstance(value, UninitializedParameter) for value in strategy.student.parameters()):
         raise InputError(
             "student: it has lazy parameters, whose shapes are known only after the first batch; give their sizes"
@@ -66,8 +73,8 @@ def prepare(
         teachers = {"teacher": taught} if teacher is not None and taught is not None else {}
         if isinstance(teacher, PerTerm):
             teachers = {f"teacher.members.{teacher.terms[name]}": own for name, own in taught.by_term.items()}
-        _refuse(_wrong_classes({"student": student, **teachers, **peers}, getattr(strategy.task, "classes", None)))
-        warnings = _no_logits({"student": student, **peers}, objective, "evaluation")
+        _refuse(_wrong_width({"student": student, **teachers, **peers}, strategy.task))
+        warnings = _no_logits({"student": student, **peers}, objective, strategy.task, "evaluation")
         for name in set(answers) - {"student"}:  # what they say together
             _answer(partial(answers[name], batch), name, batch)
         _refuse(_idle_taps(student, taught, objective))
@@ -95,6 +102,41 @@ def prepare(
 def _refuse(problems: list[str]) -> None:
     if problems:
         raise InputError(*problems)
+
+
+def wrong_answers(strategy: Strategy) -> list[str]:
+    """Terms, strategies and ensembles that are not for the task: a softmax over one predicted value, for example, is
+    always 1."""
+    task, answers = strategy.task, strategy.task.report.answers
+    names = LOSSES.get(f"kdlab.tasks.{type(task).__name__}", ())
+    found = [
+        f"loss.{name}: {type(term).__name__} is for {' or '.join(term.answers)}, and with task={task.name} a network "
+        f"answers with {answers}" + (f"; for example loss=[{','.join(names)}]" if names else "")
+        for name, term in strategy.objective.terms.items()
+        if answers not in term.answers
+    ]
+    if answers not in strategy.answers_may_be:
+        found.append(
+            f"strategy: {type(strategy).__name__} is for {' or '.join(strategy.answers_may_be)}, and with "
+            f"task={task.name} a network answers with {answers}; take another strategy, for example strategy=offline"
+        )
+    return found + (_wrong_averages(strategy.teacher, answers, "teacher") if answers != "classes" else [])
+
+
+def _wrong_averages(teacher: Teacher | None, answers: str, key: str) -> list[str]:
+    """Ensembles that combine probabilities of classes, where the answers are no classes."""
+    if isinstance(teacher, PerTerm):
+        return [
+            problem
+            for name, member in teacher.members.items()
+            for problem in _wrong_averages(member, answers, f"{key}.members.{name}")
+        ]
+    if isinstance(teacher, Ensemble) and teacher.average != "logits":
+        return [
+            f"{key}.average={teacher.average} is for classes, and here a network answers with {answers}; "
+            f"{key}.average=logits averages the answers themselves"
+        ]
+    return []
 
 
 def _no_chain(strategy: Strategy) -> list[str]:
@@ -151,16 +193,17 @@ def _answer(answer: Callable[[], Outputs], role: str, batch: Batch) -> Outputs:
         ) from error
 
 
-def _wrong_classes(said: dict[str, Outputs], expected: int | None) -> list[str]:
+def _wrong_width(said: dict[str, Outputs], task: Task) -> list[str]:
+    expected, what = task.width, task.report.answers
     return [
-        f"{role}: the network answers with {outputs.logits.shape[-1]} classes, but the data have {expected}; "
-        f"set {role}.classes (or the argument of that network that gives its number of classes) to {expected}"
+        f"{role}: the network answers with {outputs.logits.shape[-1]} {what}, but the data have {expected}; "
+        f"set {role}.classes (or the argument of that network that gives its number of {what}) to {expected}"
         for role, outputs in said.items()
         if expected is not None and outputs.logits.shape[-1] != expected
     ]
 
 
-def _no_logits(said: dict[str, Outputs], objective: Objective, mode: str) -> list[str]:
+def _no_logits(said: dict[str, Outputs], objective: Objective, task: Task, mode: str) -> list[str]:
     """Warnings about learning networks whose answers may be no logits.
 
     Raises:
@@ -178,13 +221,13 @@ def _no_logits(said: dict[str, Outputs], objective: Objective, mode: str) -> lis
         f"in {mode} mode all answers of the network lie between 0 and 1, like those of a sigmoid. Losses need "
         "logits: if it ends in a sigmoid, remove that"
     )
-    probabilities = [role for role, outputs in said.items() if are_probabilities(outputs.logits)]
+    kinds = {role: task.not_logits(outputs.logits, trained=False) for role, outputs in said.items()}
     if terms:
-        _refuse([f"{role}: {softmax}" for role in probabilities])
+        _refuse([f"{role}: {softmax}" for role, kind in kinds.items() if kind == "softmax"])
     return [
-        f"{role}: warning: {softmax if role in probabilities else sigmoid}"
-        for role, outputs in said.items()
-        if role in probabilities or look_like_sigmoids(outputs.logits, trained=False)
+        f"{role}: warning: {softmax if kind == 'softmax' else sigmoid}"
+        for role, kind in kinds.items()
+        if kind is not None
     ]
 
 
@@ -222,7 +265,7 @@ def _rehearse(strategy: Strategy, batch: Batch) -> list[str]:
         if step.loss.total.dim() != 0:
             raise ValueError(f"the loss must be one number, got shape {tuple(step.loss.total.shape)}")
         said = {strategy.key_of(name): step.outputs[name] for name in strategy.networks() if name in step.outputs}
-        return _no_logits(said, strategy.objective, "training")
+        return _no_logits(said, strategy.objective, strategy.task, "training")
     except InputError:
         raise
     except Exception as error:  # networks, losses and strategies of the user's own may fail in any way

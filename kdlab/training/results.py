@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from torch import Tensor
+
 from kdlab.batch import Batch
 from kdlab.launch.devices import evaluation_device
-from kdlab.measure import checkpoint_bytes, fidelity, flops
+from kdlab.measure import checkpoint_bytes, flops
 from kdlab.outputs import Outputs
 from kdlab.runs.checkpoints import read_checkpoint
 from kdlab.runs.curve import MetricsFile
 from kdlab.runs.files import write_atomically
 from kdlab.runs.run import Run
+from kdlab.teachers import PerTerm
 
 from .assemble import Parts
-from .evaluation import predict_all
+from .evaluation import Evaluated, Remembered, evaluate
 from .recorder import recorded
 from .teacher import with_test_scores
 
@@ -44,27 +47,24 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
     state = recorded(content)
     rows = state["rows"]
     _restore_curve(run, rows)
-    strategy, device, monitor = parts.strategy, evaluation_device(config), f"val/{parts.task.monitor}"
-    sign = 1 if parts.task.higher_is_better else -1
+    strategy, task, device = parts.strategy, parts.task, evaluation_device(config)
+    monitor, sign = f"val/{task.headline.name}", 1 if task.headline.higher_is_better else -1
     validated = [row for row in rows if monitor in row]
     chosen = {"last": rows[-1]}
     if validated:  # the first of equals, as the Recorder keeps it
         chosen["best"] = max(validated, key=lambda row: (sign * row[monitor], -row["epoch"]))
 
-    def score(answers: dict[str, Callable[[Batch], Outputs]]) -> dict[str, tuple[dict, dict]]:
-        said = predict_all(answers, parts.data.test_dataloader(), parts.task, device)
-        return {name: (one, parts.task.score(one["logits"], one["target"])) for name, one in said.items()}
+    taught = None if parts.teacher is None else Remembered(parts.teacher.teach, task)
 
-    heard = []
+    def score(answers: dict[str, Callable[[Batch], Outputs]], teacher=None) -> dict[str, Evaluated]:
+        return evaluate(answers, parts.data.test_dataloader(), task, device, teacher)
 
-    def score_teacher(answer: Callable[[Batch], Outputs]) -> dict:
-        said, scores = score({"": answer})[""]
-        heard.append(said["logits"])
-        return scores
-
-    if parts.teacher is not None:
-        teacher = with_test_scores(teacher, parts.teacher, score_teacher)
-    taught = heard[0] if len(heard) == 1 else None
+    if taught is not None:
+        if isinstance(parts.teacher, PerTerm):
+            taught = None
+            teacher = with_test_scores(teacher, parts.teacher, lambda answer: score({"": answer})[""].metrics)
+        else:
+            teacher = {**teacher, "test": score({"": taught})[""].metrics}
 
     predictions, metrics, kept = {}, {}, {"rule": strategy.keep}
     networks: dict[str, dict] = {name: {} for name in strategy.answers()}
@@ -80,15 +80,13 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
             scores = {name: _validated(validated[-1], name) for name in networks}
         name = strategy.kept(scores)
         kept[which] = {"network": name, "module": _module_name(strategy, strategy.networks()[name])}
-        for one, (said, tested) in score(strategy.answers()).items():
-            tested = {**tested, **fidelity(said["logits"], taught)}
+        for one, found in score(strategy.answers(), taught).items():
+            tested, said = {**found.metrics, **found.fidelity}, found.predictions
             networks[one] |= {f"test/{key}{suffix}": value for key, value in tested.items()}
             networks[one] |= {f"val/{key}{suffix}": value for key, value in _validated(row, one).items()}
             if one == name:
-                predictions |= {which: said["logits"], "target": said["target"], "index": said["index"]}
                 metrics |= {f"test/{key}{suffix}": value for key, value in tested.items()}
-            else:
-                predictions[f"{which}.{one}"] = said["logits"]
+            predictions |= named_predictions(said, which if one == name else f"{which}.{one}")
         metrics |= {
             f"{key}{suffix}": value
             for key, value in row.items()
@@ -120,6 +118,19 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
         "peak_memory_bytes": state.get("peak_memory_bytes"),
         "peak_memory_of": state.get("peak_memory_of"),
         "teacher": teacher,
+    }
+
+
+def named_predictions(stored: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """What a task stores of a network's predictions, under the names of predictions.safetensors: the logits under the
+    network's name, and the target and the index, which all networks share.
+
+    >>> list(named_predictions({"logits": 1, "target": 2, "index": 3, "loss": 4}, "last.peer2"))
+    ['last.peer2', 'target', 'index', 'last.peer2:loss']
+    """
+    shared = ("target", "index")
+    return {
+        key if key in shared else name if key == "logits" else f"{name}:{key}": value for key, value in stored.items()
     }
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from kdlab.batch import Batch
 from kdlab.config.build import build
@@ -21,12 +20,11 @@ from kdlab.runs.identity import readable_name
 from kdlab.runs.names import teacher_name
 from kdlab.runs.run import Run, RunStore, run_of
 from kdlab.tasks import Task
-from kdlab.tasks.probabilities import are_probabilities, look_like_sigmoids
 from kdlab.teachers import Ensemble, Frozen, PerTerm, Teacher
 from kdlab.teachers.normalisation import known_normalisation
 from kdlab.weights.foreign import WrongClasses, lines_of, weights_for
 
-from .evaluation import predict
+from .evaluation import evaluate
 from .fine_tuning import as_student, beginning, commands
 from .unable import classes_of, refuse_untrained
 
@@ -77,7 +75,7 @@ def teacher_of(run: Run, data, task: Task) -> Teacher | None:
     """The teacher of a finished run, rebuilt. The run that trained it is looked up in :func:`_stores`.
 
     Args:
-        data: the run's own (:class:`kdlab.data.ClassificationData`).
+        data: the run's own (:class:`kdlab.data.Data`).
 
     Raises:
         InputError: it is no longer available.
@@ -198,8 +196,8 @@ def describe(
     device: torch.device,
     say: Callable[[str], None],
 ) -> dict:
-    """The teacher's description and its scores on validation, for the record; its accuracy is printed. Where terms have
-    teachers of their own, each is described by name under ``members``, and there is no common score.
+    """The teacher's description and its scores on validation, for the record; its headline metric is printed. If terms
+    have teachers of their own, each is described by name under ``members``, and there is no common score.
 
     Raises:
         InputError: it is no better than chance.
@@ -231,24 +229,24 @@ def _described(
     say: Callable[[str], None],
 ) -> dict:
     _tell_normalisation(teacher, role, say)
+    chance, kinds = task.chance(), _AnswerKinds(task)
     try:
-        said = predict(teacher.teach, validation, task, device)
+        found = evaluate({"": teacher.teach}, validation, task, device, watchers=(chance.update, kinds.update))
     except EndedEarly as error:
         raise InputError(f"{role}: {error}") from error
-    measured = task.score(said["logits"], said["target"])
-    name = teacher_name(node)
-    say(f"{role}: {name}, accuracy {measured['accuracy']:.4f} on validation")
-    _warn_of_no_logits(node, role, name, teacher, said["logits"], validation, device, say)
-    all_right = functional.one_hot(said["target"], said["logits"].shape[-1]).float()
-    if task.chance(all_right, said["target"]) > 0.01:
+    measured, name = found[""].metrics, teacher_name(node)
+    score = f"{task.headline.name} {measured[task.headline.name]:.4f}"
+    say(f"{role}: {name}, {score} on validation")
+    _warn_of_no_logits(node, role, name, teacher, kinds.kind, task, validation, device, say)
+    if chance.least_p_value() > 0.01:
         say(
-            f"{role}: warning: {len(said['target'])} validation samples are too few to tell whether it is better than "
+            f"{role}: warning: {chance.rows} validation samples are too few to tell whether it is better than "
             "chance; data.validation=… holds out more"
         )
-    elif task.chance(said["logits"], said["target"]) > 0.01:
+    elif chance.p_value() > 0.01:
         raise InputError(
-            f"{role}: {name} is no better than chance on validation (accuracy {measured['accuracy']:.4f}); nothing can "
-            "be learned from it. Check its weights, its classes and the normalisation of its inputs"
+            f"{role}: {name} is no better than chance on validation ({score}); nothing can be learned from it. Check "
+            "its weights, its classes and the normalisation of its inputs"
         )
     described = {
         "name": name,
@@ -275,7 +273,8 @@ def _warn_of_no_logits(
     role: str,
     name: str,
     teacher: Teacher,
-    said: Tensor,
+    kind: str | None,
+    task: Task,
     validation: Iterable[Batch],
     device: torch.device,
     say: Callable[[str], None],
@@ -283,7 +282,7 @@ def _warn_of_no_logits(
     """Print a warning where a teacher, or a member of an ensemble, ends in softmax or sigmoid.
 
     Args:
-        said: its answers on validation.
+        kind: what its answers on validation look like (:meth:`kdlab.tasks.Task.not_logits`).
     """
     if isinstance(teacher, Ensemble):  # an ensemble's answers hide it; one batch of each member is enough
         weights = node.get("weights") or [1.0] * len(node["members"])
@@ -291,20 +290,38 @@ def _warn_of_no_logits(
         batch = next(iter(validation), None)
         for (own, described), member in zip(named, teacher.members):
             if batch is not None:
-                answers = member.teach(batch.to(device)).logits
+                answers = task.not_logits(member.teach(batch.to(device)).logits, trained=True)
                 whose = f"{role} {own}", teacher_name(described)
-                _warn_of_no_logits(described, *whose, member, answers, validation, device, say)
-    elif are_probabilities(said):
+                _warn_of_no_logits(described, *whose, member, answers, task, validation, device, say)
+    elif kind == "softmax":
         say(
             f"{role}: warning: {name} answers with probabilities (no number is below 0, and each row sums to 1). "
             "Losses need logits: they turn probabilities into almost uniform targets. Let it return the logits: "
             "remove the softmax at its end"
         )
-    elif look_like_sigmoids(said, trained=True):
+    elif kind == "sigmoid":
         say(
             f"{role}: warning: all answers of {name} lie between 0 and 1, like those of a sigmoid. Losses need logits: "
             "if it ends in a sigmoid, remove that"
         )
+
+
+class _AnswerKinds:
+    """What a teacher's answers look like, over all batches of validation."""
+
+    def __init__(self, task: Task):
+        self._task, self._found = task, set()
+
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        """Look at the answers to a batch."""
+        self._found.add(self._task.not_logits(logits, trained=True))
+
+    @property
+    def kind(self) -> str | None:
+        """``softmax``, ``sigmoid``, or None: as :meth:`kdlab.tasks.Task.not_logits`."""
+        if not self._found or None in self._found:
+            return None
+        return "softmax" if self._found == {"softmax"} else "sigmoid"
 
 
 def with_test_scores(described: dict, teacher: Teacher, score: Callable[[Callable[[Batch], Outputs]], dict]) -> dict:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from kdlab import data
-from kdlab.data import Augment, CutMix, ImageFolder, InMemoryData, Mixup, RandomResizedCrop
+from kdlab.data import Augment, CutMix, Diabetes, DigitAttributes, ImageFolder, InMemoryData, Mixup, RandomResizedCrop
 from tests.data.images.pictures import COLOURS, folder_of_pictures, picture
 from tests.data.images.test_memory import toy
 
@@ -25,7 +25,11 @@ COMMON = {
     "drop_last": ({"batch_size": 7}, False),
     "mixing": ({}, Mixup(1.0)),
 }
+#: of data without classes: nothing is omitted
+WITHOUT_CLASSES = {name: change for name, change in COMMON.items() if name != "omit_classes"}
 CHANGES = {
+    Diabetes: {**WITHOUT_CLASSES, "augment": ({}, Augment(crop_padding=1))},
+    DigitAttributes: {**WITHOUT_CLASSES, "augment": ({}, Augment(crop_padding=1))},
     InMemoryData: {**COMMON, "augment": ({}, Augment(crop_padding=1))},
     ImageFolder: {
         **COMMON,
@@ -62,7 +66,8 @@ def _arguments(kind) -> set[str]:
 
 
 def test_every_argument_has_its_line():
-    for kind in (getattr(data, name) for name in data.__all__ if name not in ("ClassificationData", "Images")):
+    bases = ("ClassificationData", "Data", "Images", "InMemory")
+    for kind in (getattr(data, name) for name in data.__all__ if name not in bases):
         (listed,) = [changes for one, changes in CHANGES.items() if issubclass(kind, one)]
         assert _arguments(kind) == set(listed), kind
 
@@ -140,3 +145,11 @@ def test_of_crops(argument):
     first, other = (RandomResizedCrop(**both, **more) for more in ({}, {argument: changed}))
     drawn = first.draw(torch.arange(40), 1, 0)
     assert [first.box(one, 64, 48) for one in drawn] != [other.box(one, 64, 48) for one in drawn]
+
+
+@pytest.mark.parametrize("kind", [Diabetes, DigitAttributes])
+@pytest.mark.parametrize("argument", sorted(set(WITHOUT_CLASSES) - {"mixing"}))
+def test_of_data_without_classes(kind, argument):
+    both, changed = WITHOUT_CLASSES[argument]
+    first, again, other = (_seen(kind(**{**both, **more})) for more in ({}, {}, {argument: changed}))
+    assert _same(first, again) and not _same(first, other)

@@ -153,7 +153,10 @@ def observed(name: str, arguments: dict) -> list[torch.Tensor]:
     leaves = [student.answer, student.second.answer, *student.features.values()]
     for leaf in leaves:
         leaf.requires_grad_()
-    batch = Batch(None, torch.arange(ROWS) % CLASSES, torch.arange(ROWS), mask=MASK if name in SEQUENCES else None)
+    target = torch.arange(ROWS) % CLASSES
+    if "classes" not in loss.answers:  # labels, or values
+        target = nn.functional.one_hot(target, CLASSES).double()
+    batch = Batch(None, target, torch.arange(ROWS), mask=MASK if name in SEQUENCES else None)
     torch.manual_seed(2)
     value = loss(student, teacher, batch)
     value.sum().backward()

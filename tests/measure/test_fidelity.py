@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from kdlab.measure import agreement, fidelity, kl_to_teacher
+from kdlab.functional import sigmoid_kd
+from kdlab.measure import Agreement, KLToTeacher, LabelAgreement, LabelKLToTeacher, agreement, kl_to_teacher
 
 LOG = math.log
 # probabilities (1/2, 1/4, 1/4), (1/4, 1/2, 1/4) and, far from 0, (1/4, 1/4, 1/2)
@@ -13,7 +14,7 @@ TEACHER = torch.tensor([[LOG(2), 0.0, 0.0], [0.0, LOG(2), 0.0], [100.0, 100.0, 1
 
 
 def test_a_student_that_equals_its_teacher_agrees_and_says_the_same():
-    assert fidelity(TEACHER.clone(), TEACHER) == {"agreement": 1.0, "kl_to_teacher": 0.0}
+    assert agreement(TEACHER.clone(), TEACHER) == 1 and kl_to_teacher(TEACHER.clone(), TEACHER) == 0
     assert kl_to_teacher(TEACHER + 3, TEACHER) == pytest.approx(0, abs=1e-12), (
         "logits are known up to a constant a sample"
     )
@@ -53,7 +54,26 @@ def test_many_samples_are_summed_in_double():
 
 
 def test_what_cannot_be_compared():
-    assert fidelity(TEACHER, None) == {} and fidelity(TEACHER, torch.zeros(3, 5)) == {}
-    for measure in (agreement, kl_to_teacher):
+    for measure in (agreement, kl_to_teacher, Agreement().update, KLToTeacher().update, LabelAgreement().update):
         with pytest.raises(ValueError, match=r"\(3, 3\) and teacher \(3, 5\)"):
             measure(TEACHER, torch.zeros(3, 5))
+
+
+@pytest.mark.parametrize("metric, whole", [(Agreement, agreement), (KLToTeacher, kl_to_teacher)])
+def test_batch_by_batch_is_the_whole(metric, whole):
+    generator = torch.Generator().manual_seed(1)
+    student, teacher = torch.randn(2, 53, 4, generator=generator)
+    streamed = metric()
+    for part in torch.arange(53).split(10):
+        streamed.update(student[part], teacher[part])
+    assert float(streamed.compute()) == pytest.approx(whole(student, teacher), rel=1e-6)
+
+
+def test_labels_are_compared_one_by_one():
+    student, teacher = torch.tensor([[1.0, -1.0], [2.0, 1.0]]), torch.tensor([[3.0, 1.0], [-2.0, 1.0]])
+    agreed, apart = LabelAgreement(), LabelKLToTeacher()
+    for row in range(2):
+        agreed.update(student[row : row + 1], teacher[row : row + 1])
+        apart.update(student[row : row + 1], teacher[row : row + 1])
+    assert float(agreed.compute()) == 0.5
+    assert float(apart.compute()) == pytest.approx(float(sigmoid_kd(student, teacher).mean()), rel=1e-6)

@@ -243,17 +243,17 @@ def test_the_run_of_before_an_argument_was_added_is_found(workplace, with_new_ar
 
 def test_a_key_added_later_counts_where_it_differs_from_its_default(monkeypatch):
     before = compose([])
-    monkeypatch.setitem(keys.ADDED, "task", {"_target_": "kdlab.tasks.Classification", "smooth": 0})
+    monkeypatch.setitem(keys.ADDED, "cache", {"kind": "exact", "smooth": 0})
     monkeypatch.setitem(keys.ADDED, "trainer.max_steps", -1)
     after = copy.deepcopy(before)
     for config in (after, after["teacher"]["config"]):
         config.update(
-            task={"smooth": 0.0, "_target_": "kdlab.tasks.Classification"},
+            cache={"smooth": 0.0, "kind": "exact"},
             trainer={**config["trainer"], "max_steps": -1},
         )
     assert run_hash(after) == run_hash(before)
     for change in (
-        {"task": {"_target_": "kdlab.tasks.Regression", "smooth": 0}},
+        {"cache": {"kind": "exact", "smooth": 1}},
         {"trainer": {**after["trainer"], "max_steps": 10}},
     ):
         assert run_hash({**after, **change}) != run_hash(before)
@@ -263,10 +263,46 @@ def test_a_key_added_later_counts_where_it_differs_from_its_default(monkeypatch)
 # another default the same hash would stand for other results. Whoever must change a default gives the argument another
 # name
 LATER = {
+    "data.Data.augment": None,
+    "data.Data.batch_size": 128,
+    "data.Data.drop_last": True,
+    "data.Data.evaluation_batch_size": 1000,
+    "data.Data.fraction": 1.0,
+    "data.Data.mixing": None,
+    "data.Data.split_seed": 0,
+    "data.Data.validation": 0.1,
+    "data.Diabetes.augment": None,
+    "data.Diabetes.batch_size": 128,
+    "data.Diabetes.drop_last": True,
+    "data.Diabetes.evaluation_batch_size": 1000,
+    "data.Diabetes.fraction": 1.0,
+    "data.Diabetes.mixing": None,
+    "data.Diabetes.split_seed": 0,
+    "data.Diabetes.validation": 0.1,
+    "data.DigitAttributes.augment": None,
+    "data.DigitAttributes.batch_size": 128,
+    "data.DigitAttributes.drop_last": True,
+    "data.DigitAttributes.evaluation_batch_size": 1000,
+    "data.DigitAttributes.fraction": 1.0,
+    "data.DigitAttributes.mixing": None,
+    "data.DigitAttributes.split_seed": 0,
+    "data.DigitAttributes.validation": 0.1,
     "data.ImageFolder.bits": None,
     "data.ImageFolder.exif_rotation": False,
     "data.ImageFolder.validation_folder": None,
     "data.ImageFolder.value_range": None,
+    "data.InMemory.augment": None,
+    "data.InMemory.batch_size": 128,
+    "data.InMemory.drop_last": True,
+    "data.InMemory.evaluation_batch_size": 1000,
+    "data.InMemory.fraction": 1.0,
+    "data.InMemory.mixing": None,
+    "data.InMemory.split_seed": 0,
+    "data.InMemory.validation": 0.1,
+    "losses.BinaryCrossEntropy.mean_over_labels": True,
+    "losses.SigmoidKD.mean_over_labels": True,
+    "losses.SigmoidKD.temperature": 1.0,
+    "losses.SigmoidKD.temperature_squared": True,
     "models.HuggingFaceClassifier.classes": None,
 }
 

@@ -33,7 +33,7 @@ def distilled(workplace, trained_once):
 
 
 def test_a_run_is_measured(kdlab, distilled, taught, monkeypatch):
-    monkeypatch.setattr("kdlab.data.base.ClassificationData.test_dataloader", None)  # test is not touched
+    monkeypatch.setattr("kdlab.data.Data.test_dataloader", None)  # test is not touched
     code, out, err = kdlab("measure", distilled.path, "--batches", "64,1,8", *QUICK)
     assert code == 0, err
     found = distilled.measurements

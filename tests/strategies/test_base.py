@@ -9,6 +9,7 @@ from kdlab.strategies import MeanTeacher
 from kdlab.strategies.base import Strategy
 from kdlab.strategies.optimization import OptimizerRecipe
 from kdlab.tasks import Classification
+from kdlab.tasks.metric import Metric, Report
 from kdlab.teachers import Frozen
 from tests.strategies.tiny import CLASSES, batch_of, linear, made
 
@@ -73,7 +74,8 @@ def test_a_network_with_an_objective_of_its_own_learns_that():
 @pytest.mark.parametrize("higher_is_better, best", [(True, "average"), (False, "student")])
 def test_the_best_on_validation_is_kept(higher_is_better, best):
     strategy = made(MeanTeacher, linear(), _terms(), {"ce": 0.5, "kd": 2.0}, batch_of(6, views=2), keep="validation")
-    strategy.task.higher_is_better = higher_is_better
+    headline = Metric("accuracy", higher_is_better)
+    strategy.task.report = Report("classification", "classes", (headline,))
     assert strategy.kept({"student": {"accuracy": 0.5}, "average": {"accuracy": 0.75}}) == best
     assert strategy.kept({"student": {"accuracy": 0.5}, "average": {"accuracy": 0.5}}) == "student", (
         "of equals the first"

@@ -40,7 +40,7 @@ def record(tmp_path, monkeypatch):
         "parameters": 10,
         "networks": {"student": {}, "peer2": {}},
     }
-    run = SimpleNamespace(path=tmp_path, record=kept, predictions=lambda: SAID)
+    run = SimpleNamespace(path=tmp_path, record=kept, predictions=lambda: SAID, config={"data": {"classes": 3}})
 
     def make(*rows):
         one = study([])

@@ -16,6 +16,7 @@ from kdlab.errors import InputError
 from kdlab.runs.run import find_runs
 from kdlab.sweep.job import FAILED, FOUND, INTERRUPTED, PRUNED, REFUSED, TRAINED, Job, Outcome
 from kdlab.sweep.search import OptunaSweeper, Search, distribution
+from kdlab.tasks.metric import CLASSIFICATION, REGRESSION
 
 optuna = pytest.importorskip("optuna")
 
@@ -214,6 +215,7 @@ RATE = {"lr": optuna.distributions.FloatDistribution(1e-4, 1e-1, log=True)}
 def begun(study=None, space=RATE, bad="nothing", **options):
     """A search, and the study in memory that it keeps."""
     sweeper = OptunaSweeper(**options)
+    sweeper.settle(CLASSIFICATION)
     sweeper.launcher = Planning(bad)
     study = study or optuna.create_study(direction=sweeper.direction, pruner=sweeper._pruner(optuna))
     return Search(sweeper, study, space, ["epochs=1"]), study
@@ -230,13 +232,26 @@ def run_through(search, *values):
 
 
 @pytest.mark.parametrize(
-    "objective, direction",
-    [("val/accuracy", "maximize"), ("val/nll", "minimize"), ("val/ece", "minimize"), ("train/loss_kd", "minimize")],
+    "report, objective, direction",
+    [
+        (CLASSIFICATION, None, "maximize"),
+        (CLASSIFICATION, "val/accuracy", "maximize"),
+        (CLASSIFICATION, "val/nll", "minimize"),
+        (CLASSIFICATION, "val/ece", "minimize"),
+        (CLASSIFICATION, "train/loss_kd", "minimize"),
+        (REGRESSION, None, "minimize"),
+        (REGRESSION, "val/r2_best", "maximize"),
+    ],
 )
-def test_what_is_better_follows_from_the_objective_unless_it_is_said(objective, direction):
-    assert OptunaSweeper(objective=objective).direction == direction
+def test_what_is_better_follows_from_the_objective_unless_it_is_said(report, objective, direction):
+    def settled(**options):
+        sweeper = OptunaSweeper(**options)
+        sweeper.settle(report)
+        return sweeper.objective, sweeper.direction
+
+    assert settled(objective=objective) == (objective or f"val/{report.headline.name}", direction)
     for said in ("maximize", "minimize"):
-        assert OptunaSweeper(objective=objective, direction=said).direction == said
+        assert settled(objective=objective, direction=said)[1] == said
 
 
 @pytest.mark.parametrize("objective", ["test/accuracy", "accuracy", "best_epoch"])

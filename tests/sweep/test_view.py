@@ -19,7 +19,7 @@ def console(terminal: bool) -> Console:
 
 def test_a_line_a_job_where_there_is_no_terminal():
     (first, second, third), screen = jobs(3), console(False)
-    with View(3, console=screen) as view:
+    with View(3, "test/accuracy", console=screen) as view:
         view.started(first)
         view.epoch(first, 1, 2, {"train/loss": 0.5})
         view.ended(Outcome(first, TRAINED, Path("runs/x"), "", 1.25, {"test/accuracy": 0.5}))
@@ -41,7 +41,7 @@ def test_a_line_a_job_where_there_is_no_terminal():
 
 def test_the_live_picture_counts_and_tells_the_time_left():
     (first, second, third, _), screen = jobs(4), console(True)
-    with View(4, console=screen) as view:
+    with View(4, "test/accuracy", console=screen) as view:
         assert view.left() is None
         view.started(first)
         view.ended(Outcome(first, TRAINED, Path("runs/x"), "", 10.0, {"test/accuracy": 0.5}))
@@ -58,7 +58,7 @@ def test_the_live_picture_counts_and_tells_the_time_left():
 
 
 def test_a_pruned_job_is_done_and_one_that_was_refused_has_failed():
-    view = View(4, console=console(False), progress="none")
+    view = View(4, "test/accuracy", console=console(False), progress="none")
     for job, status in zip(jobs(3), (FOUND, PRUNED, REFUSED)):
         view.ended(Outcome(job, status))
     assert view.summary() == "2 of 4 done, 0 running, 1 failed"
@@ -67,7 +67,7 @@ def test_a_pruned_job_is_done_and_one_that_was_refused_has_failed():
 def test_the_table_names_every_job_in_order():
     (first, second, third), screen = jobs(3), console(False)
     teacher = Job("teacher/digits (seed 1)", [], {"name": "teachers", "paths": {"runs": "runs"}}, "hash0")
-    View(3, console=screen).table(
+    View(3, "test/accuracy", console=screen).table(
         [
             Outcome(second, FAILED, None, "its data are gone"),
             Outcome(first, TRAINED, Path("runs/x"), "", 1.0, {"test/accuracy": 0.5}),

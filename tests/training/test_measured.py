@@ -26,8 +26,8 @@ def _of(metrics: dict) -> set[str]:
 
 
 def test_a_distilled_run(kdlab, workplace, taught, monkeypatch):
-    passes, ask = [], results.predict_all
-    monkeypatch.setattr(results, "predict_all", lambda *arguments: passes.append(1) or ask(*arguments))
+    passes, evaluate = [], results.evaluate
+    monkeypatch.setattr(results, "evaluate", lambda *arguments: passes.append(1) or evaluate(*arguments))
     run = train(["teacher=run", f"teacher.run={taught.path}", *SHORT, "optimizer.lr=0.02"])
     assert len(passes) == 3, "the teacher, the last and the best: test is not gone through once more"
     said, theirs = run.predictions(), taught.predictions()["last"]

@@ -10,11 +10,12 @@ import numpy as np
 from kdlab.compare.baseline import default
 from kdlab.compare.collect import NETWORK, TEACHER, Group
 from kdlab.compare.measured import measurements_of
-from kdlab.compare.records import LOWER_IS_BETTER, tested
+from kdlab.compare.records import report_of, tested
 from kdlab.compare.rows import absent_teachers, teacher_scores
 from kdlab.errors import InputError, told
 from kdlab.runs.curve import MetricsFile
 from kdlab.runs.measurements import scalars
+from kdlab.tasks.metric import Report
 
 from .grid import grid
 from .heat_map import heat_map
@@ -40,9 +41,14 @@ class Rows:
     baseline: str | None
 
     @property
+    def report(self) -> Report:
+        """The report of the runs' task."""
+        return report_of(record for group in self.groups for record in group.records)
+
+    @property
     def higher_is_better(self) -> bool:
         """Whether a higher value of the metric is better."""
-        return self.metric not in LOWER_IS_BETTER
+        return self.report.higher_is_better(self.metric)
 
     def values(self, group: Group) -> list[float]:
         """The metric at the last epoch, one value per seed."""
@@ -78,18 +84,20 @@ class Rows:
 
 
 def draw(
-    groups: Sequence[Group], metric: str = "accuracy", baseline: str | None = None
+    groups: Sequence[Group], metric: str | None = None, baseline: str | None = None
 ) -> tuple[dict[str, Drawing], list[str]]:
     """Every figure that can be drawn, by name, and lines about those that cannot.
 
     Args:
         groups: of :func:`kdlab.compare.groups`.
-        metric: a test metric.
+        metric: a test metric; None: the headline of the runs' task.
         baseline: a group's label; default: as for the table, the student baseline where there is exactly one.
     """
     finished = [group for group in groups if group.records and group.role != NETWORK]
     if baseline is None and (alone := default(finished)):
         baseline = alone.label
+    report = report_of(record for group in finished for record in group.records)
+    metric = report.headline.name if metric is None else metric
     rows = Rows(finished, metric, baseline)
     figures: dict[str, Drawing] = {}
     notes = []
@@ -100,11 +108,14 @@ def draw(
         "heat map": _heat_map,
         "learning curves": _learning_curves,
         "Pareto front": _pareto,
-        "reliability diagram": reliability_of,
-        "per-class change": per_class_of,
-        "agreement matrix": agreement_of,
-        "soft targets": soft_targets_of,
     }
+    if report.answers == "classes":
+        makers |= {
+            "reliability diagram": reliability_of,
+            "per-class change": per_class_of,
+            "agreement matrix": agreement_of,
+            "soft targets": soft_targets_of,
+        }
     for title, make in makers.items():
         try:
             for item in make(rows):
@@ -154,7 +165,10 @@ def _learning_curves(rows: Rows):
     chosen, words = rows.chosen(len(rows.slots))
     curves: dict[str, list[dict[int, float]]] = {}
     missing = 0
-    metric = f"val/{rows.metric}" if rows.metric in ("accuracy", "nll") else "val/accuracy"
+    # a metric that is measured on test alone has no curve
+    validated = {key for group in chosen for record in group.records for key in record.get("metrics") or {}}
+    name = rows.metric if f"val/{rows.metric}" in validated else rows.report.headline.name
+    metric = f"val/{name}"
     for group in chosen:
         for run in group.runs:
             try:
@@ -169,9 +183,7 @@ def _learning_curves(rows: Rows):
     curves = {label: found for label, found in curves.items() if set.intersection(*map(set, found))}
     if not curves:
         raise InputError(f"no metrics.csv with {metric} beside the records")
-    figure = learning_curves(
-        curves, "accuracy on validation" if metric == "val/accuracy" else "NLL on validation", slots=rows.slots
-    )
+    figure = learning_curves(curves, f"{'NLL' if name == 'nll' else name} on validation", slots=rows.slots)
     figure.caption += words
     yield "learning_curves", figure
 

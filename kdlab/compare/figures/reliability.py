@@ -84,7 +84,7 @@ def reliability(
         labels.append(f"ECE {number(errors[label])}: {label}")
     upper.text(0.03, 0.95, "underconfident", color=MUTED, fontsize=7.5, va="top", transform=upper.transAxes)
     upper.text(0.98, 0.05, "overconfident", color=MUTED, fontsize=7.5, ha="right", transform=upper.transAxes)
-    upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
+    upper.set(ylabel="share of correct predictions", xlim=(0, 1), ylim=(0, 1.02))
     lower.set(xlabel="confidence: probability of the answer", ylabel="share of\nsamples")
     lower.set_yscale("log")
     lower.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")

@@ -41,14 +41,15 @@ def gallery(run: Run, temperature: float | None = None) -> Drawing:
     """
     from kdlab.launch.devices import threads
     from kdlab.runs.names import teacher_name
-    from kdlab.tasks import Classification
+    from kdlab.tasks import task_of
     from kdlab.teachers import PerTerm
     from kdlab.training.assemble import make_data, read_data
     from kdlab.training.teacher import teacher_of
 
     config = run.config
-    data, task = make_data(config["data"]), Classification(config["data"]["classes"])
+    data = make_data(config["data"])
     read_data(data, config["data"])
+    task = task_of(config, data.facts)
     teacher = teacher_of(run, data, task)
     if teacher is None or isinstance(teacher, PerTerm):
         raise InputError(f"{run.path} has no teacher that answers for all terms")

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from kdlab.batch import Batch
 from kdlab.config.quoting import typed
-from kdlab.data.base import ClassificationData
+from kdlab.data.classification import ClassificationData
 from kdlab.data.loader import BatchLoader
 from kdlab.errors import LOOP_ENDERS, DataDamaged, InputError, told
 from kdlab.normalisation import Normalisation
@@ -278,10 +278,10 @@ class ImageFolderLoader(BatchLoader):
             self._pool = _pool(self.decode, self._tasks, self.workers)
         with _any_number_of_workers():
             answers = iter(self._pool)
-        for (rows, normaliser), answer in zip(plan, answers, strict=True):
+        for (rows, normalisers), answer in zip(plan, answers, strict=True):
             if isinstance(answer, InputError):
                 raise answer
-            yield self.made(rows, answer, epoch, normaliser)
+            yield self.made(rows, answer, epoch, normalisers)
 
     def close(self) -> None:
         """End the workers. The next epoch starts new ones."""

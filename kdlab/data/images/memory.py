@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kdlab.data.base import ClassificationData
+from kdlab.data.base import Data
+from kdlab.data.classification import ClassificationData
 from kdlab.data.loader import InMemoryLoader
 from kdlab.errors import InputError
 from kdlab.normalisation import Normalisation
@@ -15,20 +16,21 @@ from kdlab.normalisation import Normalisation
 
 @dataclass
 class Images:
-    """Stored images (uint8 or float, ``(N, C, H, W)``) and their labels (int64, ``(N,)``)."""
+    """Stored images (uint8 or float, ``(N, C, H, W)``) and their labels (int64, ``(N,)``); or any other inputs ``(N,
+    ...)`` and targets ``(N, ...)``."""
 
     inputs: Tensor
     target: Tensor
 
 
-class InMemoryData(ClassificationData):
-    """Base of data sets that fit in memory. A subclass gives ``read()`` and the class facts below.
+class InMemory(Data):
+    """Base of data sets of any task that fit in memory. A subclass gives ``read()`` and the facts below.
 
     Stored values are divided by ``SCALE``, so that they lie in [0, 1]. ``MEAN`` and ``STD`` are those of the scaled
-    training set: one number, or one per channel. ``NAMES`` are the names of the classes, if they have any.
+    training set: one number, or one per channel.
 
     Args:
-        options: those of :class:`ClassificationData`; ``augment`` is an :class:`Augment`.
+        options: those of :class:`Data`.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -39,7 +41,6 @@ class InMemoryData(ClassificationData):
     SCALE: float = 1.0
     MEAN: float | tuple[float, ...] = 0.0
     STD: float | tuple[float, ...] = 1.0
-    NAMES: tuple[str, ...] = ()
 
     def __init__(self, **options):
         super().__init__(**options)
@@ -54,17 +55,13 @@ class InMemoryData(ClassificationData):
 
     @property
     def classes(self) -> int:
-        """Number of classes: ``CLASSES``."""
+        """``CLASSES``: how many columns a network's answers have."""
         return self.CLASSES
 
     @property
-    def class_names(self) -> tuple[str, ...]:
-        """``NAMES``, or the numbers of the classes where there are none."""
-        return self.NAMES or super().class_names
-
-    @property
     def shape(self) -> tuple[int, ...]:
-        """The shape (C, H, W) of one input: ``SHAPE``, or that of the stored images where the class gives none."""
+        """The shape of one input, (C, H, W) for images: ``SHAPE``, or that of the stored inputs where the class gives
+        none."""
         if hasattr(self, "SHAPE"):
             return tuple(self.SHAPE)
         self.setup()
@@ -79,7 +76,7 @@ class InMemoryData(ClassificationData):
 
     @property
     def normalisation(self) -> Normalisation:
-        """``MEAN`` and ``STD`` of the scaled images."""
+        """``MEAN`` and ``STD`` of the scaled inputs."""
         return Normalisation(self.MEAN, self.STD)
 
     def prepare_images(self, images: Tensor) -> Tensor:
@@ -89,3 +86,22 @@ class InMemoryData(ClassificationData):
     def loader(self, stored: Images, **options) -> InMemoryLoader:
         """A loader that cuts its batches from the stored tensors."""
         return InMemoryLoader(stored.inputs, stored.target, prepare=self.prepare_images, **options)
+
+
+class InMemoryData(InMemory, ClassificationData):
+    """Base of the data sets of classifiers that fit in memory. A subclass gives ``read()`` and the class facts of
+    :class:`InMemory`. ``NAMES`` are the names of the classes, if they have any.
+
+    Args:
+        options: those of :class:`ClassificationData`; ``augment`` is an :class:`Augment`.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+
+    NAMES: tuple[str, ...] = ()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """``NAMES``, or the numbers of the classes where there are none."""
+        return self.NAMES or super().class_names

@@ -1,6 +1,6 @@
 """A Spec for every pure function of a method."""
 
-from . import branches, correlation, divergences, features, logits, peers, relations, sequences, transformer
+from . import branches, columns, correlation, divergences, features, logits, peers, relations, sequences, transformer
 
-FAMILIES = (branches, correlation, divergences, features, logits, peers, relations, sequences, transformer)
+FAMILIES = (branches, columns, correlation, divergences, features, logits, peers, relations, sequences, transformer)
 SPECS = [spec for family in FAMILIES for spec in family.SPECS]

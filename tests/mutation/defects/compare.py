@@ -38,10 +38,14 @@ DEFECTS = [
     ("compare/baseline.py", "return alone[0] if len(alone) == 1 else None", "return alone[0] if alone else None"),
     (
         "compare/rows.py",
-        "retention=last.mean / teacher if retained else None",
-        "retention=teacher / last.mean if retained else None",
+        "retention=last.mean / teacher if shared and last and teacher else None",
+        "retention=teacher / last.mean if shared and last and teacher else None",
     ),
-    ("compare/rows.py", "retained = last and teacher and metric not in LOWER_IS_BETTER", "retained = last and teacher"),
+    (
+        "compare/rows.py",
+        "score, shared = teachers.of(group), report.higher_is_better(metric)",
+        "score, shared = teachers.of(group), True",
+    ),
     (
         "compare/rows.py",
         "return next(iter(shared)) if len(shared) == 1 else None",
@@ -54,9 +58,15 @@ DEFECTS = [
         "return sum(own) / len(own)",
     ),
     (
+        "tasks/metric.py",
+        'Metric("ece", False, "share")',
+        'Metric("ece", True, "share")',
+    ),
+    ("tasks/metric.py", 'plain = rest.removesuffix("_best")', "plain = rest"),
+    (
         "compare/records.py",
-        'LOWER_IS_BETTER = ("nll", "ece", "kl_to_teacher")',
-        'LOWER_IS_BETTER = ("nll", "kl_to_teacher")',
+        "    if len(found) > 1:",
+        "    if len(found) > 9:",
     ),
     ("compare/records.py", "return value if value is not None and math.isfinite(value) else None", "return value"),
     ("compare/collect.py", 'if finished and record["hash"] in seen:', "if False:"),
@@ -78,7 +88,7 @@ DEFECTS = [
     ("compare/columns.py", "row.difference and row.difference.p_adjusted", "row.difference and row.difference.p"),
     (
         "compare/table.py",
-        "compare_with(rows, chosen, metric not in LOWER_IS_BETTER)",
+        "compare_with(rows, chosen, report.higher_is_better(metric))",
         "compare_with(rows, chosen, True)",
     ),
 ]

@@ -34,9 +34,9 @@ DEFECTS = [
         "bits = counter_bits(torch.arange(len(target)), self.seed, _SPLIT)",
     ),
     (
-        "data/base.py",
-        "            if number not in self.omit_classes:",
-        "            if number in self.omit_classes or not self.omit_classes:",
+        "data/classification.py",
+        "return stratum not in self.omit_classes",
+        "return stratum in self.omit_classes or not self.omit_classes",
     ),
     ("data/base.py", "train.append(kept[: max(round(self.fraction * len(kept)), 1)])", "train.append(kept)"),
     (
@@ -57,7 +57,26 @@ DEFECTS = [
         "counter_order(self.rows, self.seed, self.epoch, _ORDER)",
         "counter_order(self.rows, self.seed, _ORDER)",
     ),
-    ("data/loader.py", "in_step / (share.world * share.accumulate)", "in_step / share.accumulate"),
+    (
+        "data/loader.py",
+        "self._normalisers(in_step, share.world * share.accumulate)",
+        "self._normalisers(in_step, share.accumulate)",
+    ),
+    (
+        "data/loader.py",
+        'found = {"normaliser": _held(in_step, self.row_counts) / parts}',
+        'found = {"normaliser": len(in_step) / parts}',
+    ),
+    (
+        "data/loader.py",
+        'found["position_normaliser"] = _held(in_step, self.position_counts) / parts',
+        'found["position_normaliser"] = len(in_step) / parts',
+    ),
+    (
+        "data/loader.py",
+        'found["sample_normaliser"] = len(in_step) / parts',
+        'found["sample_normaliser"] = len(in_step)',
+    ),
     ("data/loader.py", "step = number // share.accumulate * share.accumulate", "step = number"),
     ("data/loader.py", "keep_tail = tail and not self.drop_last and", "keep_tail = tail and"),
     ("data/loader.py", "tail >= 2 * self.share.world", "tail >= self.share.world"),
@@ -67,7 +86,11 @@ DEFECTS = [
         "self.augment(stored, rows, self.seed, epoch, 0)",
     ),
     ("data/loader.py", "return groups.t().reshape(-1)", "return groups.reshape(-1)"),
-    ("data/loader.py", "split=self.split, epoch=epoch)", "split=self.split)"),
+    (
+        "data/loader.py",
+        "split=self.split, epoch=epoch, **(normalisers or {}))",
+        "split=self.split, **(normalisers or {}))",
+    ),
     (
         "data/images/mixing.py",
         "share * view + (1 - share) * view[partners]",

@@ -21,13 +21,30 @@ DEFECTS = [
     ),
     (
         "objective.py",
-        "value = reduce(term(student, said, batch), batch.weights, batch.normaliser)",
-        "value = reduce(term(student, said, batch), batch.weights)",
+        "value = reduce(values, *batch.weighting(term.per, values.numel(), student.mask))",
+        "value = reduce(values, batch.weighting(term.per, values.numel(), student.mask)[0])",
     ),
     (
         "objective.py",
-        "value = reduce(term(student, said, batch), batch.weights, batch.normaliser)",
-        "value = reduce(term(student, said, batch), None, batch.normaliser)",
+        "value = reduce(values, *batch.weighting(term.per, values.numel(), student.mask))",
+        "value = reduce(values, None, batch.weighting(term.per, values.numel(), student.mask)[1])",
+    ),
+    (
+        "objective.py",
+        'values = values.flatten() if term.per == "position" else values',
+        'values = values.mean(1) if term.per == "position" else values',
+    ),
+    ("objective.py", 'if term.per == "batch" and values.dim():', "if False:"),
+    ("batch.py", "rows_are_samples = self.sample_normaliser is None and", "rows_are_samples ="),
+    (
+        "batch.py",
+        "return None if mask is None else mask.flatten().float(), self.position_normaliser",
+        "return None if mask is None else mask.flatten().float(), self.normaliser",
+    ),
+    (
+        "batch.py",
+        "return None if mask is None else mask.flatten().float(), self.position_normaliser",
+        "return None, self.position_normaliser",
     ),
     ("objective.py", "said = None if teacher is None else teacher.by_term.get(name, teacher)", "said = teacher"),
     (

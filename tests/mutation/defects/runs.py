@@ -27,7 +27,17 @@ DEFECTS = [
         '        suffix = "" if which == "last" else "_best"',
         '        suffix = "" if which == "best" else "_best"',
     ),
-    ("training/results.py", "taught = heard[0] if len(heard) == 1 else None", "taught = heard[0] if heard else None"),
+    (
+        "training/results.py",
+        "for one, found in score(strategy.answers(), taught).items():",
+        "for one, found in score(strategy.answers()).items():",
+    ),
+    (
+        "training/evaluation.py",
+        "if taught is not None and taught.shape == logits.shape:",
+        "if taught is not None:",
+    ),
+    ("training/evaluation.py", "key = (int(batch.index[0]), len(batch))", "key = (0, len(batch))"),
     (
         "training/results.py",
         "for key, value in _validated(row, one).items()}",

@@ -30,8 +30,8 @@ DEFECTS = [
     ),
     (
         "strategies/base.py",
-        "key=lambda name: sign * scores[name][self.task.monitor])",
-        "key=lambda name: -sign * scores[name][self.task.monitor])",
+        "key=lambda name: sign * scores[name][self.task.headline.name])",
+        "key=lambda name: -sign * scores[name][self.task.headline.name])",
     ),
     ("strategies/base.py", "            metrics.reset()", "            pass"),
     (

@@ -3,8 +3,8 @@
 DEFECTS = [
     (
         "sweep/search.py",
-        'direction or ("minimize" if smaller else "maximize")',
-        'direction or ("maximize" if smaller else "minimize")',
+        '"maximize" if report.higher_is_better(self.objective) else "minimize"',
+        '"minimize" if report.higher_is_better(self.objective) else "maximize"',
     ),
     (
         "sweep/search.py",

@@ -51,8 +51,8 @@ DEFECTS = [
     ("teachers/normalisation.py", "[value / scale for value in std]", "[value * scale for value in std]"),
     (
         "training/teacher.py",
-        'if task.chance(said["logits"], said["target"]) > 0.01:',
-        'if task.chance(said["logits"], said["target"]) < 0.01:',
+        "elif chance.p_value() > 0.01:",
+        "elif chance.p_value() < 0.01:",
     ),
     (
         "training/teacher.py",

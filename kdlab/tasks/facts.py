@@ -1,0 +1,28 @@
+"""DataFacts: what a task must know of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What a data set says of itself without being read.
+
+    Args:
+        classes: how many columns a network's answers have: classes, labels, or values.
+        shape: of one input.
+    """
+
+    classes: int
+    shape: tuple[int, ...] = ()
+
+    @classmethod
+    def of_node(cls, node: Mapping) -> DataFacts:
+        """The facts in a config's ``data``.
+
+        >>> DataFacts.of_node({"classes": 10, "shape": [1, 8, 8]})
+        DataFacts(classes=10, shape=(1, 8, 8))
+        """
+        return cls(node["classes"], tuple(node.get("shape") or ()))

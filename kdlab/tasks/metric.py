@@ -1,0 +1,153 @@
+"""What a task reports, in plain data: run.json keeps it, so that a comparison knows each metric without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that is reported of predictions.
+
+    Args:
+        name: as in ``val/NAME`` and ``test/NAME``.
+        higher_is_better: whether a higher value is better.
+        unit: of the value; empty if it has none.
+    """
+
+    name: str
+    higher_is_better: bool
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """The metrics of a task.
+
+    Args:
+        task: the task's name.
+        answers: what the columns of a network's answers are: ``classes``, ``labels`` or ``values``
+            (:class:`kdlab.tasks.Task`).
+        metrics: the first is the headline: it chooses the best checkpoint and is the main column of a comparison.
+    """
+
+    task: str
+    answers: str
+    metrics: tuple[Metric, ...]
+
+    @property
+    def headline(self) -> Metric:
+        """The metric that chooses the best checkpoint."""
+        return self.metrics[0]
+
+    def higher_is_better(self, name: str) -> bool:
+        """Whether a higher value of a metric is better. Losses are better if lower; of an unknown metric, higher is.
+
+        Args:
+            name: a metric, also with ``val/`` or ``test/`` before it and ``_best`` after it.
+
+        >>> [CLASSIFICATION.higher_is_better(name) for name in ("accuracy", "val/nll_best", "train/loss_kd", "class_3")]
+        [True, False, False, True]
+        """
+        split, _, rest = name.rpartition("/")
+        plain = rest.removesuffix("_best")
+        if split == "train" and (plain == "loss" or plain.startswith("loss_")):
+            return False
+        return next((metric.higher_is_better for metric in self.metrics if metric.name == plain), True)
+
+    def as_record(self) -> dict:
+        """The entry ``task`` of run.json; :meth:`of` reads it."""
+        return {
+            "name": self.task,
+            "answers": self.answers,
+            "metrics": [
+                {"name": one.name, "higher_is_better": one.higher_is_better, "unit": one.unit} for one in self.metrics
+            ],
+        }
+
+    @classmethod
+    def of(cls, record: Mapping) -> Report:
+        """The report of a run, from its record. Records that were written before tasks could be chosen are of
+        classifiers.
+
+        Raises:
+            ValueError: the entry ``task`` is damaged.
+
+        >>> Report.of({}).headline.name, Report.of({"task": CLASSIFICATION.as_record()}) == CLASSIFICATION
+        ('accuracy', True)
+        """
+        node = record.get("task")
+        if node is None:
+            return CLASSIFICATION
+        try:
+            metrics = tuple(
+                Metric(str(one["name"]), bool(one["higher_is_better"]), str(one.get("unit", "")))
+                for one in node["metrics"]
+            )
+            if not metrics:
+                raise ValueError("there are no metrics")
+            return cls(str(node["name"]), str(node["answers"]), metrics)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"task is {node!r}, and should name a task and its metrics") from error
+
+
+def report_of(config: Mapping) -> Report:
+    """The report of the task that a config names, without torch for kdlab's own tasks.
+
+    >>> report_of({}).task, report_of({"task": {"_target_": "kdlab.tasks.Regression"}}).headline.name
+    ('classification', 'mse')
+
+    Raises:
+        LookupError: there is no such task.
+    """
+    target = (config.get("task") or {}).get("_target_")
+    if target is None:
+        return CLASSIFICATION
+    name = target.rpartition(".")[2] if target.startswith("kdlab.tasks.") else ""
+    if name in REPORTS:
+        return REPORTS[name]
+    from kdlab.config.signature import locate
+
+    return locate(target).report
+
+
+#: reported of a run with one teacher, in addition (:mod:`kdlab.measure.fidelity`)
+AGREEMENT, KL_TO_TEACHER = Metric("agreement", True, "share"), Metric("kl_to_teacher", False, "nats")
+MSE_TO_TEACHER = Metric("mse_to_teacher", False, "target units squared")
+
+CLASSIFICATION = Report(
+    "classification",
+    "classes",
+    (
+        Metric("accuracy", True, "share"),
+        Metric("nll", False, "nats"),
+        Metric("ece", False, "share"),
+        AGREEMENT,
+        KL_TO_TEACHER,
+    ),
+)
+MULTILABEL = Report(
+    "multilabel",
+    "labels",
+    (
+        Metric("accuracy", True, "share of labels"),
+        Metric("exact_match", True, "share of samples"),
+        Metric("f1", True, "mean over labels"),
+        Metric("bce", False, "nats a label"),
+        AGREEMENT,
+        KL_TO_TEACHER,
+    ),
+)
+REGRESSION = Report(
+    "regression",
+    "values",
+    (
+        Metric("mse", False, "target units squared"),
+        Metric("mae", False, "target units"),
+        Metric("r2", True),
+        MSE_TO_TEACHER,
+    ),
+)
+#: class of :mod:`kdlab.tasks` -> its report
+REPORTS = {"Classification": CLASSIFICATION, "MultiLabel": MULTILABEL, "Regression": REGRESSION}

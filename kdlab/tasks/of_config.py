@@ -1,0 +1,41 @@
+"""``task_of``: the task of a config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+
+from kdlab.config.build import build
+from kdlab.config.signature import signature
+from kdlab.errors import InputError
+
+from .base import Task
+from .facts import DataFacts
+
+#: of configs that were written before tasks could be chosen
+DEFAULT = {"_target_": "kdlab.tasks.Classification"}
+
+
+def task_of(config: Mapping, facts: DataFacts | None = None) -> Task:
+    """The task that a config names under ``task``. The constructor gets those of the facts that it has arguments for.
+
+    Args:
+        facts: of the data; None: those that the config's ``data`` states.
+
+    Raises:
+        InputError: the target is no :class:`kdlab.tasks.Task`, or its arguments are wrong.
+
+    >>> task_of({"data": {"classes": 10, "shape": [1, 8, 8]}}).name
+    'classification'
+    """
+    node = config.get("task") or DEFAULT
+    facts = facts or DataFacts.of_node(config["data"])
+    accepted = signature(node["_target_"]).accepted
+    given = {one.name: getattr(facts, one.name) for one in fields(facts) if one.name in accepted}
+    task = build({**node}, "task", **given)
+    if not isinstance(task, Task):
+        raise InputError(
+            f"task: {node['_target_']} is no kdlab.tasks.Task; derive it from that, or choose a task of kdlab: "
+            "task=classification"
+        )
+    return task

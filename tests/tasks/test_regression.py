@@ -1,0 +1,164 @@
+"""Regression: the numbers by hand, and runs from the command line to the report."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+import kdlab as package
+from kdlab.batch import Batch
+from kdlab.compare import compare
+from kdlab.config.compose import compose
+from kdlab.data import Diabetes
+from kdlab.errors import InputError
+from kdlab.tasks import Regression
+from kdlab.training.assemble import assembled
+
+TASK = Regression(2)
+VALUES = torch.tensor([[1.0, 0.0], [2.0, 1.0], [3.0, 5.0]])
+TARGET = torch.tensor([[1.0, 1.0], [2.0, 3.0], [6.0, 5.0]])
+SHORT = ["task=regression", "trainer.max_epochs=3", "progress=none", 'teacher.overrides=["trainer.max_epochs=3"]']
+
+
+def test_scores_by_hand():
+    # squared errors 0 1, 0 4, 9 0; the columns' sums of squares about their means (3 and 3): 14 and 8
+    assert TASK.score(VALUES, TARGET) == pytest.approx(
+        {"mse": 14 / 6, "mae": 6 / 6, "r2": (1 - 9 / 14 + 1 - 5 / 8) / 2}
+    )
+    streamed = TASK.metrics()
+    for row in range(3):
+        streamed.update(VALUES[row : row + 1], TARGET[row : row + 1])
+    assert TASK.computed(streamed) == pytest.approx(TASK.score(VALUES, TARGET), rel=1e-5)
+
+
+def test_outputs_and_targets():
+    batch = Batch(torch.ones(3, 4), torch.tensor([1.0, 2.0, 3.0]), torch.arange(3))
+    one = Regression(1)
+    assert one.network_outputs(nn.Flatten(0), batch.replace(inputs=torch.ones(3, 1))).logits.shape == (3, 1)
+    assert one.align_batch(batch).target.tolist() == [[1.0], [2.0], [3.0]]
+    with pytest.raises(InputError, match=r"targets of shape \(samples, 2\), and the data have \(3,\)"):
+        TASK.align_batch(batch)
+    with pytest.raises(InputError, match=r"shape \(samples, values\), got \(12,\)"):
+        TASK.network_outputs(nn.Flatten(0), batch)
+
+
+def test_chance():
+    torch.manual_seed(0)
+    target = torch.randn(60, 1)
+    for predicted, small in ((target + 0.1 * torch.randn(60, 1), True), (torch.randn(60, 1), False)):
+        test = Regression(1).chance()
+        for part in torch.arange(60).split(25):
+            test.update(predicted[part], target[part])
+        assert (test.p_value() < 1e-6) == small and test.least_p_value() < 1e-6
+
+
+def test_the_data():
+    data = Diabetes(validation=0.2)
+    data.setup()
+    assert (len(data.part("train")), len(data.part("validation"))) == (283, 71)
+    batch = data.train_dataloader().first(4)
+    assert batch.inputs.shape == (4, 10) and batch.target.shape == (4, 1)
+    target = data._stored[0].target
+    assert target.mean().item() == pytest.approx(0, abs=1e-5) and target.std().item() == pytest.approx(1, abs=1e-5)
+    inputs = torch.cat([batch.inputs for batch in Diabetes(batch_size=1).train_dataloader()])
+    assert inputs.std().item() == pytest.approx(1, abs=0.1)
+
+
+def test_a_run_a_table_and_a_report(workplace, kdlab):
+    code, out, err = kdlab("train", *SHORT, "seed=1")
+    assert code == 0, err
+    assert "teacher: mlp_wide on diabetes (seed 1), mse 0." in out and "test mse 0." in out and "accuracy" not in out
+    baseline = ["strategy=supervised", *SHORT[:3]]
+    assert kdlab("train", *baseline, "seed=1")[0] == 0
+    for seed in (2, 3):
+        package.train([*SHORT, f"seed={seed}"], quiet=True)
+        package.train([*baseline, f"seed={seed}"], quiet=True)
+    table = compare("runs/quickstart")
+    assert table.metric == "mse" and not table.higher_is_better
+    student = next(row for row in table.rows if row.role == "student baseline")
+    distilled = next(row for row in table.rows if row.role == "variant")
+    assert 0.2 < distilled.last.mean < 1.2 and distilled.retention is None and student.last.n == 3
+    assert distilled.difference.mean == pytest.approx(distilled.last.mean - student.last.mean)
+    assert {"mae", "r2", "mse_to_teacher"} <= set(distilled.further)
+    code, out, err = kdlab("compare", "runs/quickstart", "--report", "--further", "r2,mse_to_teacher")
+    assert code == 0 and "mse_to_teacher" in out, err
+    page = (workplace / "runs/quickstart/report/report.html").read_text()
+    assert "mse on validation" in page and "Reliability" not in page and "soft targets" not in page.lower()
+    code, out, err = kdlab("runs", "list")
+    assert f"{distilled.values[1]:.4f}" in out
+    run = package.load(next((workplace / "runs/quickstart").glob("offline*s1*")))
+    assert json.loads((run.path / "run.json").read_text())["task"]["metrics"][0]["name"] == "mse"
+    code, out, err = kdlab("evaluate", run.path)
+    assert code == 0 and f"mse       {run.metrics['test/mse']:.4f}" in out
+    code, out, err = kdlab("evaluate", run.path, "--per-class")
+    assert code == 2 and "--bias and --per-class are for classes, and this run's task is regression" in err
+
+
+def test_the_best_epoch_has_the_smallest_error(workplace):
+    run = package.train([*SHORT[:3], "strategy=supervised", "trainer.max_epochs=6", "optimizer.lr=0.05"])
+    from kdlab.runs.curve import MetricsFile
+
+    curve = MetricsFile(run.metrics_file).load().curve("val/mse")
+    assert run.metrics["best_epoch"] == min(curve, key=curve.get)
+    assert run.metrics["val/mse_best"] == pytest.approx(min(curve.values()))
+
+
+@pytest.mark.parametrize(
+    "strategy, keys",
+    [
+        ("ema", []),
+        ("online", ["strategy.peers=1"]),
+        ("previous_checkpoint", []),
+        ("dlb", []),
+        ("byot", ["student.hidden=[16,16]"]),
+        ("born_again", ["strategy.generation=1"]),
+        ("cotrain", []),
+    ],
+)
+def test_other_strategies_learn_values(workplace, strategy, keys):
+    run = package.train(["task=regression", f"strategy={strategy}", "trainer.max_epochs=4", "progress=none", *keys])
+    assert run.metrics["test/r2"] > 0 and 0.2 < run.metrics["test/mse"] < 1.0
+
+
+@pytest.mark.parametrize(
+    "typed, said",
+    [
+        (["loss=[ce,kd]"], "loss.kd: HintonKD is for classes, and with task=regression a network answers with values"),
+        (["strategy=kdcl"], "strategy: Collaborative is for classes"),
+        (["strategy=ps_kd"], "strategy: Progressive is for classes"),
+        (["strategy=cs_kd"], "strategy: ClassWise is for classes"),
+        (["strategy=one"], "strategy: NativeEnsemble is for classes"),
+        (["data=digits", "loss=[mse]", "strategy=supervised"], r"targets of shape \(samples, 10\), and the data have"),
+        (
+            ["student.classes=3", "strategy=supervised"],
+            "answers with 3 values, but the data have 1; set student.cl",
+        ),
+        (
+            ["strategy=online", "strategy.teachers=mean_probabilities"],
+            "strategy.teachers=mean_probabilities is for classes.*strategy.teachers=mean_logits",
+        ),
+    ],
+)
+def test_what_is_for_classes_is_refused(typed, said):
+    with pytest.raises(InputError, match=said):
+        assembled(compose([*SHORT[:1], *typed]))
+
+
+def test_ensembles_average_the_values(workplace):
+    typed = ["task=regression", "teacher=ensemble"]
+    with pytest.raises(InputError, match="teacher.average=probabilities is for classes.*teacher.average=logits"):
+        assembled(compose(typed))
+    parts = assembled(compose([*typed, "teacher.average=logits"]))
+    batch = parts.data.train_dataloader().first(3)
+    said = torch.stack([member.teach(batch).logits for member in parts.teacher.members])
+    torch.testing.assert_close(parts.teacher.teach(batch).logits, said.mean(0))
+
+
+def test_losses_of_labels_alone_are_left_for_supervised_training():
+    assert list(compose(["task=regression", "strategy=supervised"])["loss"]) == ["mse"]
+    assert list(compose(["task=multilabel", "strategy=supervised"])["loss"]) == ["bce"]
+    typed = compose(["task=regression", "strategy=supervised", "loss=[mse,logit_mse]"])
+    assert list(typed["loss"]) == ["mse", "logit_mse"]
+    assert list(compose(["task=regression", "strategy=ema"])["loss"]) == ["mse", "logit_mse"]
+    assert list(compose(["strategy=supervised"])["loss"]) == ["ce"]
