@@ -5,7 +5,7 @@ DEFECTS = [
     ("measure/fidelity.py", 'average="micro"', 'average="macro"'),
     ("measure/fidelity.py", "return total / len(student)", "return total / min(len(student), _ROWS)"),
     ("measure/fidelity.py", "self.count += values.numel()", "self.count += 1"),
-    ("measure/fidelity.py", "return (student > 0) == (teacher > 0)", "return (student > 0) == (student > 0)"),
+    ("measure/fidelity.py", "return ((student > 0) == (teacher > 0))", "return ((student > 0) == (student > 0))"),
     ("measure/flops.py", "copy.deepcopy(network).cpu().eval()", "copy.deepcopy(network).cpu()"),
     ("measure/flops.py", "copy.deepcopy(network).cpu().eval()", "network.cpu().eval()"),
     (
