@@ -80,8 +80,8 @@ def test_the_page(kdlab, workplace, monkeypatch, page):
     folder_of_pictures(workplace / "FOLDER", colours={**COLOURS, "yellow": (220, 210, 40)})
     commands = 0
     for kind, text in blocks_of((ROOT / page).read_text(encoding="utf-8")):
-        if kind == "python" and text.startswith("# my_losses.py"):
-            (workplace / "my_losses.py").write_text(text)
+        if kind == "python" and text.startswith("# my_"):  # a file of the user's own
+            (workplace / text.split()[1]).write_text(text)
         elif kind == "python":
             exec(compile(text, page, "exec"), {})
         elif "venv" not in text:
