@@ -57,6 +57,7 @@ class Progressive(SelfTaught):
     """
 
     mixing = False
+    needs_index = True
     table: Tensor | None
 
     def __init__(self, *, store: Literal["float32", "float16"] = "float32", **base):

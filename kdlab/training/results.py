@@ -51,8 +51,12 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
     if validated:  # the first of equals, as the Recorder keeps it
         chosen["best"] = max(validated, key=lambda row: (sign * row[monitor], -row["epoch"]))
 
+    test = parts.data.test_dataloader()  # None: a run from Python without test data
+
     def score(answers: dict[str, Callable[[Batch], Outputs]]) -> dict[str, tuple[dict, dict]]:
-        said = predict_all(answers, parts.data.test_dataloader(), parts.task, device)
+        if test is None:
+            return {name: ({}, {}) for name in answers}
+        said = predict_all(answers, test, parts.task, device)
         return {name: (one, parts.task.score(one["logits"], one["target"])) for name, one in said.items()}
 
     heard = []
@@ -62,7 +66,7 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
         heard.append(said["logits"])
         return scores
 
-    if parts.teacher is not None:
+    if parts.teacher is not None and test is not None:
         teacher = with_test_scores(teacher, parts.teacher, score_teacher)
     taught = heard[0] if len(heard) == 1 else None
 
@@ -81,9 +85,11 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
         name = strategy.kept(scores)
         kept[which] = {"network": name, "module": _module_name(strategy, strategy.networks()[name])}
         for one, (said, tested) in score(strategy.answers()).items():
-            tested = {**tested, **fidelity(said["logits"], taught)}
+            tested = {**tested, **(fidelity(said["logits"], taught) if said else {})}
             networks[one] |= {f"test/{key}{suffix}": value for key, value in tested.items()}
             networks[one] |= {f"val/{key}{suffix}": value for key, value in _validated(row, one).items()}
+            if not said:
+                continue
             if one == name:
                 predictions |= {which: said["logits"], "target": said["target"], "index": said["index"]}
                 metrics |= {f"test/{key}{suffix}": value for key, value in tested.items()}
@@ -97,10 +103,11 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
     if validated:
         metrics["best_epoch"] = int(chosen["best"]["epoch"]) + 1
     metrics |= {name: value for name, value in rows[-1].items() if name.startswith("train/loss")}
-    write_atomically(
-        run.predictions_file,
-        lambda path: save_file({key: value.contiguous() for key, value in predictions.items()}, path),
-    )
+    if predictions:
+        write_atomically(
+            run.predictions_file,
+            lambda path: save_file({key: value.contiguous() for key, value in predictions.items()}, path),
+        )
     shares = [row["train/teacher_share"] for row in rows]
     sizes = {
         name: sum(value.numel() for value in network.parameters()) for name, network in strategy.networks().items()
