@@ -26,8 +26,9 @@ from kdlab.training.execute import quiet
 from kdlab.training.results import results
 
 from .fitting import Fitting, described_teacher
-from .loaders import Batches, restored_generator, restored_random_numbers
+from .loaders import Batches
 from .preparing import Prepared, copied, prepared, restored_networks
+from .random_numbers import restored_generator, restored_random_numbers
 from .record import begin, content_of, description, identity, refuse_other
 from .wording import python_words
 

@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import inspect
-import operator
-import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import fields
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import (
-    BatchSampler,
-    DataLoader,
-    Dataset,
-    IterableDataset,
-    RandomSampler,
-    SequentialSampler,
-    Subset,
-    SubsetRandomSampler,
-    TensorDataset,
-    WeightedRandomSampler,
-)
+from torch.utils.data import BatchSampler, DataLoader, Dataset, SubsetRandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
 from kdlab.batch import Batch
@@ -31,13 +15,15 @@ from kdlab.counter import derived_seed
 from kdlab.data.loader import BatchLoader, member_by_member
 from kdlab.errors import InputError
 
+from .numbering import KNOWN_SAMPLERS, Groups, fetched, is_map_style, labels_of, numbering
+from .random_numbers import restored_generator, restored_random_numbers, seed_all
+
 _ORDER = 41  # the stream of random numbers of loaders that have no generator of their own
 #: the number of a sample that has none: a table that is indexed by it fails
 UNKNOWN = torch.iinfo(torch.int64).min
 #: the entries of a dict that can be the label
 TARGETS = ("target", "labels", "label")
 _FIELDS = {field.name for field in fields(Batch)} - {"target"}
-_KNOWN_SAMPLERS = (SequentialSampler, RandomSampler, SubsetRandomSampler, WeightedRandomSampler, DistributedSampler)
 
 
 class Batches:
@@ -68,13 +54,13 @@ class Batches:
             loader = loader.given
         _refuse_unusable(loader, role)
         self.given, self.role, self.split, self.seed, self.epoch = loader, role, split, seed, 0
-        self.loader = _numbering(loader) if _is_map_style(loader) else loader
+        self.loader = numbering(loader) if is_map_style(loader) else loader
         self._numbers = self.loader is not loader
         #: the labels of the stored training split, by number; the labels of all batches are compared with them
         self.labels: Tensor | None = loader.target if isinstance(loader, BatchLoader) else None
         #: how many classes the labels may be of; None: not checked
         self.classes: int | None = None
-        self._groups: _Groups | None = None
+        self._groups: Groups | None = None
 
     def __len__(self) -> int:
         return len(self.loader) if self._groups is None else len(self._groups)
@@ -165,7 +151,7 @@ class Batches:
             return None
         if isinstance(sampler, SubsetRandomSampler):
             return torch.as_tensor([int(number) for number in sampler.indices])
-        if isinstance(sampler, Sized) and type(sampler) not in _KNOWN_SAMPLERS and len(sampler) < len(self.dataset):
+        if isinstance(sampler, Sized) and type(sampler) not in KNOWN_SAMPLERS and len(sampler) < len(self.dataset):
             raise InputError(
                 f"{self.role}: {type(sampler).__name__} reads {len(sampler)} of {len(self.dataset)} samples, and a "
                 "term or strategy that remembers samples must know which; use torch.utils.data.Subset(dataset, numbers)"
@@ -194,13 +180,13 @@ class Batches:
         with restored_random_numbers(), restored_generator(self.given):
             if self._groups is not None:
                 numbers = member_by_member(self._groups.order(0)[:count]).tolist()
-                item = self.loader.collate_fn(_fetched(self.loader.dataset, numbers))
+                item = self.loader.collate_fn(fetched(self.loader.dataset, numbers))
             elif isinstance(self.given, BatchLoader):
                 return self.given.first(count)
             elif self._numbers:
                 count = min(count, self.batch_size or count)
                 numbers = list(range(len(self.dataset))) if self.rows is None else self.rows.tolist()
-                item = self.loader.collate_fn(_fetched(self.loader.dataset, numbers[:count]))
+                item = self.loader.collate_fn(fetched(self.loader.dataset, numbers[:count]))
             else:
                 item = next(iter(self.loader), None)
                 if item is None:
@@ -257,98 +243,15 @@ class Batches:
             InputError: the loader cannot be read by number.
         """
         own = getattr(self.given, "batch_sampler", None)
-        if not self._numbers or type(own) is not BatchSampler or type(own.sampler) not in _KNOWN_SAMPLERS[:3]:
+        if not self._numbers or type(own) is not BatchSampler or type(own.sampler) not in KNOWN_SAMPLERS[:3]:
             raise InputError(
                 f"{self.role}: the strategy has an order of samples of its own, so the loader must be a DataLoader of "
                 "a data set with numbered samples, with batch_size= and at most shuffle=True or a SubsetRandomSampler"
             )
-        self._groups = _Groups(order, own.batch_size, own.drop_last, self)
+        self._groups = Groups(order, own.batch_size, own.drop_last, self)
         if not len(self._groups):
             raise InputError(f"{self.role}: its samples make no batch of {own.batch_size}; choose a smaller batch_size")
-        self.loader = _numbering(self.given, self._groups)
-
-
-class _Groups:
-    """A batch sampler of groups of samples that stay together."""
-
-    def __init__(self, order: Callable[[int], Tensor], batch_size: int, drop_last: bool, batches: Batches):
-        self.order, self.batch_size, self.drop_last, self.batches = order, batch_size, drop_last, batches
-
-    def _starts(self, count: int) -> range:
-        tail = count % self.batch_size
-        return range(0, count - tail if self.drop_last or tail < 2 else count, self.batch_size)
-
-    def __len__(self) -> int:
-        return len(self._starts(len(self.order(self.batches.epoch))))
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = self.order(self.batches.epoch)
-        for start in self._starts(len(order)):
-            yield member_by_member(order[start : start + self.batch_size]).tolist()
-
-
-class _Numbered(Dataset):
-    """A data set whose items come with their numbers."""
-
-    def __init__(self, dataset):
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, number):
-        return number, self.dataset[number]
-
-    def __getitems__(self, numbers):
-        several = getattr(self.dataset, "__getitems__", None)  # as the DataLoader asks a data set
-        items = several(numbers) if several else [self.dataset[number] for number in numbers]
-        return list(zip(numbers, items, strict=True))
-
-    def __getattr__(self, name):
-        if name == "dataset" or name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self.dataset, name)  # for a worker_init_fn that looks at the data set
-
-
-class _Collated:
-    """A collation that keeps the numbers."""
-
-    def __init__(self, collate_fn: Callable):
-        self.collate_fn = collate_fn
-
-    def __call__(self, pairs):
-        try:
-            numbers = torch.tensor([operator.index(number) for number, _ in pairs])
-        except TypeError:  # a data set with keys of another kind
-            numbers = None
-        return numbers, self.collate_fn([item for _, item in pairs])
-
-
-def _fetched(dataset: _Numbered, numbers: Sequence[int]) -> list:
-    return dataset.__getitems__(list(numbers))
-
-
-def _is_map_style(loader) -> bool:
-    # not a subclass, which may iterate in its own way
-    return (
-        type(loader) is DataLoader
-        and not isinstance(loader.dataset, IterableDataset)
-        and loader.batch_sampler is not None
-        and isinstance(loader.dataset, Sized)
-    )
-
-
-def _numbering(loader: DataLoader, batch_sampler=None) -> DataLoader:
-    """The same loader with numbered items."""
-    kept = ("num_workers", "pin_memory", "timeout", "worker_init_fn", "multiprocessing_context", "generator")
-    kept += ("prefetch_factor", "persistent_workers", "pin_memory_device", "in_order")
-    known = inspect.signature(DataLoader.__init__).parameters
-    return DataLoader(
-        _Numbered(loader.dataset),
-        batch_sampler=batch_sampler or loader.batch_sampler,
-        collate_fn=_Collated(loader.collate_fn),
-        **{name: getattr(loader, name) for name in kept if name in known and hasattr(loader, name)},
-    )
+        self.loader = numbering(self.given, self._groups)
 
 
 def _refuse_unusable(loader, role: str) -> None:
@@ -424,57 +327,3 @@ def _checked(batch: Batch, role: str) -> Batch:
 
 def _kind(value) -> str:
     return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-
-
-def labels_of(dataset) -> Tensor | None:
-    """The labels of a data set's samples in their order, where it has a list of them: a TensorDataset of inputs and
-    labels, ``targets`` (torchvision), ``labels``, or a Subset of such a set. None otherwise.
-
-    >>> whole = TensorDataset(torch.zeros(3, 2), torch.tensor([5, 6, 7]))
-    >>> labels_of(whole), labels_of(Subset(whole, [2, 0]))
-    (tensor([5, 6, 7]), tensor([7, 5]))
-    """
-    if isinstance(dataset, Subset):
-        whole = labels_of(dataset.dataset)
-        return None if whole is None else whole[torch.as_tensor([int(number) for number in dataset.indices])]
-    if isinstance(dataset, TensorDataset):
-        found = dataset.tensors[1] if len(dataset.tensors) == 2 else None
-    else:
-        found = getattr(dataset, "targets", getattr(dataset, "labels", None))
-    try:
-        labels = None if found is None else torch.as_tensor(found).cpu()
-    except (TypeError, ValueError, RuntimeError):
-        return None
-    whole_numbers = labels is not None and not labels.is_floating_point() and labels.shape == (len(dataset),)
-    return labels.long() if whole_numbers else None
-
-
-def seed_all(seed: int) -> None:
-    """Seed the random numbers of torch, Python and NumPy, which augmentations draw from."""
-    torch.manual_seed(seed)
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-
-
-@contextlib.contextmanager
-def restored_random_numbers() -> Iterator[None]:
-    """Restores the random numbers of torch (on the CPU), Python and NumPy afterwards."""
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-
-
-@contextlib.contextmanager
-def restored_generator(loader) -> Iterator[None]:
-    """Restores a loader's own generator afterwards."""
-    generator = getattr(loader, "generator", None)
-    before = generator.get_state() if isinstance(generator, torch.Generator) else None
-    try:
-        yield
-    finally:
-        if before is not None:
-            generator.set_state(before)

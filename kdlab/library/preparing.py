@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from kdlab.counter import derived_seed
 from kdlab.errors import InputError, ended_early
@@ -20,7 +21,8 @@ from kdlab.teachers import Frozen, Teacher
 from kdlab.training.assemble import _CONNECTORS, PROBE_ROWS, run_seed
 from kdlab.training.preparation import prepare
 
-from .loaders import Batches, restored_random_numbers
+from .loaders import Batches
+from .random_numbers import restored_random_numbers
 from .recipes import Recipe, make_strategy, recipe
 from .wording import python_words
 
@@ -118,6 +120,12 @@ def prepared(
         for loader in filter(None, [loaders["validation"], loaders["test"]]):
             loader.first(1)
         _enough_views(built, first, made)
+        if made.config["data"].get("mixing") is not None and first.share is None:
+            raise InputError(
+                f"strategy: {made.config['choices']['strategy']} mixes images, and the batches of train are not mixed; "
+                "let each batch be a dict with mixed inputs, and with target, partner_target and share as kdlab.Batch "
+                "has them"
+            )
         notes = _alike(named, student)
         torch.manual_seed(derived_seed(seed, _CONNECTORS))
         train_loader = loaders["train"]
@@ -130,6 +138,7 @@ def _network(given, role: str) -> nn.Module:
         given = given.student
     if not isinstance(given, nn.Module):
         raise InputError(f"{role} must be a torch.nn.Module, got {type(given).__name__}")
+    _refuse_lazy(given, role)
     if any(value.dtype == torch.float64 for value in given.parameters()):
         raise InputError(
             f"{role}: its parameters are float64, and kdlab trains and tests in float32; use {role}.float()"
@@ -137,6 +146,11 @@ def _network(given, role: str) -> nn.Module:
     if not any(value.requires_grad for value in given.parameters()):
         raise InputError(f"{role}: none of its parameters can learn; use {role}.requires_grad_(True)")
     return given
+
+
+def _refuse_lazy(network: nn.Module, role: str) -> None:
+    if any(isinstance(value, UninitializedParameter) for value in network.parameters()):
+        raise InputError(f"{role}: it has lazy parameters, whose shapes are not known yet; call it on a batch once")
 
 
 def _peers(given, made: Recipe) -> dict[str, Peer]:
@@ -232,6 +246,7 @@ def _teacher(given, task: Task, taps: Mapping[str, str] | None) -> Teacher | Non
         taps = {**(given.network_config("last").get("taps") or {}), **(taps or {})}
         given = given.network("last")
     if isinstance(given, nn.Module):
+        _refuse_lazy(given, "teacher")
         return Frozen(given.cpu(), task, taps)
     if given is None or callable(getattr(given, "teach", None)):
         if taps:

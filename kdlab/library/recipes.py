@@ -78,6 +78,8 @@ def recipe(
     Raises:
         InputError: a name or an option does not exist, or a value does not fit.
     """
+    if lr is not None and (isinstance(lr, bool) or not isinstance(lr, (int, float)) or not 0 < lr < float("inf")):
+        raise InputError(f"lr must be a number greater than 0, got {lr!r}")
     overrides = ["teacher=none", f"seed={value_text(seed)}", f"trainer.max_epochs={value_text(epochs or 1)}"]
     name, options, factory = _strategy(strategy)
     overrides += [f"strategy={value_text(name)}", *_texts("strategy", options)]

@@ -1,5 +1,6 @@
 """Loaders of one's own: what a batch may be, the numbers of samples, workers, random numbers."""
 
+import functools
 import random
 
 import numpy as np
@@ -12,7 +13,8 @@ import kdlab
 from kdlab.batch import Batch
 from kdlab.errors import InputError
 from kdlab.library import Batches, prepared
-from kdlab.library.loaders import UNKNOWN, labels_of
+from kdlab.library.loaders import UNKNOWN
+from kdlab.library.numbering import labels_of
 
 from .problem import ROWS, loader, network, samples, staged, states_equal
 
@@ -157,6 +159,31 @@ def test_a_second_view_in_the_batches():
     made = trained(batches, strategy="dlb", validation=loader(40, 3), epochs=4)
     assert made.metrics["val/accuracy"] > 0.7
     assert prepared(network(), None, batches, strategy="ema").strategy.views == 2
+
+
+def test_images_that_are_mixed_already(workplace):
+    """Two halves: batches that hold partner and share, and a kdlab loader that mixes."""
+    batches = []
+    for x, y in zip(X.split(16), Y.split(16)):
+        mixed = {
+            "inputs": (x + x.flip(0)) / 2,
+            "target": y,
+            "partner_target": y.flip(0),
+            "share": torch.full((16,), 0.5),
+        }
+        batches.append(mixed)
+    teacher = network(2, 32)
+    made = kdlab.distill(network(), teacher, batches, strategy="funmatch", epochs=1, progress="none")
+    assert list(made.record["weights"]) == ["kd"] and made.curve[0]["train/loss_kd"] > 0
+    made = kdlab.distill(network(), None, batches, strategy="supervised", epochs=1, progress="none", scheduler=None,
+                         optimizer=functools.partial(torch.optim.SGD, lr=1e-9))  # fmt: skip
+    said, want = network(), 0.0
+    for batch in batches:
+        loss = nn.functional.cross_entropy
+        want += (
+            loss(said(batch["inputs"]), batch["target"]) + loss(said(batch["inputs"]), batch["partner_target"])
+        ) / 12
+    assert made.curve[0]["train/loss_ce"] == pytest.approx(float(want), rel=1e-4)
 
 
 def test_labels_of_data_sets():
