@@ -159,8 +159,6 @@ def distill(
     >>> made.metrics["val/accuracy"] > 0.8, len(made.curve)
     (True, 8)
     """
-    if epochs is None:
-        raise InputError("epochs must be a whole number of at least 1, got None")
     if directory is not None and not name:
         raise InputError(
             'directory: give a name= too, for example name="my_experiment": kdlab cannot see the code of your networks '

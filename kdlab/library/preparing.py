@@ -65,7 +65,7 @@ def prepared(
     optimizer="adamw",
     lr: float | None = None,
     scheduler="cosine",
-    epochs: int | None = None,
+    epochs: int,
     seed: int = 1,
     taps: Mapping[str, str] | None = None,
     teacher_taps: Mapping[str, str] | None = None,
@@ -74,14 +74,15 @@ def prepared(
     task: Task | None = None,
 ) -> Prepared:
     """A strategy with its losses, ready for a Lightning Trainer of your own. Everything is tried on a few samples; no
-    weight changes. Arguments as for :func:`kdlab.distill`. The networks are moved to the CPU, and the teacher is in
+    weight changes. Arguments as for :func:`kdlab.distill`; ``epochs`` is the ``max_epochs`` of your Trainer, which the
+    schedules of some losses depend on. The networks are moved to the CPU, and the teacher is in
     evaluation mode and has no gradients from here on.
 
     Raises:
         InputError: the parts do not fit; nothing was trained.
     """
     with python_words(), restored_random_numbers():
-        if isinstance(epochs, bool) or not isinstance(epochs, (int, type(None))) or epochs is not None and epochs < 1:
+        if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
             raise InputError(f"epochs must be a whole number of at least 1, got {epochs!r}")
         made = recipe(loss, weights, strategy, optimizer, lr, scheduler, epochs, seed)
         made.optimization.rehearse()

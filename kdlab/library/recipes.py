@@ -70,7 +70,7 @@ def recipe(
     optimizer="adamw",
     lr: float | None = None,
     scheduler="cosine",
-    epochs: int | None = None,
+    epochs: int = 40,
     seed: int = 1,
 ) -> Recipe:
     """Composes what was asked for. Arguments as for :func:`kdlab.distill`.
@@ -80,7 +80,7 @@ def recipe(
     """
     if lr is not None and (isinstance(lr, bool) or not isinstance(lr, (int, float)) or not 0 < lr < float("inf")):
         raise InputError(f"lr must be a number greater than 0, got {lr!r}")
-    overrides = ["teacher=none", f"seed={value_text(seed)}", f"trainer.max_epochs={value_text(epochs or 1)}"]
+    overrides = ["teacher=none", f"seed={value_text(seed)}", f"trainer.max_epochs={value_text(epochs)}"]
     name, options, factory = _strategy(strategy)
     overrides += [f"strategy={value_text(name)}", *_texts("strategy", options)]
     order, named, terms, own_weights, objective = _loss(loss, weights, factory is not None)

@@ -158,7 +158,7 @@ def test_a_second_view_in_the_batches():
     batches = [{"inputs": x, "target": y, "further_views": (x + 0.01,)} for x, y in zip(X.split(16), Y.split(16))]
     made = trained(batches, strategy="dlb", validation=loader(40, 3), epochs=4)
     assert made.metrics["val/accuracy"] > 0.7
-    assert prepared(network(), None, batches, strategy="ema").strategy.views == 2
+    assert prepared(network(), None, batches, strategy="ema", epochs=1).strategy.views == 2
 
 
 def test_images_that_are_mixed_already(workplace):
@@ -199,8 +199,8 @@ def test_labels_of_data_sets():
     assert torch.equal(labels_of(Torchvision()), Y) and torch.equal(labels_of(Subset(Torchvision(), [5, 2])), Y[[5, 2]])
     assert labels_of(Mappings()) is None and labels_of(TensorDataset(X, Y, Y)) is None
     crd = {"ce": {}, "crd": {"negatives": 4}}
-    given = prepared(staged(), staged(2), DataLoader(Mapped(), 16), loss=crd, labels=Y)
-    found = prepared(staged(), staged(2), DataLoader(Torchvision(), 16), loss=crd)
+    given = prepared(staged(), staged(2), DataLoader(Mapped(), 16), loss=crd, labels=Y, epochs=1)
+    found = prepared(staged(), staged(2), DataLoader(Torchvision(), 16), loss=crd, epochs=1)
     for made in (given, found):
         assert torch.equal(made.strategy.objective.terms["crd"].label, Y)
 
@@ -264,7 +264,7 @@ def test_a_list_of_batches_with_numbers_of_their_own():
         {"inputs": x, "target": y, "index": 2 * i}
         for x, y, i in zip(*(one.split(16) for one in (X, Y, torch.arange(ROWS))))
     ]
-    made = prepared(staged(), staged(2), batches, loss=CRD)
+    made = prepared(staged(), staged(2), batches, loss=CRD, epochs=1)
     term = made.strategy.objective.terms["crd"]
     assert len(term.label) == 2 * ROWS - 1 and sorted(term.order.tolist()) == list(range(0, 2 * ROWS, 2))
     assert torch.equal(term.label[::2], Y) and made.train.size == 2 * ROWS - 1

@@ -183,7 +183,7 @@ def test_optimisers_and_schedules():
 def test_onecycle_reaches_the_rate_that_is_given():
     highest = functools.partial(torch.optim.SGD, lr=0.3)
     for options in ({"optimizer": highest}, {"optimizer": torch.optim.SGD, "lr": 0.3}, {"optimizer": "sgd", "lr": 0.3}):
-        made = kdlab.library.prepared(network(), network(2), loader(), scheduler="onecycle", **options)
+        made = kdlab.library.prepared(network(), network(2), loader(), scheduler="onecycle", epochs=1, **options)
         optimization = made.strategy.optimization
         optimizer = optimization.optimizer(params=[torch.nn.Parameter(torch.ones(1))])
         optimization.scheduler(optimizer=optimizer, total_steps=100)
