@@ -164,8 +164,13 @@ def distill(
             'directory: give a name= too, for example name="my_experiment": kdlab cannot see the code of your networks '
             "and the content of your data, so the name says which runs are repetitions of one experiment"
         )
-    if name is not None and not isinstance(name, str):
-        raise InputError(f"name must be a text, got {name!r}")
+    for key, value in (("name", name), ("data", data), ("fresh", fresh)):
+        if value and directory is None:
+            raise InputError(f"{key}= is for runs that are kept; give directory= too, or leave {key}= out")
+        if key != "fresh" and not isinstance(value, (str, type(None))):
+            raise InputError(f"{key} must be a text, got {value!r}")
+    if isinstance(teacher, nn.Module) and str((trainer or {}).get("precision")) in ("16-true", "bf16-true"):
+        teacher = copy.deepcopy(teacher)  # its weights are rounded for the training
     quiet()
     networks = [(student, False), (teacher, True)]
     networks += (
@@ -226,12 +231,16 @@ def _locked(run: Run) -> Iterator[None]:
     from filelock import Timeout
 
     try:
-        with run.lock().acquire(timeout=0):
-            yield
+        lock = run.lock()
+        lock.acquire(timeout=0)
     except Timeout as error:
         raise BeingTrained(f"another process is training {run.path}") from error
-    except PermissionError as error:
-        raise InputError(f"directory: {run.path} cannot be written ({error.strerror})") from error
+    except OSError as error:
+        raise InputError(f"directory: {run.path} cannot be written ({error.strerror or error})") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _train(run: Run, fitting: Fitting, config: dict, hashes, teacher: dict | None, kept: bool) -> Distilled:

@@ -326,7 +326,8 @@ def restored_networks(*networks) -> Iterator[None]:
         if isinstance(network, nn.Module):
             devices = {value.device for value in [*network.parameters(), *network.buffers()]}
             modes = [(part, part.training) for part in network.modules()] if teaches else []
-            gradients = [(value, value.requires_grad) for value in network.parameters()] if teaches else []
+            named = network.named_parameters() if teaches else ()
+            gradients = {name: value.requires_grad for name, value in named}
             kept.append((network, devices, modes, gradients))
     try:
         yield
@@ -336,8 +337,8 @@ def restored_networks(*networks) -> Iterator[None]:
                 network.to(next(iter(devices)))
             for part, mode in modes:
                 part.training = mode
-            for value, gradient in gradients:
-                value.requires_grad_(gradient)
+            for name, value in network.named_parameters() if gradients else ():
+                value.requires_grad_(gradients[name])
 
 
 def copied(network: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:

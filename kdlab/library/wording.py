@@ -19,7 +19,7 @@ _PLAIN = (
     ("data.mixing", "the mixing of train's loader"),
 )
 _CHOICES = re.compile(r"\b(loss)=\[([\w,… ]*)\]")
-_NAMED = re.compile(r"\b(strategy|scheduler|optimizer)=([a-z_]+)\b")
+_NAMED = re.compile(r"\b(loss|strategy|scheduler|optimizer)=([a-z_]\w*)\b")
 _OPTION = re.compile(r"\b(strategy|scheduler|optimizer)\.(\w+)=([\w.]+)")
 
 

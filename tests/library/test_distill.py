@@ -336,6 +336,16 @@ def test_options_and_callbacks_of_the_trainer(teacher):
     assert count.steps == 6 and made.curve[-1]["step"] == 2
 
 
+def test_half_precision_leaves_the_teacher_alone(teacher):
+    before = copy.deepcopy(teacher)
+    made = kdlab.distill(
+        network(), teacher, loader(), loader(40, 3), epochs=2, **QUIET, trainer={"precision": "bf16-true"}
+    )
+    assert states_equal(teacher, before) and next(teacher.parameters()).dtype == torch.float32
+    assert all(value.requires_grad for value in teacher.parameters())
+    assert next(made.student.parameters()).dtype == torch.float32 and made.metrics["val/accuracy"] > 0.5
+
+
 def test_lines_are_printed_on_request(teacher, capsys):
     options = dict(epochs=1, optimizer=SGD, scheduler=None)
     kdlab.distill(network(), teacher, loader(), loader(40, 3), progress="lines", **options)

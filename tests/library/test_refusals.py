@@ -35,7 +35,7 @@ def call(teacher="network", train=None, student=None, **options):
     ("options", "message"),
     [
         # losses
-        ({"loss": ["ce", "kt"]}, "loss=kt: there is no 'kt' in conf/loss; did you mean"),
+        ({"loss": ["ce", "kt"]}, "loss=\"kt\": there is no 'kt' in conf/loss; did you mean"),
         ({"loss": {"ce": {}, "kd": {"tempo": 4}}}, "loss.kd.tempo: kdlab.losses.HintonKD has no argument 'tempo'"),
         ({"loss": {"ce": {}, "kd": {"temperature": "hot"}}}, "loss.kd.temperature must be a number, got 'hot'"),
         ({"loss": {"ce": {}, "kd": {"temperature": -1}}}, "loss.kd: temperature must be greater than 0"),
@@ -104,7 +104,10 @@ def call(teacher="network", train=None, student=None, **options):
         ({"trainer": {"acelerator": "cpu"}}, "has no option \"acelerator\"; did you mean 'accelerator'"),
         ({"trainer": {"accelerator": "nonsense"}}, "trainer: .*nonsense"),
         ({"trainer": {"accelerator": "cpu", "devices": 2}}, "trains in one process, and these options ask for 2"),
-        ({"name": 3}, "name must be a text, got 3"),
+        ({"name": 3, "directory": "runs/a"}, "name must be a text, got 3"),
+        ({"name": "a"}, "name= is for runs that are kept; give directory= too"),
+        ({"data": "a"}, "data= is for runs that are kept"),
+        ({"fresh": True}, "fresh= is for runs that are kept"),
     ],
 )  # fmt: skip
 def test_refused(options, message, workplace):
