@@ -209,8 +209,7 @@ class Batches:
                     'must keep them, or yield a dict with "inputs", "target" and "index"'
                 )
             batch = batch.replace(index=index.to(batch.target.device))
-        if not isinstance(item, Batch):
-            batch = batch.replace(split=self.split, epoch=epoch)
+        batch = batch.replace(split=self.split, epoch=epoch)
         self._check(batch)
         return batch
 

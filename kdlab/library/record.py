@@ -27,8 +27,8 @@ from .loaders import Batches
 from .preparing import Prepared
 from .recipes import describe
 
-#: keys of the description that say where and how a run is shown, and not what it is
-_NOT_IDENTITY = ("choices", "overrides", "progress", "paths")
+#: keys of the description that say where and how a run is computed and shown, and not what it is
+_NOT_IDENTITY = ("choices", "overrides", "paths", "threads")
 
 
 def description(parts: Prepared, name: str | None, data: str | None, seed: int, epochs: int, trainer: Mapping) -> dict:
@@ -46,6 +46,7 @@ def description(parts: Prepared, name: str | None, data: str | None, seed: int, 
     return {
         "made_by": FROM_PYTHON,
         "name": name or "",
+        "experiment": name or "",  # tables show it where it distinguishes two rows
         "seed": seed,
         "threads": torch.get_num_threads(),
         "data": {
@@ -115,6 +116,7 @@ def identity(config: dict, content: str | None) -> tuple[str, str]:
         content: by :func:`content_of`: a teacher of other weights makes another run of the same group.
     """
     kept = {key: value for key, value in config.items() if key not in _NOT_IDENTITY}
+    kept["trainer"] = {key: value for key, value in kept["trainer"].items() if key != "logger"}
     return _digest([kept, content]), _digest({**kept, "seed": 0})
 
 

@@ -158,6 +158,25 @@ def test_two_seeds_and_a_baseline_are_compared(teacher, kdlab):
     assert code == 0 and out.count("finished") == 5
 
 
+def test_two_experiments_are_two_rows_with_their_names(teacher, workplace):
+    """Also of one description, as of two networks whose code differs."""
+    for name in ("first", "second"):
+        for seed in (1, 2):
+            kept(teacher, f"runs/{name}{seed}", network(seed), name=name, seed=seed, epochs=1)
+    rows = [row for row in kdlab.compare.compare("runs").rows if row.values]
+    assert sorted(row.label for row in rows) == [f"offline ce+kd  experiment={name}" for name in ("first", "second")]
+    assert all(sorted(row.values) == [1, 2] for row in rows)
+
+
+def test_threads_and_loggers_are_no_part_of_the_identity(teacher, workplace):
+    from lightning.pytorch.loggers import CSVLogger
+
+    first = kept(teacher, "runs/a", epochs=1)
+    torch.set_num_threads(2)
+    again = kept(teacher, "runs/a", epochs=1, trainer={"logger": CSVLogger("logs")})
+    assert again.record["hash"] == first.record["hash"] and again.record["threads"] == 1
+
+
 def test_what_needs_a_recipe_says_what_to_do(teacher, kdlab):
     made = kept(teacher, "runs/a")
     run = made.path

@@ -114,6 +114,14 @@ def test_numbers_of_samples():
     assert torch.equal(torch.cat([batch.index for batch in Batches(pairs)]), torch.arange(ROWS))
 
 
+def test_batches_know_their_split_and_epoch():
+    """Of a Batch of one's own, too: an ensemble may look at the labels of the training split, and of no other."""
+    own = [Batch(*FIRST, torch.arange(16))]
+    made = Batches(own, "validation", "validation")
+    made.set_epoch(3)
+    assert [(batch.split, batch.epoch) for batch in made] == [("validation", 3)] and own[0].split == "train"
+
+
 def test_options_of_the_loader_are_kept():
     def collate(items):
         return torch.stack([x for x, _ in items]) * 2, torch.tensor([int(y) for _, y in items])
