@@ -172,16 +172,10 @@ def distill(
     if isinstance(teacher, nn.Module) and str((trainer or {}).get("precision")) in ("16-true", "bf16-true"):
         teacher = copy.deepcopy(teacher)  # its weights are rounded for the training
     quiet()
-    networks = [(student, False), (teacher, True)]
-    networks += (
-        [(one, False) for one in (peers.values() if isinstance(peers, Mapping) else peers or ())]
-        if (isinstance(peers, (Mapping, list, tuple)))
-        else []
-    )
     with (
         _TURN,
         restored_random_numbers(),
-        restored_networks(*networks),
+        restored_networks([student, *_listed(peers)], [teacher]),
         python_words(),
         contextlib.ExitStack() as stack,
     ):
@@ -213,7 +207,7 @@ def distill(
         run = Run(folder)
         fitting = Fitting(run, parts, epochs, dict(trainer or {}), progress)
         config = description(parts, name, data, seed, epochs, fitting.options)
-        hashes = identity(config, content_of(parts.teacher))
+        hashes = identity(config, content_of(parts.teacher) if directory is not None else None)
         refuse_other(run, hashes[0], config, fresh)
         with _locked(run) if directory is not None else contextlib.nullcontext():
             if not fresh and run.finished:
@@ -224,6 +218,11 @@ def distill(
             if fresh and directory is not None:
                 run.clear()
             return _train(run, fitting, config, hashes, described, directory is not None)
+
+
+def _listed(peers) -> list:
+    several = peers.values() if isinstance(peers, Mapping) else peers if isinstance(peers, (list, tuple)) else []
+    return [getattr(one, "network", one) for one in several]
 
 
 @contextlib.contextmanager

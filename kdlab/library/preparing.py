@@ -319,10 +319,11 @@ def _enough_views(strategy: Strategy, batch, made: Recipe) -> None:
 
 
 @contextlib.contextmanager
-def restored_networks(*networks) -> Iterator[None]:
-    """Restores the device of some networks afterwards, and of those that only teach also mode and gradients."""
+def restored_networks(learning: Iterable, teaching: Iterable) -> Iterator[None]:
+    """Restores the device of networks afterwards, and of those that teach also mode and gradients. What is no network
+    is left out."""
     kept = []
-    for network, teaches in networks:
+    for network, teaches in [*((one, False) for one in learning), *((one, True) for one in teaching)]:
         if isinstance(network, nn.Module):
             devices = {value.device for value in [*network.parameters(), *network.buffers()]}
             modes = [(part, part.training) for part in network.modules()] if teaches else []
