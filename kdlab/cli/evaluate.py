@@ -105,6 +105,7 @@ def _fresh(found: Run, which: str, overrides: list[str]):
     from kdlab.training.assemble import make_data, read_data
     from kdlab.training.evaluation import predict
 
+    found.check_recipe("it cannot be evaluated on other data")
     wrong = [text for text in overrides if not text.lstrip("+~").startswith(("data=", "data.", "paths.data="))]
     if wrong:
         raise InputError(f"only data can be overridden here, not {', '.join(wrong)}")

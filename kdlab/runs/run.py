@@ -23,6 +23,8 @@ STATUSES = (FINISHED, RUNNING, FAILED, INTERRUPTED, PRUNED)
 RECORD = {"format": int, "hash": str, "group": str, "status": str, "metrics": dict, "durations": dict}
 CONFIG = ("data", "student", "loss")
 OPTIONAL = {"format": 1, "metrics": {}, "durations": {}}
+#: the entry ``made_by`` of runs without a recipe for their networks and data
+FROM_PYTHON = "kdlab.distill"
 AWAY = "move {} away and start the run again"
 
 
@@ -219,6 +221,7 @@ class Run:
 
         from .checkpoints import load_student
 
+        self.check_recipe("its network cannot be built from its config")
         node = self.network_config(which)
         try:
             network = build(node, "student")
@@ -227,6 +230,31 @@ class Run:
                 f"{error} (the run was trained in {self.record.get('directory')}: if the network is of a module of "
                 "yours, put that folder on sys.path)"
             ) from error
+        load_student(network, self.checkpoint(which), module=self.kept(which)["module"])
+        return network.eval()
+
+    def check_recipe(self, what: str) -> None:
+        """Raises InputError where the run was made by ``kdlab.distill``: its config describes objects of Python, and
+        builds nothing.
+
+        Args:
+            what: what is therefore impossible.
+        """
+        if self.config.get("made_by") == FROM_PYTHON:
+            raise InputError(
+                f"{self.path} was made by {FROM_PYTHON}, so {what}. Build the network in Python and load its weights: "
+                f'kdlab.load("{self.path}").load_into(network)'
+            )
+
+    def load_into(self, network, which: str = "last"):
+        """Load the weights of the network that the run keeps, ``last`` or ``best``, into a network of the same
+        architecture. Returns it in evaluation mode. For runs of ``kdlab.distill``, whose network has no config.
+
+        Raises:
+            InputError: the network is of another architecture.
+        """
+        from .checkpoints import load_student
+
         load_student(network, self.checkpoint(which), module=self.kept(which)["module"])
         return network.eval()
 

@@ -67,6 +67,8 @@ class Strategy(L.LightningModule):
     answers_may_be: tuple[str, ...] = ("classes", "labels", "values")
     #: whether it can learn from mixed images (:mod:`kdlab.data.images.mixing`), each of which has two labels
     mixing = True
+    #: whether it remembers training samples by their number, ``batch.index``
+    needs_index = False
 
     def __init__(
         self,

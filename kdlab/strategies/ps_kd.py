@@ -59,6 +59,7 @@ class Progressive(SelfTaught):
     answers_may_be = ("classes",)
 
     mixing = False
+    needs_index = True
     table: Tensor | None
 
     def __init__(self, *, store: Literal["float32", "float16"] = "float32", **base):
