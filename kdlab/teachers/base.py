@@ -11,18 +11,18 @@ from kdlab.outputs import Outputs
 
 
 class Teacher(Protocol):
-    """Anything that answers ``teach``. The answer is always detached.
+    """Anything with a method ``teach``. Its Outputs are always detached.
 
-    A *frozen* teacher is a handle outside the module tree: never optimised, averaged, wrapped or saved, since it can be
-    had again. An *evolving* one (an average of the student, a peer) is a registered module of its strategy, and is
-    saved with it. One that answers each term of the loss differently (:class:`kdlab.teachers.PerTerm`) is told of the
-    terms, and not of the taps alone.
+    A *frozen* teacher is a handle outside the module tree. It is never optimised, averaged, wrapped or saved, since it
+    can be loaded again. An *evolving* teacher (an average of the student, a peer) is a registered module of its
+    strategy, and is saved with it. A teacher with separate outputs for each term of the loss
+    (:class:`kdlab.teachers.PerTerm`) receives the terms with their taps, instead of the taps alone.
     """
 
     network: nn.Module | None
 
     def teach(self, batch: Batch) -> Outputs:
-        """What the teacher says of the batch."""
+        """The teacher's Outputs on the batch."""
 
     def watch(self, taps: set[str]) -> None:
-        """Which features the answers must hold. Raises InputError for one that does not exist."""
+        """Sets the features that the Outputs must hold. Raises InputError for a tap that does not exist."""
