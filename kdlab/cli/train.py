@@ -20,13 +20,13 @@ from kdlab.runs import known
 from kdlab.runs.record import finished_already
 from kdlab.runs.run import Run
 
-HELP = """kdlab train [OVERRIDE…]         train one run, or find it finished, or go on with it
+HELP = """kdlab train [OVERRIDE…]         train one run; resume it if it is unfinished; report it if it is finished
 kdlab train -m [OVERRIDE=a,b…]  a sweep: every combination of the values, several at a time
 
-  kdlab train                                         Hinton's distillation on digits, under a minute
+  kdlab train                                         Hinton's distillation on digits, after training a teacher
   kdlab train strategy=supervised student=cnn         the student alone, from labels
   kdlab train data=image_folder data.folder=FOLDER data.classes=4 student=cnn
-                                                      images of your own: a teacher is trained on them first
+                                                      your own images: a teacher is trained on them first
   kdlab train loss.kd.temperature=8 seed=2            any line of the config
   kdlab train 'loss=[ce,logit_mse]'                   other losses
   kdlab train experiment=hinton2015/three_percent
@@ -90,7 +90,7 @@ def _refuse_unknown_options(arguments: list[str]) -> None:
     def refuse(message: str):
         unknown = message.partition("unrecognized arguments: ")[2].split(" ")[0]
         hint = did_you_mean(unknown, parser._option_string_actions) if unknown else ""
-        raise InputError(f"train: {message}{hint}; kdlab train --help says more")
+        raise InputError(f"train: {message}{hint}; see kdlab train --help")
 
     parser.error = refuse
     parser.parse_args(arguments)

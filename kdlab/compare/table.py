@@ -102,7 +102,7 @@ class Table:
             present & {"retention", "gap_closed"}
             and len({row.teacher for row in self.rows if row.difference and row.teacher is not None}) > 1
         ):
-            lines.append("Rows have teachers of different scores, so these shares cannot be held against each other.")
+            lines.append("Rows have teachers with different scores, so these shares cannot be compared.")
         return lines
 
     def show(self, everything: bool = False) -> None:
@@ -231,7 +231,7 @@ def _baseline_notes(rows: Sequence[Row], baseline: Row | None) -> list[str]:
             return []
         return [
             f"no differences: there {'are' if alone else 'is'} {alone or 'no'} student baseline{'s' if alone else ''}; "
-            "--baseline names the row that the others are held against"
+            "--baseline names the row with which the others are compared"
         ]
     fewer = [
         f"{row.label} ({row.difference.n} of {len(row.values)})"

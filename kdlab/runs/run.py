@@ -264,8 +264,8 @@ class Run:
         from .checkpoints import read_checkpoint
 
         anew = (
-            f"kdlab evaluate {self.path} data.evaluation_batch_size=500 asks its checkpoint, and fresh=true trains "
-            "it anew"
+            f"kdlab evaluate {self.path} data.evaluation_batch_size=500 evaluates its checkpoint, and fresh=true "
+            "trains it again"
         )
         if not self.predictions_file.exists():
             raise InputError(

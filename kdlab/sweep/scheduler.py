@@ -301,7 +301,7 @@ class Scheduler:
                 write_text(run.path / "error.txt", f"{reason}\n\n{_tail(worker.output)}")
         except (KdlabError, OSError) as error:
             reason = f"{reason}; its record could not be written ({error})"
-        return FAILED, f"{reason}; finished epochs are kept, and the same command goes on from there"
+        return FAILED, f"{reason}; finished epochs are kept, and the same command resumes there"
 
     def _settle(self, outcome: Outcome) -> None:
         self._settled.setdefault(outcome.job.place, outcome)

@@ -47,8 +47,8 @@ def work(
 
         if run_hash(config) != digest:
             raise InputError(
-                "what this job is made of (the file of its teacher, its data) has changed since the sweep was planned; "
-                "the same command plans it anew"
+                "an input of this job (the file of its teacher, its data) has changed since the sweep was planned; the "
+                "same command plans it again"
             )
         ensure({**config, "progress": "none"}, wait=wait, observe=observe, ranks=ranks or None, shared=True)
         end = (TRAINED, "")
