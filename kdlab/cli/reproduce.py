@@ -7,8 +7,8 @@ Exit codes:
   2  bad input
 
 The results match git under two conditions. Every row is within its tolerance, and no further from git than other seeds
-are. Every claim that is decided here or in git shows at least a quarter of its effect on the other side, or the scatter
-of seeds explains the difference.
+are. Every claim that is significant here or in git shows at least a quarter of its effect on the other side, or the
+variation of seeds explains the difference.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ def _reproduce(name: str, extra: list[str], write: bool, keep: bool) -> int:
         [(one.table, one.row, one.here, one.git, one.verdict) for one in again],
     )
     _show(
-        "claims that are decided, here or in git",
+        "claims that are significant, here or in git",
         ("claim", "row", "here", "in git", ""),
         [(one.claim, one.row, one.here, one.git, one.verdict) for one in held],
     )

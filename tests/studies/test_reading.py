@@ -78,7 +78,11 @@ def test_rows_sweeps_and_the_order_of_training(study):
         ),
         ("above: alone", "above: alnoe", ["expected, number 2: above: there is no 'alnoe'"]),
         (", tolerance: 0.01", "", ["expected, number 1: a value needs a tolerance"]),
-        ("above: alone", "claim: x", ["give exactly one of value, above and below as the expectation; there are none of them"]),
+        (
+            "above: alone",
+            "claim: x",
+            ["give exactly one of value, above and below as the expectation; there are none of them"],
+        ),
         ("value: 0.9, tolerance: 0.01", "value: 0.9, tolerance: 0.01, by: 1", ["by has no effect with value"]),
         (
             "T = {loss.kd.temperature}, ",

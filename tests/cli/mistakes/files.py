@@ -433,7 +433,9 @@ MISTAKES = [
         given="a run",
         setup=_spoilt(),
     ),
-    Mistake("bias NaN", [*EVALUATE, "--bias", "3=nan"], ["--bias must be CLASS=NUMBER"], given="a run", setup=_spoilt()),
+    Mistake(
+        "bias NaN", [*EVALUATE, "--bias", "3=nan"], ["--bias must be CLASS=NUMBER"], given="a run", setup=_spoilt()
+    ),
     Mistake(
         "bias of a class that is none",
         [*EVALUATE, "--bias", "12=1"],
