@@ -189,8 +189,8 @@ class Objective(nn.Module):
         for name, term in self.terms.items():
             if term.teacher_taps and probe.teacher is None:
                 raise InputError(
-                    f"loss.{name}: it reads a teacher's features, and of whoever teaches in this strategy none are "
-                    "known before the training; take a loss on logits (or the strategy must define taught_by)"
+                    f"loss.{name}: it reads a teacher's features, but in this strategy no teacher's features are "
+                    "known before training; choose a loss on logits (or define taught_by in the strategy)"
                 )
             try:
                 term.prepare(probe.of_term(name))
@@ -238,9 +238,9 @@ class Objective(nn.Module):
 
 
 def anchor(outputs: Outputs) -> Tensor:
-    """0, with a gradient of zeros for all parameters behind the logits. It is used for a loss without terms, and for
-    DDP, which requires that every parameter is part of the loss (a loss on features alone does not use the student's
-    head)."""
+    """0, with a gradient of zeros for all parameters on which the logits depend. It is used for a loss without terms,
+    and for DDP, which requires that every parameter is part of the loss (a loss on features alone does not use the
+    student's head)."""
     return 0.0 * outputs.logits.masked_fill(~outputs.logits.isfinite(), 0.0).sum()
 
 

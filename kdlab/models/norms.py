@@ -24,7 +24,7 @@ def preceding_batch_norm(network: nn.Module, tap: str, aliases: Mapping[str, str
         aliases: the ``taps:`` of the network's config.
 
     Raises:
-        ValueError: there is none. The message tells how to name it.
+        ValueError: there is none. The message shows how to name it.
 
     >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU())
     >>> preceding_batch_norm(net, "2.input") is net[1]

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 #: groups -> channels of the first stage (the paper's table 1); they double from stage to stage. The paper's 4 and 8
-# groups are missing: a quarter of the channels that the first block adds to the stem's 24 cannot be divided into so
-# many groups.
+#: groups are missing: a quarter of the channels that the first block adds to the stem's 24 cannot be divided into so
+#: many groups.
 WIDTHS = {1: 144, 2: 200, 3: 240}
 BLOCKS = (4, 8, 4)
 STEM = 24

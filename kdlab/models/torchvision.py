@@ -17,7 +17,7 @@ STAGES = {
     "SwinTransformer": ("features.1", "features.3", "features.5", "features.7"),
 }
 #: classes whose ``features`` are a sequence of layers: a stage ends before the map is halved, and the last stage before
-# the last layer (a pooling or a head)
+#: the last layer (a pooling or a head)
 ROWS = ("VGG", "MobileNetV2", "MobileNetV3", "EfficientNet")
 WITH_AUXILIARY = ("googlenet", "inception_v3")
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 WIDTHS = (64, 128, 256, 512, 512)
 #: depth -> convolutions of each stage. 8 is not in the paper: it is the CRD benchmark's student, with one convolution
-# per stage. 16 and 19 are the paper's D and E.
+#: per stage. 16 and 19 are the paper's D and E.
 CONVOLUTIONS = {8: (1, 1, 1, 1, 1), 11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 
 

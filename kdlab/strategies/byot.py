@@ -28,8 +28,9 @@ from .self_taught import SelfTaught
 @method("strategy", functional.byot_feature.method.paper)
 class OwnTeacher(SelfTaught):
     r"""Be your own teacher (BYOT). Each exit is a bottleneck and a classifier after an earlier stage. It learns with
-    the objective from the labels and from the deepest classifier, into which no gradient flows. The deepest classifier
-    learns from the labels alone. In addition, the exits' features are pulled towards the deepest feature,
+    the objective from the labels and from the deepest classifier. No gradient flows from an exit into the deepest
+    classifier, which learns from the labels alone. In addition, the exits' features are pulled towards the deepest
+    feature,
 
     .. math:: L = w_d\,L_{labels}(z_d) + \sum_i \big[L_{labels}(z_i) + L_{taught}(z_i, z_d) + \beta\,\lVert f_i - f_d
     \rVert_2^2\big].
@@ -40,8 +41,8 @@ class OwnTeacher(SelfTaught):
     teacher or with losses on features.
 
     Args:
-        exits: the student's taps that get an exit; None: all its stages (``stage1``, ``stage2``, …) except the last, or
-            the only one.
+        exits: the student's taps that get an exit; None: all its stages (``stage1``, ``stage2``, …) except the last; if
+            there is only one stage, this one.
         feature: the student's tap towards which the exits' features are pulled: its ``embedding``, or the map of its
             last stage.
         deepest_weight: w_d, a factor on the deepest classifier's terms. In the paper these have weight 1 and those of

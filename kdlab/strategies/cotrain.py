@@ -32,7 +32,7 @@ class CoTrained(Cohort):
         cohort: as for :class:`Cohort`.
 
     Raises:
-        InputError: the peers are not exactly the network ``teacher``, or the teacher would have no term of the loss.
+        InputError: the peers are not exactly the network ``teacher``, or no term of the loss applies to the teacher.
         ValueError: the feedback is negative.
     """
 

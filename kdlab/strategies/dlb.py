@@ -90,8 +90,7 @@ def _joined(first: Outputs, second: Outputs) -> Outputs:
 
 
 def _joined_rows(first: Batch, second: Batch) -> Batch:
-    """The fields that the losses read, concatenated; the inputs are left out. The normaliser is that of both
-    batches."""
+    """The fields that the losses read, concatenated; the inputs are left out. The normaliser is the sum of both."""
     pairs = {
         name: (getattr(first, name), getattr(second, name))
         for name in ("target", "index", "weights", "partner_target", "share")

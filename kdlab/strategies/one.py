@@ -31,8 +31,8 @@ class NativeEnsemble(Cohort):
     Distillation by On-the-Fly Native Ensemble", https://arxiv.org/abs/1806.04606
 
     As a teacher the ensemble is a constant; the gate learns from the labels. The first branch is the student itself, a
-    plain network from inputs to logits, and the run keeps it. Of each peer only the part after the split is used, with
-    its initial weights.
+    plain network from inputs to logits, and the run keeps it. Of each peer's network only the part after the split is
+    kept; it starts with the peer's initial weights.
 
     It cannot be combined with a further teacher, with losses on features, with networks that cannot be cut
     (:func:`kdlab.models.cut.behind`), or with peers of another architecture.

@@ -19,7 +19,7 @@ from .base import Step, distributed
 from .self_taught import SelfTaught
 
 #: the logit of the label for a sample that was not seen yet: the label's probability is exactly 1 at any temperature,
-# and the logit is finite also in half precision
+#: and the logit is finite also in half precision
 CONFIDENT = 1e4
 
 
@@ -104,7 +104,7 @@ class Progressive(SelfTaught):
         """The problems of :class:`SelfTaught`, and one for each term that reads a teacher's features or plain logits,
         or compares two views."""
         features = [
-            (f"loss.{name}: it compares features, and the table holds only log-probabilities; choose a loss on logits")
+            f"loss.{name}: it compares features, and the table holds only log-probabilities; choose a loss on logits"
             for name, term in self.objective.terms.items()
             if term.needs_teacher and (term.student_taps or term.teacher_taps)
         ]
