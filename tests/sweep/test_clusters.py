@@ -116,7 +116,7 @@ def test_a_job_that_is_cancelled_or_lost_is_named_and_the_others_are_waited_for(
     code, out, err = kdlab(*SLURM, "seed=1,2,3,4,5")
     assert (
         code == 1
-        and "4 of the 5 jobs failed; the same command tries them again" in err
+        and "4 of the 5 jobs failed; the same command tries only these again" in err
         and "Traceback" not in out + err
     )
     failed = dict(
