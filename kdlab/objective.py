@@ -52,7 +52,7 @@ class LossParts:
         return LossParts(self.labels, self.taught, {f"{name}_{network}": value for name, value in self.parts.items()})
 
 
-def at_rest(module: nn.Module) -> Tensor | float:
+def zero_loss(module: nn.Module) -> Tensor | float:
     """0, with a gradient of zeros for every parameter of a module that has no part in this step. DDP requires a
     gradient for connectors and learned temperatures also while there is no teacher."""
     return sum(0.0 * value.sum() for value in module.parameters() if value.requires_grad)

@@ -6,7 +6,7 @@ import torch
 
 from kdlab.batch import Batch
 from kdlab.functional.sources import Paper, method
-from kdlab.objective import LossParts, at_rest
+from kdlab.objective import LossParts, zero_loss
 from kdlab.outputs import Outputs
 
 from .base import Step
@@ -64,7 +64,7 @@ class LastBatch(SelfTaught):
         Outputs. In the first step of an epoch: the loss of the current batch to its labels."""
         if self._last is None:
             student = self.observe(batch)
-            return Step(self.compare(student, None, batch) + LossParts(at_rest(self.objective)), {"student": student})
+            return Step(self.compare(student, None, batch) + LossParts(zero_loss(self.objective)), {"student": student})
         last, recorded = self._last
         again, student = self.observe(last), self.observe(batch)
         rows, last_rows = self.task.align_batch(batch), self.task.align_batch(last)

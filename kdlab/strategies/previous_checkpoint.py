@@ -8,7 +8,7 @@ from kdlab.batch import Batch
 from kdlab.functional.sources import Paper, method
 from kdlab.losses.base import whole
 from kdlab.models.taps import Taps
-from kdlab.objective import LossParts, at_rest
+from kdlab.objective import LossParts, zero_loss
 from kdlab.outputs import Outputs
 from kdlab.teachers.average import Copy
 
@@ -86,5 +86,5 @@ class PreviousCheckpoint(SelfTaught):
         that need no teacher."""
         student = self.observe(batch)
         if not self._teaches:
-            return Step(self.compare(student, None, batch) + LossParts(at_rest(self.objective)), {"student": student})
+            return Step(self.compare(student, None, batch) + LossParts(zero_loss(self.objective)), {"student": student})
         return Step(self.compare(student, self.teach(batch), batch), {"student": student})
