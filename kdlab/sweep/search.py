@@ -251,7 +251,7 @@ class Search:
         self._trials[job] = trial
         return job
 
-    def goes_on(self, job: Job, epoch: int, row: dict) -> bool:
+    def should_continue(self, job: Job, epoch: int, row: dict) -> bool:
         """Report the epoch's objective to Optuna; False where its pruner stops the trial."""
         value = row.get(self._sweeper.objective.removesuffix("_best"))
         if value is None:  # an epoch without validation
