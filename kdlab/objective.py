@@ -149,9 +149,9 @@ class Objective(nn.Module):
     @property
     def asks_teacher(self) -> bool:
         """Whether any term needs the teacher with the current weights."""
-        return bool(self.asking())
+        return bool(self.active_teacher_terms())
 
-    def asking(self) -> list[str]:
+    def active_teacher_terms(self) -> list[str]:
         """The terms that need the teacher with the current weights."""
         return [name for name, term in self.terms.items() if term.needs_teacher and self._active(name)]
 

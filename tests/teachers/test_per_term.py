@@ -70,7 +70,7 @@ def test_a_member_whose_terms_are_not_at_work_is_not_asked():
     objective = Objective(
         {"kd": HintonKD(), "hint": Hint(), "logit_mse": LogitMSE()}, {"kd": 1.0, "hint": 0.0, "logit_mse": 0.0}
     )
-    teacher.attend(objective.asking)
+    teacher.attend(objective.active_teacher_terms)
     assert list(teacher.teach(BATCH).by_term) == ["kd"] and members["wide"].asked == 0
     objective.weights["hint"] = 1.0
     assert list(teacher.teach(BATCH).by_term) == ["kd", "hint"] and members["wide"].asked == 1
