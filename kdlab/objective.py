@@ -205,7 +205,7 @@ class Objective(nn.Module):
         """All terms; without a teacher, those that need none. If no term is left, the loss is 0 with a gradient of
         zeros for the student."""
         loss = self._sum(self.terms, student, teacher, batch)
-        return loss if isinstance(loss.total, Tensor) else loss + LossParts(anchor(student))
+        return loss if isinstance(loss.total, Tensor) else loss + LossParts(ddp_anchor(student))
 
     def labels(self, student: Outputs, batch: Batch) -> LossParts:
         """The terms that need no teacher."""
@@ -237,7 +237,7 @@ class Objective(nn.Module):
         return result
 
 
-def anchor(outputs: Outputs) -> Tensor:
+def ddp_anchor(outputs: Outputs) -> Tensor:
     """0, with a gradient of zeros for all parameters on which the logits depend. It is used for a loss without terms,
     and for DDP, which requires that every parameter is part of the loss (a loss on features alone does not use the
     student's head)."""

@@ -13,7 +13,7 @@ from kdlab.functional import mutual_kl
 from kdlab.functional.rows import one_of
 from kdlab.functional.sources import method
 from kdlab.models.taps import Taps
-from kdlab.objective import LossParts, anchor, zero_loss
+from kdlab.objective import LossParts, ddp_anchor, zero_loss
 from kdlab.outputs import Outputs
 from kdlab.teachers.average import Average
 
@@ -75,7 +75,7 @@ class Online(Cohort):
                     taught=factor
                 ).named(name)
             elif distributed():  # DDP requires that every parameter is part of the loss, also those of connectors
-                loss = loss + LossParts(anchor(outputs) + zero_loss(self.objective_of(name)))
+                loss = loss + LossParts(ddp_anchor(outputs) + zero_loss(self.objective_of(name)))
         return Step(loss, said)
 
     def _target(self, name: str, teaching: dict[str, Outputs]) -> list[Outputs] | Outputs:
