@@ -11,7 +11,7 @@ import sys
 from importlib import import_module
 
 from kdlab import __version__
-from kdlab.errors import did_you_mean, for_people
+from kdlab.errors import did_you_mean, to_user_error
 
 VERBS = {
     "train": "train one run, or with -m a sweep",
@@ -90,7 +90,7 @@ def _run(arguments: list[str]) -> int:
     except SystemExit as stopped:  # argparse and Hydra end themselves, after --help or an unknown option
         return stopped.code if isinstance(stopped.code, int) else 2 if stopped.code else 0
     except Exception as error:
-        message = for_people(error)
+        message = to_user_error(error)
         if message is None:
             raise
         print(f"kdlab: {message}", file=sys.stderr)

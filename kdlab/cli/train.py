@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from kdlab.config.compose import VERSION_BASE, composing_within_hydra, explaining, plain, register_resolvers
 from kdlab.config.explain import explain, made_by_hydra
 from kdlab.config.paths import GROUPS, conf_dir
-from kdlab.errors import InputError, KdlabError, did_you_mean, for_people
+from kdlab.errors import InputError, KdlabError, did_you_mean, to_user_error
 from kdlab.launch.processes import Interrupt, environment, handling
 from kdlab.runs import known
 from kdlab.runs.record import finished_already
@@ -118,7 +118,7 @@ def _job(config: DictConfig) -> str:
             composed = plain(config)
         return str(_run(composed).path)
     except Exception as error:
-        message = for_people(error)
+        message = to_user_error(error)
         if message is None or HydraConfig.get().mode == hydra.types.RunMode.MULTIRUN:
             raise  # there is no message for people; or the sweeper reports it
         # not left to Hydra, which would print it again and exit with 1

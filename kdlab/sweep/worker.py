@@ -9,7 +9,7 @@ import time
 import traceback
 from multiprocessing.connection import Connection
 
-from kdlab.errors import BeingTrained, InputError, KdlabError, RunPruned, for_people
+from kdlab.errors import BeingTrained, InputError, KdlabError, RunPruned, to_user_error
 from kdlab.launch.processes import Interrupt
 
 from .job import FAILED, INTERRUPTED, PRUNED, REFUSED, TRAINED, Need
@@ -63,7 +63,7 @@ def work(
     except KeyboardInterrupt:
         end = (INTERRUPTED, "" if signalled.number else "its own code raised KeyboardInterrupt")
     except BaseException as error:
-        message = for_people(error)  # without a message for people, only the traceback explains the failure
+        message = to_user_error(error)  # without a message for users, only the traceback explains the failure
         end = (FAILED, traceback.format_exc() if message is None else str(message))
     line.send(("end", *end))
 
