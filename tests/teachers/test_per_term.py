@@ -251,7 +251,7 @@ def test_the_terms_are_part_of_the_identity():
     "terms, said",
     [
         ({"kd": "strong"}, "teacher.members.wide: no term"),
-        ({}, "teacher.terms must say"),
+        ({}, "teacher.terms must map"),
         ({"kd": "strnog", "hint": "wide"}, "teacher.terms.kd: there is no member 'strnog'"),
     ],
 )
