@@ -58,7 +58,7 @@ def call(teacher="network", train=None, student=None, **options):
         ({"strategy": 3}, r'strategy must be a name \("offline"\)'),
         ({"strategy": functools.partial(Offline, momentum=1)}, "strategy: TypeError: .*momentum"),
         ({"strategy": lambda **given: 3}, "strategy: the factory made a int, and no kdlab.Strategy"),
-        ({"strategy": "supervised"}, "strategy=\"supervised\" has no use for a teacher"),
+        ({"strategy": "supervised"}, "strategy=\"supervised\" uses no teacher; leave out teacher="),
         ({"teacher": None}, "teacher: the strategy needs one; give a trained network"),
         ({"teacher": None, "strategy": "tf_kd"}, "teacher: the strategy needs one"),
         ({"teacher": None, "strategy": "born_again"}, "teacher: the strategy needs one"),
