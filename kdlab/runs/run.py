@@ -10,10 +10,11 @@ from functools import cached_property
 from pathlib import Path
 
 from kdlab import __version__
+from kdlab.config.names import readable_name
 from kdlab.errors import InputError, yaml_problem
 
 from .files import write_json, write_text
-from .identity import hash_as_spelled, readable_name, run_hash
+from .identity import hash_as_spelled, run_hash
 from .measurements import read as read_measurements
 from .record import FORMAT
 

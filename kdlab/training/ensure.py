@@ -18,6 +18,7 @@ import torch
 from filelock import Timeout
 
 from kdlab.config.check import check, check_facts
+from kdlab.config.references import initial_reference
 from kdlab.errors import BeingTrained, DataDamaged, InputError, RunFailed, RunPruned, told
 from kdlab.launch import slurm
 from kdlab.launch.devices import evaluation_device, threads, world_size
@@ -28,7 +29,6 @@ from kdlab.runs.checkpoints import misfits, read_checkpoint
 from kdlab.runs.curve import Observe
 from kdlab.runs.files import write_text
 from kdlab.runs.identity import group_hash, run_hash
-from kdlab.runs.names import choice_of, run_name
 from kdlab.runs.networks import scores_of_others, why_kept
 from kdlab.runs.run import FAILED, FINISHED, INTERRUPTED, PRUNED, RUNNING, Run, RunStore
 from kdlab.schedules import is_schedule
@@ -94,10 +94,10 @@ def ensure(
         for line in notes:
             say(line)
         if parts.untrained:
-            for role, node in parts.untrained:
-                say(f"{role}: training {run_name(node)}, once for all runs that share it{choice_of(node)}")
+            for one in parts.untrained:
+                say(f"{one.role}: training {one.name}, once for all runs that share it{one.advice}")
                 ensure(
-                    node["config"], lambda line: None if line in notes else say(line), label=f"{role}: ", shared=True
+                    one.config, lambda line: None if line in notes else say(line), label=f"{one.role}: ", shared=True
                 )
             parts = assembled(config)
         for line in parts.notes:
@@ -318,7 +318,7 @@ def _begin(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say)
         "uses_teacher": parts.teacher is not None and parts.strategy.objective.learns_from_teacher,
         "taught": parts.strategy.objective.learns_from_teacher,  # by a teacher, or by peers
         "teacher": teacher,
-        "initial": origin(config["student"].get("initial")),
+        "initial": origin(initial_reference(config)),
         "metrics": {},
         "durations": earlier.get("durations", {}),
         "teacher_share": None,

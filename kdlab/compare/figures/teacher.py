@@ -39,8 +39,8 @@ def gallery(run: Run, temperature: float | None = None) -> Drawing:
         InputError: there is no teacher, or no single one for all terms; the teacher or the data are no longer
             available; or the data are no images.
     """
+    from kdlab.config.references import teacher_reference
     from kdlab.launch.devices import threads
-    from kdlab.runs.names import teacher_name
     from kdlab.tasks import task_of
     from kdlab.teachers import PerTerm
     from kdlab.training.assemble import make_data, read_data
@@ -66,7 +66,7 @@ def gallery(run: Run, temperature: float | None = None) -> Drawing:
         logits.numpy(),
         temperature,
         data.class_names,
-        teacher_name(config["teacher"]),
+        teacher_reference(config).name,
     )
 
 

@@ -56,8 +56,8 @@ DEFECTS = [
     ),
     (
         "training/teacher.py",
-        "return run.network(which), run.network_config(which)",
-        'return run.network("last"), run.network_config(which)',
+        "return run.network(one.which), run.network_config(one.which)",
+        'return run.network("last"), run.network_config(one.which)',
     ),
     (
         "training/teacher.py",
