@@ -195,8 +195,13 @@ class EnsembleOf(Reference):
 
     @property
     def average(self) -> str | None:
-        """How the members' answers are combined; None: as :class:`kdlab.teachers.Ensemble` does by default."""
+        """How the members' answers are combined, as the config gives it (it counts so in a run's identity)."""
         return self.node.get("average")
+
+    @property
+    def rule(self) -> str:
+        """The same, with the default."""
+        return self.node.get("average", "probabilities")
 
     @property
     def weights(self) -> list[float] | None:

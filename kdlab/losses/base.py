@@ -53,12 +53,12 @@ class Probe:
         """The probe as one term of the loss sees it: with the teacher that is its own, where it has one."""
         if self.teacher is None or name not in self.teacher.by_term:
             return self
-        own = self.term_teachers.get(name)
+        own = self.term_teachers[name]
         return replace(
             self,
             teacher=self.teacher.by_term[name],
-            teacher_network=getattr(own, "network", None),
-            teacher_aliases=getattr(own, "aliases", {}),
+            teacher_network=own.network,
+            teacher_aliases=own.aliases,
         )
 
 

@@ -11,7 +11,7 @@ from kdlab.outputs import Outputs
 from .base import Teacher
 
 
-class PerTerm:
+class PerTerm(Teacher):
     r"""Each term of the loss learns from one of several teachers: :math:`L = \sum_k w_k\,\ell_k(z, z^{m(k)})`.
 
     A member is asked once a step, for all of its terms, and not at all while none of them is at work (a weight of 0, a
@@ -35,8 +35,6 @@ class PerTerm:
     {'kd': 1.0, 'hint': 2.0}
     """
 
-    network = None
-
     def __init__(self, members: Mapping[str, Teacher], terms: Mapping[str, str]):
         strangers = [name for name in terms.values() if name not in members]
         if strangers:
@@ -47,16 +45,11 @@ class PerTerm:
         self.members, self.terms = dict(members), dict(terms)
         self._asking: Callable[[], Collection[str]] = self.terms.keys
 
-    @property
-    def by_term(self) -> dict[str, Teacher]:
-        """Term -> its teacher."""
-        return {term: self.members[name] for term, name in self.terms.items()}
-
-    def watch(self, taps: Mapping[str, Collection[str]]) -> None:
-        """Which features the answers must hold.
+    def prepare(self, taps: Mapping[str, Collection[str]]) -> None:
+        """Sets the taps of each member by its own terms.
 
         Args:
-            taps: every term of the loss that learns from a teacher -> what it reads of that.
+            taps: each term of the loss that learns from a teacher -> the taps of the teacher that it reads.
 
         Raises:
             InputError: a term has no entry in ``terms``, or is no term that learns from a teacher, or reads what its
@@ -85,7 +78,7 @@ class PerTerm:
                 raise InputError(*(f"teacher.members.{name}: {problem}" for problem in error.problems)) from error
 
     def attend(self, asking: Callable[[], Collection[str]]) -> None:
-        """Answer from now on only for the terms that ``asking`` names at a step."""
+        """Answers from now on only for the terms that ``asking`` returns at a step."""
         self._asking = asking
 
     def teach(self, batch: Batch) -> Outputs:
@@ -94,6 +87,3 @@ class PerTerm:
         said = {name: self.members[name].teach(batch) for name in dict.fromkeys(self.terms[term] for term in asking)}
         by_term = {term: said[self.terms[term]] for term in asking}
         return by_term[asking[0]].replace(by_term=by_term)
-
-    def __deepcopy__(self, memo) -> PerTerm:
-        return self

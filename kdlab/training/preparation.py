@@ -18,7 +18,7 @@ from kdlab.objective import Objective
 from kdlab.outputs import Outputs
 from kdlab.strategies.base import Strategy
 from kdlab.tasks import Task
-from kdlab.teachers import Ensemble, PerTerm, Teacher
+from kdlab.teachers import Ensemble, Teacher
 
 
 def prepare(
@@ -57,10 +57,9 @@ def prepare(
             "student: it has lazy parameters, whose shapes are known only after the first batch; give their sizes"
         )
     objective, teacher = strategy.objective, strategy.teacher
-    if isinstance(teacher, PerTerm):
-        teacher.watch({name: term.teacher_taps for name, term in objective.terms.items() if term.needs_teacher})
-    elif teacher is not None and objective.needs_teacher:
-        teacher.watch(objective.teacher_taps)
+    if teacher is not None:
+        learning = {name: term for name, term in objective.terms.items() if term.needs_teacher or term.teacher_taps}
+        teacher.prepare({name: term.teacher_taps for name, term in learning.items()})
     before = _modes(strategy)
     strategy.eval()
     with torch.no_grad():
@@ -71,7 +70,7 @@ def prepare(
         # after them: where peers teach, a peer that fails is named by its own name
         taught = _answer(lambda: strategy.taught_by(batch), "teacher", batch)
         teachers = {"teacher": taught} if teacher is not None and taught is not None else {}
-        if isinstance(teacher, PerTerm):
+        if teacher is not None and teacher.terms:
             teachers = {f"teacher.members.{teacher.terms[name]}": own for name, own in taught.by_term.items()}
         _refuse(_wrong_width({"student": student, **teachers, **peers}, strategy.task))
         warnings = _no_logits({"student": student, **peers}, objective, strategy.task, "evaluation")
@@ -81,20 +80,20 @@ def prepare(
         probe = Probe(
             student,
             taught,
-            getattr(teacher, "network", None),
+            None if teacher is None else teacher.network,
             student.logits.shape[-1],
             train_size,
             train_target,
             train_rows,
-            getattr(teacher, "aliases", {}),
+            {} if teacher is None else teacher.aliases,
             batch_size,
             batch,
-            getattr(teacher, "by_term", {}),
+            {} if teacher is None else teacher.by_term,
         )
         strategy.attach(probe)
     _restore(before)
     objective.prepare(probe)
-    if isinstance(teacher, PerTerm):  # not before: a term that is not at work yet must be prepared, too
+    if teacher is not None:  # not before: a term that is not at work yet must be prepared, too
         teacher.attend(objective.asking)
     return list(dict.fromkeys([*warnings, *_rehearse(strategy, batch)]))
 
@@ -125,7 +124,7 @@ def wrong_answers(strategy: Strategy) -> list[str]:
 
 def _wrong_averages(teacher: Teacher | None, answers: str, key: str) -> list[str]:
     """Ensembles that combine probabilities of classes, where the answers are no classes."""
-    if isinstance(teacher, PerTerm):
+    if teacher is not None and teacher.terms:
         return [
             problem
             for name, member in teacher.members.items()

@@ -72,7 +72,7 @@ def make_teacher(
         }
         if isinstance(one, OnePerTerm):
             return PerTerm(members, one.terms)
-        return Ensemble(list(members.values()), one.average or "probabilities", one.weights)
+        return Ensemble(members, one.rule, one.weights)
     network, aliases = _teacher_network(one, trained, config, note)
     own = _normalisation(one, network, channels)
     if own is not None:
@@ -252,7 +252,7 @@ def _described(
         )
     described = {
         "name": name,
-        "normalisation": [str(own) for own in _own_normalisations(teacher)] or None,
+        "normalisation": [str(own) for own in teacher.normalisations] or None,
         **{f"validation_{key}": value for key, value in measured.items()},
         "runs": [],
     }
@@ -285,14 +285,13 @@ def _warn_of_no_logits(
     Args:
         kind: what its answers on validation look like (:meth:`kdlab.tasks.Task.not_logits`).
     """
-    if isinstance(teacher, Ensemble):  # an ensemble's answers hide it; one batch of each member is enough
-        weights = reference.weights or [1.0] * len(reference.members)
-        named = [one for one, weight in zip(reference.members.items(), weights) if weight > 0]
+    if teacher.members:  # an ensemble's answers hide it; one batch of each member is enough
         batch = next(iter(validation), None)
-        for (name, one), member in zip(named, teacher.members):
+        for name, member in teacher.members.items():
             if batch is not None:
                 answers = task.not_logits(member.teach(batch.to(device)).logits, trained=True)
-                _warn_of_no_logits(one, f"{role} {name}", member, answers, task, validation, device, say)
+                whose = reference.members[name], f"{role} {name}"
+                _warn_of_no_logits(*whose, member, answers, task, validation, device, say)
     elif kind == "softmax":
         say(
             f"{role}: warning: {reference.name} answers with probabilities (no number is below 0, and each row sums to "
@@ -332,7 +331,7 @@ def with_test_scores(described: dict, teacher: Teacher, score: Callable[[Callabl
         described: by :func:`describe`.
         score: the metrics of an answer.
     """
-    if isinstance(teacher, PerTerm):
+    if teacher.terms:
         members = {
             name: with_test_scores(described["members"][name], member, score)
             for name, member in teacher.members.items()
@@ -341,15 +340,9 @@ def with_test_scores(described: dict, teacher: Teacher, score: Callable[[Callabl
     return {**described, "test": score(teacher.teach)}
 
 
-def _own_normalisations(teacher: Teacher) -> list[Normalisation]:
-    """The normalisations of the teacher or its members that differ from the student's."""
-    found = [getattr(member, "own_normalisation", None) for member in getattr(teacher, "members", [teacher])]
-    return list(dict.fromkeys(own for own in found if own is not None))
-
-
 def _tell_normalisation(teacher: Teacher, role: str, say: Callable[[str], None]) -> None:
-    whose = "a member's" if hasattr(teacher, "members") else "its"
-    for own in _own_normalisations(teacher):
+    whose = "a member's" if teacher.members else "its"
+    for own in teacher.normalisations:
         say(f"{role}: {whose} inputs are normalised by its own {own}, not the student's")
 
 

@@ -57,8 +57,7 @@ def wrong_classes(config: dict, teacher: Teacher, batch: Batch) -> list[str]:
     one = teacher_reference(config)
     owners = [(one, teacher)]
     if isinstance(one, EnsembleOf):
-        members = teacher.members
-        owners = list(zip(one.members.values(), members.values() if isinstance(members, dict) else members))
+        owners = [(one.members[name], member) for name, member in teacher.members.items()]
     found = []
     for own, asked in owners:
         try:

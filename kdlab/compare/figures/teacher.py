@@ -42,7 +42,6 @@ def gallery(run: Run, temperature: float | None = None) -> Drawing:
     from kdlab.config.references import teacher_reference
     from kdlab.launch.devices import threads
     from kdlab.tasks import task_of
-    from kdlab.teachers import PerTerm
     from kdlab.training.assemble import make_data, read_data
     from kdlab.training.teacher import teacher_of
 
@@ -51,7 +50,7 @@ def gallery(run: Run, temperature: float | None = None) -> Drawing:
     read_data(data, config["data"])
     task = task_of(config, data.facts)
     teacher = teacher_of(run, data, task)
-    if teacher is None or isinstance(teacher, PerTerm):
+    if teacher is None or teacher.terms:
         raise InputError(f"{run.path} has no teacher that answers for all terms")
     if len(data.shape) != 3 or data.shape[0] not in (1, 3):
         raise InputError(f"inputs of shape {tuple(data.shape)} are no images")

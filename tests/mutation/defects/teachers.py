@@ -18,7 +18,7 @@ DEFECTS = [
         "self.network.to(torch.float32).load_state_dict(self._exact, assign=True)",
         "self.network.to(torch.float32)",
     ),
-    ("teachers/ensemble.py", "(member, weight / sum(weights))", "(member, weight)"),
+    ("teachers/ensemble.py", "name: weight / sum(weights)", "name: weight"),
     (
         "teachers/ensemble.py",
         "(answers.log_softmax(-1) + weights.log()).logsumexp(0)",
