@@ -45,6 +45,7 @@ from kdlab.config.signature import locate, signature
 from kdlab.errors import InputError
 
 from .files import content_hash
+from .schema import problem
 
 
 def run_hash(config: dict) -> str:
@@ -229,8 +230,11 @@ def _network(one: Reference, spellings: Mapping[str, Mapping[str, str]]) -> dict
 def run_identity(path: Path) -> str:
     """The hash of the run in a directory."""
     try:
-        return json.loads((path / "run.json").read_text(encoding="utf-8"))["hash"]
+        record = json.loads((path / "run.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path} is no run directory: it holds no run.json") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}/run.json cannot be read ({error}); the run is damaged") from error
+    if wrong := problem(record, ["hash"]):
+        raise InputError(f"{path}/run.json cannot be read ({wrong}); the run is damaged")
+    return record["hash"]

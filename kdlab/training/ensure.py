@@ -31,6 +31,7 @@ from kdlab.runs.files import write_text
 from kdlab.runs.identity import group_hash, run_hash
 from kdlab.runs.networks import scores_of_others, why_kept
 from kdlab.runs.run import FAILED, FINISHED, INTERRUPTED, PRUNED, RUNNING, Run, RunStore
+from kdlab.runs.schema import FORMAT
 from kdlab.schedules import is_schedule
 
 from .assemble import Parts, assembled
@@ -195,7 +196,7 @@ def _train(
             shutil.rmtree(run.path, ignore_errors=True)
         raise _unwritable(run, error) from error
     began = time.perf_counter()
-    before = run.record["durations"].get("wall_seconds", 0.0)
+    before = run.read().durations.get("wall_seconds", 0.0)
     try:
         world = world_size(config)
         if world > 1:
@@ -283,10 +284,10 @@ def _obstacle(run: Run, parts: Parts) -> str | None:
 
 def _begin(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say) -> None:
     """Write run.json before anything else, or take the existing one."""
-    earlier = {}
+    earlier = None
     if (run.path / "run.json").exists():
-        earlier = run.record
-        commit = earlier.get("code", {}).get("commit")
+        earlier = run.read()
+        commit = earlier.code.get("commit")
         other = (
             f" (begun by commit {str(commit)[:8]}, this is another)" if commit != provenance.code()["commit"] else ""
         )
@@ -296,7 +297,7 @@ def _begin(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say)
     for leftover in [*run.path.glob("**/*.part"), *run.path.glob("hpc_ckpt_*")]:
         leftover.unlink(missing_ok=True)
     values = {
-        "format": provenance.FORMAT,
+        "format": FORMAT,
         "hash": run_hash(config),
         "group": group_hash(config),  # the same for runs that differ in nothing but the seed
         "status": RUNNING,
@@ -320,13 +321,13 @@ def _begin(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say)
         "teacher": teacher,
         "initial": origin(initial_reference(config)),
         "metrics": {},
-        "durations": earlier.get("durations", {}),
+        "durations": earlier.durations if earlier else {},
         "teacher_share": None,
-        "fresh": config["fresh"] or earlier.get("fresh", False),
+        "fresh": config["fresh"] or (earlier is not None and earlier.fresh),
         "directory": os.getcwd(),
         "slurm": slurm.task(),
-        "began": earlier.get("began", provenance.now()),
-        "resumed": [*earlier.get("resumed", []), {"at": provenance.now(), **provenance.code()}] if earlier else [],
+        "began": (earlier and earlier.began) or provenance.now(),
+        "resumed": [*earlier.resumed, {"at": provenance.now(), **provenance.code()}] if earlier else [],
         "ended": None,
         "error": None,
     }

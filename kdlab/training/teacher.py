@@ -103,7 +103,8 @@ def teacher_of(run: Run, data, task: Task) -> Teacher | None:
 
 def run_of_teacher(run: Run) -> Run | None:
     """The finished run that taught a run, if there is one and it is found in :func:`_stores`."""
-    taught = (run.record.get("teacher") or {}).get("runs", [])
+    teacher = run.read().teacher
+    taught = [] if teacher is None else teacher.runs
     if len(taught) != 1:
         return None
     path = Path(taught[0]["path"])
@@ -117,7 +118,7 @@ def run_of_teacher(run: Run) -> Run | None:
 def _stores(root: Path, student: Run) -> tuple[Path, ...]:
     """The stores that may hold a teacher's run: the one that its student's config or record names, relative to here and
     to the folder in which the student was trained, and the store of the student."""
-    return root, Path(student.record.get("directory") or ".") / root, student.path.resolve().parents[1]
+    return root, Path(student.read().directory or ".") / root, student.path.resolve().parents[1]
 
 
 def _normalisation(one: Reference, network: nn.Module, channels: int) -> Normalisation | None:

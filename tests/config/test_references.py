@@ -113,7 +113,6 @@ ELSEWHERE = {
     # a teacher's entry in a record
     ("training/teacher.py", "members"),
     ("studies/records.py", "members"),
-    ("compare/records.py", "members"),
     ("compare/rows.py", "members"),
 }
 

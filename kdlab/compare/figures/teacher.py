@@ -21,9 +21,7 @@ def soft_targets_of(rows):
     Raises:
         InputError: no run has a teacher, or :func:`gallery` cannot draw it.
     """
-    students = [
-        run for group in rows.ranked if group.role != TEACHER for run in group.runs if run.record.get("teacher")
-    ]
+    students = [run for group in rows.ranked if group.role != TEACHER for run in group.runs if run.read().teacher]
     if not students:
         raise InputError("no row's run has a teacher beside it")
     yield "soft_targets", gallery(students[0])
