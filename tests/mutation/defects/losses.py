@@ -123,4 +123,16 @@ DEFECTS = [
         "student.second.logits, teacher.second.logits, self.temperatures,",
         "student.second.logits, teacher.logits, self.temperatures,",
     ),
+    (
+        "losses/base.py",
+        'tuple(f"{name}.{number}" for number in self.fixed)',
+        "self.fixed",
+        {"tests": ("tests/losses/test_needs.py",)},
+    ),
+    (
+        "losses/temperature.py",
+        'self.declare(replace(loss.needs.inside("loss"), reads_logits=False))',
+        'self.declare(loss.needs.inside("loss"))',
+        {"tests": ("tests/losses/test_needs.py",)},
+    ),
 ]

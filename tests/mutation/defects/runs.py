@@ -160,4 +160,22 @@ DEFECTS = [
         'return run.checkpoint("last"), run.kept(which)["module"]',
     ),
     ("training/execute.py", "ckpt_path=str(last) if last.exists() else None", "ckpt_path=None"),
+    (
+        "runs/schema.py",
+        'content[name] is None and one.metadata["null"]',
+        "content[name] is None",
+        {"tests": ("tests/runs/test_schema.py",)},
+    ),
+    (
+        "config/references.py",
+        "result = copy.deepcopy(config)",
+        "result = dict(config)",
+        {"tests": ("tests/config/test_references.py",)},
+    ),
+    (
+        "training/plan.py",
+        "key = key or known.key_of(config)",
+        "key = known.key_of(config)",
+        {"tests": ("tests/training/test_plan.py",)},
+    ),
 ]

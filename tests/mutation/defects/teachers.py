@@ -65,4 +65,16 @@ DEFECTS = [
         "load_student(network, path, content)",
     ),
     ("training/teacher.py", 'for key in ("validation", "split_seed") if', 'for key in ("validation",) if'),
+    (
+        "teachers/base.py",
+        "self.watch({tap for read in taps.values() for tap in read})",
+        "self.watch(set())",
+        {"tests": ("tests/teachers/test_teachers.py",)},
+    ),
+    (
+        "training/unable.py",
+        "owners = [(one.members[name], member) for name, member in teacher.members.items()]",
+        "owners = list(zip(one.members.values(), teacher.members.values()))",
+        {"tests": ("tests/training/test_unable.py",)},
+    ),
 ]
