@@ -331,8 +331,10 @@ def composed_runs(config: dict) -> list[ComposedRun]:
 
 
 def replace_configs(config: dict, change: Callable[[ComposedRun], dict]) -> dict:
-    """A copy of a config in which ``change`` has replaced the configs of the earlier runs."""
-    result = copy.deepcopy(config)
+    """A copy of a config in which ``change`` has replaced the configs of the earlier runs. These themselves are not
+    copied: in a long chain that would copy the first run once for every later one."""
+    kept = {id(one.config): one.config for one in composed_runs(config)}
+    result = copy.deepcopy(config, kept)
     for one in composed_runs(result):
         one.node["config"] = change(one)
     return result

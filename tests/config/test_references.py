@@ -98,6 +98,17 @@ def test_the_earlier_runs_of_a_config():
     assert config == before and changed["teacher"]["config"] == {"role": "teacher"}
     assert changed["student"]["initial"]["config"] == {"role": "initial"}
     assert "config" not in without_configs(config)["teacher"]
+    theirs = replace_configs(config, lambda one: one.config)["teacher"]["config"]
+    assert theirs is config["teacher"]["config"], "not copied"
+
+
+def test_two_runs_with_one_config_are_changed_each_for_itself():
+    members = {"a": {"same_but": [], "config": EARLIER}, "b": {"same_but": [], "seed": 3, "config": EARLIER}}
+    changed = replace_configs({"teacher": {"members": members}}, lambda one: {"own": one.takes_over_the_seed})
+    assert {name: one["config"]["own"] for name, one in changed["teacher"]["members"].items()} == {
+        "a": True,
+        "b": False,
+    }
 
 
 # -- who looks at the keys ---------------------------------------------------------------------------------------------

@@ -168,7 +168,7 @@ DEFECTS = [
     ),
     (
         "config/references.py",
-        "result = copy.deepcopy(config)",
+        "result = copy.deepcopy(config, kept)",
         "result = dict(config)",
         {"tests": ("tests/config/test_references.py",)},
     ),
