@@ -45,13 +45,8 @@ def prepare(
     Raises:
         InputError: the parts do not fit; independent problems are listed together.
     """
-    _refuse(
-        [
-            *strategy.validate_combination(),
-            *_no_chain(strategy),
-            *_wrong_mixture(strategy, batch),
-        ]
-    )
+    _refuse(_no_teacher(strategy.teacher))
+    _refuse([*strategy.validate_combination(), *_no_chain(strategy), *_wrong_mixture(strategy, batch)])
     if any(isinstance(value, UninitializedParameter) for value in strategy.student.parameters()):
         raise InputError(
             "student: it has lazy parameters, whose shapes are known only after the first batch; give their sizes"
@@ -101,6 +96,15 @@ def prepare(
 def _refuse(problems: list[str]) -> None:
     if problems:
         raise InputError(*problems)
+
+
+def _no_teacher(teacher: object) -> list[str]:
+    if teacher is None or isinstance(teacher, Teacher):
+        return []
+    return [
+        f"teacher: {type(teacher).__name__} is no kdlab.teachers.Teacher; a network becomes one with "
+        "kdlab.teachers.Frozen(network, task), another object by a class that derives from Teacher"
+    ]
 
 
 def wrong_answers(strategy: Strategy) -> list[str]:
