@@ -18,7 +18,10 @@ PAGES = {
     "README.md": "index.md",
     **{
         f"kdlab/{name}/README.md": f"{name}.md"
-        for name in ("strategies", "losses", "tasks", "teachers", "data", "sweep", "compare", "runs", "studies")
+        for name in (
+            *("strategies", "losses", "tasks", "teachers", "data", "sweep", "compare", "runs", "studies"),
+            "library",
+        )
     },
     "experiments/README.md": "papers.md",
     **{f"experiments/{name}/README.md": f"papers/{name}.md" for name in STUDIES},

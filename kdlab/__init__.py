@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kdlab import compare
     from kdlab.api import load, train
     from kdlab.batch import Batch
+    from kdlab.library import distill
     from kdlab.losses.base import Loss
     from kdlab.outputs import Outputs
     from kdlab.runs.run import Run, RunStore
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "train": "kdlab.api",
     "load": "kdlab.api",
+    "distill": "kdlab.library",
     "Run": "kdlab.runs.run",
     "RunStore": "kdlab.runs.run",
     "Batch": "kdlab.batch",
@@ -35,7 +37,7 @@ _LAZY = {
     "Loss": "kdlab.losses.base",
     "Strategy": "kdlab.strategies.base",
 }
-__all__ = ["Batch", "Loss", "Outputs", "Run", "RunStore", "Strategy", "compare", "load", "train"]
+__all__ = ["Batch", "Loss", "Outputs", "Run", "RunStore", "Strategy", "compare", "distill", "load", "train"]
 
 
 def __getattr__(name: str):

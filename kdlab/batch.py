@@ -1,4 +1,4 @@
-"""Batch: all that travels from the data to a strategy, and on to a loss."""
+"""Batch: everything that is passed from the data to a strategy, and on to a loss."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from torch import Tensor
 
 @dataclass
 class Batch:
-    """One batch and where it came from.
+    """One batch and its provenance.
 
     Args:
-        inputs: what the network reads, first dimension B.
-        target: the labels, ``(B,)`` for classifiers; after :meth:`kdlab.tasks.Task.align_batch` one label a row,
+        inputs: the network's inputs, with first dimension B.
+        target: the labels, ``(B,)`` for classifiers; after :meth:`kdlab.tasks.Task.align_batch` one label per row,
             ``(N,)``.
         index: number of each sample in its stored split, ``(B,)`` (after alignment ``(N,)``): tables and caches are
             keyed by it.
-        mask: which positions of the inputs are real, ``(B, T)``, for sequences; None where every position is.
-        further_views: the same samples under further augmentations, for strategies and losses that ask for more views
-            than one: the inputs of the views 1, 2, …
-        weights: how much each row counts, ``(N,)``; made by ``align_batch``.
-        normaliser: what the weighted sum of this batch's rows is divided by. It is the number of counting rows in the
+        mask: the positions of the inputs that are not padding, ``(B, T)``, for sequences; None if there is no padding.
+        further_views: the same samples under further augmentations, for strategies and losses with several views: the
+            inputs of the views 1, 2, …
+        weights: the weight of each row, ``(N,)``; set by ``align_batch``.
+        normaliser: the divisor of the weighted sum of this batch's rows. It is the number of rows that count in the
             whole optimiser step (all processes, all accumulated batches) divided by (processes x accumulated batches),
-            because DDP averages gradients over processes and Lightning over accumulated batches: so the step's loss is
-            the mean over rows, however they were dealt. None: the sum of ``weights``.
-        sample_normaliser, position_normaliser: the same for samples and for positions of the inputs, where rows are not
-            samples: for losses of one value a sample or a position (:meth:`weighting`). None: the number of values that
-            count.
-        partner_target: where images are mixed (:mod:`kdlab.data.images.mixing`), the label of the one that each is
-            mixed with, ``(B,)``. ``target`` stays the sample's own.
-        share: how much of each mixed image is the sample's own, ``(B,)``; 1 where nothing was mixed. None, as
-            ``partner_target``, where the data mix no images.
-        split, epoch, view_number: provenance. Augmentation is a function of (seed, epoch, view, index), so they name
-            the exact pixels (before any mixing).
+            because DDP averages gradients over processes and Lightning over accumulated batches. So the step's loss is
+            the mean over rows, independent of how they are distributed. None: the sum of ``weights``.
+        sample_normaliser, position_normaliser: the same for samples and for positions of the inputs, if rows are not
+            samples: for losses with one value per sample or per position (:meth:`weighting`). None: the number of
+            values that count.
+        partner_target: if images are mixed (:mod:`kdlab.data.images.mixing`), the label of the image with which each
+            one is mixed, ``(B,)``. ``target`` is the sample's own label.
+        share: the share of the sample's own image in each mixed image, ``(B,)``; 1 for images that are not mixed. Like
+            ``partner_target``, it is None if the data mix no images.
+        split, epoch, view_number: provenance. Augmentation is a function of (seed, epoch, view, index), so they
+            determine the exact pixels (before mixing).
     """
 
     inputs: Any
@@ -61,7 +61,7 @@ class Batch:
         return replace(self, **changes)
 
     def view(self, number: int) -> Batch:
-        """The batch as a view has it; 0 is the batch itself.
+        """The batch with the inputs of a view; 0 is the batch itself.
 
         >>> import torch
         >>> batch = Batch(torch.zeros(2, 3), None, torch.arange(2),
@@ -83,7 +83,7 @@ class Batch:
         return replace(self, inputs=self.further_views[number - 1], further_views=(), view_number=number)
 
     def part(self, start: int, stop: int) -> Batch:
-        """The samples ``start`` to ``stop`` (without it), of the batch as it came from the data, in all its views. The
+        """The samples ``start`` to ``stop`` (exclusive) of a batch that is not aligned yet, in all its views. The
         normaliser stays that of the whole batch.
 
         >>> import torch
@@ -131,10 +131,10 @@ class Batch:
         raise ValueError(f"per must be row, sample, position or batch, got {per!r}")
 
     def over_labels(self, values: Callable[[Tensor], Tensor]) -> Tensor:
-        """What ``values`` says of each row's label; of a mixed image, of both its labels as ``share`` has them.
+        """``values`` for each row's label. For a mixed image, the sum over both labels, weighted by ``share``.
 
         Args:
-            values: from class numbers ``(N,)`` to one value a row.
+            values: a function from class numbers ``(N,)`` to one value per row.
         """
         own = values(self.target)
         return own if self.share is None else self.share * own + (1 - self.share) * values(self.partner_target)
@@ -148,7 +148,7 @@ class Batch:
 
 
 def _changed(value, change: Callable[[Tensor], Tensor]):
-    """A value whose tensors are changed, in whatever collections they stand."""
+    """A value with all its tensors changed, also inside collections."""
     if isinstance(value, Mapping):
         return {name: _changed(item, change) for name, item in value.items()}
     if isinstance(value, (tuple, list)):

@@ -159,7 +159,7 @@ def told(error: BaseException) -> str:
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
-def for_people(error: BaseException) -> KdlabError | None:
+def to_user_error(error: BaseException) -> KdlabError | None:
     """An error of the machine's (a file that cannot be read or written, no memory), or one that loops take for their
     end, as one with a message; None for what is none of them."""
     if isinstance(error, KdlabError):

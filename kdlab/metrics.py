@@ -1,4 +1,4 @@
-"""Measures of what networks have learnt, as torchmetrics."""
+"""Metrics of what networks have learnt, as torchmetrics."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from kdlab.functional.kernels import flat, gram
 
 
 class CKA(Metric):
-    r"""Linear centred kernel alignment of two sets of features of the same samples, batch by batch: 1 where one is the
-    other rotated and scaled, about 0 where they have nothing in common. Kornblith et al. (2019),
+    r"""Linear centred kernel alignment of two sets of features of the same samples, batch by batch. It is 1 if one is
+    the other, rotated and scaled, and about 0 if they have nothing in common. Kornblith et al. (2019),
     https://arxiv.org/abs/1905.00414.
 
-    The estimate is the minibatch one of Nguyen et al. (2021), "Do Wide and Deep Networks Learn the Same Things?",
+    The estimate is the minibatch estimate of Nguyen et al. (2021), "Do Wide and Deep Networks Learn the Same Things?",
     https://arxiv.org/abs/2010.15327: with the unbiased estimate :math:`\mathrm{HSIC}_1` of each batch,
 
     .. math:: \frac{\sum_b \mathrm{HSIC}_1(K_b, L_b)}{\sqrt{\sum_b \mathrm{HSIC}_1(K_b, K_b)} \sqrt{\sum_b
@@ -25,9 +25,9 @@ class CKA(Metric):
               + \frac{\mathbf 1^\top \tilde K \mathbf 1\, \mathbf 1^\top \tilde L \mathbf 1}{(n-1)(n-2)}
               - \frac{2}{n-2} \mathbf 1^\top \tilde K \tilde L \mathbf 1 \Big],
 
-    Gram matrices without their diagonals. No sample need be kept, and the result does not depend on the batch size but
-    for noise; it can leave [0, 1] a little. Batches count alike. HSIC needs four samples: a smaller batch (the last one
-    of a split) is left out.
+    with Gram matrices without their diagonals. No sample must be kept. The result depends on the batch size only
+    through noise, and can be slightly outside [0, 1]. All batches have the same weight. HSIC needs four samples: a
+    smaller batch (the last one of a split) is left out.
 
     >>> x = torch.arange(12.0).reshape(6, 2).sin()
     >>> metric = CKA()
@@ -58,15 +58,15 @@ class CKA(Metric):
         self.second += _unbiased_hsic(m, m)
 
     def compute(self) -> Tensor:
-        """NaN where no batch had four samples, or where the features of a side do not vary."""
+        """The alignment; NaN if no batch had four samples, or if the features of a side do not vary."""
         return (self.products / (self.first * self.second).sqrt()).float()
 
 
 def expected_calibration_error(probabilities: Tensor, target: Tensor, bins: int = 15) -> float:
     """The expected calibration error of Guo et al. (2017), https://arxiv.org/abs/1706.04599, eq. 3, by torchmetrics.
 
-    torchmetrics gives a confidence of exactly 1, which float32 rounds to where a network is sure, a bin of its own;
-    here it falls into the last of the ``bins``, as in the paper.
+    In float32, the confidence of a sure network is rounded to exactly 1. torchmetrics puts this value into a bin of its
+    own; here it belongs to the last of the ``bins``, as in the paper.
 
     Args:
         probabilities: (N, C).

@@ -1,4 +1,4 @@
-"""Normalisation: how pixels become a network's inputs, and how inputs of one normalisation become those of another."""
+"""Normalisation: from pixels to a network's inputs, and from inputs of one normalisation to those of another."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from kdlab.errors import InputError
 
 @dataclass(frozen=True)
 class Normalisation:
-    r"""Inputs :math:`x_c = (u_c - m_c) / s_c` of pixels :math:`u` that lie in [0, 1].
+    r"""Inputs :math:`x_c = (u_c - m_c) / s_c` from pixels :math:`u` in [0, 1].
 
     Args:
-        mean, std: one number, which counts for every channel, or one a channel. In units of the scaled pixels.
+        mean, std: one number for all channels, or one per channel, in units of the scaled pixels.
 
     Raises:
-        ValueError: the two are of different length, or a std is not greater than 0.
+        ValueError: the two have different lengths, or a std is not greater than 0.
     """
 
     mean: tuple[float, ...]
@@ -46,12 +46,11 @@ class Normalisation:
         return f"mean {mean} and std {std}"
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Normalised ``pixels`` (float, (B, C, H, W), or of any shape where mean and std are one number)."""
+        """Normalised ``pixels`` (float, (B, C, H, W), or any shape if mean and std are one number)."""
         return (pixels - _shaped(self.mean, pixels)) / _shaped(self.std, pixels)
 
     def check_channels(self, channels: int, key: str) -> None:
-        """Raises InputError that names ``key`` where mean or std have a wrong length for images of that many
-        channels."""
+        """Raises InputError, which names ``key``, if mean or std have the wrong length for this number of channels."""
         for name in ("mean", "std"):
             if len(getattr(self, name)) not in (1, channels):
                 raise InputError(
@@ -60,8 +59,8 @@ class Normalisation:
                 )
 
     def onto(self, other: Normalisation) -> Affine | None:
-        r"""What turns inputs of this normalisation into inputs of ``other``: :math:`x' = x\,s/s' + (m - m')/s'`. None
-        where they are equal."""
+        r"""The map from inputs of this normalisation to inputs of ``other``: :math:`x' = x\,s/s' + (m - m')/s'`. None
+        if both are equal."""
         length = max(len(self.mean), len(self.std), len(other.mean), len(other.std))
         mean, std, their_mean, their_std = (
             value * (length if len(value) == 1 else 1) for value in (self.mean, self.std, other.mean, other.std)
@@ -76,30 +75,31 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class Affine:
-    """``x * factor + shift``, one of each a channel; computed in float32 or wider and rounded to the dtype of ``x``."""
+    """``x * factor + shift`` with one factor and one shift per channel, computed in at least float32 and rounded to the
+    dtype of ``x``."""
 
     factor: tuple[float, ...]
     shift: tuple[float, ...]
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The changed inputs, of the shape and dtype of ``x``: ``(B, C, H, W)``, or any shape where factor and shift
+        """The converted inputs, with the shape and dtype of ``x``: ``(B, C, H, W)``, or any shape if factor and shift
         are one number."""
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         return (wide * _shaped(self.factor, wide) + _shaped(self.shift, wide)).to(x.dtype)
 
 
 def _shaped(values: tuple[float, ...], like: Tensor) -> float | Tensor:
-    """One number as it is; several as a tensor that stands for the channels of (B, C, H, W)."""
+    """One number unchanged; several as a tensor that broadcasts over the channels of (B, C, H, W)."""
     if len(values) == 1:
         return values[0]
     return torch.tensor(values, dtype=like.dtype, device=like.device).view(-1, 1, 1)
 
 
 def problems(value, key: str, channels: int | None) -> list[str]:
-    """What is wrong with a config's ``{mean: …, std: …}``; nothing is where it is null.
+    """The problems of a config's ``{mean: …, std: …}``; null has none.
 
     Args:
-        channels: of the inputs; None where they are no images.
+        channels: channels of the inputs; None if they are not images.
     """
     if value is None:
         return []

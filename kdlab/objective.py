@@ -18,10 +18,10 @@ from kdlab.schedules import Schedule
 
 @dataclass
 class LossParts:
-    """What the objective makes of one network's Outputs. Those of several networks can be added.
+    """The objective's value for one network's Outputs. The values of several networks can be added.
 
     Args:
-        labels: the weighted sum of the terms that need no teacher; 0 where there is none.
+        labels: the weighted sum of the terms that need no teacher; 0 if there is none.
         taught: the weighted sum of the terms that learn from a teacher.
         parts: the terms before their weights, detached, for the logs.
 
@@ -37,30 +37,29 @@ class LossParts:
 
     @property
     def total(self) -> Tensor | float:
-        """What is minimised."""
+        """The loss that is minimised."""
         return self.labels + self.taught
 
     def __add__(self, other: LossParts) -> LossParts:
         return LossParts(self.labels + other.labels, self.taught + other.taught, {**self.parts, **other.parts})
 
     def scaled(self, labels: float = 1.0, taught: float = 1.0) -> LossParts:
-        """The two sums with a factor each; the logs show the terms as they are."""
+        """The two sums, each with a factor. The parts for the logs do not change."""
         return LossParts(self.labels * labels, self.taught * taught, self.parts)
 
     def named(self, network: str) -> LossParts:
-        """With the network's name behind that of each part."""
+        """With the network's name appended to the name of each part."""
         return LossParts(self.labels, self.taught, {f"{name}_{network}": value for name, value in self.parts.items()})
 
 
-def at_rest(module: nn.Module) -> Tensor | float:
-    """0, with a gradient of zeros for every parameter of a module that has no part in this step: so connectors and
-    learned temperatures do not stand still in one process and stop DDP in another, while there is nobody to learn
-    from."""
+def zero_loss(module: nn.Module) -> Tensor | float:
+    """0, with a gradient of zeros for every parameter of a module that has no part in this step. DDP requires a
+    gradient for connectors and learned temperatures also while there is no teacher."""
     return sum(0.0 * value.sum() for value in module.parameters() if value.requires_grad)
 
 
 def mean_of(several: Sequence[LossParts]) -> LossParts:
-    """The mean of what one network learns from several teachers; the parts' means too."""
+    """The mean of one network's losses to several teachers, also of their parts."""
     names = dict.fromkeys(name for each in several for name in each.parts)
     parts = {name: torch.stack([each.parts[name] for each in several if name in each.parts]).mean() for name in names}
     return LossParts(
@@ -69,7 +68,7 @@ def mean_of(several: Sequence[LossParts]) -> LossParts:
 
 
 class Objective(nn.Module):
-    r""":math:`L = \sum_k w_k\,\mathrm{reduce}(\ell_k)` over named terms, in the order they were named.
+    r""":math:`L = \sum_k w_k\,\mathrm{reduce}(\ell_k)` over named terms, in the given order.
 
     Args:
         terms: name -> loss.
@@ -77,8 +76,8 @@ class Objective(nn.Module):
         schedules: "term.scalar" -> schedule; the scalar is ``weight`` or a float attribute of the loss
             (``kd.temperature``), or of a loss inside it (``kd_standardised.loss.temperature``).
 
-    A term whose weight is 0 and that owns no parameters is not computed (its part is absent), so a teacher that is
-    stopped early costs nothing from then on.
+    A term with weight 0 and without parameters is not computed (its part is absent). So a teacher that is stopped early
+    costs nothing from then on.
 
     Raises:
         InputError: a schedule names a scalar that its loss does not have.
@@ -112,7 +111,7 @@ class Objective(nn.Module):
         self.advance(0.0)
 
     def advance(self, epoch: float) -> None:
-        """Set every scheduled scalar to its value at ``epoch`` (fractional, from 0)."""
+        """Sets every scheduled scalar to its value at ``epoch`` (fractional, from 0)."""
         for key, schedule in self.schedules.items():
             name, _, scalar = key.partition(".")
             if scalar == "weight":
@@ -122,14 +121,14 @@ class Objective(nn.Module):
                 setattr(self.terms.get_submodule(owner), attribute, schedule(epoch))
 
     def scalars(self) -> dict[str, float]:
-        """The present value of every scheduled scalar, and what the terms read off themselves, for the logs."""
+        """The current value of every scheduled scalar, and the terms' own readings, for the logs."""
         scheduled = {key: self._scalar(key) for key in self.schedules}
         return scheduled | {
             f"{name}.{key}": value for name, term in self.terms.items() for key, value in term.readings().items()
         }
 
     def _scalar(self, key: str):
-        """The present value at a schedule's key; None where there is nothing."""
+        """The current value at a schedule's key; None if there is none."""
         name, _, scalar = key.partition(".")
         if scalar == "weight":
             return self.weights[name]
@@ -144,35 +143,35 @@ class Objective(nn.Module):
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether some term asks for a teacher at all."""
+        """Whether any term needs a teacher."""
         return any(term.needs_teacher for term in self.terms.values())
 
     @property
     def asks_teacher(self) -> bool:
-        """Whether some term asks for the teacher at the present weights."""
-        return bool(self.asking())
+        """Whether any term needs the teacher with the current weights."""
+        return bool(self.active_teacher_terms())
 
-    def asking(self) -> list[str]:
-        """The terms that ask for the teacher at the present weights."""
+    def active_teacher_terms(self) -> list[str]:
+        """The terms that need the teacher with the current weights."""
         return [name for name, term in self.terms.items() if term.needs_teacher and self._active(name)]
 
     @property
     def learns_from_teacher(self) -> bool:
-        """Whether the teacher has a say at any time: with a weight above 0, now or by its schedule."""
+        """Whether the loss uses the teacher at any time: with a weight above 0, now or by its schedule."""
         return any(term.needs_teacher and self.counts(name) for name, term in self.terms.items())
 
     @property
     def learns_from_labels(self) -> bool:
-        """Whether some term that needs no teacher counts at any time."""
+        """Whether any term that needs no teacher has a weight above 0 at any time."""
         return any(not term.needs_teacher and self.counts(name) for name, term in self.terms.items())
 
     def counts(self, name: str) -> bool:
-        """Whether a term counts at any time: with a weight above 0, now or by its schedule."""
+        """Whether a term has a weight above 0 at any time, now or by its schedule."""
         return self.weights[name] != 0 or f"{name}.weight" in self.schedules
 
     @property
     def views(self) -> int:
-        """How many augmented views of a batch the terms compare."""
+        """The number of augmented views of a batch that the terms compare."""
         return max(term.views for term in self.terms.values())
 
     @property
@@ -186,27 +185,27 @@ class Objective(nn.Module):
         return {tap for term in self.terms.values() for tap in term.teacher_taps}
 
     def prepare(self, probe: Probe) -> None:
-        """Let every term build what it needs from the probe, naming the term if it cannot."""
+        """Prepares every term with the probe. An error names the term."""
         for name, term in self.terms.items():
             if term.teacher_taps and probe.teacher is None:
                 raise InputError(
-                    f"loss.{name}: it reads a teacher's features, and of whoever teaches in this strategy none are "
-                    "known before the training; take a loss on logits (or the strategy must define taught_by)"
+                    f"loss.{name}: it reads a teacher's features, but in this strategy no teacher's features are "
+                    "known before training; choose a loss on logits (or define taught_by in the strategy)"
                 )
             try:
                 term.prepare(probe.of_term(name))
             except InputError:
                 raise
-            except Exception as error:  # a loss of the user's own may fail in any way
+            except Exception as error:  # a user's loss may fail in any way
                 kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
                 reason = ended_early(error) or kind + (str(error).splitlines() or [""])[0]
                 raise InputError(f"loss.{name}: {reason}") from error
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> LossParts:
-        """Every term; without a teacher, those that need none. Where none is left, a loss of 0 that still reaches the
-        student."""
+        """All terms; without a teacher, those that need none. If no term is left, the loss is 0 with a gradient of
+        zeros for the student."""
         loss = self._sum(self.terms, student, teacher, batch)
-        return loss if isinstance(loss.total, Tensor) else loss + LossParts(anchor(student))
+        return loss if isinstance(loss.total, Tensor) else loss + LossParts(ddp_anchor(student))
 
     def labels(self, student: Outputs, batch: Batch) -> LossParts:
         """The terms that need no teacher."""
@@ -238,14 +237,15 @@ class Objective(nn.Module):
         return result
 
 
-def anchor(outputs: Outputs) -> Tensor:
-    """0, with a gradient of zeros for all that made the logits: for a loss of no term, and for DDP, which wants every
-    parameter to have a part in the loss (a loss on features alone leaves the student's head out)."""
+def ddp_anchor(outputs: Outputs) -> Tensor:
+    """0, with a gradient of zeros for all parameters on which the logits depend. It is used for a loss without terms,
+    and for DDP, which requires that every parameter is part of the loss (a loss on features alone does not use the
+    student's head)."""
     return 0.0 * outputs.logits.masked_fill(~outputs.logits.isfinite(), 0.0).sum()
 
 
 def _without_masked_rows(outputs: Outputs | None, batch: Batch) -> Outputs | None:
-    """Outputs whose rows of weight 0 are zeros: what stands there (padding, inf) must not reach a gradient as 0 times
+    """Outputs with zeros in the rows of weight 0: their values (padding, inf) must not reach a gradient as 0 times
     NaN."""
     if outputs is None or batch.weights is None:
         return outputs

@@ -1,4 +1,4 @@
-"""Outputs: what one network said of one batch; the only thing that a loss sees of a network at a step."""
+"""Outputs: the outputs of one network for one batch. A loss sees nothing else of a network in a step."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from torch import Tensor
 
 @dataclass
 class LazyLogits:
-    """Logits that need not exist yet: the last hidden states ``(..., H)`` and the head that turns them into logits.
+    """Logits that are not computed yet: the last hidden states ``(..., H)`` and the head that maps them to logits.
 
-    A loss that works in chunks reads ``hidden`` and ``head``; any other loss reads :attr:`Outputs.logits`, which makes
-    the dense tensor on first use.
+    A loss that works in chunks reads ``hidden`` and ``head``; any other loss reads :attr:`Outputs.logits`, which
+    computes the dense tensor on first use.
     """
 
     hidden: Tensor
     head: Callable[[Tensor], Tensor]
 
     def dense(self) -> Tensor:
-        """The dense logits ``(..., C)``: the head on the hidden states."""
+        """The dense logits ``(..., C)``: the head applied to the hidden states."""
         return self.head(self.hidden)
 
     def detach(self) -> LazyLogits:
-        """Without gradient to the hidden states, nor to the head when it is used later."""
+        """Without gradient to the hidden states, and to the head when it is applied later."""
         return LazyLogits(self.hidden.detach(), torch.no_grad()(self.head))
 
 
 @dataclass
 class Outputs:
-    """What one network said of one batch.
+    """The outputs of one network for one batch.
 
     Args:
         answer: dense logits ``(B, C)`` (``(B, T, V)`` for sequences, ``(N, C)`` once aligned), or :class:`LazyLogits`.
-        features: tap name -> tensor, for the taps that the objective asked for and no others.
-        mask: which positions count, for sequences.
-        second: what the same network said of the batch's second view, where a loss compares two views.
-        by_term: loss term -> Outputs, where that term has a teacher of its own; the others learn from these Outputs
+        features: tap name -> tensor, only for the taps that the objective reads.
+        mask: the positions that count, for sequences.
+        second: the same network's Outputs for the batch's second view, if a loss compares two views.
+        by_term: loss term -> Outputs, for terms with their own teacher. The other terms learn from these Outputs
             themselves.
 
     >>> import torch
@@ -60,7 +60,7 @@ class Outputs:
 
     @property
     def logits(self) -> Tensor:
-        """The dense logits, made now if they were lazy."""
+        """The dense logits; computed now if they were lazy."""
         if self.is_lazy:
             self.answer = self.answer.dense()
         return self.answer
@@ -70,7 +70,7 @@ class Outputs:
         return replace(self, **changes)
 
     def with_second(self, second: Outputs) -> Outputs:
-        """These Outputs of a batch with those of its second view; each term's own with its own."""
+        """Attaches the second view's Outputs, also inside ``by_term``."""
         by_term = {name: said.replace(second=second.by_term[name]) for name, said in self.by_term.items()}
         return self.replace(second=second, by_term=by_term)
 
@@ -91,7 +91,7 @@ class Outputs:
         return change(self).replace(second=second, by_term=by_term)
 
     def detach(self) -> Outputs:
-        """The same, cut from the graph. Everything that teaches is detached, whoever it is."""
+        """The same, detached from the graph. Every teacher's Outputs are detached."""
         return self.map(_detached)
 
 

@@ -19,7 +19,7 @@ LAYERS = (
     ("objective",),
     ("strategies",),
     ("methods", "training"),
-    ("api", "compare", "sweep"),
+    ("api", "compare", "library", "sweep"),
     ("studies",),
     ("cli",),
 )

@@ -51,8 +51,8 @@ def problems(book) -> list[str]:
     return found
 
 
-def test_there_are_three():
-    assert [path.stem for path in NOTEBOOKS] == ["01_quickstart", "02_compare", "03_your_own_method"]
+def test_there_are_four():
+    assert [path.stem for path in NOTEBOOKS] == ["01_quickstart", "02_compare", "03_your_own_method", "04_library"]
 
 
 def test_problems_are_found():

@@ -1,7 +1,7 @@
 """Every command of the READMEs is run, page by page, in its order, in one folder.
 
-The pages on losses and strategies have tests of their own; those of the studies are run by ``kdlab reproduce``. What
-needs a cluster stands in blocks of the kind ``sh``.
+The pages on losses, strategies and the library have tests of their own; those of the studies are run by ``kdlab
+reproduce``. What needs a cluster stands in blocks of the kind ``sh``.
 """
 
 import re
@@ -27,7 +27,7 @@ FIRST, SECOND = [text.strip() for kind, text in BLOCKS if "venv" in text]
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
     for path in [ROOT / "README.md", *(ROOT / "kdlab").rglob("README.md")]
-    if path.parent.name not in ("losses", "strategies")
+    if path.parent.name not in ("losses", "strategies", "library")
 )
 
 
@@ -43,7 +43,11 @@ def test_readme_is_short():
 
 
 def test_links_of_the_pages_lead_somewhere():
-    pages = [*PAGES, "kdlab/losses/README.md", "kdlab/strategies/README.md", ".github/CONTRIBUTING.md"]
+    pages = [
+        *PAGES,
+        *(f"kdlab/{name}/README.md" for name in ("losses", "strategies", "library")),
+        ".github/CONTRIBUTING.md",
+    ]
     pages += [path.relative_to(ROOT).as_posix() for path in (ROOT / "experiments").rglob("README.md")]
     for page in pages:
         for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text(encoding="utf-8")):

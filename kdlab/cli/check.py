@@ -57,7 +57,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument(
         "--images",
         action="store_true",
-        help="read every image of the run's data=image_folder, and list those that cannot be read",
+        help="with data=image_folder: read every image, and list those that cannot be read",
     )
     options = parser.parse_args(arguments)
     typed = [text for text in options.experiment if "=" in text]
@@ -109,7 +109,7 @@ def _images(overrides: list[str]) -> int:
 
     if not overrides:
         raise InputError(
-            "check: --images needs to know the data; for example kdlab check data=image_folder data.folder=FOLDER"
+            "check: --images needs the data set; for example kdlab check data=image_folder data.folder=FOLDER --images"
             " --images"
         )
     kept = [text for text in overrides if place(text).partition(".")[0] in ("experiment", "data", "paths")]

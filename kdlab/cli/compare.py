@@ -30,29 +30,29 @@ def run(arguments: list[str]) -> int:
     parser.add_argument(
         "--baseline",
         metavar="ROW",
-        help="the row that the others are held against, by its name or a part of it that no other has "
+        help="the row with which the others are compared: its name, or a part of the name that no other row has "
         "(default: the student baseline, if there is one)",
     )
     parser.add_argument(
         "--further",
         default="",
         metavar="METRICS",
-        help="other metrics that get a column, with commas between: nll,ece,agreement,"
-        "kl_to_teacher, or what was measured: latency_ms,cka,checkpoint_bytes,…",
+        help="other metrics as columns, separated by commas: nll,ece,agreement,kl_to_teacher, or results of "
+        "kdlab measure: latency_ms,cka,checkpoint_bytes,…",
     )
     parser.add_argument(
         "--all",
         action="store_true",
-        help="print every column, in several blocks where they do not fit beside each other",
+        help="print every column, in several blocks if they are too wide for the terminal",
     )
-    parser.add_argument("--out", help="where compare.csv, compare.md and compare.tex go (default: the first folder)")
+    parser.add_argument("--out", help="folder for compare.csv, compare.md and compare.tex (default: the first folder)")
     parser.add_argument(
         "--report",
         nargs="?",
         const="",
         metavar="FOLDER",
-        help="also write report.html, its figures and tables; where to, "
-        "right behind --report, which so stands behind the runs (default: the folder 'report' beside compare.csv)",
+        help="also write report.html with its figures and tables into FOLDER (default: the folder 'report' next to "
+        "compare.csv); put this option after the runs' folders",
     )
     parser.add_argument(
         "--wandb",
@@ -83,10 +83,7 @@ def run(arguments: list[str]) -> int:
         if options.out or report:
             raise InputError(f"{out} cannot be written ({error.strerror}); name another folder with --out") from error
         # the files were not asked for: in a folder that is read-only the table is shown without them
-        written = (
-            f"nothing was written: {out} cannot be written ({error.strerror}); --out DIR keeps the table in another"
-            " folder"
-        )
+        written = f"nothing was written: {out} cannot be written ({error.strerror}); --out DIR names another folder"
     table.show(options.all)
     print(written)
     if report:
@@ -96,7 +93,7 @@ def run(arguments: list[str]) -> int:
 
 def _report(options, found, table, folder: Path) -> None:
     page = write_report(found, table, folder, f"Comparison of {', '.join(options.folder)}", command_line())
-    print(f"written: {page}, with figures and tables beside it")
+    print(f"written: {page}, with figures and tables next to it")
     if options.wandb:
         from kdlab.compare.wandb_run import log_report
 

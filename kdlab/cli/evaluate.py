@@ -1,7 +1,7 @@
 """``kdlab evaluate RUN [data=… OVERRIDE…]``: a trained student.
 
-Without overrides the numbers come from the test predictions that the run kept, so test is not touched again. With
-overrides of ``data`` the student is run on the test split of that data set.
+Without overrides, the scores are computed from the run's saved test predictions. With overrides of ``data``, the
+student is evaluated on the test split of that data set.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ def run(arguments: list[str]) -> int:
     """
     parser = Parser(prog="kdlab evaluate", description=__doc__)
     parser.add_argument("run", help="a run directory")
-    parser.add_argument("override", nargs="*", help="data=… and keys below data")
-    parser.add_argument("--which", choices=("last", "best"), default="last", help="which checkpoint (default: last)")
+    parser.add_argument("override", nargs="*", default=[], help="data=… and keys below data")
+    parser.add_argument("--which", choices=("last", "best"), default="last", help="the checkpoint (default: last)")
     parser.add_argument(
         "--network",
         metavar="NAME",
-        help="which of several networks (or their ensemble), of the run's own test predictions; "
-        "default: the one that is kept",
+        help="the network (or ensemble), for a run with several; only for its saved test predictions "
+        "(default: the network that the run keeps)",
     )
-    parser.add_argument("--per-class", action="store_true", help="also the accuracy of every class")
+    parser.add_argument("--per-class", action="store_true", help="also print the accuracy of every class")
     parser.add_argument(
         "--bias", action="append", default=[], metavar="CLASS=NUMBER", help="add a number to the logit of a class"
     )
@@ -46,8 +46,8 @@ def run(arguments: list[str]) -> int:
         raise InputError(f"{found.path} is not finished (its status is {found.status})")
     if options.network and options.override:
         raise InputError(
-            "evaluate: --network chooses among the run's own test predictions, so it stands without overrides; on "
-            "other data the network that is kept is asked"
+            "evaluate: --network chooses from the run's saved test predictions, so it cannot be combined with "
+            "overrides; on other data, the network that the run keeps is evaluated"
         )
     from kdlab.tasks import task_of
 
@@ -105,6 +105,7 @@ def _fresh(found: Run, which: str, overrides: list[str]):
     from kdlab.training.assemble import make_data, read_data
     from kdlab.training.evaluation import predict
 
+    found.check_recipe("it cannot be evaluated on other data")
     wrong = [text for text in overrides if not text.lstrip("+~").startswith(("data=", "data.", "paths.data="))]
     if wrong:
         raise InputError(f"only data can be overridden here, not {', '.join(wrong)}")
@@ -112,7 +113,7 @@ def _fresh(found: Run, which: str, overrides: list[str]):
         config = compose(overrides)
     else:  # the run's own data, changed
         if any(text.startswith("~") for text in overrides):
-            raise InputError("a key of the run's own data cannot be taken away here; name the data set too: data=…")
+            raise InputError("a key of the run's own data cannot be removed here; name the data set too: data=…")
         with explaining(overrides):
             dotted = OmegaConf.from_dotlist([text.lstrip("+") for text in overrides])
             config = OmegaConf.to_container(
@@ -125,8 +126,9 @@ def _fresh(found: Run, which: str, overrides: list[str]):
         or config["data"]["shape"] != found.config["data"]["shape"]
     ):
         raise InputError(
-            f"the student reads {found.config['data']['shape']} and knows {found.config['data']['classes']} classes; "
-            f"these data have {config['data']['shape']} and {config['data']['classes']}"
+            f"the student needs inputs of shape {found.config['data']['shape']} and has "
+            f"{found.config['data']['classes']} classes; these data have {config['data']['shape']} and "
+            f"{config['data']['classes']}"
         )
     data, task = make_data(config["data"]), task_of(found.config)
     read_data(data, config["data"])
@@ -143,7 +145,7 @@ def _bias(text: str, classes: int) -> tuple[int, float]:
         if not math.isfinite(value):
             raise ValueError
     except ValueError as error:
-        raise InputError(f"--bias wants CLASS=NUMBER, for example 3=2.0; got {text!r}") from error
+        raise InputError(f"--bias must be CLASS=NUMBER, for example 3=2.0; got {text!r}") from error
     if not 0 <= number < classes:
         raise InputError(f"--bias: there is no class {number}; the classes are 0 to {classes - 1}")
     return number, value

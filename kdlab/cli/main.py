@@ -1,4 +1,4 @@
-"""``kdlab VERB …``: finds the verb, prints errors for people, ends with the exit code of the design.
+"""``kdlab VERB …``: finds the verb, prints errors as messages, and ends with an exit code.
 
 0 done; 1 a run failed while training; 2 bad input, found before anything was written; 130 interrupted.
 """
@@ -11,17 +11,17 @@ import sys
 from importlib import import_module
 
 from kdlab import __version__
-from kdlab.errors import did_you_mean, for_people
+from kdlab.errors import did_you_mean, to_user_error
 
 VERBS = {
     "train": "train one run, or with -m a sweep",
-    "runs": "what is there: list, show, diff, rm",
+    "runs": "list, show, compare (diff) and remove (rm) runs",
     "compare": "a table of runs, grouped over seeds",
-    "reproduce": "a paper's experiments: train what is missing, compare with what is expected and what is in git",
-    "evaluate": "a trained student: from its test predictions, or on other data",
-    "measure": "how fast finished runs answer, in what memory; how alike their features are to the teacher's",
-    "methods": "every method: paper, formula, defaults, what it needs",
-    "check": "compose every experiment and check it, without running; or read every image of a folder",
+    "reproduce": "a study: train its missing runs, compare with its expectations and with the results in git",
+    "evaluate": "score a trained student: from its test predictions, or on other data",
+    "measure": "speed and memory of finished runs, and similarity of their features to the teacher's",
+    "methods": "list the methods: paper, formula, defaults, requirements",
+    "check": "check experiments without running them, or read every image of a folder",
 }
 TRAINING = ("train", "reproduce")
 
@@ -37,7 +37,7 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "kdlab VERB --help says more. The first thing to try: kdlab train",
+            "For the options of a verb: kdlab VERB --help. To begin: kdlab train",
         ]
     )
 
@@ -82,15 +82,15 @@ def _run(arguments: list[str]) -> int:
     try:
         return import_module(f"kdlab.cli.{verb}").run(rest) or 0
     except KeyboardInterrupt:
-        goes_on = "; the same command goes on from the last finished epoch" if verb in TRAINING else ""
-        print(f"kdlab: interrupted{goes_on}", file=sys.stderr)
+        resumes = "; the same command resumes after the last finished epoch" if verb in TRAINING else ""
+        print(f"kdlab: interrupted{resumes}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         raise
     except SystemExit as stopped:  # argparse and Hydra end themselves, after --help or an unknown option
         return stopped.code if isinstance(stopped.code, int) else 2 if stopped.code else 0
     except Exception as error:
-        message = for_people(error)
+        message = to_user_error(error)
         if message is None:
             raise
         print(f"kdlab: {message}", file=sys.stderr)

@@ -1,9 +1,9 @@
-"""``kdlab measure RUN_OR_FOLDER…``: latency, throughput and memory of finished runs, and how alike their features are
-to the teacher's.
+"""``kdlab measure RUN_OR_FOLDER…``: latency, throughput and memory of finished runs, and the similarity of their
+features to the teacher's.
 
-Written to measurements.json beside each run.json, in the place of what an earlier measuring found. Runs that are
-read-only have their numbers in the table alone. Times hold for this machine only; the runs of one command are timed in
-turns, so measure together what you will compare.
+The results are written to measurements.json next to each run.json and replace earlier ones. For read-only runs they are
+only printed. Times hold for this machine only. The runs of one command are timed in turns, so measure the runs that you
+want to compare with one command.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def run(arguments: list[str]) -> int:
     parser = Parser(prog="kdlab measure", description=__doc__)
     parser.add_argument("folder", nargs="+", metavar="RUN_OR_FOLDER", help="runs, or folders with runs below them")
     parser.add_argument("--batches", default="1,64", help="batch sizes (default: 1,64)")
-    parser.add_argument("--seconds", default="2", help="of timing, for each run and batch size (default: 2)")
-    parser.add_argument("--device", default="cpu", help="cpu (one thread is used; the default), cuda, cuda:1, …")
+    parser.add_argument("--seconds", default="2", help="seconds of timing for each run and batch size (default: 2)")
+    parser.add_argument("--device", default="cpu", help="cpu (with one thread; the default), cuda, cuda:1, …")
     options = parser.parse_args(arguments)
     batches, seconds = _sizes(options.batches), _seconds(options.seconds)
     runs = runs_in(options.folder)
@@ -103,8 +103,8 @@ def _show(measured: list[tuple[Run, dict]], batches: list[int]) -> None:
         )
     console.print(table)
     print(
-        f"Medians and 90th percentiles, the runs in turns, on: {machine_name(found)}. Peak: tensors at batch "
-        f"{max(batches)}. CKA: mean over the taps that student and teacher both have, on validation."
+        f"Medians and 90th percentiles, with the runs timed in turns, on: {machine_name(found)}. Peak: tensors at "
+        f"batch {max(batches)}. CKA: mean over the taps that student and teacher both have, on validation."
     )
 
 

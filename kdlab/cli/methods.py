@@ -1,4 +1,4 @@
-"""``kdlab methods [NAME]``: every method that kdlab has, and what one of them computes."""
+"""``kdlab methods [NAME]``: lists kdlab's methods, or describes one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run(arguments: list[str]) -> int:
     parser = Parser(prog="kdlab methods", description=__doc__)
     parser.add_argument("name", nargs="?", help="one method: formula, parameters, an example")
     parser.add_argument("--family", choices=FAMILIES, help="only these")
-    parser.add_argument("--for", dest="task", choices=KINDS, help="only those that serve this kind of network")
+    parser.add_argument("--for", dest="task", choices=KINDS, help="only methods for this kind of network")
     options = parser.parse_args(arguments)
     from kdlab import methods
 
@@ -54,7 +54,7 @@ def run(arguments: list[str]) -> int:
     print(
         "\n"
         f"{len(entries)} methods; verified: value and gradients of the named code, run in float64, agree to "
-        f"{TOLERANCE:g} relative (tests/golden). kdlab methods NAME says more."
+        f"{TOLERANCE:g} relative (tests/golden). kdlab methods NAME describes one."
     )
     return 0
 
@@ -122,7 +122,7 @@ def show(entry) -> None:
                 )
             )
     if entry.kind == "loss" and entry.with_ce is not None:
-        print(f"\nce: loss.ce.weight={_value(entry.with_ce)} beside it, where no number is given for it")
+        print(f"\nce: loss.ce.weight={_value(entry.with_ce)} with this loss, unless a number is given for it")
     if entry.kind == "loss" and entry.presets:
         print("\npresets (preset=NAME):")
         for preset in entry.presets:

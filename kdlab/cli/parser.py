@@ -12,4 +12,4 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str):
         """Raise InputError with argparse's message and the command that prints the help."""
-        raise InputError(f"{self.prog.removeprefix('kdlab ')}: {message}; {self.prog} --help says more")
+        raise InputError(f"{self.prog.removeprefix('kdlab ')}: {message}; see {self.prog} --help")

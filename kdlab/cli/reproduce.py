@@ -1,12 +1,14 @@
-"""``kdlab reproduce STUDY``: trains what is missing of a study, and compares its tables with what is expected and with
-what is in git.
+"""``kdlab reproduce STUDY``: trains the missing runs of a study, and compares its tables with the expectations and with
+the results in git.
 
-Exit codes: 0: all expectations hold or are explained, and results match git; 1: otherwise, or where a run failed. With
---check 0: everything fits together; 1: otherwise. 2: bad input.
+Exit codes:
+  0  all expectations hold or are explained, and the results match git (with --check: study and files are consistent)
+  1  otherwise, or a run failed
+  2  bad input
 
-Results match git where every row is within its tolerance and no further from git than other seeds are, and where of
-every claim that is told, here or in git, a quarter of the effect or more is found on the other side, or the scatter of
-seeds explains why not.
+The results match git under two conditions. Every row is within its tolerance, and no further from git than other seeds
+are. Every claim that is significant here or in git shows at least a quarter of its effect on the other side, or the
+variation of seeds explains the difference.
 """
 
 from __future__ import annotations
@@ -28,33 +30,33 @@ def run(arguments: list[str]) -> int:
     parser.add_argument(
         "study",
         nargs="*",
-        help="a folder below experiments/, or any folder with a study.yaml; behind it may stand where runs and data "
-        "lie, how it is shown and how launched: paths.runs=… paths.data=… progress=lines hydra.launcher.workers=2",
+        help="a folder below experiments/, or any folder with a study.yaml; after it you can pass paths.runs=… "
+        "paths.data=… progress=lines and options of the launcher, for example hydra.launcher.workers=2",
     )
     kinds = parser.add_mutually_exclusive_group()
     kinds.add_argument(
         "--write",
         action="store_true",
-        help="write the results into the study's folder and its README, in place of runs/STUDY/reproduced/",
+        help="write the results into the study's folder and its README, instead of runs/STUDY/reproduced/",
     )
     kinds.add_argument(
         "--keep",
         action="store_true",
-        help="keep this run of a study beside its results in git, as results/rerun.jsonl, and show in its "
-        "README how the two compare",
+        help="keep the results of this rerun as results/rerun.jsonl, next to those in git, and compare both in the "
+        "study's README",
     )
     kinds.add_argument(
         "--check",
         action="store_true",
-        help="train nothing: whether what is in git of the studies (default: all) fits together",
+        help="train nothing: check that study.yaml, records and README in git fit together (default: all studies)",
     )
     kinds.add_argument(
-        "--list", action="store_true", help="the studies: scale, minutes, runs, and how many of those are finished here"
+        "--list", action="store_true", help="list the studies: scale, minutes, runs, and number of runs finished here"
     )
     kinds.add_argument(
         "--render",
         action="store_true",
-        help="train nothing: write the README's tables anew from the records in git and study.yaml",
+        help="train nothing: write the README's tables again, from the records in git and study.yaml",
     )
     options = parser.parse_intermixed_args(arguments)
     names = [text for text in options.study if "=" not in text]
@@ -64,15 +66,15 @@ def run(arguments: list[str]) -> int:
     if options.check or options.render:
         if extra:
             raise InputError(
-                f"reproduce: --{'check' if options.check else 'render'} trains nothing, so {extra[0]} says nothing "
-                "beside it"
+                f"reproduce: --{'check' if options.check else 'render'} trains nothing, so {extra[0]} has no effect; "
+                "leave it out"
             )
         return _check(names) if options.check else _render(names)
     if len(names) != 1:
         what = (
             f"one study at a time, not {' and '.join(names)}"
             if names
-            else "which study? kdlab reproduce --list tells of them"
+            else "which study? kdlab reproduce --list shows them"
         )
         raise InputError(f"reproduce: {what}")
     return _reproduce(names[0], extra, options.write, options.keep)
@@ -101,7 +103,7 @@ def _list(names: list[str], extra: list[str]) -> int:
 
     for text in extra:
         if not text.lstrip("+").startswith("paths.runs="):
-            raise InputError(f"reproduce: --list only looks, at paths.runs, so {text} says nothing beside it")
+            raise InputError(f"reproduce: --list only reads paths.runs, so {text} has no effect; leave it out")
     places = [text.partition("=")[2] for text in extra]
     found = finished_runs(places[-1] if places else "runs")
     table = Table(box=None, pad_edge=False)
@@ -212,7 +214,7 @@ def _reproduce(name: str, extra: list[str], write: bool, keep: bool) -> int:
         [(one.table, one.row, one.here, one.git, one.verdict) for one in again],
     )
     _show(
-        "claims that are told, here or in git",
+        "claims that are significant, here or in git",
         ("claim", "row", "here", "in git", ""),
         [(one.claim, one.row, one.here, one.git, one.verdict) for one in held],
     )
@@ -221,10 +223,7 @@ def _reproduce(name: str, extra: list[str], write: bool, keep: bool) -> int:
     print(f"\nwritten: {', '.join(map(str, written))}")
     unfinished = sum(record["status"] != "finished" for record in records)
     if unfinished:
-        print(
-            f"{unfinished} of the {len(records)} runs are not finished; the same command tries them again, and leaves "
-            "alone what is finished"
-        )
+        print(f"{unfinished} of the {len(records)} runs are not finished; the same command tries only these again")
     found += level
     # results for git must be explained
     right = all(one.accepted for one in found) if write else not any(one.contradicted for one in found)

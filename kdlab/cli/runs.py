@@ -1,4 +1,4 @@
-"""``kdlab runs [list|show|diff|rm] …``: what is there."""
+"""``kdlab runs [list|show|diff|rm] …``: the runs on disk."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def run(arguments: list[str]) -> int:
     Raises:
         InputError: a folder is missing, a named run is missing or damaged, or a run to remove is being trained.
     """
-    parser = Parser(prog="kdlab runs", description="What runs are there, and what differs between two.")
+    parser = Parser(prog="kdlab runs", description="Lists, shows, compares and removes runs.")
     verbs = parser.add_subparsers(dest="verb")
-    listing = verbs.add_parser("list", help="a line a run (the default)")
+    listing = verbs.add_parser("list", help="one line per run (the default)")
     listing.add_argument("folder", nargs="*", default=["runs"])
-    verbs.add_parser("show", help="everything that is known of a run").add_argument("run")
-    difference = verbs.add_parser("diff", help="what differs between two runs")
+    verbs.add_parser("show", help="everything about a run").add_argument("run")
+    difference = verbs.add_parser("diff", help="the differences between two runs")
     difference.add_argument("first")
     difference.add_argument("second")
     removal = verbs.add_parser("rm", help="remove runs")
     removal.add_argument("run", nargs="+")
-    removal.add_argument("--yes", action="store_true", help="remove; without it only say what would be")
+    removal.add_argument("--yes", action="store_true", help="remove them; without it, only list them")
     options = parser.parse_args(
         arguments if arguments and arguments[0] in (*VERBS, "-h", "--help") else ["list", *arguments]
     )
@@ -110,7 +110,7 @@ def _show(options) -> int:
         print(
             f"{found.path} is being trained"
             if found.being_trained
-            else f"{found.path} was killed; the same command goes on with it"
+            else f"{found.path} was killed; the same command resumes it"
         )
     return 0
 

@@ -14,19 +14,19 @@ from omegaconf.errors import OmegaConfBaseException
 from kdlab.config.compose import VERSION_BASE, composing_within_hydra, explaining, plain, register_resolvers
 from kdlab.config.explain import explain, made_by_hydra
 from kdlab.config.paths import GROUPS, conf_dir
-from kdlab.errors import InputError, KdlabError, did_you_mean, for_people
+from kdlab.errors import InputError, KdlabError, did_you_mean, to_user_error
 from kdlab.launch.processes import Interrupt, environment, handling
 from kdlab.runs import known
 from kdlab.runs.record import finished_already
 from kdlab.runs.run import Run
 
-HELP = """kdlab train [OVERRIDE…]         train one run, or find it finished, or go on with it
+HELP = """kdlab train [OVERRIDE…]         train one run; resume it if it is unfinished; report it if it is finished
 kdlab train -m [OVERRIDE=a,b…]  a sweep: every combination of the values, several at a time
 
-  kdlab train                                         Hinton's distillation on digits, under a minute
+  kdlab train                                         Hinton's distillation on digits, after training a teacher
   kdlab train strategy=supervised student=cnn         the student alone, from labels
   kdlab train data=image_folder data.folder=FOLDER data.classes=4 student=cnn
-                                                      images of your own: a teacher is trained on them first
+                                                      your own images: a teacher is trained on them first
   kdlab train loss.kd.temperature=8 seed=2            any line of the config
   kdlab train 'loss=[ce,logit_mse]'                   other losses
   kdlab train experiment=hinton2015/three_percent
@@ -90,7 +90,7 @@ def _refuse_unknown_options(arguments: list[str]) -> None:
     def refuse(message: str):
         unknown = message.partition("unrecognized arguments: ")[2].split(" ")[0]
         hint = did_you_mean(unknown, parser._option_string_actions) if unknown else ""
-        raise InputError(f"train: {message}{hint}; kdlab train --help says more")
+        raise InputError(f"train: {message}{hint}; see kdlab train --help")
 
     parser.error = refuse
     parser.parse_args(arguments)
@@ -118,7 +118,7 @@ def _job(config: DictConfig) -> str:
             composed = plain(config)
         return str(_run(composed).path)
     except Exception as error:
-        message = for_people(error)
+        message = to_user_error(error)
         if message is None or HydraConfig.get().mode == hydra.types.RunMode.MULTIRUN:
             raise  # there is no message for people; or the sweeper reports it
         # not left to Hydra, which would print it again and exit with 1

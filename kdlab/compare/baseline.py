@@ -35,8 +35,8 @@ def pick(rows: Sequence[Row], wanted: str | None) -> Row | None:
         if len(fits) == 1:
             if not fits[0].values:
                 raise InputError(
-                    f"baseline '{wanted}': the teacher's record tells its mean alone, without seeds to pair with; name "
-                    "a student's row"
+                    f"baseline '{wanted}': the teacher's record holds only its mean, without seeds to pair; name a "
+                    "student's row"
                 )
             return fits[0]
         if fits:

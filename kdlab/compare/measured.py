@@ -25,7 +25,7 @@ def measurements_of(groups: Sequence[Group]) -> tuple[dict[Path, dict], list[str
     if not ways:
         return {}, lines
     (machine, batch), count = ways[0]
-    lines.insert(0, f"times and memory of an answer: measured on {machine}; up to {batch} samples at once")
+    lines.insert(0, f"times and memory of a forward pass: measured on {machine}, with up to {batch} samples at once")
     if others := len(found) - count:
         lines.append(
             f"measurements of {others} run{'s' if others > 1 else ''} left out: made on another machine, or of another "

@@ -80,29 +80,31 @@ class Table:
         if "verdict" in present and self.comparisons:
             lines.append(
                 f"Better and worse: p < {LEVEL:g} in a two-sided paired t test, after Holm's correction over "
-                f"{several(self.comparisons, 'comparison')}. Seeds are too few to tell where they would miss a "
-                f"difference of {LARGE_EFFECT:g} times its scatter between seeds more than one time in five."
+                f"{several(self.comparisons, 'comparison')}. Seeds are too few to tell if they would miss a "
+                f"difference of {LARGE_EFFECT:g} times its standard deviation between seeds more than one time in five."
             )
         if "detectable" in present:
             lines.append(
-                "Detectable: the smallest difference that so many seeds would find with 80 % power, corrected, where "
-                "differences scatter as these do."
+                "Detectable: the smallest difference that this number of seeds would find with 80 % power, corrected, "
+                "if differences vary as these do."
             )
         if "effect" in present:
             lines.append(
-                "Effect: mean difference in units of its scatter between seeds (d_z with Hedges's correction)."
+                "Effect: mean difference in units of its standard deviation between seeds (d_z with Hedges's "
+                "correction)."
             )
         if "retention" in present:
             lines.append(
-                "Retention: share of the teacher's metric; where nobody else taught, of that of the one teacher here."
+                "Retention: the share of the teacher's metric; for rows without a teacher, of the only teacher in the "
+                "table."
             )
         if "gap_closed" in present:
-            lines.append("Gap closed: how much of the way from the baseline to the teacher.")
+            lines.append("Gap closed: the share of the distance from the baseline to the teacher.")
         if (
             present & {"retention", "gap_closed"}
             and len({row.teacher for row in self.rows if row.difference and row.teacher is not None}) > 1
         ):
-            lines.append("Rows have teachers of different scores, so these shares cannot be held against each other.")
+            lines.append("Rows have teachers with different scores, so these shares cannot be compared.")
         return lines
 
     def show(self, everything: bool = False) -> None:
@@ -231,7 +233,7 @@ def _baseline_notes(rows: Sequence[Row], baseline: Row | None) -> list[str]:
             return []
         return [
             f"no differences: there {'are' if alone else 'is'} {alone or 'no'} student baseline{'s' if alone else ''}; "
-            "--baseline names the row that the others are held against"
+            "--baseline names the row with which the others are compared"
         ]
     fewer = [
         f"{row.label} ({row.difference.n} of {len(row.values)})"

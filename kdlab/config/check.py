@@ -16,23 +16,23 @@ from .signature import fits, locate, signature, type_name
 
 # key -> (annotation, what it is). The groups are dicts (or null where a group may be empty).
 SCHEMA: dict[str, tuple[object, str]] = {
-    "name": (str, "the folder below paths.runs that the run is kept in"),
+    "name": (str, "the run's folder below paths.runs"),
     "seed": (int, "of initialisation, shuffling, augmentation and dropout"),
-    "threads": (int, "of torch, a process"),
-    "fresh": (bool, "train anew although the run is finished"),
+    "threads": (int, "threads of torch per process"),
+    "fresh": (bool, "start over, even if the run is finished"),
     "compile": (bool | str, "compile the student in place: true, or the name of a backend"),
     "progress": (str, "auto, bar, lines or none"),
-    "paths": (dict, "runs: where runs are kept; data: where data sets lie"),
+    "paths": (dict, "runs: the folder of the runs; data: the folder of the data sets"),
     "task": (dict, "what a label means"),
     "data": (dict, "the data set"),
     "student": (dict, "the network that learns"),
-    "teacher": (dict | None, "whom it learns from"),
+    "teacher": (dict | None, "the network that teaches it"),
     "loss": (dict, "the named terms"),
-    "strategy": (dict, "who learns from whom, when"),
+    "strategy": (dict, "which network learns from which, and when"),
     "optimizer": (dict, "the optimiser"),
     "scheduler": (dict | None, "the learning-rate schedule"),
     "trainer": (dict, "Lightning's Trainer"),
-    "logger": (dict | None, "where the curves go beside metrics.csv"),
+    "logger": (dict | None, "further loggers of the curves, besides metrics.csv"),
     "callbacks": (dict | None, "Lightning callbacks"),
     "choices": (dict, "which file of every group was chosen"),
     "overrides": (list, "what was typed"),
@@ -188,7 +188,7 @@ def _own(config: dict, prefix: str) -> Iterator[str]:
         yield f"{prefix}trainer.limit_train_batches must be greater than 0, or nothing is trained"
     for key, reason in REFUSED.items():
         if trainer.get(key):
-            yield f"{prefix}trainer.{key} is not to be had here: {reason}"
+            yield f"{prefix}trainer.{key} is not supported: {reason}"
     milestones = scheduler.get("milestones")
     if (
         isinstance(milestones, list)

@@ -34,13 +34,10 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
             return f"{' '.join(overrides)}: this is not how a value is written: {yaml_problem(error)}"
         return f"{file or 'a config file'} is not YAML: {yaml_problem(error)}"
     if isinstance(error, RecursionError):
-        return (
-            "a config file takes in itself by its defaults, and so without end; see the files that are named by the "
-            "overrides"
-        )
+        return "a config file includes itself by its defaults, without end; see the files that the overrides name"
     if isinstance(error, InterpolationToMissingValueError):
         missing = str(error).splitlines()[0].rpartition(": ")[2]
-        return f"{missing} has no value; give it with {missing}=… ({error.full_key} is made of it)"
+        return f"{missing} has no value; give it with {missing}=… ({error.full_key} needs it)"
     message = " ".join(
         line.strip()
         for line in str(error).splitlines()
@@ -86,8 +83,8 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
         )
     if "merge DictConfig with ListConfig" in message:
         return (
-            f"{message.partition(': ')[0]}: a list stands where there must be named keys, or named keys where there "
-            "must be a list; see conf/train.yaml"
+            f"{message.partition(': ')[0]}: there is a list where named keys are needed, or there are named keys where "
+            "a list is needed; see conf/train.yaml"
         )
     if "/" in str(key or ""):
         return f"{key}: there is no such group{did_you_mean(key, groups())} (there are {', '.join(groups())})"
@@ -98,7 +95,7 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
         prefix = str(key).rpartition(".")[0]
         place = f"'{prefix}'" if prefix else "the config"
         typed = [text for text in overrides if text.startswith(f"{prefix}={{")]
-        cure = f"; to replace the schedule that stands there: '++{typed[-1]}'" if typed and "schedule" in known else ""
+        cure = f"; to replace the schedule: '++{typed[-1]}'" if typed and "schedule" in known else ""
         return f"{key}: {place} has no key '{word}'{did_you_mean(word, known) if not cure else ''}{cure}"
     return message
 

@@ -56,7 +56,7 @@ def term_problems(members: Collection[str], terms: object) -> list[str]:
     """The problems of ``teacher.terms`` for members of these names, independent of the loss."""
     if not isinstance(terms, Mapping) or not terms:
         return [
-            f"teacher.terms must say which member each term of the loss learns from, for example {{kd: "
+            f"teacher.terms must map each term of the loss to the member that teaches it, for example {{kd: "
             f"{next(iter(members), 'strong')}}}, got {terms!r}"
         ]
     wrong = [
@@ -103,7 +103,7 @@ def _form(node, forms: dict[str, set[str]], place: str, what: str) -> Iterator[s
     options = [*forms, *(["_target_"] if forms is TEACHER_FORMS else [])]
     found = [form for form in options if (form in node if form != "_target_" else node.get(form))]
     if len(found) != 1:
-        absent = ". Where the strategy has no teacher, nothing can be said of it: leave teacher.* out"
+        absent = ". If the strategy has no teacher, leave teacher.* out"
         yield (
             f"{place} must be given in one way ({', '.join(options[:-1])} or {options[-1]}), got "
             f"{', '.join(found) or 'none of them'}{absent if what == 'teacher' and not found else ''}"

@@ -130,7 +130,7 @@ def _misplaced(place: Path, group: str, choice: str) -> list[str]:
     outside = [place / f"{stem}{ending}" for ending in (".yaml", ".yml") if (place / f"{stem}{ending}").is_file()]
     return [
         *(f"{path} is not read by its name; Hydra reads .yaml alone: rename it to {wanted}" for path in near),
-        *(f"{path} does not lie in the group's folder; move it to {wanted}" for path in outside),
+        *(f"{path} is not in the group's folder; move it to {wanted}" for path in outside),
     ]
 
 

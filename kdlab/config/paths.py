@@ -15,7 +15,7 @@ def conf_dir() -> Path:
     for folder in (package.parent / "conf", package / "conf"):
         if (folder / "train.yaml").is_file():
             return folder
-    raise FileNotFoundError(f"kdlab's conf/ stands neither in {package.parent} nor in {package}; install kdlab again")
+    raise FileNotFoundError(f"kdlab's conf/ is neither in {package.parent} nor in {package}; install kdlab again")
 
 
 def config_folders(sources) -> list[Path]:

@@ -144,7 +144,7 @@ def _conflicts_of_ce(presets: Sequence[Preset], weighed: dict, typed: Sequence[s
             each = ", ".join(f"preset={name}: {value_text(value)}" for name, value in given.items())
             cure = shlex.quote(f"loss.ce.{key}={value_text(last)}")
             problems.append(
-                f"the presets give loss.ce.{key} different numbers ({each}); say which counts, for example {cure}"
+                f"the presets give loss.ce.{key} different numbers ({each}); choose one, for example {cure}"
             )
     return problems
 

@@ -209,7 +209,7 @@ def not_read(override: str, typed: Sequence[str] = ()) -> str:
             if sweep and single not in (None, cure)
             else ""
         )
-        return f"{override}: this value does not parse as it stands; type {shlex.quote(cure)}{other}"
+        return f"{override}: this value cannot be parsed; type {shlex.quote(cure)}{other}"
     joined = _joined(override, typed)
     hint = f"; if the shell has taken it apart, quote the whole: {shlex.quote(joined)}" if joined else ""
     if "=" not in override:
@@ -257,5 +257,5 @@ def check_readable(key: str, given: Sequence[str]) -> None:
             if not all(cures) or not all(map(parses, cures)):
                 raise InputError(f"{key}: {not_read(text)}")
             raise InputError(
-                f"{key}: {text}: this value does not parse as it stands; type {shlex.quote(f'{key}={written(cures)}')}"
+                f"{key}: {text}: this value cannot be parsed; type {shlex.quote(f'{key}={written(cures)}')}"
             )

@@ -1,4 +1,5 @@
-"""The mathematics: pure functions on tensors, a file per family. One value a row; :func:`reduce` makes the scalar."""
+"""The mathematics: pure functions on tensors, one file per family. They return one value per row; :func:`reduce` makes
+the scalar."""
 
 from .ab import activation_boundary
 from .answers import matched_tokens

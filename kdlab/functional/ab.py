@@ -1,4 +1,4 @@
-"""AB: activation boundaries, a loss on pre-activations (what goes into a ReLU). One value a sample."""
+"""AB: activation boundaries, a loss on pre-activations (the inputs of a ReLU). One value per sample."""
 
 import torch
 from torch import Tensor
@@ -29,8 +29,9 @@ def activation_boundary(
         margin: m.
 
     Returns:
-        ``(B,)``, a sum over the elements of a sample. It is not 0 where the two agree, unless all are a margin away
-        from 0. RepDistiller multiplies the mean over samples by 3/1000, which is the weight of ``conf/loss/ab.yaml``.
+        ``(B,)``, a sum over the elements of a sample. It is not 0 for equal features, unless all of them are at least a
+        margin away from 0. RepDistiller multiplies the mean over samples by 3/1000; ``conf/loss/ab.yaml`` has this
+        weight.
 
     Raises:
         ValueError: the shapes differ.

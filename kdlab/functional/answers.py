@@ -1,7 +1,7 @@
-"""Answers of two tokenizers side by side: which positions of the student's text belong to which of the teacher's.
+"""Answers in two tokenizations: which positions of the student's text correspond to which of the teacher's.
 
-All of it is arithmetic on whole batches of integers (running sums, binary search, scatter): no loop over texts, tokens
-or classes.
+All of it is integer arithmetic on whole batches (cumulative sums, binary search, scatter), without a loop over texts,
+tokens or classes.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from torch import Tensor
 from .rows import wide
 from .tokens import IGNORED, same_tokens
 
-#: where the distribution of the k-th token of an answer is read
+#: the position at which the distribution of the k-th token of an answer is read
 POSITIONS = ("predicting", "clamped", "answer")
-#: a probability is at least this, where it is multiplied or its logarithm taken
+#: lower bound of a probability that is multiplied or whose logarithm is taken
 SMALLEST = 1e-8
 
 
 class Answer(NamedTuple):
-    """The answers of a batch of texts, their tokens first. ``counts`` says which of the T places hold one; what stands
-    elsewhere means nothing. ``predicted`` says whose first token has a position that predicts it.
+    """The answers of a batch of texts, shifted to the front. The content of places where ``counts`` is False has no
+    meaning.
 
     Args:
         probabilities: ``(B, T, V)``.
         tokens: ``(B, T)``.
-        counts: ``(B, T)``, True for the first ``size`` places.
-        places: ``(B, T)``, the place in the text.
-        predicted: ``(B,)``.
+        counts: ``(B, T)``, which of the T places hold a token of the answer: the first ``size``.
+        places: ``(B, T)``, the token's place in the text.
+        predicted: ``(B,)``, whether a position predicts the answer's first token.
     """
 
     probabilities: Tensor
@@ -42,13 +42,13 @@ class Answer(NamedTuple):
 def answer(
     logits: Tensor, labels: Tensor, temperature: float, positions: str, skip_end: bool, ignored: int = IGNORED
 ) -> Answer:
-    """The tokens whose label counts, and the distributions that answer for them.
+    """The tokens whose label counts, and their distributions.
 
     Args:
         logits: ``(B, T, V)``, not shifted.
         labels: ``(B, T)``, not shifted.
-        positions: ``predicting``, one before the token; ``clamped``, that too, but all one later in a text whose first
-            token counts; ``answer``, at the token.
+        positions: where a token's distribution is read. ``predicting``: at the position before the token. ``clamped``:
+            the same, but one later for all tokens of a text whose first token counts. ``answer``: at the token.
         skip_end: leave out the last token (end of text).
     """
     same_tokens(logits, labels, "answer")
@@ -62,7 +62,7 @@ def answer(
     back = {"predicting": torch.ones_like(first), "clamped": ~first, "answer": torch.zeros_like(first)}[positions]
     read = (places - back[:, None].to(places.dtype)).clamp(min=0)
     rows = wide(logits).gather(1, read[..., None].expand(-1, -1, logits.shape[-1]))
-    # filled before the softmax: what stands outside the answer (inf, NaN) must not reach a gradient
+    # filled before the softmax: values outside the answer (inf, NaN) must not reach a gradient
     probabilities = (rows.masked_fill(~counts[..., None], 0.0) / temperature).softmax(-1)
     tokens = labels.gather(1, places).masked_fill(~counts, 0)
     return Answer(
@@ -71,8 +71,8 @@ def answer(
 
 
 def pair_by_order(student: Answer, teacher: Answer) -> tuple[Tensor, Tensor, Tensor]:
-    """The k-th token of one with the k-th of the other, as far as both go: rows ``(B, K, V)`` of both and which of them
-    count ``(B, K)``."""
+    """Pairs the k-th token of one answer with the k-th of the other, up to the shorter length. Returns rows
+    ``(B, K, V)`` of both, and which rows count ``(B, K)``."""
     both = min(student.counts.shape[-1], teacher.counts.shape[-1])
     counts = student.counts[:, :both] & teacher.counts[:, :both]
     return (
@@ -87,15 +87,16 @@ def pair_by_bytes(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Groups of tokens that cover the same bytes, each merged to one row.
 
-    A group ends where both have a token that ends at the same byte (the j-th zero-width token there with the j-th of
-    the other); what is left over behind the last such place is a group too, where both have something left.
+    A group ends where both answers have a token that ends at the same byte. If several tokens end there (zero width),
+    the j-th of one is paired with the j-th of the other. The tokens after the last common end also form a group, if
+    both answers have some.
 
     Args:
-        student_bytes, teacher_bytes: first byte and byte behind the last of each token ``(B, T, 2)``, counted in the
-            answer.
-        merge: ``bayesian``, the distribution at the last token of a group times the probabilities of the earlier ones,
-            as the chain rule has it; ``observed``, the distribution at the first times the probabilities of the later
-            ones.
+        student_bytes, teacher_bytes: start and end (exclusive) of each token in bytes, ``(B, T, 2)``, counted within
+            the answer.
+        merge: ``bayesian``: the distribution at the last token of a group times the probabilities of the earlier
+            tokens, as in the chain rule. ``observed``: the distribution at the first token times the probabilities of
+            the later ones.
 
     Returns:
         As :func:`pair_by_order`; the rows of a group of several tokens do not sum to 1.
@@ -105,7 +106,7 @@ def pair_by_bytes(
     ends = [_ends(side, given) for side, given in ((student, student_bytes), (teacher, teacher_bytes))]
     closing = [_closing(student, *ends), _closing(teacher, *reversed(ends))]
     both = min(student.counts.shape[-1], teacher.counts.shape[-1])
-    # as many groups as both have: what only one has left over belongs to none
+    # only as many groups as both answers have: tokens left over in one answer belong to no group
     number = torch.minimum(closing[0].sum(-1), closing[1].sum(-1))
     counts = torch.arange(both, device=number.device) < number[:, None]
     return (
@@ -116,25 +117,24 @@ def pair_by_bytes(
 
 
 def _without_unpredicted(counts: Tensor, student: Answer, teacher: Answer) -> Tensor:
-    """The first pair is left out where no position predicts its token: a text of which nothing stands before the
-    answer."""
+    """Leaves out the first pair if no position predicts its token, because the text begins with the answer."""
     first = torch.arange(counts.shape[-1], device=counts.device) == 0
     return counts & ~(first & ~(student.predicted & teacher.predicted)[:, None])
 
 
 def _ends(side: Answer, given: Tensor) -> Tensor:
-    """The byte behind each token of the answer; behind the answer, larger than any."""
+    """The end (exclusive) of each token of the answer in bytes. After the answer, a number larger than all ends."""
     if given.shape != (*side.counts.shape, 2):
         raise ValueError(
-            f"byte offsets: two a token: labels {tuple(side.counts.shape)} need {(*side.counts.shape, 2)}, got "
+            f"byte offsets: two per token: labels {tuple(side.counts.shape)} need {(*side.counts.shape, 2)}, got "
             f"{tuple(given.shape)}"
         )
     return given[..., 1].gather(1, side.places).masked_fill(~side.counts, torch.iinfo(given.dtype).max).contiguous()
 
 
 def _closing(side: Answer, mine: Tensor, theirs: Tensor) -> Tensor:
-    """True at the last token of each group: where the other text has a token that ends at the same byte (of several
-    with the same end, the j-th with the j-th), and at the last of all."""
+    """True at the last token of each group. It is a token whose end in bytes a token of the other text shares (of
+    several with the same end, the j-th belongs to the j-th), or the last token of the answer."""
     order = torch.arange(mine.shape[-1], device=mine.device)
     earlier = order - torch.searchsorted(mine, mine)
     as_many = torch.searchsorted(theirs, mine, right=True) - torch.searchsorted(theirs, mine)
@@ -148,7 +148,7 @@ def _merged(side: Answer, closing: Tensor, number: int, merge: str) -> Tensor:
     group = closing.cumsum(-1) - closing.long()
     opening = side.counts & torch.cat([torch.ones_like(closing[:, :1]), closing[:, :-1]], dim=1)
     base = closing if merge == "bayesian" else opening
-    nowhere = torch.full_like(group, number)  # one more column, for what belongs to no group
+    nowhere = torch.full_like(group, number)  # one more column, for tokens that belong to no group
     group = torch.where(side.counts, group, nowhere).clamp(max=number)
     columns = torch.zeros_like(group[:, :1]).expand(-1, number + 1)
     places = torch.arange(group.shape[-1], device=group.device).expand_as(group)

@@ -1,8 +1,8 @@
 """Losses on attention: scores ``(B, H, T, T)`` before the softmax (queries, then keys), and relations of queries, keys
 and values.
 
-``mask`` ``(B, T)`` is 0 at positions that do not count, as queries and as keys; what stands there has exactly no
-gradient.
+``mask`` ``(B, T)`` is 0 at positions that do not count, neither as queries nor as keys. Values there have a gradient of
+exactly 0.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _MINILM_V2 = Paper(
     "https://arxiv.org/abs/2012.15828",
 )
 
-#: what may become of the heads before scores are compared
+#: how the heads are combined before scores are compared
 HEADS = ("each", "sum", "mean")
 
 
@@ -45,9 +45,9 @@ def attention_scores(query: Tensor, key: Tensor, heads: int) -> Tensor:
     r"""Scaled products :math:`Q_h K_h^\top / \sqrt{d}` of every head, before mask and softmax.
 
     Args:
-        query, key: ``(B, T, D)``, in at least float32: what the linear layers of a self-attention give (or values, for
-            relations).
-        heads: H; D is cut into H parts of width d.
+        query, key: ``(B, T, D)``, in at least float32: the outputs of the linear layers of a self-attention (or values,
+            for relations).
+        heads: H; D is split into H parts of width d.
 
     Returns:
         ``(B, H, T, T)``
@@ -64,8 +64,8 @@ def attention_scores(query: Tensor, key: Tensor, heads: int) -> Tensor:
     """
     if query.shape != key.shape or query.dim() != 3 or query.shape[-1] % heads:
         raise ValueError(
-            f"attention_scores: queries {tuple(query.shape)} and keys {tuple(key.shape)} must both be (B, T, D), D a "
-            f"multiple of the {heads} heads"
+            f"attention_scores: queries {tuple(query.shape)} and keys {tuple(key.shape)} must both be (B, T, D), with "
+            f"D a multiple of the {heads} heads"
         )
     query, key = (wide(x).unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key))
     return product(query, key.transpose(-2, -1)) / query.shape[-1] ** 0.5
@@ -92,13 +92,14 @@ def attention_mse(
     r"""Squared difference of attention scores, :math:`(A^s_{hij} - A^t_{hij})^2`.
 
     Args:
-        student, teacher: scores ``(B, H, T, T)``; H may differ where heads are combined.
+        student, teacher: scores ``(B, H, T, T)``; H may differ if heads are combined.
         over_heads: ``each`` compares head by head; ``sum`` or ``mean`` compares the sums or means over heads.
-        ignore_below: scores at or below it (after heads are combined) count as 0, each side by itself. TinyBERT has
-            -100, for masked keys; TextBrewer without a mask has -0.001, which takes out *every* negative score.
+        ignore_below: scores at or below this value (after heads are combined) count as 0, on each side separately.
+            TinyBERT uses -100, for masked keys. TextBrewer without a mask uses -0.001, which removes *every* negative
+            score.
 
     Returns:
-        ``(B, H, T, T)``, or ``(B, T, T)`` where heads are combined; ``mean`` is over the pairs of two positions that
+        ``(B, H, T, T)``, or ``(B, T, T)`` if heads are combined. ``mean`` is over the pairs of positions that both
         count.
 
     >>> s, t = torch.tensor([[[[1.0]], [[2.0]]]]), torch.tensor([[[[0.0]], [[0.0]]]])
@@ -126,22 +127,23 @@ def attention_ce(
     mask: Tensor | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""Cross-entropy of attention, :math:`-\sum_j p_{hij} \log q_{hij}` with the softmaxes p and q over the keys of the
-    teacher's and the student's scores.
+    r"""Cross-entropy of attention, :math:`-\sum_j p_{hij} \log q_{hij}`. p and q are the softmaxes over the keys of the
+    teacher's and of the student's scores.
 
     Args:
-        student, teacher: scores ``(B, H, T, T)``; H may differ where heads are combined.
+        student, teacher: scores ``(B, H, T, T)``; H may differ if heads are combined.
         over_heads: ``each`` compares head by head; ``sum`` or ``mean`` compares the softmax of the sums or means of
             scores.
-        entropy: True subtracts the teacher's entropy: the Kullback-Leibler divergence (the same gradient, 0 at
-            equality).
-        renormalise: the softmaxes are over the keys that count. False takes them over all keys and leaves out the terms
-            of those that do not count, as TextBrewer does (whose scores are already very negative there).
-        ignore_below: keys whose teacher's score is at or below it have the teacher's probability 0; -0.001 in
-            TextBrewer without a mask.
+        entropy: True subtracts the teacher's entropy, which gives the Kullback-Leibler divergence (the same gradient,
+            and 0 for equal attention).
+        renormalise: True: the softmaxes are over the keys that count. False: they are over all keys, and the terms of
+            keys that do not count are left out, as in TextBrewer (where these scores are already very negative).
+        ignore_below: keys whose teacher score is at or below this value get teacher probability 0; -0.001 in TextBrewer
+            without a mask.
 
     Returns:
-        a value a query, ``(B, H, T)``, or ``(B, T)`` where heads are combined; ``mean`` is over the queries that count.
+        one value per query, ``(B, H, T)``, or ``(B, T)`` if heads are combined. ``mean`` is over the queries that
+        count.
 
     >>> s, t = torch.zeros(1, 1, 2, 2), torch.tensor([[[[0.0, 1.0], [2.0, 2.0]]]])
     >>> attention_ce(s, t).flatten(), attention_ce(s, t, entropy=True).flatten()
@@ -151,7 +153,7 @@ def attention_ce(
     key = query = None
     if mask is not None:
         key, query = ((mask != 0)[:, None, None, :], (mask != 0)[:, None, :, None])
-    # a query that does not count reads zeros: what stands there must not reach a gradient as 0 times NaN
+    # a query that does not count is set to zeros: its values must not reach a gradient as 0 times NaN
     s, t = (_combined(_filled(x, pair if renormalise else query, 0.0), over_heads) for x in (student, teacher))
     if mask is not None and over_heads != "each":
         key, query = key[:, 0], query[:, 0]
@@ -164,8 +166,8 @@ def attention_ce(
 def _cross_entropy(
     student: Tensor, teacher: Tensor, entropy: bool, key: Tensor | None = None, ignore_below: float | None = None
 ) -> Tensor:
-    """Of the softmaxes along the last dimension; ``key`` false leaves out the terms of keys. No term where the
-    teacher's probability is 0."""
+    """Cross-entropy of the softmaxes along the last dimension. Keys with ``key`` False are left out, and so are terms
+    with teacher probability 0."""
     log_q, log_p = student.log_softmax(-1), teacher.log_softmax(-1)
     p = log_p.exp()
     if ignore_below is not None:
@@ -189,15 +191,16 @@ def tinybert(
     reduction: str = "none",
 ) -> Tensor:
     r"""TinyBERT's distillation of the layers: :math:`\sum_m \mathrm{MSE}(A^s_m, A^t_{g(m)}) + \sum_m \mathrm{MSE}(H^s_m
-    W, H^t_{g(m)})` over pairs of layers that :math:`g` maps to each other.
+    W, H^t_{g(m)})` over the pairs of layers given by the map :math:`g`.
 
     Args:
-        student_scores, teacher_scores: attention scores ``(B, H, T, T)`` before the softmax, as many on both sides.
-        student_hidden, teacher_hidden: hidden states ``(B, T, D)``, the student's behind the shared projection W; as
-            many on both sides. The output of the embeddings is one of them.
-        attention_weight, hidden_weight: of the two sums.
+        student_scores, teacher_scores: attention scores ``(B, H, T, T)`` before the softmax, the same number on both
+            sides.
+        student_hidden, teacher_hidden: hidden states ``(B, T, D)``, the same number on both sides, the student's after
+            the shared projection W. The output of the embeddings is one of them.
+        attention_weight, hidden_weight: weights of the two sums.
         ignore_below: :func:`kdlab.functional.attention_mse`.
-        mask: the means of a sample are over its positions that count. Without, padding counts too, as in the authors'
+        mask: a sample's means are over the positions that count. Without a mask, padding counts too, as in the authors'
             code.
 
     Returns:
@@ -210,7 +213,7 @@ def tinybert(
     if len(student_scores) != len(teacher_scores) or len(student_hidden) != len(teacher_hidden):
         raise ValueError(
             f"tinybert: {len(student_scores)} and {len(teacher_scores)} score tensors, {len(student_hidden)} and "
-            f"{len(teacher_hidden)} hidden states; there must be one of the teacher for one of the student"
+            f"{len(teacher_hidden)} hidden states; student and teacher must have the same numbers"
         )
     value = 0.0
     for s, t in zip(student_scores, teacher_scores):
@@ -241,14 +244,15 @@ def minilmv2(
     :math:`\sum_r \alpha_r \frac{1}{A n} \sum_{a, i} \mathrm{KL}(R^t_{r,a,i} \,\|\, R^s_{r,a,i})` over A relation heads
     and the n positions of a sample, :math:`R_{qq} = \mathrm{softmax}(Q_a Q_a^\top / \sqrt{d})`.
 
-    All heads of a side are put together and cut into A again, so neither the widths nor the heads of the networks need
-    be the same.
+    All heads of a side are concatenated and split into A heads again. So the networks may differ in width and in number
+    of heads.
 
     Args:
         student_query, student_key, student_value: ``(B, T, D)``, outputs of the linear layers.
         teacher_query, teacher_key, teacher_value: ``(B, T, D')``.
-        heads: A, which divides D and D'.
-        relations: :math:`\alpha` by relation, two of the letters q, k, v; default ``{"qq": 1, "kk": 1, "vv": 1}``.
+        heads: A; it must divide D and D'.
+        relations: :math:`\alpha` per relation, named by two of the letters q, k, v; default
+            ``{"qq": 1, "kk": 1, "vv": 1}``.
 
     Returns:
         ``(B,)``; with a reduction, samples without any position that counts do not count.
@@ -294,13 +298,13 @@ def minilm(
     mask: Tensor | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""Deep self-attention distillation of the last layer: the Kullback-Leibler divergences of the student's from the
-    teacher's attention :math:`\mathrm{softmax}(Q K^\top / \sqrt{d})` and value relation :math:`\mathrm{softmax}(V
-    V^\top / \sqrt{d})`, each a mean over heads and over the positions of a sample. The widths may differ, the number of
-    heads is that of both networks.
+    r"""Deep self-attention distillation of the last layer. It compares the attention
+    :math:`\mathrm{softmax}(Q K^\top / \sqrt{d})` and the value relation :math:`\mathrm{softmax}(V V^\top / \sqrt{d})`
+    by the Kullback-Leibler divergence of the student from the teacher. Each is a mean over heads and over the positions
+    of a sample. The widths may differ; both networks have the same number of heads.
 
-    Arguments and result are those of :func:`kdlab.functional.minilmv2`, of which it is the relations qk and vv at the
-    networks' own heads.
+    Arguments and result are those of :func:`kdlab.functional.minilmv2`, with the relations qk and vv and the networks'
+    own heads.
 
     >>> x, y = torch.tensor([[[1.0], [0.0]]]), torch.tensor([[[1.0], [1.0]]])
     >>> minilm(x, x, x, y, y, y, heads=1)
@@ -321,7 +325,7 @@ def minilm(
 
 
 def _some(mask: Tensor | None) -> Tensor | None:
-    """Samples with some position that counts."""
+    """The samples that have a position that counts."""
     return None if mask is None else (mask != 0).any(1)
 
 
@@ -334,11 +338,11 @@ def _combined(scores: Tensor, over_heads: str) -> Tensor:
 
 
 def _pair_mask(what: str, student: Tensor, teacher: Tensor, over_heads: str, mask: Tensor | None) -> Tensor | None:
-    """``(B, 1, T, T)``: where query and key count. Raises ValueError where scores and mask do not fit."""
+    """``(B, 1, T, T)``: the pairs whose query and key both count. Raises ValueError if scores and mask do not fit."""
     if over_heads not in HEADS:
         raise ValueError(f"over_heads must be one of {', '.join(HEADS)}, got {over_heads!r}")
     if over_heads == "each":
-        same_shape(student, teacher, what, "combine the heads (over_heads) where their numbers differ")
+        same_shape(student, teacher, what, "if the numbers of heads differ, combine the heads (over_heads)")
     if (
         student.dim() != 4
         or teacher.dim() != 4

@@ -30,7 +30,7 @@ def ensemble_logits(branches: Sequence[Tensor], gate: Tensor) -> Tensor:
 
     Args:
         branches: logits of each branch, ``(N, C)``.
-        gate: how much each branch counts, ``(N, M)``: see :class:`kdlab.models.gate.BranchGate`.
+        gate: the weight of each branch, ``(N, M)``: see :class:`kdlab.models.gate.BranchGate`.
 
     >>> import torch
     >>> ensemble_logits([torch.tensor([[0.0, 2.0]]), torch.tensor([[4.0, 0.0]])], torch.tensor([[0.5, 0.5]]))
@@ -57,15 +57,15 @@ def one_kl(
     mask: Tensor | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""What a branch learns from the ensemble of the branches, :math:`T^2\,\mathrm{KL}(p_e^T \,\|\, p^T)`.
+    r"""The term by which a branch learns from the ensemble of the branches, :math:`T^2\,\mathrm{KL}(p_e^T \,\|\, p^T)`.
 
     Args:
         student: logits of a branch, ``(N, C)``.
         ensemble: :func:`ensemble_logits`.
         temperature, temperature_squared: as in :func:`kdlab.functional.hinton_kd`.
-        epsilon: added to the ensemble's probabilities, which then do not sum to 1; 1e-7 in the authors' code, where
-            equal logits therefore do not give 0.
-        detach: whether the ensemble is a constant, as in the authors' code.
+        epsilon: added to the ensemble's probabilities, which then do not sum to 1, so that equal logits do not give 0.
+            It is 1e-7 in the authors' code.
+        detach: whether no gradient flows into the ensemble, as in the authors' code.
         mask, reduction: see :func:`kdlab.functional.reduced`.
 
     Returns:
@@ -100,10 +100,10 @@ def byot_feature(
     Args:
         student: feature of an exit, after its bottleneck, ``(B, ...)``.
         deepest: feature of the last stage, of the same shape.
-        positive_only: leave out the elements where neither of the two is above 0, as the usual re-implementation does.
-        detach: whether the deepest feature is a constant.
-        mask, reduction: see :func:`kdlab.functional.reduced`; the usual re-implementation has ``sum``, over the batch
-            too.
+        positive_only: leave out the elements in which neither feature is above 0, as the usual re-implementation does.
+        detach: whether no gradient flows into the deepest feature.
+        mask, reduction: see :func:`kdlab.functional.reduced`; the usual re-implementation uses ``sum``, also over the
+            batch.
 
     Returns:
         ``(B,)``
@@ -114,7 +114,7 @@ def byot_feature(
     (tensor([5.]), tensor([4.]))
     """
     same_shape(
-        student, deepest, "byot_feature", "a bottleneck must bring the exit's feature to the deepest one's shape"
+        student, deepest, "byot_feature", "a bottleneck must map the exit's feature to the shape of the deepest one"
     )
     student, deepest = (wide(x).flatten(1) for x in (student, deepest.detach() if detach else deepest))
     if mask is not None:

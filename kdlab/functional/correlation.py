@@ -1,4 +1,4 @@
-"""Losses on how rows and columns of a batch of predictions relate: one number for the batch."""
+"""Losses on the relations of rows and columns in a batch of predictions. One number for the batch."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def dist(
     mask: Tensor | None = None,
 ) -> Tensor:
     r"""DIST: :math:`T^2\,[\beta\,(1 - \bar r_{\mathrm{rows}}) + \gamma\,(1 - \bar r_{\mathrm{columns}})]`, with
-    Pearson's correlation r of the teacher's and the student's probabilities at T: of each sample over the classes, and
-    of each class over the samples.
+    Pearson's correlation r of the teacher's and the student's probabilities at T. It is computed for each sample over
+    the classes (rows), and for each class over the samples (columns).
 
-    The authors' code has the factor T^2; the paper does not mention it. At equality it is 0 up to epsilon, which weighs
-    on classes that nobody finds probable.
+    The authors' code has the factor T^2; the paper does not mention it. For equal logits it is 0 up to the effect of
+    epsilon, which is largest for classes with small probabilities everywhere.
 
     Args:
-        student, teacher: logits ``(N, C)``, or ``(B, C, H, W)`` of a segmentation, where every pixel is a sample.
+        student, teacher: logits ``(N, C)``, or ``(B, C, H, W)`` for segmentation, with every pixel a sample.
         temperature: T, positive.
         beta, gamma: weights of the relations between classes (rows) and within classes (columns).
         temperature_squared: whether the factor T^2 is applied.
@@ -57,7 +57,7 @@ def dist(
         a scalar.
 
     Raises:
-        ValueError: shapes that differ or are neither; both are printed.
+        ValueError: the shapes differ, or are neither of these. The message shows both.
 
     >>> s, t = torch.tensor([[2.0, 0.0, 1.0], [0.0, 1.0, 0.0]]), torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
     >>> dist(s, t), dist(s, 2 * s, gamma=0.0)
@@ -103,7 +103,7 @@ def class_correlation(
     Args:
         student, teacher: logits ``(N, C)``.
         temperature: T, positive.
-        column_mask: ``(C,)``, 0 for classes whose column of the C x C difference does not count.
+        column_mask: ``(C,)``, 0 for classes whose column of the C x C difference is left out.
         mask: ``(N,)``, 0 for rows that do not count.
 
     >>> class_correlation(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 0.0]]), temperature=1.0)
@@ -129,8 +129,8 @@ def batch_correlation(
     Args:
         student, teacher: logits ``(N, C)``.
         temperature: T, positive.
-        column_mask: ``(N,)``, 0 for samples whose column of the N x N difference does not count.
-        mask: ``(N,)``, 0 for rows that do not count; N is the number of those that do.
+        column_mask: ``(N,)``, 0 for samples whose column of the N x N difference is left out.
+        mask: ``(N,)``, 0 for rows that do not count; N is the number of rows that count.
 
     >>> batch_correlation(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 0.0]]), temperature=1.0)
     tensor(0.0841)
@@ -164,23 +164,24 @@ def multi_level(
     P^\top P - Q^\top Q \rVert_F^2
               + \frac1N \lVert P P^\top - Q Q^\top \rVert_F^2 \Big].
 
-    On the weak view, samples take part in the instance and the batch level where the teacher's largest probability does
-    not exceed its median over the batch, and classes in the class level where the teacher's probability, summed over
-    the batch, does not exceed its median over the classes. The strong view has no such masks. Three switches bring back
-    what the authors' code does otherwise; all of them together are its value.
+    The weak view is masked. The instance and the batch level use the samples whose largest teacher probability does not
+    exceed its median over the batch. The class level uses the classes whose teacher probability, summed over the batch,
+    does not exceed its median over the classes. The strong view has no masks. The authors' code differs in three
+    points, each with a switch: ``mask_after_mean``, ``reuse_weak`` and ``strong_correlations``. With all three it gives
+    the code's value.
 
     Args:
         student, teacher, student_strong, teacher_strong: logits ``(N, C)`` of the weak and of the strong view.
-        temperatures: one term each, at every level.
-        instance_weight, class_weight, batch_weight: weight of the level.
-        mask_after_mean: multiply each term of the weak view, averaged over the whole batch, by the *fraction* of
-            samples or classes that take part, instead of leaving the others out.
-        reuse_weak: at the instance level, the strong view's terms from the fourth temperature on take the weak view
-            once more.
-        strong_correlations: whether the strong view has the class and the batch level at all; the authors' code
-            computes them and leaves them out of its sum.
-        standardised: the instance level compares standardised logits (:func:`kdlab.functional.standardise`), as the
-            code of logit standardisation does.
+        temperatures: every level has one term per temperature.
+        instance_weight, class_weight, batch_weight: weights of the levels.
+        mask_after_mean: average each term of the weak view over the whole batch and multiply it by the *fraction* of
+            samples or classes in the mask, instead of leaving the others out.
+        reuse_weak: at the instance level, from the fourth temperature on, use the weak view in place of the strong
+            view.
+        strong_correlations: whether the strong view has the class and the batch level. The authors' code computes them
+            but leaves them out of its sum.
+        standardised: whether the instance level compares standardised logits (:func:`kdlab.functional.standardise`), as
+            in the code of logit standardisation.
         mask: ``(N,)``, 0 for rows that do not count.
 
     Returns:
@@ -251,7 +252,8 @@ def _columns(values: Tensor, column_mask: Tensor | None) -> Tensor:
 
 
 def _up_to_median(values: Tensor, counts: Tensor) -> Tensor:
-    """1 where a value does not exceed the median of those that count (the middle of the two middle ones)."""
+    """1 for values that do not exceed the median of the values that count, otherwise 0. The median of an even number of
+    values is the mean of the two middle ones."""
     ascending = values.masked_fill(counts == 0, float("inf")).sort().values
     number = counts.sum().long().clamp(min=1)
     low, high = ascending.gather(0, (number[None] - 1) // 2), ascending.gather(0, number[None] // 2)

@@ -1,4 +1,4 @@
-"""Contrastive representation distillation, one value a sample."""
+"""Contrastive representation distillation, one value per sample."""
 
 import math
 
@@ -11,7 +11,7 @@ from .maps import counted
 from .rows import reduced, same_shape
 from .sources import Paper, method
 
-#: added to the noise's probability in the authors' code
+#: the authors' code adds it to the probability of the noise
 EPSILON = 1e-7
 
 
@@ -34,14 +34,14 @@ def contrastive_representation(
     mask: Tensor | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""Noise-contrastive estimation of which sample an embedding belongs to, from both sides. With the student's
-    embedding v, the rows m_0 (the sample's own) and m_1, …, m_K (other samples') of the *teacher's* memory, :math:`P_k
-    = \exp(v \cdot m_k / \tau) / Z` and :math:`c = K / n`,
+    r"""Noise-contrastive estimation of the sample to which an embedding belongs, from both sides. With the student's
+    embedding v, and from the *teacher's* memory the sample's own row m_0 and the rows m_1, …, m_K of other samples,
+    :math:`P_k = \exp(v \cdot m_k / \tau) / Z` and :math:`c = K / n`,
 
     .. math:: -\log \frac{P_0}{P_0 + c + \epsilon} - \sum_{k=1}^{K} \log \frac{c}{P_k + c + \epsilon} ,
 
-    plus the same with the teacher's embedding and the student's memory (which trains the embedding of the teacher's
-    feature only).
+    plus the same with the teacher's embedding and the student's memory. The second part trains only the embedding of
+    the teacher's feature.
 
     Args:
         student, teacher: embeddings ``(B, D)`` of length 1.
@@ -53,7 +53,7 @@ def contrastive_representation(
         samples: n; None is the number of rows in the memories.
 
     Returns:
-        ``(B,)``; it has no fixed value where the two agree.
+        ``(B,)``; it has no fixed value for equal embeddings.
 
     Raises:
         ValueError: the shapes do not fit.
@@ -89,11 +89,11 @@ def contrastive_normaliser(
     embedding: Tensor, memory: Tensor, contrast: Tensor, temperature: float = 0.07, samples: int | None = None
 ) -> Tensor:
     r"""Z of one side: :math:`n` times the mean of :math:`\exp(v \cdot m_k / \tau)` over a batch and its contrast. The
-    authors take that of the first batch and keep it.
+    authors compute it from the first batch and keep it.
 
     Args:
-        embedding: of one side, ``(B, D)``.
-        memory: of the other side, ``(n, D)``.
+        embedding: embeddings of one side, ``(B, D)``.
+        memory: memory of the other side, ``(n, D)``.
         contrast: ``(B, K + 1)``.
 
     Returns:
@@ -128,9 +128,9 @@ def negatives(index: Tensor, label: Tensor, order: Tensor, first: Tensor, count:
 
     Args:
         index: the samples, ``(B,)``.
-        label: of all rows, ``(n,)``.
+        label: labels of all rows, ``(n,)``.
         order: the rows that may be drawn, sorted by their labels.
-        first, count: where a label's rows begin in ``order``, and how many they are, by label.
+        first, count: for each label, the position of its first row in ``order`` and its number of rows.
 
     Returns:
         ``(B, number)``
@@ -143,20 +143,20 @@ def negatives(index: Tensor, label: Tensor, order: Tensor, first: Tensor, count:
     """
     own = label[index]
     others = (len(order) - count[own])[:, None]
-    # 62 bits against n: the remainder is uniform for every practical purpose
+    # the random integers have 62 bits, far more than n, so the remainder is practically uniform
     place = torch.randint(2**62, (len(index), number), device=index.device) % others
     return order[torch.where(place < first[own][:, None], place, place + count[own][:, None])]
 
 
 def rows_are_gathered(memory: Tensor, contrast: Tensor) -> bool:
-    """Whether the loss looks at copies of the contrast's rows, and not at the entire memory: where they are fewer than
-    it has."""
+    """Whether the loss gathers copies of the contrast's rows instead of using the entire memory. True if they are fewer
+    rows than the memory has."""
     return contrast.numel() < len(memory)
 
 
 def _scores(embedding: Tensor, memory: Tensor, contrast: Tensor, temperature: float) -> Tensor:
-    """``v . m_k / tau``, ``(B, K + 1)``: against the entire memory first, since to gather K rows of D for every sample
-    takes more memory; against the gathered rows where they are fewer than the memory has."""
+    """``v . m_k / tau``, ``(B, K + 1)``: computed against the entire memory, because gathering K rows of width D for
+    every sample takes more space, or against the gathered rows if they are fewer than the memory has."""
     if rows_are_gathered(memory, contrast):
         return contraction("bd,bkd->bk", embedding, memory[contrast].to(embedding.dtype)) / temperature
     return product(embedding, memory.to(embedding.dtype).T).gather(1, contrast) / temperature
@@ -167,6 +167,6 @@ def _estimation(scores: Tensor, normaliser: Tensor | float, samples: int) -> Ten
     noise = number / samples
     log_z = torch.as_tensor(normaliser, dtype=scores.dtype, device=scores.device).log()
     odds = scores - log_z - math.log(noise + EPSILON)  # log of P / (c + epsilon)
-    # every term by itself, and small: the difference of two sums over thousands of samples would be what rounding
-    # leaves of it
+    # each term is small by itself: the difference of two sums over thousands of samples would lose its digits to
+    # rounding
     return number * math.log1p(EPSILON / noise) - F.logsigmoid(odds[:, 0]) - F.logsigmoid(-odds[:, 1:]).sum(1)

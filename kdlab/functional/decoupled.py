@@ -1,13 +1,13 @@
-"""Losses that treat the label's class and the other classes apart, one value a row.
+"""Losses that treat the label's class and the other classes separately, one value per row.
 
 Every function takes logits ``(..., C)``, computed in at least float32, and
 
     target: class numbers ``(...)``; rows of label -100 do not count.
-    mask: ``(...)``, 0 for rows that do not count (padding); they have exactly no gradient, whatever stands there.
-    reduction: ``none`` (one value a row, the default), ``mean``, ``sum``, ``batchmean``, ``elementmean``:
+    mask: ``(...)``, 0 for rows that do not count (padding); their gradient is exactly 0, whatever values they hold.
+    reduction: ``none`` (one value per row, the default), ``mean``, ``sum``, ``batchmean``, ``elementmean``:
         :func:`kdlab.functional.reduced`.
 
-and raises ValueError, with both shapes, where they do not fit.
+and raises ValueError, with both shapes, if they do not fit.
 """
 
 from __future__ import annotations
@@ -49,13 +49,14 @@ def dkd(
 ) -> Tensor:
     r"""Decoupled distillation, :math:`T^2\,[\alpha\,\mathrm{TCKD} + \beta\,\mathrm{NCKD}]`.
 
-    TCKD is the KL between the binary distributions :math:`(p_y, 1 - p_y)` of teacher and student, NCKD the KL between
-    their distributions over the other classes alone, all softened by T. With :math:`\alpha = 1` and :math:`\beta = 1 -
-    p_y` it would be Hinton's. All in log-sum-exp form: no probability is summed and then put into a logarithm.
+    TCKD is the KL divergence between the binary distributions :math:`(p_y, 1 - p_y)` of teacher and student. NCKD is
+    the KL divergence between their distributions over the other classes alone. All are softened by T. With
+    :math:`\alpha = 1` and :math:`\beta = 1 - p_y` it would be Hinton's loss. The computation uses log-sum-exp
+    throughout, never the logarithm of a sum of probabilities.
 
     Args:
-        alpha, beta: weights of TCKD and NCKD. The authors tune beta for every pair: on CIFAR-100 2, 6 or 8, on ImageNet
-            0.5 or 2.
+        alpha, beta: weights of TCKD and NCKD. The authors tune beta for every pair of networks: 2, 6 or 8 on CIFAR-100,
+            0.5 or 2 on ImageNet.
         temperature: T, positive.
         temperature_squared: whether the factor T^2 is applied.
 
@@ -88,11 +89,11 @@ def nkd(
     :math:`\hat p, \hat q` are the distributions over the other classes alone. The first term is at temperature 1, with
     :math:`p_y` a constant.
 
-    A cross-entropy: not 0 where the student equals the teacher. The cross-entropy of the labels comes beside it, with
-    weight 1.
+    It is a cross-entropy, so it is not 0 if the student equals the teacher. The cross-entropy of the labels is added
+    with weight 1.
 
     Args:
-        target: class numbers ``(...)``, or probabilities ``(..., C)`` (mixed labels), whose largest counts.
+        target: class numbers ``(...)``, or probabilities ``(..., C)`` (mixed labels), of which the largest is used.
         temperature: T of the second term, positive.
         gamma: weight of the second term.
 
@@ -128,19 +129,19 @@ def uskd(
 
     .. math:: -\alpha P_y \log q_y - \beta \sum_{c \ne y} Z_c \log \hat q_c + \mu\,\mathrm{CE}_{0.1}(w).
 
-    :math:`P_y = q_y^2 + 1 - \overline{q_y^2}`, with the mean over the batch. :math:`Z` falls as 1 / rank over the
-    classes, is 0 for the label and sums to 1; the rank is that of :math:`w_c / (1 - w_y) + q_c / (1 - q_y)`, where w
-    are the probabilities of a weak classifier on an intermediate feature; :math:`\hat q` is the student's distribution
-    over the other classes alone. The last term trains the weak classifier on labels smoothed by 0.1. P and Z are
-    constants: no gradient flows through them.
+    :math:`P_y = q_y^2 + 1 - \overline{q_y^2}`, with the mean over the batch. :math:`Z` is proportional to 1 / rank over
+    the other classes, 0 for the label, and sums to 1. The rank is that of :math:`w_c / (1 - w_y) + q_c / (1 - q_y)`,
+    with the probabilities w of a weak classifier on an intermediate feature. :math:`\hat q` is the student's
+    distribution over the other classes alone. The last term trains the weak classifier on labels smoothed by 0.1. P and
+    Z are constants: no gradient flows through them.
 
     Args:
         student: logits ``(N, C)``.
         weak: logits of the weak classifier, of the same shape.
         target: class numbers ``(N,)``.
         alpha, beta, mu: the weights of the three terms.
-        rank_by_logarithm: rank by :math:`w_c / (1 - w_y) + \log q_c / (1 - \log q_y)`, as the authors' code does, where
-            a variable that held probabilities holds their logarithms by then.
+        rank_by_logarithm: rank by :math:`w_c / (1 - w_y) + \log q_c / (1 - \log q_y)`, as in the authors' code, in
+            which a variable for probabilities holds logarithms at this point.
 
     >>> s, w, y = torch.tensor([[2.0, 0.0, 1.0]]), torch.tensor([[1.0, 0.0, 0.5]]), torch.tensor([0])
     >>> uskd(s, w, y)
@@ -188,7 +189,7 @@ def wsld(
     q^T_c\big)`.
 
     :math:`\mathrm{CE}_s, \mathrm{CE}_t` are the cross-entropies of student and teacher to the label, at temperature 1:
-    a row counts less where the student knows its label better than the teacher does. The weight is a constant: no
+    a row has less weight if the student predicts its label better than the teacher does. The weight is a constant: no
     gradient flows through it.
 
     Args:
@@ -201,7 +202,7 @@ def wsld(
     target, counts = labelled(student, target, mask, "wsld")
     with torch.no_grad():
         mine, theirs = cross_entropy(student, target, mask=counts), cross_entropy(teacher, target, mask=counts)
-        # 1 where the teacher alone is certain of the label
+        # 1 if only the teacher is certain of the label
         weight = -torch.expm1(-mine / theirs.clamp(min=torch.finfo(theirs.dtype).tiny))
     values = soft_cross_entropy(student, teacher, temperature, temperature_squared=True, mask=counts)
     return reduced(weight * values, counts, reduction, student.shape[-1])
@@ -211,7 +212,7 @@ def wsld(
 
 
 def _is(target: Tensor, logits: Tensor) -> Tensor:
-    """Where each row's label stands, ``(..., C)``."""
+    """True at each row's label, ``(..., C)``."""
     return torch.arange(logits.shape[-1], device=logits.device) == target[..., None]
 
 
@@ -221,8 +222,8 @@ def _others(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def _other_classes(student: Tensor, teacher: Tensor, target: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    """Both sides' logits with the label's class excluded, and the rows where the teacher says nothing of the others,
-    having excluded them all with -inf; zeros stand there."""
+    """Both sides' logits with the label's class excluded, and the rows in which the teacher excludes all other classes
+    with -inf. Those rows are set to zeros."""
     others = _others(student, target), _others(teacher, target)
     silent = torch.isneginf(others[1]).all(-1)
     return tuple(logits.masked_fill(silent[..., None], 0.0) for logits in others), silent
@@ -236,6 +237,6 @@ def _own_and_rest(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def _odds(values: Tensor, own: Tensor) -> Tensor:
-    """Each class's value over one minus that of the label, as the authors' code of USKD has it (with its 1e-6 against a
-    0)."""
+    """Each class's value divided by one minus the label's value, as in the authors' code of USKD (which adds 1e-6 to
+    avoid a division by 0)."""
     return values / (1 - values.gather(-1, own) + 1e-6)

@@ -1,4 +1,4 @@
-"""DistiLLM-2: one divergence for texts of the teacher (chosen), another for texts of the student (rejected)."""
+"""DistiLLM-2: one divergence for the teacher's texts (chosen), another for the student's texts (rejected)."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ def distillm2(
     reduction: str = "none",
 ) -> Tensor:
     r"""For each prompt :math:`(2 - \beta)\,D(y_t) + \beta\,D'(y_s)`, with the chosen text :math:`y_t` of the teacher
-    and the rejected text :math:`y_s` of the student. D and D' are :func:`text_divergence`, means over the tokens of a
-    text, so that long texts weigh no more.
+    and the rejected text :math:`y_s` of the student. D and D' are :func:`text_divergence`. They are means over the
+    tokens of a text, so long texts have no larger weight.
 
     Args:
         student_chosen, teacher_chosen: logits of the chosen texts ``(B, T, V)``, not shifted.
         student_rejected, teacher_rejected: logits of the rejected texts ``(B, T', V)``.
         labels_chosen, labels_rejected: ``(B, T)`` and ``(B, T')``, not shifted; -100 does not count.
         forward_alpha, reverse_alpha: alpha of the skew forward and of the skew reverse KL.
-        rejected_weight: beta, in [0, 2]: a number, or scheduled as :func:`distillm2_beta` has it.
-        kind: ``v2``, skew forward KL of the chosen, skew reverse KL of the rejected; ``v1``, skew reverse KL of both;
-            ``gkd``, generalised Jensen-Shannon divergence of both, teacher's weight 0.9; ``kd``, forward KL of the
-            chosen alone.
-        forward_anchor, reverse_anchor: anchors of an alpha of its own for each text, see :func:`text_divergence`; None:
-            the same for all.
+        rejected_weight: beta, in [0, 2]: a number, or scheduled by :func:`distillm2_beta`.
+        kind: ``v2``: skew forward KL for chosen and skew reverse KL for rejected texts. ``v1``: skew reverse KL for
+            both. ``gkd``: generalised Jensen-Shannon divergence for both, with teacher's weight 0.9. ``kd``: forward KL
+            for the chosen texts alone.
+        forward_anchor, reverse_anchor: anchors, which give each text its own alpha (see :func:`text_divergence`). None:
+            one alpha for all.
         detach_alpha: see :func:`text_divergence`.
         mask: ``(B,)``, 0 for pairs that do not count.
         reduction: see :func:`kdlab.functional.reduced`.
@@ -124,17 +124,18 @@ def text_divergence(
     With an anchor m, each text has its own :math:`\alpha = \mathrm{clip}(1 - (1 - \alpha_0)\,m / (\bar p - \bar q +
     10^{-5}),\ 0.01,\ \alpha_0)`: :math:`\bar p` and :math:`\bar q` are the exponentials of the mean log-probability of
     its tokens for the teacher and for the student (the other way round for the skew reverse KL). A text on which both
-    agree gets a small alpha, where the divergence is sharp.
+    agree gets a small alpha, at which the divergence is sharp.
 
     Args:
         student, teacher: logits ``(B, T, V)``, not shifted.
         labels: ``(B, T)``, not shifted; -100 does not count.
         alpha: the weight in the mixture: the teacher's for ``skew_forward`` and ``jensen_shannon``, the student's for
-            ``skew_reverse`` (there without gradient); the largest one where there is an anchor. ``forward`` has none.
-        anchor: m; None is the same alpha for all.
+            ``skew_reverse`` (there without gradient); with an anchor, it is the largest alpha. ``forward`` has no
+            alpha.
+        anchor: m; None: the same alpha for all texts.
         divergence: ``skew_forward``, ``skew_reverse``, ``jensen_shannon`` or ``forward``.
-        detach_alpha: an alpha of a text is a constant to the gradient. False differentiates through it, as the authors'
-            code does: then the student can also lessen the loss by moving alpha.
+        detach_alpha: whether a text's alpha is a constant in the gradient. False differentiates through alpha, as the
+            authors' code does; the student can then also lower the loss by changing alpha.
         mask: ``(B,)``, 0 for texts that do not count.
         reduction: see :func:`kdlab.functional.reduced`.
 
@@ -151,7 +152,9 @@ def text_divergence(
     student, teacher, tokens, counts = predicting(student), predicting(teacher), predicted(labels), token_mask(labels)
     if mask is not None:
         if mask.shape != labels.shape[:1]:
-            raise ValueError(f"one mask entry a text: labels {tuple(labels.shape)} and mask {tuple(mask.shape)} differ")
+            raise ValueError(
+                f"one mask entry per text: labels {tuple(labels.shape)} and mask {tuple(mask.shape)} differ"
+            )
         counts = counts & (mask != 0)[:, None]
     if anchor is not None:
         likelihood = [
@@ -176,8 +179,8 @@ def text_divergence(
 
 
 def distillm2_beta(step: int, steps: int) -> float:
-    r"""DistiLLM-2's schedule of the rejected texts' weight: from 1 to 1.5 in the first half of the training, :math:`1 +
-    \min(1, 2 s / S) / 2`.
+    r"""DistiLLM-2's schedule of the rejected texts' weight: it rises from 1 to 1.5 in the first half of the training,
+    :math:`1 + \min(1, 2 s / S) / 2`.
 
     >>> distillm2_beta(0, 100), distillm2_beta(25, 100), distillm2_beta(80, 100)
     (1.0, 1.25, 1.5)

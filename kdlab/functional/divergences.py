@@ -1,19 +1,19 @@
-r"""Divergences between two categorical distributions given by logits, one value a row, in nats.
+r"""Divergences between two categorical distributions given by logits. One value per row, in nats.
 
 Throughout, :math:`p = \mathrm{softmax}(z_t / T)` is the teacher's distribution and :math:`q = \mathrm{softmax}(z_s /
-T)` the student's. No factor T^2 is inside: see :func:`kdlab.functional.hinton_kd`.
+T)` the student's. The factor T^2 is not included: see :func:`kdlab.functional.hinton_kd`.
 
-Every function takes, beside its own parameters:
+Every function takes, besides its own parameters:
 
     student, teacher: logits ``(..., C)``, computed in at least float32. A logit of -inf excludes a class.
-    temperature: T, positive; both sides are divided by it.
-    mask: ``(...)``, 0 for rows that do not count (padding); they have exactly no gradient, whatever stands there.
-    reduction: ``none`` (one value a row, the default), ``mean``, ``sum``, ``batchmean``, ``elementmean``:
+    temperature: T, positive; both sides' logits are divided by it.
+    mask: ``(...)``, 0 for rows that do not count (padding); their gradient is exactly 0, whatever values they hold.
+    reduction: ``none`` (one value per row, the default), ``mean``, ``sum``, ``batchmean``, ``elementmean``:
         :func:`kdlab.functional.reduced`.
-    skip_infinite: True leaves out the classes that either side excludes with -inf, as the code of DistiLLM does;
-        otherwise a class that only one side excludes makes the divergence infinite wherever the mathematics does.
+    skip_infinite: True leaves out the classes that either side excludes with -inf, as the code of DistiLLM does.
+        Otherwise a class that only one side excludes makes the divergence infinite if the formula does.
 
-and raises ValueError, with both shapes, where they differ.
+and raises ValueError, with both shapes, if they differ.
 """
 
 from __future__ import annotations
@@ -105,8 +105,9 @@ def reverse_kl(
     skip_infinite: bool = False,
 ) -> Tensor:
     r"""Kullback-Leibler divergence of the teacher from the student, :math:`\mathrm{KL}(q \,\|\, p) = \sum_c q_c (\log
-    q_c - \log p_c)`. It forgives what the student leaves out, and punishes what the teacher would not say. At each
-    position of a text that the student wrote it is the single-step term of MiniLLM.
+    q_c - \log p_c)`. It penalises probability that the student gives to classes which are improbable for the teacher,
+    and hardly penalises classes that the student leaves out. At each position of a text that the student generated, it
+    is the single-step term of MiniLLM.
 
     >>> import torch
     >>> reverse_kl(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
@@ -143,8 +144,8 @@ def symmetric_kl(
 
     Args:
         reverse_weight: w, the weight of the reverse direction, in [0, 1].
-        entropy: False leaves the teacher's entropy in the forward part (a cross-entropy: the same gradient, not 0 at
-            equality), as the code of DistiLLM does.
+        entropy: False keeps the teacher's entropy in the forward part, as in the code of DistiLLM. The forward part is
+            then a cross-entropy: the same gradient, but not 0 for equal distributions.
 
     >>> import torch
     >>> symmetric_kl(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
@@ -153,7 +154,7 @@ def symmetric_kl(
     _fraction("reverse_weight", reverse_weight)
     log_q, log_p = log_probabilities(student, teacher, temperature, mask, "symmetric_kl")
     skipped = _skipped(log_p, log_q, skip_infinite)
-    # a direction of weight 0 may be infinite, and 0 times inf is no number
+    # a direction of weight 0 may be infinite, and 0 times inf is NaN
     directions = ((1 - reverse_weight, log_p, log_q, entropy), (reverse_weight, log_q, log_p, True))
     parts = [weight * kl(a, b, skipped, kept) for weight, a, b, kept in directions if weight != 0]
     return reduced(sum(parts), mask, reduction, student.shape[-1])
@@ -186,13 +187,15 @@ def jensen_shannon(
 
     .. math:: \mathrm{JS}_w = w\,\mathrm{KL}(p \,\|\, m) + (1 - w)\,\mathrm{KL}(q \,\|\, m).
 
-    The formula tends to 0 as w goes to 0 or 1; what has a limit is :math:`\mathrm{JS}_w / w \to \mathrm{KL}(p \,\|\,
-    q)` for w to 0 and :math:`\mathrm{JS}_w / (1 - w) \to \mathrm{KL}(q \,\|\, p)` for w to 1. As GKD has it, w = 0 *is*
-    the forward and w = 1 the reverse KL: so a scan of w jumps at its ends. With ``scaled`` it does not: the value is
-    divided by w (1 - w), and both ends are limits.
+    The formula tends to 0 as w goes to 0 or 1. The quotients have other limits:
+    :math:`\mathrm{JS}_w / w \to \mathrm{KL}(p \,\|\, q)` for w to 0 and
+    :math:`\mathrm{JS}_w / (1 - w) \to \mathrm{KL}(q \,\|\, p)` for w to 1. As in GKD, w = 0 is *defined* as the forward
+    KL and w = 1 as the reverse KL, so the value jumps at both ends. With ``scaled``, the value is divided by w (1 - w);
+    then both ends are limits, without a jump.
 
     Args:
-        teacher_weight: w, in [0, 1]. GKD's and TRL's beta; one minus the lambda of DistiLLM, which weighs the student.
+        teacher_weight: w, in [0, 1]. It is GKD's and TRL's beta, and one minus DistiLLM's lambda, which is the weight
+            of the student.
         scaled: divide by w (1 - w).
         epsilon: added to every probability inside a logarithm; 1e-9 in the code of DSKD.
 
@@ -206,7 +209,7 @@ def jensen_shannon(
     _fraction("teacher_weight", teacher_weight)
     log_q, log_p = log_probabilities(student, teacher, temperature, mask, "jensen_shannon")
     skipped = _skipped(log_p, log_q, skip_infinite)
-    # next to an end the scaled form divides a rounding error by w, so the limit itself is nearer to the truth there
+    # near an end the scaled form divides a rounding error by w, so the limit itself is more accurate there
     end = _next_to_zero(log_p) if scaled else 0.0
     if teacher_weight <= end or teacher_weight >= 1 - end:
         values = kl(log_p, log_q, skipped) if teacher_weight <= end else kl(log_q, log_p, skipped)
@@ -246,13 +249,13 @@ def skew_forward_kl(
     reduction: str = "none",
     skip_infinite: bool = False,
 ) -> Tensor:
-    r"""Skew KL, :math:`\mathrm{KL}(p \,\|\, \alpha p + (1 - \alpha) q)`: what the teacher says in a mixture of both.
-    Its gradient stays bounded where q is tiny. At :math:`\alpha = 0` it is the forward KL, at 1 it is 0.
+    r"""Skew KL, :math:`\mathrm{KL}(p \,\|\, \alpha p + (1 - \alpha) q)`: the divergence of the mixture from the
+    teacher. Its gradient stays bounded for tiny q. At :math:`\alpha = 0` it is the forward KL, at 1 it is 0.
 
     Args:
-        teacher_weight: alpha, the teacher's weight in the mixture, in [0, 1]; one number, or one a row ``(...)``.
-        entropy: False leaves the teacher's entropy in (a cross-entropy: the same gradient, not 0 at equality), as the
-            code of the first DistiLLM does.
+        teacher_weight: alpha, the teacher's weight in the mixture, in [0, 1]; one number, or one per row ``(...)``.
+        entropy: False keeps the teacher's entropy, as in the code of the first DistiLLM. The value is then a
+            cross-entropy: the same gradient, but not 0 for equal distributions.
 
     >>> import torch
     >>> skew_forward_kl(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
@@ -289,8 +292,8 @@ def skew_reverse_kl(
     reverse KL, at 1 it is 0.
 
     Args:
-        student_weight: alpha, the student's weight in the mixture, in [0, 1]; one number, or one a row ``(...)``.
-        detach_mixture: no gradient through the student inside the mixture, as in DistiLLM-2.
+        student_weight: alpha, the student's weight in the mixture, in [0, 1]; one number, or one per row ``(...)``.
+        detach_mixture: whether no gradient flows through the student inside the mixture, as in DistiLLM-2.
 
     >>> import torch
     >>> skew_reverse_kl(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
@@ -343,11 +346,15 @@ def alpha_beta(
     .. math:: -\frac{1}{\alpha\beta} \sum_c \Big[ p_c^\alpha q_c^\beta - \frac{\alpha}{\alpha+\beta} p_c^{\alpha+\beta}
               - \frac{\beta}{\alpha+\beta} q_c^{\alpha+\beta} \Big].
 
-    Where a denominator is 0 (or less than the root of the precision) its limit is taken, in closed form: with
-    :math:`r_c = p_c / q_c`, :math:`\beta = 0`: :math:`\alpha^{-2} \sum [p^\alpha \log r^\alpha - p^\alpha + q^\alpha]`,
-    the forward KL at :math:`\alpha = 1`; :math:`\alpha = 0`: :math:`\beta^{-2} \sum [q^\beta \log r^{-\beta} - q^\beta
-    + p^\beta]`, the reverse KL at :math:`\beta = 1`; :math:`\alpha + \beta = 0`: :math:`\alpha^{-2} \sum [\log
-    r^{-\alpha} + r^\alpha - 1]`; both 0: :math:`\tfrac12 \sum (\log r)^2`.
+    If a denominator is 0 (or below the square root of the precision), the limit is used in closed form. With
+    :math:`r_c = p_c / q_c`, the limits are
+
+    - :math:`\beta = 0`: :math:`\alpha^{-2} \sum [p^\alpha \log r^\alpha - p^\alpha + q^\alpha]`, which is the forward
+      KL at :math:`\alpha = 1`;
+    - :math:`\alpha = 0`: :math:`\beta^{-2} \sum [q^\beta \log r^{-\beta} - q^\beta + p^\beta]`, which is the reverse
+      KL at :math:`\beta = 1`;
+    - :math:`\alpha + \beta = 0`: :math:`\alpha^{-2} \sum [\log r^{-\alpha} + r^\alpha - 1]`;
+    - both 0: :math:`\tfrac12 \sum (\log r)^2`.
 
     Args:
         alpha, beta: any real numbers; (1, 0) is the forward and (0, 1) the reverse KL.
@@ -359,7 +366,7 @@ def alpha_beta(
     """
     log_q, log_p = log_probabilities(student, teacher, temperature, mask, "alpha_beta")
     skipped = _skipped(log_p, log_q, skip_infinite)
-    # next to a limit the formula divides rounding errors by almost 0, so the limit itself is nearer to the truth there
+    # near a limit the formula divides rounding errors by almost 0, so the limit itself is more accurate there
     alpha, beta = (0.0 if abs(value) < _next_to_zero(log_p) else value for value in (alpha, beta))
     total = alpha + beta
     if alpha == 0 or beta == 0 or abs(total) < _next_to_zero(log_p):
@@ -373,7 +380,7 @@ def alpha_beta(
 
 
 def _alpha_beta_limit(log_p: Tensor, log_q: Tensor, alpha: float, beta: float) -> Tensor:
-    """The closed forms of :func:`alpha_beta` where alpha, beta or their sum is 0, class by class."""
+    """The closed forms of :func:`alpha_beta` for alpha, beta or their sum equal to 0, class by class."""
     log_ratio = log_p - log_q
     if alpha == 0 and beta == 0:
         return 0.5 * log_ratio.square()
@@ -396,12 +403,12 @@ def adaptive_kl(
     skip_infinite: bool = False,
 ) -> Tensor:
     r"""Adaptive KL, :math:`\frac{g_h}{g_h + g_t} \mathrm{KL}(p \,\|\, q) + \frac{g_t}{g_h + g_t} \mathrm{KL}(q \,\|\,
-    p)`, where :math:`g_h` and :math:`g_t` are the sums of :math:`|p_c - q_c|` over the teacher's head and tail
-    (detached). The tail is the classes of least probability whose probabilities together do not exceed ``tail_mass``. 0
-    where the two agree (there the code of DSKD divides 0 by 0).
+    p)`, with the sums :math:`g_h` and :math:`g_t` of :math:`|p_c - q_c|` over the teacher's head and tail (detached).
+    The tail consists of the least probable classes whose total probability does not exceed ``tail_mass``. The value is
+    0 for equal distributions (the code of DSKD divides 0 by 0 there).
 
     Args:
-        tail_mass: the teacher's probability in the tail, at most, in [0, 1].
+        tail_mass: upper bound of the teacher's total probability in the tail, in [0, 1].
 
     >>> import torch
     >>> adaptive_kl(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
@@ -425,7 +432,7 @@ def adaptive_kl(
 def log_probabilities(
     student: Tensor, teacher: Tensor, temperature: float, mask: Tensor | None, what: str
 ) -> tuple[Tensor, Tensor]:
-    """Log-softmax of both at the temperature, checked and widened, masked rows replaced."""
+    """Log-softmax of both at the temperature, in at least float32. Shapes are checked, and masked rows replaced."""
     same_shape(student, teacher, what, "teacher and student must have the same classes")
     return (without_masked(student, mask) / temperature).log_softmax(-1), (
         without_masked(teacher, mask) / temperature
@@ -433,11 +440,11 @@ def log_probabilities(
 
 
 def kl(log_a: Tensor, log_b: Tensor, skipped: Tensor | None = None, entropy: bool = True) -> Tensor:
-    """KL(a || b) a row; without ``entropy``, the cross-entropy of b under a. A class to which a gives nothing adds
-    nothing."""
+    """KL(a || b) per row; without ``entropy``, the cross-entropy of b under a. A class of probability 0 under a adds
+    0."""
     a = log_a.exp()
     empty = a == 0 if skipped is None else (a == 0) | skipped
-    # filled before the product, not behind it: the gradient of 0 times inf is NaN even where the value is masked
+    # filled before the product, not after it: the gradient of 0 times inf is NaN even if the value is masked
     difference = -log_b.masked_fill(empty, 0.0)
     if entropy:
         difference = log_a.masked_fill(empty, 0.0) + difference
@@ -445,7 +452,7 @@ def kl(log_a: Tensor, log_b: Tensor, skipped: Tensor | None = None, entropy: boo
 
 
 def log_mixture(log_a: Tensor, log_b: Tensor, weight: float | Tensor) -> Tensor:
-    """log(w a + (1 - w) b), with exact ends."""
+    """log(w a + (1 - w) b), exact at w = 0 and w = 1."""
     if isinstance(weight, Tensor):
         log_weight, log_rest = weight.log()[..., None], torch.log1p(-weight)[..., None]
     elif weight in (0, 1):
@@ -465,7 +472,8 @@ def _skipped(log_p: Tensor, log_q: Tensor, skip_infinite: bool) -> Tensor | None
 
 
 def _next_to_zero(logits: Tensor) -> float:
-    """What is so near to 0 that the error of taking it for 0 is that of dividing by it."""
+    """The threshold below which a number is treated as 0: there, the limit is as accurate as a division by the
+    number."""
     return torch.finfo(logits.dtype).eps ** 0.5
 
 

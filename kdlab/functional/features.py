@@ -1,4 +1,4 @@
-"""Losses on features, one value a sample. All take ``mask`` ``(B,)`` and ``reduction``, see
+"""Losses on features, one value per sample. All take ``mask`` ``(B,)`` and ``reduction``, see
 :func:`kdlab.functional.reduced`."""
 
 import torch
@@ -42,8 +42,8 @@ def hint(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, reduct
     :math:`\frac{1}{D}\sum_d (f_{s,d} - f_{t,d})^2` over the D elements of a sample.
 
     Romero et al. (2015), "FitNets: Hints for Thin Deep Nets", equation 3, https://arxiv.org/abs/1412.6550 (there with
-    the factor 1/2 and a sum). The mean over samples of this value is the mean over all elements, as RepDistiller's
-    HintLoss takes it.
+    the factor 1/2 and a sum). The mean of this value over samples is the mean over all elements, as in RepDistiller's
+    HintLoss.
 
     Args:
         student: features ``(B, ...)``, after the connector.
@@ -61,8 +61,8 @@ def hint(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, reduct
 
 
 def attention_map(x: Tensor, power: float) -> Tensor:
-    """Where a map ``(B, C, H, W)`` is active: the mean over channels of its power, flattened and divided by its L2
-    norm, ``(B, H W)``."""
+    """The attention map of ``(B, C, H, W)``: the mean over channels of its power, flattened and divided by its L2 norm,
+    ``(B, H W)``."""
     return unit(x.pow(power).mean(1).flatten(1))
 
 
@@ -76,27 +76,26 @@ def attention_transfer(
     mask: Tensor | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""Attention transfer between two maps: with :math:`a = \mathrm{vec}\big(\tfrac1C \sum_c f_c^p\big)` and
-    :math:`\hat a = a / \|a\|_2` of either side,
+    r"""Attention transfer between two maps. With :math:`a = \mathrm{vec}\big(\tfrac1C \sum_c f_c^p\big)` and
+    :math:`\hat a = a / \|a\|_2` of each side, the value is
 
-    ``code``: :math:`\frac{1}{HW} \sum_i (\hat a_{s,i} - \hat a_{t,i})^2`, as the authors' code (and RepDistiller) has
-        it;
+    ``code``: :math:`\frac{1}{HW} \sum_i (\hat a_{s,i} - \hat a_{t,i})^2`, as in the authors' code and in RepDistiller;
     ``paper``: :math:`\|\hat a_s - \hat a_t\|_2`, not squared, as the paper's equation 2.
 
-    The channels of the two may differ; where the sizes differ, the larger map is averaged to the smaller one's first.
+    The channels may differ. If the sizes differ, the larger map is averaged to the size of the smaller one first.
 
     Args:
         student: maps ``(B, C, H, W)``.
         teacher: maps ``(B, C', H', W')``.
-        power: p; the paper takes the power of the absolute value, the code of the value itself, which is the same where
-            p is even.
+        power: p. The paper takes the power of the absolute value, the code of the value itself; both are the same for
+            even p.
         form: ``code`` or ``paper``.
 
     Returns:
-        ``(B,)``, for one pair of stages; stages are added.
+        ``(B,)``, for one pair of stages. The values of several stages are summed.
 
     Raises:
-        ValueError: no maps, or another form.
+        ValueError: the features are not maps, or the form is unknown.
 
     >>> import torch
     >>> s, t = torch.tensor([[[[1.0, 0.0]]]]), torch.tensor([[[[1.0, 1.0]]]])
@@ -120,12 +119,12 @@ def variational_information(
     \sigma_c^2 \Big]`.
 
     Args:
-        student: the mean :math:`\mu` that a regressor makes of the student's feature, ``(B, C, ...)``.
+        student: the mean :math:`\mu`, which a regressor predicts from the student's feature, ``(B, C, ...)``.
         teacher: features of the same shape.
-        variance: :math:`\sigma_c^2`, positive, one a channel, ``(C,)``.
+        variance: :math:`\sigma_c^2`, positive, one per channel, ``(C,)``.
 
     Returns:
-        ``(B,)``; it is :math:`\tfrac12` times the mean of :math:`\log \sigma^2`, not 0, where the two agree.
+        ``(B,)``; for equal features it is :math:`\tfrac12` times the mean of :math:`\log \sigma^2`, not 0.
 
     Raises:
         ValueError: the shapes do not fit.
@@ -135,11 +134,11 @@ def variational_information(
     tensor([0.8466])
     """
     student, teacher = samples(
-        student, teacher, mask, "variational_information", "the regressor must answer with the teacher's shape"
+        student, teacher, mask, "variational_information", "the regressor's output must have the teacher's shape"
     )
     if variance.shape != student.shape[1:2]:
         raise ValueError(
-            f"variational_information: features {tuple(student.shape)} need one variance a channel, "
+            f"variational_information: features {tuple(student.shape)} need one variance per channel, "
             f"{tuple(student.shape[1:2])}, got {tuple(variance.shape)}"
         )
     variance = variance.to(student.dtype).view(-1, *[1] * (student.dim() - 2))
@@ -162,9 +161,9 @@ def factor_transfer(
 
     ``paper``: :math:`\Big\| \frac{F_s}{\|F_s\|_2} - \frac{F_t}{\|F_t\|_2} \Big\|_p`, the factors flattened.
     torchdistill's mean over all elements at p = 1 is ``reduction="elementmean"``.
-    ``code``: as RepDistiller has it: the factors are first made attention maps
-    :math:`\hat a` (see :func:`attention_transfer`), and the value is :math:`\frac{1}{HW} \sum_i |\hat a_{s,i} - \hat
-    a_{t,i}|` at p = 1, and the mean of the p-th power of the difference at another (even) p.
+    ``code``, as in RepDistiller: the factors are first converted to attention maps :math:`\hat a` (see
+    :func:`attention_transfer`). At p = 1 the value is :math:`\frac{1}{HW} \sum_i |\hat a_{s,i} - \hat a_{t,i}|`; at
+    another (even) p it is the mean of the p-th power of the difference.
 
     Args:
         student: the student's factors ``(B, C, H, W)``.
@@ -172,13 +171,13 @@ def factor_transfer(
             larger map is averaged.
         norm: p.
         form: ``code`` or ``paper``.
-        power: of the attention map, for ``code``.
+        power: power of the attention map, for ``code``.
 
     Returns:
         ``(B,)``
 
     Raises:
-        ValueError: the shapes do not fit, or another form.
+        ValueError: the shapes do not fit, or the form is unknown.
 
     >>> import torch
     >>> s, t = torch.tensor([[[[3.0, 0.0]]]]), torch.tensor([[[[1.0, 1.0]]]])
@@ -188,7 +187,7 @@ def factor_transfer(
     one_of("form", form, FORMS)
     if form == "paper":
         student, teacher = samples(
-            student, teacher, mask, "factor_transfer", "translator and paraphraser must make factors of one shape"
+            student, teacher, mask, "factor_transfer", "translator and paraphraser must have outputs of the same shape"
         )
         student, teacher = student.flatten(1), teacher.flatten(1)
         values = torch.linalg.vector_norm(unit(student) - unit(teacher), norm, dim=1)

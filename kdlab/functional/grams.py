@@ -1,7 +1,7 @@
-"""Losses on relations between the channels of feature maps, one value a sample.
+"""Losses on relations between the channels of feature maps, one value per sample.
 
 All take maps ``(B, C, H, W)``, computed in at least float32, a ``mask`` ``(B,)`` (0 for samples that do not count) and
-a ``reduction`` (:func:`kdlab.functional.reduced`), and raise ValueError, with the shapes, where maps do not fit.
+a ``reduction`` (:func:`kdlab.functional.reduced`), and raise ValueError, with the shapes, if maps do not fit.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from .sources import Paper, method
 def nst(
     student: Tensor, teacher: Tensor, degree: int = 2, *, mask: Tensor | None = None, reduction: str = "none"
 ) -> Tensor:
-    r"""Neuron selectivity transfer: the squared maximum mean discrepancy between the channels of both, as unit vectors
-    over the positions,
+    r"""Neuron selectivity transfer: the squared maximum mean discrepancy between the channels of both sides, with each
+    channel a unit vector over the positions,
 
     .. math:: \overline{k(t_c, t_{c'})} + \overline{k(s_c, s_{c'})} - 2\,\overline{k(s_c, t_{c'})}, \qquad k(a, b) = (a
     \cdot b)^d,
 
-    the bars are means over all pairs of channels. The numbers of channels may differ; where the sizes of the maps
-    differ, the larger is pooled.
+    with the bars for means over all pairs of channels. The numbers of channels may differ. If the maps differ in size,
+    the larger one is pooled.
 
     Args:
         degree: d; 2 is the polynomial kernel of the paper, 1 the linear one.
@@ -70,11 +70,11 @@ def fsp(
     mask: Tensor | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""Flow of the solution procedure: how two stages of a network relate, channel by channel,
-    :math:`G_{ij} = \frac{1}{HW} \sum_{hw} F^1_{i,hw} F^2_{j,hw}`, the larger map pooled to the size of the smaller; the
-    value is the mean of :math:`(G^s - G^t)^2` over the entries.
+    r"""Flow of the solution procedure: the relation of two stages of a network, channel by channel,
+    :math:`G_{ij} = \frac{1}{HW} \sum_{hw} F^1_{i,hw} F^2_{j,hw}`. The larger map is pooled to the size of the smaller
+    one. The value is the mean of :math:`(G^s - G^t)^2` over the entries.
 
-    The channels of student and teacher must be the same numbers, stage by stage; their maps may differ in size.
+    Student and teacher must have the same number of channels in each stage. Their maps may differ in size.
 
     >>> ones = torch.ones(1, 1, 2, 2)
     >>> fsp(ones, 2 * ones, ones, torch.ones(1, 1, 1, 1))
@@ -116,25 +116,25 @@ def kdsvd(
     mask: Tensor | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""Singular vectors of two consecutive maps and how they relate.
+    r"""The relation of the singular vectors of two consecutive maps.
 
-    Each map, as a matrix HW x C, gives its right singular vectors: the teacher's first k, the student's first k + 3. Of
-    the student's, the one closest to each of the teacher's is taken, with the sign that makes their cosine positive;
-    both are scaled by the teacher's singular value, these normalised to length 1 over the k. With :math:`r_{cc'j} =
-    \exp(-(v^1_{cj} - v^2_{c'j})^2 / 8)` between the two maps, the value is :math:`\sum_{cc'j} (r^s_{cc'j} -
-    r^t_{cc'j})^2`.
+    Each map is a matrix HW x C with right singular vectors: the teacher's first k and the student's first k + 3 are
+    used. For each of the teacher's vectors, the student's closest one is taken, with the sign that makes their cosine
+    positive. Both are scaled by the teacher's singular values, which are normalised to length 1 over the k. With
+    :math:`r_{cc'j} = \exp(-(v^1_{cj} - v^2_{c'j})^2 / 8)` between the two maps, the value is
+    :math:`\sum_{cc'j} (r^s_{cc'j} - r^t_{cc'j})^2`.
 
-    The sign of the teacher's vectors is arbitrary, and the value depends on whether those of the two maps have the
-    same: here the entry of largest size in each is positive, so that it does not change between machines. The gradient
-    of the student's vectors is that of first order perturbation; between equal singular values it has no limit, and is
-    0.
+    The signs of the teacher's vectors are arbitrary, but the value depends on whether the vectors of the two maps have
+    the same sign. Here the entry of largest magnitude in each vector is positive, so that the value does not change
+    between machines. The gradient of the student's vectors is that of first-order perturbation. Between equal singular
+    values it has no limit and is set to 0.
 
     Args:
-        student_first, student_second, teacher_first, teacher_second: maps of two stages; as many channels in the
-            student as in the teacher.
+        student_first, student_second, teacher_first, teacher_second: maps of two stages, with the same number of
+            channels in student and teacher.
         vectors: k.
-        teacher_vectors: for the two maps, vectors ``(B, C, k)`` whose sign the teacher's shall have (those of another
-            decomposition), instead of the rule above.
+        teacher_vectors: for each of the two maps, vectors ``(B, C, k)`` of another decomposition. The teacher's vectors
+            get their signs, instead of those of the rule above.
 
     >>> import torch
     >>> s = torch.tensor([1.0, 2.0, 0.5, -1.0]).reshape(1, 2, 1, 2)
@@ -167,8 +167,8 @@ def _radial(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _sign(vectors: Tensor, like: Tensor | None) -> Tensor:
-    """Per vector 1 or -1 ``(B, 1, k)``: what gives it the direction of ``like``, or makes its largest entry
-    positive."""
+    """One factor 1 or -1 per vector, ``(B, 1, k)``. It gives the vector the direction of ``like``, or makes its largest
+    entry positive."""
     if like is not None:
         along = (vectors * like).sum(1, keepdim=True)
     else:
@@ -177,7 +177,8 @@ def _sign(vectors: Tensor, like: Tensor | None) -> Tensor:
 
 
 def _closest(student: Tensor, teacher: Tensor) -> Tensor:
-    """For each of the teacher's vectors the student's of largest absolute cosine, turned to its side: ``(B, C, k)``."""
+    """For each of the teacher's vectors the student's vector of largest absolute cosine, with the sign that makes the
+    cosine positive: ``(B, C, k)``."""
     cosines = product(student.detach().transpose(1, 2), teacher.detach())
     chosen = cosines.abs().argmax(1, keepdim=True)
     return student.take_along_dim(chosen, 2) * cosines.take_along_dim(chosen, 1).sign()
@@ -186,9 +187,9 @@ def _closest(student: Tensor, teacher: Tensor) -> Tensor:
 def _singular_vectors(x: Tensor, number: int) -> tuple[Tensor, Tensor]:
     """The first right singular vectors ``(B, C, n)`` of maps as matrices HW x C, and their singular values ``(B, n)``.
 
-    The decomposition itself is a constant; to it the first order of its change is added, whose value is 0 and whose
-    derivative is the vectors' (the values' is never used). So equal singular values, as the zeros of dead channels are,
-    do not make it infinite.
+    The decomposition itself is a constant. A first-order term is added to it, whose value is 0 and whose derivative is
+    that of the vectors (the derivative of the singular values is never used). So equal singular values, such as the
+    zeros of dead channels, do not make the gradient infinite.
     """
     matrix = x.flatten(2).transpose(1, 2)
     _, values, rows = torch.linalg.svd(matrix.detach(), full_matrices=False)
@@ -199,7 +200,7 @@ def _singular_vectors(x: Tensor, number: int) -> tuple[Tensor, Tensor]:
     smallest = torch.finfo(values.dtype).eps * matrix.shape[2] * squares[:, :1, None]
     inside = product(rows, change)
     turned = product(basis, inside * _reciprocal(own - squares[..., None], smallest))
-    if basis.shape[1] > basis.shape[2]:  # the directions that the decomposition leaves out have the singular value 0
+    if basis.shape[1] > basis.shape[2]:  # the decomposition leaves out the directions of singular value 0
         turned = turned + (change - product(basis, inside)) * _reciprocal(own, smallest)
     return first + turned, values[:, :number]
 

@@ -1,7 +1,8 @@
-"""Losses on hidden states of transformers; the first two serve any feature vector.
+"""Losses on hidden states of transformers. The first two work with any feature vector.
 
-``mask`` ``(B, T)`` is 0 at positions that do not count (padding): they have exactly no gradient, whatever stands there.
-``reduction`` is that of :func:`kdlab.functional.reduced`. ValueError, with both shapes, where tensors do not fit.
+``mask`` ``(B, T)`` is 0 at positions that do not count (padding): their gradient is exactly 0, whatever values they
+hold. For ``reduction`` see :func:`kdlab.functional.reduced`. All raise ValueError, with both shapes, if tensors do not
+fit.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ def hidden_mse(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, 
     r"""Mean squared difference of hidden states, :math:`\frac{1}{D} \sum_d (h_{s,d} - h_{t,d})^2`.
 
     Args:
-        student, teacher: ``(..., D)``: a vector a position ``(B, T, D)`` or a sample ``(B, D)``, the student's behind
-            its connector.
+        student, teacher: ``(..., D)``: one vector per position ``(B, T, D)`` or per sample ``(B, D)``, the student's
+            after its connector.
         mask: ``(...)``.
 
     Returns:
@@ -65,11 +66,11 @@ def hidden_mse(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, 
 )
 def hidden_cosine(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
     r"""One minus the cosine of hidden states, :math:`1 - \dfrac{h_s \cdot h_t}{\sqrt{(|h_s|^2 + \epsilon)(|h_t|^2 +
-    \epsilon)}}`, with torch's :math:`\epsilon = 10^{-12}` (CosineEmbeddingLoss), so that a vector of length 0 has the
+    \epsilon)}}`, with :math:`\epsilon = 10^{-12}` as in torch's CosineEmbeddingLoss, so a vector of length 0 has the
     value 1.
 
     Args:
-        student, teacher: ``(..., D)``, the student's behind its connector.
+        student, teacher: ``(..., D)``, the student's after its connector.
         mask: ``(...)``.
 
     Returns:
@@ -106,12 +107,12 @@ def pkd(
     reduction: str = "none",
 ) -> Tensor:
     r"""Patient distillation of the first token's hidden states in several layers,
-    :math:`\frac{1}{L} \sum_l \left\lVert \frac{h^s_l}{|h^s_l|} - \frac{h^t_l}{|h^t_l|} \right\rVert^2`, divided by the
-    width D too.
+    :math:`\frac{1}{L} \sum_l \left\lVert \frac{h^s_l}{|h^s_l|} - \frac{h^t_l}{|h^t_l|} \right\rVert^2`, also divided by
+    the width D.
 
     Args:
-        student, teacher: ``(B, L, D)``: of each sample the state of [CLS] in each of L layers.
-        normalise: whether the states become unit vectors, as in the paper.
+        student, teacher: ``(B, L, D)``: for each sample the state of [CLS] in each of L layers.
+        normalise: whether the states are normalised to unit length, as in the paper.
         mean_over_width: False leaves out the division by D, as TextBrewer does; the authors' code divides.
         mask: ``(B,)``.
 
@@ -124,7 +125,7 @@ def pkd(
     (tensor([1.]), tensor([2.]))
     """
     same_shape(
-        student, teacher, "pkd", "choose as many layers on both sides, and put a connector between different widths"
+        student, teacher, "pkd", "choose equally many layers on both sides, and use a connector for different widths"
     )
     layers = None if mask is None else mask[:, None].expand(student.shape[:-1])
     s, t = without_masked(student, layers), without_masked(teacher, layers)
@@ -144,13 +145,13 @@ def sequence_fsp(
     mask: Tensor | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""How the hidden dimensions of two layers relate along a sequence: :math:`G = \frac{1}{n} H_1^\top H_2` over the n
-    positions that count, and the mean of :math:`(G^s - G^t)^2` over its D x D entries. :func:`kdlab.functional.fsp` for
-    sequences, as TextBrewer has it.
+    r"""The relation of the hidden dimensions of two layers along a sequence: :math:`G = \frac{1}{n} H_1^\top H_2` over
+    the n positions that count. The value is the mean of :math:`(G^s - G^t)^2` over the D x D entries. It is
+    :func:`kdlab.functional.fsp` for sequences, as in TextBrewer.
 
     Args:
-        student_first, student_second, teacher_first, teacher_second: hidden states of two layers, ``(B, T, D)``, D the
-            same on both sides.
+        student_first, student_second, teacher_first, teacher_second: hidden states of two layers, ``(B, T, D)``, with
+            the same D on both sides.
 
     Returns:
         ``(B,)``; with a reduction, samples without any position that counts do not count.
@@ -180,16 +181,16 @@ def sequence_mmd(
     mask: Tensor | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""How the positions of a sequence relate between two layers: :math:`G = \frac{1}{D} H_1 H_2^\top` and the square
-    :math:`(G^s_{ij} - G^t_{ij})^2` of each pair of positions. With the same layer twice it is the similarity of its
-    positions. As TextBrewer has it: the neuron selectivity transfer of sequences.
+    r"""The relation of the positions of a sequence between two layers: :math:`G = \frac{1}{D} H_1 H_2^\top`. The value
+    is :math:`(G^s_{ij} - G^t_{ij})^2` for each pair of positions. With the same layer twice, G is the similarity of its
+    positions. It is neuron selectivity transfer for sequences, as in TextBrewer.
 
     Args:
         student_first, student_second, teacher_first, teacher_second: hidden states of two layers, ``(B, T, D)``; the
             teacher's D may differ.
 
     Returns:
-        ``(B, T, T)``; ``mean`` is over the pairs of two positions that count.
+        ``(B, T, T)``; ``mean`` is over the pairs of positions that both count.
 
     >>> import torch
     >>> ones = torch.ones(1, 1, 3)
@@ -212,12 +213,12 @@ def sequence_mmd(
 
 
 def pairs(mask: Tensor | None) -> Tensor | None:
-    """``(B, T)`` -> ``(B, T, T)``: where both positions count."""
+    """``(B, T)`` -> ``(B, T, T)``: the pairs of positions that both count."""
     return None if mask is None else (mask != 0)[:, :, None] & (mask != 0)[:, None, :]
 
 
 def sample_mean(values: Tensor, mask: Tensor | None) -> Tensor:
-    """``(B, ...)`` -> ``(B,)``: the mean of each sample's values that count; 0 where none does.
+    """``(B, ...)`` -> ``(B,)``: the mean of each sample's values that count; 0 if none counts.
 
     >>> import torch
     >>> sample_mean(torch.tensor([[1.0, 3.0], [5.0, 7.0]]), torch.tensor([[1, 1], [1, 0]]))

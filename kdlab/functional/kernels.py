@@ -10,8 +10,8 @@ from .rows import wide
 
 
 def unit(x: Tensor, dim: int = -1, norm: float = 2.0) -> Tensor:
-    """``x`` divided by its norm along ``dim``. The vector of length 0 stays, and has gradient 0: a dead feature must
-    not have a gradient of the size 1 / epsilon.
+    """``x`` divided by its norm along ``dim``. A vector of length 0 stays 0 and has gradient 0: a dead feature must not
+    have a gradient of size 1 / epsilon.
 
     >>> unit(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
     tensor([[0.6000, 0.8000],
@@ -23,13 +23,13 @@ def unit(x: Tensor, dim: int = -1, norm: float = 2.0) -> Tensor:
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """``a @ b`` at the precision of its arguments: autocast would take them to half precision again."""
+    """``a @ b`` in the precision of its arguments; autocast would compute it in half precision."""
     with torch.autocast(a.device.type, enabled=False):
         return a @ b
 
 
 def contraction(equation: str, *operands: Tensor) -> Tensor:
-    """``torch.einsum`` at the precision of its arguments, as :func:`product` is."""
+    """``torch.einsum`` in the precision of its arguments, like :func:`product`."""
     with torch.autocast(operands[0].device.type, enabled=False):
         return torch.einsum(equation, *operands)
 
@@ -40,8 +40,8 @@ def gram(x: Tensor) -> Tensor:
 
 
 def flat(student: Tensor, teacher: Tensor, what: str) -> tuple[Tensor, Tensor]:
-    """Both as one vector a sample ``(B, D)``, in at least float32. The widths may differ, the batches not: ValueError
-    with both shapes."""
+    """Both as one vector per sample ``(B, D)``, in at least float32. The widths may differ. Raises ValueError, with
+    both shapes, if the batch sizes differ."""
     if student.dim() < 2 or teacher.dim() < 2 or len(student) != len(teacher):
         raise ValueError(
             f"{what}: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must hold features (B, ...) of "
@@ -51,8 +51,8 @@ def flat(student: Tensor, teacher: Tensor, what: str) -> tuple[Tensor, Tensor]:
 
 
 def maps(x: Tensor, mask: Tensor | None, what: str) -> Tensor:
-    """Feature maps ``(B, C, H, W)`` in at least float32, zeros in the samples whose ``mask`` ``(B,)`` is 0; ValueError
-    for other shapes."""
+    """Feature maps ``(B, C, H, W)`` in at least float32, with zeros in the samples whose ``mask`` ``(B,)`` is 0. Raises
+    ValueError for other shapes."""
     if x.dim() != 4:
         raise ValueError(
             f"{what} compares feature maps (B, C, H, W), got {tuple(x.shape)}; choose taps before the pooling"
@@ -61,6 +61,6 @@ def maps(x: Tensor, mask: Tensor | None, what: str) -> Tensor:
 
 
 def pooled(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Two maps at the smaller of their heights and widths, by mean pooling."""
+    """Two maps, mean-pooled to the smaller of their heights and widths."""
     size = (min(first.shape[2], second.shape[2]), min(first.shape[3], second.shape[3]))
     return averaged(first, size), averaged(second, size)

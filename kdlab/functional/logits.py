@@ -1,13 +1,13 @@
-"""Losses on logits, one value a row.
+"""Losses on logits, one value per row.
 
 Every function takes logits ``(..., C)``, computed in at least float32, and
 
     target: class numbers ``(...)``; rows of label -100 do not count.
-    mask: ``(...)``, 0 for rows that do not count (padding); they have exactly no gradient, whatever stands there.
-    reduction: ``none`` (one value a row, the default), ``mean``, ``sum``, ``batchmean``, ``elementmean``:
+    mask: ``(...)``, 0 for rows that do not count (padding); their gradient is exactly 0, whatever values they hold.
+    reduction: ``none`` (one value per row, the default), ``mean``, ``sum``, ``batchmean``, ``elementmean``:
         :func:`kdlab.functional.reduced`.
 
-and raises ValueError, with both shapes, where they do not fit.
+and raises ValueError, with both shapes, if they do not fit.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ def cross_entropy(
     mask: Tensor | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""Cross-entropy to the labels, :math:`-\sum_c t_c \log q_c`, with label smoothing in one of its two definitions:
-    :math:`t = (1 - \epsilon)\,\mathrm{onehot}(y) + \epsilon / C`, or :math:`t_y = 1 - \epsilon` and :math:`t_c =
-    \epsilon / (C - 1)` elsewhere.
+    r"""Cross-entropy to the labels, :math:`-\sum_c t_c \log q_c`, with one of the two definitions of label smoothing:
+    :math:`t = (1 - \epsilon)\,\mathrm{onehot}(y) + \epsilon / C`, or :math:`t_y = 1 - \epsilon` and
+    :math:`t_c = \epsilon / (C - 1)` for the other classes.
 
     Args:
         label_smoothing: epsilon, in [0, 1].
-        smoothing_over: ``all``: every class has its share of epsilon, the label's too (section 7 of the paper; torch).
-            ``others``: only the other classes have (the code of Tf-KD): the same as ``all`` with epsilon C / (C - 1).
+        smoothing_over: ``all``: all classes share epsilon, the label's too (section 7 of the paper; torch). ``others``:
+            only the other classes share it (the code of Tf-KD), which equals ``all`` with epsilon C / (C - 1).
 
     >>> cross_entropy(torch.tensor([[2.0, 0.0]]), torch.tensor([0]))
     tensor([0.1269])
@@ -81,18 +81,18 @@ def labelled(student: Tensor, target: Tensor, mask: Tensor | None, what: str) ->
     """A class number for every row, and which rows count: those that the mask keeps and whose label is not -100.
 
     Raises:
-        ValueError: the target is not one class number a row, or the mask not one entry a row.
+        ValueError: the target is not one class number per row, or the mask is not one entry per row.
     """
     if target.shape != student.shape[:-1] or target.is_floating_point():
         raise ValueError(
-            f"{what}: logits {tuple(student.shape)} need one class number a row, got a target of shape "
+            f"{what}: logits {tuple(student.shape)} need one class number per row, got a target of shape "
             f"{tuple(target.shape)} and type {target.dtype}"
         )
     counts = target != -100
     if mask is not None:
         if mask.shape != target.shape:
             raise ValueError(
-                f"{what}: a mask has one entry a row: the target is {tuple(target.shape)} and the mask "
+                f"{what}: a mask has one entry per row: the target is {tuple(target.shape)} and the mask "
                 f"{tuple(mask.shape)}"
             )
         counts = counts & (mask != 0)
@@ -121,13 +121,14 @@ def hinton_kd(
 ) -> Tensor:
     r"""Soft targets: :math:`T^2\,\mathrm{KL}(p^T \,\|\, q^T)`, both distributions softened by T.
 
-    Section 2 of the paper. The factor T^2 keeps the size of the gradient when T changes, because it shrinks as 1/T^2.
+    Section 2 of the paper. The factor T^2 keeps the size of the gradient when T changes, because the gradient shrinks
+    as 1/T^2.
 
     Args:
         temperature: T, positive.
         temperature_squared: whether the factor T^2 is applied.
-        reduction: ``mean`` over rows is what is called ``batchmean`` for a classifier; ``elementmean`` is what Tf-KD,
-            PKD and TAKD use.
+        reduction: for a classifier, ``mean`` over rows equals torch's ``batchmean``. Tf-KD, PKD and TAKD use
+            ``elementmean``.
 
     >>> z = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
     >>> hinton_kd(z, z)
@@ -159,15 +160,15 @@ def soft_cross_entropy(
     reduction: str = "none",
     skip_infinite: bool = False,
 ) -> Tensor:
-    r"""Cross-entropy to the teacher's soft targets, :math:`-\sum_c p^T_c \log q^T_c`: the gradient of the forward KL,
-    and a value that is larger by the teacher's entropy, so not 0 where the student equals the teacher.
+    r"""Cross-entropy to the teacher's soft targets, :math:`-\sum_c p^T_c \log q^T_c`: its gradient is that of the
+    forward KL. Its value is larger by the teacher's entropy, so it is not 0 if the student equals the teacher.
 
     Args:
         temperature: T, positive.
-        temperature_squared: the factor T^2 of :func:`hinton_kd`. Off by default, as in the codes of TinyBERT,
-            TextBrewer and DistiLLM.
-        reduction: ``elementmean`` is what TinyBERT uses.
-        skip_infinite: leave out the classes that either side excludes with -inf, as DistiLLM does.
+        temperature_squared: the factor T^2 of :func:`hinton_kd`. Off by default, as in the code of TinyBERT, TextBrewer
+            and DistiLLM.
+        reduction: TinyBERT uses ``elementmean``.
+        skip_infinite: leave out the classes that either side excludes with -inf, as in DistiLLM.
 
     >>> soft_cross_entropy(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
     tensor([0.6931])
@@ -177,7 +178,7 @@ def soft_cross_entropy(
     empty = p == 0
     if skip_infinite:
         empty = empty | torch.isinf(log_q)
-    # filled before the product, not behind it: the gradient of 0 times inf is NaN even where the value is masked
+    # filled before the product, not after it: the gradient of 0 times inf is NaN even if the value is masked
     values = reduced(
         -(p.masked_fill(empty, 0.0) * log_q.masked_fill(empty, 0.0)).sum(-1), mask, reduction, student.shape[-1]
     )
@@ -195,8 +196,8 @@ def soft_cross_entropy(
     serves=TASKS,
 )
 def hard_label(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, reduction: str = "none") -> Tensor:
-    r"""Hard distillation: cross-entropy to the class that the teacher finds most probable, :math:`-\log q_{\arg\max_c
-    z_{t,c}}`. DeiT adds it to the cross-entropy of the labels, each with weight 1/2.
+    r"""Hard distillation: cross-entropy to the teacher's most probable class, :math:`-\log q_{\arg\max_c z_{t,c}}`.
+    DeiT adds it to the cross-entropy of the labels, each with weight 1/2.
 
     >>> hard_label(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 3.0]]))
     tensor([2.1269])
@@ -222,21 +223,21 @@ def logit_mse(
 ) -> Tensor:
     r"""Squared difference of logits, :math:`\frac{1}{C}\sum_c \big((z_{s,c} - z_{t,c}) / T\big)^2`.
 
-    Equation 1 of the paper (there with the factor 1/2 and a sum over classes; here a mean, so that the weight does not
-    depend on the number of classes).
+    Equation 1 of the paper, which has the factor 1/2 and a sum over classes. Here it is a mean, so that the weight does
+    not depend on the number of classes.
 
     Args:
-        temperature: T, positive: both sides are divided by it, as in TextBrewer. It is no more than a weight of 1 /
-            T^2.
+        temperature: T, positive: both sides' logits are divided by it, as in TextBrewer. It has the same effect as a
+            weight of 1 / T^2.
         mean_over_classes: False sums over the classes, as the code of DistilBERT does.
-        reduction: a row is a mean over classes already, so ``elementmean`` is ``mean``.
+        reduction: a row is already a mean over classes, so ``elementmean`` equals ``mean``.
 
     >>> logit_mse(torch.tensor([[1.0, 3.0]]), torch.tensor([[0.0, 1.0]]))
     tensor([2.5000])
     """
     same_shape(student, teacher, "logit_mse", "teacher and student must have the same classes")
     student, teacher = without_masked(student, mask), without_masked(teacher, mask)
-    # by both: no difference, and inf minus inf is no number
+    # excluded by both: the difference is 0, but inf minus inf would be NaN
     excluded = torch.isneginf(student) & torch.isneginf(teacher)
     squares = ((student.masked_fill(excluded, 0.0) - teacher.masked_fill(excluded, 0.0)) / temperature).square()
     return reduced(squares.mean(-1) if mean_over_classes else squares.sum(-1), mask, reduction, 1)
@@ -263,17 +264,17 @@ def virtual_teacher(
     mask: Tensor | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""Teacher-free regularisation (Tf-KD): :math:`\mathrm{KL}(p \,\|\, q)` from a teacher made up by hand, that gives
-    the label the probability a and every other class :math:`(1 - a) / (C - 1)`, softened by T.
+    r"""Teacher-free regularisation (Tf-KD): :math:`\mathrm{KL}(p \,\|\, q)` from a hand-designed teacher. It gives the
+    label probability a and every other class :math:`(1 - a) / (C - 1)`, softened by T.
 
     Args:
         correct_probability: a, in (0, 1).
         temperature: T of the virtual teacher, positive.
-        student_temperature: by what the student's logits are divided; the authors' code leaves them as they are.
+        student_temperature: the student's logits are divided by it; 1 in the authors' code.
         softened: ``probabilities``: :math:`p = \mathrm{softmax}(u / T)` of the probabilities u themselves, as in the
-            authors' code: at most a factor e between label and other classes, and nearly uniform at their T.
-            ``logarithms``: :math:`\mathrm{softmax}(\log u / T)`, what a temperature does elsewhere.
-        reduction: ``elementmean`` is what the authors' code uses.
+            authors' code: at most a factor e between the label and other classes, so p is nearly uniform at the
+            authors' T. ``logarithms``: :math:`\mathrm{softmax}(\log u / T)`, the usual meaning of a temperature.
+        reduction: the authors' code uses ``elementmean``.
 
     >>> virtual_teacher(torch.tensor([[2.0, 0.0]]), torch.tensor([0]))
     tensor([0.4216])

@@ -1,4 +1,4 @@
-"""What the losses on features share: samples that do not count, and maps of different size."""
+"""Common parts of the losses on features: samples that do not count, and maps of different size."""
 
 from collections.abc import Sequence
 
@@ -11,8 +11,8 @@ from .rows import same_shape, without_masked
 def samples(
     student: Tensor, teacher: Tensor, mask: Tensor | None, what: str, advice: str = "put a connector between them"
 ) -> tuple[Tensor, Tensor]:
-    """Both features ``(B, ...)``, checked to have one shape, in at least float32, with zeros where ``mask`` ``(B,)`` is
-    0."""
+    """Both features ``(B, ...)``, checked to have the same shape, in at least float32, with zeros where ``mask``
+    ``(B,)`` is 0."""
     same_shape(student, teacher, what, advice)
     return counted(student, mask), counted(teacher, mask)
 
@@ -23,11 +23,12 @@ def counted(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def same_size(student: Tensor, teacher: Tensor, what: str) -> tuple[Tensor, Tensor]:
-    """Both maps ``(B, C, H, W)`` of the smaller one's height and width: the larger one is averaged over areas of about
-    equal size.
+    """Both maps ``(B, C, H, W)`` with the height and width of the smaller one. The larger one is averaged over areas of
+    about equal size.
 
     Raises:
-        ValueError: they are no maps of as many samples, or each is larger in one direction; both shapes are printed.
+        ValueError: they are not maps of the same number of samples, or each is larger in one direction. The message
+            shows both shapes.
 
     >>> import torch
     >>> [tuple(x.shape) for x in same_size(torch.ones(1, 3, 8, 8), torch.ones(1, 5, 4, 4), "a loss")]
@@ -46,11 +47,11 @@ def same_size(student: Tensor, teacher: Tensor, what: str) -> tuple[Tensor, Tens
     if mine[0] <= theirs[0] and mine[1] <= theirs[1]:
         return student, averaged(teacher, mine)
     raise ValueError(
-        f"{what}: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} are larger in one direction each; "
+        f"{what}: student {tuple(student.shape)} and teacher {tuple(teacher.shape)}: each is larger in one direction; "
         "choose taps whose maps have the same proportions"
     )
 
 
 def averaged(x: Tensor, size: Sequence[int]) -> Tensor:
-    """A map ``(B, C, H, W)`` averaged to a height and width; itself where it has them."""
+    """A map ``(B, C, H, W)``, averaged to a height and width; unchanged if it already has them."""
     return x if x.shape[2:] == tuple(size) else F.adaptive_avg_pool2d(x, tuple(size))

@@ -1,4 +1,4 @@
-"""OFD: the overhaul of feature distillation, a loss on pre-activations (what goes into a ReLU). One value a sample."""
+"""OFD: the overhaul of feature distillation, a loss on pre-activations (the inputs of a ReLU). One value per sample."""
 
 import math
 
@@ -20,12 +20,12 @@ def partial_l2(
 
     .. math:: \sum_d (s_d - t'_d)^2 \, \mathbb{1}[s_d > t'_d \text{ or } t'_d > 0] ,
 
-    so that where the teacher is silent the student only has to be silent, too.
+    so if the teacher's unit is inactive, the student's unit only has to be inactive, too.
 
     Args:
         student: pre-activations ``(B, C, ...)``, after the connector.
         teacher: pre-activations of the same shape.
-        margin: m, one a channel, ``(C,)``, below 0: see :func:`normal_margin`.
+        margin: m, one per channel, ``(C,)``, below 0: see :func:`normal_margin`.
 
     Returns:
         ``(B,)``, a sum over the elements of a sample.
@@ -41,7 +41,7 @@ def partial_l2(
     student, teacher = samples(student, teacher, mask, "partial_l2")
     if margin.shape != student.shape[1:2]:
         raise ValueError(
-            f"partial_l2: features {tuple(student.shape)} need one margin a channel, {tuple(student.shape[1:2])}, "
+            f"partial_l2: features {tuple(student.shape)} need one margin per channel, {tuple(student.shape[1:2])}, "
             f"got {tuple(margin.shape)}"
         )
     target = torch.maximum(teacher, margin.to(teacher.dtype).view(-1, *[1] * (teacher.dim() - 2)))
@@ -51,9 +51,10 @@ def partial_l2(
 
 
 def normal_margin(scale: Tensor, shift: Tensor) -> Tensor:
-    r"""The overhaul's margin of every channel: the mean of a normal variable given that it is below 0,
+    r"""The overhaul's margin for each channel: the mean of a normal variable under the condition that it is below 0,
     :math:`\mu - \sigma\,\phi(\mu/\sigma) / \Phi(-\mu/\sigma)` with :math:`\sigma = |\gamma|` and :math:`\mu = \beta` of
-    the teacher's BatchNorm. Where it is hardly ever below 0 (:math:`\Phi(-\mu/\sigma) \le 0.001`), :math:`-3\sigma`.
+    the teacher's BatchNorm. If the variable is rarely below 0 (:math:`\Phi(-\mu/\sigma) \le 0.001`), the margin is
+    :math:`-3\sigma`.
 
     Args:
         scale, shift: weight and bias of the BatchNorm, ``(C,)``.

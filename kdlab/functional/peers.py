@@ -1,9 +1,9 @@
 r"""Networks that teach each other: deep mutual learning.
 
-Throughout, ``peers`` are the logits ``(N, C)`` of several networks, a list. A peer teaches as a constant:
-``detach=False`` lets the gradient into the teaching networks too. The loss is that of *one* network; a strategy takes
-it of each, summed (all learn from the same outputs) or one after another. :mod:`kdlab.functional.targets` makes the
-soft targets.
+Throughout, ``peers`` is a list of the logits ``(N, C)`` of several networks. A teaching peer is a constant; with
+``detach=False`` the gradient flows into the teaching networks, too. The loss is that of *one* network. A strategy
+computes it for each network and sums the values (all learn from the same outputs), or trains one network after another.
+:mod:`kdlab.functional.targets` has the soft targets.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ KDCL = Paper(
 
 
 def stacked(peers: Sequence[Tensor], what: str, detach: bool, least: int = 1) -> Tensor:
-    """The networks' logits ``(M, N, C)`` in at least float32; ValueError unless there are ``least`` of one shape."""
+    """The networks' logits ``(M, N, C)`` in at least float32. Raises ValueError unless there are at least ``least`` of
+    the same shape."""
     shapes = [tuple(peer.shape) for peer in peers]
     if len(shapes) < least:
         raise ValueError(f"{what}: the logits of at least {least} networks are needed, got {len(shapes)}")
@@ -54,17 +55,17 @@ def mutual_kl(
     mask: Tensor | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""What one network learns from its peers, :math:`\frac{1}{K - 1} \sum_{j} T^2\,\mathrm{KL}(p_j \,\|\, p)` over the
-    K - 1 others.
+    r"""The term by which one network learns from its peers,
+    :math:`\frac{1}{K - 1} \sum_{j} T^2\,\mathrm{KL}(p_j \,\|\, p)` over the K - 1 others.
 
     Args:
         student: logits of the network that learns, ``(N, C)``.
         peers: logits of the others, each ``(N, C)``.
         temperature: T; 1 in the paper.
-        average: the mean over peers, as in the paper; False sums, as the authors' code does.
-        detach: whether the peers are constants, as in the paper; OnlineDistillGCN lets the gradient into them.
-        epsilon: where it is not 0, each divergence is :math:`\sum_c p_{j,c} \log(\epsilon + p_{j,c} / (p_c +
-            \epsilon))` as in the authors' code (1e-8 there), which is slightly below 0 for equal logits.
+        average: True: the mean over peers, as in the paper. False: the sum, as in the authors' code.
+        detach: whether no gradient flows into the peers, as in the paper. In OnlineDistillGCN it does.
+        epsilon: if it is not 0, each divergence is :math:`\sum_c p_{j,c} \log(\epsilon + p_{j,c} / (p_c + \epsilon))`,
+            as in the authors' code (there 1e-8). The value is slightly below 0 for equal logits.
         temperature_squared: whether the factor T^2 is applied.
         mask, reduction: see :func:`kdlab.functional.reduced`.
 
@@ -72,7 +73,7 @@ def mutual_kl(
         ``(N,)``
 
     Raises:
-        ValueError: no peer, or logits of different shapes; all are printed.
+        ValueError: there is no peer, or the logits have different shapes. The message shows all shapes.
 
     >>> import torch
     >>> z = torch.tensor([[0.0, 0.0]])
@@ -81,7 +82,7 @@ def mutual_kl(
     >>> mutual_kl(z, [torch.tensor([[0.0, 1.0]]), z], average=False)
     tensor([0.1109])
     """
-    # detached one by one: behind a stack, a backward pass would still walk through the peers' networks, with zeros
+    # detached before stacking: after it, a backward pass would still run through the peers' networks, with zeros
     stack = stacked([student, *(peer.detach() if detach else peer for peer in peers)], "mutual_kl", False, least=2)
     student, teachers = stack[0].expand_as(stack[1:]), stack[1:]
     each = None if mask is None else mask.expand(len(teachers), *mask.shape)

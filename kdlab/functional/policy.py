@@ -1,9 +1,9 @@
-r"""Distillation as a policy gradient (MiniLLM): the reverse KL of whole texts that the student wrote.
+r"""Distillation as a policy gradient (MiniLLM): the reverse KL of whole texts that the student generated.
 
-The student's text :math:`y` is sampled; its reward at token t is :math:`r_t = \log p(y_t) - \log q(y_t)`, and the
-gradient of the reverse KL is a policy gradient of the sums of later rewards. Everything here has a value a token, ``(B,
-R)`` over the R tokens of the answers, aligned with the positions that predict them: :func:`kdlab.functional.predicting`
-and :func:`kdlab.functional.generated_mask`.
+The student's text :math:`y` is sampled; its reward at token t is :math:`r_t = \log p(y_t) - \log q(y_t)`. The gradient
+of the reverse KL is a policy gradient with the sums of later rewards. All functions have one value per token,
+``(B, R)`` over the R tokens of the answers, aligned with the positions that predict them: see
+:func:`kdlab.functional.predicting` and :func:`kdlab.functional.generated_mask`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def reverse_kl_reward(
     Args:
         student, teacher: log-probabilities of the sampled tokens, ``(B, R)``:
             :func:`kdlab.functional.token_log_probability`.
-        clip: rewards are kept between -clip and clip; None does not clip. 100 in the code of MiniLLM.
+        clip: rewards are clipped to [-clip, clip]; None: no clipping. 100 in the code of MiniLLM.
         mask, reduction: see :func:`kdlab.functional.reduced`.
 
     >>> import torch
@@ -62,22 +62,22 @@ def discounted_advantage(
     mask: Tensor | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""Sums of later rewards, :math:`A_t = \frac{1}{L_t} \sum_{j \ge t} \gamma^{j - t} m_j r_j`, made by log2(R)
+    r"""Sums of later rewards, :math:`A_t = \frac{1}{L_t} \sum_{j \ge t} \gamma^{j - t} m_j r_j`, computed in log2(R)
     additions.
 
     Args:
         rewards: ``(B, R)``.
         discount: gamma, in [0, 1].
-        length: L_t: ``remaining``, the number of counting tokens from t on, as in the paper and in LMOps;
+        length: L_t: ``remaining``, the number of tokens that count from t on, as in the paper and in LMOps;
             ``discounted``, :math:`\sum_{j \ge t} \gamma^{j-t} m_j`, a weighted mean, as in TRL; ``none``, 1.
         whiten: subtract the mean over tokens and divide by their standard deviation (unbiased variance plus 1e-8), as
-            in LMOps. The tokens are those of this call: gather over processes before, where there are several.
-        discount_from: ``token`` is the formula; ``start`` has :math:`\gamma^j` for :math:`\gamma^{j-t}` in it, as TRL
-            does (the common factor cancels where ``length`` is ``discounted``, and TRL leaves it out where gamma is 0).
-        padding: ``masked`` is the formula, 0 where the mask is 0; ``counted`` lets rewards of padding in the sums,
-            whitens over padding too, and keeps the padding's own advantages, as LMOps does.
-        padding_length: m_j of padding in a ``discounted`` length; 1e-4 in TRL.
-        detach: the advantages are constants to the gradient, as the policy gradient needs them.
+            in LMOps. The statistics are over the tokens of this call; with several processes, gather the rewards first.
+        discount_from: ``token``: the formula. ``start``: :math:`\gamma^j` in place of :math:`\gamma^{j-t}`, as in TRL.
+            The common factor cancels if ``length`` is ``discounted``, and TRL leaves it out for gamma 0.
+        padding: ``masked``: the formula, and 0 at padding. ``counted``: as in LMOps, the rewards of padding are part of
+            the sums, whitening is over padding too, and padding keeps its advantages.
+        padding_length: m_j of padding in the ``discounted`` length; 1e-4 in TRL.
+        detach: whether no gradient flows through the advantages, as a policy gradient requires.
         mask: ``(B, R)``, 0 for padding.
         reduction: see :func:`kdlab.functional.reduced`.
 
@@ -125,20 +125,20 @@ def policy_gradient(
     reduction: str = "none",
 ) -> Tensor:
     r"""The clipped policy-gradient loss, :math:`\max(-A_t \rho_t, -A_t \min(\max(\rho_t, 1 - c), 1 + c))` with
-    :math:`\rho_t = w_t\,q(y_t) / q_{\mathrm{old}}(y_t)`. Without an old policy and before any step its gradient is that
-    of :math:`-A_t w_t \log q(y_t)`.
+    :math:`\rho_t = w_t\,q(y_t) / q_{\mathrm{old}}(y_t)`. Without an old policy and before any step, its gradient is
+    that of :math:`-A_t w_t \log q(y_t)`.
 
     Args:
-        student: log-probabilities of the sampled tokens now, ``(B, R)``.
-        old: those when the text was sampled, constants.
+        student: current log-probabilities of the sampled tokens, ``(B, R)``.
+        old: their log-probabilities when the text was sampled, constants.
         advantages: :func:`discounted_advantage`, constants.
         importance: w, the weight of a token that another policy proposed (in MiniLLM, a mixture with the teacher); it
-            is inside the clip, as in LMOps. None is 1.
+            is inside the clip, as in LMOps. None means 1.
         clip: c.
         mask, reduction: see :func:`kdlab.functional.reduced`.
 
     Returns:
-        One value a token; at old == student and w = 1 it is minus the advantage.
+        One value per token; at old == student and w = 1 it is minus the advantage.
 
     >>> import torch
     >>> policy_gradient(torch.tensor([[-1.0, 0.0]]), torch.tensor([[-1.0, -1.0]]), torch.tensor([[2.0, 2.0]]))
@@ -151,10 +151,10 @@ def policy_gradient(
     ):
         if other.shape != student.shape:
             raise ValueError(
-                f"policy_gradient: one value a token: student {tuple(student.shape)} and {name} {tuple(other.shape)} "
+                f"policy_gradient: one value per token: student {tuple(student.shape)} and {name} {tuple(other.shape)} "
                 "differ"
             )
-    # far outside of any clip; an exponential that overflows would make 0 times inf of an advantage of 0
+    # far outside of any clip; an overflow of the exponential would give 0 times inf for an advantage of 0
     ratio = reduced(wide(student) - wide(old), mask).clamp(-20.0, 20.0).exp()
     if importance is not None:
         ratio = ratio * importance
@@ -166,9 +166,9 @@ def policy_gradient(
 def reverse_kl_estimate(
     student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, reduction: str = "none"
 ) -> Tensor:
-    r"""Estimate of the reverse KL from one sampled token each, :math:`e^{d} - 1 - d` with :math:`d = \log p(y_t) - \log
-    q(y_t)`: unbiased where the student sampled, never negative, and of less variance than -d. Something to watch; its
-    gradient is not that of the reverse KL.
+    r"""Estimate of the reverse KL from one sampled token per position, :math:`e^{d} - 1 - d` with
+    :math:`d = \log p(y_t) - \log q(y_t)`: it is unbiased if the student sampled the token, never negative, and has less
+    variance than -d. It is for monitoring: its gradient is not that of the reverse KL.
 
     Args:
         student, teacher: log-probabilities of the sampled tokens, ``(B, R)``.
@@ -198,17 +198,17 @@ def minillm(
     mask: Tensor | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""MiniLLM's loss of sampled text: :func:`policy_gradient` of the later rewards, plus the *single-step* term, which
-    is the exact reverse KL over the vocabulary at each position (:func:`kdlab.functional.reverse_kl`) and needs no
-    sampling: :math:`\ell_t = \ell^{\mathrm{pg}}_t + w\,\mathrm{KL}(q_t \,\|\, p_t)`.
+    r"""MiniLLM's loss on sampled text: :func:`policy_gradient` with the later rewards, plus the *single-step* term. The
+    latter is the exact reverse KL over the vocabulary at each position (:func:`kdlab.functional.reverse_kl`) and needs
+    no sampling: :math:`\ell_t = \ell^{\mathrm{pg}}_t + w\,\mathrm{KL}(q_t \,\|\, p_t)`.
 
     Args:
         student, teacher: logits at the positions that predict the tokens, ``(B, R, V)``.
         tokens: the sampled tokens, ``(B, R)``.
         old, advantages, importance, clip: see :func:`policy_gradient`.
-        temperature: both sides are divided by it.
+        temperature: both sides' logits are divided by it.
         single_step: weight of the single-step term; 0 leaves it out.
-        mask, reduction: see :func:`kdlab.functional.reduced`; ``mean`` is what LMOps takes.
+        mask, reduction: see :func:`kdlab.functional.reduced`; LMOps uses ``mean``.
 
     >>> import torch
     >>> logits, tokens = torch.tensor([[[0.0, 0.0]]]), torch.tensor([[1]])
@@ -225,7 +225,7 @@ def minillm(
 
 
 def _later_sum(x: Tensor, discount: float) -> Tensor:
-    """sum over j >= t of discount^(j - t) x_j: each pass doubles how far a sum reaches."""
+    """sum over j >= t of discount^(j - t) x_j. Each pass doubles the range of the sums."""
     reach = 1
     while reach < x.shape[-1]:
         x = x + discount**reach * F.pad(x[..., reach:], (0, reach))

@@ -1,8 +1,8 @@
-"""Losses on relations between the samples of a batch. Each is one number: the student's features need not be as wide as
-the teacher's.
+"""Losses on relations between the samples of a batch. Each returns one number. The student's features may have another
+width than the teacher's.
 
 All take ``student, teacher``: features ``(B, ...)`` of the same samples, flattened and computed in at least float32,
-and raise ValueError, with both shapes, where the batches differ.
+and raise ValueError, with both shapes, if the batches differ.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def sp(student: Tensor, teacher: Tensor, norm: float = 2.0) -> Tensor:
     :math:`G = X X^\top` (X is B x D), each row divided by its norm.
 
     Args:
-        norm: p of the norm that rows are divided by: 2 in the paper, 1 in torchdistill.
+        norm: p of the norm by which rows are divided: 2 in the paper, 1 in torchdistill.
 
     >>> sp(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0], [1.0]]))
     tensor(0.2929)
@@ -45,10 +45,10 @@ def sp(student: Tensor, teacher: Tensor, norm: float = 2.0) -> Tensor:
 
 @method("relations", _CC, {"HobbitLong/RepDistiller": "cc"}, _ALL)
 def cc(student: Tensor, teacher: Tensor) -> Tensor:
-    r"""Correlation congruence as RepDistiller has it: products of what *neighbouring* samples of the batch differ by,
-    :math:`\frac{1}{B-1} \sum_{i=1}^{B-1} \sum_d \delta_{i,d}\,\delta_{i+1,d}` with :math:`\delta = |f_s - f_t|`.
+    r"""Correlation congruence as in RepDistiller: products of the feature differences of *neighbouring* samples in the
+    batch, :math:`\frac{1}{B-1} \sum_{i=1}^{B-1} \sum_d \delta_{i,d}\,\delta_{i+1,d}` with :math:`\delta = |f_s - f_t|`.
 
-    It depends on the order of the batch. The kernel matrices of the paper are :func:`kdlab.functional.cc_kernel`. A
+    It depends on the order of the batch. For the kernel matrices of the paper see :func:`kdlab.functional.cc_kernel`. A
     batch of one sample has the value 0.
 
     Args:
@@ -78,15 +78,15 @@ def cc_kernel(
     the batch.
 
     Args:
-        kernel: ``gaussian``, :math:`e^{-\gamma \lVert x - y \rVert^2}` for unit vectors, by its Taylor polynomial
-            :math:`e^{-2\gamma} \sum_{p=0}^{P} \frac{(2\gamma)^p}{p!} (x \cdot y)^p`; or ``bilinear``, :math:`x \cdot
-            y`.
+        kernel: ``gaussian``: :math:`e^{-\gamma \lVert x - y \rVert^2}` for unit vectors, as its Taylor polynomial
+            :math:`e^{-2\gamma} \sum_{p=0}^{P} \frac{(2\gamma)^p}{p!} (x \cdot y)^p`; or ``bilinear``,
+            :math:`x \cdot y`.
         gamma, order: :math:`\gamma` and P of the Gaussian kernel.
-        normalise: make the features unit vectors first, as the polynomial presumes. torchdistill does not.
-        squared: False takes the norm and not its square (divided by B^2 too), as torchdistill does.
+        normalise: normalise the features to unit length first, as the polynomial assumes. torchdistill does not.
+        squared: False uses the norm instead of its square (also divided by B^2), as in torchdistill.
 
     Raises:
-        ValueError: another kernel.
+        ValueError: the kernel is unknown.
 
     >>> s, t = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0], [1.0]])
     >>> cc_kernel(s, t), cc_kernel(s, t, "bilinear", normalise=False)
@@ -119,12 +119,12 @@ def rkd(student: Tensor, teacher: Tensor, distance_weight: float = 25.0, angle_w
     .. math:: w_d\,\frac{1}{B^2} \sum_{ij} h(\psi^s_{ij} - \psi^t_{ij}) + w_a\,\frac{1}{B^3} \sum_{ijk} h(\cos^s_{ijk} -
     \cos^t_{ijk}),
 
-    h the Huber loss with threshold 1, :math:`\psi_{ij} = \lVert x_i - x_j \rVert / \mu` with the mean distance
-    :math:`\mu` of two samples (the student's is differentiated too), and the cosine of the angle at i between j and k.
-    The sums run over the pairs and triples that name a sample twice as well: they add 0.
+    with the Huber loss h of threshold 1. :math:`\psi_{ij} = \lVert x_i - x_j \rVert / \mu`, where :math:`\mu` is the
+    mean distance of two samples (the gradient also flows through the student's :math:`\mu`). The cosine is that of the
+    angle at i between j and k. The sums include pairs and triples with a repeated sample, which add 0.
 
-    Two samples at the same point have the distance :math:`10^{-6}` and no gradient; angles there count as a right
-    angle, without gradient. The angles take memory of :math:`B^3 + B^2 D` numbers.
+    Two samples at the same point have distance :math:`10^{-6}` and gradient 0. An angle there counts as a right angle
+    with gradient 0. The angles need memory for :math:`B^3 + B^2 D` numbers.
 
     Args:
         distance_weight, angle_weight: :math:`w_d` and :math:`w_a`; a part of weight 0 is not computed.
@@ -162,12 +162,13 @@ def _relative_distances(differences: Tensor) -> Tensor:
     _ALL,
 )
 def pkt(student: Tensor, teacher: Tensor, epsilon: float = 1e-7) -> Tensor:
-    r"""Probabilistic knowledge transfer: the cosines of a sample with all samples of the batch, as probabilities,
+    r"""Probabilistic knowledge transfer: the cosines of a sample with all samples of the batch are converted to
+    probabilities,
 
     .. math:: \frac{1}{B^2} \sum_{ij} p^t_{ij} \log \frac{p^t_{ij} + \epsilon}{p^s_{ij} + \epsilon}, \qquad
               p_{ij} = \frac{1 + \cos(x_i, x_j)}{\sum_k (1 + \cos(x_i, x_k))}.
 
-    The cosine of a sample with itself is among them, as in the authors' code.
+    The sum includes the cosine of a sample with itself, as in the authors' code.
 
     Args:
         epsilon: inside the logarithms, and added to the lengths of the features.
@@ -199,11 +200,11 @@ def _cosine_probabilities(x: Tensor, epsilon: float) -> Tensor:
 def cka(student: Tensor, teacher: Tensor) -> Tensor:
     r"""One minus the linear centred kernel alignment of the batch,
     :math:`1 - \dfrac{\lVert Y^\top X \rVert_F^2}{\lVert X^\top X \rVert_F\, \lVert Y^\top Y \rVert_F}`
-    of the features X and Y, centred over the batch. In [0, 1]; it does not change when either side is rotated or
+    of the features X and Y, centred over the batch. It is in [0, 1], and does not change if either side is rotated or
     scaled.
 
-    The estimate is biased: with fewer samples than dimensions the alignment of anything is high. To *measure*
-    similarity, use :class:`kdlab.metrics.CKA`. Where all samples of a side are one point, the value is 1.
+    The estimate is biased: with fewer samples than dimensions, the alignment is high for any features. To *measure*
+    similarity, use :class:`kdlab.metrics.CKA`. If all samples of a side are the same point, the value is 1.
 
     >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
     >>> cka(x, 3 * x.flip(1)).abs().round(decimals=4), cka(x, x[:, :1])

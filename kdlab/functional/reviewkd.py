@@ -1,4 +1,4 @@
-"""The loss of ReviewKD, one value a sample."""
+"""The loss of ReviewKD, one value per sample."""
 
 from collections.abc import Sequence
 
@@ -23,18 +23,18 @@ def hierarchical_context(
     mask: Tensor | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""Hierarchical context loss: the mean squared difference of the maps and of their averages over ever larger areas,
-    :math:`\big(\sum_k w_k\,\mathrm{MSE}_k\big) / \sum_k w_k`. The maps themselves have :math:`w = 1`; every size l x l
-    that they are averaged to has half the weight of the one before it, and those that are not smaller than the map's
-    height are left out.
+    r"""Hierarchical context loss: the mean squared difference of the maps and of their averages over larger and larger
+    areas, :math:`\big(\sum_k w_k\,\mathrm{MSE}_k\big) / \sum_k w_k`. The maps themselves have :math:`w = 1`. The maps
+    averaged to size l x l follow, each size with half the weight of the one before. Sizes that are not smaller than the
+    map's height are left out.
 
     Args:
         student: maps ``(B, C, H, W)``, after the fusion; vectors ``(B, C)`` are maps of one element.
         teacher: features of the same shape.
-        sizes: l, falling.
+        sizes: the sizes l, in descending order.
 
     Returns:
-        ``(B,)``, for one pair of stages; stages are added.
+        ``(B,)``, for one pair of stages. The values of several stages are summed.
 
     Raises:
         ValueError: the shapes differ.

@@ -1,14 +1,14 @@
-"""What every family shares: precision, shapes, masks, and the reductions."""
+"""Common parts of all families: precision, shapes, masks, and reductions."""
 
 import torch
 from torch import Tensor
 
-#: how one value a row becomes one number; see :func:`reduced`
+#: how one value per row becomes one number; see :func:`reduced`
 REDUCTIONS = ("none", "mean", "sum", "batchmean", "elementmean")
 
 
 def wide(x: Tensor) -> Tensor:
-    """``x`` in at least float32. Promoted, never demoted: float64 stays float64.
+    """``x`` in at least float32. float64 stays float64.
 
     >>> wide(torch.ones(1, dtype=torch.float16)).dtype, wide(torch.ones(1, dtype=torch.float64)).dtype
     (torch.float32, torch.float64)
@@ -17,37 +17,37 @@ def wide(x: Tensor) -> Tensor:
 
 
 def same_shape(student: Tensor, teacher: Tensor, what: str, advice: str) -> None:
-    """Raises ValueError with both shapes unless they agree."""
+    """Raises ValueError, with both shapes, if they differ."""
     if student.shape != teacher.shape:
         raise ValueError(f"{what}: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} differ; {advice}")
 
 
 def one_of(name: str, value: str, choices: tuple[str, ...]) -> str:
-    """``value``, or a ValueError that names the argument and what it may be."""
+    """Returns ``value``. Raises ValueError, with the argument's name and its choices, if it is not one of them."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
     return value
 
 
 def without_masked(x: Tensor, mask: Tensor | None) -> Tensor:
-    """``x`` ``(..., C)`` in at least float32, with zeros where ``mask`` ``(...)`` is 0: whatever stands in padding
-    (inf, NaN) must not reach a gradient as 0 times NaN."""
+    """``x`` ``(..., C)`` in at least float32, with zeros where ``mask`` ``(...)`` is 0: values in padding (inf, NaN)
+    must not reach a gradient as 0 times NaN."""
     x = wide(x)
     if mask is None:
         return x
     if mask.shape != x.shape[:-1]:
         raise ValueError(
-            f"a mask has one entry a row: logits or features {tuple(x.shape)} need a mask {tuple(x.shape[:-1])}, "
+            f"a mask has one entry per row: logits or features {tuple(x.shape)} need a mask {tuple(x.shape[:-1])}, "
             f"got {tuple(mask.shape)}"
         )
     return x.masked_fill((mask == 0)[..., None], 0.0)
 
 
 def reduced(values: Tensor, mask: Tensor | None = None, reduction: str = "none", classes: int | None = None) -> Tensor:
-    r"""Rows to what was asked for. Rows whose mask is 0 count nowhere, and have exactly no gradient.
+    r"""Reduces one value per row. Rows whose mask is 0 never count, and their gradient is exactly 0.
 
     Args:
-        values: one value a row, ``(...)``.
+        values: one value per row, ``(...)``.
         mask: ``(...)``, 0 where a row does not count; None counts all.
         reduction: ``none`` keeps the rows (0 where masked); ``mean`` divides the sum by the number of rows that count;
             ``sum``; ``batchmean`` divides the sum by the first dimension, as torch does; ``elementmean`` divides the
@@ -56,7 +56,7 @@ def reduced(values: Tensor, mask: Tensor | None = None, reduction: str = "none",
         classes: C, for ``elementmean``.
 
     Raises:
-        ValueError: another reduction, or a mask of another shape (both are printed).
+        ValueError: the reduction is unknown, or the mask has another shape (the message shows both).
 
     >>> v = torch.tensor([[1.0, 2.0, 9.0], [3.0, 0.0, 9.0]])
     >>> mask = torch.tensor([[1, 1, 0], [1, 0, 0]])
@@ -70,7 +70,9 @@ def reduced(values: Tensor, mask: Tensor | None = None, reduction: str = "none",
         raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
     if mask is not None:
         if mask.shape != values.shape:
-            raise ValueError(f"one mask entry a row: values {tuple(values.shape)} and mask {tuple(mask.shape)} differ")
+            raise ValueError(
+                f"one mask entry per row: values {tuple(values.shape)} and mask {tuple(mask.shape)} differ"
+            )
         values = values.masked_fill(mask == 0, 0.0)
     if reduction == "none":
         return values
@@ -83,12 +85,13 @@ def reduced(values: Tensor, mask: Tensor | None = None, reduction: str = "none",
 
 
 def reduce(values: Tensor, weights: Tensor | None = None, normaliser: float | None = None) -> Tensor:
-    r"""One number from one value a row: :math:`\sum_i w_i v_i / n`.
+    r"""One number from one value per row: :math:`\sum_i w_i v_i / n`.
 
     Args:
-        values: ``(N,)``; a value without dimensions (a loss over relations in the batch) is returned as it is.
-        weights: ``(N,)``, how much each row counts; None is one each. A row of weight 0 has exactly no gradient.
-        normaliser: n, see :class:`kdlab.Batch`; None is the sum of the weights.
+        values: ``(N,)``; a value without dimensions (a loss over relations in the batch) is returned unchanged.
+        weights: ``(N,)``, the weight of each row; None means 1 for each. The gradient of a row of weight 0 is exactly
+            0.
+        normaliser: n, see :class:`kdlab.Batch`; None means the sum of the weights.
 
     >>> reduce(torch.tensor([1.0, 2.0, 6.0]), torch.tensor([1.0, 1.0, 0.0]))
     tensor(1.5000)
@@ -96,11 +99,11 @@ def reduce(values: Tensor, weights: Tensor | None = None, normaliser: float | No
     if values.dim() == 0:
         return values
     if values.dim() != 1:
-        raise ValueError(f"a loss returns one value a row, shape (N,), or a scalar; got {tuple(values.shape)}")
+        raise ValueError(f"a loss returns one value per row, shape (N,), or a scalar; got {tuple(values.shape)}")
     if weights is not None:
         if weights.shape != values.shape:
             raise ValueError(
-                f"one weight a row: values {tuple(values.shape)} and weights {tuple(weights.shape)} differ"
+                f"one weight per row: values {tuple(values.shape)} and weights {tuple(weights.shape)} differ"
             )
         values = torch.where(weights == 0, torch.zeros_like(values), values * weights)
     if normaliser is None:

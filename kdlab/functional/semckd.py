@@ -1,4 +1,4 @@
-"""Cross-layer distillation with semantic calibration, one value a sample."""
+"""Cross-layer distillation with semantic calibration, one value per sample."""
 
 from torch import Tensor
 
@@ -24,18 +24,19 @@ def semantic_calibration(
     mask: Tensor | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""SemCKD: every student layer learns from every teacher layer, as much as a learned attention says,
-    :math:`\frac1S \sum_{i,j} w_{ij} e_{ij}`, where :math:`e_{ij}` is the mean squared difference of student layer i,
-    brought to the shape of teacher layer j, and :math:`w` is :func:`semantic_attention`. The attention has a gradient.
+    r"""SemCKD: every student layer learns from every teacher layer, weighted by a learned attention,
+    :math:`\frac1S \sum_{i,j} w_{ij} e_{ij}`. :math:`e_{ij}` is the mean squared difference between student layer i,
+    mapped to the shape of teacher layer j, and that teacher layer. :math:`w` is :func:`semantic_attention`, which has a
+    gradient.
 
     Args:
-        query: of the S student layers, ``(B, S, D)``.
-        key: of the T teacher layers, ``(B, T, D)``.
+        query: queries of the S student layers, ``(B, S, D)``.
+        key: keys of the T teacher layers, ``(B, T, D)``.
         errors: e, ``(B, S, T)``.
-        temperature: of the attention.
+        temperature: temperature of the attention.
 
     Returns:
-        ``(B,)``; 0 where all errors are.
+        ``(B,)``; 0 if all errors are 0.
 
     Raises:
         ValueError: the shapes do not fit.

@@ -1,4 +1,4 @@
-"""SimKD: the last feature, compared with the one that the teacher's classifier reads. One value a sample."""
+"""SimKD: the last feature, compared with the input of the teacher's classifier. One value per sample."""
 
 from torch import Tensor
 
@@ -15,11 +15,11 @@ def reused_classifier(
     student: Tensor, teacher: Tensor, *, mask: Tensor | None = None, reduction: str = "none"
 ) -> Tensor:
     r"""SimKD's only term: :math:`\frac{1}{D} \sum_d (f_{s,d} - f_{t,d})^2` between the projected last feature and the
-    teacher's, as :func:`hint`. The method is in what it is applied to: :class:`kdlab.losses.SimKD`.
+    teacher's, as :func:`hint`. The method lies in the features that it is applied to: :class:`kdlab.losses.SimKD`.
 
     Args:
         student: the last feature after the projector, ``(B, ...)``.
-        teacher: the teacher's, of the same shape.
+        teacher: the teacher's last feature, of the same shape.
 
     Returns:
         ``(B,)``

@@ -1,4 +1,4 @@
-"""The convex combination of logits that has the least cross-entropy, for KDCL-Linear."""
+"""The convex combination of logits with the lowest cross-entropy, for KDCL-Linear."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from torch import Tensor
 
 from .kernels import contraction, product
 
-#: every subset of the networks is tried as the set with weights above 0; 2^M of them
+#: every subset of the networks is tried as the set with weights above 0; there are 2^M subsets
 MOST = 10
 _STEPS = 12
 
 
 def least_cross_entropy(logits: Tensor, target: Tensor, counts: Tensor, iterations: int = 12) -> Tensor:
     r"""Weights :math:`\alpha` on the simplex that minimise the mean over rows of
-    :math:`\log \sum_c \exp(\sum_m \alpha_m z_{m,c}) - \sum_m \alpha_m z_{m,y}`, for each of G problems; a convex
-    function.
+    :math:`\log \sum_c \exp(\sum_m \alpha_m z_{m,c}) - \sum_m \alpha_m z_{m,y}`, for each of G problems. The function is
+    convex.
 
-    Newton's method within the simplex, from equal weights. Each iteration minimises the second-order model over the
-    whole simplex, exactly (the linear system of every set of networks that may have weight, then the best that has no
-    negative weight), and goes towards that minimum by the largest of 1, 1/2, 1/4, … that lowers the loss by a share of
-    what its slope promises (Armijo's rule): so the loss never rises, and near the minimum the error is squared with
-    every iteration.
+    Newton's method within the simplex, from equal weights. Each iteration minimises the second-order model exactly over
+    the whole simplex: it solves the linear system of every subset of networks with weights above 0, and takes the best
+    solution without a negative weight. It then moves towards this minimum by the largest step of 1, 1/2, 1/4, … that
+    lowers the loss by a share of the predicted amount (Armijo's rule). So the loss never rises, and near the minimum
+    every iteration squares the error.
 
     Args:
-        logits: ``(G, R, M, C)``, finite: R rows of M networks a problem.
+        logits: ``(G, R, M, C)``, finite: R rows of M networks per problem.
         target: class numbers ``(G, R)``.
-        counts: ``(G, R)``, whether a row counts; a problem without any keeps equal weights.
+        counts: ``(G, R)``, whether a row counts. A problem in which no row counts keeps equal weights.
         iterations: a fixed number, so that the graph does not depend on the data.
 
     Returns:
-        ``(G, M)``, non-negative, each row's sum 1.
+        ``(G, M)``, non-negative, with the sum 1 in each row.
 
     Raises:
         ValueError: more than 10 networks.
@@ -47,16 +47,16 @@ def least_cross_entropy(logits: Tensor, target: Tensor, counts: Tensor, iteratio
     share = counts.to(logits.dtype) / counts.sum(-1, keepdim=True).clamp(min=1)
     logits = torch.where(counts[..., None, None], logits, torch.zeros_like(logits))
     centre = logits.mean(2)
-    # the weights sum to 1, so only differences from the mean network matter; they are smaller, and so are rounding
-    # errors
+    # the weights sum to 1, so only differences from the mean network matter; they are smaller, and so are their
+    # rounding errors
     apart = logits - centre[:, :, None]
-    # equal networks differ from their mean by its rounding alone, which must not choose between them
+    # equal networks differ from their mean by rounding alone, which must not decide between them
     rounding = networks * torch.finfo(logits.dtype).eps * logits.abs().amax(2, keepdim=True)
     apart = apart.masked_fill(apart.abs() <= rounding, 0.0)
     right = apart.gather(3, target[:, :, None, None].expand(-1, -1, networks, 1))[..., 0]
 
     def loss(weights: Tensor) -> Tensor:
-        """``(..., G)`` of weights ``(..., G, M)``, less what does not depend on them."""
+        """``(..., G)`` for weights ``(..., G, M)``, without the part that does not depend on them."""
         mixed = contraction("...gm,grmc->...grc", weights, apart)
         return (share * ((centre + mixed).logsumexp(-1) - contraction("...gm,grm->...gr", weights, right))).sum(-1)
 
@@ -72,7 +72,7 @@ def least_cross_entropy(logits: Tensor, target: Tensor, counts: Tensor, iteratio
         direction = _least_of_model(weights, gradient, curvature) - weights
         present = loss(weights)
         promised = steps * (gradient * direction).sum(-1)
-        # what rounding hides must not stop the last, quadratic steps
+        # a difference within rounding must not stop the last, quadratic steps
         lowers = loss(weights + steps[..., None] * direction) <= present + 1e-4 * promised + 100 * precision * (
             1 + present.abs()
         )
@@ -93,7 +93,7 @@ def _least_of_model(weights: Tensor, gradient: Tensor, curvature: Tensor) -> Ten
         + precision * gradient.abs().amax(-1)
         + torch.finfo(weights.dtype).tiny
     )
-    # equal networks leave the curvature singular; this much of the identity keeps the weights where they are in such
+    # equal networks make the curvature singular; this multiple of the identity keeps the weights unchanged in such
     # directions
     curvature = curvature / scale[:, None, None] + 1e3 * precision * identity
     gradient = gradient / scale[:, None]
@@ -102,7 +102,7 @@ def _least_of_model(weights: Tensor, gradient: Tensor, curvature: Tensor) -> Ten
         [[number >> network & 1 for network in range(networks)] for number in range(1, 2**networks)], **like
     )
     sets = len(inside)
-    upper = torch.where(inside[:, :, None] == 1, curvature[:, None], identity)  # a row a network: stationary, or 0
+    upper = torch.where(inside[:, :, None] == 1, curvature[:, None], identity)  # one row per network: stationary, or 0
     upper = torch.cat([upper, inside[:, :, None].expand(*upper.shape[:2], networks, 1)], dim=-1)
     sums_to_one = torch.cat([torch.ones(networks, **like), torch.zeros(1, **like)])
     system = torch.cat([upper, sums_to_one.expand(*upper.shape[:2], 1, networks + 1)], dim=-2)

@@ -1,12 +1,12 @@
-"""Where a method comes from: its paper, and the code whose numbers it was compared with. ``kdlab methods`` reads
-nothing else."""
+"""The source of a method: its paper, and the code with whose numbers it was compared. ``kdlab methods`` reads only
+this."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-#: the commit of each repository whose own code, run, gave the numbers in tests/golden
+#: the commit of each repository whose code computed the numbers in tests/golden
 COMMITS = {
     "HobbitLong/RepDistiller": "b84f547c5db6a35318d4671d7d5c4de74c822403",
     "megvii-research/mdistiller": "a08d46f10d6102bd6e3f258ca5ac880b020ea259",
@@ -39,13 +39,13 @@ COMMITS = {
     "airaria/TextBrewer": "2c105fa664bbc10669cd2888bd846d2c9b8afca8",
 }
 
-#: relative agreement, in float64, of the value and of every gradient that tests/golden asks for
+#: relative agreement, in float64, that tests/golden requires of the value and of every gradient
 TOLERANCE = 1e-8
 
 _MLKD = "mask_after_mean=true reuse_weak=true strong_correlations=false"
 _DML = "update=alternating teachers=sum epsilon=1e-8"
 
-#: entry of tests/golden -> the switches that it agrees with, where these are not the defaults
+#: entry of tests/golden -> the switches with which kdlab agrees, if they are not the defaults
 SWITCHES = {
     "mlkd": _MLKD,
     "mlkd_logit_std": f"{_MLKD} standardised=true",
@@ -94,7 +94,7 @@ KINDS = (*TASKS, "multi-label", "regression")
 
 @dataclass(frozen=True)
 class Paper:
-    """``authors`` as one cites them (Hinton et al.), ``link`` an address that stays."""
+    """A paper: ``authors`` in citation form (Hinton et al.), and ``link``, a permanent address."""
 
     authors: str
     year: int
@@ -107,15 +107,15 @@ class Paper:
 
 @dataclass(frozen=True)
 class Method:
-    """What is known of a method beside its formula.
+    """A method's family and sources, besides its formula.
 
     Args:
-        family: one of FAMILIES; ``strategy`` marks strategies, and the pieces that a strategy composes and that are no
+        family: one of FAMILIES. ``strategy`` is for strategies, and for functions that are part of a strategy and not a
             loss term by themselves.
-        paper: where it was published; None where it has no source of its own, which only a strategy may lack.
+        paper: the paper; None if there is none, which only a strategy may have.
         verified: repository (a key of COMMITS) -> the entries of tests/golden that agree with it, separated by blanks.
-            Empty where no code of the authors, nor a known re-implementation, was run.
-        serves: the tasks that it is for.
+            Empty if neither code of the authors nor a known re-implementation was run.
+        serves: the tasks for which it is suitable.
     """
 
     family: str
@@ -147,8 +147,8 @@ def method(
 
 
 def method_of(thing: Callable) -> Method | None:
-    """What a function or class says of itself. A class does not have its base's: what derives from a method is another
-    one.
+    """The :class:`Method` of a function or class. A class does not inherit that of its base: a subclass is another
+    method.
 
     >>> @method("strategy", Paper("A et al.", 2000, "B", "https://example.org"))
     ... class Base:

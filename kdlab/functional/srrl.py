@@ -1,4 +1,4 @@
-"""SRRL: features, and what the teacher's classifier makes of them. One value a sample."""
+"""SRRL: features, and the logits that the teacher's classifier computes from them. One value per sample."""
 
 from torch import Tensor
 
@@ -27,22 +27,22 @@ def softmax_regression(
     mask: Tensor | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""SRRL: the features' difference, and that of the logits which the *teacher's* classifier makes of either,
-    :math:`\frac1C \|\bar f_s - \bar f_t\|^2 + \frac1K \|W\bar f_s - W\bar f_t\|^2`, where :math:`\bar f` is the mean
-    over the map and W the teacher's classifier. As in the authors' code, both are means over their elements.
+    r"""SRRL: the difference of the features, plus the difference of the logits that the *teacher's* classifier computes
+    from both, :math:`\frac1C \|\bar f_s - \bar f_t\|^2 + \frac1K \|W\bar f_s - W\bar f_t\|^2`, where :math:`\bar f` is
+    the mean over the map and W the teacher's classifier. As in the authors' code, both are means over their elements.
 
     Args:
         student: features ``(B, C)`` or maps ``(B, C, H, W)`` after the connector.
-        teacher: features of as many channels, of any size of the map.
-        student_logits: the teacher's classifier on the student's feature, ``(B, K)``.
-        teacher_logits: the teacher's own, ``(B, K)``.
-        divergence: ``mse`` of the logits (the code's, the default), or ``kl`` of the softmaxes.
+        teacher: features with the same number of channels; the map may have any size.
+        student_logits: the output of the teacher's classifier for the student's feature, ``(B, K)``.
+        teacher_logits: the teacher's logits, ``(B, K)``.
+        divergence: ``mse`` of the logits (as in the authors' code, the default), or ``kl`` of the softmaxes.
 
     Returns:
         ``(B,)``
 
     Raises:
-        ValueError: the shapes do not fit, or another divergence.
+        ValueError: the shapes do not fit, or the divergence is unknown.
 
     >>> import torch
     >>> softmax_regression(torch.zeros(1, 2), torch.ones(1, 2), torch.zeros(1, 2), torch.full((1, 2), 2.0))
@@ -50,7 +50,7 @@ def softmax_regression(
     """
     one_of("divergence", divergence, ("mse", "kl"))
     student, teacher = _mean(student), _mean(teacher)
-    same_shape(student, teacher, "softmax_regression", "the connector must answer with the teacher's channels")
+    same_shape(student, teacher, "softmax_regression", "the connector's output must have the teacher's channels")
     if mask is not None:
         student_logits, teacher_logits = (
             logits.masked_fill((mask == 0)[:, None], 0.0) for logits in (student_logits, teacher_logits)

@@ -1,8 +1,8 @@
-r"""Soft targets that several networks make together: the rules of KDCL, and co-distillation's leave-one-out mean.
+r"""Soft targets computed from several networks: the rules of KDCL, and the leave-one-out mean of co-distillation.
 
 Each rule takes ``peers``, the logits ``(N, C)`` of the M networks, and returns logits of the same shape, in at least
-float32. A target is a constant (``detach=False`` lets the gradient into the networks that made it). Any loss on logits
-learns from it.
+float32. A target is a constant; with ``detach=False`` the gradient flows into the networks. Any loss on logits can use
+it.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _GCN = "wangz3066/OnlineDistillGCN"
 
 @method("strategy", KDCL, {"shaoeric/Online-Knowledge-Distillation-via-Collaborative-Learning": "kdcl_mean"})
 def kdcl_mean(peers: Sequence[Tensor], *, average: str = "logits", detach: bool = True) -> Tensor:
-    r"""The mean of all networks' logits, :math:`\frac{1}{M} \sum_m z_m`: no rule of the paper, but what its
-    re-implementation by shaoeric computes.
+    r"""The mean of all networks' logits, :math:`\frac{1}{M} \sum_m z_m`: not a rule of the paper, but of its
+    re-implementation by shaoeric.
 
     Args:
-        average: ``logits``, or ``probabilities`` (the answer is then the log of their mean, at temperature 1).
+        average: ``logits``, or ``probabilities`` (the result is then the log of their mean, at temperature 1).
 
     >>> import torch
     >>> kdcl_mean([torch.tensor([[0.0, 2.0]]), torch.tensor([[4.0, 0.0]])])
@@ -54,13 +54,13 @@ def kdcl_naive(
     mask: Tensor | None = None,
     detach: bool = True,
 ) -> Tensor:
-    r"""KDCL-Naive: the logits of the network with the least cross-entropy, :math:`z_{m^*}` with
-    :math:`m^* = \mathrm{argmin}_m\,\mathrm{CE}(z_m, y)` (the first of them where some are equal).
+    r"""KDCL-Naive: the logits of the network with the lowest cross-entropy, :math:`z_{m^*}` with
+    :math:`m^* = \mathrm{argmin}_m\,\mathrm{CE}(z_m, y)` (the first one, if several are equal).
 
     Args:
         target: class numbers ``(N,)``; -100 is ignored.
-        per_sample: choose a network for each sample; otherwise one for the batch, as OnlineDistillGCN does.
-        mask: ``(N,)``, 0 for rows that have no say in the batch's choice.
+        per_sample: choose a network for each sample; otherwise one for the batch, as in OnlineDistillGCN.
+        mask: ``(N,)``, 0 for rows that are ignored in the batch's choice.
 
     >>> import torch
     >>> peers = [torch.tensor([[0.0, 2.0], [0.0, 1.0]]), torch.tensor([[4.0, 0.0], [0.0, 3.0]])]
@@ -94,7 +94,7 @@ def kdcl_linear(
     constants.
 
     Args:
-        target, per_sample, iterations, mask: as there.
+        target, per_sample, iterations, mask: see :func:`kdlab.functional.kdcl_linear_weights`.
 
     >>> import torch
     >>> kdcl_linear([torch.tensor([[3.0, 0.0], [0.0, 3.0]]), torch.tensor([[0.0, 1.0], [1.0, 0.0]])],
@@ -118,14 +118,14 @@ def kdcl_linear_weights(
     iterations: int = 12,
     mask: Tensor | None = None,
 ) -> Tensor:
-    r"""The convex weights of least cross-entropy,
+    r"""The convex weights with the lowest cross-entropy,
     :math:`\arg\min_{\alpha \ge 0,\, \sum_m \alpha_m = 1} \mathrm{CE}(\sum_m \alpha_m z_m, y)`, without gradient.
 
     Args:
         target: class numbers ``(N,)``; -100 is ignored.
         per_sample: weights for each sample; otherwise one set for the batch.
-        iterations: of Newton's method on the simplex, :func:`kdlab.functional.simplex.least_cross_entropy`.
-        mask: ``(N,)``, 0 for rows that have no say.
+        iterations: iterations of Newton's method on the simplex, :func:`kdlab.functional.simplex.least_cross_entropy`.
+        mask: ``(N,)``, 0 for rows that are ignored.
 
     Returns:
         ``(M,)``, or ``(N, M)`` per sample.
@@ -146,11 +146,11 @@ def kdcl_linear_weights(
 
 @method("strategy", KDCL, {_GCN: "kdcl_minlogit"})
 def kdcl_min_logit(peers: Sequence[Tensor], target: Tensor, *, detach: bool = True) -> Tensor:
-    r"""KDCL-MinLogit: with each network's logits counted from that of the true class, the least of each class,
+    r"""KDCL-MinLogit: each network's logits minus its logit of the true class, and the minimum for each class,
     :math:`z_{t,c} = \min_m (z_{m,c} - z_{m,y})`.
 
     Args:
-        target: class numbers ``(N,)``; what a row of -100 gets means nothing.
+        target: class numbers ``(N,)``; the result has no meaning in a row of -100.
 
     >>> import torch
     >>> kdcl_min_logit([torch.tensor([[0.0, 2.0, 1.0]]), torch.tensor([[4.0, 5.0, 0.0]])], torch.tensor([1]))
@@ -165,9 +165,9 @@ def kdcl_min_logit(peers: Sequence[Tensor], target: Tensor, *, detach: bool = Tr
 def error_correlation(
     peers: Sequence[Tensor], target: Tensor, *, mask: Tensor | None = None, detach: bool = True
 ) -> Tensor:
-    r"""How the networks' errors go together: the mean over samples of
-    :math:`C_{ij} = \sum_c (p_{i,c} - [y = c])(p_{j,c} - [y = c])`, with probabilities at temperature 1. Over a
-    validation set in batches it is the mean of the batches' matrices, weighted by their rows.
+    r"""The correlation of the networks' errors: the mean over samples of
+    :math:`C_{ij} = \sum_c (p_{i,c} - [y = c])(p_{j,c} - [y = c])`, with probabilities at temperature 1. For a
+    validation set in batches, take the mean of the batches' matrices, weighted by their numbers of rows.
 
     Args:
         peers: logits on validation samples.
@@ -192,14 +192,14 @@ def error_correlation(
 
 @method("strategy", KDCL)
 def kdcl_general_weights(correlation: Tensor, ridge: float = 1e-6) -> Tensor:
-    r"""KDCL-General: the weights of least expected squared error of the ensemble among those that sum to 1,
+    r"""KDCL-General: the weights with the sum 1 that minimise the expected squared error of the ensemble,
     :math:`\alpha_i = \sum_j (C^{-1})_{ij} / \sum_{k,j} (C^{-1})_{kj}`. Some may be negative. :func:`weighted_target`
     applies them to logits.
 
     Args:
         correlation: C ``(M, M)``, see :func:`error_correlation`.
-        ridge: this share of the mean diagonal is added to the diagonal, so that equal networks get equal weights and
-            not a singular matrix; 0 is the formula as it stands.
+        ridge: this share of the mean diagonal is added to the diagonal, so that equal networks get equal weights
+            instead of a singular matrix. 0 gives the paper's formula.
 
     >>> import torch
     >>> kdcl_general_weights(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), ridge=0.0)
@@ -207,18 +207,18 @@ def kdcl_general_weights(correlation: Tensor, ridge: float = 1e-6) -> Tensor:
     """
     if correlation.dim() != 2 or correlation.shape[0] != correlation.shape[1]:
         raise ValueError(
-            f"kdcl_general_weights: one row and one column a network, (M, M), got {tuple(correlation.shape)}"
+            f"kdcl_general_weights: one row and one column per network, (M, M), got {tuple(correlation.shape)}"
         )
     correlation = wide(correlation)
     identity = torch.eye(len(correlation), dtype=correlation.dtype, device=correlation.device)
-    # no network errs at all: equal weights
+    # no network makes any error: equal weights
     mean = correlation.diagonal().mean().clamp(min=torch.finfo(correlation.dtype).tiny)
     inverse = torch.linalg.solve(correlation / mean + ridge * identity, torch.ones_like(correlation[0]))
     return inverse / inverse.sum()
 
 
 def weighted_target(peers: Sequence[Tensor], weights: Tensor, *, detach: bool = True) -> Tensor:
-    r""":math:`\sum_m \alpha_m z_m`, with ``weights`` ``(M,)``, or ``(N, M)`` a sample.
+    r""":math:`\sum_m \alpha_m z_m`, with ``weights`` ``(M,)``, or ``(N, M)`` per sample.
 
     >>> import torch
     >>> weighted_target([torch.tensor([[0.0, 2.0]]), torch.tensor([[4.0, 0.0]])], torch.tensor([0.25, 0.75]))
@@ -235,12 +235,12 @@ def weighted_target(peers: Sequence[Tensor], weights: Tensor, *, detach: bool = 
 
 @method("strategy", _CODISTILLATION, {_GCN: "oad_co_distill_loss"})
 def codistillation_targets(peers: Sequence[Tensor], *, average: str = "logits", detach: bool = True) -> list[Tensor]:
-    r"""For each network the mean of all *other* networks, :math:`\frac{1}{M - 1} \sum_{j \ne m} z_j`: what it learns
-    from in co-distillation.
+    r"""For each network the mean of all *other* networks, :math:`\frac{1}{M - 1} \sum_{j \ne m} z_j`. It is the
+    network's target in co-distillation.
 
     Args:
-        average: ``logits``, as OnlineDistillGCN does, or ``probabilities`` (the answer is then the log of their mean,
-            at temperature 1).
+        average: ``logits``, as in OnlineDistillGCN, or ``probabilities`` (the result is then the log of their mean, at
+            temperature 1).
 
     Returns:
         M logits ``(N, C)``, in the order of the networks.
@@ -261,8 +261,10 @@ def _mean(stack: Tensor, average: str) -> Tensor:
 
 
 def _counting(stack: Tensor, target: Tensor, mask: Tensor | None, what: str) -> Tensor:
-    """Which rows count, ``(N,)``; ValueError unless there is one label (and one entry of the mask) a row."""
+    """Which rows count, ``(N,)``. Raises ValueError unless there is one label (and one entry of the mask) per row."""
     for name, given in (("class number", target), ("mask entry", mask)):
         if given is not None and given.shape != stack.shape[1:2]:
-            raise ValueError(f"{what}: logits {tuple(stack.shape[1:])} need one {name} a row, got {tuple(given.shape)}")
+            raise ValueError(
+                f"{what}: logits {tuple(stack.shape[1:])} need one {name} per row, got {tuple(given.shape)}"
+            )
     return target != -100 if mask is None else (target != -100) & (mask != 0)

@@ -1,4 +1,4 @@
-"""What is done to logits before they are compared: standardised rows, learned temperatures."""
+"""Operations on logits before they are compared: standardised rows, learned temperatures."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .sources import TASKS, Paper, method
     TASKS,
 )
 def standardise(logits: Tensor, epsilon: float = 1e-7, *, mask: Tensor | None = None) -> Tensor:
-    r"""Each row of logits with mean 0 and standard deviation 1, :math:`(z - \bar z) / (\sigma(z) + \epsilon)`, for any
-    loss to compare.
+    r"""Each row of logits with mean 0 and standard deviation 1, :math:`(z - \bar z) / (\sigma(z) + \epsilon)`, as input
+    of any loss.
 
     The deviation is the unbiased one (divided by C - 1), as in the authors' code. The gradient flows through mean and
-    deviation: a row of equal logits has a gradient as large as 1 / epsilon. Classes excluded by -inf stay so, and count
-        for neither.
+    deviation, so a row of equal logits has a gradient as large as 1 / epsilon. Classes excluded by -inf stay excluded,
+    and count for neither.
 
     Args:
-        logits: ``(..., C)``, of the student or the teacher.
+        logits: ``(..., C)``, of the student or of the teacher.
         epsilon: added to the deviation.
-        mask: ``(...)``, 0 for rows that do not count; they become zeros.
+        mask: ``(...)``, 0 for rows that do not count; they are set to zeros.
 
     Returns:
         ``(..., C)``, in at least float32.
@@ -58,14 +58,15 @@ def ctkd(
     mask: Tensor | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""Soft targets at a temperature that learns against the student, :math:`T^2\,\mathrm{KL}(p^T \,\|\, q^T)`: descent
-    on it is descent for the student and ascent, of ``reversal`` times the size, for the temperature.
+    r"""Soft targets at a temperature that is trained against the student, :math:`T^2\,\mathrm{KL}(p^T \,\|\, q^T)`. A
+    descent step lowers the loss for the student and raises it for the temperature, whose gradient is multiplied by
+    ``-reversal``.
 
     Args:
         student, teacher: logits ``(..., C)``.
-        temperature: T, positive: a tensor without dimensions, or one value a row ``(...)``; with gradient, where it
-            learns. See :func:`learned_temperature`.
-        reversal: by what the gradient with respect to T is multiplied, after its sign is turned; 0 leaves T as it is.
+        temperature: T, positive: a tensor without dimensions, or one value per row ``(...)``; with gradient, if it is
+            learned. See :func:`learned_temperature`.
+        reversal: the factor on the reversed gradient with respect to T; 0 keeps T constant.
         mask, reduction: see :func:`kdlab.functional.reduced`.
 
     >>> temperature = torch.tensor(2.0, requires_grad=True)
@@ -75,7 +76,7 @@ def ctkd(
     same_shape(student, teacher, "ctkd", "teacher and student must have the same classes")
     if temperature.shape not in ((), student.shape[:-1]):
         raise ValueError(
-            f"ctkd: the temperature is one number or one a row: logits {tuple(student.shape)} and temperature "
+            f"ctkd: the temperature is one number or one per row: logits {tuple(student.shape)} and temperature "
             f"{tuple(temperature.shape)} do not fit"
         )
     temperature = reverse_gradient(temperature.to(torch.promote_types(temperature.dtype, torch.float32)), reversal)
@@ -105,7 +106,7 @@ def learned_temperature(raw: Tensor, start: float = 1.0, span: float = 20.0) -> 
 
     Args:
         raw: theta, of any shape.
-        start: the least temperature.
+        start: the lowest temperature.
         span: how much higher it can get.
 
     >>> learned_temperature(torch.tensor(1.0))

@@ -1,7 +1,7 @@
-"""Tokens of a causal language model: which logits predict which token, which tokens count, and the means over them.
+"""Tokens of a causal language model: which logits predict which token, which tokens count, and means over tokens.
 
-This is the one place where the shift by one position is made. The logits at position t predict the token at t + 1; a
-label of -100 does not count. Everything here has shapes that do not depend on the labels, so that it can be compiled.
+Only this module shifts by one position. The logits at position t predict the token at t + 1. A label of -100 does not
+count. No shape depends on the labels, so the functions can be compiled.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ IGNORED = -100
 
 
 def predicting(x: Tensor) -> Tensor:
-    """Of ``(B, T, ...)`` the positions that predict a token of the text: all but the last, ``(B, T - 1, ...)``."""
+    """The positions of ``(B, T, ...)`` that predict a token of the text: all but the last, ``(B, T - 1, ...)``."""
     return x[:, :-1]
 
 
 def predicted(labels: Tensor) -> Tensor:
-    """Of ``(B, T)`` the tokens that a position of the text predicts: all but the first, ``(B, T - 1)``."""
+    """The tokens of ``(B, T)`` that a position of the text predicts: all but the first, ``(B, T - 1)``."""
     return labels[:, 1:]
 
 
 def token_mask(labels: Tensor, *, shift: bool = True, ignored: int = IGNORED) -> Tensor:
-    """True where a token counts.
+    """True for tokens that count.
 
     Args:
         labels: ``(B, T)``.
-        shift: the answer is aligned with the predicting positions, ``(B, T - 1)``; False where the labels were shifted
-            beforehand.
+        shift: True: the result is aligned with the predicting positions, ``(B, T - 1)``. False: the labels are already
+            shifted.
         ignored: the label that does not count.
 
     >>> import torch
@@ -41,13 +41,13 @@ def token_mask(labels: Tensor, *, shift: bool = True, ignored: int = IGNORED) ->
 
 
 def generated_mask(tokens: Tensor, prompt: int, padding: int) -> Tensor:
-    """True for the generated tokens that count: those behind a real token. So the end-of-text token counts even where
-    it is the padding too, and what follows it does not.
+    """True for the generated tokens that count: those that follow a token other than padding. So the end-of-text token
+    counts even if it is also the padding token, and the tokens after it do not.
 
     Args:
         tokens: prompt and answer ``(B, P + R)``.
         prompt: P, at least 1.
-        padding: the padding token.
+        padding: number of the padding token.
 
     Returns:
         ``(B, R)``
@@ -66,7 +66,7 @@ def generated_mask(tokens: Tensor, prompt: int, padding: int) -> Tensor:
 def token_rows(
     logits: Tensor, labels: Tensor, *, shift: bool = True, ignored: int = IGNORED
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Sequences to rows: what every loss on rows reads.
+    """Converts sequences to rows, the input of every loss on rows.
 
     Args:
         logits: ``(B, T, V)``.
@@ -74,8 +74,8 @@ def token_rows(
         shift, ignored: see :func:`token_mask`.
 
     Returns:
-        Logits ``(N, V)``, labels ``(N,)`` and weights ``(N,)`` (1 where the token counts, else 0), N = B (T - 1), or B
-        T without shift.
+        Logits ``(N, V)``, labels ``(N,)`` and weights ``(N,)`` (1 if the token counts, else 0), with N = B (T - 1), or
+        N = B T without shift.
 
     >>> import torch
     >>> rows, target, weights = token_rows(torch.zeros(1, 3, 4), torch.tensor([[-100, 2, -100]]))
@@ -92,12 +92,12 @@ def token_rows(
 def token_log_probability(
     logits: Tensor, tokens: Tensor, temperature: float = 1.0, *, mask: Tensor | None = None
 ) -> Tensor:
-    """Log-probability of each token under the logits at the same place (no shift here), 0 where it does not count.
+    """Log-probability of each token under the logits at the same place (without a shift); 0 if it does not count.
 
     Args:
         logits: ``(..., V)``.
-        tokens: ``(...)``; any number, -100 too, where the mask is 0.
-        mask: ``(...)``; None counts all.
+        tokens: ``(...)``; any number, also -100, if the mask is 0.
+        mask: ``(...)``; None: all tokens count.
 
     >>> import torch
     >>> token_log_probability(torch.tensor([[[0.0, 0.0], [0.0, 3.0]]]), torch.tensor([[1, -100]]),
@@ -111,7 +111,8 @@ def token_log_probability(
 
 
 def sequence_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the tokens that count of each sequence, ``(B, T)`` to ``(B,)``; 0 for a sequence in which none counts.
+    """For each sequence the mean over the tokens that count, ``(B, T)`` to ``(B,)``; 0 for a sequence in which none
+    counts.
 
     >>> import torch
     >>> sequence_mean(torch.tensor([[1.0, 3.0], [5.0, 0.0]]), torch.tensor([[1, 1], [1, 0]]))
@@ -121,14 +122,13 @@ def sequence_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def averaged(values: Tensor, mask: Tensor, average: str = "tokens") -> Tensor:
-    """One number of a batch of sequences.
+    """One number for a batch of sequences.
 
     Args:
-        values: one value a token ``(B, T)``.
+        values: one value per token ``(B, T)``.
         mask: ``(B, T)``.
-        average: ``tokens``, the mean over all tokens that count, so that a long sequence has more weight;
-            ``sequences``, the mean over sequences of the mean over their tokens (sequences in which none counts are
-            left out).
+        average: ``tokens``: the mean over all tokens that count, so a long sequence has more weight. ``sequences``: the
+            mean over sequences of the mean over their tokens, without sequences in which none counts.
 
     >>> import torch
     >>> values, mask = torch.tensor([[1.0, 3.0], [5.0, 0.0]]), torch.tensor([[1, 1], [1, 0]])
@@ -143,9 +143,9 @@ def averaged(values: Tensor, mask: Tensor, average: str = "tokens") -> Tensor:
 
 
 def same_tokens(logits: Tensor, tokens: Tensor, what: str) -> None:
-    """Raises ValueError with both shapes unless there is one token to each row of logits."""
+    """Raises ValueError, with both shapes, unless there is one token per row of logits."""
     if logits.shape[:-1] != tokens.shape:
         raise ValueError(
-            f"{what}: one token a row: logits {tuple(logits.shape)} need tokens {tuple(logits.shape[:-1])}, got "
+            f"{what}: one token per row: logits {tuple(logits.shape)} need tokens {tuple(logits.shape[:-1])}, got "
             f"{tuple(tokens.shape)}"
         )

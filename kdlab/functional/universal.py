@@ -1,4 +1,4 @@
-r"""Universal logit distillation (ULD): a student and a teacher whose classes differ, compared by their sorted
+r"""Universal logit distillation (ULD): compares a student and a teacher with different classes by their sorted
 probabilities."""
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ def uld(
     mask: Tensor | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""Distance of the sorted probabilities, :math:`\sum_k |p_{(k)} - q_{(k)}|`, the smaller vocabulary filled up with
-    zeros.
+    r"""Distance of the sorted probabilities, :math:`\sum_k |p_{(k)} - q_{(k)}|`, with the smaller vocabulary padded
+    with zeros.
 
-    It is a Wasserstein distance in which all tokens are equally far apart, so it is blind to which token has which
-    probability: to permute the classes changes nothing.
+    It is a Wasserstein distance in which all tokens are equally far apart. It does not depend on which token has which
+    probability: a permutation of the classes does not change it.
 
     Args:
         student: logits ``(..., C_s)``.
         teacher: logits ``(..., C_t)``; C_t may differ from C_s.
-        student_temperature, teacher_temperature: each side is divided by its own.
+        student_temperature, teacher_temperature: each side's logits are divided by its temperature.
         mask: ``(...)``, 0 for rows that do not count.
         reduction: see :func:`kdlab.functional.reduced`.
 
     Returns:
-        One value a row, in [0, 2].
+        One value per row, in [0, 2].
 
     >>> import torch
     >>> uld(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0, -1.0]]))
@@ -98,39 +98,41 @@ def uld_sequences(
     unmatched_weight: float | None = None,
     reduction: str = "none",
 ) -> Tensor:
-    r"""ULD of two texts of the same words in two tokenizers: their answers are paired, and each pair compared.
+    r"""ULD of two texts with the same words in two tokenizations: the tokens of their answers are paired, and each pair
+    is compared.
 
-    The k-th token of the student's answer is paired with the k-th of the teacher's, as far as both go (ULD); or, with
-    the bytes of each token, groups of tokens that cover the same bytes are paired, several merged to one by the
-    probabilities of the tokens that stand there (GOLD). With the matched tokens of both vocabularies, those are
-    compared one by one with the generalised Jensen-Shannon divergence (of the probabilities as they are, not made to
-    sum to 1), and the rest sorted.
+    There are two ways of pairing. In ULD, the k-th token of the student's answer is paired with the k-th of the
+    teacher's, up to the shorter length. In GOLD, for which the bytes of each token are given, groups of tokens that
+    cover the same bytes are paired; a group of several tokens is merged by the probabilities of its tokens. If the
+    matched tokens of both vocabularies are given, their probabilities are compared one by one with the generalised
+    Jensen-Shannon divergence (without normalising them to sum 1), and only the rest is sorted.
 
     A pair's value is :math:`\sum_i |p_{(i)} - q_{(i)}|`, or :math:`w_m\,\mathrm{JS}(p_m, q_m) + w_u \sum_i |p_{u(i)} -
-    q_{u(i)}|` of the matched (m) and the unmatched (u) tokens; (i) orders each side by probability, the smaller
-    vocabulary filled up with zeros.
+    q_{u(i)}|` for the matched (m) and the unmatched (u) tokens. (i) orders each side by probability, with the smaller
+    vocabulary padded with zeros.
 
     Args:
         student, teacher: logits ``(B, T_s, V_s)`` and ``(B, T_t, V_t)``, not shifted.
-        student_labels, teacher_labels: ``(B, T_s)`` and ``(B, T_t)``, not shifted: the token where it counts (the
-            answer), else -100.
-        student_bytes, teacher_bytes: first byte and byte behind the last of each token in the answer, ``(B, T, 2)``;
+        student_labels, teacher_labels: ``(B, T_s)`` and ``(B, T_t)``, not shifted: the token if it counts (belongs to
+            the answer), else -100.
+        student_bytes, teacher_bytes: start and end (exclusive) in bytes of each token in the answer, ``(B, T, 2)``;
             both or none.
         student_matched, teacher_matched: numbers of the tokens that both vocabularies have, ``(M,)`` each:
             :func:`kdlab.functional.matched_tokens`; both or none.
-        student_temperature, teacher_temperature: each side is divided by its own.
-        positions: whose distribution stands for a token. ``predicting``, the position before it; a first token that
-            nothing predicts is left out, with its partner. ``clamped`` differs for a text that begins with its answer:
-            it is then read at the tokens themselves (llm-recipes). ``answer``, at the token itself: right where the
-            labels were shifted beforehand (DSKD), and one too late where they were not (TRL's observed).
+        student_temperature, teacher_temperature: each side's logits are divided by its temperature.
+        positions: the position at which a token's distribution is read. ``predicting``: the position before it; a first
+            token without a predicting position is left out, with its partner. ``clamped`` (llm-recipes): the same, but
+            a text that begins with its answer is read at the tokens themselves. ``answer``: at the token itself, which
+            is correct for labels that are already shifted (DSKD), and one too late otherwise (TRL's observed).
         skip_student_end, skip_teacher_end: leave out the last token of the answer, the end of text.
         merge: ``bayesian`` or ``observed``, see :func:`kdlab.functional.answers.pair_by_bytes`.
-        teacher_weight: of the generalised Jensen-Shannon divergence; 0 is the forward, 1 the reverse KL.
-        matched_weight, unmatched_weight: of the two parts; None: the matched share of the teacher's vocabulary, and 1
-            minus it. The unmatched part is 0 where one vocabulary is matched whole.
-        reduction: ``none``, one value a pair ``(B, K)``, K the smaller of T_s and T_t, 0 where there is no pair;
-            ``mean`` over all pairs of the batch; ``sum``; ``sequences``, the mean over the pairs of each text ``(B,)``,
-            as llm-recipes and TRL take it.
+        teacher_weight: teacher's weight in the generalised Jensen-Shannon divergence; 0 is the forward KL, 1 the
+            reverse KL.
+        matched_weight, unmatched_weight: weights of the two parts; None: the matched share of the teacher's vocabulary,
+            and 1 minus it. The unmatched part is 0 if all tokens of one vocabulary are matched.
+        reduction: ``none``: one value per pair ``(B, K)``, with K the smaller of T_s and T_t, and 0 if there is no
+            pair. ``mean`` over all pairs of the batch. ``sum``. ``sequences``: the mean over the pairs of each text
+            ``(B,)``, as in llm-recipes and TRL.
 
     >>> import torch
     >>> student, teacher = torch.zeros(1, 3, 2), torch.tensor([[[0.0, 1.0, -1.0], [0.0, 0.0, 0.0], [5.0, 0.0, 0.0]]])
@@ -142,7 +144,7 @@ def uld_sequences(
             f"uld_sequences: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must be the same texts"
         )
     if (student_bytes is None) != (teacher_bytes is None) or (student_matched is None) != (teacher_matched is None):
-        raise ValueError("uld_sequences: bytes, and matched tokens, must be given of both sides or of none")
+        raise ValueError("uld_sequences: give bytes, and matched tokens, for both sides or for neither")
     students = answer(student, student_labels, student_temperature, positions, skip_student_end)
     teachers = answer(teacher, teacher_labels, teacher_temperature, positions, skip_teacher_end)
     if student_bytes is None:
@@ -161,7 +163,7 @@ def uld_sequences(
 
 
 def _sorted_distance(q: Tensor, p: Tensor) -> Tensor:
-    """L1 distance a row of probabilities in descending order, the shorter filled up with zeros."""
+    """L1 distance per row of probabilities in descending order, the shorter one padded with zeros."""
     size = max(q.shape[-1], p.shape[-1])
     first, second = (F.pad(x.sort(-1, descending=True).values, (0, size - x.shape[-1])) for x in (q, p))
     return (first - second).abs().sum(-1)
@@ -185,7 +187,7 @@ def _hybrid(
     matched = matched_distance(q[..., student_matched], p[..., teacher_matched], teacher_weight)
     if number in (q.shape[-1], p.shape[-1]):
         unmatched = torch.zeros_like(matched)
-    else:  # a matched token has a probability of 0 here, which is sorted behind all others like the filling
+    else:  # a matched token has probability 0 here, which is sorted after all others, like the padding
         unmatched = _sorted_distance(q.index_fill(-1, student_matched, 0.0), p.index_fill(-1, teacher_matched, 0.0))
     share = number / p.shape[-1]
     weights = (
@@ -197,7 +199,7 @@ def _hybrid(
 
 
 def matched_distance(q: Tensor, p: Tensor, teacher_weight: float) -> Tensor:
-    """Generalised Jensen-Shannon divergence a row of probabilities that need not sum to 1; each counts as at least
+    """Generalised Jensen-Shannon divergence per row of probabilities that need not sum to 1. Each counts as at least
     1e-8."""
     log_q, log_p = q.clamp(min=SMALLEST).log(), p.clamp(min=SMALLEST).log()
     if teacher_weight in (0, 1):

@@ -16,16 +16,16 @@ from .pairs import PREACTIVATIONS, Pairs
 
 
 class ActivationBoundary(Pairs):
-    """:func:`kdlab.functional.activation_boundary` over pairs of pre-activations; the last pair has weight 1, every
-    earlier one half as much.
+    """:func:`kdlab.functional.activation_boundary` over pairs of pre-activations. The last pair has weight 1, and each
+    earlier pair has half the weight of the next.
 
-    Where a pair's shapes differ, a convolution and BatchNorm (no ReLU; vectors: a linear layer) bring the student's to
-    the teacher's. The authors train with this loss alone first and with the cross-entropy alone after that; here,
-    schedules of the weights do it.
+    If a pair's shapes differ, a connector maps the student's feature to the teacher's shape: a convolution and
+    BatchNorm without ReLU, or for vectors a linear layer. The authors train with this loss alone first, then with the
+    cross-entropy alone. In kdlab, schedules of the two weights do the same.
 
     Args:
         student_taps, teacher_taps: pairs of pre-activations.
-        margin: how far from 0 the student has to be.
+        margin: how far from 0 the student's pre-activations must be.
     """
 
     function = staticmethod(functional.activation_boundary)
@@ -50,7 +50,7 @@ class ActivationBoundary(Pairs):
             self.connectors.append(nn.Identity() if mine == theirs else connector(mine, theirs, activate=False))
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """One value a sample, ``(B,)``: the weighted sum over the pairs."""
+        """One value per sample, ``(B,)``: the weighted sum over the pairs."""
         return sum(
             weight * functional.activation_boundary(adapt(mine), theirs, self.margin)
             for (mine, theirs), adapt, weight in zip(self.pairs(student, teacher), self.connectors, self.halving())

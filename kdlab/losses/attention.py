@@ -1,8 +1,8 @@
-"""Losses on the attention of transformers: module form of :mod:`kdlab.functional.attention`. Taps and ``average`` are
-those of :mod:`kdlab.losses.transformer`.
+"""Losses on the attention of transformers: module form of :mod:`kdlab.functional.attention`. Taps and ``average`` work
+as in :mod:`kdlab.losses.transformer`.
 
 Scores are computed from the taps of queries and keys. A model that exposes its scores ``(B, H, T, T)`` before the
-softmax works as well: then ``student_parts`` (or ``teacher_parts``) has one entry, and the tap is the scores.
+softmax also works: ``student_parts`` (or ``teacher_parts``) then has one entry, and the tap holds the scores.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Scores:
     """The attention scores of a model's layers, from its taps.
 
     Args:
-        argument: the name of the pattern, for errors.
-        pattern: of the taps, with ``{layer}`` and ``{part}``.
-        layers: their numbers.
-        parts: what stands for ``{part}``: query and key, or one thing, whose tap is the scores.
-        heads: of the attention.
+        argument: the name of the pattern, for error messages.
+        pattern: pattern of the taps, with ``{layer}`` and ``{part}``.
+        layers: the numbers of the layers.
+        parts: the values of ``{part}``: the names of query and key, or one name if the tap holds the scores.
+        heads: number of attention heads.
     """
 
     def __init__(self, argument: str, pattern: str, layers: Sequence[int], parts: Sequence[str], heads: int):
@@ -53,13 +53,13 @@ class Scores:
 
 
 class AttentionLoss(Sequences):
-    """Base of the losses that compare attention scores in pairs of layers, summed over the pairs.
+    """Base of the losses that compare attention scores in pairs of layers and sum over the pairs.
 
     Args:
         student_tap, teacher_tap: patterns of the taps.
-        student_layers, teacher_layers: the pairs, as many on both sides.
-        student_parts, teacher_parts: how queries and keys are called (``q_lin`` and ``k_lin`` in DistilBERT).
-        student_heads, teacher_heads: of the attention.
+        student_layers, teacher_layers: the pairs, the same number on both sides.
+        student_parts, teacher_parts: the names of queries and keys (``q_lin`` and ``k_lin`` in DistilBERT).
+        student_heads, teacher_heads: numbers of attention heads.
         over_heads: ``each``, ``sum`` or ``mean``; the last two allow different numbers of heads.
         average: see :mod:`kdlab.losses.transformer`.
     """
@@ -89,7 +89,7 @@ class AttentionLoss(Sequences):
         return {}
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
-        """The sum over the pairs of layers: a scalar for ``average=tokens``, one value a sample ``(B,)`` for
+        """The sum over the pairs of layers: a scalar for ``average=tokens``, one value per sample ``(B,)`` for
         ``average=samples``."""
         mask, value = mask_of(student, batch), 0.0
         for mine, theirs in zip(self.student_scores(student), self.teacher_scores(teacher)):
@@ -98,7 +98,8 @@ class AttentionLoss(Sequences):
         return value
 
     def counting(self, values: Tensor, mask: Tensor | None) -> Tensor | None:
-        """The mask in the shape of ``values``: of pairs of positions for a square, otherwise of queries."""
+        """The mask in the shape of ``values``: over pairs of positions if ``values`` has ``(T, T)``, otherwise over
+        queries."""
         raise NotImplementedError(f"{type(self).__name__} must define counting(values, mask)")
 
 
@@ -108,8 +109,8 @@ class AttentionMSE(AttentionLoss):
     function = staticmethod(functional.attention_mse)
 
     def counting(self, values: Tensor, mask: Tensor | None) -> Tensor | None:
-        """Where query and key both count: ``(B, T, T)``, or ``(B, H, T, T)`` where each head has its own values. None
-        without a mask."""
+        """The pairs whose query and key both count: ``(B, T, T)``, or ``(B, H, T, T)`` if each head has its own values.
+        None without a mask."""
         if mask is None:
             return None
         return pairs(mask) if values.dim() == 3 else pairs(mask)[:, None].expand_as(values)
@@ -120,7 +121,7 @@ class AttentionCE(AttentionLoss):
 
     Args:
         entropy, renormalise: see the function.
-        The others are those of AttentionMSE.
+        The other arguments are those of AttentionMSE.
     """
 
     function = staticmethod(functional.attention_ce)
@@ -159,29 +160,28 @@ class AttentionCE(AttentionLoss):
         return {"entropy": self.entropy, "renormalise": self.renormalise}
 
     def counting(self, values: Tensor, mask: Tensor | None) -> Tensor | None:
-        """Where the query counts: ``(B, T)``, or ``(B, H, T)`` where each head has its own values. None without a
-        mask."""
+        """The queries that count: ``(B, T)``, or ``(B, H, T)`` if each head has its own values. None without a mask."""
         if mask is None:
             return None
         return mask if values.dim() == 2 else mask[:, None].expand_as(values)
 
 
 class TinyBERT(Sequences):
-    """:func:`kdlab.functional.tinybert`, one value a sample. One linear projection, learnt with the student, serves all
-    hidden states.
+    """:func:`kdlab.functional.tinybert`, one value per sample. All hidden states share one linear projection, which is
+    trained with the student.
 
     Args:
         student_tap, teacher_tap: patterns of the taps of queries and keys.
         student_hidden, teacher_hidden: patterns of the outputs of a layer.
-        student_embedding, teacher_embedding: taps of the output of the embeddings, which are compared like the layers.
+        student_embedding, teacher_embedding: taps of the output of the embeddings, which is compared like a layer.
         student_layers, teacher_layers: how many layers the networks have.
-        layer_map: for each of the student's layers the number of the teacher's (from 0); default: the last of each
+        layer_map: for each student layer, the number of the teacher's layer (from 0). Default: the last layer of each
             block of ``teacher_layers / student_layers``.
-        student_parts, teacher_parts: how queries and keys are called.
-        heads: of the attention, the same on both sides.
-        attention_weight, hidden_weight: of the two parts.
-        count_padding: True keeps padded positions in the means, their scores as keys 0 on both sides, as the authors'
-            code does.
+        student_parts, teacher_parts: the names of queries and keys.
+        heads: number of attention heads, the same on both sides.
+        attention_weight, hidden_weight: the weights of the two parts.
+        count_padding: True keeps padded positions in the means, as the authors' code does. As keys, their scores are 0
+            on both sides.
     """
 
     function = staticmethod(functional.tinybert)
@@ -246,8 +246,8 @@ class TinyBERT(Sequences):
         super().prepare(probe)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
-        """One value a sample, ``(B,)``: the squared errors of attention scores and hidden states, each with its weight,
-        summed over the pairs of layers."""
+        """One value per sample, ``(B,)``: the squared errors of attention scores and hidden states, each with its
+        weight, summed over the pairs of layers."""
         mask, scores = mask_of(student, batch), (self.student_scores(student), self.teacher_scores(teacher))
         if self.count_padding and mask is not None:
             scores, mask = [[x.masked_fill((mask == 0)[:, None, None, :], 0.0) for x in side] for side in scores], None
@@ -263,13 +263,13 @@ class TinyBERT(Sequences):
 
 
 class MiniLM(Sequences):
-    """:func:`kdlab.functional.minilm`, one value a sample.
+    """:func:`kdlab.functional.minilm`, one value per sample.
 
     Args:
         student_tap, teacher_tap: patterns of the taps of queries, keys and values.
         student_layer, teacher_layer: the layers that are compared; the last ones in the paper.
-        student_parts, teacher_parts: how query, key and value are called.
-        heads: of the attention of both networks.
+        student_parts, teacher_parts: the names of query, key and value.
+        heads: number of attention heads of both networks.
     """
 
     function = staticmethod(functional.minilm)
@@ -302,7 +302,7 @@ class MiniLM(Sequences):
         return {"heads": self.heads}
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
-        """One value a sample, ``(B,)``: the sum of the KL divergences of the relations that are compared."""
+        """One value per sample, ``(B,)``: the sum of the KL divergences of the relations that are compared."""
         features = [
             outputs.features[tap]
             for outputs, taps in ((student, self.student_taps), (teacher, self.teacher_taps))
@@ -312,13 +312,14 @@ class MiniLM(Sequences):
 
 
 class MiniLMv2(MiniLM):
-    """:func:`kdlab.functional.minilmv2`, one value a sample.
+    """:func:`kdlab.functional.minilmv2`, one value per sample.
 
     Args:
         teacher_layer: the last one, or for large teachers an upper-middle one.
-        heads: relation heads, which divide the widths of both networks.
-        relations: weight by relation, two of the letters q, k, v; default: qq, kk and vv at weight 1.
-        The others are those of MiniLM.
+        heads: number of relation heads. It must divide the widths of both networks.
+        relations: weight per relation, which is named by two of the letters q, k, v. Default: qq, kk and vv with weight
+            1.
+        The other arguments are those of MiniLM.
     """
 
     function = staticmethod(functional.minilmv2)

@@ -33,8 +33,8 @@ class DIST(Loss):
         self.epsilon = positive("epsilon", epsilon)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """A scalar: one minus the mean correlation of rows and of columns, each with its weight. Rows of weight 0 do
-        not count."""
+        """A scalar: one minus the mean correlation of rows and of columns, each with its weight. Rows of weight 0 are
+        left out."""
         return functional.dist(
             student.logits,
             teacher.logits,
@@ -48,7 +48,7 @@ class DIST(Loss):
 
 
 class ClassCorrelation(Loss):
-    """The class-level term of multi-level distillation by itself: :func:`kdlab.functional.class_correlation`."""
+    """The class-level term of multi-level distillation alone: :func:`kdlab.functional.class_correlation`."""
 
     per = "batch"
 
@@ -59,18 +59,18 @@ class ClassCorrelation(Loss):
         self.temperature = positive("temperature", temperature)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """A scalar: the squared difference of the two Gram matrices of probabilities. Rows of weight 0 do not count."""
+        """A scalar: the squared difference of the two Gram matrices of probabilities. Rows of weight 0 are left out."""
         return type(self).function(student.logits, teacher.logits, self.temperature, mask=batch.weights)
 
 
 class BatchCorrelation(ClassCorrelation):
-    """The batch-level term of multi-level distillation by itself: :func:`kdlab.functional.batch_correlation`."""
+    """The batch-level term of multi-level distillation alone: :func:`kdlab.functional.batch_correlation`."""
 
     function = staticmethod(functional.batch_correlation)
 
 
 class MultiLevel(Loss):
-    """Multi-level distillation over two views, of which the first is the weak one:
+    """Multi-level distillation over two views, the first of them weakly augmented:
     :func:`kdlab.functional.multi_level`.
 
     The authors add the cross-entropy of both views: ``loss.ce.both_views=true``.
@@ -107,7 +107,7 @@ class MultiLevel(Loss):
         }
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """A scalar: the sum over both views and all temperatures. Rows of weight 0 do not count."""
+        """A scalar: the sum over both views and all temperatures. Rows of weight 0 are left out."""
         return functional.multi_level(
             student.logits,
             teacher.logits,

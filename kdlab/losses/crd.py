@@ -19,21 +19,22 @@ class CRD(Loss):
     """Contrastive representation distillation: :func:`kdlab.functional.contrastive_representation` between linear
     embeddings of the two features, against memories of the embeddings of all training samples.
 
-    The memories and the two Z are buffers: they are in the checkpoint. A row is moved towards its sample's new
-    embedding at every training step. Z is that of the first batch. With several processes, the embeddings of all are
-    gathered, so that the memories stay the same everywhere, and Z is that of all processes' first batches. In
-    evaluation before any training, Z is that of the batch, and is not kept.
+    The memories and the two Z are buffers, so they are saved in the checkpoint. At every training step, the rows of the
+    batch move towards the new embeddings of their samples. Z is computed from the first batch. With several processes,
+    the embeddings of all processes are gathered, so that the memories stay the same everywhere, and Z is computed from
+    the first batch of every process. In evaluation before any training, Z is computed from the current batch and not
+    kept.
 
-    The negatives are drawn among the training samples in use, of other classes where the data have labels, otherwise
-    all others. They are drawn on the device, with replacement; the authors' data set draws them without, where there
-    are enough.
+    The negatives are drawn from the training samples in use: from those of other classes if the data have labels,
+    otherwise from all other samples. They are drawn on the device, with replacement. The authors' data set draws
+    without replacement if there are enough samples.
 
     Args:
-        student_tap, teacher_tap: features of any shape, which are flattened.
-        dimensions: of the embeddings.
-        negatives: a sample's, K.
+        student_tap, teacher_tap: features of any shape; they are flattened.
+        dimensions: width of the embeddings.
+        negatives: K, the number of negatives per sample.
         temperature: tau.
-        momentum: how much of a memory's row is kept.
+        momentum: the share of a memory's row that an update keeps.
     """
 
     per = "sample"
@@ -58,12 +59,12 @@ class CRD(Loss):
         self.dimensions, self.negatives = dimensions, negatives
         self.temperature, self.momentum = positive("temperature", temperature), fraction("momentum", momentum)
         self.student_embedding = self.teacher_embedding = None
-        # whether the buffer is known to hold both Z: to read it at every step would wait for the device
+        # whether the buffer is known to hold both Z: reading the buffer at every step would wait for the device
         self._normalised = False
 
     def prepare(self, probe: Probe) -> None:
-        """Builds the two embeddings, two memories ``(train_size, dimensions)`` with random entries, and the tables that
-        negatives are drawn from.
+        """Builds the two embeddings, two memories ``(train_size, dimensions)`` with random entries, and the tables from
+        which negatives are drawn.
 
         Raises:
             ValueError: all training samples are of one class.
@@ -74,13 +75,13 @@ class CRD(Loss):
         for name in ("student_memory", "teacher_memory"):
             bound = (3 / self.dimensions) ** 0.5  # entries of variance 1 / dimensions, as the authors draw them
             self.register_buffer(name, torch.empty(probe.train_size, self.dimensions).uniform_(-bound, bound))
-        # Z of the student's and the teacher's side; 0 until the first batch has set it
+        # Z of the student's and of the teacher's side; 0 until the first batch sets it
         self.register_buffer("normalisers", functional.wide(torch.zeros(2)))
         self._normalised = False
         self._table(probe)
 
     def _table(self, probe: Probe) -> None:
-        """What the negatives are drawn from; it follows from the data and is not saved."""
+        """The tables from which the negatives are drawn. They follow from the data and are not saved."""
         rows = torch.arange(probe.train_size) if probe.train_rows is None else probe.train_rows.cpu()
         # without labels every sample is a class of its own
         label = torch.arange(probe.train_size) if probe.train_target is None else probe.train_target.cpu()
@@ -93,17 +94,17 @@ class CRD(Loss):
             self.register_buffer(name, table, persistent=False)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """One value a sample, ``(B,)``, against newly drawn negatives. In training the memories are updated
+        """One value per sample, ``(B,)``, with newly drawn negatives. In training, the memories are updated
         afterwards."""
         drawn = negatives(batch.index, self.label, self.order, self.first, self.count, self.negatives)
         return self.contrast(student, teacher, batch.index, torch.cat([batch.index[:, None], drawn], 1))
 
     def contrast(self, student: Outputs, teacher: Outputs, index: Tensor, contrast: Tensor) -> Tensor:
-        """The loss against given rows of the memories, ``(B, K + 1)``, the first of which are the samples' own; then,
-        in training, the memories move."""
+        """The loss with given rows of the memories, ``(B, K + 1)``; the first column holds the samples' own rows. In
+        training, the memories are updated afterwards."""
         mine = unit(functional.wide(self.student_embedding(student.features[self.student_taps[0]].flatten(1))))
         theirs = unit(functional.wide(self.teacher_embedding(teacher.features[self.teacher_taps[0]].flatten(1))))
-        # copies: the gradient still needs the rows as they were when the memories have moved on
+        # copies: the backward pass needs the rows as they were before the memories are updated
         copied = self.training and not rows_are_gathered(self.student_memory, contrast)
         student_memory, teacher_memory = (
             memory.clone() if copied else memory for memory in (self.student_memory, self.teacher_memory)
@@ -117,7 +118,7 @@ class CRD(Loss):
                     for v, memory in ((mine, teacher_memory), (theirs, student_memory))
                 ]
             )
-            # in evaluation, processes may have different numbers of batches: none must wait for another
+            # in evaluation, processes may have different numbers of batches, so no process may wait for another
             normalisers = (_mean(found) if self.training else found).to(self.normalisers.dtype)
             if self.training:
                 self.normalisers.copy_(normalisers)
@@ -129,18 +130,18 @@ class CRD(Loss):
         return values
 
     def _known(self) -> bool:
-        """Whether Z is set. It follows from the buffer, which is the same in all processes: so they reduce all together
-        or not at all."""
+        """Whether Z is set. It is read from the buffer, which is the same in all processes. So either all processes
+        reduce, or none does."""
         self._normalised = self._normalised or bool((self.normalisers > 0).all())
         return self._normalised
 
     def _load_from_state_dict(self, *arguments, **options) -> None:
         super()._load_from_state_dict(*arguments, **options)
-        self._normalised = False  # what was loaded may be from before the first batch
+        self._normalised = False  # the loaded state may be from before the first batch
 
     def _apply(self, *arguments, **options) -> CRD:
-        """Z stays in at least float32 where the module is made half: it is larger than the number of samples, and
-        float16 ends at 65504."""
+        """Keeps Z in at least float32 if the module is converted to half precision: Z is larger than the number of
+        samples, and float16 ends at 65504."""
         before = self._buffers.get("normalisers")
         super()._apply(*arguments, **options)
         if before is not None and self.normalisers.dtype.itemsize < 4:
@@ -150,8 +151,8 @@ class CRD(Loss):
     @torch.no_grad()
     def _remember(self, index: Tensor, mine: Tensor, theirs: Tensor) -> None:
         index, mine, theirs = _gathered(index), _gathered(mine), _gathered(theirs)
-        # a sample may be there twice (or on two processes): its first embedding counts, whatever order the rows are
-        # written in
+        # a sample may occur twice (or on two processes): its first embedding is used, independent of the order in which
+        # rows are written
         first = (index[:, None] == index[None, :]).to(torch.int8).argmax(1)
         for memory, embedding in ((self.student_memory, mine), (self.teacher_memory, theirs)):
             memory[index] = moved(memory, index, embedding[first], self.momentum).to(memory.dtype)
@@ -166,7 +167,7 @@ def _distributed() -> bool:
 
 
 def _mean(x: Tensor) -> Tensor:
-    """Over all processes."""
+    """The mean over all processes."""
     if _distributed():
         torch.distributed.all_reduce(x)
         x = x / torch.distributed.get_world_size()
@@ -174,7 +175,7 @@ def _mean(x: Tensor) -> Tensor:
 
 
 def _gathered(x: Tensor) -> Tensor:
-    """The rows of all processes, one after another; they may have different numbers of them."""
+    """The rows of all processes, concatenated. Processes may have different numbers of rows."""
     if not _distributed():
         return x
     sizes = [torch.zeros(1, dtype=torch.long, device=x.device) for _ in range(torch.distributed.get_world_size())]

@@ -1,4 +1,5 @@
-"""Losses that treat the label's class and the others apart: module form of :mod:`kdlab.functional.decoupled`."""
+"""Losses that treat the label's class and the other classes separately: module form of
+:mod:`kdlab.functional.decoupled`."""
 
 from torch import Tensor, nn
 
@@ -24,7 +25,8 @@ class DKD(Loss):
         self.temperature_squared = temperature_squared
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """One value a row, ``(N,)``: alpha times the label's term plus beta times that of the other classes."""
+        """One value per row, ``(N,)``: alpha times the term of the label's class plus beta times the term of the other
+        classes."""
         return functional.dkd(
             student.logits,
             teacher.logits,
@@ -48,17 +50,17 @@ class NKD(Loss):
         self.gamma = not_negative("gamma", gamma)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """One value a row, ``(N,)``: the label's term plus gamma times that of the other classes."""
+        """One value per row, ``(N,)``: the term of the label's class plus gamma times the term of the other classes."""
         return functional.nkd(student.logits, teacher.logits, batch.target, self.temperature, self.gamma)
 
 
 class USKD(Loss):
     """Universal self-distillation, without a teacher: :func:`kdlab.functional.uskd`. It owns the weak classifier: a
-    linear map of an intermediate feature, pooled over its positions.
+    linear map of an intermediate feature that is averaged over its positions.
 
     Args:
         student_tap: the feature, ``(N, D)``, ``(N, T, D)`` or ``(N, C, H, W)``.
-        alpha, beta, mu: weights of the label's, the other classes' and the weak classifier's term.
+        alpha, beta, mu: weights of the three terms: the label's class, the other classes, and the weak classifier.
         rank_by_logarithm: rank the other classes as the authors' code does.
     """
 
@@ -93,7 +95,7 @@ class USKD(Loss):
         return feature.flatten(2).mean(2) if feature.dim() == 4 else feature.mean(1) if feature.dim() == 3 else feature
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
-        """One value a row, ``(N,)``. The soft label of a row depends on the other rows that count."""
+        """One value per row, ``(N,)``. The soft label of a row depends on all rows with a weight above 0."""
         return functional.uskd(
             student.logits,
             self.linear(self._pooled(student)),
@@ -117,5 +119,5 @@ class WSLD(Loss):
         self.temperature = positive("temperature", temperature)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """One value a row, ``(N,)``: the cross-entropy to the soft targets, times the row's weight."""
+        """One value per row, ``(N,)``: the cross-entropy to the soft targets, times the row's weight."""
         return functional.wsld(student.logits, teacher.logits, batch.target, self.temperature)

@@ -1,4 +1,5 @@
-"""Losses that are a divergence of the two distributions: module form of :mod:`kdlab.functional.divergences`.
+"""Losses that are a divergence between the student's and the teacher's distribution: module form of
+:mod:`kdlab.functional.divergences`.
 
 The temperature is 1 by default, as for language models.
 """
@@ -13,7 +14,7 @@ from .base import Loss, fraction, positive
 
 
 class Divergence(Loss):
-    """Base of these losses: the divergence of a subclass, times T^2 where that is asked for.
+    """Base of these losses: the divergence of a subclass, times T^2 with ``temperature_squared``.
 
     Args:
         temperature: T, positive; both sides' logits are divided by it.
@@ -30,13 +31,13 @@ class Divergence(Loss):
         return {}
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """One value a row, ``(N,)``: the divergence at the temperature, times T^2 with ``temperature_squared``."""
+        """One value per row, ``(N,)``: the divergence at the temperature, times T^2 with ``temperature_squared``."""
         values = type(self).function(student.logits, teacher.logits, self.temperature, **self.options())
         return values * self.temperature**2 if self.temperature_squared else values
 
 
 class ForwardKL(Divergence):
-    """:func:`kdlab.functional.forward_kl`; with ``temperature_squared`` the same as Hinton's distillation."""
+    """:func:`kdlab.functional.forward_kl`; with ``temperature_squared`` it equals Hinton's distillation."""
 
     function = staticmethod(functional.forward_kl)
 
@@ -149,5 +150,5 @@ class AdaptiveKL(Divergence):
         self.tail_mass = fraction("tail_mass", tail_mass)
 
     def options(self) -> dict[str, float]:
-        """``tail_mass``, the teacher's probability in the tail, at most."""
+        """``tail_mass``, the upper bound of the teacher's total probability in the tail."""
         return {"tail_mass": self.tail_mass}

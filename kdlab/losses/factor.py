@@ -20,19 +20,20 @@ class FactorTransfer(Loss):
     """A translator makes the student's factors, a paraphraser the teacher's: :func:`kdlab.functional.factor_transfer`.
 
     The authors train in two stages: first the paraphraser alone, as an autoencoder of the teacher's map, then the
-    student, the paraphraser frozen. Here, by default, the paraphraser learns to give the teacher's map back *while* the
-    student learns (``reconstruction_weight`` above 0, the factors being constants to the student's term), so the
-    student's targets move at first: this is not the authors' procedure. Theirs is ``experiment=stages/ft``; or give
-    ``paraphraser`` the file of a trained one and set ``reconstruction_weight`` to 0. With neither, the factors are
-    random projections of the teacher's map.
+    student with the paraphraser frozen. The default here is another procedure: the paraphraser learns to reconstruct
+    the teacher's map *while* the student learns (``reconstruction_weight`` above 0). The student's term treats the
+    factors as constants, but its targets move at first. For the authors' procedure use ``experiment=stages/ft``, or set
+    ``paraphraser`` to the file of a trained one and ``reconstruction_weight`` to 0. With weight 0 and no file, the
+    factors are random projections of the teacher's map.
 
     Args:
-        student_tap, teacher_tap: the last maps by default.
-        norm, form, power: of :func:`kdlab.functional.factor_transfer`.
-        rate: the factors have ``rate`` times the teacher's channels.
-        reconstruction_weight: of the paraphraser's own loss, before the weight of this term: 1/200 makes it 1 with the
-            weight of 200.
-        paraphraser: a file with the state dict of a trained :class:`kdlab.models.factors.Paraphraser`; None: a new one.
+        student_tap, teacher_tap: the maps that are compared; by default the last ones.
+        norm, form, power: see :func:`kdlab.functional.factor_transfer`.
+        rate: the factors have ``rate`` times as many channels as the teacher's map.
+        reconstruction_weight: weight of the paraphraser's own loss. The weight of this term multiplies it: with a
+            weight of 200, 1/200 gives 1.
+        paraphraser: a file with the state dict of a trained :class:`kdlab.models.factors.Paraphraser`; None builds a
+            new one.
     """
 
     per = "sample"
@@ -61,11 +62,11 @@ class FactorTransfer(Loss):
         self.paraphraser = self.translator = None
 
     def prepare(self, probe: Probe) -> None:
-        """Builds paraphraser and translator, and loads the paraphraser's weights where a file is named.
+        """Builds paraphraser and translator, and loads the paraphraser's weights if a file is named.
 
         Raises:
-            ValueError: the features are not maps, ``form=paper`` meets maps of different size, ``rate`` leaves no
-                factor, or the file does not hold the state of this paraphraser.
+            ValueError: the features are not maps, the maps differ in size with ``form=paper``, ``rate`` is so small
+                that no factor remains, or the file does not hold the state of this paraphraser.
         """
         mine, theirs = (
             probe.student.features[self.student_taps[0]].shape[1:],
@@ -74,8 +75,8 @@ class FactorTransfer(Loss):
         same_kind(mine, theirs, maps_only="factors are made by convolutions")
         if self.form == "paper" and mine[1:] != theirs[1:]:
             raise ValueError(
-                f"form=paper compares factors place by place, and the maps {tuple(mine)} and {tuple(theirs)} differ in "
-                "size; choose taps of equal size, or form=code"
+                f"form=paper compares factors position by position, and the maps {tuple(mine)} and {tuple(theirs)} "
+                "differ in size; choose taps of equal size, or form=code"
             )
         self.paraphraser = Paraphraser(theirs[0], self.rate)
         self.translator = Translator(mine[0], theirs[0], self.rate)
@@ -90,8 +91,8 @@ class FactorTransfer(Loss):
         self.paraphraser.requires_grad_(self.reconstruction_weight > 0)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """One value a sample, ``(B,)``: the distance of the factors plus ``reconstruction_weight`` times the
-        paraphraser's own error."""
+        """One value per sample, ``(B,)``: the distance between the factors plus ``reconstruction_weight`` times the
+        paraphraser's reconstruction error."""
         theirs = teacher.features[self.teacher_taps[0]]
         factors = self.paraphraser.factors(theirs)
         mine = self.translator(student.features[self.student_taps[0]])

@@ -24,11 +24,12 @@ STAGES = ("stage1", "stage2", "stage3")
 
 
 class Hint(Loss):
-    """FitNets' hint: a connector brings a student feature to the teacher's shape, then :func:`kdlab.functional.hint`.
+    """FitNets' hint: a connector maps a student feature to the teacher's shape, then :func:`kdlab.functional.hint`
+    compares them.
 
     Args:
-        student_tap, teacher_tap: which features are compared (a tap of the model's config, or a dotted module path).
-        normalise: BatchNorm and ReLU behind the convolution of the connector, as RepDistiller and mdistiller have it.
+        student_tap, teacher_tap: the features that are compared (a tap of the model's config, or a dotted module path).
+        normalise: BatchNorm and ReLU after the convolution of the connector, as in RepDistiller and mdistiller.
     """
 
     per = "sample"
@@ -53,17 +54,17 @@ class Hint(Loss):
         self.connector = connector(student.shape[1:], teacher.shape[1:], normalise=self.normalise)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """One value a sample, ``(B,)``: the mean squared difference after the connector."""
+        """One value per sample, ``(B,)``: the mean squared difference after the connector."""
         adapted = self.connector(student.features[self.student_taps[0]])
         return functional.hint(adapted, teacher.features[self.teacher_taps[0]])
 
 
 class AttentionTransfer(Pairs):
-    """:func:`kdlab.functional.attention_transfer`, added over pairs of stages. It has no parameters, and needs maps.
+    """:func:`kdlab.functional.attention_transfer`, summed over pairs of stages. It needs maps and has no parameters.
 
     Args:
         student_taps, teacher_taps: pairs of maps.
-        power: of the features.
+        power: the power to which features are raised.
         form: ``code`` (mean of squares) or ``paper`` (norm).
     """
 
@@ -86,10 +87,10 @@ class AttentionTransfer(Pairs):
             ValueError: a feature is not a map.
         """
         for mine, theirs in self.shapes(probe):
-            same_kind(mine, theirs, maps_only="attention is where a map is active, and a vector has no places")
+            same_kind(mine, theirs, maps_only="attention is a map over positions, and a vector has no positions")
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """One value a sample, ``(B,)``: the sum over the pairs."""
+        """One value per sample, ``(B,)``: the sum over the pairs."""
         return sum(
             functional.attention_transfer(mine, theirs, self.power, self.form)
             for mine, theirs in self.pairs(student, teacher)
@@ -97,15 +98,15 @@ class AttentionTransfer(Pairs):
 
 
 class VariationalInformation(Pairs):
-    """:func:`kdlab.functional.variational_information`, added over pairs of stages; a regressor of three 1 x 1
-    convolutions makes the mean, and the variance of every channel is a parameter. Where the maps differ in size, the
-    larger is averaged first.
+    """:func:`kdlab.functional.variational_information`, summed over pairs of stages. A regressor of three 1 x 1
+    convolutions predicts the mean, and the variance of each channel is a parameter. If the maps differ in size, the
+    larger one is averaged first.
 
     Args:
         student_taps, teacher_taps: pairs of maps, or of vectors.
-        variance: every channel's at the start.
+        variance: the variance of every channel at the start.
         epsilon: the smallest variance.
-        hidden: channels between the convolutions; None: as many as the teacher's.
+        hidden: channels between the convolutions; None: as many as the teacher has.
     """
 
     function = staticmethod(functional.variational_information)
@@ -128,20 +129,20 @@ class VariationalInformation(Pairs):
         self.regressors, self.scales = nn.ModuleList(), nn.ParameterList()
 
     def prepare(self, probe: Probe) -> None:
-        """Builds a regressor and the variances of the teacher's channels for each pair.
+        """Builds a regressor and one variance per teacher channel for each pair.
 
         Raises:
             ValueError: a pair is neither two maps nor two vectors.
         """
         excess = self.variance - self.epsilon
-        start = excess + math.log(-math.expm1(-excess))  # what softplus turns into the variance
+        start = excess + math.log(-math.expm1(-excess))  # softplus maps it to the variance
         for mine, theirs in self.shapes(probe):
             same_kind(mine, theirs)
             self.regressors.append(regressor(mine, theirs, self.hidden))
             self.scales.append(nn.Parameter(torch.full((theirs[0],), start)))
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """One value a sample, ``(B,)``: the Gaussian's negative log-density without its constant, summed over the
+        """One value per sample, ``(B,)``: the Gaussian's negative log-density without its constant, summed over the
         pairs."""
         total = 0.0
         for (mine, theirs), regress, scale in zip(self.pairs(student, teacher), self.regressors, self.scales):

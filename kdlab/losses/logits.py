@@ -15,13 +15,14 @@ from .base import Loss, fraction, positive
 class CrossEntropy(Loss):
     r"""Cross-entropy to the labels: :func:`kdlab.functional.cross_entropy`.
 
-    Of a mixed image (:mod:`kdlab.data.images.mixing`), of which the share :math:`\lambda` is the sample's own, it is
-    :math:`\lambda\,\mathrm{CE}(y) + (1 - \lambda)\,\mathrm{CE}(y')` with the partner's label :math:`y'`.
+    For a mixed image (:mod:`kdlab.data.images.mixing`) it is
+    :math:`\lambda\,\mathrm{CE}(y) + (1 - \lambda)\,\mathrm{CE}(y')`, with :math:`\lambda` the share of the sample's own
+    image and :math:`y'` the partner's label.
 
     Args:
         label_smoothing: epsilon, in [0, 1].
-        smoothing_over: ``all`` classes share epsilon, or only the ``others`` than the label's.
-        both_views: the sum over both views of a batch, for methods that have two (multi-level distillation).
+        smoothing_over: ``all``: all classes share epsilon; ``others``: all classes but the label's share it.
+        both_views: whether to sum over both views of a batch, for methods with two views (multi-level distillation).
     """
 
     function = staticmethod(functional.cross_entropy)
@@ -38,7 +39,7 @@ class CrossEntropy(Loss):
         self.views = 2 if both_views else 1
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
-        """One value a row, ``(N,)``, in nats; with ``both_views`` the sum over the two views."""
+        """One value per row, ``(N,)``, in nats; with ``both_views`` the sum over the two views."""
         views = [student] if self.views == 1 else [student, student.second]
         return sum(self._values(view.logits, batch) for view in views)
 
@@ -61,7 +62,7 @@ class HintonKD(Loss):
         self.temperature_squared = temperature_squared
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """One value a row, ``(N,)``, from both distributions at the temperature; times T^2 with
+        """One value per row, ``(N,)``, from both distributions at temperature T; times T^2 with
         ``temperature_squared``."""
         return type(self).function(student.logits, teacher.logits, self.temperature, self.temperature_squared)
 
@@ -81,7 +82,7 @@ class HardLabel(Loss):
     function = staticmethod(functional.hard_label)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """One value a row, ``(N,)``: the negative log-probability of the teacher's most probable class."""
+        """One value per row, ``(N,)``: the negative log-probability of the teacher's most probable class."""
         return functional.hard_label(student.logits, teacher.logits)
 
 
@@ -97,14 +98,14 @@ class LogitMSE(Loss):
         self.mean_over_classes = mean_over_classes
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """One value a row, ``(N,)``: the mean of the squared differences over the classes, or their sum."""
+        """One value per row, ``(N,)``: the mean of the squared differences over the classes, or their sum."""
         return functional.logit_mse(
             student.logits, teacher.logits, self.temperature, mean_over_classes=self.mean_over_classes
         )
 
 
 class VirtualTeacher(Loss):
-    """Regularisation by a teacher made up by hand: :func:`kdlab.functional.virtual_teacher`."""
+    """Regularisation by a hand-designed teacher: :func:`kdlab.functional.virtual_teacher`."""
 
     function = staticmethod(functional.virtual_teacher)
     needs_teacher = False
@@ -126,7 +127,7 @@ class VirtualTeacher(Loss):
         self.softened = one_of("softened", softened, ("probabilities", "logarithms"))
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
-        """One value a row, ``(N,)``: the KL divergence from the distribution that is made up for the row's label."""
+        """One value per row, ``(N,)``: the KL divergence from the hand-designed distribution for the row's label."""
         return functional.virtual_teacher(
             student.logits,
             batch.target,

@@ -18,16 +18,18 @@ from .pairs import PREACTIVATIONS, Pairs, taps
 
 
 class OverhaulDistillation(Pairs):
-    """The overhaul of feature distillation (OFD): :func:`kdlab.functional.partial_l2` over pairs of pre-activations;
-    the last pair has weight 1, every earlier one half as much. A 1 x 1 convolution and BatchNorm connect a pair; a
-    teacher's map of another size is averaged to the student's. The margins come from the teacher's BatchNorms, once.
+    """The overhaul of feature distillation (OFD): :func:`kdlab.functional.partial_l2` over pairs of pre-activations.
+    The last pair has weight 1, and each earlier pair has half the weight of the next. A 1 x 1 convolution and BatchNorm
+    connect a pair. If the teacher's map has another size, it is averaged to the student's size. The margins are
+    computed once, from the teacher's BatchNorms.
 
-    The teacher stays in evaluation mode; in the authors' code (and mdistiller's) its BatchNorms are in training mode.
+    The teacher stays in evaluation mode. In the authors' code, and in mdistiller's, its BatchNorms are in training
+    mode.
 
     Args:
         student_taps, teacher_taps: pairs of pre-activations.
-        teacher_norms: paths of the teacher's BatchNorms, one a pair; None: found from the taps, see
-            :func:`kdlab.models.norms.preceding_batch_norm`.
+        teacher_norms: paths of the teacher's BatchNorms, one per pair; None: found from the taps
+            (:func:`kdlab.models.norms.preceding_batch_norm`).
     """
 
     function = staticmethod(functional.partial_l2)
@@ -42,7 +44,8 @@ class OverhaulDistillation(Pairs):
         self.teacher_norms = None if teacher_norms is None else taps("teacher_norms", teacher_norms)
         if self.teacher_norms is not None and len(self.teacher_norms) != len(self.teacher_taps):
             raise ValueError(
-                f"teacher_norms must be one a pair of taps, {len(self.teacher_taps)}, got {list(self.teacher_norms)}"
+                f"teacher_norms must name {len(self.teacher_taps)} BatchNorms, one per pair of taps, got "
+                f"{list(self.teacher_norms)}"
             )
         self.connectors = nn.ModuleList()
 
@@ -51,10 +54,10 @@ class OverhaulDistillation(Pairs):
 
         Raises:
             ValueError: the teacher is not one network, a pair is neither two maps nor two vectors, or the BatchNorm of
-                a tap is missing or of another width.
+                a tap is missing or has another width.
         """
         if probe.teacher_network is None:
-            raise ValueError("the margins come from the BatchNorms of one teacher network, and this teacher is none")
+            raise ValueError("the margins are read from the BatchNorms of a single teacher network; this is not one")
         for number, ((mine, theirs), norm) in enumerate(zip(self.shapes(probe), self._norms(probe))):
             same_kind(mine, theirs)
             if norm.num_features != theirs[0]:
@@ -78,7 +81,7 @@ class OverhaulDistillation(Pairs):
         return [modules[name] for name in self.teacher_norms]
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """One value a sample, ``(B,)``: the weighted sum over the pairs."""
+        """One value per sample, ``(B,)``: the weighted sum over the pairs."""
         total = 0.0
         for number, ((mine, theirs), weight) in enumerate(zip(self.pairs(student, teacher), self.halving())):
             mine = self.connectors[number](mine)

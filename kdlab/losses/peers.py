@@ -1,5 +1,5 @@
-"""Losses that networks learn from one another by, as their authors' code has them: module form of functions in
-:mod:`kdlab.functional.peers` and :mod:`kdlab.functional.branches`. Without their epsilons both are forward KL."""
+"""Losses with which networks learn from one another, in the form of the authors' code: module form of functions in
+:mod:`kdlab.functional.peers` and :mod:`kdlab.functional.branches`. With epsilon 0, both are forward KL."""
 
 from torch import Tensor
 
@@ -11,7 +11,7 @@ from .base import Loss, not_negative, positive
 
 
 class _RegularisedKL(Loss):
-    """What the two have in common.
+    """The common part of both losses.
 
     Args:
         temperature: T.
@@ -25,7 +25,7 @@ class _RegularisedKL(Loss):
         self.temperature_squared = temperature_squared
 
     def options(self) -> dict[str, float]:
-        """The arguments of the function beside the logits."""
+        """The arguments of the function besides the logits."""
         return {
             "temperature": self.temperature,
             "epsilon": self.epsilon,
@@ -34,7 +34,7 @@ class _RegularisedKL(Loss):
 
 
 class MutualKL(_RegularisedKL):
-    """:func:`kdlab.functional.mutual_kl` of one peer; a strategy has the mean or the sum over several.
+    """:func:`kdlab.functional.mutual_kl` with one peer. With several peers, the strategy takes the mean or the sum.
 
     Args:
         temperature: T; 1 in the paper.
@@ -45,7 +45,7 @@ class MutualKL(_RegularisedKL):
     function = staticmethod(functional.mutual_kl)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """One value a row, ``(N,)``: the KL divergence from the peer at the temperature."""
+        """One value per row, ``(N,)``: the KL divergence from the peer at the temperature."""
         return functional.mutual_kl(student.logits, [teacher.logits], **self.options())
 
 
@@ -64,5 +64,5 @@ class OneKL(_RegularisedKL):
         super().__init__(temperature, epsilon, temperature_squared)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """One value a row, ``(N,)``: the KL divergence from the ensemble at the temperature."""
+        """One value per row, ``(N,)``: the KL divergence from the ensemble at the temperature."""
         return functional.one_kl(student.logits, teacher.logits, **self.options())

@@ -17,10 +17,10 @@ from .pairs import Pairs, features
 
 
 class Relation(Pairs):
-    """Base of these losses: the function of a subclass at each pair of taps, summed over the pairs.
+    """Base of these losses: the function of a subclass for each pair of taps, summed over the pairs.
 
     Args:
-        student_taps, teacher_taps: taps that are compared one by one, as many on both sides; one name or several.
+        student_taps, teacher_taps: taps that are compared in pairs: one name or several, the same number on both sides.
     """
 
     per = "batch"
@@ -36,20 +36,20 @@ class Relation(Pairs):
 
     @torch.no_grad()
     def prepare(self, probe: Probe) -> None:
-        """Tries the loss once, so that features that do not fit are refused before the training."""
+        """Computes the loss once, so that features that do not fit raise an error before training."""
         self.forward(probe.student, probe.teacher, None)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
-        """The sum over the pairs: a scalar, or one value a sample ``(B,)`` where the function relates channels and not
-        samples."""
+        """The sum over the pairs: a scalar, or one value per sample ``(B,)`` if the function relates channels instead
+        of samples."""
         return sum(type(self).function(mine, theirs, **self.options()) for mine, theirs in self.pairs(student, teacher))
 
 
 class Consecutive(Relation):
-    """Base of the losses that compare how consecutive stages relate: the function at each pair of neighbours, summed.
+    """Base of the losses on the relation of consecutive stages: the function for each pair of neighbours, summed.
 
     Args:
-        student_taps, teacher_taps: stages from the input on, two or more, as many on both sides.
+        student_taps, teacher_taps: two stages or more in the order from input to output, the same number on both sides.
     """
 
     per = "sample"
@@ -66,7 +66,7 @@ class Consecutive(Relation):
             )
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
-        """One value a sample, ``(B,)``: the sum over neighbouring stages."""
+        """One value per sample, ``(B,)``: the sum over neighbouring stages."""
         mine, theirs = features(student, self.student_taps), features(teacher, self.teacher_taps)
         return sum(
             type(self).function(*mine[n : n + 2], *theirs[n : n + 2], **self.options()) for n in range(len(mine) - 1)
@@ -88,16 +88,17 @@ class SP(Relation):
         self.norm = positive("norm", norm)
 
     def options(self) -> dict:
-        """``norm``, the order of the norm that the rows of the Gram matrices are divided by."""
+        """``norm``, the order of the norm by which each row of the Gram matrices is divided."""
         return {"norm": self.norm}
 
 
 class CC(Relation):
-    """:func:`kdlab.functional.cc` of linear embeddings of both features; both embeddings learn, as in RepDistiller.
+    """:func:`kdlab.functional.cc` of linear embeddings of both features. Both embeddings are trained, as in
+    RepDistiller.
 
     Args:
         student_taps, teacher_taps: one tap each.
-        dimension: of the embeddings.
+        dimension: width of the embeddings.
     """
 
     function = staticmethod(functional.cc)
@@ -218,14 +219,16 @@ class NST(Relation):
 
 
 class FSP(Consecutive):
-    """:func:`kdlab.functional.fsp` of consecutive stages, whose channels must be the teacher's."""
+    """:func:`kdlab.functional.fsp` of consecutive stages. The student's stages must have as many channels as the
+    teacher's."""
 
     function = staticmethod(functional.fsp)
     needs_equal_widths = True
 
 
 class KDSVD(Consecutive):
-    """:func:`kdlab.functional.kdsvd` of consecutive stages, whose channels must be the teacher's."""
+    """:func:`kdlab.functional.kdsvd` of consecutive stages. The student's stages must have as many channels as the
+    teacher's."""
 
     function = staticmethod(functional.kdsvd)
     needs_equal_widths = True

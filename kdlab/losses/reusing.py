@@ -1,4 +1,4 @@
-"""Base of the losses that put the student's feature through the teacher's classifier (SimKD, SRRL)."""
+"""Base of the losses that pass the student's feature through the teacher's classifier (SimKD, SRRL)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .base import Loss, Probe
 
 
 class Reusing(Loss):
-    """Reads the last feature of either network, and owns a :class:`kdlab.models.reused.ReusedHead`."""
+    """Reads the last feature of both networks, and owns a :class:`kdlab.models.reused.ReusedHead`."""
 
     per = "sample"
 
@@ -26,7 +26,7 @@ class Reusing(Loss):
 
         Raises:
             ValueError: the features are neither two maps nor two vectors, the teacher is not one network, or
-                ``teacher_head`` is not a classifier of the teacher's feature.
+                ``teacher_head`` does not classify the teacher's feature.
         """
         mine, theirs = (
             probe.student.features[self.student_taps[0]].shape[1:],
@@ -34,7 +34,7 @@ class Reusing(Loss):
         )
         same_kind(mine, theirs)
         if probe.teacher_network is None:
-            raise ValueError("the classifier of one teacher network is reused, and this teacher is none")
+            raise ValueError("the loss reuses the classifier of a single teacher network; this teacher is not one")
         classifier = dict(probe.teacher_network.named_modules()).get(self.teacher_head) if self.teacher_head else None
         if classifier is None:
             raise ValueError(
@@ -44,14 +44,14 @@ class Reusing(Loss):
         if isinstance(classifier, nn.Linear) and classifier.in_features != theirs[0]:
             raise ValueError(
                 f"teacher_head: '{self.teacher_head}' reads {classifier.in_features} values, and the teacher's tap "
-                f"'{self.teacher_taps[0]}' has {theirs[0]} channels; choose the tap whose mean goes into it"
+                f"'{self.teacher_taps[0]}' has {theirs[0]} channels; choose the tap whose mean is its input"
             )
         self.head = ReusedHead(self.projector(mine, theirs), classifier, self.size(mine, theirs))
         self._try(probe)
 
     @torch.no_grad()
     def _try(self, probe: Probe) -> None:
-        """Whether the module that was named is a classifier of the teacher's feature."""
+        """Checks that the named module classifies the teacher's feature."""
         try:
             answer = self.head.classify(probe.teacher.features[self.teacher_taps[0]])
         except RuntimeError as error:
@@ -61,7 +61,7 @@ class Reusing(Loss):
             ) from error
         if answer.shape[1:] != (probe.classes,):
             raise ValueError(
-                f"teacher_head: '{self.teacher_head}' answers with {tuple(answer.shape[1:])} and not with "
+                f"teacher_head: the output of '{self.teacher_head}' has shape {tuple(answer.shape[1:])}, expected "
                 f"{probe.classes} classes; give the path of its classifier, for example fc"
             )
 
@@ -74,5 +74,5 @@ class Reusing(Loss):
         raise NotImplementedError(f"{type(self).__name__} must define projector(mine, theirs)")
 
     def size(self, mine: Size, theirs: Size) -> tuple[int, int] | None:
-        """What the student's map is averaged to first."""
+        """The size to which the student's map is averaged first; None leaves it as it is."""
         return None

@@ -18,17 +18,18 @@ FEATURES = ("preact1", "preact2", "preact3", "embedding")
 
 
 class ReviewKD(Pairs):
-    """Knowledge review: the student's stages are fused from deep to shallow (:class:`kdlab.models.fusion.Review`), and
-    what comes out at each is compared with the teacher's stage by :func:`kdlab.functional.hierarchical_context`; stages
-    are added.
+    """Knowledge review: the student's stages are fused from deep to shallow (:class:`kdlab.models.fusion.Review`). Each
+    fused map is compared with the teacher's stage by :func:`kdlab.functional.hierarchical_context`. The values are
+    summed over the stages.
 
-    The authors raise the weight over the first 20 epochs: give it a schedule.
+    The authors raise the weight over the first 20 epochs; a schedule does this.
 
     Args:
-        student_taps, teacher_taps: from shallow to deep; vectors count as maps of one element. Networks without
-            pre-activations serve with stage1, … as well.
-        sizes: what the maps are averaged to.
-        most_channels: of the fused maps, at most (they are those of the deepest student feature).
+        student_taps, teacher_taps: from shallow to deep. Vectors count as maps of one element. For networks without
+            pre-activations, use stage1, ….
+        sizes: the sizes to which the maps are averaged.
+        most_channels: upper bound of the fused maps' channels, which are otherwise those of the deepest student
+            feature.
     """
 
     function = staticmethod(functional.hierarchical_context)
@@ -66,7 +67,7 @@ class ReviewKD(Pairs):
         self.review = Review(*zip(*pairs), most=self.most_channels)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """One value a sample, ``(B,)``: the sum over the stages."""
+        """One value per sample, ``(B,)``: the sum over the stages."""
         pairs = self.pairs(student, teacher)
         fused = self.review([mine for mine, _ in pairs])
         return sum(

@@ -24,15 +24,15 @@ class SemCKD(Loss):
     """Semantic calibration: every student layer learns from every teacher layer by
     :func:`kdlab.functional.semantic_calibration`.
 
-    Queries and keys are made by two-layer perceptrons of a sample's row of the batch's B x B Gram matrix. They have as
-    many inputs as ``batch_size`` says, so this is the batch size of the training, fixed. A smaller batch (the last of
-    an epoch) is filled up with zeros, as if the absent samples had no features; a larger one is refused. With several
-    processes, each has a part of ``data.batch_size`` and fills up the rest.
+    Two-layer perceptrons compute queries and keys from a sample's row of the batch's B x B Gram matrix. Their number of
+    inputs is ``batch_size``, which must be the batch size of the training. A smaller batch (the last of an epoch) is
+    padded with zeros, as if the absent samples had features of 0. A larger one is an error. With several processes,
+    each process has a part of ``data.batch_size`` and pads the rest.
 
     Args:
-        student_taps, teacher_taps: layers, as many as one likes on either side; all maps, or all vectors.
-        batch_size: samples of a batch.
-        temperature: of the attention.
+        student_taps, teacher_taps: layers, any number on either side; all of them maps, or all vectors.
+        batch_size: number of samples per batch.
+        temperature: temperature of the attention.
         factor: queries and keys have ``batch_size / factor`` dimensions.
     """
 
@@ -67,7 +67,7 @@ class SemCKD(Loss):
         """Builds a projection for each pair of a student layer and a teacher layer.
 
         Raises:
-            ValueError: the batches are larger than ``batch_size``, or the layers are neither all maps nor all vectors.
+            ValueError: the batches are larger than ``batch_size``, or some layers are maps and others vectors.
         """
         if probe.batch_size is not None and probe.batch_size > self.batch_size:
             raise ValueError(f"batch_size: batches of {probe.batch_size} samples do not fit; set it to data.batch_size")
@@ -77,7 +77,7 @@ class SemCKD(Loss):
                 self.projections.append(bottleneck(mine, theirs, hidden=2 * theirs[0], activate=False))
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """One value a sample, ``(B,)``: the errors of all pairs of layers, weighted by the attention.
+        """One value per sample, ``(B,)``: the errors of all pairs of layers, weighted by the attention.
 
         Raises:
             ValueError: the batch is larger than ``batch_size``.
@@ -97,8 +97,8 @@ class SemCKD(Loss):
         return query, key, torch.stack(errors, 1).view(len(query), len(mine), len(theirs))
 
     def _embed(self, embed: nn.Module, x: Tensor) -> Tensor:
-        # inner products of entire maps exceed what float16 holds: autocast must not have them, neither here nor as the
-        # perceptron's input
+        # inner products of entire maps exceed the range of float16, so autocast is off, also for the perceptron that
+        # reads them
         with torch.autocast(x.device.type, enabled=False):
             return embed(self._relations(x))
 

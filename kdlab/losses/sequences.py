@@ -1,8 +1,8 @@
 """Losses on rows of tokens: module form of :mod:`kdlab.functional.universal`.
 
-What compares whole texts (:func:`kdlab.functional.minillm`, :func:`kdlab.functional.distillm2`,
-:func:`kdlab.functional.uld_sequences`) needs more than rows of logits (sampled tokens, pairs of texts, two tokenizers)
-and has no module.
+Functions that compare whole texts (:func:`kdlab.functional.minillm`, :func:`kdlab.functional.distillm2`,
+:func:`kdlab.functional.uld_sequences`) have no module. They need more than rows of logits: sampled tokens, pairs of
+texts, or two tokenizers.
 """
 
 from torch import Tensor
@@ -15,13 +15,14 @@ from .base import Loss, positive
 
 
 class UniversalLogits(Loss):
-    """:func:`kdlab.functional.uld`: the teacher's classes may differ from the student's in number and order, row by
-    row.
+    """:func:`kdlab.functional.uld`, row by row. The teacher's classes may differ from the student's in number and
+    order.
 
-    A classifier's teacher must have the classes of the data, whatever the losses are; rows of texts have no such rule.
+    For a classifier, kdlab requires that the teacher has the classes of the data, with any loss. Rows of texts have no
+    such rule.
 
     Args:
-        student_temperature, teacher_temperature: each side's logits are divided by its own.
+        student_temperature, teacher_temperature: each side's logits are divided by its temperature.
     """
 
     function = staticmethod(functional.uld)
@@ -32,5 +33,5 @@ class UniversalLogits(Loss):
         self.teacher_temperature = positive("teacher_temperature", teacher_temperature)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """One value a row, ``(N,)``, in [0, 2]: the L1 distance of the sorted probabilities."""
+        """One value per row, ``(N,)``, in [0, 2]: the L1 distance between the sorted probabilities."""
         return functional.uld(student.logits, teacher.logits, self.student_temperature, self.teacher_temperature)

@@ -14,15 +14,15 @@ from .reusing import Reusing
 
 
 class SRRL(Reusing):
-    """Softmax regression representation learning: :func:`kdlab.functional.softmax_regression` on the last features, the
-    student's after a 1 x 1 convolution, BatchNorm and ReLU. The teacher's classifier only measures: the student keeps
-    its own head, which the cross-entropy trains.
+    """Softmax regression representation learning: :func:`kdlab.functional.softmax_regression` on the last features. The
+    student's feature passes a 1 x 1 convolution, BatchNorm and ReLU first. The teacher's classifier is used for this
+    loss only: the student keeps its own head, which the cross-entropy trains.
 
     Args:
-        student_tap, teacher_tap: the last features, by default what goes into the pooling of kdlab's networks; maps may
+        student_tap, teacher_tap: the last features; by default the input of the pooling in kdlab's networks. Maps may
             differ in size.
         teacher_head: path of the teacher's classifier, which reads the mean of its last feature.
-        divergence: of the logits, ``mse`` (the authors' code) or ``kl``.
+        divergence: divergence of the logits: ``mse`` (the authors' code) or ``kl``.
     """
 
     function = staticmethod(functional.softmax_regression)
@@ -42,8 +42,8 @@ class SRRL(Reusing):
         return pointwise(mine, theirs, activate=True)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """One value a sample, ``(B,)``: the squared difference of the features plus that of the logits which the
-        teacher's classifier has for them."""
+        """One value per sample, ``(B,)``: the squared difference of the features, plus the divergence of the logits
+        that the teacher's classifier computes from them."""
         adapted = self.head.project(student.features[self.student_taps[0]])
         return functional.softmax_regression(
             adapted,

@@ -1,5 +1,4 @@
-"""Losses on logits that are standardised, or whose temperature is learned: module form of
-:mod:`kdlab.functional.temperature`."""
+"""Losses on standardised logits, or with a learned temperature: module form of :mod:`kdlab.functional.temperature`."""
 
 from dataclasses import replace
 
@@ -14,10 +13,10 @@ from .base import Loss, Probe, not_negative, positive
 
 
 class Standardised(Loss):
-    """Any other loss, on logits of which each row is standardised: :func:`kdlab.functional.standardise`.
+    """Any other loss, on logits whose rows are standardised: :func:`kdlab.functional.standardise`.
 
     Args:
-        loss: what compares them; its needs and taps are those of the whole.
+        loss: the inner loss. This loss has its needs and taps.
         epsilon: added to each row's standard deviation.
     """
 
@@ -46,7 +45,7 @@ class Standardised(Loss):
         return self.loss.readings()
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
-        """The value of the inner loss on standardised logits, those of the second view included."""
+        """The value of the inner loss on standardised logits, including those of the second view."""
         return self.loss(self._standardised(student), self._standardised(teacher), batch)
 
     def _standardised(self, outputs: Outputs | None) -> Outputs | None:
@@ -56,20 +55,20 @@ class Standardised(Loss):
 
 
 class CTKD(Loss):
-    """Soft targets at a temperature that learns to make them harder: :func:`kdlab.functional.ctkd`.
+    """Soft targets at a temperature that is trained to raise the loss: :func:`kdlab.functional.ctkd`.
 
-    The temperature is ``start + span * sigmoid(theta)``, where theta begins at 1: one number for all samples, or one a
-    sample from a small network that reads the logits of both sides (detached, so that the student learns from the loss
-    alone). The authors published the code of the former only; the network's form is kdlab's. ``temperature`` is the
-    mean over the last batch, which the logs show.
+    The temperature is ``start + span * sigmoid(theta)``. It is one number for all samples, with theta starting at 1.
+    With ``per_sample``, a small network computes theta for each sample from the logits of both sides, which are
+    detached so that the student learns from the loss alone. The authors published code for the first form only; the
+    architecture of the small network is kdlab's. The logs show ``temperature``, the mean over the last batch.
 
     Args:
-        start: the least temperature.
-        span: how much higher it can get.
-        reversal: how strongly the temperature climbs the loss; the authors raise it from 0 to 1 over the first 10
+        start: the lowest temperature.
+        span: how much higher the temperature can get.
+        reversal: the factor on the temperature's reversed gradient. The authors raise it from 0 to 1 over the first 10
             epochs.
-        per_sample: whether every sample has a temperature of its own.
-        width: hidden units of the small network, where there is one.
+        per_sample: whether every sample has its own temperature.
+        width: hidden units of the small network, used with ``per_sample``.
     """
 
     function = staticmethod(functional.ctkd)
@@ -88,10 +87,10 @@ class CTKD(Loss):
         self.temperature: Tensor | None = None
 
     def prepare(self, probe: Probe) -> None:
-        """Builds the small network with ``per_sample``; otherwise nothing."""
+        """Builds the small network with ``per_sample``; builds nothing otherwise."""
         if self.theta is None:
             self.network = nn.Sequential(nn.Linear(2 * probe.classes, self.width), nn.ReLU(), nn.Linear(self.width, 1))
-            # every sample begins at the temperature that one for all would begin at
+            # every sample starts at the temperature at which a common temperature would start
             nn.init.zeros_(self.network[2].weight)
             nn.init.ones_(self.network[2].bias)
 
@@ -100,7 +99,7 @@ class CTKD(Loss):
         return {} if self.temperature is None else {"temperature": self.temperature.item()}
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """One value a row, ``(N,)``: T^2 times the KL divergence at the learned temperature T, whose gradient is
+        """One value per row, ``(N,)``: T^2 times the KL divergence at the learned temperature T. The gradient of T is
         reversed."""
         theta = self.theta
         if theta is None:

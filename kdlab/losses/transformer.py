@@ -1,15 +1,16 @@
 """Losses on hidden states and attention of transformers: module form of :mod:`kdlab.functional.hidden` and
 :mod:`kdlab.functional.attention`.
 
-Hidden states are taps of whole layers, queries, keys and values taps of the linear layers that make them, all by dotted
-module paths: in Hugging Face's BERT ``bert.encoder.layer.1`` and ``bert.encoder.layer.1.attention.self.query``. Paths
-that stand for several are patterns, with ``{layer}`` for the number of a layer (from 0) and ``{part}`` for query, key
-or value.
+Taps are dotted module paths. Hidden states are taps of whole layers (in Hugging Face's BERT ``bert.encoder.layer.1``).
+Queries, keys and values are taps of the linear layers that compute them
+(``bert.encoder.layer.1.attention.self.query``). A pattern stands for several paths: ``{layer}`` is the number of a
+layer (from 0), and ``{part}`` is query, key or value.
 
-Which positions count is the student's mask, or the batch's. ``average`` says what a mean over sequences is: ``tokens``,
-every position (or pair of positions) of the batch alike, one number, as all published code has it; ``samples``, every
-sample alike, one value a sample ``(B,)``. Means over positions are right whatever the masks of accumulated batches and
-of several processes are; those over pairs of positions are means of each batch.
+The student's mask, or otherwise the batch's, selects the positions that count. ``average`` is the kind of mean over
+sequences. With ``tokens``, every position (or pair of positions) of the batch has the same weight, and the value is one
+number, as in all published code. With ``samples``, every sample has the same weight, and there is one value per sample
+``(B,)``. Means over positions are right for any masks of accumulated batches and of several processes; means over pairs
+of positions are computed for each batch.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ class Sequences(Loss):
 
     @torch.no_grad()
     def prepare(self, probe: Probe) -> None:
-        """Tries the loss once, where and as its new connectors are, so that features that do not fit are refused before
-        the training."""
+        """Computes the loss once, on the CPU in float32 like the new connectors, so that features that do not fit raise
+        an error before training."""
         student, teacher = (
             outputs.replace(
                 features={tap: feature.to("cpu", torch.float32) for tap, feature in outputs.features.items()}, mask=None
@@ -53,19 +54,20 @@ class Sequences(Loss):
         self.forward(student, teacher, None)
 
     def averaged(self, values: Tensor, mask: Tensor | None) -> Tensor:
-        """``values`` ``(B, ...)`` as ``average`` says; what has one value a sample already keeps it."""
+        """The mean of ``values`` ``(B, ...)`` according to ``average``. Values ``(B,)``, one per sample, are not
+        averaged."""
         if values.dim() == 1:
             return functional.reduced(values, mask)
         return sample_mean(values, mask) if self.average == "samples" else functional.reduced(values, mask, "mean")
 
 
 class Hidden(Sequences):
-    """Base of the losses that compare one feature: a vector a sample ``(B, D)`` or a position ``(B, T, D)``. Where the
-    widths differ, a linear connector brings the student's to the teacher's.
+    """Base of the losses that compare one feature: a vector per sample ``(B, D)`` or per position ``(B, T, D)``. If the
+    widths differ, a linear connector maps the student's to the teacher's.
 
     Args:
-        student_tap, teacher_tap: which features are compared.
-        average: see above.
+        student_tap, teacher_tap: the features that are compared.
+        average: ``tokens`` or ``samples``, see :mod:`kdlab.losses.transformer`.
     """
 
     def __init__(self, student_tap: str = "embedding", teacher_tap: str = "embedding", average: str = "tokens"):
@@ -83,14 +85,15 @@ class Hidden(Sequences):
         if student.dim() != teacher.dim() or student.dim() not in (2, 3):
             raise ValueError(
                 f"student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must both be vectors (B, D) or "
-                "sequences (B, T, D); for maps take the loss 'hint'"
+                "sequences (B, T, D); for maps use the loss 'hint'"
             )
         self.connector = _connector(student, teacher)
         self.per = "position" if student.dim() == 3 and self.average == "tokens" else "sample"
         super().prepare(probe)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
-        """One value a position, ``(B, T)``, for sequences with ``average=tokens``; otherwise one a sample, ``(B,)``."""
+        """One value per position, ``(B, T)``, for sequences with ``average=tokens``; otherwise one per sample,
+        ``(B,)``."""
         mine, theirs = self.connector(student.features[self.student_taps[0]]), teacher.features[self.teacher_taps[0]]
         mask = mask_of(student, batch) if mine.dim() == 3 else None
         values = type(self).function(mine, theirs, mask=mask)
@@ -110,13 +113,13 @@ class HiddenCosine(Hidden):
 
 
 class PKD(Sequences):
-    """:func:`kdlab.functional.pkd` of the first token in pairs of layers. Where the widths differ, one linear connector
-    serves all layers.
+    """:func:`kdlab.functional.pkd` of the first token in pairs of layers. If the widths differ, all layers share one
+    linear connector.
 
     Args:
-        student_tap, teacher_tap: patterns of a layer.
-        student_layers, teacher_layers: the pairs, as many on both sides. The defaults are the scheme "skip" of the
-            paper for 6 and 12 layers.
+        student_tap, teacher_tap: patterns of the layers' paths.
+        student_layers, teacher_layers: the pairs, the same number on both sides. The defaults are the paper's scheme
+            "skip" for 6 and 12 layers.
         normalise, mean_over_width: see the function.
     """
 
@@ -152,8 +155,8 @@ class PKD(Sequences):
             for tap in taps:
                 if outputs.features[tap].dim() != 3:
                     raise ValueError(
-                        f"the {role}'s tap '{tap}' is {tuple(outputs.features[tap].shape)}, and must be a sequence of "
-                        "hidden states (B, T, D); for other features take the loss 'hint' or 'hidden_mse'"
+                        f"the {role}'s tap '{tap}' has shape {tuple(outputs.features[tap].shape)}, and must be a "
+                        "sequence of hidden states (B, T, D); for other features use the loss 'hint' or 'hidden_mse'"
                     )
         self.connector = _connector(
             probe.student.features[self.student_taps[0]], probe.teacher.features[self.teacher_taps[0]]
@@ -161,7 +164,7 @@ class PKD(Sequences):
         super().prepare(probe)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
-        """One value a sample, ``(B,)``: the mean over the pairs of layers."""
+        """One value per sample, ``(B,)``: the mean over the pairs of layers."""
         mine, theirs = (
             torch.stack([outputs.features[tap][:, 0] for tap in taps], dim=1)
             for outputs, taps in ((student, self.student_taps), (teacher, self.teacher_taps))
@@ -172,10 +175,10 @@ class PKD(Sequences):
 
 
 class SequencePair(Sequences):
-    """Base of the losses on how two layers relate.
+    """Base of the losses on the relation of two layers.
 
     Args:
-        student_taps, teacher_taps: two layers each; the same one twice is allowed.
+        student_taps, teacher_taps: two layers each; the same layer twice is allowed.
         average: see above.
     """
 
@@ -192,7 +195,7 @@ class SequencePair(Sequences):
                 raise ValueError(f"{name} must name two layers, got {list(getattr(self, name))}")
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
-        """One value a sample, ``(B,)``; a scalar where the function has one value a pair of positions and
+        """One value per sample, ``(B,)``. A scalar if the function returns one value per pair of positions and
         ``average=tokens``."""
         mask = mask_of(student, batch)
         features = [
@@ -205,7 +208,7 @@ class SequencePair(Sequences):
 
 
 class SequenceFSP(SequencePair):
-    """:func:`kdlab.functional.sequence_fsp`, one value a sample. Student and teacher must be equally wide."""
+    """:func:`kdlab.functional.sequence_fsp`, one value per sample. Student and teacher must have the same width."""
 
     function = staticmethod(functional.sequence_fsp)
 
@@ -225,7 +228,7 @@ class SequenceMMD(SequencePair):
 
 
 def mask_of(student: Outputs, batch: Batch | None) -> Tensor | None:
-    """Which positions count, ``(B, T)``: the student's mask, otherwise the batch's; None without either."""
+    """The positions that count, ``(B, T)``: the student's mask, otherwise the batch's; None if there is no mask."""
     return student.mask if student.mask is not None or batch is None else batch.mask
 
 
@@ -237,23 +240,23 @@ def path_of(argument: str, pattern: str, **fields) -> str:
     """``pattern`` with its fields filled in.
 
     Raises:
-        ValueError: the pattern has other fields; the message names the argument.
+        ValueError: the pattern has other fields. The message names the argument.
     """
     try:
         return pattern.format(**fields)
     except (IndexError, KeyError, ValueError) as error:
         names = " and ".join(f"{{{name}}}" for name in fields)
-        raise ValueError(f"{argument} may have {names} in it and no other braces, got {pattern!r}") from error
+        raise ValueError(f"{argument} may contain {names} and no other braces, got {pattern!r}") from error
 
 
 def as_many(student_layers: Sequence[int], teacher_layers: Sequence[int]) -> None:
     """Checks that both sides name the same number of layers.
 
     Raises:
-        ValueError: they do not, or name none.
+        ValueError: the numbers differ, or are 0.
     """
     if len(student_layers) == 0 or len(student_layers) != len(teacher_layers):
         raise ValueError(
-            f"student_layers and teacher_layers must name as many layers, got {list(student_layers)} and "
+            f"student_layers and teacher_layers must have the same length, got {list(student_layers)} and "
             f"{list(teacher_layers)}"
         )

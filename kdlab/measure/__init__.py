@@ -1,4 +1,4 @@
-"""What is measured of a trained network beside the task's own metrics: one file a measure."""
+"""Measurements of a trained network besides the task's own metrics, one file each."""
 
 from .alignment import alignment, comparable_taps
 from .fidelity import Agreement, KLToTeacher, LabelAgreement, LabelKLToTeacher, agreement, kl_to_teacher

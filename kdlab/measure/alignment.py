@@ -1,4 +1,4 @@
-r"""How alike the features of a student and of its teacher are: linear centred kernel alignment. Kornblith et al.
+r"""The similarity of the features of a student and of its teacher: linear centred kernel alignment. Kornblith et al.
 (2019), "Similarity of Neural Network Representations Revisited", https://arxiv.org/abs/1905.00414
 """
 
@@ -12,11 +12,11 @@ from kdlab.metrics import CKA
 from kdlab.models.taps import own_taps, stage_taps
 
 EMBEDDING = "embedding"
-_ROWS = 250  # the Gram matrices of a batch have the square of that many entries
+_ROWS = 250  # the Gram matrices of a batch have the square of this number of entries
 
 
 def comparable_taps(network: nn.Module, aliases: Mapping[str, str] | None = None) -> list[str]:
-    """``stage1``, ``stage2``, … and ``embedding``, as far as a network has them.
+    """The taps ``stage1``, ``stage2``, … and ``embedding`` that a network has.
 
     >>> from kdlab.models import MLP
     >>> comparable_taps(MLP(classes=2, shape=(4,), hidden=(3, 3))), comparable_taps(nn.Linear(2, 2))
@@ -28,7 +28,7 @@ def comparable_taps(network: nn.Module, aliases: Mapping[str, str] | None = None
 
 def averaged_over_positions(feature: Tensor) -> Tensor:
     """``(B, D)``: a map ``(B, C, H, W)`` averaged over height and width, tokens ``(B, T, D)`` over the tokens, vectors
-    as they are.
+    unchanged.
 
     >>> import torch
     >>> [tuple(averaged_over_positions(torch.ones(shape)).shape) for shape in ((2, 3, 4, 4), (2, 5, 3), (2, 3))]
@@ -40,17 +40,18 @@ def averaged_over_positions(feature: Tensor) -> Tensor:
 
 
 def alignment(pairs: Iterable[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]) -> dict[str, dict[str, float]]:
-    r"""The alignment of each of the student's features (rows) with each of the teacher's (columns): 1 where one is the
-    other rotated and scaled, about 0 where they have nothing in common; NaN where a feature does not vary.
+    r"""The alignment of each of the student's features (rows) with each of the teacher's (columns). It is 1 if one
+    feature is the other, rotated and scaled, about 0 if they have nothing in common, and NaN if a feature does not
+    vary.
 
-    Features of maps and tokens are averaged over positions first, so that networks of different resolution can be
-    compared, and a feature has as many dimensions as channels. The estimate is :class:`kdlab.metrics.CKA`, from batches
-    of 250 samples: with :math:`n` samples of :math:`p` dimensions the plain one, :math:`\lVert Y^\top X \rVert_F^2 /
-    (\lVert X^\top X \rVert_F \lVert Y^\top Y \rVert_F)`, grows with :math:`p / n` where nothing is alike, and so would
-    favour wide layers and small validation splits.
+    Maps and tokens are averaged over positions first. So networks of different resolution can be compared, and a
+    feature has as many dimensions as channels. The estimate is :class:`kdlab.metrics.CKA`, from batches of 250 samples:
+    with :math:`n` samples of :math:`p` dimensions the plain one,
+    :math:`\lVert Y^\top X \rVert_F^2 / (\lVert X^\top X \rVert_F \lVert Y^\top Y \rVert_F)`, grows with :math:`p / n`
+    even for unrelated features, and so would favour wide layers and small validation splits.
 
     Args:
-        pairs: a batch's features of both, tap -> ``(B, ...)``.
+        pairs: for each batch the features of both, tap -> ``(B, ...)``.
 
     >>> import torch
     >>> x = torch.arange(12.0).reshape(6, 2).sin()
@@ -79,6 +80,6 @@ def alignment(pairs: Iterable[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]
 
 
 def _from_the_first(rows: Tensor) -> Tensor:
-    """Differences to the first sample. Alignment does not depend on where the origin is, and a constant feature becomes
-    0 exactly, not rounding."""
+    """Differences from the first sample. Alignment does not depend on the origin, and a constant feature becomes
+    exactly 0, without rounding."""
     return rows.double() - rows[:1].double()

@@ -1,8 +1,8 @@
-r"""Fidelity: how far a student says what its teacher says, whether that is right or not. Stanton et al. (2021), "Does
-Knowledge Distillation Really Work?", https://arxiv.org/abs/2106.05945
+r"""Fidelity: how closely a student matches its teacher, whether the teacher is right or not. Stanton et al. (2021),
+"Does Knowledge Distillation Really Work?", https://arxiv.org/abs/2106.05945
 
 Every function takes logits ``(N, C)`` of the same samples in the same order, and raises ValueError, with both shapes,
-where they differ.
+if they differ.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from torchmetrics.functional.classification import multiclass_accuracy
 from kdlab.functional import forward_kl, sigmoid_kd
 from kdlab.functional.rows import same_shape
 
-_ROWS = 10_000  # in float64 at a time, so that a large split with many classes is not there twice
+_ROWS = 10_000  # rows in float64 at a time, so that a large split with many classes is not copied as a whole
 _ADVICE = "both must answer for the same samples and know the same classes"
 
 
 def agreement(student: Tensor, teacher: Tensor) -> float:
-    r"""Share of the samples of which both name the same class first, :math:`\frac1N \sum_n [\arg\max_c z^s_{nc} =
-    \arg\max_c z^t_{nc}]`.
+    r"""Share of the samples for which both predict the same class,
+    :math:`\frac1N \sum_n [\arg\max_c z^s_{nc} = \arg\max_c z^t_{nc}]`.
 
     >>> import torch
     >>> teacher = torch.tensor([[2.0, 0.0], [0.0, 2.0], [0.0, 1.0], [3.0, 0.0]])
@@ -34,8 +34,8 @@ def agreement(student: Tensor, teacher: Tensor) -> float:
 
 def kl_to_teacher(student: Tensor, teacher: Tensor) -> float:
     r"""Mean Kullback-Leibler divergence of the student from the teacher, :math:`\frac1N \sum_n \mathrm{KL}(p^t_n \,\|\,
-    p^s_n)` at temperature 1, in nats a sample; computed in float64. Infinite where the student excludes (-inf) what the
-    teacher does not.
+    p^s_n)` at temperature 1, in nats per sample, computed in float64. It is infinite if the student excludes (-inf) a
+    class that the teacher does not.
 
     >>> import torch
     >>> # the mean of 0.1109 and 0

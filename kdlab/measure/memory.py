@@ -1,4 +1,4 @@
-"""The most memory that a training had in use, and that an answer of a network needs."""
+"""Peak memory of a training, and of a forward pass of a network."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ CUDA, PROCESS = "cuda", "process"
 
 
 def whose(device: torch.device) -> str:
-    """What :func:`peak` measures of a training on a device: ``cuda``, the tensors on that GPU
-    (``torch.cuda.max_memory_allocated``), or ``process``, the resident size of the whole process, Python, torch and the
-    data among it."""
+    """What :func:`peak` measures for a device: ``cuda``: the tensors on this GPU (``torch.cuda.max_memory_allocated``),
+    or ``process``: the resident size of the whole process, including Python, torch and the data."""
     return CUDA if device.type == "cuda" else PROCESS
 
 
 def begin(device: torch.device) -> None:
-    """Count from here on. Only Linux lets a process forget its peak; elsewhere a process's is that since it began."""
+    """Starts the measurement. Only Linux can reset a process's peak; on other systems the peak is that since the
+    process started."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
     with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
-        file.write("5")  # proc(5): resets the peak resident size to the present one
+        file.write("5")  # proc(5): resets the peak resident size to the current one
 
 
 def peak(device: torch.device) -> int | None:
-    """Bytes; None where the system does not tell.
+    """The peak in bytes; None if the system does not report it.
 
     >>> begin(torch.device("cpu"))
     >>> filled = torch.ones(200_000_000 // 4)
@@ -42,7 +42,7 @@ def peak(device: torch.device) -> int | None:
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    # getrusage's begins with that of the program that started this one
+    # the peak of getrusage starts with that of the parent process
     with (
         contextlib.suppress(OSError),
         open("/proc/self/status") as file,
@@ -57,9 +57,9 @@ def peak(device: torch.device) -> int | None:
 
 
 def inference_bytes(network: nn.Module, inputs) -> int:
-    """The most bytes of tensors that are there at once while a network answers: its weights and buffers, the inputs,
-    and what is made on the way for as long as it is needed. The same on every machine and device; what the operations
-    themselves borrow (a convolution's workspace) and the process around the network are not counted.
+    """The peak of the bytes of all tensors during a forward pass: weights and buffers, the inputs, and intermediate
+    tensors while they are needed. The number is the same on every machine and device. Workspace inside operations (of a
+    convolution) and the rest of the process are not counted.
 
     >>> network = nn.Sequential(nn.Linear(100, 50, bias=False), nn.ReLU(), nn.Linear(50, 10, bias=False))
     >>> weights, inputs, hidden = 4 * (100 * 50 + 50 * 10), 4 * 8 * 100, 4 * 8 * 50
@@ -74,7 +74,7 @@ def inference_bytes(network: nn.Module, inputs) -> int:
 
 
 class _Tensors(TorchDispatchMode):
-    """Sees what every operation makes, and when it is let go of."""
+    """Tracks the tensors that operations create, and when they are freed."""
 
     def __init__(self):
         super().__init__()
@@ -82,7 +82,7 @@ class _Tensors(TorchDispatchMode):
         self._known: set[int] = set()
 
     def count(self, values) -> None:
-        """Storages that are not known yet; views of one count once."""
+        """Counts storages that are not known yet; views of the same storage count once."""
         for storage in (value.untyped_storage() for value in values if isinstance(value, Tensor)):
             address, size = storage._cdata, storage.nbytes()
             if address not in self._known:

@@ -1,4 +1,4 @@
-"""The size of a network to be shipped."""
+"""The size of a network's file."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from torch import nn
 
 
 def checkpoint_bytes(network: nn.Module) -> int:
-    """Bytes of the file that safetensors makes of a network's weights and buffers, in their types as they are, and
-    nothing else: no optimiser, no connectors. Weights that are tied count once.
+    """Bytes of a safetensors file with a network's weights and buffers in their data types, without optimiser and
+    connectors. Tied weights count once.
 
     >>> network = nn.Linear(100, 10, bias=False)
     >>> checkpoint_bytes(network) - 4 * 100 * 10          # the header: names, types, shapes

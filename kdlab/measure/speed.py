@@ -1,4 +1,4 @@
-"""How long networks take to answer, measured in turns so that they can be compared."""
+"""Latency and throughput of networks, measured in turns so that they can be compared."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-TURNS = 10  # that each one's time is cut into
+TURNS = 10  # number of rounds into which each one's time is split
 WARM_UP_CALLS = 3
 
 
@@ -17,18 +17,19 @@ def timed_in_turns(
     finish: Callable[[], object] = lambda: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Seconds of every single call, by name.
+    """The seconds of every single call, by name.
 
-    A machine does not run evenly: its clock, its caches and whoever else is on it change from second to second. So the
-    calls are not timed one after another, but in :data:`TURNS` rounds in which each has a tenth of its time; every
-    second round goes backwards. What the machine does falls on all alike then, and the ratio of two is more certain
-    than either. A turn begins with a call that does not count, since the caches hold what the one before has left.
+    The speed of a machine changes from second to second, with its clock, its caches and its other users. So the calls
+    are not timed one after another, but in :data:`TURNS` rounds in which each call has a tenth of its time. Every
+    second round runs in reverse order. So disturbances affect all calls equally, and the ratio of two times is more
+    precise than either time. A turn begins with a call that is not counted, since the caches still hold the data of the
+    previous call.
 
     Args:
-        calls: name -> what is timed.
-        seconds: for each, without warm-up; a turn holds one call at least.
-        finish: called behind each call, within its time: waits for a GPU.
-        clock: seconds.
+        calls: name -> the function to time.
+        seconds: time for each, without warm-up; a turn has at least one call.
+        finish: called after each call and within its time; it waits for a GPU.
+        clock: returns the time in seconds.
     """
     durations: dict[str, list[float]] = {name: [] for name in calls}
 
@@ -52,9 +53,9 @@ def timed_in_turns(
 
 
 def speed(durations: Sequence[float], batch: int) -> dict[str, float]:
-    """What calls of so many samples each took: the median and the 90th percentile in milliseconds (``latency_ms``,
-    ``latency_ms_p90``), and the samples of all calls over the sum of their seconds, the slow ones among them
-    (``samples_per_second``); ``calls``.
+    """The speed of calls with ``batch`` samples each: the median and the 90th percentile in milliseconds
+    (``latency_ms``, ``latency_ms_p90``), the samples of all calls divided by the sum of their seconds, including slow
+    calls (``samples_per_second``), and the number of ``calls``.
 
     >>> speed([0.010, 0.010, 0.010, 0.020], batch=64)
     {'latency_ms': 10.0, 'latency_ms_p90': 17.0, 'samples_per_second': 5120.0, 'calls': 4}

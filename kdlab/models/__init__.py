@@ -1,8 +1,9 @@
 """Networks: a small vision zoo, adaptors for other libraries, taps and connectors.
 
-Every network of the zoo names its stages ``stage1``, ``stage2``, … and its last feature ``embedding``, so a tap by that
-name works for all of them, and for most models of torchvision and timm (:func:`torchvision_model`, :func:`timm_model`),
-which bring an attribute ``taps``. Any importable class or function serves as well: ``student._target_=my.Network``.
+Every network of the zoo names its stages ``stage1``, ``stage2``, … and its last feature ``embedding``, so these taps
+work for all of them. They also work for most models of torchvision and timm (:func:`torchvision_model`,
+:func:`timm_model`), which get an attribute ``taps``. Any importable class or function works as well:
+``student._target_=my.Network``.
 """
 
 from .bottleneck_resnet import BottleneckResNet

@@ -11,8 +11,8 @@ BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
 class Bottleneck(nn.Module):
-    """1x1 convolution to ``width`` channels, 3x3 (with the stride), 1x1 to four times as many; a 1x1 shortcut where the
-    shape changes."""
+    """1x1 convolution to ``width`` channels, 3x3 (with the stride), 1x1 to four times as many; the shortcut is a 1x1
+    convolution if the shape changes."""
 
     def __init__(self, inputs: int, width: int, stride: int):
         super().__init__()
@@ -38,25 +38,25 @@ class Bottleneck(nn.Module):
 
 
 class BottleneckResNet(nn.Module):
-    """ResNet 50, 101 or 152 as the CRD benchmark has its teacher ResNet50 (Tian et al. 2020,
+    """ResNet 50, 101 or 152 as in the CRD benchmark's teacher ResNet50 (Tian et al. 2020,
     https://arxiv.org/abs/1910.10699).
 
-    Against the paper: the stem is a 3x3 convolution with stride 1, without pooling behind it, and the stride of a
-    bottleneck stands at its 3x3 convolution.
+    Differences from the paper: the stem is a 3x3 convolution with stride 1, without pooling, and a bottleneck's stride
+    is in its 3x3 convolution.
 
     Args:
         classes: number of classes.
         depth: 50, 101 or 152.
         channels: channels of the input.
 
-    Taps: ``stem``, ``stage1`` … ``stage4`` (behind the last ReLU of the stage), ``preact1`` … ``preact4`` (what goes
-    into that ReLU), ``embedding`` the pooled 2048 features. At 32 x 32 the stages are (256, 32, 32), (512, 16, 16),
-    (1024, 8, 8) and (2048, 4, 4).
+    Taps: ``stem``, ``stage1`` … ``stage4`` (after the last ReLU of the stage), ``preact1`` … ``preact4`` (the input of
+    that ReLU), ``embedding`` the pooled 2048 features. At 32 x 32 the stages are (256, 32, 32), (512, 16, 16), (1024,
+    8, 8) and (2048, 4, 4).
 
     Parameters with 100 classes: resnet50 23,705,252; resnet101 42,697,380; resnet152 58,341,028.
 
     Raises:
-        ValueError: no such ResNet has bottlenecks.
+        ValueError: the depth is not one of these.
 
     >>> sum(p.numel() for p in BottleneckResNet(classes=100).parameters())
     23705252
@@ -77,7 +77,7 @@ class BottleneckResNet(nn.Module):
                 f"stage{number}",
                 nn.Sequential(first, *(Bottleneck(inputs, width, stride=1) for _ in range(blocks - 1))),
             )
-        # a block calls its ReLU three times, and a tap keeps the last call: the one behind the shortcut
+        # a block calls its ReLU three times, and a tap keeps the last call: the one after the shortcut
         self.taps = {
             f"preact{number}": f"stage{number}.{blocks - 1}.relu.input"
             for number, blocks in enumerate(BLOCKS[depth], start=1)

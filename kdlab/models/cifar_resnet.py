@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut; a 1x1 convolution on the shortcut where the shape changes."""
+    """Two 3x3 convolutions and a shortcut; the shortcut is a 1x1 convolution if the shape changes."""
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
@@ -31,7 +31,7 @@ class BasicBlock(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """ResNet of depth 6n + 2 with three stages, as RepDistiller and mdistiller use it.
+    """ResNet of depth 6n + 2 with three stages, as in RepDistiller and mdistiller.
 
     Args:
         classes: number of classes.
@@ -41,7 +41,7 @@ class CifarResNet(nn.Module):
         channels: channels of the input.
 
     Taps: ``stem``, ``stage1``, ``stage2``, ``stage3`` (after the last ReLU of the stage), ``preact1``, ``preact2``,
-    ``preact3`` (what goes into that ReLU), ``embedding`` the pooled feature.
+    ``preact3`` (the input of that ReLU), ``embedding`` the pooled feature.
 
     Parameters with 100 classes: resnet20 0.28 M, resnet56 0.86 M, resnet110 1.74 M, resnet8x4 1.23 M, resnet32x4 7.43
     M.
@@ -64,7 +64,7 @@ class CifarResNet(nn.Module):
         self.stage1 = self._stage(stem, stages[0], (depth - 2) // 6, stride=1)
         self.stage2 = self._stage(stages[0], stages[1], (depth - 2) // 6, stride=2)
         self.stage3 = self._stage(stages[1], stages[2], (depth - 2) // 6, stride=2)
-        # a block calls its ReLU twice, and a tap keeps the last call: the one behind the shortcut
+        # a block calls its ReLU twice, and a tap keeps the last call: the one after the shortcut
         self.taps = {f"preact{number}": f"stage{number}.{(depth - 2) // 6 - 1}.relu.input" for number in (1, 2, 3)}
         self.embedding = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.classifier = nn.Linear(stages[2], classes)

@@ -15,10 +15,11 @@ class CNN(nn.Module):
         shape: shape of one input (channels, height, width).
         widths: channels of the stages.
         dropout: probability of dropping a pooled feature.
-        stride: of the first convolution; 2 makes every map half as wide and a step about a quarter as dear.
+        stride: stride of the first convolution; 2 halves the width of every map and reduces the cost of a step to about
+            a quarter.
 
-    Taps: ``stage1`` … one a stage (after ReLU, before the pooling that follows), ``preact1`` … what goes into that
-    ReLU, ``embedding`` the pooled feature.
+    Taps: ``stage1`` …, one per stage (after ReLU, before the pooling that follows); ``preact1`` …, the inputs of that
+    ReLU; ``embedding``, the pooled feature.
 
     >>> sum(p.numel() for p in CNN(classes=10, shape=(1, 28, 28), widths=(8, 16, 32)).parameters())
     6274

@@ -1,7 +1,7 @@
-"""Connectors: small trainable networks that bring a student's feature to the teacher's shape.
+"""Connectors: small trainable networks that map a student's feature to the teacher's shape.
 
 Shapes are those of a sample, without the batch dimension: vectors ``(C,)``, sequences ``(T, C)``, maps ``(C, H, W)``.
-What is a 1 x 1 convolution on a map is a linear layer on a vector.
+On vectors, a linear layer takes the place of a 1 x 1 convolution.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ def connector(
 ) -> nn.Module:
     """A connector from one feature shape to another (shapes of a sample, without the batch dimension).
 
-    Vectors ``(D,)`` and sequences ``(T, D)`` get a linear map. Maps ``(C, H, W)`` get one convolution, as FitNets'
-    regressor: stride 2 where the student's map is twice the teacher's, a transposed one where it is half, otherwise a
-    kernel just large enough to shrink the map (1 x 1 where the sizes are equal); ``normalise`` adds BatchNorm behind it
-    and, with ``activate``, ReLU.
+    Vectors ``(D,)`` and sequences ``(T, D)`` get a linear map. Maps ``(C, H, W)`` get one convolution, like FitNets'
+    regressor. It has stride 2 if the student's map is twice as large as the teacher's, and is a transposed convolution
+    if it is half as large. Otherwise the kernel is just large enough to shrink the map (1 x 1 for equal sizes).
+    ``normalise`` adds BatchNorm after it and, with ``activate``, ReLU.
 
     Raises:
-        ValueError: no connector exists between the two shapes; both are printed.
+        ValueError: no connector exists between the two shapes. The message shows both.
 
     >>> connector((16, 8, 8), (32, 4, 4), normalise=False)
     Conv2d(16, 32, kernel_size=(3, 3), stride=(2, 2), padding=(1, 1))
@@ -61,8 +61,8 @@ def pointwise(student: Sequence[int], teacher: Sequence[int], activate: bool = F
 
 
 def regressor(student: Sequence[int], teacher: Sequence[int], hidden: int | None = None) -> nn.Sequential:
-    """Three 1 x 1 convolutions without bias, ReLU between them: VID's mean. ``hidden`` channels; None: as many as the
-    teacher's.
+    """Three 1 x 1 convolutions without bias, with ReLU between them: VID's mean. They have ``hidden`` channels; None:
+    as many as the teacher.
 
     >>> [layer.out_channels for layer in regressor((16, 8, 8), (32, 8, 8))[::2]]
     [32, 32, 32]
@@ -75,8 +75,8 @@ def regressor(student: Sequence[int], teacher: Sequence[int], hidden: int | None
 
 
 def bottleneck(student: Sequence[int], teacher: Sequence[int], hidden: int, activate: bool = True) -> nn.Sequential:
-    """1 x 1 convolution, 3 x 3, 1 x 1, without biases, BatchNorm and ReLU behind the first two, and with ``activate``
-    behind the last: SimKD's projector; without, SemCKD's. It keeps the size of the map.
+    """1 x 1 convolution, 3 x 3, 1 x 1, without biases, with BatchNorm and ReLU after the first two. With ``activate``
+    they also follow the last one: SimKD's projector; without it, SemCKD's. It keeps the size of the map.
 
     >>> [layer.out_channels for layer in bottleneck((16, 8, 8), (32, 8, 8), hidden=8)[::3]]
     [8, 8, 32]
@@ -100,7 +100,8 @@ def bottleneck(student: Sequence[int], teacher: Sequence[int], hidden: int, acti
 
 
 def same_kind(student: Sequence[int], teacher: Sequence[int], maps_only: str = "") -> None:
-    """Raises ValueError unless both are vectors or both maps; only maps where ``maps_only`` says why."""
+    """Raises ValueError unless both are vectors or both maps. With ``maps_only``, the reason for it, only maps are
+    accepted."""
     kinds = {len(student), len(teacher)}
     if kinds == {3} or (kinds == {1} and not maps_only):
         return
@@ -130,5 +131,5 @@ def _norm(shape: Sequence[int], channels: int) -> nn.Module:
 def _no_connector(student: tuple, teacher: tuple) -> ValueError:
     return ValueError(
         f"no connector from a student feature of shape {student} to a teacher feature of shape {teacher}; "
-        "choose taps of the same kind, the student's map not smaller than the teacher's (or exactly half)"
+        "choose taps of the same kind; the student's map must not be smaller than the teacher's, or be exactly half"
     )

@@ -1,4 +1,4 @@
-"""Cutting a network behind one of its modules: what comes after it, as a network of its own."""
+"""Cutting a network after one of its modules: the part after the cut as a separate network."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from .taps import INPUT
 
 
 class _Coarse(fx.Tracer):
-    """Follows the forward passes of those modules alone that hold the place of the cut; all others are called as they
-    are, and so may do in theirs what no trace can follow."""
+    """Traces only the modules that contain the cut. All other modules are called unchanged, so their forward passes
+    need not be traceable."""
 
     def __init__(self, path: str):
         super().__init__()
@@ -22,18 +22,17 @@ class _Coarse(fx.Tracer):
 
 
 def behind(network: nn.Module, path: str) -> nn.Module:
-    """What a network computes from one feature on, as a module from that feature to the network's answer. The network
-    stays as it is; the modules behind the cut are shared with it and have the same names.
+    """The part of a network after one feature: a module that maps the feature to the network's output. The network is
+    not changed. The modules after the cut are shared with it and have the same names.
 
     Args:
-        network: any network that calls the module once, and whose forward pass down to it is traceable
+        network: any network that calls the module once. The modules that contain it must be traceable
             (:mod:`torch.fx`).
-        path: dotted path of the module whose output is the feature; with ``.input`` behind it, what goes into the
-            module.
+        path: dotted path of the module whose output is the feature; with the suffix ``.input``, the module's input.
 
     Raises:
-        InputError: it cannot be traced, goes another way in training than in evaluation, calls the module not just
-            once, or needs more than that one feature behind it.
+        InputError: it cannot be traced, takes another path in training than in evaluation, does not call the module
+            exactly once, or needs more than this feature after the cut.
 
     >>> import torch
     >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 4))
@@ -46,12 +45,12 @@ def behind(network: nn.Module, path: str) -> nn.Module:
     place = path if path in modules else path.removesuffix(INPUT)
     name = type(network).__name__
     if place not in modules or not place:
-        raise InputError(f"{name} has no module '{path}' to be cut behind")
+        raise InputError(f"{name} has no module '{path}' to cut after")
     graph = _graph(network, place)
     called = [node for node in graph.nodes if node.op == "call_module" and node.target == place]
     if len(called) != 1:
         raise InputError(
-            f"{name} calls its module '{place}' {len(called)} times, and can be cut only behind one that it calls once"
+            f"{name} calls its module '{place}' {len(called)} times; only a module that is called once can be cut after"
         )
     feature = called[0] if place == path else called[0].args[0]
 
@@ -61,15 +60,15 @@ def behind(network: nn.Module, path: str) -> nn.Module:
     for node in graph.nodes:
         if node.op == "output":
             if not _depends(node, made):
-                raise InputError(f"{name}: its answer does not depend on '{path}'")
+                raise InputError(f"{name}: its output does not depend on '{path}'")
         elif node is feature or node.op == "placeholder":
             continue
         elif node.op == "get_attr" or (node.all_input_nodes and all(one in constant for one in node.all_input_nodes)):
-            constant.add(node)  # of no input: copied where it is needed
+            constant.add(node)  # depends on no input: copied when it is needed
             continue
         elif not _depends(node, made):
             continue  # before the cut
-        _copy(node, rest, made, constant, f"{name}: behind '{path}' it needs more than that one feature")
+        _copy(node, rest, made, constant, f"{name}: after '{path}' it needs more than this one feature")
     rest.lint()
     return fx.GraphModule(network, rest, class_name=f"{name}Branch")
 
@@ -88,21 +87,21 @@ def _copy(node: fx.Node, rest: fx.Graph, made: dict, constant: set, problem: str
 
 
 def _graph(network: nn.Module, place: str) -> fx.Graph:
-    """The trace of the network; InputError where there is none, or one for training and another for evaluation."""
+    """The trace of the network. Raises InputError if it cannot be traced, or if training and evaluation differ."""
     name, before, graphs = type(network).__name__, network.training, []
     try:
         for mode in (False, True):
-            network.training = mode  # of its own forward pass: what the modules in it do is not looked into
+            network.training = mode  # for its own forward pass only; its modules are not traced
             graphs.append(_Coarse(place).trace(network))
-    except Exception as error:  # a forward pass may fail in any way on what is no tensor
+    except Exception as error:  # a forward pass may fail in any way on a proxy in place of a tensor
         raise InputError(
-            f"{name} cannot be cut behind '{place}', since torch.fx cannot follow its forward pass: "
+            f"{name} cannot be cut after '{place}', since torch.fx cannot trace its forward pass: "
             f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         ) from error
     finally:
         network.training = before
     if str(graphs[0]) != str(graphs[1]):
         raise InputError(
-            f"{name} cannot be cut behind '{place}': its forward pass goes another way in training than in evaluation"
+            f"{name} cannot be cut after '{place}': its forward pass differs between training and evaluation"
         )
     return graphs[0]

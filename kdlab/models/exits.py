@@ -1,4 +1,4 @@
-"""Exits: small classifiers behind the earlier stages of a network."""
+"""Exits: small classifiers after the earlier stages of a network."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-#: a map is halved until it is no larger than this before its mean is taken, as in the common code of BYOT for CIFAR
+#: a map is halved to at most this size before its mean is taken, as in the common code of BYOT for CIFAR
 POOLED = 4
 
 
 class Exit(nn.Module):
     """A bottleneck from a stage's feature to the shape of the deepest one, and a linear classifier.
 
-    A map ``(C, H, W)`` goes through 3x3 convolutions with BatchNorm and ReLU, one at least: of stride 2 while it is
-    twice the wanted map or larger (to a vector: larger than 4 x 4), each with up to twice the channels of the one
-    before, the last with the wanted ones; what is left of a difference in size is averaged away. A vector ``(D,)`` or a
-    sequence ``(T, D)``, whose mean is taken first, goes through a linear layer and ReLU.
+    A map ``(C, H, W)`` passes one or more 3x3 convolutions with BatchNorm and ReLU. They have stride 2 while the map is
+    at least twice the target's size (for a vector: larger than 4 x 4). Each has up to twice the channels of the one
+    before, and the last has the target's channels. A remaining difference in size is averaged. A vector ``(D,)``, or
+    the mean of a sequence ``(T, D)``, passes a linear layer and ReLU.
 
     Args:
         feature: shape of the stage's feature, of one sample.
@@ -24,7 +24,7 @@ class Exit(nn.Module):
         classes: number of classes.
 
     Raises:
-        ValueError: there is no way between the two shapes; both are printed.
+        ValueError: no bottleneck exists between the two shapes. The message shows both.
 
     >>> import torch
     >>> logits, feature = Exit((8, 16, 16), (32,), classes=10)(torch.ones(2, 8, 16, 16))
@@ -52,7 +52,7 @@ class Exit(nn.Module):
         self.classifier = nn.Linear(deepest[0], classes)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits ``(B, classes)``, and the feature of the deepest one's shape."""
+        """Logits ``(B, classes)``, and the feature in the shape of the deepest one."""
         x = self.bottleneck(x.mean(1) if self._sequence else x)
         return self.classifier(x.flatten(2).mean(2) if x.dim() == 4 else x), x
 

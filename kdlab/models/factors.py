@@ -8,7 +8,7 @@ SLOPE = 0.1
 
 
 def _layers(make: type[nn.Module], inputs: int, outputs: tuple[int, ...], normalise: bool) -> nn.Sequential:
-    """3x3 convolutions (with biases), each with BatchNorm or nothing and a leaky ReLU behind it."""
+    """3x3 convolutions (with biases), each followed by BatchNorm (if ``normalise``) and a leaky ReLU."""
     layers = []
     for width in outputs:
         layers += [
@@ -21,14 +21,14 @@ def _layers(make: type[nn.Module], inputs: int, outputs: tuple[int, ...], normal
 
 
 class Paraphraser(nn.Module):
-    """An autoencoder of the teacher's map, whose code is the teacher's factors. It has to be trained to give its input
-    back (the mean of :func:`kdlab.functional.hint` between :meth:`forward` and the input) before its factors mean
-    anything.
+    """An autoencoder of the teacher's map. Its code is the teacher's factors. Its factors are meaningful only after it
+    is trained to reconstruct its input (the mean of :func:`kdlab.functional.hint` between :meth:`forward` and the
+    input).
 
     Args:
-        channels: of the teacher's map.
+        channels: channels of the teacher's map.
         rate: the factors have ``rate * channels`` channels.
-        normalise: BatchNorm behind every convolution (RepDistiller: none here).
+        normalise: whether BatchNorm follows every convolution (RepDistiller: no).
 
     >>> import torch
     >>> p = Paraphraser(8)
@@ -47,17 +47,17 @@ class Paraphraser(nn.Module):
         return self.encoder(x)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The map that the factors give back."""
+        """The map reconstructed from the factors."""
         return self.decoder(self.encoder(x))
 
 
 class Translator(nn.Module):
-    """Makes the student's factors of its map.
+    """Computes the student's factors from its map.
 
     Args:
-        channels: of the student's map.
+        channels: channels of the student's map.
         teacher_channels, rate: the factors have ``rate * teacher_channels`` channels.
-        normalise: BatchNorm behind every convolution (RepDistiller: yes here).
+        normalise: whether BatchNorm follows every convolution (RepDistiller: yes).
     """
 
     def __init__(self, channels: int, teacher_channels: int, rate: float = 0.5, normalise: bool = True):
@@ -78,7 +78,7 @@ def factor_channels(teacher_channels: int, rate: float) -> int:
     """
     if int(rate * teacher_channels) < 1:
         raise ValueError(
-            f"rate {rate} leaves no factor of the teacher's {teacher_channels} channels; it must be at least "
+            f"rate {rate} leaves no factor for the teacher's {teacher_channels} channels; it must be at least "
             f"{1 / teacher_channels:.3g}"
         )
     return int(rate * teacher_channels)

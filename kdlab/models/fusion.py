@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 
 class AttentionFusion(nn.Module):
-    """Brings a student's map to common channels, adds what the deeper stages made (two learned attention maps weigh the
-    two), and makes the teacher's channels of it.
+    """Maps a student's map to the common channels, adds the fused map of the deeper stages (two learned attention maps
+    weight the two), and maps the sum to the teacher's channels.
 
     Args:
         inputs: channels of the student's map.
-        middle: channels in common.
+        middle: common channels.
         outputs: channels of the teacher's map.
-        fuses: whether a deeper stage comes in; not for the deepest.
+        fuses: whether a deeper stage is added; False for the deepest.
     """
 
     def __init__(self, inputs: int, middle: int, outputs: int, fuses: bool):
@@ -30,7 +30,8 @@ class AttentionFusion(nn.Module):
             nn.init.kaiming_uniform_(layer.weight, a=1)
 
     def forward(self, x: Tensor, deeper: Tensor | None, size: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """``(to compare with the teacher, to hand on)``, both of the teacher's height and width ``size``."""
+        """``(map to compare with the teacher, map for the next stage)``, both of the teacher's height and width
+        ``size``."""
         x = self.enter(x)
         if deeper is not None:
             deeper = F.interpolate(deeper, x.shape[2:], mode="nearest")
@@ -47,7 +48,7 @@ class Review(nn.Module):
     Args:
         student, teacher: shapes of the features of a sample, from shallow to deep; vectors ``(C,)`` are maps of one
             element.
-        most: channels in common, at most; they are the deepest student feature's.
+        most: upper bound of the common channels, which are otherwise those of the deepest student feature.
     """
 
     def __init__(self, student: Sequence[Sequence[int]], teacher: Sequence[Sequence[int]], most: int = 512):
@@ -60,7 +61,7 @@ class Review(nn.Module):
         self.sizes = [tuple(shape[1:]) or (1, 1) for shape in teacher]
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """What is compared with the teacher's features, from shallow to deep, as maps."""
+        """The fused maps, from shallow to deep, to compare with the teacher's features."""
         made, deeper = [], None
         for fusion, x, size in reversed(list(zip(self.fusions, features, self.sizes))):
             out, deeper = fusion(as_map(x), deeper, size)

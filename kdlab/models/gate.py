@@ -1,4 +1,4 @@
-"""The gate of ONE: from what the branches share to how much each of them counts."""
+"""The gate of ONE: the weights of the branches, computed from the shared feature."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ class BranchGate(nn.Module):
 
     Args:
         features: channels of the shared feature.
-        branches: how many classifiers there are.
+        branches: number of classifiers.
 
     >>> import torch
     >>> BranchGate(8, 3)(torch.ones(2, 8, 4, 4)).shape
@@ -25,16 +25,16 @@ class BranchGate(nn.Module):
         self.norm = nn.BatchNorm1d(branches)
 
     def forward(self, shared: Tensor) -> Tensor:
-        """``(N, branches)``, each row's sum 1, from the shared feature ``(N, D)``, or a map ``(N, D, H, W)`` that is
-        pooled first."""
+        """The weights ``(N, branches)``, with the sum 1 in each row, from the shared feature ``(N, D)``, or from a map
+        ``(N, D, H, W)``, which is pooled first."""
         if shared.dim() not in (2, 4) or shared.shape[1] != self.linear.in_features:
             raise ValueError(
-                f"the gate reads features (N, {self.linear.in_features}) or maps of as many channels, got "
+                f"the gate reads features (N, {self.linear.in_features}) or maps with that many channels, got "
                 f"{tuple(shared.shape)}"
             )
         pooled = shared.mean((2, 3)) if shared.dim() == 4 else shared
         scores = self.linear(pooled)
-        if len(scores) == 1:  # one sample has no statistics of its own, as a last batch may be
+        if len(scores) == 1:  # a single sample (maybe the last batch) has no batch statistics
             norm = self.norm
             normed = F.batch_norm(scores, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
         else:

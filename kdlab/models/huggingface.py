@@ -10,22 +10,23 @@ from .pretrained import note_weights
 
 
 class HuggingFaceClassifier(nn.Module):
-    """An image classifier of the Hugging Face hub, or one saved in a folder, answering with plain logits.
+    """An image classifier of the Hugging Face hub, or one saved in a folder. Its output is plain logits.
 
     Args:
         model: hub name ("microsoft/resnet-18") or folder.
         revision: branch, tag or commit of the hub; give a commit for a run that others can repeat.
-        classes: number of classes; None: as many as the model has. Its weights keep their head if they have as many;
-            otherwise a new one is put on, untrained.
+        classes: number of classes; None: as many as the model has. The pretrained head is kept if it has this number of
+            classes; otherwise it is replaced by an untrained one.
 
-    The attribute ``pretrained_weights`` holds how many ``classes`` the weights know and what they leave ``unfilled``:
-    nothing, or the head. Taps are dotted module paths below ``network``, for example ``network.resnet.encoder``.
+    The attribute ``pretrained_weights`` holds the number of ``classes`` of the weights, and the parameters that they
+    leave ``unfilled``: none, or the head. Taps are dotted module paths below ``network``, for example
+    ``network.resnet.encoder``.
 
     Raises:
-        ValueError: nothing loadable stands under that name, or its weights leave something unfilled besides the head.
+        ValueError: no loadable model has this name, or its weights leave parameters unfilled besides the head.
     """
 
-    CONTENT = ("model",)  # a folder is the same model by what is in it, not by its name
+    CONTENT = ("model",)  # a folder is identified by its content, not by its name
 
     def __init__(self, model: str, revision: str | None = None, classes: int | None = None):
         super().__init__()
@@ -37,7 +38,7 @@ class HuggingFaceClassifier(nn.Module):
         try:
             known = AutoConfig.from_pretrained(model, revision=revision).num_labels
             other = {} if classes in (None, known) else {"num_labels": classes, "ignore_mismatched_sizes": True}
-            with _quiet():  # what it would report is said by kdlab
+            with _quiet():  # kdlab reports the same in its own messages
                 self.network, found = AutoModelForImageClassification.from_pretrained(
                     model, revision=revision, dtype="float32", output_loading_info=True, **other
                 )
@@ -52,7 +53,8 @@ class HuggingFaceClassifier(nn.Module):
         self._note(model, known, found)
 
     def _note(self, model: str, known: int, found: dict) -> None:
-        """What the weights do not fill. The head is what the class for classification adds to the library's model."""
+        """Notes what the weights do not fill. The head is the part that the class for classification adds to the
+        library's model."""
         mismatched = {entry[0] for entry in found["mismatched_keys"]}
         unfilled = sorted(
             {name for name in {*found["missing_keys"], *mismatched} if not name.endswith("num_batches_tracked")}

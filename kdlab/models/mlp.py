@@ -19,8 +19,8 @@ class MLP(nn.Module):
         dropout: probability of dropping a hidden unit.
         input_dropout: probability of dropping an input.
 
-    Taps: ``stage1`` … one a hidden layer (after ReLU), ``preact1`` … before it, ``embedding`` the last of them after
-        dropout.
+    Taps: ``stage1`` …, one per hidden layer (after ReLU); ``preact1`` …, before the ReLU; ``embedding``, the last stage
+    after dropout.
 
     >>> sum(p.numel() for p in MLP(classes=10, shape=(1, 28, 28), hidden=(800, 800)).parameters())
     1276810

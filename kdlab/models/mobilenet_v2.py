@@ -6,7 +6,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 #: stage -> its groups of blocks: (expansion, channels before the width factor, blocks, stride of the first).
-#: The paper's table 2, but the second group keeps the size of the map.
+#: The paper's table 2, except that the second group keeps the size of the map.
 GROUPS = {
     "stage1": ((1, 16, 1, 1), (None, 24, 2, 1)),
     "stage2": ((None, 32, 3, 2),),
@@ -16,7 +16,7 @@ GROUPS = {
 
 
 def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
-    """A convolution that keeps the size of the map (but for its stride), and its BatchNorm."""
+    """A convolution that keeps the size of the map (except for its stride), and its BatchNorm."""
     return [
         nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(outputs),
@@ -24,8 +24,8 @@ def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups:
 
 
 class InvertedResidual(nn.Module):
-    """1x1 convolution to more channels, depthwise 3x3, and a 1x1 back that has no ReLU behind it; a shortcut where the
-    shape stays."""
+    """1x1 convolution to more channels, depthwise 3x3, and a 1x1 back without a ReLU after it; a shortcut if the shape
+    does not change."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int):
         super().__init__()
@@ -42,28 +42,27 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """MobileNetV2 as the CRD benchmark has it ("mobile_half", after Jin et al. 2019, https://arxiv.org/abs/1904.09149).
+    """MobileNetV2 as in the CRD benchmark ("mobile_half", after Jin et al. 2019, https://arxiv.org/abs/1904.09149).
 
-    Against the paper: the second group of blocks has stride 1, so that the map of a 32 x 32 image is halved four times
-    and not five; ReLU for ReLU6; the first block has its 1x1 convolution although it expands nothing; channels are
-    rounded down, not to eighths; no dropout.
+    Differences from the paper: the second group of blocks has stride 1, so that the map of a 32 x 32 image is halved
+    four times and not five; ReLU for ReLU6; the first block has its 1x1 convolution although it expands nothing;
+    channels are rounded down, not to eighths; no dropout.
 
     Args:
         classes: number of classes.
-        width: factor on all channels but the last 1280, which it only widens.
+        width: factor on all channels. The last 1280 channels are only widened by it, never narrowed.
         expansion: factor from the channels of a block to its hidden ones.
         channels: channels of the input.
 
     Taps: ``stem``; ``stage1`` … ``stage4`` are the last blocks before the map is halved (and before the head). Their
-        bottlenecks are
-    linear: no ReLU stands behind them, and the values have both signs. ``head`` is the last 1x1 convolution with its
-    ReLU, ``embedding`` its mean. With width 0.5 at 32 x 32 the stages are (12, 16, 16), (16, 8, 8), (48, 4, 4) and
-    (160, 2, 2), the embedding 1280.
+    bottlenecks are linear: no ReLU follows them, and the values have both signs. ``head`` is the last 1x1 convolution
+    with its ReLU, ``embedding`` its mean. With width 0.5 at 32 x 32 the stages are (12, 16, 16), (16, 8, 8), (48, 4, 4)
+    and (160, 2, 2), the embedding 1280.
 
     Parameters with 100 classes: 812,836 with width 0.5; 2,353,060 with width 1.
 
     Raises:
-        ValueError: width or expansion leave no channel.
+        ValueError: width or expansion are too small to leave a channel.
 
     >>> sum(p.numel() for p in MobileNetV2(classes=100).parameters())
     812836
@@ -93,8 +92,8 @@ class MobileNetV2(nn.Module):
         self.classifier = nn.Linear(last, classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                # of the kernel's size and all outputs, depthwise or not, as the benchmark's: kaiming_normal_ would
-                # divide by the groups
+                # by the kernel's size and all outputs, also for depthwise convolutions, as in the benchmark:
+                # kaiming_normal_ would divide by the groups
                 nn.init.normal_(module.weight, 0, (2 / (module.kernel_size[0] ** 2 * module.out_channels)) ** 0.5)
         nn.init.normal_(self.classifier.weight, 0, 0.01)
         nn.init.zeros_(self.classifier.bias)

@@ -1,4 +1,4 @@
-"""Which BatchNorm of a network made a pre-activation."""
+"""Finds the BatchNorm of a network that computed a pre-activation."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def preceding_batch_norm(network: nn.Module, tap: str, aliases: Mapping[str, str] | None = None) -> nn.Module:
-    """The BatchNorm whose output a tap is, or is a sum of with a shortcut.
+    """The BatchNorm whose output is a tap, or is added to a shortcut to give the tap.
 
-    A tap on a BatchNorm is that one. For the input of a module (``….relu.input``) it is the module before it in a
-    Sequential, and in any other block its last own BatchNorm (not those inside a shortcut): so it is in residual
-    blocks.
+    For a tap on a BatchNorm, it is this BatchNorm. For the input of a module (``….relu.input``) in a Sequential, it is
+    the module before. In any other block it is the block's last own BatchNorm (not one inside a shortcut), as in
+    residual blocks.
 
     Args:
-        network: whose tap it is.
+        network: the network of the tap.
         tap: a tap's name or a path.
         aliases: the ``taps:`` of the network's config.
 
     Raises:
-        ValueError: there is none; the message says how to name it.
+        ValueError: there is none. The message shows how to name it.
 
     >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU())
     >>> preceding_batch_norm(net, "2.input") is net[1]

@@ -1,4 +1,4 @@
-"""What pretrained weights fill of a network that is built with them, and what they leave as its constructor made it."""
+"""Notes which parameters of a network its pretrained weights fill, and which keep their initial values."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from kdlab.errors import shortened
 def note_weights(
     network: nn.Module, model: str, classes: int | None, unfilled: Iterable[str], head: Collection[str]
 ) -> None:
-    """Note on a network, as its attribute ``pretrained_weights``, what its weights do not fill. The head is new where
-    they know other classes; nothing but the head may be.
+    """Notes on a network, as its attribute ``pretrained_weights``, what its weights do not fill. The head is new if the
+    weights have other classes. Nothing else may be new.
 
     Args:
-        classes: that the weights know; None: they have no head.
+        classes: number of classes of the weights; None: they have no head.
         unfilled: names in the state dict that the weights do not fill.
         head: the modules of the head, by their paths.
 
     Raises:
-        ValueError: they leave something else unfilled.
+        ValueError: they leave other parameters unfilled.
     """
     unfilled = list(unfilled)
     others = [name for name in unfilled if not any(name == path or name.startswith(f"{path}.") for path in head)]
     if others:
         raise ValueError(
-            f"the weights of '{model}' do not fill {shortened(others)}, which would stay as the constructor "
-            "made it; options that change the network ask for other weights, or for pretrained=false"
+            f"the weights of '{model}' do not fill {shortened(others)}, which would keep its initial values; options "
+            "that change the network need other weights, or pretrained=false"
         )
     network.pretrained_weights = {"classes": classes, "unfilled": unfilled}
 
 
 def refuse_own(options: Mapping | None, own: Mapping[str, str]) -> None:
-    """Refuse options that kdlab gives by keys of their own.
+    """Refuses options for which kdlab has its own keys.
 
     Args:
-        own: the library's name of each -> kdlab's key, or why it is not to be given.
+        own: the library's name of each option -> kdlab's key, or the reason why it cannot be set.
 
     Raises:
         ValueError: one of them is among the options.

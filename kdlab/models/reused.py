@@ -16,9 +16,9 @@ class ReusedHead(nn.Module):
     """A projector to the teacher's last feature, the mean over the map, and a frozen copy of the teacher's classifier.
 
     Args:
-        projector: of the student's last feature.
-        classifier: the teacher's; copied.
-        size: height and width that larger maps are averaged to before the projector; None: as they are.
+        projector: projector of the student's last feature.
+        classifier: the teacher's classifier, which is copied.
+        size: height and width to which larger maps are averaged before the projector; None: no averaging.
     """
 
     def __init__(self, projector: nn.Module, classifier: nn.Module, size: Sequence[int] | None = None):
@@ -29,7 +29,7 @@ class ReusedHead(nn.Module):
     def train(self, mode: bool = True) -> ReusedHead:
         """Sets the mode of the projector; the classifier stays in evaluation mode."""
         super().train(mode)
-        self.classifier.eval()  # it is the teacher's, dropout and all
+        self.classifier.eval()  # it is the teacher's classifier, including its dropout
         return self
 
     def project(self, x: Tensor) -> Tensor:
@@ -47,11 +47,11 @@ class ReusedHead(nn.Module):
 
 class ReusedClassifier(nn.Module):
     """The network that SimKD deploys: the student's body, the projector, and the teacher's classifier. The student's
-    own head is still inside and computed, but not used.
+    own head is still part of it and computed, but not used.
 
     Args:
         body: the student.
-        tap: its last feature, by the name or path that the loss had.
+        tap: the student's last feature, by the name or path that the loss used.
         head: ``loss.head`` of a trained :class:`kdlab.losses.SimKD`.
         aliases: the ``taps:`` of the student's config.
 

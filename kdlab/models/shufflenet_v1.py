@@ -5,15 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-#: groups -> channels of the first stage (the paper's table 1); they double from stage to stage. With its 4 and 8
-#: groups, a quarter of the channels that the first block adds to the stem's 24 cannot be divided into the groups.
+#: groups -> channels of the first stage (the paper's table 1); they double from stage to stage. The paper's 4 and 8
+#: groups are missing: a quarter of the channels that the first block adds to the stem's 24 cannot be divided into so
+#: many groups.
 WIDTHS = {1: 144, 2: 200, 3: 240}
 BLOCKS = (4, 8, 4)
 STEM = 24
 
 
 def shuffle(x: Tensor, groups: int) -> Tensor:
-    """The channels dealt out: first those that are first in their group, then the second ones, …
+    """The channels in interleaved order: the first channel of every group, then the second of every group, …
 
     >>> shuffle(torch.arange(6.0).view(1, 6, 1, 1), groups=2).flatten().tolist()
     [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]
@@ -23,10 +24,10 @@ def shuffle(x: Tensor, groups: int) -> Tensor:
 
 class ShuffleBlock(nn.Module):
     """1x1 convolution in groups to a quarter of the outputs, shuffle, depthwise 3x3, 1x1 convolution in groups, ReLU
-    behind the shortcut.
+    after the shortcut.
 
-    Where the map is halved, the shortcut is a mean over 3x3 and is put beside the convolutions' outputs; elsewhere it
-    is added.
+    If the map is halved, the shortcut is a mean over 3x3 and is concatenated with the convolutions' outputs; otherwise
+    it is added.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, groups: int):
@@ -47,30 +48,30 @@ class ShuffleBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``(B, inputs, H, W)`` to ``(B, outputs, H / stride, W / stride)``, rounded up."""
         y = shuffle(self.relu(self.bn1(self.conv1(x))), self.groups)
-        # the benchmark has a ReLU behind the depthwise convolution, which the paper leaves out
+        # the benchmark has a ReLU after the depthwise convolution; the paper has none
         y = self.bn3(self.conv3(self.relu(self.bn2(self.conv2(y)))))
         return self.relu(y + x if self.shortcut is None else torch.cat([y, self.shortcut(x)], 1))
 
 
 class ShuffleNetV1(nn.Module):
-    """ShuffleNet as the CRD benchmark has it (Tian et al. 2020, https://arxiv.org/abs/1910.10699; there "ShuffleV1").
+    """ShuffleNet as in the CRD benchmark (Tian et al. 2020, https://arxiv.org/abs/1910.10699; there "ShuffleV1").
 
-    Against the paper: the stem is a 1x1 convolution that keeps the size of the map, without pooling behind it, and a
-    ReLU stands behind the depthwise convolutions, too.
+    Differences from the paper: the stem is a 1x1 convolution that keeps the size of the map, without pooling, and a
+    ReLU follows the depthwise convolutions, too.
 
     Args:
         classes: number of classes.
         groups: groups of the 1x1 convolutions: 1, 2 or 3.
         channels: channels of the input.
 
-    Taps: ``stem``, ``stage1``, ``stage2``, ``stage3`` (4, 8 and 4 blocks, behind the last ReLU), ``preact1``,
-    ``preact2``, ``preact3`` (what goes into that ReLU), ``embedding`` the pooled feature. With 3 groups at 32 x 32 the
+    Taps: ``stem``, ``stage1``, ``stage2``, ``stage3`` (4, 8 and 4 blocks, after the last ReLU), ``preact1``,
+    ``preact2``, ``preact3`` (the input of that ReLU), ``embedding`` the pooled feature. With 3 groups at 32 x 32 the
     stages are (240, 16, 16), (480, 8, 8) and (960, 4, 4).
 
     Parameters with 100 classes: 949,258 with 3 groups.
 
     Raises:
-        ValueError: the number of groups is none of these.
+        ValueError: the number of groups is not one of these.
 
     >>> sum(p.numel() for p in ShuffleNetV1(classes=100).parameters())
     949258
@@ -89,7 +90,7 @@ class ShuffleNetV1(nn.Module):
                 nn.Sequential(first, *(ShuffleBlock(outputs, outputs, 1, groups) for _ in range(blocks - 1))),
             )
             inputs, outputs = outputs, 2 * outputs
-        # a block calls its ReLU three times, and a tap keeps the last call: the one behind the shortcut
+        # a block calls its ReLU three times, and a tap keeps the last call: the one after the shortcut
         self.taps = {
             f"preact{number}": f"stage{number}.{blocks - 1}.relu.input" for number, blocks in enumerate(BLOCKS, start=1)
         }

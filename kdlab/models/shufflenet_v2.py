@@ -29,7 +29,7 @@ def branch(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 class SplitBlock(nn.Module):
-    """One half of the channels passes as it is, the other through a branch; then they are shuffled."""
+    """One half of the channels passes unchanged, the other half through a branch; then all are shuffled."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -42,7 +42,7 @@ class SplitBlock(nn.Module):
 
 
 class HalvingBlock(nn.Module):
-    """Two branches that halve the map and make half of the channels each; then they are shuffled."""
+    """Two branches that halve the map, with half of the output channels each; then all are shuffled."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
@@ -62,24 +62,23 @@ class HalvingBlock(nn.Module):
 
 
 class ShuffleNetV2(nn.Module):
-    """ShuffleNet V2 as the CRD benchmark has it (Tian et al. 2020, https://arxiv.org/abs/1910.10699; there
-    "ShuffleV2").
+    """ShuffleNet V2 as in the CRD benchmark (Tian et al. 2020, https://arxiv.org/abs/1910.10699; there "ShuffleV2").
 
-    Against the paper: the stem is a 1x1 convolution that keeps the size of the map, without pooling behind it.
+    Difference from the paper: the stem is a 1x1 convolution that keeps the size of the map, without pooling.
 
     Args:
         classes: number of classes.
         size: the factor on the channels: 0.5, 1, 1.5 or 2.
         channels: channels of the input.
 
-    Taps: ``stem``; ``stage1``, ``stage2``, ``stage3`` (4, 8 and 4 blocks; every channel is behind a ReLU); ``head`` the
-    last 1x1 convolution with its ReLU; ``embedding`` its mean. With size 1 at 32 x 32 the stages are (116, 16, 16),
+    Taps: ``stem``; ``stage1``, ``stage2``, ``stage3`` (4, 8 and 4 blocks; after the ReLU of every channel); ``head``
+    the last 1x1 convolution with its ReLU; ``embedding`` its mean. With size 1 at 32 x 32 the stages are (116, 16, 16),
     (232, 8, 8) and (464, 4, 4), the embedding 1024.
 
     Parameters with 100 classes: 1,355,528 with size 1.
 
     Raises:
-        ValueError: the size is none of these.
+        ValueError: the size is not one of these.
 
     >>> sum(p.numel() for p in ShuffleNetV2(classes=100).parameters())
     1355528

@@ -15,18 +15,17 @@ INPUT = ".input"
 
 
 def own_taps(network: nn.Module) -> dict[str, str]:
-    """The names that a network gives its modules itself: its attribute ``taps``, a dict of tap name -> dotted module
-    path.
+    """The tap names that a network defines itself: its attribute ``taps``, a dict of tap name -> dotted module path.
 
-    They serve where the config names none; ``taps:`` of the config goes before them, name by name.
+    For each name, ``taps:`` of the config takes precedence.
     """
     taps = getattr(network, "taps", None)
     return dict(taps) if isinstance(taps, Mapping) else {}
 
 
 def stage_taps(network: nn.Module, aliases: Mapping[str, str] | None = None) -> list[str]:
-    """The taps ``stage1``, ``stage2``, … of a network in their order: of its config, its own, or modules of those
-    names."""
+    """The taps ``stage1``, ``stage2``, … of a network, in order: from its config, from its own taps, or modules with
+    these names."""
     names = {*(aliases or {}), *own_taps(network), *(name for name, _ in network.named_children())}
     return sorted(
         (name for name in names if re.fullmatch(r"stage\d+", name)), key=lambda name: int(name.removeprefix("stage"))
@@ -34,30 +33,29 @@ def stage_taps(network: nn.Module, aliases: Mapping[str, str] | None = None) -> 
 
 
 class Taps:
-    """Captures what named modules answer during one forward pass: the value at that moment.
+    """Captures the outputs of named modules during one forward pass, with their values at that moment.
 
-    A tap's name is looked up in ``aliases`` (the ``taps:`` of the model's config), then in the network's own
-    (:func:`own_taps`), and is otherwise a dotted module path itself. A path that ends in ``.input`` is what goes into
-    that module, not what comes out: so the last feature of any network has a name, ``fc.input``, although a function
-    and no module may have made it. Hooks are there only inside the ``with`` block, and nothing is held behind it, so
-    the network can be copied, compiled and saved as if it had no taps. Of a module that is called several times the
-    last answer is kept.
+    A tap's name is looked up in ``aliases`` (the ``taps:`` of the model's config), then in the network's own taps
+    (:func:`own_taps`). Otherwise it is a dotted module path. A path that ends in ``.input`` stands for the module's
+    input instead of its output. So the last feature of any network has a name, ``fc.input``, even if a function
+    computed it and not a module. Hooks exist only inside the ``with`` block, and nothing is kept after it, so the
+    network can be copied, compiled and saved as if it had no taps. If a module is called several times, its last output
+    is kept.
 
-    An operation in place (``ReLU(inplace=True)``, a residual ``+=``) changes a tensor that a tap already holds. So a
-    tap clones what it captures, until a pass in the same mode (training or evaluation, with or without gradients) has
-    shown that nothing changes it. That is seen by the tensor's version counter, which views share, and by its values,
-    since ``.data`` bypasses the counter. From then on a tap clones only where something changes its tensor. Gradients
-    flow through the clone. A compiled network is not watched: it clones what the passes before its
-    compilation have shown.
+    An in-place operation (``ReLU(inplace=True)``, a residual ``+=``) changes a tensor that a tap already holds. So a
+    tap clones its tensor until a pass in the same mode (training or evaluation, with or without gradients) has shown
+    that nothing changes it. The check reads the tensor's version counter, which views share, and its values, since
+    ``.data`` bypasses the counter. After this pass, only the tensors that something changes are cloned. Gradients flow
+    through the clone. A compiled network is not checked: it clones according to the passes before its compilation.
 
     Args:
         network: any module.
-        names: the taps that the objective asks for.
+        names: the taps that the objective reads.
         aliases: tap name -> dotted module path.
 
     Raises:
-        InputError: a path does not exist; close ones are named. On leaving the block: a tensor was changed in place,
-            and was not in the first pass, so its value is lost.
+        InputError: a path does not exist; the message names similar ones. On leaving the block: a tensor was changed in
+            place that was not changed in the first pass, so its value is lost.
 
     >>> import torch
     >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(inplace=True))
@@ -85,21 +83,21 @@ class Taps:
                     f"{', '.join(known[:8]) or 'none: the network has no submodule'})"
                 )
             self._modules[name] = modules[path]
-        # two hook objects a tap, made once: torch.compile guards on their identity
+        # two hook objects per tap, created once: torch.compile guards on their identity
         kept = {name: self._keep_input if name in self._inputs else self._keep for name in self._modules}
         self._hooks = {
             (name, cloning): partial(keep, name, cloning) for name, keep in kept.items() for cloning in (False, True)
         }
-        #: the taps that are known to be left alone, with the mode of the pass that has shown it
+        #: the taps whose tensors nothing changes, with the mode of the pass that has shown it
         self._left_alone: set[tuple[str, bool, bool]] = set()
         self._mode = (False, False)
         self._handles: list = []
         self._features: dict[str, Tensor] = {}
-        #: of each tap that is watched: the module's own tensor, and its version when it was captured
+        #: for each tap that is checked: the module's own tensor, and its version when it was captured
         self._watched: dict[str, tuple[Tensor, int]] = {}
 
     def _keep(self, name: str, cloning: bool, module: nn.Module, inputs, output) -> None:
-        """The hook: a tensor, or the first of several (transformers' modules answer with tuples and mappings)."""
+        """The hook: keeps the output, or the first of several (modules of transformers return tuples and mappings)."""
         if isinstance(output, Mapping):
             output = next(iter(output.values()))
         elif isinstance(output, (tuple, list)):
@@ -115,11 +113,11 @@ class Taps:
             self._watched[name] = output, output._version
 
     def _keep_input(self, name: str, cloning: bool, module: nn.Module, inputs) -> None:
-        """The hook of a ``.input``: before the module is called, which may change it."""
+        """The hook of a ``.input``. It runs before the module is called, which may change its input."""
         if not inputs:
             raise InputError(
-                f"tap '{name}': {type(module).__name__} is called with named arguments only, so '{INPUT}' cannot tell "
-                "which one is meant"
+                f"tap '{name}': {type(module).__name__} is called with named arguments only, so '{INPUT}' does not "
+                "define which one is meant"
             )
         self._keep(name, cloning, module, None, inputs)
 
@@ -142,14 +140,14 @@ class Taps:
                 self._settle(name, features, tensor, changed=tensor._version != version)
 
     def _settle(self, name: str, features: dict[str, Tensor], tensor: Tensor, changed: bool) -> None:
-        """What the pass has shown of a tap: a clone that was not needed is given up for the tensor itself."""
+        """Evaluates the pass for one tap: a clone that was not needed is replaced by the tensor itself."""
         kept, place = features[name], (name, *self._mode)
         if kept is tensor:
             if changed:
                 self._left_alone.discard(place)
                 raise InputError(
-                    f"tap '{name}': {type(self._network).__name__} changed this tensor in place, and did "
-                    "not in its first pass, so its value is lost; let the operation make a new tensor "
+                    f"tap '{name}': {type(self._network).__name__} changed this tensor in place, but not in its first "
+                    "pass, so its value is lost; let the operation create a new tensor "
                     "(inplace=False, x = x + y in place of x += y)"
                 )
         elif not changed and _same(kept, tensor):
@@ -158,7 +156,7 @@ class Taps:
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors hold the same values; False where they hold NaN or cannot be compared (sparse, nested)."""
+    """Whether two tensors hold the same values; False if they hold NaN or cannot be compared (sparse, nested)."""
     try:
         return torch.equal(one.detach(), other.detach())
     except (RuntimeError, NotImplementedError):

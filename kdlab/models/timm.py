@@ -1,4 +1,4 @@
-"""Classifiers of timm under their names."""
+"""Classifiers of timm by their names."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from kdlab.errors import did_you_mean
 from .pretrained import note_weights, refuse_own
 from .writes import Writes
 
-#: names of modules that are what comes before the first stage
+#: names of modules before the first stage
 STEM = re.compile(r"(.*\.)?(act1|bn1|norm0|stem|conv_stem)(\.|$)")
-#: prefixes of models that lie on a hub or in a folder
+#: prefixes of models on a hub or in a folder
 ELSEWHERE = ("hf-hub:", "hf_hub:", "local-dir:")
 
 
 def timm_model(
     model: str, classes: int, channels: int = 3, pretrained: bool = False, options: dict | None = None
 ) -> nn.Module:
-    """A classifier of timm: its own module, its own names in the state dict, with taps.
+    """A classifier of timm, with taps. The module and the names in its state dict are timm's.
 
     Args:
         model: timm's name, with or without the tag of its weights: "resnet18", "resnet18.a1_in1k", "hf-hub:owner/name".
-        classes: number of classes. Pretrained weights keep their head if they have as many classes; otherwise a new one
-            is put on, untrained.
-        channels: channels of the input; timm adapts the first convolution, and pretrained weights with it.
-        pretrained: take timm's weights; they are fetched where they are not in the cache of the Hugging Face hub.
+        classes: number of classes. The pretrained head is kept if it has this number of classes; otherwise it is
+            replaced by an untrained one.
+        channels: channels of the input; timm adapts the first convolution, also with pretrained weights.
+        pretrained: use timm's weights. They are downloaded if they are not in the cache of the Hugging Face hub.
         options: further arguments of ``timm.create_model``, for example {"img_size": 32} of a vit or {"drop_path_rate":
             0.1}.
 
-    With weights the attribute ``pretrained_weights`` holds how many ``classes`` they know and what they leave
-    ``unfilled``: nothing, or the head.
+    With weights, the attribute ``pretrained_weights`` holds their number of ``classes`` and the parameters that they
+    leave ``unfilled``: none, or the head.
 
     Taps (the attribute ``taps``): ``stage1`` … are the modules that timm names for feature extraction
-    (``feature_info``: one for each size of the map, one a block for transformers), but a stem is ``stem``;
-    ``embedding`` is what goes into the classifier. Other modules are taps by their paths.
+    (``feature_info``: one for each size of the map, one per block for transformers), except that a stem is called
+    ``stem``. ``embedding`` is the input of the classifier. Other modules are taps by their paths.
 
     Raises:
-        ValueError: timm is missing, has no such model or weights, or cannot fetch them; the weights leave something
-            unfilled besides the head; an option is one of those above.
+        ValueError: timm is missing, has no such model or weights, or cannot download them; the weights leave parameters
+            unfilled besides the head; an option is one of the arguments above.
     """
     try:
         import timm
@@ -64,9 +64,9 @@ def timm_model(
         if not pretrained and not model.startswith(ELSEWHERE):
             raise
         raise ValueError(
-            f"the weights of timm's '{model}' cannot be had ({str(error).splitlines()[0]}); see "
-            "timm.list_pretrained(), fetch them into the cache of the Hugging Face hub (HF_HOME) where there is a "
-            "connection, or say pretrained=false"
+            f"the weights of timm's '{model}' are not available ({str(error).splitlines()[0]}); see "
+            "timm.list_pretrained(), download them into the cache of the Hugging Face hub (HF_HOME) on a machine with "
+            "a connection, or set pretrained=false"
         ) from error
     network.taps = _taps(network)
     if pretrained:

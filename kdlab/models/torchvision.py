@@ -1,4 +1,4 @@
-"""Classifiers of torchvision under their names."""
+"""Classifiers of torchvision by their names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from kdlab.errors import did_you_mean
 
 from .pretrained import note_weights, refuse_own
 
-#: class of the network -> its stages where they are modules of a name
+#: class of the network -> its stages, if they are modules with names
 STAGES = {
     "ResNet": ("layer1", "layer2", "layer3", "layer4"),
     "RegNet": ("trunk_output.block1", "trunk_output.block2", "trunk_output.block3", "trunk_output.block4"),
@@ -16,8 +16,8 @@ STAGES = {
     "ConvNeXt": ("features.1", "features.3", "features.5", "features.7"),
     "SwinTransformer": ("features.1", "features.3", "features.5", "features.7"),
 }
-#: classes whose ``features`` are a row of layers: a stage ends where the map is halved, and the last before the last
-#: layer (a pooling or a head)
+#: classes whose ``features`` are a sequence of layers: a stage ends before the map is halved, and the last stage before
+#: the last layer (a pooling or a head)
 ROWS = ("VGG", "MobileNetV2", "MobileNetV3", "EfficientNet")
 WITH_AUXILIARY = ("googlenet", "inception_v3")
 
@@ -30,28 +30,30 @@ def torchvision_model(
     weights: str | None = None,
     options: dict | None = None,
 ) -> nn.Module:
-    """A classifier of torchvision: its own module, its own names in the state dict, with taps.
+    """A classifier of torchvision, with taps. The module and the names in its state dict are torchvision's.
 
     Args:
         model: torchvision's name, for example "resnet18" or "convnext_tiny".
-        classes: number of classes. Pretrained weights keep their head if they have as many classes; otherwise a new one
-            is put on, untrained.
-        channels: channels of the input, 3 or 1. For grey images the filters of the first convolution are added up over
-            their three channels, so that it answers to a grey image as the colour one answers to three equal channels.
-        pretrained: take torchvision's best weights of this model; they are fetched where they are not in torch's cache.
-        weights: take these weights, by torchvision's name: "IMAGENET1K_V1".
+        classes: number of classes. The pretrained head is kept if it has this number of classes; otherwise it is
+            replaced by an untrained one.
+        channels: channels of the input, 3 or 1. For grey images the filters of the first convolution are summed over
+            their three channels, so that a grey image gives the same output as a colour image with three equal
+            channels.
+        pretrained: use torchvision's best weights of this model. They are downloaded if they are not in torch's cache.
+        weights: use these weights, by torchvision's name: "IMAGENET1K_V1".
         options: further arguments of the model, for example {"image_size": 32} of a vit or {"dropout": 0.1} of an
             efficientnet.
 
     Taps (the attribute ``taps``): ``stage1`` … are the stages of the ResNets (ResNeXt, wide ResNet), RegNet, DenseNet,
     ConvNeXt and Swin (whose maps are (H, W, C)), the blocks of ViT, and the last layers before the map is halved of
-    VGG, MobileNet and EfficientNet; ``embedding`` is what goes into the classifier. Other modules are taps by their
-    paths. With weights the attribute ``normalisation`` holds the mean and std of the inputs that they were trained on,
-    and ``pretrained_weights`` how many ``classes`` they know and what they leave ``unfilled``: nothing, or the head.
+    VGG, MobileNet and EfficientNet; ``embedding`` is the input of the classifier. Other modules are taps by their
+    paths. With weights the attribute ``normalisation`` holds the mean and std of their training inputs, and
+    ``pretrained_weights`` holds their number of ``classes`` and the parameters that they leave ``unfilled``: none, or
+    the head.
 
     Raises:
-        ValueError: torchvision is missing, has no such model or weights, cannot fetch them, or the images have another
-            number of channels; an option is one of those above.
+        ValueError: torchvision is missing, has no such model or weights, or cannot download them; the images have
+            another number of channels; an option is one of the arguments above.
     """
     try:
         import torchvision.models as library
@@ -63,7 +65,7 @@ def torchvision_model(
         raise ValueError(f"model '{model}': torchvision has no classifier of that name{did_you_mean(model, known)}")
     if channels not in (1, 3):
         raise ValueError(
-            f"channels must be 3 or 1 for a network of torchvision, got {channels}; timm's read any number (timm_model)"
+            f"channels must be 3 or 1 for a network of torchvision, got {channels}; timm's accept any (timm_model)"
         )
     refuse_own(
         options,
@@ -75,7 +77,7 @@ def torchvision_model(
             "progress": "it shows none",
         },
     )
-    # the auxiliary classifiers would make the network answer with a tuple while it trains
+    # with auxiliary classifiers the network would return a tuple in training mode
     options = {**({"aux_logits": False} if model in WITH_AUXILIARY else {}), **(options or {})}
     chosen = _weights(library, model, pretrained, weights)
     if chosen is None:
@@ -100,7 +102,7 @@ def _weights(library, model: str, pretrained: bool, weights: str | None):
     if not pretrained and weights is None:
         return None
     offered = library.get_model_weights(model)
-    name = (weights or "DEFAULT").rpartition(".")[2]  # ResNet18_Weights.IMAGENET1K_V1 is said as well
+    name = (weights or "DEFAULT").rpartition(".")[2]  # ResNet18_Weights.IMAGENET1K_V1 is also accepted
     if name not in offered.__members__:
         raise ValueError(
             f"weights '{weights}': torchvision's {model} has "
@@ -112,22 +114,22 @@ def _weights(library, model: str, pretrained: bool, weights: str | None):
 def _trained(library, model: str, weights, options: dict) -> nn.Module:
     try:
         return library.get_model(model, weights=weights, progress=False, **options)
-    except (OSError, RuntimeError) as error:  # no connection; a file that is not what it should be
+    except (OSError, RuntimeError) as error:  # no connection, or a damaged file
         if "loading state_dict" in str(error):
             wrong = " ".join(str(error).splitlines()[1:2]).strip()
             raise ValueError(
                 f"the weights {weights} of torchvision's {model} do not fit a network with these options "
-                f"({wrong}); leave them out, or say pretrained=false"
+                f"({wrong}); leave them out, or set pretrained=false"
             ) from error
         raise ValueError(
-            f"the weights {weights} of torchvision's {model} cannot be fetched from {weights.url} ({error}); "
-            "fetch them into torch's cache (TORCH_HOME) where there is a connection, or say pretrained=false"
+            f"the weights {weights} of torchvision's {model} cannot be downloaded from {weights.url} ({error}); "
+            "download them into torch's cache (TORCH_HOME) on a machine with a connection, or set pretrained=false"
         ) from error
 
 
 def _put_on_head_of(network: nn.Module, fresh: nn.Module) -> list[str]:
-    """Give the network those modules of a fresh one whose shapes depend on the number of classes: its head. Returns
-    their paths."""
+    """Replaces the network's head, the modules whose shapes depend on the number of classes, by that of a fresh
+    network. Returns their paths."""
     shapes = {name: value.shape for name, value in fresh.state_dict().items()}
     state = network.state_dict()
     heads = sorted({name.rpartition(".")[0] for name, value in state.items() if value.shape != shapes[name]})
@@ -141,7 +143,7 @@ def _read_grey(network: nn.Module) -> None:
     first = next(module for module in network.modules() if isinstance(module, nn.Conv2d) and module.in_channels == 3)
     first.weight = nn.Parameter(first.weight.detach().sum(1, keepdim=True))
     first.in_channels = 1
-    # an adaptation of three channels to the weights of googlenet and inception_v3
+    # an adaptation of three channels for the weights of googlenet and inception_v3
     if getattr(network, "transform_input", False):
         network.transform_input = False
 

@@ -6,31 +6,31 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 WIDTHS = (64, 128, 256, 512, 512)
-#: depth -> convolutions of each stage. 8 is no network of the paper: the CRD benchmark's student, one convolution a
-#: stage. 16 and 19 are the paper's D and E.
+#: depth -> convolutions of each stage. 8 is not in the paper: it is the CRD benchmark's student, with one convolution
+#: per stage. 16 and 19 are the paper's D and E.
 CONVOLUTIONS = {8: (1, 1, 1, 1, 1), 11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 
 
 class VGG(nn.Module):
-    """VGG with BatchNorm as the CRD benchmark has it (Tian et al. 2020, https://arxiv.org/abs/1910.10699).
+    """VGG with BatchNorm as in the CRD benchmark (Tian et al. 2020, https://arxiv.org/abs/1910.10699).
 
-    Against the paper: BatchNorm behind every convolution (which keep their biases), the map is halved behind the first
-    three stages only, and the mean over the map and one linear layer stand for the three fully connected ones. The name
-    counts these three, so VGG 8 has five convolutions.
+    Differences from the paper: BatchNorm follows every convolution (convolutions keep their biases), the map is halved
+    only after the first three stages, and the mean over the map and one linear layer replace the three fully connected
+    layers. The name counts these three, so VGG 8 has five convolutions.
 
     Args:
         classes: number of classes.
         depth: 8, 11, 13, 16 or 19.
         channels: channels of the input.
 
-    Taps: ``stage1`` … ``stage5``, behind the last ReLU of the stage and before the pooling (64, 128, 256, 512, 512
-    channels; at 32 x 32 the maps are 32, 16, 8, 4 and 4 wide), ``preact1`` … ``preact5`` what goes into that ReLU,
+    Taps: ``stage1`` … ``stage5``, after the last ReLU of the stage and before the pooling (64, 128, 256, 512, 512
+    channels; at 32 x 32 the maps are 32, 16, 8, 4 and 4 wide), ``preact1`` … ``preact5`` the input of that ReLU,
     ``embedding`` the pooled 512 features. The input must be at least 8 x 8.
 
     Parameters with 100 classes: vgg8 3,965,028; vgg11 9,277,284; vgg13 9,462,180; vgg16 14,774,436; vgg19 20,086,692.
 
     Raises:
-        ValueError: no VGG has that depth.
+        ValueError: the depth is not one of these.
 
     >>> sum(p.numel() for p in VGG(classes=100, depth=8).parameters())
     3965028

@@ -7,11 +7,10 @@ from torch import Tensor, nn
 
 
 class PreActivationBlock(nn.Module):
-    """BatchNorm, ReLU, 3x3 convolution, twice, dropout between the convolutions; their sum with the shortcut has no
-    ReLU behind it.
+    """Twice BatchNorm, ReLU and 3x3 convolution, with dropout between the convolutions. No ReLU follows the sum with
+    the shortcut.
 
-    Where the shape changes, the shortcut is a 1x1 convolution of the *activated* input; elsewhere it is the input
-    itself.
+    If the shape changes, the shortcut is a 1x1 convolution of the *activated* input; otherwise it is the input itself.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, dropout: float):
@@ -43,10 +42,10 @@ class WideResNet(nn.Module):
         channels: channels of the input.
         dropout: probability of dropping a value between the two convolutions of a block.
 
-    Taps: ``stem``; ``stage1``, ``stage2``, ``stage3`` are the sums that the stages end in, which have no ReLU (it opens
-    the next block; RepDistiller's features are the same sums); ``preact1``, ``preact2``, ``preact3`` are these sums
-    behind the BatchNorm that follows them, which is what goes into the next ReLU; ``activation`` is the last BatchNorm
-    and ReLU; ``embedding`` its mean, of 64 times width. At 32 x 32 the maps of the stages are 32, 16 and 8 wide.
+    Taps: ``stem``; ``stage1``, ``stage2``, ``stage3`` are the sums at the end of the stages, before the ReLU, which is
+    in the next block (RepDistiller's features are the same sums); ``preact1``, ``preact2``, ``preact3`` are these sums
+    after the next BatchNorm, that is the input of the next ReLU; ``activation`` is the output of the last BatchNorm and
+    ReLU; ``embedding`` its mean, of 64 times width. At 32 x 32 the maps of the stages are 32, 16 and 8 wide.
 
     Parameters with 100 classes: wrn_16_1 180,916; wrn_16_2 703,284; wrn_40_1 569,780; wrn_40_2 2,255,156.
 

@@ -1,5 +1,5 @@
-"""What was written last into the parameters of a network while it was built: random numbers, or numbers that were
-copied there."""
+"""Notes what was written last into the parameters of a network while it was built: random numbers, or copied
+numbers."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _DRAWN, _COPIED, _OTHER = "drawn", "copied", "other"
 
 
 class Writes(TorchFunctionMode):
-    """While it is entered, it notes the last writing operation on every tensor. So a network's untrained parameters are
-    known for certain, whatever the network answers: they hold what an initialiser drew, and nothing was written over
-    it.
+    """While it is active, it notes the last writing operation on every tensor. So a network's untrained parameters are
+    known for certain, independent of the network's outputs: they hold numbers that an initialiser drew, and nothing
+    overwrote them.
 
-    Scaling, shifting and clamping of drawn numbers by constants (as ``trunc_normal_`` does) leaves them drawn. Nothing
-    is computed otherwise than without it.
+    Numbers that are scaled, shifted or clamped by constants (as in ``trunc_normal_``) still count as drawn. No result
+    changes.
 
     >>> import torch
     >>> with Writes() as writes:
@@ -65,7 +65,7 @@ class Writes(TorchFunctionMode):
             return
         for tensor in _tensors(target):
             storage = _storage(tensor)
-            # zeros in one row (an embedding's padding) leave the others as they were
+            # zeros in one row (an embedding's padding) leave the other rows unchanged
             if storage is None or name in _CONSTANT and tensor.numel() * tensor.element_size() < storage.nbytes():
                 continue
             self._last[storage._cdata] = kind, storage
@@ -79,8 +79,8 @@ class Writes(TorchFunctionMode):
         return [name for name, value in network.named_parameters() if self._written(value) == _DRAWN]
 
     def not_copied(self, network: nn.Module) -> list[str]:
-        """The parameters and floating-point buffers of the state dict into which nothing was copied: those that loaded
-        weights do not fill."""
+        """The parameters and floating-point buffers of the state dict into which nothing was copied, that is those that
+        loaded weights do not fill."""
         return [
             name
             for name, value in network.state_dict(keep_vars=True).items()

@@ -36,8 +36,7 @@ def read(path: Path) -> tuple[dict, str]:
         reason = getattr(error, "strerror", None) or error
         return (
             {},
-            f"{file} cannot be read as measurements ({reason}) and counts for nothing; kdlab measure {path} measures "
-            "anew",
+            f"{file} cannot be read as measurements ({reason}) and is ignored; kdlab measure {path} measures again",
         )
     return content, ""
 

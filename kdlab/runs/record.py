@@ -69,7 +69,7 @@ def other_commit(record: RunRecord) -> str:
     return (
         ""
         if theirs == ours
-        else f"trained by commit {str(theirs)[:8]}, this is {str(ours)[:8]} (fresh=true trains anew)"
+        else f"trained by commit {str(theirs)[:8]}, this is {str(ours)[:8]} (fresh=true starts over)"
     )
 
 

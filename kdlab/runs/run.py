@@ -21,6 +21,8 @@ from .schema import FORMAT, REQUIRED, RunRecord, problem
 FINISHED, RUNNING, FAILED, INTERRUPTED, PRUNED = "finished", "running", "failed", "interrupted", "pruned"
 STATUSES = (FINISHED, RUNNING, FAILED, INTERRUPTED, PRUNED)
 CONFIG = ("data", "student", "loss")  # the nodes that a run's config must have
+#: the entry ``made_by`` of runs without a recipe for their networks and data
+FROM_PYTHON = "kdlab.distill"
 AWAY = "move {} away and start the run again"
 
 
@@ -218,6 +220,7 @@ class Run:
 
         from .checkpoints import load_student
 
+        self.check_recipe("its network cannot be built from its config")
         node = self.network_config(which)
         try:
             network = build(node, "student")
@@ -229,14 +232,39 @@ class Run:
         load_student(network, self.checkpoint(which), module=self.kept(which)["module"])
         return network.eval()
 
+    def check_recipe(self, what: str) -> None:
+        """Raises InputError where the run was made by ``kdlab.distill``: its config describes objects of Python, and
+        builds nothing.
+
+        Args:
+            what: what is therefore impossible.
+        """
+        if self.config.get("made_by") == FROM_PYTHON:
+            raise InputError(
+                f"{self.path} was made by {FROM_PYTHON}, so {what}. Build the network in Python and load its weights: "
+                f'kdlab.load("{self.path}").load_into(network)'
+            )
+
+    def load_into(self, network, which: str = "last"):
+        """Load the weights of the network that the run keeps, ``last`` or ``best``, into a network of the same
+        architecture. Returns it in evaluation mode. For runs of ``kdlab.distill``, whose network has no config.
+
+        Raises:
+            InputError: the network is of another architecture.
+        """
+        from .checkpoints import load_student
+
+        load_student(network, self.checkpoint(which), module=self.kept(which)["module"])
+        return network.eval()
+
     def predictions(self) -> dict:
         """``target``, ``index``, and the logits ``last`` and ``best`` of the test split. The logits of networks that
         are not kept are ``last.NAME`` and ``best.NAME``."""
         from .checkpoints import read_checkpoint
 
         anew = (
-            f"kdlab evaluate {self.path} data.evaluation_batch_size=500 asks its checkpoint, and fresh=true trains "
-            "it anew"
+            f"kdlab evaluate {self.path} data.evaluation_batch_size=500 evaluates its checkpoint, and fresh=true "
+            "trains it again"
         )
         if not self.predictions_file.exists():
             raise InputError(

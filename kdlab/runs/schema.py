@@ -169,6 +169,7 @@ class RunRecord:
     hash: str = entry("text", "hash of the config; it names the run", MISSING, null=False)
     group: str = entry("text", "hash of the config without the seed", MISSING, null=False)
     status: str = entry("text", "running, finished, failed, interrupted or pruned", MISSING, null=False)
+    made_by: str | None = entry("text", "`kdlab.distill`, if Python began the run and no config can rebuild it")
     command: str = entry("text", "command line that began the run", "")
     overrides: list[str] = entry("list", "overrides that were typed", list)
     choices: dict[str, object] = entry("names", "file that was chosen of each config group", dict)

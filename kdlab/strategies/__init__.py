@@ -1,4 +1,5 @@
-"""Strategies: who learns, from whom, when. One file each; the base class does the rest once."""
+"""Strategies: which network learns, from which network, and when. One file each; the base class has the common
+parts."""
 
 from .base import Step, Strategy
 from .born_again import BornAgain

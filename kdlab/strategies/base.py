@@ -17,7 +17,7 @@ from kdlab.batch import Batch
 from kdlab.counter import derived_seed
 from kdlab.losses.base import Probe
 from kdlab.models.taps import Taps
-from kdlab.objective import LossParts, Objective, anchor, mean_of
+from kdlab.objective import LossParts, Objective, ddp_anchor, mean_of
 from kdlab.outputs import Outputs
 from kdlab.tasks import Task
 from kdlab.teachers import Teacher
@@ -67,6 +67,8 @@ class Strategy(L.LightningModule):
     answers_may_be: tuple[str, ...] = ("classes", "labels", "values")
     #: whether it can learn from mixed images (:mod:`kdlab.data.images.mixing`), each of which has two labels
     mixing = True
+    #: whether it remembers training samples by their number, ``batch.index``
+    needs_index = False
 
     def __init__(
         self,
@@ -237,7 +239,7 @@ class Strategy(L.LightningModule):
                 [objective.taught(student, one.detach(), rows) for one in teacher]
             )
         if not isinstance(loss.total, Tensor) or (distributed() and not student.is_lazy):
-            loss = loss + LossParts(anchor(student))
+            loss = loss + LossParts(ddp_anchor(student))
         return loss
 
     # -- Lightning -----------------------------------------------------------------------------------------------------

@@ -14,20 +14,20 @@ from .offline import Offline
 
 @method("strategy", Paper("Furlanello et al.", 2018, "Born-Again Neural Networks", "https://arxiv.org/abs/1805.04770"))
 class BornAgain(Offline):
-    r"""Generation :math:`k` learns from generation :math:`k - 1`, an equal network that is finished (Furlanello et al.
-    2018, https://arxiv.org/abs/1805.04770, section 3):
+    r"""Generation :math:`k` learns from generation :math:`k - 1`, a finished network of the same architecture
+    (Furlanello et al. 2018, https://arxiv.org/abs/1805.04770, section 3):
 
     .. math:: \theta_k = \arg\min_\theta L\big(f(x, \theta_{k-1}), f(x, \theta)\big), \qquad \theta_0 = \arg\min_\theta
     L\big(y, f(x, \theta)\big)
 
-    Each is a run of its own, and a chain of them one command; see ``conf/strategy/born_again.yaml``. With ``ce`` among
-    the losses the labels stay in it, as in the paper's BAN+L. From the second generation of a chain on the report has
-    the ensemble of generations 1 to k, the mean of their probabilities (the paper's BANE), beside the student.
+    Each generation is a run. One command trains a chain of them; see ``conf/strategy/born_again.yaml``. With ``ce``
+    among the losses, the labels are used too, as in the paper's BAN+L. From the second generation of a chain on, the
+    report also has the ensemble of generations 1 to k, the mean of their probabilities (the paper's BANE).
 
     Args:
-        generation: this run's, from 1; generation 0 is a run of ``strategy=supervised``.
-        earlier: generations 1 to k - 2, from kdlab; generation k - 1 is the teacher. None: the teacher was chosen
-            otherwise, and there is no ensemble.
+        generation: the number of this run's generation, from 1; generation 0 is a run of ``strategy=supervised``.
+        earlier: generations 1 to k - 2, set by kdlab; generation k - 1 is the teacher. None: the teacher was chosen in
+            another way, and there is no ensemble.
     """
 
     def __init__(self, *, generation: int, earlier: Sequence[Teacher] | None = None, **options):
@@ -48,14 +48,14 @@ class BornAgain(Offline):
         )
 
     def validate_combination(self) -> list[str]:
-        """A problem where there is no teacher; otherwise those of :class:`Offline`."""
+        """A problem if there is no teacher; otherwise those of :class:`Offline`."""
         if self.teacher is None:
-            return ["strategy=born_again learns from the generation before it; leave teacher= away"]
+            return ["strategy=born_again learns from the generation before it; leave out teacher="]
         return super().validate_combination()
 
 
 class _Student(Teacher):
-    """The student as one of an ensemble."""
+    """The student as a member of an ensemble."""
 
     def __init__(self, strategy: BornAgain):
         self.strategy = strategy

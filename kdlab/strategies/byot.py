@@ -27,32 +27,35 @@ from .self_taught import SelfTaught
 
 @method("strategy", functional.byot_feature.method.paper)
 class OwnTeacher(SelfTaught):
-    r"""Be your own teacher (BYOT): each exit, a bottleneck and a classifier behind an earlier stage, learns by the
-    objective from the labels and from the deepest classifier, which is a constant there and itself learns from the
-    labels alone; the exits' features approach the deepest one,
+    r"""Be your own teacher (BYOT). Each exit is a bottleneck and a classifier after an earlier stage. It learns with
+    the objective from the labels and from the deepest classifier. No gradient flows from an exit into the deepest
+    classifier, which learns from the labels alone. In addition, the exits' features are pulled towards the deepest
+    feature,
 
     .. math:: L = w_d\,L_{labels}(z_d) + \sum_i \big[L_{labels}(z_i) + L_{taught}(z_i, z_d) + \beta\,\lVert f_i - f_d
     \rVert_2^2\big].
 
     Zhang et al. (2019), "Be Your Own Teacher: Improve the Performance of Convolutional Neural Networks via Self
-    Distillation", https://arxiv.org/abs/1905.08094. The exits are validated and reported, too, and with them the
-    ensemble, the mean of all probabilities. What is kept is the student, without them. It cannot be combined with
-    another teacher, nor with losses on features.
+    Distillation", https://arxiv.org/abs/1905.08094. The exits are validated and reported, and so is the ensemble, the
+    mean of all probabilities. The run keeps the student, without exits. The strategy cannot be combined with another
+    teacher or with losses on features.
 
     Args:
-        exits: the student's taps that get an exit; None: its stages (``stage1``, ``stage2``, …) but the last, or the
-            only one.
-        feature: the student's tap that the exits' features approach: its ``embedding``, or the map of its last stage.
-        deepest_weight: w_d, a factor on the deepest classifier's terms. In the paper they have the weight 1 where those
-            of the exits have 1 - alpha; the common re-implementation gives all of them 1 - alpha.
+        exits: the student's taps that get an exit; None: all its stages (``stage1``, ``stage2``, …) except the last; if
+            there is only one stage, this one.
+        feature: the student's tap towards which the exits' features are pulled: its ``embedding``, or the map of its
+            last stage.
+        deepest_weight: w_d, a factor on the deepest classifier's terms. In the paper these have weight 1 and those of
+            the exits 1 - alpha. The common re-implementation uses 1 - alpha for all of them.
         feature_weight: beta.
-        positive_only: leave out the elements where neither feature is above 0, as the common re-implementation does.
-        feature_reduction: ``sum`` over the batch (of all processes; of each, where the gradients of several are
-            accumulated), as there, or ``mean`` over its samples, which depends on neither.
+        positive_only: leave out the elements in which neither feature is above 0, as the common re-implementation does.
+        feature_reduction: ``sum`` over the batch, as in the common re-implementation, or ``mean`` over its samples. The
+            sum is over the batch of all processes; with gradient accumulation, each batch is summed separately. The
+            mean depends on neither.
         base: as for :class:`Strategy`.
 
     Raises:
-        InputError: the student has no stages or no such taps, or there is no bottleneck between their shapes.
+        InputError: the student has no stages or lacks a tap, or no bottleneck exists between the shapes.
     """
 
     def __init__(
@@ -77,7 +80,7 @@ class OwnTeacher(SelfTaught):
             )
         taps = list(exits) if exits is not None else self._stages()
         if not taps or len(set(taps)) < len(taps):
-            raise InputError(f"strategy.exits must name one tap of the student or more, each once, got {taps}")
+            raise InputError(f"strategy.exits must name one or more taps of the student, each once, got {taps}")
         self._exit_taps = {f"exit{number}": tap for number, tap in enumerate(taps, start=1)}
         self.exits = nn.ModuleDict()
         self.watch([*taps, feature])
@@ -86,8 +89,8 @@ class OwnTeacher(SelfTaught):
         stages = stage_taps(self.student, self.aliases)
         if not stages:
             raise InputError(
-                f"strategy.exits: {type(self.student).__name__} has no taps stage1, stage2, …; name those that get an "
-                "exit, for example strategy.exits=[layer1,layer2]"
+                f"strategy.exits: {type(self.student).__name__} has no taps stage1, stage2, …; name the taps that get "
+                "an exit, for example strategy.exits=[layer1,layer2]"
             )
         return stages[:-1] or stages
 
@@ -95,8 +98,8 @@ class OwnTeacher(SelfTaught):
         """Builds an exit for each tap.
 
         Raises:
-            InputError: the forward pass does not reach a tap, or there is no bottleneck between its shape and the
-                deepest one.
+            InputError: the forward pass does not reach a tap, or no bottleneck exists between its shape and that of the
+                deepest feature.
         """
         shapes = {tap: tuple(value.shape[1:]) for tap, value in probe.student.features.items()}
         for name, tap in self._exit_taps.items():
@@ -116,7 +119,7 @@ class OwnTeacher(SelfTaught):
         return self.observe(batch).detach()
 
     def answers(self) -> dict[str, Callable[[Batch], Outputs]]:
-        """The student, each exit and their ensemble, all from one forward pass a batch."""
+        """The student, each exit and their ensemble, all from one forward pass per batch."""
         once = Once(self._answer_all)
         return {
             name: lambda batch, name=name: once(batch)[name]
@@ -136,7 +139,7 @@ class OwnTeacher(SelfTaught):
         }
 
     def _exit(self, name: str, student: Outputs) -> tuple[Outputs, Tensor]:
-        """What an exit says, and its feature."""
+        """The Outputs of an exit, and its feature."""
         logits, feature = self.exits[name](student.features[self._exit_taps[name]])
         second = None if student.second is None else self._exit(name, student.second)[0]
         return Outputs(logits, mask=student.mask, second=second), feature
@@ -166,5 +169,5 @@ class OwnTeacher(SelfTaught):
         """The problems of :class:`SelfTaught`, and one for each term that reads features."""
         return [
             *super().validate_combination(),
-            *logits_only(self, "the exits have no features but the deepest one's, which strategy.feature names"),
+            *logits_only(self, "an exit has no features except the one that strategy.feature names"),
         ]

@@ -1,4 +1,4 @@
-"""Cohort: what the strategies share in which several networks learn at once."""
+"""Cohort: common parts of the strategies in which several networks learn at once."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from kdlab.outputs import Outputs
 from .base import Strategy
 
 _CONNECTORS = 33  # the stream of random numbers for the peers' connectors
-#: names that stand for something else in a run's report, and in ``strategy.keep``
+#: names with another meaning in a run's report, and in ``strategy.keep``
 RESERVED = ("student", "validation", "ensemble")
 
 
 @dataclass
 class Peer:
-    """A network that learns beside the student.
+    """A network that learns together with the student.
 
     Args:
-        network: any network that the student could be.
+        network: any network that could be a student.
         taps: the ``taps:`` of its config.
-        optimizer: options of the optimiser that are its own (``lr``, ``weight_decay``).
+        optimizer: its own options of the optimiser (``lr``, ``weight_decay``).
     """
 
     network: nn.Module
@@ -41,21 +41,21 @@ class Peer:
 
 
 class Cohort(Strategy):
-    """Base of the strategies with networks beside the student that learn, too. Each is validated, reported and saved
-    under its name.
+    """Base of the strategies with further networks that learn together with the student. Each is validated, reported
+    and saved under its name.
 
-    There is one optimiser, with a group of parameters a network. Since whoever teaches is detached, the gradient of the
-    summed loss is, for each network, that of its own loss; only clipping by the global norm couples them. Each network
-    but the student has a copy of the objective, and so connectors and memories of its own.
+    There is one optimiser, with a group of parameters per network. The teaching networks are detached, so the gradient
+    of the summed loss is, for each network, that of its own loss. Only clipping by the global norm couples them. Each
+    network except the student has a copy of the objective, with its own connectors and memories.
 
     Args:
-        peers: name -> :class:`Peer`. In a config: how many networks like the student, or name -> a network's node.
+        peers: name -> :class:`Peer`. In a config: the number of networks like the student, or name -> a network's node.
         views: whether all networks see the ``same`` augmentation of a batch, or each a ``different`` one.
-        keep: which network the run keeps: its name, or ``validation``: the best one there.
+        keep: the network that the run keeps: its name, or ``validation`` for the best one on validation.
         base: as for :class:`Strategy`.
 
     Raises:
-        InputError: a name cannot be a network's, or ``keep`` names none.
+        InputError: a name cannot be that of a network, or ``keep`` names no network.
     """
 
     def __init__(
@@ -97,44 +97,44 @@ class Cohort(Strategy):
         return network if network == "student" else f"strategy.peers.{network}"
 
     def features_of(self, name: str) -> set[str]:
-        """The taps whose features are read of a network: as a rule each both learns and teaches."""
+        """The taps whose features a network must provide. By default every network both learns and teaches."""
         return self.objective.student_taps | self.objective.teacher_taps
 
     def taps_of(self, name: str, network: nn.Module) -> Taps:
-        """Taps of a network that is built as the one of that name."""
+        """The taps of a network with the architecture of the named one."""
         return Taps(network, self.features_of(name), self._aliases_of[name])
 
     def objective_of(self, name: str) -> nn.Module:
-        """The objective of a network, with its own connectors."""
+        """The objective of a network, with the network's own connectors."""
         return self.objective if name == "student" else self.objectives[name]
 
     def own_objective(self, name: str) -> nn.Module:
-        """A new objective for a peer, which then prepares connectors of its own in it."""
+        """A new objective for a peer, in which the peer's connectors are prepared."""
         return copy.deepcopy(self.objective)
 
     def observe_all(self, batch: Batch) -> dict[str, Outputs]:
-        """What each network says of the batch, by name."""
+        """Each network's Outputs on the batch, by name."""
         return {name: self.observe_as(name, batch) for name in self.networks()}
 
     def observe_as(self, name: str, batch: Batch) -> Outputs:
-        """What one of the networks says of the batch, or of its own view of it."""
+        """One network's Outputs on the batch, or on its own view of the batch."""
         taps = self._taps if name == "student" else self._peer_taps[name]
         return self.outputs_of(self.networks()[name], taps, batch, self.view_of(name))
 
     def view_of(self, name: str) -> int:
-        """The number of the view that a network sees."""
+        """The number of a network's view."""
         return list(self.networks()).index(name) if self._different else 0
 
     def taught_by(self, batch: Batch) -> Outputs:
-        """The first of the others: for what depends on the shapes of whoever teaches the student."""
+        """The Outputs of the first other network, for parts that depend on the shapes of the student's teacher."""
         return self.observe_as(next(iter(self.peers)), batch).detach()
 
     def attach(self, probe: Probe) -> None:
-        """Makes and prepares an objective for each peer, with the student in the teacher's role."""
+        """Builds and prepares an objective for each peer, with the student as its teacher."""
         for number, name in enumerate(self.peers, start=1):
             said = self.observe_as(name, probe.batch)
             self.objectives[name] = self.own_objective(name)
-            # the student's connectors do not depend on how many peers there are
+            # the student's connectors do not depend on the number of peers
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(derived_seed(self.seed, _CONNECTORS, number))
                 self.objectives[name].prepare(
@@ -149,8 +149,8 @@ class Cohort(Strategy):
             objective.advance(self.epochs_done)
 
     def parameter_groups(self) -> list[dict]:
-        """One group for the student and all that no peer owns, then one for each peer and its objective, with the
-        peer's own options."""
+        """One group for the student and everything that belongs to no peer, then one for each peer and its objective,
+        with the peer's own options."""
         groups, taken = [], set()
         for name, network in self.peers.items():
             own = [
@@ -165,8 +165,8 @@ class Cohort(Strategy):
         return [{"params": rest}, *groups]
 
     def validate_combination(self) -> list[str]:
-        """Problems: no term learns from labels, the optimiser or its schedule cannot have a peer's options, or there is
-        a further teacher."""
+        """Problems: no term learns from labels, the optimiser or its schedule does not accept a peer's options, or
+        there is a further teacher."""
         problems, known = [*super().validate_combination(), *self.without_labels()], self.optimization.options()
         problems += [
             f"strategy.peers.{name}.optimizer.{option}: the optimiser has no such option{did_you_mean(option, known)} "
@@ -193,8 +193,8 @@ class Cohort(Strategy):
 
 
 class Once:
-    """A function of a batch that is asked again of the same batch at once: the answer to the last one is kept. So
-    answers that are asked for one by one share a pass through a network.
+    """A function of a batch that keeps its last result. If it is called several times with the same batch, it is
+    computed once. So outputs that are requested one by one share a pass through a network.
 
     >>> once = Once(lambda batch: print("computed") or batch)
     >>> batch = object()
@@ -207,15 +207,15 @@ class Once:
         self._function, self._batch, self._said = function, None, None
 
     def __call__(self, batch: Batch):
-        """The function's value at ``batch``, computed only where the last call had another batch."""
+        """The function's value for ``batch``, computed only if the last call had another batch."""
         if batch is not self._batch:
             self._said, self._batch = self._function(batch), batch
         return self._said
 
 
 def combined(several: Sequence[Outputs], rule: Callable[[list[Tensor]], Tensor]) -> Outputs:
-    """What several networks say together: a rule on their logits, on the second view too where they have one. They have
-    no features.
+    """The combined Outputs of several networks: a rule on their logits, and on those of the second view if there is
+    one. The result has no features.
 
     >>> import torch
     >>> combined([Outputs(torch.ones(1, 2)), Outputs(torch.zeros(1, 2))], lambda logits: sum(logits)).logits
@@ -226,11 +226,11 @@ def combined(several: Sequence[Outputs], rule: Callable[[list[Tensor]], Tensor])
 
 
 def logits_only(strategy: Strategy, why: str) -> list[str]:
-    """A problem for each term that reads features, which the strategy does not have of whoever teaches."""
+    """A problem for each term that reads features, for a strategy whose teachers have none."""
     return [
         (
             f"loss.{name}: it reads features ({', '.join(sorted({*term.student_taps, *term.teacher_taps}))}), and "
-            f"{why}; take a loss on logits"
+            f"{why}; choose a loss on logits"
         )
         for name, term in strategy.objective.terms.items()
         if term.student_taps or term.teacher_taps

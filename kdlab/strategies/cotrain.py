@@ -16,38 +16,38 @@ TEACHER = "teacher"
 
 
 class CoTrained(Cohort):
-    r"""A teacher, usually the larger network, that is trained along with its student:
-    :math:`L = L_{labels}(z_s) + L_{taught}(z_s, z_t) + L_{labels}(z_t) + \lambda L_{taught}(z_t, z_s)`, whoever teaches
-    being a constant.
+    r"""A teacher, usually the larger network, that is trained together with its student: :math:`L = L_{labels}(z_s) +
+    L_{taught}(z_s, z_t) + L_{labels}(z_t) + \lambda L_{taught}(z_t, z_s)`. No gradient flows into the second argument
+    of :math:`L_{taught}`.
 
-    With :math:`\lambda = 0` the teacher learns from the labels alone, as if the student were not there, and the student
-    from a teacher that grows with it; with 1 the two learn from each other as in deep mutual learning, Zhang et al.
-    (2018), "Deep Mutual Learning", https://arxiv.org/abs/1706.00384. Losses on features work, with the taps of either
-    network's config.
+    With :math:`\lambda = 0` the teacher learns from the labels alone, as without a student, and the student learns from
+    a teacher that improves during training. With 1 the two learn from each other as in deep mutual learning, Zhang et
+    al. (2018), "Deep Mutual Learning", https://arxiv.org/abs/1706.00384. Losses on features work, with the taps of
+    either network's config.
 
-    It cannot be combined with a further teacher, nor with more than the one network ``teacher``.
+    It cannot be combined with a further teacher, or with peers other than the network ``teacher``.
 
     Args:
-        feedback: :math:`\lambda`, the weight of what the teacher learns from the student.
+        feedback: :math:`\lambda`, the weight of the terms by which the teacher learns from the student.
         cohort: as for :class:`Cohort`.
 
     Raises:
-        InputError: the peers are not the one network ``teacher``, or no term of the loss is for the teacher.
+        InputError: the peers are not exactly the network ``teacher``, or no term of the loss applies to the teacher.
         ValueError: the feedback is negative.
     """
 
     def __init__(self, *, feedback: float = 0.0, **cohort):
-        self._feedback = not_negative("feedback", feedback)  # before the base asks which features are read
+        self._feedback = not_negative("feedback", feedback)  # before the base class reads which features are needed
         if list(cohort["peers"]) != [TEACHER]:
             raise InputError(
-                "strategy.peers must be the one network 'teacher', for example "
+                "strategy.peers must be one network, 'teacher', for example "
                 f"student@strategy.peers.teacher=mlp_wide; got {', '.join(cohort['peers'])}"
             )
         super().__init__(**cohort)
 
     def features_of(self, name: str) -> set[str]:
-        """All taps of the objective with feedback. Without, the student's taps for the student; for the teacher, the
-        teacher's taps and those of the terms that need no teacher."""
+        """With feedback: all taps of the objective. Without feedback: for the student the student's taps; for the
+        teacher the teacher's taps and those of the terms that need no teacher."""
         if self._feedback:
             return super().features_of(name)
         if name == "student":
@@ -56,7 +56,8 @@ class CoTrained(Cohort):
         return self.objective.teacher_taps.union(*(term.student_taps for term in labels))
 
     def own_objective(self, name: str) -> nn.Module:
-        """Without feedback the terms that need no teacher, and so no connector that never learns."""
+        """The objective of the teacher. Without feedback it has only the terms that need no teacher, so that no
+        connector stays untrained."""
         if self._feedback:
             return super().own_objective(name)
         whole = super().own_objective(name)
@@ -68,7 +69,8 @@ class CoTrained(Cohort):
         )
 
     def distill(self, batch: Batch) -> Step:
-        """The sum of both networks' losses; what the teacher learns from the student has the weight ``feedback``."""
+        """The sum of both networks' losses. The teacher's terms that learn from the student have the weight
+        ``feedback``."""
         said = {name: self.aligned(outputs, batch) for name, outputs in self.observe_all(batch).items()}
         rows, student, teacher = self.task.align_batch(batch), said["student"], said[TEACHER]
         learned = self.loss_of(teacher, student if self._feedback else None, rows, self.objective_of(TEACHER)).scaled(

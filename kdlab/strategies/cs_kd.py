@@ -1,4 +1,4 @@
-"""Class-wise self-distillation: what is said of another sample of the same class teaches."""
+"""Class-wise self-distillation: the teacher is the network's own prediction for another sample of the same class."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kdlab.outputs import Outputs
 from .base import Step
 from .self_taught import SelfTaught
 
-_ORDER, _PARTNER = 1, 32  # streams of random numbers: the first is the one that shuffles without this strategy, too
+_ORDER, _PARTNER = 1, 32  # streams of random numbers; the first also shuffles without this strategy
 
 
 @method(
@@ -29,18 +29,19 @@ _ORDER, _PARTNER = 1, 32  # streams of random numbers: the first is the one that
     {"alinlab/cs-kd": "cskd_kl cskd_total"},
 )
 class ClassWise(SelfTaught):
-    r"""Class-wise self-knowledge distillation (CS-KD): every sample x comes with another one x' of its class, and
-    learns from the label and from what is said of x', without gradient,
+    r"""Class-wise self-knowledge distillation (CS-KD): every sample x is paired with another sample x' of its class.
+    Its prediction learns from the label and from the prediction for x', without gradient through the latter,
 
     .. math:: L = L_{labels}(f_\theta(x)) + L_{taught}(f_\theta(x), f_\theta(x')).
 
     Yun et al. (2020), "Regularizing Class-wise Predictions via Self-knowledge Distillation",
-    https://arxiv.org/abs/2003.13964. The partners have a forward pass of their own, in train mode as in the authors'
-    code; they add nothing to the labels' part.
+    https://arxiv.org/abs/2003.13964. The partners have a separate forward pass, in train mode as in the authors' code.
+    They are not part of the labels' term.
 
-    The partner of a sample is a function of (seed, epoch, index); itself only where it is alone in its class.
-    ``data.batch_size`` counts the samples that learn, and as many partners come with them. Any loss fits, also on
-    features. It cannot be combined with another teacher, nor with mixed images, which have no one class.
+    The partner of a sample is a function of (seed, epoch, index). A sample is its own partner only if it is alone in
+    its class. ``data.batch_size`` is the number of learning samples; each batch has as many partners in addition. Any
+    loss works, also on features. The strategy cannot be combined with another teacher, or with mixed images, which have
+    no single class.
     """
 
     answers_may_be = ("classes",)
@@ -52,7 +53,7 @@ class ClassWise(SelfTaught):
         self.watch(self.objective.teacher_taps)
 
     def sampler(self, target: Tensor, rows: Tensor) -> Callable[[int], Tensor]:
-        """``order(epoch)``: sample indices ``(N, 2)``, each sample, shuffled, with another one of its class."""
+        """``order(epoch)``: sample indices ``(N, 2)``: each sample, shuffled, with another one of its class."""
 
         def order(epoch: int) -> Tensor:
             shuffled = counter_order(rows, self.seed, epoch, _ORDER)
@@ -61,23 +62,23 @@ class ClassWise(SelfTaught):
         return order
 
     def taught_by(self, batch: Batch) -> Outputs:
-        """What is said of the partners, which are the second half of the batch."""
+        """The Outputs for the partners, which are the second half of the batch."""
         with torch.no_grad():
             return self.observe(batch.part(len(batch) // 2, len(batch)))
 
     def distill(self, batch: Batch) -> Step:
-        """The loss of the first half of the batch; the second half, their partners, teaches."""
+        """The loss of the first half of the batch, with the second half, their partners, as teacher."""
         learning = batch.part(0, len(batch) // 2)
         student = self.observe(learning)
         return Step(self.compare(student, self.teach(batch), learning), {"student": student})
 
 
 def partners(target: Tensor, rows: Tensor, *key: int) -> Tensor:
-    """Another sample of the same class for each of the ``rows``, all of them equally likely, under a key of integers;
-    itself where it is alone.
+    """For each of the ``rows`` another sample of the same class, drawn uniformly under a key of integers; the sample
+    itself if it is alone.
 
     Returns:
-        As long as ``target``, and -1 for what is none of the rows.
+        A tensor as long as ``target``, with -1 for samples that are not in ``rows``.
 
     >>> partners(torch.tensor([0, 1, 0, 0, 2]), torch.tensor([0, 1, 2]), 7).tolist()
     [2, 1, 0, -1, -1]

@@ -1,4 +1,4 @@
-"""Self-distillation from the last batch: what was said of it one step before teaches what is said of it now."""
+"""Self-distillation from the last batch: the student learns from its own logits of one step before."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 from kdlab.batch import Batch
 from kdlab.functional.sources import Paper, method
-from kdlab.objective import LossParts, at_rest
+from kdlab.objective import LossParts, zero_loss
 from kdlab.outputs import Outputs
 
 from .base import Step
@@ -24,23 +24,23 @@ from .self_taught import SelfTaught
     {"Meta-knowledge-Lab/DLB": "dlb"},
 )
 class LastBatch(SelfTaught):
-    r"""Self-distillation from the last mini-batch (DLB): each step sees this batch x and, under another augmentation,
-    the last one x' again. The labels are learned from all rows of both, and of the last batch what was said of it one
-    step before, recorded and a constant:
+    r"""Self-distillation from the last mini-batch (DLB): each step uses the current batch x and, under another
+    augmentation, the last batch x' again. All rows of both learn from the labels. The rows of the last batch also learn
+    from the outputs that were recorded for them one step before, which are constants:
 
     .. math:: L = L_{labels}(f_\theta([x', x])) + L_{taught}(f_\theta(x'_2), f_{\theta_{t-1}}(x'_1)),
 
-    with cross-entropy as the mean over all rows. Shen et al. (2022), "Self-Distillation from the Last Mini-Batch for
-    Consistency Regularization", https://arxiv.org/abs/2203.16172. The two batches go through the student one after the
-    other, as in the authors' code, and so BatchNorm has statistics of each.
+    with the cross-entropy as a mean over all rows. Shen et al. (2022), "Self-Distillation from the Last Mini-Batch for
+    Consistency Regularization", https://arxiv.org/abs/2203.16172. The two batches pass through the student one after
+    the other, as in the authors' code, so BatchNorm uses separate statistics.
 
-    The last batch is the last *batch*, also where the gradients of several are accumulated (it counts there as in the
-    step that it was first seen in, so in a last step of fewer batches a little less); each process has its own share of
-    it. It is dropped at the start of an epoch, and so needs no saving: the first step of an epoch learns from the
-    labels of its own batch alone. (In the authors' code it survives the epoch.)
+    With gradient accumulation, the last batch is the last single *batch*. It keeps the weight that it had in the step
+    in which it was first seen, so in a last step of fewer batches it counts a little less. Each process has its own
+    part of it. The last batch is dropped at the start of an epoch and not saved: the first step of an epoch learns from
+    the labels of its own batch alone. (In the authors' code it is kept across epochs.)
 
-    Any loss fits, also on features, but for those that compare two views of a batch; and there is no other teacher. In
-    the steps of an epoch but its first, 2 B samples are seen where ``data.batch_size`` says B.
+    Any loss works, also on features, except losses that compare two views of a batch. The strategy cannot be combined
+    with another teacher. With ``data.batch_size`` B, every step of an epoch after the first sees 2 B samples.
     """
 
     views = 2
@@ -56,15 +56,15 @@ class LastBatch(SelfTaught):
         self._last = None
 
     def taught_by(self, batch: Batch) -> Outputs:
-        """The student's own Outputs, detached: they have the shapes of those that are recorded."""
+        """The student's own Outputs, detached. They have the shapes of the recorded ones."""
         return self.observe(batch).detach()
 
     def distill(self, batch: Batch) -> Step:
-        """The loss of this batch and the last one to their labels, and of the last one to its recorded Outputs. In the
-        first step of an epoch: the loss of this batch to its labels."""
+        """The loss of the current and the last batch to their labels, plus the loss of the last batch to its recorded
+        Outputs. In the first step of an epoch: the loss of the current batch to its labels."""
         if self._last is None:
             student = self.observe(batch)
-            return Step(self.compare(student, None, batch) + LossParts(at_rest(self.objective)), {"student": student})
+            return Step(self.compare(student, None, batch) + LossParts(zero_loss(self.objective)), {"student": student})
         last, recorded = self._last
         again, student = self.observe(last), self.observe(batch)
         rows, last_rows = self.task.align_batch(batch), self.task.align_batch(last)
@@ -80,17 +80,17 @@ class LastBatch(SelfTaught):
 
     def validate_combination(self) -> list[str]:
         """The problems of :class:`SelfTaught`, and one for each term that compares two views."""
-        return [*super().validate_combination(), *self.one_view("the last batch is seen under one at a time")]
+        return [*super().validate_combination(), *self.one_view("the last batch has one view in each step")]
 
 
 def _joined(first: Outputs, second: Outputs) -> Outputs:
-    """The rows of two batches under one another, as if they were one."""
+    """The rows of two batches, concatenated."""
     features = {name: torch.cat([value, second.features[name]]) for name, value in first.features.items()}
     return Outputs(torch.cat([first.logits, second.logits]), features)
 
 
 def _joined_rows(first: Batch, second: Batch) -> Batch:
-    """What the losses read of them; the inputs are none of it. The sum of both is divided by the rows of both."""
+    """The fields that the losses read, concatenated; the inputs are left out. The normaliser is the sum of both."""
     pairs = {
         name: (getattr(first, name), getattr(second, name))
         for name in ("target", "index", "weights", "partner_target", "share")

@@ -26,19 +26,19 @@ from .self_taught import SelfTaught
 class MeanTeacher(SelfTaught):
     r"""The teacher is an exponential moving average of the student's weights, :math:`\theta' \leftarrow d\,\theta' + (1
     - d)\,\theta` after every optimiser step, and the student learns :math:`L = L_{labels}(f_\theta(x)) +
-    L_{taught}(f_\theta(x), f_{\theta'}(x'))`, with x' another augmentation of x or the same. Tarvainen and Valpola
+    L_{taught}(f_\theta(x), f_{\theta'}(x'))`, with x' another augmentation of x, or x itself. Tarvainen and Valpola
     (2017), "Mean teachers are better role models", https://arxiv.org/abs/1703.01780
 
-    Any loss fits, also on features. It cannot be combined with another teacher; ``views=different`` not with a loss
-    that compares two views.
+    Any loss works, also on features. The strategy cannot be combined with another teacher, and ``views=different``
+    cannot be combined with a loss that compares two views.
 
     Args:
-        decay: d, see :class:`kdlab.teachers.average.Average`; 0.999 in the paper, over far longer trainings than one of
+        decay: d, see :class:`kdlab.teachers.average.Average`; 0.999 in the paper, for far longer trainings than one on
             digits.
         views: whether student and average see the ``same`` augmentation of a batch, or each a ``different`` one, as in
             the paper.
-        keep: which network the run keeps: ``student``, ``average``, or ``validation``: the better one there. Both are
-            reported.
+        keep: the network that the run keeps: ``student``, ``average``, or ``validation`` for the better one on
+            validation. Both are reported.
         base: as for :class:`Strategy`.
 
     Raises:
@@ -70,7 +70,7 @@ class MeanTeacher(SelfTaught):
         return {"student": self.student, "average": self.average.network}
 
     def on_train_epoch_start(self) -> None:
-        """Keeps the average in evaluation mode, where the base sets all networks to training mode."""
+        """Keeps the average in evaluation mode; the base class sets all networks to training mode."""
         super().on_train_epoch_start()
         self.average.eval()
 

@@ -1,5 +1,5 @@
-"""Collaborative online distillation: networks that learn at the same time from one soft target which they make
-together."""
+"""Collaborative online distillation: networks that learn at the same time from one soft target, which is computed from
+all of them."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ from .base import Step
 from .cohort import Cohort, Once, combined, logits_only
 
 RULES = ("naive", "linear", "min_logit", "general", "mean")
-#: those whose target depends on the labels of the batch
+#: the rules whose target depends on the labels of the batch
 READING_LABELS = ("naive", "linear", "min_logit")
 
 
 @method("strategy", functional.kdcl_min_logit.method.paper)
 class Collaborative(Cohort):
-    r"""KDCL: each of the M networks learns from the labels and from one soft target of them all,
+    r"""KDCL: each of the M networks learns from the labels and from one common soft target,
     :math:`L_i = L_{labels} + L_{taught}(z_i, h(z_1, \ldots, z_M))`. Guo et al. (2020), "Online Knowledge Distillation
     via Collaborative Learning", section 3,
     https://openaccess.thecvf.com/content_CVPR_2020/html/Guo_Online_Knowledge_Distillation_via_Collaborative_Learning_CVPR_2020_paper.html
 
-    The rules h are functions of their own: :func:`kdlab.functional.kdcl_naive`, :func:`kdcl_linear`,
-    :func:`kdcl_min_logit`, :func:`weighted_target` with :func:`kdcl_general_weights`, and :func:`kdcl_mean`, which is
-    none of the paper's. ``naive`` and ``linear`` choose for all rows that a process sees at once, unless
-    ``per_sample``. The networks' mean logits are reported as ``ensemble``.
+    The rules h are functions: :func:`kdlab.functional.kdcl_naive`, :func:`kdcl_linear`, :func:`kdcl_min_logit`,
+    :func:`weighted_target` with :func:`kdcl_general_weights`, and :func:`kdcl_mean`, which is not in the paper.
+    ``naive`` and ``linear`` make one choice for all rows of a process's batch, or one per row with ``per_sample``. The
+    networks' mean logits are reported as ``ensemble``.
 
-    It cannot be combined with a further teacher, losses on features, or (``naive``, ``linear``, ``min_logit``, which
-    read the labels) images that are mixed up.
+    It cannot be combined with a further teacher or with losses on features. The rules that read the labels (``naive``,
+    ``linear``, ``min_logit``) cannot be combined with mixed images.
 
     Args:
         rule: h.
-        per_sample: for ``naive`` and ``linear``: a choice for each row.
+        per_sample: for ``naive`` and ``linear``: whether to choose for each row.
         ridge: for ``general``: share of the mean diagonal that is added to the diagonal of the errors' correlation. The
-            paper's formula is 0; but networks that make nearly the same errors then get weights of many times 1 and of
-            the other sign, and the target is none.
+            paper's formula has 0. But then networks that make nearly the same errors get large weights of opposite
+            sign, and the target is useless.
         cohort: as for :class:`Cohort`; in the paper the ``views`` are ``different``.
 
     Raises:
-        ValueError: there is no such rule, or it makes no choice that could be one a row.
+        ValueError: the rule is unknown, or ``per_sample`` is given for a rule without a choice.
     """
 
     answers_may_be = ("classes",)
@@ -66,14 +66,14 @@ class Collaborative(Cohort):
         self._rule = one_of("rule", rule, RULES)
         if per_sample and rule not in ("naive", "linear"):
             raise ValueError(
-                f"per_sample=true: the rule {rule} makes no choice between networks; it is for naive and linear"
+                f"per_sample=true: the rule {rule} makes no choice between networks; use it with naive or linear"
             )
         self._per_sample, self._ridge = per_sample, not_negative("ridge", ridge)
-        #: whether it can learn from mixed-up images, which have no one label
+        #: whether it can learn from mixed images, which have no single label
         self.mixing = rule not in READING_LABELS
         networks = len(self.networks())
         if rule == "general":
-            #: how much each network counts, from the last validation
+            #: the networks' weights, from the last validation
             self.register_buffer("shares", torch.full((networks,), 1 / networks))
 
     def distill(self, batch: Batch) -> Step:
@@ -86,14 +86,14 @@ class Collaborative(Cohort):
         return Step(loss, {**said, "target": target})
 
     def _made(self, rows: Batch) -> Callable[[Sequence[Tensor]], Tensor]:
-        """The rule, for these rows."""
+        """The rule, applied to these rows."""
 
         def make(logits: Sequence[Tensor]) -> Tensor:
             if self._rule == "mean":
                 return functional.kdcl_mean(logits)
             if self._rule == "min_logit":
                 return functional.kdcl_min_logit(logits, rows.target)
-            if self._rule == "general":  # of sum 1 in half precision, too
+            if self._rule == "general":  # with the sum 1 also in half precision
                 shares = functional.wide(self.shares)
                 return functional.weighted_target(logits, shares / shares.sum())
             choose = functional.kdcl_naive if self._rule == "naive" else functional.kdcl_linear
@@ -135,6 +135,4 @@ class Collaborative(Cohort):
 
     def validate_combination(self) -> list[str]:
         """The problems of :class:`Cohort`, and one for each term that reads features."""
-        return super().validate_combination() + logits_only(
-            self, "the soft target that the networks make together has none"
-        )
+        return super().validate_combination() + logits_only(self, "the common soft target has no features")

@@ -9,10 +9,10 @@ from .base import Step, Strategy
 
 @method("strategy", hinton_kd.method.paper)
 class Offline(Strategy):
-    r"""A trained teacher that does not change: :math:`L = \sum_k w_k\,\ell_k(z, z_{teacher}, y)` over the terms of the
+    r"""A trained teacher that stays fixed: :math:`L = \sum_k w_k\,\ell_k(z, z_{teacher}, y)` over the terms of the
     loss. Hinton et al. (2015), "Distilling the Knowledge in a Neural Network", https://arxiv.org/abs/1503.02531
 
-    Losses that need no teacher may stand alone (a student's baseline in a sweep over ``loss=``).
+    The loss may consist of terms that need no teacher (a student's baseline in a sweep over ``loss=``).
     """
 
     def distill(self, batch: Batch) -> Step:
@@ -22,7 +22,7 @@ class Offline(Strategy):
         return Step(self.compare(student, teacher, batch), outputs)
 
     def validate_combination(self) -> list[str]:
-        """A problem where a term needs a teacher and there is none."""
+        """A problem if a term needs a teacher and there is none."""
         if self.teacher is None and self.objective.needs_teacher:
             return ["strategy=offline needs a teacher; for example teacher=trained, or teacher=run teacher.run=runs/…"]
         return []

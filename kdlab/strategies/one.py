@@ -1,4 +1,4 @@
-"""ONE: a network whose last stages are there several times, and whose branches learn from what they say together."""
+"""ONE: a network with several copies of its last stages, whose branches learn from their ensemble."""
 
 from __future__ import annotations
 
@@ -25,26 +25,25 @@ from .cohort import Cohort, Once, Peer, combined, logits_only
 
 @method("strategy", functional.ensemble_logits.method.paper, {"Lan1991Xu/ONE_NeurIPS2018": "one_kl one_total"})
 class NativeEnsemble(Cohort):
-    r"""ONE: M branches behind a shared stem, and a gate on the shared feature that makes them one ensemble,
-    :math:`z_e = \sum_i g_i z_i`, which teaches each of them:
+    r"""ONE: M branches after a shared stem, and a gate on the shared feature that combines them to an ensemble,
+    :math:`z_e = \sum_i g_i z_i`. The ensemble teaches each branch:
     :math:`L = \sum_i [L_{labels}(z_i) + L_{taught}(z_i, z_e)] + L_{labels}(z_e)`. Lan et al. (2018), "Knowledge
     Distillation by On-the-Fly Native Ensemble", https://arxiv.org/abs/1806.04606
 
-    The ensemble is a constant where it teaches; the gate learns from the labels. The first branch is the student
-    itself, a plain network from its inputs to its answer, and it is what the run keeps. Of each peer only what lies
-    behind the split is kept, with the weights that it begins with.
+    As a teacher the ensemble is a constant; the gate learns from the labels. The first branch is the student itself, a
+    plain network from inputs to logits, and the run keeps it. Of each peer's network only the part after the split is
+    kept; it starts with the peer's initial weights.
 
-    It cannot be combined with a further teacher, losses on features, networks that cannot be cut
-    (:func:`kdlab.models.cut.behind`), or peers of another architecture.
+    It cannot be combined with a further teacher, with losses on features, with networks that cannot be cut
+    (:func:`kdlab.models.cut.behind`), or with peers of another architecture.
 
     Args:
         peers: name -> :class:`kdlab.strategies.cohort.Peer` of the student's architecture.
-        split: tap of the last feature that is shared; None: the stage before the last (of the taps ``stage1``,
-            ``stage2``, …).
+        split: tap of the last shared feature; None: the last but one of the taps ``stage1``, ``stage2``, ….
         base: as for :class:`kdlab.strategies.Strategy`.
 
     Raises:
-        InputError: the student cannot be cut there, or a peer is of another architecture.
+        InputError: the student cannot be cut there, or a peer has another architecture.
     """
 
     answers_may_be = ("classes",)
@@ -59,15 +58,15 @@ class NativeEnsemble(Cohort):
         **base,
     ):
         self._split = split or _default_split(student, taps or {})
-        Taps(student, [self._split], taps)  # tells a name that is none
+        Taps(student, [self._split], taps)  # raises for an unknown name
         path = {**own_taps(student), **(taps or {})}.get(self._split, self._split)
         self._rest = partial(behind, student, path)
         self._rest()
         for name, peer in peers.items():
             if _shapes(peer.network) != _shapes(student):
                 raise InputError(
-                    f"strategy.peers.{name}: it is of another architecture than the student, and a branch reads what "
-                    "the student's stem gives; strategy.peers=2 makes two networks like the student"
+                    f"strategy.peers.{name}: it has another architecture than the student, but a branch reads the "
+                    "output of the student's stem; strategy.peers=2 adds two networks like the student"
                 )
         branches = {
             f"branch{number}": replace(peer, network=behind(peer.network, path))
@@ -77,31 +76,31 @@ class NativeEnsemble(Cohort):
         self.gate: BranchGate | None = None
 
     def key_of(self, network: str) -> str:
-        """``student``, for every branch: all are of its architecture."""
-        return "student"  # which all branches are like
+        """``student`` for every branch: all have its architecture."""
+        return "student"  # all branches have its architecture
 
     def features_of(self, name: str) -> set[str]:
-        """The split for the student; nothing for the other branches."""
+        """The split for the student; no tap for the other branches."""
         return {self._split} if name == "student" else set()
 
     def attach(self, probe: Probe) -> None:
         """Builds the gate for the shared feature, then the peers' objectives.
 
         Raises:
-            InputError: the shared feature is neither ``(N, D)`` nor ``(N, D, H, W)``, or the part behind the split does
-                not give the student's own logits.
+            InputError: the shared feature is neither ``(N, D)`` nor ``(N, D, H, W)``, or the part after the split does
+                not compute the student's logits.
         """
         shared = probe.student.features.get(self._split)
         if shared is None or shared.dim() not in (2, 4):
             raise InputError(
-                f"strategy.split={self._split}: the gate reads features (N, D) or maps (N, D, H, W), and there it "
-                f"finds {'nothing' if shared is None else tuple(shared.shape)}"
+                f"strategy.split={self._split}: the gate reads features (N, D) or maps (N, D, H, W), got "
+                f"{'nothing' if shared is None else tuple(shared.shape)}"
             )
         again = self.task.network_outputs(self._rest(), probe.batch.replace(inputs=shared))
         if not torch.allclose(again.logits, probe.student.logits, rtol=1e-3, atol=1e-5):
             raise InputError(
-                f"strategy.split={self._split}: what lies behind it does not give the student's own answer, so it "
-                "cannot be a branch"
+                f"strategy.split={self._split}: the part after it does not compute the student's logits, so it cannot "
+                "be a branch; choose another split"
             )
         self.gate = BranchGate(shared.shape[1], len(self.networks())).to(shared)
         super().attach(probe)
@@ -116,19 +115,19 @@ class NativeEnsemble(Cohort):
         return Step(loss, said)
 
     def observe_all(self, batch: Batch) -> dict[str, Outputs]:
-        """What each branch says of the batch, and the ensemble of them. The stem is asked once."""
+        """The Outputs of each branch on the batch, and of their ensemble. The stem is computed once."""
         return self._branched(self.observe(batch), batch)
 
     def observe_as(self, name: str, batch: Batch) -> Outputs:
-        """The Outputs of one branch, or of ``ensemble``. All branches are computed for it."""
+        """The Outputs of one branch, or of ``ensemble``. All branches are computed."""
         return self.observe_all(batch)[name]
 
     def taught_by(self, batch: Batch) -> Outputs:
-        """The ensemble's Outputs, detached; before the gate exists, the student's."""
+        """The ensemble's Outputs, detached. Before the gate exists, the student's."""
         return self.observe_as("ensemble", batch).detach() if self.gate is not None else self.observe(batch).detach()
 
     def _branched(self, student: Outputs, batch: Batch) -> dict[str, Outputs]:
-        """The other branches' Outputs and the ensemble's, from the feature that the student's have."""
+        """The Outputs of the other branches and of the ensemble, from the shared feature in the student's Outputs."""
         shared = student.features[self._split]
         said = {"student": student.replace(features={}, second=None)}
         said |= {
@@ -144,7 +143,7 @@ class NativeEnsemble(Cohort):
         return {name: outputs.replace(second=second[name]) for name, outputs in said.items()}
 
     def answers(self) -> dict[str, Callable[[Batch], Outputs]]:
-        """Each branch and, once the gate exists, ``ensemble``, all from one pass through the stem a batch."""
+        """Each branch and, once the gate exists, ``ensemble``. All use one pass through the stem per batch."""
 
         def together(batch: Batch) -> dict[str, Outputs]:
             with self._taps as features:
@@ -165,7 +164,7 @@ class NativeEnsemble(Cohort):
                 "of them"
             )
         if self._different:
-            problems.append("strategy.views=different: the branches share one stem, and so what they see")
+            problems.append("strategy.views=different: the branches share one stem, so they all see the same view")
         return problems
 
 
@@ -174,7 +173,7 @@ def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def _default_split(student: nn.Module, aliases: Mapping[str, str]) -> str:
-    """The stage before the last of those that are named so, or the only one."""
+    """The last but one of the taps named ``stage1``, ``stage2``, …, or the only one."""
     stages = stage_taps(student, aliases)
     if not stages:
         raise InputError(

@@ -13,7 +13,7 @@ from kdlab.functional import mutual_kl
 from kdlab.functional.rows import one_of
 from kdlab.functional.sources import method
 from kdlab.models.taps import Taps
-from kdlab.objective import LossParts, anchor, at_rest
+from kdlab.objective import LossParts, ddp_anchor, zero_loss
 from kdlab.outputs import Outputs
 from kdlab.teachers.average import Average
 
@@ -27,21 +27,22 @@ class Online(Cohort):
     :math:`L_i = L_{labels} + \frac{1}{K - 1} \sum_{j \ne i} L_{taught}(z_i, z_j)`, all on the same batch. Zhang et al.
     (2018), "Deep Mutual Learning", https://arxiv.org/abs/1706.00384
 
-    With ``teachers=mean_logits`` or ``mean_probabilities`` it is co-distillation: each learns from one soft target,
-    what the others say on average. Anil et al. (2018), "Large scale distributed neural network training through online
-    distillation", https://arxiv.org/abs/1804.03235. With ``decay``, the others teach by averages of their weights.
+    With ``teachers=mean_logits`` or ``mean_probabilities`` it is co-distillation: each network learns from one soft
+    target, the mean of the others. Anil et al. (2018), "Large scale distributed neural network training through online
+    distillation", https://arxiv.org/abs/1804.03235. With ``decay``, the teachers are averages of the other networks'
+    weights.
 
-    It cannot be combined with a further teacher, nor ``mean_logits`` and ``mean_probabilities`` with losses on
-    features.
+    It cannot be combined with a further teacher. ``mean_logits`` and ``mean_probabilities`` cannot be combined with
+    losses on features.
 
     Args:
-        teachers: ``mean`` of what is learned from each of the others, as in the paper, or its ``sum``, as in the
-            authors' code; or their ``mean_logits`` or ``mean_probabilities`` teach
+        teachers: ``mean``: the mean of the losses to each of the others, as in the paper. ``sum``: their sum, as in the
+            authors' code. ``mean_logits`` or ``mean_probabilities``: the loss to the mean of the others
             (:func:`kdlab.functional.codistillation_targets`).
-        update: ``synchronous``: all learn from every batch, from the same outputs. ``alternating``: one after the
-            other, each on a fresh batch, as the authors' code does: in step t network t mod K learns, and the others
+        update: ``synchronous``: all networks learn from every batch, with the same outputs. ``alternating``: one after
+            the other, each on a new batch, as in the authors' code. In step t, network t mod K learns and the others
             only teach.
-        decay: of the averages that teach; None: the networks as they are.
+        decay: decay of the averages that teach; None: the networks themselves teach.
         cohort: as for :class:`Cohort`.
     """
 
@@ -63,7 +64,7 @@ class Online(Cohort):
             self._average_taps[name] = self.taps_of(name, self.averages[name].network)
 
     def distill(self, batch: Batch) -> Step:
-        """The sum of the losses of the networks whose turn it is, each to the labels and to the others."""
+        """The sum of the losses of the networks that learn in this step, each to the labels and to the others."""
         said = {name: self.aligned(outputs, batch) for name, outputs in self.observe_all(batch).items()}
         teaching = {name: self.aligned(outputs, batch) for name, outputs in self._averaged(batch).items()} or said
         rows, turn, loss = self.task.align_batch(batch), self._turn(), LossParts()
@@ -73,12 +74,12 @@ class Online(Cohort):
                 loss = loss + self.loss_of(outputs, self._target(name, teaching), rows, self.objective_of(name)).scaled(
                     taught=factor
                 ).named(name)
-            elif distributed():  # DDP wants every parameter to have a part in the loss, a connector's too
-                loss = loss + LossParts(anchor(outputs) + at_rest(self.objective_of(name)))
+            elif distributed():  # DDP requires that every parameter is part of the loss, also those of connectors
+                loss = loss + LossParts(ddp_anchor(outputs) + zero_loss(self.objective_of(name)))
         return Step(loss, said)
 
     def _target(self, name: str, teaching: dict[str, Outputs]) -> list[Outputs] | Outputs:
-        """Whom a network learns from: each of the others, or what they say on average."""
+        """The targets of a network: the Outputs of each other network, or their mean."""
         if not self._teachers.startswith("mean_"):
             return [outputs for other, outputs in teaching.items() if other != name]
         number, kind = list(teaching).index(name), self._teachers.removeprefix("mean_")
@@ -91,8 +92,8 @@ class Online(Cohort):
         term that reads features, with ``mean_logits`` and ``mean_probabilities``."""
         problems = super().validate_combination()
         problems += [
-            f"loss.{name}: it remembers samples, and with several teachers it would remember each of them in one "
-            "place; strategy.peers=1, or take another loss"
+            f"loss.{name}: it has one memory per sample, and several teachers would share it; use strategy.peers=1, "
+            "or choose another loss"
             for name, term in self.objective.terms.items()
             if term.needs_index and term.needs_teacher and len(self.peers) > 1
         ]
@@ -109,13 +110,13 @@ class Online(Cohort):
         return problems
 
     def _turn(self) -> str | None:
-        """Who learns in this step; None: all."""
+        """The network that learns in this step; None: all."""
         names = list(self.networks())
         return names[self.steps_done % len(names)] if self._alternating else None
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """The weights of whoever's turn it is not stay as they are: gradients of 0, as DDP gives, would let momentum
-        and weight decay move them. (BatchNorm's statistics follow every batch.)"""
+        """Keeps the weights of the networks that only teach in this step. DDP gives them gradients of 0, with which
+        momentum and weight decay would still change them. (BatchNorm's statistics follow every batch.)"""
         for name, network in self.networks().items():
             if self._turn() not in (None, name):
                 for module in (network, self.objective_of(name)):

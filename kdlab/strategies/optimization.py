@@ -13,7 +13,7 @@ from kdlab.errors import KdlabError
 
 @dataclass
 class OptimizerRecipe:
-    """How to make the optimiser once every parameter exists.
+    """How the optimiser is built once every parameter exists.
 
     Args:
         optimizer: called with ``params=``.
@@ -29,15 +29,15 @@ class OptimizerRecipe:
     horizon: str | None = None
 
     def rehearse(self) -> None:
-        """Make both for one made-up parameter, so that what they refuse is found before anything is written."""
+        """Builds both for a dummy parameter, so that invalid options are found before anything is written."""
         self._schedule(self._tried(), intervals=100)
 
     def options(self) -> list[str]:
-        """The names of the optimiser's options, which a group of parameters may have of its own."""
+        """The names of the optimiser's options that a group of parameters may set for itself."""
         return sorted(self._tried().defaults)
 
     def keeps_rates(self) -> bool:
-        """Whether a group of parameters that has its own learning rate still has it under the schedule."""
+        """Whether a group of parameters keeps its own learning rate under the schedule."""
         groups = [{"params": [torch.nn.Parameter(torch.zeros(1))]} for _ in range(2)]
         optimizer = self.optimizer(params=groups)
         optimizer.param_groups[1]["lr"] = optimizer.param_groups[0]["lr"] / 2
@@ -46,8 +46,7 @@ class OptimizerRecipe:
         return schedule is None or before[0] == 0 or len({group["lr"] for group in optimizer.param_groups}) == 2
 
     def refusal(self, options: Mapping[str, object]) -> str | None:
-        """What the optimiser says of options that a group of parameters is to have of its own; None if it takes
-        them."""
+        """The optimiser's error for options that a group of parameters sets for itself; None if it accepts them."""
         try:
             self.optimizer(params=[torch.nn.Parameter(torch.zeros(1))], **options)
         except (ValueError, TypeError, KdlabError) as error:
@@ -67,7 +66,7 @@ class OptimizerRecipe:
         attached parts.
 
         Args:
-            module: says its ``parameter_groups()``.
+            module: the strategy; it has ``parameter_groups()``.
             monitor: the metric that a schedule may wait for.
         """
         optimizer = self.optimizer(params=module.parameter_groups())
@@ -75,7 +74,7 @@ class OptimizerRecipe:
             return optimizer
         trainer = module.trainer
         intervals = trainer.max_epochs if self.interval == "epoch" else int(trainer.estimated_stepping_batches)
-        # the monitor is read by ReduceLROnPlateau alone
+        # only ReduceLROnPlateau reads the monitor
         return {
             "optimizer": optimizer,
             "lr_scheduler": {

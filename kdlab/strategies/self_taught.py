@@ -1,4 +1,4 @@
-"""Self-taught: what the strategies share in which a network is its own teacher."""
+"""Self-taught: common parts of the strategies in which a network is its own teacher."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from .base import Strategy
 
 
 class SelfTaught(Strategy):
-    """Base of the strategies in which the student learns from what it says, said, or is: there is no other teacher."""
+    """Base of the strategies in which the student learns from its own outputs, earlier outputs or earlier weights.
+    There is no other teacher."""
 
     def validate_combination(self) -> list[str]:
         """Problems: no term learns from labels, or there is another teacher."""
@@ -20,7 +21,7 @@ class SelfTaught(Strategy):
     def one_view(self, why: str) -> list[str]:
         """A problem for each term that compares two views of a batch."""
         return [
-            f"loss.{name}: it compares two views of a batch, and {why}; take a loss of one view"
+            f"loss.{name}: it compares two views of a batch, and {why}; choose a loss of one view"
             for name, term in self.objective.terms.items()
             if term.views > 1
         ]

@@ -6,7 +6,7 @@ from .base import Step, Strategy
 
 
 class Supervised(Strategy):
-    r"""The student alone, from labels: :math:`L = \sum_k w_k\,\ell_k(z, y)`. It cannot be combined with a teacher, nor
+    r"""The student alone, from labels: :math:`L = \sum_k w_k\,\ell_k(z, y)`. It cannot be combined with a teacher, or
     with losses that need one."""
 
     def distill(self, batch: Batch) -> Step:
@@ -15,14 +15,12 @@ class Supervised(Strategy):
         return Step(self.compare(student, None, batch), {"student": student})
 
     def validate_combination(self) -> list[str]:
-        """A problem for each term that needs a teacher, and one where a teacher is given."""
+        """A problem for each term that needs a teacher, and one if a teacher is given."""
         problems = [
             f"loss.{name} needs a teacher, and strategy=supervised has none; leave it out, or choose strategy=offline"
             for name, term in self.objective.terms.items()
             if term.needs_teacher
         ]
         if self.teacher is not None:
-            problems.append(
-                "strategy=supervised has no use for a teacher; leave teacher= away, or choose strategy=offline"
-            )
+            problems.append("strategy=supervised uses no teacher; leave out teacher=, or choose strategy=offline")
         return problems

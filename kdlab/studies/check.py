@@ -59,9 +59,8 @@ def _records(study: Study, records: Sequence[dict]) -> list[str]:
             place = (table_name, row_name, record["seed"])
             if place in seen:
                 problems.append(
-                    f"{path}: table '{table_name}', row '{row_name}', seed {record['seed']} stands there several "
-                    f"times; remove the lines that do not belong, or let kdlab reproduce {study.command} --write write "
-                    "it anew"
+                    f"{path}: table '{table_name}', row '{row_name}', seed {record['seed']} is there several times; "
+                    f"remove the wrong lines, or write the file again with kdlab reproduce {study.command} --write"
                 )
             seen.add(place)
             where = f"{path}: run {record['hash']} (table '{table_name}', row '{row_name}', seed {record['seed']})"
@@ -71,7 +70,7 @@ def _records(study: Study, records: Sequence[dict]) -> list[str]:
             _, row = wanted[place]
             if not _asked(record, row):
                 problems.append(
-                    f"{where} was trained with {' '.join(record['overrides'])}, and study.yaml says "
+                    f"{where} was trained with {' '.join(record['overrides'])}, but study.yaml has "
                     f"{' '.join(row.run_overrides(record['seed']))}"
                 )
             elif record["status"] == FINISHED and view_of(row) not in record["class_recall"]:
@@ -136,7 +135,7 @@ def _configs(study: Study, records: Sequence[dict]) -> list[str]:
             problems.append(
                 f"{study.results / 'runs.jsonl'}: table '{table.name}', row '{row.name}': its config is no longer that "
                 f"of run {record['hash']}: conf/ or study.yaml has changed since; kdlab reproduce {study.command} "
-                "--write trains it anew"
+                "--write trains it again"
             )
     return problems
 

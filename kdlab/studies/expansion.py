@@ -37,18 +37,18 @@ def expanded(overrides: Sequence[str], name: str) -> list[tuple[str, tuple[str, 
     for override in parsed:
         key, text = override.key_or_group, override.input_line
         if key == "seed":
-            problems.append(f"{text}: the seeds stand in seeds")
+            problems.append(f"{text}: give the seeds with the key seeds")
         elif key.startswith("hydra"):
-            problems.append(f"{text}: how a study is launched is said on the command line")
+            problems.append(f"{text}: options of the launcher belong on the command line")
         elif key in ("name", "fresh", "progress") or key.startswith("paths"):
             problems.append(
-                f"{text}: this says where or how a run is kept; leave it to the experiment's file and the command line"
+                f"{text}: where and how a run is kept belongs in the experiment's file or on the command line"
             )
         elif override.value_type == ValueType.GLOB_CHOICE_SWEEP:
             problems.append(f"{text}: a study names its choices one by one, so that a new file adds no row to it")
         elif override.is_sweep_override() and f"{{{key}}}" not in name:
             problems.append(
-                f"{text} is a sweep, a row for each value; the name must say which: write {{{key}}} into it"
+                f"{text} is a sweep with a row for each value; the name must contain the value: write {{{key}}} into it"
             )
     problems += [
         f"the name has {{{key}}}, and no override is of that key"

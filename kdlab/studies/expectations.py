@@ -16,7 +16,7 @@ from .study import Expectation, Row, Study, StudyTable
 
 HOLDS, MISSES, UNKNOWN = "holds", "does not hold", "not run"
 # after the correction, chance can explain the deviation from the expected difference
-BY_SIGN, AGAINST = "cannot be told; by its sign it holds", "cannot be told; by its sign it does not hold"
+BY_SIGN, AGAINST = "not significant; the sign agrees", "not significant; the sign disagrees"
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,7 @@ def _verdict(excess: float, p: float | None) -> str:
     """The verdict, from the excess over the expected difference and its corrected p.
 
     >>> _verdict(0.01, 0.01), _verdict(-0.01, 0.01), _verdict(0.01, 0.2), _verdict(-0.01, None)
-    ('holds', 'does not hold', 'cannot be told; by its sign it holds', 'cannot be told; by its sign it does not hold')
+    ('holds', 'does not hold', 'not significant; the sign agrees', 'not significant; the sign disagrees')
     """
     from kdlab.compare.statistics import LEVEL
 
@@ -266,9 +266,9 @@ def block(found: Sequence[Finding]) -> str:
     notes = ["On test, at the last epoch: means over seeds with 95 % intervals (Student's t), each by itself."]
     if any(one.p is not None for one in found):
         notes.append(
-            "p is two-sided and corrected by Holm's method over as many comparisons as stand in brackets: those of the "
-            "table where the claim is one of its differences, otherwise the other claims of this study. Where it is "
-            "not below 0.05, a claim cannot be told."
+            "p is two-sided and corrected by Holm's method over the number of comparisons in brackets: those of the "
+            "table if the claim is one of its differences, otherwise the other claims of this study. A claim with p of "
+            "0.05 or more is not significant."
         )
     return "\n".join([*lines, "", " ".join(notes)])
 
@@ -277,7 +277,7 @@ def levels_block(found: Sequence[Finding]) -> str:
     """The levels as Markdown for the README."""
     lines = [
         (
-            "**Regression checks.** No claims of a paper: values of an earlier run, or of this one, which a rerun "
+            "**Regression checks.** Not claims of a paper: values of an earlier run, or of this one, that a rerun "
             "should reach."
         ),
         "",

@@ -83,7 +83,7 @@ class _Unique(yaml.SafeLoader):
         for (key, _), name in zip(node.value, names):
             if names.count(name) > 1:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"'{name}' stands here {names.count(name)} times", key.start_mark
+                    None, None, f"'{name}' is here {names.count(name)} times", key.start_mark
                 )
         return super().construct_mapping(node, deep)
 
@@ -160,12 +160,12 @@ class _Reader:
         self._known("curves.rows", rows, [row.name for table in tables for row in table.rows])
         for name, number in Counter(rows).items():
             if number > 1:
-                self.problems.append(f"curves.rows: '{name}' stands there {number} times")
+                self.problems.append(f"curves.rows: '{name}' is there {number} times")
             having = {table.name: row for table in tables for row in table.rows if row.name == name}
             if len({(row.overrides, row.seeds) for row in having.values()}) > 1:
                 self.problems.append(
-                    f"curves.rows: '{name}' names other runs in each of the tables {', '.join(having)}; say whose are "
-                    f"meant, for example 'table: {next(iter(having))}' in curves"
+                    f"curves.rows: '{name}' names other runs in each of the tables {', '.join(having)}; choose a "
+                    f"table, for example 'table: {next(iter(having))}' in curves"
                 )
         return tuple(rows), tables[0].name if len(tables) == 1 else None
 
@@ -197,7 +197,7 @@ class _Reader:
         if not {"overrides", "seeds"} <= set(node):
             return []
         for seed in [seed for seed, number in Counter(node["seeds"]).items() if number > 1]:
-            self.problems.append(f"{key}.seeds: {seed} stands there several times")
+            self.problems.append(f"{key}.seeds: {seed} is there several times")
         try:
             jobs = expanded(node["overrides"], name)
         except InputError as error:
@@ -223,14 +223,14 @@ class _Reader:
         kinds = [name for name in ("value", "above", "below") if name in node]
         if keys is EXPECTED and len(kinds) != 1:
             self.problems.append(
-                f"{key}: one of value, above and below says what is expected; there are "
+                f"{key}: give exactly one of value, above and below as the expectation; there are "
                 f"{', '.join(kinds) or 'none of them'}"
             )
         if keys is EXPECTED and "value" in node and "tolerance" not in node:
             self.problems.append(f"{key}: a value needs a tolerance")
         stray = [name for name in (("by",) if "value" in node else ("tolerance",)) if name in node]
         if stray and kinds:
-            self.problems.append(f"{key}: {stray[0]} says nothing beside {kinds[0]}")
+            self.problems.append(f"{key}: {stray[0]} has no effect with {kinds[0]}; leave it out")
         return Expectation(**node)
 
     # -- common to all -------------------------------------------------------------------------------------------------

@@ -66,5 +66,5 @@ def _place(text: str, part: str, path: Path) -> tuple[int, int] | None:
     start += len(begin)
     stop, following = text.find(end, start), text.find("<!-- table:", start)
     if stop < 0 or 0 <= following < stop:
-        raise InputError(f"{path} has {begin} without {end} behind it")
+        raise InputError(f"{path} has {begin} without {end} after it")
     return start, stop

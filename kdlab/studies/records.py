@@ -239,6 +239,6 @@ def read_records(folder: Path, file: str = FILE) -> list[dict]:
                 raise ValueError("it is no record of a run")
         except (ValueError, TypeError) as error:
             raise InputError(
-                f"{path}, line {number}: {error}; move the file away, and kdlab reproduce STUDY --write writes it anew"
+                f"{path}, line {number}: {error}; move the file away, and kdlab reproduce STUDY --write writes it again"
             ) from error
     return records

@@ -190,7 +190,7 @@ def block(study: Study, here: Sequence[dict], git: Sequence[dict]) -> str:
         f"**Trained again.** {origin([record for record in here if record['status'] == FINISHED])}",
         f"{wrong} of {len(rows)} rows and {len(found)} claims do not agree."
         if wrong
-        else f"All {len(rows)} rows agree, and all {len(found)} claims that are told.",
+        else f"All {len(rows)} rows agree, and all {len(found)} significant claims.",
     ]
     lines = [" ".join(head), "", "| table | row | again | above | |", "| --- | --- | --- | --- | --- |"]
     lines += [line(one.table, one.row, one.here, one.git, one.verdict) for one in rows]

@@ -117,7 +117,7 @@ def write_readme(study: Study, parts: Mapping[str, str]) -> Path:
 def differing(study: Study, records: Sequence[dict]) -> list[str]:
     """Lines about parts of the README that differ from what the records generate."""
     text, parts, problems = _readme(study), generated(study, records, kept_rerun(study)), []
-    anew = f"kdlab reproduce --render {study.command} writes it anew"
+    anew = f"kdlab reproduce --render {study.command} writes it again"
     if text is None:
         return [f"{study.readme} is missing; {anew}"] if parts else []
     for name, part in parts.items():
@@ -127,7 +127,7 @@ def differing(study: Study, records: Sequence[dict]) -> list[str]:
             problems.append(f"{study.readme} has no {begin}; {anew}")
         elif found != part:
             problems.append(
-                f"{study.readme}: what stands behind {begin} is not what {study.results / 'runs.jsonl'} and study.yaml "
+                f"{study.readme}: the text after {begin} is not what {study.results / 'runs.jsonl'} and study.yaml "
                 f"generate ({_first_difference(found, part)}); {anew}"
             )
     known = {table.name for table in study.tables}
@@ -136,7 +136,7 @@ def differing(study: Study, records: Sequence[dict]) -> list[str]:
     ]
     # markers without results are fine; text between them without results is not
     return problems + [
-        f"{study.readme}: behind {readme.markers(part)[0]} stands something, and there are no results"
+        f"{study.readme}: there is text after {readme.markers(part)[0]}, but there are no results"
         for part in _parts(study)
         if part not in parts and readme.content(text, part, study.readme)
     ]

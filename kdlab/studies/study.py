@@ -216,10 +216,10 @@ def find(name: str) -> tuple[str, Path]:
         raise InputError(f"{folder} holds no {FILE}; kdlab/studies/README.md shows one")
     if not known:
         raise InputError(
-            f"there is no study '{name}': studies lie in experiments/ of kdlab's repository, which an installed "
-            f"package does not bring; clone the repository, or name a folder that holds a {FILE}"
+            f"there is no study '{name}': the studies are in experiments/ of kdlab's repository, and an installed "
+            f"package does not contain them; clone the repository, or name a folder that holds a {FILE}"
         )
     raise InputError(
         f"there is no study '{name}'{did_you_mean(name, known)} (there are {', '.join(known)}; kdlab reproduce --list "
-        "tells of them)"
+        "shows them)"
     )

@@ -44,8 +44,8 @@ def refuse_others(extra: Sequence[str]) -> None:
         key = text.lstrip("+").partition("=")[0]
         if "=" not in text or key not in FREE and not key.startswith(LAUNCHER):
             raise InputError(
-                f"reproduce: {text}: what a study trains stands in its study.yaml; beside it can be said "
-                f"{', '.join(FREE)} and {LAUNCHER}…{did_you_mean(key, FREE)}"
+                f"reproduce: {text}: a study trains what its study.yaml defines; you can set only {', '.join(FREE)} "
+                f"and {LAUNCHER}…{did_you_mean(key, FREE)}"
             )
 
 

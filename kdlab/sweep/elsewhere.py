@@ -16,7 +16,7 @@ from importlib import import_module
 
 from hydra.core.utils import JobReturn, JobStatus
 
-from kdlab.errors import InputError, RunFailed, for_people
+from kdlab.errors import InputError, RunFailed, to_user_error
 from kdlab.launch.processes import Interrupt, handling
 from kdlab.runs import known
 from kdlab.runs.record import started_by
@@ -55,7 +55,7 @@ class Work:
         except KeyboardInterrupt:
             return self.interrupted(config, interrupt.number)
         except Exception as error:
-            message = for_people(error)  # without a message for people, only the traceback explains the failure
+            message = to_user_error(error)  # without a message for users, only the traceback explains the failure
             return FAILED, traceback.format_exc() if message is None else str(message)
 
     def interrupted(self, config: dict, number: int | None) -> End:

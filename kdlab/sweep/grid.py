@@ -110,7 +110,7 @@ def finish(launcher: HydraLauncher, returns: Sequence[JobReturn]) -> None:
         )
     if number:
         text = (
-            f"{number} of the {len(returns)} jobs failed; the same command tries them again, and leaves alone what is "
-            "finished (without fresh=true, which begins all of them anew)"
+            f"{number} of the {len(returns)} jobs failed; the same command tries only these again (with fresh=true it "
+            "starts all jobs over)"
         )
         raise InputError(text) if refused else RunFailed(text)

@@ -202,9 +202,7 @@ def _refuse(answers: dict[int, _Answer], labels: list[str]) -> None:
     texts = [problem if len(of) == len(labels) else f"{problem} [in {_several(of)}]" for problem, of in whose.items()]
     raise InputError(
         *texts,
-        advice=""
-        if len(labels) == 1
-        else f"{bad} of the {len(labels)} jobs cannot be run as they are, so none was begun",
+        advice="" if len(labels) == 1 else f"{bad} of the {len(labels)} jobs cannot be run, so none was begun",
     )
 
 

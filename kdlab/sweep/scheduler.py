@@ -47,7 +47,7 @@ class Source(Protocol):
     def exhausted(self) -> bool:
         """Whether there will be no further jobs."""
 
-    def goes_on(self, job: Job, epoch: int, row: dict) -> bool:
+    def should_continue(self, job: Job, epoch: int, row: dict) -> bool:
         """Whether a job should continue after ``epoch`` finished epochs."""
 
     def ended(self, outcome: Outcome) -> None:
@@ -73,7 +73,7 @@ class Grid:
         """Whether all jobs were given."""
         return not self._jobs
 
-    def goes_on(self, job: Job, epoch: int, row: dict) -> bool:
+    def should_continue(self, job: Job, epoch: int, row: dict) -> bool:
         """Always true: a grid stops no job."""
         return True
 
@@ -247,7 +247,7 @@ class Scheduler:
             finished, epochs, row = content
             self.view.epoch(worker.job, finished, epochs, row)
             if self.source.asks and worker.job.number is not None:
-                _answer(worker, self.source.goes_on(worker.job, finished, row))
+                _answer(worker, self.source.should_continue(worker.job, finished, row))
         else:
             worker.end = tuple(content)
 
@@ -301,7 +301,7 @@ class Scheduler:
                 write_text(run.path / "error.txt", f"{reason}\n\n{_tail(worker.output)}")
         except (KdlabError, OSError) as error:
             reason = f"{reason}; its record could not be written ({error})"
-        return FAILED, f"{reason}; finished epochs are kept, and the same command goes on from there"
+        return FAILED, f"{reason}; finished epochs are kept, and the same command resumes there"
 
     def _settle(self, outcome: Outcome) -> None:
         self._settled.setdefault(outcome.job.place, outcome)
@@ -356,11 +356,11 @@ class Scheduler:
             self.outcomes.append(Outcome(job, NOT_STARTED))
 
 
-def _answer(worker: _Worker, goes_on: bool) -> None:
+def _answer(worker: _Worker, should_continue: bool) -> None:
     """Send a worker whether to continue. If it was killed in the meantime, its connection is closed, which is handled
     later."""
     with contextlib.suppress(OSError):
-        worker.line.send(goes_on)
+        worker.line.send(should_continue)
 
 
 def _keep_output(output: Path, folder: Path) -> None:

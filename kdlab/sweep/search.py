@@ -93,8 +93,8 @@ class OptunaSweeper(Sweeper):
         optuna = _optuna()
         if not isinstance(self.launcher, Launcher):
             raise InputError(
-                "hydra/sweeper=optuna asks for one trial when another has ended, which only kdlab's own launcher lets "
-                "it do; leave out hydra/launcher=…"
+                "hydra/sweeper=optuna starts a trial when another has ended, which only kdlab's own launcher supports; "
+                "leave out hydra/launcher=…"
             )
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         parsed = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
@@ -112,7 +112,7 @@ class OptunaSweeper(Sweeper):
                 "student=mlp,cnn"
             )
         if {"name", "paths.runs"} & set(space):
-            raise InputError("name and paths.runs say where the search is kept, so they cannot be searched over")
+            raise InputError("name and paths.runs are the folder of the search, so they cannot be searched over")
         folder = Path(self.config.paths.runs) / self.config.name
         study = self._study(optuna, folder, space, fixed, begin=False)
         gpus = 0
@@ -139,7 +139,7 @@ class OptunaSweeper(Sweeper):
             raise RunFailed(
                 "\n".join(
                     [
-                        f"{failed} of the {source.total} trials failed; the search has gone on without them",
+                        f"{failed} of the {source.total} trials failed; the search continued without them",
                         *source.refused,
                     ]
                 )
@@ -251,7 +251,7 @@ class Search:
         self._trials[job] = trial
         return job
 
-    def goes_on(self, job: Job, epoch: int, row: dict) -> bool:
+    def should_continue(self, job: Job, epoch: int, row: dict) -> bool:
         """Report the epoch's objective to Optuna; False where its pruner stops the trial."""
         value = row.get(self._sweeper.objective.removesuffix("_best"))
         if value is None:  # an epoch without validation

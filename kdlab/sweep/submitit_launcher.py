@@ -77,7 +77,7 @@ class SubmititLauncher(ElsewhereLauncher):
             if options.get(key, 1) != 1:
                 raise InputError(
                     f"hydra.launcher.{key}={options[key]}: kdlab trains a run in one task on one machine, and starts "
-                    "the processes of that machine itself; say with trainer.devices=N how many"
+                    "the processes of that machine itself; set their number with trainer.devices=N"
                 )
         self.folder, self.max_num_timeout = str(submitit_folder), max_num_timeout
         self.options = {

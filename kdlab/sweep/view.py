@@ -108,7 +108,7 @@ class View:
 
     def stopping(self, workers: int) -> None:
         """The sweep stops while ``workers`` jobs are running."""
-        self._say(f"stopping: {workers} jobs at work write down what they have finished")
+        self._say(f"stopping: {workers} running jobs save their finished epochs")
 
     def tick(self) -> None:
         """Redraw the live display, if there is one."""

@@ -9,7 +9,7 @@ import time
 import traceback
 from multiprocessing.connection import Connection
 
-from kdlab.errors import BeingTrained, InputError, KdlabError, RunPruned, for_people
+from kdlab.errors import BeingTrained, InputError, KdlabError, RunPruned, to_user_error
 from kdlab.launch.processes import Interrupt
 
 from .job import FAILED, INTERRUPTED, PRUNED, REFUSED, TRAINED, Need
@@ -47,8 +47,8 @@ def work(
 
         if run_hash(config) != digest:
             raise InputError(
-                "what this job is made of (the file of its teacher, its data) has changed since the sweep was planned; "
-                "the same command plans it anew"
+                "an input of this job (the file of its teacher, its data) has changed since the sweep was planned; the "
+                "same command plans it again"
             )
         ensure({**config, "progress": "none"}, wait=wait, observe=observe, ranks=ranks or None, shared=True)
         end = (TRAINED, "")
@@ -63,7 +63,7 @@ def work(
     except KeyboardInterrupt:
         end = (INTERRUPTED, "" if signalled.number else "its own code raised KeyboardInterrupt")
     except BaseException as error:
-        message = for_people(error)  # without a message for people, only the traceback explains the failure
+        message = to_user_error(error)  # without a message for users, only the traceback explains the failure
         end = (FAILED, traceback.format_exc() if message is None else str(message))
     line.send(("end", *end))
 

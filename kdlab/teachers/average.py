@@ -1,4 +1,4 @@
-"""Copies of a network that teach it: as it was before, or an average of what it has been. Teachers that evolve."""
+"""Copies of a network that teach it: its earlier weights, or an average of its weights. They change during training."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 
 class Copy(nn.Module):
-    """A copy of a network, without gradients and always in evaluation mode: its BatchNorm statistics are copied with
-    the weights, and not its own.
+    """A copy of a network, without gradients and always in evaluation mode. Its BatchNorm statistics are copied with
+    the weights, and not updated by the copy itself.
 
-    It is a registered module, saved with the strategy that owns it. It stays in at least float32 where the strategy is
-    trained in half precision, and reads its inputs so: what an average moves by in a step would be rounded away.
+    It is a registered module and saved with the strategy that owns it. If the strategy is trained in half precision,
+    the copy and its inputs stay in at least float32: in half precision, the small steps of an average would be rounded
+    away.
 
     Args:
-        network: copied as it is now.
+        network: the network to copy, in its current state.
 
     >>> net = nn.Linear(1, 1)
     >>> copied = Copy(net).train().to(torch.bfloat16)
@@ -46,13 +47,13 @@ class Copy(nn.Module):
 
     @torch.no_grad()
     def take(self, network: nn.Module) -> None:
-        """Become the network as it is now: weights and buffers."""
+        """Copies the network's current weights and buffers."""
         self.network.load_state_dict(network.state_dict())
 
 
 def _as_wide_as_the_weights(network: nn.Module, inputs: tuple) -> tuple:
-    """The hook of a copy in float32 whose strategy is fed half precision. Narrower inputs are converted, and no
-    others."""
+    """The hook of a copy in float32 whose strategy gets inputs in half precision. Only narrower inputs are
+    converted."""
     wanted = next((value.dtype for value in network.parameters() if value.is_floating_point()), torch.float32)
     return tuple(
         x.to(wanted) if isinstance(x, Tensor) and x.is_floating_point() and x.element_size() < wanted.itemsize else x
@@ -61,16 +62,16 @@ def _as_wide_as_the_weights(network: nn.Module, inputs: tuple) -> tuple:
 
 
 class Average(Copy):
-    r"""A copy that follows the network, :math:`\theta' \leftarrow d\,\theta' + (1 - d)\,\theta` behind every step.
+    r"""A copy that follows the network, :math:`\theta' \leftarrow d\,\theta' + (1 - d)\,\theta` after every step.
     Tarvainen and Valpola (2017), "Mean teachers are better role models", https://arxiv.org/abs/1703.01780. BatchNorm's
-    statistics are averaged with the weights (in the authors' code the average has its own, from a forward pass in train
-    mode).
+    statistics are averaged with the weights (in the authors' code the average has its own statistics, from a forward
+    pass in train mode).
 
     Args:
-        network: copied as it is now.
-        decay: d, in [0, 1]. Early it is less, :math:`\min(d, 1 - 1 / (t + 1))` at step t (from 1), as in the authors'
-            code (https://github.com/CuriousAI/mean-teacher, ``update_ema_variables``): the plain mean of all weights so
-            far, the first ones among them.
+        network: the network to copy, in its current state.
+        decay: d, in [0, 1]. At step t (from 1) it is :math:`\min(d, 1 - 1 / (t + 1))`, as in the authors' code
+            (https://github.com/CuriousAI/mean-teacher, ``update_ema_variables``). So the average starts as the plain
+            mean of all weights so far, including the initial ones.
 
     Raises:
         ValueError: the decay is out of its range.
@@ -97,10 +98,11 @@ class Average(Copy):
 
     @torch.no_grad()
     def follow(self, network: nn.Module) -> None:
-        """Move towards the network's present weights and buffers; what is no floating-point number is copied."""
+        """Moves towards the network's current weights and buffers; values that are not floating-point numbers are
+        copied."""
         self.steps += 1
         step = 1 / (self.steps.to(torch.float64) + 1)
-        towards = step.clamp(min=1 - self.decay)  # one minus the decay, as a tensor: a GPU need not wait for it
+        towards = step.clamp(min=1 - self.decay)  # one minus the decay, as a tensor, so that a GPU need not wait
         mine, theirs = self.network.state_dict(), network.state_dict()
         for name, value in mine.items():
             if value.is_floating_point():

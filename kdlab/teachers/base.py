@@ -16,9 +16,9 @@ from kdlab.outputs import Outputs
 class Teacher:
     """Base of the teachers. A subclass defines :meth:`teach`; the rest has defaults for a teacher without features.
 
-    A *frozen* teacher is a handle outside the module tree: never optimised, averaged, wrapped or saved, since it can be
-    had again. An *evolving* one (an average of the student, a peer) is a registered module of its strategy, and is
-    saved with it. It is no subclass: a strategy asks it by a method of its own.
+    A *frozen* teacher is a handle outside the module tree. It is never optimised, averaged, wrapped or saved, since it
+    can be loaded again. An *evolving* teacher (an average of the student, a peer) is a registered module of its
+    strategy, and is saved with it. It is no subclass: the strategy calls it by a method of its own.
     """
 
     #: the network, where there is one alone

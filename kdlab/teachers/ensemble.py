@@ -1,4 +1,4 @@
-"""Ensemble: several teachers that answer as one."""
+"""Ensemble: several teachers combined to one."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from .base import Teacher
 
 
 class Ensemble(Teacher):
-    r"""The weighted average of teachers, or for each training sample the best of them.
+    r"""The weighted average of teachers, or for each training sample the best teacher.
 
     Args:
         members: the teachers, by name or in a sequence (then they are named by number, from 0).
-        average: ``probabilities`` (Hinton et al. 2015: the answer is :math:`\log \sum_k w_k\,\mathrm{softmax}(z_k)`,
-            taken at temperature 1), ``logits`` (:math:`\sum_k w_k z_k`, whose softmax is the geometric mean), or
-            ``best``: for each training sample the logits :math:`z_k` of the member with the least cross-entropy to its
-            label (the first of equals). Outside training, where a label must not choose, that is the mean of the
-            probabilities.
-        weights: one a member; they are divided by their sum. None: equal. ``best`` takes none.
+        average: ``probabilities`` (Hinton et al. 2015: the logits are :math:`\log \sum_k w_k\,\mathrm{softmax}(z_k)`,
+            at temperature 1), ``logits`` (:math:`\sum_k w_k z_k`, whose softmax is the geometric mean), or ``best``:
+            for each training sample the logits :math:`z_k` of the member with the lowest cross-entropy to its label
+            (the first one, if several are equal). Outside training, the label must not influence the choice, so the
+            mean of the probabilities is used.
+        weights: one per member; they are divided by their sum. None: equal weights. ``best`` accepts no weights.
 
     Raises:
-        InputError: no members, or weights that do not fit them.
+        InputError: there are no members, or the weights do not fit them.
 
     >>> import torch
     >>> class Says:
@@ -54,15 +54,15 @@ class Ensemble(Teacher):
             raise InputError(f"teacher.average must be 'probabilities', 'logits' or 'best', got '{average}'")
         if average == "best" and weights:
             raise InputError(
-                "teacher.weights: with teacher.average=best one member answers for each sample, so there is nothing to "
-                "weigh; leave them away"
+                "teacher.weights: with teacher.average=best a single member teaches each sample, so weights have no "
+                "effect; leave them out"
             )
         weights = list(weights) if weights else [1.0] * len(members)
         if len(weights) != len(members) or min(weights) < 0 or sum(weights) == 0:
             raise InputError(
                 f"teacher.weights must be one number not below 0 for each of the {len(members)} members, got {weights}"
             )
-        # a member without weight is not asked: its answer times 0 would still be NaN where it excludes a class
+        # a member of weight 0 is not evaluated: its output times 0 would still be NaN if it excludes a class
         named = members if isinstance(members, Mapping) else {str(place): one for place, one in enumerate(members)}
         heard = {name: weight / sum(weights) for name, weight in zip(named, weights) if weight > 0}
         self.members, self.weights = {name: named[name] for name in heard}, list(heard.values())
@@ -72,7 +72,7 @@ class Ensemble(Teacher):
         """Accepts no taps: an ensemble has no features.
 
         Raises:
-            InputError: a tap is asked for.
+            InputError: a tap is requested.
         """
         if taps:
             raise InputError(
@@ -91,6 +91,5 @@ class Ensemble(Teacher):
         weights = answers.new_tensor(self.weights).view(-1, *[1] * (answers.dim() - 1))
         if self.average == "logits":
             return Outputs((weights * answers).sum(0))
-        # the logarithm of the averaged probabilities, without leaving the logarithm: it stays finite where a
-        # probability underflows
+        # the logarithm of the averaged probabilities by log-sum-exp: it stays finite if a probability underflows
         return Outputs((answers.log_softmax(-1) + weights.log()).logsumexp(0))

@@ -1,4 +1,4 @@
-"""Frozen: a network that is read from and never changes."""
+"""Frozen: a network that is used and never changed."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def _tensors(inputs) -> Iterable[torch.Tensor]:
 
 
 class Frozen(Teacher):
-    """A handle on a trained network: in evaluation mode, without gradients, outside every module tree.
+    """A handle on a trained network: in evaluation mode, without gradients, and outside every module tree.
 
-    It is not an ``nn.Module`` on purpose: so Lightning neither saves, averages, wraps nor warns about it, and
-    ``.train()`` on the strategy cannot reach it. It follows the batch to its device when it is asked (no hook comes
-    early enough for that).
+    It is deliberately not an ``nn.Module``: so Lightning does not save, average or wrap it, nor warn about it, and
+    ``.train()`` on the strategy does not reach it. It moves to the batch's device when it is called (no hook of
+    Lightning runs early enough).
 
     Args:
         network: any module that maps inputs to logits.
-        task: knows how to run a network on a batch.
+        task: runs a network on a batch.
         aliases: the ``taps:`` of the network's config.
-        normalisation: of the inputs that the network was trained on; None: the same as the batch's.
-        given: of the batch's inputs. Where the two differ, the network gets the batch's inputs (in all views) turned
-            into its own; where they are equal nothing is computed.
+        normalisation: normalisation of the network's training inputs; None: the same as the batch's.
+        given: normalisation of the batch's inputs. If the two differ, the batch's inputs (in all views) are converted
+            to the network's normalisation; if they are equal, nothing is computed.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Frozen(Teacher):
         self.network = network.eval().requires_grad_(False)
         self.task, self.aliases = task, dict(aliases or {})
         self._convert = given.onto(normalisation) if normalisation is not None and given is not None else None
-        #: the network's own normalisation where it is not the batch's
+        #: the network's own normalisation, if it differs from the batch's
         self.own_normalisation = normalisation if self._convert is not None else None
         self._taps = Taps(network, ())
         self._place: tuple | None = None
@@ -73,18 +73,18 @@ class Frozen(Teacher):
         place = (batch.index.device, floating[0] if floating else None)
         if place == self._place:
             return
-        if self._exact is not None:  # back to the weights as they were before they were rounded
+        if self._exact is not None:  # back to the weights before rounding
             self.network.to(torch.float32).load_state_dict(self._exact, assign=True)
         elif place[1] in (torch.float16, torch.bfloat16):
             self._exact = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
         self.network.to(device=place[0], dtype=place[1])
         self._place = place
 
-    # not inference_mode: its tensors cannot be saved for backward, which squared losses and connectors do
+    # not inference_mode: its tensors cannot be saved for backward, as squared losses and connectors require
     @torch.no_grad()
     def teach(self, batch: Batch) -> Outputs:
-        """The network's Outputs on the batch, detached, with the watched features. The network takes the batch's device
-        and dtype."""
+        """The network's Outputs on the batch, detached, with the watched features. The network is moved to the batch's
+        device and dtype."""
         self._follow(batch)
         if self._convert is not None:
             batch = batch.replace(

@@ -1,4 +1,4 @@
-"""How the inputs of a pretrained network of another library were normalised, as that library says."""
+"""The normalisation of the inputs of another library's pretrained network, according to that library."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from kdlab.normalisation import Normalisation
 
 
 def known_normalisation(node: dict, network: nn.Module, channels: int) -> Normalisation | None:
-    """What is known of a network's inputs; None where nothing is, or where it is not pretrained.
+    """The known normalisation of a network's inputs; None if it is unknown, or if the network is not pretrained.
 
     Args:
         node: the network's config.
-        network: what was built of it.
-        channels: of the inputs. Grey inputs get the mean over the three channels of coloured ones, as timm sums the
-            first layer's weights.
+        network: the network built from it.
+        channels: channels of the inputs. Grey inputs get the mean over the three channels of coloured ones, as timm
+            sums the first layer's weights.
     """
     if isinstance(network, HuggingFaceClassifier):
         found = _huggingface(node["model"], node.get("revision"))
-    # torchvision by name, or a network of the user's that says so
+    # torchvision by name, or a user's network with this attribute
     elif isinstance(getattr(network, "normalisation", None), dict):
         found = Normalisation(**network.normalisation)
     elif node.get("pretrained") and isinstance(getattr(network, "pretrained_cfg", None), dict):  # timm
@@ -40,13 +40,12 @@ def known_normalisation(node: dict, network: nn.Module, channels: int) -> Normal
 
 
 def _huggingface(model: str, revision: str | None) -> Normalisation | None:
-    r"""By the preprocessor's config: :math:`(255\,r\,u - m) / s` for its ``rescale_factor`` r, which is 1/255 as a
-    rule."""
+    r"""From the preprocessor's config: :math:`(255\,r\,u - m) / s` with its ``rescale_factor`` r, usually 1/255."""
     from transformers.image_processing_base import ImageProcessingMixin
 
     try:
         said, _ = ImageProcessingMixin.get_image_processor_dict(model, revision=revision)
-    except (OSError, ValueError):  # there is none, or it is not to be had
+    except (OSError, ValueError):  # there is none, or it is not available
         return None
     scale = 255 * said.get("rescale_factor", 1 / 255) if said.get("do_rescale", True) else 255
     mean, std = said.get("image_mean"), said.get("image_std")
@@ -55,17 +54,17 @@ def _huggingface(model: str, revision: str | None) -> Normalisation | None:
     if mean is None or std is None:
         return None
     mean, std = ([value] if isinstance(value, (int, float)) else value for value in (mean, std))
-    # 255 x (1/255) is not 1 to the last bit everywhere
+    # 255 x (1/255) is not exactly 1 on every machine
     scale = round(scale, 12)
     return Normalisation([value / scale for value in mean], [value / scale for value in std])
 
 
 def _torchvision(target: str, weights: str) -> Normalisation | None:
-    """By the transforms that belong to the weights: ``DEFAULT``, ``IMAGENET1K_V1``, ``ResNet18_Weights.DEFAULT``."""
+    """From the transforms that belong to the weights: ``DEFAULT``, ``IMAGENET1K_V1``, ``ResNet18_Weights.DEFAULT``."""
     from torchvision.models import get_model_weights
 
     try:
         transforms = get_model_weights(pkgutil.resolve_name(target))[weights.rpartition(".")[2]].transforms()
         return Normalisation(transforms.mean, transforms.std)
-    except (KeyError, ValueError, AttributeError):  # weights or a builder that say nothing of inputs
+    except (KeyError, ValueError, AttributeError):  # weights or a builder without transforms
         return None

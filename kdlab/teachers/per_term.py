@@ -1,4 +1,4 @@
-"""PerTerm: a teacher of its own for each term of the loss."""
+"""PerTerm: a separate teacher for each term of the loss."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .base import Teacher
 class PerTerm(Teacher):
     r"""Each term of the loss learns from one of several teachers: :math:`L = \sum_k w_k\,\ell_k(z, z^{m(k)})`.
 
-    A member is asked once a step, for all of its terms, and not at all while none of them is at work (a weight of 0, a
-    schedule that has not begun). It captures the features that its own terms read, and no others.
+    A member is evaluated once per step for all of its terms. It is not evaluated while none of them is active (a weight
+    of 0, a schedule that has not begun). It captures only the features that its own terms read.
 
     Args:
         members: name -> the teacher.
-        terms: the loss's term -> the name of the member that it learns from.
+        terms: term of the loss -> the name of the member from which it learns.
 
     Raises:
-        InputError: a term names no member.
+        InputError: a term names a member that does not exist.
 
     >>> import torch
     >>> class Says:
@@ -49,11 +49,11 @@ class PerTerm(Teacher):
         """Sets the taps of each member by its own terms.
 
         Args:
-            taps: each term of the loss that learns from a teacher -> the taps of the teacher that it reads.
+            taps: each term of the loss that learns from a teacher -> the teacher's taps that it reads.
 
         Raises:
-            InputError: a term has no entry in ``terms``, or is no term that learns from a teacher, or reads what its
-                teacher does not have.
+            InputError: a term has no entry in ``terms``, does not learn from a teacher, or reads a tap that its teacher
+                does not have.
         """
         wrong = [
             f"teacher.terms: there is no member for loss.{term}; name it with "
@@ -78,11 +78,12 @@ class PerTerm(Teacher):
                 raise InputError(*(f"teacher.members.{name}: {problem}" for problem in error.problems)) from error
 
     def attend(self, asking: Callable[[], Collection[str]]) -> None:
-        """Answers from now on only for the terms that ``asking`` returns at a step."""
+        """From now on, evaluates only the terms that ``asking`` names in each step."""
         self._asking = asking
 
     def teach(self, batch: Batch) -> Outputs:
-        """``by_term`` holds each term's answer; the Outputs themselves are those of the first of these."""
+        """Outputs whose ``by_term`` holds the Outputs of each term's teacher. Their other fields are those of the first
+        term."""
         asking = [term for term in self.terms if term in self._asking()] or list(self.terms)
         said = {name: self.members[name].teach(batch) for name in dict.fromkeys(self.terms[term] for term in asking)}
         by_term = {term: said[self.terms[term]] for term in asking}

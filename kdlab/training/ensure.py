@@ -183,7 +183,7 @@ def _train(
     if config["fresh"] and (obstacle is not None or not run.begun_afresh):
         run.clear()
     elif obstacle is not None:
-        raise InputError(f"{run.path} cannot be gone on with: {obstacle}. fresh=true trains it anew")
+        raise InputError(f"{run.path} cannot be resumed: {obstacle}. Use fresh=true to start over")
     begun = run.path.exists()
     try:
         _begin(plan, run, parts, teacher, say)
@@ -229,7 +229,7 @@ def _train(
             where = f"Nothing could be written of it in {run.path} ({unwritten.strerror or unwritten})"
         if stopped:
             raise
-        resumable = "" if isinstance(error, DataDamaged) else ", and the same command goes on from there"
+        resumable = "" if isinstance(error, DataDamaged) else ", and the same command resumes there"
         raise RunFailed(
             f"the run failed while training: {told(error).rstrip('.')}. {where}; finished epochs are kept{resumable}"
         ) from error

@@ -114,6 +114,7 @@ def _begun(
     except OSError as error:
         if error.errno not in READ_ONLY:
             raise
+    run.check_recipe("it cannot be measured")
     node = run.config["data"]
     data = read.get(key := json.dumps(node, sort_keys=True, default=str))
     if data is None:

@@ -89,7 +89,7 @@ def prepare(
     _restore(before)
     objective.prepare(probe)
     if teacher is not None:  # not before: a term that is not at work yet must be prepared, too
-        teacher.attend(objective.asking)
+        teacher.attend(objective.active_teacher_terms)
     return list(dict.fromkeys([*warnings, *_rehearse(strategy, batch)]))
 
 

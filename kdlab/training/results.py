@@ -55,11 +55,14 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
         chosen["best"] = max(validated, key=lambda row: (sign * row[monitor], -row["epoch"]))
 
     taught = None if parts.teacher is None else Remembered(parts.teacher.teach, task)
+    test = parts.data.test_dataloader()  # None: a run from Python without test data
 
     def score(answers: dict[str, Callable[[Batch], Outputs]], teacher=None) -> dict[str, Evaluated]:
-        return evaluate(answers, parts.data.test_dataloader(), task, device, teacher)
+        if test is None:
+            return {name: Evaluated({}, {}, {}) for name in answers}
+        return evaluate(answers, test, task, device, teacher)
 
-    if taught is not None:
+    if taught is not None and test is not None:
         if isinstance(parts.teacher, PerTerm):
             taught = None
             teacher = with_test_scores(teacher, parts.teacher, lambda answer: score({"": answer})[""].metrics)
@@ -84,6 +87,8 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
             tested, said = {**found.metrics, **found.fidelity}, found.predictions
             networks[one] |= {f"test/{key}{suffix}": value for key, value in tested.items()}
             networks[one] |= {f"val/{key}{suffix}": value for key, value in _validated(row, one).items()}
+            if not said:
+                continue
             if one == name:
                 metrics |= {f"test/{key}{suffix}": value for key, value in tested.items()}
             predictions |= named_predictions(said, which if one == name else f"{which}.{one}")
@@ -95,10 +100,11 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
     if validated:
         metrics["best_epoch"] = int(chosen["best"]["epoch"]) + 1
     metrics |= {name: value for name, value in rows[-1].items() if name.startswith("train/loss")}
-    write_atomically(
-        run.predictions_file,
-        lambda path: save_file({key: value.contiguous() for key, value in predictions.items()}, path),
-    )
+    if predictions:
+        write_atomically(
+            run.predictions_file,
+            lambda path: save_file({key: value.contiguous() for key, value in predictions.items()}, path),
+        )
     shares = [row["train/teacher_share"] for row in rows]
     sizes = {
         name: sum(value.numel() for value in network.parameters()) for name, network in strategy.networks().items()

@@ -232,7 +232,7 @@ def _described(
     say: Callable[[str], None],
 ) -> dict:
     _tell_normalisation(teacher, role, say)
-    chance, kinds = task.chance(), _AnswerKinds(task)
+    chance, kinds = task.chance(), AnswerKinds(task)
     try:
         found = evaluate({"": teacher.teach}, validation, task, device, watchers=(chance.update, kinds.update))
     except EndedEarly as error:
@@ -306,7 +306,7 @@ def _warn_of_no_logits(
         )
 
 
-class _AnswerKinds:
+class AnswerKinds:
     """What a teacher's answers look like, over all batches of validation."""
 
     def __init__(self, task: Task):

@@ -1,7 +1,7 @@
 """Every mistake of the tables ends with its exit code and one readable message; what is finished is kept; bad input
 writes nothing.
 
-``KDLAB_MISTAKES=tests/cli/MISTAKES.md pytest tests/cli/test_mistakes.py`` writes the list of them anew.
+``KDLAB_MISTAKES=tests/cli/MISTAKES.md pytest tests/cli/test_mistakes.py`` writes the list of them again.
 """
 
 import hashlib
@@ -37,9 +37,9 @@ SLOW = (
 LIST = Path(__file__).with_name("MISTAKES.md")
 HEAD = """# Mistakes
 
-What kdlab says to whom makes a mistake. Exit codes: 0 done; 1 a run failed while training, or some jobs of a sweep did;
-2 bad input, found before anything was written; 130 interrupted. Written by the tests, each of which makes one: see
-`test_mistakes.py`.
+The messages of kdlab for mistakes. Exit codes: 0 done; 1 a run failed while training, or some jobs of a sweep did;
+2 bad input, found before anything was written; 130 interrupted. The tests write this list, and each of them makes one
+mistake: see `test_mistakes.py`.
 """
 
 
@@ -153,7 +153,7 @@ def test_the_list_holds_these_mistakes():
         if line.startswith("| ") and len(cells) == 4 and cells[2].isdigit():
             listed.append((cells[0].replace("¦", "|"), int(cells[2])))
     assert listed == [(mistake.what, mistake.code) for mistake in MISTAKES.values()], (
-        "write it anew; the module's docstring says how"
+        "write it again; the module's docstring says how"
     )
 
 

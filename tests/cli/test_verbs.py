@@ -178,7 +178,7 @@ def test_an_interrupted_run_ends_with_130_and_goes_on(workplace, forked, kdlab, 
     "verb, said",
     [
         ("compare", "kdlab: interrupted\n"),
-        ("reproduce", "kdlab: interrupted; the same command goes on from the last finished epoch\n"),
+        ("reproduce", "kdlab: interrupted; the same command resumes after the last finished epoch\n"),
     ],
 )
 def test_only_what_trains_is_said_to_go_on(kdlab, monkeypatch, verb, said):
@@ -292,7 +292,7 @@ def test_a_store_that_is_read_only_has_its_table_all_the_same(kdlab, monkeypatch
     assert code == 0 and err == "" and out.splitlines()[:-1] == whole[1].splitlines()[:-1], "the same table"
     assert (
         out.splitlines()[-1]
-        == "nothing was written: runs cannot be written (Read-only file system); --out DIR keeps the table in another"
+        == "nothing was written: runs cannot be written (Read-only file system); --out DIR names another"
         " folder"
     )
     for asked in (["--out", "other"], ["--report"]):

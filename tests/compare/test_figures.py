@@ -102,7 +102,7 @@ def test_learning_curves():
         _legend(figure) == ["student alone (1 seed)", "distilled (2 seeds)"]
         and "lowest to the highest seed" in figure.caption
     )
-    with pytest.raises(ValueError, match=f"tells {MOST_SERIES} series apart"):
+    with pytest.raises(ValueError, match=f"can show {MOST_SERIES} distinct series"):
         learning_curves({str(number): [{1: 0.5}] for number in range(MOST_SERIES)}, "accuracy")
 
 

@@ -151,4 +151,4 @@ def test_a_real_run(kdlab, workplace):
     code, _, err = kdlab("evaluate", run.path, "--network", "per2")
     assert code == 2 and "keeps no predictions of 'per2'" in err and "(it has " in err
     code, _, err = kdlab("evaluate", run.path, "data.batch_size=8", "--network", other)
-    assert code == 2 and "stands without overrides" in err
+    assert code == 2 and "cannot be combined with overrides" in err

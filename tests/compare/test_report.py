@@ -185,9 +185,9 @@ def test_what_is_missing_or_damaged_is_left_out_and_told(folder):
     save_file(other, folder / "t4-w0.9-s2" / "predictions.safetensors")
     rows = _rows(folder)
     first, (name, figure) = gather._learning_curves(rows)
-    assert first == "5 runs without a legible metrics.csv left out" and len(figure.axes[0].lines) == 5
+    assert first == "5 runs without a readable metrics.csv left out" and len(figure.axes[0].lines) == 5
     first, second, (name, figure) = agreement_of(rows)
-    assert first == "6 runs without legible test predictions left out"
+    assert first == "6 runs without readable test predictions left out"
     assert second.startswith("left out, since it was tested on other samples: offline") and "kd.temperature=4" in second
     assert len(figure.axes[0].texts) == 6, "three rows are left"
 
@@ -234,10 +234,10 @@ def test_a_figure_that_cannot_be_drawn_loses_no_other(tmp_path, monkeypatch):
     assert set(figures) == {"pareto_parameters"}
     assert {
         "no heat map: ZeroDivisionError: division by zero",
-        "no learning curves: no metrics.csv with val/accuracy beside the records",
+        "no learning curves: no metrics.csv with val/accuracy next to the records",
         "no reliability diagram: no row has test predictions",
         "no per-class change: there is no baseline to compare with",
-        "reliability diagram: 2 runs without legible test predictions left out",
+        "reliability diagram: 2 runs without readable test predictions left out",
     } <= set(notes)
 
 
@@ -247,8 +247,8 @@ def test_records_alone_are_enough(folder):
     alone = [Group(records=group.records, config=group.config, role=group.role, label=group.label) for group in found]
     figures, notes = draw(alone)
     assert set(figures) == {"heat_map", "pareto_parameters"}
-    assert "no learning curves: no metrics.csv with val/accuracy beside the records" in notes
-    assert "agreement matrix: 10 runs without legible test predictions left out" in notes
+    assert "no learning curves: no metrics.csv with val/accuracy next to the records" in notes
+    assert "agreement matrix: 10 runs without readable test predictions left out" in notes
 
 
 def test_latencies_of_one_machine_are_compared(tmp_path):

@@ -334,5 +334,5 @@ def test_no_further_metrics_are_none():
 
 
 def test_a_teachers_mean_alone_is_no_baseline():
-    with pytest.raises(InputError, match="without seeds to pair with; name a student's row"):
+    with pytest.raises(InputError, match="without seeds to pair; name a student's row"):
         table_of([ALONE, BETTER], baseline="teacher/wide")

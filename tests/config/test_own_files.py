@@ -68,7 +68,7 @@ def test_a_file_by_another_ending(kdlab, cfg, name):
 
 def test_a_file_beside_the_folder_of_its_group(kdlab, cfg):
     (cfg.parent / "mine.yaml").write_text(f"{HEAD}seed: 3\n")
-    assert "cfg/mine.yaml does not lie in the group's folder; move it to cfg/experiment/mine.yaml" in refused(
+    assert "cfg/mine.yaml is not in the group's folder; move it to cfg/experiment/mine.yaml" in refused(
         kdlab, "experiment=mine"
     )
 

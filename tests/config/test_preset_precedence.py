@@ -125,7 +125,7 @@ def test_a_schedule_with_other_arguments_is_refused_with_the_line_that_replaces_
     typed = ["strategy=ema", "loss.kd.weight={schedule: stop, value: 1, epochs: 4}"]
     with pytest.raises(InputError, match=r"'\+\+loss.kd.weight=\{schedule: stop, value: 1, epochs: 4\}'") as error:
         compose(typed)
-    cure = str(error.value).rpartition("there: ")[2].strip("'")
+    cure = str(error.value).partition("replace the schedule: ")[2].strip("'")
     assert loss("strategy=ema", cure)["kd"]["weight"] == {"schedule": "stop", "value": 1, "epochs": 4}
 
 

@@ -305,7 +305,7 @@ def test_presets_that_give_ce_different_numbers_are_refused():
         loss(*given)
     words = (
         "the presets give loss.ce.weight different numbers (preset=dkd/imagenet_resnet: 1.0, preset=kd/imagenet: 0.5); "
-        "say which counts, for example loss.ce.weight=0.5"
+        "choose one, for example loss.ce.weight=0.5"
     )
     assert str(error.value) == words
     assert loss(*given, "loss.ce.weight=0.5")["ce"]["weight"] == 0.5

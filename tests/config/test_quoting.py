@@ -259,7 +259,7 @@ def test_an_override_in_a_list_is_cured_with_its_list(overrides, key):
 def test_the_command_line_prints_it(kdlab):
     code, out, err = kdlab("train", "teacher.checkpoint=ck/epoch=9-step=100.pth")
     assert code == 2 and err == (
-        "kdlab: teacher.checkpoint=ck/epoch=9-step=100.pth: this value does not parse as it stands; type "
+        "kdlab: teacher.checkpoint=ck/epoch=9-step=100.pth: this value cannot be parsed; type "
         """'teacher.checkpoint="ck/epoch=9-step=100.pth"'\n"""
     )
     code, out, err = kdlab("train", "-m", "name=a=1,b=2")

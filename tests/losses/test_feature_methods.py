@@ -89,7 +89,7 @@ def test_vectors_serve_where_the_method_has_no_need_of_places(name):
 @pytest.mark.parametrize(
     "name, words",
     [
-        ("attention", "places.*convolutional"),
+        ("attention", "positions.*convolutional"),
         ("factor", "convolutions.*convolutional"),
         ("ofd", "no BatchNorm.*teacher_norms"),
     ],
@@ -223,7 +223,7 @@ def test_the_reused_head_is_frozen_and_in_evaluation_mode_and_the_teachers_own()
         prepared(SimKD(teacher_head="fc"), cnn(4, 6), teacher)
     with pytest.raises(ValueError, match="teacher_head.*10 values.*8 channels"):
         prepared(SRRL(teacher_tap="stage1"), cnn(4, 6), teacher)
-    with pytest.raises(ValueError, match="one teacher network"):
+    with pytest.raises(ValueError, match="single teacher network"):
         SimKD().prepare(Probe(said(cnn(4, 6)), said(teacher), None, 3, 6))
 
 

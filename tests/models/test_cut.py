@@ -72,11 +72,11 @@ class Residual(nn.Module):
 @pytest.mark.parametrize(
     "how, words",
     [
-        ("adds its input", "needs more than that one feature: .* reads x, too"),
+        ("adds its input", "needs more than this one feature: .* reads x, too"),
         ("calls twice", "calls its module 'first' 2 times"),
-        ("asks its numbers", "torch.fx cannot follow its forward pass"),
-        ("asks its mode", "another way in training than in evaluation"),
-        ("forgets it", "its answer does not depend on 'first'"),
+        ("asks its numbers", "torch.fx cannot trace its forward pass"),
+        ("asks its mode", "differs between training and evaluation"),
+        ("forgets it", "its output does not depend on 'first'"),
     ],
 )
 def test_what_cannot_be_cut(how, words):

@@ -203,7 +203,7 @@ def test_what_is_changed_in_a_later_pass_alone_is_refused():
         network(torch.ones(2, 3))
     network.late = True
     with pytest.raises(
-        InputError, match="tap 'layer': Then changed this tensor in place, and did not in its first pass.*inplace=False"
+        InputError, match="tap 'layer': Then changed this tensor in place, but not in its first pass.*inplace=False"
     ):
         with taps:
             network(torch.ones(2, 3))

@@ -82,7 +82,7 @@ def test_weights_that_cannot_be_fetched(monkeypatch):
         raise LocalEntryNotFoundError("no connection")
 
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", fetch)
-    with pytest.raises(ValueError, match="'resnet18' cannot be had .no connection.*pretrained=false"):
+    with pytest.raises(ValueError, match="'resnet18' are not available .no connection.*pretrained=false"):
         timm_model("resnet18", classes=7, pretrained=True)
 
 

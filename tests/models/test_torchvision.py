@@ -115,7 +115,7 @@ def test_weights_that_cannot_be_fetched(monkeypatch, failure):
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fetch)
     with pytest.raises(
-        ValueError, match="resnet18 cannot be fetched from https://.*(no connection|hash).*pretrained=false"
+        ValueError, match="resnet18 cannot be downloaded from https://.*(no connection|hash).*pretrained=false"
     ):
         torchvision_model("resnet18", classes=7, pretrained=True)
 

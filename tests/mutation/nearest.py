@@ -118,6 +118,7 @@ NEAREST: dict[str, tuple[str, ...]] = {
     "sweep/search.py": ("tests/sweep/test_search.py",),
     "sweep/slots.py": ("tests/sweep/test_slots.py",),
     "sweep/view.py": ("tests/sweep/test_view.py",),
+    "library/": ("tests/library",),
     "compare/": (
         "tests/compare/test_table.py",
         "tests/compare/test_collect.py",

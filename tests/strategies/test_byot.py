@@ -174,7 +174,7 @@ def without_stages(classes: int) -> nn.Module:
         (["loss=[ce,hint]", "student=cnn"], "loss.hint: it reads features"),
         (["teacher=trained"], "the student is its own teacher"),
         (["strategy.exits=[stage9]"], "tap 'stage9': MLP has no module 'stage9'"),
-        (["strategy.exits=[]"], "strategy.exits must name one tap"),
+        (["strategy.exits=[]"], "strategy.exits must name one or more taps"),
         (
             ["student=cnn", "strategy.exits=[stage3]", "strategy.feature=stage1"],
             "strategy.exits: stage3: there is no bottleneck",

@@ -98,7 +98,7 @@ def test_another_teacher_by_one_override(workplace):
         (["strategy.feedback=-1.0"], "feedback must be 0 or greater"),
         (
             ["+student@strategy.peers.second=mlp"],
-            "strategy.peers must be the one network 'teacher'.* got teacher, second",
+            "strategy.peers must be one network, 'teacher'.* got teacher, second",
         ),
         (["strategy.peers=2"], "strategy.peers=2 and strategy.peers.teacher: .* leave one of the two out"),
         (["loss=[kd]"], "no term learns from the labels"),

@@ -163,7 +163,7 @@ def test_any_loss_on_logits_and_any_split(workplace):
         (["loss=[kd]"], "no term learns from the labels"),
         (["+strategy.keep=validation"], "strategy.keep=validation: a branch is no network by itself"),
         (["+strategy.views=different", "strategy.peers=1"], "strategy.views=different: the branches share one stem"),
-        (["+student@strategy.peers.wide=mlp_wide"], "strategy.peers.wide: it is of another architecture"),
+        (["+student@strategy.peers.wide=mlp_wide"], "strategy.peers.wide: it has another architecture"),
         (["teacher=trained"], "so there is no other teacher"),
         (
             [

@@ -21,7 +21,7 @@ NOBODY_KNOWS = "no term learns from the labels"
         (["strategy=online", "teacher=trained"], "teacher=none"),
         (["strategy=born_again", "teacher=none"], "the generation before it"),
         (["strategy=previous_checkpoint", "strategy.start=50"], "ends before a snapshot teaches"),
-        (["strategy=online", "strategy.peers=2", "loss=[ce,crd]"], "it remembers samples"),
+        (["strategy=online", "strategy.peers=2", "loss=[ce,crd]"], "it has one memory per sample"),
         (
             ["strategy=online", "strategy.decay={schedule: linear, start: 0, end: 1, epochs: 2}"],
             "only a number of a loss",

@@ -169,7 +169,7 @@ def test_what_is_shown():
     assert "corrected" not in block([Finding(expect("a", value=1.0, tolerance=0.1), "1", "1", HOLDS)])
     text = levels_block([Finding(expect("a", value=1.0, tolerance=0.1), "accuracy 1.0", "0.98", HOLDS)])
     assert (
-        text.startswith("**Regression checks.** No claims of a paper")
+        text.startswith("**Regression checks.** Not claims of a paper")
         and "| t | a | accuracy 1.0 | 0.98 | holds |" in text
     )
 

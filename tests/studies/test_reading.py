@@ -67,7 +67,7 @@ def test_rows_sweeps_and_the_order_of_training(study):
         ("title: A study", "titel: A study", ["there is no key 'titel'; did you mean 'title'?", "title is missing"]),
         ("scale: full", "scale: 3", ["scale must be a text, got 3"]),
         ("seeds: [1, 2, 3]", "seeds: 3", ["tables.first.rows.alone: seeds must be a list of whole numbers", "got 3"]),
-        ("seeds: [1, 2, 3]", "seeds: [1, 2, 2]", ["tables.first.rows.alone.seeds: 2 stands there several times"]),
+        ("seeds: [1, 2, 3]", "seeds: [1, 2, 2]", ["tables.first.rows.alone.seeds: 2 is there several times"]),
         ("seeds: [1, 2, 3]", "sedes: [1]", ["did you mean 'seeds'?"]),
         ("baseline: alone", "baseline: allone", ["tables.first.baseline: there is no 'allone'; did you mean 'alone'?"]),
         ("row: alone", "row: alnoe", ["expected, number 1: row: there is no 'alnoe'; did you mean 'alone'?"]),
@@ -78,19 +78,23 @@ def test_rows_sweeps_and_the_order_of_training(study):
         ),
         ("above: alone", "above: alnoe", ["expected, number 2: above: there is no 'alnoe'"]),
         (", tolerance: 0.01", "", ["expected, number 1: a value needs a tolerance"]),
-        ("above: alone", "claim: x", ["one of value, above and below says what is expected; there are none of them"]),
-        ("value: 0.9, tolerance: 0.01", "value: 0.9, tolerance: 0.01, by: 1", ["by says nothing beside value"]),
+        (
+            "above: alone",
+            "claim: x",
+            ["give exactly one of value, above and below as the expectation; there are none of them"],
+        ),
+        ("value: 0.9, tolerance: 0.01", "value: 0.9, tolerance: 0.01, by: 1", ["by has no effect with value"]),
         (
             "T = {loss.kd.temperature}, ",
             "",
             ["loss.kd.temperature=2,4 is a sweep", "write {loss.kd.temperature} into it"],
         ),
         ("{loss.kd.weight}", "{loss.kd.wieght}", ["the name has {loss.kd.wieght}, and no override is of that key"]),
-        ("teacher.seed=2", "seed=2", ["seed=2: the seeds stand in seeds"]),
-        ("teacher.seed=2", "paths.runs=x", ["paths.runs=x: this says where or how a run is kept"]),
+        ("teacher.seed=2", "seed=2", ["seed=2: give the seeds with the key seeds"]),
+        ("teacher.seed=2", "paths.runs=x", ["paths.runs=x: where and how a run is kept belongs in"]),
         ("teacher.seed=2", "student=glob(*)", ["a study names its choices one by one"]),
         ("teacher.seed=2", "teacher.seed", ["teacher.seed"]),
-        ("raised:", "alone:", ["'alone' stands here 2 times"]),
+        ("raised:", "alone:", ["'alone' is here 2 times"]),
         ("raised:", '"T = 2, 0.5":', ["tables.first.rows: 'T = 2, 0.5' names several rows"]),
         ("bias: {3: 2}", "bias: {x: 2}", ["bias must be numbers by class, for example {3: 2.0}"]),
         (
@@ -106,7 +110,7 @@ def test_rows_sweeps_and_the_order_of_training(study):
         (
             "expected:",
             "curves: {rows: [alone, raised, alone]}\nexpected:",
-            ["curves.rows: 'alone' stands there 2 times"],
+            ["curves.rows: 'alone' is there 2 times"],
         ),
         (
             "expected:",
@@ -152,7 +156,7 @@ def test_a_name_in_curves_is_one_row(study, overrides, seeds, curves, kept):
         study(text)
     assert str(raised.value) == (
         "experiments/mine/study.yaml: curves.rows: 'alone' names other runs in each of the "
-        "tables first, second; say whose are meant, for example 'table: first' in curves"
+        "tables first, second; choose a table, for example 'table: first' in curves"
     )
 
 

@@ -156,7 +156,7 @@ def test_a_study_from_nothing_to_git_and_back(kdlab, workplace):
 
     # without the results the README shows a table of nothing
     (folder / "results" / "runs.jsonl").unlink()
-    assert "behind <!-- table: main --> stands something, and there are no results" in told(STUDY)
+    assert "there is text after <!-- table: main -->, but there are no results" in told(STUDY)
 
 
 def test_a_run_that_fails_is_gone_past_listed_and_tried_again(kdlab, workplace):
@@ -307,7 +307,7 @@ def test_a_readme_that_cannot_be_filled_is_found_before_training(kdlab, workplac
     code, out, err = kdlab("reproduce", "peers", "--write")
     assert (
         code == 2
-        and "peers/README.md has <!-- table: 1 --> without <!-- end of table --> behind it" in err
+        and "peers/README.md has <!-- table: 1 --> without <!-- end of table --> after it" in err
         and not list(find_runs([workplace]))
     )
     (folder / "README.md").unlink()
@@ -360,7 +360,7 @@ def test_a_run_that_stands_twice_in_the_records_is_told(kdlab, workplace):
     path = folder / "results" / "runs.jsonl"
     path.write_text(2 * path.read_text())
     [problem] = check(read("tiny"), compose=False)
-    assert "table '1', row 'peer', seed 1 stands there several times" in problem
+    assert "table '1', row 'peer', seed 1 is there several times" in problem
 
 
 def test_runs_in_other_words_count_once_in_the_list(kdlab, workplace):

@@ -25,5 +25,5 @@ def test_what_would_make_it_another_study_is_refused(text, hint):
     with pytest.raises(InputError) as refused:
         refuse_others(["progress=lines", text])
     assert str(refused.value).startswith(
-        f"reproduce: {text}: what a study trains stands in its study.yaml"
+        f"reproduce: {text}: a study trains what its study.yaml defines"
     ) and hint in str(refused.value)

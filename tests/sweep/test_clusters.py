@@ -116,7 +116,7 @@ def test_a_job_that_is_cancelled_or_lost_is_named_and_the_others_are_waited_for(
     code, out, err = kdlab(*SLURM, "seed=1,2,3,4,5")
     assert (
         code == 1
-        and "4 of the 5 jobs failed; the same command tries them again" in err
+        and "4 of the 5 jobs failed; the same command tries only these again" in err
         and "Traceback" not in out + err
     )
     failed = dict(
@@ -148,7 +148,7 @@ def test_interrupted_it_cancels_its_jobs_and_keeps_their_folder(kdlab, workplace
     submitit.ends.update({1: "RUNNING", 2: "RUNNING"})
     monkeypatch.setattr(submitit_launcher.time, "sleep", lambda seconds: os.kill(os.getpid(), signal.SIGUSR1))
     code, out, err = kdlab(*SLURM, "seed=1,2")
-    assert code == 130 and "stopping: 2 jobs are cancelled" in out and "the same command goes on" in err
+    assert code == 130 and "stopping: 2 jobs are cancelled" in out and "the same command resumes" in err
     assert all(handle.cancelled and handle.paths.folder.is_dir() for handle in submitit.handles)
 
 

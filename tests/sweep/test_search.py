@@ -326,11 +326,11 @@ def test_bad_input_fails_its_trial():
 def test_a_trial_that_is_worse_is_told_to_end():
     search, _ = begun(pruner="median", startup_trials=1)
     best, worst, without = search.next(), search.next(), search.next()
-    assert search.asks and search.goes_on(best, 1, {"val/accuracy": 0.9})
+    assert search.asks and search.should_continue(best, 1, {"val/accuracy": 0.9})
     search.ended(Outcome(best, TRAINED, metrics={"val/accuracy": 0.9}))
-    assert not search.goes_on(worst, 1, {"val/accuracy": 0.1})
-    assert search.goes_on(without, 1, {"train/loss": 3.0}), "an epoch without validation"
-    assert search.goes_on(without, 1, {"val/accuracy": 0.95})
+    assert not search.should_continue(worst, 1, {"val/accuracy": 0.1})
+    assert search.should_continue(without, 1, {"train/loss": 3.0}), "an epoch without validation"
+    assert search.should_continue(without, 1, {"val/accuracy": 0.95})
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_a_member_whose_terms_are_not_at_work_is_not_asked():
     objective = Objective(
         {"kd": HintonKD(), "hint": Hint(), "logit_mse": LogitMSE()}, {"kd": 1.0, "hint": 0.0, "logit_mse": 0.0}
     )
-    teacher.attend(objective.asking)
+    teacher.attend(objective.active_teacher_terms)
     assert list(teacher.teach(BATCH).by_term) == ["kd"] and members["wide"].asked == 0
     objective.weights["hint"] = 1.0
     assert list(teacher.teach(BATCH).by_term) == ["kd", "hint"] and members["wide"].asked == 1
@@ -249,7 +249,7 @@ def test_the_terms_are_part_of_the_identity():
     "terms, said",
     [
         ({"kd": "strong"}, "teacher.members.wide: no term"),
-        ({}, "teacher.terms must say"),
+        ({}, "teacher.terms must map"),
         ({"kd": "strnog", "hint": "wide"}, "teacher.terms.kd: there is no member 'strnog'"),
     ],
 )

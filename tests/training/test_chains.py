@@ -68,12 +68,12 @@ def test_a_generation_draws_numbers_of_its_own(workplace, taught):
 @pytest.mark.parametrize(
     "overrides, message",
     [
-        (["teacher.same_but=null"], "born_again learns from the generation before it; leave teacher= away"),
+        (["teacher.same_but=null"], "born_again learns from the generation before it; leave out teacher="),
         (
             ["teacher.same_but=null", "strategy.generation=0"],
             "generation must be 1 or greater, got 0; generation 0 is the student alone",
         ),
-        (["teacher=none"], "born_again learns from the generation before it; leave teacher= away"),
+        (["teacher=none"], "born_again learns from the generation before it; leave out teacher="),
         (["teacher=run", "teacher.run=nowhere"], "nowhere is no run directory"),
     ],
     ids=str,

@@ -5,7 +5,7 @@ import math
 import pytest
 
 import kdlab
-from kdlab.errors import EndedEarly, InputError, RunFailed, ended_early, for_people, told
+from kdlab.errors import EndedEarly, InputError, RunFailed, ended_early, to_user_error, told
 from kdlab.runs.curve import MetricsFile
 from kdlab.runs.run import find_runs
 from kdlab.training.evaluation import all_batches
@@ -259,5 +259,5 @@ def test_what_python_makes_of_it_in_a_generator_is_known():
     with pytest.raises(RuntimeError, match="generator raised StopIteration") as found:
         enders.broken_generator()
     assert told(found.value).startswith("StopIteration was raised at") and "enders.py" in told(found.value)
-    assert isinstance(for_people(found.value), EndedEarly) and ended_early(RuntimeError("generator")) is None
+    assert isinstance(to_user_error(found.value), EndedEarly) and ended_early(RuntimeError("generator")) is None
     assert not issubclass(EndedEarly, InputError)

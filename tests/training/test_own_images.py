@@ -57,7 +57,7 @@ def test_a_damaged_image_in_the_middle_of_a_run(pictures, kdlab):
     code, out, err = kdlab(*command)
     assert code == 1 and "green/007.png cannot be read as an image" in err
     assert "after that a new run begins" in err and "kdlab check data=image_folder data.folder=… --images" in err
-    assert "finished epochs are kept" in err and "goes on from there" not in err
+    assert "finished epochs are kept" in err and "resumes there" not in err
     path.unlink()
     code, out, err = kdlab(*command)
     assert code == 0 and len(list(find_runs(["runs"]))) == 2, "as it was said: a new run"
@@ -91,7 +91,7 @@ def test_a_pass_over_the_images(pictures, kdlab):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["--images"], "--images needs to know the data"),
+        (["--images"], "--images needs the data set"),
         (["data=digits", "--images"], "--images is for images"),
         (["data=image_folder", "data.folder=nowhere", "--images"], "no image folder nowhere"),
         (["teacher/digits", "--images"], "--images is for images"),

@@ -207,8 +207,7 @@ def test_a_student_with_anything_else_untrained_is_refused(local, lost):
         "strategy=supervised", "student=timm", f"student.model={local(lost={lost})}", "student.pretrained=true"
     )
     assert (
-        f"student: the weights of 'local-dir:saved' do not fill {lost}, which would stay as the constructor made it"
-        in message
+        f"student: the weights of 'local-dir:saved' do not fill {lost}, which would keep its initial values" in message
     )
 
 

@@ -93,7 +93,7 @@ def agreement(matrix: np.ndarray, labels: Sequence[str]) -> Drawing:
         )
     return figure.describe(
         "Agreement between rows",
-        "Per cent of test samples on which two rows name the same class, right or wrong: the mean over the seeds that "
+        "Per cent of test samples for which two rows predict the same class, right or wrong: the mean over seeds that "
         "both have, and on the diagonal over pairs of seeds of one row (– where there is none). Rows of one seed share "
         "the split and the order of the samples, which the pairs on the diagonal do not: compare rows with rows, not "
         "with the diagonal.",

@@ -179,10 +179,10 @@ def _learning_curves(rows: Rows):
                 curves.setdefault(group.label, []).append(curve)
             missing += not curve
     if missing:
-        yield f"{missing} run{'s' if missing > 1 else ''} without a legible metrics.csv left out"
+        yield f"{missing} run{'s' if missing > 1 else ''} without a readable metrics.csv left out"
     curves = {label: found for label, found in curves.items() if set.intersection(*map(set, found))}
     if not curves:
-        raise InputError(f"no metrics.csv with {metric} beside the records")
+        raise InputError(f"no metrics.csv with {metric} next to the records")
     figure = learning_curves(curves, f"{'NLL' if name == 'nll' else name} on validation", slots=rows.slots)
     figure.caption += words
     yield "learning_curves", figure

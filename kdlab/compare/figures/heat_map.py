@@ -83,8 +83,8 @@ def heat_map(
     beside = "" if baseline is None else f" The baseline has {number(baseline)}."
     return figure.describe(
         f"{metric} by {across} and {up}",
-        f"Mean {metric} on test at the last epoch over {_counts(counts)} a cell; brighter is better, the best cell is "
-        "framed. Cells that differ by less than the intervals in the table say nothing.",
+        f"Mean {metric} on test at the last epoch over {_counts(counts)} per cell; brighter is better, the best cell "
+        "is framed. Differences between cells below the intervals in the table are not significant.",
         f"Heat map of {len(columns)} by {len(rows)} values. Best: {number(means[best])} at {where}; worst: "
         f"{number(np.nanmin(means) if higher_is_better else np.nanmax(means))}.{beside}",
     )

@@ -130,7 +130,7 @@ def pareto(points: Sequence[Point], cost: str, metric: str, higher_is_better: bo
     return figure.describe(
         f"{metric} against {cost}",
         "Means over seeds with 95 % intervals (Student's t). Squares: teachers; diamonds: the student alone; circles: "
-        "variants. What stands on the front is numbered, and so are teachers and baselines."
+        "variants. Points on the front are numbered, and so are teachers and baselines."
         + (" Rows of equal cost are drawn side by side." if most > 1 else ""),
         f"Scatter plot of {len(points)} rows. On the front: "
         + "; ".join(f"{point.label} ({quantity(point.cost)}, {number(point.mean)})" for point in best)

@@ -150,7 +150,7 @@ def _logits(
                 target,
             )
     notes = (
-        [f"{unreadable} run{'s' if unreadable > 1 else ''} without legible test predictions left out"]
+        [f"{unreadable} run{'s' if unreadable > 1 else ''} without readable test predictions left out"]
         if unreadable
         else []
     )

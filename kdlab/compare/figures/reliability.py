@@ -85,16 +85,16 @@ def reliability(
     upper.text(0.03, 0.95, "underconfident", color=MUTED, fontsize=7.5, va="top", transform=upper.transAxes)
     upper.text(0.98, 0.05, "overconfident", color=MUTED, fontsize=7.5, ha="right", transform=upper.transAxes)
     upper.set(ylabel="share of correct predictions", xlim=(0, 1), ylim=(0, 1.02))
-    lower.set(xlabel="confidence: probability of the answer", ylabel="share of\nsamples")
+    lower.set(xlabel="confidence: probability of the predicted class", ylabel="share of\nsamples")
     lower.set_yscale("log")
     lower.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
     lower.yaxis.label.set_color(INK)
     legend_below(figure, handles, labels)
     return figure.describe(
         "Reliability",
-        f"Accuracy of the answers in {BINS} bins of confidence, and how many fall into each (logarithmic); test, last "
-        "epoch, samples of all seeds together. On the dotted line a network is right as often as it says. ECE: mean "
-        "over seeds. Bins of few samples are noise.",
+        f"Accuracy of the predictions in {BINS} bins of confidence, and the share of samples in each bin "
+        "(logarithmic); test, last epoch, samples of all seeds together. On the dotted line, accuracy equals "
+        "confidence. ECE: mean over seeds. Bins with few samples are noise.",
         f"Reliability diagram of {len(errors)} rows. Smallest expected calibration error: "
         f"{number(min(errors.values()))}, {min(errors, key=errors.get)}; largest: {number(max(errors.values()))}, "
         f"{max(errors, key=errors.get)}.",

@@ -138,7 +138,7 @@ def line(slot: int) -> Line:
         ValueError: there are more series than can be distinguished.
     """
     if slot >= MOST_SERIES:
-        raise ValueError(f"a figure tells {MOST_SERIES} series apart, not {slot + 1}; choose some")
+        raise ValueError(f"a figure can show {MOST_SERIES} distinct series, got {slot + 1}; choose some")
     return Line(SERIES[slot], MARKERS[slot], DASHES[slot])
 
 

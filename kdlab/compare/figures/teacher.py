@@ -23,7 +23,7 @@ def soft_targets_of(rows):
     """
     students = [run for group in rows.ranked if group.role != TEACHER for run in group.runs if run.read().teacher]
     if not students:
-        raise InputError("no row's run has a teacher beside it")
+        raise InputError("no row has a run with a teacher")
     yield "soft_targets", gallery(students[0])
 
 
@@ -49,7 +49,7 @@ def gallery(run: Run, temperature: float | None = None) -> Drawing:
     task = task_of(config, data.facts)
     teacher = teacher_of(run, data, task)
     if teacher is None or teacher.terms:
-        raise InputError(f"{run.path} has no teacher that answers for all terms")
+        raise InputError(f"{run.path} has no common teacher for all terms")
     if len(data.shape) != 3 or data.shape[0] not in (1, 3):
         raise InputError(f"inputs of shape {tuple(data.shape)} are no images")
     loader = data.test_dataloader()

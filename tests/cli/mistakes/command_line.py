@@ -59,7 +59,7 @@ TRAIN = {
         ["loss.kd needs a teacher", "strategy=offline"],
     ),
     "offline without a teacher": (["teacher=none"], ["needs a teacher", "teacher=trained"]),
-    "supervised with a teacher": (["strategy=supervised", "teacher=trained"], ["no use for a teacher"]),
+    "supervised with a teacher": (["strategy=supervised", "teacher=trained"], ["uses no teacher"]),
     "teacher run that is not there": (["teacher=run", "teacher.run=runs/nothing"], ["runs/nothing", "no run.json"]),
     "teacher run not named": (["teacher=run"], ["teacher.run has no value"]),
     "teacher file that is not there": (["teacher=checkpoint", "teacher.checkpoint=no.ckpt"], ["no.ckpt"]),

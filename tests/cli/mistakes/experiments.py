@@ -31,11 +31,11 @@ FILES = {
     "empty file": ("", ["'wrong'", "# @package _global_"]),
     "list in the place of keys": (
         HEAD + "- seed\n- 3\n",
-        ["experiment/wrong", "a list stands where there must be named keys"],
+        ["experiment/wrong", "there is a list where named keys are needed"],
     ),
     "list in the place of a group": (
         HEAD + "trainer: [1, 2]\n",
-        ["experiment/wrong", "a list stands where there must be named keys"],
+        ["experiment/wrong", "there is a list where named keys are needed"],
     ),
     "word in the place of a group": (HEAD + "trainer: fast\n", ["trainer", "is missing"]),
     "unknown group in a file": (
@@ -52,7 +52,7 @@ FILES = {
     ),
     "override left out in a file's defaults": (HEAD + "defaults:\n  - student: cnn\n", ["override /student: cnn"]),
     "defaults that are no list": (HEAD + "defaults: {student: mlp}\n", ["experiment/wrong", "defaults must be a list"]),
-    "file that takes in itself": (HEAD + "defaults:\n  - wrong\n", ["takes in itself"]),
+    "file that takes in itself": (HEAD + "defaults:\n  - wrong\n", ["includes itself"]),
     "loss without a target in a file": (HEAD + "loss: {own: {weight: 1}}\n", ["loss.own", "_target_"]),
     "reference of a file to a key that is not there": (
         HEAD + "seed: ${sed}\n",

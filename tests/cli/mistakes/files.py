@@ -69,7 +69,7 @@ def _predictions(run: Run) -> None:
 
 killed = _entries(status="running")
 newer = _entries(format=99, code={"kdlab": "9.0"})
-UNFINISHED = ["cannot be gone on with", "fresh=true trains it anew"]
+UNFINISHED = ["cannot be resumed", "fresh=true to start over"]
 LATER = ["format 99", "reads formats up to 1", "paths.runs=…"]
 
 MISTAKES = [
@@ -429,11 +429,13 @@ MISTAKES = [
     Mistake(
         "bias that is none",
         [*EVALUATE, "--bias", "3:2"],
-        ["--bias wants CLASS=NUMBER", "3:2"],
+        ["--bias must be CLASS=NUMBER", "3:2"],
         given="a run",
         setup=_spoilt(),
     ),
-    Mistake("bias NaN", [*EVALUATE, "--bias", "3=nan"], ["--bias wants CLASS=NUMBER"], given="a run", setup=_spoilt()),
+    Mistake(
+        "bias NaN", [*EVALUATE, "--bias", "3=nan"], ["--bias must be CLASS=NUMBER"], given="a run", setup=_spoilt()
+    ),
     Mistake(
         "bias of a class that is none",
         [*EVALUATE, "--bias", "12=1"],

@@ -76,12 +76,12 @@ def _torchrun(place: Place) -> None:
     place.patch.setenv("TORCHELASTIC_RUN_ID", "x")
 
 
-MEMORY = ["the memory ran out", "data.batch_size", "trainer.accumulate_grad_batches", "the same command goes on"]
+MEMORY = ["the memory ran out", "data.batch_size", "trainer.accumulate_grad_batches", "the same command resumes"]
 ON_CPU = (
     "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried to allocate "
     "8589934592 bytes"
 )
-FULL = ["No space left on device", "the same command goes on"]
+FULL = ["No space left on device", "the same command resumes"]
 
 MISTAKES = [
     Mistake(
@@ -114,7 +114,7 @@ MISTAKES = [
     Mistake(
         "failure of the user's own code",
         SHORT,
-        ["RuntimeError: out of luck", "error.txt", "the same command goes on"],
+        ["RuntimeError: out of luck", "error.txt", "the same command resumes"],
         code=1,
         given="a step of epoch 2 raises an error",
         goes_on=True,
@@ -129,7 +129,7 @@ MISTAKES = [
     Mistake(
         "interrupt",
         SHORT,
-        ["interrupted", "the same command goes on"],
+        ["interrupted", "the same command resumes"],
         code=130,
         given="Ctrl-C in epoch 2",
         goes_on=True,

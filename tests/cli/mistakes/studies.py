@@ -120,7 +120,7 @@ MISTAKES = [
     Mistake(
         "table of a study typed by hand",
         ["reproduce", "--check", "tiny"],
-        ["<!-- table: main --> stands something", "no results", "0 of 1"],
+        ["there is text after <!-- table: main -->", "no results", "0 of 1"],
         code=1,
         setup=tampered,
         stream="out",

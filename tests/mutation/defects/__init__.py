@@ -18,6 +18,7 @@ PACKAGES = (
     "compare",
     "studies",
     "measure",
+    "library",
 )
 
 

@@ -157,7 +157,7 @@ def test_a_value_a_sample_where_rows_are_tokens_is_refused_unless_it_is_declared
     student, teacher, batch = rows_of(None, {})
     loss = SequenceFSP(("a", "b"), ("a", "b"))
     loss.per = "row"
-    with pytest.raises(ValueError, match=r"one weight a row: values \(2,\) and weights \(6,\) differ"):
+    with pytest.raises(ValueError, match=r"one weight per row: values \(2,\) and weights \(6,\) differ"):
         Objective({"fsp": loss}, {"fsp": 1.0})(student, teacher, batch)
 
 

@@ -1,0 +1,32 @@
+"""Networks and loaders of one's own."""
+
+DEFECTS = [
+    ("library/loaders.py", "            seed_all(derived_seed(self.seed, epoch, _ORDER))\n", "            pass\n"),
+    ("library/loaders.py", "            start += len(batch)\n", ""),
+    ("library/loaders.py", "if low < 0 or high >= self.classes:", "if low < 0:"),
+    ("library/loaders.py", "self.labels[index[inside]] != target.cpu()[inside]", "False"),
+    ("library/loaders.py", "torch.full((len(batch.target),), UNKNOWN)", "torch.arange(len(batch.target))"),
+    ("library/loaders.py", "return torch.as_tensor([int(number) for number in sampler.indices])", "return None"),
+    ("library/numbering.py", "batch_sampler=batch_sampler or loader.batch_sampler", "batch_size=loader.batch_size"),
+    (
+        "library/numbering.py",
+        "collate_fn=_Collated(loader.collate_fn)",
+        "collate_fn=_Collated(torch.utils.data.default_collate)",
+    ),
+    ("library/numbering.py", "whole[torch.as_tensor([int(number) for number in dataset.indices])]", "whole"),
+    ("library/preparing.py", "        torch.manual_seed(derived_seed(seed, _CONNECTORS))\n", ""),
+    ("library/preparing.py", "                part.training = mode\n", "                pass\n"),
+    ("library/preparing.py", "value.requires_grad_(gradients[name])", "pass"),
+    ("library/preparing.py", "owner.setdefault(id(value), role)", "role"),
+    ("library/recipes.py", 'named[name]["weight"] = weight', "pass"),
+    ("library/recipes.py", "copy.deepcopy(self.terms[name])", "self.terms[name]"),
+    ("library/recipes.py", "factory(**given, **more)", "factory(**given)"),
+    ("library/record.py", "return _digest([kept, content])", "return _digest([kept])"),
+    ("library/record.py", '_digest({**kept, "seed": 0})', "_digest(kept)"),
+    ("library/record.py", 'record["hash"] != digest and not fresh', "False"),
+    ("library/fitting.py", "self.generator.set_state(state", "(state"),
+    ("library/fitting.py", "ckpt_path=str(last) if resumed else None", "ckpt_path=None"),
+    ("library/fitting.py", "if self.trainer.world_size > 1:", "if False:"),
+    ("library/distilling.py", '    strategy.load_state_dict(content["state_dict"])\n', ""),
+    ("library/distilling.py", "with restored_generator(parts.train.given):", "with contextlib.nullcontext():"),
+]
