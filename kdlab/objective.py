@@ -249,13 +249,11 @@ def _without_masked_rows(outputs: Outputs | None, batch: Batch) -> Outputs | Non
     NaN."""
     if outputs is None or batch.weights is None:
         return outputs
-    if outputs.second is not None:
-        outputs = outputs.replace(second=_without_masked_rows(outputs.second, batch))
-    if outputs.by_term:
-        outputs = outputs.replace(
-            by_term={name: _without_masked_rows(said, batch) for name, said in outputs.by_term.items()}
-        )
     masked = (batch.weights == 0)[:, None]
-    if outputs.is_lazy:
-        return outputs.replace(answer=LazyLogits(outputs.answer.hidden.masked_fill(masked, 0.0), outputs.answer.head))
-    return outputs.replace(answer=outputs.logits.masked_fill(masked, 0.0))
+
+    def without(one: Outputs) -> Outputs:
+        if one.is_lazy:
+            return one.replace(answer=LazyLogits(one.answer.hidden.masked_fill(masked, 0.0), one.answer.head))
+        return one.replace(answer=one.logits.masked_fill(masked, 0.0))
+
+    return outputs.map(without)

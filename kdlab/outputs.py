@@ -74,10 +74,27 @@ class Outputs:
         by_term = {name: said.replace(second=second.by_term[name]) for name, said in self.by_term.items()}
         return self.replace(second=second, by_term=by_term)
 
+    def map(self, change: Callable[[Outputs], Outputs]) -> Outputs:
+        """These Outputs changed, and in the same way those of the second view and of the terms' own teachers.
+
+        Args:
+            change: returns changed Outputs. It need not look at ``second`` and ``by_term``: they are replaced.
+
+        >>> import torch
+        >>> both = Outputs(torch.ones(1), second=Outputs(torch.zeros(1)))
+        >>> doubled = both.map(lambda one: one.replace(answer=2 * one.logits + 1))
+        >>> doubled.logits.item(), doubled.second.logits.item()
+        (3.0, 1.0)
+        """
+        second = None if self.second is None else self.second.map(change)
+        by_term = {name: one.map(change) for name, one in self.by_term.items()}
+        return change(self).replace(second=second, by_term=by_term)
+
     def detach(self) -> Outputs:
         """The same, detached from the graph. Every teacher's Outputs are detached."""
-        features = {name: value.detach() for name, value in self.features.items()}
-        by_term = {name: said.detach() for name, said in self.by_term.items()}
-        return Outputs(
-            self.answer.detach(), features, self.mask, None if self.second is None else self.second.detach(), by_term
-        )
+        return self.map(_detached)
+
+
+def _detached(one: Outputs) -> Outputs:
+    features = {name: value.detach() for name, value in one.features.items()}
+    return one.replace(answer=one.answer.detach(), features=features)

@@ -66,6 +66,18 @@ def test_detach_cuts_the_second_view_and_each_terms_own():
         assert inner.logits.sum() == 20 and not inner.logits.requires_grad and not inner.features["f"].requires_grad
 
 
+def test_map_reaches_the_second_view_and_each_terms_own():
+    def nested(value):
+        return Outputs(torch.full((1,), value), {"f": torch.ones(1)}, torch.ones(1))
+
+    said = nested(1.0).replace(second=nested(2.0), by_term={"kd": nested(3.0).replace(second=nested(4.0))})
+    mapped = said.map(lambda one: one.replace(answer=one.logits * 10, second=None, by_term={"lost": one}))
+    found = [mapped, mapped.second, mapped.by_term["kd"], mapped.by_term["kd"].second]
+    assert [one.logits.item() for one in found] == [10.0, 20.0, 30.0, 40.0]
+    assert list(mapped.by_term) == ["kd"] and mapped.second.by_term == {} and mapped.features is said.features
+    assert said.logits.item() == 1.0 and said.second.logits.item() == 2.0
+
+
 @pytest.mark.parametrize(
     "read",
     [lambda outputs: outputs.logits, lambda outputs: outputs.answer.head(outputs.answer.hidden)],

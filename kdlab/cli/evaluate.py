@@ -11,7 +11,6 @@ import math
 import torch
 
 from kdlab.errors import InputError, did_you_mean
-from kdlab.runs.networks import kept_name
 from kdlab.runs.run import Run
 
 from .parser import Parser
@@ -81,13 +80,14 @@ def _stored(found: Run, which: str, network: str | None):
     predictions = found.predictions()
     if which not in predictions:  # last is always there
         raise InputError(f"{found.path} has no '{which}': it was trained without validation, so no epoch was chosen")
-    if network in (None, kept_name(found.record, which)):
+    record = found.read()
+    if network in (None, record.kept_network(which)):
         return predictions[which].clone(), predictions["target"], "the run's own test predictions"
-    known = [name for name in found.record.get("networks") or {} if f"{which}.{name}" in predictions]
+    known = [name for name in record.networks if f"{which}.{name}" in predictions]
     if network not in known:
         raise InputError(
             f"--network: {found.path} keeps no predictions of '{network}'{did_you_mean(network, known)} "
-            f"(it has {', '.join([kept_name(found.record, which), *known])})"
+            f"(it has {', '.join([record.kept_network(which), *known])})"
         )
     return (
         predictions[f"{which}.{network}"].clone(),

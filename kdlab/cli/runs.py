@@ -13,7 +13,6 @@ from kdlab.errors import InputError, did_you_mean
 from kdlab.runs.differences import flat
 from kdlab.runs.networks import why_kept
 from kdlab.runs.run import RUNNING, Run, find_runs
-from kdlab.tasks.metric import Report
 
 from .parser import Parser
 
@@ -57,14 +56,14 @@ def _list(options) -> int:
     for found in find_runs(options.folder):
         count += 1
         try:
-            record = found.record
+            record = found.read()
         except InputError as error:
             damaged.append(str(error))
             table.add_row(str(found.path), "damaged", "", "", "", "")
             continue
-        metrics, headline = record.get("metrics", {}), _headline(record)
-        seconds = record.get("durations", {}).get("train_seconds")
-        status = "killed" if record["status"] == RUNNING and not found.being_trained else record["status"]
+        metrics, headline = record.metrics, record.task.headline.name
+        seconds = record.durations.get("train_seconds")
+        status = "killed" if record.status == RUNNING and not found.being_trained else record.status
         table.add_row(
             str(found.path),
             status,
@@ -90,13 +89,6 @@ def _console() -> Console:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
-
-
-def _headline(record: dict) -> str:
-    try:
-        return Report.of(record).headline.name
-    except ValueError:  # a damaged entry does not affect the other numbers
-        return ""
 
 
 def _epochs(found: Run) -> int | str:
@@ -145,7 +137,7 @@ def _diff(options) -> int:
         {
             **flat(found.config),
             **{f"metrics.{key}": value for key, value in found.metrics.items()},
-            **flat({"code": found.record.get("code", {}), "versions": found.record.get("versions", {})}),
+            **flat({"code": found.read().code, "versions": found.read().versions}),
         }
         for found in (first, second)
     ]

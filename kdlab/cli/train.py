@@ -127,10 +127,11 @@ def _job(config: DictConfig) -> str:
 
 
 def _run(config: dict) -> Run:
-    found = None if config.get("fresh") else known.finished(config)
+    key = None if config.get("fresh") else known.key_of(config)
+    found = None if key is None else known.finished(config, key)
     if found is not None:  # without importing the classes that it was trained with
         print(finished_already(found))
         return found
     from kdlab.training.ensure import ensure
 
-    return ensure(config)
+    return ensure(config, key=key)

@@ -10,7 +10,6 @@ from kdlab.errors import InputError
 from kdlab.runs.run import FINISHED, INTERRUPTED, RUNNING, Run
 
 from .labels import described, labels
-from .records import problem
 
 TEACHER, BASELINE, VARIANT = "teacher", "student baseline", "variant"
 NETWORK = "network"  # one of several networks in the runs of a group
@@ -57,9 +56,6 @@ def groups(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
             record, config = run.record, run.config
         except InputError as error:
             left_out.append(f"could not be read: {run.path}: {str(error).splitlines()[0]}")
-            continue
-        if wrong := problem(record):
-            left_out.append(f"could not be read: {run.path}: in its run.json, {wrong}")
             continue
         choices = config.get("choices") or {}
         if not isinstance(choices, Mapping) or not isinstance(choices.get("strategy"), (str, type(None))):

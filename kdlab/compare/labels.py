@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
 
-from kdlab.config.keys import takes_over_the_seed
+from kdlab.config.references import without_configs
 from kdlab.runs.differences import differing_keys, flat
 
 # the config groups whose choice is shown in place of the content of their node
@@ -25,7 +25,7 @@ def described(config: dict) -> dict:
     """A flat config of the keys that may distinguish groups, as on the command line."""
     told = config.get("choices") or {}
     choices = {group: choice for group, choice in told.items() if group in _NODES}
-    config = _without_earlier(config)
+    config = without_configs(config)
     kept = {key: value for key, value in config.items() if key not in _SILENT}
     result = {"strategy": told.get("strategy"), "losses": "+".join(config["loss"]), **choices}
     peers = (config.get("strategy") or {}).get("peers")
@@ -39,18 +39,6 @@ def described(config: dict) -> dict:
             if (key, value) != ("strategy.generation", 0)  # the value of every run outside a chain
             and key != "task._target_"  # runs of two tasks are never compared
         },
-    }
-
-
-def _without_earlier(node):
-    """A config without the configs of earlier runs: the keys that name these are enough. The seed that they take over
-    distinguishes nothing."""
-    if not isinstance(node, dict):
-        return node
-    return {
-        key: _without_earlier(value)
-        for key, value in node.items()
-        if key != "config" and not (key == "seed" and takes_over_the_seed(node))
     }
 
 

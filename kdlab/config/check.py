@@ -10,7 +10,8 @@ from kdlab.schedules import SCHEDULES, is_schedule
 
 from .chains import ending, lifted
 from .forms import initial_problems, teacher_problems
-from .keys import GIVEN, matching, own_keys, run_nodes
+from .keys import GIVEN, matching, own_keys
+from .references import ExperimentRun, StudentRun, composed_runs
 from .signature import fits, locate, signature, type_name
 
 # key -> (annotation, what it is). The groups are dicts (or null where a group may be empty).
@@ -58,22 +59,21 @@ def problems(config: dict, prefix: str = "") -> Iterator[str]:
     yield from _own_problems(config, prefix)
     yield from teacher_problems(config.get("teacher"), prefix, _channels(config))
     yield from initial_problems(_node(config, "student").get("initial"), f"{prefix}student.initial")
-    for key, node in run_nodes(config).items():
-        if not isinstance(node.get("config"), dict):
-            continue
-        if "experiment" in node:
-            yield from problems(node["config"], f"{prefix}{key}.experiment={node['experiment']}: ")
+    for one in composed_runs(config):
+        if isinstance(one, ExperimentRun):
+            yield from problems(one.config, f"{prefix}{one.key}.experiment={one.experiment}: ")
             continue
         # an error that both runs share is reported once
-        said, form = set(_own_problems(config, "")), f"student={node['student']}" if "student" in node else "same_but"
-        theirs = [text for text in problems(node["config"]) if text not in said]
-        if form == "same_but":
-            theirs = [lifted(text, key, node["same_but"]) for text in theirs]
-        yield from (f"{prefix}{key}.{form}: {text}" for text in theirs)
-        if "same_but" in node and _lacks_teacher(node["config"]):
+        said = set(_own_problems(config, ""))
+        theirs = [text for text in problems(one.config) if text not in said]
+        if isinstance(one, StudentRun):
+            yield from (f"{prefix}{one.key}.student={one.student}: {text}" for text in theirs)
+            continue
+        yield from (f"{prefix}{one.key}.same_but: {lifted(text, one.key, one.overrides)}" for text in theirs)
+        if _lacks_teacher(one.config):
             yield (
-                f"{prefix}{key}.same_but={node['same_but']}: the run before this one has no teacher, and its losses"
-                f" need one. {ending(key, node['same_but'])}"
+                f"{prefix}{one.key}.same_but={one.overrides}: the run before this one has no teacher, and its losses"
+                f" need one. {ending(one.key, one.overrides)}"
             )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import threading
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
@@ -25,6 +24,7 @@ from .own_teacher import is_by_name, learn_from_labels, overrides_of, settle, tr
 from .paths import conf_dir, config_folders
 from .presets import NONE, holds_schedule, replace_schedules, settle_presets
 from .quoting import check_readable
+from .references import replace_configs
 from .repeats import listed_choices, repeated_choices
 from .tie import ce_weight, leave_out_stated_weights
 from .written import content, find
@@ -253,12 +253,8 @@ def _shared(key: tuple[str, ...], make: Callable[[], dict]) -> dict:
 
 def _placed(config: dict, run: dict) -> dict:
     """The config of an earlier run. It and the runs before it take over the later run's keys for storage and output."""
-    config = copy.deepcopy(config)
-    config.update(paths=run["paths"], progress=run["progress"])
-    for node in run_nodes(config).values():
-        if "config" in node:
-            node["config"] = _placed(node["config"], run)
-    return config
+    placed = {**config, "paths": run["paths"], "progress": run["progress"]}
+    return replace_configs(placed, lambda one: _placed(one.config, run))
 
 
 def _checked(key: str, node: dict) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from .keys import takes_over_the_seed
+from .names import data_name
 from .quoting import value_text
 
 # what a teacher takes from the run's config: the data and the recipe; and the data keys that are the student's alone: a
@@ -14,11 +15,6 @@ from .quoting import value_text
 SHARED = ("task", "data", "optimizer", "scheduler", "trainer")
 STUDENTS_OWN = ("data.fraction", "data.omit_classes", "data.mixing")
 FOR_IMAGES, FOR_THE_REST = "cnn_wide", "mlp_wide"
-
-
-def data_name(run: dict) -> str | None:
-    """The name of a run's data: from their config, or from the chosen file."""
-    return run["data"].get("name") or (run.get("choices") or {}).get("data")
 
 
 def settle(node: dict, run: dict, folders: Sequence[Path]) -> None:

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import lightning as L
 import torch
-from torch import nn
 
 from kdlab.config.signature import signature
 from kdlab.errors import EndedEarly, InputError, did_you_mean
 from kdlab.launch.devices import evaluation_device
 from kdlab.runs.checkpoints import AtomicCheckpointIO, read_checkpoint
 from kdlab.runs.run import Run
-from kdlab.teachers import PerTerm, Teacher
+from kdlab.teachers import Teacher
 from kdlab.training.epochs import WholeEpochs, refuse_early_ends
 from kdlab.training.evaluation import evaluate
 from kdlab.training.execute import environment, shows_bar
@@ -172,7 +171,7 @@ def described_teacher(parts: Prepared, given, fitting: Fitting) -> dict | None:
     if parts.teacher is None:
         return None
     name = _name(given)
-    if isinstance(parts.teacher, PerTerm):
+    if parts.teacher.terms:
         members = {key: _described(key, one, parts, fitting) for key, one in parts.teacher.members.items()}
         return {"name": name, "terms": parts.teacher.terms, "members": members, "parameters": None, "runs": []}
     described = _described(name, parts.teacher, parts, fitting)
@@ -187,8 +186,7 @@ def _name(given) -> str:
 
 
 def _described(name: str, teacher: Teacher, parts: Prepared, fitting: Fitting) -> dict:
-    network = getattr(teacher, "network", None)
-    size = sum(value.numel() for value in network.parameters()) if isinstance(network, nn.Module) else None
+    size = None if teacher.network is None else sum(value.numel() for value in teacher.network.parameters())
     found = {"name": name, "normalisation": None, "runs": [], "parameters": size}
     if parts.validation is None:
         return found

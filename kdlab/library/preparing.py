@@ -273,7 +273,7 @@ def _teacher(given, task: Task, taps: Mapping[str, str] | None) -> Teacher | Non
     if isinstance(given, nn.Module):
         _refuse_lazy(given, "teacher")
         return Frozen(given.cpu(), task, taps)
-    if given is None or callable(getattr(given, "teach", None)):
+    if given is None or isinstance(given, Teacher):
         if taps:
             raise InputError("teacher_taps: they name modules of a network, and teacher is none")
         return given

@@ -20,6 +20,7 @@ from kdlab.errors import InputError
 from kdlab.runs import record as provenance
 from kdlab.runs.differences import flat
 from kdlab.runs.run import FROM_PYTHON, RUNNING, Run
+from kdlab.runs.schema import FORMAT
 from kdlab.schedules import is_schedule
 from kdlab.teachers import Teacher
 
@@ -97,7 +98,7 @@ def loader_of(batches: Batches | None) -> dict | None:
 
 def content_of(teacher: Teacher | None) -> str | None:
     """A digest of a teacher's weights; None where it is not one network."""
-    network = getattr(teacher, "network", None)
+    network = None if teacher is None else teacher.network
     if network is None:
         return None
     digest = hashlib.sha256()
@@ -155,7 +156,7 @@ def begin(run: Run, config: dict, hashes: tuple[str, str], parts: Prepared, teac
     run.begin(
         config,
         {
-            "format": provenance.FORMAT,
+            "format": FORMAT,
             "hash": hashes[0],
             "group": hashes[1],
             "status": RUNNING,
@@ -191,8 +192,7 @@ def begin(run: Run, config: dict, hashes: tuple[str, str], parts: Prepared, teac
 
 
 def _teacher(teacher: Teacher) -> dict:
-    network = getattr(teacher, "network", None)
-    return describe(teacher) if network is None else network_of(network, getattr(teacher, "aliases", {}))
+    return describe(teacher) if teacher.network is None else network_of(teacher.network, teacher.aliases)
 
 
 def _plain(value):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -53,13 +53,39 @@ class Probe:
         """The probe as one term of the loss sees it: with the teacher that is its own, where it has one."""
         if self.teacher is None or name not in self.teacher.by_term:
             return self
-        own = self.term_teachers.get(name)
+        own = self.term_teachers[name]
         return replace(
             self,
             teacher=self.teacher.by_term[name],
-            teacher_network=getattr(own, "network", None),
-            teacher_aliases=getattr(own, "aliases", {}),
+            teacher_network=own.network,
+            teacher_aliases=own.aliases,
         )
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a loss declares, as one value: a field for each attribute of that name of :class:`Loss`, where each is
+    explained. A loss around another one takes this over (:meth:`Loss.declare`), so it loses nothing."""
+
+    needs_teacher: bool = True
+    needs_target: bool = False
+    needs_index: bool = False
+    mixed_labels: bool = False
+    student_taps: tuple[str, ...] = ()
+    teacher_taps: tuple[str, ...] = ()
+    reads_logits: bool = False
+    fixed: tuple[str, ...] = ()
+    needs_equal_widths: bool = False
+    per: str = "row"
+    views: int = 1
+
+    def inside(self, name: str) -> Needs:
+        """The needs of a loss that holds this one as its attribute ``name``: fixed numbers get that name in front.
+
+        >>> Needs(fixed=("temperature",), views=2).inside("loss").fixed
+        ('loss.temperature',)
+        """
+        return replace(self, fixed=tuple(f"{name}.{number}" for number in self.fixed))
 
 
 class Loss(nn.Module):
@@ -94,6 +120,16 @@ class Loss(nn.Module):
     #: 2 where the loss compares two augmented views of a batch: ``student.second`` and ``teacher.second`` are then the
     #: other view's Outputs
     views: int = 1
+
+    @property
+    def needs(self) -> Needs:
+        """All that the loss declares."""
+        return Needs(**{one.name: getattr(self, one.name) for one in fields(Needs)})
+
+    def declare(self, needs: Needs) -> None:
+        """Sets all attributes that say what the loss needs. For a loss around another one."""
+        for one in fields(needs):
+            setattr(self, one.name, getattr(needs, one.name))
 
     def __call__(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
         """Calls :meth:`forward` with the teacher's Outputs detached."""

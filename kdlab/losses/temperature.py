@@ -1,5 +1,7 @@
 """Losses on standardised logits, or with a learned temperature: module form of :mod:`kdlab.functional.temperature`."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -26,19 +28,8 @@ class Standardised(Loss):
             raise ValueError(f"loss must be another loss (a node with its _target_), got {loss!r}")
         self.loss = loss
         self.epsilon = positive("epsilon", epsilon)
-        self.needs_teacher, self.needs_target, self.needs_index, self.views = (
-            loss.needs_teacher,
-            loss.needs_target,
-            loss.needs_index,
-            loss.views,
-        )
-        self.mixed_labels, self.student_taps, self.teacher_taps = (
-            loss.mixed_labels,
-            loss.student_taps,
-            loss.teacher_taps,
-        )
-        self.per = loss.per
-        self.needs_equal_widths, self.fixed = loss.needs_equal_widths, tuple(f"loss.{name}" for name in loss.fixed)
+        # adding a constant to the logits leaves standardised ones unchanged, whatever the inner loss reads
+        self.declare(replace(loss.needs.inside("loss"), reads_logits=False))
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -60,9 +51,7 @@ class Standardised(Loss):
     def _standardised(self, outputs: Outputs | None) -> Outputs | None:
         if outputs is None:
             return None
-        return outputs.replace(
-            answer=functional.standardise(outputs.logits, self.epsilon), second=self._standardised(outputs.second)
-        )
+        return outputs.map(lambda one: one.replace(answer=functional.standardise(one.logits, self.epsilon)))
 
 
 class CTKD(Loss):

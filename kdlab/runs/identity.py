@@ -20,7 +20,6 @@ holds the commit.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from collections.abc import Mapping
@@ -28,11 +27,25 @@ from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
-from kdlab.config.keys import ADDED, NOT_IDENTITY, SPELLINGS, run_nodes, takes_over_the_seed
+from kdlab.config.keys import ADDED, NOT_IDENTITY, SPELLINGS
+from kdlab.config.references import (
+    CheckpointFile,
+    ComposedRun,
+    EnsembleOf,
+    FinishedRun,
+    Initial,
+    OnePerTerm,
+    Reference,
+    composed_runs,
+    initial_reference,
+    replace_configs,
+    teacher_reference,
+)
 from kdlab.config.signature import locate, signature
 from kdlab.errors import InputError
 
 from .files import content_hash
+from .schema import problem
 
 
 def run_hash(config: dict) -> str:
@@ -52,7 +65,7 @@ def hash_as_spelled(config: dict) -> str | None:
 def _is_respelled(config: dict) -> bool:
     """Whether a config, or that of an earlier run in it, has a value in another spelling. Reads no files."""
     return _counted(config, "", SPELLINGS) != _counted(config, "", {}) or any(
-        "config" in node and _is_respelled(node["config"]) for node in run_nodes(config).values()
+        _is_respelled(one.config) for one in composed_runs(config)
     )
 
 
@@ -67,32 +80,31 @@ def group_hash(config: dict) -> str:
 
 
 def _seedless(config: dict) -> dict:
-    result = {**copy.deepcopy(config), "seed": 0}
-    for node in run_nodes(result).values():
-        if "config" in node and takes_over_the_seed(node) and node["config"]["seed"] == config["seed"]:
-            node["config"] = _seedless(node["config"])
-    return result
+    def change(one: ComposedRun) -> dict:
+        same = one.takes_over_the_seed and one.config["seed"] == config["seed"]
+        return _seedless(one.config) if same else one.config
+
+    return {**replace_configs(config, change), "seed": 0}
 
 
 def canonical(config: dict, spellings: Mapping[str, Mapping[str, str]] = SPELLINGS) -> dict:
     """The config in its canonical form; see the module's docstring."""
     kept = _counted(config, "", spellings)
-    if kept.get("teacher"):
-        kept["teacher"] = _teacher(config["teacher"], spellings)
-    if "initial" in kept["student"]:
-        initial = kept["student"].pop("initial")
-        if initial is not None:
-            kept["student"]["initial"] = _initial(initial, spellings)
+    if teacher := teacher_reference(config):
+        kept["teacher"] = _teacher(teacher, spellings)
+    kept["student"].pop("initial", None)
+    if initial := initial_reference(config):
+        kept["student"]["initial"] = _initial(initial, spellings)
     return _normal(kept)
 
 
-def _initial(node: dict, spellings: Mapping[str, Mapping[str, str]]) -> dict:
+def _initial(initial: Initial, spellings: Mapping[str, Mapping[str, str]]) -> dict:
     """What a student begins with: the hash of a run, or the content of a file; and which parts of it."""
     return {
-        **_network(node, "student.initial", spellings),
-        "weights": node.get("weights", True),
-        "losses": node.get("losses", False),
-        **_added(node, "student.initial", "new_head"),
+        **_network(initial.source, spellings),
+        "weights": initial.weights,
+        "losses": initial.losses,
+        **_added("student.initial.new_head", initial.new_head),
     }
 
 
@@ -112,9 +124,9 @@ def _is_added_default(key: str, value) -> bool:
     return any(fnmatchcase(key, pattern) and _normal(value) == _normal(default) for pattern, default in ADDED.items())
 
 
-def _added(node: dict, key: str, name: str) -> dict:
+def _added(key: str, value) -> dict:
     """What a key that was added later adds to a node's description: nothing where it has its default."""
-    return {name: node[name]} if name in node and not _is_added_default(f"{key}.{name}", node[name]) else {}
+    return {} if _is_added_default(key, value) else {key.rpartition(".")[2]: value}
 
 
 def _normal(node, ordered: bool = False):
@@ -187,66 +199,42 @@ def _plain(value) -> bool:
     return value is None or isinstance(value, (bool, int, float, str))
 
 
-def _teacher(node: dict, spellings: Mapping[str, Mapping[str, str]], key: str = "teacher") -> dict:
+def _teacher(one: Reference, spellings: Mapping[str, Mapping[str, str]]) -> dict:
     """A teacher's identity: its run's hash, its file's content, or its network's description. The normalisation of its
     inputs counts where the config gives it; otherwise it follows from the rest."""
-    said = {"normalisation": node["normalisation"]} if node.get("normalisation") else {}
-    return {
-        **_network({name: value for name, value in node.items() if name != "normalisation"}, key, spellings),
-        **said,
-    }
+    said = {"normalisation": one.normalisation} if one.normalisation else {}
+    return {**_network(one, spellings), **said}
 
 
-def _network(node: dict, key: str, spellings: Mapping[str, Mapping[str, str]]) -> dict:
-    if "config" in node:
-        return {"run": _digest(canonical(node["config"], spellings))}
-    if "run" in node:
+def _network(one: Reference, spellings: Mapping[str, Mapping[str, str]]) -> dict:
+    if isinstance(one, ComposedRun):
+        return {"run": _digest(canonical(one.config, spellings))}
+    if isinstance(one, FinishedRun):
         try:
-            return {"run": run_identity(Path(node["run"])), "which": node.get("which", "last")}
+            return {"run": run_identity(one.path), "which": one.which}
         except InputError as error:
-            raise InputError(f"{key}.run: {error}") from error
-    if "checkpoint" in node:
-        path = Path(node["checkpoint"])
-        if not path.exists():
-            raise InputError(f"{key}.checkpoint: there is no file {path}")
-        return {"content": content_hash(path), "network": node.get("network"), **_added(node, key, "part")}
-    if "terms" in node:
-        return {
-            "terms": {
-                term: _teacher(node["members"][name], spellings, f"{key}.members.{name}")
-                for term, name in node["terms"].items()
-            }
-        }
-    if "members" in node:
-        members = [_teacher(member, spellings, f"{key}.members.{name}") for name, member in node["members"].items()]
-        return {"members": members, "average": node.get("average"), "weights": node.get("weights")}
-    return node
+            raise InputError(f"{one.key}.run: {error}") from error
+    if isinstance(one, CheckpointFile):
+        if not one.path.exists():
+            raise InputError(f"{one.key}.checkpoint: there is no file {one.path}")
+        return {"content": content_hash(one.path), "network": one.network, **_added(f"{one.key}.part", one.part)}
+    if isinstance(one, OnePerTerm):
+        members = one.members
+        return {"terms": {term: _teacher(members[name], spellings) for term, name in one.terms.items()}}
+    if isinstance(one, EnsembleOf):
+        members = [_teacher(member, spellings) for member in one.members.values()]
+        return {"members": members, "average": one.average, "weights": one.weights}
+    return one.described
 
 
 def run_identity(path: Path) -> str:
     """The hash of the run in a directory."""
     try:
-        return json.loads((path / "run.json").read_text(encoding="utf-8"))["hash"]
+        record = json.loads((path / "run.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path} is no run directory: it holds no run.json") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}/run.json cannot be read ({error}); the run is damaged") from error
-
-
-def readable_name(config: dict) -> str:
-    """What a person recognises a run by, before the hash: losses, student, generation (of a chain), seed.
-
-    >>> readable_name({"loss": {"ce": {}, "kd": {}}, "choices": {"student": "mlp", "strategy": "offline"}, "seed": 1})
-    'offline-ce+kd-mlp-s1'
-    """
-    choices = config.get("choices", {})
-    generation = config.get("strategy", {}).get("generation")
-    parts = [
-        choices.get("strategy") or "strategy",
-        "+".join(config["loss"]),
-        choices.get("student") or "student",
-        *([f"g{generation}"] if generation else []),
-        f"s{config['seed']}",
-    ]
-    text = "-".join(str(part) for part in parts)
-    return "".join(letter if letter.isalnum() or letter in "+-_." else "_" for letter in text)[:80]
+    if wrong := problem(record, ["hash"]):
+        raise InputError(f"{path}/run.json cannot be read ({wrong}); the run is damaged")
+    return record["hash"]

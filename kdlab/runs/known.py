@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kdlab.config.keys import NOT_IDENTITY
+from kdlab.config.references import replace_configs
 
 from .files import write_text
 from .run import Run, RunStore
@@ -74,17 +75,15 @@ def key_of(config: dict) -> str | None:
 def counted(config: dict) -> dict:
     """The config and a teacher's config inside it, without the keys that are no part of the identity. Numbers are
     normalised."""
-    return {key: _nested(value) for key, value in config.items() if key not in NOT_IDENTITY}
+    inner = replace_configs(config, lambda one: counted(one.config))
+    return {key: _normal(value) for key, value in inner.items() if key not in NOT_IDENTITY}
 
 
-def _nested(node):
+def _normal(node):
     if isinstance(node, dict):
-        return {
-            key: counted(value) if key == "config" and isinstance(value, dict) else _nested(value)
-            for key, value in node.items()
-        }
+        return {key: _normal(value) for key, value in node.items()}
     if isinstance(node, list):
-        return [_nested(value) for value in node]
+        return [_normal(value) for value in node]
     return int(node) if isinstance(node, float) and node.is_integer() else node
 
 

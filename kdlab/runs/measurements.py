@@ -13,8 +13,10 @@ file holds those of one.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+
+from .schema import is_number
 
 FILE = "measurements.json"
 SCALARS = ("latency_ms", "samples_per_second", "peak_inference_bytes", "cka")
@@ -49,16 +51,12 @@ def _sound(content) -> bool:
     batches, cka = content["batches"], content.get("cka", {})
     return (
         all(
-            size.isascii() and size.isdecimal() and isinstance(one, dict) and one and _numbers(one.values())
+            size.isascii() and size.isdecimal() and isinstance(one, dict) and one and all(map(is_number, one.values()))
             for size, one in batches.items()
         )
         and isinstance(cka, dict)
-        and _numbers([*cka.values(), content.get("peak_inference_bytes", 0)])
+        and all(map(is_number, [*cka.values(), content.get("peak_inference_bytes", 0)]))
     )
-
-
-def _numbers(values: Iterable) -> bool:
-    return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
 
 
 def scalars(measurements: Mapping) -> dict[str, float]:

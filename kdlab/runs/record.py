@@ -14,7 +14,8 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-FORMAT = 1
+from .schema import RunRecord
+
 PACKAGES = ("torch", "lightning", "torchmetrics", "hydra-core", "omegaconf", "transformers", "numpy")
 
 _typed: ContextVar[str | None] = ContextVar("typed", default=None)
@@ -62,9 +63,9 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def other_commit(record: dict) -> str:
+def other_commit(record: RunRecord) -> str:
     """A remark if a finished run was trained by another commit; otherwise empty."""
-    theirs, ours = (record.get("code") or {}).get("commit"), code()["commit"]
+    theirs, ours = record.code.get("commit"), code()["commit"]
     return (
         ""
         if theirs == ours
@@ -74,7 +75,7 @@ def other_commit(record: dict) -> str:
 
 def finished_already(run) -> str:
     """The line for a run that is finished already, with a remark if another commit trained it."""
-    return "; ".join(filter(None, [f"finished already: {run.path}", other_commit(run.record)]))
+    return "; ".join(filter(None, [f"finished already: {run.path}", other_commit(run.read())]))
 
 
 def versions() -> dict[str, str | None]:

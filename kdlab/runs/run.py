@@ -10,19 +10,17 @@ from functools import cached_property
 from pathlib import Path
 
 from kdlab import __version__
+from kdlab.config.names import readable_name
 from kdlab.errors import InputError, yaml_problem
 
 from .files import write_json, write_text
-from .identity import hash_as_spelled, readable_name, run_hash
+from .identity import hash_as_spelled, run_hash
 from .measurements import read as read_measurements
-from .record import FORMAT
+from .schema import FORMAT, REQUIRED, RunRecord, problem
 
 FINISHED, RUNNING, FAILED, INTERRUPTED, PRUNED = "finished", "running", "failed", "interrupted", "pruned"
 STATUSES = (FINISHED, RUNNING, FAILED, INTERRUPTED, PRUNED)
-# the entries that a record must hold, with their types; the nodes that a run's config must have
-RECORD = {"format": int, "hash": str, "group": str, "status": str, "metrics": dict, "durations": dict}
-CONFIG = ("data", "student", "loss")
-OPTIONAL = {"format": 1, "metrics": {}, "durations": {}}
+CONFIG = ("data", "student", "loss")  # the nodes that a run's config must have
 #: the entry ``made_by`` of runs without a recipe for their networks and data
 FROM_PYTHON = "kdlab.distill"
 AWAY = "move {} away and start the run again"
@@ -70,7 +68,8 @@ class Run:
 
     @property
     def record(self) -> dict:
-        """run.json. Raises InputError where it is missing, damaged, or of a later version than this knows."""
+        """run.json as it is written (:mod:`kdlab.runs.schema`). Raises InputError where it is missing, damaged, or of
+        a later version than this knows."""
         path = self.path / "run.json"
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
@@ -89,17 +88,16 @@ class Run:
                 f"{path} was written by kdlab {writer} in format {version}, and this kdlab {__version__} reads formats "
                 f"up to {FORMAT}: use that kdlab, or another folder with paths.runs=…; this one leaves the run alone"
             )
-        wrong = [
-            key
-            for key, kind in RECORD.items()
-            if not isinstance(record, dict) or not isinstance(record.get(key, OPTIONAL.get(key)), kind)
-        ]
-        if wrong or record["status"] not in STATUSES:
-            raise InputError(
-                f"{path} is not a record of kdlab (its {wrong[0] if wrong else 'status'} is missing or is none); "
-                f"{AWAY.format(self.path)}"
-            )
+        wrong = problem(record, REQUIRED)
+        if not wrong and record["status"] not in STATUSES:
+            wrong = f"status is {record['status']!r}, and should be one of {', '.join(STATUSES)}"
+        if wrong:
+            raise InputError(f"{path} is not a record of kdlab ({wrong}); {AWAY.format(self.path)}")
         return record
+
+    def read(self) -> RunRecord:
+        """run.json in its typed form. Raises InputError as :attr:`record` does."""
+        return RunRecord.read(self.record)
 
     def update(self, **values) -> None:
         """Change entries of run.json, atomically."""
@@ -132,7 +130,7 @@ class Run:
     @property
     def begun_afresh(self) -> bool:
         """Whether the unfinished run was started with fresh=true."""
-        return self.status not in ("absent", FINISHED) and bool(self.record.get("fresh"))
+        return self.status not in ("absent", FINISHED) and self.read().fresh
 
     def lock(self):
         """The lock that a process holds while it trains the run. It lies next to the run's directory, which may not
@@ -153,7 +151,7 @@ class Run:
         """The run's final numbers: ``test/accuracy`` (last epoch), ``test/accuracy_best``, ``val/accuracy``,
         ``test/agreement`` (with its teacher) and so on. An interruption does not change them. Numbers that depend on
         the machine (seconds, memory) are other entries of the record."""
-        return self.record.get("metrics", {})
+        return self.read().metrics
 
     @property
     def measurements(self) -> dict:
@@ -207,7 +205,8 @@ class Run:
     def kept(self, which: str = "last") -> dict[str, str]:
         """The network that the run keeps of a checkpoint: its name, and its module within the strategy. With one
         network it is the student."""
-        return (self.record.get("kept") or {}).get(which) or {"network": "student", "module": "student"}
+        record = self.read()
+        return {"network": record.kept_network(which), "module": record.kept_module(which)}
 
     def network_config(self, which: str = "last") -> dict:
         """The config's node of the network that is kept."""
@@ -227,7 +226,7 @@ class Run:
             network = build(node, "student")
         except InputError as error:
             raise InputError(
-                f"{error} (the run was trained in {self.record.get('directory')}: if the network is of a module of "
+                f"{error} (the run was trained in {self.read().directory}: if the network is of a module of "
                 "yours, put that folder on sys.path)"
             ) from error
         load_student(network, self.checkpoint(which), module=self.kept(which)["module"])

@@ -215,9 +215,7 @@ class Strategy(L.LightningModule):
 
     def aligned(self, outputs: Outputs, batch: Batch) -> Outputs:
         """Outputs whose logits are rows."""
-        second = None if outputs.second is None else self.task.align(outputs.second, batch)
-        by_term = {name: self.aligned(said, batch) for name, said in outputs.by_term.items()}
-        return self.task.align(outputs, batch).replace(second=second, by_term=by_term)
+        return outputs.map(lambda one: self.task.align(one, batch))
 
     def loss_of(
         self,

@@ -54,7 +54,7 @@ class BornAgain(Offline):
         return super().validate_combination()
 
 
-class _Student:
+class _Student(Teacher):
     """The student as a member of an ensemble."""
 
     def __init__(self, strategy: BornAgain):

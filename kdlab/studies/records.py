@@ -7,11 +7,11 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from kdlab.compare.records import problem
 from kdlab.errors import InputError
 from kdlab.runs.files import finite, write_text
 from kdlab.runs.networks import kept_name
 from kdlab.runs.run import FINISHED, Run
+from kdlab.runs.schema import problem
 from kdlab.tasks.metric import Report
 
 from .digest import config_digest
@@ -200,7 +200,7 @@ def write_records(folder: Path, records: Iterable[dict], file: str = FILE) -> Pa
 
 
 def _is_record(record) -> bool:
-    if not isinstance(record, dict) or not {"rows", "hash", "status", "seed", "overrides", "config"} <= set(record):
+    if problem(record, ("rows", "hash", "status", "seed", "overrides", "config")):
         return False
     rows, wordings = (
         record["rows"],
@@ -212,10 +212,8 @@ def _is_record(record) -> bool:
         isinstance(row, list) and len(row) == 2 and all(isinstance(name, str) for name in row) for row in rows
     ):
         return False
-    return (
-        record["status"] != FINISHED
-        or not problem(record)
-        and all(isinstance(record.get(key), dict) for key in ("metrics", "class_recall", "durations"))
+    return record["status"] != FINISHED or all(
+        isinstance(record.get(key), dict) for key in ("metrics", "class_recall", "durations")
     )
 
 

@@ -179,7 +179,7 @@ class Scheduler:
             run = job.run
             if run.finished and not job.config["fresh"]:
                 known.note(job.config, job.digest, job.key)
-                self._settle(Outcome(job, FOUND, run.path, other_commit(run.record), None, run.metrics))
+                self._settle(Outcome(job, FOUND, run.path, other_commit(run.read()), None, run.metrics))
                 return True
         if self._again.get(job, 0) > time.monotonic():
             return False

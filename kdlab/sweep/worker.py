@@ -130,11 +130,10 @@ def described(config: dict) -> dict:
     import torch
 
     from kdlab.config.check import check, check_facts
-    from kdlab.config.keys import role_of, run_nodes
+    from kdlab.config.references import composed_runs
     from kdlab.launch.devices import evaluation_device, world_size
     from kdlab.launch.ranks import refuse_other_launchers
     from kdlab.runs.identity import group_hash, run_hash
-    from kdlab.runs.names import run_name
     from kdlab.runs.run import RunStore
     from kdlab.tasks import task_of
 
@@ -155,11 +154,7 @@ def described(config: dict) -> dict:
             *(f"val/{name}{end}" for name in task.metrics() for end in ("", "_best")),
         },
         "report": task.report.as_record(),
-        "earlier": [
-            (role_of(key), run_name(node), node["config"], described(node["config"]))
-            for key, node in run_nodes(config).items()
-            if "config" in node
-        ],
+        "earlier": [(one.role, one.name, one.config, described(one.config)) for one in composed_runs(config)],
     }
 
 

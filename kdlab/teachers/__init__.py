@@ -1,4 +1,4 @@
-"""Teachers: anything whose ``teach(batch)`` returns detached Outputs."""
+"""Teachers: subclasses of :class:`Teacher`, whose ``teach(batch)`` returns detached Outputs."""
 
 from .base import Teacher
 from .ensemble import Ensemble

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
@@ -15,11 +15,11 @@ from kdlab.outputs import Outputs
 from .base import Teacher
 
 
-class Ensemble:
+class Ensemble(Teacher):
     r"""The weighted average of teachers, or for each training sample the best teacher.
 
     Args:
-        members: the teachers.
+        members: the teachers, by name or in a sequence (then they are named by number, from 0).
         average: ``probabilities`` (Hinton et al. 2015: the logits are :math:`\log \sum_k w_k\,\mathrm{softmax}(z_k)`,
             at temperature 1), ``logits`` (:math:`\sum_k w_k z_k`, whose softmax is the geometric mean), or ``best``:
             for each training sample the logits :math:`z_k` of the member with the lowest cross-entropy to its label
@@ -42,10 +42,11 @@ class Ensemble:
             [0., 2.]])
     """
 
-    network = None
-
     def __init__(
-        self, members: Sequence[Teacher], average: str = "probabilities", weights: Sequence[float] | None = None
+        self,
+        members: Mapping[str, Teacher] | Sequence[Teacher],
+        average: str = "probabilities",
+        weights: Sequence[float] | None = None,
     ):
         if not members:
             raise InputError("teacher.members: an ensemble needs at least one teacher")
@@ -62,8 +63,9 @@ class Ensemble:
                 f"teacher.weights must be one number not below 0 for each of the {len(members)} members, got {weights}"
             )
         # a member of weight 0 is not evaluated: its output times 0 would still be NaN if it excludes a class
-        heard = [(member, weight / sum(weights)) for member, weight in zip(members, weights) if weight > 0]
-        self.members, self.weights = [member for member, _ in heard], [weight for _, weight in heard]
+        named = members if isinstance(members, Mapping) else {str(place): one for place, one in enumerate(members)}
+        heard = {name: weight / sum(weights) for name, weight in zip(named, weights) if weight > 0}
+        self.members, self.weights = {name: named[name] for name in heard}, list(heard.values())
         self.average = average
 
     def watch(self, taps: set[str]) -> None:
@@ -81,7 +83,7 @@ class Ensemble:
     @torch.no_grad()
     def teach(self, batch: Batch) -> Outputs:
         """The members' combined logits, in at least float32, without gradient and without features."""
-        answers = torch.stack([wide(member.teach(batch).logits) for member in self.members])
+        answers = torch.stack([wide(member.teach(batch).logits) for member in self.members.values()])
         if self.average == "best" and batch.split == "train":
             errors = torch.stack([batch.over_labels(partial(cross_entropy, answer)) for answer in answers])
             chosen = errors.argmin(0)[None, ..., None].expand(1, *answers.shape[1:])
@@ -91,6 +93,3 @@ class Ensemble:
             return Outputs((weights * answers).sum(0))
         # the logarithm of the averaged probabilities by log-sum-exp: it stays finite if a probability underflows
         return Outputs((answers.log_softmax(-1) + weights.log()).logsumexp(0))
-
-    def __deepcopy__(self, memo) -> Ensemble:
-        return self

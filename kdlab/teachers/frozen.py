@@ -13,6 +13,8 @@ from kdlab.normalisation import Normalisation
 from kdlab.outputs import Outputs
 from kdlab.tasks import Task
 
+from .base import Teacher
+
 
 def _tensors(inputs) -> Iterable[torch.Tensor]:
     """The tensors of inputs: one, or those of a mapping."""
@@ -20,7 +22,7 @@ def _tensors(inputs) -> Iterable[torch.Tensor]:
     return (value for value in values if isinstance(value, torch.Tensor))
 
 
-class Frozen:
+class Frozen(Teacher):
     """A handle on a trained network: in evaluation mode, without gradients, and outside every module tree.
 
     It is deliberately not an ``nn.Module``: so Lightning does not save, average or wrap it, nor warn about it, and
@@ -61,6 +63,11 @@ class Frozen:
         """
         self._taps = Taps(self.network, taps, self.aliases)
 
+    @property
+    def normalisations(self) -> list[Normalisation]:
+        """The network's own normalisation, if it is not the batch's."""
+        return [] if self.own_normalisation is None else [self.own_normalisation]
+
     def _follow(self, batch: Batch) -> None:
         floating = [value.dtype for value in _tensors(batch.inputs) if value.is_floating_point()]
         place = (batch.index.device, floating[0] if floating else None)
@@ -86,8 +93,3 @@ class Frozen:
         with self._taps as features:
             outputs = self.task.network_outputs(self.network, batch)
         return outputs.replace(features=features).detach()
-
-    def __deepcopy__(self, memo) -> Frozen:
-        """Returns itself: if a strategy is copied (for an average of weights), its constant teacher must not be
-        copied."""
-        return self

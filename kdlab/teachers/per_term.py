@@ -11,7 +11,7 @@ from kdlab.outputs import Outputs
 from .base import Teacher
 
 
-class PerTerm:
+class PerTerm(Teacher):
     r"""Each term of the loss learns from one of several teachers: :math:`L = \sum_k w_k\,\ell_k(z, z^{m(k)})`.
 
     A member is evaluated once per step for all of its terms. It is not evaluated while none of them is active (a weight
@@ -35,8 +35,6 @@ class PerTerm:
     {'kd': 1.0, 'hint': 2.0}
     """
 
-    network = None
-
     def __init__(self, members: Mapping[str, Teacher], terms: Mapping[str, str]):
         strangers = [name for name in terms.values() if name not in members]
         if strangers:
@@ -47,16 +45,11 @@ class PerTerm:
         self.members, self.terms = dict(members), dict(terms)
         self._asking: Callable[[], Collection[str]] = self.terms.keys
 
-    @property
-    def by_term(self) -> dict[str, Teacher]:
-        """Term -> its teacher."""
-        return {term: self.members[name] for term, name in self.terms.items()}
-
-    def watch(self, taps: Mapping[str, Collection[str]]) -> None:
-        """Sets the features that the Outputs must hold.
+    def prepare(self, taps: Mapping[str, Collection[str]]) -> None:
+        """Sets the taps of each member by its own terms.
 
         Args:
-            taps: every term of the loss that learns from a teacher -> the teacher's taps that it reads.
+            taps: each term of the loss that learns from a teacher -> the teacher's taps that it reads.
 
         Raises:
             InputError: a term has no entry in ``terms``, does not learn from a teacher, or reads a tap that its teacher
@@ -95,6 +88,3 @@ class PerTerm:
         said = {name: self.members[name].teach(batch) for name in dict.fromkeys(self.terms[term] for term in asking)}
         by_term = {term: said[self.terms[term]] for term in asking}
         return by_term[asking[0]].replace(by_term=by_term)
-
-    def __deepcopy__(self, memo) -> PerTerm:
-        return self

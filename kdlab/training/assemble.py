@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from kdlab.config.build import build, recipe
-from kdlab.config.keys import role_of, run_nodes
+from kdlab.config.references import ComposedRun, Reference, composed_runs, initial_reference, teacher_reference
 from kdlab.config.signature import signature
 from kdlab.counter import derived_seed
 from kdlab.data import Data
@@ -47,21 +47,19 @@ def run_seed(config: dict) -> int:
     return derived_seed(config["seed"], generation, _GENERATION) if generation else config["seed"]
 
 
-def generations_before(config: dict) -> list[dict] | None:
-    """The teacher nodes of the generations before the teacher's, in order, without generation 0, which is no born-again
-    network. None where the strategy does not ask for them, or where the teacher is not the previous generation."""
-    generation, node, found = config["strategy"].get("generation") or 0, config["teacher"], []
+def generations_before(config: dict) -> list[Reference] | None:
+    """The references to the teachers of the generations before the teacher's, in order, without generation 0, which is
+    no born-again network. None where the strategy does not ask for them, or where the teacher is not the previous
+    generation."""
+    generation, one, found = config["strategy"].get("generation") or 0, teacher_reference(config), []
     if "earlier" not in signature(config["strategy"]["_target_"]).accepted:
         return None
     while generation > 1:
         generation -= 1
-        if (
-            not isinstance(node, dict)
-            or (node.get("config", {}).get("strategy", {}).get("generation") or 0) != generation
-        ):
+        if not isinstance(one, ComposedRun) or (one.config["strategy"].get("generation") or 0) != generation:
             return None
-        found.append(node)
-        node = node["config"]["teacher"]
+        found.append(one)
+        one = teacher_reference(one.config)
     return found[:0:-1]
 
 
@@ -73,9 +71,9 @@ class Parts:
     task: Task
     teacher: Teacher | None
     strategy: Strategy
-    #: the nodes of runs that are not trained yet, each with its role for this run; untrained networks take their place,
-    #: so nothing may learn from these parts
-    untrained: list[tuple[str, dict]] = field(default_factory=list)
+    #: the earlier runs that are not trained yet; untrained networks take their place, so nothing may learn from these
+    #: parts
+    untrained: list[ComposedRun] = field(default_factory=list)
     #: notes for the user: how weights were read, and which parameters they leave untrained
     notes: list[str] = field(default_factory=list)
 
@@ -115,13 +113,13 @@ def assemble(config: dict, trained: Trained) -> Parts:
     """
     problems: list[str] = []
     notes: list[str] = []
-    untrained: list[tuple[str, dict]] = []
-    earlier = [(role_of(key), node) for key, node in run_nodes(config).items() if "config" in node]
+    untrained: list[ComposedRun] = []
+    earlier = composed_runs(config)
 
     def looked_for(config: dict) -> Run | None:
         run = trained(config)
         if run is None:
-            untrained.extend(one for one in earlier if one[1]["config"] is config)
+            untrained.extend(one for one in earlier if one.config is config)
         return run
 
     def attempt(make: Callable):
@@ -136,7 +134,7 @@ def assemble(config: dict, trained: Trained) -> Parts:
         data.row_counts = task.row_counts
     teacher = attempt(
         lambda: make_teacher(
-            config["teacher"],
+            teacher_reference(config),
             task,
             looked_for,
             given=None if data is None else data.normalisation,
@@ -152,17 +150,17 @@ def assemble(config: dict, trained: Trained) -> Parts:
         else attempt(
             lambda: [
                 make_teacher(
-                    node,
+                    one,
                     task,
                     looked_for,
                     given=None if data is None else data.normalisation,
                     channels=(config["data"]["shape"] or [1])[0],
                 )
-                for node in before
+                for one in before
             ]
         )
     )
-    seed, initial = run_seed(config), config["student"].get("initial")
+    seed, initial = run_seed(config), initial_reference(config)
     torch.manual_seed(derived_seed(seed, _INITIALISATION))
     student = attempt(lambda: student_network(config))
     first = attempt(lambda: load_weights(student, initial, looked_for, notes.append)) if student is not None else None
@@ -175,7 +173,7 @@ def assemble(config: dict, trained: Trained) -> Parts:
         attempt(lambda: read_data(data, config["data"]))
     if problems:
         raise InputError(*dict.fromkeys(problems))
-    learners = {} if initial and initial.get("weights", True) else {"student": student}
+    learners = {} if initial and initial.weights else {"student": student}
     learners.update({f"strategy.peers.{name}": peer.network for name, peer in (peers or {}).items()})
     notes += [line for key, network in learners.items() for line in new_head(key, network, config["data"]["classes"])]
 
@@ -209,7 +207,7 @@ def assemble(config: dict, trained: Trained) -> Parts:
         raise InputError(*wrong)
     notes += prepare(strategy, probe, data.train_size, loader.target, rows, data.batch_size)
     if initial is not None:
-        load_losses(objective, first, initial.get("losses", False))
+        load_losses(objective, first, initial.losses)
     return Parts(data, task, teacher, strategy, untrained, notes)
 
 

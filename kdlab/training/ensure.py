@@ -17,25 +17,23 @@ from multiprocessing.connection import Connection
 import torch
 from filelock import Timeout
 
-from kdlab.config.check import check, check_facts
 from kdlab.errors import BeingTrained, DataDamaged, InputError, RunFailed, RunPruned, told
 from kdlab.launch import slurm
-from kdlab.launch.devices import evaluation_device, threads, world_size
+from kdlab.launch.devices import evaluation_device, threads
 from kdlab.launch.ranks import fit_in_ranks, refuse_other_launchers
-from kdlab.runs import known
 from kdlab.runs import record as provenance
 from kdlab.runs.checkpoints import misfits, read_checkpoint
 from kdlab.runs.curve import Observe
 from kdlab.runs.files import write_text
-from kdlab.runs.identity import group_hash, run_hash
-from kdlab.runs.names import choice_of, run_name
 from kdlab.runs.networks import scores_of_others, why_kept
-from kdlab.runs.run import FAILED, FINISHED, INTERRUPTED, PRUNED, RUNNING, Run, RunStore
+from kdlab.runs.run import FAILED, FINISHED, INTERRUPTED, PRUNED, RUNNING, Run
+from kdlab.runs.schema import FORMAT
 from kdlab.schedules import is_schedule
 
 from .assemble import Parts, assembled
 from .execute import fit, fit_rank, quiet, rehearse, say_precision
 from .initial import origin
+from .plan import Plan
 from .recorder import recorded
 from .results import results
 from .teacher import describe
@@ -55,6 +53,7 @@ def ensure(
     observe: Observe | None = None,
     ranks: list[Connection] | None = None,
     shared: bool = False,
+    key: str | None = None,
 ) -> Run:
     """The finished run of a config. It is looked up if it exists, resumed if it was begun, and otherwise trained. Runs
     that it needs (teachers, stages) are trained first.
@@ -68,6 +67,7 @@ def ensure(
         ranks: waiting processes that train the run together, if it is trained by several
             (:func:`kdlab.launch.ranks.start_ranks`).
         shared: other tasks that srun started with this one may train the same run (a teacher, a job of a sweep).
+        key: :func:`kdlab.runs.known.key_of` the config, if it is known already.
 
     Raises:
         InputError: the config, the data or the teacher are wrong. Nothing was written.
@@ -76,13 +76,10 @@ def ensure(
         BeingTrained: another process is training the run, and ``wait`` is false.
         KeyboardInterrupt: the user stopped it; the same call resumes from the last finished epoch.
     """
-    check(config)
-    check_facts(config)
-    key = known.key_of(config)  # before the hash: see there
-    store = RunStore(config["paths"]["runs"])
-    run = store.run(config)
+    plan = Plan.of(config, key)
+    run = plan.run()
     if run.finished and not config["fresh"]:
-        return _found(config, run, key, say)
+        return _found(plan, run, say)
     refuse_other_launchers(config)
     quiet()
     # restores the caller's random numbers and number of threads
@@ -94,10 +91,10 @@ def ensure(
         for line in notes:
             say(line)
         if parts.untrained:
-            for role, node in parts.untrained:
-                say(f"{role}: training {run_name(node)}, once for all runs that share it{choice_of(node)}")
+            for one in parts.untrained:
+                say(f"{one.role}: training {one.name}, once for all runs that share it{one.advice}")
                 ensure(
-                    node["config"], lambda line: None if line in notes else say(line), label=f"{role}: ", shared=True
+                    one.config, lambda line: None if line in notes else say(line), label=f"{one.role}: ", shared=True
                 )
             parts = assembled(config)
         for line in parts.notes:
@@ -108,16 +105,16 @@ def ensure(
                 config, parts.teacher, parts.task, parts.data.val_dataloader(), evaluation_device(config), say
             )
         with _locked(run, say if wait else None, shared):
-            run = store.run(config)
+            run = plan.run()
             if run.finished and not config["fresh"]:  # another process was faster
-                return _found(config, run, key, say)
-            _train(config, run, parts, described, say, label, observe, ranks)
-            known.note(config, run.hash, key)
+                return _found(plan, run, say)
+            _train(plan, run, parts, described, say, label, observe, ranks)
+            plan.note(run)
     return run
 
 
-def _found(config: dict, run: Run, key: str | None, say: Say) -> Run:
-    known.note(config, run.hash, key)
+def _found(plan: Plan, run: Run, say: Say) -> Run:
+    plan.note(run)
     say(provenance.finished_already(run))
     return run
 
@@ -172,7 +169,7 @@ def _unwritable(run: Run, error: OSError) -> InputError:
 
 
 def _train(
-    config: dict,
+    plan: Plan,
     run: Run,
     parts: Parts,
     teacher: dict | None,
@@ -181,7 +178,7 @@ def _train(
     observe: Observe | None,
     ranks: list[Connection] | None,
 ) -> None:
-    obstacle = _obstacle(run, parts)
+    config, obstacle = plan.config, _obstacle(run, parts)
     # a run that was begun with fresh=true and killed is resumed by the same command, not begun again
     if config["fresh"] and (obstacle is not None or not run.begun_afresh):
         run.clear()
@@ -189,17 +186,16 @@ def _train(
         raise InputError(f"{run.path} cannot be resumed: {obstacle}. Use fresh=true to start over")
     begun = run.path.exists()
     try:
-        _begin(config, run, parts, teacher, say)
+        _begin(plan, run, parts, teacher, say)
     except OSError as error:
         if not begun:  # a half-written beginning does not count
             shutil.rmtree(run.path, ignore_errors=True)
         raise _unwritable(run, error) from error
     began = time.perf_counter()
-    before = run.record["durations"].get("wall_seconds", 0.0)
+    before = run.read().durations.get("wall_seconds", 0.0)
     try:
-        world = world_size(config)
-        if world > 1:
-            fit_in_ranks(FIT_RANK, config, run.path, world, label, observe, ranks)
+        if plan.world > 1:
+            fit_in_ranks(FIT_RANK, config, run.path, plan.world, label, observe, ranks)
         else:
             fit(config, run, parts, label, observe)
         if not run.checkpoint("last").exists():
@@ -281,12 +277,12 @@ def _obstacle(run: Run, parts: Parts) -> str | None:
     return None
 
 
-def _begin(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say) -> None:
+def _begin(plan: Plan, run: Run, parts: Parts, teacher: dict | None, say: Say) -> None:
     """Write run.json before anything else, or take the existing one."""
-    earlier = {}
+    config, earlier = plan.config, None
     if (run.path / "run.json").exists():
-        earlier = run.record
-        commit = earlier.get("code", {}).get("commit")
+        earlier = run.read()
+        commit = earlier.code.get("commit")
         other = (
             f" (begun by commit {str(commit)[:8]}, this is another)" if commit != provenance.code()["commit"] else ""
         )
@@ -296,9 +292,9 @@ def _begin(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say)
     for leftover in [*run.path.glob("**/*.part"), *run.path.glob("hpc_ckpt_*")]:
         leftover.unlink(missing_ok=True)
     values = {
-        "format": provenance.FORMAT,
-        "hash": run_hash(config),
-        "group": group_hash(config),  # the same for runs that differ in nothing but the seed
+        "format": FORMAT,
+        "hash": plan.hash,
+        "group": plan.group,
         "status": RUNNING,
         "command": provenance.command_line(),
         "overrides": config.get("overrides", []),
@@ -318,15 +314,15 @@ def _begin(config: dict, run: Run, parts: Parts, teacher: dict | None, say: Say)
         "uses_teacher": parts.teacher is not None and parts.strategy.objective.learns_from_teacher,
         "taught": parts.strategy.objective.learns_from_teacher,  # by a teacher, or by peers
         "teacher": teacher,
-        "initial": origin(config["student"].get("initial")),
+        "initial": origin(plan.initial),
         "metrics": {},
-        "durations": earlier.get("durations", {}),
+        "durations": earlier.durations if earlier else {},
         "teacher_share": None,
-        "fresh": config["fresh"] or earlier.get("fresh", False),
+        "fresh": config["fresh"] or (earlier is not None and earlier.fresh),
         "directory": os.getcwd(),
         "slurm": slurm.task(),
-        "began": earlier.get("began", provenance.now()),
-        "resumed": [*earlier.get("resumed", []), {"at": provenance.now(), **provenance.code()}] if earlier else [],
+        "began": (earlier and earlier.began) or provenance.now(),
+        "resumed": [*earlier.resumed, {"at": provenance.now(), **provenance.code()}] if earlier else [],
         "ended": None,
         "error": None,
     }

@@ -12,11 +12,13 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from kdlab.config.build import build
+from kdlab.config.references import CheckpointFile, FinishedRun, Initial
 from kdlab.errors import InputError, shortened
 from kdlab.objective import Objective
 from kdlab.runs.checkpoints import expected_node, naming, read_checkpoint, student_weights
 from kdlab.runs.files import content_hash
-from kdlab.runs.run import Run, RunStore, run_of
+from kdlab.runs.named import run_named
+from kdlab.runs.run import Run, run_of
 from kdlab.weights.fit import OtherClasses, misfits, other_classes
 from kdlab.weights.foreign import WrongClasses, lines_of, weights_for
 
@@ -27,12 +29,12 @@ _TERMS = "objective.terms."  # where the state of the losses is in a checkpoint
 
 def load_weights(
     student: nn.Module,
-    node: dict | None,
+    initial: Initial | None,
     trained: Callable[[dict], Run | None],
     note: Callable[[str], None] = lambda line: None,
 ) -> dict | None:
-    """Load the weights that a node names into the student. With ``new_head``, weights for another number of classes are
-    loaded without their head.
+    """Load the weights that ``student.initial`` names into the student. With ``new_head``, weights for another number
+    of classes are loaded without their head.
 
     Args:
         trained: returns the finished run of a config, or None where it is not trained yet. Then only the shapes are
@@ -45,29 +47,30 @@ def load_weights(
     Raises:
         InputError: they are of another network, or the run is not finished.
     """
-    if node is None:
+    if initial is None:
         return None
-    path, module = _checkpoint(node, trained)
+    source = initial.source
+    path, module = _checkpoint(initial, trained)
     if path is None:
-        expected = build(expected_node(node["config"]), "student").state_dict()
-        if node.get("weights", True):
-            _fitting(student, expected, node, "the student of the run before")
+        expected = build(expected_node(source.config), "student").state_dict()
+        if initial.weights:
+            _fitting(student, expected, initial, "the student of the run before")
         return None
-    with naming(f"{KEY}.checkpoint" if "checkpoint" in node else KEY):
+    with naming(f"{KEY}.checkpoint" if isinstance(source, CheckpointFile) else KEY):
         content = read_checkpoint(path)
-    if not node.get("weights", True):
+    if not initial.weights:
         return content
     if module is None:
         place = f"{KEY}.checkpoint"
         try:
-            part = weights_for(student, content, path, place, node.get("part"), node.get("new_head", False))
+            part = weights_for(student, content, path, place, source.part, initial.new_head)
         except WrongClasses as error:
             raise InputError(f"{error}{_NEW_HEAD}") from error
         weights, other, lines = part.weights, part.other, lines_of(part, path, place)
     else:
         with naming(KEY):
             weights = student_weights(content, path, module)
-        other, lines = _fitting(student, weights, node, str(path)), []
+        other, lines = _fitting(student, weights, initial, str(path)), []
     new = [] if other is None else other.names
     student.load_state_dict({name: value for name, value in weights.items() if name not in new}, strict=not new)
     for line in lines:
@@ -80,27 +83,30 @@ def load_weights(
     return content
 
 
-def _fitting(student: nn.Module, weights: dict[str, Tensor], node: dict, what: str) -> OtherClasses | None:
+def _fitting(student: nn.Module, weights: dict[str, Tensor], initial: Initial, what: str) -> OtherClasses | None:
     """Raises InputError where weights do not fit the student. Returns the head if it has another number of classes and
     may be left out."""
     expected = student.state_dict()
     wrong, other = misfits(weights, expected), other_classes(weights, expected)
-    if not wrong or other is not None and node.get("new_head", False):
+    if not wrong or other is not None and initial.new_head:
         return other
     cure = "" if other is None else _NEW_HEAD
     raise InputError(f"{KEY}: {what} does not fit {type(student).__name__}: {wrong}{cure}")
 
 
-def _checkpoint(node: dict, trained: Callable[[dict], Run | None]) -> tuple[Path | None, str | None]:
+def _checkpoint(initial: Initial, trained: Callable[[dict], Run | None]) -> tuple[Path | None, str | None]:
     """The file (None where the run is not trained yet), and the module within the strategy that the run keeps (None for
     a file that belongs to no run)."""
-    if "checkpoint" in node:
-        path = Path(node["checkpoint"])
-        run = run_of(path)
+    source = initial.source
+    if isinstance(source, CheckpointFile):
+        run = run_of(source.path)
         if run is None:
-            return path, None
-        return path, run.kept(path.stem)["module"] if run.finished else "student"
-    run, which = Run(node["run"]) if "run" in node else trained(node["config"]), node.get("which", "last")
+            return source.path, None
+        return source.path, run.kept(source.path.stem)["module"] if run.finished else "student"
+    if isinstance(source, FinishedRun):
+        run, which = Run(source.path), source.which
+    else:
+        run, which = trained(source.config), "last"
     if run is None:
         return None, "student"
     if not run.finished:
@@ -150,11 +156,12 @@ def _below(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     return {key: value for key, value in state.items() if key == name or key.startswith(f"{name}.")}
 
 
-def origin(node: dict | None) -> dict | None:
+def origin(initial: Initial | None) -> dict | None:
     """Where the first weights came from, for the record: a path, and the hash of the run or the content of the file."""
-    if node is None:
+    if initial is None:
         return None
-    if "checkpoint" in node:
-        return {"path": node["checkpoint"], "hash": content_hash(Path(node["checkpoint"]))}
-    run = Run(node["run"]) if "run" in node else RunStore(node["config"]["paths"]["runs"]).run(node["config"])
+    source = initial.source
+    if isinstance(source, CheckpointFile):
+        return {"path": source.name, "hash": content_hash(source.path)}
+    run = run_named(source)
     return {"path": str(run.path), "hash": run.hash}

@@ -23,7 +23,6 @@ from kdlab.runs.files import try_to_write, write_json
 from kdlab.runs.measurements import FILE
 from kdlab.runs.run import Run
 from kdlab.tasks import task_of
-from kdlab.teachers import Frozen
 
 from .assemble import make_data, read_data
 from .evaluation import all_batches
@@ -157,7 +156,7 @@ def _alignment(subject: _Subject, device: torch.device) -> dict:
     run, data = subject.run, subject.data
     task = task_of(run.config, data.facts)
     teacher = teacher_of(run, data, task)
-    if not isinstance(teacher, Frozen):
+    if teacher.network is None:
         raise InputError("it has several teachers, and features are compared with those of one network")
     aliases = run.network_config("last").get("taps") or {}
     mine, theirs = comparable_taps(subject.network, aliases), comparable_taps(teacher.network, teacher.aliases)

@@ -18,7 +18,7 @@ from kdlab.objective import Objective
 from kdlab.outputs import Outputs
 from kdlab.strategies.base import Strategy
 from kdlab.tasks import Task
-from kdlab.teachers import Ensemble, PerTerm, Teacher
+from kdlab.teachers import Ensemble, Teacher
 
 
 def prepare(
@@ -45,22 +45,16 @@ def prepare(
     Raises:
         InputError: the parts do not fit; independent problems are listed together.
     """
-    _refuse(
-        [
-            *strategy.validate_combination(),
-            *_no_chain(strategy),
-            *_wrong_mixture(strategy, batch),
-        ]
-    )
+    _refuse(_no_teacher(strategy.teacher))
+    _refuse([*strategy.validate_combination(), *_no_chain(strategy), *_wrong_mixture(strategy, batch)])
     if any(isinstance(value, UninitializedParameter) for value in strategy.student.parameters()):
         raise InputError(
             "student: it has lazy parameters, whose shapes are known only after the first batch; give their sizes"
         )
     objective, teacher = strategy.objective, strategy.teacher
-    if isinstance(teacher, PerTerm):
-        teacher.watch({name: term.teacher_taps for name, term in objective.terms.items() if term.needs_teacher})
-    elif teacher is not None and objective.needs_teacher:
-        teacher.watch(objective.teacher_taps)
+    if teacher is not None:
+        learning = {name: term for name, term in objective.terms.items() if term.needs_teacher or term.teacher_taps}
+        teacher.prepare({name: term.teacher_taps for name, term in learning.items()})
     before = _modes(strategy)
     strategy.eval()
     with torch.no_grad():
@@ -71,7 +65,7 @@ def prepare(
         # after them: where peers teach, a peer that fails is named by its own name
         taught = _answer(lambda: strategy.taught_by(batch), "teacher", batch)
         teachers = {"teacher": taught} if teacher is not None and taught is not None else {}
-        if isinstance(teacher, PerTerm):
+        if teacher is not None and teacher.terms:
             teachers = {f"teacher.members.{teacher.terms[name]}": own for name, own in taught.by_term.items()}
         _refuse(_wrong_width({"student": student, **teachers, **peers}, strategy.task))
         warnings = _no_logits({"student": student, **peers}, objective, strategy.task, "evaluation")
@@ -81,20 +75,20 @@ def prepare(
         probe = Probe(
             student,
             taught,
-            getattr(teacher, "network", None),
+            None if teacher is None else teacher.network,
             student.logits.shape[-1],
             train_size,
             train_target,
             train_rows,
-            getattr(teacher, "aliases", {}),
+            {} if teacher is None else teacher.aliases,
             batch_size,
             batch,
-            getattr(teacher, "by_term", {}),
+            {} if teacher is None else teacher.by_term,
         )
         strategy.attach(probe)
     _restore(before)
     objective.prepare(probe)
-    if isinstance(teacher, PerTerm):  # not before: a term that is not at work yet must be prepared, too
+    if teacher is not None:  # not before: a term that is not at work yet must be prepared, too
         teacher.attend(objective.active_teacher_terms)
     return list(dict.fromkeys([*warnings, *_rehearse(strategy, batch)]))
 
@@ -102,6 +96,15 @@ def prepare(
 def _refuse(problems: list[str]) -> None:
     if problems:
         raise InputError(*problems)
+
+
+def _no_teacher(teacher: object) -> list[str]:
+    if teacher is None or isinstance(teacher, Teacher):
+        return []
+    return [
+        f"teacher: {type(teacher).__name__} is no kdlab.teachers.Teacher; a network becomes one with "
+        "kdlab.teachers.Frozen(network, task), another object by a class that derives from Teacher"
+    ]
 
 
 def wrong_answers(strategy: Strategy) -> list[str]:
@@ -125,7 +128,7 @@ def wrong_answers(strategy: Strategy) -> list[str]:
 
 def _wrong_averages(teacher: Teacher | None, answers: str, key: str) -> list[str]:
     """Ensembles that combine probabilities of classes, where the answers are no classes."""
-    if isinstance(teacher, PerTerm):
+    if teacher is not None and teacher.terms:
         return [
             problem
             for name, member in teacher.members.items()

@@ -10,14 +10,23 @@ from torch import Tensor, nn
 
 from kdlab.batch import Batch
 from kdlab.config.build import build
-from kdlab.config.keys import teacher_nodes
+from kdlab.config.names import readable_name
+from kdlab.config.references import (
+    CheckpointFile,
+    ComposedRun,
+    EnsembleOf,
+    FinishedRun,
+    Network,
+    OnePerTerm,
+    Reference,
+    teacher_reference,
+)
 from kdlab.errors import EndedEarly, InputError, KdlabError
 from kdlab.models.writes import Writes
 from kdlab.normalisation import Normalisation
 from kdlab.outputs import Outputs
 from kdlab.runs.checkpoints import expected_node, load_student, naming, read_checkpoint
-from kdlab.runs.identity import readable_name
-from kdlab.runs.names import teacher_name
+from kdlab.runs.named import data_config, run_named
 from kdlab.runs.run import Run, RunStore, run_of
 from kdlab.tasks import Task
 from kdlab.teachers import Ensemble, Frozen, PerTerm, Teacher
@@ -32,18 +41,18 @@ Trained = Callable[[dict], Run | None]  # the finished run of a teacher's config
 
 
 def make_teacher(
-    node: dict | None,
+    one: Reference | None,
     task: Task,
     trained: Trained,
-    key: str = "teacher",
     given: Normalisation | None = None,
     channels: int = 3,
     config: dict | None = None,
     note: Callable[[str], None] = lambda line: None,
 ) -> Teacher | None:
-    """The teacher that a config's node describes.
+    """The teacher that a reference describes.
 
     Args:
+        one: to the teacher; None: there is none.
         trained: returns the finished run of a teacher's config.
         given: the normalisation of the student's data; inputs are converted to the teacher's own normalisation.
         channels: of the inputs.
@@ -53,21 +62,21 @@ def make_teacher(
     Raises:
         InputError: it cannot be found or read, or its weights leave parameters untrained.
     """
-    if node is None:
+    if one is None:
         return None
     config = config or {}
-    if "members" in node:
+    if isinstance(one, EnsembleOf):
         members = {
-            name: make_teacher(member, task, trained, f"{key}.members.{name}", given, channels, config, note)
-            for name, member in node["members"].items()
+            name: make_teacher(member, task, trained, given, channels, config, note)
+            for name, member in one.members.items()
         }
-        if "terms" in node:
-            return PerTerm(members, node["terms"])
-        return Ensemble(list(members.values()), node.get("average", "probabilities"), node.get("weights"))
-    network, aliases = _teacher_network(node, trained, key, config, note)
-    own = _normalisation(node, network, channels)
+        if isinstance(one, OnePerTerm):
+            return PerTerm(members, one.terms)
+        return Ensemble(members, one.rule, one.weights)
+    network, aliases = _teacher_network(one, trained, config, note)
+    own = _normalisation(one, network, channels)
     if own is not None:
-        own.check_channels(channels, f"{key}.normalisation")
+        own.check_channels(channels, f"{one.key}.normalisation")
     return Frozen(network, task, aliases, own, given)
 
 
@@ -89,12 +98,13 @@ def teacher_of(run: Run, data, task: Task) -> Teacher | None:
                 return found
         raise InputError(f"the run of its teacher, {readable_name(config)}, was not found finished in {root}")
 
-    return make_teacher(run.config["teacher"], task, trained, given=data.normalisation, channels=data.shape[0])
+    return make_teacher(teacher_reference(run.config), task, trained, given=data.normalisation, channels=data.shape[0])
 
 
 def run_of_teacher(run: Run) -> Run | None:
     """The finished run that taught a run, if there is one and it is found in :func:`_stores`."""
-    taught = (run.record.get("teacher") or {}).get("runs", [])
+    teacher = run.read().teacher
+    taught = [] if teacher is None else teacher.runs
     if len(taught) != 1:
         return None
     path = Path(taught[0]["path"])
@@ -108,23 +118,17 @@ def run_of_teacher(run: Run) -> Run | None:
 def _stores(root: Path, student: Run) -> tuple[Path, ...]:
     """The stores that may hold a teacher's run: the one that its student's config or record names, relative to here and
     to the folder in which the student was trained, and the store of the student."""
-    return root, Path(student.record.get("directory") or ".") / root, student.path.resolve().parents[1]
+    return root, Path(student.read().directory or ".") / root, student.path.resolve().parents[1]
 
 
-def _normalisation(node: dict, network: nn.Module, channels: int) -> Normalisation | None:
+def _normalisation(one: Reference, network: nn.Module, channels: int) -> Normalisation | None:
     """The normalisation of the inputs that a teacher was trained on: from its config, its run's data, or its library.
     None if unknown."""
-    if node.get("normalisation"):
-        return Normalisation(**node["normalisation"])
-    if "config" in node:
-        data = node["config"]["data"]
-    elif "run" in node:
-        data = Run(node["run"]).config["data"]
-    elif "checkpoint" in node:
-        run = run_of(node["checkpoint"])
-        data = run.config["data"] if run is not None else None
-    else:
-        return known_normalisation(node, network, channels)
+    if one.normalisation:
+        return Normalisation(**one.normalisation)
+    if isinstance(one, Network):
+        return known_normalisation(one.node, network, channels)
+    data = data_config(one)
     try:
         return None if data is None else getattr(build(data, "data"), "normalisation", None)
     except KdlabError:  # the user's own data set, which is no longer available
@@ -132,34 +136,33 @@ def _normalisation(node: dict, network: nn.Module, channels: int) -> Normalisati
 
 
 def _teacher_network(
-    node: dict, trained: Trained, key: str, config: dict, note: Callable[[str], None]
+    one: Reference, trained: Trained, config: dict, note: Callable[[str], None]
 ) -> tuple[nn.Module, dict]:
-    if "config" in node:
-        run = trained(node["config"])
+    if isinstance(one, ComposedRun):
+        run = trained(one.config)
         if run is not None:
             return run.network("last"), run.network_config("last").get("taps") or {}
-        expected = expected_node(node["config"])
+        expected = expected_node(one.config)
         return build(expected, "student"), expected.get("taps") or {}
-    if "run" in node:
-        run = Run(node["run"])
+    if isinstance(one, FinishedRun):
+        run = Run(one.path)
         if not run.finished:
             raise InputError(
-                f"{key}.run: {run.path} is not finished (its status is {run.status}); start it again until it is"
+                f"{one.key}.run: {run.path} is not finished (its status is {run.status}); start it again until it is"
             )
-        which = node.get("which", "last")
-        return run.network(which), run.network_config(which).get("taps") or {}
-    if "checkpoint" in node:
-        return _checkpoint_network(node, key, config, note)
+        return run.network(one.which), run.network_config(one.which).get("taps") or {}
+    if isinstance(one, CheckpointFile):
+        return _checkpoint_network(one, config, note)
     with Writes() as writes:
-        network = build(node, key)
-    refuse_untrained(config, node, key, network, writes.drawn(network))
-    return network, node.get("taps") or {}
+        network = build(one.node, one.key)
+    refuse_untrained(config, one, network, writes.drawn(network))
+    return network, one.node.get("taps") or {}
 
 
-def _checkpoint_network(node: dict, key: str, config: dict, note: Callable[[str], None]) -> tuple[nn.Module, dict]:
+def _checkpoint_network(one: CheckpointFile, config: dict, note: Callable[[str], None]) -> tuple[nn.Module, dict]:
     """The network of a checkpoint file, built from its config node, or from the run that holds the file."""
-    path, place = Path(node["checkpoint"]), f"{key}.checkpoint"
-    run, described = run_of(path), node.get("network")
+    key, path, place = one.key, one.path, f"{one.key}.checkpoint"
+    run, described = run_of(path), one.network
     if described is None and run is None:
         raise InputError(
             f"{place}: {path} lies in no kdlab run, so say what network it is of: {key}.network._target_=… "
@@ -173,7 +176,7 @@ def _checkpoint_network(node: dict, key: str, config: dict, note: Callable[[str]
             load_student(network, path, content, run.kept(path.stem)["module"])
             return network, described.get("taps") or {}
     try:
-        part = weights_for(network, content, path, place, node.get("part"))
+        part = weights_for(network, content, path, place, one.part)
     except WrongClasses as error:
         other, classes = error.other, classes_of(config)
         student = as_student(described, other.ours, classes or other.ours)
@@ -203,15 +206,15 @@ def describe(
         InputError: it is no better than chance.
     """
     _warn_of_other_split(config, say)
-    node = config["teacher"]
-    if not isinstance(teacher, PerTerm):
-        return _described(node, "teacher", teacher, task, validation, device, say)
+    reference = teacher_reference(config)
+    if not isinstance(reference, OnePerTerm):
+        return _described(reference, "teacher", teacher, task, validation, device, say)
     members = {
-        name: _described(node["members"][name], f"teacher {name}", member, task, validation, device, say)
+        name: _described(reference.members[name], f"teacher {name}", member, task, validation, device, say)
         for name, member in teacher.members.items()
     }
     return {
-        "name": teacher_name(node),
+        "name": reference.name,
         "terms": teacher.terms,
         "members": members,
         "parameters": None,
@@ -220,7 +223,7 @@ def describe(
 
 
 def _described(
-    node: dict,
+    reference: Reference,
     role: str,
     teacher: Teacher,
     task: Task,
@@ -234,10 +237,10 @@ def _described(
         found = evaluate({"": teacher.teach}, validation, task, device, watchers=(chance.update, kinds.update))
     except EndedEarly as error:
         raise InputError(f"{role}: {error}") from error
-    measured, name = found[""].metrics, teacher_name(node)
+    measured, name = found[""].metrics, reference.name
     score = f"{task.headline.name} {measured[task.headline.name]:.4f}"
     say(f"{role}: {name}, {score} on validation")
-    _warn_of_no_logits(node, role, name, teacher, kinds.kind, task, validation, device, say)
+    _warn_of_no_logits(reference, role, teacher, kinds.kind, task, validation, device, say)
     if chance.least_p_value() > 0.01:
         say(
             f"{role}: warning: {chance.rows} validation samples are too few to tell whether it is better than "
@@ -250,13 +253,13 @@ def _described(
         )
     described = {
         "name": name,
-        "normalisation": [str(own) for own in _own_normalisations(teacher)] or None,
+        "normalisation": [str(own) for own in teacher.normalisations] or None,
         **{f"validation_{key}": value for key, value in measured.items()},
         "runs": [],
     }
-    for own in teacher_nodes(node).values():
-        if "config" in own or "run" in own:
-            run = Run(own["run"]) if "run" in own else RunStore(own["config"]["paths"]["runs"]).run(own["config"])
+    for single in reference.singles:
+        if isinstance(single, (ComposedRun, FinishedRun)):
+            run = run_named(single)
             described["runs"].append(
                 {
                     "path": str(run.path),
@@ -269,9 +272,8 @@ def _described(
 
 
 def _warn_of_no_logits(
-    node: dict,
+    reference: Reference,
     role: str,
-    name: str,
     teacher: Teacher,
     kind: str | None,
     task: Task,
@@ -284,25 +286,23 @@ def _warn_of_no_logits(
     Args:
         kind: what its answers on validation look like (:meth:`kdlab.tasks.Task.not_logits`).
     """
-    if isinstance(teacher, Ensemble):  # an ensemble's answers hide it; one batch of each member is enough
-        weights = node.get("weights") or [1.0] * len(node["members"])
-        named = [(own, member) for (own, member), weight in zip(node["members"].items(), weights) if weight > 0]
+    if teacher.members:  # an ensemble's answers hide it; one batch of each member is enough
         batch = next(iter(validation), None)
-        for (own, described), member in zip(named, teacher.members):
+        for name, member in teacher.members.items():
             if batch is not None:
                 answers = task.not_logits(member.teach(batch.to(device)).logits, trained=True)
-                whose = f"{role} {own}", teacher_name(described)
-                _warn_of_no_logits(described, *whose, member, answers, task, validation, device, say)
+                whose = reference.members[name], f"{role} {name}"
+                _warn_of_no_logits(*whose, member, answers, task, validation, device, say)
     elif kind == "softmax":
         say(
-            f"{role}: warning: {name} answers with probabilities (no number is below 0, and each row sums to 1). "
-            "Losses need logits: they turn probabilities into almost uniform targets. Let it return the logits: "
+            f"{role}: warning: {reference.name} answers with probabilities (no number is below 0, and each row sums to "
+            "1). Losses need logits: they turn probabilities into almost uniform targets. Let it return the logits: "
             "remove the softmax at its end"
         )
     elif kind == "sigmoid":
         say(
-            f"{role}: warning: all answers of {name} lie between 0 and 1, like those of a sigmoid. Losses need logits: "
-            "if it ends in a sigmoid, remove that"
+            f"{role}: warning: all answers of {reference.name} lie between 0 and 1, like those of a sigmoid. Losses "
+            "need logits: if it ends in a sigmoid, remove that"
         )
 
 
@@ -332,7 +332,7 @@ def with_test_scores(described: dict, teacher: Teacher, score: Callable[[Callabl
         described: by :func:`describe`.
         score: the metrics of an answer.
     """
-    if isinstance(teacher, PerTerm):
+    if teacher.terms:
         members = {
             name: with_test_scores(described["members"][name], member, score)
             for name, member in teacher.members.items()
@@ -341,24 +341,17 @@ def with_test_scores(described: dict, teacher: Teacher, score: Callable[[Callabl
     return {**described, "test": score(teacher.teach)}
 
 
-def _own_normalisations(teacher: Teacher) -> list[Normalisation]:
-    """The normalisations of the teacher or its members that differ from the student's."""
-    found = [getattr(member, "own_normalisation", None) for member in getattr(teacher, "members", [teacher])]
-    return list(dict.fromkeys(own for own in found if own is not None))
-
-
 def _tell_normalisation(teacher: Teacher, role: str, say: Callable[[str], None]) -> None:
-    whose = "a member's" if hasattr(teacher, "members") else "its"
-    for own in _own_normalisations(teacher):
+    whose = "a member's" if teacher.members else "its"
+    for own in teacher.normalisations:
         say(f"{role}: {whose} inputs are normalised by its own {own}, not the student's")
 
 
 def _warn_of_other_split(config: dict, say: Callable[[str], None]) -> None:
     """Print a warning where the teacher was trained on samples that the student holds out: the validation numbers are
     then too good."""
-    for node in teacher_nodes(config["teacher"]).values():
-        theirs = (node.get("config") or {}).get("data") or (Run(node["run"]).config["data"] if "run" in node else None)
-        ours = config["data"]
+    for one in teacher_reference(config).singles:
+        theirs, ours = data_config(one), config["data"]
         if theirs and theirs["_target_"] == ours["_target_"]:
             differing = [key for key in ("validation", "split_seed") if theirs.get(key) != ours.get(key)]
             if differing:

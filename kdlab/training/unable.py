@@ -5,15 +5,23 @@ from __future__ import annotations
 from torch import nn
 
 from kdlab.batch import Batch
+from kdlab.config.references import (
+    CheckpointFile,
+    ComposedRun,
+    EnsembleOf,
+    FinishedRun,
+    Network,
+    Reference,
+    teacher_reference,
+)
 from kdlab.errors import InputError, shortened
-from kdlab.runs.names import teacher_name
-from kdlab.runs.run import Run, RunStore, run_of
+from kdlab.runs.named import run_named
 from kdlab.teachers import Teacher
 
 from .fine_tuning import as_student, beginning, classes_argument, commands, run_as_student
 
 
-def refuse_untrained(config: dict, node: dict, key: str, network: nn.Module, drawn: list[str]) -> None:
+def refuse_untrained(config: dict, one: Network, network: nn.Module, drawn: list[str]) -> None:
     """Raises InputError where parameters of a network still have the random values of its constructor, however good it
     is on validation."""
     weights = getattr(network, "pretrained_weights", None) or {}
@@ -34,9 +42,9 @@ def refuse_untrained(config: dict, node: dict, key: str, network: nn.Module, dra
         why = f"{named} hold{'s' if len(drawn) == 1 else ''} the random numbers that its constructor drew" + (
             ": it has no trained weights" if most else ""
         )
-    argument = classes_argument(node, None)
+    node, argument = one.node, classes_argument(one.node, None)
     student = as_student(node, node[argument], classes) if argument in node else as_student(node)
-    raise InputError(f"{key}: {teacher_name(node)}: {why}. Fine-tune it first{commands(config, key, student)}")
+    raise InputError(f"{one.key}: {one.name}: {why}. Fine-tune it first{commands(config, one.key, student)}")
 
 
 def wrong_classes(config: dict, teacher: Teacher, batch: Batch) -> list[str]:
@@ -46,45 +54,45 @@ def wrong_classes(config: dict, teacher: Teacher, batch: Batch) -> list[str]:
         batch: a few samples. A single teacher that cannot read them is left to
             :func:`kdlab.training.preparation.prepare`, which cannot check the members of an ensemble one by one.
     """
-    nodes, members = config["teacher"].get("members"), getattr(teacher, "members", None)
-    owners = dict(zip(nodes, members.values() if isinstance(members, dict) else members)) if nodes else {None: teacher}
+    one = teacher_reference(config)
+    owners = [(one, teacher)]
+    if isinstance(one, EnsembleOf):
+        owners = [(one.members[name], member) for name, member in teacher.members.items()]
     found = []
-    for name, own in owners.items():
-        key = "teacher" if name is None else f"teacher.members.{name}"
+    for own, asked in owners:
         try:
-            answered = own.teach(batch).logits.shape[-1]
+            answered = asked.teach(batch).logits.shape[-1]
         except Exception as error:
-            if name is not None and isinstance(error, InputError):
-                found += [f"{key}: {problem}" for problem in error.problems]
+            if own is not one and isinstance(error, InputError):
+                found += [f"{own.key}: {problem}" for problem in error.problems]
             continue
         if answered != config["data"]["classes"]:
-            found.append(_of_other_classes(config, nodes[name] if nodes else config["teacher"], key, answered))
+            found.append(_of_other_classes(config, own, answered))
     return found
 
 
-def _of_other_classes(config: dict, node: dict, key: str, answered: int) -> str:
-    classes = config["data"]["classes"]
-    if "config" in node and node["config"]["data"]["classes"] == classes:
-        where = f"{key}.same_but" if "same_but" in node else f"{key}.overrides"
+def _of_other_classes(config: dict, one: Reference, answered: int) -> str:
+    classes, key = config["data"]["classes"], one.key
+    if isinstance(one, ComposedRun) and one.config["data"]["classes"] == classes:
         return (
             f"{key}: the network answers with {answered} classes, but the data have {classes}; set student.classes "
-            f"(or the argument of that network that gives its number of classes) to {classes} in {where}"
+            f"(or the argument of that network that gives its number of classes) to {classes} in {one.changed_by}"
         )
-    student, which = None, teacher_name(node)
-    if "run" in node or "config" in node:
-        run = Run(node["run"]) if "run" in node else RunStore(node["config"]["paths"]["runs"]).run(node["config"])
-        student = run_as_student(node.get("config") or run.config, run)
-    elif "checkpoint" in node:
-        run, described = run_of(node["checkpoint"]), node.get("network")
+    student, which = None, one.name
+    if isinstance(one, (ComposedRun, FinishedRun)):
+        run = run_named(one)
+        student = run_as_student(one.config if isinstance(one, ComposedRun) else run.config, run)
+    elif isinstance(one, CheckpointFile):
+        run, described = run_named(one), one.network
         student = run_as_student(run.config, run) if described is None else as_student(described, answered, classes)
         student = student and [text for text in student if "initial" not in text]
-        student = student and student + beginning("checkpoint", node["checkpoint"])
+        student = student and student + beginning("checkpoint", one.name)
         argument = described and classes_argument(described, answered)
         which += f" ({key}.network.{argument}={answered})" if argument else ""
     else:
-        student = as_student(node, answered, classes)
-        argument = classes_argument(node, answered)
-        which += f" ({key}.{argument}={answered})" if argument in node else ""
+        student = as_student(one.node, answered, classes)
+        argument = classes_argument(one.node, answered)
+        which += f" ({key}.{argument}={answered})" if argument in one.node else ""
     return (
         f"{key}: {which} answers with {answered} classes, but the data have {classes}. A network of other classes "
         f"cannot teach these; fine-tune it first{commands(config, key, student)}"

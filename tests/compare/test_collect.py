@@ -8,9 +8,8 @@ import yaml
 from synthetic import write_runs
 
 from kdlab.compare import comparison, groups, table_of
-from kdlab.compare.records import problem
-from kdlab.runs.record import FORMAT
 from kdlab.runs.run import find_runs
+from kdlab.runs.schema import FORMAT, problem
 
 
 def _changed(path, **values):

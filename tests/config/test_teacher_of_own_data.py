@@ -5,10 +5,10 @@ import yaml
 
 from kdlab.config.check import check, problems
 from kdlab.config.compose import compose
+from kdlab.config.references import reference
 from kdlab.data import Digits
 from kdlab.errors import InputError
 from kdlab.runs.identity import group_hash, run_hash
-from kdlab.runs.names import run_name
 from kdlab.training.ensure import ensure
 
 IMAGES = ["data=image_folder", "data.folder=pictures", "data.classes=4", "data.size=32", "student=cnn"]
@@ -50,7 +50,7 @@ def test_own_images_have_a_teacher_that_learns_their_labels():
         and theirs["trainer"] == config["trainer"]
         and theirs["optimizer"] == config["optimizer"]
     )
-    assert theirs["name"] == "teachers" and run_name(node) == "cnn_wide on image_folder (seed 1)"
+    assert theirs["name"] == "teachers" and reference(node, "teacher").name == "cnn_wide on image_folder (seed 1)"
 
 
 def test_its_command_line_is_the_run():

@@ -12,12 +12,13 @@ import pytest
 import kdlab
 from kdlab.config import keys
 from kdlab.config.compose import compose
+from kdlab.config.names import readable_name
 from kdlab.config.signature import signature
 from kdlab.data import Digits
 from kdlab.losses import HintonKD
 from kdlab.models import MLP
 from kdlab.runs import identity
-from kdlab.runs.identity import hash_as_spelled, readable_name, run_hash
+from kdlab.runs.identity import hash_as_spelled, run_hash
 from kdlab.runs.run import Run, RunStore
 from kdlab.strategies import Offline
 from kdlab.training.ensure import ensure

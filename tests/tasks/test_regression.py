@@ -151,7 +151,7 @@ def test_ensembles_average_the_values(workplace):
         assembled(compose(typed))
     parts = assembled(compose([*typed, "teacher.average=logits"]))
     batch = parts.data.train_dataloader().first(3)
-    said = torch.stack([member.teach(batch).logits for member in parts.teacher.members])
+    said = torch.stack([member.teach(batch).logits for member in parts.teacher.members.values()])
     torch.testing.assert_close(parts.teacher.teach(batch).logits, said.mean(0))
 
 

@@ -16,15 +16,13 @@ from kdlab.losses.base import Loss, Probe
 from kdlab.objective import Objective
 from kdlab.outputs import Outputs
 from kdlab.runs.identity import run_hash
-from kdlab.teachers import PerTerm
+from kdlab.teachers import PerTerm, Teacher
 
 BATCH = Batch(torch.zeros(2, 1), torch.tensor([0, 1]), torch.arange(2))
 
 
-class Says:
+class Says(Teacher):
     """Answers with its number, and counts how often it is asked."""
-
-    aliases = {}
 
     def __init__(self, number, *modules):
         self.number, self.modules, self.asked, self.taps, self.network = number, modules, 0, None, torch.nn.Linear(1, 1)
@@ -59,7 +57,7 @@ def test_each_term_hears_its_own_and_each_member_is_asked_once():
 
 def test_a_member_captures_what_its_own_terms_read():
     members, teacher = made()
-    teacher.watch({"kd": (), "hint": ("stage1",), "logit_mse": ()})
+    teacher.prepare({"kd": (), "hint": ("stage1",), "logit_mse": ()})
     said = teacher.teach(BATCH)
     assert members["strong"].taps == set() and members["wide"].taps == {"stage1"}
     assert list(said.by_term["hint"].features) == ["stage1"] and said.by_term["kd"].features == {}
@@ -128,7 +126,7 @@ def test_a_term_is_prepared_with_its_own_teacher():
 )
 def test_what_does_not_fit_is_refused(terms, wanted, said):
     with pytest.raises(InputError, match=said):
-        PerTerm({"strong": Says(1.0), "wide": Says(2.0, "stage1")}, terms).watch(wanted)
+        PerTerm({"strong": Says(1.0), "wide": Says(2.0, "stage1")}, terms).prepare(wanted)
 
 
 def test_a_copy_is_itself():

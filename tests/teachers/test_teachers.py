@@ -10,7 +10,7 @@ from kdlab.batch import Batch
 from kdlab.errors import InputError
 from kdlab.outputs import Outputs
 from kdlab.tasks import Classification
-from kdlab.teachers import Ensemble, Frozen
+from kdlab.teachers import Ensemble, Frozen, Teacher
 
 TASK = Classification(3)
 
@@ -124,9 +124,7 @@ def test_a_passage_through_half_precision_leaves_no_trace():
 # -- ensemble ----------------------------------------------------------------------------------------------------------
 
 
-class Says:
-    network = None
-
+class Says(Teacher):
     def __init__(self, *rows, dtype=torch.float64):
         self.logits = torch.tensor(rows, dtype=dtype)
 
@@ -252,3 +250,31 @@ def test_a_copy_of_an_ensemble_is_itself():
 def test_an_ensemble_that_makes_no_sense_is_refused(members, options, key):
     with pytest.raises(InputError, match=key):
         Ensemble(members, **options)
+
+
+# -- what every teacher has --------------------------------------------------------------------------------------------
+
+
+def test_a_teacher_without_features_needs_only_teach():
+    teacher = Says([1.0, 2.0, 3.0])
+    plain = Teacher()
+    assert (teacher.network, dict(teacher.aliases), dict(teacher.members)) == (None, {}, {})
+    assert (dict(teacher.terms), teacher.by_term, teacher.normalisations) == ({}, {}, [])
+    plain.prepare({"kd": (), "logit_mse": ()})
+    plain.attend(lambda: ["kd"])
+    assert copy.deepcopy(teacher) is teacher
+    with pytest.raises(InputError, match="the teacher has no features, so the losses that read its stage1, stage2"):
+        plain.prepare({"hint": ("stage2",), "sp": ("stage1",)})
+    with pytest.raises(NotImplementedError, match=r"Teacher must define teach\(batch\)"):
+        plain.teach(batch())
+
+
+def test_a_single_network_captures_what_all_terms_read():
+    teacher = Frozen(network(), TASK)
+    teacher.prepare({"kd": (), "hint": ("0",), "sp": ("0", "3")})
+    assert sorted(teacher.teach(batch()).features) == ["0", "3"]
+
+
+def test_members_keep_their_names_where_one_has_no_weight():
+    assert Ensemble({"a": ONE, "b": TWO}, weights=[0, 2]).members == {"b": TWO}
+    assert Ensemble([ONE, TWO]).members == {"0": ONE, "1": TWO}

@@ -43,7 +43,7 @@ def test_generations_from_one_command(workplace, capsys):
 def test_the_generations_before_the_teachers_are_named_from_the_first_on():
     config = compose(["strategy=born_again", "strategy.generation=4"])
     before = generations_before(config)
-    assert [node["config"]["strategy"]["generation"] for node in before] == [1, 2]
+    assert [one.config["strategy"]["generation"] for one in before] == [1, 2]
     assert config["teacher"]["config"]["strategy"]["generation"] == 3
     assert generations_before(compose(["strategy=born_again"])) == [] and generations_before(compose([])) is None
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import kdlab
+from kdlab.config.compose import compose
 from kdlab.errors import RunFailed
 from kdlab.runs.run import find_runs
 
@@ -138,6 +139,16 @@ def test_a_teacher_that_saw_the_held_out_part_is_named(workplace, taught, capsys
         ["teacher=run", f"teacher.run={taught.path}", "data.split_seed=5", "trainer.max_epochs=1", "progress=none"]
     )
     assert "warning: its data.split_seed differ" in capsys.readouterr().out
+
+
+def test_so_is_one_from_the_checkpoint_file_of_such_a_run(taught):
+    from kdlab.training.teacher import _warn_of_other_split
+
+    heard, given = [], ["teacher=checkpoint", f"teacher.checkpoint={taught.checkpoint('best')}"]
+    _warn_of_other_split(compose(given), heard.append)
+    assert heard == []
+    _warn_of_other_split(compose([*given, "data.split_seed=5"]), heard.append)
+    assert len(heard) == 1 and "its data.split_seed differ from the student's" in heard[0]
 
 
 def test_without_validation_there_is_no_best(workplace):

@@ -92,7 +92,7 @@ def test_other_methods_in_two_stages(workplace, name, first, second):
     assert list(before["loss"]) == [first] and list(config["loss"]) == second and before["student"]["initial"] is None
     assert before["teacher"] is not None and (config["teacher"] is None) == (name == "fsp")
     parts = assembled(config)
-    assert [role for role, _ in parts.untrained] == (["initial"] if name == "fsp" else ["teacher", "initial"])
+    assert [one.role for one in parts.untrained] == (["initial"] if name == "fsp" else ["teacher", "initial"])
     assembled(before)
 
 

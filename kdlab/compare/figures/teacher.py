@@ -21,9 +21,7 @@ def soft_targets_of(rows):
     Raises:
         InputError: no run has a teacher, or :func:`gallery` cannot draw it.
     """
-    students = [
-        run for group in rows.ranked if group.role != TEACHER for run in group.runs if run.record.get("teacher")
-    ]
+    students = [run for group in rows.ranked if group.role != TEACHER for run in group.runs if run.read().teacher]
     if not students:
         raise InputError("no row has a run with a teacher")
     yield "soft_targets", gallery(students[0])
@@ -39,10 +37,9 @@ def gallery(run: Run, temperature: float | None = None) -> Drawing:
         InputError: there is no teacher, or no single one for all terms; the teacher or the data are no longer
             available; or the data are no images.
     """
+    from kdlab.config.references import teacher_reference
     from kdlab.launch.devices import threads
-    from kdlab.runs.names import teacher_name
     from kdlab.tasks import task_of
-    from kdlab.teachers import PerTerm
     from kdlab.training.assemble import make_data, read_data
     from kdlab.training.teacher import teacher_of
 
@@ -51,7 +48,7 @@ def gallery(run: Run, temperature: float | None = None) -> Drawing:
     read_data(data, config["data"])
     task = task_of(config, data.facts)
     teacher = teacher_of(run, data, task)
-    if teacher is None or isinstance(teacher, PerTerm):
+    if teacher is None or teacher.terms:
         raise InputError(f"{run.path} has no common teacher for all terms")
     if len(data.shape) != 3 or data.shape[0] not in (1, 3):
         raise InputError(f"inputs of shape {tuple(data.shape)} are no images")
@@ -66,7 +63,7 @@ def gallery(run: Run, temperature: float | None = None) -> Drawing:
         logits.numpy(),
         temperature,
         data.class_names,
-        teacher_name(config["teacher"]),
+        teacher_reference(config).name,
     )
 
 

@@ -39,15 +39,19 @@ DEFECTS = [
     ),
     (
         "losses/temperature.py",
-        "functional.standardise(outputs.logits, self.epsilon)",
-        "functional.standardise(outputs.logits)",
+        "functional.standardise(one.logits, self.epsilon)",
+        "functional.standardise(one.logits)",
     ),
     (
         "losses/temperature.py",
         "self.loss(self._standardised(student), self._standardised(teacher), batch)",
         "self.loss(self._standardised(student), teacher, batch)",
     ),
-    ("losses/temperature.py", "second=self._standardised(outputs.second)", "second=outputs.second"),
+    (
+        "losses/temperature.py",
+        "return outputs.map(lambda one: one.replace(answer=functional.standardise(one.logits, self.epsilon)))",
+        "return outputs.replace(answer=functional.standardise(outputs.logits, self.epsilon))",
+    ),
     ("losses/temperature.py", "        return self.loss.readings()", "        return {}"),
     (
         "losses/temperature.py",
@@ -118,5 +122,17 @@ DEFECTS = [
         "losses/correlation.py",
         "student.second.logits, teacher.second.logits, self.temperatures,",
         "student.second.logits, teacher.logits, self.temperatures,",
+    ),
+    (
+        "losses/base.py",
+        'tuple(f"{name}.{number}" for number in self.fixed)',
+        "self.fixed",
+        {"tests": ("tests/losses/test_needs.py",)},
+    ),
+    (
+        "losses/temperature.py",
+        'self.declare(replace(loss.needs.inside("loss"), reads_logits=False))',
+        'self.declare(loss.needs.inside("loss"))',
+        {"tests": ("tests/losses/test_needs.py",)},
     ),
 ]

@@ -85,12 +85,12 @@ DEFECTS = [
     ("batch.py", "inputs=self.further_views[number - 1]", "inputs=self.further_views[0]"),
     (
         "outputs.py",
-        "self.mask, None if self.second is None else self.second.detach(), by_term)",
-        "self.mask, self.second, by_term)",
+        "second = None if self.second is None else self.second.map(change)",
+        "second = self.second",
     ),
     (
         "outputs.py",
-        "features = {name: value.detach() for name, value in self.features.items()}",
-        "features = dict(self.features)",
+        "features = {name: value.detach() for name, value in one.features.items()}",
+        "features = dict(one.features)",
     ),
 ]

@@ -18,7 +18,7 @@ DEFECTS = [
         "self.network.to(torch.float32).load_state_dict(self._exact, assign=True)",
         "self.network.to(torch.float32)",
     ),
-    ("teachers/ensemble.py", "(member, weight / sum(weights))", "(member, weight)"),
+    ("teachers/ensemble.py", "name: weight / sum(weights)", "name: weight"),
     (
         "teachers/ensemble.py",
         "(answers.log_softmax(-1) + weights.log()).logsumexp(0)",
@@ -56,8 +56,8 @@ DEFECTS = [
     ),
     (
         "training/teacher.py",
-        "return run.network(which), run.network_config(which)",
-        'return run.network("last"), run.network_config(which)',
+        "return run.network(one.which), run.network_config(one.which)",
+        'return run.network("last"), run.network_config(one.which)',
     ),
     (
         "training/teacher.py",
@@ -65,4 +65,16 @@ DEFECTS = [
         "load_student(network, path, content)",
     ),
     ("training/teacher.py", 'for key in ("validation", "split_seed") if', 'for key in ("validation",) if'),
+    (
+        "teachers/base.py",
+        "self.watch({tap for read in taps.values() for tap in read})",
+        "self.watch(set())",
+        {"tests": ("tests/teachers/test_teachers.py",)},
+    ),
+    (
+        "training/unable.py",
+        "owners = [(one.members[name], member) for name, member in teacher.members.items()]",
+        "owners = list(zip(one.members.values(), teacher.members.values()))",
+        {"tests": ("tests/training/test_unable.py",)},
+    ),
 ]
