@@ -80,6 +80,11 @@ class Clock(L.Callback):
         """Restore the state of a checkpoint inside an epoch."""
         self._resumed = state["processes"]
 
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Where steps alone end the training, tell Lightning how many epochs these are: its progress bar shows it."""
+        if trainer.max_epochs == -1:
+            trainer.fit_loop.max_epochs = epochs_of(trainer)
+
     def on_train_batch_start(
         self, trainer: L.Trainer, module: L.LightningModule, batch: Batch, batch_index: int
     ) -> None:

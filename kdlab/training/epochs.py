@@ -141,18 +141,12 @@ class WholeEpochs(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Raises EndedEarly where epochs or steps are missing and nothing has asked for the end."""
-        if may_end(trainer):
-            return
-        if trainer.max_epochs == -1:
-            raise EndedEarly(
-                f"the training ended after {trainer.global_step} of {trainer.max_steps} steps, and nothing asked for "
-                "that"
-            )
-        if trainer.current_epoch < trainer.max_epochs:
-            raise EndedEarly(
-                f"the training ended after {trainer.current_epoch} of {trainer.max_epochs} epochs, "
-                "and nothing asked for that"
-            )
+        if trainer.current_epoch < trainer.max_epochs and not may_end(trainer):
+            if trainer.max_steps == -1:
+                done = f"{trainer.current_epoch} of {trainer.max_epochs} epochs"
+            else:
+                done = f"{trainer.global_step} of {int(trainer.estimated_stepping_batches)} steps"
+            raise EndedEarly(f"the training ended after {done}, and nothing asked for that")
 
     def _validation_is_due(self, trainer: L.Trainer) -> bool:
         every, after = trainer.check_val_every_n_epoch, trainer.val_check_batch

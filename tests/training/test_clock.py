@@ -127,6 +127,8 @@ def test_the_best_of_all_rows_is_kept(workplace, kdlab):
     assert "(last step)" in out and f"(best on validation, step {int(best['step'])})" in out
     code, out, err = kdlab("runs")
     assert "24 steps" in out
+    code, out, err = kdlab("train", *ALONE, *STEPS, "progress=bar", "name=bar")
+    assert code == 0 and "Epoch 2/2" in out, "the last of three, which Lightning counts from 0"
     # of epochs that steps end, the number of all
     code, out, err = kdlab("train", *ALONE, *STEPS[:2], "progress=lines", "name=epochs")
     assert "epoch 3/3" in out and "(last epoch)" in out
