@@ -108,17 +108,23 @@ class Objective(nn.Module):
                     f"loss.{key}: only a term's weight and its numbers can have a schedule, and "
                     f"{type(self.terms[name]).__name__} has no number '{scalar}' that may change"
                 )
-        self.advance(0.0)
+        self.advance(0.0, 0)
 
-    def advance(self, epoch: float) -> None:
-        """Sets every scheduled scalar to its value at ``epoch`` (fractional, from 0)."""
+    def advance(self, epoch: float, step: int | None = None) -> None:
+        """Sets every scheduled scalar to its value at ``epoch`` (fractional, from 0), or at ``step`` where its schedule
+        counts optimiser steps.
+
+        Raises:
+            ValueError: a schedule counts steps, and ``step`` is not given.
+        """
         for key, schedule in self.schedules.items():
             name, _, scalar = key.partition(".")
+            value = schedule.after(epoch, step)
             if scalar == "weight":
-                self.weights[name] = schedule(epoch)
+                self.weights[name] = value
             else:
                 owner, _, attribute = key.rpartition(".")
-                setattr(self.terms.get_submodule(owner), attribute, schedule(epoch))
+                setattr(self.terms.get_submodule(owner), attribute, value)
 
     def scalars(self) -> dict[str, float]:
         """The current value of every scheduled scalar, and the terms' own readings, for the logs."""

@@ -6,7 +6,9 @@ In a config a schedule stands where the number would stand::
     loss.kd.temperature={schedule: linear, start: 8, end: 2, epochs: 20}
 
 A schedule is a function of the epoch alone, counted from 0 and fractional within an epoch, so it needs no state and
-resumes exactly.
+resumes exactly. With ``steps`` in place of ``epochs`` it is a function of the optimiser steps done::
+
+    loss.kd.weight={schedule: linear, start: 0, end: 1, steps: 500}
 """
 
 from __future__ import annotations
@@ -16,7 +18,26 @@ from collections.abc import Iterator, Mapping
 
 
 class Schedule:
-    """Base: ``schedule(epoch)`` is the value at a (fractional) number of epochs done."""
+    """Base: ``schedule(epoch)`` is the value at a (fractional) number of epochs done, or of optimiser steps where
+    :attr:`unit` is ``step``."""
+
+    #: what is counted: ``epoch`` or ``step``
+    unit = "epoch"
+
+    def after(self, epochs: float, steps: int | None) -> float:
+        """The value after ``epochs`` epochs, which are ``steps`` optimiser steps.
+
+        >>> schedule({"schedule": "linear", "start": 0, "end": 1, "steps": 100}).after(epochs=3.5, steps=50)
+        0.5
+
+        Raises:
+            ValueError: it counts steps, and their number is not given.
+        """
+        if self.unit == "epoch":
+            return self(epochs)
+        if steps is None:
+            raise ValueError("a schedule counts optimiser steps, and their number is not given: advance(epoch, step)")
+        return self(steps)
 
     def __call__(self, epoch: float) -> float:
         """The value at ``epoch``; a subclass must define it.
@@ -27,9 +48,9 @@ class Schedule:
         raise NotImplementedError(f"{type(self).__name__} must define __call__(epoch)")
 
 
-def _length(epochs: float) -> float:
+def _length(epochs: float, name: str = "epochs") -> float:
     if not epochs > 0:
-        raise ValueError(f"epochs must be greater than 0, got {epochs}")
+        raise ValueError(f"{name} must be greater than 0, got {epochs}")
     return float(epochs)
 
 
@@ -128,7 +149,7 @@ class Complement(Schedule):
     """One minus another schedule: Hinton's convention for the weight of the labels."""
 
     def __init__(self, of: Schedule):
-        self.of = of
+        self.of, self.unit = of, of.unit
 
     def __call__(self, epoch: float) -> float:
         """One minus the other schedule's value at ``epoch``."""
@@ -156,11 +177,17 @@ def schedule(node: dict) -> Schedule:
 
     >>> schedule({"schedule": "stop", "value": 1, "epochs": 3})(3)
     0.0
+    >>> schedule({"schedule": "stop", "value": 1, "steps": 300}).unit
+    'step'
     """
     arguments = {
         key: schedule(value) if is_schedule(value) else value for key, value in node.items() if key != "schedule"
     }
-    return SCHEDULES[node["schedule"]](**arguments)
+    if (steps := arguments.pop("steps", None)) is None:
+        return SCHEDULES[node["schedule"]](**arguments)
+    made = SCHEDULES[node["schedule"]](**{**arguments, "epochs": _length(steps, "steps")})
+    made.unit = "step"
+    return made
 
 
 def scheduled(node: dict, prefix: str = "") -> Iterator[tuple[str, Schedule]]:
@@ -177,8 +204,8 @@ def scheduled(node: dict, prefix: str = "") -> Iterator[tuple[str, Schedule]]:
 
 
 def at(node: dict, epoch: float, epochs: Mapping[str, float] | None = None, prefix: str = "") -> dict:
-    """The node with numbers for its schedules: their values at ``epoch``, or at an epoch of its own for each dotted key
-    in ``epochs``.
+    """The node with numbers for its schedules: their values at ``epoch`` (or at that step, where they count steps), or
+    at an epoch of its own for each dotted key in ``epochs``.
 
     >>> at({"loss": {"temperature": {"schedule": "linear", "start": 8, "end": 2, "epochs": 2}}}, 1.0)
     {'loss': {'temperature': 5.0}}

@@ -8,7 +8,7 @@ from kdlab.functional import hinton_kd
 from kdlab.losses import CrossEntropy, HintonKD, LogitMSE, Loss, Probe
 from kdlab.objective import LossParts, Objective, mean_of
 from kdlab.outputs import Outputs
-from kdlab.schedules import Complement, Linear, Stop, WarmUp
+from kdlab.schedules import Complement, Linear, Stop, WarmUp, schedule
 
 
 class Column(Loss):
@@ -185,6 +185,17 @@ def test_weight_and_temperature_move_with_advance():
     assert loss.total.item() == pytest.approx(loss.parts["ce"].item() + 0.8 * expected)
     objective.advance(0.0)
     assert objective.scalars() == {"kd.weight": 0.4, "kd.temperature": 8.0}
+
+
+def test_a_schedule_in_steps_moves_with_the_step_alone():
+    counted = schedule({"schedule": "linear", "start": 1, "end": 5, "steps": 8})
+    objective = Objective({"kd": HintonKD()}, {"kd": 1.0}, {"kd.temperature": counted})
+    assert objective.scalars() == {"kd.temperature": 1.0}
+    for epoch, step, temperature in ((0.5, 2, 2.0), (0.5, 4, 3.0), (7.0, 4, 3.0), (0.0, 9, 5.0)):
+        objective.advance(epoch, step)
+        assert objective.scalars() == {"kd.temperature": temperature}
+    with pytest.raises(ValueError, match="advance"):
+        objective.advance(1.0)
 
 
 def test_a_schedule_holds_from_the_first_step_on():

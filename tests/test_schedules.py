@@ -56,6 +56,21 @@ def test_a_length_that_is_not_positive_is_refused(make, epochs):
         make(epochs)
 
 
+def test_steps_in_place_of_epochs():
+    in_epochs = {"schedule": "linear", "start": 8, "end": 2, "epochs": 4}
+    in_steps = {"schedule": "linear", "start": 8, "end": 2, "steps": 400}
+    assert schedule(in_epochs).after(1.0, 100) == schedule(in_steps).after(1.0, 100) == 6.5
+    assert schedule(in_steps).after(99.0, 400) == 2.0 and schedule(in_epochs).after(1.0, None) == 6.5
+    assert schedule({**in_steps, "epochs": None}).after(0.0, 200) == 5.0, "what a file leaves open"
+    other = schedule({"schedule": "complement", "of": {"schedule": "stop", "value": 0.9, "steps": 3}})
+    assert [other.after(0.0, step) for step in (2, 3)] == pytest.approx([0.1, 1.0])
+    assert [schedule({"schedule": "warmup", "end": 1, "steps": 4}).after(0.0, n) for n in (0, 1, 9)] == [0.25, 0.5, 1.0]
+    with pytest.raises(ValueError, match="number is not given"):
+        schedule(in_steps).after(1.0, None)
+    with pytest.raises(ValueError, match="steps must be greater than 0, got 0"):
+        schedule({**in_steps, "steps": 0})
+
+
 def test_a_schedule_has_no_state():
     given = Cosine(3, 1, epochs=7)
     forwards = [given(epoch / 3) for epoch in range(30)]

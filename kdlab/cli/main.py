@@ -82,7 +82,7 @@ def _run(arguments: list[str]) -> int:
     try:
         return import_module(f"kdlab.cli.{verb}").run(rest) or 0
     except KeyboardInterrupt:
-        resumes = "; the same command resumes after the last finished epoch" if verb in TRAINING else ""
+        resumes = "; the same command resumes from the last checkpoint" if verb in TRAINING else ""
         print(f"kdlab: interrupted{resumes}", file=sys.stderr)
         return 130
     except BrokenPipeError:

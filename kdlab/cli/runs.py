@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -92,12 +93,17 @@ def _number(value: float | None) -> str:
 
 
 def _epochs(found: Run) -> int | str:
-    from kdlab.runs.curve import MetricsFile
+    """The finished epochs; of a run whose rows are steps, the steps."""
+    from kdlab.runs.curve import MetricsFile, unit_of
 
     try:
-        return len(MetricsFile(found.metrics_file).load().rows)
+        rows = MetricsFile(found.metrics_file).load().rows
     except (OSError, ValueError):  # a damaged curve does not affect the other numbers
         return "damaged"
+    with contextlib.suppress(InputError):  # nor does a damaged config
+        if rows and unit_of(found.config) == "step":
+            return f"{int(rows[-1]['step'])} steps"
+    return len(rows)
 
 
 def _show(options) -> int:

@@ -29,6 +29,8 @@ kdlab train -m [OVERRIDE=a,b…]  a sweep: every combination of the values, seve
                                                       your own images: a teacher is trained on them first
   kdlab train loss.kd.temperature=8 seed=2            any line of the config
   kdlab train 'loss=[ce,logit_mse]'                   other losses
+  kdlab train trainer.max_epochs=null trainer.max_steps=300 trainer.every_n_train_steps=100
+                                                      300 optimiser steps; validated and saved every 100
   kdlab train experiment=hinton2015/three_percent
                                                       a paper's run
   kdlab train -m loss.kd.temperature=2,4,8 seed=1,2,3 nine runs and their teacher; the same line resumes a killed sweep
@@ -49,7 +51,7 @@ def run(arguments: list[str]) -> int:
 
     Raises:
         KdlabError: the config is wrong, or a run failed.
-        KeyboardInterrupt: the user or a signal stopped it; finished epochs are kept.
+        KeyboardInterrupt: the user or a signal stopped it; the last checkpoint is kept.
     """
     if any(argument in ("-h", "--help") for argument in arguments):
         print(HELP + choices())

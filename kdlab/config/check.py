@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from kdlab.errors import InputError, did_you_mean
 from kdlab.schedules import SCHEDULES, is_schedule
 
 from .chains import ending, lifted
+from .clock import clock_problems
 from .forms import initial_problems, teacher_problems
 from .keys import GIVEN, matching, own_keys
 from .references import ExperimentRun, StudentRun, composed_runs
-from .signature import fits, locate, signature, type_name
+from .signature import Signature, fits, locate, signature, type_name
 
 # key -> (annotation, what it is). The groups are dicts (or null where a group may be empty).
 SCHEMA: dict[str, tuple[object, str]] = {
@@ -181,26 +183,12 @@ def _own(config: dict, prefix: str) -> Iterator[str]:
         yield f"{prefix}data.shape must be the shape of one input, for example [1,28,28], got {data.get('shape')!r}"
     if scheduler.get("_target_") and scheduler.get("interval") not in ("epoch", "step"):
         yield f"{prefix}scheduler.interval must be 'epoch' or 'step', got {scheduler.get('interval')!r}"
-    epochs = trainer.get("max_epochs")
-    if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
-        yield f"{prefix}trainer.max_epochs must be a whole number of at least 1, got {epochs!r}"
+    yield from clock_problems(config, prefix)
     if trainer.get("limit_train_batches") == 0:
         yield f"{prefix}trainer.limit_train_batches must be greater than 0, or nothing is trained"
     for key, reason in REFUSED.items():
         if trainer.get(key):
             yield f"{prefix}trainer.{key} is not supported: {reason}"
-    milestones = scheduler.get("milestones")
-    if (
-        isinstance(milestones, list)
-        and scheduler.get("interval") == "epoch"
-        and isinstance(epochs, int)
-        and milestones
-        and min(milestones) >= epochs
-    ):
-        yield (
-            f"{prefix}scheduler.milestones={milestones}: none of them comes before trainer.max_epochs={epochs}, so "
-            "the rate would never change"
-        )
     for key in ("student", "teacher"):
         taps = _node(config, key).get("taps") or {}
         if not isinstance(taps, dict) or not all(isinstance(path, str) for path in taps.values()):
@@ -260,7 +248,7 @@ def _signature(prefix: str, key: str, node: dict) -> Iterator[str]:
                 )
         elif isinstance(value, float) and not math.isfinite(value):
             yield f"{place}.{name} must be a finite number, got {value}"
-        elif key == "trainer" and name == "max_epochs":
+        elif key == "trainer" and name in ("max_epochs", "max_steps"):
             pass  # kdlab's own check has a better message
         elif value != "???" and not fits(value, accepted.accepted[name]):
             yield f"{place}.{name} must be {type_name(accepted.accepted[name])}, got {value!r}"
@@ -305,6 +293,18 @@ def _schedule(place: str, node: dict) -> Iterator[str]:
         return
     accepted = signature(f"kdlab.schedules.{SCHEDULES[kind].__name__}")
     names = set(node) - {"schedule"}
+    if "steps" in node and "epochs" in accepted.accepted:
+        # the length in steps takes the place of that in epochs, also where that one has no value
+        names -= {"steps"}
+        steps = node["steps"]
+        if not fits(steps, float) or isinstance(steps, bool) or not 0 < steps < math.inf:
+            yield f"{place}.steps must be a number of optimiser steps greater than 0, got {steps!r}"
+        if node.get("epochs") is not None:
+            yield f"{place}: steps={steps} and epochs={node['epochs']}: a schedule has one length; leave one out"
+        names, accepted = names - {"epochs"}, _without(accepted, "epochs")
+    elif node.get("epochs", 0) is None:
+        names -= {"epochs"}
+        accepted = _without(accepted, "epochs")
     for name in sorted(names - set(accepted.accepted)):
         yield f"{place}.{name}: schedule '{kind}' has no argument '{name}'{did_you_mean(name, accepted.accepted)}"
     for name in sorted(accepted.required - names):
@@ -314,6 +314,11 @@ def _schedule(place: str, node: dict) -> Iterator[str]:
             yield from _schedule(f"{place}.{name}", node[name])
         elif not fits(node[name], accepted.accepted[name]):
             yield f"{place}.{name} must be {type_name(accepted.accepted[name])}, got {node[name]!r}"
+
+
+def _without(accepted: Signature, name: str) -> Signature:
+    """A signature that does not need one of its arguments."""
+    return replace(accepted, required=accepted.required - {name})
 
 
 def check_facts(config: dict) -> None:

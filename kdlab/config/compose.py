@@ -17,6 +17,7 @@ from omegaconf.errors import InterpolationResolutionError
 from kdlab.errors import InputError, KdlabError
 
 from .chains import are_overrides, expand_assistants, leave_out_null_forms, lifted, previous_generation, run_before
+from .clock import leave_out_default_clock
 from .explain import explain
 from .idle import leave_out_idle_terms, leave_out_teacher_terms, leave_out_unchosen_terms
 from .keys import role_of, run_nodes, takes_over_the_seed
@@ -105,6 +106,8 @@ def _one_minus(key: str, *, _root_: DictConfig):
 
 def _share(share: float, key: str, *, _root_: DictConfig):
     whole = OmegaConf.select(_root_, key, default=None)
+    if whole is None:
+        return None  # of a training whose length is max_steps; the check names the schedule
     known = isinstance(whole, (int, float)) and not isinstance(whole, bool) and whole > 0
     return share * whole if known else 1.0  # the check names the wrong number itself, by its own key
 
@@ -186,6 +189,7 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
     leave_out_stated_weights(result.get("loss"))
     result["choices"], result["overrides"] = choices, overrides
     leave_out_null_forms(result)
+    leave_out_default_clock(result)
     for key, node in run_nodes(result).items():
         base = expand_assistants(key, node, overrides) if "assistants" in node else overrides
         if role_of(key) == "teacher" and isinstance(result.get("data"), dict):

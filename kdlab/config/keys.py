@@ -18,6 +18,7 @@ OWN_KEYS: dict[str, set[str]] = {
     "loss.*": {"weight"},
     "strategy.peers.*": {"taps", "optimizer"},
     "scheduler": {"interval", "horizon"},
+    "trainer": {"every_n_train_steps"},
 }
 
 # node -> arguments that kdlab gives at run time
@@ -63,6 +64,8 @@ ADDED: dict[str, object] = {
     "student.initial.part": None,
     "student.initial.new_head": False,
     "task": {"_target_": "kdlab.tasks.Classification"},
+    "trainer.max_steps": -1,
+    "trainer.every_n_train_steps": None,
 }
 
 # a task of kdlab -> its loss on labels, and its loss on a teacher's answers

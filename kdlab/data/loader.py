@@ -91,10 +91,17 @@ class EpochOrder:
 
     def __init__(self, rows: Tensor, seed: int, shuffle: bool, order: OwnOrder | None = None):
         self.rows, self.seed, self.shuffle, self.order, self.epoch = rows, seed, shuffle, order, 0
+        #: how many batches at the beginning of the present epoch are left out, because they are trained already
+        self.batches_done = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch (from 0) whose order is given next. Lightning calls this before each epoch."""
-        self.epoch = epoch
+        """Set the epoch (from 0) whose order is given next, from its first batch. Lightning calls this before each
+        epoch."""
+        self.epoch, self.batches_done = epoch, 0
+
+    def skip(self, batches: int) -> None:
+        """Begin the present epoch after that many batches: for a run that is resumed inside it. They are not loaded."""
+        self.batches_done = batches
 
     def __call__(self) -> Tensor:
         """The rows of the present epoch, in order: (N,), or (N, G) where a strategy gives groups."""
@@ -166,8 +173,8 @@ class BatchLoader(ABC):
         return len(self._sizes())
 
     def plan(self) -> Iterator[tuple[Tensor, dict[str, float]]]:
-        """This process's rows of every batch of the epoch, and the batch's normalisers (the fields of
-        :class:`kdlab.Batch`)."""
+        """This process's rows of every batch of the epoch that is not done yet, and the batch's normalisers (the
+        fields of :class:`kdlab.Batch`)."""
         rows, start = self.sampler(), 0
         sizes, share = self._sizes(), self.share
         taken = share.taken(len(sizes))
@@ -177,6 +184,8 @@ class BatchLoader(ABC):
             in_step = rows[first : first + sum(sizes[step : min(step + share.accumulate, taken)])]
             chosen = rows[start : start + size]
             start += size
+            if number < self.sampler.batches_done:
+                continue
             yield (
                 member_by_member(torch.tensor_split(chosen, share.world)[share.rank]),
                 self._normalisers(in_step, share.world * share.accumulate),

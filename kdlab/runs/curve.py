@@ -1,18 +1,34 @@
-"""metrics.csv: one row per epoch. The file is rewritten as a whole, so it is never half written."""
+"""metrics.csv: one row per epoch, or per ``trainer.every_n_train_steps`` optimiser steps. The file is rewritten as a
+whole, so it is never half written."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from .files import write_text
 
-#: called at the end of every epoch with the number of finished epochs, the number of all epochs, and the row of the
-#: curve
-Observe = Callable[[int, int, dict], None]
+#: called at the end of every row of the curve with the number of finished epochs, the number of all epochs, the row,
+#: and ``epoch``; where rows are counted in optimiser steps, with their numbers and ``step``
+Observe = Callable[[int, int, dict, str], None]
+
+
+def unit_of(config: dict) -> str:
+    """What the rows of a run's curve are counted in: ``epoch``, or ``step`` of the optimiser.
+
+    >>> unit_of({"trainer": {"max_epochs": 3}}), unit_of({"trainer": {"every_n_train_steps": 50}})
+    ('epoch', 'step')
+    """
+    return "epoch" if (config.get("trainer") or {}).get("every_n_train_steps") is None else "step"
+
+
+def unit_of_all(configs: Iterable[dict]) -> str:
+    """The unit in which the curves of several runs can be compared: ``step`` where one of them counts steps. (The rows
+    of epochs have their steps, too.)"""
+    return "step" if any(unit_of(config) == "step" for config in configs) else "epoch"
 
 
 class MetricsFile:
@@ -39,9 +55,14 @@ class MetricsFile:
             raise ValueError("a row has no epoch")
         return self
 
-    def curve(self, metric: str) -> dict[int, float]:
-        """Epoch (from 1) -> a metric, of the rows that have it."""
-        return {int(row["epoch"]) + 1: row[metric] for row in self.rows if metric in row}
+    def curve(self, metric: str, unit: str = "epoch") -> dict[int, float]:
+        """Epoch (from 1) -> a metric, of the rows that have it; or number of optimiser steps done -> the metric.
+
+        Args:
+            unit: ``epoch`` or ``step``. Within an epoch several rows may end, so such a curve must be asked by step.
+        """
+        place = (lambda row: int(row["epoch"]) + 1) if unit == "epoch" else (lambda row: int(row["step"]))
+        return {place(row): row[metric] for row in self.rows if metric in row and unit in row}
 
     def write(self) -> None:
         """Write all rows to the file, atomically. A value that a row lacks is left empty."""

@@ -30,9 +30,11 @@ class Run:
     """A run in its directory::
 
     run.json                 identity, provenance, status, metrics, and costs (FLOPs, bytes, seconds)
-    config.yaml              the whole config metrics.csv              one row per epoch checkpoints/last.ckpt    the
-    last finished epoch: student, connectors, optimiser; never a frozen teacher checkpoints/best.ckpt    the best epoch
-    on validation predictions.safetensors  test logits of both checkpoints, so that test is not evaluated again
+    config.yaml              the whole config
+    metrics.csv              one row per epoch, or per trainer.every_n_train_steps
+    checkpoints/last.ckpt    the last row: student, connectors, optimiser; never a frozen teacher
+    checkpoints/best.ckpt    the row that is best on validation
+    predictions.safetensors  test logits of both checkpoints, so that test is not evaluated again
     measurements.json        results of kdlab measure: speed, memory, alignment with the teacher
     """
 

@@ -22,6 +22,7 @@ from kdlab.outputs import Outputs
 from kdlab.tasks import Task
 from kdlab.teachers import Teacher
 
+from . import random_numbers
 from .optimization import OptimizerRecipe
 
 _DROPOUT = 3  # the stream of random numbers for whatever the networks draw while training
@@ -99,8 +100,12 @@ class Strategy(L.LightningModule):
         self.steps_done = 0
         #: whether the optimiser has moved in the present batch, and not only added to the gradients
         self.stepped = False
+        #: with ``trainer.every_n_train_steps``: whether a row of the curve ends with the present batch; None: rows are
+        #: epochs
+        self.row_is_due: Callable[[], bool] | None = None
+        self._random: dict[str, Tensor] | None = None
         self._metrics: dict[str, MetricCollection] = {}
-        #: what this epoch measured, for the run's curve (Lightning's own dict keeps what earlier epochs logged)
+        #: what this row of the curve measured (Lightning's own dict keeps what earlier rows logged)
         self.epoch_values: dict[str, float] = {}
         self._sums: dict[str, Tensor] = {}
         self._seconds = {"step": 0.0, "teacher": 0.0}
@@ -249,21 +254,47 @@ class Strategy(L.LightningModule):
         return self.optimization.configure(self, f"val/{self.task.headline.name}")
 
     def on_train_epoch_start(self) -> None:
-        """Sets the networks to training mode and clears the sums of the epoch."""
+        """Sets the networks to training mode and clears the sums of the epoch. A run that is resumed inside an epoch
+        begins with it, too."""
         for network in self.networks().values():
             network.train()  # networks of other libraries may arrive in evaluation mode
+        if self.row_is_due is None:
+            self.begin_row()
+
+    def begin_row(self) -> None:
+        """Clears the sums of the row of the curve."""
         self._sums, self._seconds, self.epoch_values = {}, {"step": 0.0, "teacher": 0.0}, {}
 
+    def inside_epoch(self) -> dict:
+        """What a checkpoint inside an epoch must hold in addition to parameters and buffers: tensors and plain values.
+        Empty where :meth:`on_train_epoch_start` restores the rest."""
+        return {}
+
+    def resume_inside_epoch(self, state: dict, random: dict[str, Tensor] | None) -> None:
+        """Called before the first batch of a run that is resumed inside an epoch, after :meth:`on_train_epoch_start`.
+
+        Args:
+            state: from :meth:`inside_epoch`.
+            random: the states of the random number generators (:mod:`kdlab.strategies.random_numbers`); None where
+                the checkpoint has none of this process, whose numbers then begin as in the epoch's first batch.
+        """
+        self._random = random or {}
+
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
-        """Sets the objective's scheduled scalars. In the first batch of an epoch it also seeds torch's random
-        numbers."""
-        if batch_index == 0:  # here and not at the start of the epoch: a resumed epoch must draw the same numbers
+        """Sets the objective's scheduled scalars. In the first batch of an epoch it also seeds torch's random numbers;
+        in the first batch of a run that is resumed inside an epoch it restores them."""
+        # here and not at the start of the epoch: a resumed epoch must draw the same numbers
+        if batch_index == 0 or self._random is not None:
             torch.manual_seed(derived_seed(self.seed, self.current_epoch, self.global_rank, _DROPOUT))
+        if self._random is not None:
+            random_numbers.restore(self._random)
+            self._random = None
+        self.steps_done = self.trainer.global_step
         self.epochs_done = self.current_epoch + batch_index / max(self.trainer.num_training_batches, 1)
-        self.objective.advance(self.epochs_done)
+        self.objective.advance(self.epochs_done, self.steps_done)
         # a GPU works behind our back: there only every 50th step is timed, since timing waits for it
         self._timed = self.device.type == "cpu" or batch_index % 50 == 0
-        self._step_began, self.steps_done = self._now(), self.trainer.global_step
+        self._step_began = self._now()
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The loss of the batch, a scalar, from :meth:`distill`. The loss and its parts join the epoch's sums, weighted
@@ -279,16 +310,32 @@ class Strategy(L.LightningModule):
         return self._step.loss.total
 
     def on_train_batch_end(self, outputs, batch: Batch, batch_index: int) -> None:
-        """Sets :attr:`stepped` and calls :meth:`after_step`."""
+        """Sets :attr:`stepped` and calls :meth:`after_step`. Where a row of the curve ends with this batch, it logs the
+        row's means."""
         self.stepped = self.trainer.global_step != self.steps_done
         self.after_step(self._step, batch)
         del self._step
         if self._timed:
             self._seconds["step"] += self._now() - self._step_began
+        if self.row_is_due is not None and self.row_is_due():
+            means = self._means()
+            self._report(means, on_bar=False, logger=False)
+            for logger in self.trainer.loggers:  # Lightning would log it only every log_every_n_steps
+                logger.log_metrics({**means, "epoch": self.current_epoch}, step=self.trainer.global_step - 1)
 
     def on_train_epoch_end(self) -> None:
-        """Logs the epoch's mean losses over all processes, the scheduled scalars, and the teacher's share of the time
-        in [0, 1]; then steps a schedule that waits for a metric."""
+        """Where a row of the curve ends with the epoch: logs the row's mean losses over all processes, the scheduled
+        scalars, and the teacher's share of the time in [0, 1]; then steps a schedule that waits for a metric."""
+        if self.row_is_due is None:
+            self._report(self._means(), on_bar=False)
+            self.follow_metric()
+        elif self.row_is_due():
+            if "train/loss" not in self.epoch_values:  # the end was decided after the last batch
+                self._report(self._means(), on_bar=False)
+            self.follow_metric()
+
+    def _means(self) -> dict[str, float]:
+        """Of the row of the curve: see :meth:`on_train_epoch_end`."""
         means = {}
         for name, (total, count) in sorted(self._sums.items()):
             total, count = (
@@ -299,17 +346,17 @@ class Strategy(L.LightningModule):
         for name, value in self.objective.scalars().items():
             means[f"train/{name}"] = value
         means["train/teacher_share"] = self._seconds["teacher"] / max(self._seconds["step"], 1e-9)
-        self._report(means, on_bar=False)
-        self._follow_metric()
+        return {name: float(value) for name, value in means.items()}
 
     def lr_scheduler_step(self, scheduler, metric) -> None:
         """Nothing for a schedule that waits for a metric. Lightning steps it after the epoch's checkpoint is written,
-        so a resumed run would lose that step: the strategy steps it itself, before."""
+        so a resumed run would lose that step: :meth:`follow_metric` steps it, before."""
         if not isinstance(scheduler, ReduceLROnPlateau):
             super().lr_scheduler_step(scheduler, metric)
 
-    def _follow_metric(self) -> None:
-        score = self.epoch_values.get(f"val/{self.task.headline.name}")  # None in an epoch without validation
+    def follow_metric(self) -> None:
+        """Steps a schedule that waits for a metric, where this row of the curve has a validation."""
+        score = self.epoch_values.get(f"val/{self.task.headline.name}")  # None in a row without validation
         for config in self.trainer.lr_scheduler_configs if score is not None else ():
             if isinstance(config.scheduler, ReduceLROnPlateau):
                 config.scheduler.step(score)
@@ -345,9 +392,9 @@ class Strategy(L.LightningModule):
         sign = 1 if self.task.headline.higher_is_better else -1
         return max(self.networks(), key=lambda name: sign * scores[name][self.task.headline.name])
 
-    def _report(self, values: dict, on_bar: bool) -> None:
+    def _report(self, values: dict, on_bar: bool, logger: bool = True) -> None:
         self.epoch_values |= {name: float(value) for name, value in values.items()}
-        self.log_dict(values, prog_bar=on_bar)
+        self.log_dict(values, prog_bar=on_bar, logger=logger)
 
     def _now(self) -> float:
         """Seconds, once all that was asked of a GPU is done (in timed steps)."""

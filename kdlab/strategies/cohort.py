@@ -146,7 +146,7 @@ class Cohort(Strategy):
         """Sets the scheduled scalars of the peers' objectives, too."""
         super().on_train_batch_start(batch, batch_index)
         for objective in self.objectives.values():
-            objective.advance(self.epochs_done)
+            objective.advance(self.epochs_done, self.steps_done)
 
     def parameter_groups(self) -> list[dict]:
         """One group for the student and everything that belongs to no peer, then one for each peer and its objective,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import torch
+from torch import Tensor
 
 from kdlab.batch import Batch
 from kdlab.functional.sources import Paper, method
@@ -36,8 +39,9 @@ class LastBatch(SelfTaught):
 
     With gradient accumulation, the last batch is the last single *batch*. It keeps the weight that it had in the step
     in which it was first seen, so in a last step of fewer batches it counts a little less. Each process has its own
-    part of it. The last batch is dropped at the start of an epoch and not saved: the first step of an epoch learns from
-    the labels of its own batch alone. (In the authors' code it is kept across epochs.)
+    part of it. The last batch is dropped at the start of an epoch, so only a checkpoint inside an epoch holds it: the
+    first step of an epoch learns from the labels of its own batch alone. (In the authors' code it is kept across
+    epochs.)
 
     Any loss works, also on features, except losses that compare two views of a batch. The strategy cannot be combined
     with another teacher. With ``data.batch_size`` B, every step of an epoch after the first sees 2 B samples.
@@ -54,6 +58,27 @@ class LastBatch(SelfTaught):
         """Drops the last batch of the epoch before."""
         super().on_train_epoch_start()
         self._last = None
+
+    def inside_epoch(self) -> dict:
+        """The last batch under its other view, and what was said of it."""
+        if self._last is None:
+            return {}
+        batch, said = self._last
+        return {
+            "batch": {field.name: getattr(batch, field.name) for field in fields(batch)},
+            "logits": said.logits,
+            "features": dict(said.features),
+            "mask": said.mask,
+        }
+
+    def resume_inside_epoch(self, state: dict, random: dict[str, Tensor] | None) -> None:
+        """Restores the last batch."""
+        super().resume_inside_epoch(state, random)
+        if state:
+            features = {name: value.to(self.device) for name, value in state["features"].items()}
+            mask = None if state["mask"] is None else state["mask"].to(self.device)
+            said = Outputs(state["logits"].to(self.device), features, mask=mask)
+            self._last = Batch(**state["batch"]).to(self.device), said
 
     def taught_by(self, batch: Batch) -> Outputs:
         """The student's own Outputs, detached. They have the shapes of the recorded ones."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -9,6 +10,34 @@ import lightning as L
 import torch
 
 from kdlab.errors import KdlabError
+
+
+def epochs_in_all(batches: int, accumulate: int, max_epochs: int | None, max_steps: int | None) -> int | None:
+    """The epochs of a whole training, also the last one where it is not whole: ``max_epochs``, or as many as
+    ``max_steps`` optimiser steps are, whichever is smaller. None or -1: no limit.
+
+    Args:
+        batches: that are trained on in an epoch.
+        accumulate: batches that make an optimiser step.
+
+    >>> epochs_in_all(10, 3, max_epochs=None, max_steps=9), epochs_in_all(10, 3, 2, 9), epochs_in_all(10, 3, 2, -1)
+    (3, 2, 2)
+    """
+    limits = [max_epochs] if max_epochs not in (None, -1) else []
+    if max_steps not in (None, -1) and batches:
+        limits.append(math.ceil(max_steps / math.ceil(batches / accumulate)))
+    return min(limits, default=None)
+
+
+def epochs_of(trainer: L.Trainer) -> int:
+    """The epochs of a Trainer's whole training: see :func:`epochs_in_all`."""
+    if trainer.max_steps == -1:
+        return trainer.max_epochs
+    if trainer.train_dataloader is None:
+        trainer.fit_loop.setup_data()  # nothing is read: the number of batches in an epoch
+    return epochs_in_all(
+        trainer.num_training_batches, trainer.accumulate_grad_batches, trainer.max_epochs, trainer.max_steps
+    )
 
 
 @dataclass
@@ -73,7 +102,7 @@ class OptimizerRecipe:
         if self.scheduler is None:
             return optimizer
         trainer = module.trainer
-        intervals = trainer.max_epochs if self.interval == "epoch" else int(trainer.estimated_stepping_batches)
+        intervals = epochs_of(trainer) if self.interval == "epoch" else int(trainer.estimated_stepping_batches)
         # only ReduceLROnPlateau reads the monitor
         return {
             "optimizer": optimizer,

@@ -8,16 +8,16 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from kdlab.errors import InputError, did_you_mean
-from kdlab.runs.curve import MetricsFile
+from kdlab.runs.curve import MetricsFile, unit_of_all
 from kdlab.runs.files import write_text
 
 from .study import Row, Study
 from .training import Trained
 
 FILE, FIGURE = "curves.csv", "curves.svg"
-HEAD = ("row", "epoch", "mean", "low", "high", "n")
+HEADS = {unit: ("row", unit, "mean", "low", "high", "n") for unit in ("epoch", "step")}
 
-#: row -> one curve per seed: epoch (from 1) -> value
+#: row -> one curve per seed: epoch (from 1) -> value, or optimiser steps done -> value
 Curves = dict[str, list[dict[int, float]]]
 
 
@@ -38,6 +38,7 @@ def gathered(study: Study, trained: Mapping[tuple[str, ...], Trained]) -> Curves
     """
     found: Curves = {}
     known: dict[str, None] = {}
+    unit = unit_of_rows(study, trained)
     for row in curve_rows(study):
         for seed in row.seeds:
             run = trained[row.run_overrides(seed)].run
@@ -51,7 +52,7 @@ def gathered(study: Study, trained: Mapping[tuple[str, ...], Trained]) -> Curves
                     "it again"
                 ) from error
             known.update(dict.fromkeys(key for line in file.rows for key in line if "/" in key))
-            if curve := file.curve(study.curve_metric):
+            if curve := file.curve(study.curve_metric, unit):
                 found.setdefault(row.name, []).append(curve)
     if known and not found:
         raise InputError(
@@ -61,8 +62,14 @@ def gathered(study: Study, trained: Mapping[tuple[str, ...], Trained]) -> Curves
     return found
 
 
-def as_csv(curves: Curves) -> str:
-    """A line for each row and each epoch that all of its seeds have: mean, lowest and highest value, number of seeds.
+def unit_of_rows(study: Study, trained: Mapping[tuple[str, ...], Trained]) -> str:
+    """What the curves are counted in: ``epoch``, or ``step`` where a run has rows of optimiser steps."""
+    return unit_of_all(trained[row.run_overrides(seed)].config for row in curve_rows(study) for seed in row.seeds)
+
+
+def as_csv(curves: Curves, unit: str = "epoch") -> str:
+    """A line for each row and each epoch (or step) that all of its seeds have: mean, lowest and highest value, number
+    of seeds.
 
     >>> print(as_csv({"T = 4": [{1: 0.5, 2: 0.75}, {1: 0.7}]}), end="")
     row,epoch,mean,low,high,n
@@ -70,7 +77,7 @@ def as_csv(curves: Curves) -> str:
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(HEAD)
+    writer.writerow(HEADS[unit])
     for row, seeds in curves.items():
         for epoch in sorted(set.intersection(*map(set, seeds))):
             values = [curve[epoch] for curve in seeds]
@@ -85,10 +92,10 @@ def as_csv(curves: Curves) -> str:
     return text.getvalue()
 
 
-def write(study: Study, curves: Curves, folder: Path) -> list[Path]:
+def write(study: Study, curves: Curves, folder: Path, unit: str = "epoch") -> list[Path]:
     """Write curves.csv, and a figure of as many rows as can be distinguished."""
-    write_text(folder / FILE, as_csv(curves))
-    figure = _figure(study, curves)
+    write_text(folder / FILE, as_csv(curves, unit))
+    figure = _figure(study, curves, unit)
     if figure is not None:
         write_text(folder / FIGURE, figure)
     return [folder / FILE, *([folder / FIGURE] if figure is not None else [])]
@@ -112,8 +119,8 @@ def check(study: Study, finished: Collection[str]) -> list[str]:
                 "--write writes it"
             )
         ]
-    if not lines or tuple(lines[0]) != HEAD:
-        return [f"{path} does not begin with the columns {', '.join(HEAD)}"]
+    if not lines or tuple(lines[0]) not in HEADS.values():
+        return [f"{path} does not begin with the columns {', '.join(HEADS['epoch'])}"]
     rows, named = (
         list(dict.fromkeys(line[0] for line in lines[1:] if line)),
         [name for name in study.curve_rows if name in finished],
@@ -125,7 +132,7 @@ def check(study: Study, finished: Collection[str]) -> list[str]:
     )
 
 
-def _figure(study: Study, curves: Curves) -> str | None:
+def _figure(study: Study, curves: Curves, unit: str) -> str | None:
     """The figure as SVG; None where there is nothing to draw."""
     from kdlab.compare.figures import learning_curves
     from kdlab.compare.figures.style import MOST_SERIES, svg
@@ -138,4 +145,4 @@ def _figure(study: Study, curves: Curves) -> str | None:
     slots = {name: number for number, name in enumerate(names, start=0 if baselines else 1)}
     split, _, metric = study.curve_metric.partition("/")
     words = {"val": f"{metric} on validation", "train": f"{metric} in training"}.get(split, study.curve_metric)
-    return svg(learning_curves({name: curves[name] for name in names}, words, slots=slots))
+    return svg(learning_curves({name: curves[name] for name in names}, words, slots=slots, unit=unit))

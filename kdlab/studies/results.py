@@ -70,7 +70,7 @@ def write(study: Study, trained: Mapping[tuple[str, ...], Trained], into_study: 
             write_text(folder / "tables.md", "\n\n".join(parts.values()) + "\n")
             written.append(folder / "tables.md")
         if curves := learning.gathered(study, trained):
-            written += learning.write(study, curves, folder)
+            written += learning.write(study, curves, folder, learning.unit_of_rows(study, trained))
     except OSError as error:
         raise cannot_write(folder, error) from error
     return records, written

@@ -47,8 +47,8 @@ class Source(Protocol):
     def exhausted(self) -> bool:
         """Whether there will be no further jobs."""
 
-    def should_continue(self, job: Job, epoch: int, row: dict) -> bool:
-        """Whether a job should continue after ``epoch`` finished epochs."""
+    def should_continue(self, job: Job, finished: int, row: dict) -> bool:
+        """Whether a job should continue after ``finished`` epochs, or optimiser steps."""
 
     def ended(self, outcome: Outcome) -> None:
         """Receives the result of a job."""
@@ -73,7 +73,7 @@ class Grid:
         """Whether all jobs were given."""
         return not self._jobs
 
-    def should_continue(self, job: Job, epoch: int, row: dict) -> bool:
+    def should_continue(self, job: Job, finished: int, row: dict) -> bool:
         """Always true: a grid stops no job."""
         return True
 
@@ -243,9 +243,9 @@ class Scheduler:
         except (EOFError, OSError):
             self._collect(worker)
             return
-        if kind == "epoch":
-            finished, epochs, row = content
-            self.view.epoch(worker.job, finished, epochs, row)
+        if kind == "row":
+            finished, whole, row, unit = content
+            self.view.row(worker.job, finished, whole, row, unit)
             if self.source.asks and worker.job.number is not None:
                 _answer(worker, self.source.should_continue(worker.job, finished, row))
         else:
@@ -337,7 +337,7 @@ class Scheduler:
             except (EOFError, OSError):
                 self._ended_early(worker)
                 return
-            if kind == "epoch" and self.source.asks:
+            if kind == "row" and self.source.asks:
                 _answer(worker, True)
             elif kind == "end":
                 worker.end = tuple(content)

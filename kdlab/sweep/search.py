@@ -251,13 +251,13 @@ class Search:
         self._trials[job] = trial
         return job
 
-    def should_continue(self, job: Job, epoch: int, row: dict) -> bool:
-        """Report the epoch's objective to Optuna; False where its pruner stops the trial."""
+    def should_continue(self, job: Job, finished: int, row: dict) -> bool:
+        """Report the objective after ``finished`` epochs or steps to Optuna; False where its pruner stops the trial."""
         value = row.get(self._sweeper.objective.removesuffix("_best"))
-        if value is None:  # an epoch without validation
+        if value is None:  # a row without validation
             return True
         trial = self._trials[job]
-        trial.report(value, epoch)
+        trial.report(value, finished)
         return not trial.should_prune()
 
     def ended(self, outcome: Outcome) -> None:

@@ -41,7 +41,7 @@ class View:
         self.live_wanted = progress == "bar" or (progress == "auto" and self.console.is_terminal)
         self.silent = progress == "none"
         self.counts: Counter[str] = Counter()
-        self._running: dict[Job, tuple[int, int, dict]] = {}
+        self._running: dict[Job, tuple[int, int, dict, str]] = {}
         self._recent: deque[Text] = deque(maxlen=RECENT)
         self._began, self._spent, self._trained = time.monotonic(), 0.0, 0
         self._live: Live | None = None
@@ -61,19 +61,20 @@ class View:
 
     def started(self, job: Job) -> None:
         """A job begins."""
-        self._running[job] = (0, 0, {})
+        self._running[job] = (0, 0, {}, "epoch")
         if job.number is None:
             self._say(f"{job.name}: training it, once for all jobs that share it")
 
-    def epoch(self, job: Job, finished: int, epochs: int, row: dict) -> None:
-        """A job has finished an epoch.
+    def row(self, job: Job, finished: int, whole: int, row: dict, unit: str = "epoch") -> None:
+        """A job has finished a row of its curve.
 
         Args:
-            finished: number of finished epochs.
-            epochs: number of epochs in all.
-            row: the epoch's row of metrics.csv.
+            finished: number of finished epochs, or optimiser steps.
+            whole: number of them in all.
+            row: of metrics.csv.
+            unit: ``epoch`` or ``step``.
         """
-        self._running[job] = (finished, epochs, row)
+        self._running[job] = (finished, whole, row, unit)
 
     def postponed(self, job: Job) -> None:
         """A job waits, since another process trains its run."""
@@ -144,13 +145,13 @@ class View:
 
     def _picture(self) -> Group:
         table = Table.grid(padding=(0, 2))
-        for job, (finished, epochs, row) in self._running.items():
+        for job, (finished, whole, row, unit) in self._running.items():
             shown = ("train/loss", f"val/{self.metric.partition('/')[2].removesuffix('_best')}")
             values = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name in shown)
-            told = f"epoch {finished}/{epochs}" if epochs else "beginning"
+            told = f"{unit} {finished}/{whole}" if whole else "beginning"
             table.add_row(
                 Text(job.name, overflow="ellipsis", no_wrap=True),
-                ProgressBar(total=max(epochs, 1), completed=finished, width=20),
+                ProgressBar(total=max(whole, 1), completed=finished, width=20),
                 told,
                 values,
             )

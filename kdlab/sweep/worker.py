@@ -22,24 +22,25 @@ def work(
 ) -> None:
     """Train one run, and report its result.
 
-    It sends ``("epoch", finished, all, row)`` after every epoch, and ``("end", status, message)`` at the end. A run
-    that a signal interrupts has no message; one whose own code raises KeyboardInterrupt has one.
+    It sends ``("row", finished, all, row, unit)`` after every row of the curve (see :data:`kdlab.runs.curve.Observe`),
+    and ``("end", status, message)`` at the end. A run that a signal interrupts has no message; one whose own code
+    raises KeyboardInterrupt has one.
 
     Args:
         digest: the hash of the run when the sweep was planned.
         output: the file for everything that is printed.
         line: the connection to the launcher.
         wait: whether to wait for another process that trains the run.
-        asks: whether to ask the launcher after each epoch if it should continue.
+        asks: whether to ask the launcher after each row if it should continue.
     """
     signalled = Interrupt(patience=float("inf"))
     signal.signal(signal.SIGTERM, signalled)
     _print_to(output)
 
-    def observe(finished: int, epochs: int, row: dict) -> None:
-        line.send(("epoch", finished, epochs, row))
+    def observe(finished: int, whole: int, row: dict, unit: str) -> None:
+        line.send(("row", finished, whole, row, unit))
         if asks and not line.recv():
-            raise RunPruned(f"stopped after epoch {finished} of {epochs}, where other trials were better")
+            raise RunPruned(f"stopped after {unit} {finished} of {whole}, where other trials were better")
 
     try:
         from kdlab.runs.identity import run_hash

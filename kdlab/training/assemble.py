@@ -13,6 +13,7 @@ from kdlab.config.references import ComposedRun, Reference, composed_runs, initi
 from kdlab.config.signature import signature
 from kdlab.counter import derived_seed
 from kdlab.data import Data
+from kdlab.data.loader import BatchLoader, Share
 from kdlab.errors import InputError, KdlabError, ended_early, raised, shortened
 from kdlab.objective import Objective
 from kdlab.runs.checkpoints import peer_nodes, student_network
@@ -20,10 +21,11 @@ from kdlab.runs.run import Run, RunStore
 from kdlab.schedules import at, scheduled
 from kdlab.strategies import Strategy
 from kdlab.strategies.cohort import Peer
-from kdlab.strategies.optimization import OptimizerRecipe
+from kdlab.strategies.optimization import OptimizerRecipe, epochs_in_all
 from kdlab.tasks import Task, task_of
 from kdlab.teachers import Teacher
 
+from .clock import unfit
 from .initial import load_losses, load_weights
 from .preparation import prepare, wrong_answers
 from .teacher import Trained, make_teacher
@@ -191,16 +193,20 @@ def assemble(config: dict, trained: Trained) -> Parts:
         task=task,
         optimization=optimization,
         seed=seed,
-        epochs=config["trainer"].get("max_epochs"),
+        epochs=epochs_planned(config["trainer"], data.train_dataloader()),
         taps=config["student"].get("taps"),
         **further,
     )
-    if wrong := wrong_answers(strategy):
+    wrong = wrong_answers(strategy)
+    if config["trainer"].get("every_n_train_steps") is not None:
+        wrong += unfit(strategy)
+    if wrong:
         raise InputError(*wrong)
     data.seed, data.views = seed, strategy.views
     rows = data.part("train")
     loader = data.train_dataloader()
     data.order = strategy.sampler(loader.target, rows)
+    strategy.epochs = epochs_planned(config["trainer"], data.train_dataloader())  # its order may have other batches
     probe = data.train_dataloader().first(PROBE_ROWS)
     torch.manual_seed(derived_seed(seed, _CONNECTORS))
     if teacher is not None and (wrong := wrong_classes(config, teacher, probe)):
@@ -209,6 +215,18 @@ def assemble(config: dict, trained: Trained) -> Parts:
     if initial is not None:
         load_losses(objective, first, initial.losses)
     return Parts(data, task, teacher, strategy, untrained, notes)
+
+
+def epochs_planned(trainer: dict, loader: BatchLoader) -> int | None:
+    """The epochs of the whole training, the last one perhaps not whole. None where that is not known.
+
+    Args:
+        trainer: the config's ``trainer``.
+        loader: of the training batches.
+    """
+    taken = Share(limit=trainer.get("limit_train_batches")).taken(len(loader))
+    accumulate = trainer.get("accumulate_grad_batches") or 1
+    return epochs_in_all(taken, accumulate, trainer.get("max_epochs"), trainer.get("max_steps"))
 
 
 def new_head(key: str, network: nn.Module, classes: int) -> list[str]:

@@ -23,7 +23,7 @@ from kdlab.launch.devices import evaluation_device, threads
 from kdlab.launch.ranks import fit_in_ranks, refuse_other_launchers
 from kdlab.runs import record as provenance
 from kdlab.runs.checkpoints import misfits, read_checkpoint
-from kdlab.runs.curve import Observe
+from kdlab.runs.curve import Observe, unit_of
 from kdlab.runs.files import write_text
 from kdlab.runs.networks import scores_of_others, why_kept
 from kdlab.runs.run import FAILED, FINISHED, INTERRUPTED, PRUNED, RUNNING, Run
@@ -63,7 +63,8 @@ def ensure(
         say: receives lines for the user.
         label: prefix of the lines of training; that of a teacher names its role.
         wait: wait for another process that is training the run.
-        observe: called at the end of every epoch, once it is saved. An exception in it ends the training there.
+        observe: called at the end of every row of the curve (an epoch, or ``trainer.every_n_train_steps``), once it is
+            saved. An exception in it ends the training there.
         ranks: waiting processes that train the run together, if it is trained by several
             (:func:`kdlab.launch.ranks.start_ranks`).
         shared: other tasks that srun started with this one may train the same run (a teacher, a job of a sweep).
@@ -74,7 +75,7 @@ def ensure(
         RunFailed: training failed; run.json holds the traceback.
         RunPruned: ``observe`` raised it.
         BeingTrained: another process is training the run, and ``wait`` is false.
-        KeyboardInterrupt: the user stopped it; the same call resumes from the last finished epoch.
+        KeyboardInterrupt: the user stopped it; the same call resumes from the last checkpoint.
     """
     plan = Plan.of(config, key)
     run = plan.run()
@@ -191,7 +192,7 @@ def _train(
         if not begun:  # a half-written beginning does not count
             shutil.rmtree(run.path, ignore_errors=True)
         raise _unwritable(run, error) from error
-    began = time.perf_counter()
+    began, unit = time.perf_counter(), unit_of(config)
     before = run.read().durations.get("wall_seconds", 0.0)
     try:
         if plan.world > 1:
@@ -200,7 +201,8 @@ def _train(
             fit(config, run, parts, label, observe)
         if not run.checkpoint("last").exists():
             raise RuntimeError(
-                "not one epoch was finished; something ends the training before that (trainer.max_time, a callback)"
+                f"not one {'epoch' if unit == 'epoch' else 'row of steps'} was finished; something ends the training "
+                "before that (trainer.max_time, a callback)"
             )
         found = results(config, run, parts, teacher)
         durations = {"train_seconds": found["train_seconds"], "wall_seconds": before + time.perf_counter() - began}
@@ -229,19 +231,20 @@ def _train(
             where = f"Nothing could be written of it in {run.path} ({unwritten.strerror or unwritten})"
         if stopped:
             raise
+        kept = "finished epochs are kept" if unit == "epoch" else "the last checkpoint is kept"
         resumable = "" if isinstance(error, DataDamaged) else ", and the same command resumes there"
         raise RunFailed(
-            f"the run failed while training: {told(error).rstrip('.')}. {where}; finished epochs are kept{resumable}"
+            f"the run failed while training: {told(error).rstrip('.')}. {where}; {kept}{resumable}"
         ) from error
     metrics, headline = found["metrics"], parts.task.headline.name
     best = (
-        f", {metrics[f'test/{headline}_best']:.4f} (best on validation, epoch {metrics['best_epoch']})"
+        f", {metrics[f'test/{headline}_best']:.4f} (best on validation, {unit} {metrics[f'best_{unit}']})"
         if "best_epoch" in metrics
         else ""
     )
     others = scores_of_others(found, headline)
     say(
-        f"{label}test {headline} {metrics[f'test/{headline}']:.4f} (last epoch){best}"
+        f"{label}test {headline} {metrics[f'test/{headline}']:.4f} (last {unit}){best}"
         + (f"; kept: {why_kept(found)}; {others}" if others else "")
     )
     say(f"{label}{run.path}")

@@ -11,6 +11,7 @@ import lightning as L
 
 from kdlab.errors import EndedEarly, ended_early
 
+from .clock import Clock
 from .evaluation import short_of
 
 _LIGHTNING = str(Path(L.__file__).parent)
@@ -68,14 +69,22 @@ class WholeEpochs(L.Callback):
 
     An epoch is whole if it has all its training batches (as many as ``trainer.limit_train_batches`` allows), and, where
     validation is due (``trainer.check_val_every_n_epoch``), a validation with all its batches. The last epoch may be
-    cut short: see :func:`may_end`.
+    cut short: see :func:`may_end`. With a step clock (:mod:`kdlab.training.clock`) a row has a validation, and not an
+    epoch.
 
     Raises:
         EndedEarly: by its hooks.
     """
 
-    def __init__(self):
+    def __init__(self, clock: Clock | None = None):
+        self._clock = clock or Clock(None)
         self._trained = self._validated = self._validations = 0
+        self._validated_step: int | None = None
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Count the batches that are done where the run is resumed inside an epoch."""
+        if trainer.fit_loop.restarted_mid_epoch:
+            self._trained = trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Set the counts of training batches and of validations to 0."""
@@ -103,6 +112,7 @@ class WholeEpochs(L.Callback):
         if self._validated < planned:
             raise EndedEarly(short_of("validation", self._validated, planned))
         self._validations += 1
+        self._validated_step = trainer.global_step
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Raises EndedEarly where the epoch lacks training batches or a validation that was due."""
@@ -114,18 +124,29 @@ class WholeEpochs(L.Callback):
                 f"epoch {epoch} has {self._trained} of its {trainer.num_training_batches} training batches; "
                 "something ended it early"
             )
+        if self._clock.every is not None and self._clock.row_is_due(trainer):
+            self.check_row(trainer)
         if self._validation_is_due(trainer) and not self._validations:
             raise EndedEarly(
                 f"epoch {epoch} has no validation, although one was due; something ended the epoch before it"
             )
 
-    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Raises EndedEarly where epochs are missing and nothing has asked for the end."""
-        if trainer.current_epoch < trainer.max_epochs and not may_end(trainer):
+    def check_row(self, trainer: L.Trainer) -> None:
+        """Raises EndedEarly where the row that ends with this step lacks its validation."""
+        planned = trainer.enable_validation and sum(trainer.num_val_batches) > 0
+        if planned and self._validated_step != trainer.global_step:
             raise EndedEarly(
-                f"the training ended after {trainer.current_epoch} of {trainer.max_epochs} epochs, "
-                "and nothing asked for that"
+                f"step {trainer.global_step} has no validation, although one was due; something ended it early"
             )
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Raises EndedEarly where epochs or steps are missing and nothing has asked for the end."""
+        if trainer.current_epoch < trainer.max_epochs and not may_end(trainer):
+            if trainer.max_steps == -1:
+                done = f"{trainer.current_epoch} of {trainer.max_epochs} epochs"
+            else:
+                done = f"{trainer.global_step} of {int(trainer.estimated_stepping_batches)} steps"
+            raise EndedEarly(f"the training ended after {done}, and nothing asked for that")
 
     def _validation_is_due(self, trainer: L.Trainer) -> bool:
         every, after = trainer.check_val_every_n_epoch, trainer.val_check_batch

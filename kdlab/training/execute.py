@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import lightning as L
 import torch
 from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment, TorchElasticEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
@@ -23,21 +24,23 @@ from kdlab.launch.ranks import RUN_ID
 from kdlab.runs.checkpoints import AtomicCheckpointIO, read_checkpoint
 from kdlab.runs.curve import Observe
 from kdlab.runs.run import Run
+from kdlab.strategies import Strategy
 
 from .assemble import Parts, assembled
+from .clock import Clock, trainer_arguments
 from .epochs import WholeEpochs, refuse_early_ends
 from .recorder import Recorder, recorded
 
 
 def fit(config: dict, run: Run, parts: Parts, label: str = "", observe: Observe | None = None) -> None:
-    """Train from the last finished epoch to the end.
+    """Train from the last finished epoch (or step that was recorded) to the end.
 
     Args:
         label: prefix of each printed line.
-        observe: called at the end of every epoch; an exception in it ends the training.
+        observe: called at the end of every row of the curve; an exception in it ends the training.
 
     Raises:
-        KeyboardInterrupt: the user stopped it; the last finished epoch is kept.
+        KeyboardInterrupt: the user stopped it; what was recorded last is kept.
         EndedEarly: an epoch is not whole, or StopIteration was raised in it.
     """
     quiet()
@@ -48,11 +51,11 @@ def fit(config: dict, run: Run, parts: Parts, label: str = "", observe: Observe 
     bar = shows_bar(config["progress"])
     lines = config["progress"] == "lines" or (config["progress"] == "auto" and not bar)
     environment()  # before loggers are built, which look at the rank
-    recorder = Recorder(
-        run, f"val/{parts.task.headline.name}", parts.task.headline.higher_is_better, lines, label, observe
-    )
+    clock = Clock(config["trainer"].get("every_n_train_steps"))
+    headline = parts.task.headline
+    recorder = Recorder(run, f"val/{headline.name}", headline.higher_is_better, lines, label, observe, clock)
     loggers = [build(config["logger"], "logger", run=run)] if (config["logger"] or {}).get("_target_") else []
-    callbacks = [*_callbacks(config), WholeEpochs(), recorder]
+    callbacks = [*_callbacks(config), whole := WholeEpochs(clock), clock, recorder]
     trainer = build(
         config["trainer"],
         "trainer",
@@ -65,7 +68,14 @@ def fit(config: dict, run: Run, parts: Parts, label: str = "", observe: Observe 
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         default_root_dir=str(run.path),
+        **trainer_arguments(config["trainer"]),
     )
+
+    def record(trainer: L.Trainer, strategy: Strategy) -> None:
+        whole.check_row(trainer)
+        recorder.record(trainer, strategy)
+
+    clock.rule(trainer, strategy, record)
     refuse_early_ends(trainer)
     if config["compile"]:
         # torch reuses compiled code of an earlier run in this process without a check of the taps' hooks, so a run with
@@ -119,6 +129,7 @@ def rehearse(config: dict) -> None:
             plugins=[environment()],
             enable_checkpointing=False,
             enable_progress_bar=False,
+            **trainer_arguments(config["trainer"]),
         )
 
 

@@ -1,4 +1,5 @@
-"""Recorder: the callback that keeps a run's curve and checkpoints at the end of every epoch."""
+"""Recorder: the callback that keeps a run's curve and checkpoints at the end of every row: of every epoch, or of every
+n optimiser steps (:mod:`kdlab.training.clock`)."""
 
 from __future__ import annotations
 
@@ -13,6 +14,8 @@ from kdlab.runs.curve import MetricsFile, Observe
 from kdlab.runs.files import link
 from kdlab.runs.run import Run
 from kdlab.strategies import Strategy
+
+from .clock import Clock
 
 STATE = "kdlab.Recorder"  # the key of its state among the callbacks' in a checkpoint
 
@@ -38,12 +41,12 @@ def recorded(content: dict) -> dict:
 
 
 class Recorder(Checkpoint):
-    """Writes a row of metrics.csv at the end of every epoch, then ``last.ckpt``, and ``best.ckpt`` if validation is the
-    best so far.
+    """Writes a row of metrics.csv at the end of every epoch (or of every n steps), then ``last.ckpt``, and
+    ``best.ckpt`` if validation is the best so far.
 
     The rows are in the checkpoint too, so a resumed run begins its file with those of its checkpoint. A new best is
     written as ``best.ckpt`` and then linked to ``last.ckpt``. If the run is killed between the two, it resumes before
-    this epoch, repeats it, and finds the same best.
+    this row, repeats it, and finds the same best.
 
     It is a ``Checkpoint`` because Lightning calls these after all callbacks that log.
 
@@ -51,9 +54,10 @@ class Recorder(Checkpoint):
         run: where it is kept.
         monitor: the metric that chooses the best.
         higher_is_better: whether more of it is better.
-        lines: print a line per epoch.
+        lines: print a line per row.
         label: prefix of each line.
-        observe: called once the epoch is saved.
+        observe: called once the row is saved.
+        clock: says when a row ends.
     """
 
     def __init__(
@@ -64,7 +68,9 @@ class Recorder(Checkpoint):
         lines: bool,
         label: str = "",
         observe: Observe | None = None,
+        clock: Clock | None = None,
     ):
+        self.clock = clock or Clock(None)
         self.run, self.monitor, self.higher_is_better, self.lines, self.label = (
             run,
             monitor,
@@ -102,24 +108,33 @@ class Recorder(Checkpoint):
         self.peak_memory_bytes, self.peak_memory_of = state.get("peak_memory_bytes"), state.get("peak_memory_of")
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Begin to measure the peak memory."""
+        """Begin to measure the peak memory, and to time the first row."""
         memory.begin(module.device)
+        self._began = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Begin to time the epoch."""
-        self._began = time.perf_counter()
+        if self.clock.every is None:
+            self._began = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: Strategy) -> None:
-        """Save the epoch's row and checkpoints, print its line, and call ``observe``.
+        """Record the epoch, where a row ends with it."""
+        if self.clock.row_is_due(trainer):
+            self.record(trainer, module)
+
+    def record(self, trainer: L.Trainer, module: Strategy) -> None:
+        """Save the row and the checkpoints, print its line, and call ``observe``.
 
         Raises:
-            FloatingPointError: weights are no longer finite; the epoch is not saved.
+            FloatingPointError: weights are no longer finite; the row is not saved.
         """
+        done, whole = self.clock.place(trainer)
+        unit = self.clock.unit
         seconds = time.perf_counter() - self._began
         # not the loss: with a loss scaler it may overflow in a step that is then skipped
         if not all(bool(torch.isfinite(value).all()) for value in module.parameters()):
             raise FloatingPointError(
-                f"the training diverged in epoch {trainer.current_epoch + 1}: weights are no longer finite numbers; "
+                f"the training diverged in {unit} {done}: weights are no longer finite numbers; "
                 "a smaller optimizer.lr or trainer.gradient_clip_val=1 may help"
             )
         values = module.epoch_values
@@ -155,12 +170,14 @@ class Recorder(Checkpoint):
             )
             validated = "" if score is None else f"  {self.monitor} {score:.4f}{' (best)' if improved else ''}"
             print(
-                f"{self.label}epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {parts}{validated}  "
-                f"{seconds:.1f} s",
+                f"{self.label}{unit} {done}/{whole}  {parts}{validated}  {seconds:.1f} s",
                 flush=True,
             )
         if self.observe is not None and trainer.is_global_zero:
-            self.observe(trainer.current_epoch + 1, trainer.max_epochs, row)
+            self.observe(done, whole, row, unit)
+        if self.clock.every is not None:
+            module.begin_row()
+            self._began = time.perf_counter()
 
     def _measure_memory(self, trainer: L.Trainer, module: Strategy) -> None:
         """Note the peak memory so far, in bytes; not in the rows, which hold the curve."""

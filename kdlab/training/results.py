@@ -11,7 +11,7 @@ from kdlab.launch.devices import evaluation_device
 from kdlab.measure import checkpoint_bytes, flops
 from kdlab.outputs import Outputs
 from kdlab.runs.checkpoints import read_checkpoint
-from kdlab.runs.curve import MetricsFile
+from kdlab.runs.curve import MetricsFile, unit_of
 from kdlab.runs.files import write_atomically
 from kdlab.runs.run import Run
 from kdlab.teachers import PerTerm
@@ -79,7 +79,7 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
         strategy.eval()
         suffix = "" if which == "last" else "_best"
         scores = {name: _validated(row, name) for name in networks}
-        if not scores["student"] and len(networks) > 1 and validated:  # no validation in the last epoch
+        if not scores["student"] and len(networks) > 1 and validated:  # no validation in the last row
             scores = {name: _validated(validated[-1], name) for name in networks}
         name = strategy.kept(scores)
         kept[which] = {"network": name, "module": _module_name(strategy, strategy.networks()[name])}
@@ -99,6 +99,8 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
         }
     if validated:
         metrics["best_epoch"] = int(chosen["best"]["epoch"]) + 1
+        if unit_of(config) == "step":
+            metrics["best_step"] = int(chosen["best"]["step"])
     metrics |= {name: value for name, value in rows[-1].items() if name.startswith("train/loss")}
     if predictions:
         write_atomically(

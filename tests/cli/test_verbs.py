@@ -178,7 +178,7 @@ def test_an_interrupted_run_ends_with_130_and_goes_on(workplace, forked, kdlab, 
     "verb, said",
     [
         ("compare", "kdlab: interrupted\n"),
-        ("reproduce", "kdlab: interrupted; the same command resumes after the last finished epoch\n"),
+        ("reproduce", "kdlab: interrupted; the same command resumes from the last checkpoint\n"),
     ],
 )
 def test_only_what_trains_is_said_to_go_on(kdlab, monkeypatch, verb, said):

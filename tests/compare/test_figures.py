@@ -102,6 +102,10 @@ def test_learning_curves():
         _legend(figure) == ["student alone (1 seed)", "distilled (2 seeds)"]
         and "lowest to the highest seed" in figure.caption
     )
+    assert figure.axes[0].get_xlabel() == "epoch" and "Highest at the last epoch: distilled" in figure.alt
+    steps = learning_curves({"a": [{50: 0.5, 100: 0.7}]}, "accuracy", unit="step")
+    assert steps.axes[0].get_xlabel() == "step" and "Highest at the last step: a" in steps.alt
+    assert steps.axes[0].lines[0].get_xdata().tolist() == [50, 100]
     with pytest.raises(ValueError, match=f"can show {MOST_SERIES} distinct series"):
         learning_curves({str(number): [{1: 0.5}] for number in range(MOST_SERIES)}, "accuracy")
 

@@ -19,6 +19,17 @@ def test_an_epoch_that_not_all_seeds_have_is_left_out():
     ]
 
 
+def test_rows_of_steps_have_a_column_of_steps(tmp_path):
+    text = curves.as_csv({"a": [{50: 0.25, 100: 0.5}]}, "step")
+    assert text.splitlines() == ["row,step,mean,low,high,n", "a,50,0.25,0.25,0.25,1", "a,100,0.5,0.5,0.5,1"]
+    one = replace(study(["a"]), folder=tmp_path, curve_rows=("a",))
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "curves.csv").write_text(text)
+    assert curves.check(one, finished={"a"}) == []
+    (tmp_path / "results" / "curves.csv").write_text(text.replace("step", "batch"))
+    assert "does not begin with the columns" in curves.check(one, finished={"a"})[0]
+
+
 @pytest.mark.parametrize(
     "rows, problem",
     [

@@ -291,7 +291,7 @@ def test_an_interrupted_sweep_ends_its_jobs_and_says_how_to_go_on(workplace, sen
 @pytest.mark.slow
 def test_a_job_whose_own_code_raises_keyboard_interrupt_ends_the_sweep_as_ctrl_c_does(kdlab, workplace):
     code, out, err = kdlab("train", "-m", *trouble("InterruptedLater"), "seed=1,2,3", "hydra.launcher.workers=1")
-    assert code == 130 and err == "kdlab: interrupted; the same command resumes after the last finished epoch\n"
+    assert code == 130 and err == "kdlab: interrupted; the same command resumes from the last checkpoint\n"
     assert rows(out) == {"seed=1": "trained", "seed=2": "interrupted", "seed=3": "not started"}
     assert "interrupted seed=2" in out and "its own code raised KeyboardInterrupt" in out
     assert statuses() == {1: "finished", 2: "interrupted"}

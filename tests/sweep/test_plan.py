@@ -42,7 +42,7 @@ def test_a_job_that_dies_while_it_is_checked_is_named_and_the_rest_is_trained(kd
 
 def test_a_constructor_that_raises_keyboard_interrupt_ends_the_sweep_as_ctrl_c_does(kdlab, workplace):
     code, out, err = kdlab("train", "-m", *SHORT, "student._target_=tests.sweep.trouble.Interrupted", "seed=1,2")
-    assert code == 130 and err == "kdlab: interrupted; the same command resumes after the last finished epoch\n"
+    assert code == 130 and err == "kdlab: interrupted; the same command resumes from the last checkpoint\n"
     assert rows(out) == {} and not (workplace / "runs").exists()
 
 

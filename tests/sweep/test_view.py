@@ -21,7 +21,7 @@ def test_a_line_a_job_where_there_is_no_terminal():
     (first, second, third), screen = jobs(3), console(False)
     with View(3, "test/accuracy", console=screen) as view:
         view.started(first)
-        view.epoch(first, 1, 2, {"train/loss": 0.5})
+        view.row(first, 1, 2, {"train/loss": 0.5})
         view.ended(Outcome(first, TRAINED, Path("runs/x"), "", 1.25, {"test/accuracy": 0.5}))
         view.ended(Outcome(second, FOUND, Path("runs/y"), "", None, {"test/accuracy": 0.6}))
         view.ended(
@@ -47,14 +47,15 @@ def test_the_live_picture_counts_and_tells_the_time_left():
         view.ended(Outcome(first, TRAINED, Path("runs/x"), "", 10.0, {"test/accuracy": 0.5}))
         view.started(second)
         view.started(third)
-        view.epoch(second, 3, 8, {"train/loss": 0.25, "val/accuracy": 0.75})
+        view.row(second, 3, 8, {"train/loss": 0.25, "val/accuracy": 0.75})
         # three to go, two at a time, 10 s each
         assert view.left() == 15.0 and view.summary() == "1 of 4 done, 2 running, about 15 s left"
+        view.row(third, 200, 300, {"train/loss": 0.5}, "step")
         view.tick()
         view.ended(Outcome(third, FAILED, None, "out of luck", 1.0))
         assert view.summary() == "1 of 4 done, 1 running, 1 failed, about 20 s left"
     shown = screen.file.getvalue()
-    assert "epoch 3/8" in shown and "val/accuracy 0.7500" in shown and "seed=3" in shown
+    assert "epoch 3/8" in shown and "step 200/300" in shown and "val/accuracy 0.7500" in shown and "seed=3" in shown
 
 
 def test_a_pruned_job_is_done_and_one_that_was_refused_has_failed():

@@ -2,6 +2,9 @@
 
 import contextlib
 import itertools
+import os
+import signal
+from pathlib import Path
 
 import lightning as L
 import torch
@@ -130,6 +133,14 @@ class Late(L.Callback):
             timer._duration = 0.0
 
 
+class Dying(L.Callback):
+    """Kills one of the processes once as many steps are done as the file ``dies`` says, and not before."""
+
+    def on_train_batch_start(self, trainer, module, batch, batch_index):
+        if trainer.global_rank == 1 and trainer.global_step == int(Path("dies").read_text()):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 class Swallowing(L.Callback):
     """Takes the guards of the loops away, so that what counts the batches stands alone."""
 
@@ -181,6 +192,31 @@ class ShortDigits(Digits):
         made.__class__ = ShortLoader
         made.short, made.since, made.generator = self.short, self.since, self.generator
         return made
+
+
+class DeafLoader(InMemoryLoader):
+    """Begins every epoch with its first batch."""
+
+    def __iter__(self):
+        self.sampler.batches_done = 0
+        yield from super().__iter__()
+
+
+class Deaf(Digits):
+    """A run that is resumed inside an epoch gets the batches again that it has had."""
+
+    def loader(self, stored, **options):
+        made = super().loader(stored, **options)
+        made.__class__ = DeafLoader
+        return made
+
+
+class Forgetful(Supervised):
+    """Counts the batches of an epoch, and keeps the number nowhere."""
+
+    def on_train_epoch_start(self):
+        super().on_train_epoch_start()
+        self.batches = 0
 
 
 class EndingRead(Digits):

@@ -145,7 +145,7 @@ def test_what_counts_finds_it_too_where_nothing_else_does(workplace, overrides, 
 LEGITIMATE = {
     "limit_train_batches": (["+trainer.limit_train_batches=4"], [4, 8, 12], [1, 1, 1]),
     "a part of them": (["+trainer.limit_train_batches=0.5"], [5, 10, 15], [1, 1, 1]),
-    "max_steps": (["+trainer.max_steps=14"], [10, 14], [1, 0]),
+    "max_steps": (["trainer.max_steps=14"], [10, 14], [1, 1]),
     "max_time": (["+trainer.max_time={hours: 1}", f"+callbacks.x={{_target_: {HERE}.Late}}"], [10, 12], [1, 1]),
     "check_val_every_n_epoch": (["+trainer.check_val_every_n_epoch=2"], [10, 20, 30], [0, 1, 0]),
     "no validation": (["+trainer.limit_val_batches=0"], [10, 20, 30], [0, 0, 0]),

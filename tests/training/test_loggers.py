@@ -3,6 +3,7 @@
 import pytest
 
 import kdlab
+from kdlab.runs.curve import MetricsFile
 
 SMALL = ["strategy=supervised", "trainer.max_epochs=2", "progress=none"]
 
@@ -42,3 +43,19 @@ def test_a_logger_does_not_change_the_result(workplace):
     plain, logged = kdlab.train(SMALL), kdlab.train([*SMALL, "logger=tensorboard", "name=logged"])
     assert plain.hash == logged.hash
     assert all(torch.equal(one, other) for one, other in zip(plain.student.parameters(), logged.student.parameters()))
+
+
+def test_a_logger_gets_every_row_of_steps(workplace):
+    """Also those between the steps that Lightning logs."""
+    clock = ["trainer.max_epochs=null", "trainer.max_steps=24", "trainer.every_n_train_steps=7"]
+    run = kdlab.train(["strategy=supervised", *clock, "progress=none", "logger=tensorboard"])
+    (events,) = (run.path / "tensorboard").glob("events.*")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    curve = EventAccumulator(str(events))
+    curve.Reload()
+    found = MetricsFile(run.metrics_file).load().rows
+    for name in ("train/loss", "val/accuracy"):
+        assert [(one.step + 1, one.value) for one in curve.Scalars(name)] == [
+            (row["step"], pytest.approx(row[name], rel=1e-6)) for row in found
+        ]

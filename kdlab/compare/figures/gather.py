@@ -13,7 +13,7 @@ from kdlab.compare.measured import measurements_of
 from kdlab.compare.records import report_of, tested
 from kdlab.compare.rows import absent_teachers, teacher_scores
 from kdlab.errors import InputError, told
-from kdlab.runs.curve import MetricsFile
+from kdlab.runs.curve import MetricsFile, unit_of_all
 from kdlab.runs.measurements import scalars
 from kdlab.tasks.metric import Report
 
@@ -169,10 +169,11 @@ def _learning_curves(rows: Rows):
     validated = {key for group in chosen for record in group.records for key in record.get("metrics") or {}}
     name = rows.metric if f"val/{rows.metric}" in validated else rows.report.headline.name
     metric = f"val/{name}"
+    unit = unit_of_all(run.config for group in chosen for run in group.runs)
     for group in chosen:
         for run in group.runs:
             try:
-                curve = MetricsFile(run.metrics_file).load().curve(metric)
+                curve = MetricsFile(run.metrics_file).load().curve(metric, unit)
             except (OSError, ValueError):
                 curve = {}
             if curve:
@@ -183,7 +184,8 @@ def _learning_curves(rows: Rows):
     curves = {label: found for label, found in curves.items() if set.intersection(*map(set, found))}
     if not curves:
         raise InputError(f"no metrics.csv with {metric} next to the records")
-    figure = learning_curves(curves, f"{'NLL' if name == 'nll' else name} on validation", slots=rows.slots)
+    words_of_metric = f"{'NLL' if name == 'nll' else name} on validation"
+    figure = learning_curves(curves, words_of_metric, slots=rows.slots, unit=unit)
     figure.caption += words
     yield "learning_curves", figure
 

@@ -1,4 +1,4 @@
-"""A metric on validation, epoch by epoch."""
+"""A metric on validation, epoch by epoch, or over the optimiser steps."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ def learning_curves(
     metric: str,
     kind: str = "range",
     slots: dict[str, int] | None = None,
+    unit: str = "epoch",
 ) -> Drawing:
     """The mean over seeds of every row, with a band.
 
@@ -53,6 +54,7 @@ def learning_curves(
         curves: row -> epoch -> value, one curve per seed.
         kind: of the band, see :func:`band`.
         slots: row -> its style number, so that it looks the same in several figures; 0 is the baseline.
+        unit: ``epoch``, or ``step`` where the curves are over optimiser steps.
 
     Raises:
         ValueError: there are more rows than can be distinguished.
@@ -76,7 +78,7 @@ def learning_curves(
         )
         if len(mean):
             last[label] = mean[-1]
-    axes.set(xlabel="epoch", ylabel=metric)
+    axes.set(xlabel=unit, ylabel=metric)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.02)
     labels, seeds = by_seeds(list(curves), [len(found) for found in curves.values()])
@@ -84,15 +86,15 @@ def learning_curves(
     return figure.describe(
         f"Learning curves: {metric}",
         f"Mean over {seeds}; the band is {BANDS[kind]}.",
-        f"Line chart of {len(curves)} rows.{_ends(last)}",
+        f"Line chart of {len(curves)} rows.{_ends(last, unit)}",
     )
 
 
-def _ends(last: Mapping[str, float]) -> str:
-    """The caption's sentence about the last epoch: the highest and the lowest row."""
+def _ends(last: Mapping[str, float], unit: str) -> str:
+    """The caption's sentence about the last epoch or step: the highest and the lowest row."""
     if not last:
         return ""
     high, low = max(last, key=last.get), min(last, key=last.get)
-    return f" Highest at the last epoch: {high}, {number(last[high])}" + (
+    return f" Highest at the last {unit}: {high}, {number(last[high])}" + (
         f"; lowest: {low}, {number(last[low])}." if len(last) > 1 else "."
     )

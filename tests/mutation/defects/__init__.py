@@ -19,6 +19,7 @@ PACKAGES = (
     "studies",
     "measure",
     "library",
+    "clock",
 )
 
 

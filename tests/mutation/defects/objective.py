@@ -49,8 +49,8 @@ DEFECTS = [
     ("objective.py", "said = None if teacher is None else teacher.by_term.get(name, teacher)", "said = teacher"),
     (
         "objective.py",
-        "                self.weights[name] = schedule(epoch)",
-        "                self.weights[name] = schedule(int(epoch))",
+        "            value = schedule.after(epoch, step)",
+        "            value = schedule.after(int(epoch), step)",
     ),
     (
         "objective.py",

@@ -120,7 +120,7 @@ DEFECTS = [
         "[(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(files)]",
         "[(str(file), file.stat().st_size) for file in sorted(files)]",
     ),
-    ("runs/curve.py", 'int(row["epoch"]) + 1: row[metric]', 'int(row["epoch"]): row[metric]'),
+    ("runs/curve.py", 'lambda row: int(row["epoch"]) + 1', 'lambda row: int(row["epoch"])'),
     (
         "training/ensure.py",
         '    if run.finished and not config["fresh"]:\n        return',

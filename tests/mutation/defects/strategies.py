@@ -44,7 +44,11 @@ DEFECTS = [
         "loss = objective(student, None if teacher is None else teacher.detach(), rows)",
         "loss = self.objective(student, None if teacher is None else teacher.detach(), rows)",
     ),
-    ("strategies/cohort.py", "            objective.advance(self.epochs_done)", "            objective.advance(0.0)"),
+    (
+        "strategies/cohort.py",
+        "            objective.advance(self.epochs_done, self.steps_done)",
+        "            objective.advance(0.0)",
+    ),
     ("strategies/cohort.py", "return list(self.networks()).index(name) if self._different else 0", "return 0"),
     (
         "strategies/cohort.py",
@@ -177,7 +181,7 @@ DEFECTS = [
     ("strategies/born_again.py", "[*earlier, self.teacher] if generation > 1", "[*earlier] if generation > 1"),
     (
         "strategies/optimization.py",
-        'intervals = trainer.max_epochs if self.interval == "epoch"',
-        'intervals = trainer.max_epochs if self.interval == "step"',
+        'intervals = epochs_of(trainer) if self.interval == "epoch"',
+        'intervals = epochs_of(trainer) if self.interval == "step"',
     ),
 ]
