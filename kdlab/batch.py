@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -42,7 +43,7 @@ class Batch:
     target: Tensor | None
     index: Tensor
     mask: Tensor | None = None
-    further_views: tuple = ()
+    further_views: tuple[Any, ...] = ()
     weights: Tensor | None = None
     normaliser: float | None = None
     sample_normaliser: float | None = None
@@ -56,7 +57,14 @@ class Batch:
     def __len__(self) -> int:
         return len(self.index)
 
-    def replace(self, **changes) -> Batch:
+    @property
+    def labels(self) -> Tensor:
+        """``target``, for what cannot do without. Raises ValueError if the data have no labels."""
+        if self.target is None:
+            raise ValueError("the batch has no labels; choose data with labels, or a loss that needs none")
+        return self.target
+
+    def replace(self, **changes: Any) -> Batch:
         """A copy with new values in the named fields; the other tensors are shared."""
         return replace(self, **changes)
 
@@ -136,10 +144,14 @@ class Batch:
         Args:
             values: a function from class numbers ``(N,)`` to one value per row.
         """
-        own = values(self.target)
-        return own if self.share is None else self.share * own + (1 - self.share) * values(self.partner_target)
+        own = values(self.labels)
+        if self.share is None:
+            return own
+        if self.partner_target is None:
+            raise ValueError("the batch has share without partner_target; mixed images need both")
+        return self.share * own + (1 - self.share) * values(self.partner_target)
 
-    def to(self, device, non_blocking: bool = False) -> Batch:
+    def to(self, device: torch.device | str | int, non_blocking: bool = False) -> Batch:
         """The batch with every tensor on ``device`` (Lightning calls this)."""
         return self._with_every_tensor(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
@@ -147,7 +159,7 @@ class Batch:
         return replace(self, **{field.name: _changed(getattr(self, field.name), change) for field in fields(self)})
 
 
-def _changed(value, change: Callable[[Tensor], Tensor]):
+def _changed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """A value with all its tensors changed, also inside collections."""
     if isinstance(value, Mapping):
         return {name: _changed(item, change) for name, item in value.items()}

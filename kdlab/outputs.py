@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,11 +62,18 @@ class Outputs:
     @property
     def logits(self) -> Tensor:
         """The dense logits; computed now if they were lazy."""
-        if self.is_lazy:
+        if isinstance(self.answer, LazyLogits):
             self.answer = self.answer.dense()
         return self.answer
 
-    def replace(self, **changes) -> Outputs:
+    @property
+    def second_view(self) -> Outputs:
+        """``second``, for a loss that compares two views. Raises ValueError if there is none."""
+        if self.second is None:
+            raise ValueError("the loss compares two views of a batch, and there are outputs for one view only")
+        return self.second
+
+    def replace(self, **changes: Any) -> Outputs:
         """A copy with new values in the named fields; the other tensors are shared."""
         return replace(self, **changes)
 

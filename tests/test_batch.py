@@ -154,3 +154,13 @@ def test_a_value_over_mixed_labels_counts_the_share_of_the_own_one():
 def test_a_part_that_is_not_there(start, stop):
     with pytest.raises(ValueError, match=f"3 samples, and so no part from {start} to {stop}"):
         batch().part(start, stop)
+
+
+def test_labels_that_are_not_there():
+    assert Batch(torch.zeros(2, 1), torch.tensor([3, 4]), torch.arange(2)).labels.tolist() == [3, 4]
+    without = Batch(torch.zeros(2, 1), None, torch.arange(2))
+    with pytest.raises(ValueError, match="the batch has no labels"):
+        _ = without.labels
+    mixed = without.replace(target=torch.tensor([3, 4]), share=torch.ones(2))
+    with pytest.raises(ValueError, match="share without partner_target"):
+        mixed.over_labels(lambda target: target)

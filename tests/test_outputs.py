@@ -89,3 +89,10 @@ def test_detached_lazy_logits_reach_neither_the_hidden_states_nor_the_head(head,
     logits = read(Outputs(LazyLogits(hidden * 2, head)).detach())
     assert torch.equal(logits, head(hidden * 2))
     assert not logits.requires_grad
+
+
+def test_a_second_view_that_is_not_there():
+    first, second = Outputs(torch.zeros(1, 2)), Outputs(torch.ones(1, 2))
+    assert first.with_second(second).second_view.logits.tolist() == [[1.0, 1.0]]
+    with pytest.raises(ValueError, match="outputs for one view only"):
+        _ = first.second_view

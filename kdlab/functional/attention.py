@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .hidden import TEXTBREWER, hidden_mse, pairs, sample_mean
 from .kernels import product
-from .rows import reduced, same_shape, wide, without_masked
+from .rows import added, reduced, same_shape, wide, without_masked
 from .sources import Paper, method
 
 _TEXT = ("encoder", "language model")
@@ -68,7 +68,8 @@ def attention_scores(query: Tensor, key: Tensor, heads: int) -> Tensor:
             f"D a multiple of the {heads} heads"
         )
     query, key = (wide(x).unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key))
-    return product(query, key.transpose(-2, -1)) / query.shape[-1] ** 0.5
+    scores: Tensor = product(query, key.transpose(-2, -1)) / query.shape[-1] ** 0.5
+    return scores
 
 
 @method(
@@ -150,12 +151,11 @@ def attention_ce(
     (tensor([0.6931, 0.6931]), tensor([0.1109, 0.0000]))
     """
     pair = _pair_mask("attention_ce", student, teacher, over_heads, mask)
-    key = query = None
-    if mask is not None:
-        key, query = ((mask != 0)[:, None, None, :], (mask != 0)[:, None, :, None])
+    key = None if mask is None else (mask != 0)[:, None, None, :]
+    query = None if mask is None else (mask != 0)[:, None, :, None]
     # a query that does not count is set to zeros: its values must not reach a gradient as 0 times NaN
     s, t = (_combined(_filled(x, pair if renormalise else query, 0.0), over_heads) for x in (student, teacher))
-    if mask is not None and over_heads != "each":
+    if key is not None and query is not None and over_heads != "each":
         key, query = key[:, 0], query[:, 0]
     if renormalise:
         s, t = (_filled(x, key, torch.finfo(x.dtype).min) for x in (s, t))
@@ -215,15 +215,14 @@ def tinybert(
             f"tinybert: {len(student_scores)} and {len(teacher_scores)} score tensors, {len(student_hidden)} and "
             f"{len(teacher_hidden)} hidden states; student and teacher must have the same numbers"
         )
-    value = 0.0
+    terms = []
     for s, t in zip(student_scores, teacher_scores):
         entries = attention_mse(s, t, ignore_below=ignore_below, mask=mask)
-        value = value + attention_weight * sample_mean(
-            entries, None if mask is None else pairs(mask)[:, None].expand_as(entries)
-        )
+        counts = None if mask is None else pairs(mask)[:, None].expand_as(entries)
+        terms.append(attention_weight * sample_mean(entries, counts))
     for s, t in zip(student_hidden, teacher_hidden):
-        value = value + hidden_weight * sample_mean(hidden_mse(s, t, mask=mask), mask)
-    return reduced(value, _some(mask), reduction)
+        terms.append(hidden_weight * sample_mean(hidden_mse(s, t, mask=mask), mask))
+    return reduced(added(terms, "tinybert"), _some(mask), reduction)
 
 
 @method("transformer", _MINILM_V2, {"bloomberg/minilmv2.bb": "minilmv2"}, ("encoder",))
@@ -275,14 +274,14 @@ def minilmv2(
         )
     relations = {"qq": 1.0, "kk": 1.0, "vv": 1.0} if relations is None else relations
     student, teacher = ({letter: without_masked(x, mask) for letter, x in side.items()} for side in (student, teacher))
-    value = 0.0
+    terms = []
     for name, weight in relations.items():
         if len(name) != 2 or set(name) - set("qkv"):
             raise ValueError(f"relations are named by two of the letters q, k and v, for example 'qk', got {name!r}")
         s, t = (attention_scores(side[name[0]], side[name[1]], heads) for side in (student, teacher))
         rows = attention_ce(s, t, entropy=True, mask=mask)
-        value = value + weight * sample_mean(rows, None if mask is None else mask[:, None].expand_as(rows))
-    return reduced(value, _some(mask), reduction)
+        terms.append(weight * sample_mean(rows, None if mask is None else mask[:, None].expand_as(rows)))
+    return reduced(added(terms, "minilmv2"), _some(mask), reduction)
 
 
 @method("transformer", _MINILM, serves=("encoder",))

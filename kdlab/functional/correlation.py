@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .kernels import gram
 from .logits import hinton_kd
-from .rows import same_shape, without_masked
+from .rows import added, same_shape, without_masked
 from .sources import Paper, method
 from .temperature import standardise
 
@@ -199,19 +199,19 @@ def multi_level(
     classes = _up_to_median((p * counts[:, None]).sum(0), torch.ones_like(p[0]))
     rows = counts.sum().clamp(min=1)
     views = [
-        tuple(without_masked(logits, mask) for logits in view)
-        for view in ((student, teacher), (student_strong, teacher_strong))
+        (without_masked(mine, mask), without_masked(theirs, mask))
+        for mine, theirs in ((student, teacher), (student_strong, teacher_strong))
     ]
-    instance_views = [tuple(standardise(logits) for logits in view) for view in views] if standardised else views
+    instance_views = [(standardise(mine), standardise(theirs)) for mine, theirs in views] if standardised else views
 
-    total = 0.0
+    terms = []
     for number, temperature in enumerate(temperatures):
         weak = hinton_kd(*instance_views[0], temperature, mask=counts)
         strong = hinton_kd(
             *instance_views[0 if reuse_weak and number >= 3 else 1], temperature, mask=counts, reduction="mean"
         )
         weak = weak.sum() / rows * samples.sum() / rows if mask_after_mean else (weak * samples).sum() / rows
-        total = total + instance_weight * (weak + strong)
+        terms.append(instance_weight * (weak + strong))
         for correlation, weight, kept, share in (
             (class_correlation, class_weight, classes, classes.mean()),
             (batch_correlation, batch_weight, samples, samples.sum() / rows),
@@ -223,8 +223,8 @@ def multi_level(
             )
             if strong_correlations:
                 value = value + correlation(*views[1], temperature, mask=mask)
-            total = total + weight * value
-    return total
+            terms.append(weight * value)
+    return added(terms, "multi_level")
 
 
 # -- what they share ---------------------------------------------------------------------------------------------------
@@ -238,7 +238,7 @@ def _counts(logits: Tensor, mask: Tensor | None) -> Tensor:
 
 def _correlation(a: Tensor, b: Tensor, dim: int, epsilon: float) -> Tensor:
     """Pearson's correlation of centred a and b along a dimension."""
-    norms = torch.linalg.vector_norm(a, dim=dim) * torch.linalg.vector_norm(b, dim=dim)
+    norms: Tensor = torch.linalg.vector_norm(a, dim=dim) * torch.linalg.vector_norm(b, dim=dim)
     return (a * b).sum(dim) / (norms + epsilon)
 
 

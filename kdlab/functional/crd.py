@@ -75,14 +75,14 @@ def contrastive_representation(
             f"and {tuple(contrast.shape)}"
         )
     samples = len(student_memory) if samples is None else samples
-    values = sum(
+    mine, theirs = (
         _estimation(_scores(counted(embedding, mask), memory, contrast, temperature), normaliser, samples)
         for embedding, memory, normaliser in (
             (student, teacher_memory, student_normaliser),
             (teacher, student_memory, teacher_normaliser),
         )
     )
-    return reduced(values, mask, reduction)
+    return reduced(mine + theirs, mask, reduction)
 
 
 def contrastive_normaliser(

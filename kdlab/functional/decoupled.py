@@ -224,9 +224,10 @@ def _others(logits: Tensor, target: Tensor) -> Tensor:
 def _other_classes(student: Tensor, teacher: Tensor, target: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
     """Both sides' logits with the label's class excluded, and the rows in which the teacher excludes all other classes
     with -inf. Those rows are set to zeros."""
-    others = _others(student, target), _others(teacher, target)
-    silent = torch.isneginf(others[1]).all(-1)
-    return tuple(logits.masked_fill(silent[..., None], 0.0) for logits in others), silent
+    mine, theirs = _others(student, target), _others(teacher, target)
+    silent = torch.isneginf(theirs).all(-1)
+    rows = silent[..., None]
+    return (mine.masked_fill(rows, 0.0), theirs.masked_fill(rows, 0.0)), silent
 
 
 def _own_and_rest(logits: Tensor, target: Tensor) -> Tensor:

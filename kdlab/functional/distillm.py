@@ -156,19 +156,20 @@ def text_divergence(
                 f"one mask entry per text: labels {tuple(labels.shape)} and mask {tuple(mask.shape)} differ"
             )
         counts = counts & (mask != 0)[:, None]
+    weight: float | Tensor = alpha
     if anchor is not None:
         likelihood = [
             sequence_mean(token_log_probability(side, tokens, mask=counts), counts).exp() for side in (teacher, student)
         ]
         first, second = reversed(likelihood) if divergence == "skew_reverse" else likelihood
-        alpha = (1 - (1 - alpha) * anchor / (first - second + 1e-5)).clamp(0.01, alpha)[:, None]
-        alpha = alpha.detach() if detach_alpha else alpha
+        alphas = (1 - (1 - alpha) * anchor / (first - second + 1e-5)).clamp(0.01, alpha)[:, None]
+        weight = alphas.detach() if detach_alpha else alphas
     if divergence == "skew_forward":
-        values = skew_forward_kl(student, teacher, teacher_weight=alpha, mask=counts)
+        values = skew_forward_kl(student, teacher, teacher_weight=weight, mask=counts)
     elif divergence == "skew_reverse":
-        values = skew_reverse_kl(student, teacher, student_weight=alpha, detach_mixture=True, mask=counts)
+        values = skew_reverse_kl(student, teacher, student_weight=weight, detach_mixture=True, mask=counts)
     elif divergence == "jensen_shannon":
-        values = jensen_shannon(student, teacher, teacher_weight=alpha, mask=counts)
+        values = jensen_shannon(student, teacher, teacher_weight=weight, mask=counts)
     elif divergence == "forward":
         values = forward_kl(student, teacher, mask=counts)
     else:

@@ -23,7 +23,7 @@ import math
 import torch
 from torch import Tensor
 
-from .rows import reduced, same_shape, without_masked
+from .rows import added, reduced, same_shape, without_masked
 from .sources import TASKS, Paper, method
 
 _KULLBACK = Paper(
@@ -157,7 +157,7 @@ def symmetric_kl(
     # a direction of weight 0 may be infinite, and 0 times inf is NaN
     directions = ((1 - reverse_weight, log_p, log_q, entropy), (reverse_weight, log_q, log_p, True))
     parts = [weight * kl(a, b, skipped, kept) for weight, a, b, kept in directions if weight != 0]
-    return reduced(sum(parts), mask, reduction, student.shape[-1])
+    return reduced(added(parts, "symmetric_kl"), mask, reduction, student.shape[-1])
 
 
 @method(
@@ -175,7 +175,7 @@ def jensen_shannon(
     student: Tensor,
     teacher: Tensor,
     temperature: float = 1.0,
-    teacher_weight: float = 0.5,
+    teacher_weight: float | Tensor = 0.5,
     *,
     scaled: bool = False,
     epsilon: float = 0.0,
@@ -453,6 +453,8 @@ def kl(log_a: Tensor, log_b: Tensor, skipped: Tensor | None = None, entropy: boo
 
 def log_mixture(log_a: Tensor, log_b: Tensor, weight: float | Tensor) -> Tensor:
     """log(w a + (1 - w) b), exact at w = 0 and w = 1."""
+    log_weight: float | Tensor
+    log_rest: float | Tensor
     if isinstance(weight, Tensor):
         log_weight, log_rest = weight.log()[..., None], torch.log1p(-weight)[..., None]
     elif weight in (0, 1):
@@ -474,7 +476,8 @@ def _skipped(log_p: Tensor, log_q: Tensor, skip_infinite: bool) -> Tensor | None
 def _next_to_zero(logits: Tensor) -> float:
     """The threshold below which a number is treated as 0: there, the limit is as accurate as a division by the
     number."""
-    return torch.finfo(logits.dtype).eps ** 0.5
+    threshold: float = torch.finfo(logits.dtype).eps ** 0.5
+    return threshold
 
 
 def _fraction(name: str, value: float | Tensor) -> None:

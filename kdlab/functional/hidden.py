@@ -7,6 +7,8 @@ fit.
 
 from __future__ import annotations
 
+from typing import overload
+
 from torch import Tensor
 
 from .kernels import product, unit
@@ -210,6 +212,14 @@ def sequence_mmd(
         for first, second in sides
     )
     return reduced((s - t).square(), pairs(mask), reduction)
+
+
+@overload
+def pairs(mask: Tensor) -> Tensor: ...
+
+
+@overload
+def pairs(mask: None) -> None: ...
 
 
 def pairs(mask: Tensor | None) -> Tensor | None:

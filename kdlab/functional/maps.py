@@ -54,4 +54,5 @@ def same_size(student: Tensor, teacher: Tensor, what: str) -> tuple[Tensor, Tens
 
 def averaged(x: Tensor, size: Sequence[int]) -> Tensor:
     """A map ``(B, C, H, W)``, averaged to a height and width; unchanged if it already has them."""
-    return x if x.shape[2:] == tuple(size) else F.adaptive_avg_pool2d(x, tuple(size))
+    height, width = size
+    return x if x.shape[2:] == (height, width) else F.adaptive_avg_pool2d(x, (height, width))

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .kernels import flat, gram, unit
-from .rows import same_shape
+from .rows import added, same_shape
 from .sources import Paper, method
 
 _ALL = ("classifier", "encoder")
@@ -103,7 +103,8 @@ def _kernel(products: Tensor, kernel: str, gamma: float, order: int) -> Tensor:
     if kernel == "bilinear":
         return products
     if kernel == "gaussian":
-        return math.exp(-2 * gamma) * sum((2 * gamma) ** p / math.factorial(p) * products**p for p in range(order + 1))
+        powers = [(2 * gamma) ** p / math.factorial(p) * products**p for p in range(order + 1)]
+        return math.exp(-2 * gamma) * added(powers, "cc_kernel")
     raise ValueError(f"kernel must be gaussian or bilinear, got {kernel!r}")
 
 

@@ -1,7 +1,13 @@
 """Common parts of all families: precision, shapes, masks, and reductions."""
 
+from collections.abc import Iterable
+from typing import TypeVar
+
 import torch
 from torch import Tensor
+
+#: a name among several, which the type checker may know as a Literal
+Choice = TypeVar("Choice", bound=str)
 
 #: how one value per row becomes one number; see :func:`reduced`
 REDUCTIONS = ("none", "mean", "sum", "batchmean", "elementmean")
@@ -22,11 +28,26 @@ def same_shape(student: Tensor, teacher: Tensor, what: str, advice: str) -> None
         raise ValueError(f"{what}: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} differ; {advice}")
 
 
-def one_of(name: str, value: str, choices: tuple[str, ...]) -> str:
+def one_of(name: str, value: Choice, choices: tuple[Choice, ...]) -> Choice:
     """Returns ``value``. Raises ValueError, with the argument's name and its choices, if it is not one of them."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
     return value
+
+
+def added(values: Iterable[Tensor], what: str) -> Tensor:
+    """The sum of several tensors, in their order. Raises ValueError, with ``what``, if there is none: a sum of nothing
+    has no device and no gradient.
+
+    >>> added([torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0])], "a loss")
+    tensor([4., 6.])
+    """
+    total = None
+    for value in values:
+        total = value if total is None else total + value
+    if total is None:
+        raise ValueError(f"{what}: there is no term; give at least one")
+    return total
 
 
 def without_masked(x: Tensor, mask: Tensor | None) -> Tensor:
@@ -81,7 +102,11 @@ def reduced(values: Tensor, mask: Tensor | None = None, reduction: str = "none",
     if reduction == "batchmean":
         return values.sum() / len(values)
     rows = values.numel() if mask is None else (mask != 0).sum().clamp(min=1)  # no row counts at all: 0, not 0 / 0
-    return values.sum() / (rows * classes if reduction == "elementmean" else rows)
+    if reduction == "mean":
+        return values.sum() / rows
+    if classes is None:
+        raise ValueError("reduction elementmean divides by the number of classes; give classes")
+    return values.sum() / (rows * classes)
 
 
 def reduce(values: Tensor, weights: Tensor | None = None, normaliser: float | None = None) -> Tensor:
@@ -106,8 +131,9 @@ def reduce(values: Tensor, weights: Tensor | None = None, normaliser: float | No
                 f"one weight per row: values {tuple(values.shape)} and weights {tuple(weights.shape)} differ"
             )
         values = torch.where(weights == 0, torch.zeros_like(values), values * weights)
-    if normaliser is None:
-        normaliser = len(values) if weights is None else weights.sum()
-        if weights is not None:  # no row counts at all: 0, not 0 / 0
-            normaliser = torch.where(normaliser == 0, torch.ones_like(normaliser), normaliser)
-    return values.sum() / normaliser
+    if normaliser is not None:
+        return values.sum() / normaliser
+    if weights is None:
+        return values.sum() / values.numel()
+    total = weights.sum()  # no row counts at all: 0, not 0 / 0
+    return values.sum() / torch.where(total == 0, torch.ones_like(total), total)

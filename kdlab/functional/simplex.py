@@ -86,8 +86,8 @@ def _least_of_model(weights: Tensor, gradient: Tensor, curvature: Tensor) -> Ten
     r"""The minimum over the simplex of :math:`g \cdot (a - \alpha) + \tfrac12 (a - \alpha)^\top H (a - \alpha)`, ``(G,
     M)``."""
     networks, precision = weights.shape[-1], torch.finfo(weights.dtype).eps
-    like = {"dtype": weights.dtype, "device": weights.device}
-    identity = torch.eye(networks, **like)
+    dtype, device = weights.dtype, weights.device
+    identity = torch.eye(networks, dtype=dtype, device=device)
     scale = (
         curvature.diagonal(dim1=-2, dim2=-1).mean(-1)
         + precision * gradient.abs().amax(-1)
@@ -99,12 +99,14 @@ def _least_of_model(weights: Tensor, gradient: Tensor, curvature: Tensor) -> Ten
     gradient = gradient / scale[:, None]
 
     inside = torch.tensor(
-        [[number >> network & 1 for network in range(networks)] for number in range(1, 2**networks)], **like
+        [[number >> network & 1 for network in range(networks)] for number in range(1, 2**networks)],
+        dtype=dtype,
+        device=device,
     )
     sets = len(inside)
     upper = torch.where(inside[:, :, None] == 1, curvature[:, None], identity)  # one row per network: stationary, or 0
     upper = torch.cat([upper, inside[:, :, None].expand(*upper.shape[:2], networks, 1)], dim=-1)
-    sums_to_one = torch.cat([torch.ones(networks, **like), torch.zeros(1, **like)])
+    sums_to_one = torch.tensor([1.0] * networks + [0.0], dtype=dtype, device=device)
     system = torch.cat([upper, sums_to_one.expand(*upper.shape[:2], 1, networks + 1)], dim=-2)
     stationary = product(curvature, weights[:, :, None])[..., 0] - gradient
     known = torch.cat(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 #: the commit of each repository whose code computed the numbers in tests/golden
 COMMITS = {
@@ -86,6 +87,9 @@ SWITCHES = {
     "kdcl_naive_loss": "rule=naive",
 }
 
+#: a function or a class, unchanged by its decorator
+Marked = TypeVar("Marked", bound=Callable[..., Any])
+
 FAMILIES = ("divergence", "logits", "features", "relations", "transformer", "sequences", "strategy")
 TASKS = ("classifier", "encoder", "language model")
 #: kinds of networks that `kdlab methods --for` knows; the first three predict classes
@@ -129,7 +133,7 @@ def method(
     paper: Paper | None,
     verified: Mapping[str, str] | None = None,
     serves: tuple[str, ...] = ("classifier",),
-) -> Callable:
+) -> Callable[[Marked], Marked]:
     """Decorator: gives a pure function, or the class of a strategy, its :class:`Method`, as the attribute
     ``method``."""
     verified = dict(verified or {})
@@ -139,14 +143,14 @@ def method(
     if paper is None and family != "strategy":
         raise ValueError(f"method({family!r}, None): only a strategy may have no paper")
 
-    def mark(function: Callable) -> Callable:
-        function.method = Method(family, paper, verified, tuple(serves))
+    def mark(function: Marked) -> Marked:
+        cast(Any, function).method = Method(family, paper, verified, tuple(serves))
         return function
 
     return mark
 
 
-def method_of(thing: Callable) -> Method | None:
+def method_of(thing: Callable[..., Any]) -> Method | None:
     """The :class:`Method` of a function or class. A class does not inherit that of its base: a subclass is another
     method.
 

@@ -104,7 +104,7 @@ def kdcl_linear(
     """
     stack = stacked(peers, "kdcl_linear", detach)
     return weighted_target(
-        stack,
+        list(stack),
         kdcl_linear_weights(peers, target, per_sample=per_sample, iterations=iterations, mask=mask),
         detach=detach,
     )
@@ -213,7 +213,7 @@ def kdcl_general_weights(correlation: Tensor, ridge: float = 1e-6) -> Tensor:
     identity = torch.eye(len(correlation), dtype=correlation.dtype, device=correlation.device)
     # no network makes any error: equal weights
     mean = correlation.diagonal().mean().clamp(min=torch.finfo(correlation.dtype).tiny)
-    inverse = torch.linalg.solve(correlation / mean + ridge * identity, torch.ones_like(correlation[0]))
+    inverse: Tensor = torch.linalg.solve(correlation / mean + ridge * identity, torch.ones_like(correlation[0]))
     return inverse / inverse.sum()
 
 

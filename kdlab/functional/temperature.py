@@ -40,7 +40,7 @@ def standardise(logits: Tensor, epsilon: float = 1e-7, *, mask: Tensor | None = 
     classes = (~excluded).sum(-1, keepdim=True).to(logits.dtype)
     centred = logits.masked_fill(excluded, 0.0)
     centred = (centred - centred.sum(-1, keepdim=True) / classes).masked_fill(excluded, 0.0)
-    deviation = torch.linalg.vector_norm(centred, dim=-1, keepdim=True) / (classes - 1).clamp(min=1).sqrt()
+    deviation: Tensor = torch.linalg.vector_norm(centred, dim=-1, keepdim=True) / (classes - 1).clamp(min=1).sqrt()
     return (centred / (deviation + epsilon)).masked_fill(excluded, float("-inf"))
 
 

@@ -147,11 +147,11 @@ def uld_sequences(
         raise ValueError("uld_sequences: give bytes, and matched tokens, for both sides or for neither")
     students = answer(student, student_labels, student_temperature, positions, skip_student_end)
     teachers = answer(teacher, teacher_labels, teacher_temperature, positions, skip_teacher_end)
-    if student_bytes is None:
+    if student_bytes is None or teacher_bytes is None:
         q, p, counts = pair_by_order(students, teachers)
     else:
         q, p, counts = pair_by_bytes(students, teachers, student_bytes, teacher_bytes, merge)
-    if student_matched is None:
+    if student_matched is None or teacher_matched is None:
         values = _sorted_distance(q, p)
     else:
         values = _hybrid(q, p, student_matched, teacher_matched, teacher_weight, matched_weight, unmatched_weight)

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from kdlab.functional import reduce, same_shape, wide
+from kdlab.functional import reduce, reduced, same_shape, wide
+from kdlab.functional.rows import added
 
 
 @pytest.mark.parametrize(
@@ -85,3 +86,16 @@ def test_a_batch_without_counting_rows_is_zero():
     total = reduce(values, torch.zeros(2))
     total.backward()
     assert total.item() == 0.0 and values.grad.tolist() == [0.0, 0.0]
+
+
+def test_added_is_the_sum_in_order_and_refuses_nothing():
+    one, two = torch.tensor([1.0, 2.0]), torch.tensor([3.0, 5.0])
+    assert added([one, two, two], "kd").tolist() == [7.0, 12.0] and added((one,), "kd") is one
+    with pytest.raises(ValueError, match="kd: there is no term"):
+        added([], "kd")
+
+
+def test_a_mean_over_elements_needs_the_number_of_classes():
+    assert reduced(torch.tensor([4.0, 8.0]), reduction="elementmean", classes=3).item() == 2.0
+    with pytest.raises(ValueError, match="elementmean.*give classes"):
+        reduced(torch.tensor([4.0, 8.0]), reduction="elementmean")

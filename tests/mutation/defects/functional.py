@@ -93,7 +93,7 @@ DEFECTS = [
     ),
     ("functional/rows.py", "return values.sum() / len(values)", "return values.mean()"),
     ("functional/rows.py", "return x.masked_fill((mask == 0)[..., None], 0.0)", "return x * (mask != 0)[..., None]"),
-    ("functional/rows.py", 'rows * classes if reduction == "elementmean" else rows', "rows"),
+    ("functional/rows.py", "return values.sum() / (rows * classes)", "return values.sum() / rows"),
     (
         "functional/temperature.py",
         "return constant - factor * (x - constant)",
@@ -108,8 +108,8 @@ DEFECTS = [
     ("functional/attention.py", 'heads, {"qk": 1.0, "vv": 1.0}', 'heads, {"qk": 1.0, "kk": 1.0}'),
     (
         "functional/attention.py",
-        "value = value + hidden_weight * sample_mean",
-        "value = value + attention_weight * sample_mean",
+        "terms.append(hidden_weight * sample_mean",
+        "terms.append(attention_weight * sample_mean",
     ),
     (
         "functional/attention.py",
