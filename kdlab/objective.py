@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -98,17 +99,22 @@ class Objective(nn.Module):
                 raise InputError(
                     f"loss.{key}: there is no term '{name}' to give a schedule; the terms are {', '.join(self.terms)}"
                 )
-            if scalar in self.terms[name].fixed:
+            term = self.losses[name]
+            if scalar in term.fixed:
                 raise InputError(
-                    f"loss.{key}: {type(self.terms[name]).__name__} reads it once, before training, so it can have no "
-                    "schedule"
+                    f"loss.{key}: {type(term).__name__} reads it once, before training, so it can have no schedule"
                 )
             if scalar != "weight" and not isinstance(self._scalar(key), float):
                 raise InputError(
                     f"loss.{key}: only a term's weight and its numbers can have a schedule, and "
-                    f"{type(self.terms[name]).__name__} has no number '{scalar}' that may change"
+                    f"{type(term).__name__} has no number '{scalar}' that may change"
                 )
         self.advance(0.0, 0)
+
+    @property
+    def losses(self) -> dict[str, Loss]:
+        """name -> loss: ``terms`` as what they are."""
+        return {name: cast(Loss, term) for name, term in self.terms.items()}
 
     def advance(self, epoch: float, step: int | None = None) -> None:
         """Sets every scheduled scalar to its value at ``epoch`` (fractional, from 0), or at ``step`` where its schedule
@@ -130,10 +136,10 @@ class Objective(nn.Module):
         """The current value of every scheduled scalar, and the terms' own readings, for the logs."""
         scheduled = {key: self._scalar(key) for key in self.schedules}
         return scheduled | {
-            f"{name}.{key}": value for name, term in self.terms.items() for key, value in term.readings().items()
+            f"{name}.{key}": value for name, term in self.losses.items() for key, value in term.readings().items()
         }
 
-    def _scalar(self, key: str):
+    def _scalar(self, key: str) -> Any:
         """The current value at a schedule's key; None if there is none."""
         name, _, scalar = key.partition(".")
         if scalar == "weight":
@@ -150,7 +156,7 @@ class Objective(nn.Module):
     @property
     def needs_teacher(self) -> bool:
         """Whether any term needs a teacher."""
-        return any(term.needs_teacher for term in self.terms.values())
+        return any(term.needs_teacher for term in self.losses.values())
 
     @property
     def asks_teacher(self) -> bool:
@@ -159,17 +165,17 @@ class Objective(nn.Module):
 
     def active_teacher_terms(self) -> list[str]:
         """The terms that need the teacher with the current weights."""
-        return [name for name, term in self.terms.items() if term.needs_teacher and self._active(name)]
+        return [name for name, term in self.losses.items() if term.needs_teacher and self._active(name)]
 
     @property
     def learns_from_teacher(self) -> bool:
         """Whether the loss uses the teacher at any time: with a weight above 0, now or by its schedule."""
-        return any(term.needs_teacher and self.counts(name) for name, term in self.terms.items())
+        return any(term.needs_teacher and self.counts(name) for name, term in self.losses.items())
 
     @property
     def learns_from_labels(self) -> bool:
         """Whether any term that needs no teacher has a weight above 0 at any time."""
-        return any(not term.needs_teacher and self.counts(name) for name, term in self.terms.items())
+        return any(not term.needs_teacher and self.counts(name) for name, term in self.losses.items())
 
     def counts(self, name: str) -> bool:
         """Whether a term has a weight above 0 at any time, now or by its schedule."""
@@ -178,21 +184,21 @@ class Objective(nn.Module):
     @property
     def views(self) -> int:
         """The number of augmented views of a batch that the terms compare."""
-        return max(term.views for term in self.terms.values())
+        return max(term.views for term in self.losses.values())
 
     @property
     def student_taps(self) -> set[str]:
         """The student's taps that the terms read."""
-        return {tap for term in self.terms.values() for tap in term.student_taps}
+        return {tap for term in self.losses.values() for tap in term.student_taps}
 
     @property
     def teacher_taps(self) -> set[str]:
         """The teacher's taps that the terms read."""
-        return {tap for term in self.terms.values() for tap in term.teacher_taps}
+        return {tap for term in self.losses.values() for tap in term.teacher_taps}
 
     def prepare(self, probe: Probe) -> None:
         """Prepares every term with the probe. An error names the term."""
-        for name, term in self.terms.items():
+        for name, term in self.losses.items():
             if term.teacher_taps and probe.teacher is None:
                 raise InputError(
                     f"loss.{name}: it reads a teacher's features, but in this strategy no teacher's features are "
@@ -215,17 +221,18 @@ class Objective(nn.Module):
 
     def labels(self, student: Outputs, batch: Batch) -> LossParts:
         """The terms that need no teacher."""
-        return self._sum([name for name, term in self.terms.items() if not term.needs_teacher], student, None, batch)
+        return self._sum([name for name, term in self.losses.items() if not term.needs_teacher], student, None, batch)
 
     def taught(self, student: Outputs, teacher: Outputs, batch: Batch) -> LossParts:
         """The terms that learn from a teacher."""
-        return self._sum([name for name, term in self.terms.items() if term.needs_teacher], student, teacher, batch)
+        return self._sum([name for name, term in self.losses.items() if term.needs_teacher], student, teacher, batch)
 
     def _sum(self, names: Iterable[str], student: Outputs, teacher: Outputs | None, batch: Batch) -> LossParts:
-        student, teacher = _without_masked_rows(student, batch), _without_masked_rows(teacher, batch)
-        result = LossParts()
+        student = _without_masked_rows(student, batch)
+        teacher = None if teacher is None else _without_masked_rows(teacher, batch)
+        result, losses = LossParts(), self.losses
         for name in names:
-            term = self.terms[name]
+            term = losses[name]
             if not self._active(name) or (teacher is None and term.needs_teacher):
                 continue
             said = None if teacher is None else teacher.by_term.get(name, teacher)
@@ -250,16 +257,17 @@ def ddp_anchor(outputs: Outputs) -> Tensor:
     return 0.0 * outputs.logits.masked_fill(~outputs.logits.isfinite(), 0.0).sum()
 
 
-def _without_masked_rows(outputs: Outputs | None, batch: Batch) -> Outputs | None:
+def _without_masked_rows(outputs: Outputs, batch: Batch) -> Outputs:
     """Outputs with zeros in the rows of weight 0: their values (padding, inf) must not reach a gradient as 0 times
     NaN."""
-    if outputs is None or batch.weights is None:
+    if batch.weights is None:
         return outputs
     masked = (batch.weights == 0)[:, None]
 
     def without(one: Outputs) -> Outputs:
-        if one.is_lazy:
-            return one.replace(answer=LazyLogits(one.answer.hidden.masked_fill(masked, 0.0), one.answer.head))
+        answer = one.answer
+        if isinstance(answer, LazyLogits):
+            return one.replace(answer=LazyLogits(answer.hidden.masked_fill(masked, 0.0), answer.head))
         return one.replace(answer=one.logits.masked_fill(masked, 0.0))
 
     return outputs.map(without)

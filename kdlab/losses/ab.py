@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from kdlab import functional
 from kdlab.batch import Batch
+from kdlab.functional.rows import added
 from kdlab.models.connectors import connector
 from kdlab.outputs import Outputs
 
@@ -51,7 +52,8 @@ class ActivationBoundary(Pairs):
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """One value per sample, ``(B,)``: the weighted sum over the pairs."""
-        return sum(
+        values = (
             weight * functional.activation_boundary(adapt(mine), theirs, self.margin)
             for (mine, theirs), adapt, weight in zip(self.pairs(student, teacher), self.connectors, self.halving())
         )
+        return added(values, "ab")

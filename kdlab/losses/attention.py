@@ -7,7 +7,8 @@ softmax also works: ``student_parts`` (or ``teacher_parts``) then has one entry,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -15,7 +16,7 @@ from kdlab import functional
 from kdlab.batch import Batch
 from kdlab.functional.attention import HEADS
 from kdlab.functional.hidden import pairs
-from kdlab.functional.rows import one_of
+from kdlab.functional.rows import added, one_of
 from kdlab.outputs import Outputs
 
 from .base import Probe, positive
@@ -47,7 +48,7 @@ class Scores:
         """The scores ``(B, H, T, T)`` of each layer: computed from queries and keys, or the tap itself."""
         read = [[outputs.features[tap] for tap in layer] for layer in self.layers]
         return [
-            features[0] if len(features) == 1 else functional.attention_scores(*features, self.heads)
+            features[0] if len(features) == 1 else functional.attention_scores(features[0], features[1], self.heads)
             for features in read
         ]
 
@@ -84,18 +85,18 @@ class AttentionLoss(Sequences):
         self.student_taps, self.teacher_taps = self.student_scores.taps, self.teacher_scores.taps
         self.over_heads = one_of("over_heads", over_heads, HEADS)
 
-    def options(self) -> dict:
+    def options(self) -> dict[str, Any]:
         """The function's own parameters."""
         return {}
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
         """The sum over the pairs of layers: a scalar for ``average=tokens``, one value per sample ``(B,)`` for
         ``average=samples``."""
-        mask, value = mask_of(student, batch), 0.0
+        mask, pairs_of_layers = mask_of(student, batch), []
         for mine, theirs in zip(self.student_scores(student), self.teacher_scores(teacher)):
             values = type(self).function(mine, theirs, self.over_heads, mask=mask, **self.options())
-            value = value + self.averaged(values, self.counting(values, mask))
-        return value
+            pairs_of_layers.append(self.averaged(values, self.counting(values, mask)))
+        return added(pairs_of_layers, type(self).__name__)
 
     def counting(self, values: Tensor, mask: Tensor | None) -> Tensor | None:
         """The mask in the shape of ``values``: over pairs of positions if ``values`` has ``(T, T)``, otherwise over
@@ -155,7 +156,7 @@ class AttentionCE(AttentionLoss):
         )
         self.entropy, self.renormalise = entropy, renormalise
 
-    def options(self) -> dict:
+    def options(self) -> dict[str, Any]:
         """``entropy`` and ``renormalise``."""
         return {"entropy": self.entropy, "renormalise": self.renormalise}
 
@@ -185,6 +186,8 @@ class TinyBERT(Sequences):
     """
 
     function = staticmethod(functional.tinybert)
+    #: built by :meth:`prepare`
+    projection: nn.Linear
 
     def __init__(
         self,
@@ -233,27 +236,28 @@ class TinyBERT(Sequences):
         self.teacher_taps = (*self.teacher_scores.taps, *self.teacher_hidden)
         self.attention_weight, self.hidden_weight = float(attention_weight), float(hidden_weight)
         self.count_padding = count_padding
-        self.projection = None
 
     def prepare(self, probe: Probe) -> None:
         """Builds the projection from the student's width to the teacher's, then tries the loss once."""
-        self.projection = nn.Linear(
-            *(
-                outputs.features[taps[0]].shape[-1]
-                for outputs, taps in ((probe.student, self.student_hidden), (probe.teacher, self.teacher_hidden))
-            )
-        )
+        mine = probe.student.features[self.student_hidden[0]]
+        theirs = probe.teacher_outputs.features[self.teacher_hidden[0]]
+        self.projection = nn.Linear(mine.shape[-1], theirs.shape[-1])
         super().prepare(probe)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
         """One value per sample, ``(B,)``: the squared errors of attention scores and hidden states, each with its
         weight, summed over the pairs of layers."""
-        mask, scores = mask_of(student, batch), (self.student_scores(student), self.teacher_scores(teacher))
+        mask = mask_of(student, batch)
+        student_scores, teacher_scores = self.student_scores(student), self.teacher_scores(teacher)
         if self.count_padding and mask is not None:
-            scores, mask = [[x.masked_fill((mask == 0)[:, None, None, :], 0.0) for x in side] for side in scores], None
+            padding = (mask == 0)[:, None, None, :]
+            student_scores = [x.masked_fill(padding, 0.0) for x in student_scores]
+            teacher_scores = [x.masked_fill(padding, 0.0) for x in teacher_scores]
+            mask = None
         mine = [self.projection(student.features[tap]) for tap in self.student_hidden]
         return functional.tinybert(
-            *scores,
+            student_scores,
+            teacher_scores,
             mine,
             [teacher.features[tap] for tap in self.teacher_hidden],
             self.attention_weight,
@@ -272,7 +276,7 @@ class MiniLM(Sequences):
         heads: number of attention heads of both networks.
     """
 
-    function = staticmethod(functional.minilm)
+    function: ClassVar[Callable[..., Tensor]] = staticmethod(functional.minilm)
 
     def __init__(
         self,
@@ -297,7 +301,7 @@ class MiniLM(Sequences):
         )
         self.heads = int(positive("heads", heads))
 
-    def options(self) -> dict:
+    def options(self) -> dict[str, Any]:
         """The function's own parameters."""
         return {"heads": self.heads}
 
@@ -344,6 +348,6 @@ class MiniLMv2(MiniLM):
         if not self.relations:
             raise ValueError("relations must name one or more relations, for example {qq: 1, kk: 1, vv: 1}")
 
-    def options(self) -> dict:
+    def options(self) -> dict[str, Any]:
         """``heads`` and ``relations``, the weights by relation."""
         return {"heads": self.heads, "relations": self.relations}

@@ -49,6 +49,13 @@ class Probe:
     batch: Batch | None = None
     term_teachers: Mapping[str, Teacher] = field(default_factory=dict)
 
+    @property
+    def teacher_outputs(self) -> Outputs:
+        """``teacher``, for a loss that needs one. Raises ValueError if there is none."""
+        if self.teacher is None:
+            raise ValueError("it reads a teacher's features, and there is no teacher")
+        return self.teacher
+
     def of_term(self, name: str) -> Probe:
         """The probe as one term of the loss sees it: with the teacher that is its own, where it has one."""
         if self.teacher is None or name not in self.teacher.by_term:
@@ -98,7 +105,7 @@ class Loss(nn.Module):
 
     #: the pure function whose formula this is; its ``method`` (:mod:`kdlab.functional.sources`) is what ``kdlab
     #: methods`` shows
-    function: ClassVar[Callable | None] = None
+    function: ClassVar[Callable[..., Tensor] | None] = None
     needs_teacher: bool = True
     needs_target: bool = False
     needs_index: bool = False
@@ -133,7 +140,8 @@ class Loss(nn.Module):
 
     def __call__(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
         """Calls :meth:`forward` with the teacher's Outputs detached."""
-        return super().__call__(student, None if teacher is None else teacher.detach(), batch)
+        values: Tensor = super().__call__(student, None if teacher is None else teacher.detach(), batch)
+        return values
 
     def prepare(self, probe: Probe) -> None:
         """Build what depends on shapes (connectors, tables). Called once, before the optimiser exists."""
@@ -152,13 +160,14 @@ class Loss(nn.Module):
             return ("classes", "labels", "values")
         return tuple(dict.fromkeys(ANSWERS[kind] for kind in method.serves))
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """One value for each of what :attr:`per` names: ``(N,)`` for rows, ``(B,)`` for samples, ``(B, T)`` for
         positions, a scalar for a loss over relations within the batch.
 
         Args:
             student: aligned Outputs (logits are rows ``(N, C)``), with gradient.
-            teacher: aligned Outputs, detached; None where ``needs_teacher`` is false.
+            teacher: aligned Outputs, detached. A loss whose ``needs_teacher`` is false may get None, and declares
+                ``Outputs | None``.
             batch: the aligned batch (target, index and weights a row).
         """
         raise NotImplementedError(f"{type(self).__name__} must define forward(student, teacher, batch)")

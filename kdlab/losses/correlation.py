@@ -111,8 +111,8 @@ class MultiLevel(Loss):
         return functional.multi_level(
             student.logits,
             teacher.logits,
-            student.second.logits,
-            teacher.second.logits,
+            student.second_view.logits,
+            teacher.second_view.logits,
             self.temperatures,
             instance_weight=self.instance_weight,
             class_weight=self.class_weight,

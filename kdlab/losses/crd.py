@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed
 from torch import Tensor, nn
@@ -41,6 +43,16 @@ class CRD(Loss):
 
     function = staticmethod(functional.contrastive_representation)
     needs_index = True
+    #: built by :meth:`prepare`
+    student_embedding: nn.Linear
+    teacher_embedding: nn.Linear
+    student_memory: Tensor
+    teacher_memory: Tensor
+    normalisers: Tensor
+    label: Tensor
+    order: Tensor
+    first: Tensor
+    count: Tensor
 
     def __init__(
         self,
@@ -58,7 +70,6 @@ class CRD(Loss):
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.dimensions, self.negatives = dimensions, negatives
         self.temperature, self.momentum = positive("temperature", temperature), fraction("momentum", momentum)
-        self.student_embedding = self.teacher_embedding = None
         # whether the buffer is known to hold both Z: reading the buffer at every step would wait for the device
         self._normalised = False
 
@@ -69,7 +80,10 @@ class CRD(Loss):
         Raises:
             ValueError: all training samples are of one class.
         """
-        mine, theirs = probe.student.features[self.student_taps[0]], probe.teacher.features[self.teacher_taps[0]]
+        mine, theirs = (
+            probe.student.features[self.student_taps[0]],
+            probe.teacher_outputs.features[self.teacher_taps[0]],
+        )
         self.student_embedding = nn.Linear(mine[0].numel(), self.dimensions)
         self.teacher_embedding = nn.Linear(theirs[0].numel(), self.dimensions)
         for name in ("student_memory", "teacher_memory"):
@@ -123,7 +137,15 @@ class CRD(Loss):
             if self.training:
                 self.normalisers.copy_(normalisers)
         values = functional.contrastive_representation(
-            mine, theirs, student_memory, teacher_memory, contrast, *normalisers, self.temperature, samples
+            mine,
+            theirs,
+            student_memory,
+            teacher_memory,
+            contrast,
+            normalisers[0],
+            normalisers[1],
+            self.temperature,
+            samples,
         )
         if self.training:
             self._remember(index, mine.detach(), theirs.detach())
@@ -135,11 +157,11 @@ class CRD(Loss):
         self._normalised = self._normalised or bool((self.normalisers > 0).all())
         return self._normalised
 
-    def _load_from_state_dict(self, *arguments, **options) -> None:
+    def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
         super()._load_from_state_dict(*arguments, **options)
         self._normalised = False  # the loaded state may be from before the first batch
 
-    def _apply(self, *arguments, **options) -> CRD:
+    def _apply(self, *arguments: Any, **options: Any) -> CRD:
         """Keeps Z in at least float32 if the module is converted to half precision: Z is larger than the number of
         samples, and float16 ends at 65504."""
         before = self._buffers.get("normalisers")

@@ -30,7 +30,7 @@ class DKD(Loss):
         return functional.dkd(
             student.logits,
             teacher.logits,
-            batch.target,
+            batch.labels,
             self.alpha,
             self.beta,
             self.temperature,
@@ -51,7 +51,7 @@ class NKD(Loss):
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """One value per row, ``(N,)``: the term of the label's class plus gamma times the term of the other classes."""
-        return functional.nkd(student.logits, teacher.logits, batch.target, self.temperature, self.gamma)
+        return functional.nkd(student.logits, teacher.logits, batch.labels, self.temperature, self.gamma)
 
 
 class USKD(Loss):
@@ -67,6 +67,8 @@ class USKD(Loss):
     function = staticmethod(functional.uskd)
     needs_teacher = False
     needs_target = True
+    #: built by :meth:`prepare`
+    linear: nn.Linear
 
     def __init__(
         self,
@@ -84,7 +86,6 @@ class USKD(Loss):
             not_negative("mu", mu),
         )
         self.rank_by_logarithm = rank_by_logarithm
-        self.linear = None
 
     def prepare(self, probe: Probe) -> None:
         """Builds the weak classifier, a linear layer from the pooled feature to the classes."""
@@ -99,7 +100,7 @@ class USKD(Loss):
         return functional.uskd(
             student.logits,
             self.linear(self._pooled(student)),
-            batch.target,
+            batch.labels,
             self.alpha,
             self.beta,
             self.mu,
@@ -120,4 +121,4 @@ class WSLD(Loss):
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """One value per row, ``(N,)``: the cross-entropy to the soft targets, times the row's weight."""
-        return functional.wsld(student.logits, teacher.logits, batch.target, self.temperature)
+        return functional.wsld(student.logits, teacher.logits, batch.labels, self.temperature)

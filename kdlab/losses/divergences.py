@@ -4,6 +4,9 @@
 The temperature is 1 by default, as for language models.
 """
 
+from collections.abc import Callable
+from typing import ClassVar
+
 from torch import Tensor
 
 from kdlab import functional
@@ -20,6 +23,8 @@ class Divergence(Loss):
         temperature: T, positive; both sides' logits are divided by it.
         temperature_squared: whether the factor T^2 is applied.
     """
+
+    function: ClassVar[Callable[..., Tensor]]
 
     def __init__(self, temperature: float = 1.0, temperature_squared: bool = True):
         super().__init__()

@@ -40,6 +40,9 @@ class FactorTransfer(Loss):
 
     function = staticmethod(functional.factor_transfer)
     fixed = ("rate", "reconstruction_weight")
+    #: built by :meth:`prepare`
+    paraphraser: Paraphraser
+    translator: Translator
 
     def __init__(
         self,
@@ -59,7 +62,6 @@ class FactorTransfer(Loss):
         if not reconstruction_weight >= 0:
             raise ValueError(f"reconstruction_weight must be 0 or greater, got {reconstruction_weight}")
         self.reconstruction_weight, self.file = float(reconstruction_weight), paraphraser
-        self.paraphraser = self.translator = None
 
     def prepare(self, probe: Probe) -> None:
         """Builds paraphraser and translator, and loads the paraphraser's weights if a file is named.
@@ -70,7 +72,7 @@ class FactorTransfer(Loss):
         """
         mine, theirs = (
             probe.student.features[self.student_taps[0]].shape[1:],
-            probe.teacher.features[self.teacher_taps[0]].shape[1:],
+            probe.teacher_outputs.features[self.teacher_taps[0]].shape[1:],
         )
         same_kind(mine, theirs, maps_only="factors are made by convolutions")
         if self.form == "paper" and mine[1:] != theirs[1:]:

@@ -13,7 +13,7 @@ from kdlab import functional
 from kdlab.batch import Batch
 from kdlab.functional.features import FORMS
 from kdlab.functional.maps import same_size
-from kdlab.functional.rows import one_of
+from kdlab.functional.rows import added, one_of
 from kdlab.models.connectors import connector, regressor, same_kind
 from kdlab.outputs import Outputs
 
@@ -35,13 +35,14 @@ class Hint(Loss):
     per = "sample"
 
     function = staticmethod(functional.hint)
+    #: built by :meth:`prepare`
+    connector: nn.Module
 
     def __init__(self, student_tap: str = "stage2", teacher_tap: str = "stage2", normalise: bool = True):
         super().__init__()
         self.student_taps = (student_tap,)
         self.teacher_taps = (teacher_tap,)
         self.normalise = normalise
-        self.connector = None
 
     def prepare(self, probe: Probe) -> None:
         """Builds the connector from the student's shape to the teacher's.
@@ -50,7 +51,7 @@ class Hint(Loss):
             ValueError: no connector exists between the two shapes.
         """
         student = probe.student.features[self.student_taps[0]]
-        teacher = probe.teacher.features[self.teacher_taps[0]]
+        teacher = probe.teacher_outputs.features[self.teacher_taps[0]]
         self.connector = connector(student.shape[1:], teacher.shape[1:], normalise=self.normalise)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
@@ -91,10 +92,11 @@ class AttentionTransfer(Pairs):
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """One value per sample, ``(B,)``: the sum over the pairs."""
-        return sum(
+        values = (
             functional.attention_transfer(mine, theirs, self.power, self.form)
             for mine, theirs in self.pairs(student, teacher)
         )
+        return added(values, "attention_transfer")
 
 
 class VariationalInformation(Pairs):
@@ -144,9 +146,10 @@ class VariationalInformation(Pairs):
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """One value per sample, ``(B,)``: the Gaussian's negative log-density without its constant, summed over the
         pairs."""
-        total = 0.0
+        values = []
         for (mine, theirs), regress, scale in zip(self.pairs(student, teacher), self.regressors, self.scales):
             if mine.dim() == 4:
                 mine, theirs = same_size(mine, theirs, "vid")
-            total = total + functional.variational_information(regress(mine), theirs, F.softplus(scale) + self.epsilon)
-        return total
+            variance = F.softplus(scale) + self.epsilon
+            values.append(functional.variational_information(regress(mine), theirs, variance))
+        return added(values, "vid")

@@ -40,8 +40,8 @@ class CrossEntropy(Loss):
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
         """One value per row, ``(N,)``, in nats; with ``both_views`` the sum over the two views."""
-        views = [student] if self.views == 1 else [student, student.second]
-        return sum(self._values(view.logits, batch) for view in views)
+        values = self._values(student.logits, batch)
+        return values if self.views == 1 else values + self._values(student.second_view.logits, batch)
 
     def _values(self, logits: Tensor, batch: Batch) -> Tensor:
         return batch.over_labels(
@@ -130,7 +130,7 @@ class VirtualTeacher(Loss):
         """One value per row, ``(N,)``: the KL divergence from the hand-designed distribution for the row's label."""
         return functional.virtual_teacher(
             student.logits,
-            batch.target,
+            batch.labels,
             self.correct_probability,
             self.temperature,
             student_temperature=self.student_temperature,

@@ -28,7 +28,7 @@ class BinaryCrossEntropy(Loss):
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
         """One value a row, ``(N,)``."""
-        return functional.binary_cross_entropy(student.logits, batch.target, mean_over_labels=self.mean_over_labels)
+        return functional.binary_cross_entropy(student.logits, batch.labels, mean_over_labels=self.mean_over_labels)
 
 
 class SigmoidKD(Loss):

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from kdlab import functional
 from kdlab.batch import Batch
 from kdlab.functional.maps import averaged
+from kdlab.functional.rows import added
 from kdlab.models.connectors import pointwise, same_kind
-from kdlab.models.norms import BATCH_NORMS, preceding_batch_norm
+from kdlab.models.norms import BATCH_NORMS, BatchNorm, preceding_batch_norm
 from kdlab.outputs import Outputs
 
 from .base import Probe
@@ -58,7 +59,9 @@ class OverhaulDistillation(Pairs):
         """
         if probe.teacher_network is None:
             raise ValueError("the margins are read from the BatchNorms of a single teacher network; this is not one")
-        for number, ((mine, theirs), norm) in enumerate(zip(self.shapes(probe), self._norms(probe))):
+        for number, ((mine, theirs), norm) in enumerate(
+            zip(self.shapes(probe), self._norms(probe.teacher_network, probe))
+        ):
             same_kind(mine, theirs)
             if norm.num_features != theirs[0]:
                 raise ValueError(
@@ -69,23 +72,23 @@ class OverhaulDistillation(Pairs):
             margin = functional.normal_margin(norm.weight.detach(), norm.bias.detach()).float()
             self.register_buffer(f"margin{number}", margin.cpu())
 
-    def _norms(self, probe: Probe) -> list[nn.Module]:
+    def _norms(self, network: nn.Module, probe: Probe) -> list[BatchNorm]:
         if self.teacher_norms is None:
-            return [
-                preceding_batch_norm(probe.teacher_network, tap, probe.teacher_aliases) for tap in self.teacher_taps
-            ]
-        modules = dict(probe.teacher_network.named_modules())
+            return [preceding_batch_norm(network, tap, probe.teacher_aliases) for tap in self.teacher_taps]
+        modules, norms = dict(network.named_modules()), []
         for name in self.teacher_norms:
-            if not isinstance(modules.get(name), BATCH_NORMS):
+            norm = modules.get(name)
+            if not isinstance(norm, BATCH_NORMS):
                 raise ValueError(f"teacher_norms: the teacher has no BatchNorm '{name}'")
-        return [modules[name] for name in self.teacher_norms]
+            norms.append(norm)
+        return norms
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """One value per sample, ``(B,)``: the weighted sum over the pairs."""
-        total = 0.0
+        values = []
         for number, ((mine, theirs), weight) in enumerate(zip(self.pairs(student, teacher), self.halving())):
             mine = self.connectors[number](mine)
             if mine.dim() == 4:
                 theirs = averaged(theirs, mine.shape[2:])
-            total = total + weight * functional.partial_l2(mine, theirs, getattr(self, f"margin{number}"))
-        return total
+            values.append(weight * functional.partial_l2(mine, theirs, getattr(self, f"margin{number}")))
+        return added(values, "ofd")

@@ -57,7 +57,7 @@ class Pairs(Loss):
 
     def shapes(self, probe: Probe) -> list[tuple[torch.Size, torch.Size]]:
         """The shapes of each pair's features of one sample."""
-        return list(zip(shapes(probe.student, self.student_taps), shapes(probe.teacher, self.teacher_taps)))
+        return list(zip(shapes(probe.student, self.student_taps), shapes(probe.teacher_outputs, self.teacher_taps)))
 
     def halving(self) -> list[float]:
         """One weight per pair: 1 for the last pair, and for each earlier pair half the weight of the next."""

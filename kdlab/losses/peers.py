@@ -1,6 +1,8 @@
 """Losses with which networks learn from one another, in the form of the authors' code: module form of functions in
 :mod:`kdlab.functional.peers` and :mod:`kdlab.functional.branches`. With epsilon 0, both are forward KL."""
 
+from typing import Any
+
 from torch import Tensor
 
 from kdlab import functional
@@ -24,7 +26,7 @@ class _RegularisedKL(Loss):
         self.temperature, self.epsilon = positive("temperature", temperature), not_negative("epsilon", epsilon)
         self.temperature_squared = temperature_squared
 
-    def options(self) -> dict[str, float]:
+    def options(self) -> dict[str, Any]:
         """The arguments of the function besides the logits."""
         return {
             "temperature": self.temperature,

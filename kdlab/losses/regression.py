@@ -21,4 +21,4 @@ class SquaredError(Loss):
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
         """One value a row, ``(N,)``, in target units squared."""
-        return functional.squared_error(student.logits, batch.target)
+        return functional.squared_error(student.logits, batch.labels)

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from kdlab import functional
 from kdlab.batch import Batch
+from kdlab.functional.rows import added
 from kdlab.outputs import Outputs
 
 from .base import Probe, positive
@@ -24,25 +26,29 @@ class Relation(Pairs):
     """
 
     per = "batch"
+    function: ClassVar[Callable[..., Tensor]]
 
     def __init__(
         self, student_taps: str | Sequence[str] = "embedding", teacher_taps: str | Sequence[str] = "embedding"
     ):
         super().__init__(student_taps, teacher_taps)
 
-    def options(self) -> dict:
+    def options(self) -> dict[str, Any]:
         """The function's own parameters."""
         return {}
 
     @torch.no_grad()
     def prepare(self, probe: Probe) -> None:
         """Computes the loss once, so that features that do not fit raise an error before training."""
-        self.forward(probe.student, probe.teacher, None)
+        self.forward(probe.student, probe.teacher_outputs, None)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
         """The sum over the pairs: a scalar, or one value per sample ``(B,)`` if the function relates channels instead
         of samples."""
-        return sum(type(self).function(mine, theirs, **self.options()) for mine, theirs in self.pairs(student, teacher))
+        pairs = self.pairs(student, teacher)
+        return added(
+            (type(self).function(mine, theirs, **self.options()) for mine, theirs in pairs), type(self).__name__
+        )
 
 
 class Consecutive(Relation):
@@ -68,9 +74,10 @@ class Consecutive(Relation):
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
         """One value per sample, ``(B,)``: the sum over neighbouring stages."""
         mine, theirs = features(student, self.student_taps), features(teacher, self.teacher_taps)
-        return sum(
+        values = (
             type(self).function(*mine[n : n + 2], *theirs[n : n + 2], **self.options()) for n in range(len(mine) - 1)
         )
+        return added(values, type(self).__name__)
 
 
 class SP(Relation):
@@ -87,7 +94,7 @@ class SP(Relation):
         super().__init__(student_taps, teacher_taps)
         self.norm = positive("norm", norm)
 
-    def options(self) -> dict:
+    def options(self) -> dict[str, Any]:
         """``norm``, the order of the norm by which each row of the Gram matrices is divided."""
         return {"norm": self.norm}
 
@@ -102,6 +109,9 @@ class CC(Relation):
     """
 
     function = staticmethod(functional.cc)
+    #: built by :meth:`prepare`
+    student_embedding: nn.Linear
+    teacher_embedding: nn.Linear
 
     def __init__(
         self,
@@ -113,13 +123,12 @@ class CC(Relation):
         if len(self.student_taps) > 1:
             raise ValueError(f"student_taps and teacher_taps must name one tap each, got {list(self.student_taps)}")
         self.dimension = int(positive("dimension", dimension))
-        self.student_embedding = self.teacher_embedding = None
 
     def prepare(self, probe: Probe) -> None:
         """Builds the two linear embeddings of the flattened features."""
         self.student_embedding, self.teacher_embedding = (
             nn.Linear(outputs.features[taps[0]][0].numel(), self.dimension)
-            for outputs, taps in ((probe.student, self.student_taps), (probe.teacher, self.teacher_taps))
+            for outputs, taps in ((probe.student, self.student_taps), (probe.teacher_outputs, self.teacher_taps))
         )
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
@@ -151,7 +160,7 @@ class CCKernel(Relation):
         self.kernel, self.gamma, self.order = kernel, positive("gamma", gamma), int(positive("order", order))
         self.normalise, self.squared = normalise, squared
 
-    def options(self) -> dict:
+    def options(self) -> dict[str, Any]:
         """``kernel`` with ``gamma`` and ``order``, ``normalise`` and ``squared``."""
         return {
             "kernel": self.kernel,
@@ -180,7 +189,7 @@ class RKD(Relation):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be 0 or greater, got {getattr(self, name)}")
 
-    def options(self) -> dict:
+    def options(self) -> dict[str, Any]:
         """``distance_weight`` and ``angle_weight``."""
         return {"distance_weight": self.distance_weight, "angle_weight": self.angle_weight}
 
@@ -213,7 +222,7 @@ class NST(Relation):
         super().__init__(student_taps, teacher_taps)
         self.degree = int(positive("degree", degree))
 
-    def options(self) -> dict:
+    def options(self) -> dict[str, Any]:
         """``degree`` of the polynomial kernel."""
         return {"degree": self.degree}
 
@@ -242,6 +251,6 @@ class KDSVD(Consecutive):
         super().__init__(student_taps, teacher_taps)
         self.vectors = int(positive("vectors", vectors))
 
-    def options(self) -> dict:
+    def options(self) -> dict[str, Any]:
         """``vectors``, the number of singular vectors that are compared."""
         return {"vectors": self.vectors}

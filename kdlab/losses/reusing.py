@@ -15,11 +15,12 @@ class Reusing(Loss):
     """Reads the last feature of both networks, and owns a :class:`kdlab.models.reused.ReusedHead`."""
 
     per = "sample"
+    #: built by :meth:`prepare`
+    head: ReusedHead
 
     def __init__(self, student_tap: str, teacher_tap: str, teacher_head: str):
         super().__init__()
         self.student_taps, self.teacher_taps, self.teacher_head = (student_tap,), (teacher_tap,), teacher_head
-        self.head = None
 
     def prepare(self, probe: Probe) -> None:
         """Builds the head: the projector and a frozen copy of the teacher's classifier.
@@ -30,7 +31,7 @@ class Reusing(Loss):
         """
         mine, theirs = (
             probe.student.features[self.student_taps[0]].shape[1:],
-            probe.teacher.features[self.teacher_taps[0]].shape[1:],
+            probe.teacher_outputs.features[self.teacher_taps[0]].shape[1:],
         )
         same_kind(mine, theirs)
         if probe.teacher_network is None:
@@ -53,7 +54,7 @@ class Reusing(Loss):
     def _try(self, probe: Probe) -> None:
         """Checks that the named module classifies the teacher's feature."""
         try:
-            answer = self.head.classify(probe.teacher.features[self.teacher_taps[0]])
+            answer = self.head.classify(probe.teacher_outputs.features[self.teacher_taps[0]])
         except RuntimeError as error:
             raise ValueError(
                 f"teacher_head: '{self.teacher_head}' cannot read the mean of the teacher's '{self.teacher_taps[0]}'; "

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kdlab import functional
 from kdlab.batch import Batch
+from kdlab.functional.rows import added
 from kdlab.models.fusion import Review, as_map
 from kdlab.outputs import Outputs
 
@@ -33,6 +34,8 @@ class ReviewKD(Pairs):
     """
 
     function = staticmethod(functional.hierarchical_context)
+    #: built by :meth:`prepare`
+    review: Review
 
     def __init__(
         self,
@@ -49,7 +52,6 @@ class ReviewKD(Pairs):
         if most_channels < 1:
             raise ValueError(f"most_channels must be at least 1, got {most_channels}")
         self.sizes, self.most_channels = tuple(sizes), most_channels
-        self.review = None
 
     def prepare(self, probe: Probe) -> None:
         """Builds the fusion for the shapes of all pairs.
@@ -64,12 +66,13 @@ class ReviewKD(Pairs):
                     f"the fusion needs maps (C, H, W) or vectors (C,), got a student feature of shape {tuple(mine)} "
                     f"and a teacher feature of shape {tuple(theirs)}; choose other taps"
                 )
-        self.review = Review(*zip(*pairs), most=self.most_channels)
+        self.review = Review([mine for mine, _ in pairs], [theirs for _, theirs in pairs], most=self.most_channels)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """One value per sample, ``(B,)``: the sum over the stages."""
         pairs = self.pairs(student, teacher)
         fused = self.review([mine for mine, _ in pairs])
-        return sum(
+        values = (
             functional.hierarchical_context(mine, as_map(theirs), self.sizes) for mine, (_, theirs) in zip(fused, pairs)
         )
+        return added(values, "reviewkd")

@@ -72,7 +72,7 @@ class SemCKD(Loss):
         if probe.batch_size is not None and probe.batch_size > self.batch_size:
             raise ValueError(f"batch_size: batches of {probe.batch_size} samples do not fit; set it to data.batch_size")
         for mine in shapes(probe.student, self.student_taps):
-            for theirs in shapes(probe.teacher, self.teacher_taps):
+            for theirs in shapes(probe.teacher_outputs, self.teacher_taps):
                 same_kind(mine, theirs)
                 self.projections.append(bottleneck(mine, theirs, hidden=2 * theirs[0], activate=False))
 
@@ -100,7 +100,8 @@ class SemCKD(Loss):
         # inner products of entire maps exceed the range of float16, so autocast is off, also for the perceptron that
         # reads them
         with torch.autocast(x.device.type, enabled=False):
-            return embed(self._relations(x))
+            embedded: Tensor = embed(self._relations(x))
+        return embedded
 
     def _relations(self, x: Tensor) -> Tensor:
         """Every sample's row of the Gram matrix, ``(B, batch_size)``."""

@@ -66,4 +66,5 @@ class SimKD(Reusing):
 
     def logits(self, student: Outputs) -> Tensor:
         """The logits of the deployed network, ``(B, classes)``."""
-        return self.head(student.features[self.student_taps[0]])
+        logits: Tensor = self.head(student.features[self.student_taps[0]])
+        return logits

@@ -46,11 +46,9 @@ class Standardised(Loss):
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
         """The value of the inner loss on standardised logits, including those of the second view."""
-        return self.loss(self._standardised(student), self._standardised(teacher), batch)
+        return self.loss(self._standardised(student), None if teacher is None else self._standardised(teacher), batch)
 
-    def _standardised(self, outputs: Outputs | None) -> Outputs | None:
-        if outputs is None:
-            return None
+    def _standardised(self, outputs: Outputs) -> Outputs:
         return outputs.map(lambda one: one.replace(answer=functional.standardise(one.logits, self.epsilon)))
 
 
@@ -72,6 +70,8 @@ class CTKD(Loss):
     """
 
     function = staticmethod(functional.ctkd)
+    #: built by :meth:`prepare` with ``per_sample``: computes theta for each sample
+    network: nn.Sequential
 
     def __init__(
         self, start: float = 1.0, span: float = 20.0, reversal: float = 1.0, per_sample: bool = False, width: int = 64
@@ -83,16 +83,16 @@ class CTKD(Loss):
             raise ValueError(f"width must be at least 1, got {width}")
         self.width = width
         self.theta = None if per_sample else nn.Parameter(torch.ones(()))
-        self.network = None
         self.temperature: Tensor | None = None
 
     def prepare(self, probe: Probe) -> None:
         """Builds the small network with ``per_sample``; builds nothing otherwise."""
         if self.theta is None:
-            self.network = nn.Sequential(nn.Linear(2 * probe.classes, self.width), nn.ReLU(), nn.Linear(self.width, 1))
+            last = nn.Linear(self.width, 1)
+            self.network = nn.Sequential(nn.Linear(2 * probe.classes, self.width), nn.ReLU(), last)
             # every sample starts at the temperature at which a common temperature would start
-            nn.init.zeros_(self.network[2].weight)
-            nn.init.ones_(self.network[2].bias)
+            nn.init.zeros_(last.weight)
+            nn.init.ones_(last.bias)
 
     def readings(self) -> dict[str, float]:
         """``temperature``, the mean over the last batch; empty before the first batch."""
@@ -104,7 +104,7 @@ class CTKD(Loss):
         theta = self.theta
         if theta is None:
             both = torch.cat([student.logits.detach(), teacher.logits], dim=-1)
-            theta = self.network(both.to(self.network[0].weight.dtype)).squeeze(-1)
+            theta = self.network(both.to(next(self.network.parameters()).dtype)).squeeze(-1)
         temperature = functional.learned_temperature(theta, self.start, self.span)
         self.temperature = temperature.detach().mean()
         return functional.ctkd(student.logits, teacher.logits, temperature, self.reversal)

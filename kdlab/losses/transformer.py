@@ -15,7 +15,8 @@ of positions are computed for each batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,8 @@ ATTENTION = "bert.encoder.layer.{layer}.attention.self.{part}"
 class Sequences(Loss):
     """Base of these losses."""
 
+    function: ClassVar[Callable[..., Tensor]]
+
     def __init__(self, average: str = "tokens"):
         super().__init__()
         self.average = one_of("average", average, ("tokens", "samples"))
@@ -49,9 +52,13 @@ class Sequences(Loss):
             outputs.replace(
                 features={tap: feature.to("cpu", torch.float32) for tap, feature in outputs.features.items()}, mask=None
             )
-            for outputs in (probe.student, probe.teacher)
+            for outputs in (probe.student, probe.teacher_outputs)
         )
         self.forward(student, teacher, None)
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
+        """See :class:`kdlab.losses.Loss`. :meth:`prepare` tries the loss without a batch."""
+        return super().forward(student, teacher, cast(Batch, batch))
 
     def averaged(self, values: Tensor, mask: Tensor | None) -> Tensor:
         """The mean of ``values`` ``(B, ...)`` according to ``average``. Values ``(B,)``, one per sample, are not
@@ -73,7 +80,7 @@ class Hidden(Sequences):
     def __init__(self, student_tap: str = "embedding", teacher_tap: str = "embedding", average: str = "tokens"):
         super().__init__(average)
         self.student_taps, self.teacher_taps = (student_tap,), (teacher_tap,)
-        self.connector = nn.Identity()
+        self.connector: nn.Module = nn.Identity()
 
     def prepare(self, probe: Probe) -> None:
         """Builds the connector, then tries the loss once.
@@ -81,7 +88,8 @@ class Hidden(Sequences):
         Raises:
             ValueError: the features are neither two vectors nor two sequences.
         """
-        student, teacher = probe.student.features[self.student_taps[0]], probe.teacher.features[self.teacher_taps[0]]
+        student = probe.student.features[self.student_taps[0]]
+        teacher = probe.teacher_outputs.features[self.teacher_taps[0]]
         if student.dim() != teacher.dim() or student.dim() not in (2, 3):
             raise ValueError(
                 f"student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must both be vectors (B, D) or "
@@ -140,7 +148,7 @@ class PKD(Sequences):
         self.student_taps = tuple(path_of("student_tap", student_tap, layer=layer) for layer in student_layers)
         self.teacher_taps = tuple(path_of("teacher_tap", teacher_tap, layer=layer) for layer in teacher_layers)
         self.normalise, self.mean_over_width = normalise, mean_over_width
-        self.connector = nn.Identity()
+        self.connector: nn.Module = nn.Identity()
 
     def prepare(self, probe: Probe) -> None:
         """Builds the connector, then tries the loss once.
@@ -150,7 +158,7 @@ class PKD(Sequences):
         """
         for role, outputs, taps in (
             ("student", probe.student, self.student_taps),
-            ("teacher", probe.teacher, self.teacher_taps),
+            ("teacher", probe.teacher_outputs, self.teacher_taps),
         ):
             for tap in taps:
                 if outputs.features[tap].dim() != 3:
@@ -159,7 +167,7 @@ class PKD(Sequences):
                         "sequence of hidden states (B, T, D); for other features use the loss 'hint' or 'hidden_mse'"
                     )
         self.connector = _connector(
-            probe.student.features[self.student_taps[0]], probe.teacher.features[self.teacher_taps[0]]
+            probe.student.features[self.student_taps[0]], probe.teacher_outputs.features[self.teacher_taps[0]]
         )
         super().prepare(probe)
 
@@ -236,7 +244,7 @@ def _connector(student: Tensor, teacher: Tensor) -> nn.Module:
     return nn.Identity() if student.shape[-1] == teacher.shape[-1] else nn.Linear(student.shape[-1], teacher.shape[-1])
 
 
-def path_of(argument: str, pattern: str, **fields) -> str:
+def path_of(argument: str, pattern: str, **fields: str | int) -> str:
     """``pattern`` with its fields filled in.
 
     Raises:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
 from torch import nn
 
 from .taps import INPUT, own_taps
 
+BatchNorm: TypeAlias = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-def preceding_batch_norm(network: nn.Module, tap: str, aliases: Mapping[str, str] | None = None) -> nn.Module:
+def preceding_batch_norm(network: nn.Module, tap: str, aliases: Mapping[str, str] | None = None) -> BatchNorm:
     """The BatchNorm whose output is a tap, or is added to a shortcut to give the tap.
 
     For a tap on a BatchNorm, it is this BatchNorm. For the input of a module (``….relu.input``) in a Sequential, it is

@@ -14,8 +14,8 @@ DEFECTS = [
     ),
     (
         "losses/logits.py",
-        "[student] if self.views == 1 else [student, student.second]",
-        "[student] if self.views == 1 else [student, student]",
+        "values + self._values(student.second_view.logits, batch)",
+        "values + self._values(student.logits, batch)",
     ),
     (
         "losses/logits.py",
@@ -44,8 +44,8 @@ DEFECTS = [
     ),
     (
         "losses/temperature.py",
-        "self.loss(self._standardised(student), self._standardised(teacher), batch)",
-        "self.loss(self._standardised(student), teacher, batch)",
+        "None if teacher is None else self._standardised(teacher)",
+        "teacher",
     ),
     (
         "losses/temperature.py",
@@ -65,10 +65,10 @@ DEFECTS = [
     ),
     (
         "losses/decoupled.py",
-        "batch.target, self.alpha, self.beta, self.temperature,\n                              temperature_squared",
-        "batch.target, self.beta, self.alpha, self.temperature,\n                              temperature_squared",
+        "batch.labels, self.alpha, self.beta, self.temperature,\n                              temperature_squared",
+        "batch.labels, self.beta, self.alpha, self.temperature,\n                              temperature_squared",
     ),
-    ("losses/decoupled.py", "batch.target, self.temperature, self.gamma)", "batch.target, self.temperature)"),
+    ("losses/decoupled.py", "batch.labels, self.temperature, self.gamma)", "batch.labels, self.temperature)"),
     ("losses/decoupled.py", "rank_by_logarithm=self.rank_by_logarithm, mask=batch.weights", "mask=batch.weights"),
     (
         "losses/features.py",
@@ -120,8 +120,8 @@ DEFECTS = [
     ("losses/correlation.py", "self.temperature, self.beta, self.gamma,", "self.temperature, self.gamma, self.beta,"),
     (
         "losses/correlation.py",
-        "student.second.logits, teacher.second.logits, self.temperatures,",
-        "student.second.logits, teacher.logits, self.temperatures,",
+        "student.second_view.logits, teacher.second_view.logits, self.temperatures,",
+        "student.second_view.logits, teacher.logits, self.temperatures,",
     ),
     (
         "losses/base.py",

@@ -60,7 +60,7 @@ DEFECTS = [
     ("objective.py", "masked = (batch.weights == 0)[:, None]", "masked = (batch.weights < 0)[:, None]"),
     (
         "objective.py",
-        "[name for name, term in self.terms.items() if not term.needs_teacher], student, None, batch)",
+        "[name for name, term in self.losses.items() if not term.needs_teacher], student, None, batch)",
         "self.terms, student, None, batch)",
         {"equivalent": "without a teacher the terms that need one are left out anyway"},
     ),
