@@ -89,7 +89,7 @@ class Task(ABC):
             outputs, rows: aligned.
         """
         logits = {"logits": outputs.logits.float()} if self.keeps_logits else {}
-        return {**logits, "target": rows.target, "index": rows.index}
+        return {**logits, "target": rows.labels, "index": rows.index}
 
     def counting(self, outputs: Outputs, rows: Batch) -> tuple[Tensor, Tensor]:
         """Logits and targets of the rows that count (whose weight is not 0), for metrics.
@@ -97,7 +97,7 @@ class Task(ABC):
         Args:
             outputs, rows: aligned.
         """
-        logits, target = outputs.logits.float(), rows.target
+        logits, target = outputs.logits.float(), rows.labels
         counts = None if rows.weights is None else rows.weights != 0
         return (logits, target) if counts is None or bool(counts.all()) else (logits[counts], target[counts])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from scipy.stats import binomtest, ttest_1samp
@@ -12,7 +13,7 @@ from torch import Tensor
 class ChanceTest(ABC):
     """A one-sided test, fed batch by batch. The null hypothesis is a network that ignores its inputs."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.rows = 0
 
     def update(self, logits: Tensor, target: Tensor) -> None:
@@ -42,7 +43,7 @@ class MostFrequentClass(ChanceTest):
     (0.000977, True)
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.right, self.counts = 0, torch.zeros(0, dtype=torch.int64)
 
@@ -74,7 +75,7 @@ class PairedErrors(ChanceTest):
         constant: from all targets to the errors of the best constant prediction, ``(N,)``.
     """
 
-    def __init__(self, errors, constant):
+    def __init__(self, errors: Callable[[Tensor, Tensor], Tensor], constant: Callable[[Tensor], Tensor]):
         super().__init__()
         self.errors, self.constant = errors, constant
         self._errors: list[Tensor] = []

@@ -24,10 +24,10 @@ from .probabilities import are_probabilities, look_like_sigmoids
 class NegativeLogLikelihood(MeanMetric):
     """Mean cross-entropy of the labels, in nats; NaN where the network answers NaN."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(nan_strategy="disable")
 
-    def update(self, logits: Tensor, target: Tensor) -> None:
+    def update(self, logits: Tensor, target: Tensor) -> None:  # type: ignore[override]  # a mean of rows, not of values
         """Adds rows of logits ``(N, C)`` with their labels ``(N,)``."""
         super().update(cross_entropy(logits, target))
 
@@ -81,7 +81,7 @@ class Classification(Task):
             {**self._accuracy_and_nll(), "ece": ExpectedCalibrationError(self.classes)}, compute_groups=False
         )
 
-    def _accuracy_and_nll(self) -> dict[str, Metric]:
+    def _accuracy_and_nll(self) -> dict[str, Metric | MetricCollection]:
         accuracy = MulticlassAccuracy(self.classes, average="micro", validate_args=False)
         return {"accuracy": accuracy, "nll": NegativeLogLikelihood()}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class DataFacts:
     shape: tuple[int, ...] = ()
 
     @classmethod
-    def of_node(cls, node: Mapping) -> DataFacts:
+    def of_node(cls, node: Mapping[str, Any]) -> DataFacts:
         """The facts in a config's ``data``.
 
         >>> DataFacts.of_node({"classes": 10, "shape": [1, 8, 8]})

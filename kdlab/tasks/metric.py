@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Report:
             return False
         return next((metric.higher_is_better for metric in self.metrics if metric.name == plain), True)
 
-    def as_record(self) -> dict:
+    def as_record(self) -> dict[str, Any]:
         """The entry ``task`` of run.json; :meth:`of` reads it."""
         return {
             "name": self.task,
@@ -67,7 +68,7 @@ class Report:
         }
 
     @classmethod
-    def of(cls, record: Mapping) -> Report:
+    def of(cls, record: Mapping[str, Any]) -> Report:
         """The report of a run, from its record. Records that were written before tasks could be chosen are of
         classifiers.
 
@@ -92,7 +93,7 @@ class Report:
             raise ValueError(f"task is {node!r}, and should name a task and its metrics") from error
 
 
-def report_of(config: Mapping) -> Report:
+def report_of(config: Mapping[str, Any]) -> Report:
     """The report of the task that a config names, without torch for kdlab's own tasks.
 
     >>> report_of({}).task, report_of({"task": {"_target_": "kdlab.tasks.Regression"}}).headline.name
@@ -109,7 +110,8 @@ def report_of(config: Mapping) -> Report:
         return REPORTS[name]
     from kdlab.config.signature import locate
 
-    return locate(target).report
+    report: Report = locate(target).report
+    return report
 
 
 #: reported of a run with one teacher, in addition (:mod:`kdlab.measure.fidelity`)

@@ -20,32 +20,41 @@ from .samples import SampleColumns
 class BinaryCrossEntropy(MeanMetric):
     """Mean binary cross-entropy of the labels, in nats a label; NaN if the network answers NaN."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(nan_strategy="disable")
 
-    def update(self, logits: Tensor, target: Tensor) -> None:
+    def update(self, logits: Tensor, target: Tensor) -> None:  # type: ignore[override]  # a mean of rows, not of values
         """Add rows of logits ``(N, C)`` with their labels ``(N, C)``."""
         super().update(binary_cross_entropy(logits, target))
 
 
-class _Decided:
-    """Gives a metric the predicted labels. torchmetrics would take logits that all lie in [0, 1] for probabilities."""
+def _decided(logits: Tensor) -> Tensor:
+    """The predicted labels. torchmetrics would take logits that all lie in [0, 1] for probabilities."""
+    return (logits > 0).long()
+
+
+class LabelAccuracy(MultilabelAccuracy):
+    """The share of correct labels."""
 
     def update(self, logits: Tensor, target: Tensor) -> None:
         """Add rows of logits ``(N, C)`` with their labels ``(N, C)``."""
-        super().update((logits > 0).long(), target.long())
+        super().update(_decided(logits), target.long())
 
 
-class LabelAccuracy(_Decided, MultilabelAccuracy):
-    """The share of correct labels."""
-
-
-class ExactMatch(_Decided, MultilabelExactMatch):
+class ExactMatch(MultilabelExactMatch):
     """The share of samples whose labels are all correct."""
 
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        """Add rows of logits ``(N, C)`` with their labels ``(N, C)``."""
+        super().update(_decided(logits), target.long())
 
-class F1(_Decided, MultilabelF1Score):
+
+class F1(MultilabelF1Score):
     """The F1 score of each label, averaged over the labels."""
+
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        """Add rows of logits ``(N, C)`` with their labels ``(N, C)``."""
+        super().update(_decided(logits), target.long())
 
 
 class MultiLabel(SampleColumns):
@@ -66,19 +75,18 @@ class MultiLabel(SampleColumns):
             InputError: a target is neither 0 nor 1.
         """
         rows = super().align_batch(batch)
-        if not bool(((rows.target == 0) | (rows.target == 1)).all()):
+        if not bool(((rows.labels == 0) | (rows.labels == 1)).all()):
             raise InputError("task=multilabel needs targets that are 0 or 1, one for each label")
         return rows
 
     def metrics(self) -> MetricCollection:
         """``accuracy``, the share of correct labels; ``exact_match``, the share of samples whose labels are all
         correct; ``f1``, the mean over labels of the F1 score; ``bce``, the binary cross-entropy in nats a label."""
-        options = {"num_labels": self.classes, "validate_args": False}
         return MetricCollection(
             {
-                "accuracy": LabelAccuracy(**options, average="micro"),
-                "exact_match": ExactMatch(**options),
-                "f1": F1(**options, average="macro"),
+                "accuracy": LabelAccuracy(self.classes, average="micro", validate_args=False),
+                "exact_match": ExactMatch(self.classes, validate_args=False),
+                "f1": F1(self.classes, average="macro", validate_args=False),
                 "bce": BinaryCrossEntropy(),
             },
             compute_groups=False,
@@ -86,8 +94,9 @@ class MultiLabel(SampleColumns):
 
     def fidelity(self) -> MetricCollection:
         """``agreement``, the share of labels that both predict alike, and ``kl_to_teacher``, in nats a label."""
-        found = {"agreement": LabelAgreement(), "kl_to_teacher": LabelKLToTeacher()}
-        return MetricCollection(found, compute_groups=False)
+        return MetricCollection(
+            {"agreement": LabelAgreement(), "kl_to_teacher": LabelKLToTeacher()}, compute_groups=False
+        )
 
     def chance(self) -> PairedErrors:
         """A paired t test of each sample's share of wrong labels against always predicting each label's more frequent

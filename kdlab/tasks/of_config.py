@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from typing import Any
 
 from kdlab.config.build import build
 from kdlab.config.signature import signature
@@ -16,7 +17,7 @@ from .facts import DataFacts
 DEFAULT = {"_target_": "kdlab.tasks.Classification"}
 
 
-def task_of(config: Mapping, facts: DataFacts | None = None) -> Task:
+def task_of(config: Mapping[str, Any], facts: DataFacts | None = None) -> Task:
     """The task that a config names under ``task``. The constructor gets those of the facts that it has arguments for.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection, R2Score
+from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric, MetricCollection, R2Score
 
 from .chance import PairedErrors
 from .metric import REGRESSION
@@ -24,7 +24,11 @@ class Regression(SampleColumns):
         r"""``mse`` and ``mae``, means over samples and columns, in units of the target (``mse``: squared), and ``r2``,
         the mean over columns of :math:`1 - \sum_n (y_n - \hat y_n)^2 / \sum_n (y_n - \bar y)^2`. R2 needs two
         samples."""
-        found = {"mse": MeanSquaredError(), "mae": MeanAbsoluteError(), "r2": R2Score()}
+        found: dict[str, Metric | MetricCollection] = {
+            "mse": MeanSquaredError(),
+            "mae": MeanAbsoluteError(),
+            "r2": R2Score(),
+        }
         return MetricCollection(found, compute_groups=False)
 
     def fidelity(self) -> MetricCollection:

@@ -6,6 +6,7 @@ from abc import abstractmethod
 
 import torch
 from torch import Tensor, nn
+from torchmetrics import MetricCollection
 
 from kdlab.batch import Batch
 from kdlab.errors import InputError
@@ -60,7 +61,7 @@ class SampleColumns(Task):
         Raises:
             InputError: the targets are not of this shape.
         """
-        target = batch.target
+        target = batch.labels
         if target.dim() == 1 and self.classes == 1:
             target = target[:, None]
         if target.dim() != 2 or target.shape[1] != self.classes:
@@ -73,5 +74,5 @@ class SampleColumns(Task):
         )
 
     @abstractmethod
-    def metrics(self):
+    def metrics(self) -> MetricCollection:
         """See :class:`Task`."""
