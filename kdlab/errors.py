@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import traceback
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
 #: exceptions that a loop, or its caller, takes for its end and does not pass on
@@ -171,7 +171,7 @@ def to_user_error(error: BaseException) -> KdlabError | None:
     return None
 
 
-def did_you_mean(word: str, choices) -> str:
+def did_you_mean(word: str, choices: Iterable[object]) -> str:
     """A hint to append to a message, or nothing.
 
     >>> did_you_mean("max_epcohs", ["max_epochs", "devices"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -43,7 +45,7 @@ class CKA(Metric):
     first: Tensor
     second: Tensor
 
-    def __init__(self, **options):
+    def __init__(self, **options: Any):
         super().__init__(**options)
         for name in ("products", "first", "second"):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")

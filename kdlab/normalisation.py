@@ -25,7 +25,7 @@ class Normalisation:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("mean", "std"):
             value = getattr(self, name)
             object.__setattr__(
@@ -95,7 +95,7 @@ def _shaped(values: tuple[float, ...], like: Tensor) -> float | Tensor:
     return torch.tensor(values, dtype=like.dtype, device=like.device).view(-1, 1, 1)
 
 
-def problems(value, key: str, channels: int | None) -> list[str]:
+def problems(value: object, key: str, channels: int | None) -> list[str]:
     """The problems of a config's ``{mean: …, std: …}``; null has none.
 
     Args:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 
 class Schedule:
@@ -167,12 +168,12 @@ SCHEDULES: dict[str, type[Schedule]] = {
 }
 
 
-def is_schedule(value) -> bool:
+def is_schedule(value: object) -> bool:
     """Whether a config value is a schedule and not a number."""
     return isinstance(value, dict) and "schedule" in value
 
 
-def schedule(node: dict) -> Schedule:
+def schedule(node: Mapping[str, Any]) -> Schedule:
     """The schedule that a config node describes.
 
     >>> schedule({"schedule": "stop", "value": 1, "epochs": 3})(3)
@@ -190,7 +191,7 @@ def schedule(node: dict) -> Schedule:
     return made
 
 
-def scheduled(node: dict, prefix: str = "") -> Iterator[tuple[str, Schedule]]:
+def scheduled(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Schedule]]:
     """Every schedule that stands for a number in a node, or in a node inside it, by its dotted key.
 
     >>> [key for key, _ in scheduled({"weight": 1.0, "loss": {"temperature": {"schedule": "constant", "value": 2}}})]
@@ -203,7 +204,9 @@ def scheduled(node: dict, prefix: str = "") -> Iterator[tuple[str, Schedule]]:
             yield from scheduled(value, f"{prefix}{key}.")
 
 
-def at(node: dict, epoch: float, epochs: Mapping[str, float] | None = None, prefix: str = "") -> dict:
+def at(
+    node: Mapping[str, Any], epoch: float, epochs: Mapping[str, float] | None = None, prefix: str = ""
+) -> dict[str, Any]:
     """The node with numbers for its schedules: their values at ``epoch`` (or at that step, where they count steps), or
     at an epoch of its own for each dotted key in ``epochs``.
 

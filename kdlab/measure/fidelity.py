@@ -57,7 +57,7 @@ class _Mean(Metric):
     total: Tensor
     count: Tensor
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
@@ -107,7 +107,7 @@ class KLToTeacher(_Mean):
 
     def values(self, student: Tensor, teacher: Tensor) -> Tensor:
         """The divergence of each row, in nats."""
-        return forward_kl(*_exact(student, teacher))
+        return forward_kl(_exact(student), _exact(teacher))
 
 
 class LabelAgreement(_Mean):
@@ -134,8 +134,8 @@ class LabelKLToTeacher(_Mean):
 
     def values(self, student: Tensor, teacher: Tensor) -> Tensor:
         """The mean over the labels, one value a row."""
-        return sigmoid_kd(*_exact(student, teacher))
+        return sigmoid_kd(_exact(student), _exact(teacher))
 
 
-def _exact(*logits: Tensor) -> tuple[Tensor, ...]:
-    return tuple((one.cpu() if one.device.type == "mps" else one).double() for one in logits)
+def _exact(logits: Tensor) -> Tensor:
+    return (logits.cpu() if logits.device.type == "mps" else logits).double()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from kdlab.models.calling import forward
 
 
-def flops(network: nn.Module, inputs) -> int | None:
+def flops(network: nn.Module, inputs: Any) -> int | None:
     """Floating-point operations of one forward pass in evaluation mode, as
     :class:`torch.utils.flop_counter.FlopCounterMode` counts them: matrix products, convolutions and attention, with two
     operations for a multiplication and its addition. Half of this number are the MACs that many papers call FLOPs. Bias
@@ -46,7 +48,7 @@ def flops(network: nn.Module, inputs) -> int | None:
 
 
 @contextmanager
-def _countable():
+def _countable() -> Iterator[None]:
     """Splits fused attention and recurrent layers into their matrix products, since the counter does not know the fused
     operations."""
     fast = torch.backends.mha.get_fastpath_enabled()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import sys
 import weakref
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +58,7 @@ def peak(device: torch.device) -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def inference_bytes(network: nn.Module, inputs) -> int:
+def inference_bytes(network: nn.Module, inputs: Any) -> int:
     """The peak of the bytes of all tensors during a forward pass: weights and buffers, the inputs, and intermediate
     tensors while they are needed. The number is the same on every machine and device. Workspace inside operations (of a
     convolution) and the rest of the process are not counted.
@@ -76,12 +78,13 @@ def inference_bytes(network: nn.Module, inputs) -> int:
 class _Tensors(TorchDispatchMode):
     """Tracks the tensors that operations create, and when they are freed."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.now = self.most = 0
+        self.now: int = 0
+        self.most: int = 0
         self._known: set[int] = set()
 
-    def count(self, values) -> None:
+    def count(self, values: Iterable[object]) -> None:
         """Counts storages that are not known yet; views of the same storage count once."""
         for storage in (value.untyped_storage() for value in values if isinstance(value, Tensor)):
             address, size = storage._cdata, storage.nbytes()
@@ -95,7 +98,13 @@ class _Tensors(TorchDispatchMode):
         self._known.discard(address)
         self.now -= size
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self,
+        function: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         made = function(*args, **(kwargs or {}))
         self.count(tree_leaves(made))
         return made

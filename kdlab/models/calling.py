@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -14,12 +15,12 @@ from kdlab.errors import InputError
 _LEAVES_ALONE: WeakKeyDictionary[nn.Module, set[tuple[bool, bool]]] = WeakKeyDictionary()
 
 
-def forward(network: nn.Module, inputs):
+def forward(network: nn.Module, inputs: Any) -> Any:
     """``network(inputs)``, or ``network(**inputs)`` if the inputs are a mapping."""
     return network(**inputs) if isinstance(inputs, Mapping) else network(inputs)
 
 
-def call(network: nn.Module, inputs):
+def call(network: nn.Module, inputs: Any) -> Any:
     """:func:`forward`; the inputs do not change.
 
     A network may change its inputs in place (``x -= mean``, a first ``ReLU(inplace=True)``). So it gets a copy, until a
@@ -62,7 +63,7 @@ def call(network: nn.Module, inputs):
     return answer
 
 
-def answer_of(network: nn.Module, inputs):
+def answer_of(network: nn.Module, inputs: Any) -> Any:
     """What a network returns, or its ``logits`` if it returns an object that has some."""
     answer = call(network, inputs)
     return answer if isinstance(answer, Tensor) else getattr(answer, "logits", answer)

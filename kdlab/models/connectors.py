@@ -35,6 +35,7 @@ def connector(
     if len(student) != 3 or len(teacher) != 3:
         raise _no_connector(student, teacher)
     (channels, height, width), (wanted, out_height, out_width) = student, teacher
+    layer: nn.Conv2d | nn.ConvTranspose2d
     if (height, width) == (2 * out_height, 2 * out_width):
         layer = nn.Conv2d(channels, wanted, 3, stride=2, padding=1)
     elif (2 * height, 2 * width) == (out_height, out_width):
@@ -120,7 +121,7 @@ def _is_vector(shape: Sequence[int]) -> bool:
     return len(shape) == 1
 
 
-def _point(shape: Sequence[int], inputs: int, outputs: int) -> nn.Module:
+def _point(shape: Sequence[int], inputs: int, outputs: int) -> nn.Linear | nn.Conv2d:
     return nn.Linear(inputs, outputs, bias=False) if _is_vector(shape) else nn.Conv2d(inputs, outputs, 1, bias=False)
 
 
@@ -128,7 +129,7 @@ def _norm(shape: Sequence[int], channels: int) -> nn.Module:
     return nn.BatchNorm1d(channels) if _is_vector(shape) else nn.BatchNorm2d(channels)
 
 
-def _no_connector(student: tuple, teacher: tuple) -> ValueError:
+def _no_connector(student: tuple[int, ...], teacher: tuple[int, ...]) -> ValueError:
     return ValueError(
         f"no connector from a student feature of shape {student} to a teacher feature of shape {teacher}; "
         "choose taps of the same kind; the student's map must not be smaller than the teacher's, or be exactly half"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from torch import fx, nn
 
 from kdlab.errors import InputError
@@ -73,11 +75,11 @@ def behind(network: nn.Module, path: str) -> nn.Module:
     return fx.GraphModule(network, rest, class_name=f"{name}Branch")
 
 
-def _depends(node: fx.Node, made: dict) -> bool:
+def _depends(node: fx.Node, made: Container[fx.Node]) -> bool:
     return any(one in made for one in node.all_input_nodes)
 
 
-def _copy(node: fx.Node, rest: fx.Graph, made: dict, constant: set, problem: str) -> None:
+def _copy(node: fx.Node, rest: fx.Graph, made: dict[fx.Node, fx.Node], constant: set[fx.Node], problem: str) -> None:
     for one in node.all_input_nodes:
         if one not in made:
             if one not in constant:

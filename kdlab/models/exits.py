@@ -77,5 +77,5 @@ def _convolutions(feature: tuple[int, ...], deepest: tuple[int, ...]) -> nn.Sequ
     if not smallest:
         layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     elif size != smallest:
-        layers.append(nn.AdaptiveAvgPool2d(smallest))
+        layers.append(nn.AdaptiveAvgPool2d(tuple(smallest)))
     return nn.Sequential(*layers)

@@ -4,6 +4,7 @@ https://arxiv.org/abs/2104.09044."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +28,7 @@ class AttentionFusion(nn.Module):
         self.leave = nn.Sequential(nn.Conv2d(middle, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs))
         self.attention = nn.Sequential(nn.Conv2d(2 * middle, 2, 1), nn.Sigmoid()) if fuses else None
         for layer in (self.enter[0], self.leave[0]):
-            nn.init.kaiming_uniform_(layer.weight, a=1)
+            nn.init.kaiming_uniform_(cast(nn.Conv2d, layer).weight, a=1)
 
     def forward(self, x: Tensor, deeper: Tensor | None, size: Sequence[int]) -> tuple[Tensor, Tensor]:
         """``(map to compare with the teacher, map for the next stage)``, both of the teacher's height and width
@@ -35,7 +36,7 @@ class AttentionFusion(nn.Module):
         x = self.enter(x)
         if deeper is not None:
             deeper = F.interpolate(deeper, x.shape[2:], mode="nearest")
-            weights = self.attention(torch.cat([x, deeper], 1))
+            weights = cast(nn.Sequential, self.attention)(torch.cat([x, deeper], 1))
             x = x * weights[:, :1] + deeper * weights[:, 1:]
         if x.shape[2:] != torch.Size(size):
             x = F.interpolate(x, tuple(size), mode="nearest")
@@ -62,7 +63,8 @@ class Review(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """The fused maps, from shallow to deep, to compare with the teacher's features."""
-        made, deeper = [], None
+        made: list[Tensor] = []
+        deeper = None
         for fusion, x, size in reversed(list(zip(self.fusions, features, self.sizes))):
             out, deeper = fusion(as_map(x), deeper, size)
             made.insert(0, out)

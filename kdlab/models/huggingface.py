@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -52,7 +54,7 @@ class HuggingFaceClassifier(nn.Module):
 
         self._note(model, known, found)
 
-    def _note(self, model: str, known: int, found: dict) -> None:
+    def _note(self, model: str, known: int, found: dict[str, Any]) -> None:
         """Notes what the weights do not fill. The head is the part that the class for classification adds to the
         library's model."""
         mismatched = {entry[0] for entry in found["mismatched_keys"]}
@@ -72,7 +74,7 @@ class HuggingFaceClassifier(nn.Module):
 
 
 @contextlib.contextmanager
-def _quiet():
+def _quiet() -> Iterator[None]:
     from transformers.utils import logging
 
     before = logging.get_verbosity()

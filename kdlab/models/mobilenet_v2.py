@@ -68,6 +68,11 @@ class MobileNetV2(nn.Module):
     812836
     """
 
+    stage1: nn.Sequential
+    stage2: nn.Sequential
+    stage3: nn.Sequential
+    stage4: nn.Sequential
+
     def __init__(self, classes: int, width: float = 0.5, expansion: int = 6, channels: int = 3):
         super().__init__()
         if width * 16 < 1:

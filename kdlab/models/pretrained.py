@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from typing import Any, cast
 
 from torch import nn
 
@@ -30,10 +31,10 @@ def note_weights(
             f"the weights of '{model}' do not fill {shortened(others)}, which would keep its initial values; options "
             "that change the network need other weights, or pretrained=false"
         )
-    network.pretrained_weights = {"classes": classes, "unfilled": unfilled}
+    cast(Any, network).pretrained_weights = {"classes": classes, "unfilled": unfilled}
 
 
-def refuse_own(options: Mapping | None, own: Mapping[str, str]) -> None:
+def refuse_own(options: Mapping[str, Any] | None, own: Mapping[str, str]) -> None:
     """Refuses options for which kdlab has its own keys.
 
     Args:

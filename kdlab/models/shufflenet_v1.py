@@ -77,6 +77,10 @@ class ShuffleNetV1(nn.Module):
     949258
     """
 
+    stage1: nn.Sequential
+    stage2: nn.Sequential
+    stage3: nn.Sequential
+
     def __init__(self, classes: int, groups: int = 3, channels: int = 3):
         super().__init__()
         if groups not in WIDTHS:

@@ -84,6 +84,10 @@ class ShuffleNetV2(nn.Module):
     1355528
     """
 
+    stage1: nn.Sequential
+    stage2: nn.Sequential
+    stage3: nn.Sequential
+
     def __init__(self, classes: int, size: float = 1, channels: int = 3):
         super().__init__()
         if size not in WIDTHS:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from functools import partial
+from types import TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from kdlab.errors import InputError, did_you_mean
 
@@ -91,12 +94,12 @@ class Taps:
         #: the taps whose tensors nothing changes, with the mode of the pass that has shown it
         self._left_alone: set[tuple[str, bool, bool]] = set()
         self._mode = (False, False)
-        self._handles: list = []
+        self._handles: list[RemovableHandle] = []
         self._features: dict[str, Tensor] = {}
         #: for each tap that is checked: the module's own tensor, and its version when it was captured
         self._watched: dict[str, tuple[Tensor, int]] = {}
 
-    def _keep(self, name: str, cloning: bool, module: nn.Module, inputs, output) -> None:
+    def _keep(self, name: str, cloning: bool, module: nn.Module, inputs: Any, output: Any) -> None:
         """The hook: keeps the output, or the first of several (modules of transformers return tuples and mappings)."""
         if isinstance(output, Mapping):
             output = next(iter(output.values()))
@@ -112,7 +115,7 @@ class Taps:
         if not torch.compiler.is_compiling() and not output.is_inference():
             self._watched[name] = output, output._version
 
-    def _keep_input(self, name: str, cloning: bool, module: nn.Module, inputs) -> None:
+    def _keep_input(self, name: str, cloning: bool, module: nn.Module, inputs: Any) -> None:
         """The hook of a ``.input``. It runs before the module is called, which may change its input."""
         if not inputs:
             raise InputError(
@@ -130,7 +133,9 @@ class Taps:
             self._handles.append(register(hook))
         return self._features
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for handle in self._handles:
             handle.remove()
         features, watched = self._features, self._watched

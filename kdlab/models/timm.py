@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from typing import Any
 
 from torch import nn
 
@@ -19,7 +20,7 @@ ELSEWHERE = ("hf-hub:", "hf_hub:", "local-dir:")
 
 
 def timm_model(
-    model: str, classes: int, channels: int = 3, pretrained: bool = False, options: dict | None = None
+    model: str, classes: int, channels: int = 3, pretrained: bool = False, options: dict[str, Any] | None = None
 ) -> nn.Module:
     """A classifier of timm, with taps. The module and the names in its state dict are timm's.
 
@@ -54,10 +55,10 @@ def timm_model(
     refuse_own(
         options, {"model_name": "model", "num_classes": "classes", "in_chans": "channels", "pretrained": "pretrained"}
     )
-    writes = Writes() if pretrained else contextlib.nullcontext()
+    writes = Writes() if pretrained else None
     try:
-        with writes:
-            network = timm.create_model(
+        with writes or contextlib.nullcontext():
+            network: Any = timm.create_model(
                 model, pretrained=pretrained, num_classes=classes, in_chans=channels, **(options or {})
             )
     except (OSError, RuntimeError) as error:  # no connection; no such tag, no weights, weights of another shape
@@ -69,9 +70,9 @@ def timm_model(
             "a connection, or set pretrained=false"
         ) from error
     network.taps = _taps(network)
-    if pretrained:
-        known = (getattr(network, "pretrained_cfg", None) or {}).get("num_classes") or None
-        note_weights(network, model, known, writes.not_copied(network), _heads(network))
+    if writes is not None:
+        number = (getattr(network, "pretrained_cfg", None) or {}).get("num_classes") or None
+        note_weights(network, model, number, writes.not_copied(network), _heads(network))
     return network
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from torch import nn
 
 from kdlab.errors import did_you_mean
@@ -28,7 +30,7 @@ def torchvision_model(
     channels: int = 3,
     pretrained: bool = False,
     weights: str | None = None,
-    options: dict | None = None,
+    options: dict[str, Any] | None = None,
 ) -> nn.Module:
     """A classifier of torchvision, with taps. The module and the names in its state dict are torchvision's.
 
@@ -98,7 +100,7 @@ def torchvision_model(
     return network
 
 
-def _weights(library, model: str, pretrained: bool, weights: str | None):
+def _weights(library: Any, model: str, pretrained: bool, weights: str | None) -> Any:
     if not pretrained and weights is None:
         return None
     offered = library.get_model_weights(model)
@@ -111,9 +113,10 @@ def _weights(library, model: str, pretrained: bool, weights: str | None):
     return offered[name]
 
 
-def _trained(library, model: str, weights, options: dict) -> nn.Module:
+def _trained(library: Any, model: str, weights: Any, options: dict[str, Any]) -> nn.Module:
+    network: nn.Module
     try:
-        return library.get_model(model, weights=weights, progress=False, **options)
+        network = library.get_model(model, weights=weights, progress=False, **options)
     except (OSError, RuntimeError) as error:  # no connection, or a damaged file
         if "loading state_dict" in str(error):
             wrong = " ".join(str(error).splitlines()[1:2]).strip()
@@ -125,6 +128,7 @@ def _trained(library, model: str, weights, options: dict) -> nn.Module:
             f"the weights {weights} of torchvision's {model} cannot be downloaded from {weights.url} ({error}); "
             "download them into torch's cache (TORCH_HOME) on a machine with a connection, or set pretrained=false"
         ) from error
+    return network
 
 
 def _put_on_head_of(network: nn.Module, fresh: nn.Module) -> list[str]:
@@ -145,15 +149,15 @@ def _read_grey(network: nn.Module) -> None:
     first.in_channels = 1
     # an adaptation of three channels for the weights of googlenet and inception_v3
     if getattr(network, "transform_input", False):
-        network.transform_input = False
+        cast(Any, network).transform_input = False
 
 
 def _taps(network: nn.Module) -> dict[str, str]:
     kind = type(network).__name__
     if kind == "VisionTransformer":
-        stages = [f"encoder.layers.{name}" for name, _ in network.encoder.layers.named_children()]
+        stages = [f"encoder.layers.{name}" for name, _ in network.get_submodule("encoder.layers").named_children()]
     elif kind in ROWS:
-        layers = list(network.features)[:-1]
+        layers = list(cast(nn.Sequential, network.features))[:-1]
         halving = [
             number
             for number, layer in enumerate(layers)

@@ -36,12 +36,18 @@ class VGG(nn.Module):
     3965028
     """
 
+    stage1: nn.Sequential
+    stage2: nn.Sequential
+    stage3: nn.Sequential
+    stage4: nn.Sequential
+    stage5: nn.Sequential
+
     def __init__(self, classes: int, depth: int, channels: int = 3):
         super().__init__()
         if depth not in CONVOLUTIONS:
             raise ValueError(f"depth must be one of {', '.join(map(str, CONVOLUTIONS))}, got {depth}")
         for number, (count, width) in enumerate(zip(CONVOLUTIONS[depth], WIDTHS), start=1):
-            layers = []
+            layers: list[nn.Module] = []
             for _ in range(count):
                 layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
                 channels = width
@@ -54,7 +60,7 @@ class VGG(nn.Module):
         self.embedding = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.classifier = nn.Linear(WIDTHS[-1], classes)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d) and module.bias is not None:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 nn.init.zeros_(module.bias)
         nn.init.normal_(self.classifier.weight, 0, 0.01)

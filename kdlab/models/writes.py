@@ -3,9 +3,10 @@ numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor, UntypedStorage, nn
 from torch.overrides import TorchFunctionMode
 
 _RANDOM = frozenset(
@@ -45,19 +46,25 @@ class Writes(TorchFunctionMode):
     (['1.weight', '1.bias'], ['1.weight', '1.bias'])
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         # a storage's number -> what was written, and the storage itself, so that its number is not used again
         self._last: dict[int, tuple[str, object]] = {}
 
-    def __torch_function__(self, function, types, arguments=(), options=None):
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Any,
+        arguments: tuple[Any, ...] = (),
+        options: dict[str, Any] | None = None,
+    ) -> Any:
         result = function(*arguments, **(options or {}))
         name = getattr(function, "__name__", "")
         if (name.endswith("_") and not name.endswith("__")) or name in ("__set__", "__setitem__"):
             self._note(name, arguments, options or {})
         return result
 
-    def _note(self, name: str, arguments: tuple, options: dict) -> None:
+    def _note(self, name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
         target, *rest = arguments or (options.get("tensor", options.get("self")),)
         foreign = next(_tensors((*rest, *options.values())), None) is not None if arguments else False
         kind = _DRAWN if name in _RANDOM else _COPIED if name in ("copy_", "set_") else _OTHER
@@ -88,7 +95,7 @@ class Writes(TorchFunctionMode):
         ]
 
 
-def _tensors(value) -> Iterator[Tensor]:
+def _tensors(value: object) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (list, tuple)):
@@ -96,7 +103,7 @@ def _tensors(value) -> Iterator[Tensor]:
             yield from _tensors(item)
 
 
-def _storage(tensor: Tensor):
+def _storage(tensor: Tensor) -> UntypedStorage | None:
     try:
         return None if tensor.is_meta else tensor.untyped_storage()
     except (NotImplementedError, RuntimeError):  # a sparse or lazy tensor has none
