@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 
-def flat(node, key: str = "") -> dict:
+def flat(node: object, key: str = "") -> dict:
     """Nested containers as dotted keys.
 
     >>> flat({"loss": {"kd": {"weight": 0.9}}, "seed": 1})
     {'loss.kd.weight': 0.9, 'seed': 1}
     """
     if isinstance(node, dict) and node:
-        result = {}
+        result: dict = {}
         for name, value in node.items():
             result.update(flat(value, f"{key}.{name}" if key else str(name)))
         return result
