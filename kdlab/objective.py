@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -110,6 +111,11 @@ class Objective(nn.Module):
                 )
         self.advance(0.0, 0)
 
+    @property
+    def losses(self) -> dict[str, Loss]:
+        """name -> loss: ``terms`` as what they are."""
+        return {name: cast(Loss, term) for name, term in self.terms.items()}
+
     def advance(self, epoch: float, step: int | None = None) -> None:
         """Sets every scheduled scalar to its value at ``epoch`` (fractional, from 0), or at ``step`` where its schedule
         counts optimiser steps.
@@ -133,7 +139,7 @@ class Objective(nn.Module):
             f"{name}.{key}": value for name, term in self.terms.items() for key, value in term.readings().items()
         }
 
-    def _scalar(self, key: str):
+    def _scalar(self, key: str) -> Any:
         """The current value at a schedule's key; None if there is none."""
         name, _, scalar = key.partition(".")
         if scalar == "weight":

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
 from kdlab.errors import KdlabError
 
@@ -38,6 +40,17 @@ def epochs_of(trainer: L.Trainer) -> int:
     return epochs_in_all(
         trainer.num_training_batches, trainer.accumulate_grad_batches, trainer.max_epochs, trainer.max_steps
     )
+
+
+class Optimised(Protocol):
+    """What an optimiser is made for: a strategy."""
+
+    @property
+    def trainer(self) -> L.Trainer:
+        """The trainer, which knows how long the training is."""
+
+    def parameter_groups(self) -> list[dict]:
+        """The groups of parameters, each with its own options."""
 
 
 @dataclass
@@ -85,17 +98,17 @@ class OptimizerRecipe:
     def _tried(self) -> torch.optim.Optimizer:
         return self.optimizer(params=[torch.nn.Parameter(torch.zeros(1))])
 
-    def _schedule(self, optimizer: torch.optim.Optimizer, intervals: int):
+    def _schedule(self, optimizer: torch.optim.Optimizer, intervals: int | None) -> Any:
         if self.scheduler is None:
             return None
         return self.scheduler(optimizer=optimizer, **({self.horizon: intervals} if self.horizon else {}))
 
-    def configure(self, module: L.LightningModule, monitor: str):
+    def configure(self, module: Optimised, monitor: str) -> OptimizerLRScheduler:
         """For Lightning: one optimiser over everything that is trainable in the strategy: students, connectors,
         attached parts.
 
         Args:
-            module: the strategy; it has ``parameter_groups()``.
+            module: the strategy.
             monitor: the metric that a schedule may wait for.
         """
         optimizer = self.optimizer(params=module.parameter_groups())
