@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def flat(node: object, key: str = "") -> dict:
     """Nested containers as dotted keys.
@@ -17,7 +19,7 @@ def flat(node: object, key: str = "") -> dict:
     return {key: node}
 
 
-def differing_keys(configs: list[dict]) -> list[str]:
+def differing_keys(configs: Sequence[dict]) -> list[str]:
     """The dotted keys whose values are not the same in all of some flat configs, in the order of the first that has
     them."""
     keys = dict.fromkeys(key for config in configs for key in config)
