@@ -9,7 +9,7 @@ Importing kdlab is light: what a name needs is imported when the name is first u
 
 import warnings
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kdlab import compare
@@ -40,7 +40,7 @@ _LAZY = {
 __all__ = ["Batch", "Loss", "Outputs", "Run", "RunStore", "Strategy", "compare", "distill", "load", "train"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     if name == "compare":
@@ -48,5 +48,5 @@ def __getattr__(name: str):
     raise AttributeError(f"module 'kdlab' has no attribute '{name}'")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted([*globals(), *_LAZY])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +37,11 @@ class Normalisation:
             )
         if not all(number > 0 for number in self.std):
             raise ValueError(f"std must be greater than 0, got {list(self.std)}")
+
+    @classmethod
+    def of(cls, mean: float | Sequence[float], std: float | Sequence[float]) -> Normalisation:
+        """The normalisation by a mean and a std that are each one number, or one a channel."""
+        return cls(*((value,) if isinstance(value, (int, float)) else tuple(value) for value in (mean, std)))
 
     def __str__(self) -> str:
         mean, std = (

@@ -4,7 +4,7 @@ image of a folder."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
@@ -136,7 +136,7 @@ def _images(overrides: list[str]) -> int:
     return 2 if wrong else 0
 
 
-def _each(pool: ThreadPoolExecutor, function, items: Iterator, at_once: int = 1024) -> Iterator:
+def _each(pool: ThreadPoolExecutor, function: Callable, items: Iterator, at_once: int = 1024) -> Iterator:
     """``map`` of a pool that does not read all items in advance."""
     while chunk := list(islice(items, at_once)):
         yield from pool.map(function, chunk)

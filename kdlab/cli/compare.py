@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from kdlab.compare import groups, place, table_of
+from kdlab.compare import Group, Table, groups, place, table_of
 from kdlab.compare.page import make_folder, write_report
 from kdlab.errors import InputError
 from kdlab.runs.record import command_line
@@ -91,7 +93,7 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _report(options, found, table, folder: Path) -> None:
+def _report(options: argparse.Namespace, found: Sequence[Group], table: Table, folder: Path) -> None:
     page = write_report(found, table, folder, f"Comparison of {', '.join(options.folder)}", command_line())
     print(f"written: {page}, with figures and tables next to it")
     if options.wandb:

@@ -76,7 +76,7 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _stored(found: Run, which: str, network: str | None):
+def _stored(found: Run, which: str, network: str | None) -> tuple[torch.Tensor, torch.Tensor, str]:
     predictions = found.predictions()
     if which not in predictions:  # last is always there
         raise InputError(f"{found.path} has no '{which}': it was trained without validation, so no epoch was chosen")
@@ -96,11 +96,12 @@ def _stored(found: Run, which: str, network: str | None):
     )
 
 
-def _fresh(found: Run, which: str, overrides: list[str]):
+def _fresh(found: Run, which: str, overrides: list[str]) -> tuple[torch.Tensor, torch.Tensor, str]:
     from omegaconf import OmegaConf
 
     from kdlab.config.check import check
     from kdlab.config.compose import compose, explaining
+    from kdlab.config.written import as_dict
     from kdlab.tasks import task_of
     from kdlab.training.assemble import make_data, read_data
     from kdlab.training.evaluation import predict
@@ -116,9 +117,7 @@ def _fresh(found: Run, which: str, overrides: list[str]):
             raise InputError("a key of the run's own data cannot be removed here; name the data set too: data=…")
         with explaining(overrides):
             dotted = OmegaConf.from_dotlist([text.lstrip("+") for text in overrides])
-            config = OmegaConf.to_container(
-                OmegaConf.merge({key: found.config[key] for key in ("data", "paths")}, dotted), resolve=True
-            )
+            config = as_dict(OmegaConf.merge({key: found.config[key] for key in ("data", "paths")}, dotted))
         config = {**found.config, **config}
     check(config)
     if (
@@ -140,8 +139,8 @@ def _fresh(found: Run, which: str, overrides: list[str]):
 
 def _bias(text: str, classes: int) -> tuple[int, float]:
     try:
-        number, value = text.split("=")
-        number, value = int(number), float(value)
+        key, amount = text.split("=")
+        number, value = int(key), float(amount)
         if not math.isfinite(value):
             raise ValueError
     except ValueError as error:

@@ -9,12 +9,16 @@ want to compare with one command.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from kdlab.errors import InputError
 from kdlab.runs.measurements import machine_name, scalars
 from kdlab.runs.run import FINISHED, Run, runs_in
 
 from .parser import Parser
+
+if TYPE_CHECKING:
+    import torch
 
 LARGEST_BATCH = 100_000
 
@@ -128,7 +132,7 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _device(text: str):
+def _device(text: str) -> torch.device:
     import torch
 
     try:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 import textwrap
+from typing import Any
 
 import yaml
 
+from kdlab.config.presets import Preset
 from kdlab.errors import InputError
 from kdlab.functional.sources import COMMITS, FAMILIES, KINDS, SWITCHES, TOLERANCE
 
@@ -59,7 +61,7 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def line(entry) -> None:
+def line(entry: Any) -> None:
     """Print a method in a few lines."""
     print(f"  {entry.name:<24} {entry.brief}")
     details = [f"needs {', '.join(entry.needs)}", f"for {', '.join(entry.method.serves)}"]
@@ -90,13 +92,13 @@ def line(entry) -> None:
         )
 
 
-def show(entry) -> None:
+def show(entry: Any) -> None:
     """Print everything that is known about a method."""
     from kdlab.methods import prose
 
     print(f"{entry.name} ({entry.method.family}; for {', '.join(entry.method.serves)})")
     print(*filter(None, (entry.method.paper, getattr(entry, "told", ""))), sep="\n", end="\n\n")
-    print(textwrap.indent(prose(inspect.getdoc(entry.documented)), "  "))
+    print(textwrap.indent(prose(inspect.getdoc(entry.documented) or ""), "  "))
     if entry.notes:
         print("\n" + textwrap.indent(entry.notes, "  "))
     print(f"\n{entry.where}")
@@ -104,7 +106,7 @@ def show(entry) -> None:
     if entry.kind == "strategy":
         print(f"losses by default (weights): {_settings(entry.losses)}")
         for function in entry.composes:
-            first = " ".join(prose(inspect.getdoc(function)).partition("\n\n")[0].split())
+            first = " ".join(prose(inspect.getdoc(function) or "").partition("\n\n")[0].split())
             print(
                 textwrap.fill(f"composes kdlab.functional.{function.__name__}: {first}", WIDTH, subsequent_indent="  ")
             )
@@ -142,7 +144,7 @@ def show(entry) -> None:
         print(f"\n{entry.example}")
 
 
-def preset_lines(preset) -> None:
+def preset_lines(preset: Preset) -> None:
     """The lines of a preset: its name, description and numbers, and their sources."""
     numbers = {f"{term}.{key}": value for term, node in preset.terms.items() for key, value in node.items()}
     print(f"  {preset.name}")
@@ -161,7 +163,7 @@ def preset_lines(preset) -> None:
         print(f"      {source}")
 
 
-def _other_defaults(entry, cases: str) -> str:
+def _other_defaults(entry: Any, cases: str) -> str:
     """The listed switches that must be set to agree with the code of a repository."""
     first, *further = (SWITCHES.get(case, "").split() for case in cases.split())
     others = [
@@ -176,7 +178,7 @@ def _settings(values: dict) -> str:
     return " ".join(f"{name}={_value(value)}" for name, value in values.items())
 
 
-def _value(value) -> str:
+def _value(value: object) -> str:
     """A value as in a YAML file."""
     return (
         value

@@ -14,10 +14,14 @@ variation of seeds explains the difference.
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING, Any, cast
 
 from kdlab.errors import InputError
 
 from .parser import Parser
+
+if TYPE_CHECKING:
+    from kdlab.studies.study import Study
 
 
 def run(arguments: list[str]) -> int:
@@ -80,7 +84,7 @@ def run(arguments: list[str]) -> int:
     return _reproduce(names[0], extra, options.write, options.keep)
 
 
-def _studies(names: list[str]):
+def _studies(names: list[str]) -> list[Study]:
     """The studies that are named, or all."""
     from kdlab.studies.reading import read
     from kdlab.studies.study import all_studies, find, refuse_ambiguous
@@ -115,7 +119,7 @@ def _list(names: list[str], extra: list[str]) -> int:
         ("runs", "right"),
         ("finished here", "right"),
     ):
-        table.add_column(name, justify=justify, overflow="fold")
+        table.add_column(name, justify=cast(Any, justify), overflow="fold")
     for study in _studies(names):
         table.add_row(
             *map(escape, (study.name, study.title, study.scale)),
@@ -227,7 +231,8 @@ def _reproduce(name: str, extra: list[str], write: bool, keep: bool) -> int:
     found += level
     # results for git must be explained
     right = all(one.accepted for one in found) if write else not any(one.contradicted for one in found)
-    return 0 if not unfinished and right and all(one.agrees for one in (*again, *held)) else 1
+    agree = all(one.agrees for one in again) and all(one.agrees for one in held)
+    return 0 if not unfinished and right and agree else 1
 
 
 def _show(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 from pathlib import Path
@@ -46,7 +47,7 @@ def run(arguments: list[str]) -> int:
     return {"list": _list, "show": _show, "diff": _diff, "rm": _remove}[options.verb](options)
 
 
-def _list(options) -> int:
+def _list(options: argparse.Namespace) -> int:
     missing = [folder for folder in options.folder if not Path(folder).is_dir()]
     if missing and options.folder != ["runs"]:
         raise InputError(f"there is no folder {', '.join(missing)}{did_you_mean(missing[0], VERBS)}")
@@ -106,7 +107,7 @@ def _epochs(found: Run) -> int | str:
     return len(rows)
 
 
-def _show(options) -> int:
+def _show(options: argparse.Namespace) -> int:
     found = Run(options.run)
     record = found.record
     print(json.dumps(record, indent=2))
@@ -135,7 +136,7 @@ def _show_networks(record: dict) -> None:
             print(f"kept of {which}: {why_kept(record, which)}")
 
 
-def _diff(options) -> int:
+def _diff(options: argparse.Namespace) -> int:
     first, second = Run(options.first), Run(options.second)
     for one in (first, second):
         one.check()
@@ -164,7 +165,7 @@ def _diff(options) -> int:
     return 0
 
 
-def _remove(options) -> int:
+def _remove(options: argparse.Namespace) -> int:
     found = [Run(path) for path in options.run]
     for one in found:
         one.check()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -87,9 +88,9 @@ def run(arguments: list[str]) -> int:
 
 def _refuse_unknown_options(arguments: list[str]) -> None:
     """Raises InputError where Hydra would print its usage."""
-    parser = get_args_parser()
+    parser: Any = get_args_parser()
 
-    def refuse(message: str):
+    def refuse(message: str) -> NoReturn:
         unknown = message.partition("unrecognized arguments: ")[2].split(" ")[0]
         hint = did_you_mean(unknown, parser._option_string_actions) if unknown else ""
         raise InputError(f"train: {message}{hint}; see kdlab train --help")

@@ -4,6 +4,7 @@ table and the report."""
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from .collect import Group, groups
 from .page import write_report
@@ -70,7 +71,7 @@ def place(folders: Sequence[str | Path]) -> Path:
     return first.parent if (first / "run.json").exists() else first
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name == "figures":  # matplotlib is imported where it is drawn
         return import_module("kdlab.compare.figures")
     raise AttributeError(f"module 'kdlab.compare' has no attribute '{name}'")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from kdlab.errors import InputError, did_you_mean
 
-from .collect import BASELINE, NETWORK, TEACHER
+from .collect import BASELINE, NETWORK, TEACHER, Group
 from .rows import Row
 from .statistics import differences
 
 MOST_LISTED = 10
+Candidate = TypeVar("Candidate", Row, Group)
 NO_BASELINE = ""  # in place of a label: rows are not compared with each other
 
 
@@ -51,7 +53,7 @@ def pick(rows: Sequence[Row], wanted: str | None) -> Row | None:
     )
 
 
-def default(candidates: Sequence):
+def default(candidates: Sequence[Candidate]) -> Candidate | None:
     """The student baseline among rows or groups; None where there is none, or several."""
     alone = [one for one in candidates if one.role == BASELINE]
     return alone[0] if len(alone) == 1 else None
@@ -109,7 +111,8 @@ def compare_with(rows: Sequence[Row], baseline: Row, higher_is_better: bool) -> 
             continue
         start = [value for seed, value in baseline.values.items() if seed in row.values]
         gap = row.teacher - sum(start) / len(start)
-        noise = baseline.last.half_width
+        noise = baseline.last.half_width if baseline.last else None
         if noise is not None and (gap if higher_is_better else -gap) > noise:
             row.gap_closed = difference.mean / gap
-    return len({tuple(sorted(row.values.items())) for row in compared if row.difference.p is not None})
+    tested = [row for row in compared if row.difference is not None and row.difference.p is not None]
+    return len({tuple(sorted(row.values.items())) for row in tested})

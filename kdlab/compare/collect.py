@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from kdlab.errors import InputError
 from kdlab.runs.run import FINISHED, INTERRUPTED, RUNNING, Run
@@ -50,7 +51,9 @@ def groups(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
     Of each run, run.json and config.yaml are read once.
     """
     found: dict[str, Group] = {}
-    left_out, seen, taught = [], {}, defaultdict(list)
+    left_out: list[str] = []
+    seen: dict[str, Path] = {}
+    taught: dict[str, list[dict]] = defaultdict(list)
     for run in runs:
         try:
             record, config = run.record, run.config

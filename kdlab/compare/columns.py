@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from .collect import NETWORK
 from .rows import Row
@@ -24,7 +25,7 @@ class Column:
     rank: int = 0
 
 
-def columns_of(table) -> list[Column]:
+def columns_of(table: Any) -> list[Column]:
     """The columns in which some row of a table has something: ``role``, ``label``, ``weights``, ``last``, ``best``,
     ``n``, ``difference``, ``p``, ``verdict``, ``effect``, ``detectable``, ``retention``, ``gap_closed``, the table's
     further metrics by their names, ``parameters``, ``flops``, ``seconds``."""
@@ -36,7 +37,7 @@ def columns_of(table) -> list[Column]:
         Column("best", f"{table.metric}, best on validation", lambda row: number(row.best), rank=5),
         Column("n", "n", lambda row: str(row.last.n if row.last else 0), rank=2),
         Column("difference", "difference", _difference, rank=3),
-        Column("p", "p", lambda row: p_text(row.difference and row.difference.p_adjusted), rank=8),
+        Column("p", "p", lambda row: p_text(row.difference.p_adjusted if row.difference else None), rank=8),
         Column("verdict", "verdict", lambda row: row.difference.verdict if row.difference else "", True, 4),
         Column("effect", "effect", lambda row: _format(row.difference and row.difference.effect, "+.2f"), rank=13),
         Column(
@@ -44,7 +45,7 @@ def columns_of(table) -> list[Column]:
         ),
         Column("retention", "retention", lambda row: _format(row.retention, ".1%"), rank=9),
         Column("gap_closed", "gap closed", lambda row: _format(row.gap_closed, ".0%"), rank=10),
-        *(Column(name, name, lambda row, name=name: number(row.further.get(name)), rank=6) for name in table.further),
+        *(Column(name, name, _further(name), rank=6) for name in table.further),
         Column("parameters", "parameters", lambda row: _format(row.parameters, ","), rank=11),
         Column("flops", "FLOPs", lambda row: _format(row.flops, ","), rank=15),
         Column("seconds", "seconds", lambda row: _format(row.seconds, ".1f"), rank=12),
@@ -92,5 +93,9 @@ def p_text(value: float | None) -> str:
     return "" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _format(value, form: str) -> str:
+def _further(name: str) -> Callable[[Row], str]:
+    return lambda row: number(row.further.get(name))
+
+
+def _format(value: Any, form: str) -> str:
     return "" if value is None else format(value, form)

@@ -130,7 +130,7 @@ class _Labels:
         )
 
 
-def _number(value) -> bool:
+def _number(value: object) -> bool:
     return isinstance(value, (int, float))
 
 

@@ -3,9 +3,11 @@ r"""A table for a paper: LaTeX with booktabs, ready to be pasted, and at most as
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 from .collect import NETWORK
 from .columns import Column, several
+from .rows import Row
 from .statistics import BETTER, LEVEL, WORSE
 
 #: columns that fit into a paper, in addition to the table's further metrics; the others are only in the CSV
@@ -34,7 +36,7 @@ _ESCAPES = {
 }
 
 
-def latex(table) -> str:
+def latex(table: Any) -> str:
     """The table as a LaTeX ``table`` that needs booktabs and graphicx; its notes follow as comments."""
     columns = [column for column in table.columns() if column.key in (*KEPT, *table.further)]
     caption = " ".join(_caption(table, columns))
@@ -65,7 +67,7 @@ def latex(table) -> str:
     )
 
 
-def _caption(table, columns: list[Column]) -> list[str]:
+def _caption(table: Any, columns: list[Column]) -> list[str]:
     metric = table.metric[:1].upper() + table.metric[1:]
     lines = [
         f"{metric} on test: mean ± half width of the 95 % interval (Student's t) over n seeds.",
@@ -79,7 +81,7 @@ def _caption(table, columns: list[Column]) -> list[str]:
     return lines
 
 
-def _cell(column: Column, row) -> str:
+def _cell(column: Column, row: Row) -> str:
     text = column.cell(row)
     if column.key == "last" and row.difference and row.difference.verdict in _SHOWN:
         return f"\\{_SHOWN[row.difference.verdict]}{{{escaped(text)}}}"

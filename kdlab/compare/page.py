@@ -166,7 +166,7 @@ def facts(table: Table) -> list[Fact]:
         and not any(on_other_data(row, one) for one in baseline)
     ]
     if variants:
-        best = (max if table.higher_is_better else min)(variants, key=lambda row: row.last.mean)
+        best = (max if table.higher_is_better else min)(variants, key=lambda row: row.last.mean if row.last else 0.0)
         result.append(
             Fact(
                 f"best of {len(variants)} variants: {table.metric}"
@@ -199,8 +199,12 @@ def _cells(table: Table) -> list[list[Cell]]:
     return [[Cell(text, text if text in ("better", "worse") else "") for text in cells] for cells in table.cells()]
 
 
-def _interval(value: Interval) -> str:
-    return f"{value.mean:.4f}" + ("" if value.half_width is None else f" ± {value.half_width:.4f}")
+def _interval(value: Interval | None) -> str:
+    return (
+        ""
+        if value is None
+        else f"{value.mean:.4f}" + ("" if value.half_width is None else f" ± {value.half_width:.4f}")
+    )
 
 
 def _made(groups: Sequence[Group], command: str) -> dict[str, str]:

@@ -144,7 +144,7 @@ def _teacher(label: str, teachers: Sequence[dict], metric: str) -> Row:
         _interval(score.get(metric) for score in scores),
         _interval(tested(run, f"{metric}_best") for run in own),
         parameters=teachers[0].get("parameters"),
-        seconds=seconds and seconds.mean,
+        seconds=seconds.mean if seconds else None,
         further=further,
     )
 
@@ -190,7 +190,8 @@ class _TeacherScores:
     of all other groups on the same data."""
 
     def __init__(self, groups: Iterable[Group], metric: str):
-        self.metric, self.elsewhere = metric, defaultdict(set)
+        self.metric = metric
+        self.elsewhere: dict[str, set[float]] = defaultdict(set)
         for group in groups:
             self.elsewhere[repr(group.config.get("data"))] |= set(self._own(group))
 
@@ -242,7 +243,7 @@ def _row(
         retention=last.mean / teacher if shared and last and teacher else None,
         parameters=records[0].get("parameters"),
         flops=records[0].get("flops"),
-        seconds=seconds and seconds.mean,
+        seconds=seconds.mean if seconds else None,
         further={name: over for name, numbers in further.items() if (over := _interval(numbers))},
         weights=" ".join(
             f"{name}={weight:g}" if isinstance(weight, (int, float)) else f"{name}={weight}"

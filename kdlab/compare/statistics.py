@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from scipy import special
@@ -23,6 +24,9 @@ BETTER, WORSE, NONE_FOUND, TOO_FEW, UNTESTED = (
 )
 
 
+Seed = TypeVar("Seed", bound=Hashable)
+
+
 @dataclass(frozen=True)
 class Interval:
     """A mean over n runs and the half width of its 95 % interval (None for a single run)."""
@@ -32,7 +36,7 @@ class Interval:
     n: int
 
 
-def interval(values: Sequence[float], confidence: float = 1 - LEVEL) -> Interval:
+def interval(values: Sequence[float] | np.ndarray, confidence: float = 1 - LEVEL) -> Interval:
     r"""Mean and Student's t interval, :math:`\bar x \pm t_{n-1}\, s / \sqrt n`.
 
     >>> interval([0.80, 0.82, 0.84])
@@ -40,11 +44,11 @@ def interval(values: Sequence[float], confidence: float = 1 - LEVEL) -> Interval
     >>> interval([0.8])
     Interval(mean=0.8, half_width=None, n=1)
     """
-    values = np.asarray(values, dtype=float)
-    n, mean = len(values), float(np.mean(values))
+    known = np.asarray(values, dtype=float)
+    n, mean = len(known), float(np.mean(known))
     if n < 2:
         return Interval(mean, None, n)
-    half = special.stdtrit(n - 1, (1 + confidence) / 2) * values.std(ddof=1) / n**0.5
+    half = special.stdtrit(n - 1, (1 + confidence) / 2) * known.std(ddof=1) / n**0.5
     return Interval(round(mean, 12), float(half), n)
 
 
@@ -79,7 +83,7 @@ class Difference:
 
 
 def differences(
-    rows: Sequence[Mapping[Hashable, float]], baseline: Mapping[Hashable, float], higher_is_better: bool = True
+    rows: Sequence[Mapping[Seed, float]], baseline: Mapping[Seed, float], higher_is_better: bool = True
 ) -> list[Difference]:
     r"""Each row's difference to a baseline, with a significance test.
 
@@ -120,7 +124,7 @@ def differences(
     ]
 
 
-def paired(row: Mapping[Hashable, float], baseline: Mapping[Hashable, float]) -> Difference:
+def paired(row: Mapping[Seed, float], baseline: Mapping[Seed, float]) -> Difference:
     """The difference of a single row, without correction and verdict."""
     common = [seed for seed in row if seed in baseline]
     n, unpaired = len(common), len(set(row) ^ set(baseline))
@@ -162,14 +166,14 @@ def welch(first: Sequence[float], second: Sequence[float]) -> float | None:
     >>> round(welch([0.80, 0.82, 0.84], better), 4), welch([0.8, 0.9], [0.9, 0.8]), welch([0.8, 0.8, 0.8], better)
     (0.2209, None, None)
     """
-    first, second = (np.asarray(values, dtype=float) for values in (first, second))
-    if min(len(first), len(second)) < 3 or min(np.ptp(first), np.ptp(second)) <= RESOLUTION * max(
-        np.abs(first).max(), np.abs(second).max()
+    one, other = (np.asarray(values, dtype=float) for values in (first, second))
+    if min(len(one), len(other)) < 3 or min(np.ptp(one), np.ptp(other)) <= RESOLUTION * max(
+        np.abs(one).max(), np.abs(other).max()
     ):
         return None
     from scipy import stats
 
-    return float(stats.ttest_ind(first, second, equal_var=False).pvalue)
+    return float(stats.ttest_ind(one, other, equal_var=False).pvalue)
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -179,14 +183,14 @@ def holm(p: Sequence[float]) -> list[float]:
     >>> [round(value, 3) for value in holm([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]
     """
-    p = np.asarray(p, dtype=float)
-    order = np.argsort(p)
-    corrected = np.empty_like(p)
-    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
+    each = np.asarray(p, dtype=float)
+    order = np.argsort(each)
+    corrected = np.empty_like(each)
+    corrected[order] = np.minimum(np.maximum.accumulate(each[order] * np.arange(len(each), 0, -1)), 1.0)
     return [float(value) for value in corrected]
 
 
-def effect_size(values: Sequence[float]) -> float | None:
+def effect_size(values: Sequence[float] | np.ndarray) -> float | None:
     r"""The standardised mean of paired differences with Hedges's correction for few of them,
 
     .. math:: g_z = J(n - 1)\, \frac{\bar d}{s_d}, \qquad J(m) = \frac{\Gamma(m / 2)}{\sqrt{m / 2}\; \Gamma((m - 1) /
@@ -199,18 +203,18 @@ def effect_size(values: Sequence[float]) -> float | None:
     >>> round(effect_size([0.02, 0.01, 0.02]), 4)        # 2.8868 before the correction, J(2) = 0.5642
     1.6287
     """
-    values = np.asarray(values, dtype=float)
-    m, scatter = len(values) - 1, values.std(ddof=1) if len(values) > 1 else 0.0
+    known = np.asarray(values, dtype=float)
+    m, scatter = len(known) - 1, known.std(ddof=1) if len(known) > 1 else 0.0
     if m < 2 or scatter == 0:
         return None
     correction = np.exp(special.gammaln(m / 2) - special.gammaln((m - 1) / 2)) / (m / 2) ** 0.5
-    return float(correction * values.mean() / scatter)
+    return float(correction * known.mean() / scatter)
 
 
 def _judged(
     one: Difference, p_adjusted: float | None, comparisons: int, row: Mapping, baseline: Mapping, higher_is_better: bool
 ) -> Difference:
-    if one.p is None:
+    if one.p is None or one.mean is None or p_adjusted is None:
         return one
     effect = smallest_effect(one.n, LEVEL / comparisons)
     # the level for the smallest p of a table; Holm's later steps are less strict

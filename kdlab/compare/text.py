@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 from .columns import Column
 from .statistics import Interval
@@ -17,7 +18,7 @@ GAP = 2  # spaces after each column
 WITHOUT_TERMINAL = 200  # width in characters where standard output is no terminal
 
 
-def show(table, everything: bool = False) -> None:
+def show(table: Any, everything: bool = False) -> None:
     """Print the table, its explanation and its notes on the terminal.
 
     Args:
@@ -55,9 +56,10 @@ def arranged(
     Unless ``everything`` is true, there is one block."""
     label = [column for column in columns if column.key == LABEL]
     waiting = [column for column in columns if column.key != LABEL]
-    blocks = []
+    blocks: list[list[Column]] = []
     while waiting and (everything or not blocks):
-        room, taken = width - sum(_width(column, rows) + GAP for column in label), set()
+        room = width - sum(_width(column, rows) + GAP for column in label)
+        taken: set[str] = set()
         for column in waiting if blocks else sorted(waiting, key=lambda column: column.rank):
             room -= _width(column, rows) + GAP
             if room < 0 and taken:
@@ -93,7 +95,7 @@ def _broken(head: str) -> str:
     return head.replace(", ", ",\n").replace(" validation", "\nvalidation")
 
 
-def markdown(table, leave_out: Sequence[str] = ()) -> str:
+def markdown(table: Any, leave_out: Sequence[str] = ()) -> str:
     """The table, its explanation and its notes as Markdown.
 
     Args:
@@ -110,7 +112,7 @@ def markdown(table, leave_out: Sequence[str] = ()) -> str:
     return "\n".join([*lines, "", *[f"{line}\n" for line in [" ".join(table.explanation(columns)), *table.notes]]])
 
 
-def html(table) -> str:
+def html(table: Any) -> str:
     """The table as HTML for a notebook: words on the left, numbers on the right, explanation and notes below."""
     columns = table.columns()
 
@@ -130,7 +132,7 @@ def html(table) -> str:
     return f"<table><thead>{line('th', table.head())}</thead><tbody>{rows}</tbody></table>{notes}"
 
 
-def csv_text(table) -> str:
+def csv_text(table: Any) -> str:
     """The table as CSV, with unrounded numbers and all further metrics."""
     further = list(dict.fromkeys([*table.further, *(name for row in table.rows for name in row.further)]))
     text = io.StringIO()

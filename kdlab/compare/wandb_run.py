@@ -4,6 +4,7 @@ artifact."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 from kdlab.errors import InputError, told
 from kdlab.training.loggers import wandb_mode
@@ -34,7 +35,7 @@ def log_report(table: Table, folder: str | Path, project: str, name: str = "comp
             project=project,
             name=name,
             job_type="compare",
-            mode=mode,
+            mode=cast(Any, mode),
             dir=str(folder.resolve().parent),
             reinit="create_new",
             config={"metric": table.metric, "baseline": table.baseline},
@@ -44,7 +45,7 @@ def log_report(table: Table, folder: str | Path, project: str, name: str = "comp
     with run:
         run.log(
             {
-                "comparison": wandb.Table(columns=table.head(), data=table.cells()),
+                "comparison": wandb.Table(columns=[*table.head()], data=table.cells()),
                 **{f"figures/{path.stem}": wandb.Image(str(path)) for path in sorted(folder.glob("figures/*.png"))},
             }
         )
@@ -56,7 +57,7 @@ def log_report(table: Table, folder: str | Path, project: str, name: str = "comp
         )
         artifact.add_dir(str(folder))
         run.log_artifact(artifact)
-    return run.url if mode == "online" else str(Path(run.dir).parent)
+    return run.url or "" if mode == "online" else str(Path(run.dir).parent)
 
 
 def _artifact_name(name: str) -> str:

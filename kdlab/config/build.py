@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 from hydra.errors import HydraException
 from hydra.utils import instantiate
@@ -25,7 +26,7 @@ def recipe(node: dict, key: str) -> functools.partial:
     return functools.partial(made.func, *made.args, **made.keywords)
 
 
-def build(node: dict, key: str, **given):
+def build(node: dict, key: str, **given: Any) -> Any:
     """The object that a node describes.
 
     Args:

@@ -48,7 +48,7 @@ def superseding(typed: Sequence[str], given: Sequence[str]) -> list[str]:
     return [*kept, *given]
 
 
-def are_overrides(value) -> bool:
+def are_overrides(value: object) -> bool:
     """Whether a value of a config is a list of overrides."""
     return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
@@ -119,9 +119,11 @@ def lifted(problem: str, key: str, given: Sequence[str]) -> str:
     it is so. Type 'teacher.same_but=["student=cnn","teacher.same_but=[]"]'
     """
     found = re.fullmatch(r"(.*[.;,] [Tt]ype )(\S.*)", problem, re.DOTALL)
+    if found is None:  # no line to type
+        return problem
     try:
-        (cure,) = shlex.split(found[2]) if found else ()
-    except ValueError:  # no line to type, or there is text after it
+        (cure,) = shlex.split(found[2])
+    except ValueError:  # there is text after it
         return problem
     if place(cure) not in map(place, given):  # an override of this run that the earlier run has inherited
         return problem
@@ -145,7 +147,9 @@ def leave_out_null_forms(config: dict) -> None:
     """
     for parent, key in ((config, "teacher"), (config.get("student"), "initial")):
         node = parent.get(key) if isinstance(parent, dict) else None
-        null = [form for form in NULLABLE if form in node and node[form] is None] if isinstance(node, dict) else []
+        if not isinstance(parent, dict) or not isinstance(node, dict):
+            continue
+        null = [form for form in NULLABLE if form in node and node[form] is None]
         for form in null:
             del node[form]
         if null and not any(form in node for form in (*NULLABLE, "members", "_target_")):
@@ -192,7 +196,7 @@ def expand_assistants(key: str, node: dict, typed: Sequence[str]) -> list[str]:
     return base
 
 
-def previous_generation(generation, *, _root_: DictConfig | None = None) -> list[str]:
+def previous_generation(generation: object, *, _root_: DictConfig | None = None) -> list[str]:
     """``${previous_generation:${strategy.generation}}``: the overrides that turn a run into that of the previous
     generation. Generation 0 learns from labels, by the loss on labels of the task.
 

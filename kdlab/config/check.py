@@ -13,7 +13,7 @@ from .chains import ending, lifted
 from .clock import clock_problems
 from .forms import initial_problems, teacher_problems
 from .keys import GIVEN, matching, own_keys
-from .references import ExperimentRun, StudentRun, composed_runs
+from .references import ExperimentRun, SameButRun, StudentRun, composed_runs
 from .signature import Signature, fits, locate, signature, type_name
 
 # key -> (annotation, what it is). The groups are dicts (or null where a group may be empty).
@@ -70,13 +70,13 @@ def problems(config: dict, prefix: str = "") -> Iterator[str]:
         theirs = [text for text in problems(one.config) if text not in said]
         if isinstance(one, StudentRun):
             yield from (f"{prefix}{one.key}.student={one.student}: {text}" for text in theirs)
-            continue
-        yield from (f"{prefix}{one.key}.same_but: {lifted(text, one.key, one.overrides)}" for text in theirs)
-        if _lacks_teacher(one.config):
-            yield (
-                f"{prefix}{one.key}.same_but={one.overrides}: the run before this one has no teacher, and its losses"
-                f" need one. {ending(one.key, one.overrides)}"
-            )
+        if isinstance(one, SameButRun):
+            yield from (f"{prefix}{one.key}.same_but: {lifted(text, one.key, one.overrides)}" for text in theirs)
+            if _lacks_teacher(one.config):
+                yield (
+                    f"{prefix}{one.key}.same_but={one.overrides}: the run before this one has no teacher, and its "
+                    f"losses need one. {ending(one.key, one.overrides)}"
+                )
 
 
 def _lacks_teacher(config: dict) -> bool:
@@ -117,7 +117,7 @@ def _node(config: dict, key: str) -> dict:
     return node if isinstance(node, dict) else {}
 
 
-def _missing(node, key: str = "") -> Iterator[str]:
+def _missing(node: object, key: str = "") -> Iterator[str]:
     if isinstance(node, dict):
         for name, value in node.items():
             if name not in ("config", "overrides"):
@@ -159,7 +159,7 @@ def _schema(config: dict, prefix: str) -> Iterator[str]:
     if config.get("progress") not in PROGRESS:
         yield (
             f"{prefix}progress must be one of {', '.join(PROGRESS)}, got "
-            f"{config.get('progress')!r}{did_you_mean(config.get('progress'), PROGRESS)}"
+            f"{config.get('progress')!r}{did_you_mean(str(config.get('progress')), PROGRESS)}"
         )
     name = config.get("name")
     if isinstance(name, str) and (not name or name.startswith(("/", ".")) or ".." in name.split("/")):
@@ -195,7 +195,7 @@ def _own(config: dict, prefix: str) -> Iterator[str]:
             yield f"{prefix}{key}.taps must map names to dotted module paths, got {taps!r}"
 
 
-def _targets(node, key: str = "") -> Iterator[tuple[str, dict]]:
+def _targets(node: object, key: str = "") -> Iterator[tuple[str, dict]]:
     """Every node with a ``_target_``, with its dotted key (a teacher's own config is checked as a config of its
     own)."""
     if isinstance(node, dict):
@@ -254,7 +254,7 @@ def _signature(prefix: str, key: str, node: dict) -> Iterator[str]:
             yield f"{place}.{name} must be {type_name(accepted.accepted[name])}, got {value!r}"
 
 
-def _loss(terms, prefix: str) -> Iterator[str]:
+def _loss(terms: object, prefix: str) -> Iterator[str]:
     if not isinstance(terms, dict) and terms is not None:
         return
     if not terms:
@@ -281,7 +281,7 @@ def _loss(terms, prefix: str) -> Iterator[str]:
             yield f"{place}.weight must not be negative, got {weight}{tied}"
 
 
-def _is_odd(weight) -> bool:
+def _is_odd(weight: object) -> bool:
     """Neither a schedule nor a finite number."""
     return not is_schedule(weight) and not (isinstance(weight, (int, float)) and math.isfinite(weight))
 
@@ -289,7 +289,8 @@ def _is_odd(weight) -> bool:
 def _schedule(place: str, node: dict) -> Iterator[str]:
     kind = node.get("schedule")
     if kind not in SCHEDULES:
-        yield f"{place}.schedule must be one of {', '.join(SCHEDULES)}, got {kind!r}{did_you_mean(kind, SCHEDULES)}"
+        hint = did_you_mean(str(kind), SCHEDULES)
+        yield f"{place}.schedule must be one of {', '.join(SCHEDULES)}, got {kind!r}{hint}"
         return
     accepted = signature(f"kdlab.schedules.{SCHEDULES[kind].__name__}")
     names = set(node) - {"schedule"}

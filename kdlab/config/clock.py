@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from kdlab.schedules import is_schedule
 
@@ -62,11 +63,11 @@ def clock_problems(config: dict, prefix: str) -> Iterator[str]:
             yield f"{key}.epochs {why}; give the schedule its length, for example {cure}"
 
 
-def _counts(value) -> bool:
+def _counts(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def _milestones(scheduler: dict, epochs, steps, prefix: str) -> Iterator[str]:
+def _milestones(scheduler: dict, epochs: Any, steps: Any, prefix: str) -> Iterator[str]:
     milestones, interval = scheduler.get("milestones"), scheduler.get("interval")
     key, end = ("max_epochs", epochs) if interval == "epoch" else ("max_steps", steps)
     if isinstance(milestones, list) and interval in ("epoch", "step") and milestones and _counts(end):
@@ -77,7 +78,7 @@ def _milestones(scheduler: dict, epochs, steps, prefix: str) -> Iterator[str]:
             )
 
 
-def _without_length(node, key: str) -> Iterator[str]:
+def _without_length(node: object, key: str) -> Iterator[str]:
     """The dotted keys of the schedules whose length has no value."""
     for name, value in node.items() if isinstance(node, dict) else ():
         if is_schedule(value) and "epochs" in value and value["epochs"] is None and value.get("steps") is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from .quoting import check_readable
 from .references import replace_configs
 from .repeats import listed_choices, repeated_choices
 from .tie import ce_weight, leave_out_stated_weights
-from .written import content, find
+from .written import as_dict, as_list, content, find
 
 VERSION_BASE = "1.3"
 
@@ -37,7 +37,7 @@ _within_hydra: ContextVar[bool] = ContextVar("within_hydra", default=False)
 
 
 @contextlib.contextmanager
-def composing_within_hydra():
+def composing_within_hydra() -> Iterator[None]:
     """Compose in the search path of kdlab's own ``hydra.main``, inside one of its jobs. (Inside another Hydra
     application kdlab uses its own search path.)"""
     token = _within_hydra.set(True)
@@ -54,7 +54,7 @@ _teachers: ContextVar[dict | None] = ContextVar("teachers", default=None)
 
 
 @contextlib.contextmanager
-def sharing_teachers():
+def sharing_teachers() -> Iterator[dict]:
     """Share the configs of earlier runs (such as a teacher) between the jobs of a sweep: each is composed once. Yields
     the shared configs, keyed by what they were composed from."""
     shared: dict = {}
@@ -66,7 +66,7 @@ def sharing_teachers():
 
 
 @contextlib.contextmanager
-def own_hydra():
+def own_hydra() -> Iterator[None]:
     """Sets Hydra up for kdlab's conf/ inside the context, and restores the former setup afterwards. All compositions
     inside share this setup."""
     with _TURN:
@@ -92,7 +92,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("previous_generation", previous_generation, replace=True)
 
 
-def _one_minus(key: str, *, _root_: DictConfig):
+def _one_minus(key: str, *, _root_: DictConfig) -> float | dict | None:
     value = OmegaConf.select(_root_, key, default=None)
     if value is None:
         return 1.0
@@ -104,12 +104,13 @@ def _one_minus(key: str, *, _root_: DictConfig):
         return None  # the check names the wrong number itself, by its own key
 
 
-def _share(share: float, key: str, *, _root_: DictConfig):
+def _share(share: float, key: str, *, _root_: DictConfig) -> float | None:
     whole = OmegaConf.select(_root_, key, default=None)
     if whole is None:
         return None  # of a training whose length is max_steps; the check names the schedule
-    known = isinstance(whole, (int, float)) and not isinstance(whole, bool) and whole > 0
-    return share * whole if known else 1.0  # the check names the wrong number itself, by its own key
+    if not isinstance(whole, (int, float)) or isinstance(whole, bool) or whole <= 0:
+        return 1.0  # the check names the wrong number itself, by its own key
+    return share * whole
 
 
 def compose(overrides: Sequence[str] = (), students: tuple[str, ...] = ()) -> dict:
@@ -130,7 +131,7 @@ def compose(overrides: Sequence[str] = (), students: tuple[str, ...] = ()) -> di
 
 
 @contextlib.contextmanager
-def explaining(overrides: Sequence[str] = ()):
+def explaining(overrides: Sequence[str] = ()) -> Iterator[None]:
     """A context for code that composes or resolves a config: errors in it come from the user's overrides and files.
 
     Raises:
@@ -141,7 +142,7 @@ def explaining(overrides: Sequence[str] = ()):
     except KdlabError:
         raise
     except Exception as error:
-        told = error
+        told: BaseException | None = error
         while isinstance(told, InterpolationResolutionError):  # its cause may be an error of one of kdlab's resolvers
             told = told.__context__
         if isinstance(told, KdlabError):
@@ -159,28 +160,27 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
     """
     hydra = config.hydra
     # as they were typed, with unresolved references
-    overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)
-    choices = {
-        group: choice
-        for group, choice in OmegaConf.to_container(hydra.runtime.choices).items()
-        if not group.startswith("hydra/")
-    }
+    overrides = as_list(hydra.overrides.task, resolve=False)
+    chosen = as_dict(hydra.runtime.choices, resolve=False)
+    choices = {group: choice for group, choice in chosen.items() if not group.startswith("hydra/")}
     sources, folders = list(hydra.runtime.config_sources), config_folders(hydra.runtime.config_sources)
     if twice := repeated_choices(overrides, choices, folders):
         raise InputError(*twice)
-    config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     presets = _chosen_presets(choices, overrides, folders)
     leave_out_unchosen_terms(config, overrides)
     numbers = [preset.terms for preset in settle_presets(config, presets, sources, overrides)]
     leave_out_idle_terms(config, choices.get("strategy"), sources)
     leave_out_teacher_terms(config, choices, overrides, sources)
     if holds_schedule(config.get("loss")):
-        files = [content(find(sources, group, choices.get(group))).get("loss") for group in ("strategy", "experiment")]
+        files = [
+            content(find(sources, group, choices.get(group))).get("loss") or {} for group in ("strategy", "experiment")
+        ]
         own = [content(find(sources, "loss", name)) for name in config.loss]
         replace_schedules(config, [*own, *numbers, *files])
     choices["preset"] = presets if len(presets) > 1 else presets[0] if presets else choices.get("preset")
     _name_data(config, choices)
-    result = OmegaConf.to_container(config, resolve=True)
+    result = as_dict(config)
     naming = {key: node for key, node in config.items_ex(resolve=False) if key in ("teacher", "student")}
     written = {key: OmegaConf.to_container(node) for key, node in naming.items() if OmegaConf.is_config(node)}
     for key, node in run_nodes(written).items():
@@ -227,7 +227,7 @@ def _name_data(config: DictConfig, choices: dict) -> None:
     if not OmegaConf.is_dict(data) or "name" in data or not OmegaConf.is_dict(teacher):
         return
     members = teacher.get("members") if "members" in teacher else None
-    for node in [teacher, *(members.values() if OmegaConf.is_dict(members) else ())]:
+    for node in [teacher, *(members.values() if isinstance(members, DictConfig) else ())]:
         if OmegaConf.is_dict(node) and dict(node.items_ex(resolve=False)).get("experiment") == "teacher/${data.name}":
             node.experiment = f"teacher/{choices.get('data')}"
 

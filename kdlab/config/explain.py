@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import yaml
 from hydra.errors import MissingConfigException, OverrideParseException
@@ -58,17 +59,17 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
             return f"{key}: {message}"
         known = _all_keys(getattr(cause, "parent_node", None))
         return f"{key}: it refers to '{name[1]}', and there is no such key{did_you_mean(name[1], known)}"
-    place = re.search(r"Could not override '(.+?)'\.", message)
+    refused = re.search(r"Could not override '(.+?)'\.", message)
     # where a file of these groups puts its content by default
-    if place and re.search(r"@(experiment|debug)\.", place[1]):
-        file = re.match(r"In '(.+?)'", message)
+    if refused and re.search(r"@(experiment|debug)\.", refused[1]):
+        within = re.match(r"In '(.+?)'", message)
         return (
-            f"the file '{file[1] if file else 'experiment/…'}' must begin with the line '# @package _global_', or its"
-            " defaults count for nothing"
+            f"the file '{within[1] if within else 'experiment/…'}' must begin with the line '# @package _global_', or "
+            "its defaults count for nothing"
         )
-    place = re.search(r"Could not override '(.+?)'. No match in the defaults list", message)
-    if place:
-        return f"{message.partition('. No match')[0]}: {_not_to_override(place[1])}"
+    unmatched = re.search(r"Could not override '(.+?)'. No match in the defaults list", message)
+    if unmatched:
+        return f"{message.partition('. No match')[0]}: {_not_to_override(unmatched[1])}"
     if ambiguous := re.match(r"Ambiguous value for argument '(.+?)' 1\. ", message):
         return _several_values(ambiguous[1])
     if again := re.match(r"Multiple values for ([\w/@.]+)\. To override", message):
@@ -87,9 +88,9 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
             "a list is needed; see conf/train.yaml"
         )
     if "/" in str(key or ""):
-        return f"{key}: there is no such group{did_you_mean(key, groups())} (there are {', '.join(groups())})"
-    if key and hasattr(getattr(cause, "parent_node", None), "keys"):
-        parent = cause.parent_node
+        return f"{key}: there is no such group{did_you_mean(str(key), groups())} (there are {', '.join(groups())})"
+    parent = getattr(cause, "parent_node", None)
+    if key and parent is not None and hasattr(parent, "keys"):
         known = [name for name in parent.keys() if name != "hydra"]
         word = str(getattr(cause, "key", key)).split(".")[-1]
         prefix = str(key).rpartition(".")[0]
@@ -119,10 +120,10 @@ def _not_to_override(group: str) -> str:
     return f"there is no group '{own}'{did_you_mean(own, groups())} (there are {', '.join(groups())})"
 
 
-def _all_keys(node) -> list[str]:
+def _all_keys(node: Any) -> list[str]:
     """The dotted keys of the whole config that contains a node."""
 
-    def walk(value, prefix):
+    def walk(value: Any, prefix: str) -> Iterator[str]:
         for key in value.keys() if OmegaConf.is_dict(value) else ():
             yield f"{prefix}{key}"
             child = value._get_node(key)

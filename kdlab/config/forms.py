@@ -29,7 +29,7 @@ INITIAL_FORMS = {
 WHICH = ("last", "best")
 
 
-def teacher_problems(teacher, prefix: str, channels: int | None) -> Iterator[str]:
+def teacher_problems(teacher: object, prefix: str, channels: int | None) -> Iterator[str]:
     """The problems of the teacher's node, or of the nodes of an ensemble's members.
 
     Args:
@@ -77,7 +77,7 @@ def term_problems(members: Collection[str], terms: object) -> list[str]:
     ]
 
 
-def initial_problems(node, place: str) -> Iterator[str]:
+def initial_problems(node: object, place: str) -> Iterator[str]:
     """The problems of the node ``student.initial``."""
     yield from _form(node, INITIAL_FORMS, place, "beginning")
     if not isinstance(node, dict):
@@ -93,7 +93,7 @@ def initial_problems(node, place: str) -> Iterator[str]:
         yield f"{place}: with weights=false and losses=false nothing is loaded; choose initial=none"
 
 
-def _form(node, forms: dict[str, set[str]], place: str, what: str) -> Iterator[str]:
+def _form(node: object, forms: dict[str, set[str]], place: str, what: str) -> Iterator[str]:
     """A node that names a run has one form; a teacher's may also be a network by ``_target_``."""
     if node is None:
         return

@@ -3,18 +3,18 @@ marks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from .chains import place
 from .paths import conf_dir
-from .written import content, find
+from .written import as_dict, content, find
 
 MARK = "if_chosen"
 
 
-def leave_out_idle_terms(config: DictConfig, strategy: str | None, sources) -> None:
+def leave_out_idle_terms(config: DictConfig, strategy: str | None, sources: Iterable) -> None:
     """Remove a strategy's settings of its own terms where others are chosen (``strategy=cs_kd loss=[ce,dkd]``).
     Settings of such a term from any other source stay, and the check reports them: they were meant to count.
 
@@ -25,9 +25,9 @@ def leave_out_idle_terms(config: DictConfig, strategy: str | None, sources) -> N
     """
     told = content(find(sources, "strategy", strategy)).get("loss")
     terms = config.get("loss")
-    if not isinstance(told, dict) or not OmegaConf.is_dict(terms):
+    if not isinstance(told, dict) or not isinstance(terms, DictConfig):
         return
-    written, idle = OmegaConf.to_container(terms, resolve=False), []
+    written, idle = as_dict(terms, resolve=False), []
     for name, node in told.items():
         if isinstance(written.get(name), dict) and "_target_" not in written[name] and written[name] == node:
             idle.append(name)
@@ -40,7 +40,7 @@ def leave_out_idle_terms(config: DictConfig, strategy: str | None, sources) -> N
                 terms[name][key] = own[name][key]
 
 
-def leave_out_teacher_terms(config: DictConfig, choices: dict, typed: Sequence[str], sources) -> None:
+def leave_out_teacher_terms(config: DictConfig, choices: dict, typed: Sequence[str], sources: Iterable) -> None:
     """Keep only the first term of the losses that a task's file chooses, the one on labels, if the strategy's file
     wants a loss on labels alone (``loss: [ce]`` in ``strategy=supervised``). Losses that were typed stay.
 
@@ -62,7 +62,7 @@ def leave_out_teacher_terms(config: DictConfig, choices: dict, typed: Sequence[s
                 del terms[name]
 
 
-def _losses_of(sources, group: str, name: str | None) -> list[str]:
+def _losses_of(sources: Iterable, group: str, name: str | None) -> list[str]:
     """The losses that a file of a group chooses in its defaults list."""
     for entry in content(find(sources, group, name)).get("defaults") or []:
         if isinstance(entry, dict):

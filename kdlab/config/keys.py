@@ -95,7 +95,7 @@ def own_keys(key: str) -> set[str]:
     return matching(OWN_KEYS, key)
 
 
-def teacher_nodes(teacher) -> dict[str, dict]:
+def teacher_nodes(teacher: object) -> dict[str, dict]:
     """The teacher's node, and those of its members if it is an ensemble, by their dotted keys."""
     if not isinstance(teacher, dict):
         return {}

@@ -1,5 +1,6 @@
 """Where kdlab's own config files are."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 #: the groups of which a run is composed, in the order in which they are listed
@@ -18,7 +19,7 @@ def conf_dir() -> Path:
     raise FileNotFoundError(f"kdlab's conf/ is neither in {package.parent} nor in {package}; install kdlab again")
 
 
-def config_folders(sources) -> list[Path]:
+def config_folders(sources: Iterable) -> list[Path]:
     """The folders of Hydra's search path."""
     return [
         conf_dir() if source.schema == "pkg" else Path(source.path)

@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -19,7 +20,7 @@ from kdlab.schedules import SCHEDULES, is_schedule
 
 from .quoting import value_text
 from .signature import signature
-from .written import content, find
+from .written import as_dict, content, find
 
 PACKAGE = "# @package loss"
 SOURCE = "# source:"
@@ -96,16 +97,16 @@ def settle_presets(
         raise InputError(
             f"preset={'the file of the preset' if not names else names[0]}: it must begin with the line '{PACKAGE}'"
         )
-    if not OmegaConf.is_dict(terms):
+    if not isinstance(terms, DictConfig):
         return presets
-    written = OmegaConf.to_container(terms, resolve=False)
+    written = as_dict(terms, resolve=False)
     chosen = [name for name, node in written.items() if isinstance(node, dict) and "_target_" in node]
     problems = [_unfit(preset, chosen) for preset in presets if set(preset.methods) - set(chosen)]
     problems += _conflicts(presets)
     problems += _conflicts_of_ce(presets, written["ce"], typed) if "ce" in chosen else []
     if problems:
         raise InputError(*problems)
-    theirs = OmegaConf.to_container(OmegaConf.merge(*(preset.terms.get("ce", {}) for preset in presets), {}))
+    theirs = as_dict(OmegaConf.merge(*(preset.terms.get("ce", {}) for preset in presets), {}), resolve=False)
     if theirs and "ce" not in chosen and written.get("ce") == theirs:
         with open_dict(config):
             terms.pop("ce", None)
@@ -162,13 +163,12 @@ def _unfit(preset: Preset, chosen: Sequence[str]) -> str:
 
 def holds_schedule(node: object) -> bool:
     """Whether a number of the terms has a schedule."""
-    children = (
-        [value for _, value in node.items_ex(resolve=False)] if OmegaConf.is_dict(node) and not node._is_none() else []
-    )
+    if not isinstance(node, DictConfig) or node._is_none():
+        return False
     return any(
         "schedule" in child or holds_schedule(child)
-        for child in children
-        if OmegaConf.is_dict(child) and not child._is_none()
+        for _, child in node.items_ex(resolve=False)
+        if isinstance(child, DictConfig) and not child._is_none()
     )
 
 
@@ -189,7 +189,7 @@ def replace_schedules(config: DictConfig, layers: Sequence[dict]) -> None:
     terms = config.get("loss")
     if OmegaConf.is_dict(terms):
         with open_dict(config):
-            _replace(terms, OmegaConf.to_container(terms, resolve=False), layers)
+            _replace(terms, as_dict(terms, resolve=False), layers)
 
 
 def _replace(node: DictConfig, written: dict, layers: Sequence[dict]) -> None:
@@ -198,7 +198,7 @@ def _replace(node: DictConfig, written: dict, layers: Sequence[dict]) -> None:
         if not below or not isinstance(value, dict):
             continue
         if not is_schedule(value):
-            _replace(node._get_node(key), value, below)
+            _replace(cast(DictConfig, node._get_node(key)), value, below)
         elif value["schedule"] in SCHEDULES:
             accepted = signature(f"kdlab.schedules.{SCHEDULES[value['schedule']].__name__}").accepted
             for name in set(value) - set(accepted) - {"schedule"}:

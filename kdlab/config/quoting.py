@@ -51,7 +51,7 @@ def _literal(text: str) -> str:
     return re.sub(r"(\\*)\$\{", lambda found: f"{found[1] * 2}\\${{", text)
 
 
-def value_text(value) -> str:
+def value_text(value: object) -> str:
     """A plain value in Hydra's grammar. A text is quoted where Hydra would read something else, and a ``${`` in it is
     escaped.
 
@@ -116,7 +116,7 @@ def cured(override: str, sweep: bool = False) -> str | None:
     return next((f"{key}={one}" for one in candidates if parses(f"{key}={one}")), None)
 
 
-def typed(key: str, value) -> str:
+def typed(key: str, value: object) -> str:
     """The override that gives a key a plain value, quoted for the shell.
 
     >>> print(typed("data.folder", "a"), typed("data.folder", "my data/a=b"))
@@ -253,7 +253,7 @@ def check_readable(key: str, given: Sequence[str]) -> None:
     """Raises InputError where Hydra cannot parse overrides in a list; the message has the whole list to type."""
     for text in given:
         if not parses(text):
-            cures = [cured(one) or "=" in one and _as_text(one) for one in given]
+            cures = [cured(one) or (_as_text(one) if "=" in one else "") for one in given]
             if not all(cures) or not all(map(parses, cures)):
                 raise InputError(f"{key}: {not_read(text)}")
             raise InputError(

@@ -23,6 +23,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from kdlab.errors import InputError
 
@@ -323,11 +324,12 @@ def composed_runs(config: dict) -> list[ComposedRun]:
     >>> [one.name for one in composed_runs({"teacher": {"experiment": "teacher/digits", "config": earlier}})]
     ['teacher/digits (seed 3)']
     """
-    return [
+    found = (
         reference(node, key)
         for key, node in run_nodes(config).items()
         if isinstance(node.get("config"), dict) and any(form in node for form in _COMPOSED)
-    ]
+    )
+    return [one for one in found if isinstance(one, ComposedRun)]
 
 
 def replace_configs(config: dict, change: Callable[[ComposedRun], dict]) -> dict:
@@ -340,7 +342,7 @@ def replace_configs(config: dict, change: Callable[[ComposedRun], dict]) -> dict
     return result
 
 
-def without_configs(node):
+def without_configs(node: Any) -> Any:
     """A config without the configs of earlier runs: the keys that name these are enough. The seed that they take over
     distinguishes nothing, and is left out too.
 

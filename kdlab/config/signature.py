@@ -6,8 +6,10 @@ import inspect
 import pkgutil
 import types
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 from kdlab.errors import did_you_mean
 
@@ -31,7 +33,7 @@ class Signature:
     open: bool = False
 
 
-def locate(target: str):
+def locate(target: str) -> Callable[..., Any]:
     """The class or function of a dotted name.
 
     Raises:
@@ -70,18 +72,17 @@ def signature(target: str) -> Signature:
     if not inspect.isclass(found):
         result.open = not _add(result, found, skip_self=False)
         return result
-    for cls in found.__mro__[:-1]:
+    bases: tuple[Any, ...] = found.__mro__[:-1]
+    for cls in bases:
         if "__init__" in vars(cls):
             if _add(result, cls.__init__, skip_self=True):
                 break
     else:
-        result.open = (
-            not any("__init__" in vars(cls) for cls in found.__mro__[:-1]) and found.__init__ is not object.__init__
-        )
+        result.open = not any("__init__" in vars(cls) for cls in bases) and found.__init__ is not object.__init__
     return result
 
 
-def _add(result: Signature, function, skip_self: bool) -> bool:
+def _add(result: Signature, function: Callable[..., Any], skip_self: bool) -> bool:
     """Add a function's parameters; whether that was all (it has no ``**options``)."""
     try:
         parameters = list(inspect.signature(function).parameters.values())[skip_self:]
@@ -102,7 +103,7 @@ def _add(result: Signature, function, skip_self: bool) -> bool:
     return not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
-def fits(value, annotation) -> bool:
+def fits(value: object, annotation: object) -> bool:
     """Whether a config value fits an annotation. Only simple types are checked; any value fits other annotations.
 
     >>> fits("abc", float), fits(3, float), fits(True, int), fits(None, int | None), fits("x", dict)
@@ -130,7 +131,7 @@ def fits(value, annotation) -> bool:
     return False
 
 
-def type_name(annotation) -> str:
+def type_name(annotation: Any) -> str:
     """An annotation in words."""
     if typing.get_origin(annotation) is typing.Literal:
         return f"one of {', '.join(map(str, typing.get_args(annotation)))}"

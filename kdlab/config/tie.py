@@ -16,17 +16,17 @@ def stated_weights(terms: DictConfig | None) -> dict[str, object]:
     >>> stated_weights(OmegaConf.create({"ce": {"weight": 1.0}, "kd_standardised": {"weight": 9.0, "with_ce": 0.1}}))
     {'kd_standardised': 0.1}
     """
-    if not OmegaConf.is_dict(terms):
+    if not isinstance(terms, DictConfig):
         return {}
     nodes = {name: node for name, node in terms.items_ex(resolve=False) if OmegaConf.is_dict(node) and KEY in node}
     values = {name: node[KEY] for name, node in nodes.items()}
     return {
-        name: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        str(name): OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
         for name, value in values.items()
     }
 
 
-def ce_weight(*, _root_: DictConfig):
+def ce_weight(*, _root_: DictConfig) -> object:
     """``${ce_weight:}``: the weight that the chosen terms state; 1 where none does.
 
     Raises:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import cast
 
 from omegaconf import OmegaConf
 
 from .paths import config_folders
 
 
-def find(sources: Iterable, group: str, name: str) -> Path | None:
+def find(sources: Iterable, group: str, name: str | None) -> Path | None:
     """The file of a choice; None where no folder of the search path holds it.
 
     Args:
@@ -20,6 +21,16 @@ def find(sources: Iterable, group: str, name: str) -> Path | None:
         (path for path in (folder / group / f"{name}.yaml" for folder in config_folders(sources)) if path.is_file()),
         None,
     )
+
+
+def as_dict(node: object, resolve: bool = True) -> dict:
+    """A node of named keys as a plain dict, all the way down."""
+    return cast(dict, OmegaConf.to_container(node, resolve=resolve))
+
+
+def as_list(node: object, resolve: bool = True) -> list:
+    """A list of a config as a plain list, all the way down."""
+    return cast(list, OmegaConf.to_container(node, resolve=resolve))
 
 
 def content(path: Path | None) -> dict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import lightning as L
 import torch
@@ -25,10 +25,22 @@ _SPLIT = 2  # the stream of random numbers that chooses validation and subsets
 class Stored(Protocol):
     """A stored split: the labels, (N, ...), and anything else that a subclass needs."""
 
-    target: Tensor
+    @property
+    def target(self) -> Tensor:
+        """The labels, (N, ...)."""
 
 
-class Data(L.LightningDataModule):
+Split = TypeVar("Split", bound=Stored)  # what a data set's stored splits are
+
+
+class Mixes(Protocol):
+    """Mixes the images of a batch, by the run's seed."""
+
+    def __call__(self, batch: Batch, seed: int) -> Batch:
+        """The batch with mixed inputs."""
+
+
+class Data(L.LightningDataModule, Generic[Split]):
     """Base of the data sets. A subclass gives ``read()``, ``loader()``, ``classes`` and ``shape``.
 
     Validation is held out of the stored training split: the same part of each of :meth:`strata`, chosen by
@@ -53,7 +65,7 @@ class Data(L.LightningDataModule):
     """
 
     #: the options that make the training split smaller, for messages
-    thins_out = ("data.fraction", "data.validation")
+    thins_out: tuple[str, ...] = ("data.fraction", "data.validation")
 
     def __init__(
         self,
@@ -64,7 +76,7 @@ class Data(L.LightningDataModule):
         fraction: float = 1.0,
         augment: Callable | None = None,
         drop_last: bool = True,
-        mixing: Callable[[Batch, int], Batch] | None = None,
+        mixing: Mixes | None = None,
     ):
         super().__init__()
         for name, size in (("batch_size", batch_size), ("evaluation_batch_size", evaluation_batch_size)):
@@ -91,17 +103,17 @@ class Data(L.LightningDataModule):
         #: (:meth:`kdlab.tasks.Task.row_counts`)
         self.row_counts: Callable[[Tensor], Tensor | None] = lambda target: None
         self._order: OwnOrder | None = None
-        self._stored: tuple[Stored, Stored] | None = None
-        self._parts: dict[str, Tensor] | None = None
+        self._stored: tuple[Split, Split] | None = None
+        self._parts: dict[str, Tensor] = {}
 
     # -- what a subclass gives -----------------------------------------------------------------------------------------
 
-    def read(self) -> tuple[Stored, Stored]:
+    def read(self) -> tuple[Split, Split]:
         """The stored (train, test) splits. Raises InputError where the data are missing; it names the folders and the
         cure."""
         raise self._undefined("read()")
 
-    def loader(self, stored: Stored, **options) -> BatchLoader:
+    def loader(self, stored: Split, **options: Any) -> BatchLoader:
         """A loader of a stored split. ``options``: ``order``, ``batch_size``, ``split``, ``seed``, ``augment``,
         ``drop_last``, ``share``, ``views``, ``mixing``, as :class:`kdlab.data.loader.InMemoryLoader` takes them."""
         raise self._undefined("loader(stored, **options)")
@@ -167,7 +179,14 @@ class Data(L.LightningDataModule):
             self._parts = self._split(stored[0].target)
             self._stored = stored
 
-    def _check(self, stored: tuple[Stored, Stored]) -> None:
+    def _both(self) -> tuple[Split, Split]:
+        """The stored (train, test) splits, read on first use."""
+        self.setup()
+        if self._stored is None:
+            raise RuntimeError(f"{type(self).__name__}.setup() must call that of kdlab.data.Data, which reads the data")
+        return self._stored
+
+    def _check(self, stored: tuple[Split, Split]) -> None:
         """Raises InputError if a split has no samples."""
         for name, split in zip(("training", "test"), stored):
             if not len(split.target):
@@ -176,8 +195,7 @@ class Data(L.LightningDataModule):
     @property
     def train_size(self) -> int:
         """Samples in the stored training split; sample indices are smaller than it."""
-        self.setup()
-        return len(self._stored[0].target)
+        return len(self._both()[0].target)
 
     def part(self, name: str) -> Tensor:
         """Sample indices of ``train`` or ``validation``."""
@@ -216,12 +234,11 @@ class Data(L.LightningDataModule):
         return []
 
     def _rows(self, split: str, rows: Tensor, share: Share) -> BatchLoader:
-        self.setup()
-        training = split == "train"
+        stored, training = self._both(), split == "train"
         order = EpochOrder(rows, self.seed, shuffle=training, order=self._order if training else None)
         mixing = functools.partial(self.mixing, seed=self.seed) if training and self.mixing is not None else None
         return self.loader(
-            self._stored[split == "test"],
+            stored[split == "test"],
             order=order,
             split=split,
             seed=self.seed,
@@ -231,7 +248,7 @@ class Data(L.LightningDataModule):
             drop_last=training and self.drop_last,
             views=self.views if training else 1,
             mixing=mixing,
-            row_counts=self.row_counts(self._stored[0].target) if training else None,
+            row_counts=self.row_counts(stored[0].target) if training else None,
             position_counts=self.position_counts() if training else None,
         )
 
@@ -267,8 +284,7 @@ class Data(L.LightningDataModule):
 
     def test_dataloader(self) -> BatchLoader:
         """The test batches, in stored order and without augmentation; each process gets all of them."""
-        self.setup()
-        return self._rows("test", torch.arange(len(self._stored[1].target)), Share())
+        return self._rows("test", torch.arange(len(self._both()[1].target)), Share())
 
 
 def missing_data(name: str, folders: Sequence[Path], cure: str) -> InputError:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
 from kdlab.errors import InputError
 
-from .base import Data, Stored
+from .base import Data, Split
 
 
-class ClassificationData(Data):
+class ClassificationData(Data[Split]):
     """Base of the data sets whose samples have one class each: int64 labels from 0. A subclass gives ``read()``,
     ``loader()``, ``classes`` and ``shape``.
 
@@ -25,9 +26,9 @@ class ClassificationData(Data):
         ValueError: an argument is out of its range.
     """
 
-    thins_out = ("data.fraction", "data.omit_classes", "data.validation")
+    thins_out: tuple[str, ...] = ("data.fraction", "data.omit_classes", "data.validation")
 
-    def __init__(self, omit_classes: Sequence[int] = (), **options):
+    def __init__(self, omit_classes: Sequence[int] = (), **options: Any) -> None:
         super().__init__(**options)
         self.omit_classes = tuple(omit_classes)
 
@@ -54,7 +55,7 @@ class ClassificationData(Data):
             )
         return None
 
-    def _check(self, stored: tuple[Stored, Stored]) -> None:
+    def _check(self, stored: tuple[Split, Split]) -> None:
         """Raises InputError where a split has no samples, or labels outside the classes."""
         super()._check(stored)
         for name, split in zip(("training", "test"), stored):
@@ -67,14 +68,14 @@ class ClassificationData(Data):
 
     def notes(self) -> list[str]:
         """Warnings to show before training: classes of which a split has no sample."""
-        self.setup()
-        target = self._stored[0].target
+        train, test = self._both()
+        target = train.target
         whole = target.bincount(minlength=self.classes)
         result = []
         for part, labels in (
             ("training", target[self.part("train")]),
             ("validation", target[self.part("validation")]),
-            ("test", self._stored[1].target),
+            ("test", test.target),
         ):
             absent = (labels.bincount(minlength=self.classes) == 0).nonzero().flatten().tolist()
             absent = [number for number in absent if part != "training" or number not in self.omit_classes]

@@ -6,6 +6,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,20 +50,22 @@ class OwnOrder:
 
     def __init__(self, order: Callable[[int], Tensor]):
         self.order = order
-        self._epoch, self._made = None, None
+        self._epoch: int | None = None
+        self._made: Tensor | None = None
 
     def __call__(self, epoch: int) -> Tensor:
         """The order of an epoch, (N,) or (N, G). Raises ValueError where its shape differs from that of the epoch
         before."""
-        if epoch != self._epoch:
-            made = self.order(epoch)
-            if self._made is not None and made.shape != self._made.shape:
-                raise ValueError(
-                    f"the strategy's order has the shape {tuple(made.shape)} in epoch {epoch} and "
-                    f"{tuple(self._made.shape)} in epoch {self._epoch}; it must be the same in every epoch"
-                )
-            self._epoch, self._made = epoch, made
-        return self._made
+        if self._made is not None and epoch == self._epoch:
+            return self._made
+        made = self.order(epoch)
+        if self._made is not None and made.shape != self._made.shape:
+            raise ValueError(
+                f"the strategy's order has the shape {tuple(made.shape)} in epoch {epoch} and "
+                f"{tuple(self._made.shape)} in epoch {self._epoch}; it must be the same in every epoch"
+            )
+        self._epoch, self._made = epoch, made
+        return made
 
     def check(self, rows: Tensor) -> None:
         """Raises InputError where the order of the first epoch holds anything but ``rows``, the rows that are trained
@@ -219,6 +222,7 @@ class BatchLoader(ABC):
 
     def made(self, rows: Tensor, views: list, epoch: int, normalisers: Mapping[str, float] | None) -> Batch:
         """A batch from inputs that are already loaded. A loader of sequences adds their ``mask``."""
+        fields: dict[str, Any] = dict(normalisers or {})
         batch = Batch(
             views[0],
             self.target[rows],
@@ -226,7 +230,7 @@ class BatchLoader(ABC):
             further_views=tuple(views[1:]),
             split=self.split,
             epoch=epoch,
-            **(normalisers or {}),
+            **fields,
         )
         return batch if self.mixing is None else self.mixing(batch)
 
@@ -270,7 +274,7 @@ class InMemoryLoader(BatchLoader):
         split: str,
         seed: int = 0,
         augment: Augmentation | None = None,
-        **options,
+        **options: Any,
     ):
         super().__init__(target, order, batch_size, split, **options)
         self.inputs, self.prepare, self.seed, self.augment = inputs, prepare, seed, augment

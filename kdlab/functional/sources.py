@@ -163,3 +163,11 @@ def method_of(thing: Callable[..., Any]) -> Method | None:
     (2000, None)
     """
     return vars(thing).get("method")
+
+
+def required_method(thing: Callable) -> Method:
+    """The :class:`Method` of a function or class that has one. Raises ValueError where it has none."""
+    found = method_of(thing)
+    if found is None:
+        raise ValueError(f"{thing!r} has no method: decorate it with kdlab.functional.sources.method")
+    return found

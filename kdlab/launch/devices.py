@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 
 import torch
 
@@ -28,7 +29,7 @@ def evaluation_device(config: dict) -> torch.device:
 
 
 @contextlib.contextmanager
-def threads(number: int):
+def threads(number: int) -> Iterator[None]:
     """Sets torch's number of threads inside the context, and restores it afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)

@@ -14,8 +14,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext, SpawnContext
 
 #: the modules that a run imports before its first step ends; a module that is missing here is imported by every job
 PRELOAD = [
@@ -41,10 +47,11 @@ ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1"
 WARNING = tuple(number for number in ENDING if number not in (signal.SIGINT, signal.SIGTERM))
 
 
-def context():
+def context() -> ForkServerContext | SpawnContext:
     """The multiprocessing context that kdlab's processes are made in."""
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    return multiprocessing.get_context(method)
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("forkserver")
+    return multiprocessing.get_context("spawn")
 
 
 def warm() -> None:
@@ -64,7 +71,9 @@ def warm() -> None:
             forkserver.ensure_running()
 
 
-def start(function: Callable, *arguments, name: str | None = None, variables: dict[str, str] | None = None):
+def start(
+    function: Callable, *arguments: Any, name: str | None = None, variables: dict[str, str] | None = None
+) -> BaseProcess:
     """Start ``function(*arguments)`` in a warm process and return the process.
 
     It gets this process's present working directory, environment (with ``variables`` added) and ``sys.path``. It ends
@@ -79,7 +88,7 @@ def start(function: Callable, *arguments, name: str | None = None, variables: di
     return process
 
 
-def stop(processes, patience: float = 15.0) -> None:
+def stop(processes: Collection[BaseProcess], patience: float = 15.0) -> None:
     """Ask processes to end, wait up to ``patience`` seconds for each, and kill those that are still alive."""
     for process in processes:
         process.terminate()
@@ -90,7 +99,7 @@ def stop(processes, patience: float = 15.0) -> None:
             process.join()
 
 
-def cause_of_death(process) -> str:
+def cause_of_death(process: BaseProcess) -> str:
     """How a process ended that sent no message, in words.
 
     >>> from types import SimpleNamespace
@@ -120,7 +129,7 @@ class Interrupt:
         self.first: float | None = None
         self.number: int | None = None
 
-    def __call__(self, number, frame) -> None:
+    def __call__(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal; raises KeyboardInterrupt at the first, and at a Ctrl-C after the patience is over."""
         self.number = self.number or number
         if self.first is None or number == signal.SIGINT and time.monotonic() - self.first > self.patience:
@@ -129,7 +138,7 @@ class Interrupt:
 
 
 @contextlib.contextmanager
-def handling(handler: Callable):
+def handling(handler: Callable) -> Iterator[None]:
     """Handles the signals that ask a process to end (:data:`ENDING`) with ``handler`` inside the context, and restores
     the earlier handlers. Does nothing outside the main thread, which alone can have handlers."""
     if threading.current_thread() is not threading.main_thread():
@@ -163,6 +172,8 @@ def _enter(directory: str, variables: dict[str, str], function: Callable, argume
 def _die_with_parent() -> None:
     """End this process when its parent is gone: the workers of a killed launcher must not survive it."""
     parent = multiprocessing.parent_process()
+    if parent is None:  # this process has been started by hand
+        return
 
     def watch() -> None:
         wait([parent.sentinel])
@@ -172,10 +183,10 @@ def _die_with_parent() -> None:
 
 
 @contextlib.contextmanager
-def _without_main():
+def _without_main() -> Iterator[None]:
     """Hides the main module. Children would import it, which would run the user's script again in each of them."""
     main = sys.modules["__main__"]
-    kept = {name: main.__dict__.pop(name) for name in ("__file__", "__spec__") if name in main.__dict__}
+    kept: dict[str, Any] = {name: main.__dict__.pop(name) for name in ("__file__", "__spec__") if name in main.__dict__}
     main.__spec__ = None
     try:
         yield
@@ -184,7 +195,7 @@ def _without_main():
 
 
 @contextlib.contextmanager
-def environment(values: dict[str, str]):
+def environment(values: dict[str, str]) -> Iterator[None]:
     """Sets environment variables inside the context, and restores their values afterwards."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
@@ -205,7 +216,7 @@ def _unblock() -> None:
 
 
 @contextlib.contextmanager
-def _blocked(signals: Sequence[int]):
+def _blocked(signals: Sequence[int]) -> Iterator[None]:
     """Blocks signals inside the context. A terminal or a Slurm job sends them to all of its processes. The warm parent
     inherits this mask and must survive them: otherwise its children, which are still saving finished epochs, would be
     lost."""

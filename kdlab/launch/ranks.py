@@ -11,6 +11,7 @@ import traceback
 from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import cast
 
 from kdlab.errors import DataDamaged, InputError, KdlabError, ended_early
 from kdlab.runs.curve import Observe
@@ -99,7 +100,7 @@ def fit_in_ranks(
             line.send((target, config, str(path), rank, world, port, label))
         running = dict(zip(lines, range(world)))
         while running:
-            for line in wait(list(running)):
+            for line in cast(list[Connection], wait(list(running))):
                 rank, message = running[line], _answer(line)
                 if isinstance(message, tuple):
                     if observe is not None:
@@ -144,7 +145,7 @@ def _rank(line: Connection) -> None:
     _end_with(line)
     values = (rank, rank, world, world, 0, "127.0.0.1", port, RUN_ID)
     os.environ.update({name: str(value) for name, value in zip(RANK_VARIABLES, values)})
-    failure = None
+    failure: DataDamaged | str | None = None
     try:
         module, _, function = target.partition(":")
         train = getattr(import_module(module), function)

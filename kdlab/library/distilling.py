@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -85,13 +86,13 @@ def distill(
     validation: Iterable | None = None,
     test: Iterable | None = None,
     *,
-    loss=None,
+    loss: Any = None,
     weights: Mapping[str, float] | None = None,
-    strategy="offline",
+    strategy: Any = "offline",
     peers: Sequence | Mapping | None = None,
-    optimizer="adamw",
+    optimizer: Any = "adamw",
     lr: float | None = None,
-    scheduler="cosine",
+    scheduler: Any = "cosine",
     epochs: int = 40,
     seed: int = 1,
     trainer: Mapping | None = None,
@@ -222,7 +223,7 @@ def distill(
             return _train(run, fitting, config, hashes, described, directory is not None)
 
 
-def _listed(peers) -> list:
+def _listed(peers: object) -> list:
     several = peers.values() if isinstance(peers, Mapping) else peers if isinstance(peers, (list, tuple)) else []
     return [getattr(one, "network", one) for one in several]
 
@@ -244,7 +245,9 @@ def _locked(run: Run) -> Iterator[None]:
         lock.release()
 
 
-def _train(run: Run, fitting: Fitting, config: dict, hashes, teacher: dict | None, kept: bool) -> Distilled:
+def _train(
+    run: Run, fitting: Fitting, config: dict, hashes: tuple[str, str], teacher: dict | None, kept: bool
+) -> Distilled:
     parts = fitting.parts
     begin(run, config, hashes, parts, teacher)
     began, before = time.perf_counter(), run.record["durations"].get("wall_seconds", 0.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -165,7 +166,7 @@ def _warn(line: str) -> None:
         print(line)
 
 
-def described_teacher(parts: Prepared, given, fitting: Fitting) -> dict | None:
+def described_teacher(parts: Prepared, given: object, fitting: Fitting) -> dict | None:
     """The teacher's entry in the record, with its scores on validation. Prints a warning where it answers with
     probabilities, or is no better than chance."""
     if parts.teacher is None:
@@ -181,13 +182,13 @@ def described_teacher(parts: Prepared, given, fitting: Fitting) -> dict | None:
     return described
 
 
-def _name(given) -> str:
+def _name(given: object) -> str:
     return str(given.path) if isinstance(given, Run) else describe(given)["class"]
 
 
 def _described(name: str, teacher: Teacher, parts: Prepared, fitting: Fitting) -> dict:
     size = None if teacher.network is None else sum(value.numel() for value in teacher.network.parameters())
-    found = {"name": name, "normalisation": None, "runs": [], "parameters": size}
+    found: dict[str, Any] = {"name": name, "normalisation": None, "runs": [], "parameters": size}
     if parts.validation is None:
         return found
     task, device = parts.task, evaluation_device({"trainer": fitting.options})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import fields
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -53,8 +54,9 @@ class Batches:
         if isinstance(loader, Batches):
             loader = loader.given
         _refuse_unusable(loader, role)
-        self.given, self.role, self.split, self.seed, self.epoch = loader, role, split, seed, 0
-        self.loader = numbering(loader) if is_map_style(loader) else loader
+        self.given: Any = loader
+        self.role, self.split, self.seed, self.epoch = role, split, seed, 0
+        self.loader: Any = numbering(loader) if is_map_style(loader) else loader
         self._numbers = self.loader is not loader
         #: the labels of the stored training split, by number; the labels of all batches are compared with them
         self.labels: Tensor | None = loader.target if isinstance(loader, BatchLoader) else None
@@ -129,9 +131,10 @@ class Batches:
         """The numbers and labels of a list of batches. Samples without a number have their place in the list."""
         numbers, targets, start = [], [], 0
         for batch in (as_batch(item, self.role) for item in self.given):
-            count = len(batch.target)
+            target = cast(Tensor, batch.target)  # as_batch refuses batches without
+            count = len(target)
             numbers.append(torch.arange(start, start + count) if batch.index is None else batch.index.cpu())
-            targets.append(batch.target.cpu())
+            targets.append(target.cpu())
             start += count
         return torch.cat(numbers), torch.cat(targets)
 
@@ -144,7 +147,7 @@ class Batches:
         """
         sampler = getattr(self.given, "sampler", None)
         if isinstance(self.given, BatchLoader):
-            return sampler.rows
+            return self.given.sampler.rows
         if isinstance(self.given, (list, tuple)):
             return self._listed()[0].unique()
         if not self._numbers:
@@ -194,7 +197,7 @@ class Batches:
         batch = self._batch(item, 0, 0)
         return batch.part(0, min(count, len(batch))) if self._groups is None else batch
 
-    def _batch(self, item, start: int, epoch: int) -> Batch:
+    def _batch(self, item: Any, start: int, epoch: int) -> Batch:
         numbers = None
         if self._numbers:
             numbers, item = item
@@ -215,7 +218,7 @@ class Batches:
 
     def _check(self, batch: Batch) -> None:
         """Raises InputError for labels that are not those of the classes or of the data set."""
-        target = batch.target
+        target = cast(Tensor, batch.target)
         if self.classes is not None and target.numel():
             low, high = (int(value) for value in target.aminmax())
             if low < 0 or high >= self.classes:
@@ -253,7 +256,7 @@ class Batches:
         self.loader = numbering(self.given, self._groups)
 
 
-def _refuse_unusable(loader, role: str) -> None:
+def _refuse_unusable(loader: Any, role: str) -> None:
     if isinstance(loader, Dataset):
         raise InputError(f"{role} is a data set; give a loader: torch.utils.data.DataLoader({role}, batch_size=128)")
     if isinstance(loader, (str, bytes, Mapping, Tensor)) or not isinstance(loader, Iterable):
@@ -261,7 +264,7 @@ def _refuse_unusable(loader, role: str) -> None:
     if isinstance(loader, Iterator):
         raise InputError(f"{role} is an iterator, which ends after one epoch; give the loader itself, or a list")
     try:
-        length = len(loader)
+        length = len(cast(Sized, loader))
     except TypeError as error:
         raise InputError(
             f"{role}: the loader has no length, so the end of an epoch is not known; give its data set __len__"
@@ -270,7 +273,7 @@ def _refuse_unusable(loader, role: str) -> None:
         raise InputError(f"{role}: the loader has no batch")
 
 
-def as_batch(item, role: str) -> Batch:
+def as_batch(item: Any, role: str) -> Batch:
     """A batch of a loader as a Batch; its index may be missing (None).
 
     >>> as_batch((torch.zeros(2, 3), torch.tensor([1, 0])), "train").target
@@ -301,7 +304,7 @@ def as_batch(item, role: str) -> Batch:
         else:
             batch = Batch(rest, item[names[0]], rest.pop("index", None))
     elif isinstance(item, (tuple, list)) and len(item) == 2:
-        batch = Batch(item[0], item[1], None)
+        batch = Batch(item[0], item[1], cast(Any, None))
     else:
         what = f"{type(item).__name__} of {len(item)}" if isinstance(item, (tuple, list)) else type(item).__name__
         raise InputError(
@@ -324,5 +327,5 @@ def _checked(batch: Batch, role: str) -> Batch:
     return batch.replace(target=target.long()) if whole else batch
 
 
-def _kind(value) -> str:
+def _kind(value: object) -> str:
     return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

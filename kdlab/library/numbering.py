@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Callable, Iterator, Sequence, Sized
-from typing import Protocol
+from typing import Any, Protocol, TypeGuard
 
 import torch
 from torch import Tensor
@@ -95,7 +95,7 @@ def fetched(dataset: _Numbered, numbers: Sequence[int]) -> list:
     return dataset.__getitems__(list(numbers))
 
 
-def is_map_style(loader) -> bool:
+def is_map_style(loader: object) -> TypeGuard[DataLoader]:
     """Whether a loader is a DataLoader of a data set whose samples have numbers, in batches that it makes itself."""
     # not a subclass, which may iterate in its own way
     return (
@@ -106,9 +106,16 @@ def is_map_style(loader) -> bool:
     )
 
 
-def numbering(loader: DataLoader, batch_sampler=None) -> DataLoader:
+def numbering(loader: DataLoader, batch_sampler: Any = None) -> DataLoader:
     """The same loader with numbered items."""
-    kept = ("num_workers", "pin_memory", "timeout", "worker_init_fn", "multiprocessing_context", "generator")
+    kept: tuple[str, ...] = (
+        "num_workers",
+        "pin_memory",
+        "timeout",
+        "worker_init_fn",
+        "multiprocessing_context",
+        "generator",
+    )
     kept += ("prefetch_factor", "persistent_workers", "pin_memory_device", "in_order")
     known = inspect.signature(DataLoader.__init__).parameters
     return DataLoader(
@@ -119,7 +126,7 @@ def numbering(loader: DataLoader, batch_sampler=None) -> DataLoader:
     )
 
 
-def labels_of(dataset) -> Tensor | None:
+def labels_of(dataset: Any) -> Tensor | None:
     """The labels of a data set's samples in their order, where it has a list of them: a TensorDataset of inputs and
     labels, ``targets`` (torchvision), ``labels``, or a Subset of such a set. None otherwise.
 
@@ -138,5 +145,6 @@ def labels_of(dataset) -> Tensor | None:
         labels = None if found is None else torch.as_tensor(found).cpu()
     except (TypeError, ValueError, RuntimeError):
         return None
-    whole_numbers = labels is not None and not labels.is_floating_point() and labels.shape == (len(dataset),)
-    return labels.long() if whole_numbers else None
+    if labels is None or labels.is_floating_point() or labels.shape != (len(dataset),):
+        return None
+    return labels.long()

@@ -6,11 +6,13 @@ import contextlib
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
+from kdlab.batch import Batch
 from kdlab.config.keys import LOSSES
 from kdlab.counter import derived_seed
 from kdlab.errors import InputError, did_you_mean, ended_early
@@ -62,13 +64,13 @@ def prepared(
     validation: Iterable | None = None,
     test: Iterable | None = None,
     *,
-    loss=None,
+    loss: Any = None,
     weights: Mapping[str, float] | None = None,
-    strategy="offline",
+    strategy: Any = "offline",
     peers: Sequence | Mapping | None = None,
-    optimizer="adamw",
+    optimizer: Any = "adamw",
     lr: float | None = None,
-    scheduler="cosine",
+    scheduler: Any = "cosine",
     epochs: int,
     seed: int = 1,
     taps: Mapping[str, str] | None = None,
@@ -95,38 +97,39 @@ def prepared(
         seed = run_seed({"seed": seed, "strategy": node})
         student = _network(student, "student")
         named = _peers(peers, made)
-        loaders = {
+        train_loader = Batches(train, "train", "train", seed)
+        others = {
             name: None if loader is None else Batches(loader, name, name, seed)
-            for name, loader in (("train", train), ("validation", validation), ("test", test))
+            for name, loader in (("validation", validation), ("test", test))
         }
         learners = {"student": student, **{f"peers.{name}": peer.network for name, peer in named.items()}}
         _refuse_shared(learners, teacher)
         for network in learners.values():
             network.cpu()
-        first = loaders["train"].first(PROBE_ROWS)
-        task = _task(task, classes, student, first)
-        teacher = _teacher(teacher, task, teacher_taps)
+        first = train_loader.first(PROBE_ROWS)
+        chosen = _task(task, classes, student, first)
+        teacher = _teacher(teacher, chosen, teacher_taps)
         _needs_teacher(made, teacher)
         built = make_strategy(
             made,
             student=student,
             teacher=teacher,
             objective=made.make_objective(),
-            task=task,
+            task=chosen,
             optimization=made.optimization,
             seed=seed,
             epochs=epochs,
             taps=taps,
             **({"peers": named} if named else {}),
         )
-        for loader in filter(None, loaders.values()):
-            loader.classes = task.width if task.report.answers == "classes" else None
+        for one in filter(None, [train_loader, *others.values()]):
+            one.classes = chosen.width if chosen.report.answers == "classes" else None
         if wrong := wrong_answers(built):
             raise InputError(*wrong)
-        rows = _number_samples(built, loaders["train"], first, labels)
-        first = loaders["train"].first(PROBE_ROWS).to("cpu")
-        for loader in filter(None, [loaders["validation"], loaders["test"]]):
-            loader.first(1)
+        rows = _number_samples(built, train_loader, first, labels)
+        first = train_loader.first(PROBE_ROWS).to("cpu")
+        for one in filter(None, others.values()):
+            one.first(1)
         _enough_views(built, first, made)
         if made.config["data"].get("mixing") is not None and first.share is None:
             raise InputError(
@@ -136,12 +139,11 @@ def prepared(
             )
         notes = _alike(named, student)
         torch.manual_seed(derived_seed(seed, _CONNECTORS))
-        train_loader = loaders["train"]
         notes += prepare(built, first, train_loader.size or 0, train_loader.labels, rows, train_loader.batch_size)
-    return Prepared(built, *loaders.values(), task, teacher, notes, made)
+    return Prepared(built, train_loader, others["validation"], others["test"], chosen, teacher, notes, made)
 
 
-def _network(given, role: str) -> nn.Module:
+def _network(given: object, role: str) -> nn.Module:
     if isinstance(given, Run):
         given = given.student
     if not isinstance(given, nn.Module):
@@ -161,7 +163,7 @@ def _refuse_lazy(network: nn.Module, role: str) -> None:
         raise InputError(f"{role}: it has lazy parameters, whose shapes are not known yet; call it on a batch once")
 
 
-def _peers(given, made: Recipe) -> dict[str, Peer]:
+def _peers(given: Any, made: Recipe) -> dict[str, Peer]:
     takes = "peers" in made.config["strategy"] if made.strategy is None else None
     if made.strategy is not None:
         kind = getattr(made.strategy, "func", made.strategy)
@@ -184,7 +186,7 @@ def _peers(given, made: Recipe) -> dict[str, Peer]:
     }
 
 
-def _refuse_shared(learners: Mapping[str, nn.Module], teacher) -> None:
+def _refuse_shared(learners: Mapping[str, nn.Module], teacher: object) -> None:
     """Raises InputError where two networks have parameters in common."""
     networks = {**learners, **({"teacher": teacher} if isinstance(teacher, nn.Module) else {})}
     owner: dict[int, str] = {}
@@ -210,7 +212,7 @@ def _alike(peers: Mapping[str, Peer], student: nn.Module) -> list[str]:
     return found
 
 
-def _losses_of(task: Task | str | None, strategy) -> list[str] | None:
+def _losses_of(task: Task | str | None, strategy: object) -> list[str] | None:
     """The losses of a task without classes, if none are given: the one on labels, and the one on a teacher's answers
     unless the strategy learns from labels alone. None: the strategy's own."""
     name = task.name if isinstance(task, Task) else task
@@ -218,7 +220,7 @@ def _losses_of(task: Task | str | None, strategy) -> list[str] | None:
     return None if found is None else list(found[:1] if strategy == "supervised" else found)
 
 
-def _task(task: Task | str | None, classes: int | None, student: nn.Module, first) -> Task:
+def _task(task: Task | str | None, classes: int | None, student: nn.Module, first: Any) -> Task:
     if isinstance(task, Task):
         if classes is not None:
             raise InputError("classes: the task has its number of classes; leave classes= out")
@@ -255,7 +257,7 @@ def _task(task: Task | str | None, classes: int | None, student: nn.Module, firs
     return Classification(classes)
 
 
-def _described(inputs) -> str:
+def _described(inputs: object) -> str:
     if isinstance(inputs, Tensor):
         return f"a batch of inputs of shape {tuple(inputs.shape)}"
     if isinstance(inputs, Mapping):
@@ -266,7 +268,7 @@ def _described(inputs) -> str:
     return f"inputs of type {type(inputs).__name__}"
 
 
-def _teacher(given, task: Task, taps: Mapping[str, str] | None) -> Teacher | None:
+def _teacher(given: object, task: Task, taps: Mapping[str, str] | None) -> Teacher | None:
     if isinstance(given, Run):
         taps = {**(given.network_config("last").get("taps") or {}), **(taps or {})}
         given = given.network("last")
@@ -290,7 +292,7 @@ def _needs_teacher(made: Recipe, teacher: Teacher | None) -> None:
             raise InputError("teacher: the strategy needs one; give a trained network, or choose another strategy=")
 
 
-def _number_samples(strategy: Strategy, train: Batches, first, labels) -> Tensor | None:
+def _number_samples(strategy: Strategy, train: Batches, first: Batch, labels: Any) -> Tensor | None:
     """Find the labels of all samples if a term or the strategy remembers samples. Returns the numbers that are trained
     on; None: all, or not known.
 
@@ -298,7 +300,7 @@ def _number_samples(strategy: Strategy, train: Batches, first, labels) -> Tensor
         InputError: the samples have no numbers, or their labels are not known.
     """
     ordered = type(strategy).sampler is not Strategy.sampler
-    needing = [f"loss.{name}" for name, term in strategy.objective.terms.items() if term.needs_index]
+    needing = [f"loss.{name}" for name, term in strategy.objective.losses.items() if term.needs_index]
     needing += ["strategy"] if ordered or strategy.needs_index else []
     if labels is not None:
         train.labels = torch.as_tensor(labels).cpu()
@@ -327,11 +329,11 @@ def _number_samples(strategy: Strategy, train: Batches, first, labels) -> Tensor
     return rows
 
 
-def _enough_views(strategy: Strategy, batch, made: Recipe) -> None:
+def _enough_views(strategy: Strategy, batch: Batch, made: Recipe) -> None:
     views = 1 + len(batch.further_views)
     if strategy.views <= views:
         return
-    terms = [f"loss.{name}" for name, term in strategy.objective.terms.items() if term.views > views]
+    terms = [f"loss.{name}" for name, term in strategy.objective.losses.items() if term.views > views]
     optional = not terms and made.strategy is None and made.config["strategy"].get("views") == "different"
     cure = f'; or choose strategy={{"{made.config["choices"]["strategy"]}": {{"views": "same"}}}}' if optional else ""
     raise InputError(

@@ -30,12 +30,12 @@ def restored_random_numbers() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def restored_generator(loader) -> Iterator[None]:
+def restored_generator(loader: object) -> Iterator[None]:
     """Restores a loader's own generator afterwards."""
     generator = getattr(loader, "generator", None)
     before = generator.get_state() if isinstance(generator, torch.Generator) else None
     try:
         yield
     finally:
-        if before is not None:
+        if before is not None and generator is not None:
             generator.set_state(before)

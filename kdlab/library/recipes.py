@@ -8,6 +8,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -48,7 +49,7 @@ class Recipe:
     weights: dict[str, float]
     objective: Objective | None
     optimization: OptimizerRecipe
-    described: dict[str, object]
+    described: dict[str, Any]
 
     def make_objective(self) -> Objective:
         """The objective. Losses that are objects are copied, so that one call leaves nothing in them for the next."""
@@ -56,20 +57,19 @@ class Recipe:
             return copy.deepcopy(self.objective)
         named = {name: node for name, node in self.config["loss"].items() if name in self.order}
         made = make_objective(named) if named else None
-        terms = {
-            name: copy.deepcopy(self.terms[name]) if name in self.terms else made.terms[name] for name in self.order
-        }
+        losses = made.losses if made else {}
+        terms = {name: copy.deepcopy(self.terms[name]) if name in self.terms else losses[name] for name in self.order}
         weights = {**(made.weights if made else {}), **self.weights}
         return Objective(terms, weights, made.schedules if made else None)
 
 
 def recipe(
-    loss=None,
+    loss: Any = None,
     weights: Mapping[str, float] | None = None,
-    strategy="offline",
-    optimizer="adamw",
+    strategy: Any = "offline",
+    optimizer: Any = "adamw",
     lr: float | None = None,
-    scheduler="cosine",
+    scheduler: Any = "cosine",
     epochs: int = 40,
     seed: int = 1,
 ) -> Recipe:
@@ -121,7 +121,7 @@ def recipe(
     return Recipe(config, factory, terms, order, own_weights, objective, optimization, described)
 
 
-def make_strategy(made: Recipe, **given) -> Strategy:
+def make_strategy(made: Recipe, **given: Any) -> Strategy:
     """The strategy.
 
     Args:
@@ -159,7 +159,7 @@ def _check(config: dict) -> None:
         raise InputError(*dict.fromkeys(found))
 
 
-def _strategy(given) -> tuple[str, Mapping, Callable | None]:
+def _strategy(given: Any) -> tuple[str, Mapping, Callable | None]:
     """Name, options, factory."""
     if isinstance(given, str):
         return given, {}, None
@@ -176,7 +176,7 @@ def _strategy(given) -> tuple[str, Mapping, Callable | None]:
     return "offline", {}, given
 
 
-def _group(part: str, given, more: Mapping) -> tuple[str | None, Mapping, Callable | None]:
+def _group(part: str, given: Any, more: Mapping) -> tuple[str | None, Mapping, Callable | None]:
     """Name of the file in ``conf/``, options, factory, of the optimiser or the learning-rate schedule."""
     if given is None and part == "scheduler":
         return "none", {}, None
@@ -207,7 +207,9 @@ def _one(given: Mapping, part: str) -> tuple[str, Mapping]:
     return name, options or {}
 
 
-def _loss(given, weights, own_strategy: bool):
+def _loss(
+    given: Any, weights: Mapping[str, float] | None, own_strategy: bool
+) -> tuple[list[str] | None, dict[str, Any] | None, dict[str, Loss], dict[str, float], Objective | None]:
     """Order of the terms (None: the strategy's own), named terms with options (None: the strategy's own), losses,
     their weights, objective."""
     if isinstance(given, Objective):
@@ -225,7 +227,7 @@ def _loss(given, weights, own_strategy: bool):
     given = [given] if isinstance(given, (str, Mapping)) else given
     if isinstance(given, Loss) or not isinstance(given, Sequence):
         raise InputError(f'loss must be names ["ce", "kd"], {{name: options or loss}} or an Objective, got {given!r}')
-    terms: dict[str, object] = {}
+    terms: dict[str, Any] = {}
     for one in given:
         several = dict.fromkeys([one]) if isinstance(one, str) else one
         if not isinstance(several, Mapping):
@@ -253,7 +255,7 @@ def _loss(given, weights, own_strategy: bool):
     return list(terms), named or {"ce": {}}, losses, own, None
 
 
-def _weight(name: str, weight) -> float:
+def _weight(name: str, weight: object) -> float:
     if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < float("inf"):
         raise InputError(f"weights: the weight of '{name}' must be a number of at least 0, got {weight!r}")
     return float(weight)
@@ -263,7 +265,7 @@ def _texts(part: str, options: Mapping) -> list[str]:
     return [f"++{part}.{key}={value_text(_plain(f'{part}.{key}', value))}" for key, value in options.items()]
 
 
-def _plain(key: str, value):
+def _plain(key: str, value: Any) -> Any:
     """A value that a config can hold; NumPy's and torch's numbers become Python's."""
     if isinstance(value, Mapping):
         return {name: _plain(f"{key}.{name}", one) for name, one in value.items()}
@@ -276,7 +278,9 @@ def _plain(key: str, value):
     raise InputError(f"{key} must be a plain value (a number, a text, a list, a dict), got {type(value).__name__}")
 
 
-def _optimization(config, make_optimizer, make_scheduler, given_lr, described) -> OptimizerRecipe:
+def _optimization(
+    config: dict, make_optimizer: Callable | None, make_scheduler: Callable | None, given_lr: dict, described: dict
+) -> OptimizerRecipe:
     made = make_optimization(config)
     if make_optimizer is not None:
         described["optimizer"] = {**describe(make_optimizer), **given_lr}
@@ -290,7 +294,7 @@ def _optimization(config, make_optimizer, make_scheduler, given_lr, described) -
 def _calling(factory: Callable, part: str, more: Mapping) -> Callable:
     """A factory whose errors name the argument."""
 
-    def call(**given):
+    def call(**given: Any) -> Any:
         try:
             return factory(**given, **more)
         except (ValueError, TypeError) as error:
@@ -299,7 +303,7 @@ def _calling(factory: Callable, part: str, more: Mapping) -> Callable:
     return call
 
 
-def describe(made) -> dict:
+def describe(made: Any) -> dict:
     """How an object of the user's own is written down: its class or function, and the plain values in it.
 
     >>> describe(functools.partial(torch.optim.SGD, lr=0.1))
@@ -315,7 +319,7 @@ def describe(made) -> dict:
     return {"class": f"{named.__module__}.{named.__qualname__}", **plain}
 
 
-def _written(value):
+def _written(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_written(one) for one in value]
     return value if value is None or isinstance(value, (bool, int, float, str)) else describe(value)["class"]

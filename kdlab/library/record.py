@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
@@ -26,7 +27,7 @@ from kdlab.teachers import Teacher
 
 from .loaders import Batches
 from .preparing import Prepared
-from .recipes import describe
+from .recipes import Recipe, describe
 
 #: keys of the description that say where and how a run is computed and shown, and not what it is
 _NOT_IDENTITY = ("choices", "overrides", "paths", "threads")
@@ -34,7 +35,8 @@ _NOT_IDENTITY = ("choices", "overrides", "paths", "threads")
 
 def description(parts: Prepared, name: str | None, data: str | None, seed: int, epochs: int, trainer: Mapping) -> dict:
     """What kdlab knows of a run that was made from Python, as its config.yaml."""
-    recipe, described, strategy = parts.recipe, parts.recipe.described, parts.strategy
+    recipe, strategy = cast(Recipe, parts.recipe), parts.strategy
+    described = recipe.described
     inputs = parts.train.first(1).inputs
     student = strategy.student
     config = recipe.config
@@ -51,7 +53,7 @@ def description(parts: Prepared, name: str | None, data: str | None, seed: int, 
         "seed": seed,
         "threads": torch.get_num_threads(),
         "data": {
-            "name": data or f"{loader_of(parts.train)['dataset']} of {parts.train.size} samples",
+            "name": data or f"{cast(dict, loader_of(parts.train))['dataset']} of {parts.train.size} samples",
             "classes": parts.task.width,
             "shape": list(inputs.shape[1:]) if isinstance(inputs, torch.Tensor) else None,
             **{key: loader_of(getattr(parts, key)) for key in ("train", "validation", "test")},
@@ -152,7 +154,7 @@ def begin(run: Run, config: dict, hashes: tuple[str, str], parts: Prepared, teac
     earlier = run.record if (run.path / "run.json").exists() else {}
     strategy, objective = parts.strategy, parts.strategy.objective
     weights = {name: node.get("weight", 1.0) for name, node in config["loss"].items()}
-    weights |= parts.recipe.described.get("weights", {})
+    weights |= cast(Recipe, parts.recipe).described.get("weights", {})
     run.begin(
         config,
         {
@@ -206,5 +208,5 @@ def _plain(value):
     return str(value) if isinstance(value, Path) else describe(value)["class"]
 
 
-def _digest(value) -> str:
+def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -22,7 +22,7 @@ def parameters(docstring: str) -> dict[str, str]:
     return told
 
 
-def told_by(*sources) -> dict[str, str]:
+def told_by(*sources: object) -> dict[str, str]:
     """The description of each argument in the docstrings of kdlab's functions and classes. The last docstring that has
     one counts."""
     told: dict[str, str] = {}

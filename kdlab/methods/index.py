@@ -29,14 +29,11 @@ def index() -> dict[str, Entry | StrategyEntry]:
         # the terms state different weights of ce
         config = compose([f"loss=[{','.join(path.stem for path in paths)}]", "loss.ce.weight=1.0"])
         strategies = strategy_entries(conf_dir() / "strategy")
-    found = {
-        entry.name: entry
-        for entry in (
-            of_loss_file(path, config["loss"][path.stem], presets_of(path.stem, conf_dir() / "preset"))
-            for path in paths
-        )
-    }
-    used = {entry.function for entry in found.values()}
+    losses = [
+        of_loss_file(path, config["loss"][path.stem], presets_of(path.stem, conf_dir() / "preset")) for path in paths
+    ]
+    found: dict[str, Entry | StrategyEntry] = {entry.name: entry for entry in losses}
+    used = {entry.function for entry in losses}
     twice = sorted(set(found) & set(strategies))
     if twice:
         raise InputError(

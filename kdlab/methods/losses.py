@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from kdlab.config.build import build
 from kdlab.config.presets import Preset
 from kdlab.config.tie import KEY
+from kdlab.config.written import content
 from kdlab.errors import InputError
-from kdlab.functional.sources import Method
+from kdlab.functional.sources import Method, required_method
 from kdlab.losses import Loss
 from kdlab.schedules import at
 
@@ -47,7 +46,7 @@ class Entry:
     @property
     def method(self) -> Method:
         """Family, paper, verification and the networks it serves, as its function declares them."""
-        return self.function.method
+        return required_method(self.function)
 
     @property
     def kind(self) -> str:
@@ -146,10 +145,10 @@ def of_loss_file(path: Path, arguments: dict[str, Any], presets: Sequence[Preset
         presets: of the method.
     """
     # unresolved: a value that is tied to another key (the weight of ce) is shown as a reference
-    [(name, written)] = OmegaConf.to_container(OmegaConf.load(path), resolve=False).items()
+    [(name, written)] = content(path).items()
     loss = build(at({key: value for key, value in arguments.items() if key != "weight"}, 0.0), f"loss.{name}")
     function = getattr(loss, "function", None)
-    if not hasattr(function, "method"):
+    if function is None or not hasattr(function, "method"):
         raise InputError(
             f"loss.{name}: {type(loss).__name__} names no pure function that knows its paper "
             "(kdlab.functional.sources.method)"

@@ -8,14 +8,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from omegaconf import OmegaConf
+from typing import Any, cast
 
 from kdlab import functional
 from kdlab.config.compose import compose
 from kdlab.config.signature import locate
-from kdlab.functional.sources import Method, method_of
+from kdlab.config.written import content
+from kdlab.functional.sources import Method, method_of, required_method
 from kdlab.strategies import Strategy
 
 from .docstrings import told_by
@@ -64,7 +63,7 @@ class StrategyEntry:
     def claims(self) -> dict[str, str]:
         """Its own, and those of the functions that it composes."""
         found: dict[str, dict[str, None]] = {}
-        for verified in (self.method.verified, *(function.method.verified for function in self.composes)):
+        for verified in (self.method.verified, *(required_method(function).verified for function in self.composes)):
             for repository, entries in verified.items():
                 found.setdefault(repository, {}).update(dict.fromkeys(entries.split()))
         return {repository: " ".join(entries) for repository, entries in found.items()}
@@ -104,7 +103,7 @@ def strategy_entries(folder: Path) -> dict[str, StrategyEntry]:
     """The strategies in a folder of YAML files, by name."""
     files = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
     nodes = {name: _node(path) for name, path in files.items()}
-    classes = {name: locate(node["_target_"]) for name, node in nodes.items()}
+    classes = {name: cast(type[Strategy], locate(node["_target_"])) for name, node in nodes.items()}
     found = {}
     for name, path in files.items():
         strategy, config = classes[name], compose([f"strategy={name}"])
@@ -127,7 +126,7 @@ def strategy_entries(folder: Path) -> dict[str, StrategyEntry]:
 
 def _node(path: Path) -> dict[str, Any]:
     """The strategy's node of a file, as it is written."""
-    written = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    written = content(path)
     return written["strategy"] if "strategy" in written else written
 
 
@@ -144,7 +143,7 @@ def _head(path: Path) -> str:
 
 def _composed(strategy: type[Strategy], name: str) -> tuple[Callable, ...]:
     """The pieces that are named in the module of a strategy or of its bases; and the function that has its name."""
-    found = {getattr(functional, name, None): None}
+    found = {_function(getattr(functional, name, None)): None}
     for module in dict.fromkeys(
         base.__module__ for base in strategy.__mro__ if issubclass(base, Strategy) and base is not Strategy
     ):
@@ -157,9 +156,9 @@ def _composed(strategy: type[Strategy], name: str) -> tuple[Callable, ...]:
     return tuple(
         function
         for function in found
-        if inspect.isfunction(function) and method_of(function) is not None and method_of(function).family == "strategy"
+        if function is not None and (method := method_of(function)) is not None and method.family == "strategy"
     )
 
 
-def _function(thing) -> Callable | None:
+def _function(thing: object) -> Callable | None:
     return thing if inspect.isfunction(thing) else None

@@ -25,7 +25,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints atomically. Lightning's own class writes to the system's temporary folder and moves the file,
     which is not atomic across file systems."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path, storage_options=None) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
         """Write the checkpoint to a temporary file in the same folder, then rename it.
 
         Raises:

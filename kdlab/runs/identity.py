@@ -22,10 +22,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
+from typing import Any, cast
 
 from kdlab.config.keys import ADDED, NOT_IDENTITY, SPELLINGS
 from kdlab.config.references import (
@@ -34,6 +35,7 @@ from kdlab.config.references import (
     EnsembleOf,
     FinishedRun,
     Initial,
+    Network,
     OnePerTerm,
     Reference,
     composed_runs,
@@ -108,7 +110,7 @@ def _initial(initial: Initial, spellings: Mapping[str, Mapping[str, str]]) -> di
     }
 
 
-def _counted(node, key: str, spellings: Mapping[str, Mapping[str, str]]):
+def _counted(node: Any, key: str, spellings: Mapping[str, Mapping[str, str]]) -> Any:
     """A node without the keys that do not count, each value in one of its spellings."""
     if not isinstance(node, dict):
         return spellings.get(key, {}).get(str(node), node)
@@ -120,16 +122,16 @@ def _counted(node, key: str, spellings: Mapping[str, Mapping[str, str]]):
     }
 
 
-def _is_added_default(key: str, value) -> bool:
+def _is_added_default(key: str, value: object) -> bool:
     return any(fnmatchcase(key, pattern) and _normal(value) == _normal(default) for pattern, default in ADDED.items())
 
 
-def _added(key: str, value) -> dict:
+def _added(key: str, value: object) -> dict:
     """What a key that was added later adds to a node's description: nothing where it has its default."""
     return {} if _is_added_default(key, value) else {key.rpartition(".")[2]: value}
 
 
-def _normal(node, ordered: bool = False):
+def _normal(node: Any, ordered: bool = False) -> Any:
     """Numbers and key order normalised, defaults filled in. Only two orders carry meaning: the loss terms are summed in
     their order, and the order of named peers decides their initial weights, views and turns."""
     if isinstance(node, dict):
@@ -183,7 +185,7 @@ def _first_arguments() -> dict[str, list[str]]:
     return json.loads(Path(__file__).with_name("first_arguments.json").read_text(encoding="utf-8"))
 
 
-def _name_of(found) -> str:
+def _name_of(found: Callable) -> str:
     """The package below kdlab and the name of a class or function; files may be renamed.
 
     >>> from kdlab.losses import HintonKD
@@ -193,7 +195,7 @@ def _name_of(found) -> str:
     return f"{found.__module__.split('.')[1]}.{found.__qualname__}"
 
 
-def _plain(value) -> bool:
+def _plain(value: object) -> bool:
     if isinstance(value, (list, tuple)):
         return all(_plain(item) for item in value)
     return value is None or isinstance(value, (bool, int, float, str))
@@ -219,12 +221,12 @@ def _network(one: Reference, spellings: Mapping[str, Mapping[str, str]]) -> dict
             raise InputError(f"{one.key}.checkpoint: there is no file {one.path}")
         return {"content": content_hash(one.path), "network": one.network, **_added(f"{one.key}.part", one.part)}
     if isinstance(one, OnePerTerm):
-        members = one.members
-        return {"terms": {term: _teacher(members[name], spellings) for term, name in one.terms.items()}}
+        by_name = one.members
+        return {"terms": {term: _teacher(by_name[name], spellings) for term, name in one.terms.items()}}
     if isinstance(one, EnsembleOf):
         members = [_teacher(member, spellings) for member in one.members.values()]
         return {"members": members, "average": one.average, "weights": one.weights}
-    return one.described
+    return cast(Network, one).described  # the only other form
 
 
 def run_identity(path: Path) -> str:

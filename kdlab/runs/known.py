@@ -17,6 +17,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from kdlab.config.keys import NOT_IDENTITY
 from kdlab.config.references import replace_configs
@@ -79,7 +80,7 @@ def counted(config: dict) -> dict:
     return {key: _normal(value) for key, value in inner.items() if key not in NOT_IDENTITY}
 
 
-def _normal(node):
+def _normal(node: Any) -> Any:
     if isinstance(node, dict):
         return {key: _normal(value) for key, value in node.items()}
     if isinstance(node, list):
@@ -87,7 +88,7 @@ def _normal(node):
     return int(node) if isinstance(node, float) and node.is_integer() else node
 
 
-def _entries(node, name: str = "") -> Iterator[tuple[str, str]]:
+def _entries(node: object, name: str = "") -> Iterator[tuple[str, str]]:
     """The strings of a config, each with its key."""
     if isinstance(node, dict):
         for key, value in node.items():

@@ -41,7 +41,7 @@ def read(path: Path) -> tuple[dict, str]:
     return content, ""
 
 
-def _sound(content) -> bool:
+def _sound(content: object) -> bool:
     if (
         not isinstance(content, dict)
         or not isinstance(content.get("machine"), dict)

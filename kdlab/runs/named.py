@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from typing import overload
+
 from kdlab.config.references import CheckpointFile, ComposedRun, FinishedRun, Reference
 
 from .run import Run, RunStore, run_of
+
+
+@overload
+def run_named(one: ComposedRun | FinishedRun) -> Run: ...
+
+
+@overload
+def run_named(one: Reference) -> Run | None: ...
 
 
 def run_named(one: Reference) -> Run | None:

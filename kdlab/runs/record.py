@@ -8,13 +8,18 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextvars import ContextVar
 from datetime import datetime, timezone
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .schema import RunRecord
+
+if TYPE_CHECKING:
+    from .run import Run
 
 PACKAGES = ("torch", "lightning", "torchmetrics", "hydra-core", "omegaconf", "transformers", "numpy")
 
@@ -33,7 +38,7 @@ def command_line() -> str:
 
 
 @contextlib.contextmanager
-def started_by(command: str):
+def started_by(command: str) -> Iterator[None]:
     """Sets the command line that the user typed, for a job in a process that was started with another one."""
     token = _typed.set(command)
     try:
@@ -73,14 +78,14 @@ def other_commit(record: RunRecord) -> str:
     )
 
 
-def finished_already(run) -> str:
+def finished_already(run: Run) -> str:
     """The line for a run that is finished already, with a remark if another commit trained it."""
     return "; ".join(filter(None, [f"finished already: {run.path}", other_commit(run.read())]))
 
 
 def versions() -> dict[str, str | None]:
     """The version of Python and of each package in ``PACKAGES``; None for one that is not installed."""
-    found = {"python": platform.python_version()}
+    found: dict[str, str | None] = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = metadata.version(package)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from kdlab import __version__
 from kdlab.config.names import readable_name
@@ -17,6 +18,10 @@ from .files import write_json, write_text
 from .identity import hash_as_spelled, run_hash
 from .measurements import read as read_measurements
 from .schema import FORMAT, REQUIRED, RunRecord, problem
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+    from torch import nn
 
 FINISHED, RUNNING, FAILED, INTERRUPTED, PRUNED = "finished", "running", "failed", "interrupted", "pruned"
 STATUSES = (FINISHED, RUNNING, FAILED, INTERRUPTED, PRUNED)
@@ -101,7 +106,7 @@ class Run:
         """run.json in its typed form. Raises InputError as :attr:`record` does."""
         return RunRecord.read(self.record)
 
-    def update(self, **values) -> None:
+    def update(self, **values: object) -> None:
         """Change entries of run.json, atomically."""
         write_json(self.path / "run.json", {**self.record, **values})
 
@@ -134,7 +139,7 @@ class Run:
         """Whether the unfinished run was started with fresh=true."""
         return self.status not in ("absent", FINISHED) and self.read().fresh
 
-    def lock(self):
+    def lock(self) -> BaseFileLock:
         """The lock that a process holds while it trains the run. It lies next to the run's directory, which may not
         exist yet."""
         from filelock import FileLock
@@ -200,7 +205,7 @@ class Run:
     # -- what came of it -----------------------------------------------------------------------------------------------
 
     @property
-    def student(self):
+    def student(self) -> nn.Module:
         """The trained student of the last epoch: a plain ``nn.Module`` on the CPU in evaluation mode."""
         return self.network("last")
 
@@ -216,7 +221,7 @@ class Run:
 
         return network_node(self.config, self.kept(which)["network"])
 
-    def network(self, which: str = "last"):
+    def network(self, which: str = "last") -> nn.Module:
         """The trained network that the run keeps, ``last`` or ``best``."""
         from kdlab.config.build import build
 
@@ -247,7 +252,7 @@ class Run:
                 f'kdlab.load("{self.path}").load_into(network)'
             )
 
-    def load_into(self, network, which: str = "last"):
+    def load_into(self, network: nn.Module, which: str = "last") -> nn.Module:
         """Load the weights of the network that the run keeps, ``last`` or ``best``, into a network of the same
         architecture. Returns it in evaluation mode. For runs of ``kdlab.distill``, whose network has no config.
 
@@ -283,7 +288,7 @@ class Run:
         return content
 
 
-def _loaded(text: str):
+def _loaded(text: str) -> Any:
     """The content of YAML text. It is read by libyaml, which is many times faster, if PyYAML has it. Errors come from
     PyYAML's own loader, whose messages are better."""
     import yaml
@@ -329,11 +334,10 @@ def run_of(checkpoint: str | Path) -> Run | None:
         return None
 
 
-def find_runs(folders) -> Iterator[Run]:
+def find_runs(folders: Iterable[str | Path]) -> Iterator[Run]:
     """The runs in or below folders, sorted by path, each once."""
     seen = set()
-    for folder in folders:
-        folder = Path(folder)
+    for folder in map(Path, folders):
         candidates = [folder / "run.json"] if (folder / "run.json").is_file() else sorted(folder.rglob("run.json"))
         for path in candidates:
             if path.parent.resolve() not in seen:
@@ -341,7 +345,7 @@ def find_runs(folders) -> Iterator[Run]:
                 yield Run(path.parent)
 
 
-def runs_in(folders) -> list[Run]:
+def runs_in(folders: Collection[str | Path]) -> list[Run]:
     """The runs in or below folders that a person names.
 
     Raises:

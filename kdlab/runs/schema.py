@@ -8,7 +8,8 @@ version of kdlab may have added them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from typing import Any, cast
 
 from kdlab.errors import InputError
 from kdlab.tasks.metric import CLASSIFICATION, Report
@@ -19,7 +20,7 @@ FORMAT = 1
 Check = Callable[[object, str], str]  # (value, place) -> what is wrong; empty if nothing
 
 
-def is_number(value) -> bool:
+def is_number(value: object) -> bool:
     """Whether a value of JSON is a number.
 
     >>> is_number(0.5), is_number(True), is_number("1")
@@ -28,11 +29,11 @@ def is_number(value) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _number(value, place: str) -> str:
+def _number(value: object, place: str) -> str:
     return "" if is_number(value) else f"{place} is {value!r}, not a number"
 
 
-def _numbers(values, place: str) -> str:
+def _numbers(values: object, place: str) -> str:
     """Named numbers. null is correct: it replaces a number that is not finite."""
     if not isinstance(values, Mapping):
         return f"{place} is {values!r}, and should hold numbers by name"
@@ -51,7 +52,7 @@ _flag, _names = _of_kind(bool, "be true or false"), _of_kind(Mapping, "hold name
 def _with(check: Check, **inner: Check) -> Check:
     """A check of a mapping and of some of its entries, each of which may be absent or null."""
 
-    def checked(value, place: str) -> str:
+    def checked(value: Any, place: str) -> str:
         wrong = check(value, place)
         found = inner.items() if not wrong else ()
         below = (one(value[key], f"{place}.{key}") for key, one in found if value.get(key) is not None)
@@ -63,7 +64,7 @@ def _with(check: Check, **inner: Check) -> Check:
 def _each(check: Check, words: str) -> Check:
     """A check of every value of a mapping."""
 
-    def checked(values, place: str) -> str:
+    def checked(values: object, place: str) -> str:
         if not isinstance(values, Mapping):
             return f"{place} is {values!r}, and should {words}"
         return next(filter(None, (check(value, f"{place}.{name}") for name, value in values.items())), "")
@@ -71,11 +72,11 @@ def _each(check: Check, words: str) -> Check:
     return checked
 
 
-def _metrics_of_one(value, place: str) -> str:
+def _metrics_of_one(value: object, place: str) -> str:
     return _numbers(value, place) if isinstance(value, Mapping) else f"{place} is {value!r}, and should hold metrics"
 
 
-def _teachers_runs(values, place: str) -> str:
+def _teachers_runs(values: object, place: str) -> str:
     if not isinstance(values, list) or not all(
         isinstance(one, Mapping) and isinstance(one.get("hash"), str) for one in values
     ):
@@ -83,18 +84,18 @@ def _teachers_runs(values, place: str) -> str:
     return next(filter(None, (_with(_names, metrics=_numbers, durations=_numbers)(one, place) for one in values)), "")
 
 
-def _teacher(value, place: str) -> str:
+def _teacher(value: object, place: str) -> str:
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
         return f"{place} is {value!r}, and should tell of a teacher"
     return problem_of(TeacherRecord, value, f"{place}.")
 
 
-def _kept(value, place: str) -> str:
+def _kept(value: object, place: str) -> str:
     wrong = _with(_names, last=_names, best=_names)(value, place)
     return wrong and f"{place} is {value!r}, and should name a network of each checkpoint"
 
 
-def _task(value, place: str) -> str:
+def _task(value: object, place: str) -> str:
     try:
         Report.of({"task": value})
     except ValueError as error:
@@ -120,7 +121,7 @@ KINDS: dict[str, Check] = {
 }
 
 
-def entry(kind: str, meaning: str, default=None, null: bool = True):
+def entry(kind: str, meaning: str, default: Any = None, null: bool = True) -> Any:
     """A field of a record.
 
     Args:
@@ -157,8 +158,8 @@ class TeacherRecord:
         known["validation"] = {
             key.removeprefix(prefix): value for key, value in content.items() if key.startswith(prefix)
         }
-        made = cls(**known)
-        return replace(made, members={name: cls.read(member) for name, member in made.members.items()})
+        made = cls(**known)  # its members are still as they are written
+        return replace(made, members={name: cls.read(cast(Mapping, one)) for name, one in made.members.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +178,7 @@ class RunRecord:
     seed: int | None = entry("number", "seed of the run")
     threads: int | None = entry("number", "CPU threads of torch in each process")
     weights: dict[str, object] = entry("names", "weight of each term of the loss: a number, or scheduled", dict)
-    code: dict[str, object] = entry("code", "version of kdlab, its commit, and whether files had changed", dict)
+    code: dict[str, Any] = entry("code", "version of kdlab, its commit, and whether files had changed", dict)
     versions: dict[str, str] = entry("names", "versions of Python and of packages", dict)
     hardware: dict[str, object] = entry("hardware", "machine, processor, cores, GPUs", dict)
     parameters: int | None = entry("number", "number of parameters of the network that is kept")
@@ -200,7 +201,7 @@ class RunRecord:
     error: str | None = entry("text", "what ended it, if it failed")
     flops: int | None = entry("number", "operations of a forward pass of one sample")
     checkpoint_bytes: int | None = entry("number", "bytes of the kept network's weights")
-    kept: dict[str, object] = entry(
+    kept: dict[str, Any] = entry(
         "network of each checkpoint",
         "network that is kept of `last` and `best`, and the rule that chose it",
         dict,
@@ -226,7 +227,8 @@ class RunRecord:
         >>> record.metrics, record.kept_network("last"), record.teacher
         ({'test/nll': 0.5}, 'student', None)
         """
-        if wrong := problem(content, REQUIRED):
+        wrong = problem(content, REQUIRED)
+        if wrong or not isinstance(content, Mapping):
             raise InputError(wrong)
         known = {name: content[name] for name in _fields(cls) if content.get(name) is not None}
         known["task"] = Report.of(content)
@@ -248,7 +250,7 @@ class RunRecord:
         return (self.kept.get(which) or {}).get("module", "student")
 
 
-def _fields(kind: type) -> dict[str, object]:
+def _fields(kind: type) -> dict[str, Field[Any]]:
     return {one.name: one for one in fields(kind)}
 
 

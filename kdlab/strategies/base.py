@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MetricCollection
@@ -107,7 +109,7 @@ class Strategy(L.LightningModule):
         self._metrics: dict[str, MetricCollection] = {}
         #: what this row of the curve measured (Lightning's own dict keeps what earlier rows logged)
         self.epoch_values: dict[str, float] = {}
-        self._sums: dict[str, Tensor] = {}
+        self._sums: dict[str, tuple[Tensor | float, float]] = {}
         self._seconds = {"step": 0.0, "teacher": 0.0}
         self._step_began, self._timed = 0.0, True
 
@@ -208,7 +210,8 @@ class Strategy(L.LightningModule):
         if outputs is None:
             return None
         if self.objective.views == 2 and outputs.second is None:
-            outputs = outputs.with_second(self.taught_by(batch.view(1)))
+            second = self.taught_by(batch.view(1))
+            outputs = outputs if second is None else outputs.with_second(second)
         if self._timed:
             self._seconds["teacher"] += self._now() - began
         return outputs.detach()
@@ -249,7 +252,7 @@ class Strategy(L.LightningModule):
 
     # -- Lightning -----------------------------------------------------------------------------------------------------
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser, with the learning-rate schedule where there is one, in the form that Lightning expects."""
         return self.optimization.configure(self, f"val/{self.task.headline.name}")
 
@@ -300,16 +303,16 @@ class Strategy(L.LightningModule):
         """The loss of the batch, a scalar, from :meth:`distill`. The loss and its parts join the epoch's sums, weighted
         by rows."""
         self._step = self.distill(batch)
-        rows = float(batch.normaliser or len(batch))
+        loss, rows = torch.as_tensor(self._step.loss.total), float(batch.normaliser or len(batch))
         for name, value in {
-            "loss": self._step.loss.total.detach(),
+            "loss": loss.detach(),
             **{f"loss_{k}": v for k, v in self._step.loss.parts.items()},
         }.items():
             total, count = self._sums.get(name, (0.0, 0.0))
             self._sums[name] = (total + value * rows, count + rows)
-        return self._step.loss.total
+        return loss
 
-    def on_train_batch_end(self, outputs, batch: Batch, batch_index: int) -> None:
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
         """Sets :attr:`stepped` and calls :meth:`after_step`. Where a row of the curve ends with this batch, it logs the
         row's means."""
         self.stepped = self.trainer.global_step != self.steps_done
@@ -337,10 +340,10 @@ class Strategy(L.LightningModule):
     def _means(self) -> dict[str, float]:
         """Of the row of the curve: see :meth:`on_train_epoch_end`."""
         means = {}
-        for name, (total, count) in sorted(self._sums.items()):
+        for name, sums in sorted(self._sums.items()):
             total, count = (
                 self.trainer.strategy.reduce(torch.as_tensor(value, device=self.device), reduce_op="sum")
-                for value in (total, count)
+                for value in sums
             )
             means[f"train/{name}"] = total / count
         for name, value in self.objective.scalars().items():
@@ -348,7 +351,7 @@ class Strategy(L.LightningModule):
         means["train/teacher_share"] = self._seconds["teacher"] / max(self._seconds["step"], 1e-9)
         return {name: float(value) for name, value in means.items()}
 
-    def lr_scheduler_step(self, scheduler, metric) -> None:
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Nothing for a schedule that waits for a metric. Lightning steps it after the epoch's checkpoint is written,
         so a resumed run would lose that step: :meth:`follow_metric` steps it, before."""
         if not isinstance(scheduler, ReduceLROnPlateau):
@@ -357,8 +360,8 @@ class Strategy(L.LightningModule):
     def follow_metric(self) -> None:
         """Steps a schedule that waits for a metric, where this row of the curve has a validation."""
         score = self.epoch_values.get(f"val/{self.task.headline.name}")  # None in a row without validation
-        for config in self.trainer.lr_scheduler_configs if score is not None else ():
-            if isinstance(config.scheduler, ReduceLROnPlateau):
+        for config in self.trainer.lr_scheduler_configs:
+            if score is not None and isinstance(config.scheduler, ReduceLROnPlateau):
                 config.scheduler.step(score)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from kdlab.batch import Batch
 from kdlab.functional.sources import Paper, method
@@ -30,14 +31,17 @@ class BornAgain(Offline):
             another way, and there is no ensemble.
     """
 
-    def __init__(self, *, generation: int, earlier: Sequence[Teacher] | None = None, **options):
+    def __init__(self, *, generation: int, earlier: Sequence[Teacher] | None = None, **options: Any):
         if generation < 1:
             raise ValueError(
                 f"generation must be 1 or greater, got {generation}; generation 0 is the student alone: "
                 "strategy=supervised"
             )
         super().__init__(generation=generation, **options)
-        self.earlier = [*earlier, self.teacher] if generation > 1 and earlier is not None else []
+        #: the generations before this one; without them there is no ensemble
+        self.earlier: list[Teacher] = []
+        if generation > 1 and earlier is not None and self.teacher is not None:
+            self.earlier = [*earlier, self.teacher]
 
     def answers(self) -> dict[str, Callable[[Batch], Outputs]]:
         """The student; with earlier generations also ``ensemble``, the mean of all generations' probabilities. For a

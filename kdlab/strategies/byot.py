@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from kdlab.objective import LossParts
 from kdlab.outputs import Outputs
 
 from .base import Step, distributed
-from .cohort import Once, combined, logits_only
+from .cohort import Once, combined, logits_only, picked
 from .self_taught import SelfTaught
 
 
@@ -67,7 +67,7 @@ class OwnTeacher(SelfTaught):
         feature_weight: float = 1e-6,
         positive_only: bool = True,
         feature_reduction: Literal["sum", "mean"] = "sum",
-        **base,
+        **base: Any,
     ):
         super().__init__(**base)
         self.deepest_weight = not_negative("deepest_weight", deepest_weight)
@@ -121,10 +121,7 @@ class OwnTeacher(SelfTaught):
     def answers(self) -> dict[str, Callable[[Batch], Outputs]]:
         """The student, each exit and their ensemble, all from one forward pass per batch."""
         once = Once(self._answer_all)
-        return {
-            name: lambda batch, name=name: once(batch)[name]
-            for name in ("student", *self.exits, *(["ensemble"] if self.exits else []))
-        }
+        return {name: picked(once, name) for name in ("student", *self.exits, *(["ensemble"] if self.exits else []))}
 
     def _answer_all(self, batch: Batch) -> dict[str, Outputs]:
         with self._taps as features:

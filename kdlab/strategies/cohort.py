@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +16,14 @@ from kdlab.errors import InputError, did_you_mean
 from kdlab.functional.rows import one_of
 from kdlab.losses.base import Probe
 from kdlab.models.taps import Taps
+from kdlab.objective import Objective
 from kdlab.outputs import Outputs
 
 from .base import Strategy
 
 _CONNECTORS = 33  # the stream of random numbers for the peers' connectors
+Result = TypeVar("Result")
+
 #: names with another meaning in a run's report, and in ``strategy.keep``
 RESERVED = ("student", "validation", "ensemble")
 
@@ -59,7 +62,12 @@ class Cohort(Strategy):
     """
 
     def __init__(
-        self, *, peers: Mapping[str, Peer], views: Literal["same", "different"] = "same", keep: str = "student", **base
+        self,
+        *,
+        peers: Mapping[str, Peer],
+        views: Literal["same", "different"] = "same",
+        keep: str = "student",
+        **base: Any,
     ):
         super().__init__(**base)
         self._different = one_of("views", views, ("same", "different")) == "different"
@@ -104,11 +112,11 @@ class Cohort(Strategy):
         """The taps of a network with the architecture of the named one."""
         return Taps(network, self.features_of(name), self._aliases_of[name])
 
-    def objective_of(self, name: str) -> nn.Module:
+    def objective_of(self, name: str) -> Objective:
         """The objective of a network, with the network's own connectors."""
-        return self.objective if name == "student" else self.objectives[name]
+        return self.objective if name == "student" else cast(Objective, self.objectives[name])
 
-    def own_objective(self, name: str) -> nn.Module:
+    def own_objective(self, name: str) -> Objective:
         """A new objective for a peer, in which the peer's connectors are prepared."""
         return copy.deepcopy(self.objective)
 
@@ -132,26 +140,26 @@ class Cohort(Strategy):
     def attach(self, probe: Probe) -> None:
         """Builds and prepares an objective for each peer, with the student as its teacher."""
         for number, name in enumerate(self.peers, start=1):
-            said = self.observe_as(name, probe.batch)
-            self.objectives[name] = self.own_objective(name)
+            said = self.observe_as(name, batch_of(probe))
+            self.objectives[name] = own = self.own_objective(name)
             # the student's connectors do not depend on the number of peers
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(derived_seed(self.seed, _CONNECTORS, number))
-                self.objectives[name].prepare(
-                    replace(probe, student=said, teacher=probe.student.detach(), teacher_aliases=self.aliases)
-                )
-            self.objectives[name].train()  # it was copied in evaluation mode
+                own.prepare(replace(probe, student=said, teacher=probe.student.detach(), teacher_aliases=self.aliases))
+            own.train()  # it was copied in evaluation mode
 
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
         """Sets the scheduled scalars of the peers' objectives, too."""
         super().on_train_batch_start(batch, batch_index)
-        for objective in self.objectives.values():
+        for name in self.objectives:
+            objective = self.objective_of(name)
             objective.advance(self.epochs_done, self.steps_done)
 
     def parameter_groups(self) -> list[dict]:
         """One group for the student and everything that belongs to no peer, then one for each peer and its objective,
         with the peer's own options."""
-        groups, taken = [], set()
+        groups: list[dict] = []
+        taken: set[int] = set()
         for name, network in self.peers.items():
             own = [
                 value
@@ -192,7 +200,7 @@ class Cohort(Strategy):
         return problems
 
 
-class Once:
+class Once(Generic[Result]):
     """A function of a batch that keeps its last result. If it is called several times with the same batch, it is
     computed once. So outputs that are requested one by one share a pass through a network.
 
@@ -203,14 +211,27 @@ class Once:
     True
     """
 
-    def __init__(self, function: Callable[[Batch], Any]):
-        self._function, self._batch, self._said = function, None, None
+    def __init__(self, function: Callable[[Batch], Result]):
+        self._function = function
+        self._last: tuple[Batch, Result] | None = None
 
-    def __call__(self, batch: Batch):
+    def __call__(self, batch: Batch) -> Result:
         """The function's value for ``batch``, computed only if the last call had another batch."""
-        if batch is not self._batch:
-            self._said, self._batch = self._function(batch), batch
-        return self._said
+        if self._last is None or batch is not self._last[0]:
+            self._last = batch, self._function(batch)
+        return self._last[1]
+
+
+def picked(once: Once[dict[str, Outputs]], name: str) -> Callable[[Batch], Outputs]:
+    """One of several answers that are computed together."""
+    return lambda batch: once(batch)[name]
+
+
+def batch_of(probe: Probe) -> Batch:
+    """The batch that a probe was made of. Raises ValueError where it holds none."""
+    if probe.batch is None:
+        raise ValueError("these networks are attached with a probe that holds its batch, and this one has none")
+    return probe.batch
 
 
 def combined(several: Sequence[Outputs], rule: Callable[[list[Tensor]], Tensor]) -> Outputs:
@@ -221,7 +242,8 @@ def combined(several: Sequence[Outputs], rule: Callable[[list[Tensor]], Tensor])
     >>> combined([Outputs(torch.ones(1, 2)), Outputs(torch.zeros(1, 2))], lambda logits: sum(logits)).logits
     tensor([[1., 1.]])
     """
-    second = None if any(said.second is None for said in several) else combined([said.second for said in several], rule)
+    seconds = [said.second for said in several if said.second is not None]
+    second = combined(seconds, rule) if len(seconds) == len(several) else None
     return Outputs(rule([said.logits for said in several]), mask=several[0].mask, second=second)
 
 
@@ -232,6 +254,6 @@ def logits_only(strategy: Strategy, why: str) -> list[str]:
             f"loss.{name}: it reads features ({', '.join(sorted({*term.student_taps, *term.teacher_taps}))}), and "
             f"{why}; choose a loss on logits"
         )
-        for name, term in strategy.objective.terms.items()
+        for name, term in strategy.objective.losses.items()
         if term.student_taps or term.teacher_taps
     ]

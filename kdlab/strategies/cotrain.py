@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import Any
 
 from kdlab.batch import Batch
 from kdlab.errors import InputError
@@ -36,7 +36,7 @@ class CoTrained(Cohort):
         ValueError: the feedback is negative.
     """
 
-    def __init__(self, *, feedback: float = 0.0, **cohort):
+    def __init__(self, *, feedback: float = 0.0, **cohort: Any):
         self._feedback = not_negative("feedback", feedback)  # before the base class reads which features are needed
         if list(cohort["peers"]) != [TEACHER]:
             raise InputError(
@@ -52,16 +52,16 @@ class CoTrained(Cohort):
             return super().features_of(name)
         if name == "student":
             return self.objective.student_taps
-        labels = [term for term in self.objective.terms.values() if not term.needs_teacher]
+        labels = [term for term in self.objective.losses.values() if not term.needs_teacher]
         return self.objective.teacher_taps.union(*(term.student_taps for term in labels))
 
-    def own_objective(self, name: str) -> nn.Module:
+    def own_objective(self, name: str) -> Objective:
         """The objective of the teacher. Without feedback it has only the terms that need no teacher, so that no
         connector stays untrained."""
         if self._feedback:
             return super().own_objective(name)
         whole = super().own_objective(name)
-        terms = {term: loss for term, loss in whole.terms.items() if not loss.needs_teacher}
+        terms = {term: loss for term, loss in whole.losses.items() if not loss.needs_teacher}
         return Objective(
             terms,
             whole.weights,

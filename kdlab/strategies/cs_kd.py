@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,7 +49,7 @@ class ClassWise(SelfTaught):
 
     mixing = False
 
-    def __init__(self, **base):
+    def __init__(self, **base: Any):
         super().__init__(**base)
         self.watch(self.objective.teacher_taps)
 

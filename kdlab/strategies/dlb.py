@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,7 +50,7 @@ class LastBatch(SelfTaught):
 
     views = 2
 
-    def __init__(self, **base):
+    def __init__(self, **base: Any):
         super().__init__(**base)
         self.watch(self.objective.teacher_taps)
         self._last: tuple[Batch, Outputs] | None = None
@@ -121,5 +122,5 @@ def _joined_rows(first: Batch, second: Batch) -> Batch:
         for name in ("target", "index", "weights", "partner_target", "share")
     }
     joined = {name: None if pair[0] is None else torch.cat(pair) for name, pair in pairs.items()}
-    normaliser = None if second.normaliser is None else first.normaliser + second.normaliser
+    normaliser = None if first.normaliser is None or second.normaliser is None else first.normaliser + second.normaliser
     return second.replace(inputs=None, further_views=(), normaliser=normaliser, **joined)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -51,7 +51,7 @@ class MeanTeacher(SelfTaught):
         decay: float = 0.99,
         views: Literal["same", "different"] = "different",
         keep: Literal["student", "average", "validation"] = "student",
-        **base,
+        **base: Any,
     ):
         super().__init__(**base)
         self._view = 1 if one_of("views", views, ("same", "different")) == "different" else 0

@@ -4,7 +4,7 @@ all of them."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -54,13 +54,15 @@ class Collaborative(Cohort):
 
     answers_may_be = ("classes",)
 
+    shares: Tensor
+
     def __init__(
         self,
         *,
         rule: Literal["naive", "linear", "min_logit", "general", "mean"] = "min_logit",
         per_sample: bool = False,
         ridge: float = 0.1,
-        **cohort,
+        **cohort: Any,
     ):
         super().__init__(**cohort)
         self._rule = one_of("rule", rule, RULES)
@@ -119,9 +121,10 @@ class Collaborative(Cohort):
         """Adds the batch to the correlation of the networks' errors, for the rule ``general``. Rows of label -100 or
         weight 0 do not count."""
         if self._rule == "general":
-            counts = rows.target != -100 if rows.weights is None else (rows.target != -100) & (rows.weights != 0)
+            target = cast(Tensor, rows.target)
+            counts = target != -100 if rows.weights is None else (target != -100) & (rows.weights != 0)
             logits = [said[name].logits for name in self.networks()]
-            self._errors += counts.sum() * functional.error_correlation(logits, rows.target, mask=counts)
+            self._errors += counts.sum() * functional.error_correlation(logits, target, mask=counts)
             self._counted += counts.sum()
 
     def on_validation_epoch_end(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,7 +21,7 @@ from kdlab.models.taps import Taps, own_taps, stage_taps
 from kdlab.outputs import Outputs
 
 from .base import Step
-from .cohort import Cohort, Once, Peer, combined, logits_only
+from .cohort import Cohort, Once, Peer, batch_of, combined, logits_only, picked
 
 
 @method("strategy", functional.ensemble_logits.method.paper, {"Lan1991Xu/ONE_NeurIPS2018": "one_kl one_total"})
@@ -55,7 +56,7 @@ class NativeEnsemble(Cohort):
         split: str | None = None,
         student: nn.Module,
         taps: Mapping[str, str] | None = None,
-        **base,
+        **base: Any,
     ):
         self._split = split or _default_split(student, taps or {})
         Taps(student, [self._split], taps)  # raises for an unknown name
@@ -96,7 +97,7 @@ class NativeEnsemble(Cohort):
                 f"strategy.split={self._split}: the gate reads features (N, D) or maps (N, D, H, W), got "
                 f"{'nothing' if shared is None else tuple(shared.shape)}"
             )
-        again = self.task.network_outputs(self._rest(), probe.batch.replace(inputs=shared))
+        again = self.task.network_outputs(self._rest(), batch_of(probe).replace(inputs=shared))
         if not torch.allclose(again.logits, probe.student.logits, rtol=1e-3, atol=1e-5):
             raise InputError(
                 f"strategy.split={self._split}: the part after it does not compute the student's logits, so it cannot "
@@ -152,7 +153,7 @@ class NativeEnsemble(Cohort):
 
         once = Once(together)
         names = (*self.networks(), *(("ensemble",) if self.gate is not None else ()))
-        return {name: lambda batch, name=name: once(batch)[name] for name in names}
+        return {name: picked(once, name) for name in names}
 
     def validate_combination(self) -> list[str]:
         """The problems of :class:`Cohort`, one for each term that reads features, and those of ``keep`` and

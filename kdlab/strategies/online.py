@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -52,16 +52,17 @@ class Online(Cohort):
         teachers: Literal["mean", "sum", "mean_logits", "mean_probabilities"] = "mean",
         update: Literal["synchronous", "alternating"] = "synchronous",
         decay: float | None = None,
-        **cohort,
+        **cohort: Any,
     ):
         super().__init__(**cohort)
         self._teachers = one_of("teachers", teachers, ("mean", "sum", "mean_logits", "mean_probabilities"))
         self._alternating = one_of("update", update, ("synchronous", "alternating")) == "alternating"
         self.averages = nn.ModuleDict()
         self._average_taps: dict[str, Taps] = {}
-        for name, network in self.networks().items() if decay is not None else ():
-            self.averages[name] = Average(network, decay)
-            self._average_taps[name] = self.taps_of(name, self.averages[name].network)
+        if decay is not None:
+            for name, network in self.networks().items():
+                self.averages[name] = average = Average(network, decay)
+                self._average_taps[name] = self.taps_of(name, average.network)
 
     def distill(self, batch: Batch) -> Step:
         """The sum of the losses of the networks that learn in this step, each to the labels and to the others."""
@@ -94,7 +95,7 @@ class Online(Cohort):
         problems += [
             f"loss.{name}: it has one memory per sample, and several teachers would share it; use strategy.peers=1, "
             "or choose another loss"
-            for name, term in self.objective.terms.items()
+            for name, term in self.objective.losses.items()
             if term.needs_index and term.needs_teacher and len(self.peers) > 1
         ]
         if self._teachers == "mean_probabilities" and self.task.report.answers != "classes":
@@ -122,15 +123,18 @@ class Online(Cohort):
                 for module in (network, self.objective_of(name)):
                     module.zero_grad(set_to_none=True)
 
+    def _each_average(self) -> list[tuple[str, Average]]:
+        return [(name, cast(Average, average)) for name, average in self.averages.items()]
+
     def _averaged(self, batch: Batch) -> dict[str, Outputs]:
         with torch.no_grad():
             return {
                 name: self.outputs_of(average.network, self._average_taps[name], batch, self.view_of(name))
-                for name, average in self.averages.items()
+                for name, average in self._each_average()
             }
 
     def after_step(self, step: Step, batch: Batch) -> None:
         """Moves the averages of the networks that have just learned, after each step of the optimiser."""
-        for name, average in self.averages.items() if self.stepped else ():
+        for name, average in self._each_average() if self.stepped else ():
             if self._turn() in (None, name):
                 average.follow(self.networks()[name])

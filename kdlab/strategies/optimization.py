@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol, cast
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
 from kdlab.errors import KdlabError
 
@@ -23,8 +25,8 @@ def epochs_in_all(batches: int, accumulate: int, max_epochs: int | None, max_ste
     >>> epochs_in_all(10, 3, max_epochs=None, max_steps=9), epochs_in_all(10, 3, 2, 9), epochs_in_all(10, 3, 2, -1)
     (3, 2, 2)
     """
-    limits = [max_epochs] if max_epochs not in (None, -1) else []
-    if max_steps not in (None, -1) and batches:
+    limits = [max_epochs] if max_epochs is not None and max_epochs != -1 else []
+    if max_steps is not None and max_steps != -1 and batches:
         limits.append(math.ceil(max_steps / math.ceil(batches / accumulate)))
     return min(limits, default=None)
 
@@ -32,12 +34,23 @@ def epochs_in_all(batches: int, accumulate: int, max_epochs: int | None, max_ste
 def epochs_of(trainer: L.Trainer) -> int:
     """The epochs of a Trainer's whole training: see :func:`epochs_in_all`."""
     if trainer.max_steps == -1:
-        return trainer.max_epochs
+        return cast(int, trainer.max_epochs)
     if trainer.train_dataloader is None:
         trainer.fit_loop.setup_data()  # nothing is read: the number of batches in an epoch
-    return epochs_in_all(
-        trainer.num_training_batches, trainer.accumulate_grad_batches, trainer.max_epochs, trainer.max_steps
-    )
+    batches = cast(int, trainer.num_training_batches)  # infinite only for loaders without a length
+    epochs = epochs_in_all(batches, trainer.accumulate_grad_batches, trainer.max_epochs, trainer.max_steps)
+    return cast(int, epochs)  # max_steps is a limit
+
+
+class Optimised(Protocol):
+    """What an optimiser is made for: a strategy."""
+
+    @property
+    def trainer(self) -> L.Trainer:
+        """The trainer, which knows how long the training is."""
+
+    def parameter_groups(self) -> list[dict]:
+        """The groups of parameters, each with its own options."""
 
 
 @dataclass
@@ -85,17 +98,17 @@ class OptimizerRecipe:
     def _tried(self) -> torch.optim.Optimizer:
         return self.optimizer(params=[torch.nn.Parameter(torch.zeros(1))])
 
-    def _schedule(self, optimizer: torch.optim.Optimizer, intervals: int):
+    def _schedule(self, optimizer: torch.optim.Optimizer, intervals: int | None) -> Any:
         if self.scheduler is None:
             return None
         return self.scheduler(optimizer=optimizer, **({self.horizon: intervals} if self.horizon else {}))
 
-    def configure(self, module: L.LightningModule, monitor: str):
+    def configure(self, module: Optimised, monitor: str) -> OptimizerLRScheduler:
         """For Lightning: one optimiser over everything that is trainable in the strategy: students, connectors,
         attached parts.
 
         Args:
-            module: the strategy; it has ``parameter_groups()``.
+            module: the strategy.
             monitor: the metric that a schedule may wait for.
         """
         optimizer = self.optimizer(params=module.parameter_groups())

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from kdlab.batch import Batch
 from kdlab.functional.sources import Paper, method
@@ -45,7 +48,9 @@ class PreviousCheckpoint(SelfTaught):
         ValueError: either is not a whole number of at least 1.
     """
 
-    def __init__(self, *, every: int = 1, start: int = 1, **base):
+    snapshots: Tensor
+
+    def __init__(self, *, every: int = 1, start: int = 1, **base: Any):
         super().__init__(**base)
         self.every, self.start = int(whole("every", every)), int(whole("start", start))
         self.snapshot = Copy(self.student)

@@ -3,7 +3,7 @@ sample."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -63,16 +63,18 @@ class Progressive(SelfTaught):
     needs_index = True
     table: Tensor | None
 
-    def __init__(self, *, store: Literal["float32", "float16"] = "float32", **base):
+    def __init__(self, *, store: Literal["float32", "float16"] = "float32", **base: Any):
         super().__init__(**base)
         self._type = getattr(torch, one_of("store", store, ("float32", "float16")))
         self.register_buffer("table", None)
 
     def attach(self, probe: Probe) -> None:
         """Creates the table ``(train_size, classes)``; each sample's row starts as its label."""
+        if probe.train_target is None:
+            raise ValueError("the table starts with the labels of the training samples, and the probe holds none")
         device = probe.student.logits.device
-        self.table = torch.zeros(probe.train_size, probe.classes, dtype=self._type, device=device)
-        self.table.scatter_(1, probe.train_target.to(device)[:, None], CONFIDENT)
+        table = torch.zeros(probe.train_size, probe.classes, dtype=self._type, device=device)
+        self.table = table.scatter_(1, probe.train_target.to(device)[:, None], CONFIDENT)
         # it is already the same in all processes, but DDP would broadcast it in every step (torch has no public option
         # for this)
         self._ddp_params_and_buffers_to_ignore = ["table"]
@@ -95,6 +97,8 @@ class Progressive(SelfTaught):
 
     def after_step(self, step: Step, batch: Batch) -> None:
         """Writes the student's log-probabilities into the table, at the indices of the samples of all processes."""
+        if self.table is None:
+            raise RuntimeError("attach() makes the table, and comes before the first step")
         said, index = wide(step.outputs["student"].logits.detach()).log_softmax(-1), batch.index
         if distributed():  # the processes may have different numbers of rows
             said, index = (torch.cat(gather_all_tensors(part)) for part in (said, index))
@@ -105,7 +109,7 @@ class Progressive(SelfTaught):
         or compares two views."""
         features = [
             f"loss.{name}: it compares features, and the table holds only log-probabilities; choose a loss on logits"
-            for name, term in self.objective.terms.items()
+            for name, term in self.objective.losses.items()
             if term.needs_teacher and (term.student_taps or term.teacher_taps)
         ]
         features += [
@@ -113,7 +117,7 @@ class Progressive(SelfTaught):
                 f"loss.{name}: it reads the logits themselves, and the table holds log-probabilities; choose a loss "
                 "that reads their softmax"
             )
-            for name, term in self.objective.terms.items()
+            for name, term in self.objective.losses.items()
             if term.needs_teacher and term.reads_logits
         ]
         return [*super().validate_combination(), *features, *self.one_view("the table holds the outputs of one view")]

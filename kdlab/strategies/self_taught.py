@@ -22,6 +22,6 @@ class SelfTaught(Strategy):
         """A problem for each term that compares two views of a batch."""
         return [
             f"loss.{name}: it compares two views of a batch, and {why}; choose a loss of one view"
-            for name, term in self.objective.terms.items()
+            for name, term in self.objective.losses.items()
             if term.views > 1
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 from kdlab.runs.known import counted
 
@@ -30,7 +31,7 @@ def config_digest(config: dict) -> str:
     return hashlib.sha256(json.dumps(_placeless(counted(config)), default=str).encode()).hexdigest()[:12]
 
 
-def _placeless(node, name: str = ""):
+def _placeless(node: Any, name: str = "") -> Any:
     """A config without the places of its data, including those in the configs of earlier runs."""
     if isinstance(node, list):
         return [_placeless(value) for value in node]

@@ -62,7 +62,7 @@ def expanded(overrides: Sequence[str], name: str) -> list[tuple[str, tuple[str, 
     rows = []
     for job in jobs:
         values = iter(job)  # an override that is no sweep stays as it is written
-        texts = [next(values) if override in sweeps else override.input_line for override in parsed]
+        texts = [next(values) if override in sweeps else str(override.input_line) for override in parsed]
         rows.append((_named(name, keys, texts), tuple(texts)))
     return rows
 

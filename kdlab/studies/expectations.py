@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
 
 from kdlab.compare.columns import p_text
 from kdlab.compare.records import tested
@@ -13,6 +14,9 @@ from kdlab.runs.run import FINISHED
 from . import tables
 from .records import row_record
 from .study import Expectation, Row, Study, StudyTable
+
+if TYPE_CHECKING:
+    from kdlab.compare.statistics import Interval
 
 HOLDS, MISSES, UNKNOWN = "holds", "does not hold", "not run"
 # after the correction, chance can explain the deviation from the expected difference
@@ -187,9 +191,9 @@ def _finding(one: Expectation, study: Study, records: Sequence[dict]) -> Finding
         if not own:
             return Finding(one, expected, "", UNKNOWN)
         found = interval(list(own.values()))
-        holds = abs(found.mean - one.value) <= one.tolerance + 1e-12
+        holds = abs(found.mean - one.value) <= (one.tolerance or 0.0) + 1e-12
         return Finding(one, expected, shown(found), HOLDS if holds else MISSES)
-    other_name = one.above or one.below
+    other_name = one.above or one.below or ""
     expected = f"{metric}: {'more' if one.above else 'less'} than {other_name}" + (
         f" by more than {one.by:g}" if one.by else ""
     )
@@ -212,7 +216,7 @@ def _compared(one: Expectation, expected: str, own: Mapping[int, float], other: 
     gains = {seed: sign * (own[seed] - other[seed]) for seed in sorted(set(own) & set(other))}
     if gains:
         tested = paired(gains, dict.fromkeys(gains, one.by))
-        mean, p, n = tested.mean, tested.p, tested.n
+        mean, p, n = cast(float, tested.mean), tested.p, tested.n
         half = tested.half_width if p is not None else None  # no test without scatter
     else:  # several runs on both sides without a common seed
         first, second = interval(list(own.values())), interval(list(other.values()))
@@ -248,7 +252,7 @@ def _verdict(excess: float, p: float | None) -> str:
     return HOLDS if excess > 0 else MISSES
 
 
-def shown(found, sign: str = "") -> str:
+def shown(found: Interval, sign: str = "") -> str:
     """An interval as text.
 
     >>> from kdlab.compare.statistics import interval

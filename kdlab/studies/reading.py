@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -15,17 +16,17 @@ from .expansion import expanded
 from .study import FILE, HEADLINE, Expectation, Row, Study, StudyTable, find
 
 
-def _number(value) -> bool:
+def _number(value: Any) -> bool:
     # isfinite raises for very large whole numbers
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
 
 
-def _whole(value) -> bool:
+def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 # the kinds of values: description, and test
-KINDS = {
+KINDS: dict[str, Callable[[Any], bool]] = {
     "a text": lambda value: isinstance(value, str) and bool(value.strip()),
     "a row's name": lambda value: isinstance(value, (str, int, float)) and not isinstance(value, bool),
     "a number": _number,
@@ -104,7 +105,7 @@ def read(name: str) -> Study:
         raise InputError(f"{path} cannot be read: {yaml_problem(error)}") from error
     reader = _Reader()
     study = reader.study(content, name, folder)
-    if reader.problems:
+    if reader.problems or study is None:
         raise InputError(*(f"{path}: {problem}" for problem in reader.problems))
     return study
 
@@ -115,7 +116,7 @@ class _Reader:
     def __init__(self):
         self.problems: list[str] = []
 
-    def study(self, content, name: str, folder: Path) -> Study | None:
+    def study(self, content: object, name: str, folder: Path) -> Study | None:
         node = self._node(content, "", STUDY, ("title", "scale", "tables"))
         tables = tuple(self._table(value, str(key)) for key, value in node.get("tables", {}).items())
         curves = self._node(node.get("curves", {}), "curves", CURVES) if node.get("curves") else {}
@@ -139,8 +140,8 @@ class _Reader:
             tables,
             node.get("paper", ""),
             node.get("minutes"),
-            tuple(expected),
-            tuple(levels),
+            tuple(one for one in expected if one is not None),
+            tuple(one for one in levels if one is not None),
             curves.get("metric", f"val/{HEADLINE}"),
             rows,
             curve_table,
@@ -169,7 +170,7 @@ class _Reader:
                 )
         return tuple(rows), tables[0].name if len(tables) == 1 else None
 
-    def _table(self, value, name: str) -> StudyTable:
+    def _table(self, value: object, name: str) -> StudyTable:
         key = f"tables.{name}"
         node = self._node(value, key, TABLE, ("title", "rows"))
         rows = [
@@ -191,7 +192,7 @@ class _Reader:
             baseline,
         )
 
-    def _rows(self, value, name: str, key: str) -> list[Row]:
+    def _rows(self, value: object, name: str, key: str) -> list[Row]:
         """The rows of an entry: one, or one for each job of its sweep."""
         node = self._node(value, key, ROW, ("overrides", "seeds"))
         if not {"overrides", "seeds"} <= set(node):
@@ -207,7 +208,7 @@ class _Reader:
         return [Row(text, overrides, tuple(node["seeds"]), bias, node.get("network")) for text, overrides in jobs]
 
     def _expectation(
-        self, value, key: str, known: dict[str, list[str]], keys: dict[str, str] = EXPECTED
+        self, value: object, key: str, known: dict[str, list[str]], keys: dict[str, str] = EXPECTED
     ) -> Expectation | None:
         node = self._node(value, key, keys, ("table", "row", *(("value", "tolerance") if keys is LEVEL else ())))
         if not {"table", "row"} <= set(node):
@@ -235,7 +236,7 @@ class _Reader:
 
     # -- common to all -------------------------------------------------------------------------------------------------
 
-    def _node(self, value, key: str, kinds: dict[str, str], required: Iterable[str] = ()) -> dict:
+    def _node(self, value: object, key: str, kinds: dict[str, str], required: Iterable[str] = ()) -> dict:
         """The valid entries of a node."""
         before = f"{key}: " if key else ""
         if not isinstance(value, dict):

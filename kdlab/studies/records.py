@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from kdlab.errors import InputError
 from kdlab.runs.files import finite, write_text
@@ -124,7 +125,8 @@ def _scores(run: Run, record: dict, row: Row) -> dict:
             raise InputError(f"row '{row.name}': bias and network count for classifiers alone")
         return {"class_recall": {view: {}}}
     predictions = run.predictions()
-    metrics, recall = {}, {}
+    metrics: dict[str, float] = {}
+    recall: dict = {}
     for which in [which for which in ("last", "best") if which in predictions]:
         network = row.network or kept_name(record, which)
         name = which if network == kept_name(record, which) else f"{which}.{network}"
@@ -199,7 +201,7 @@ def write_records(folder: Path, records: Iterable[dict], file: str = FILE) -> Pa
     return folder / file
 
 
-def _is_record(record) -> bool:
+def _is_record(record: Any) -> bool:
     if problem(record, ("rows", "hash", "status", "seed", "overrides", "config")):
         return False
     rows, wordings = (

@@ -119,7 +119,8 @@ def reruns(study: Study, here: Sequence[dict], git: Sequence[dict]) -> list[Reru
     """
     from kdlab.compare.statistics import holm, interval, welch
 
-    found, tested = [], {}
+    found: list[Rerun] = []
+    tested: dict[tuple, tuple[float, list[int]]] = {}
     for table in study.tables:
         for row in table.rows:
             ours, theirs = (_values(table, row, records) for records in (here, git))
@@ -163,7 +164,8 @@ def claims(study: Study, here: Sequence[dict], git: Sequence[dict]) -> list[Agai
     """
     from kdlab.compare.statistics import holm, welch
 
-    found, p = [], {}
+    found: list[Again] = []
+    p: dict[int, float] = {}
     for ours, theirs in zip(findings(study, here), findings(study, git)):
         told = [one for one in (theirs, ours) if one.expectation.value is None and one.verdict in (HOLDS, MISSES)]
         if told and ours.found and theirs.found:
@@ -179,7 +181,8 @@ def claims(study: Study, here: Sequence[dict], git: Sequence[dict]) -> list[Agai
 
 def objections(study: Study, here: Sequence[dict], git: Sequence[dict]) -> int:
     """How many rows and claims of a rerun do not agree with git."""
-    return sum(not one.agrees for one in (*reruns(study, here, git), *claims(study, here, git)))
+    compared: list[Rerun | Again] = [*reruns(study, here, git), *claims(study, here, git)]
+    return sum(not one.agrees for one in compared)
 
 
 def block(study: Study, here: Sequence[dict], git: Sequence[dict]) -> str:

@@ -118,6 +118,7 @@ class Study:
                 one.tolerance
                 for one in (*self.expected, *self.levels)
                 if one.value is not None
+                and one.tolerance is not None
                 and (one.table, one.row, one.metric or table.metric) == (table.name, row.name, table.metric)
             ),
             default=None,

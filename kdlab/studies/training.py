@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kdlab.config.compose import compose, own_hydra, sharing_teachers
 from kdlab.errors import InputError, did_you_mean
@@ -58,7 +59,8 @@ def composed(overrides: Sequence[Sequence[str]], extra: Sequence[str] = (), warm
     Raises:
         InputError: some cannot be composed. Each problem is named once, with the first run that has it.
     """
-    configs, problems = [], {}
+    configs: list[dict] = []
+    problems: dict[str, str] = {}
     with own_hydra(), sharing_teachers():
         for texts in overrides:
             try:
@@ -102,7 +104,7 @@ def train(study: Study, extra: Sequence[str] = ()) -> dict[tuple[str, ...], Trai
     }
     if wrong := unknown_networks(study, networks):
         raise InputError(*wrong)
-    chosen = {}
+    chosen: dict[str, Any] = {}
     for job in planned.jobs:  # other overrides may give the same run: it is trained once, or found if it is finished
         if job.digest not in chosen or not chosen[job.digest].run.finished and job.run.finished:
             chosen[job.digest] = job
@@ -122,7 +124,7 @@ def train(study: Study, extra: Sequence[str] = ()) -> dict[tuple[str, ...], Trai
 
 def _labels(study: Study) -> list[str]:
     """The name of each run for people: row and seed, and the table if two tables have a row of that name."""
-    labels = {}
+    labels: dict[tuple[str, ...], str] = {}
     for table in study.tables:
         for row in table.in_order():
             ambiguous = any(row.name == other.name for one in study.tables if one is not table for other in one.rows)
@@ -133,7 +135,7 @@ def _labels(study: Study) -> list[str]:
     return list(labels.values())
 
 
-def _launcher(given: Sequence[str]):
+def _launcher(given: Sequence[str]) -> Any:
     """kdlab's launcher with the options that are given."""
     from hydra import compose as hydra_compose
 

@@ -13,6 +13,7 @@ import traceback
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from importlib import import_module
+from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 
@@ -86,7 +87,7 @@ class ElsewhereLauncher(ComposingLauncher):
         left = [number for number in range(len(configs)) if number not in ends]
         silent = configs[0]["progress"] == "none"
         if left:
-            stream = self.outcomes(
+            stream: Any = self.outcomes(
                 [{**configs[number], "progress": _lines(configs[number])} for number in left],
                 [labels[number] for number in left],
             )
@@ -115,7 +116,7 @@ def _returned(overrides: list[str], status: str, message: str) -> JobReturn:
     return result
 
 
-def package(name: str, launcher: str):
+def package(name: str, launcher: str) -> Any:
     """A package that a launcher needs.
 
     Args:

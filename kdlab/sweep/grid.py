@@ -29,6 +29,10 @@ class GridSweeper(HydraSweeper):
     Hydra's own sweeper composes every job twice to validate it, and raises only the first failure.
     """
 
+    hydra_context: HydraContext
+    config: DictConfig
+    launcher: HydraLauncher
+
     def __init__(self, params: dict | None = None):
         self.params = dict(params or {})
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any
 
 from kdlab.errors import InputError
 from kdlab.launch import processes
@@ -106,7 +108,11 @@ def plan(
         jobs,
         max((one["gpus"] for one in told), default=0),
         set().union(*(one["metrics"] for one in told)),
-        {answer.description["digest"]: answer.networks for answer in answers.values() if answer.networks},
+        {
+            answer.description["digest"]: answer.networks
+            for answer in answers.values()
+            if answer.networks and answer.description is not None
+        },
     )
 
 
@@ -143,7 +149,11 @@ def _examined(configs: Sequence[dict], labels: Sequence[str]) -> list[_Answer]:
     began = time.monotonic()
     while len(answers) < len(configs):
         done = len(answers)
-        tried = {answer.description["group"]: (answer.networks, answer.notes) for answer in answers if answer.networks}
+        tried = {
+            answer.description["group"]: (answer.networks, answer.notes)
+            for answer in answers
+            if answer.networks and answer.description is not None
+        }
         begun, died = _examine(
             configs[done:], tried, SECONDS_TO_TRY - (time.monotonic() - began), labels[done:], answers
         )
@@ -177,7 +187,7 @@ def _examine(
         processes.stop([process])
 
 
-def _heard(line, label: str):
+def _heard(line: Connection, label: str) -> Any:
     if not line.poll(SECONDS_TO_WAIT):
         print(f"still checking {label}", flush=True)
     said = line.recv()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -18,7 +19,7 @@ class RayLauncher(ElsewhereLauncher):
     """Args: as ``conf/hydra/launcher/ray.yaml`` explains them."""
 
     def __init__(self, ray: Mapping | None = None):
-        options = OmegaConf.to_container(ray, resolve=True) if OmegaConf.is_config(ray) else dict(ray or {})
+        options: Any = OmegaConf.to_container(ray, resolve=True) if OmegaConf.is_config(ray) else dict(ray or {})
         self.init, self.remote = dict(options.get("init") or {}), dict(options.get("remote") or {})
 
     def outcomes(self, configs: Sequence[dict], labels: Sequence[str]) -> Iterator[tuple[int, End]]:

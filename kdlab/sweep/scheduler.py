@@ -9,8 +9,9 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from kdlab.errors import KdlabError
 from kdlab.launch import processes
@@ -86,7 +87,7 @@ class _Worker:
     """A job that is being worked on."""
 
     job: Job
-    process: object
+    process: BaseProcess
     line: Connection
     grant: Grant
     output: Path
@@ -152,9 +153,9 @@ class Scheduler:
                     self._waiting.remove(job)
                     started = True
             if (self.source.eager or not self._waiting) and not self.source.exhausted:
-                job = self.source.next()
-                if job is not None:
-                    self._waiting.append(job)
+                new = self.source.next()
+                if new is not None:
+                    self._waiting.append(new)
                     started = True
         return bool(self._waiting) or not self.source.exhausted
 
@@ -207,7 +208,7 @@ class Scheduler:
         job.attempts += 1
         line, far_end = processes.context().Pipe()
         ranks = start_ranks(job.need.world, grant.environment) if job.need.world > 1 else []
-        output = self._folder / f"{job.digest}-{job.attempts}.txt"
+        output = cast(Path, self._folder) / f"{job.digest}-{job.attempts}.txt"
         wait_for_others = not self._workers and not self._may_begin_others(job)
         process = processes.start(
             work,
@@ -232,8 +233,10 @@ class Scheduler:
     # -- hearing of them -----------------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        ready = wait([worker.line for worker in self._workers], timeout=0.25) if self._workers else time.sleep(0.25)
-        for worker in [worker for worker in self._workers if worker.line in (ready or ())]:
+        if not self._workers:
+            time.sleep(0.25)
+        ready = wait([worker.line for worker in self._workers], timeout=0.25) if self._workers else []
+        for worker in [worker for worker in self._workers if worker.line in ready]:
             self._hear(worker)
         self.view.tick()
 

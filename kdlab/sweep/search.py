@@ -11,7 +11,9 @@ import contextlib
 import hashlib
 import json
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -37,6 +39,10 @@ SAMPLERS, PRUNERS, DIRECTIONS = ("tpe", "random"), ("none", "median", "halving")
 class OptunaSweeper(Sweeper):
     """Args: as ``conf/hydra/sweeper/optuna.yaml`` explains them."""
 
+    hydra_context: HydraContext
+    config: DictConfig
+    launcher: Any
+
     def __init__(
         self,
         trials: int = 20,
@@ -56,17 +62,18 @@ class OptunaSweeper(Sweeper):
             if value not in known:
                 raise InputError(
                     f"hydra.sweeper.{name} must be one of {', '.join(map(str, known))}, got "
-                    f"{value!r}{did_you_mean(value, known)}"
+                    f"{value!r}{did_you_mean(str(value), known)}"
                 )
-        for name, value, least in (("trials", trials, 1), ("startup_trials", startup_trials, 0), ("seed", seed, 0)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise InputError(f"hydra.sweeper.{name} must be a whole number of at least {least}, got {value!r}")
+        for name, number, least in (("trials", trials, 1), ("startup_trials", startup_trials, 0), ("seed", seed, 0)):
+            if not isinstance(number, int) or isinstance(number, bool) or number < least:
+                raise InputError(f"hydra.sweeper.{name} must be a whole number of at least {least}, got {number!r}")
         if objective is not None and not str(objective).startswith(("val/", "train/")):
             raise InputError(
                 f"hydra.sweeper.objective must be a metric of validation, for example val/nll, got {objective!r}; "
                 "a search that looks at test would find what fits the test set"
             )
-        self.trials, self.objective, self.sampler, self.pruner, self.seed = trials, objective, sampler, pruner, seed
+        self.trials, self.sampler, self.pruner, self.seed = trials, sampler, pruner, seed
+        self.objective = cast(str, objective)  # None only until settle() chooses it
         self.startup_trials, self.params = startup_trials, dict(params or {})
         self.direction = direction
 
@@ -145,7 +152,7 @@ class OptunaSweeper(Sweeper):
                 )
             )
 
-    def _study(self, optuna, folder: Path, space: dict, fixed: list[str], begin: bool):
+    def _study(self, optuna: Any, folder: Path, space: dict, fixed: list[str], begin: bool) -> Any:
         """Optuna's study of this search. Another space, objective or fixed override is another study. None if it does
         not exist and ``begin`` is false."""
         described = json.dumps(
@@ -186,12 +193,12 @@ class OptunaSweeper(Sweeper):
                 f"{file} cannot be read as a database of Optuna ({reason}); move it away to begin a new search"
             ) from error
 
-    def _pruner(self, optuna):
+    def _pruner(self, optuna: Any) -> Any:
         if self.pruner == "median":
             return optuna.pruners.MedianPruner(n_startup_trials=self.startup_trials)
         return {"none": optuna.pruners.NopPruner, "halving": optuna.pruners.SuccessiveHalvingPruner}[self.pruner]()
 
-    def sampler_of(self, number: int):
+    def sampler_of(self, number: int) -> Any:
         """The sampler of trial ``number``. It has a seed of its own, so it does not depend on earlier trials in this
         process."""
         from kdlab.counter import derived_seed
@@ -207,7 +214,7 @@ class Search:
 
     eager = False
 
-    def __init__(self, sweeper: OptunaSweeper, study, space: dict, fixed: list[str]):
+    def __init__(self, sweeper: OptunaSweeper, study: Any, space: dict, fixed: list[str]):
         from optuna.trial import TrialState
 
         self._sweeper, self._study, self._space, self._fixed, self._states = sweeper, study, space, fixed, TrialState
@@ -218,7 +225,7 @@ class Search:
         self._begun = deque(trial for trial in trials if trial.state == TrialState.RUNNING)
         self._asked = len(trials)
         self.total = max(self._wanted - self._asked, 0) + len(self._begun)
-        self._trials: dict[Job, object] = {}
+        self._trials: dict[Job, Any] = {}
         #: trials that are bad input, and why
         self.refused: list[str] = []
 
@@ -285,7 +292,7 @@ class Search:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path):
+def _alone(folder: Path) -> Iterator[None]:
     """Lock a search for this process. Another process would take its running trials for unfinished ones.
 
     Raises:
@@ -304,7 +311,7 @@ def _alone(folder: Path):
         lock.release()
 
 
-def distribution(override: Override):
+def distribution(override: Override) -> Any:
     """Optuna's distribution for a sweep in Hydra's grammar.
 
     Raises:
@@ -317,14 +324,10 @@ def distribution(override: Override):
             whole = isinstance(value.start, int) and isinstance(value.end, int) and _cast_to_whole(override)
             kind = distributions.IntDistribution if whole else distributions.FloatDistribution
             return kind(value.start, value.end, log="log" in value.tags)
-        if (
-            isinstance(value, RangeSweep)
-            and all(isinstance(number, int) for number in (value.start, value.stop, value.step))
-            and value.step > 0
-        ):
-            return distributions.IntDistribution(
-                value.start, value.start + (value.stop - 1 - value.start) // value.step * value.step, step=value.step
-            )
+        if isinstance(value, RangeSweep):
+            start, stop, step = value.start, value.stop, value.step
+            if isinstance(start, int) and isinstance(stop, int) and isinstance(step, int) and step > 0:
+                return distributions.IntDistribution(start, start + (stop - 1 - start) // step * step, step=step)
         return distributions.CategoricalDistribution(list(override.sweep_string_iterator()))
     except ValueError as error:
         raise InputError(f"{override.input_line}: {error}") from error
@@ -344,7 +347,7 @@ def at_the_ends(space: dict) -> list[list[str]]:
     ]
 
 
-def show(study, objective: str, folder: Path, console: Console | None = None) -> None:
+def show(study: Any, objective: str, folder: Path, console: Console | None = None) -> None:
     """Print all trials of a study, including those of earlier sessions, and the best one."""
     trials = study.get_trials(deepcopy=False)
     if not trials:
@@ -385,15 +388,15 @@ def show(study, objective: str, folder: Path, console: Console | None = None) ->
     console.print(str(folder), soft_wrap=True, highlight=False, markup=False)
 
 
-def _text(value) -> str:
+def _text(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _short(key: str, value) -> str:
+def _short(key: str, value: object) -> str:
     return f"{key}={_text(value)}"
 
 
-def _optuna():
+def _optuna() -> Any:
     try:
         import optuna
     except ImportError as error:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -52,7 +53,7 @@ class SubmititWork(Work):
         message = f"job {submitit.JobEnvironment().job_id} was {message}"
         if number == self._signal and callable(self._requeue):
             try:
-                self._requeue(number, None)  # ends this process if the job is queued again
+                self._requeue(self._signal, None)  # ends this process if the job is queued again
             except submitit.core.utils.UncompletedJobError:
                 message = (
                     f"{message}; it has reached its time limit (hydra.launcher.timeout_min; max_num_timeout=N "
@@ -60,7 +61,7 @@ class SubmititWork(Work):
                 )
         return status, message
 
-    def checkpoint(self, config: dict):
+    def checkpoint(self, config: dict) -> Any:
         """The work of the job when it is queued again: the same, which resumes the run."""
         import submitit
 
@@ -72,7 +73,7 @@ class SubmititLauncher(ElsewhereLauncher):
 
     cluster = ""
 
-    def __init__(self, submitit_folder: str, max_num_timeout: int = 0, **options):
+    def __init__(self, submitit_folder: str, max_num_timeout: int = 0, **options: Any):
         for key in ("nodes", "tasks_per_node"):
             if options.get(key, 1) != 1:
                 raise InputError(
@@ -110,10 +111,10 @@ class SubmititLauncher(ElsewhereLauncher):
         finally:
             self._cancel(list(handles.values()))
 
-    def _done(self, handle) -> bool:
+    def _done(self, handle: Any) -> bool:
         return handle.done()
 
-    def _end(self, handle) -> End:
+    def _end(self, handle: Any) -> End:
         if handle.paths.result_pickle.exists() or self._late(handle):
             outcome, value = handle._get_outcome_and_result()
             return value if outcome == "success" else (FAILED, value)
@@ -128,7 +129,7 @@ class SubmititLauncher(ElsewhereLauncher):
         )
         return FAILED, f"job {handle.job_id} of {self.cluster} has ended ({state}); {hint}"
 
-    def _late(self, handle) -> bool:
+    def _late(self, handle: Any) -> bool:
         """Whether the result appears within 5 seconds: a shared file system may show it late."""
         deadline = time.monotonic() + 5
         while not handle.paths.result_pickle.exists() and time.monotonic() < deadline:
@@ -154,11 +155,11 @@ class SlurmLauncher(SubmititLauncher):
 
     cluster = "slurm"
 
-    def __init__(self, **options):
+    def __init__(self, **options: Any):
         super().__init__(**options)
         self._asked: dict[str, float] = {}
 
-    def _done(self, handle) -> bool:
+    def _done(self, handle: Any) -> bool:
         """Whether sacct or squeue reports the end of a job. sacct reports nothing where Slurm has no accounting, or for
         an array job that was cancelled before it began. squeue lists a job until it has ended."""
         if handle.done():

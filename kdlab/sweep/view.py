@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
+from typing import Any, cast
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -52,7 +53,7 @@ class View:
             self._live.start()
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -172,8 +173,8 @@ class View:
             ("seconds", "right"),
             ("run", "left"),
         ):
-            table.add_column(name, justify=justify, overflow="fold")
-        shown = {}
+            table.add_column(name, justify=cast(Any, justify), overflow="fold")
+        shown: dict[object, Outcome] = {}
         for outcome in outcomes:  # a teacher may occur for several students
             shown.setdefault(outcome.job.place if outcome.job.number is None else outcome.job, outcome)
         for outcome in sorted(

@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from multiprocessing.connection import Connection
+from typing import Any, cast
 
 from kdlab.errors import BeingTrained, InputError, KdlabError, RunPruned, to_user_error
 from kdlab.launch.processes import Interrupt
@@ -78,7 +79,7 @@ def _print_to(path: str) -> None:
     os.dup2(file, 2)
     os.close(file)
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)
+        cast(Any, stream).reconfigure(line_buffering=True)
 
 
 def examine(
@@ -100,7 +101,10 @@ def examine(
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     began = time.monotonic()
     for config in configs:
-        problems, networks, notes, described_already = [], [], [], False
+        problems: list[str] = []
+        networks: list[str] = []
+        notes: list[str] = []
+        described_already = False
         try:
             description = described(config)
             line.send(description)

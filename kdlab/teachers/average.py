@@ -89,6 +89,8 @@ class Average(Copy):
     6.0
     """
 
+    steps: Tensor
+
     def __init__(self, network: nn.Module, decay: float):
         super().__init__(network)
         if not 0 <= decay <= 1:

@@ -71,6 +71,6 @@ class Teacher:
         found = [one for member in self.members.values() for one in member.normalisations]
         return list(dict.fromkeys(found))
 
-    def __deepcopy__(self, memo) -> Teacher:
+    def __deepcopy__(self, memo: dict) -> Teacher:
         """Itself: what copies a strategy (an average of weights) must not copy a teacher that cannot change."""
         return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -68,7 +68,7 @@ class Ensemble(Teacher):
         self.members, self.weights = {name: named[name] for name in heard}, list(heard.values())
         self.average = average
 
-    def watch(self, taps: set[str]) -> None:
+    def watch(self, taps: Collection[str]) -> None:
         """Accepts no taps: an ensemble has no features.
 
         Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ from kdlab.tasks import Task
 from .base import Teacher
 
 
-def _tensors(inputs) -> Iterable[torch.Tensor]:
+def _tensors(inputs: object) -> Iterable[torch.Tensor]:
     """The tensors of inputs: one, or those of a mapping."""
     values = inputs.values() if isinstance(inputs, Mapping) else [inputs]
     return (value for value in values if isinstance(value, torch.Tensor))
@@ -38,6 +38,8 @@ class Frozen(Teacher):
             to the network's normalisation; if they are equal, nothing is computed.
     """
 
+    network: nn.Module
+
     def __init__(
         self,
         network: nn.Module,
@@ -55,7 +57,7 @@ class Frozen(Teacher):
         self._place: tuple | None = None
         self._exact: dict[str, torch.Tensor] | None = None
 
-    def watch(self, taps: set[str]) -> None:
+    def watch(self, taps: Collection[str]) -> None:
         """Sets the taps whose features :meth:`teach` returns.
 
         Raises:

@@ -19,23 +19,21 @@ def known_normalisation(node: dict, network: nn.Module, channels: int) -> Normal
         channels: channels of the inputs. Grey inputs get the mean over the three channels of coloured ones, as timm
             sums the first layer's weights.
     """
+    found: Normalisation | None
+    own, pretrained = getattr(network, "normalisation", None), getattr(network, "pretrained_cfg", None)
     if isinstance(network, HuggingFaceClassifier):
         found = _huggingface(node["model"], node.get("revision"))
     # torchvision by name, or a user's network with this attribute
-    elif isinstance(getattr(network, "normalisation", None), dict):
-        found = Normalisation(**network.normalisation)
-    elif node.get("pretrained") and isinstance(getattr(network, "pretrained_cfg", None), dict):  # timm
-        found = (
-            Normalisation(network.pretrained_cfg["mean"], network.pretrained_cfg["std"])
-            if "mean" in network.pretrained_cfg
-            else None
-        )
+    elif isinstance(own, dict):
+        found = Normalisation.of(**own)
+    elif node.get("pretrained") and isinstance(pretrained, dict):  # timm
+        found = Normalisation.of(pretrained["mean"], pretrained["std"]) if "mean" in pretrained else None
     elif str(node.get("_target_")).startswith("torchvision.models.") and isinstance(node.get("weights"), str):
         found = _torchvision(node["_target_"], node["weights"])
     else:
         return None
     if found is not None and channels == 1:
-        return Normalisation(sum(found.mean) / len(found.mean), sum(found.std) / len(found.std))
+        return Normalisation.of(sum(found.mean) / len(found.mean), sum(found.std) / len(found.std))
     return found
 
 
@@ -56,7 +54,7 @@ def _huggingface(model: str, revision: str | None) -> Normalisation | None:
     mean, std = ([value] if isinstance(value, (int, float)) else value for value in (mean, std))
     # 255 x (1/255) is not exactly 1 on every machine
     scale = round(scale, 12)
-    return Normalisation([value / scale for value in mean], [value / scale for value in std])
+    return Normalisation.of([value / scale for value in mean], [value / scale for value in std])
 
 
 def _torchvision(target: str, weights: str) -> Normalisation | None:
@@ -65,6 +63,6 @@ def _torchvision(target: str, weights: str) -> Normalisation | None:
 
     try:
         transforms = get_model_weights(pkgutil.resolve_name(target))[weights.rpartition(".")[2]].transforms()
-        return Normalisation(transforms.mean, transforms.std)
+        return Normalisation.of(transforms.mean, transforms.std)
     except (KeyError, ValueError, AttributeError):  # weights or a builder without transforms
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -53,7 +54,8 @@ def generations_before(config: dict) -> list[Reference] | None:
     """The references to the teachers of the generations before the teacher's, in order, without generation 0, which is
     no born-again network. None where the strategy does not ask for them, or where the teacher is not the previous
     generation."""
-    generation, one, found = config["strategy"].get("generation") or 0, teacher_reference(config), []
+    generation, one = config["strategy"].get("generation") or 0, teacher_reference(config)
+    found: list[Reference] = []
     if "earlier" not in signature(config["strategy"]["_target_"]).accepted:
         return None
     while generation > 1:
@@ -69,7 +71,8 @@ def generations_before(config: dict) -> list[Reference] | None:
 class Parts:
     """The parts of a run: data, networks, losses, strategy."""
 
-    data: object
+    #: a :class:`kdlab.data.Data`; of a run from Python, its loaders by the same methods
+    data: Any
     task: Task
     teacher: Teacher | None
     strategy: Strategy
@@ -124,7 +127,7 @@ def assemble(config: dict, trained: Trained) -> Parts:
             untrained.extend(one for one in earlier if one.config is config)
         return run
 
-    def attempt(make: Callable):
+    def attempt(make: Callable[[], Any]) -> Any:
         try:
             return make()
         except KdlabError as error:
@@ -279,8 +282,8 @@ def make_peers(config: dict) -> dict[str, Peer]:
     if "peers" not in config["strategy"]:
         return {}
     peers = config["strategy"]["peers"]
-    number = isinstance(peers, int) and not isinstance(peers, bool) and 1 <= peers <= MOST_PEERS
-    if not number and not (
+    counted = isinstance(peers, int) and not isinstance(peers, bool) and 1 <= peers <= MOST_PEERS
+    if not counted and not (
         isinstance(peers, dict)
         and peers
         and all(isinstance(node, dict) and node.get("_target_") for node in peers.values())
@@ -315,7 +318,8 @@ def make_peers(config: dict) -> dict[str, Peer]:
 
 def make_objective(terms: dict) -> Objective:
     """The objective of the config's ``loss``: losses, weights, and schedules in place of numbers."""
-    losses, weights, schedules, problems = {}, {}, {}, []
+    losses, weights, schedules = {}, {}, {}
+    problems: list[str] = []
     for name, node in terms.items():
         try:
             plain = at(node, 0.0)
@@ -325,7 +329,7 @@ def make_objective(terms: dict) -> Objective:
             losses[name] = build(plain, f"loss.{name}")
             weights[name] = plain.get("weight", 1.0)
         except KdlabError as error:
-            problems.extend(error.problems)
+            problems.extend(getattr(error, "problems", [str(error)]))
         except ValueError as error:
             problems.append(f"loss.{name}: {error}")
     if problems:
@@ -347,7 +351,7 @@ def make_optimization(config: dict) -> OptimizerRecipe:
 def _named(make: Callable, key: str) -> Callable:
     """``make``, with errors about values turned into messages that name the key."""
 
-    def call(**given):
+    def call(**given: Any) -> Any:
         try:
             return make(**given)
         except (ValueError, TypeError) as error:

@@ -9,6 +9,7 @@ the same bits; so its loops are told here when to validate and where to resume.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -118,7 +119,7 @@ class Clock(L.Callback):
         last = trainer.fit_loop.epoch_loop._num_ready_batches_reached()
         return (
             steps_are_done(trainer)
-            or (last and 0 < trainer.max_epochs <= trainer.current_epoch + 1)
+            or (last and 0 < (trainer.max_epochs or 0) <= trainer.current_epoch + 1)
             or (trainer.should_stop and trainer.fit_loop._can_stop_early)
         )
 
@@ -130,7 +131,9 @@ class Clock(L.Callback):
         Args:
             record: writes a row and its checkpoints.
         """
-        fit, epoch = trainer.fit_loop, trainer.fit_loop.epoch_loop
+        # its methods are replaced below
+        fit: Any = trainer.fit_loop
+        epoch: Any = fit.epoch_loop
         if self.every is not None:
             module.row_is_due = lambda: self.row_is_due(trainer)
         load, begin, advance, end, check = (
@@ -146,7 +149,7 @@ class Clock(L.Callback):
             progress = fit.epoch_progress.current
             if progress.processed == progress.ready:
                 # the epoch is finished; with max_steps Lightning would repeat its end
-                _Loop.restarting.fset(fit, False)
+                cast(Any, _Loop.restarting).fset(fit, False)
 
         def on_advance_start() -> None:
             inside = fit.restarted_mid_epoch
@@ -154,16 +157,16 @@ class Clock(L.Callback):
             if inside:
                 self._resume(trainer, module)
 
-        def advance_batch(fetcher) -> None:
+        def advance_batch(fetcher: Any) -> None:
             if epoch.restarting:  # its counters are restored by now; Lightning would look for a validation to repeat
                 epoch.restarting = False
             advance(fetcher)
 
-        def on_advance_end(fetcher) -> None:
+        def on_advance_end(fetcher: Any) -> None:
             due = self.every is not None and self.row_is_due(trainer)
             random = random_numbers.states(module.device) if due else None
             end(fetcher)  # validates
-            if due:
+            if random is not None:
                 random_numbers.restore(random)  # a validation must not change what the networks draw
             if due and not epoch.done:  # otherwise the row is recorded at the end of the epoch
                 module.follow_metric()
@@ -172,7 +175,7 @@ class Clock(L.Callback):
                 record(trainer, module)
                 self._inside = None
 
-        def should_check_val(fetcher) -> bool:
+        def should_check_val(fetcher: Any) -> bool:
             if self.every is None:
                 return check(fetcher) or (steps_are_done(trainer) and epoch._should_check_val_epoch())
             return trainer.enable_validation and self.row_is_due(trainer)
@@ -186,7 +189,7 @@ class Clock(L.Callback):
 
     def _resume(self, trainer: L.Trainer, module: Strategy) -> None:
         """Continue inside an epoch: after the batches that are done."""
-        fit = trainer.fit_loop
+        fit: Any = trainer.fit_loop
         (loader,) = fit._combined_loader.flattened
         loader.sampler.skip(fit.epoch_loop.batch_progress.current.ready)
         self._next, _ = next(iter(loader.plan()))
@@ -201,7 +204,7 @@ def of_all_processes(mine: dict) -> list[dict]:
     """What each process has, by rank."""
     if not distributed():
         return [mine]
-    found = [None] * torch.distributed.get_world_size()
+    found: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(found, mine)
     return found
 

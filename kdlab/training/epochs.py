@@ -6,6 +6,7 @@ import functools
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 
@@ -32,12 +33,13 @@ def refuse_early_ends(trainer: L.Trainer) -> None:
         for name in names:
             setattr(loop, name, _refusing(getattr(loop, name), trainer))
     # not the loop's whole run: there Lightning asks for one batch more than there are
-    epoch.val_loop._evaluation_step = _refusing(epoch.val_loop._evaluation_step, trainer)
+    validation: Any = epoch.val_loop
+    validation._evaluation_step = _refusing(validation._evaluation_step, trainer)
 
 
 def _refusing(function: Callable, trainer: L.Trainer) -> Callable:
     @functools.wraps(function)
-    def call(*arguments, **named):
+    def call(*arguments: Any, **named: Any) -> Any:
         try:
             return function(*arguments, **named)
         except StopIteration as error:
@@ -49,7 +51,7 @@ def _refusing(function: Callable, trainer: L.Trainer) -> Callable:
 def _message(error: StopIteration, trainer: L.Trainer) -> str:
     place = traceback.extract_tb(error.__traceback__)[-1].filename
     if not place.startswith(_LIGHTNING):
-        return ended_early(error)
+        return str(ended_early(error))
     if place.endswith("training_epoch_loop.py"):
         return (
             "on_train_batch_start returned -1, which ends an epoch early; return None, or set trainer.should_stop to "
@@ -91,7 +93,7 @@ class WholeEpochs(L.Callback):
         self._trained = self._validations = 0
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, module: L.LightningModule, outputs, batch, batch_index: int
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_index: int
     ) -> None:
         """Count a training batch."""
         self._trained += 1
@@ -101,7 +103,13 @@ class WholeEpochs(L.Callback):
         self._validated = 0
 
     def on_validation_batch_end(
-        self, trainer: L.Trainer, module: L.LightningModule, outputs, batch, batch_index: int, loader_index: int = 0
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_index: int,
+        loader_index: int = 0,
     ) -> None:
         """Count a validation batch."""
         self._validated += 1
@@ -141,9 +149,10 @@ class WholeEpochs(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Raises EndedEarly where epochs or steps are missing and nothing has asked for the end."""
-        if trainer.current_epoch < trainer.max_epochs and not may_end(trainer):
+        epochs = trainer.max_epochs
+        if epochs is not None and trainer.current_epoch < epochs and not may_end(trainer):
             if trainer.max_steps == -1:
-                done = f"{trainer.current_epoch} of {trainer.max_epochs} epochs"
+                done = f"{trainer.current_epoch} of {epochs} epochs"
             else:
                 done = f"{trainer.global_step} of {int(trainer.estimated_stepping_batches)} steps"
             raise EndedEarly(f"the training ended after {done}, and nothing asked for that")

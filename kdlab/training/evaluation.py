@@ -28,7 +28,7 @@ def all_batches(loader: Iterable[Batch]) -> Iterator[Batch]:
         raise EndedEarly(short_of(getattr(loader, "split", "evaluation"), count, len(loader)))
 
 
-def short_of(split: str, batches: int, planned: int) -> str:
+def short_of(split: str, batches: int, planned: int | float) -> str:
     """The message where data ended early."""
     return (
         f"the {split} data ended after {batches} of {planned} batches; a loader must yield as many batches as its "

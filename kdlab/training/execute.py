@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -166,7 +167,7 @@ def environment() -> ClusterEnvironment:
     """Lightning's environment of this process: one rank of several that kdlab started (:mod:`kdlab.launch.ranks`), or
     the only process."""
     ranked = os.environ.get("TORCHELASTIC_RUN_ID") == RUN_ID
-    rank_zero_only.rank = int(os.environ["RANK"]) if ranked else 0
+    cast(Any, rank_zero_only).rank = int(os.environ["RANK"]) if ranked else 0
     return TorchElasticEnvironment() if ranked else OneProcess()
 
 
@@ -182,7 +183,7 @@ def say_precision(config: dict, say: Callable[[str], None]) -> None:
 def close(logger: Logger, finished: bool) -> None:
     """End a logger. An open run of Weights & Biases would also record the curves of the next run in this process."""
     logger.finalize("success" if finished else "failed")
-    end = getattr(logger.experiment, "finish", None)
+    end = getattr(getattr(logger, "experiment", None), "finish", None)
     if end is not None:
         end()
 

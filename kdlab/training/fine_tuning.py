@@ -192,5 +192,5 @@ def _command(overrides: Sequence[str]) -> str:
     return " ".join(["kdlab train", *map(shlex.quote, [*overrides, *_search_path()])])
 
 
-def _override(key: str, value) -> str:
+def _override(key: str, value: object) -> str:
     return f"{key}={value_text(value)}"

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from torch import Tensor, nn
 
 from kdlab.config.build import build
-from kdlab.config.references import CheckpointFile, FinishedRun, Initial
+from kdlab.config.references import CheckpointFile, ComposedRun, FinishedRun, Initial
 from kdlab.errors import InputError, shortened
 from kdlab.objective import Objective
 from kdlab.runs.checkpoints import expected_node, naming, read_checkpoint, student_weights
@@ -52,7 +53,7 @@ def load_weights(
     source = initial.source
     path, module = _checkpoint(initial, trained)
     if path is None:
-        expected = build(expected_node(source.config), "student").state_dict()
+        expected = build(expected_node(cast(ComposedRun, source).config), "student").state_dict()
         if initial.weights:
             _fitting(student, expected, initial, "the student of the run before")
         return None
@@ -63,7 +64,7 @@ def load_weights(
     if module is None:
         place = f"{KEY}.checkpoint"
         try:
-            part = weights_for(student, content, path, place, source.part, initial.new_head)
+            part = weights_for(student, content, path, place, cast(CheckpointFile, source).part, initial.new_head)
         except WrongClasses as error:
             raise InputError(f"{error}{_NEW_HEAD}") from error
         weights, other, lines = part.weights, part.other, lines_of(part, path, place)
@@ -106,7 +107,7 @@ def _checkpoint(initial: Initial, trained: Callable[[dict], Run | None]) -> tupl
     if isinstance(source, FinishedRun):
         run, which = Run(source.path), source.which
     else:
-        run, which = trained(source.config), "last"
+        run, which = trained(cast(ComposedRun, source).config), "last"
     if run is None:
         return None, "student"
     if not run.finished:
@@ -163,5 +164,5 @@ def origin(initial: Initial | None) -> dict | None:
     source = initial.source
     if isinstance(source, CheckpointFile):
         return {"path": source.name, "hash": content_hash(source.path)}
-    run = run_named(source)
+    run = run_named(cast(ComposedRun | FinishedRun, source))
     return {"path": str(run.path), "hash": run.hash}

@@ -7,12 +7,14 @@ import netrc
 import os
 from typing import Literal
 
+from lightning.pytorch.loggers import Logger
+
 from kdlab.runs.run import Run
 
 
 def wandb(
     run: Run, project: str = "kdlab", mode: Literal["auto", "online", "offline"] = "auto", entity: str | None = None
-):
+) -> Logger:
     """Weights & Biases, tied to the run by its hash: a resumed run continues the same run there.
 
     Args:
@@ -54,7 +56,7 @@ def _logged_in() -> bool:
         return False
 
 
-def tensorboard(run: Run):
+def tensorboard(run: Run) -> Logger:
     """TensorBoard, in the run's own folder."""
     from lightning.pytorch.loggers import TensorBoardLogger
 

@@ -71,7 +71,10 @@ def measure_runs(
     Returns:
         The measured runs with their measurements, and a line for each run that could not be measured.
     """
-    device, subjects, failed, read = torch.device(device), [], [], {}
+    device = torch.device(device)
+    subjects: list[_Subject] = []
+    failed: list[str] = []
+    read: dict[str, Data] = {}
     with threads(THREADS):
         for run in runs:
             try:
@@ -92,7 +95,7 @@ def measure_runs(
             if error.errno not in READ_ONLY:
                 failed.append(f"not measured: {subject.run.path}: {told(error)}")
                 continue
-            read_only[str(subject.run.path)] = error.strerror
+            read_only[str(subject.run.path)] = error.strerror or str(error)
         measured.append((subject.run, subject.content))
     if read_only:
         reasons = ", ".join(dict.fromkeys(read_only.values()))
@@ -156,7 +159,7 @@ def _alignment(subject: _Subject, device: torch.device) -> dict:
     run, data = subject.run, subject.data
     task = task_of(run.config, data.facts)
     teacher = teacher_of(run, data, task)
-    if teacher.network is None:
+    if teacher is None or teacher.network is None:
         raise InputError("it has several teachers, and features are compared with those of one network")
     aliases = run.network_config("last").get("taps") or {}
     mine, theirs = comparable_taps(subject.network, aliases), comparable_taps(teacher.network, teacher.aliases)
@@ -189,7 +192,8 @@ def _timed(subjects: Sequence[_Subject], size: int, seconds: float, device: torc
         inputs, network = subject.inputs(size, device), subject.network
         return lambda: forward(network, inputs)
 
-    wait = {"finish": lambda: torch.cuda.synchronize(device)} if device.type == "cuda" else {}
+    calls = {str(number): call(subject) for number, subject in enumerate(subjects)}
+    wait = (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else None
     with torch.inference_mode():
-        found = timed_in_turns({str(number): call(subject) for number, subject in enumerate(subjects)}, seconds, **wait)
+        found = timed_in_turns(calls, seconds) if wait is None else timed_in_turns(calls, seconds, finish=wait)
     return list(found.values())

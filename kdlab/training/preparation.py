@@ -3,8 +3,9 @@ reported."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,8 @@ from kdlab.outputs import Outputs
 from kdlab.strategies.base import Strategy
 from kdlab.tasks import Task
 from kdlab.teachers import Ensemble, Teacher
+
+Said = TypeVar("Said", bound=Outputs | None)
 
 
 def prepare(
@@ -53,7 +56,7 @@ def prepare(
         )
     objective, teacher = strategy.objective, strategy.teacher
     if teacher is not None:
-        learning = {name: term for name, term in objective.terms.items() if term.needs_teacher or term.teacher_taps}
+        learning = {name: term for name, term in objective.losses.items() if term.needs_teacher or term.teacher_taps}
         teacher.prepare({name: term.teacher_taps for name, term in learning.items()})
     before = _modes(strategy)
     strategy.eval()
@@ -65,7 +68,7 @@ def prepare(
         # after them: where peers teach, a peer that fails is named by its own name
         taught = _answer(lambda: strategy.taught_by(batch), "teacher", batch)
         teachers = {"teacher": taught} if teacher is not None and taught is not None else {}
-        if teacher is not None and teacher.terms:
+        if teacher is not None and teacher.terms and taught is not None:
             teachers = {f"teacher.members.{teacher.terms[name]}": own for name, own in taught.by_term.items()}
         _refuse(_wrong_width({"student": student, **teachers, **peers}, strategy.task))
         warnings = _no_logits({"student": student, **peers}, objective, strategy.task, "evaluation")
@@ -115,7 +118,7 @@ def wrong_answers(strategy: Strategy) -> list[str]:
     found = [
         f"loss.{name}: {type(term).__name__} is for {' or '.join(term.answers)}, and with task={task.name} a network "
         f"answers with {answers}" + (f"; for example loss=[{','.join(names)}]" if names else "")
-        for name, term in strategy.objective.terms.items()
+        for name, term in strategy.objective.losses.items()
         if answers not in term.answers
     ]
     if answers not in strategy.answers_may_be:
@@ -163,7 +166,7 @@ def _wrong_mixture(strategy: Strategy, batch: Batch) -> list[str]:
         if strategy.mixing
         else [f"strategy: {type(strategy).__name__} cannot learn from mixed images, and data.mixing is set; {cure}"]
     )
-    for name, term in strategy.objective.terms.items():
+    for name, term in strategy.objective.losses.items():
         if term.needs_index or term.needs_target and not term.mixed_labels:
             what = "knows samples by their index" if term.needs_index else "needs one label an image"
             found.append(
@@ -182,7 +185,7 @@ def _restore(modes: dict[nn.Module, bool]) -> None:
         part.training = training
 
 
-def _answer(answer: Callable[[], Outputs], role: str, batch: Batch) -> Outputs:
+def _answer(answer: Callable[[], Said], role: str, batch: Batch) -> Said:
     """The network's answer. Raises InputError with the names of network and inputs where it cannot read them."""
     try:
         return answer()
@@ -213,7 +216,7 @@ def _no_logits(said: dict[str, Outputs], objective: Objective, task: Task, mode:
         InputError: they are probabilities, and a loss term applies softmax to them again.
     """
     terms = ", ".join(
-        f"loss.{name}" for name, term in objective.terms.items() if objective.counts(name) and _applies_softmax(term)
+        f"loss.{name}" for name, term in objective.losses.items() if objective.counts(name) and _applies_softmax(term)
     )
     softmax = (
         f"in {mode} mode the network answers with probabilities (no number is below 0, and each row sums to 1). "
@@ -240,8 +243,10 @@ def _applies_softmax(term: nn.Module) -> bool:
 
 
 def _idle_taps(student: Outputs, teacher: Outputs | None, objective: Objective) -> list[str]:
-    asked = [("student", student, objective.student_taps)]
-    for name, term in objective.terms.items() if teacher is not None else ():
+    asked: list[tuple[str, Outputs, Iterable[str]]] = [("student", student, objective.student_taps)]
+    for name, term in objective.losses.items():
+        if teacher is None:
+            break
         own = teacher.by_term.get(name)
         asked.append(
             ("teacher", teacher, term.teacher_taps)
@@ -265,8 +270,11 @@ def _rehearse(strategy: Strategy, batch: Batch) -> list[str]:
     try:
         with torch.random.fork_rng(devices=[]):
             step = strategy.distill(batch)
-        if step.loss.total.dim() != 0:
-            raise ValueError(f"the loss must be one number, got shape {tuple(step.loss.total.shape)}")
+        total = step.loss.total
+        if not isinstance(total, Tensor):
+            raise ValueError(f"the loss must be a tensor of one number, got {total!r}")
+        if total.dim() != 0:
+            raise ValueError(f"the loss must be one number, got shape {tuple(total.shape)}")
         said = {strategy.key_of(name): step.outputs[name] for name in strategy.networks() if name in step.outputs}
         return _no_logits(said, strategy.objective, strategy.task, "training")
     except InputError:

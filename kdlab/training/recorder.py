@@ -4,6 +4,7 @@ n optimiser steps (:mod:`kdlab.training.clock`)."""
 from __future__ import annotations
 
 import time
+from typing import cast
 
 import lightning as L
 import torch
@@ -31,7 +32,8 @@ def recorded(content: dict) -> dict:
     state = callbacks.get(STATE) if isinstance(callbacks, dict) else None
     rows = state.get("rows") if isinstance(state, dict) else None
     if (
-        not isinstance(rows, list)
+        not isinstance(state, dict)
+        or not isinstance(rows, list)
         or not rows
         or not all(isinstance(row, dict) and "epoch" in row for row in rows)
         or "stopped" not in state
@@ -117,10 +119,10 @@ class Recorder(Checkpoint):
         if self.clock.every is None:
             self._began = time.perf_counter()
 
-    def on_train_epoch_end(self, trainer: L.Trainer, module: Strategy) -> None:
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Record the epoch, where a row ends with it."""
         if self.clock.row_is_due(trainer):
-            self.record(trainer, module)
+            self.record(trainer, cast(Strategy, module))
 
     def record(self, trainer: L.Trainer, module: Strategy) -> None:
         """Save the row and the checkpoints, print its line, and call ``observe``.
@@ -179,7 +181,7 @@ class Recorder(Checkpoint):
             module.begin_row()
             self._began = time.perf_counter()
 
-    def _measure_memory(self, trainer: L.Trainer, module: Strategy) -> None:
+    def _measure_memory(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Note the peak memory so far, in bytes; not in the rows, which hold the curve."""
         used, whose = memory.peak(module.device), memory.whose(module.device)
         if used is None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdlab.batch import Batch
 from kdlab.launch.devices import evaluation_device
@@ -57,19 +58,24 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
     taught = None if parts.teacher is None else Remembered(parts.teacher.teach, task)
     test = parts.data.test_dataloader()  # None: a run from Python without test data
 
-    def score(answers: dict[str, Callable[[Batch], Outputs]], teacher=None) -> dict[str, Evaluated]:
+    def score(
+        answers: Mapping[str, Callable[[Batch], Outputs]], teacher: Callable[[Batch], Outputs] | None = None
+    ) -> dict[str, Evaluated]:
         if test is None:
             return {name: Evaluated({}, {}, {}) for name in answers}
         return evaluate(answers, test, task, device, teacher)
 
-    if taught is not None and test is not None:
+    if parts.teacher is not None and taught is not None and test is not None:
+        described = cast(dict, teacher)
         if isinstance(parts.teacher, PerTerm):
             taught = None
-            teacher = with_test_scores(teacher, parts.teacher, lambda answer: score({"": answer})[""].metrics)
+            teacher = with_test_scores(described, parts.teacher, lambda answer: score({"": answer})[""].metrics)
         else:
-            teacher = {**teacher, "test": score({"": taught})[""].metrics}
+            teacher = {**described, "test": score({"": taught})[""].metrics}
 
-    predictions, metrics, kept = {}, {}, {"rule": strategy.keep}
+    predictions: dict[str, Tensor] = {}
+    metrics: dict[str, float] = {}
+    kept: dict[str, Any] = {"rule": strategy.keep}
     networks: dict[str, dict] = {name: {} for name in strategy.answers()}
     strategy.float().to(device)  # weights are measured in full precision, also those of a run in half precision
     for which, row in chosen.items():
@@ -142,7 +148,7 @@ def named_predictions(stored: dict[str, Tensor], name: str) -> dict[str, Tensor]
     }
 
 
-def _network_of(key: str, names) -> str | None:
+def _network_of(key: str, names: Iterable[str]) -> str | None:
     """The network to which a key of the curve (``val/accuracy_peer2``) belongs; None for the network that is kept
     (``val/accuracy``)."""
     return next((name for name in names if key.endswith(f"_{name}")), None)
@@ -157,7 +163,7 @@ def _validated(row: dict, name: str) -> dict[str, float]:
     }
 
 
-def _module_name(strategy, network) -> str:
+def _module_name(strategy: nn.Module, network: nn.Module) -> str:
     return next(name for name, module in strategy.named_modules() if module is network)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from kdlab.config.references import (
     Reference,
     teacher_reference,
 )
+from kdlab.data import Data
 from kdlab.errors import EndedEarly, InputError, KdlabError
 from kdlab.models.writes import Writes
 from kdlab.normalisation import Normalisation
@@ -62,13 +64,21 @@ def make_teacher(
     Raises:
         InputError: it cannot be found or read, or its weights leave parameters untrained.
     """
-    if one is None:
-        return None
-    config = config or {}
+    return None if one is None else _made(one, task, trained, given, channels, config or {}, note)
+
+
+def _made(
+    one: Reference,
+    task: Task,
+    trained: Trained,
+    given: Normalisation | None,
+    channels: int,
+    config: dict,
+    note: Callable[[str], None],
+) -> Teacher:
     if isinstance(one, EnsembleOf):
         members = {
-            name: make_teacher(member, task, trained, given, channels, config, note)
-            for name, member in one.members.items()
+            name: _made(member, task, trained, given, channels, config, note) for name, member in one.members.items()
         }
         if isinstance(one, OnePerTerm):
             return PerTerm(members, one.terms)
@@ -80,11 +90,11 @@ def make_teacher(
     return Frozen(network, task, aliases, own, given)
 
 
-def teacher_of(run: Run, data, task: Task) -> Teacher | None:
+def teacher_of(run: Run, data: Data, task: Task) -> Teacher | None:
     """The teacher of a finished run, rebuilt. The run that trained it is looked up in :func:`_stores`.
 
     Args:
-        data: the run's own (:class:`kdlab.data.Data`).
+        data: the run's own.
 
     Raises:
         InputError: it is no longer available.
@@ -125,7 +135,7 @@ def _normalisation(one: Reference, network: nn.Module, channels: int) -> Normali
     """The normalisation of the inputs that a teacher was trained on: from its config, its run's data, or its library.
     None if unknown."""
     if one.normalisation:
-        return Normalisation(**one.normalisation)
+        return Normalisation.of(**one.normalisation)
     if isinstance(one, Network):
         return known_normalisation(one.node, network, channels)
     data = data_config(one)
@@ -155,7 +165,7 @@ def _teacher_network(
         return _checkpoint_network(one, config, note)
     with Writes() as writes:
         network = build(one.node, one.key)
-    refuse_untrained(config, one, network, writes.drawn(network))
+    refuse_untrained(config, cast(Network, one), network, writes.drawn(network))
     return network, one.node.get("taps") or {}
 
 
@@ -163,12 +173,13 @@ def _checkpoint_network(one: CheckpointFile, config: dict, note: Callable[[str],
     """The network of a checkpoint file, built from its config node, or from the run that holds the file."""
     key, path, place = one.key, one.path, f"{one.key}.checkpoint"
     run, described = run_of(path), one.network
-    if described is None and run is None:
-        raise InputError(
-            f"{place}: {path} lies in no kdlab run, so say what network it is of: {key}.network._target_=… "
-            "and its arguments"
-        )
-    described = described or run.network_config(path.stem)
+    if not described:
+        if run is None:
+            raise InputError(
+                f"{place}: {path} lies in no kdlab run, so say what network it is of: {key}.network._target_=… "
+                "and its arguments"
+            )
+        described = run.network_config(path.stem)
     network = build(described, f"{key}.network")
     with naming(place):
         content = read_checkpoint(path)
@@ -205,8 +216,10 @@ def describe(
     Raises:
         InputError: it is no better than chance.
     """
-    _warn_of_other_split(config, say)
     reference = teacher_reference(config)
+    if reference is None:
+        raise ValueError("the config names no teacher to describe")
+    _warn_of_other_split(config, reference, say)
     if not isinstance(reference, OnePerTerm):
         return _described(reference, "teacher", teacher, task, validation, device, say)
     members = {
@@ -251,16 +264,17 @@ def _described(
             f"{role}: {name} is no better than chance on validation ({score}); nothing can be learned from it. Check "
             "its weights, its classes and the normalisation of its inputs"
         )
-    described = {
+    runs: list[dict] = []
+    described: dict[str, Any] = {
         "name": name,
         "normalisation": [str(own) for own in teacher.normalisations] or None,
         **{f"validation_{key}": value for key, value in measured.items()},
-        "runs": [],
+        "runs": runs,
     }
     for single in reference.singles:
         if isinstance(single, (ComposedRun, FinishedRun)):
             run = run_named(single)
-            described["runs"].append(
+            runs.append(
                 {
                     "path": str(run.path),
                     **{key: run.record[key] for key in ("hash", "metrics", "parameters", "durations")},
@@ -291,7 +305,7 @@ def _warn_of_no_logits(
         for name, member in teacher.members.items():
             if batch is not None:
                 answers = task.not_logits(member.teach(batch.to(device)).logits, trained=True)
-                whose = reference.members[name], f"{role} {name}"
+                whose = cast(EnsembleOf, reference).members[name], f"{role} {name}"
                 _warn_of_no_logits(*whose, member, answers, task, validation, device, say)
     elif kind == "softmax":
         say(
@@ -310,7 +324,8 @@ class AnswerKinds:
     """What a teacher's answers look like, over all batches of validation."""
 
     def __init__(self, task: Task):
-        self._task, self._found = task, set()
+        self._task = task
+        self._found: set[str | None] = set()
 
     def update(self, logits: Tensor, target: Tensor) -> None:
         """Look at the answers to a batch."""
@@ -347,10 +362,10 @@ def _tell_normalisation(teacher: Teacher, role: str, say: Callable[[str], None])
         say(f"{role}: {whose} inputs are normalised by its own {own}, not the student's")
 
 
-def _warn_of_other_split(config: dict, say: Callable[[str], None]) -> None:
+def _warn_of_other_split(config: dict, teacher: Reference, say: Callable[[str], None]) -> None:
     """Print a warning where the teacher was trained on samples that the student holds out: the validation numbers are
     then too good."""
-    for one in teacher_reference(config).singles:
+    for one in teacher.singles:
         theirs, ours = data_config(one), config["data"]
         if theirs and theirs["_target_"] == ours["_target_"]:
             differing = [key for key in ("validation", "split_seed") if theirs.get(key) != ours.get(key)]

@@ -55,7 +55,9 @@ def wrong_classes(config: dict, teacher: Teacher, batch: Batch) -> list[str]:
             :func:`kdlab.training.preparation.prepare`, which cannot check the members of an ensemble one by one.
     """
     one = teacher_reference(config)
-    owners = [(one, teacher)]
+    if one is None:
+        return []
+    owners: list[tuple[Reference, Teacher]] = [(one, teacher)]
     if isinstance(one, EnsembleOf):
         owners = [(one.members[name], member) for name, member in teacher.members.items()]
     found = []
@@ -83,8 +85,11 @@ def _of_other_classes(config: dict, one: Reference, answered: int) -> str:
         run = run_named(one)
         student = run_as_student(one.config if isinstance(one, ComposedRun) else run.config, run)
     elif isinstance(one, CheckpointFile):
-        run, described = run_named(one), one.network
-        student = run_as_student(run.config, run) if described is None else as_student(described, answered, classes)
+        owner, described = run_named(one), one.network
+        if described is not None:
+            student = as_student(described, answered, classes)
+        elif owner is not None:
+            student = run_as_student(owner.config, owner)
         student = student and [text for text in student if "initial" not in text]
         student = student and student + beginning("checkpoint", one.name)
         argument = described and classes_argument(described, answered)

@@ -14,7 +14,7 @@ import shlex
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ class StandIn:
     def __init__(self, *arguments, **options):
         pass
 
-    def __setstate__(self, state) -> None:
+    def __setstate__(self, state: object) -> None:
         self.state = state
 
 
@@ -184,7 +184,7 @@ def _globals(path: Path) -> Iterator[str]:
             yield from _names(pickletools.genops(file))
 
 
-def _names(operations) -> Iterator[str]:
+def _names(operations: Iterable) -> Iterator[str]:
     strings: list[str] = []
     for operation, argument, _ in operations:
         if operation.name == "GLOBAL":

@@ -79,14 +79,17 @@ def agreement(matrix: np.ndarray, labels: Sequence[str]) -> Drawing:
         [f"{wrapped(label, 34, 2)}  {number}" for number, label in enumerate(labels, start=1)],
         fontsize=7.8,
     )
-    axes.set_xticks(np.arange(count) + 0.5, range(1, count + 1))
+    axes.set_xticks(np.arange(count) + 0.5, [str(number) for number in range(1, count + 1)])
     axes.tick_params(length=0)
     axes.grid(False)
     axes.spines[:].set_visible(False)
     off = np.where(np.tril(np.ones_like(matrix, dtype=bool), -1), matrix, np.nan)
     told = ""
     if np.isfinite(off).any():
-        (a, b), (c, d) = (np.unravel_index(place, off.shape) for place in (np.nanargmax(off), np.nanargmin(off)))
+        (a, b), (c, d) = (
+            [int(axis) for axis in np.unravel_index(place, off.shape)]
+            for place in (np.nanargmax(off), np.nanargmin(off))
+        )
         told = (
             f" Most alike: {labels[a]} and {labels[b]}, {100 * off[a, b]:.1f} %; least: {labels[c]} and "
             f"{labels[d]}, {100 * off[c, d]:.1f} %."

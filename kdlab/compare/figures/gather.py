@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -145,7 +146,7 @@ NAMES = (
 )
 
 
-def _heat_map(rows: Rows):
+def _heat_map(rows: Rows) -> Iterator[Any]:
     groups = [group for group in rows.ranked if group.label != rows.baseline]
     found = grid([group.config for group in groups])
     if found is None:
@@ -161,7 +162,7 @@ def _heat_map(rows: Rows):
     )
 
 
-def _learning_curves(rows: Rows):
+def _learning_curves(rows: Rows) -> Iterator[Any]:
     chosen, words = rows.chosen(len(rows.slots))
     curves: dict[str, list[dict[int, float]]] = {}
     missing = 0
@@ -190,16 +191,16 @@ def _learning_curves(rows: Rows):
     yield "learning_curves", figure
 
 
-def _pareto(rows: Rows):
+def _pareto(rows: Rows) -> Iterator[Any]:
     drawn = 0
     timed, lines = _latencies(rows)
     yield from lines
     for name, title in COSTS.items():
         costs = timed if name == "latency" else {group.label: _first(group, name) for group in rows.groups}
         points = [
-            Point(group.label, costs[group.label], rows.values(group), group.role)
+            Point(group.label, cost, rows.values(group), group.role)
             for group in rows.groups
-            if costs.get(group.label) and rows.values(group)
+            if (cost := costs.get(group.label)) and rows.values(group)
         ]
         if name == "parameters":  # nothing else is known about a teacher that is no row itself
             points += [

@@ -70,13 +70,13 @@ def _largest(configs: Sequence[dict], having: list[int], across: str, up: str, r
     Args:
         rest: the codes of all other keys, without those that follow from one of the two.
     """
-    parts = defaultdict(dict)
+    parts: dict[tuple, dict] = defaultdict(dict)
     for place in having:
         parts[tuple(codes[place] for codes in rest)].setdefault((configs[place][across], configs[place][up]), place)
     wide = [
         cells
         for cells in parts.values()
-        if _is_grid(*(len({key[axis] for key in cells}) for axis in (0, 1)), len(cells))
+        if _is_grid(len({key[0] for key in cells}), len({key[1] for key in cells}), len(cells))
     ]
     return max(wide, key=len, default={})
 
@@ -91,5 +91,5 @@ def _follows(codes: list[int], axis: list[int], having: list[int]) -> bool:
     return len(pairs) == len({first for first, _ in pairs}) == len({second for _, second in pairs})
 
 
-def _is_number(value) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -63,7 +63,7 @@ def heat_map(
         )
     axes.add_patch(
         matplotlib.patches.Rectangle(
-            (best[1], best[0]), 1, 1, fill=False, edgecolor=INK, linewidth=2.4, clip_on=False, zorder=5
+            (float(best[1]), float(best[0])), 1, 1, fill=False, edgecolor=INK, linewidth=2.4, clip_on=False, zorder=5
         )
     )
     axes.set_xticks(np.arange(len(columns)) + 0.5, [f"{value:g}" for value in columns])
@@ -90,7 +90,7 @@ def heat_map(
     )
 
 
-def _luminance(colour) -> float:
+def _luminance(colour: Sequence[float] | np.ndarray) -> float:
     return float(np.dot(colour[:3], (0.299, 0.587, 0.114)))
 
 

@@ -94,7 +94,7 @@ def _ends(last: Mapping[str, float], unit: str) -> str:
     """The caption's sentence about the last epoch or step: the highest and the lowest row."""
     if not last:
         return ""
-    high, low = max(last, key=last.get), min(last, key=last.get)
+    high, low = max(last, key=last.__getitem__), min(last, key=last.__getitem__)
     return f" Highest at the last {unit}: {high}, {number(last[high])}" + (
         f"; lowest: {low}, {number(last[low])}." if len(last) > 1 else "."
     )

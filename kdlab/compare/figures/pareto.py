@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,8 @@ def side_by_side(costs: Sequence[float], step: float) -> list[float]:
     >>> side_by_side([10, 20, 10, 10], 2)
     [5.0, 20.0, 10.0, 20.0]
     """
-    seen, result = Counter(), []
+    seen: Counter[float] = Counter()
+    result = []
     for cost in costs:
         result.append(float(cost * step ** (seen[cost] - (costs.count(cost) - 1) / 2)))
         seen[cost] += 1
@@ -81,7 +83,8 @@ def pareto(points: Sequence[Point], cost: str, metric: str, higher_is_better: bo
         linestyle="--",
         zorder=2,
     )
-    handles, labels = list(steps), ["the front: nothing here is as cheap and better"]
+    handles: list[Any] = list(steps)
+    labels = ["the front: nothing here is as cheap and better"]
     costs = [point.cost for point in points]
     low, high = min(costs) / 1.6, max(costs) * 1.6
     most = max(Counter(costs).values())

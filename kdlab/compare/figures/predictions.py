@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import numpy as np
 
@@ -71,7 +72,9 @@ def agreement_of(rows):
     chosen, words = rows.chosen(MOST_AGREEMENT)
     logits, notes = _logits(rows, chosen, answers=True)
     yield from notes
-    answers = {label: {seed: said for seed, (said, _) in seeds.items()} for label, seeds in logits.items()}
+    answers: dict[str, dict[int | None, np.ndarray]] = {
+        label: {seed: said for seed, (said, _) in seeds.items()} for label, seeds in logits.items()
+    }
     if answers:
         target = next(iter(next(iter(logits.values())).values()))[1]
         for label, teacher in _teachers(rows):
@@ -91,13 +94,14 @@ def class_names(group: Group, classes: int) -> list[str]:
     from kdlab.training.assemble import make_data
 
     try:
-        names = make_data(group.runs[0].config["data"]).class_names
+        data: Any = make_data(group.runs[0].config["data"])
+        names = data.class_names
         return list(names) if len(names) == classes else list(map(str, range(classes)))
     except Exception:  # the user's own data set, whose code is no longer available
         return list(map(str, range(classes)))
 
 
-def _teachers(rows) -> list[tuple[str, Run]]:
+def _teachers(rows: Any) -> list[tuple[str, Run]]:
     """The names and runs of teachers with a single run: rows of the table, or other runs that are found."""
     from kdlab.training.teacher import run_of_teacher
 
@@ -123,7 +127,7 @@ def _in_order(run: Run) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _logits(
-    rows, chosen: list[Group], answers: bool = False
+    rows: Any, chosen: list[Group], answers: bool = False
 ) -> tuple[dict[str, dict[int, tuple[np.ndarray, np.ndarray]]], list[str]]:
     """Row -> seed -> (logits, labels) at the last epoch; and lines about runs that are left out: unreadable ones, and
     those with other test samples than the first row.

@@ -90,12 +90,12 @@ def reliability(
     lower.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
     lower.yaxis.label.set_color(INK)
     legend_below(figure, handles, labels)
+    least, most = min(errors, key=errors.__getitem__), max(errors, key=errors.__getitem__)
     return figure.describe(
         "Reliability",
         f"Accuracy of the predictions in {BINS} bins of confidence, and the share of samples in each bin "
         "(logarithmic); test, last epoch, samples of all seeds together. On the dotted line, accuracy equals "
         "confidence. ECE: mean over seeds. Bins with few samples are noise.",
         f"Reliability diagram of {len(errors)} rows. Smallest expected calibration error: "
-        f"{number(min(errors.values()))}, {min(errors, key=errors.get)}; largest: {number(max(errors.values()))}, "
-        f"{max(errors, key=errors.get)}.",
+        f"{number(errors[least])}, {least}; largest: {number(errors[most])}, {most}.",
     )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from scipy.special import softmax
 
 from .style import GRID, INK, MUTED, SERIES, WIDE, Drawing, drawing, styled, wrapped
@@ -43,7 +46,7 @@ def soft_targets(
     )
     figure = drawing(WIDE, rows * (1.15 + 0.135 * lines) + 0.3)
     axes = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[0.95, 0.135 * lines] * rows)
-    figure.get_layout_engine().set(hspace=0.04, h_pad=0.06)
+    cast(ConstrainedLayoutEngine, figure.get_layout_engine()).set(hspace=0.04, h_pad=0.06)
     top = min(1.0, 1.12 * soft.max())
     for number in range(rows * columns):
         picture, bars = (
@@ -87,7 +90,7 @@ def soft_targets(
     )
 
 
-def _picture(axes, image: np.ndarray, name: str) -> None:
+def _picture(axes: Axes, image: np.ndarray, name: str) -> None:
     axes.imshow(image, cmap="gray", vmin=0, vmax=1)
     axes.set_title(wrapped(name, 18, 1), fontsize=8.5, pad=3)
     axes.set_xticks([]), axes.set_yticks([])

@@ -14,9 +14,11 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import matplotlib
 import numpy as np
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
@@ -43,7 +45,7 @@ MARKERS, DASHES = "soD^vPX", [(0, (4, 2)), "-", "-", "-", "-", "-", "-"]
 MOST_SERIES = len(SERIES)  # the baseline (grey, dashed) and six others
 COLUMN, WIDE = 5.2, 8.6  # inches: a column of the page, both
 
-RC = {
+RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "axes.labelsize": 9.5,
@@ -112,7 +114,7 @@ def styled(draw: Callable[..., Drawing]) -> Callable[..., Drawing]:
     """A decorator: draw in kdlab's style, whatever the user's matplotlib settings are."""
 
     @functools.wraps(draw)
-    def within(*arguments, **options) -> Drawing:
+    def within(*arguments: Any, **options: Any) -> Drawing:
         with matplotlib.rc_context(RC):
             figure = draw(*arguments, **options)
             figure.draw_without_rendering()  # ticks are made at the first drawing, with the settings at that time
@@ -184,7 +186,7 @@ def number(value: float) -> str:
     return "–" if not np.isfinite(value) else f"{value:.4f}" if abs(value) < 10 else f"{value:.4g}"
 
 
-def quantity(value: float, _position=None) -> str:
+def quantity(value: float, _position: object = None) -> str:
     """A count in short form.
 
     >>> quantity(2410), quantity(85002), quantity(1.2e9), quantity(0.05), quantity(100)
@@ -200,7 +202,7 @@ def quantity(value: float, _position=None) -> str:
     return f"{value:.3g}"
 
 
-def logarithmic(axis) -> None:
+def logarithmic(axis: Axis) -> None:
     """Make an axis logarithmic, with tick labels without powers. If its values span less than two decades, there are
     also ticks between."""
     axis.set_major_formatter(FuncFormatter(quantity))
@@ -226,7 +228,7 @@ def by_seeds(labels: Sequence[str], counts: Sequence[int]) -> tuple[list[str], s
     return [f"{label} ({told(count)})" for label, count in zip(labels, counts)], "seeds"
 
 
-def legend_below(figure: Figure, handles, labels: Sequence[str], columns: int | None = None) -> None:
+def legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str], columns: int | None = None) -> None:
     """Add a legend below the axes, where it covers nothing, with wrapped labels."""
     columns = columns or (2 if all(len(label) <= 30 for label in labels) else 1)
     short = [wrapped(label, round(figure.get_figwidth() * 14 / columns) - 4, 3) for label in labels]
@@ -265,7 +267,7 @@ def inline_svg(figure: Drawing, name: str) -> str:
     text = re.sub(r'(href="|url\()#', rf"\1#{name}-", text)
     for key, (white, _) in COLOURS.items():
         text = text.replace(white, f"var(--{key})")
-    box = re.search(r'viewBox="[^"]*"', text).group()
+    box = cast(re.Match, re.search(r'viewBox="[^"]*"', text)).group()
     label = f'role="img" aria-label="{html.escape(figure.title)}" aria-describedby="{name}-seen"'
     return f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" {box} {label}>' + text[text.index(">") + 1 :].strip()
 

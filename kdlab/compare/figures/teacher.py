@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
+import numpy as np
 import torch
 
 from kdlab.compare.collect import TEACHER
 from kdlab.errors import InputError
+from kdlab.normalisation import Normalisation
 from kdlab.runs.run import Run
 
 from .soft_targets import soft_targets
@@ -37,14 +41,14 @@ def gallery(run: Run, temperature: float | None = None) -> Drawing:
         InputError: there is no teacher, or no single one for all terms; the teacher or the data are no longer
             available; or the data are no images.
     """
-    from kdlab.config.references import teacher_reference
+    from kdlab.config.references import Reference, teacher_reference
     from kdlab.launch.devices import threads
     from kdlab.tasks import task_of
     from kdlab.training.assemble import make_data, read_data
     from kdlab.training.teacher import teacher_of
 
     config = run.config
-    data = make_data(config["data"])
+    data: Any = make_data(config["data"])
     read_data(data, config["data"])
     task = task_of(config, data.facts)
     teacher = teacher_of(run, data, task)
@@ -63,7 +67,7 @@ def gallery(run: Run, temperature: float | None = None) -> Drawing:
         logits.numpy(),
         temperature,
         data.class_names,
-        teacher_reference(config).name,
+        cast(Reference, teacher_reference(config)).name,
     )
 
 
@@ -78,7 +82,7 @@ def _one_a_class(target: torch.Tensor, classes: int) -> torch.Tensor:
     return torch.cat(first)
 
 
-def _pixels(inputs: torch.Tensor, normalisation):
+def _pixels(inputs: torch.Tensor, normalisation: Normalisation) -> np.ndarray:
     """Images in [0, 1], (K, H, W) or (K, H, W, 3), from normalised inputs (K, C, H, W)."""
     mean, std = (torch.tensor(value).view(-1, 1, 1) for value in (normalisation.mean, normalisation.std))
     pixels = (inputs * std + mean).clamp(0, 1).permute(0, 2, 3, 1).numpy()

@@ -7,6 +7,7 @@ whose two versions are read: pickles ("python version") and records of bytes ("b
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ class _Cifar(InMemoryData):
     ROWS: dict[str, int]  # split -> images a file
     LABELS: tuple[bytes, ...]  # number of labels before each image's bytes in the binary version; the last one is used
 
-    def __init__(self, folder: str = "data", download: bool = False, **options):
+    def __init__(self, folder: str = "data", download: bool = False, **options: Any) -> None:
         super().__init__(**options)
         self.folder, self.download = Path(folder), download
 
@@ -48,10 +49,11 @@ class _Cifar(InMemoryData):
 
     def read(self) -> tuple[Images, Images]:
         folder, binary = self._find()
-        return tuple(
+        train, test = (
             _joined([self._read_file(folder / (name + binary), self.ROWS[split]) for name in self.FILES[split]])
             for split in ("train", "test")
         )
+        return train, test
 
     def _find(self) -> tuple[Path, str]:
         """The folder, and the ending of its files: ``""`` (python version) or ``.bin``. One file is enough to find it;

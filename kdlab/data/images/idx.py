@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ class IDXImages(InMemoryData):
     BELOW: tuple[str, ...]  # other folders below ``folder`` that are looked in
     CURE: str  # what to do where it is nowhere
 
-    def __init__(self, folder: str = "data", download: bool = False, **options):
+    def __init__(self, folder: str = "data", download: bool = False, **options: Any) -> None:
         super().__init__(**options)
         self.folder, self.download = Path(folder), download
 

@@ -12,16 +12,17 @@ import weakref
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from kdlab.batch import Batch
 from kdlab.config.quoting import typed
 from kdlab.data.classification import ClassificationData
-from kdlab.data.loader import BatchLoader
+from kdlab.data.loader import BatchLoader, EpochOrder
 from kdlab.errors import LOOP_ENDERS, DataDamaged, InputError, told
 from kdlab.normalisation import Normalisation
 
@@ -37,7 +38,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HEADS, DEEP = 256, 16
 
 
-class ImageFolder(ClassificationData):
+class ImageFolder(ClassificationData[Files | Joined]):
     """``folder/train/CLASS/*.jpg`` and ``folder/test/CLASS/*.jpg`` (whatever Pillow reads; in folders below CLASS,
     too).
 
@@ -83,8 +84,8 @@ class ImageFolder(ClassificationData):
         bits: int | None = None,
         value_range: Sequence[float] | None = None,
         exif_rotation: bool = False,
-        **options,
-    ):
+        **options: Any,
+    ) -> None:
         super().__init__(evaluation_batch_size=evaluation_batch_size, augment=augment, **options)
         if size < 1:
             raise ValueError(f"size must be at least 1, got {size}")
@@ -99,12 +100,12 @@ class ImageFolder(ClassificationData):
         self.folder, self.size, self.resize, self.workers = Path(folder), size, resize or round(size * 8 / 7), workers
         self.validation_folder = None if validation_folder is None else Path(validation_folder)
         self.reader = Reader(bits, value_range, exif_rotation)
-        self._normalisation = Normalisation(mean, std)
+        self._normalisation = Normalisation.of(mean, std)
         if not {len(self._normalisation.mean), len(self._normalisation.std)} <= {1, 3}:
             raise ValueError(f"mean and std must be one number or three, got {mean} and {std}")
         self._loaders: weakref.WeakSet[ImageFolderLoader] = weakref.WeakSet()
 
-    def read(self) -> tuple[Files, Files]:
+    def read(self) -> tuple[Files | Joined, Files | Joined]:
         """The stored (train, test) files; with ``validation_folder``, its files follow those of train.
 
         Raises:
@@ -161,7 +162,7 @@ class ImageFolder(ClassificationData):
     def _depth(self) -> list[str]:
         """Warnings about the depth of the images, from a sample of them."""
         looked_at: list[Deep] = []
-        for stored in self._stored:
+        for stored in self._both():
             step = max(1, 2 * len(stored.target) // HEADS)
             deep = [path for row in range(0, len(stored.target), step) if is_deep(path := stored.path(row))]
             looked_at += [deep_pixels(path) for path in deep[:: max(1, 2 * len(deep) // DEEP)]]
@@ -189,13 +190,14 @@ class ImageFolder(ClassificationData):
         """Mean and standard deviation of the pixels in [0, 1], as they were given."""
         return self._normalisation
 
-    def loader(self, stored: Files, seed: int, augment: RandomResizedCrop | None, **options) -> ImageFolderLoader:
+    def loader(self, stored: Files | Joined, **options: Any) -> ImageFolderLoader:
         """A loader that decodes the images in ``workers`` processes, which :meth:`teardown` ends."""
-        made = ImageFolderLoader(stored, self._decoder(stored, seed, augment), self.workers, **options)
+        decode = self._decoder(stored, options.pop("seed"), options.pop("augment"))
+        made = ImageFolderLoader(stored, decode, self.workers, **options)
         self._loaders.add(made)
         return made
 
-    def _decoder(self, stored: Files, seed: int, augment: RandomResizedCrop | None) -> Decoder:
+    def _decoder(self, stored: Files | Joined, seed: int, augment: RandomResizedCrop | None) -> Decoder:
         return Decoder(stored, self.size, self.resize, self._normalisation, augment, seed, self.reader)
 
     def teardown(self, stage: str | None = None) -> None:
@@ -256,7 +258,16 @@ class ImageFolderLoader(BatchLoader):
         options: those of :class:`BatchLoader`.
     """
 
-    def __init__(self, files: Files, decode: Decoder, workers: int, order, batch_size: int, split: str, **options):
+    def __init__(
+        self,
+        files: Files | Joined,
+        decode: Decoder,
+        workers: int,
+        order: EpochOrder,
+        batch_size: int,
+        split: str,
+        **options: Any,
+    ):
         super().__init__(files.target, order, batch_size, split, **options)
         self.decode, self.workers = decode, workers
         self._tasks = _Tasks()
@@ -323,7 +334,7 @@ def _pool(decode: Decoder, tasks: _Tasks, workers: int) -> DataLoader:
     context = "fork" if sys.platform.startswith("linux") else None
     with _any_number_of_workers():
         return DataLoader(
-            _Answers(decode),
+            cast(Dataset, _Answers(decode)),  # what DataLoader needs is __getitem__
             batch_size=None,
             sampler=tasks,
             num_workers=workers,
@@ -344,7 +355,7 @@ def _any_number_of_workers():
         yield
 
 
-def _as_it_is(answer):
+def _as_it_is(answer: Any) -> Any:
     return answer
 
 
@@ -352,6 +363,8 @@ def _end_with_parent(worker: int) -> None:
     """End this process at once when the training process is gone. Its open files (a run's lock) must not outlive a
     killed run."""
     parent = multiprocessing.parent_process()
+    if parent is None:
+        return
 
     def watch() -> None:
         wait([parent.sentinel])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -112,6 +113,7 @@ class _Seen:
         )
 
 
+Found = TypeVar("Found")
 _listed: dict[
     tuple, tuple[dict[str, int], object]
 ] = {}  # what was listed -> when its folders were last changed, and what was found
@@ -143,14 +145,14 @@ def split_listing(folder: Path, classes: tuple[str, ...]) -> tuple[Files, tuple[
     return _once((Path(folder).absolute(), classes), folder, make)
 
 
-def _once(key: tuple, folder: Path, make):
+def _once(key: tuple, folder: Path, make: Callable[[_Seen], Found]) -> Found:
     if key not in _listed or not _unchanged(_listed[key][0]):
         seen = _Seen()
         try:
             _listed[key] = seen.changed, make(seen)
         except OSError as error:
             raise InputError(f"data: {error.filename or folder} cannot be read ({error.strerror or error})") from error
-    return _listed[key][1]
+    return cast(Found, _listed[key][1])  # of the same key, so of the same make
 
 
 def content(folder: Path) -> str:
@@ -191,9 +193,11 @@ def _list(folder: Path, seen: _Seen) -> Listing:
     seen.folder(folder)
     test = next((name for name in TEST_FOLDERS if (folder / name).is_dir()), None)
     missing = [
-        name for name, found in (("train", (folder / "train").is_dir()), ("test (and no val)", test)) if not found
+        name
+        for name, found in (("train", (folder / "train").is_dir()), ("test (and no val)", test is not None))
+        if not found
     ]
-    if missing:
+    if missing or test is None:
         there = shortened(
             sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
         )
@@ -210,16 +214,14 @@ def _list(folder: Path, seen: _Seen) -> Listing:
         )
     theirs = _classes(folder / test, seen)
     _compare(folder / test, theirs, classes)
-    splits = [
-        _files(folder / name, classes, as_split, digest, seen)
-        for name, as_split in (("train", "train"), (test, "test"))
-    ]
+    train_files = _files(folder / "train", classes, "train", digest, seen)
+    test_files = _files(folder / test, classes, "test", digest, seen)
     others = sorted(path for path in folder.iterdir() if path.name.lower() in VALIDATION_FOLDERS and path.name != test)
     unread = tuple(path for path in others if path.is_dir())
-    return Listing(*splits, digest.hexdigest(), seen.lines(folder), unread)
+    return Listing(train_files, test_files, digest.hexdigest(), seen.lines(folder), unread)
 
 
-def _split(folder: Path, classes: tuple[str, ...], seen: _Seen, digest) -> Files:
+def _split(folder: Path, classes: tuple[str, ...], seen: _Seen, digest: hashlib._Hash) -> Files:
     """One split by itself."""
     if not folder.is_dir():
         raise InputError(
@@ -255,7 +257,7 @@ def _compare(folder: Path, found: list[str], expected: list[str]) -> None:
         )
 
 
-def _files(folder: Path, classes: list[str], split: str, digest, seen: _Seen) -> Files:
+def _files(folder: Path, classes: list[str], split: str, digest: hashlib._Hash, seen: _Seen) -> Files:
     names, lengths, counts, empty = [], [], [], []
     for name in classes:
         found = sorted(_images(folder / name, os.fsencode(name), seen))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ class Images:
     target: Tensor
 
 
-class InMemory(Data):
+class InMemory(Data[Images]):
     """Base of data sets of any task that fit in memory. A subclass gives ``read()`` and the facts below.
 
     Stored values are divided by ``SCALE``, so that they lie in [0, 1]. ``MEAN`` and ``STD`` are those of the scaled
@@ -42,7 +43,7 @@ class InMemory(Data):
     MEAN: float | tuple[float, ...] = 0.0
     STD: float | tuple[float, ...] = 1.0
 
-    def __init__(self, **options):
+    def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         wrong = self.wrong_omissions()
         if wrong:
@@ -64,8 +65,7 @@ class InMemory(Data):
         none."""
         if hasattr(self, "SHAPE"):
             return tuple(self.SHAPE)
-        self.setup()
-        return tuple(self._stored[0].inputs.shape[1:])
+        return tuple(self._both()[0].inputs.shape[1:])
 
     def _check(self, stored: tuple[Images, Images]) -> None:
         super()._check(stored)
@@ -77,18 +77,18 @@ class InMemory(Data):
     @property
     def normalisation(self) -> Normalisation:
         """``MEAN`` and ``STD`` of the scaled inputs."""
-        return Normalisation(self.MEAN, self.STD)
+        return Normalisation.of(self.MEAN, self.STD)
 
     def prepare_images(self, images: Tensor) -> Tensor:
         """Network inputs from stored images: scaled to [0, 1], then normalised with the training set's statistics."""
         return self.normalisation(images.to(torch.float32) / self.SCALE)
 
-    def loader(self, stored: Images, **options) -> InMemoryLoader:
+    def loader(self, stored: Images, **options: Any) -> InMemoryLoader:
         """A loader that cuts its batches from the stored tensors."""
         return InMemoryLoader(stored.inputs, stored.target, prepare=self.prepare_images, **options)
 
 
-class InMemoryData(InMemory, ClassificationData):
+class InMemoryData(InMemory, ClassificationData[Images]):
     """Base of the data sets of classifiers that fit in memory. A subclass gives ``read()`` and the class facts of
     :class:`InMemory`. ``NAMES`` are the names of the classes, if they have any.
 

@@ -9,6 +9,7 @@ label.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,7 +63,7 @@ class Mixing(ABC):
             partner_target=None if batch.target is None else batch.target[partners],
         )
 
-    def check(self, inputs) -> None:
+    def check(self, inputs: Any) -> None:
         """Raises InputError where the inputs are none that can be mixed."""
         if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
             raise InputError(
@@ -123,7 +124,7 @@ class CutMix(Mixing):
     def __init__(self, alpha: float = 1.0, probability: float = 0.5):
         super().__init__(alpha, probability)
 
-    def check(self, inputs) -> None:
+    def check(self, inputs: Any) -> None:
         """Raises InputError where the inputs are no float images (B, C, H, W)."""
         super().check(inputs)
         if inputs.dim() != 4:

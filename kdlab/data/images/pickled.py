@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import pickle
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
 
-def load(path: Path):
+def load(path: Path) -> Any:
     """What a pickle holds: containers, numbers, text, bytes; arrays of numbers as numpy arrays. Text of Python 2 comes
     as bytes.
 
@@ -44,7 +45,7 @@ class _Dtype:
         found = np.dtype(self.name)
         if found.kind not in "buif":
             raise ValueError(f"it holds an array of '{self.name}', which is no array of numbers")
-        return found.newbyteorder(self.order)
+        return found.newbyteorder(cast(Any, self.order))  # numpy raises ValueError for what is no order
 
 
 class _Array:

@@ -7,16 +7,18 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
+from PIL.ImageFile import ImageFile
 
 from kdlab.errors import DataDamaged, InputError
 
 FULL = 2**16 - 1  # the brightest value of a deep image where the user gives no scale
 USUAL_BITS = (8, 10, 12, 14, 15, 16)
 _ORIENTATION = 0x0112  # EXIF's tag, and how to turn an image upright by it
-_UPRIGHT = {
+_UPRIGHT: dict[object, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -93,8 +95,9 @@ class Reader:
             InputError: its values do not fit ``bits`` or ``value_range``.
         """
         try:
-            with Image.open(path) as image:
-                colour = _is_colour_16(image)
+            with Image.open(path) as opened:
+                image: Image.Image = opened
+                colour = _is_colour_16(opened)
                 image.load()
                 turned = _UPRIGHT.get(image.getexif().get(_ORIENTATION)) if self.exif_rotation else None
                 if _is_grey(image) or colour and self.stated:
@@ -245,7 +248,7 @@ def _bits(value: int) -> int:
     return next((bits for bits in USUAL_BITS if bits >= needed), needed)
 
 
-def _number(value) -> str:
+def _number(value: Any) -> str:
     """A number as it is typed.
 
     >>> _number(np.float32(0.1)), _number(np.int64(1048575)), _number(np.float32(4095))
@@ -259,13 +262,13 @@ def _is_grey(image: Image.Image) -> bool:
     return image.mode.startswith("I") or image.mode == "F"
 
 
-def _raw_mode(tile) -> str:
+def _raw_mode(tile: tuple) -> str:
     arguments = tile[3]
     found = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
     return found if isinstance(found, str) else ""
 
 
-def _is_colour_16(image: Image.Image) -> bool:
+def _is_colour_16(image: ImageFile) -> bool:
     """Whether it has several channels of 16 bits, of which Pillow keeps the upper 8. To be asked before the image is
     loaded."""
     return (
@@ -280,10 +283,14 @@ def _colour_16(path: str, upper: Image.Image) -> Deep:
     mode = f"16 bits of {upper.mode}"
     with Image.open(path) as lower:
         for number, tile in enumerate(lower.tile):
-            name, order = _COLOUR_16.fullmatch(_raw_mode(tile)).groups()
-            raw = f"{name};16{_OTHER_BYTE[order]}"
+            found = _COLOUR_16.fullmatch(_raw_mode(tile))
+            if found is None:
+                raise ValueError(f"{path} has parts of several modes")
+            raw = f"{found[1]};16{_OTHER_BYTE[found[2]]}"
             arguments = (raw, *tile[3][1:]) if isinstance(tile[3], tuple) else raw
-            lower.tile[number] = tile._replace(args=arguments) if hasattr(tile, "_replace") else (*tile[:3], arguments)
+            # before Pillow 11 a tile was a plain tuple
+            changed: Any = tile._replace(args=arguments) if hasattr(tile, "_replace") else (*tile[:3], arguments)
+            lower.tile[number] = changed
         try:
             lower.load()
         except (ValueError, OSError):  # Pillow has no such mode

@@ -6,7 +6,7 @@ KILLED = "tests/training/test_clock_resume.py::test_killed_inside_an_epoch_it_en
 DEFECTS = [
     (
         "training/clock.py",
-        "                _Loop.restarting.fset(fit, False)",
+        "                cast(Any, _Loop.restarting).fset(fit, False)",
         "                pass",
         {"tests": (f"{KILLED}[epochs that steps end]",)},
     ),
@@ -20,7 +20,7 @@ DEFECTS = [
     ("training/clock.py", "trainer.global_step % self.every == 0", "trainer.global_step % self.every == 1", ROWS),
     (
         "training/clock.py",
-        "or (last and 0 < trainer.max_epochs <= trainer.current_epoch + 1)",
+        "or (last and 0 < (trainer.max_epochs or 0) <= trainer.current_epoch + 1)",
         "or (last and 0 < trainer.max_epochs <= trainer.current_epoch)",
         ROWS,
     ),

@@ -1,16 +1,16 @@
 """Defects in comparisons: pairing, tests, corrections, directions, roles."""
 
 DEFECTS = [
-    ("compare/statistics.py", "values.std(ddof=1) / n**0.5", "values.std() / n**0.5"),
+    ("compare/statistics.py", "known.std(ddof=1) / n**0.5", "known.std() / n**0.5"),
     ("compare/statistics.py", "special.stdtrit(n - 1, (1 + confidence) / 2)", "special.stdtrit(n - 1, confidence)"),
     ("compare/statistics.py", "special.stdtrit(n - 1, (1 + confidence) / 2)", "special.ndtri((1 + confidence) / 2)"),
     ("compare/statistics.py", "over = interval(first - second)", "over = interval(second - first)"),
     ("compare/statistics.py", "p=float(2 * special.stdtr(n - 1, -abs(t)))", "p=float(special.stdtr(n - 1, -abs(t)))"),
-    ("compare/statistics.py", "* np.arange(len(p), 0, -1)), 1.0)", "* 1), 1.0)"),
+    ("compare/statistics.py", "* np.arange(len(each), 0, -1)), 1.0)", "* 1), 1.0)"),
     (
         "compare/statistics.py",
-        "np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))",
-        "(p[order] * np.arange(len(p), 0, -1))",
+        "np.maximum.accumulate(each[order] * np.arange(len(each), 0, -1))",
+        "(each[order] * np.arange(len(each), 0, -1))",
     ),
     (
         "compare/statistics.py",
@@ -85,7 +85,7 @@ DEFECTS = [
         'return not all(learner["student"] == run.config["student"] and',
         'return not any(learner["student"] == run.config["student"] and',
     ),
-    ("compare/columns.py", "row.difference and row.difference.p_adjusted", "row.difference and row.difference.p"),
+    ("compare/columns.py", "p_text(row.difference.p_adjusted", "p_text(row.difference.p"),
     (
         "compare/table.py",
         "compare_with(rows, chosen, report.higher_is_better(metric))",

@@ -88,8 +88,8 @@ DEFECTS = [
     ("data/loader.py", "return groups.t().reshape(-1)", "return groups.reshape(-1)"),
     (
         "data/loader.py",
-        "split=self.split, epoch=epoch, **(normalisers or {}))",
-        "split=self.split, **(normalisers or {}))",
+        "split=self.split, epoch=epoch, **fields)",
+        "split=self.split, **fields)",
     ),
     (
         "data/images/mixing.py",

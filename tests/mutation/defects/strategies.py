@@ -36,7 +36,7 @@ DEFECTS = [
     ("strategies/base.py", "            metrics.reset()", "            pass"),
     (
         "strategies/base.py",
-        "outputs = outputs.with_second(self.taught_by(batch.view(1)))",
+        "outputs = outputs if second is None else outputs.with_second(second)",
         "outputs = outputs.with_second(outputs)",
     ),
     (
@@ -52,7 +52,7 @@ DEFECTS = [
     ("strategies/cohort.py", "return list(self.networks()).index(name) if self._different else 0", "return 0"),
     (
         "strategies/cohort.py",
-        'return self.objective if name == "student" else self.objectives[name]',
+        'return self.objective if name == "student" else cast(Objective, self.objectives[name])',
         "return self.objective",
     ),
     (
@@ -74,8 +74,8 @@ DEFECTS = [
     ),
     (
         "strategies/online.py",
-        "for name, average in self.averages.items() if self.stepped else ():",
-        "for name, average in self.averages.items():",
+        "for name, average in self._each_average() if self.stepped else ():",
+        "for name, average in self._each_average():",
     ),
     (
         "strategies/online.py",
@@ -141,8 +141,8 @@ DEFECTS = [
     ),
     (
         "strategies/dlb.py",
-        "normaliser = None if second.normaliser is None else first.normaliser + second.normaliser",
-        "normaliser = second.normaliser",
+        "else first.normaliser + second.normaliser",
+        "else second.normaliser",
     ),
     ("strategies/byot.py", ".scaled(labels=self.deepest_weight)", ".scaled(taught=self.deepest_weight)"),
     (
@@ -178,7 +178,7 @@ DEFECTS = [
         "        if True:\n            return self.observe(",
         {"equivalent": "teach detaches what is said; without no_grad it costs memory alone"},
     ),
-    ("strategies/born_again.py", "[*earlier, self.teacher] if generation > 1", "[*earlier] if generation > 1"),
+    ("strategies/born_again.py", "self.earlier = [*earlier, self.teacher]", "self.earlier = [*earlier]"),
     (
         "strategies/optimization.py",
         'intervals = epochs_of(trainer) if self.interval == "epoch"',

@@ -3,13 +3,13 @@
 DEFECTS = [
     (
         "studies/expectations.py",
-        "abs(found.mean - one.value) <= one.tolerance + 1e-12",
-        "abs(found.mean - one.value) <= 2 * one.tolerance + 1e-12",
+        "abs(found.mean - one.value) <= (one.tolerance or 0.0) + 1e-12",
+        "abs(found.mean - one.value) <= 2 * (one.tolerance or 0.0) + 1e-12",
     ),
     (
         "studies/expectations.py",
-        "abs(found.mean - one.value) <= one.tolerance + 1e-12",
-        "found.mean - one.value <= one.tolerance + 1e-12",
+        "abs(found.mean - one.value) <= (one.tolerance or 0.0) + 1e-12",
+        "found.mean - one.value <= (one.tolerance or 0.0) + 1e-12",
     ),
     ("studies/expectations.py", "dict.fromkeys(gains, one.by))", "dict.fromkeys(gains, 0.0))"),
     ("studies/expectations.py", "sign = 1 if one.above else -1", "sign = 1"),
@@ -55,7 +55,7 @@ DEFECTS = [
     ("studies/study.py", 'return (*self.overrides, f"seed={seed}")', 'return (*self.overrides, "seed=1")'),
     (
         "studies/expansion.py",
-        "texts = [next(values) if override in sweeps else override.input_line for override in parsed]",
+        "texts = [next(values) if override in sweeps else str(override.input_line) for override in parsed]",
         "texts = list(job)",
     ),
     ("studies/results.py", "        elif found != part:\n", "        elif not part.startswith(found[:40]):\n"),

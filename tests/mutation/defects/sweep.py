@@ -30,7 +30,7 @@ DEFECTS = [
     ("sweep/search.py", "        if outcome.status == PRUNED:\n", "        if outcome.status == FAILED:\n"),
     ("sweep/search.py", "if trial is None or outcome.status == INTERRUPTED:", "if trial is None:"),
     ("sweep/search.py", 'log="log" in value.tags', "log=False"),
-    ("sweep/search.py", "value.start + (value.stop - 1 - value.start) // value.step * value.step", "value.stop"),
+    ("sweep/search.py", "start + (stop - 1 - start) // step * step", "stop"),
     ("sweep/search.py", "            self._study.tell(trial, state=self._states.FAIL)\n", ""),
     ("sweep/search.py", "n_startup_trials=self.startup_trials, seed=seed", "seed=seed"),
     (
