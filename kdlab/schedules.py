@@ -184,7 +184,8 @@ def schedule(node: Mapping[str, Any]) -> Schedule:
     arguments = {
         key: schedule(value) if is_schedule(value) else value for key, value in node.items() if key != "schedule"
     }
-    if (steps := arguments.pop("steps", None)) is None:
+    steps: Any = arguments.pop("steps", None)
+    if steps is None:
         return SCHEDULES[node["schedule"]](**arguments)
     made = SCHEDULES[node["schedule"]](**{**arguments, "epochs": _length(steps, "steps")})
     made.unit = "step"

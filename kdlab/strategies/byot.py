@@ -13,7 +13,7 @@ from kdlab import functional
 from kdlab.batch import Batch
 from kdlab.errors import InputError
 from kdlab.functional.rows import one_of
-from kdlab.functional.sources import method
+from kdlab.functional.sources import method, required_method
 from kdlab.losses.base import Probe, not_negative
 from kdlab.models.exits import Exit
 from kdlab.models.taps import stage_taps
@@ -25,7 +25,7 @@ from .cohort import Once, combined, logits_only, picked
 from .self_taught import SelfTaught
 
 
-@method("strategy", functional.byot_feature.method.paper)
+@method("strategy", required_method(functional.byot_feature).paper)
 class OwnTeacher(SelfTaught):
     r"""Be your own teacher (BYOT). Each exit is a bottleneck and a classifier after an earlier stage. It learns with
     the objective from the labels and from the deepest classifier. No gradient flows from an exit into the deepest

@@ -12,7 +12,7 @@ from torch import Tensor
 from kdlab import functional
 from kdlab.batch import Batch
 from kdlab.functional.rows import one_of
-from kdlab.functional.sources import method
+from kdlab.functional.sources import method, required_method
 from kdlab.losses.base import not_negative
 from kdlab.objective import LossParts
 from kdlab.outputs import Outputs
@@ -25,7 +25,7 @@ RULES = ("naive", "linear", "min_logit", "general", "mean")
 READING_LABELS = ("naive", "linear", "min_logit")
 
 
-@method("strategy", functional.kdcl_min_logit.method.paper)
+@method("strategy", required_method(functional.kdcl_min_logit).paper)
 class Collaborative(Cohort):
     r"""KDCL: each of the M networks learns from the labels and from one common soft target,
     :math:`L_i = L_{labels} + L_{taught}(z_i, h(z_1, \ldots, z_M))`. Guo et al. (2020), "Online Knowledge Distillation
@@ -94,12 +94,12 @@ class Collaborative(Cohort):
             if self._rule == "mean":
                 return functional.kdcl_mean(logits)
             if self._rule == "min_logit":
-                return functional.kdcl_min_logit(logits, rows.target)
+                return functional.kdcl_min_logit(logits, rows.labels)
             if self._rule == "general":  # with the sum 1 also in half precision
                 shares = functional.wide(self.shares)
                 return functional.weighted_target(logits, shares / shares.sum())
             choose = functional.kdcl_naive if self._rule == "naive" else functional.kdcl_linear
-            return choose(logits, rows.target, per_sample=self._per_sample, mask=rows.weights)
+            return choose(logits, rows.labels, per_sample=self._per_sample, mask=rows.weights)
 
         return make
 

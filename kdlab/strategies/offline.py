@@ -2,12 +2,12 @@
 
 from kdlab.batch import Batch
 from kdlab.functional import hinton_kd
-from kdlab.functional.sources import method
+from kdlab.functional.sources import method, required_method
 
 from .base import Step, Strategy
 
 
-@method("strategy", hinton_kd.method.paper)
+@method("strategy", required_method(hinton_kd).paper)
 class Offline(Strategy):
     r"""A trained teacher that stays fixed: :math:`L = \sum_k w_k\,\ell_k(z, z_{teacher}, y)` over the terms of the
     loss. Hinton et al. (2015), "Distilling the Knowledge in a Neural Network", https://arxiv.org/abs/1503.02531

@@ -13,7 +13,7 @@ from torch import nn
 from kdlab import functional
 from kdlab.batch import Batch
 from kdlab.errors import InputError
-from kdlab.functional.sources import method
+from kdlab.functional.sources import method, required_method
 from kdlab.losses.base import Probe
 from kdlab.models.cut import behind
 from kdlab.models.gate import BranchGate
@@ -24,7 +24,7 @@ from .base import Step
 from .cohort import Cohort, Once, Peer, batch_of, combined, logits_only, picked
 
 
-@method("strategy", functional.ensemble_logits.method.paper, {"Lan1991Xu/ONE_NeurIPS2018": "one_kl one_total"})
+@method("strategy", required_method(functional.ensemble_logits).paper, {"Lan1991Xu/ONE_NeurIPS2018": "one_kl one_total"})
 class NativeEnsemble(Cohort):
     r"""ONE: M branches after a shared stem, and a gate on the shared feature that combines them to an ensemble,
     :math:`z_e = \sum_i g_i z_i`. The ensemble teaches each branch:

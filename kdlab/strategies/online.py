@@ -11,7 +11,7 @@ from kdlab import functional
 from kdlab.batch import Batch
 from kdlab.functional import mutual_kl
 from kdlab.functional.rows import one_of
-from kdlab.functional.sources import method
+from kdlab.functional.sources import method, required_method
 from kdlab.models.taps import Taps
 from kdlab.objective import LossParts, ddp_anchor, zero_loss
 from kdlab.outputs import Outputs
@@ -21,7 +21,7 @@ from .base import Step, distributed
 from .cohort import Cohort, combined, logits_only
 
 
-@method("strategy", mutual_kl.method.paper, {"YingZhangDUT/Deep-Mutual-Learning": "dml_kl dml_total"})
+@method("strategy", required_method(mutual_kl).paper, {"YingZhangDUT/Deep-Mutual-Learning": "dml_kl dml_total"})
 class Online(Cohort):
     r"""Deep mutual learning: each network learns from the labels and from each of the K - 1 others,
     :math:`L_i = L_{labels} + \frac{1}{K - 1} \sum_{j \ne i} L_{taught}(z_i, z_j)`, all on the same batch. Zhang et al.

@@ -110,7 +110,8 @@ def report_of(config: Mapping[str, Any]) -> Report:
         return REPORTS[name]
     from kdlab.config.signature import locate
 
-    report: Report = locate(target).report
+    task: Any = locate(target)
+    report: Report = task.report
     return report
 
 
