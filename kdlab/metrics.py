@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassCalibrationError
 from torchmetrics.functional.classification import multiclass_calibration_error
@@ -96,6 +98,61 @@ class ExpectedCalibrationError(MulticlassCalibrationError):
     def update(self, logits: Tensor, target: Tensor) -> None:
         """Add rows of logits ``(N, C)`` with their labels ``(N,)``."""
         super().update(_below_one(logits.float().softmax(-1)), target)
+
+
+class RegressionErrors(Metric):
+    r"""A mean over samples and columns of predicted values, from sums in float64 (float32 on devices that have no
+    float64): ``mse``, ``mae``, or ``r2``, the mean over columns of :math:`1 - \sum_n (y_n - \hat y_n)^2 / \sum_n (y_n -
+    \bar y)^2`. NaN if a column of the targets does not vary, or there is one sample.
+
+    Args:
+        kind: which.
+        columns: how many values a sample has.
+
+    >>> metric = RegressionErrors("r2", 1)
+    >>> metric.update(torch.tensor([[1e5], [1e5 + 2]]), torch.tensor([[1e5], [1e5 + 1]]))
+    >>> metric.compute()
+    tensor(-1., dtype=torch.float64)
+    """
+
+    is_differentiable = False
+    full_state_update = False
+    count: Tensor
+    absolute: Tensor
+    squared: Tensor
+    target: Tensor
+    target_squared: Tensor
+
+    def __init__(self, kind: str, columns: int):
+        super().__init__()
+        self.kind = kind
+        self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        for name in ("absolute", "squared", "target", "target_squared"):
+            self.add_state(name, torch.zeros(columns, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> Module:
+        try:
+            return super()._apply(fn, exclude_state)
+        except TypeError:  # a device without float64
+            for states in (vars(self), self._defaults):
+                states |= {name: states[name].float() for name in self._defaults}
+            return super()._apply(fn, exclude_state)
+
+    def update(self, values: Tensor, target: Tensor) -> None:
+        """Add predicted values ``(N, C)`` and targets ``(N, C)``."""
+        values, target = values.to(self.count), target.to(self.count)
+        self.count += len(target)
+        self.absolute += (values - target).abs().sum(0)
+        self.squared += (values - target).square().sum(0)
+        self.target += target.sum(0)
+        self.target_squared += target.square().sum(0)
+
+    def compute(self) -> Tensor:
+        """The value over all samples."""
+        if self.kind == "r2":
+            spread = self.target_squared - self.target.square() / self.count
+            return (1 - self.squared / spread.where(spread > 0, torch.nan)).mean()
+        return (self.squared if self.kind == "mse" else self.absolute).mean() / self.count
 
 
 def _below_one(probabilities: Tensor) -> Tensor:

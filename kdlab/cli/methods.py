@@ -41,8 +41,7 @@ def run(arguments: list[str]) -> int:
     entries = [
         entry
         for entry in methods.index().values()
-        if options.family in (None, entry.method.family)
-        and (options.task is None or options.task in entry.method.serves)
+        if options.family in (None, entry.method.family) and (options.task is None or _serves(entry, options.task))
     ]
     family, pieces = None, False
     for entry in entries:
@@ -90,6 +89,17 @@ def line(entry: Any) -> None:
                 break_on_hyphens=False,
             )
         )
+
+
+def _serves(entry: Any, kind: str) -> bool:
+    """Whether a method is for a kind of network. Losses on features, and strategies that take any answers, are for
+    classifiers and for tasks without classes."""
+    if kind in entry.method.serves:
+        return True
+    wanted = {"multi-label": "labels", "regression": "values"}.get(kind)
+    answers = entry.strategy.answers_may_be if entry.kind == "strategy" else entry.loss.answers if entry.loss else ()
+    own = entry.kind == "strategy" or entry.method.family in ("features", "relations")
+    return own and wanted in answers
 
 
 def show(entry: Any) -> None:

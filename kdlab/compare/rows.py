@@ -75,8 +75,8 @@ def rows_of(
     teachers = _TeacherScores(groups, metric)
     for group in groups:
         if group.records:
-            # a share of a loss has no meaning
-            score, shared = teachers.of(group), report.higher_is_better(metric)
+            # a share of a loss, or of r2, has no meaning
+            score, shared = teachers.of(group), report.is_share(metric)
             own = [
                 _row(
                     group.role,

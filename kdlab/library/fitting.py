@@ -28,6 +28,7 @@ from .recipes import describe
 #: options of the Trainer that are arguments of distill, or that kdlab sets -> what to do
 _GIVEN = {
     "max_epochs": "use epochs=",
+    "max_steps": "kdlab.distill counts epochs, use epochs=; kdlab train counts steps, too",
     "default_root_dir": "use directory=",
     "enable_progress_bar": "use progress=",
     "enable_checkpointing": "kdlab writes the checkpoints; leave it out",

@@ -170,7 +170,7 @@ class Batches:
         if self.labels is None:
             if isinstance(self.given, (list, tuple)):
                 index, target = self._listed()
-                self.labels = target.new_zeros(int(index.max()) + 1)
+                self.labels = target.new_zeros((int(index.max()) + 1, *target.shape[1:]))
                 self.labels[index] = target
             elif self.dataset is not None:
                 self.labels = labels_of(self.dataset)
@@ -230,11 +230,12 @@ class Batches:
             index = batch.index.cpu()
             inside = (index >= 0) & (index < len(self.labels))
             wrong = ~inside
-            wrong[inside] = self.labels[index[inside]] != target.cpu()[inside]
+            differing = self.labels[index[inside]] != target.cpu()[inside]
+            wrong[inside] = differing.reshape(len(differing), -1).any(1)
             if wrong.any():
                 number = int(index[wrong][0])
                 raise InputError(
-                    f"{self.role}: sample {number} has the label {int(target.cpu()[wrong][0])} in its batch, and "
+                    f"{self.role}: sample {number} has the label {target.cpu()[wrong][0].tolist()} in its batch, and "
                     "another one in the list of all labels; give the right list with labels="
                 )
 

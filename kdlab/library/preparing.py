@@ -22,7 +22,7 @@ from kdlab.strategies.cohort import Cohort, Peer
 from kdlab.tasks import Classification, MultiLabel, Regression, Task
 from kdlab.teachers import Frozen, Teacher
 from kdlab.training.assemble import _CONNECTORS, PROBE_ROWS, run_seed
-from kdlab.training.preparation import prepare, wrong_answers
+from kdlab.training.preparation import prepare
 
 from .loaders import Batches
 from .random_numbers import restored_random_numbers
@@ -124,8 +124,6 @@ def prepared(
         )
         for one in filter(None, [train_loader, *others.values()]):
             one.classes = chosen.width if chosen.report.answers == "classes" else None
-        if wrong := wrong_answers(built):
-            raise InputError(*wrong)
         rows = _number_samples(built, train_loader, first, labels)
         first = train_loader.first(PROBE_ROWS).to("cpu")
         for one in filter(None, others.values()):
@@ -217,7 +215,8 @@ def _losses_of(task: Task | str | None, strategy: object) -> list[str] | None:
     unless the strategy learns from labels alone. None: the strategy's own."""
     name = task.name if isinstance(task, Task) else task
     found = LOSSES.get(f"kdlab.tasks.{_TASKS[name].__name__}") if name in _TASKS and name != "classification" else None
-    return None if found is None else list(found[:1] if strategy == "supervised" else found)
+    given = next(iter(strategy), None) if isinstance(strategy, Mapping) else getattr(strategy, "__name__", strategy)
+    return None if found is None else list(found[:1] if str(given).lower() == "supervised" else found)
 
 
 def _task(task: Task | str | None, classes: int | None, student: nn.Module, first: Any) -> Task:

@@ -50,6 +50,7 @@ def description(parts: Prepared, name: str | None, data: str | None, seed: int, 
         "made_by": FROM_PYTHON,
         "name": name or "",
         "experiment": name or "",  # tables show it where it distinguishes two rows
+        "task": {"_target_": _target_of(type(parts.task))},
         "seed": seed,
         "threads": torch.get_num_threads(),
         "data": {
@@ -72,6 +73,18 @@ def description(parts: Prepared, name: str | None, data: str | None, seed: int, 
         "overrides": [],
         "paths": {"runs": "runs", "data": "data"},
     }
+
+
+def _target_of(task: type) -> str:
+    """The dotted name of a task's class, as a config has it.
+
+    >>> from kdlab.tasks import Regression
+    >>> _target_of(Regression)
+    'kdlab.tasks.Regression'
+    """
+    if task.__module__.startswith("kdlab.tasks."):
+        return f"kdlab.tasks.{task.__name__}"
+    return f"{task.__module__}.{task.__qualname__}"
 
 
 def network_of(network: nn.Module, taps: Mapping[str, str]) -> dict:

@@ -54,6 +54,11 @@ class CRD(Loss):
     first: Tensor
     count: Tensor
 
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """Classes alone: the negatives are samples of other classes."""
+        return ("classes",)
+
     def __init__(
         self,
         student_tap: str = "embedding",

@@ -37,6 +37,11 @@ class SRRL(Reusing):
         super().__init__(student_tap, teacher_tap, teacher_head)
         self.divergence = one_of("divergence", divergence, ("mse", "kl"))
 
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """Classes alone for ``kl``, which compares probabilities of classes."""
+        return ("classes",) if self.divergence == "kl" else super().answers
+
     def projector(self, mine: Size, theirs: Size) -> nn.Module:
         """A 1 x 1 convolution, BatchNorm and ReLU; for vectors a linear layer instead of the convolution."""
         return pointwise(mine, theirs, activate=True)

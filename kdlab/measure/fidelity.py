@@ -137,5 +137,25 @@ class LabelKLToTeacher(_Mean):
         return sigmoid_kd(_exact(student), _exact(teacher))
 
 
+class SquaredDifference(_Mean):
+    """The mean squared difference of predicted values from the teacher's, over samples and columns.
+
+    >>> metric = SquaredDifference()
+    >>> metric.update(torch.tensor([[1.0], [4.0]]), torch.tensor([[1.0], [2.0]]))
+    >>> metric.compute()
+    tensor(2., dtype=torch.float64)
+    """
+
+    higher_is_better = False
+
+    def values(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """The squared difference of each value."""
+        return (
+            (student.double() - teacher).square().flatten()
+            if student.device.type != "mps"
+            else (student - teacher).square().flatten()
+        )
+
+
 def _exact(logits: Tensor) -> Tensor:
     return (logits.cpu() if logits.device.type == "mps" else logits).double()

@@ -36,4 +36,5 @@ def data_config(one: Reference) -> dict | None:
     if isinstance(one, ComposedRun):
         return one.config["data"]
     run = run_named(one)
-    return None if run is None else run.config["data"]
+    data = None if run is None else run.config["data"]
+    return data if data and data.get("_target_") else None  # the data of a run made from Python have no recipe

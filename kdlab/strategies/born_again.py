@@ -46,9 +46,8 @@ class BornAgain(Offline):
     def answers(self) -> dict[str, Callable[[Batch], Outputs]]:
         """The student; with earlier generations also ``ensemble``, the mean of all generations' probabilities. For a
         task without classes it is the mean of their answers."""
-        average = "probabilities" if self.task.report.answers == "classes" else "logits"
         return super().answers() | (
-            {"ensemble": Ensemble([*self.earlier, _Student(self)], average).teach} if self.earlier else {}
+            {"ensemble": Ensemble([*self.earlier, _Student(self)], self.task.average).teach} if self.earlier else {}
         )
 
     def validate_combination(self) -> list[str]:

@@ -132,7 +132,7 @@ class OwnTeacher(SelfTaught):
         }
         return {
             **said,
-            "ensemble": combined(list(said.values()), partial(functional.kdcl_mean, average="probabilities")),
+            "ensemble": combined(list(said.values()), partial(functional.kdcl_mean, average=self.task.average)),
         }
 
     def _exit(self, name: str, student: Outputs) -> tuple[Outputs, Tensor]:

@@ -24,7 +24,9 @@ from .base import Step
 from .cohort import Cohort, Once, Peer, batch_of, combined, logits_only, picked
 
 
-@method("strategy", required_method(functional.ensemble_logits).paper, {"Lan1991Xu/ONE_NeurIPS2018": "one_kl one_total"})
+@method(
+    "strategy", required_method(functional.ensemble_logits).paper, {"Lan1991Xu/ONE_NeurIPS2018": "one_kl one_total"}
+)
 class NativeEnsemble(Cohort):
     r"""ONE: M branches after a shared stem, and a gate on the shared feature that combines them to an ensemble,
     :math:`z_e = \sum_i g_i z_i`. The ensemble teaches each branch:

@@ -123,5 +123,6 @@ class OptimizerRecipe:
                 "scheduler": self._schedule(optimizer, intervals),
                 "interval": self.interval,
                 "monitor": monitor,
+                "strict": False,  # in an epoch without validation nothing is there to follow
             },
         }

@@ -39,6 +39,12 @@ class Task(ABC):
         return self.report.task
 
     @property
+    def average(self) -> str:
+        """How the answers of several networks are averaged: ``probabilities`` of classes, otherwise the answers
+        themselves (``logits``)."""
+        return "probabilities" if self.report.answers == "classes" else "logits"
+
+    @property
     def headline(self) -> Metric:
         """The metric that chooses the best checkpoint, on validation."""
         return self.report.headline

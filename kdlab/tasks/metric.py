@@ -57,6 +57,16 @@ class Report:
             return False
         return next((metric.higher_is_better for metric in self.metrics if metric.name == plain), True)
 
+    def is_share(self, name: str) -> bool:
+        """Whether a metric is a share between 0 and 1, so that a student's can be a part of its teacher's. An unknown
+        metric (the recall of a class) counts as one.
+
+        >>> [REGRESSION.is_share(name) for name in ("mse", "r2")], CLASSIFICATION.is_share("accuracy")
+        ([False, False], True)
+        """
+        known = next((metric for metric in self.metrics if metric.name == name), None)
+        return known is None or known.higher_is_better and known.unit.startswith("share")
+
     def as_record(self) -> dict[str, Any]:
         """The entry ``task`` of run.json; :meth:`of` reads it."""
         return {
@@ -136,7 +146,7 @@ MULTILABEL = Report(
     (
         Metric("accuracy", True, "share of labels"),
         Metric("exact_match", True, "share of samples"),
-        Metric("f1", True, "mean over labels"),
+        Metric("f1", True, "share, mean over labels"),
         Metric("bce", False, "nats a label"),
         AGREEMENT,
         KL_TO_TEACHER,

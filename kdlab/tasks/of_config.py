@@ -39,4 +39,10 @@ def task_of(config: Mapping[str, Any], facts: DataFacts | None = None) -> Task:
             f"task: {node['_target_']} is no kdlab.tasks.Task; derive it from that, or choose a task of kdlab: "
             "task=classification"
         )
+    known = {metric.name for metric in task.report.metrics}
+    if strangers := [name for name in (*task.metrics(), *task.test_metrics(), *task.fidelity()) if name not in known]:
+        raise InputError(
+            f"task: {node['_target_']} measures {strangers[0]}, and its report does not name it; add "
+            f"kdlab.tasks.Metric({strangers[0]!r}, higher_is_better=…) to its metrics"
+        )
     return task

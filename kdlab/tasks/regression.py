@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric, MetricCollection, R2Score
+from torchmetrics import Metric, MetricCollection
+
+from kdlab.measure.fidelity import SquaredDifference
+from kdlab.metrics import RegressionErrors
 
 from .chance import PairedErrors
 from .metric import REGRESSION
@@ -22,18 +25,16 @@ class Regression(SampleColumns):
 
     def metrics(self) -> MetricCollection:
         r"""``mse`` and ``mae``, means over samples and columns, in units of the target (``mse``: squared), and ``r2``,
-        the mean over columns of :math:`1 - \sum_n (y_n - \hat y_n)^2 / \sum_n (y_n - \bar y)^2`. R2 needs two
-        samples."""
+        the mean over columns of :math:`1 - \sum_n (y_n - \hat y_n)^2 / \sum_n (y_n - \bar y)^2`. R2 is NaN for one
+        sample."""
         found: dict[str, Metric | MetricCollection] = {
-            "mse": MeanSquaredError(),
-            "mae": MeanAbsoluteError(),
-            "r2": R2Score(),
+            kind: RegressionErrors(kind, self.classes) for kind in ("mse", "mae", "r2")
         }
         return MetricCollection(found, compute_groups=False)
 
     def fidelity(self) -> MetricCollection:
         """``mse_to_teacher``: the mean squared difference of the two answers, in target units squared."""
-        return MetricCollection({"mse_to_teacher": MeanSquaredError()})
+        return MetricCollection({"mse_to_teacher": SquaredDifference()})
 
     def chance(self) -> PairedErrors:
         """A paired t test of the squared errors against those of the mean target."""

@@ -200,6 +200,12 @@ def assemble(config: dict, trained: Trained) -> Parts:
         taps=config["student"].get("taps"),
         **further,
     )
+    precision = str(config["trainer"].get("precision"))
+    if strategy.task.report.answers == "values" and precision in ("16-true", "bf16-true"):
+        raise InputError(
+            f"trainer.precision={precision} rounds the targets of task={strategy.task.name}, too; "
+            "trainer.precision=bf16-mixed computes in half precision and keeps them"
+        )
     wrong = wrong_answers(strategy)
     if config["trainer"].get("every_n_train_steps") is not None:
         wrong += unfit(strategy)

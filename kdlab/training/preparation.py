@@ -49,7 +49,14 @@ def prepare(
         InputError: the parts do not fit; independent problems are listed together.
     """
     _refuse(_no_teacher(strategy.teacher))
-    _refuse([*strategy.validate_combination(), *_no_chain(strategy), *_wrong_mixture(strategy, batch)])
+    _refuse(
+        [
+            *wrong_answers(strategy),
+            *strategy.validate_combination(),
+            *_no_chain(strategy),
+            *_wrong_mixture(strategy, batch),
+        ]
+    )
     if any(isinstance(value, UninitializedParameter) for value in strategy.student.parameters()):
         raise InputError(
             "student: it has lazy parameters, whose shapes are known only after the first batch; give their sizes"

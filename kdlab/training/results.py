@@ -55,6 +55,8 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
     if validated:  # the first of equals, as the Recorder keeps it
         chosen["best"] = max(validated, key=lambda row: (sign * row[monitor], -row["epoch"]))
 
+    measured = list(task.metrics())
+    of_networks = {f"val/{metric}_{name}" for metric in measured for name in strategy.answers()}
     taught = None if parts.teacher is None else Remembered(parts.teacher.teach, task)
     test = parts.data.test_dataloader()  # None: a run from Python without test data
 
@@ -84,24 +86,22 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
         strategy.load_state_dict((content if which == "last" else read_checkpoint(run.checkpoint(which)))["state_dict"])
         strategy.eval()
         suffix = "" if which == "last" else "_best"
-        scores = {name: _validated(row, name) for name in networks}
+        scores = {name: _validated(row, name, measured) for name in networks}
         if not scores["student"] and len(networks) > 1 and validated:  # no validation in the last row
-            scores = {name: _validated(validated[-1], name) for name in networks}
+            scores = {name: _validated(validated[-1], name, measured) for name in networks}
         name = strategy.kept(scores)
         kept[which] = {"network": name, "module": _module_name(strategy, strategy.networks()[name])}
         for one, found in score(strategy.answers(), taught).items():
             tested, said = {**found.metrics, **found.fidelity}, found.predictions
             networks[one] |= {f"test/{key}{suffix}": value for key, value in tested.items()}
-            networks[one] |= {f"val/{key}{suffix}": value for key, value in _validated(row, one).items()}
+            networks[one] |= {f"val/{key}{suffix}": value for key, value in _validated(row, one, measured).items()}
             if not said:
                 continue
             if one == name:
                 metrics |= {f"test/{key}{suffix}": value for key, value in tested.items()}
             predictions |= named_predictions(said, which if one == name else f"{which}.{one}")
         metrics |= {
-            f"{key}{suffix}": value
-            for key, value in row.items()
-            if key.startswith("val/") and not _network_of(key, networks)
+            f"{key}{suffix}": value for key, value in row.items() if key.startswith("val/") and key not in of_networks
         }
     if validated:
         metrics["best_epoch"] = int(chosen["best"]["epoch"]) + 1
@@ -148,19 +148,13 @@ def named_predictions(stored: dict[str, Tensor], name: str) -> dict[str, Tensor]
     }
 
 
-def _network_of(key: str, names: Iterable[str]) -> str | None:
-    """The network to which a key of the curve (``val/accuracy_peer2``) belongs; None for the network that is kept
-    (``val/accuracy``)."""
-    return next((name for name in names if key.endswith(f"_{name}")), None)
+def _validated(row: dict, name: str, metrics: Iterable[str]) -> dict[str, float]:
+    """The validation metrics of one of several networks in an epoch.
 
-
-def _validated(row: dict, name: str) -> dict[str, float]:
-    """The validation metrics of one of several networks in an epoch."""
-    return {
-        key.removeprefix("val/").removesuffix(f"_{name}"): value
-        for key, value in row.items()
-        if key.startswith("val/") and key.endswith(f"_{name}")
-    }
+    >>> _validated({"val/exact_match": 0.5, "val/f1_match": 0.7}, "match", ["exact_match", "f1"])
+    {'f1': 0.7}
+    """
+    return {metric: row[f"val/{metric}_{name}"] for metric in metrics if f"val/{metric}_{name}" in row}
 
 
 def _module_name(strategy: nn.Module, network: nn.Module) -> str:

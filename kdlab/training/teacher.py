@@ -262,7 +262,8 @@ def _described(
     elif chance.p_value() > 0.01:
         raise InputError(
             f"{role}: {name} is no better than chance on validation ({score}); nothing can be learned from it. Check "
-            "its weights, its classes and the normalisation of its inputs"
+            "its weights, its classes, the normalisation of its inputs, and whether it was trained long enough "
+            f'({role}.overrides=["trainer.max_epochs=30"] for a teacher that kdlab trains)'
         )
     runs: list[dict] = []
     described: dict[str, Any] = {

@@ -81,3 +81,28 @@ def test_refusals(options, said):
     teacher = Exact(torch.ones(5, 1))
     with pytest.raises(InputError, match=said):
         kdlab.distill(nn.Linear(5, 1), teacher, loader(VALUES, 0, 160), **options, **QUIET)
+
+
+def test_two_tasks_are_two_runs(workplace):
+    options = dict(loss=["logit_mse"], directory="d", name="a", **QUIET)
+    teacher = Exact(torch.cat([4 * torch.eye(3), torch.zeros(2, 3)]))
+    kdlab.distill(
+        nn.Linear(5, 3), teacher, loader(LABELS, 0, 160), loader(LABELS, 160, 240), task="multilabel", **options
+    )
+    with pytest.raises(InputError, match="d"):
+        kdlab.distill(
+            nn.Linear(5, 3), teacher, loader(LABELS, 0, 160), loader(LABELS, 160, 240), task="regression", **options
+        )
+
+
+def test_steps_are_refused():
+    with pytest.raises(InputError, match="max_steps.*epochs="):
+        kdlab.distill(
+            nn.Linear(5, 1),
+            None,
+            loader(VALUES, 0, 160),
+            task="regression",
+            strategy="supervised",
+            trainer={"max_steps": 3},
+            **QUIET,
+        )

@@ -126,3 +126,19 @@ def test_runs_of_two_tasks_are_not_compared(workplace, kdlab):
     package.train(["task=regression", "strategy=supervised", "trainer.max_epochs=1", "progress=none"])
     code, out, err = kdlab("compare", "runs/quickstart")
     assert code == 2 and "the runs are of different tasks (multilabel, regression)" in err
+
+
+def test_a_network_whose_name_ends_a_metric(workplace):
+    """val/exact_match is no metric of the network called match."""
+    typed = [*SHORT, "strategy=online", "~strategy.peers", "+student@strategy.peers.match=mlp", "trainer.max_epochs=1"]
+    run = package.train([text for text in typed if text != "~strategy.peers"])
+    assert "val/exact_match" in run.metrics
+    assert set(run.record["networks"]["match"]) >= {"val/exact_match", "val/f1"}
+
+
+def test_an_ensemble_of_labels_is_the_mean_of_the_logits(workplace):
+    run = package.train([*SHORT, "strategy=byot", "student.hidden=[16,16]"])
+    networks = run.record["networks"]
+    assert networks["ensemble"]["test/accuracy"] > min(
+        scores["test/accuracy"] for name, scores in networks.items() if name != "ensemble"
+    )

@@ -125,6 +125,16 @@ def test_other_strategies_learn_values(workplace, strategy, keys):
     "typed, said",
     [
         (["loss=[ce,kd]"], "loss.kd: HintonKD is for classes, and with task=regression a network answers with values"),
+        (
+            [
+                "loss=[mse,srrl]",
+                "loss.srrl.divergence=kl",
+                "loss.srrl.student_tap=stage1",
+                "loss.srrl.teacher_tap=stage1",
+            ],
+            "loss.srrl: SRRL is for classes",
+        ),
+        (["loss=[mse,crd]"], "loss.crd: CRD is for classes"),
         (["strategy=kdcl"], "strategy: Collaborative is for classes"),
         (["strategy=ps_kd"], "strategy: Progressive is for classes"),
         (["strategy=cs_kd"], "strategy: ClassWise is for classes"),
@@ -162,3 +172,50 @@ def test_losses_of_labels_alone_are_left_for_supervised_training():
     assert list(typed["loss"]) == ["mse", "logit_mse"]
     assert list(compose(["task=regression", "strategy=ema"])["loss"]) == ["mse", "logit_mse"]
     assert list(compose(["strategy=supervised"])["loss"]) == ["ce"]
+
+
+@pytest.mark.parametrize("mean, scale", [(0.0, 1.0), (1e5, 1.0), (0.0, 1e-4)])
+def test_numbers_far_from_zero_and_small_numbers(mean, scale):
+    """In float32 the sums of squares would lose the spread."""
+    generator = torch.Generator().manual_seed(5)
+    target = (mean + scale * torch.randn(80, 1, generator=generator, dtype=torch.float64)).float()
+    values = target + 0.3 * scale * torch.randn(80, 1, generator=generator)
+    y, predicted = target.double().numpy(), values.double().numpy()
+    expected = 1 - ((y - predicted) ** 2).sum() / ((y - y.mean()) ** 2).sum()
+    score = Regression(1).score(values, target)
+    assert score["r2"] == pytest.approx(expected, rel=1e-6) and expected > 0.5
+    assert score["mse"] == pytest.approx(((y - predicted) ** 2).mean(), rel=1e-9)
+    one = Regression(1).score(values[:1], target[:1])
+    assert one["r2"] != one["r2"] and one["mse"] == pytest.approx(float((values[0] - target[0]) ** 2), rel=1e-5)
+
+
+def test_an_ensemble_of_values_is_their_mean(workplace):
+    run = package.train([*SHORT[:3], "strategy=byot", "student.hidden=[16,16]", "trainer.max_epochs=4"])
+    networks = run.record["networks"]
+    alone = [scores["test/mse"] for name, scores in networks.items() if name != "ensemble"]
+    assert networks["ensemble"]["test/mse"] < max(alone), "the mean of several is no worse than the worst of them"
+
+
+def test_half_precision_that_rounds_the_targets_is_refused():
+    with pytest.raises(InputError, match="trainer.precision=bf16-true rounds the targets.*precision=bf16-mixed"):
+        assembled(compose([*SHORT[:1], "strategy=supervised", "trainer.precision=bf16-true"]))
+
+
+def test_other_data_of_the_same_task(workplace, kdlab):
+    run = package.train([*SHORT[:3], "strategy=supervised"])
+    code, out, err = kdlab("evaluate", run.path, "data=diabetes")
+    assert code == 0 and f"{run.metrics['test/mse']:.4f}" in out, err
+    code, out, err = kdlab("methods", "--for", "regression")
+    assert code == 0 and all(name in out for name in ("mse ", "logit_mse", "hint", "offline")) and "dkd" not in out
+
+
+def test_a_measure_that_the_report_does_not_name_is_refused():
+    with pytest.raises(InputError, match="measures mape, and its report does not name it"):
+        assembled(compose([*SHORT[:1], "strategy=supervised", "task._target_=tests.tasks.test_regression.Forgotten"]))
+
+
+class Forgotten(Regression):
+    def metrics(self):
+        from torchmetrics import MeanAbsolutePercentageError, MetricCollection
+
+        return MetricCollection([super().metrics(), MetricCollection({"mape": MeanAbsolutePercentageError()})])

@@ -43,7 +43,7 @@ DEFECTS = [
     ),
     (
         "compare/rows.py",
-        "score, shared = teachers.of(group), report.higher_is_better(metric)",
+        "score, shared = teachers.of(group), report.is_share(metric)",
         "score, shared = teachers.of(group), True",
     ),
     (
