@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 from typing import Any
 
 import torch
@@ -135,7 +136,7 @@ class RegressionErrors(Metric):
             return super()._apply(fn, exclude_state)
         except TypeError:  # a device without float64
             for states in (vars(self), self._defaults):
-                states |= {name: states[name].float() for name in self._defaults}
+                states |= {name: cast(Tensor, states[name]).float() for name in self._defaults}
             return super()._apply(fn, exclude_state)
 
     def update(self, values: Tensor, target: Tensor) -> None:

@@ -40,8 +40,8 @@ DEFECTS = [
     ("training/evaluation.py", "key = (int(batch.index[0]), len(batch))", "key = (0, len(batch))"),
     (
         "training/results.py",
-        "for key, value in _validated(row, one).items()}",
-        "for key, value in _validated(rows[-1], one).items()}",
+        "for key, value in _validated(row, one, measured).items()}",
+        "for key, value in _validated(rows[-1], one, measured).items()}",
     ),
     ("runs/identity.py", "return run_hash(_seedless(config))", "return run_hash(config)"),
     ("runs/identity.py", '"which": one.which}', '"which": "last"}'),
