@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+<<<<<<< HEAD
 from collections.abc import Iterator
 from typing import Any
+=======
+from pathlib import Path
+>>>>>>> 9c8204341ff07f27c4a4c4138ca34313519ba1c5
 
 from torch import Tensor, nn
 
@@ -33,11 +37,16 @@ class HuggingFaceClassifier(nn.Module):
     def __init__(self, model: str, revision: str | None = None, classes: int | None = None):
         super().__init__()
         from safetensors import SafetensorError
-        from transformers import AutoConfig, AutoModelForImageClassification
+        from transformers import AutoConfig, AutoModelForImageClassification, PreTrainedConfig
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
         try:
+            # some versions would guess the type from the folder's name, and take its default settings
+            if Path(model).is_dir() and "model_type" not in PreTrainedConfig.get_config_dict(model)[0]:
+                raise ValueError(
+                    f"'{model}' has no config.json with a model_type; write it with save_pretrained('{model}')"
+                )
             known = AutoConfig.from_pretrained(model, revision=revision).num_labels
             other = {} if classes in (None, known) else {"num_labels": classes, "ignore_mismatched_sizes": True}
             with _quiet():  # kdlab reports the same in its own messages

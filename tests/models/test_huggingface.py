@@ -1,4 +1,6 @@
+import json
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -77,8 +79,22 @@ def test_a_name_that_is_neither_is_refused_fast(name):
     assert time.perf_counter() - began < 5
 
 
+# transformers 5.0 finds the name of a type in the folder's name
+@pytest.mark.parametrize("name", ["nothing", "resnet"])
+@pytest.mark.parametrize("config", [None, {}, {"num_labels": 3}])
+def test_a_folder_without_the_type_of_its_model_is_refused(folder, name, config):
+    named = Path(folder).rename(Path(folder).with_name(name))
+    (named / "config.json").unlink()
+    if config is not None:
+        (named / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        ValueError, match=f"{name}' has no config.json with a model_type; write it with save_pretrained"
+    ):
+        HuggingFaceClassifier(str(named))
+
+
 def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=tmp_path.name):
+    with pytest.raises(ValueError, match=f"{tmp_path.name}' has no config.json"):
         HuggingFaceClassifier(str(tmp_path))
 
 

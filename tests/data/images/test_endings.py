@@ -16,7 +16,8 @@ from kdlab.data.images.listing import content, listing
 from kdlab.errors import InputError
 from tests.data.images.pictures import folder_of_pictures
 
-PIXELS = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
+# Pillow 11 writes no image into an .ico that is smaller than 16 x 16
+PIXELS = (np.arange(768) % 256).astype(np.uint8).reshape(16, 16, 3)
 
 
 @pytest.fixture
