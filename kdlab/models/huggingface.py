@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-<<<<<<< HEAD
 from collections.abc import Iterator
-from typing import Any
-=======
 from pathlib import Path
->>>>>>> 9c8204341ff07f27c4a4c4138ca34313519ba1c5
+from typing import Any
 
 from torch import Tensor, nn
 
