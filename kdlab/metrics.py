@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import cast
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
