@@ -19,6 +19,8 @@ from .parser import Parser
 
 # the keys that these choices need, since they have no default
 MUST_BE_GIVEN = {
+    "data=diabetes": ["task=regression"],
+    "data=digit_attributes": ["task=multilabel"],
     "data=image_folder": ["data.classes=10", "teacher=none", "strategy=supervised"],
     "scheduler=multistep": ["trainer.max_epochs=240"],
     "student=network": ["student._target_=kdlab.models.MLP", "+student.classes=10", "+student.shape=[1,8,8]"],

@@ -178,7 +178,9 @@ def _own(config: dict, prefix: str) -> Iterator[str]:
     if data.get("classes") != "???" and (
         not isinstance(data.get("classes"), int) or isinstance(data.get("classes"), bool) or data["classes"] < least
     ):
-        yield f"{prefix}data.classes must be the number of classes ({least} or more), got {data.get('classes')!r}"
+        yield f"{prefix}data.classes must be the number of classes ({least} or more), got {data.get('classes')!r}" + (
+            "; data with one number to predict need task=regression" if data.get("classes") == 1 else ""
+        )
     if not isinstance(data.get("shape"), list) or not all(isinstance(size, int) for size in data["shape"]):
         yield f"{prefix}data.shape must be the shape of one input, for example [1,28,28], got {data.get('shape')!r}"
     if scheduler.get("_target_") and scheduler.get("interval") not in ("epoch", "step"):

@@ -219,3 +219,9 @@ class Forgotten(Regression):
         from torchmetrics import MeanAbsolutePercentageError, MetricCollection
 
         return MetricCollection([super().metrics(), MetricCollection({"mape": MeanAbsolutePercentageError()})])
+
+
+def test_data_of_numbers_with_a_classifier_name_the_task(kdlab, workplace):
+    code, out, err = kdlab("train", "data=diabetes")
+    assert code == 2 and "data.classes must be" in err and "need task=regression" in err
+    assert not (workplace / "runs").exists()
