@@ -142,12 +142,14 @@ def test_a_teacher_that_saw_the_held_out_part_is_named(workplace, taught, capsys
 
 
 def test_so_is_one_from_the_checkpoint_file_of_such_a_run(taught):
+    from kdlab.config.references import teacher_reference
     from kdlab.training.teacher import _warn_of_other_split
 
     heard, given = [], ["teacher=checkpoint", f"teacher.checkpoint={taught.checkpoint('best')}"]
-    _warn_of_other_split(compose(given), heard.append)
-    assert heard == []
-    _warn_of_other_split(compose([*given, "data.split_seed=5"]), heard.append)
+    for more in ([], ["data.split_seed=5"]):
+        assert heard == []
+        config = compose([*given, *more])
+        _warn_of_other_split(config, teacher_reference(config), heard.append)
     assert len(heard) == 1 and "its data.split_seed differ from the student's" in heard[0]
 
 
