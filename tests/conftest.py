@@ -1,6 +1,8 @@
 """What the tests share."""
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ from budget import Budget, commit
 from required import Required, missing
 
 from kdlab.config.compose import sharing_teachers
+from kdlab.config.signature import signature
 from kdlab.launch import processes
 
 collect_ignore = ["mutation"]  # defects for the source, no tests
@@ -70,9 +73,19 @@ def nothing_else_is_shared(composed_teachers):
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
-    """An empty working directory, with plain lines for output."""
+    """An empty working directory, with plain lines for output. Modules that a test wrote there are forgotten after
+    it: two pages may call their file ``my_losses.py``."""
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    yield tmp_path
+    own = [
+        name
+        for name, module in sys.modules.items()
+        if Path(getattr(module, "__file__", None) or "/").is_relative_to(tmp_path)
+    ]
+    for name in own:
+        del sys.modules[name]
+    if own:
+        signature.cache_clear()
 
 
 @pytest.fixture
