@@ -15,7 +15,7 @@ LAYERS = (
     ("config", "measure"),
     ("tasks", "weights"),
     ("data", "runs", "teachers"),
-    ("launch", "losses"),
+    ("cache", "launch", "losses"),
     ("objective",),
     ("strategies",),
     ("methods", "training"),

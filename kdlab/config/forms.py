@@ -19,6 +19,9 @@ TEACHER_FORMS = {
     "checkpoint": {"checkpoint", "network", "part", "normalisation"},
     "members": {"members", "average", "weights", "terms"},
 }
+#: how a teacher's answers are kept: :mod:`kdlab.cache`
+CACHE_KEYS = {"cache", "cache_gb", "cache_auto"}
+CACHE_MODES = ("auto", "live", "fixed", "views")
 _PARTS = {"weights", "losses", "new_head"}
 INITIAL_FORMS = {
     "experiment": {"experiment", "seed", "overrides", "config", *_PARTS},
@@ -38,8 +41,10 @@ def teacher_problems(teacher: object, prefix: str, channels: int | None) -> Iter
     """
     members = teacher.get("members") if isinstance(teacher, dict) else None
     nodes = {f"teacher.members.{name}": node for name, node in members.items()} if isinstance(members, dict) else {}
+    yield from _cache_problems(teacher, prefix)
     for key, node in {"teacher": teacher, **nodes}.items():
-        yield from _form(node, TEACHER_FORMS, f"{prefix}{key}", "teacher")
+        forms = {form: keys | CACHE_KEYS if key == "teacher" else keys for form, keys in TEACHER_FORMS.items()}
+        yield from _form(node, forms, f"{prefix}{key}", "teacher")
         if isinstance(node, dict) and "members" in node and "terms" in node:
             yield from (f"{prefix}{problem}" for problem in term_problems(members or {}, node["terms"]))
             yield from (
@@ -50,6 +55,18 @@ def teacher_problems(teacher: object, prefix: str, channels: int | None) -> Iter
             )
         if isinstance(node, dict) and "members" not in node:
             yield from normalisation_problems(node.get("normalisation"), f"{prefix}{key}.normalisation", channels)
+
+
+def _cache_problems(teacher: object, prefix: str) -> Iterator[str]:
+    node = teacher if isinstance(teacher, dict) else {}
+    mode, limit = node.get("cache", "auto"), node.get("cache_gb")
+    if mode is not None and mode not in CACHE_MODES:
+        yield (
+            f"{prefix}teacher.cache must be one of {', '.join(CACHE_MODES)}, got {mode!r}"
+            f"{did_you_mean(str(mode), CACHE_MODES)}"
+        )
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit > 0):
+        yield f"{prefix}teacher.cache_gb must be a number of gigabytes greater than 0, got {limit!r}"
 
 
 def term_problems(members: Collection[str], terms: object) -> list[str]:
@@ -100,7 +117,7 @@ def _form(node: object, forms: dict[str, set[str]], place: str, what: str) -> It
     if not isinstance(node, dict):
         yield f"{place} must be a {what}, got {node!r}"
         return
-    options = [*forms, *(["_target_"] if forms is TEACHER_FORMS else [])]
+    options = [*forms, *(["_target_"] if what == "teacher" else [])]
     found = [form for form in options if (form in node if form != "_target_" else node.get(form))]
     if len(found) != 1:
         absent = ". If the strategy has no teacher, leave teacher.* out"

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 OWN_KEYS: dict[str, set[str]] = {
     "data": {"name", "classes", "shape"},
     "student": {"taps", "initial"},
-    "teacher": {"taps", "normalisation"},
+    "teacher": {"taps", "normalisation", "cache", "cache_gb", "cache_auto"},
     "teacher.members.*": {"taps", "normalisation"},
     "teacher*.network": {"taps", "initial"},
     "loss.*": {"weight"},
@@ -51,6 +51,9 @@ NOT_IDENTITY = frozenset(
         "fresh",
         "progress",
         "logger",  # where the run is kept and how it is shown
+        "teacher.cache",
+        "teacher.cache_gb",
+        "teacher.cache_auto",  # whether a teacher's answers are kept; every mode is exact
     }
 )
 

@@ -59,6 +59,8 @@ class Data(L.LightningDataModule, Generic[Split]):
         drop_last: leave out the last training batch of an epoch where it is not full.
         mixing: mixes the images of a training batch; it is called with the batch and the run's seed. A
             :class:`kdlab.data.Mixup` or :class:`kdlab.data.CutMix`.
+        augment_seed: of the augmentation; None: the run's seed. With a seed of its own, runs of different seeds see the
+            same augmented images in the same epochs, so they can share a teacher's answers (:mod:`kdlab.cache`).
 
     Raises:
         ValueError: an argument is out of its range.
@@ -77,6 +79,7 @@ class Data(L.LightningDataModule, Generic[Split]):
         augment: Callable | None = None,
         drop_last: bool = True,
         mixing: Mixes | None = None,
+        augment_seed: int | None = None,
     ):
         super().__init__()
         for name, size in (("batch_size", batch_size), ("evaluation_batch_size", evaluation_batch_size)):
@@ -93,7 +96,10 @@ class Data(L.LightningDataModule, Generic[Split]):
             )
         self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
         self.validation, self.split_seed, self.fraction = validation, split_seed, fraction
+        if augment_seed is not None and not 0 <= augment_seed < 2**63:
+            raise ValueError(f"augment_seed must be at least 0 and less than 2**63, got {augment_seed}")
         self.augment, self.drop_last, self.mixing = augment, drop_last, mixing
+        self.augment_seed = augment_seed
         # set while the run is assembled, before the loaders are made: the seed of shuffling and augmentation, this
         # process's part of every batch, and what the strategy asks for
         self.seed = 1
@@ -233,6 +239,41 @@ class Data(L.LightningDataModule, Generic[Split]):
         self.setup()
         return []
 
+    @property
+    def augmentation_seed(self) -> int:
+        """The seed of the augmentation: ``augment_seed``, or the run's seed."""
+        return self.seed if self.augment_seed is None else self.augment_seed
+
+    @property
+    def draws(self) -> bool:
+        """Whether training inputs differ between epochs and views. An augmentation says by its attribute ``draws``
+        whether it draws anything; without one, it does."""
+        return self.augment is not None and bool(getattr(self.augment, "draws", True))
+
+    def in_order(self, split: str, views: int = 1, rows: int | None = None) -> BatchLoader:
+        """The batches of a split in stored order, for a teacher whose answers are kept. Training samples are augmented
+        as in the loader's epoch, and not mixed; the last batch is filled up with the first samples, since the last
+        digits of an answer depend on the size of its batch.
+
+        Args:
+            split: ``train``, ``validation`` or ``test``.
+            views: of each training sample.
+            rows: of a training batch; None: ``batch_size``.
+        """
+        if split != "train":
+            return self.val_dataloader() if split == "validation" else self.test_dataloader()
+        part, size = self.part("train"), rows or self.batch_size
+        whole = part.repeat(-(-size // len(part)) + 1)[: -(-len(part) // size) * size]
+        return self.loader(
+            self._both()[0],
+            order=EpochOrder(whole, self.seed, shuffle=False),
+            split=split,
+            seed=self.augmentation_seed,
+            batch_size=size,
+            augment=self.augment,
+            views=views,
+        )
+
     def _rows(self, split: str, rows: Tensor, share: Share) -> BatchLoader:
         stored, training = self._both(), split == "train"
         order = EpochOrder(rows, self.seed, shuffle=training, order=self._order if training else None)
@@ -241,7 +282,7 @@ class Data(L.LightningDataModule, Generic[Split]):
             stored[split == "test"],
             order=order,
             split=split,
-            seed=self.seed,
+            seed=self.augmentation_seed,
             share=share,
             batch_size=self.batch_size if training else self.evaluation_batch_size,
             augment=self.augment if training else None,

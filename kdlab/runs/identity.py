@@ -89,6 +89,26 @@ def _seedless(config: dict) -> dict:
     return {**replace_configs(config, change), "seed": 0}
 
 
+def teacher_identity(one: Reference) -> dict:
+    """What identifies a teacher: its run's hash, its file's content, or its network's description."""
+    return _normal(_teacher(one, SPELLINGS))
+
+
+#: arguments of a data set that change neither its samples nor their augmentation
+_BATCHES = ("name", "batch_size", "evaluation_batch_size", "drop_last", "augment_seed", "mixing")
+
+
+def data_identity(config: dict) -> dict:
+    """What identifies the inputs of a config's data set, however they are put in batches."""
+    found = _normal(_counted(config["data"], "data", SPELLINGS))
+    return {key: value for key, value in found.items() if key not in _BATCHES}
+
+
+def task_identity(config: dict) -> dict:
+    """What identifies the task, which says how a network is called."""
+    return _normal(_counted(config.get("task") or {}, "task", SPELLINGS))
+
+
 def canonical(config: dict, spellings: Mapping[str, Mapping[str, str]] = SPELLINGS) -> dict:
     """The config in its canonical form; see the module's docstring."""
     kept = _counted(config, "", spellings)

@@ -66,6 +66,11 @@ class Teacher:
         return {term: self.members[name] for term, name in self.terms.items()}
 
     @property
+    def parameter_count(self) -> int | None:
+        """The number of parameters of its network; None where it is not one alone."""
+        return None if self.network is None else sum(value.numel() for value in self.network.parameters())
+
+    @property
     def normalisations(self) -> list[Normalisation]:
         """The normalisations of its networks' inputs that differ from the batch's, each once."""
         found = [one for member in self.members.values() for one in member.normalisations]

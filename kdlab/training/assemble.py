@@ -11,6 +11,7 @@ from torch import nn
 
 from kdlab.config.build import build, recipe
 from kdlab.config.references import ComposedRun, Reference, composed_runs, initial_reference, teacher_reference
+from kdlab.config.seeds import run_seed
 from kdlab.config.signature import signature
 from kdlab.counter import derived_seed
 from kdlab.data import Data
@@ -26,28 +27,16 @@ from kdlab.strategies.optimization import OptimizerRecipe, epochs_in_all
 from kdlab.tasks import Task, task_of
 from kdlab.teachers import Teacher
 
+from .caching import Caching, mode_of
 from .clock import unfit
 from .initial import load_losses, load_weights
 from .preparation import prepare, wrong_answers
 from .teacher import Trained, make_teacher
 from .unable import wrong_classes
 
-_INITIALISATION, _CONNECTORS, _GENERATION = 4, 5, 6  # streams of random numbers
+_INITIALISATION, _CONNECTORS = 4, 5  # streams of random numbers
 PROBE_ROWS = 4
 MOST_PEERS = 64
-
-
-def run_seed(config: dict) -> int:
-    """The seed of all random numbers of a run, made from its seed and its generation in a chain. Generation 0 is a run
-    like any other.
-
-    >>> run_seed({"seed": 3, "strategy": {}})
-    3
-    >>> run_seed({"seed": 3, "strategy": {"generation": 1}}) == derived_seed(3, 1, 6)
-    True
-    """
-    generation = config["strategy"].get("generation") or 0
-    return derived_seed(config["seed"], generation, _GENERATION) if generation else config["seed"]
 
 
 def generations_before(config: dict) -> list[Reference] | None:
@@ -81,6 +70,8 @@ class Parts:
     untrained: list[ComposedRun] = field(default_factory=list)
     #: notes for the user: how weights were read, and which parameters they leave untrained
     notes: list[str] = field(default_factory=list)
+    #: of the teacher's answers; None where the teacher is asked in every step
+    caching: Caching | None = None
 
 
 def assembled(config: dict) -> Parts:
@@ -137,6 +128,7 @@ def assemble(config: dict, trained: Trained) -> Parts:
     task = attempt(lambda: task_of(config, None if data is None else data.facts))
     if data is not None and task is not None:
         data.row_counts = task.row_counts
+    caching = attempt(lambda: make_caching(config, data, notes)) if data is not None else None
     teacher = attempt(
         lambda: make_teacher(
             teacher_reference(config),
@@ -146,6 +138,7 @@ def assemble(config: dict, trained: Trained) -> Parts:
             channels=(config["data"]["shape"] or [1])[0],
             config=config,
             note=notes.append,
+            caching=caching,
         )
     )
     before = generations_before(config)
@@ -223,7 +216,9 @@ def assemble(config: dict, trained: Trained) -> Parts:
     notes += prepare(strategy, probe, data.train_size, loader.target, rows, data.batch_size)
     if initial is not None:
         load_losses(objective, first, initial.losses)
-    return Parts(data, task, teacher, strategy, untrained, notes)
+    if caching is not None:
+        caching.epochs, caching.views = strategy.epochs, strategy.views
+    return Parts(data, task, teacher, strategy, untrained, notes, caching)
 
 
 def epochs_planned(trainer: dict, loader: BatchLoader) -> int | None:
@@ -236,6 +231,19 @@ def epochs_planned(trainer: dict, loader: BatchLoader) -> int | None:
     taken = Share(limit=trainer.get("limit_train_batches")).taken(len(loader))
     accumulate = trainer.get("accumulate_grad_batches") or 1
     return epochs_in_all(taken, accumulate, trainer.get("max_epochs"), trainer.get("max_steps"))
+
+
+def make_caching(config: dict, data: Data, notes: list[str]) -> Caching | None:
+    """The kept answers of the config's teacher; None where it is asked in every step. ``notes`` receives why a sweep
+    keeps none.
+
+    Raises:
+        InputError: ``teacher.cache`` asks for answers that would not be exact.
+    """
+    mode, why = mode_of(config, data)
+    if why:
+        notes.append(f"teacher.cache=auto: {why}; the teacher is asked in every step")
+    return None if mode == "live" else Caching(config, data, mode)
 
 
 def new_head(key: str, network: nn.Module, classes: int) -> list[str]:

@@ -101,6 +101,9 @@ def ensure(
         for line in parts.notes:
             say(f"{label}{line}")
         described = None
+        if parts.caching is not None:
+            parts.caching.check_room()
+            parts.caching.fill("validation", say)
         if parts.teacher is not None:
             described = describe(
                 config, parts.teacher, parts.task, parts.data.val_dataloader(), evaluation_device(config), say
@@ -195,6 +198,9 @@ def _train(
     began, unit = time.perf_counter(), unit_of(config)
     before = run.read().durations.get("wall_seconds", 0.0)
     try:
+        if parts.caching is not None:
+            parts.caching.fill("train", lambda line: say(f"{label}{line}"))
+            run.update(cache=parts.caching.as_record())
         if plan.world > 1:
             fit_in_ranks(FIT_RANK, config, run.path, plan.world, label, observe, ranks)
         else:

@@ -59,6 +59,8 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
     of_networks = {f"val/{metric}_{name}" for metric in measured for name in strategy.answers()}
     taught = None if parts.teacher is None else Remembered(parts.teacher.teach, task)
     test = parts.data.test_dataloader()  # None: a run from Python without test data
+    if parts.caching is not None:
+        parts.caching.fill("test")
 
     def score(
         answers: Mapping[str, Callable[[Batch], Outputs]], teacher: Callable[[Batch], Outputs] | None = None

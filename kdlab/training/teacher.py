@@ -35,6 +35,7 @@ from kdlab.teachers import Ensemble, Frozen, PerTerm, Teacher
 from kdlab.teachers.normalisation import known_normalisation
 from kdlab.weights.foreign import WrongClasses, lines_of, weights_for
 
+from .caching import Caching
 from .evaluation import evaluate
 from .fine_tuning import as_student, beginning, commands
 from .unable import classes_of, refuse_untrained
@@ -50,6 +51,7 @@ def make_teacher(
     channels: int = 3,
     config: dict | None = None,
     note: Callable[[str], None] = lambda line: None,
+    caching: Caching | None = None,
 ) -> Teacher | None:
     """The teacher that a reference describes.
 
@@ -60,11 +62,12 @@ def make_teacher(
         channels: of the inputs.
         config: of the run that it teaches, for the commands in messages.
         note: receives lines about how its file was read.
+        caching: of the answers of each of its networks; None: they are asked in every step.
 
     Raises:
         InputError: it cannot be found or read, or its weights leave parameters untrained.
     """
-    return None if one is None else _made(one, task, trained, given, channels, config or {}, note)
+    return None if one is None else _made(one, task, trained, given, channels, config or {}, note, caching)
 
 
 def _made(
@@ -75,19 +78,30 @@ def _made(
     channels: int,
     config: dict,
     note: Callable[[str], None],
+    caching: Caching | None,
 ) -> Teacher:
     if isinstance(one, EnsembleOf):
         members = {
-            name: _made(member, task, trained, given, channels, config, note) for name, member in one.members.items()
+            name: _made(member, task, trained, given, channels, config, note, caching)
+            for name, member in one.members.items()
         }
         if isinstance(one, OnePerTerm):
             return PerTerm(members, one.terms)
         return Ensemble(members, one.rule, one.weights)
-    network, aliases = _teacher_network(one, trained, config, note)
-    own = _normalisation(one, network, channels)
-    if own is not None:
-        own.check_channels(channels, f"{one.key}.normalisation")
-    return Frozen(network, task, aliases, own, given)
+
+    def live() -> Frozen:
+        network, aliases = _teacher_network(one, trained, config, note)
+        own = _normalisation(one, network, channels)
+        if own is not None:
+            own.check_channels(channels, f"{one.key}.normalisation")
+        return Frozen(network, task, aliases, own, given)
+
+    if caching is None:
+        return live()
+    if isinstance(one, ComposedRun):
+        run = trained(one.config)
+        return live() if run is None else caching.wrap(one, run, live)
+    return caching.wrap(one, Run(one.path) if isinstance(one, FinishedRun) else None, live)
 
 
 def teacher_of(run: Run, data: Data, task: Task) -> Teacher | None:
@@ -281,8 +295,7 @@ def _described(
                     **{key: run.record[key] for key in ("hash", "metrics", "parameters", "durations")},
                 }
             )
-    network = teacher.network
-    described["parameters"] = sum(value.numel() for value in network.parameters()) if network is not None else None
+    described["parameters"] = teacher.parameter_count
     return described
 
 

@@ -26,6 +26,11 @@ class Augment:
             raise ValueError(f"flip must be a probability, got {flip}")
         self.crop_padding, self.flip = int(crop_padding), float(flip)
 
+    @property
+    def draws(self) -> bool:
+        """Whether it changes anything."""
+        return bool(self.crop_padding or self.flip)
+
     def __call__(self, images: Tensor, index: Tensor, seed: int, epoch: int, view: int = 0) -> Tensor:
         """Augmented ``images`` (B, C, H, W); ``index`` (B,) names the samples."""
         if self.crop_padding:

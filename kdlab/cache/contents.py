@@ -1,0 +1,69 @@
+"""Contents: everything that decides a teacher's answers, and so the key of a cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+from torch import nn
+
+@dataclass(frozen=True)
+class Contents:
+    """What decides the answers, as plain values. Two runs with equal contents share a cache.
+
+    Args:
+        teacher: the identity of the teacher: the hash of its run, the content of its file, or its description.
+        weights: a digest of its weights.
+        data: the identity of the data set, without what changes only the batches.
+        task: the identity of the task, which calls the network.
+        normalisation: of the inputs that the data give, as text.
+        mode: ``fixed``: each training sample has one answer. ``views``: it has one for each epoch and view.
+        augment_seed: of the augmentation; None with ``fixed``.
+        rows: of a training batch in one process. The last digits of an answer depend on it.
+        device: ``cpu`` or ``cuda``; on a CPU with the number of threads, on which the last digits depend, too.
+        torch: its version.
+    """
+
+    teacher: dict
+    weights: str
+    data: dict
+    task: dict
+    normalisation: str
+    mode: str
+    augment_seed: int | None
+    rows: int
+    device: str
+    torch: str
+
+    @property
+    def key(self) -> str:
+        """16 hexadecimal digits."""
+        text = json.dumps(self.as_record(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def as_record(self) -> dict[str, Any]:
+        """The contents as the manifest of a cache keeps them."""
+        return asdict(self)
+
+    def differences(self, record: dict) -> list[str]:
+        """The names of the fields in which the manifest of a cache differs."""
+        mine = json.loads(json.dumps(self.as_record()))
+        return [one.name for one in fields(self) if record.get(one.name) != mine[one.name]]
+
+
+def weights_digest(network: nn.Module) -> str:
+    """SHA-256 of the names, types and values of a network's parameters and buffers.
+
+    >>> one = nn.Linear(2, 2)
+    >>> weights_digest(one) == weights_digest(one), weights_digest(one) == weights_digest(nn.Linear(2, 2))
+    (True, False)
+    """
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        if isinstance(value, torch.Tensor):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,213 @@
+"""Filling a store: the live teacher is asked for what is missing."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from filelock import Timeout
+from torch import Tensor
+
+from kdlab.batch import Batch
+from kdlab.data import Data
+from kdlab.errors import InputError
+from kdlab.outputs import Outputs
+
+from .cached import LOGITS, Cached
+from .store import Damaged
+
+
+class CannotKeep(InputError):
+    """The answers cannot be kept: they have no fixed size, or there is no room for them."""
+
+
+@dataclass
+class Filled:
+    """What filling took.
+
+    Args:
+        wanted: slots that the run reads.
+        computed: those of them for which the teacher was asked here, and not by an earlier run.
+        seconds: that this took.
+        written: bytes.
+    """
+
+    wanted: int = 0
+    computed: int = 0
+    seconds: float = 0.0
+    written: int = 0
+
+    def __add__(self, other: Filled) -> Filled:
+        return Filled(
+            self.wanted + other.wanted,
+            self.computed + other.computed,
+            self.seconds + other.seconds,
+            self.written + other.written,
+        )
+
+
+def fill(
+    teacher: Cached,
+    data: Data,
+    split: str,
+    *,
+    epochs: int = 1,
+    views: int = 1,
+    rows: int = 128,
+    device: torch.device | str = "cpu",
+    say: Callable[[str], None] = lambda line: None,
+) -> Filled:
+    """Ask the live teacher for the answers that the store does not have. Several processes may fill one store: they
+    share the work, and each waits at the end for what the others write.
+
+    Args:
+        split: ``train``, ``validation`` or ``test``.
+        epochs, views: of the training split, where each has its own answers.
+        rows: of a training batch in one process.
+        say: receives lines about files that are computed again.
+
+    Raises:
+        CannotKeep: the answers have no fixed size; nothing was written.
+        OSError: the store cannot be written.
+    """
+    slots = _slots(teacher, split, epochs, views)
+    filled, store = Filled(wanted=len(slots)), teacher.store
+
+    def compute(slot: str, epoch: int, view: int) -> None:
+        missing = store.missing(slot, teacher.names)
+        if not missing:
+            return
+        began = time.perf_counter()
+        loader = data.in_order(split, views, rows)
+        loader.sampler.set_epoch(epoch)
+        index, values = _answers(teacher, loader, view, missing, device)
+        store.begin(_facts(teacher))
+        for name, value in values.items():
+            filled.written += store.write(slot, name, index, value).stat().st_size
+        filled.computed += 1
+        filled.seconds += time.perf_counter() - began
+
+    later = []
+    for slot, epoch, view in slots:
+        _remove_damaged(teacher, slot, say)
+        if not store.missing(slot, teacher.names):
+            continue
+        try:
+            with store.lock(slot).acquire(timeout=0):
+                compute(slot, epoch, view)
+        except Timeout:
+            later.append((slot, epoch, view))
+    for slot, epoch, view in later:
+        with store.lock(slot):
+            compute(slot, epoch, view)
+    teacher.promised.update(slot for slot, _, _ in slots)
+    return filled
+
+
+def _slots(teacher: Cached, split: str, epochs: int, views: int) -> list[tuple[str, int, int]]:
+    if split != "train" or teacher.fixed:
+        epochs = views = 1
+    return [(teacher.slot(split, epoch, view), epoch, view) for epoch in range(epochs) for view in range(views)]
+
+
+def _remove_damaged(teacher: Cached, slot: str, say: Callable[[str], None]) -> None:
+    for (found, name), path in teacher.store.files().items():
+        if found == slot and name in teacher.names:
+            try:
+                teacher.store.read(slot, name)
+            except Damaged:
+                say(f"teacher: {path} is damaged; its answers are computed again")
+                path.unlink(missing_ok=True)
+
+
+@torch.no_grad()
+def _answers(
+    teacher: Cached, loader: Iterable[Batch], view: int, names: list[str], device: torch.device | str
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The samples' numbers, ascending and each once, and by name what the teacher says of them."""
+    index: list[Tensor] = []
+    found: dict[str, list[Tensor]] = {name: [] for name in names}
+    for batch in loader:
+        outputs = teacher.live.teach(batch.to(device).view(view))
+        kept = _kept(outputs, len(batch))
+        index.append(batch.index)
+        for name, values in found.items():
+            values.append(kept[name].cpu())
+    every = torch.cat(index)
+    order = every.argsort(stable=True)
+    first = torch.ones(len(every), dtype=torch.bool)
+    first[1:] = every[order][1:] != every[order][:-1]  # the last batch is filled up with samples that came before
+    chosen = order[first]
+    return every[chosen], {name: torch.cat(values)[chosen] for name, values in found.items()}
+
+
+def _kept(outputs: Outputs, samples: int) -> dict[str, Tensor]:
+    if outputs.is_lazy or outputs.mask is not None or outputs.by_term:
+        raise CannotKeep("teacher.cache: this teacher's answers are no logits of one size a sample; teacher.cache=live")
+    kept = {LOGITS: outputs.logits, **outputs.features}
+    for name, value in kept.items():
+        if len(value) != samples:
+            raise CannotKeep(
+                f"teacher.cache: {name} has {len(value)} entries for {samples} samples, so it cannot be kept by "
+                "sample; teacher.cache=live"
+            )
+    return kept
+
+
+def check_room(
+    teacher: Cached, data: Data, *, epochs: int, views: int, limit: float, device: torch.device | str = "cpu"
+) -> None:
+    """Check, before anything is written, that the answers to the training split can be kept. The teacher answers one
+    sample.
+
+    Args:
+        limit: bytes that they may take.
+
+    Raises:
+        CannotKeep: they have no fixed size, or there is no room for them.
+    """
+    files = teacher.store.files()
+    slots = [
+        slot
+        for slot, _, _ in _slots(teacher, "train", epochs, views)
+        if any((slot, name) not in files for name in teacher.names)
+    ]
+    if not slots:
+        return
+    loader = data.in_order("train")
+    one = loader.first(1).to(device)
+    kept = _kept(teacher.live.teach(one), 1)
+    needed = sum(value[0].numel() * value.element_size() for value in kept.values()) * len(data.part("train"))
+    needed *= len(slots)
+    if needed > limit:
+        raise CannotKeep(
+            f"teacher.cache: its answers would take {_size(needed)}, more than teacher.cache_gb={limit / 1e9:g}; "
+            f"+teacher.cache_gb={math.ceil(needed / 1e9)} allows that, teacher.cache=live keeps nothing"
+        )
+    folder = next(path for path in (teacher.store.path, *teacher.store.path.absolute().parents) if path.exists())
+    if needed > (free := shutil.disk_usage(folder).free):
+        raise CannotKeep(
+            f"teacher.cache: its answers would take {_size(needed)}, and {folder} has {_size(free)} left; "
+            "teacher.cache=live keeps nothing"
+        )
+
+
+def _facts(teacher: Cached) -> dict[str, Any]:
+    return {
+        "parameters": teacher.parameter_count,
+        "normalisations": [{"mean": list(one.mean), "std": list(one.std)} for one in teacher.normalisations],
+    }
+
+
+def _size(number: float) -> str:
+    """Bytes for people.
+
+    >>> _size(2_500_000), _size(3e10)
+    ('2.5 MB', '30.0 GB')
+    """
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"

@@ -1,0 +1,205 @@
+"""Whether a run keeps its teacher's answers, what decides them, and when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from kdlab.cache import Cached, Contents, Store, fill
+from kdlab.cache.contents import weights_digest
+from kdlab.cache.filling import CannotKeep, Filled, check_room
+from kdlab.config.references import CheckpointFile, ComposedRun, FinishedRun, Reference, teacher_reference
+from kdlab.config.seeds import run_seed
+from kdlab.data import Data
+from kdlab.errors import InputError
+from kdlab.launch.devices import evaluation_device, world_size
+from kdlab.runs.files import content_hash
+from kdlab.runs.identity import data_identity, task_identity, teacher_identity
+from kdlab.runs.run import Run
+from kdlab.teachers import Frozen
+
+GIGABYTES = 4.0  # of one teacher's answers, if teacher.cache_gb is not given
+_EXACT = ("32", "32-true")
+
+
+def mode_of(config: dict, data: Data) -> tuple[str, str]:
+    """``live``, ``fixed`` or ``views``, and why it is live if a sweep might have kept answers.
+
+    A node with ``cache_auto`` is one that a sweep has decided: what was typed there is ``auto``.
+
+    Raises:
+        InputError: an explicit ``teacher.cache`` cannot be exact here.
+    """
+    node = config.get("teacher")
+    wanted = (node or {}).get("cache") or "auto"
+    if node is None or wanted in ("live", "auto"):
+        return "live", ""
+    problem = _problem(config, data, wanted)
+    if problem and node.get("cache_auto"):
+        return "live", problem
+    if problem:
+        raise InputError(f"teacher.cache={wanted}: {problem}; teacher.cache=live asks the teacher in every step")
+    return wanted, ""
+
+
+def automatic_mode(config: dict, data: Data) -> tuple[str, str]:
+    """What ``teacher.cache=auto`` means in a sweep: the exact mode that needs less, or ``live`` and why."""
+    wanted = "views" if data.draws else "fixed"
+    problem = _problem(config, data, wanted)
+    if not problem and config["trainer"].get("limit_train_batches") is not None:
+        problem = "trainer.limit_train_batches leaves out samples, whose answers would be computed in vain"
+    return ("live", problem) if problem else (wanted, "")
+
+
+def _problem(config: dict, data: Data, mode: str) -> str:
+    """Why a mode would not be exact; empty if it is."""
+    trainer = config["trainer"]
+    if data.mixing is not None:
+        return "data.mixing mixes the images of a batch, so their answers differ from batch to batch"
+    if str(trainer.get("precision") or "32-true") not in _EXACT:
+        return f"trainer.precision={trainer['precision']}: only answers in full precision are kept"
+    if mode == "fixed" and data.draws:
+        return "data.augment draws other images in every epoch; teacher.cache=views keeps the answers to each"
+    if mode == "views" and trainer.get("max_epochs") in (None, -1) and trainer.get("max_steps") in (None, -1):
+        return "the number of epochs is not known; trainer.max_epochs=… says it"
+    return ""
+
+
+def contents_of(config: dict, one: Reference, data: Data, mode: str, weights: str) -> Contents:
+    """What decides the answers of one network of the config's teacher."""
+    device = evaluation_device(config).type
+    seed = run_seed(config) if data.augment_seed is None else data.augment_seed
+    return Contents(
+        teacher=teacher_identity(one),
+        weights=weights,
+        data=data_identity(config),
+        task=task_identity(config),
+        normalisation=str(data.normalisation),
+        mode=mode,
+        augment_seed=seed if mode == "views" else None,
+        rows=max(data.batch_size // world_size(config), 1),
+        device=device if device != "cpu" else f"cpu, {config['threads']} threads",
+        torch=torch.__version__,
+    )
+
+
+def shared_keys(config: dict, data: Data, mode: str) -> list[str]:
+    """The keys of what a run would keep of each network of its teacher, before these networks are trained: two runs
+    that have one in common share those answers."""
+    one = teacher_reference(config)
+    if one is None or mode == "live":
+        return []
+    return [contents_of(config, single, data, mode, "").key for single in one.singles]
+
+
+@dataclass
+class Caching:
+    """The kept answers of a run's teacher.
+
+    Args:
+        config: of the run.
+        data: of the run, not read yet.
+        mode: ``fixed`` or ``views``.
+    """
+
+    config: dict
+    data: Data
+    mode: str
+    teachers: list[Cached] = field(default_factory=list)
+    epochs: int | None = None
+    views: int = 1
+    #: why nothing more is kept; empty while it is
+    stopped: str = ""
+    _said: bool = False
+    _filled: Filled = field(default_factory=Filled)
+
+    def wrap(self, one: Reference, run: Run | None, make: Callable[[], Frozen]) -> Cached:
+        """The teacher of a reference that reads its answers. ``run``: the finished run that trained it."""
+        live: Frozen | None = None
+        checkpoint = None
+        if isinstance(one, (ComposedRun, FinishedRun)) and run is not None:
+            checkpoint = run.checkpoint(one.which if isinstance(one, FinishedRun) else "last")
+        if checkpoint is not None and run is not None and run.finished and checkpoint.is_file():
+            weights = content_hash(checkpoint)
+        elif isinstance(one, CheckpointFile) and one.path.is_file():
+            weights = content_hash(one.path)
+        else:
+            live = make()
+            weights = weights_digest(live.network)
+        contents = contents_of(self.config, one, self.data, self.mode, weights)
+        store = Store.of(self.config["paths"]["runs"], one.name, contents)
+        made = Cached(make if live is None else lambda: live, store, fixed=self.mode == "fixed")
+        self.teachers.append(made)
+        return made
+
+    @property
+    def rows(self) -> int:
+        """Rows of a training batch in one process."""
+        return max(self.data.batch_size // world_size(self.config), 1)
+
+    def check_room(self) -> None:
+        """Check, before anything is written, that the answers can be kept. In a sweep that decided to keep them, the
+        teacher stays live where they cannot.
+
+        Raises:
+            InputError: it was asked for, and there is no room for them, or they have no fixed size.
+        """
+        limit = float(self.config["teacher"].get("cache_gb") or GIGABYTES) * 1e9
+        try:
+            for teacher in self.teachers:
+                check_room(
+                    teacher,
+                    self.data,
+                    epochs=self.epochs or 1,
+                    views=self.views,
+                    limit=limit,
+                    device=evaluation_device(self.config),
+                )
+        except CannotKeep as error:
+            if not self.config["teacher"].get("cache_auto"):
+                raise
+            self.stopped = str(error)
+
+    def fill(self, split: str, say: Callable[[str], None] = lambda line: None) -> None:
+        """Ask the teacher for what is missing of a split. Where a file cannot be written, the teacher stays live, and a
+        line says why."""
+        for teacher in self.teachers if not self.stopped else []:
+            try:
+                filled = fill(
+                    teacher,
+                    self.data,
+                    split,
+                    epochs=self.epochs or 1,
+                    views=self.views,
+                    rows=self.rows,
+                    device=evaluation_device(self.config),
+                    say=say,
+                )
+            except OSError as error:
+                self.stopped = f"{teacher.store.path} cannot be written ({error.strerror or error})"
+                break
+            if split == "train":
+                self._filled = self._filled + filled
+        if self.stopped and not self._said:
+            self._said = True
+            say(f"teacher: its answers are not kept, and it is asked in every step: {self.stopped}")
+        elif split == "train" and self._filled.computed:
+            passes = "one pass" if self._filled.computed == 1 else f"{self._filled.computed} passes"
+            say(
+                f"teacher: {passes} over the training samples in {self._filled.seconds:.1f} s, kept for all runs that "
+                f"share them ({self._filled.written / 1e6:.1f} MB in {self.teachers[0].store.path.parent})"
+            )
+
+    def as_record(self) -> dict[str, Any]:
+        """What run.json keeps: the mode; the passes of the teachers over the training split that live training would
+        take; those that were computed for this run; the seconds and bytes of these."""
+        return {
+            "mode": self.mode,
+            "passes": (self.epochs or 0) * self.views * len(self.teachers),
+            "computed": self._filled.computed,
+            "seconds": self._filled.seconds,
+            "bytes": self._filled.written,
+        }
