@@ -34,7 +34,8 @@ class Cached(Teacher):
 
     def __init__(self, make: Callable[[], Frozen], store: Store, fixed: bool):
         self.store, self.fixed = store, fixed
-        self._make, self._live = make, None
+        self._make = make
+        self._live: Frozen | None = None
         self._taps: tuple[str, ...] = ()
         self._open: OrderedDict[str, tuple[Tensor, dict[str, Tensor]]] = OrderedDict()
         #: slots that were filled for this run: a teacher that is asked about one of them all the same says why
@@ -57,13 +58,14 @@ class Cached(Teacher):
         """Whether the network is in memory."""
         return self._live is not None
 
-    @property  # type: ignore[override]  # the base has an attribute; here it is loaded on first use
-    def network(self) -> nn.Module:
+    # the base has attributes; here they are loaded on first use
+    @property
+    def network(self) -> nn.Module:  # type: ignore[override]
         """The network, loaded on first use."""
         return self.live.network
 
-    @property  # type: ignore[override]
-    def aliases(self) -> Mapping[str, str]:
+    @property
+    def aliases(self) -> Mapping[str, str]:  # type: ignore[override]
         """The ``taps:`` of the network's config; they are known once it is loaded."""
         return self.live.aliases
 

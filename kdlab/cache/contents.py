@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+
 @dataclass(frozen=True)
 class Contents:
     """What decides the answers, as plain values. Two runs with equal contents share a cache.

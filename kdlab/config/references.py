@@ -240,7 +240,11 @@ class Network(Reference):
     @property
     def described(self) -> dict:
         """The node without the normalisation of its inputs, and without what says where answers are kept."""
-        return {name: value for name, value in self.node.items() if name not in ("normalisation", "cache", "cache_gb", "cache_auto")}
+        return {
+            name: value
+            for name, value in self.node.items()
+            if name not in ("normalisation", "cache", "cache_gb", "cache_auto")
+        }
 
     @property
     def name(self) -> str:

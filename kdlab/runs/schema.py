@@ -193,7 +193,8 @@ class RunRecord:
     )
     teacher_share: float | None = entry("number", "share of the training time that the teacher took, in [0, 1]")
     cache: dict | None = entry(
-        "names", "kept answers of the teacher: mode, passes that live training takes, those computed here, seconds, bytes"
+        "names",
+        "kept answers of the teacher: mode, passes that live training takes, those computed here, seconds, bytes",
     )
     fresh: bool = entry("flag", "whether it was begun with fresh=true", False)
     directory: str | None = entry("text", "working directory")

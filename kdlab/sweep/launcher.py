@@ -13,6 +13,7 @@ from .composing import ComposingLauncher
 from .job import DONE, Job, Outcome
 from .plan import Plan, plan
 from .scheduler import Grid, Scheduler, Source
+from .sharing import saved
 from .slots import Slots
 from .view import View
 
@@ -52,13 +53,14 @@ class Launcher(ComposingLauncher):
         self.outcomes: list[Outcome] = []
         self._said: set[str] = set()  # a search makes a plan for each trial
 
-    def planned(self, job_overrides: Sequence[Sequence[str]]) -> Plan:
-        """The plan of a sweep: all its jobs composed (each once) and checked.
+    def planned(self, job_overrides: Sequence[Sequence[str]], more: bool = False) -> Plan:
+        """The plan of a sweep: all its jobs composed (each once) and checked. ``more``: further jobs like these will
+        come.
 
         Raises:
             InputError: some jobs cannot be composed or have problems; nothing was begun.
         """
-        return plan(job_overrides, self.all_composed(job_overrides, warm=True), said=self._said)
+        return plan(job_overrides, self.all_composed(job_overrides, warm=True), said=self._said, more=more)
 
     def run(self, source: Source, gpus: int, metric: str, progress: str = "auto", table: bool = True) -> None:
         """Run the jobs of a source, show the progress, and print the table at the end. The results are in ``outcomes``,
@@ -73,7 +75,7 @@ class Launcher(ComposingLauncher):
         finally:
             self.outcomes = scheduler.outcomes
             if table:
-                view.table(self.outcomes)
+                view.table(self.outcomes, saved(self.outcomes))
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Plan and run the jobs of a grid, and return the result of each.

@@ -13,6 +13,7 @@ from kdlab.launch import processes
 from kdlab.runs import known
 
 from .job import INTERRUPTED, Job, Need
+from .sharing import share_answers
 from .worker import examine
 
 SECONDS_TO_TRY = 20.0  # seconds for which the jobs of a sweep are tried on a few samples before the first begins
@@ -54,6 +55,7 @@ def plan(
     configs: Sequence[dict],
     labels: Sequence[str] | None = None,
     said: set[str] | None = None,
+    more: bool = False,
 ) -> Plan:
     """The plan of a sweep.
 
@@ -79,11 +81,6 @@ def plan(
     rest = [number for number in range(len(configs)) if number not in found]
     answers = dict(zip(rest, _examined([configs[number] for number in rest], [labels[number] for number in rest])))
     _refuse(answers, labels)
-    said = set() if said is None else said
-    for line in [line for answer in answers.values() for line in answer.notes]:
-        if line not in said:
-            print(line)  # what the jobs print goes to files
-            said.add(line)
     jobs = []
     for number, config in enumerate(configs):
         if number in found:
@@ -103,6 +100,15 @@ def plan(
                     died=answer.died,
                 )
             )
+    notes = [line for answer in answers.values() for line in answer.notes]
+    notes += share_answers(
+        jobs, [answers[one].description if one in answers else None for one in range(len(jobs))], more
+    )
+    said = set() if said is None else said
+    for line in notes:
+        if line not in said:
+            print(line)  # what the jobs print goes to files
+            said.add(line)
     told = [answer.description for answer in answers.values() if answer.description is not None]
     return Plan(
         jobs,

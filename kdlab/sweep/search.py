@@ -247,7 +247,7 @@ class Search:
             self._asked += 1
         chosen = [f"{key}={trial.params[key]}" for key in self._space]
         try:
-            (job,) = self._sweeper.launcher.planned([self._fixed + chosen]).jobs
+            (job,) = self._sweeper.launcher.planned([self._fixed + chosen], more=True).jobs
         except InputError as error:  # bad only in this combination: the search continues without it
             self._study.tell(trial, state=self._states.FAIL)
             self.refused.append(f"trial {trial.number + 1}: {error}")

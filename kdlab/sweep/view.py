@@ -162,8 +162,9 @@ class View:
 
     # -- the table -----------------------------------------------------------------------------------------------------
 
-    def table(self, outcomes: list[Outcome]) -> None:
-        """Print all jobs with their results, in the order of the sweep; runs that they need (teachers) come first."""
+    def table(self, outcomes: list[Outcome], note: str = "") -> None:
+        """Print all jobs with their results, in the order of the sweep; runs that they need (teachers) come first.
+        ``note`` is a line below."""
         table = Table(box=None, pad_edge=False)
         for name, justify in (
             ("", "right"),
@@ -195,6 +196,8 @@ class View:
                 Text(place),
             )
         self.console.print(table)
+        if note:
+            self._say(note)
 
 
 def output_console() -> Console:

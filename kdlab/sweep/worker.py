@@ -127,7 +127,7 @@ def examine(
 
 def described(config: dict) -> dict:
     """What the launcher must know about a job and cannot find without torch: hash, group, need, the names of its run's
-    metrics, the same for earlier runs that it needs, and the number of GPUs.
+    metrics, the same for earlier runs that it needs, the number of GPUs, and how its teacher's answers can be kept.
 
     Raises:
         InputError: the config has problems.
@@ -141,6 +141,7 @@ def described(config: dict) -> dict:
     from kdlab.runs.identity import group_hash, run_hash
     from kdlab.runs.run import RunStore
     from kdlab.tasks import task_of
+    from kdlab.training.caching import sharing
 
     check(config)
     check_facts(config)
@@ -159,6 +160,7 @@ def described(config: dict) -> dict:
             *(f"val/{name}{end}" for name in task.metrics() for end in ("", "_best")),
         },
         "report": task.report.as_record(),
+        "sharing": sharing(config),
         "earlier": [(one.role, one.name, one.config, described(one.config)) for one in composed_runs(config)],
     }
 

@@ -11,8 +11,10 @@ import torch
 from kdlab.cache import Cached, Contents, Store, fill
 from kdlab.cache.contents import weights_digest
 from kdlab.cache.filling import CannotKeep, Filled, check_room
+from kdlab.config.build import build
 from kdlab.config.references import CheckpointFile, ComposedRun, FinishedRun, Reference, teacher_reference
 from kdlab.config.seeds import run_seed
+from kdlab.config.signature import locate
 from kdlab.data import Data
 from kdlab.errors import InputError
 from kdlab.launch.devices import evaluation_device, world_size
@@ -45,13 +47,44 @@ def mode_of(config: dict, data: Data) -> tuple[str, str]:
     return wanted, ""
 
 
-def automatic_mode(config: dict, data: Data) -> tuple[str, str]:
-    """What ``teacher.cache=auto`` means in a sweep: the exact mode that needs less, or ``live`` and why."""
-    wanted = "views" if data.draws else "fixed"
-    problem = _problem(config, data, wanted)
-    if not problem and config["trainer"].get("limit_train_batches") is not None:
-        problem = "trainer.limit_train_batches leaves out samples, whose answers would be computed in vain"
-    return ("live", problem) if problem else (wanted, "")
+@dataclass(frozen=True)
+class Sharing:
+    """How a run of a sweep can keep its teacher's answers.
+
+    Args:
+        mode: the exact mode that needs less, or ``live``.
+        why: it is live, where the reason is not that there is no teacher.
+        keys: of what it would keep of each network of its teacher. Runs that have one in common share those answers.
+    """
+
+    mode: str = "live"
+    why: str = ""
+    keys: tuple[str, ...] = ()
+
+
+def sharing(config: dict) -> Sharing:
+    """What ``teacher.cache=auto`` can mean for a config in a sweep. The teacher need not be trained, and the data are
+    not read."""
+    one = teacher_reference(config)
+    if one is None or (config["teacher"].get("cache") or "auto") != "auto":
+        return Sharing()
+    if not any(_learns_from_teacher(node) for node in config["loss"].values()):
+        return Sharing()
+    data = build(config["data"], "data")
+    if not isinstance(data, Data):
+        return Sharing()
+    mode = "views" if data.draws else "fixed"
+    why = _problem(config, data, mode)
+    if not why and config["trainer"].get("limit_train_batches") is not None:
+        why = "trainer.limit_train_batches leaves out samples, whose answers would be computed in vain"
+    if why:
+        return Sharing(why=why)
+    keys = tuple(contents_of(config, single, data, mode, "").key for single in one.singles)
+    return Sharing(mode, keys=keys)
+
+
+def _learns_from_teacher(node: dict) -> bool:
+    return bool(getattr(locate(node["_target_"]), "needs_teacher", True))
 
 
 def _problem(config: dict, data: Data, mode: str) -> str:
@@ -84,15 +117,6 @@ def contents_of(config: dict, one: Reference, data: Data, mode: str, weights: st
         device=device if device != "cpu" else f"cpu, {config['threads']} threads",
         torch=torch.__version__,
     )
-
-
-def shared_keys(config: dict, data: Data, mode: str) -> list[str]:
-    """The keys of what a run would keep of each network of its teacher, before these networks are trained: two runs
-    that have one in common share those answers."""
-    one = teacher_reference(config)
-    if one is None or mode == "live":
-        return []
-    return [contents_of(config, single, data, mode, "").key for single in one.singles]
 
 
 @dataclass
