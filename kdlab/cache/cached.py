@@ -66,7 +66,9 @@ class Cached(Teacher):
 
     @property
     def aliases(self) -> Mapping[str, str]:  # type: ignore[override]
-        """The ``taps:`` of the network's config; they are known once it is loaded."""
+        """The ``taps:`` of the network's config; of a filled store from its manifest."""
+        if self._live is None and "aliases" in self.store.facts:
+            return dict(self.store.facts["aliases"])
         return self.live.aliases
 
     @property

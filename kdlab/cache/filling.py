@@ -197,9 +197,50 @@ def check_room(
         )
 
 
+def difference(teacher: Cached, data: Data, device: torch.device | str = "cpu") -> tuple[int, float]:
+    """How many files the store holds, and how far their values are from the live teacher's at most: one batch of each
+    file, spread over the split.
+
+    Raises:
+        Damaged: a file is not what was written.
+    """
+    files, largest = teacher.store.files(), 0.0
+    for slot, name in files:
+        split, epoch, view = _named(slot)
+        loader = data.in_order(split, view + 1, _rows(teacher))
+        loader.sampler.set_epoch(epoch)
+        rows = loader.sampler()
+        chosen = rows[:: max(len(rows) // loader.batch_size, 1)][: loader.batch_size].contiguous()
+        batch = loader.batch(chosen, epoch).to(device).view(view)
+        stored = teacher.store.read(slot, name)
+        if name != LOGITS:
+            teacher.watch([name])
+        live = _kept(teacher.live.teach(batch), len(batch))[name].cpu()
+        if stored is None:
+            continue
+        found = stored[1][torch.searchsorted(stored[0], chosen)]
+        largest = max(largest, (found - live).abs().max().item()) if found.shape == live.shape else float("inf")
+    return len(files), largest
+
+
+def _rows(teacher: Cached) -> int | None:
+    return None if teacher.store.contents is None else teacher.store.contents.rows
+
+
+def _named(slot: str) -> tuple[str, int, int]:
+    """Split, epoch and view of a slot.
+
+    >>> _named("train-e3-v1"), _named("test")
+    (('train', 3, 1), ('test', 0, 0))
+    """
+    split, *numbers = slot.split("-")
+    return (split, *(int(number[1:]) for number in numbers)) if numbers else (split, 0, 0)  # type: ignore[return-value]
+
+
 def _facts(teacher: Cached) -> dict[str, Any]:
     return {
         "parameters": teacher.parameter_count,
+        "aliases": dict(teacher.aliases),
         "normalisations": [{"mean": list(one.mean), "std": list(one.std)} for one in teacher.normalisations],
     }
 

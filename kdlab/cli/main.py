@@ -20,6 +20,7 @@ VERBS = {
     "reproduce": "a study: train its missing runs, compare with its expectations and with the results in git",
     "evaluate": "score a trained student: from its test predictions, or on other data",
     "measure": "speed and memory of finished runs, and similarity of their features to the teacher's",
+    "cache": "list, build, verify and prune the kept answers of teachers",
     "methods": "list the methods: paper, formula, defaults, requirements",
     "check": "check experiments without running them, or read every image of a folder",
 }

@@ -14,6 +14,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from kdlab.batch import Batch
 from kdlab.config.keys import LOSSES
+from kdlab.config.seeds import run_seed
 from kdlab.counter import derived_seed
 from kdlab.errors import InputError, did_you_mean, ended_early
 from kdlab.runs.run import Run
@@ -21,7 +22,7 @@ from kdlab.strategies import Strategy
 from kdlab.strategies.cohort import Cohort, Peer
 from kdlab.tasks import Classification, MultiLabel, Regression, Task
 from kdlab.teachers import Frozen, Teacher
-from kdlab.training.assemble import _CONNECTORS, PROBE_ROWS, run_seed
+from kdlab.training.assemble import _CONNECTORS, PROBE_ROWS
 from kdlab.training.preparation import prepare
 
 from .loaders import Batches

@@ -24,8 +24,7 @@ class Probe:
     Args:
         student, teacher: Outputs of a small batch in evaluation mode, with the taps that were asked for. ``teacher`` is
             None where no loss needs one.
-        teacher_network: the teacher's network (for its head, its BatchNorm statistics); None where it is not one
-            network.
+        teacher_handle: the teacher or its network; None without a frozen teacher. A loss reads :attr:`teacher_network`.
         classes: number of classes of the data set.
         train_size: number of training samples as stored: sample indices are smaller than it.
         train_target: their labels ``(train_size,)`` by index; None where the data have none.
@@ -39,7 +38,7 @@ class Probe:
 
     student: Outputs
     teacher: Outputs | None
-    teacher_network: nn.Module | None
+    teacher_handle: nn.Module | Teacher | None
     classes: int
     train_size: int
     train_target: Tensor | None = None
@@ -48,6 +47,12 @@ class Probe:
     batch_size: int | None = None
     batch: Batch | None = None
     term_teachers: Mapping[str, Teacher] = field(default_factory=dict)
+
+    @property
+    def teacher_network(self) -> nn.Module | None:
+        """The teacher's network (for its head, its BatchNorm statistics); None where it is not one network. A teacher
+        whose answers are read from a cache loads it now."""
+        return self.teacher_handle.network if isinstance(self.teacher_handle, Teacher) else self.teacher_handle
 
     @property
     def teacher_outputs(self) -> Outputs:
@@ -64,7 +69,7 @@ class Probe:
         return replace(
             self,
             teacher=self.teacher.by_term[name],
-            teacher_network=own.network,
+            teacher_handle=own,
             teacher_aliases=own.aliases,
         )
 

@@ -115,7 +115,7 @@ def assemble(config: dict, trained: Trained) -> Parts:
     def looked_for(config: dict) -> Run | None:
         run = trained(config)
         if run is None:
-            untrained.extend(one for one in earlier if one.config is config)
+            untrained.extend(one for one in earlier if one.config is config and one not in untrained)
         return run
 
     def attempt(make: Callable[[], Any]) -> Any:

@@ -47,6 +47,25 @@ def mode_of(config: dict, data: Data) -> tuple[str, str]:
     return wanted, ""
 
 
+def explicit(config: dict) -> dict:
+    """A config with an explicit mode in place of ``teacher.cache=auto``.
+
+    Raises:
+        InputError: it has no teacher whose answers can be kept.
+    """
+    if config.get("teacher") is None:
+        raise InputError("teacher: this run has none, so there are no answers to keep; for example teacher=trained")
+    wanted = config["teacher"].get("cache") or "auto"
+    if wanted == "live":
+        raise InputError("teacher.cache=live keeps nothing; choose fixed, views or auto")
+    if wanted != "auto":
+        return config
+    found = sharing(config)
+    if found.mode == "live":
+        raise InputError(f"teacher.cache: {found.why or 'no term of the loss learns from the teacher'}")
+    return {**config, "teacher": {**config["teacher"], "cache": found.mode}}
+
+
 @dataclass(frozen=True)
 class Sharing:
     """How a run of a sweep can keep its teacher's answers.

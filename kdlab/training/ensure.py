@@ -13,10 +13,12 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import torch
 from filelock import Timeout
 
+from kdlab.cache.filling import difference
 from kdlab.errors import BeingTrained, DataDamaged, InputError, RunFailed, RunPruned, told
 from kdlab.launch import slurm
 from kdlab.launch.devices import evaluation_device, threads
@@ -31,6 +33,7 @@ from kdlab.runs.schema import FORMAT
 from kdlab.schedules import is_schedule
 
 from .assemble import Parts, assembled
+from .caching import explicit
 from .execute import fit, fit_rank, quiet, rehearse, say_precision
 from .initial import origin
 from .plan import Plan
@@ -85,29 +88,7 @@ def ensure(
     quiet()
     # restores the caller's random numbers and number of threads
     with threads(config["threads"]), torch.random.fork_rng(devices=[]):
-        rehearse(config)
-        say_precision(config, say)
-        parts = assembled(config)
-        notes = parts.data.notes()
-        for line in notes:
-            say(line)
-        if parts.untrained:
-            for one in parts.untrained:
-                say(f"{one.role}: training {one.name}, once for all runs that share it{one.advice}")
-                ensure(
-                    one.config, lambda line: None if line in notes else say(line), label=f"{one.role}: ", shared=True
-                )
-            parts = assembled(config)
-        for line in parts.notes:
-            say(f"{label}{line}")
-        described = None
-        if parts.caching is not None:
-            parts.caching.check_room()
-            parts.caching.fill("validation", say)
-        if parts.teacher is not None:
-            described = describe(
-                config, parts.teacher, parts.task, parts.data.val_dataloader(), evaluation_device(config), say
-            )
+        parts, described = _prepared(config, say, label)
         with _locked(run, say if wait else None, shared):
             run = plan.run()
             if run.finished and not config["fresh"]:  # another process was faster
@@ -115,6 +96,73 @@ def ensure(
             _train(plan, run, parts, described, say, label, observe, ranks)
             plan.note(run)
     return run
+
+
+def _prepared(config: dict, say: Say, label: str = "") -> tuple[Parts, dict | None]:
+    """The parts of a run whose earlier runs are trained, and what was measured of its teacher."""
+    rehearse(config)
+    say_precision(config, say)
+    parts = assembled(config)
+    notes = parts.data.notes()
+    for line in notes:
+        say(line)
+    if parts.untrained:
+        for one in parts.untrained:
+            say(f"{one.role}: training {one.name}, once for all runs that share it{one.advice}")
+            ensure(one.config, lambda line: None if line in notes else say(line), label=f"{one.role}: ", shared=True)
+        parts = assembled(config)
+    for line in parts.notes:
+        say(f"{label}{line}")
+    if parts.caching is not None:
+        parts.caching.check_room()
+        parts.caching.fill("validation", say)
+    described = None
+    if parts.teacher is not None:
+        described = describe(
+            config, parts.teacher, parts.task, parts.data.val_dataloader(), evaluation_device(config), say
+        )
+    return parts, described
+
+
+def keep_answers(config: dict, say: Say = print) -> Parts:
+    """Keep the answers that a run's teacher gives on the training and validation split, without the run itself. The
+    teacher is trained first where it must be.
+
+    Args:
+        config: a composed plain config. ``teacher.cache=auto`` is the exact mode that needs less.
+
+    Returns:
+        The parts of the run.
+
+    Raises:
+        InputError: the config is wrong, or these answers cannot be kept.
+    """
+    Plan.of(config)
+    config = explicit(config)
+    quiet()
+    with threads(config["threads"]), torch.random.fork_rng(devices=[]):
+        parts, _ = _prepared(config, say)
+        assert parts.caching is not None  # explicit() has chosen a mode
+        parts.caching.fill("train", say)
+    return parts
+
+
+def compared_with_live(config: dict) -> Iterator[tuple[Path, int, float]]:
+    """For each network of a run's teacher: the folder of its kept answers, the number of files there, and how far they
+    are from the live teacher's at most, over one batch of each file.
+
+    Raises:
+        InputError: the config is wrong, or its teacher is not trained.
+    """
+    Plan.of(config)
+    config = explicit(config)
+    quiet()
+    with threads(config["threads"]), torch.random.fork_rng(devices=[]):
+        parts = assembled(config)
+        if parts.untrained:
+            raise InputError(f"teacher: {parts.untrained[0].name} is not trained, so nothing of it can be kept")
+        for teacher in parts.caching.teachers if parts.caching is not None else []:
+            yield teacher.store.path, *difference(teacher, parts.data, evaluation_device(config))
 
 
 def _found(plan: Plan, run: Run, say: Say) -> Run:

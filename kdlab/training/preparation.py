@@ -85,7 +85,7 @@ def prepare(
         probe = Probe(
             student,
             taught,
-            None if teacher is None else teacher.network,
+            teacher,
             student.logits.shape[-1],
             train_size,
             train_target,

@@ -9,10 +9,11 @@ import torch
 import kdlab
 from kdlab.compare import groups
 from kdlab.config.compose import compose
+from kdlab.config.seeds import run_seed
 from kdlab.errors import InputError, RunFailed
 from kdlab.runs.run import find_runs
 from kdlab.strategies.base import Strategy
-from kdlab.training.assemble import assembled, generations_before, run_seed
+from kdlab.training.assemble import assembled, generations_before
 
 SHORT = ["data.fraction=0.2", "trainer.max_epochs=2", "progress=none"]
 SECOND = ["strategy=born_again", "strategy.generation=2", *SHORT]
