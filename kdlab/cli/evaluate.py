@@ -137,8 +137,12 @@ def _fresh(found: Run, which: str, overrides: list[str]) -> tuple[torch.Tensor, 
     read_data(data, config["data"])
     network = found.network(which)
     torch.set_num_threads(found.config["threads"])
-    said = predict(lambda batch: task.network_outputs(network, batch), data.test_dataloader(), task)
-    return said["logits"], said["target"], f"test split of {config['data'].get('name') or config['data']['_target_']}"
+    predictions = predict(lambda batch: task.network_outputs(network, batch), data.test_dataloader(), task)
+    return (
+        predictions["logits"],
+        predictions["target"],
+        f"test split of {config['data'].get('name') or config['data']['_target_']}",
+    )
 
 
 def _bias(text: str, classes: int) -> tuple[int, float]:

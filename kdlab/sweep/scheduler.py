@@ -237,10 +237,10 @@ class Scheduler:
             time.sleep(0.25)
         ready = wait([worker.line for worker in self._workers], timeout=0.25) if self._workers else []
         for worker in [worker for worker in self._workers if worker.line in ready]:
-            self._hear(worker)
+            self._receive(worker)
         self.view.tick()
 
-    def _hear(self, worker: _Worker) -> None:
+    def _receive(self, worker: _Worker) -> None:
         try:
             kind, *content = worker.line.recv()
         except (EOFError, OSError):
@@ -328,12 +328,12 @@ class Scheduler:
                 self._workers and time.monotonic() - began < 20 and not any(moment - began > 1 for moment in interrupts)
             ):
                 for worker in list(self._workers):
-                    self._last_words(worker)
+                    self._receive_rest(worker)
             for worker in list(self._workers):
                 worker.process.kill()
                 self._ended_early(worker)
 
-    def _last_words(self, worker: _Worker) -> None:
+    def _receive_rest(self, worker: _Worker) -> None:
         while worker.line.poll(0.05):
             try:
                 kind, *content = worker.line.recv()
