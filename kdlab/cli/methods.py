@@ -92,7 +92,7 @@ def line(entry: Any) -> None:
 
 
 def _serves(entry: Any, kind: str) -> bool:
-    """Whether a method is for a kind of network. Losses on features, and strategies that take any answers, are for
+    """Whether a method is for a kind of network. Losses on features, and strategies that accept any outputs, are for
     classifiers and for tasks without classes."""
     if kind in entry.method.serves:
         return True

@@ -116,7 +116,7 @@ def _is_teacher(run: Run, learners: list[dict]) -> bool:
 def _why_unfinished(run: Run, record: dict) -> str:
     """Why a run is not finished, in a few words."""
     if record["status"] == RUNNING:
-        # a folder of results that is only read gets no folder for locks
+        # asking must not create a folder for locks, since the results are only read
         return (
             RUNNING
             if (run.path.parent / ".locks").is_dir() and run.being_trained

@@ -297,7 +297,7 @@ def _schedule(place: str, node: dict) -> Iterator[str]:
     accepted = signature(f"kdlab.schedules.{SCHEDULES[kind].__name__}")
     names = set(node) - {"schedule"}
     if "steps" in node and "epochs" in accepted.accepted:
-        # the length in steps takes the place of that in epochs, also where that one has no value
+        # a length in steps replaces the length in epochs, even if the latter has no value
         names -= {"steps"}
         steps = node["steps"]
         if not fits(steps, float) or isinstance(steps, bool) or not 0 < steps < math.inf:

@@ -101,7 +101,7 @@ def _one_minus(key: str, *, _root_: DictConfig) -> float | dict | None:
     try:
         return round(1.0 - float(value), 12)
     except (TypeError, ValueError):
-        return None  # the check names the wrong number itself, by its own key
+        return None  # the check reports the wrong number under its own key
 
 
 def _share(share: float, key: str, *, _root_: DictConfig) -> float | None:
@@ -109,7 +109,7 @@ def _share(share: float, key: str, *, _root_: DictConfig) -> float | None:
     if whole is None:
         return None  # of a training whose length is max_steps; the check names the schedule
     if not isinstance(whole, (int, float)) or isinstance(whole, bool) or whole <= 0:
-        return 1.0  # the check names the wrong number itself, by its own key
+        return 1.0  # the check reports the wrong number under its own key
     return share * whole
 
 

@@ -33,7 +33,7 @@ def leave_out_idle_terms(config: DictConfig, strategy: str | None, sources: Iter
             idle.append(name)
             with open_dict(config):
                 del terms[name]
-    for name, node in settings.items():  # a weight that was tied to a removed term is tied as in its own file
+    for name, node in settings.items():  # a weight that was tied to a removed term gets the tie of its own file
         for key, value in node.items():
             if name in terms and written[name].get(key) == value and any(f"loss.{one}." in str(value) for one in idle):
                 own = content(conf_dir() / "loss" / f"{name}.yaml")

@@ -28,7 +28,7 @@ def run_named(one: Reference) -> Run | None:
 
 
 def data_config(one: Reference) -> dict | None:
-    """The config node of the data that a referenced network was trained on; None where no run says it.
+    """The config node of the data that a referenced network was trained on; None where no run records it.
 
     Raises:
         InputError: its run cannot be read.

@@ -202,7 +202,7 @@ class Run:
         except OSError as error:
             raise InputError(f"{self.path} cannot be removed ({error.strerror or error})") from error
 
-    # -- what came of it -----------------------------------------------------------------------------------------------
+    # -- results -------------------------------------------------------------------------------------------------------
 
     @property
     def student(self) -> nn.Module:

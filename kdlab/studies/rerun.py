@@ -15,7 +15,7 @@ from .study import Row, Study, StudyTable
 from .tables import origin
 
 SAME = 1e-9
-LEAST_LEFT = 0.25  # of an effect: about nothing is left of a method that stopped working, about all in a correct rerun
+LEAST_LEFT = 0.25  # share of an effect: about 0 for a method that stopped working, about 1 in a correct rerun
 
 
 @dataclass(frozen=True)

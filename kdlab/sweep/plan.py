@@ -90,7 +90,7 @@ def plan(
             jobs.append(Job(labels[number], list(overrides[number]), config, found[number].hash, number=number + 1))
         else:
             answer = answers[number]
-            # there is no hash if the job died before it was known; then it shares its run with no other job
+            # a job that died before its hash was known shares its run with no other job
             description = answer.description or {"digest": f"unknown-{number + 1}", "need": Need(), "earlier": []}
             jobs.append(
                 _job(

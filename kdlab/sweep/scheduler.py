@@ -134,14 +134,14 @@ class Scheduler:
                     if self.fail_fast and any(outcome.status in (FAILED, REFUSED) for outcome in self.outcomes):
                         self._stop()
                         break
-            except BaseException:  # in any case nothing listens to the running jobs any longer
+            except BaseException:  # after any exception, no one reads the messages of the running jobs
                 self._stop()
                 raise
             finally:
                 self._leave()
         return self.outcomes
 
-    # -- beginning jobs ------------------------------------------------------------------------------------------------
+    # -- starting jobs -------------------------------------------------------------------------------------------------
 
     def _fill(self) -> bool:
         """Begin all jobs that can begin now. Returns whether jobs are left that are not settled."""
@@ -222,7 +222,7 @@ class Scheduler:
             name=job.name,
             variables=grant.environment,
         )
-        for connection in (far_end, *ranks):  # the worker holds them now: they must close if it dies
+        for connection in (far_end, *ranks):  # the worker has its own copies, which close if it dies
             connection.close()
         self._workers.append(_Worker(job, process, line, grant, output))
         self.view.started(job)
@@ -230,7 +230,7 @@ class Scheduler:
     def _may_begin_others(self, job: Job) -> bool:
         return not self.source.exhausted or any(other is not job for other in self._waiting)
 
-    # -- hearing of them -----------------------------------------------------------------------------------------------
+    # -- receiving messages --------------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
         if not self._workers:
@@ -255,7 +255,7 @@ class Scheduler:
             worker.end = tuple(content)
 
     def _collect(self, worker: _Worker) -> None:
-        """A worker has closed its line: it has ended, or was killed."""
+        """A worker's connection is closed: it has ended, or was killed."""
         worker.process.join(timeout=15)
         if worker.process.is_alive():
             processes.stop([worker.process])
@@ -289,7 +289,7 @@ class Scheduler:
         if status in DONE:
             try:
                 outcome.metrics = run.metrics
-            except KdlabError as error:  # somebody has damaged or removed it since
+            except KdlabError as error:  # it was damaged or removed in the meantime
                 outcome.status, outcome.message = FAILED, str(error)
         return outcome
 

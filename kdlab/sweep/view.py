@@ -58,7 +58,7 @@ class View:
             self._live.stop()
             self._live = None
 
-    # -- what happens --------------------------------------------------------------------------------------------------
+    # -- events --------------------------------------------------------------------------------------------------------
 
     def started(self, job: Job) -> None:
         """A job begins."""
@@ -121,7 +121,7 @@ class View:
         if not self.silent:
             self.console.print(line, soft_wrap=True, highlight=False, markup=False)
 
-    # -- the live picture ----------------------------------------------------------------------------------------------
+    # -- the live display ----------------------------------------------------------------------------------------------
 
     def left(self) -> float | None:
         """Estimated seconds until all jobs are done; None before the first has ended."""

@@ -27,7 +27,7 @@ from .reading import StandIn, whole_network
 
 #: what wrappers insert into the names of the wrapped network, at any place
 WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
-#: counters that old files lack or that profilers leave; they change no answer
+#: counters that old files lack or that profilers leave; they do not affect the outputs
 COUNTER, PROFILED = "num_batches_tracked", ("total_ops", "total_params")
 _AVERAGE = re.compile(r"(^|[._])(ema|swa|averaged?|shadow)([._]|$)", re.IGNORECASE)
 _OF_OPTIMIZERS = re.compile(r"optim|sched|scaler|state\.", re.IGNORECASE)
@@ -36,7 +36,7 @@ Place = tuple[str, ...]  # the keys of a file, from the outermost on
 
 
 class WrongClasses(InputError):
-    """A file holds weights that fit but for their number of classes."""
+    """A file holds weights that fit, except for the number of classes."""
 
     def __init__(self, message: str, other: OtherClasses):
         super().__init__(message)
@@ -132,8 +132,8 @@ def weights_for(
 
 
 def _usable(part: Part, expected: Mapping[str, Tensor], path: Path, key: str) -> Part:
-    """The part, if its numbers are weights. Integers in place of floats are none (a quantised network, whose scales are
-    elsewhere), and neither are numbers that are not finite.
+    """The part, if its numbers are weights. Integers in place of floats are no weights (a quantised network keeps its
+    scales elsewhere). Nor are numbers that are not finite.
 
     Raises:
         InputError: they are not.

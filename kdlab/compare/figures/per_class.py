@@ -47,8 +47,8 @@ def changes(row: Mapping[int, np.ndarray], baseline: Mapping[int, np.ndarray]) -
 def per_class(
     rows: Mapping[str, Sequence[Interval]], baseline: str, names: Sequence[str], slots: dict[str, int] | None = None
 ) -> Drawing:
-    """Bars of the change in recall, one line per class, sorted by the first row's change. Of many classes, those that
-    change most.
+    """Bars of the change in recall, one line per class, sorted by the first row's change. With many classes, only those
+    that change most are shown.
 
     Args:
         rows: row -> the change of every class (:func:`changes`), in points of 1.

@@ -1,4 +1,4 @@
-"""Figures of test predictions, which every run keeps: test is not touched again."""
+"""Figures of the test predictions that every run stores. The test set is not evaluated again."""
 
 from __future__ import annotations
 
@@ -129,8 +129,8 @@ def _in_order(run: Run) -> tuple[np.ndarray, np.ndarray]:
 def _logits(
     rows: Any, chosen: list[Group], predictions: bool = False
 ) -> tuple[dict[str, dict[int, tuple[np.ndarray, np.ndarray]]], list[str]]:
-    """Row -> seed -> (logits, labels) at the last epoch; and lines about runs that are left out: unreadable ones, and
-    those with other test samples than the first row.
+    """Row -> seed -> (logits, labels) at the last epoch; and lines about runs that are left out: those without readable
+    predictions, and those with other test samples than the first row.
 
     Args:
         predictions: return predicted classes in place of the logits, which may be large.
