@@ -139,6 +139,6 @@ def _images(overrides: list[str]) -> int:
 
 
 def _each(pool: ThreadPoolExecutor, function: Callable, items: Iterator, at_once: int = 1024) -> Iterator:
-    """``map`` of a pool that does not read all items in advance."""
+    """Like a pool's ``map``, but it does not read all items in advance."""
     while chunk := list(islice(items, at_once)):
         yield from pool.map(function, chunk)

@@ -1,4 +1,4 @@
-"""``kdlab evaluate RUN [data=… OVERRIDE…]``: a trained student.
+"""``kdlab evaluate RUN [data=… OVERRIDE…]``: evaluates a trained student.
 
 Without overrides, the scores are computed from the run's saved test predictions. With overrides of ``data``, the
 student is evaluated on the test split of that data set.
@@ -78,7 +78,7 @@ def run(arguments: list[str]) -> int:
 
 def _stored(found: Run, which: str, network: str | None) -> tuple[torch.Tensor, torch.Tensor, str]:
     predictions = found.predictions()
-    if which not in predictions:  # last is always there
+    if which not in predictions:  # the last epoch always has predictions
         raise InputError(f"{found.path} has no '{which}': it was trained without validation, so no epoch was chosen")
     record = found.read()
     if network in (None, record.kept_network(which)):
@@ -137,8 +137,12 @@ def _fresh(found: Run, which: str, overrides: list[str]) -> tuple[torch.Tensor, 
     read_data(data, config["data"])
     network = found.network(which)
     torch.set_num_threads(found.config["threads"])
-    said = predict(lambda batch: task.network_outputs(network, batch), data.test_dataloader(), task)
-    return said["logits"], said["target"], f"test split of {config['data'].get('name') or config['data']['_target_']}"
+    predictions = predict(lambda batch: task.network_outputs(network, batch), data.test_dataloader(), task)
+    return (
+        predictions["logits"],
+        predictions["target"],
+        f"test split of {config['data'].get('name') or config['data']['_target_']}",
+    )
 
 
 def _bias(text: str, classes: int) -> tuple[int, float]:

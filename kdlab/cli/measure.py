@@ -58,7 +58,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _sorted_out(runs: list[Run]) -> tuple[list[Run], list[str], list[str]]:
-    """The finished runs, and lines about those that are not finished, and about those that cannot be read."""
+    """The finished runs, lines about unfinished runs, and lines about unreadable runs."""
     finished, unfinished, damaged = [], [], []
     for one in runs:
         try:

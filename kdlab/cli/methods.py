@@ -92,7 +92,7 @@ def line(entry: Any) -> None:
 
 
 def _serves(entry: Any, kind: str) -> bool:
-    """Whether a method is for a kind of network. Losses on features, and strategies that take any answers, are for
+    """Whether a method is for a kind of network. Losses on features, and strategies that accept any outputs, are for
     classifiers and for tasks without classes."""
     if kind in entry.method.serves:
         return True
@@ -107,7 +107,7 @@ def show(entry: Any) -> None:
     from kdlab.methods import prose
 
     print(f"{entry.name} ({entry.method.family}; for {', '.join(entry.method.serves)})")
-    print(*filter(None, (entry.method.paper, getattr(entry, "told", ""))), sep="\n", end="\n\n")
+    print(*filter(None, (entry.method.paper, getattr(entry, "description", ""))), sep="\n", end="\n\n")
     print(textwrap.indent(prose(inspect.getdoc(entry.documented) or ""), "  "))
     if entry.notes:
         print("\n" + textwrap.indent(entry.notes, "  "))
@@ -121,10 +121,10 @@ def show(entry: Any) -> None:
                 textwrap.fill(f"composes kdlab.functional.{function.__name__}: {first}", WIDTH, subsequent_indent="  ")
             )
     if entry.parameters:
-        told = entry.described()
+        descriptions = entry.described()
         print("\nparameters (defaults):")
         for name, value in entry.parameters.items():
-            text = prose(told.get(name, ""))
+            text = prose(descriptions.get(name, ""))
             print(
                 textwrap.fill(
                     f"{name} = {_value(value)}" + (f"   {text}" if text else ""),

@@ -186,7 +186,7 @@ def _reproduce(name: str, extra: list[str], write: bool, keep: bool) -> int:
         )
     if write or keep:
         results.refuse_unwritable(study)
-    # a SIGTERM or SIGUSR1 ends it as Ctrl-C does: recorded, and resumed by the same command
+    # SIGTERM and SIGUSR1 act like Ctrl-C: the runs are recorded as interrupted, and the same command resumes them
     with handling(Interrupt()):
         trained = train(study, extra)
     records, written = results.write(study, trained, write)

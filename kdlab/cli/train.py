@@ -63,8 +63,8 @@ def run(arguments: list[str]) -> int:
     _refuse_unknown_options(arguments)
     # otherwise Hydra prints its errors itself, with a hint at a traceback, and ends with 1
     hydra_raises = environment({"HYDRA_FULL_ERROR": "1"})
-    # a SIGTERM (or SIGUSR1, which Slurm sends before a time limit) ends a run as Ctrl-C does: recorded, and the same
-    # command resumes it
+    # SIGTERM, and SIGUSR1 (which Slurm sends before a time limit), act like Ctrl-C: the run is recorded as interrupted,
+    # and the same command resumes it
     with hydra_raises, handling(Interrupt()):
         if any(text in ("-m", "--multirun") or text.startswith("hydra/") for text in arguments):
             from kdlab.sweep.plugins import register
@@ -123,7 +123,7 @@ def _job(config: DictConfig) -> str:
     except Exception as error:
         message = to_user_error(error)
         if message is None or HydraConfig.get().mode == hydra.types.RunMode.MULTIRUN:
-            raise  # there is no message for people; or the sweeper reports it
+            raise  # there is no message for users, or the sweeper reports it
         # not left to Hydra, which would print it again and exit with 1
         print(f"kdlab: {message}", file=sys.stderr)
         raise SystemExit(message.exit_code) from None

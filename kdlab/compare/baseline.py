@@ -90,9 +90,9 @@ def compare_with(rows: Sequence[Row], baseline: Row, higher_is_better: bool) -> 
     """Set the difference and the share of the gap of every row except the baseline and the teachers. Returns the number
     of comparisons in the correction.
 
-    The gap, (row - baseline) / (teacher - baseline) is taken over the seeds that row and baseline share. It is given
-    only where the teacher is better than the baseline by more than the half width of the baseline's interval. A share
-    of less is a share of noise, and with one seed the interval is unknown.
+    The share of the gap is (row - baseline) / (teacher - baseline), over the seeds that row and baseline share. It is
+    given only where the teacher is better than the baseline by more than the half width of the baseline's interval. A
+    smaller gap may be noise, and with one seed the interval is unknown.
     """
     compared = [
         row

@@ -79,7 +79,7 @@ def groups(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
             group.records.append(record if record.get("seed") is not None else {**record, "seed": config.get("seed")})
             group.runs.append(run)
         else:
-            group.unfinished.append(f"{run.path} ({_how_it_stands(run, record)})")
+            group.unfinished.append(f"{run.path} ({_why_unfinished(run, record)})")
     result = list(found.values())
     for group in result:
         if any(
@@ -113,10 +113,10 @@ def _is_teacher(run: Run, learners: list[dict]) -> bool:
     )
 
 
-def _how_it_stands(run: Run, record: dict) -> str:
+def _why_unfinished(run: Run, record: dict) -> str:
     """Why a run is not finished, in a few words."""
     if record["status"] == RUNNING:
-        # a folder of results that is only read gets no folder for locks
+        # asking must not create a folder for locks, since the results are only read
         return (
             RUNNING
             if (run.path.parent / ".locks").is_dir() and run.being_trained

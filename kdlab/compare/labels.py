@@ -23,11 +23,11 @@ _SILENT = ("seed", "choices", "overrides", "paths", "progress", "logger", "fresh
 
 def described(config: dict) -> dict:
     """A flat config of the keys that may distinguish groups, as on the command line."""
-    told = config.get("choices") or {}
-    choices = {group: choice for group, choice in told.items() if group in _NODES}
+    recorded = config.get("choices") or {}
+    choices = {group: choice for group, choice in recorded.items() if group in _NODES}
     config = without_configs(config)
     kept = {key: value for key, value in config.items() if key not in _SILENT}
-    result = {"strategy": told.get("strategy"), "losses": "+".join(config["loss"]), **choices}
+    result = {"strategy": recorded.get("strategy"), "losses": "+".join(config["loss"]), **choices}
     peers = (config.get("strategy") or {}).get("peers")
     if isinstance(peers, dict):  # by name; their content is shown only where the names do not distinguish them
         result["strategy.peers"] = "+".join(peers)
@@ -68,9 +68,9 @@ class _Labels:
         for config in self.configs:
             parts = [f"{config['strategy']} {config['losses']}"]
             parts += [
-                _said(key, config)
+                _override(key, config)
                 for key in self.shown
-                if key in config and key not in ("strategy", "losses") and not self._told(key, config)
+                if key in config and key not in ("strategy", "losses") and not self._determined(key, config)
             ]
             named.append("  ".join(parts))
         twins = defaultdict(list)
@@ -84,7 +84,7 @@ class _Labels:
                     key for key in differing_keys([self.configs[place] for place in places]) if key not in self.shown
                 ]
                 for number, place in enumerate(places, start=1):
-                    rest = [_said(key, self.configs[place]) for key in hidden] or [f"({number})"]
+                    rest = [_override(key, self.configs[place]) for key in hidden] or [f"({number})"]
                     named[place] = "  ".join([named[place], *rest])
         return named
 
@@ -97,7 +97,7 @@ class _Labels:
                 found[config["strategy"], config["losses"]][key].add(repr(config.get(key)))
         return found
 
-    def _told(self, key: str, config: dict) -> bool:
+    def _determined(self, key: str, config: dict) -> bool:
         """Whether strategy and losses determine a group's value: all groups with that strategy and those losses have
         the same one."""
         if not key.startswith(("strategy.", "loss.", "teacher.", "data.mixing.")) and (key, config[key]) != (
@@ -134,6 +134,6 @@ def _number(value: object) -> bool:
     return isinstance(value, (int, float))
 
 
-def _said(key: str, config: dict) -> str:
+def _override(key: str, config: dict) -> str:
     value = config.get(key, "-")
     return f"{key.removeprefix('loss.')}={f'{value:g}' if isinstance(value, float) else value}"

@@ -156,7 +156,7 @@ def teacher_scores(teachers: Iterable[dict], metric: str) -> list[float]:
 
 
 def _single(teacher: dict) -> list[dict]:
-    """The teachers with a score: the teacher itself, or those of the loss terms where each has its own."""
+    """The teachers with a score: the one teacher, or the teachers of the loss terms."""
     return list(teacher["members"].values()) if "members" in teacher else [teacher] if teacher else []
 
 

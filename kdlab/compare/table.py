@@ -174,7 +174,7 @@ def table_of(
     notes = [*(f"not in the table: {line}" for group in groups for line in group.unfinished), *notes]
     measurements, measured_notes = measurements_of(groups)
     rows = rows_of(groups, metric, measurements, report)
-    # the best stands beside the last, with the same verdict's direction
+    # the column of the best checkpoint is part of every table, so it cannot be the main metric
     if not any(row.last for row in rows) or metric.endswith("_best"):
         known = sorted({name for group in groups for record in group.records for name in metrics_of(record)})
         raise InputError(

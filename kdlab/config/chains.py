@@ -186,7 +186,8 @@ def expand_assistants(key: str, node: dict, typed: Sequence[str]) -> list[str]:
     del node["assistants"]
     if assistants:
         *larger, last = assistants
-        for name in ("experiment", "student", "overrides"):  # of the first teacher, which the largest assistant has
+        # these describe the first teacher, which teaches the largest assistant
+        for name in ("experiment", "student", "overrides"):
             node.pop(name, None)
         node["same_but"] = [
             *last,

@@ -66,8 +66,8 @@ def problems(config: dict, prefix: str = "") -> Iterator[str]:
             yield from problems(one.config, f"{prefix}{one.key}.experiment={one.experiment}: ")
             continue
         # an error that both runs share is reported once
-        said = set(_own_problems(config, ""))
-        theirs = [text for text in problems(one.config) if text not in said]
+        reported = set(_own_problems(config, ""))
+        theirs = [text for text in problems(one.config) if text not in reported]
         if isinstance(one, StudentRun):
             yield from (f"{prefix}{one.key}.student={one.student}: {text}" for text in theirs)
         if isinstance(one, SameButRun):
@@ -297,7 +297,7 @@ def _schedule(place: str, node: dict) -> Iterator[str]:
     accepted = signature(f"kdlab.schedules.{SCHEDULES[kind].__name__}")
     names = set(node) - {"schedule"}
     if "steps" in node and "epochs" in accepted.accepted:
-        # the length in steps takes the place of that in epochs, also where that one has no value
+        # a length in steps replaces the length in epochs, even if the latter has no value
         names -= {"steps"}
         steps = node["steps"]
         if not fits(steps, float) or isinstance(steps, bool) or not 0 < steps < math.inf:
@@ -328,12 +328,12 @@ def check_facts(config: dict) -> None:
     """Raises InputError where ``data.classes`` or ``data.shape`` contradict the data set's class."""
     data, found = config["data"], locate(config["data"]["_target_"])
     wrong = [
-        f"data.{key}={told!r}, but {data['_target_']} has {actual!r}; leave it as conf/data/ has it"
-        for key, told, actual in (
+        f"data.{key}={given!r}, but {data['_target_']} has {actual!r}; leave it as conf/data/ has it"
+        for key, given, actual in (
             ("classes", data["classes"], getattr(found, "CLASSES", None)),
             ("shape", tuple(data["shape"]), getattr(found, "SHAPE", None)),
         )
-        if actual is not None and told != actual
+        if actual is not None and given != actual
     ]
     if wrong:
         raise InputError(*wrong)

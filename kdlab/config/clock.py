@@ -9,12 +9,12 @@ from kdlab.schedules import is_schedule
 
 from .keys import ADDED
 
-#: Lightning's arguments that say when to validate, and the values with which they say nothing
+#: Lightning's arguments that set when to validate, with their defaults
 VALIDATION = {"check_val_every_n_epoch": 1, "val_check_interval": 1.0}
 
 
 def leave_out_default_clock(config: dict) -> None:
-    """Remove keys that have the values of before they existed, so that a config of epochs alone stays as it was.
+    """Remove keys that were added later and have their defaults, so that a config of epochs alone does not change.
 
     >>> config = {"trainer": {"max_epochs": 2, "max_steps": -1, "every_n_train_steps": None}}
     >>> leave_out_default_clock(config)
@@ -54,7 +54,7 @@ def clock_problems(config: dict, prefix: str) -> Iterator[str]:
     yield from _milestones(scheduler, epochs, steps, prefix)
     if epochs is not None or _counts(steps):
         unknown = list(_without_length(config.get("loss"), f"{prefix}loss"))
-        # that of ce may be the complement of another one, which is the one to change
+        # the weight of ce may be the complement of another weight; then the message names that one
         for key in [key for key in unknown if not key.endswith(".of")] or unknown:
             why = "has no value" + (", because trainer.max_epochs=null" if epochs is None else "")
             cure = (

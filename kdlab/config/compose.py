@@ -101,7 +101,7 @@ def _one_minus(key: str, *, _root_: DictConfig) -> float | dict | None:
     try:
         return round(1.0 - float(value), 12)
     except (TypeError, ValueError):
-        return None  # the check names the wrong number itself, by its own key
+        return None  # the check reports the wrong number under its own key
 
 
 def _share(share: float, key: str, *, _root_: DictConfig) -> float | None:
@@ -109,7 +109,7 @@ def _share(share: float, key: str, *, _root_: DictConfig) -> float | None:
     if whole is None:
         return None  # of a training whose length is max_steps; the check names the schedule
     if not isinstance(whole, (int, float)) or isinstance(whole, bool) or whole <= 0:
-        return 1.0  # the check names the wrong number itself, by its own key
+        return 1.0  # the check reports the wrong number under its own key
     return share * whole
 
 
@@ -142,11 +142,11 @@ def explaining(overrides: Sequence[str] = ()) -> Iterator[None]:
     except KdlabError:
         raise
     except Exception as error:
-        told: BaseException | None = error
-        while isinstance(told, InterpolationResolutionError):  # its cause may be an error of one of kdlab's resolvers
-            told = told.__context__
-        if isinstance(told, KdlabError):
-            raise told from error
+        cause: BaseException | None = error
+        while isinstance(cause, InterpolationResolutionError):  # its cause may be an error of one of kdlab's resolvers
+            cause = cause.__context__
+        if isinstance(cause, KdlabError):
+            raise cause from error
         raise InputError(explain(error, overrides)) from error
 
 
@@ -239,8 +239,8 @@ def _predecessor_config(key: str, node: dict, run: dict, base: Sequence[str], la
     try:
         config = _shared(("same_but", *overrides), lambda: compose(overrides, chain))
     except InputError as error:
-        told = (lifted(problem, key, node["same_but"]) for problem in error.problems)
-        named = (problem if "same_but" in problem else f"{key}.same_but: {problem}" for problem in told)
+        lifted_problems = (lifted(problem, key, node["same_but"]) for problem in error.problems)
+        named = (problem if "same_but" in problem else f"{key}.same_but: {problem}" for problem in lifted_problems)
         raise InputError(*named) from error
     return {**_placed(config, run), "fresh": False}
 

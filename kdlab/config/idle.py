@@ -23,17 +23,17 @@ def leave_out_idle_terms(config: DictConfig, strategy: str | None, sources: Iter
         strategy: the name of the chosen file, or None.
         sources: Hydra's search path.
     """
-    told = content(find(sources, "strategy", strategy)).get("loss")
+    settings = content(find(sources, "strategy", strategy)).get("loss")
     terms = config.get("loss")
-    if not isinstance(told, dict) or not isinstance(terms, DictConfig):
+    if not isinstance(settings, dict) or not isinstance(terms, DictConfig):
         return
     written, idle = as_dict(terms, resolve=False), []
-    for name, node in told.items():
+    for name, node in settings.items():
         if isinstance(written.get(name), dict) and "_target_" not in written[name] and written[name] == node:
             idle.append(name)
             with open_dict(config):
                 del terms[name]
-    for name, node in told.items():  # a weight that was tied to a removed term is tied as in its own file
+    for name, node in settings.items():  # a weight that was tied to a removed term gets the tie of its own file
         for key, value in node.items():
             if name in terms and written[name].get(key) == value and any(f"loss.{one}." in str(value) for one in idle):
                 own = content(conf_dir() / "loss" / f"{name}.yaml")

@@ -45,7 +45,7 @@ GIVEN: dict[str, set[str]] = {
 NOT_IDENTITY = frozenset(
     {
         "choices",
-        "overrides",  # how the config was asked for
+        "overrides",  # what was typed
         "name",
         "paths",
         "fresh",
@@ -71,7 +71,7 @@ ADDED: dict[str, object] = {
     "trainer.every_n_train_steps": None,
 }
 
-# a task of kdlab -> its loss on labels, and its loss on a teacher's answers
+# a task of kdlab -> its loss on labels, and its loss on a teacher's outputs
 LOSSES: dict[str, tuple[str, str]] = {
     "kdlab.tasks.Classification": ("ce", "kd"),
     "kdlab.tasks.MultiLabel": ("bce", "sigmoid_kd"),

@@ -47,10 +47,10 @@ def missing_file(name: str, own: Sequence[Path] = ()) -> str:
         else ""
     )
     if "/" in choice and choice.partition("/")[0] in groups() and not (folder / choice).parent.is_dir():
-        # a file of the group experiment chose from another group without naming it
+        # a file of the group experiment includes a file of another group without naming the group
         inner, _, file = choice.partition("/")
         cure = f"; in a file's defaults another group is chosen by '- override /{inner}: {file}'"
-    # the file that takes it in is itself taken in, and its folder was put before the name
+    # the including file is itself included, so Hydra put that file's folder before the name
     if twice := re.match(r"(.+)/(\1/.+)", choice):
         return (
             f"{group}={choice}: there is no '{choice}' in conf/{group}; in a file's defaults write '-"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def readable_name(config: dict) -> str:
-    """What a person recognises a run by, before the hash: losses, student, generation (of a chain), seed.
+    """The readable part of a run's directory name: strategy, losses, student, generation (of a chain), seed.
 
     >>> readable_name({"loss": {"ce": {}, "kd": {}}, "choices": {"student": "mlp", "strategy": "offline"}, "seed": 1})
     'offline-ce+kd-mlp-s1'

@@ -17,7 +17,7 @@ from kdlab.errors import InputError
 
 from .missing import groups
 
-_OF_OVERRIDES = ("overrides", "same_but", "assistants")  # keys that hold lists of overrides, which are cured one by one
+_OF_OVERRIDES = ("overrides", "same_but", "assistants")  # keys of lists of overrides, each of which is corrected alone
 _BARE = re.compile(r"[A-Za-z_./][\w./:@+-]*")  # texts that need no quotes, unless they are words like null
 _CLOSING = {"[": "]", "{": "}", "(": ")"}
 

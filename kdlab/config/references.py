@@ -9,7 +9,7 @@ A teacher, a member of an ensemble, and ``student.initial`` are each a node in o
 | ``same_but`` | :class:`SameButRun` | the run of the same config with other overrides |
 | ``run`` | :class:`FinishedRun` | a run's directory |
 | ``checkpoint`` | :class:`CheckpointFile` | a file of weights |
-| ``members`` | :class:`EnsembleOf` | several of these, which answer as one |
+| ``members`` | :class:`EnsembleOf` | several of these, whose outputs are combined |
 | ``members`` with ``terms`` | :class:`OnePerTerm` | several of these, one for each term of the loss |
 | ``_target_`` | :class:`Network` | a class or function that returns a trained network |
 
@@ -187,7 +187,7 @@ class CheckpointFile(Reference):
 
 
 class EnsembleOf(Reference):
-    """Several references, whose networks answer as one (:class:`kdlab.teachers.Ensemble`)."""
+    """Several references, whose outputs are combined (:class:`kdlab.teachers.Ensemble`)."""
 
     @property
     def members(self) -> dict[str, Reference]:
@@ -196,12 +196,12 @@ class EnsembleOf(Reference):
 
     @property
     def average(self) -> str | None:
-        """How the members' answers are combined, as the config gives it (it counts so in a run's identity)."""
+        """How the members' outputs are combined, as the config gives it, since that counts in a run's identity."""
         return self.node.get("average")
 
     @property
     def rule(self) -> str:
-        """The same, with the default."""
+        """How the members' outputs are combined; the default if the config does not give it."""
         return self.node.get("average", "probabilities")
 
     @property
@@ -347,8 +347,8 @@ def replace_configs(config: dict, change: Callable[[ComposedRun], dict]) -> dict
 
 
 def without_configs(node: Any) -> Any:
-    """A config without the configs of earlier runs: the keys that name these are enough. The seed that they take over
-    distinguishes nothing, and is left out too.
+    """A config without the configs of earlier runs: the keys that name these are enough. A seed that they take over is
+    left out too, since it distinguishes nothing.
 
     >>> without_configs({"teacher": {"experiment": "a", "seed": None, "config": {"seed": 1}}})
     {'teacher': {'experiment': 'a'}}

@@ -34,7 +34,7 @@ def ce_weight(*, _root_: DictConfig) -> object:
     """
     stated = stated_weights(_root_.get("loss"))
     if None in stated.values():
-        return None  # the check names the wrong number itself, by its own key
+        return None  # the check reports the wrong number under its own key
     different = [value for number, value in enumerate(stated.values()) if value not in list(stated.values())[:number]]
     if len(different) > 1:
         each = ", ".join(f"{name}: {value}" for name, value in stated.items())

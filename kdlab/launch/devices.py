@@ -1,4 +1,4 @@
-"""What of this machine a run uses: processes, a device to evaluate on, threads."""
+"""The parts of this machine that a run uses: processes, a device to evaluate on, threads."""
 
 from __future__ import annotations
 

@@ -55,8 +55,7 @@ def context() -> ForkServerContext | SpawnContext:
 
 
 def warm() -> None:
-    """Let the warm parent begin its imports now, in parallel with this process. Does nothing if it has begun
-    already."""
+    """Start the warm parent's imports now, in parallel with this process. Does nothing if they were started before."""
     made = context()
     if made.get_start_method() != "forkserver":
         return

@@ -157,7 +157,7 @@ def _rank(line: Connection) -> None:
             failure = type(error)(*error.problems, reason=error.reason)  # without its cause, which may not be picklable
         elif isinstance(error, KdlabError):
             failure = str(error)
-        else:  # the last line is what the launcher names
+        else:  # the launcher shows the last line
             failure = "\n".join(filter(None, [traceback.format_exc(), ended_early(error)]))
     line.send(failure)
     threading.Event().wait()  # until the connection closes: the other ranks may still communicate with this one

@@ -14,25 +14,25 @@ def parameters(docstring: str) -> dict[str, str]:
     {'alpha': 'weights, positive.', 'beta': 'weights, positive.', 'mask': 'rows.'}
     """
     section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n(?=[ \t]))*)", docstring, re.MULTILINE)
-    told: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     for block in re.split(r"\n(?=    \S)", section[1].rstrip()) if section else []:
         names, colon, text = block.strip().partition(":")
         if colon and re.fullmatch(r"[\w, ]+", names):
-            told |= dict.fromkeys((name.strip() for name in names.split(",")), " ".join(text.split()))
-    return told
+            descriptions |= dict.fromkeys((name.strip() for name in names.split(",")), " ".join(text.split()))
+    return descriptions
 
 
 def told_by(*sources: object) -> dict[str, str]:
     """The description of each argument in the docstrings of kdlab's functions and classes. The last docstring that has
     one counts."""
-    told: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     for source in sources:
-        told |= (
+        descriptions |= (
             parameters(inspect.cleandoc(source.__doc__ or ""))
             if getattr(source, "__module__", "").startswith("kdlab")
             else {}
         )
-    return told
+    return descriptions
 
 
 def prose(docstring: str) -> str:

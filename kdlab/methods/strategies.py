@@ -30,7 +30,7 @@ class StrategyEntry:
         name: the name in ``strategy=…``.
         strategy: its class.
         method: its source: that of the class, unless this file is one of several ways to use the class.
-        told: the comment at the head of its file.
+        description: the comment at the head of its file.
         defaults: the arguments in its file.
         losses: the terms that it learns from by default -> their weights.
         needs_teacher: whether there is a teacher in addition to the networks that learn.
@@ -40,7 +40,7 @@ class StrategyEntry:
     name: str
     strategy: type[Strategy]
     method: Method
-    told: str
+    description: str
     defaults: dict[str, Any]
     losses: dict[str, Any]
     needs_teacher: bool
@@ -74,8 +74,8 @@ class StrategyEntry:
         return (
             str(self.method.paper)
             if self.method.paper
-            else self.told.splitlines()[0]
-            if self.told
+            else self.description.splitlines()[0]
+            if self.description
             else self.strategy.__name__
         )
 

@@ -41,11 +41,11 @@ def _save(content: dict[str, Any], path: Path) -> None:
         try:
             torch.save(content, file)
         except RuntimeError as error:
-            behind = error.__context__
-            while behind is not None and not isinstance(behind, OSError):
-                behind = behind.__context__
-            if behind is not None:
-                raise OSError(behind.errno, behind.strerror, str(path)) from error
+            cause = error.__context__
+            while cause is not None and not isinstance(cause, OSError):
+                cause = cause.__context__
+            if cause is not None:
+                raise OSError(cause.errno, cause.strerror, str(path)) from error
             raise
 
 

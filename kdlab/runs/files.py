@@ -33,7 +33,7 @@ def _write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    if os.name == "nt":  # has no folders that can be opened
+    if os.name == "nt":  # Windows cannot open folders
         return
     folder = os.open(path.parent, os.O_RDONLY)
     try:

@@ -224,8 +224,8 @@ def _plain(value: object) -> bool:
 def _teacher(one: Reference, spellings: Mapping[str, Mapping[str, str]]) -> dict:
     """A teacher's identity: its run's hash, its file's content, or its network's description. The normalisation of its
     inputs counts where the config gives it; otherwise it follows from the rest."""
-    said = {"normalisation": one.normalisation} if one.normalisation else {}
-    return {**_network(one, spellings), **said}
+    inputs = {"normalisation": one.normalisation} if one.normalisation else {}
+    return {**_network(one, spellings), **inputs}
 
 
 def _network(one: Reference, spellings: Mapping[str, Mapping[str, str]]) -> dict:

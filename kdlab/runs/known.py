@@ -52,7 +52,7 @@ def note(config: dict, digest: str, key: str | None) -> None:
     """Note the hash of a finished run. If the note cannot be written, the next run only takes longer to start.
 
     Args:
-        key: :func:`key_of` the config, taken before its hash was.
+        key: :func:`key_of` the config, computed before its hash.
     """
     if key is None or key != key_of(config):
         return
@@ -133,4 +133,4 @@ def _own_files() -> list:
     ]
 
 
-_OWN_FILES = _own_files()  # now, when they are imported, and not when a training has ended
+_OWN_FILES = _own_files()  # computed at import: the files may change during a training

@@ -19,7 +19,7 @@ def run_named(one: Reference) -> Run | None: ...
 
 def run_named(one: Reference) -> Run | None:
     """The run that a reference names, or whose checkpoint it names. It may not be begun yet. None if there is none: a
-    network by its target, an ensemble, or a file that lies in no run."""
+    network by its target, an ensemble, or a file outside every run."""
     if isinstance(one, ComposedRun):
         return RunStore(one.config["paths"]["runs"]).run(one.config)
     if isinstance(one, FinishedRun):
@@ -28,7 +28,7 @@ def run_named(one: Reference) -> Run | None:
 
 
 def data_config(one: Reference) -> dict | None:
-    """The config node of the data that a referenced network was trained on; None where no run says it.
+    """The config node of the data that a referenced network was trained on; None where no run records it.
 
     Raises:
         InputError: its run cannot be read.

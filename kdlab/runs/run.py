@@ -202,7 +202,7 @@ class Run:
         except OSError as error:
             raise InputError(f"{self.path} cannot be removed ({error.strerror or error})") from error
 
-    # -- what came of it -----------------------------------------------------------------------------------------------
+    # -- results -------------------------------------------------------------------------------------------------------
 
     @property
     def student(self) -> nn.Module:
@@ -269,22 +269,22 @@ class Run:
         are not kept are ``last.NAME`` and ``best.NAME``."""
         from .checkpoints import read_checkpoint
 
-        anew = (
+        cure = (
             f"kdlab evaluate {self.path} data.evaluation_batch_size=500 evaluates its checkpoint, and fresh=true "
             "trains it again"
         )
         if not self.predictions_file.exists():
             raise InputError(
-                f"{self.path} holds no predictions.safetensors, although it is finished; {anew}"
+                f"{self.path} holds no predictions.safetensors, although it is finished; {cure}"
                 if self.finished
                 else f"{self.path} holds no test predictions: its status is {self.status}"
             )
         try:
             content = read_checkpoint(self.predictions_file)
         except InputError as error:
-            raise InputError(f"{error}; {anew}") from error
+            raise InputError(f"{error}; {cure}") from error
         if not {"last", "target", "index"} <= set(content):
-            raise InputError(f"{self.predictions_file} does not hold a run's predictions (last, target, index); {anew}")
+            raise InputError(f"{self.predictions_file} does not hold a run's predictions (last, target, index); {cure}")
         return content
 
 

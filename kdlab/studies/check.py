@@ -26,8 +26,8 @@ def check(study: Study, compose: bool = True) -> list[str]:
       that study.yaml names;
     - every expectation holds or is explained;
     - a rerun in git has the same runs;
-    - the first seed of every row is composed, and its config is that of the record (:func:`config_digest`), or at least
-      its run's hash is: with a changed experiment, choice or default, the results would be those of another study.
+    - the first seed of every row, composed now, has the config of the record (:func:`config_digest`), or at least its
+      hash. If an experiment, a choice or a default has changed, the results belong to another study.
 
     A study without results is correct as long as its README shows none.
 
@@ -37,7 +37,7 @@ def check(study: Study, compose: bool = True) -> list[str]:
     try:
         records = read_records(study.results)
         problems = [*_records(study, records), *_rerun(study, records), *(_configs(study, records) if compose else [])]
-        if not problems:  # inconsistent records generate no README parts
+        if not problems:  # no README parts are generated from inconsistent records
             problems = [
                 *(curves.check(study, _finished(records)) if records else []),
                 *results.differing(study, records),

@@ -23,12 +23,12 @@ class Finished:
     Args:
         hashes: those of the runs.
         wordings: the overrides that they were trained with, without those that do not change the result -> hash.
-        told: other overrides that, according to reproductions below the folder, give the same run -> its hash.
+        others: other overrides that, according to reproductions below the folder, give the same run -> its hash.
     """
 
     hashes: set[str] = field(default_factory=set)
     wordings: dict[Wording, str] = field(default_factory=dict)
-    told: dict[Wording, str] = field(default_factory=dict)
+    others: dict[Wording, str] = field(default_factory=dict)
 
 
 def finished_runs(folder: str) -> Finished:
@@ -50,7 +50,7 @@ def finished_runs(folder: str) -> Finished:
                 record["hash"]
             )
     for path in Path(folder).rglob(f"reproduced/{FILE}"):
-        found.told |= dict(_wordings(path.parent))
+        found.others |= dict(_wordings(path.parent))
     return found
 
 
@@ -70,10 +70,10 @@ def counts(study: Study, finished: Finished) -> tuple[int, int]:
     Rows with other overrides may give the same run. It counts once if the study's records show this. No config is
     composed, so later changes of a config are not noticed.
     """
-    told = dict(_wordings(study.results)) | finished.told
+    hashes = dict(_wordings(study.results)) | finished.others
     runs, done = set(), set()
     for wording in map(frozenset, study.run_overrides()):
-        digest = told.get(wording) or finished.wordings.get(wording)
+        digest = hashes.get(wording) or finished.wordings.get(wording)
         runs.add(digest or wording)
         if digest in finished.hashes or wording in finished.wordings:
             done.add(digest)

@@ -15,7 +15,7 @@ from .study import Row, Study, StudyTable
 from .tables import origin
 
 SAME = 1e-9
-LEAST_LEFT = 0.25  # of an effect: about nothing is left of a method that stopped working, about all in a correct rerun
+LEAST_LEFT = 0.25  # share of an effect: about 0 for a method that stopped working, about 1 in a correct rerun
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Rerun:
     @property
     def agrees(self) -> bool:
         """Whether both sides are the same, or within the tolerance and no further apart than other seeds."""
-        return self.same or self.within and not _told(self.p)
+        return self.same or self.within and not _differ(self.p)
 
     @property
     def verdict(self) -> str:
@@ -58,7 +58,7 @@ class Rerun:
             return "the same"
         parts = [] if self.tolerance is None else [f"{'within' if self.within else 'NOT within'} {self.tolerance:g}"]
         if self.p is not None:
-            parts.append(f"{'NOT ' if _told(self.p) else ''}as other seeds differ")
+            parts.append(f"{'NOT ' if _differ(self.p) else ''}as other seeds differ")
         figures = ", ".join([f"{self.difference:+.4f}", *([f"p = {p_text(self.p)}"] if self.p is not None else [])])
         return f"{', '.join(parts)} ({figures})" if parts else f"differs by {figures}; no test"
 
@@ -86,7 +86,7 @@ class Again:
     def agrees(self) -> bool:
         """Whether at least :data:`LEAST_LEFT` of the effect is found again, or the scatter of seeds explains the
         rest."""
-        return self.left >= LEAST_LEFT or self.p is not None and not _told(self.p)
+        return self.left >= LEAST_LEFT or self.p is not None and not _differ(self.p)
 
     @property
     def verdict(self) -> str:
@@ -97,7 +97,7 @@ class Again:
         return f"{'agrees' if self.agrees else 'NOT found again'} ({figures})"
 
 
-def _told(p: float | None) -> bool:
+def _differ(p: float | None) -> bool:
     from kdlab.compare.statistics import LEVEL
 
     return p is not None and p < LEVEL
@@ -167,9 +167,9 @@ def claims(study: Study, here: Sequence[dict], git: Sequence[dict]) -> list[Agai
     found: list[Again] = []
     p: dict[int, float] = {}
     for ours, theirs in zip(findings(study, here), findings(study, git)):
-        told = [one for one in (theirs, ours) if one.expectation.value is None and one.verdict in (HOLDS, MISSES)]
-        if told and ours.found and theirs.found:
-            most = max(told, key=lambda one: abs(one.excess))
+        decided = [one for one in (theirs, ours) if one.expectation.value is None and one.verdict in (HOLDS, MISSES)]
+        if decided and ours.found and theirs.found:
+            most = max(decided, key=lambda one: abs(one.excess))
             left = (ours if most is theirs else theirs).excess / most.excess
             if ours.by_seed and theirs.by_seed and (one := welch(ours.by_seed, theirs.by_seed)) is not None:
                 p[len(found)] = one

@@ -117,18 +117,18 @@ def write_readme(study: Study, parts: Mapping[str, str]) -> Path:
 def differing(study: Study, records: Sequence[dict]) -> list[str]:
     """Lines about parts of the README that differ from what the records generate."""
     text, parts, problems = _readme(study), generated(study, records, kept_rerun(study)), []
-    anew = f"kdlab reproduce --render {study.command} writes it again"
+    cure = f"kdlab reproduce --render {study.command} writes it again"
     if text is None:
-        return [f"{study.readme} is missing; {anew}"] if parts else []
+        return [f"{study.readme} is missing; {cure}"] if parts else []
     for name, part in parts.items():
         begin, _ = readme.markers(name)
         found = readme.content(text, name, study.readme)
         if found is None:
-            problems.append(f"{study.readme} has no {begin}; {anew}")
+            problems.append(f"{study.readme} has no {begin}; {cure}")
         elif found != part:
             problems.append(
                 f"{study.readme}: the text after {begin} is not what {study.results / 'runs.jsonl'} and study.yaml "
-                f"generate ({_first_difference(found, part)}); {anew}"
+                f"generate ({_first_difference(found, part)}); {cure}"
             )
     known = {table.name for table in study.tables}
     problems += [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kdlab.runs.run import Run, RunStore
 
-# the outcomes of a job; after those in DONE nothing is left to do
+# the outcomes of a job; a job with an outcome in DONE is complete
 TRAINED, FOUND, FAILED, REFUSED, PRUNED, INTERRUPTED, NOT_STARTED = (
     "trained",
     "found",
@@ -39,12 +39,12 @@ class Job:
         config: the composed config, checked.
         digest: the hash of its run.
         need: its resources.
-        earlier: the jobs that come before it: they train its teachers, or what its student begins with.
+        earlier: the jobs that must end first: they train its teachers, or its student's initial weights.
         number: its place in the sweep, from 1; None for one that only others need.
-        key: :func:`kdlab.runs.known.key_of` its config, taken before the hash was.
+        key: :func:`kdlab.runs.known.key_of` its config, computed before the hash.
         role: its role for the jobs that need it (``teacher``, ``initial``).
         attempts: how often it was tried.
-        died: how the process died that checked it; then the job is not begun.
+        died: how the process that checked it died. Such a job is not started.
     """
 
     label: str
@@ -71,7 +71,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """The name for people: the label, after the role where only other jobs need it."""
+        """The name for people: the label. If only other jobs need it, its role comes first."""
         return self.label if self.number is not None else f"{self.role} {self.label}"
 
 
@@ -80,9 +80,9 @@ class Outcome:
     """The result of a job.
 
     Args:
-        status: one of the words above.
+        status: one of the constants above.
         path: the run's directory, where there is one.
-        message: why it did not succeed; for a run that was found, a remark on it.
+        message: why it did not succeed, or a remark on a run that was found.
         seconds: the duration of this attempt.
         metrics: the run's final numbers.
     """

@@ -51,7 +51,7 @@ class Launcher(ComposingLauncher):
         self.workers, self.jobs_per_device, self.retry, self.fail_fast = workers, jobs_per_device, retry, fail_fast
         self.devices = None if devices is None else [int(device) for device in devices]
         self.outcomes: list[Outcome] = []
-        self._said: set[str] = set()  # a search makes a plan for each trial
+        self._printed: set[str] = set()  # a search makes a plan for each trial
 
     def planned(self, job_overrides: Sequence[Sequence[str]], more: bool = False) -> Plan:
         """The plan of a sweep: all its jobs composed (each once) and checked. ``more``: further jobs like these will
@@ -60,7 +60,7 @@ class Launcher(ComposingLauncher):
         Raises:
             InputError: some jobs cannot be composed or have problems; nothing was begun.
         """
-        return plan(job_overrides, self.all_composed(job_overrides, warm=True), said=self._said, more=more)
+        return plan(job_overrides, self.all_composed(job_overrides, warm=True), printed=self._printed, more=more)
 
     def run(self, source: Source, gpus: int, metric: str, progress: str = "auto", table: bool = True) -> None:
         """Run the jobs of a source, show the progress, and print the table at the end. The results are in ``outcomes``,

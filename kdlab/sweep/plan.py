@@ -54,7 +54,7 @@ def plan(
     overrides: Sequence[Sequence[str]],
     configs: Sequence[dict],
     labels: Sequence[str] | None = None,
-    said: set[str] | None = None,
+    printed: set[str] | None = None,
     more: bool = False,
 ) -> Plan:
     """The plan of a sweep.
@@ -65,7 +65,7 @@ def plan(
 
     Args:
         labels: the names of the jobs for people; default: their overrides that are not common to all.
-        said: lines about data and weights that were already printed and are not repeated; changed in place.
+        printed: lines about data and weights that were already printed and are not repeated; changed in place.
 
     Raises:
         InputError: some jobs have problems; nothing was begun. Each problem is named once, with the jobs that have it.
@@ -87,7 +87,7 @@ def plan(
             jobs.append(Job(labels[number], list(overrides[number]), config, found[number].hash, number=number + 1))
         else:
             answer = answers[number]
-            # there is no hash if the job died before it was known; then it shares its run with no other job
+            # a job that died before its hash was known shares its run with no other job
             description = answer.description or {"digest": f"unknown-{number + 1}", "need": Need(), "earlier": []}
             jobs.append(
                 _job(
@@ -104,16 +104,16 @@ def plan(
     notes += share_answers(
         jobs, [answers[one].description if one in answers else None for one in range(len(jobs))], more
     )
-    said = set() if said is None else said
+    printed = set() if printed is None else printed
     for line in notes:
-        if line not in said:
+        if line not in printed:
             print(line)  # what the jobs print goes to files
-            said.add(line)
-    told = [answer.description for answer in answers.values() if answer.description is not None]
+            printed.add(line)
+    descriptions = [answer.description for answer in answers.values() if answer.description is not None]
     return Plan(
         jobs,
-        max((one["gpus"] for one in told), default=0),
-        set().union(*(one["metrics"] for one in told)),
+        max((one["gpus"] for one in descriptions), default=0),
+        set().union(*(one["metrics"] for one in descriptions)),
         {
             answer.description["digest"]: answer.networks
             for answer in answers.values()
@@ -133,8 +133,8 @@ def _job(
     died: str = "",
 ) -> Job:
     earlier = [
-        _job(theirs, told, name, theirs["overrides"], role=their_role)
-        for their_role, name, theirs, told in description["earlier"]
+        _job(theirs, its_description, name, theirs["overrides"], role=their_role)
+        for their_role, name, theirs, its_description in description["earlier"]
     ]
     return Job(
         label, overrides, config, description["digest"], description["need"], earlier, number, key, role, died=died
@@ -182,8 +182,8 @@ def _examine(
     try:
         for label in labels:
             description = None
-            description = _heard(line, label)
-            problems, networks, notes = _heard(line, label)
+            description = _received(line, label)
+            problems, networks, notes = _received(line, label)
             answers.append(_Answer(problems, description, networks, notes))
         return None, ""
     except (EOFError, OSError):
@@ -193,13 +193,13 @@ def _examine(
         processes.stop([process])
 
 
-def _heard(line: Connection, label: str) -> Any:
+def _received(line: Connection, label: str) -> Any:
     if not line.poll(SECONDS_TO_WAIT):
         print(f"still checking {label}", flush=True)
-    said = line.recv()
-    if said == INTERRUPTED:
+    message = line.recv()
+    if message == INTERRUPTED:
         raise KeyboardInterrupt
-    return said
+    return message
 
 
 def _refuse(answers: dict[int, _Answer], labels: list[str]) -> None:

@@ -134,14 +134,14 @@ class Scheduler:
                     if self.fail_fast and any(outcome.status in (FAILED, REFUSED) for outcome in self.outcomes):
                         self._stop()
                         break
-            except BaseException:  # in any case nothing listens to the running jobs any longer
+            except BaseException:  # after any exception, no one reads the messages of the running jobs
                 self._stop()
                 raise
             finally:
                 self._leave()
         return self.outcomes
 
-    # -- beginning jobs ------------------------------------------------------------------------------------------------
+    # -- starting jobs -------------------------------------------------------------------------------------------------
 
     def _fill(self) -> bool:
         """Begin all jobs that can begin now. Returns whether jobs are left that are not settled."""
@@ -222,7 +222,7 @@ class Scheduler:
             name=job.name,
             variables=grant.environment,
         )
-        for connection in (far_end, *ranks):  # the worker holds them now: they must close if it dies
+        for connection in (far_end, *ranks):  # the worker has its own copies, which close if it dies
             connection.close()
         self._workers.append(_Worker(job, process, line, grant, output))
         self.view.started(job)
@@ -230,17 +230,17 @@ class Scheduler:
     def _may_begin_others(self, job: Job) -> bool:
         return not self.source.exhausted or any(other is not job for other in self._waiting)
 
-    # -- hearing of them -----------------------------------------------------------------------------------------------
+    # -- receiving messages --------------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
         if not self._workers:
             time.sleep(0.25)
         ready = wait([worker.line for worker in self._workers], timeout=0.25) if self._workers else []
         for worker in [worker for worker in self._workers if worker.line in ready]:
-            self._hear(worker)
+            self._receive(worker)
         self.view.tick()
 
-    def _hear(self, worker: _Worker) -> None:
+    def _receive(self, worker: _Worker) -> None:
         try:
             kind, *content = worker.line.recv()
         except (EOFError, OSError):
@@ -255,7 +255,7 @@ class Scheduler:
             worker.end = tuple(content)
 
     def _collect(self, worker: _Worker) -> None:
-        """A worker has closed its line: it has ended, or was killed."""
+        """A worker's connection is closed: it has ended, or was killed."""
         worker.process.join(timeout=15)
         if worker.process.is_alive():
             processes.stop([worker.process])
@@ -289,7 +289,7 @@ class Scheduler:
         if status in DONE:
             try:
                 outcome.metrics = run.metrics
-            except KdlabError as error:  # somebody has damaged or removed it since
+            except KdlabError as error:  # it was damaged or removed in the meantime
                 outcome.status, outcome.message = FAILED, str(error)
         return outcome
 
@@ -328,12 +328,12 @@ class Scheduler:
                 self._workers and time.monotonic() - began < 20 and not any(moment - began > 1 for moment in interrupts)
             ):
                 for worker in list(self._workers):
-                    self._last_words(worker)
+                    self._receive_rest(worker)
             for worker in list(self._workers):
                 worker.process.kill()
                 self._ended_early(worker)
 
-    def _last_words(self, worker: _Worker) -> None:
+    def _receive_rest(self, worker: _Worker) -> None:
         while worker.line.poll(0.05):
             try:
                 kind, *content = worker.line.recv()

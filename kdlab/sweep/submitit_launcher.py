@@ -18,8 +18,8 @@ from .elsewhere import ElsewhereLauncher, End, Work, package
 from .job import FAILED, INTERRUPTED
 
 PAUSE = 1.0  # seconds between two checks of the jobs
-LAST_WORDS = 10.0  # seconds that cancelled jobs have to save their finished epochs
-ASK = 15.0  # seconds between two questions to squeue
+GRACE = 10.0  # seconds that cancelled jobs have to save their finished epochs
+ASK = 15.0  # seconds between two calls of squeue
 # options that submitit has for every cluster; all others are Slurm's
 COMMON = (
     "timeout_min",
@@ -143,7 +143,7 @@ class SubmititLauncher(ElsewhereLauncher):
         print(f"stopping: {len(handles)} jobs are cancelled", flush=True)
         for handle in handles:
             handle.cancel(check=False)
-        deadline = time.monotonic() + LAST_WORDS
+        deadline = time.monotonic() + GRACE
         while time.monotonic() < deadline and any(
             handle.paths.stdout.exists() and not self._done(handle) for handle in handles
         ):

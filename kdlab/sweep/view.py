@@ -58,13 +58,13 @@ class View:
             self._live.stop()
             self._live = None
 
-    # -- what happens --------------------------------------------------------------------------------------------------
+    # -- events --------------------------------------------------------------------------------------------------------
 
     def started(self, job: Job) -> None:
         """A job begins."""
         self._running[job] = (0, 0, {}, "epoch")
         if job.number is None:
-            self._say(f"{job.name}: training it, once for all jobs that share it")
+            self._print(f"{job.name}: training it, once for all jobs that share it")
 
     def row(self, job: Job, finished: int, whole: int, row: dict, unit: str = "epoch") -> None:
         """A job has finished a row of its curve.
@@ -84,7 +84,7 @@ class View:
     def retried(self, job: Job, message: str) -> None:
         """A job failed and will be tried again."""
         self._running.pop(job, None)
-        self._say(f"failed, and tried again: {job.name}: {first_line(message)}")
+        self._print(f"failed, and tried again: {job.name}: {first_line(message)}")
 
     def ended(self, outcome: Outcome) -> None:
         """A job has ended: count it, and print its line or add it to the live display."""
@@ -106,22 +106,22 @@ class View:
             return  # runs that were finished before are only in the table at the end
         self._recent.append(line)
         if self._live is None:
-            self._say(line)
+            self._print(line)
 
     def stopping(self, workers: int) -> None:
         """The sweep stops while ``workers`` jobs are running."""
-        self._say(f"stopping: {workers} running jobs save their finished epochs")
+        self._print(f"stopping: {workers} running jobs save their finished epochs")
 
     def tick(self) -> None:
         """Redraw the live display, if there is one."""
         if self._live is not None:
             self._live.update(self._picture(), refresh=True)
 
-    def _say(self, line: str | Text) -> None:
+    def _print(self, line: str | Text) -> None:
         if not self.silent:
             self.console.print(line, soft_wrap=True, highlight=False, markup=False)
 
-    # -- the live picture ----------------------------------------------------------------------------------------------
+    # -- the live display ----------------------------------------------------------------------------------------------
 
     def left(self) -> float | None:
         """Estimated seconds until all jobs are done; None before the first has ended."""
@@ -149,11 +149,11 @@ class View:
         for job, (finished, whole, row, unit) in self._running.items():
             shown = ("train/loss", f"val/{self.metric.partition('/')[2].removesuffix('_best')}")
             values = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name in shown)
-            told = f"{unit} {finished}/{whole}" if whole else "beginning"
+            progress = f"{unit} {finished}/{whole}" if whole else "beginning"
             table.add_row(
                 Text(job.name, overflow="ellipsis", no_wrap=True),
                 ProgressBar(total=max(whole, 1), completed=finished, width=20),
-                told,
+                progress,
                 values,
             )
         elapsed = _duration(time.monotonic() - self._began)

@@ -27,7 +27,7 @@ from .reading import StandIn, whole_network
 
 #: what wrappers insert into the names of the wrapped network, at any place
 WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
-#: counters that old files lack or that profilers leave; they change no answer
+#: counters that old files lack or that profilers leave; they do not affect the outputs
 COUNTER, PROFILED = "num_batches_tracked", ("total_ops", "total_params")
 _AVERAGE = re.compile(r"(^|[._])(ema|swa|averaged?|shadow)([._]|$)", re.IGNORECASE)
 _OF_OPTIMIZERS = re.compile(r"optim|sched|scaler|state\.", re.IGNORECASE)
@@ -36,7 +36,7 @@ Place = tuple[str, ...]  # the keys of a file, from the outermost on
 
 
 class WrongClasses(InputError):
-    """A file holds weights that fit but for their number of classes."""
+    """A file holds weights that fit, except for the number of classes."""
 
     def __init__(self, message: str, other: OtherClasses):
         super().__init__(message)
@@ -97,13 +97,13 @@ def weights_for(
     fitting = [found for place, table in tables.items() for found in _parts(place, table, expected, new_head)]
     for found in fitting:
         found.rest += [".".join(place) for place, table in tables.items() if place != found.place and len(table) > 1]
-    beside = f"{key.rpartition('.')[0]}.part"
+    part_key = f"{key.rpartition('.')[0]}.part"
     if part is not None:
         chosen = [found for found in fitting if found.name == part]
         if not chosen:
             names = ", ".join(found.name or "null (all of it)" for found in fitting)
             raise InputError(
-                f"{beside}={part}: {path} has no such part that fits {type(network).__name__}; "
+                f"{part_key}={part}: {path} has no such part that fits {type(network).__name__}; "
                 + (f"these do: {names}" if names else closest(tables, expected))
             )
         return _usable(chosen[0], expected, path, key)
@@ -123,7 +123,7 @@ def weights_for(
             else f"{key}: {path} does not fit {type(network).__name__}: {closest(tables, expected)}"
         )
     if len(several) > 1:
-        lines = "".join(f"\n  {typed(beside, found.name)}" for found in several if found.name)
+        lines = "".join(f"\n  {typed(part_key, found.name)}" for found in several if found.name)
         raise InputError(
             f"{key}: {path} holds {len(several)} networks that fit {type(network).__name__}; "
             f"add the one that is meant:{lines}"
@@ -132,8 +132,8 @@ def weights_for(
 
 
 def _usable(part: Part, expected: Mapping[str, Tensor], path: Path, key: str) -> Part:
-    """The part, if its numbers are weights. Integers in place of floats are none (a quantised network, whose scales are
-    elsewhere), and neither are numbers that are not finite.
+    """The part, if its numbers are weights. Integers in place of floats are no weights (a quantised network keeps its
+    scales elsewhere). Nor are numbers that are not finite.
 
     Raises:
         InputError: they are not.
@@ -162,25 +162,25 @@ def _other_classes(tables: Mapping[Place, dict[str, Tensor]], expected: Mapping[
 
 def lines_of(part: Part, path: Path, key: str) -> list[str]:
     """Notes for the user on how a file was read; empty where the file holds only the weights, under their own names."""
-    said = []
+    lines = []
     if part.prefix:
-        said.append(f"the prefix '{part.prefix}.' of its names is taken off")
+        lines.append(f"the prefix '{part.prefix}.' of its names is taken off")
     if part.wrapped:
-        said.append(f"the names of wrappers ({', '.join(sorted(WRAPPERS))}) are left out of its names")
+        lines.append(f"the names of wrappers ({', '.join(sorted(WRAPPERS))}) are left out of its names")
     if part.added:
-        said.append(f"'{part.added}.' is put before its names")
+        lines.append(f"'{part.added}.' is put before its names")
     rest = [name for name in part.rest if not _OF_OPTIMIZERS.search(name)]
     if rest or part.average:
-        said.append(
+        lines.append(
             f"loaded is '{part.name}'"
             + (", an average" if part.average else "")
             + (f"; left out: {', '.join(rest[:4])}{', …' if len(rest) > 4 else ''}" if rest else "")
         )
     if part.lacking:
-        said.append(f"it has no {COUNTER}, which begin at 0")
+        lines.append(f"it has no {COUNTER}, which begin at 0")
     if part.excess:
-        said.append(f"a profiler's {part.excess[0].rpartition('.')[2]} are left out")
-    return [f"{key}: {path}: {'; '.join(said)}"] if said else []
+        lines.append(f"a profiler's {part.excess[0].rpartition('.')[2]} are left out")
+    return [f"{key}: {path}: {'; '.join(lines)}"] if lines else []
 
 
 def _tables(content: object, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:

@@ -58,7 +58,7 @@ _CODE = frozenset(
 class StandIn:
     """Replaces an object whose class is not read: it accepts any arguments and does nothing."""
 
-    kind: type = object  # the container that the reader needs to see in its place, where it is filled like one
+    kind: type = object  # the container type that the reader expects in its place, if it is filled like a container
 
     def __new__(cls, *arguments, **options):
         """A stand-in, or an empty container of the class's ``kind``."""
@@ -91,7 +91,7 @@ def read_checkpoint(path: Path) -> Any:
             return _load(path)
     except InputError:
         raise
-    except Exception as error:  # a reader of bytes that mean nothing may fail in any way
+    except Exception as error:  # a reader may raise any error for damaged bytes
         reason = (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0]
         raise InputError(
             f"{path} cannot be read as a checkpoint: {reason}; it is damaged or cut short, fetch it again"
@@ -189,7 +189,7 @@ def _names(operations: Iterable) -> Iterator[str]:
     for operation, argument, _ in operations:
         if operation.name == "GLOBAL":
             module, name = argument.split(" ", 1)
-            if (module, name) in NAME_MAPPING:  # names of Python 2, which protocol 2 writes still
+            if (module, name) in NAME_MAPPING:  # names of Python 2, which pickle's protocol 2 still writes
                 module, name = NAME_MAPPING[module, name]
             yield f"{IMPORT_MAPPING.get(module, module)}.{name}"
         elif operation.name == "STACK_GLOBAL" and len(strings) > 1:

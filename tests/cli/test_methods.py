@@ -38,15 +38,15 @@ def test_an_entry(entry):
     documentation = entry.function.__doc__
     assert ":math:" in documentation or ".. math::" in documentation, "no formula"
     assert ">>> " in documentation, "no example"
-    told = entry.described()
-    missing = [name for name in entry.defaults if name != "weight" and name not in told]
+    described = entry.described()
+    missing = [name for name in entry.defaults if name != "weight" and name not in described]
     assert not missing, f"no docstring tells what {missing} are"
     assert entry.needs
 
 
 @pytest.mark.parametrize("entry", of_kind("strategy"), ids=lambda entry: entry.name)
 def test_a_strategy(entry):
-    assert entry.told and entry.losses and prose(entry.documented.__doc__)
+    assert entry.description and entry.losses and prose(entry.documented.__doc__)
     missing = [name for name in entry.defaults if name not in entry.described()]
     assert not missing, f"no docstring tells what {missing} are"
     if entry.method.paper is not None:
@@ -119,7 +119,7 @@ def test_a_strategy_without_a_paper_is_shown_without(kdlab):
 def test_a_file_that_uses_the_class_of_another_does_not_have_its_paper():
     assert INDEX["funmatch"].strategy is INDEX["offline"].strategy
     assert INDEX["funmatch"].method.paper is None and INDEX["offline"].method.paper.year == 2015
-    assert "https://arxiv.org/abs/2106.05237" in INDEX["funmatch"].told
+    assert "https://arxiv.org/abs/2106.05237" in INDEX["funmatch"].description
 
 
 def test_what_a_strategy_composes_is_part_of_its_entry(tmp_path, monkeypatch):

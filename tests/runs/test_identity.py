@@ -263,6 +263,11 @@ def test_a_key_added_later_counts_where_it_differs_from_its_default(monkeypatch)
 # the defaults of arguments that were added after the first hashes: one more line for each. A line never changes: with
 # another default the same hash would stand for other results. Whoever must change a default gives the argument another
 # name
+#: the classes of data sets, which share the arguments of their base
+DATA = (
+    *("CIFAR10", "CIFAR100", "ClassificationData", "Data", "Diabetes", "DigitAttributes", "Digits", "FashionMNIST"),
+    *("ImageFolder", "InMemory", "InMemoryData", "MNIST"),
+)
 LATER = {
     "data.Data.augment": None,
     "data.Data.batch_size": 128,
@@ -300,6 +305,7 @@ LATER = {
     "data.InMemory.mixing": None,
     "data.InMemory.split_seed": 0,
     "data.InMemory.validation": 0.1,
+    **{f"data.{name}.augment_seed": None for name in DATA},
     "losses.BinaryCrossEntropy.mean_over_labels": True,
     "losses.SigmoidKD.mean_over_labels": True,
     "losses.SigmoidKD.temperature": 1.0,
@@ -433,7 +439,7 @@ def does_not_count(config, place) -> bool:
     while "config" in place:  # what does not count of a run does not count of the run that teaches it
         place = place[place.index("config") + 1 :]
     names = place[0] in ("choices", "overrides", "name", "paths", "fresh", "progress", "logger")
-    return names or place == ("data", "workers")
+    return names or place in (("data", "workers"), ("teacher", "cache"))
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -450,10 +456,11 @@ def test_every_leaf_of_a_config_counts(name):
 
 
 def test_what_does_not_count_is_what_the_readme_says():
-    assert keys.NOT_IDENTITY == {"choices", "overrides", "name", "paths", "fresh", "progress", "logger"}
+    tops = {"choices", "overrides", "name", "paths", "fresh", "progress", "logger"}
+    assert keys.NOT_IDENTITY == {*tops, "teacher.cache", "teacher.cache_gb", "teacher.cache_auto"}
     text = (Path(__file__).parents[2] / "kdlab" / "runs" / "README.md").read_text(encoding="utf-8")
     said = re.search(r"The hash is over the whole composed config.*?\n\n", text, re.DOTALL)[0]
-    assert all(f"`{key}`" in said for key in (*keys.NOT_IDENTITY - {"choices", "overrides"}, "data.workers"))
+    assert all(f"`{key}`" in said for key in (*tops - {"choices", "overrides"}, "data.workers", "teacher.cache"))
 
 
 @pytest.mark.parametrize(

@@ -142,10 +142,10 @@ def test_a_line_about_the_data_is_printed_once_in_all_plans_of_a_search(workplac
         "teacher=none",
         "strategy=supervised",
     ]
-    said = set()
+    printed = set()
     for rate in ("0.1", "0.2"):
-        planned = plan.plan([overrides], [compose([*overrides, f"optimizer.lr={rate}"])], said=said)
-        assert len(planned.jobs) == 1 and len(said) == 1
+        planned = plan.plan([overrides], [compose([*overrides, f"optimizer.lr={rate}"])], printed=printed)
+        assert len(planned.jobs) == 1 and len(printed) == 1
     assert capsys.readouterr().out.count("left out: 1 file (.heic 1)") == 1
 
 

@@ -202,7 +202,7 @@ class Planning:
     def __init__(self, bad="nothing"):
         self.bad = bad
 
-    def planned(self, points):
+    def planned(self, points, more=False):
         ((*overrides,),) = points
         if self.bad in overrides:
             raise InputError(f"{self.bad} is bad")

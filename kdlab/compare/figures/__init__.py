@@ -1,4 +1,4 @@
-"""Figures: pure functions from plain data to matplotlib figures, a file each; and :func:`draw`, which gathers their
+"""Figures: pure functions from plain data to matplotlib figures, one file each; and :func:`draw`, which gathers their
 data from groups of runs."""
 
 from .agreement import agreement, agreement_matrix

@@ -12,24 +12,24 @@ from .style import COLUMN, MUTED, PAPER, WIDE, Drawing, drawing, styled, wrapped
 ALL = None  # the "seed" of a network that is the same for every seed: a teacher
 
 
-def agreement_matrix(answers: Mapping[str, Mapping[int | None, np.ndarray]]) -> np.ndarray:
+def agreement_matrix(predictions: Mapping[str, Mapping[int | None, np.ndarray]]) -> np.ndarray:
     """The share of samples for which two rows predict the same class: the mean over the seeds that both have. The
     diagonal is the mean over pairs of seeds of one row. NaN where there is no such pair.
 
     Args:
-        answers: row -> seed -> the predicted classes (N,). A row whose only seed is None (:data:`ALL`) is compared with
-            every seed of the others.
+        predictions: row -> seed -> the predicted classes (N,). A row whose only seed is None (:data:`ALL`) is compared
+            with every seed of the others.
 
     >>> agreement_matrix({"a": {1: np.array([0, 1]), 2: np.array([0, 0])},
     ...     "b": {1: np.array([0, 1]), 2: np.array([1, 1])}}).tolist()
     [[0.5, 0.5], [0.5, 0.5]]
     """
-    labels = list(answers)
+    labels = list(predictions)
     result = np.full((len(labels), len(labels)), np.nan)
     for row, first in enumerate(labels):
-        result[row, row] = _mean(list(combinations(answers[first].values(), 2)))
+        result[row, row] = _mean(list(combinations(predictions[first].values(), 2)))
         for column, second in enumerate(labels[:row]):
-            result[row, column] = result[column, row] = _mean(_pairs(answers[first], answers[second]))
+            result[row, column] = result[column, row] = _mean(_pairs(predictions[first], predictions[second]))
     return result
 
 
@@ -84,13 +84,13 @@ def agreement(matrix: np.ndarray, labels: Sequence[str]) -> Drawing:
     axes.grid(False)
     axes.spines[:].set_visible(False)
     off = np.where(np.tril(np.ones_like(matrix, dtype=bool), -1), matrix, np.nan)
-    told = ""
+    range_text = ""
     if np.isfinite(off).any():
         (a, b), (c, d) = (
             [int(axis) for axis in np.unravel_index(place, off.shape)]
             for place in (np.nanargmax(off), np.nanargmin(off))
         )
-        told = (
+        range_text = (
             f" Most alike: {labels[a]} and {labels[b]}, {100 * off[a, b]:.1f} %; least: {labels[c]} and "
             f"{labels[d]}, {100 * off[c, d]:.1f} %."
         )
@@ -100,5 +100,5 @@ def agreement(matrix: np.ndarray, labels: Sequence[str]) -> Drawing:
         "both have, and on the diagonal over pairs of seeds of one row (– where there is none). Rows of one seed share "
         "the split and the order of the samples, which the pairs on the diagonal do not: compare rows with rows, not "
         "with the diagonal.",
-        f"Matrix of {count} rows.{told}",
+        f"Matrix of {count} rows.{range_text}",
     )

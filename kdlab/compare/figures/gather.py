@@ -202,7 +202,7 @@ def _pareto(rows: Rows) -> Iterator[Any]:
             for group in rows.groups
             if (cost := costs.get(group.label)) and rows.values(group)
         ]
-        if name == "parameters":  # nothing else is known about a teacher that is no row itself
+        if name == "parameters":  # of a teacher without a row of its own, only the parameters are known
             points += [
                 Point(label, teachers[0]["parameters"], values, TEACHER)
                 for label, teachers in absent_teachers(rows.groups)

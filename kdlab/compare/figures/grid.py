@@ -1,4 +1,4 @@
-"""The two numbers of the config in which most groups make a grid."""
+"""Finds the two numbers of the config whose values make the largest grid of groups."""
 
 from __future__ import annotations
 

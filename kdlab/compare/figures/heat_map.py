@@ -80,13 +80,13 @@ def heat_map(
         axes.set_title(f"marked in the bar: the baseline, {number(baseline)}", fontsize=8.5, color=MUTED, loc="left")
     counts = sorted({len(values) for values in cells.values()})
     where = f"{across} = {columns[best[1]]:g} and {up} = {rows[best[0]]:g}"
-    beside = "" if baseline is None else f" The baseline has {number(baseline)}."
+    baseline_text = "" if baseline is None else f" The baseline has {number(baseline)}."
     return figure.describe(
         f"{metric} by {across} and {up}",
         f"Mean {metric} on test at the last epoch over {_counts(counts)} per cell; brighter is better, the best cell "
         "is framed. Differences between cells below the intervals in the table are not significant.",
         f"Heat map of {len(columns)} by {len(rows)} values. Best: {number(means[best])} at {where}; worst: "
-        f"{number(np.nanmin(means) if higher_is_better else np.nanmax(means))}.{beside}",
+        f"{number(np.nanmin(means) if higher_is_better else np.nanmax(means))}.{baseline_text}",
     )
 
 

@@ -13,14 +13,14 @@ from .style import MUTED, Drawing, drawing, legend_below, line, slots_of, styled
 MOST_CLASSES = 20
 
 
-def recalls(answers: np.ndarray, target: np.ndarray, classes: int) -> np.ndarray:
+def recalls(predictions: np.ndarray, target: np.ndarray, classes: int) -> np.ndarray:
     """The recall of each class; NaN where it has no samples.
 
     >>> recalls(np.array([0, 1, 1, 1]), np.array([0, 0, 1, 1]), 3).tolist()
     [0.5, 1.0, nan]
     """
     with np.errstate(invalid="ignore"):
-        return np.bincount(target[answers == target], minlength=classes) / np.bincount(target, minlength=classes)
+        return np.bincount(target[predictions == target], minlength=classes) / np.bincount(target, minlength=classes)
 
 
 def changes(row: Mapping[int, np.ndarray], baseline: Mapping[int, np.ndarray]) -> list[Interval]:
@@ -47,8 +47,8 @@ def changes(row: Mapping[int, np.ndarray], baseline: Mapping[int, np.ndarray]) -
 def per_class(
     rows: Mapping[str, Sequence[Interval]], baseline: str, names: Sequence[str], slots: dict[str, int] | None = None
 ) -> Drawing:
-    """Bars of the change in recall, one line per class, sorted by the first row's change. Of many classes, those that
-    change most.
+    """Bars of the change in recall, one line per class, sorted by the first row's change. With many classes, only those
+    that change most are shown.
 
     Args:
         rows: row -> the change of every class (:func:`changes`), in points of 1.

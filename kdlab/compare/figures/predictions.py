@@ -1,4 +1,4 @@
-"""Figures of test predictions, which every run keeps: test is not touched again."""
+"""Figures of the test predictions that every run stores. The test set is not evaluated again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def reliability_of(rows):
     if not logits:
         raise InputError("no row has test predictions")
     figure = reliability(
-        {label: [(said[0], said[1]) for said in found.values()] for label, found in logits.items()}, slots=rows.slots
+        {label: [(pair[0], pair[1]) for pair in found.values()] for label, found in logits.items()}, slots=rows.slots
     )
     figure.caption += words
     yield "reliability", figure
@@ -48,7 +48,7 @@ def per_class_of(rows):
     logits, notes = _logits(rows, chosen)
     yield from notes
     found = {
-        label: {seed: recalls(said.argmax(-1), target, said.shape[-1]) for seed, (said, target) in seeds.items()}
+        label: {seed: recalls(one.argmax(-1), target, one.shape[-1]) for seed, (one, target) in seeds.items()}
         for label, seeds in logits.items()
     }
     baseline = found.pop(rows.baseline, None)
@@ -70,21 +70,21 @@ def agreement_of(rows):
         InputError: fewer than two rows have test predictions of the same samples.
     """
     chosen, words = rows.chosen(MOST_AGREEMENT)
-    logits, notes = _logits(rows, chosen, answers=True)
+    logits, notes = _logits(rows, chosen, predictions=True)
     yield from notes
-    answers: dict[str, dict[int | None, np.ndarray]] = {
-        label: {seed: said for seed, (said, _) in seeds.items()} for label, seeds in logits.items()
+    predictions: dict[str, dict[int | None, np.ndarray]] = {
+        label: {seed: classes for seed, (classes, _) in seeds.items()} for label, seeds in logits.items()
     }
-    if answers:
+    if predictions:
         target = next(iter(next(iter(logits.values())).values()))[1]
         for label, teacher in _teachers(rows):
             with contextlib.suppress(InputError, OSError):
-                said, their_target = _in_order(teacher)
+                their_logits, their_target = _in_order(teacher)
                 if np.array_equal(target, their_target):
-                    answers = {label: {ALL: said.argmax(-1)}, **answers}
-    if len(answers) < 2:
+                    predictions = {label: {ALL: their_logits.argmax(-1)}, **predictions}
+    if len(predictions) < 2:
         raise InputError("fewer than two rows have test predictions of the same samples")
-    figure = agreement(agreement_matrix(answers), list(answers))
+    figure = agreement(agreement_matrix(predictions), list(predictions))
     figure.caption += words
     yield "agreement", figure
 
@@ -121,19 +121,19 @@ def _teachers(rows: Any) -> list[tuple[str, Run]]:
 def _in_order(run: Run) -> tuple[np.ndarray, np.ndarray]:
     """Logits and labels of a run's test samples at the last epoch, in the order of the data set."""
     content = run.predictions()
-    said, target, index = (content[key].numpy() for key in ("last", "target", "index"))
+    logits, target, index = (content[key].numpy() for key in ("last", "target", "index"))
     order = np.argsort(index, kind="stable")
-    return said[order], target[order]
+    return logits[order], target[order]
 
 
 def _logits(
-    rows: Any, chosen: list[Group], answers: bool = False
+    rows: Any, chosen: list[Group], predictions: bool = False
 ) -> tuple[dict[str, dict[int, tuple[np.ndarray, np.ndarray]]], list[str]]:
-    """Row -> seed -> (logits, labels) at the last epoch; and lines about runs that are left out: unreadable ones, and
-    those with other test samples than the first row.
+    """Row -> seed -> (logits, labels) at the last epoch; and lines about runs that are left out: those without readable
+    predictions, and those with other test samples than the first row.
 
     Args:
-        answers: return predicted classes in place of the logits, which may be large.
+        predictions: return predicted classes in place of the logits, which may be large.
     """
     found: dict[str, dict[int, tuple[np.ndarray, np.ndarray]]] = {}
     unreadable, elsewhere, first = 0, set(), None
@@ -141,7 +141,7 @@ def _logits(
         unreadable += len(group.records) - len(group.runs)
         for run, record in zip(group.runs, group.records):
             try:
-                said, target = _in_order(run)
+                outputs, target = _in_order(run)
             except (InputError, OSError):
                 unreadable += 1
                 continue
@@ -150,7 +150,7 @@ def _logits(
                 elsewhere.add(group.label)
                 continue
             found.setdefault(group.label, {})[record.get("seed", len(found.get(group.label, {})))] = (
-                said.argmax(-1) if answers else said,
+                outputs.argmax(-1) if predictions else outputs,
                 target,
             )
     notes = (

@@ -74,7 +74,7 @@ def soft_targets(
         bars.tick_params(axis="x", labelsize=7)
         bars.grid(False, axis="y")
     entropy = float(np.mean(-np.sum(soft * np.log(np.maximum(soft, 1e-12)), axis=-1)))
-    wrong = [str(names[target]) for target, said in zip(targets, logits.argmax(-1)) if said != target]
+    wrong = [str(names[target]) for target, predicted in zip(targets, logits.argmax(-1)) if predicted != target]
     return figure.describe(
         f"Soft targets of {teacher}",
         f"The first test image of {'every class' if count == classes else f'{count} classes'}, and the probabilities "

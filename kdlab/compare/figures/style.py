@@ -220,12 +220,12 @@ def by_seeds(labels: Sequence[str], counts: Sequence[int]) -> tuple[list[str], s
     ((['a', 'b'], '3 seeds'), (['a (3 seeds)', 'b (1 seed)'], 'seeds'))
     """
 
-    def told(count: int) -> str:
+    def seeds_text(count: int) -> str:
         return f"{count} seed{'' if count == 1 else 's'}"
 
     if len(set(counts)) == 1:
-        return list(labels), told(counts[0])
-    return [f"{label} ({told(count)})" for label, count in zip(labels, counts)], "seeds"
+        return list(labels), seeds_text(counts[0])
+    return [f"{label} ({seeds_text(count)})" for label, count in zip(labels, counts)], "seeds"
 
 
 def legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str], columns: int | None = None) -> None:

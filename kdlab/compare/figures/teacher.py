@@ -1,4 +1,4 @@
-"""The gallery of soft targets: the answers of a run's own teacher, rebuilt by kdlab, to ten test images of its data."""
+"""The gallery of soft targets: the probabilities of a run's own teacher, rebuilt by kdlab, for ten test images."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def soft_targets_of(rows):
 
 
 def gallery(run: Run, temperature: float | None = None) -> Drawing:
-    """The teacher's answers to the first test image of every class, or of ten classes if there are more.
+    """The teacher's probabilities for the first test image of every class, or of ten classes if there are more.
 
     Args:
         temperature: default: that of the run's ``kd`` term where it is a number, else 4.

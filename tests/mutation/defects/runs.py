@@ -67,8 +67,8 @@ DEFECTS = [
     ("runs/identity.py", '"losses": initial.losses, **_added', "**_added"),
     (
         "runs/identity.py",
-        'said = {"normalisation": one.normalisation} if one.normalisation else {}',
-        "said = {}",
+        'inputs = {"normalisation": one.normalisation} if one.normalisation else {}',
+        "inputs = {}",
     ),
     ("runs/identity.py", 'ordered=key in ("loss", "peers"))', 'ordered=key in ("loss",))'),
     (
