@@ -197,7 +197,7 @@ class View:
             )
         self.console.print(table)
         if note:
-            self._say(note)
+            self._print(note)
 
 
 def output_console() -> Console:

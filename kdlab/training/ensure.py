@@ -375,6 +375,7 @@ def _begin(plan: Plan, run: Run, parts: Parts, teacher: dict | None, say: Say) -
         "metrics": {},
         "durations": earlier.durations if earlier else {},
         "teacher_share": None,
+        "cache": None,
         "fresh": config["fresh"] or (earlier is not None and earlier.fresh),
         "directory": os.getcwd(),
         "slurm": slurm.task(),
