@@ -98,11 +98,13 @@ class Store:
     def begin(self, facts: Mapping[str, Any]) -> None:
         """Write the manifest, if there is none yet. ``facts`` of the teacher spare later runs its network."""
         self.facts = dict(facts)
-        if self.contents is None or (self.path / "manifest.json").exists():
+        if self.contents is None:
             return
-        content = {"format": FORMAT, "contents": self.contents.as_record(), "facts": self.facts, "made": now()}
-        content = json.loads(json.dumps(content))
-        write_json(self.path / "manifest.json", {**content, "checksum": _checksum(content)})
+        with self.lock("manifest"):
+            if not (self.path / "manifest.json").exists():
+                content = {"format": FORMAT, "contents": self.contents.as_record(), "facts": self.facts, "made": now()}
+                content = json.loads(json.dumps(content))
+                write_json(self.path / "manifest.json", {**content, "checksum": _checksum(content)})
 
     @property
     def _removal(self) -> str:
