@@ -127,7 +127,7 @@ def test_what_cannot_be_exact_or_has_no_room_is_refused(workplace, overrides, me
         (["teacher=none", "strategy=supervised"], "live", ""),
         (["loss=[ce]"], "live", ""),
         (["mixing=mixup"], "live", "data.mixing mixes"),
-        (["trainer.limit_train_batches=3"], "live", "trainer.limit_train_batches leaves out samples"),
+        (["+trainer.limit_train_batches=3"], "live", "trainer.limit_train_batches leaves out samples"),
         (["trainer.precision=16-mixed"], "live", "only answers in full precision"),
     ],
 )
