@@ -54,6 +54,7 @@ def ensure(
     ranks: list[Connection] | None = None,
     shared: bool = False,
     key: str | None = None,
+    say_of_teacher: Say | None = None,
 ) -> Run:
     """The finished run of a config. It is looked up if it exists, resumed if it was begun, and otherwise trained. Runs
     that it needs (teachers, stages) are trained first.
@@ -69,6 +70,7 @@ def ensure(
             (:func:`kdlab.launch.ranks.start_ranks`).
         shared: other tasks that srun started with this one may train the same run (a teacher, a job of a sweep).
         key: :func:`kdlab.runs.known.key_of` the config, if it is known already.
+        say_of_teacher: receives the lines about its teacher (name, score, warnings); default: ``say``.
 
     Raises:
         InputError: the config, the data or the teacher are wrong. Nothing was written.
@@ -103,7 +105,12 @@ def ensure(
         described = None
         if parts.teacher is not None:
             described = describe(
-                config, parts.teacher, parts.task, parts.data.val_dataloader(), evaluation_device(config), say
+                config,
+                parts.teacher,
+                parts.task,
+                parts.data.val_dataloader(),
+                evaluation_device(config),
+                say_of_teacher or say,
             )
         with _locked(run, say if wait else None, shared):
             run = plan.run()
