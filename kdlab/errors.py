@@ -64,6 +64,42 @@ class RunPruned(KdlabError):
     """A search has stopped the run, since others do better. What it has finished is kept."""
 
 
+class WeightsMissing(ValueError):
+    """Pretrained weights of a library are not on this machine and cannot be downloaded.
+
+    Args:
+        problem: what is missing, and how it can be brought here.
+        library: ``timm`` or ``torchvision``.
+        model: the library's name of the network.
+        argument: what asks for the weights, with the value that asks for none: ``pretrained=false``.
+    """
+
+    def __init__(self, problem: str, library: str, model: str, argument: str = "pretrained=false"):
+        self.problem, self.library, self.model, self.argument = problem, library, model, argument
+        super().__init__(f"{problem}, or set {argument}")
+
+    def of_key(self, key: str) -> str:
+        """The message for a network of a config. A teacher without weights teaches nothing, so it is trained.
+
+        >>> error = WeightsMissing("no weights", "timm", "resnet18")
+        >>> error.of_key("student")
+        'student: no weights, or set student.pretrained=false'
+        >>> print(error.of_key("teacher"))
+        teacher: no weights, or train this network on your data, in place of teacher=timm teacher.model=resnet18:
+          teacher=trained teacher.student=timm 'teacher.overrides=["student.model=resnet18"]'
+        """
+        if key.partition(".")[0] != "teacher":
+            return f"{key}: {self.problem}, or set {key}.{self.argument}"
+        if key != "teacher":  # a member
+            return f"{key}: {self.problem}"
+        override = f"student.model={self.model}"
+        return (
+            f"{key}: {self.problem}, or train this network on your data, in place of teacher={self.library} "
+            f"teacher.model={self.model}:\n"
+            f"  teacher=trained teacher.student={self.library} 'teacher.overrides=[\"{override}\"]'"
+        )
+
+
 def shortened(names: Collection[str], most: int = 4) -> str:
     """The first names, and how many more there are.
 

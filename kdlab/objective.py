@@ -236,7 +236,20 @@ class Objective(nn.Module):
             if not self._active(name) or (teacher is None and term.needs_teacher):
                 continue
             said = None if teacher is None else teacher.by_term.get(name, teacher)
-            values = term(student, said, batch)
+            try:
+                values = term(student, said, batch)
+            except KeyError as error:
+                if problem := _missing_feature(name, term, student, said):
+                    raise InputError(problem) from error
+                raise
+            except AttributeError as error:
+                if getattr(error, "obj", None) is term and type(term).prepare is not Loss.prepare:
+                    raise InputError(
+                        f"loss.{name}: {type(term).__name__} builds parts from the shapes of both Outputs, and has not "
+                        "seen any yet; call objective.prepare(kdlab.losses.Probe(student, teacher, None, classes, "
+                        "train_size)) once with those of a few samples, before you make the optimiser"
+                    ) from error
+                raise
             if term.per == "batch" and values.dim():
                 raise ValueError(
                     f"{type(term).__name__}.per is 'batch', so it returns a scalar; got {tuple(values.shape)}"
@@ -248,6 +261,21 @@ class Objective(nn.Module):
                 LossParts(taught=weighted, parts=parts) if term.needs_teacher else LossParts(weighted, parts=parts)
             )
         return result
+
+
+def _missing_feature(name: str, term: Loss, student: Outputs, teacher: Outputs | None) -> str | None:
+    """Which feature of a term the Outputs lack, as a message; None if they have all."""
+    for whose, outputs, taps in (("student", student, term.student_taps), ("teacher", teacher, term.teacher_taps)):
+        held = {} if outputs is None else outputs.features
+        for tap in taps:
+            if outputs is not None and tap not in held:
+                return (
+                    f"loss.{name}: it reads the {whose}'s feature '{tap}', and the {whose}'s Outputs have "
+                    f"{', '.join(held) or 'no features'}; give them kdlab.Outputs(logits, features={{'{tap}': …}}), or "
+                    f"capture them: with kdlab.models.taps.Taps({whose}, ['{tap}']) as features: logits = "
+                    f"{whose}(inputs)"
+                )
+    return None
 
 
 def ddp_anchor(outputs: Outputs) -> Tensor:

@@ -5,7 +5,7 @@ from torch import nn
 from kdlab.batch import Batch
 from kdlab.errors import InputError
 from kdlab.functional import hinton_kd
-from kdlab.losses import CrossEntropy, HintonKD, LogitMSE, Loss, Probe
+from kdlab.losses import SP, CrossEntropy, Hint, HintonKD, LogitMSE, Loss, Probe
 from kdlab.objective import LossParts, Objective, mean_of
 from kdlab.outputs import Outputs
 from kdlab.schedules import Complement, Linear, Stop, WarmUp, schedule
@@ -241,3 +241,32 @@ def test_a_teacher_that_comes_in_later_has_a_say():
     warm = Objective({"kd": HintonKD()}, {"kd": 0.0}, {"kd.weight": Linear(start=0, end=1, epochs=2)})
     assert not warm.asks_teacher and warm.learns_from_teacher
     assert not Objective({"ce": CrossEntropy(), "kd": HintonKD()}, {"ce": 1.0, "kd": 0.0}).learns_from_teacher
+
+
+def outputs(**features):
+    return Outputs(torch.zeros(4, 3), features={name: torch.zeros(4, size) for name, size in features.items()})
+
+
+def test_a_feature_that_is_not_given_is_named():
+    objective = Objective({"sp": SP("a", "b")}, {"sp": 1.0})
+    rows = Batch(torch.zeros(4, 1), torch.zeros(4, dtype=torch.int64), torch.arange(4))
+    with pytest.raises(InputError) as error:
+        objective(outputs(stage1=2), outputs(b=2), rows)
+    assert str(error.value) == (
+        "loss.sp: it reads the student's feature 'a', and the student's Outputs have stage1; give them "
+        "kdlab.Outputs(logits, features={'a': …}), or capture them: with kdlab.models.taps.Taps(student, ['a']) as "
+        "features: logits = student(inputs)"
+    )
+    with pytest.raises(InputError, match="the teacher's feature 'b', and the teacher's Outputs have no features;"):
+        objective(outputs(a=2), outputs(), rows)
+    assert float(objective(outputs(a=2), outputs(b=5), rows).total) == 0
+
+
+def test_a_loss_that_was_not_prepared_says_so():
+    objective = Objective({"hint": Hint(student_tap="a", teacher_tap="b")}, {"hint": 1.0})
+    rows = Batch(torch.zeros(4, 1), torch.zeros(4, dtype=torch.int64), torch.arange(4))
+    student, teacher = outputs(a=2), outputs(b=5)
+    with pytest.raises(InputError, match=r"Hint builds parts .*call objective.prepare\(kdlab.losses.Probe\("):
+        objective(student, teacher, rows)
+    objective.prepare(Probe(student, teacher, None, 3, 4))
+    assert objective(student, teacher, rows).total >= 0

@@ -35,7 +35,7 @@ def run(arguments: list[str]) -> int:
         help="the network (or ensemble), for a run with several; only for its saved test predictions "
         "(default: the network that the run keeps)",
     )
-    parser.add_argument("--per-class", action="store_true", help="also print the accuracy of every class")
+    parser.add_argument("--per-class", action="store_true", help="also print the accuracy of every class, by name")
     parser.add_argument(
         "--bias", action="append", default=[], metavar="CLASS=NUMBER", help="add a number to the logit of a class"
     )
@@ -51,7 +51,7 @@ def run(arguments: list[str]) -> int:
         )
     from kdlab.tasks import task_of
 
-    logits, target, source = (
+    logits, target, source, data = (
         _stored(found, options.which, options.network)
         if not options.override
         else _fresh(found, options.which, options.override)
@@ -66,23 +66,27 @@ def run(arguments: list[str]) -> int:
     for name, value in task.score(logits, target).items():
         print(f"{name:<10}{value:.4f}" if len(name) < 10 else f"{name}  {value:.4f}")
     if options.per_class:
-        right = logits.argmax(-1) == target
-        for number in range(logits.shape[-1]):
-            of_class = target == number
+        from kdlab.training.assemble import class_names
+
+        right, names = logits.argmax(-1) == target, class_names(data, logits.shape[-1])
+        shown = ["" if name == str(number) else name for number, name in enumerate(names)]
+        width = max(map(len, shown)) + 2 if any(shown) else 0
+        for number, name in enumerate(shown):
+            found_right = right[target == number]
             print(
-                f"class {number:<4}{right[of_class].float().mean():.4f}  ({int(right[of_class].sum())} of "
-                f"{int(of_class.sum())})"
+                f"class {number:<4}{name:<{width}}{found_right.float().mean():.4f}  ({int(found_right.sum())} of "
+                f"{len(found_right)})"
             )
     return 0
 
 
-def _stored(found: Run, which: str, network: str | None) -> tuple[torch.Tensor, torch.Tensor, str]:
+def _stored(found: Run, which: str, network: str | None) -> tuple[torch.Tensor, torch.Tensor, str, dict]:
     predictions = found.predictions()
     if which not in predictions:  # the last epoch always has predictions
         raise InputError(f"{found.path} has no '{which}': it was trained without validation, so no epoch was chosen")
     record = found.read()
     if network in (None, record.kept_network(which)):
-        return predictions[which].clone(), predictions["target"], "the run's own test predictions"
+        return predictions[which].clone(), predictions["target"], "the run's own test predictions", found.config["data"]
     known = [name for name in record.networks if f"{which}.{name}" in predictions]
     if network not in known:
         raise InputError(
@@ -93,10 +97,11 @@ def _stored(found: Run, which: str, network: str | None) -> tuple[torch.Tensor, 
         predictions[f"{which}.{network}"].clone(),
         predictions["target"],
         f"the run's own test predictions of {network}",
+        found.config["data"],
     )
 
 
-def _fresh(found: Run, which: str, overrides: list[str]) -> tuple[torch.Tensor, torch.Tensor, str]:
+def _fresh(found: Run, which: str, overrides: list[str]) -> tuple[torch.Tensor, torch.Tensor, str, dict]:
     from omegaconf import OmegaConf
 
     from kdlab.config.check import check
@@ -138,11 +143,8 @@ def _fresh(found: Run, which: str, overrides: list[str]) -> tuple[torch.Tensor, 
     network = found.network(which)
     torch.set_num_threads(found.config["threads"])
     predictions = predict(lambda batch: task.network_outputs(network, batch), data.test_dataloader(), task)
-    return (
-        predictions["logits"],
-        predictions["target"],
-        f"test split of {config['data'].get('name') or config['data']['_target_']}",
-    )
+    source = f"test split of {config['data'].get('name') or config['data']['_target_']}"
+    return predictions["logits"], predictions["target"], source, config["data"]
 
 
 def _bias(text: str, classes: int) -> tuple[int, float]:

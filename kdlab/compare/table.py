@@ -73,6 +73,13 @@ class Table:
             "Means over seeds and half widths of 95 % intervals (Student's t) on test. The checkpoint called best was "
             "chosen on validation, never on test."
         ]
+        low = [
+            name
+            for key, name in (("last", self.metric), *((name, name) for name in self.further))
+            if key in present and not self.report.higher_is_better(name)
+        ]
+        if low:
+            lines.append(f"Lower is better: {', '.join(dict.fromkeys(low))}.")
         if "difference" in present:
             lines.append(
                 f"Difference: to '{self.baseline}', paired by seed, with the 95 % interval of that difference alone."
@@ -80,8 +87,9 @@ class Table:
         if "verdict" in present and self.comparisons:
             lines.append(
                 f"Better and worse: p < {LEVEL:g} in a two-sided paired t test, after Holm's correction over "
-                f"{several(self.comparisons, 'comparison')}. Seeds are too few to tell if they would miss a "
-                f"difference of {LARGE_EFFECT:g} times its standard deviation between seeds more than one time in five."
+                f"{several(self.comparisons, 'comparison')}. Too few seeds to tell: this number of seeds "
+                f"would miss a difference of {LARGE_EFFECT:g} times its standard deviation between seeds in more than "
+                "one of five cases."
             )
         if "detectable" in present:
             lines.append(

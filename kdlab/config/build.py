@@ -8,7 +8,7 @@ from typing import Any
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 
-from kdlab.errors import InputError, KdlabError, ended_early
+from kdlab.errors import InputError, KdlabError, WeightsMissing, ended_early
 
 from .keys import own_keys
 
@@ -49,5 +49,7 @@ def build(node: dict, key: str, **given: Any) -> Any:
 def _explained(key: str, error: BaseException) -> InputError:
     if isinstance(error, KdlabError):
         return InputError(str(error))
+    if isinstance(error, WeightsMissing):
+        return InputError(error.of_key(key))
     kind = "" if isinstance(error, (ValueError, InputError)) else f"{type(error).__name__}: "
     return InputError(f"{key}: {ended_early(error) or f'{kind}{error}'}")

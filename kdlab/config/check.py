@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 
 from kdlab.errors import InputError, did_you_mean
 from kdlab.schedules import SCHEDULES, is_schedule
 
-from .chains import ending, lifted
+from .chains import ending, lifted, place
 from .clock import clock_problems
 from .forms import initial_problems, teacher_problems
 from .keys import GIVEN, matching, own_keys
-from .references import ExperimentRun, SameButRun, StudentRun, composed_runs
+from .quoting import written
+from .references import ComposedRun, ExperimentRun, SameButRun, StudentRun, composed_runs
 from .signature import Signature, fits, locate, signature, type_name
 
 # key -> (annotation, what it is). The groups are dicts (or null where a group may be empty).
@@ -46,6 +48,7 @@ REFUSED = {
 }
 CLASSIFIER = "kdlab.tasks.Classification"
 PROGRESS = ("auto", "bar", "lines", "none")
+GIVE_IT = "; give it with "
 MOST_THREADS = 1024  # with more, torch may end the process because the system has no more threads
 
 
@@ -63,13 +66,16 @@ def problems(config: dict, prefix: str = "") -> Iterator[str]:
     yield from initial_problems(_node(config, "student").get("initial"), f"{prefix}student.initial")
     for one in composed_runs(config):
         if isinstance(one, ExperimentRun):
-            yield from problems(one.config, f"{prefix}{one.key}.experiment={one.experiment}: ")
+            name = f"{prefix}{one.key}.experiment={one.experiment}: "
+            yield from (inside(text, one, config) for text in problems(one.config, name))
             continue
         # an error that both runs share is reported once
         reported = set(_own_problems(config, ""))
+        if isinstance(one, StudentRun):  # it shares all but the student
+            reported = {text for text in reported if not text.startswith("student.")}
         theirs = [text for text in problems(one.config) if text not in reported]
         if isinstance(one, StudentRun):
-            yield from (f"{prefix}{one.key}.student={one.student}: {text}" for text in theirs)
+            yield from (f"{prefix}{one.key}.student={one.student}: {inside(text, one, config)}" for text in theirs)
         if isinstance(one, SameButRun):
             yield from (f"{prefix}{one.key}.same_but: {lifted(text, one.key, one.overrides)}" for text in theirs)
             if _lacks_teacher(one.config):
@@ -77,6 +83,28 @@ def problems(config: dict, prefix: str = "") -> Iterator[str]:
                     f"{prefix}{one.key}.same_but={one.overrides}: the run before this one has no teacher, and its "
                     f"losses need one. {ending(one.key, one.overrides)}"
                 )
+
+
+def inside(problem: str, one: ComposedRun, config: dict) -> str:
+    """A value that an earlier run lacks is given by an override of that run.
+
+    Args:
+        problem: of the earlier run; returned as it is if it is another one.
+        one: refers to that run.
+        config: of the later run.
+
+    >>> one = StudentRun("teacher", {"student": "timm", "overrides": ["seed=2"]})
+    >>> print(inside("student.model has no value; give it with student.model=…", one, {}))
+    student.model has no value; give it with 'teacher.overrides=["seed=2","student.model=…"]'
+    """
+    text, found, cure = problem.partition(GIVE_IT)
+    if not found:
+        return problem
+    given = one.node.get("overrides") or []
+    if given and any(place(typed) == f"{one.key}.student" for typed in config.get("overrides") or []):
+        given = [own for own in given if own != f"student={given[0].partition('=')[2]}"]  # teacher.student=… adds it
+    override = shlex.quote(f"{one.key}.overrides={written([*given, *shlex.split(cure)])}")
+    return f"{text}{found}{override}"
 
 
 def _lacks_teacher(config: dict) -> bool:
@@ -98,7 +126,7 @@ def _lacks_teacher(config: dict) -> bool:
 def _own_problems(config: dict, prefix: str) -> Iterator[str]:
     """The problems of the config itself, without those of the earlier runs in it."""
     missing = list(_missing(config))
-    yield from (f"{prefix}{key} has no value; give it with {prefix}{key}=…" for key in missing)
+    yield from (f"{prefix}{key} has no value{GIVE_IT}{key}=…" for key in missing)
     yield from _schema(config, prefix)
     for key, node in _targets(config):
         yield from _signature(prefix, key, node)

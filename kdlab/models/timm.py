@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from kdlab.errors import did_you_mean
+from kdlab.errors import WeightsMissing, did_you_mean
 
 from .pretrained import note_weights, refuse_own
 from .writes import Writes
@@ -64,10 +64,12 @@ def timm_model(
     except (OSError, RuntimeError) as error:  # no connection; no such tag, no weights, weights of another shape
         if not pretrained and not model.startswith(ELSEWHERE):
             raise
-        raise ValueError(
+        raise WeightsMissing(
             f"the weights of timm's '{model}' are not available ({str(error).splitlines()[0]}); see "
             "timm.list_pretrained(), download them into the cache of the Hugging Face hub (HF_HOME) on a machine with "
-            "a connection, or set pretrained=false"
+            "a connection",
+            "timm",
+            model,
         ) from error
     network.taps = _taps(network)
     if writes is not None:

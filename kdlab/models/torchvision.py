@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from torch import nn
 
-from kdlab.errors import did_you_mean
+from kdlab.errors import WeightsMissing, did_you_mean
 
 from .pretrained import note_weights, refuse_own
 
@@ -85,7 +85,7 @@ def torchvision_model(
     if chosen is None:
         network = library.get_model(model, num_classes=classes, **options)
     else:
-        network = _trained(library, model, chosen, options)
+        network = _trained(library, model, chosen, options, "weights=null" if weights else "pretrained=false")
         known, heads = len(chosen.meta["categories"]), []
         if known != classes:
             heads = _put_on_head_of(network, library.get_model(model, num_classes=classes, **options))
@@ -113,7 +113,7 @@ def _weights(library: Any, model: str, pretrained: bool, weights: str | None) ->
     return offered[name]
 
 
-def _trained(library: Any, model: str, weights: Any, options: dict[str, Any]) -> nn.Module:
+def _trained(library: Any, model: str, weights: Any, options: dict[str, Any], argument: str) -> nn.Module:
     network: nn.Module
     try:
         network = library.get_model(model, weights=weights, progress=False, **options)
@@ -124,9 +124,12 @@ def _trained(library: Any, model: str, weights: Any, options: dict[str, Any]) ->
                 f"the weights {weights} of torchvision's {model} do not fit a network with these options "
                 f"({wrong}); leave them out, or set pretrained=false"
             ) from error
-        raise ValueError(
+        raise WeightsMissing(
             f"the weights {weights} of torchvision's {model} cannot be downloaded from {weights.url} ({error}); "
-            "download them into torch's cache (TORCH_HOME) on a machine with a connection, or set pretrained=false"
+            "download them into torch's cache (TORCH_HOME) on a machine with a connection",
+            "torchvision",
+            model,
+            argument,
         ) from error
     return network
 

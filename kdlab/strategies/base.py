@@ -17,6 +17,7 @@ from torchmetrics import MetricCollection
 
 from kdlab.batch import Batch
 from kdlab.counter import derived_seed
+from kdlab.errors import InputError
 from kdlab.losses.base import Probe
 from kdlab.models.taps import Taps
 from kdlab.objective import LossParts, Objective, ddp_anchor, mean_of
@@ -107,6 +108,8 @@ class Strategy(L.LightningModule):
         self.row_is_due: Callable[[], bool] | None = None
         self._random: dict[str, Tensor] | None = None
         self._metrics: dict[str, MetricCollection] = {}
+        #: the network that the last validation chose; None before the first
+        self.kept_on_validation: str | None = None
         #: what this row of the curve measured (Lightning's own dict keeps what earlier rows logged)
         self.epoch_values: dict[str, float] = {}
         self._sums: dict[str, tuple[Tensor | float, float]] = {}
@@ -286,6 +289,7 @@ class Strategy(L.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
         """Sets the objective's scheduled scalars. In the first batch of an epoch it also seeds torch's random numbers;
         in the first batch of a run that is resumed inside an epoch it restores them."""
+        refuse_other_batches(batch, "train")
         # here and not at the start of the epoch: a resumed epoch must draw the same numbers
         if batch_index == 0 or self._random is not None:
             torch.manual_seed(derived_seed(self.seed, self.current_epoch, self.global_rank, _DROPOUT))
@@ -366,24 +370,43 @@ class Strategy(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Updates the metrics of each of :meth:`answers`, then calls :meth:`after_validation`."""
+        self.after_validation(*self._measure(batch, "validation"))
+
+    def _measure(self, batch: Batch, split: str) -> tuple[dict[str, Outputs], Batch]:
+        """What each of :meth:`answers` said of a batch, in the metrics, and its rows."""
+        refuse_other_batches(batch, split)
         rows = self.task.align_batch(batch)
         said = {name: self.task.align(answer(batch), batch) for name, answer in self.answers().items()}
         for name, outputs in said.items():
             if name not in self._metrics:
                 self._metrics[name] = self.task.metrics().to(self.device)
             self._metrics[name].update(*self.task.counting(outputs, rows))
-        self.after_validation(said, rows)
+        return said, rows
 
     def on_validation_epoch_end(self) -> None:
         """Logs the metrics of the kept network as ``val/METRIC``; where there are several answers, those of each as
         ``val/METRIC_NAME``."""
+        found = self._measured()
+        self.kept_on_validation = self.kept(found)
+        self._report(_of_answers("val", found, self.kept_on_validation), on_bar=True)
+
+    def _measured(self) -> dict[str, dict[str, float]]:
+        """The metrics of each of :meth:`answers`, which begin again."""
         found = {name: self.task.computed(metrics) for name, metrics in self._metrics.items()}
-        for metrics in self._metrics.values():
-            metrics.reset()
-        values = {f"val/{key}": value for key, value in found[self.kept(found)].items()}
-        if len(found) > 1:
-            values |= {f"val/{key}_{name}": value for name, scores in found.items() for key, value in scores.items()}
-        self._report(values, on_bar=True)
+        self._metrics.clear()  # not reset: Lightning tests in inference mode, whose tensors a training cannot change
+        return found
+
+    def test_step(self, batch: Batch, batch_index: int) -> None:
+        """For a Lightning Trainer of your own: updates the metrics of each of :meth:`answers`. ``kdlab train`` tests
+        the kept checkpoints itself (:mod:`kdlab.training.results`)."""
+        self._measure(batch, "test")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the metrics of the kept network as ``test/METRIC``; where there are several answers, those of each as
+        ``test/METRIC_NAME``. The test never chooses the network: with ``keep=validation`` it is the one that the last
+        validation chose, and without a validation in this process there is no ``test/METRIC``."""
+        kept = self.kept_on_validation if self.keep == "validation" else self.keep
+        self.log_dict(_of_answers("test", self._measured(), kept))
 
     def kept(self, scores: Mapping[str, Mapping[str, float]]) -> str:
         """The name of the network that is kept, given what each one's metrics are on validation (the student without
@@ -404,3 +427,22 @@ class Strategy(L.LightningModule):
         if self._timed and self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
+
+
+def refuse_other_batches(batch: object, split: str) -> None:
+    """Raises InputError where a loader's batches are none of kdlab's."""
+    if isinstance(batch, Batch):
+        return
+    what = f"{type(batch).__name__} of {len(batch)}" if isinstance(batch, (tuple, list, dict)) else type(batch).__name__
+    raise InputError(
+        f"{split}: a batch must be a kdlab.Batch, got a {what}. Give the Trainer kdlab.library.Batches(loader, "
+        f'"{split}", "{split}"), which makes them of pairs (inputs, target) and of dicts'
+    )
+
+
+def _of_answers(split: str, found: dict[str, dict[str, float]], kept: str | None) -> dict[str, float]:
+    """Metrics by name: of the kept network, and where there are several answers, of each."""
+    values = {f"{split}/{key}": value for key, value in (found[kept].items() if kept is not None else ())}
+    if len(found) > 1:
+        values |= {f"{split}/{key}_{name}": value for name, scores in found.items() for key, value in scores.items()}
+    return values

@@ -9,10 +9,13 @@ from hydra.plugins.launcher import Launcher as HydraLauncher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from kdlab.config.chains import place
 from kdlab.config.compose import composing_within_hydra, explaining, plain, sharing_teachers
 from kdlab.errors import InputError
 from kdlab.launch import processes
 from kdlab.runs import known
+
+BASELINE = "strategy=supervised"
 
 
 class ComposingLauncher(HydraLauncher):
@@ -54,6 +57,26 @@ class ComposingLauncher(HydraLauncher):
 
 def _is_known(config: dict) -> bool:
     return not config.get("fresh") and known.finished(config) is not None
+
+
+def without_idle_teachers(jobs: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+    """The jobs of a sweep over strategies, in which the baseline (``strategy=supervised``) has no overrides of the
+    teacher: they are meant for the jobs with another strategy, and a line says so. Where all jobs are supervised they
+    stay, and the check reports them.
+
+    >>> typed = ["teacher=run", "teacher.run=runs/a"]
+    >>> without_idle_teachers([["strategy=supervised", *typed], ["strategy=offline", *typed]])
+    strategy=supervised learns without a teacher: teacher=run, teacher.run=runs/a count for the other jobs alone
+    [['strategy=supervised'], ['strategy=offline', 'teacher=run', 'teacher.run=runs/a']]
+    """
+    baseline = [job for job in jobs if BASELINE in job]
+    idle = {text: None for job in baseline for text in job if place(text).partition(".")[0] == "teacher"}
+    idle.pop("teacher=none", None)  # as it has none
+    if len(baseline) == len(jobs) or not idle:
+        return list(jobs)
+    count = "counts" if len(idle) == 1 else "count"
+    print(f"{BASELINE} learns without a teacher: {', '.join(idle)} {count} for the other jobs alone")
+    return [[text for text in job if text not in idle] if BASELINE in job else job for job in jobs]
 
 
 def how_to_split(jobs: Sequence[Sequence[str]], failed: Sequence[Sequence[str]]) -> str:

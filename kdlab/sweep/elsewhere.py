@@ -22,7 +22,7 @@ from kdlab.launch.processes import Interrupt, handling
 from kdlab.runs import known
 from kdlab.runs.record import started_by
 
-from .composing import ComposingLauncher
+from .composing import ComposingLauncher, without_idle_teachers
 from .job import FAILED, FOUND, INTERRUPTED, REFUSED, TRAINED
 from .plan import labels_of
 from .view import first_line
@@ -79,7 +79,8 @@ class ElsewhereLauncher(ComposingLauncher):
         Raises:
             InputError: some jobs cannot be composed; none was sent.
         """
-        configs, labels = self.all_composed(job_overrides), labels_of(job_overrides)
+        configs = self.all_composed(without_idle_teachers(job_overrides))
+        labels = labels_of(job_overrides)
         ends: dict[int, End] = {}
         for number, config in enumerate(configs):
             if not config.get("fresh") and (run := known.finished(config)) is not None:

@@ -9,9 +9,9 @@ from hydra.core.utils import JobReturn, JobStatus
 from kdlab.errors import InputError, RunFailed
 from kdlab.tasks.metric import report_of
 
-from .composing import ComposingLauncher
+from .composing import ComposingLauncher, without_idle_teachers
 from .job import DONE, Job, Outcome
-from .plan import Plan, plan
+from .plan import Plan, labels_of, plan
 from .scheduler import Grid, Scheduler, Source
 from .sharing import saved
 from .slots import Slots
@@ -53,14 +53,19 @@ class Launcher(ComposingLauncher):
         self.outcomes: list[Outcome] = []
         self._printed: set[str] = set()  # a search makes a plan for each trial
 
-    def planned(self, job_overrides: Sequence[Sequence[str]], more: bool = False) -> Plan:
-        """The plan of a sweep: all its jobs composed (each once) and checked. ``more``: further jobs like these will
-        come.
+    def planned(
+        self, job_overrides: Sequence[Sequence[str]], labels: Sequence[str] | None = None, more: bool = False
+    ) -> Plan:
+        """The plan of a sweep: all its jobs composed (each once) and checked.
+
+        Args:
+            labels: the names of the jobs for people; default: their overrides that are not common to all.
+            more: further jobs like these will come.
 
         Raises:
             InputError: some jobs cannot be composed or have problems; nothing was begun.
         """
-        return plan(job_overrides, self.all_composed(job_overrides, warm=True), printed=self._printed, more=more)
+        return plan(job_overrides, self.all_composed(job_overrides, warm=True), labels, self._printed, more)
 
     def run(self, source: Source, gpus: int, metric: str, progress: str = "auto", table: bool = True) -> None:
         """Run the jobs of a source, show the progress, and print the table at the end. The results are in ``outcomes``,
@@ -83,7 +88,7 @@ class Launcher(ComposingLauncher):
         Raises:
             InputError: some jobs cannot be composed or have problems; nothing was begun.
         """
-        planned = self.planned(job_overrides)
+        planned = self.planned(without_idle_teachers(job_overrides), labels_of(job_overrides))
         first = planned.jobs[0].config
         self.run(Grid(planned.jobs), planned.gpus, f"test/{report_of(first).headline.name}", first["progress"])
         by_job = {outcome.job: outcome for outcome in self.outcomes}

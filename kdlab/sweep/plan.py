@@ -17,6 +17,7 @@ from .sharing import share_answers
 from .worker import examine
 
 SECONDS_TO_TRY = 20.0  # seconds for which the jobs of a sweep are tried on a few samples before the first begins
+SHOWN = 4  # names of jobs after a problem that they share
 SECONDS_TO_WAIT = 30.0  # seconds after which a line names the job that is being checked
 
 
@@ -216,12 +217,24 @@ def _refuse(answers: dict[int, _Answer], labels: list[str]) -> None:
             whose.setdefault(answer.died, []).append(labels[number])
     bad = sum(bool(answer.problems or answer.died) for answer in answers.values())
     texts = [problem if len(of) == len(labels) else f"{problem} [in {_several(of)}]" for problem, of in whose.items()]
-    raise InputError(
-        *texts,
-        advice="" if len(labels) == 1 else f"{bad} of the {len(labels)} jobs cannot be run, so none was begun",
+    raise InputError(*texts, advice="" if len(labels) == 1 else _advice(bad, len(labels)))
+
+
+def _advice(bad: int, jobs: int) -> str:
+    """What a refused sweep did and what to do now.
+
+    >>> _advice(3, 9)
+    'No job was started: 3 of the 9 cannot be run. Correct them or leave them out, then start the sweep again'
+    """
+    if bad == jobs:
+        return f"No job was started: none of the {jobs} can be run. Correct the values, then start the sweep again"
+    them = "it" if bad == 1 else "them"
+    return (
+        f"No job was started: {bad} of the {jobs} cannot be run. Correct {them} or leave {them} out, then start the "
+        "sweep again"
     )
 
 
 def _several(labels: list[str]) -> str:
-    shown = "; ".join(labels[:2])
-    return shown if len(labels) <= 2 else f"{shown} and {len(labels) - 2} more jobs"
+    more = len(labels) - SHOWN
+    return "; ".join(labels[:SHOWN]) + (f" and {more} more job{'s' if more > 1 else ''}" if more > 0 else "")

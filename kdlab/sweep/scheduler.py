@@ -251,6 +251,8 @@ class Scheduler:
             self.view.row(worker.job, finished, whole, row, unit)
             if self.source.asks and worker.job.number is not None:
                 _answer(worker, self.source.should_continue(worker.job, finished, row))
+        elif kind == "teacher":
+            self.view.told(*content)
         else:
             worker.end = tuple(content)
 

@@ -44,6 +44,7 @@ class View:
         self.counts: Counter[str] = Counter()
         self._running: dict[Job, tuple[int, int, dict, str]] = {}
         self._recent: deque[Text] = deque(maxlen=RECENT)
+        self._told: set[str] = set()
         self._began, self._spent, self._trained = time.monotonic(), 0.0, 0
         self._live: Live | None = None
 
@@ -76,6 +77,13 @@ class View:
             unit: ``epoch`` or ``step``.
         """
         self._running[job] = (finished, whole, row, unit)
+
+    def told(self, line: str) -> None:
+        """A job has printed a line about its teacher. Jobs that share a teacher print the same line: it is shown
+        once."""
+        if line not in self._told:
+            self._told.add(line)
+            self._say(line)
 
     def postponed(self, job: Job) -> None:
         """A job waits, since another process trains its run."""

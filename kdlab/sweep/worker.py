@@ -23,9 +23,10 @@ def work(
 ) -> None:
     """Train one run, and report its result.
 
-    It sends ``("row", finished, all, row, unit)`` after every row of the curve (see :data:`kdlab.runs.curve.Observe`),
-    and ``("end", status, message)`` at the end. A run that a signal interrupts has no message; one whose own code
-    raises KeyboardInterrupt has one.
+    It sends ``("teacher", text)`` for each line about the run's teacher (its name, its score, warnings),
+    ``("row", finished, all, row, unit)`` after every row of the curve (see :data:`kdlab.runs.curve.Observe`), and
+    ``("end", status, message)`` at the end. A run that a signal interrupts has no message; one whose own code raises
+    KeyboardInterrupt has one.
 
     Args:
         digest: the hash of the run when the sweep was planned.
@@ -47,12 +48,23 @@ def work(
         from kdlab.runs.identity import run_hash
         from kdlab.training.ensure import ensure
 
+        def say_of_teacher(text: str) -> None:
+            print(text)
+            line.send(("teacher", text))
+
         if run_hash(config) != digest:
             raise InputError(
                 "an input of this job (the file of its teacher, its data) has changed since the sweep was planned; the "
                 "same command plans it again"
             )
-        ensure({**config, "progress": "none"}, wait=wait, observe=observe, ranks=ranks or None, shared=True)
+        ensure(
+            {**config, "progress": "none"},
+            wait=wait,
+            observe=observe,
+            ranks=ranks or None,
+            shared=True,
+            say_of_teacher=say_of_teacher,
+        )
         end = (TRAINED, "")
     except BeingTrained as error:
         end = (BUSY, str(error))

@@ -271,6 +271,16 @@ def make_data(node: dict) -> Data:
     return data
 
 
+def class_names(node: dict, classes: int) -> list[str]:
+    """The names of the classes of the config's ``data``, if they are known without reading it; otherwise their
+    numbers."""
+    try:
+        names = list(make_data(node).class_names)  # type: ignore[attr-defined]
+    except Exception:  # the user's own data set, whose code is no longer available; a folder that has moved
+        names = []
+    return names if len(names) == classes else list(map(str, range(classes)))
+
+
 def read_data(data: Data, node: dict) -> None:
     """Read and split the data, and compare them with the config.
 

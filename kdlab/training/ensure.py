@@ -57,6 +57,7 @@ def ensure(
     ranks: list[Connection] | None = None,
     shared: bool = False,
     key: str | None = None,
+    say_of_teacher: Say | None = None,
 ) -> Run:
     """The finished run of a config. It is looked up if it exists, resumed if it was begun, and otherwise trained. Runs
     that it needs (teachers, stages) are trained first.
@@ -72,6 +73,7 @@ def ensure(
             (:func:`kdlab.launch.ranks.start_ranks`).
         shared: other tasks that srun started with this one may train the same run (a teacher, a job of a sweep).
         key: :func:`kdlab.runs.known.key_of` the config, if it is known already.
+        say_of_teacher: receives the lines about its teacher (name, score, warnings); default: ``say``.
 
     Raises:
         InputError: the config, the data or the teacher are wrong. Nothing was written.
@@ -88,7 +90,7 @@ def ensure(
     quiet()
     # restores the caller's random numbers and number of threads
     with threads(config["threads"]), torch.random.fork_rng(devices=[]):
-        parts, described = _prepared(config, say, label)
+        parts, described = _prepared(config, say, label, say_of_teacher)
         with _locked(run, say if wait else None, shared):
             run = plan.run()
             if run.finished and not config["fresh"]:  # another process was faster
@@ -98,7 +100,7 @@ def ensure(
     return run
 
 
-def _prepared(config: dict, say: Say, label: str = "") -> tuple[Parts, dict | None]:
+def _prepared(config: dict, say: Say, label: str = "", say_of_teacher: Say | None = None) -> tuple[Parts, dict | None]:
     """The parts of a run whose earlier runs are trained, and what was measured of its teacher."""
     rehearse(config)
     say_precision(config, say)
@@ -119,7 +121,12 @@ def _prepared(config: dict, say: Say, label: str = "") -> tuple[Parts, dict | No
     described = None
     if parts.teacher is not None:
         described = describe(
-            config, parts.teacher, parts.task, parts.data.val_dataloader(), evaluation_device(config), say
+            config,
+            parts.teacher,
+            parts.task,
+            parts.data.val_dataloader(),
+            evaluation_device(config),
+            say_of_teacher or say,
         )
     return parts, described
 

@@ -34,7 +34,7 @@ def commands(config: dict, key: str, student: Sequence[str] | None) -> str:
     if student is None:
         return " (as a student with strategy=supervised), and name its run by teacher=run"
     typed = config.get("overrides") or []
-    first = [*_data(config), *student, "strategy=supervised", f"name={NAME}"]
+    first = [*_data(config), *student, "strategy=supervised", *_recipe(config), f"name={NAME}"]
     second = [*_without(key, typed), *_taught_by(key, typed, _path(first))]
     second += _left_over(second) if key == "teacher" else []
     return f":\n  {_command(first)}\nand let that run teach:\n  {_command(second)}"
@@ -57,6 +57,19 @@ def _data(config: dict) -> list[str]:
         if name != "mixing" and usual.get(name) != value
     ]
     return [chosen, *changed, *(text for text in typed if re.match(r"[+~]*paths[.]", text))]
+
+
+def _recipe(config: dict) -> list[str]:
+    """The overrides on the command line that say how long and how a network is trained: the one that is fine-tuned is
+    trained in the same way. Those of an optimiser that an experiment file chose would fit no other, so they are left
+    out.
+
+    >>> _recipe({"overrides": ["trainer.max_epochs=3", "loss=[ce,kd]", "optimizer=sgd", "seed=4"]})
+    ['trainer.max_epochs=3', 'optimizer=sgd']
+    """
+    chosen = (config.get("choices") or {}).get("experiment")
+    groups = ("task", "trainer") if chosen else ("task", "trainer", "optimizer", "scheduler")
+    return [text for text in config.get("overrides") or [] if re.match(rf"[+~]*({'|'.join(groups)})[.=@]", text)]
 
 
 def _without(key: str, typed: Sequence[str]) -> list[str]:

@@ -30,6 +30,7 @@ from .teacher import teacher_of
 
 # these runs are measured, but not written; a full disk is an error before that
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+LEAST_SAMPLES = 4  # of a batch that :class:`kdlab.metrics.CKA` counts
 THREADS = 1  # on a CPU, for all: times of different numbers of threads cannot be compared
 
 
@@ -154,7 +155,8 @@ def _alignment(subject: _Subject, device: torch.device) -> dict:
     """CKA between the taps of the network and those of its teacher, on validation.
 
     Raises:
-        InputError: there is no single teacher network, it is no longer available, or one of the two has no taps.
+        InputError: there is no single teacher network, it is no longer available, one of the two has no taps, or there
+            are too few samples.
     """
     run, data = subject.run, subject.data
     task = task_of(run.config, data.facts)
@@ -180,9 +182,12 @@ def _alignment(subject: _Subject, device: torch.device) -> dict:
             said = teacher.teach(batch).features
             yield {tap: found[tap] for tap in mine if tap in found}, {tap: said[tap] for tap in theirs if tap in said}
 
+    samples = len(data.part("validation"))
+    if samples < LEAST_SAMPLES:
+        raise InputError(f"it needs {LEAST_SAMPLES} samples of validation, and there are {samples}")
     matrix = alignment(features())
     same = {tap: row[tap] for tap, row in matrix.items() if math.isfinite(row.get(tap, math.nan))}
-    return {"cka": same, "cka_matrix": matrix, "cka_samples": len(data.part("validation"))}
+    return {"cka": same, "cka_matrix": matrix, "cka_samples": samples}
 
 
 def _timed(subjects: Sequence[_Subject], size: int, seconds: float, device: torch.device) -> list[list[float]]:

@@ -171,8 +171,14 @@ class Recorder(Checkpoint):
                 if key.startswith("train/loss")
             )
             validated = "" if score is None else f"  {self.monitor} {score:.4f}{' (best)' if improved else ''}"
+            # epochs that steps end: the last one may be a part of an epoch
+            steps = (
+                f" (step {trainer.global_step}/{int(trainer.estimated_stepping_batches)})"
+                if unit == "epoch" and trainer.max_steps != -1
+                else ""
+            )
             print(
-                f"{self.label}{unit} {done}/{whole}  {parts}{validated}  {seconds:.1f} s",
+                f"{self.label}{unit} {done}/{whole}{steps}  {parts}{validated}  {seconds:.1f} s",
                 flush=True,
             )
         if self.observe is not None and trainer.is_global_zero:

@@ -58,6 +58,17 @@ def test_evaluate_from_the_kept_predictions(kdlab, two, monkeypatch):
     assert sum(right for right, _ in rights) / 359 == pytest.approx(accuracy, abs=1e-4)
 
 
+def test_evaluate_names_the_classes_where_the_data_do(kdlab, two, monkeypatch):
+    plain = kdlab("evaluate", two[0], "--per-class")[1].splitlines()
+    names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    monkeypatch.setattr("kdlab.data.images.digits.Digits.NAMES", names, raising=False)
+    named = kdlab("evaluate", two[0], "--per-class")[1].splitlines()
+    assert named[-10:] == [
+        line.replace(f"class {number}   ", f"class {number}   {name:<7}")
+        for number, (line, name) in enumerate(zip(plain[-10:], names))
+    ]
+
+
 def test_evaluate_with_a_bias(kdlab, two):
     code, out, err = kdlab("evaluate", two[0], "--per-class", "--bias", "3=100")
     assert code == 0 and re.search(r"class 3 +1\.0000", out)

@@ -64,6 +64,16 @@ def test_rows_keep_their_order_and_have_differences():
     assert better.gap_closed == pytest.approx(0.05 / (0.9 - 0.804)) and better.retention == pytest.approx(0.854 / 0.9)
 
 
+def test_a_note_names_the_metrics_of_which_less_is_better():
+    note = "Lower is better: nll."
+    table = table_of([SAME, ALONE, BETTER], further=["nll"])
+    assert table.explanation()[1] == note and note in table.markdown() and note in table._repr_html_()
+    assert note in table.latex() and "Lower is better" not in table.csv()
+    assert "Lower is better" not in table.markdown(leave_out=["nll"])
+    assert table_of([SAME, ALONE], metric="nll").explanation()[1] == note
+    assert not any("Lower is better" in line for line in table_of([SAME, ALONE]).explanation())
+
+
 def test_the_p_that_is_shown_is_corrected():
     little = _group("little", [0.81, 0.83, 0.79, 0.83, 0.83])
     table = table_of([ALONE, SAME, little])

@@ -1,5 +1,7 @@
 """A teacher for data that no experiment trains one for: a network that learns their labels by the run's own recipe."""
 
+import shlex
+
 import pytest
 import yaml
 
@@ -276,3 +278,43 @@ def test_other_classes_are_mended_where_they_were_said(workplace):
         InputError, match=r"answers with 7 classes, but the data have 10; .* to 10 in teacher\.overrides$"
     ):
         ensure(compose([*network, "progress=none"]))
+
+
+@pytest.mark.parametrize(
+    "typed, problem",
+    [
+        (
+            [*IMAGES, "teacher.student=torchvision"],
+            "teacher.student=torchvision: student.model has no value; give it with "
+            """'teacher.overrides=["student.model=…"]'""",
+        ),
+        (
+            [*IMAGES, "teacher.student=timm", 'teacher.overrides=["seed=3"]'],
+            "teacher.student=timm: student.model has no value; give it with "
+            """'teacher.overrides=["seed=3","student.model=…"]'""",
+        ),
+        (
+            ["teacher.student=timm"],  # in place of that of the experiment
+            "teacher.experiment=teacher/digits: student.model has no value; give it with "
+            """'teacher.overrides=["student.model=…"]'""",
+        ),
+        (
+            ['teacher.overrides=["student=timm"]'],
+            "teacher.experiment=teacher/digits: student.model has no value; give it with "
+            """'teacher.overrides=["student=timm","student.model=…"]'""",
+        ),
+    ],
+)
+def test_what_the_teacher_lacks_is_given_to_the_teacher(typed, problem):
+    assert list(problems(compose(typed))) == [problem]
+    cure = shlex.split(problem.partition("give it with ")[2].replace("…", "resnet18"))
+    check(compose([*(text for text in typed if not text.startswith("teacher.overrides")), *cure]))
+
+
+def test_student_and_teacher_lack_the_same_value_each():
+    typed = ["student=torchvision", "teacher.student=torchvision"]
+    assert list(problems(compose([*IMAGES[:-1], *typed]))) == [
+        "student.model has no value; give it with student.model=…",
+        "teacher.student=torchvision: student.model has no value; give it with "
+        """'teacher.overrides=["student.model=…"]'""",
+    ]

@@ -4,6 +4,8 @@ import urllib.error
 import pytest
 import torch
 
+from kdlab.config.build import build
+from kdlab.errors import InputError
 from kdlab.models import torchvision_model
 from kdlab.models.taps import Taps, own_taps
 
@@ -118,6 +120,28 @@ def test_weights_that_cannot_be_fetched(monkeypatch, failure):
         ValueError, match="resnet18 cannot be downloaded from https://.*(no connection|hash).*pretrained=false"
     ):
         torchvision_model("resnet18", classes=7, pretrained=True)
+
+
+def test_each_network_without_weights_gets_its_own_cure(monkeypatch):
+    def fetch(*arguments, **options):
+        raise urllib.error.URLError("no connection")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fetch)
+    node = {"_target_": "kdlab.models.torchvision_model", "model": "resnet18", "classes": 7}
+    for key, asked, ending in (
+        ("student", {"pretrained": True}, "on a machine with a connection, or set student.pretrained=false"),
+        ("student", {"weights": "IMAGENET1K_V1"}, "on a machine with a connection, or set student.weights=null"),
+        (
+            "teacher",
+            {"pretrained": True},
+            "or train this network on your data, in place of teacher=torchvision teacher.model=resnet18:\n"
+            "  teacher=trained teacher.student=torchvision 'teacher.overrides=[\"student.model=resnet18\"]'",
+        ),
+        ("teacher.members.first", {"pretrained": True}, "(TORCH_HOME) on a machine with a connection"),
+    ):
+        with pytest.raises(InputError) as error:
+            build({**node, **asked}, key)
+        assert str(error.value).startswith(f"{key}: the weights ResNet18") and str(error.value).endswith(ending)
 
 
 @pytest.mark.parametrize(

@@ -192,3 +192,11 @@ def test_runs_that_are_read_only_are_measured_all_the_same(kdlab, distilled, mon
     assert len(row.split()) == 9, "three numbers for each batch size, peak and CKA"
     assert rest[-1] == f"could not be saved in {distilled.path}: read-only ({os.strerror(number)})"
     assert not distilled.measurements
+
+
+def test_too_few_samples_for_an_alignment_are_counted(kdlab, workplace):
+    few = ["data.validation=0.00332", 'teacher.overrides=["trainer.max_epochs=1"]', "data.batch_size=64"]
+    run = train(["teacher=trained", *few, *SHORT])
+    code, out, err = kdlab("measure", run.path, *QUICK)
+    assert code == 0 and "cka" not in run.measurements
+    assert f"no CKA: {run.path}: it needs 4 samples of validation, and there are 3\n" in out

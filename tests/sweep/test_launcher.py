@@ -55,6 +55,34 @@ def test_a_sweep_trains_its_teacher_once_and_first_and_is_found_again(kdlab, wor
     assert {run.path: run.checkpoint("last").stat().st_mtime_ns for run in find_runs(["runs"])} == stamps
 
 
+def test_a_baseline_in_a_sweep_ignores_the_teacher_of_the_others(kdlab, workplace):
+    teacher = package.train(["strategy=supervised", "trainer.max_epochs=2", "name=taught", "progress=none"])
+    given = ["teacher=run", f"teacher.run={teacher.path}"]
+    code, out, err = kdlab(
+        "train", "-m", "strategy=supervised,offline", *given, "trainer.max_epochs=1", "data.validation=0.3", "seed=1,2"
+    )
+    assert code == 0, err
+    lines = out.splitlines()
+    assert lines[0] == (
+        f"strategy=supervised learns without a teacher: teacher=run, teacher.run={teacher.path} count for the other "
+        "jobs alone"
+    )
+    score = teacher_score(teacher)
+    assert lines.count(f"teacher: {teacher.path}, accuracy {score:.4f} on validation") == 1
+    assert sum("teacher: warning: its data.validation differ" in line for line in lines) == 1
+    assert list(rows(out)) == [f"strategy={name} seed={seed}" for name in ("supervised", "offline") for seed in (1, 2)]
+    assert sorted(run.record["uses_teacher"] for run in find_runs(["runs/quickstart"])) == [False, False, True, True]
+    code, out, err = kdlab("train", "-m", "strategy=supervised", *given, "seed=1,2")
+    assert code == 2 and "strategy=supervised uses no teacher; leave out teacher=" in err, "no job has a teacher"
+
+
+def teacher_score(teacher):
+    """On the validation samples of its students, as one of their records has it."""
+    return next(
+        run.record["teacher"]["validation_accuracy"] for run in find_runs(["runs/quickstart"]) if run.record["teacher"]
+    )
+
+
 @pytest.mark.slow
 def test_finding_a_finished_sweep_again_imports_nothing_heavy(kdlab, workplace):
     assert kdlab("train", "-m", *SHORT, "seed=1,2")[0] == 0
@@ -186,7 +214,7 @@ def test_bad_input_in_one_job_is_found_before_any_begins(kdlab, workplace):
         code == 2
         and "trainer.max_epochs must be" in err
         and "[in trainer.max_epochs=0]" in err
-        and "none was begun" in err
+        and "No job was started" in err
     )
     assert not list(workplace.iterdir())
 

@@ -78,7 +78,7 @@ def test_with_bad_input_beside_it_nothing_is_begun_and_both_are_named(kdlab, wor
         code == 2
         and "optimizer.lr" in err
         and f"its process was {KILLED}" in err
-        and "2 of the 2 jobs cannot be run" in err
+        and "No job was started: none of the 2 can be run" in err
     )
     assert not (workplace / "runs").exists()
 

@@ -39,6 +39,17 @@ def test_a_line_a_job_where_there_is_no_terminal():
     ]
 
 
+def test_a_teacher_that_jobs_share_is_named_once():
+    screen = console(False)
+    with View(2, "test/accuracy", console=screen) as view:
+        for line in ("teacher: a, accuracy 0.9 on validation", "teacher: a, accuracy 0.9 on validation", "teacher: b"):
+            view.told(line)
+    assert screen.file.getvalue().splitlines() == ["teacher: a, accuracy 0.9 on validation", "teacher: b"]
+    silent = console(False)
+    View(2, "test/accuracy", "none", console=silent).told("teacher: a")
+    assert silent.file.getvalue() == ""
+
+
 def test_the_live_picture_counts_and_tells_the_time_left():
     (first, second, third, _), screen = jobs(4), console(True)
     with View(4, "test/accuracy", console=screen) as view:

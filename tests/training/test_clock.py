@@ -131,7 +131,7 @@ def test_the_best_of_all_rows_is_kept(workplace, kdlab):
     assert code == 0 and "Epoch 2/2" in out, "the last of three, which Lightning counts from 0"
     # of epochs that steps end, the number of all
     code, out, err = kdlab("train", *ALONE, *STEPS[:2], "progress=lines", "name=epochs")
-    assert "epoch 3/3" in out and "(last epoch)" in out
+    assert "epoch 1/3 (step 10/24)  " in out and "epoch 3/3 (step 24/24)  " in out and "(last epoch)" in out
     assert api.train([*ALONE, *STEPS]).path == run.path
 
 

@@ -49,6 +49,24 @@ def test_the_second_command_is_the_run_with_another_teacher():
     assert set(config["teacher"]) == {"run", "which", "normalisation"}
 
 
+def test_the_first_command_is_trained_as_long_and_in_the_same_way_as_the_run():
+    typed = ["task=classification", "optimizer=sgd", "optimizer.lr=0.01", "trainer.max_epochs=3", "scheduler=none"]
+    first, second = printed([*typed, "seed=3", "+trainer.log_every_n_steps=7"])
+    assert first[-8:] == ["strategy=supervised", *typed, "+trainer.log_every_n_steps=7", "name=fine_tuned"]
+    config = compose(first)
+    check(config)
+    assert config["trainer"]["max_epochs"] == 3 and config["optimizer"]["lr"] == 0.01
+    assert config["choices"]["scheduler"] == "none"
+
+
+def test_the_optimiser_of_an_experiment_stays_there():
+    first, _ = printed(
+        ["experiment=crd_benchmark/resnet56_resnet20", "optimizer.nesterov=true", "trainer.max_epochs=9"]
+    )
+    assert "trainer.max_epochs=9" in first and "optimizer.nesterov=true" not in first
+    check(compose(first))
+
+
 @pytest.mark.parametrize("given", [[], ["~teacher.members.first", "+teacher.members.first={checkpoint: x.pth}"]])
 def test_a_member_gives_way_to_a_run(given):
     _, second = printed(["teacher=ensemble", *given], "teacher.members.first")

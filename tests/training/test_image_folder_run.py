@@ -2,6 +2,7 @@
 machine with one build."""
 
 import os
+import re
 import signal
 
 import pytest
@@ -55,6 +56,7 @@ def test_a_run_with_workers_is_the_run_without(pictures, kdlab):
     _same(alone, helped)
     code, out, err = kdlab("evaluate", alone.path, "data.workers=2", "--per-class")
     assert code == 0, err
+    assert re.search(r"^class 0   blue   \d\.\d{4}  \(", out, re.M), out
     assert "12 samples" in out and f"accuracy  {alone.metrics['test/accuracy']:.4f}" in out
 
 

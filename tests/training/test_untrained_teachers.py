@@ -95,7 +95,7 @@ def test_a_new_head_of_timm_whatever_its_luck(local, seed):
         "teacher: local-dir:saved: its weights know 1000 classes, the data have 10, so its head (fc.weight, fc.bias) "
         "would be untrained. Fine-tune it first:\n"
         "  kdlab train student=timm student.model=local-dir:saved student.pretrained=true strategy=supervised "
-        "name=fine_tuned\n"
+        "trainer.max_epochs=1 name=fine_tuned\n"
     )
 
 
@@ -139,7 +139,8 @@ def test_heads_of_hugging_face(huggingface):
 
 @pytest.mark.slow
 def test_the_cure_of_hugging_face_works_when_pasted(huggingface, kdlab):
-    code, out, err = kdlab("train", "teacher=huggingface", "teacher.model=whole", *SHORT)
+    long = ["trainer.max_epochs=40", "progress=none", "data.fraction=0.1"]  # the fine-tuning is as long as the run
+    code, out, err = kdlab("train", "teacher=huggingface", "teacher.model=whole", *long)
     assert code == 2
     pasted(err, kdlab)
 

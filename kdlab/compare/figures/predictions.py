@@ -91,14 +91,9 @@ def agreement_of(rows):
 
 def class_names(group: Group, classes: int) -> list[str]:
     """The class names of a group's data if they are known without reading it; otherwise the class numbers."""
-    from kdlab.training.assemble import make_data
+    from kdlab.training import assemble
 
-    try:
-        data: Any = make_data(group.runs[0].config["data"])
-        names = data.class_names
-        return list(names) if len(names) == classes else list(map(str, range(classes)))
-    except Exception:  # the user's own data set, whose code is no longer available
-        return list(map(str, range(classes)))
+    return assemble.class_names(group.runs[0].config["data"], classes)
 
 
 def _teachers(rows: Any) -> list[tuple[str, Run]]:

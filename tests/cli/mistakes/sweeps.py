@@ -18,14 +18,16 @@ MISTAKES = [
     Mistake("nothing that fits a pattern", [*SWEEP, "student=glob(x*)"], ["no jobs", "empty"]),
     Mistake("value left out", [*SWEEP, "seed=1,"], ["seed=1,", "type seed=1"]),
     Mistake("unbalanced bracket in a sweep", [*SWEEP, "loss=[ce,kd"], ["loss=[ce,kd"]),
-    Mistake("one bad value of a sweep", [*SWEEP, "seed=1,abc"], ["seed", "'abc'", "[in seed=abc]", "none was begun"]),
+    Mistake(
+        "one bad value of a sweep", [*SWEEP, "seed=1,abc"], ["seed", "'abc'", "[in seed=abc]", "No job was started"]
+    ),
     Mistake("one bad choice of a sweep", [*SWEEP, "student=mlp,mpl"], ["student=mpl", "did you mean 'mlp'"]),
     Mistake(
         "reference to a key that is not there in a sweep",
         [*SWEEP, "seed=1,2", "threads=${thread}"],
         ["threads", "did you mean 'threads'"],
     ),
-    Mistake("name of a sweep that climbs out", [*SWEEP, "name=a,../b"], ["name", "../b", "none was begun"]),
+    Mistake("name of a sweep that climbs out", [*SWEEP, "name=a,../b"], ["name", "../b", "No job was started"]),
     Mistake(
         "misspelled launcher",
         [*SWEEP, "seed=1,2", "hydra/launcher=kdlap"],

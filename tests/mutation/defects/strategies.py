@@ -33,7 +33,7 @@ DEFECTS = [
         "key=lambda name: sign * scores[name][self.task.headline.name])",
         "key=lambda name: -sign * scores[name][self.task.headline.name])",
     ),
-    ("strategies/base.py", "            metrics.reset()", "            pass"),
+    ("strategies/base.py", "        self._metrics.clear()  #", "        pass  #"),
     (
         "strategies/base.py",
         "outputs = outputs if second is None else outputs.with_second(second)",
