@@ -23,6 +23,7 @@ from kdlab.tasks import Classification, MultiLabel, Regression, Task
 from kdlab.teachers import Frozen, Teacher
 from kdlab.training.assemble import _CONNECTORS, PROBE_ROWS, run_seed
 from kdlab.training.preparation import prepare
+from kdlab.training.unable import of_other_task
 
 from .loaders import Batches
 from .random_numbers import restored_random_numbers
@@ -269,6 +270,8 @@ def _described(inputs: object) -> str:
 
 def _teacher(given: object, task: Task, taps: Mapping[str, str] | None) -> Teacher | None:
     if isinstance(given, Run):
+        if wrong := of_other_task(str(given.path), given.read().task, task.report):
+            raise InputError(f"teacher: {wrong}; give a teacher of the same task")
         taps = {**(given.network_config("last").get("taps") or {}), **(taps or {})}
         given = given.network("last")
     if isinstance(given, nn.Module):

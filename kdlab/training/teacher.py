@@ -37,7 +37,7 @@ from kdlab.weights.foreign import WrongClasses, lines_of, weights_for
 
 from .evaluation import evaluate
 from .fine_tuning import as_student, beginning, commands
-from .unable import classes_of, refuse_untrained
+from .unable import classes_of, refuse_other_task, refuse_untrained
 
 Trained = Callable[[dict], Run | None]  # the finished run of a teacher's config, or None where it is not trained yet
 
@@ -62,7 +62,7 @@ def make_teacher(
         note: receives lines about how its file was read.
 
     Raises:
-        InputError: it cannot be found or read, or its weights leave parameters untrained.
+        InputError: it cannot be found or read, it learned another task, or its weights leave parameters untrained.
     """
     return None if one is None else _made(one, task, trained, given, channels, config or {}, note)
 
@@ -83,6 +83,8 @@ def _made(
         if isinstance(one, OnePerTerm):
             return PerTerm(members, one.terms)
         return Ensemble(members, one.rule, one.weights)
+    if task is not None:  # its own problem is listed beside those of the teacher
+        refuse_other_task(one, task)
     network, aliases = _teacher_network(one, trained, config, note)
     own = _normalisation(one, network, channels)
     if own is not None:
