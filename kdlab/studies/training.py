@@ -94,6 +94,7 @@ def train(study: Study, extra: Sequence[str] = ()) -> dict[tuple[str, ...], Trai
     overrides = study.run_overrides()
     launcher = _launcher([text for text in extra if text.lstrip("+").startswith(LAUNCHER)])
     configs = composed(overrides, [text for text in extra if not text.lstrip("+").startswith(LAUNCHER)], warm=True)
+    study = study.with_headlines({texts: report_of(config) for texts, config in zip(overrides, configs)})
     if wrong := unknown_names(study, dict(zip(overrides, configs))):
         raise InputError(*wrong)
     planned = plan(overrides, configs, labels=_labels(study))
