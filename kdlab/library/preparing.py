@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
+from kdlab import tasks
 from kdlab.batch import Batch
 from kdlab.config.keys import LOSSES
 from kdlab.counter import derived_seed
@@ -19,7 +20,8 @@ from kdlab.errors import InputError, did_you_mean, ended_early
 from kdlab.runs.run import Run
 from kdlab.strategies import Strategy
 from kdlab.strategies.cohort import Cohort, Peer
-from kdlab.tasks import Classification, MultiLabel, Regression, Task
+from kdlab.tasks import Classification, Task
+from kdlab.tasks.metric import REPORTS
 from kdlab.teachers import Frozen, Teacher
 from kdlab.training.assemble import _CONNECTORS, PROBE_ROWS, run_seed
 from kdlab.training.preparation import prepare
@@ -30,8 +32,8 @@ from .random_numbers import restored_random_numbers
 from .recipes import Recipe, make_strategy, recipe
 from .wording import python_words
 
-#: the names of tasks
-_TASKS = {"classification": Classification, "multilabel": MultiLabel, "regression": Regression}
+#: name -> task
+_TASKS = {report.task: getattr(tasks, kind) for kind, report in REPORTS.items()}
 
 
 @dataclass
@@ -125,6 +127,7 @@ def prepared(
         )
         for one in filter(None, [train_loader, *others.values()]):
             one.classes = chosen.width if chosen.report.answers == "classes" else None
+            one.check_labels = chosen.check_labels
         rows = _number_samples(built, train_loader, first, labels)
         first = train_loader.first(PROBE_ROWS).to("cpu")
         for one in filter(None, others.values()):

@@ -214,6 +214,7 @@ def assemble(config: dict, trained: Trained) -> Parts:
     data.seed, data.views = seed, strategy.views
     rows = data.part("train")
     loader = data.train_dataloader()
+    task.check_labels(loader.target)
     data.order = strategy.sampler(loader.target, rows)
     strategy.epochs = epochs_planned(config["trainer"], data.train_dataloader())  # its order may have other batches
     probe = data.train_dataloader().first(PROBE_ROWS)

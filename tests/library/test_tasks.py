@@ -106,3 +106,20 @@ def test_steps_are_refused():
             trainer={"max_steps": 3},
             **QUIET,
         )
+
+
+@pytest.mark.parametrize("place", [0, -1], ids=["first batch", "later batch"])
+def test_labels_of_another_kind_are_named_with_their_loader(place):
+    wrong = LABELS.clone()
+    wrong[place, 0] = 2.0
+    with pytest.raises(
+        InputError, match="^train: task=.?multilabel.? needs targets that are 0 or 1, one for each label"
+    ):
+        kdlab.distill(
+            nn.Linear(5, 3),
+            None,
+            loader(wrong, 0, 240),
+            task="multilabel",
+            strategy="supervised",
+            **{**QUIET, "epochs": 1},
+        )

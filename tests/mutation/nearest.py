@@ -72,6 +72,7 @@ NEAREST: dict[str, tuple[str, ...]] = {
         "tests/training/test_ensure.py",
         "tests/teachers",
     ),
+    "training/teacher_record.py": ("tests/training/test_results.py", "tests/training/test_ensure.py"),
     "training/results.py": (
         "tests/training/test_results.py",
         "tests/training/test_measured.py",
