@@ -102,7 +102,6 @@ def _fresh(found: Run, which: str, overrides: list[str]) -> tuple[torch.Tensor, 
     from kdlab.config.check import check
     from kdlab.config.compose import compose, explaining
     from kdlab.config.keys import DEFAULT_TASK
-    from kdlab.config.keys import DEFAULT_TASK
     from kdlab.config.written import as_dict
     from kdlab.tasks import task_of
     from kdlab.training.assemble import make_data, read_data
