@@ -54,27 +54,33 @@ def _list(options: argparse.Namespace) -> int:
     table = Table(box=None, pad_edge=False)
     for column in ("run", "status", "test", "best", "epochs", "seconds"):
         table.add_column(column, overflow="fold", justify="left" if column in ("run", "status") else "right")
-    count, damaged = 0, []
+    damaged, rows, headlines = [], [], set()
     for found in find_runs(options.folder):
-        count += 1
         try:
             record = found.read()
         except InputError as error:
             damaged.append(str(error))
+            record = None
+        else:
+            headlines.add(record.task.headline)
+        rows.append((found, record))
+    for found, record in rows:
+        if record is None:
             table.add_row(str(found.path), "damaged", "", "", "", "")
             continue
         metrics, headline = record.metrics, record.task.headline.name
+        named = f"{headline} " if len(headlines) > 1 else ""
         seconds = record.durations.get("train_seconds")
         status = "killed" if record.status == RUNNING and not found.being_trained else record.status
         table.add_row(
             str(found.path),
             status,
-            _number(metrics.get(f"test/{headline}")),
-            _number(metrics.get(f"test/{headline}_best")),
+            _number(metrics.get(f"test/{headline}"), named),
+            _number(metrics.get(f"test/{headline}_best"), named),
             str(_epochs(found)),
             "" if seconds is None else f"{seconds:.1f}",
         )
-    if count:
+    if rows:
         _console().print(table)
         for text in damaged:
             print(text)
@@ -89,8 +95,8 @@ def _console() -> Console:
     return console if console.is_terminal else Console(width=200)
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+def _number(value: float | None, before: str = "") -> str:
+    return "" if value is None else f"{before}{value:.4f}"
 
 
 def _epochs(found: Run) -> int | str:

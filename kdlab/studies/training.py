@@ -110,8 +110,7 @@ def train(study: Study, extra: Sequence[str] = ()) -> dict[tuple[str, ...], Trai
         if job.digest not in chosen or not chosen[job.digest].run.finished and job.run.finished:
             chosen[job.digest] = job
     jobs = list(chosen.values())
-    first = jobs[0].config
-    launcher.run(Grid(jobs), planned.gpus, f"test/{report_of(first).headline.name}", first["progress"])
+    launcher.run(Grid(jobs), planned.gpus, progress=jobs[0].config["progress"])
     messages = {
         outcome.job.digest: outcome.message or outcome.status
         for outcome in launcher.outcomes

@@ -12,6 +12,7 @@ from kdlab.config.compose import compose
 from kdlab.data import DigitAttributes, Digits
 from kdlab.errors import InputError
 from kdlab.functional import binary_cross_entropy, sigmoid_kd
+from kdlab.runs.run import find_runs
 from kdlab.tasks import MultiLabel
 from kdlab.training.assemble import assembled
 from kdlab.training.evaluation import evaluate
@@ -162,6 +163,10 @@ def test_runs_of_two_tasks_are_not_compared(workplace, kdlab):
     package.train(["task=regression", "strategy=supervised", "trainer.max_epochs=1", "progress=none"])
     code, out, err = kdlab("compare", "runs/quickstart")
     assert code == 2 and "the runs are of different tasks (multilabel, regression)" in err
+    cells = {line.split()[2] for line in kdlab("runs")[1].splitlines()[1:]}
+    assert cells == {"accuracy", "mse"}
+    regression = next(run for run in find_runs(["runs"]) if "test/mse" in run.metrics)
+    assert kdlab("runs", regression.path)[1].splitlines()[1].split()[2] == f"{regression.metrics['test/mse']:.4f}"
 
 
 def test_a_network_whose_name_ends_a_metric(workplace):
