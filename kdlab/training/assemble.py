@@ -258,8 +258,9 @@ def make_data(node: dict) -> Data:
     data = build(node, "data")
     if not isinstance(data, Data):
         raise InputError(
-            f"data: {node['_target_']} is no kdlab.data.InMemoryData; derive it from that, and give it read() "
-            "(or from kdlab.data.ClassificationData, where it does not fit in memory)"
+            f"data: {node['_target_']} is no kdlab.data.Data; derive it from kdlab.data.InMemoryData and give it "
+            "read() (from kdlab.data.InMemory where the labels are no classes, from kdlab.data.Data where the data do "
+            "not fit in memory)"
         )
     return data
 
