@@ -15,6 +15,7 @@ from kdlab.errors import InputError, did_you_mean
 from kdlab.runs.differences import flat
 from kdlab.runs.networks import why_kept
 from kdlab.runs.run import RUNNING, Run, find_runs
+from kdlab.runs.schema import RunRecord
 
 from .parser import Parser
 
@@ -54,16 +55,15 @@ def _list(options: argparse.Namespace) -> int:
     table = Table(box=None, pad_edge=False)
     for column in ("run", "status", "test", "best", "epochs", "seconds"):
         table.add_column(column, overflow="fold", justify="left" if column in ("run", "status") else "right")
-    damaged, rows, headlines = [], [], set()
+    damaged: list[str] = []
+    rows: list[tuple[Run, RunRecord | None]] = []
     for found in find_runs(options.folder):
         try:
-            record = found.read()
+            rows.append((found, found.read()))
         except InputError as error:
             damaged.append(str(error))
-            record = None
-        else:
-            headlines.add(record.task.headline)
-        rows.append((found, record))
+            rows.append((found, None))
+    headlines = {record.task.headline for _, record in rows if record is not None}
     for found, record in rows:
         if record is None:
             table.add_row(str(found.path), "damaged", "", "", "", "")
