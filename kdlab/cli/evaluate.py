@@ -106,9 +106,9 @@ def _fresh(found: Run, which: str, overrides: list[str]) -> tuple[torch.Tensor, 
 
     from kdlab.config.check import check
     from kdlab.config.compose import compose, explaining
+    from kdlab.config.keys import DEFAULT_TASK
     from kdlab.config.written import as_dict
     from kdlab.tasks import task_of
-    from kdlab.tasks.of_config import DEFAULT
     from kdlab.training.assemble import make_data, read_data
     from kdlab.training.evaluation import predict
 
@@ -120,7 +120,7 @@ def _fresh(found: Run, which: str, overrides: list[str]) -> tuple[torch.Tensor, 
         # of the config, only the data are used
         chosen = (found.config.get("choices") or {}).get("task") or "classification"
         config = compose([*overrides, f"task={chosen}", "strategy=supervised"])
-        config["task"] = found.config.get("task") or DEFAULT
+        config["task"] = found.config.get("task") or DEFAULT_TASK
     else:  # the run's own data, changed
         if any(text.startswith("~") for text in overrides):
             raise InputError("a key of the run's own data cannot be removed here; name the data set too: data=…")

@@ -154,11 +154,12 @@ def _check(names: list[str]) -> int:
 
 
 def _render(names: list[str]) -> int:
-    from kdlab.studies.records import read_records
+    from kdlab.studies.records import read_records, tasks_of
     from kdlab.studies.results import generated, kept_rerun, write_readme
 
     for study in _studies(names):
         records = read_records(study.results)
+        study = study.with_headlines(tasks_of(records))
         print(
             f"written: {write_readme(study, generated(study, records, kept_rerun(study)))}"
             if records
@@ -176,6 +177,7 @@ def _reproduce(name: str, extra: list[str], write: bool, keep: bool) -> int:
     from kdlab.studies.rerun import claims, reruns
     from kdlab.studies.study import refuse_ambiguous
     from kdlab.studies.training import train
+    from kdlab.tasks.metric import report_of
 
     refuse_ambiguous(name)
     study = read(name)
@@ -189,6 +191,7 @@ def _reproduce(name: str, extra: list[str], write: bool, keep: bool) -> int:
     # SIGTERM and SIGUSR1 act like Ctrl-C: the runs are recorded as interrupted, and the same command resumes them
     with handling(Interrupt()):
         trained = train(study, extra)
+    study = study.with_headlines({texts: report_of(one.config) for texts, one in trained.items()})
     records, written = results.write(study, trained, write)
     for one in study.tables:
         print(f"\n{one.title}")

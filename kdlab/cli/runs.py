@@ -15,6 +15,7 @@ from kdlab.errors import InputError, did_you_mean
 from kdlab.runs.differences import flat
 from kdlab.runs.networks import why_kept
 from kdlab.runs.run import RUNNING, Run, find_runs
+from kdlab.runs.schema import RunRecord
 
 from .parser import Parser
 
@@ -54,27 +55,32 @@ def _list(options: argparse.Namespace) -> int:
     table = Table(box=None, pad_edge=False)
     for column in ("run", "status", "test", "best", "epochs", "seconds"):
         table.add_column(column, overflow="fold", justify="left" if column in ("run", "status") else "right")
-    count, damaged = 0, []
+    damaged: list[str] = []
+    rows: list[tuple[Run, RunRecord | None]] = []
     for found in find_runs(options.folder):
-        count += 1
         try:
-            record = found.read()
+            rows.append((found, found.read()))
         except InputError as error:
             damaged.append(str(error))
+            rows.append((found, None))
+    headlines = {record.task.headline for _, record in rows if record is not None}
+    for found, record in rows:
+        if record is None:
             table.add_row(str(found.path), "damaged", "", "", "", "")
             continue
         metrics, headline = record.metrics, record.task.headline.name
+        named = f"{headline} " if len(headlines) > 1 else ""
         seconds = record.durations.get("train_seconds")
         status = "killed" if record.status == RUNNING and not found.being_trained else record.status
         table.add_row(
             str(found.path),
             status,
-            _number(metrics.get(f"test/{headline}")),
-            _number(metrics.get(f"test/{headline}_best")),
+            _number(metrics.get(f"test/{headline}"), named),
+            _number(metrics.get(f"test/{headline}_best"), named),
             str(_epochs(found)),
             "" if seconds is None else f"{seconds:.1f}",
         )
-    if count:
+    if rows:
         _console().print(table)
         for text in damaged:
             print(text)
@@ -89,8 +95,8 @@ def _console() -> Console:
     return console if console.is_terminal else Console(width=200)
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+def _number(value: float | None, before: str = "") -> str:
+    return "" if value is None else f"{before}{value:.4f}"
 
 
 def _epochs(found: Run) -> int | str:

@@ -13,7 +13,7 @@ from kdlab.schedules import SCHEDULES, is_schedule
 from .chains import ending, lifted, place
 from .clock import clock_problems
 from .forms import initial_problems, teacher_problems
-from .keys import GIVEN, matching, own_keys
+from .keys import DEFAULT_TASK, GIVEN, matching, own_keys
 from .quoting import written
 from .references import ComposedRun, ExperimentRun, SameButRun, StudentRun, composed_runs
 from .signature import Signature, fits, locate, signature, type_name
@@ -46,7 +46,6 @@ REFUSED = {
     "fast_dev_run": "a run of one batch would count as finished; debug=fast tries things out under a name of its own",
     "overfit_batches": "it needs an unshuffled loader, which a run does not have; data.fraction trains on a small part",
 }
-CLASSIFIER = "kdlab.tasks.Classification"
 PROGRESS = ("auto", "bar", "lines", "none")
 GIVE_IT = "; give it with "
 MOST_THREADS = 1024  # with more, torch may end the process because the system has no more threads
@@ -202,7 +201,8 @@ def _schema(config: dict, prefix: str) -> Iterator[str]:
 def _own(config: dict, prefix: str) -> Iterator[str]:
     """kdlab's own keys inside the groups."""
     data, scheduler, trainer = (_node(config, key) for key in ("data", "scheduler", "trainer"))
-    least = 2 if (_node(config, "task").get("_target_") or CLASSIFIER) == CLASSIFIER else 1
+    classifier = DEFAULT_TASK["_target_"]
+    least = 2 if (_node(config, "task").get("_target_") or classifier) == classifier else 1
     if data.get("classes") != "???" and (
         not isinstance(data.get("classes"), int) or isinstance(data.get("classes"), bool) or data["classes"] < least
     ):

@@ -7,11 +7,16 @@ from collections.abc import Iterable, Sequence
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from kdlab.errors import InputError
+
 from .chains import place
+from .keys import LOSSES
 from .paths import conf_dir
 from .written import as_dict, content, find
 
 MARK = "if_chosen"
+#: the strategy that has no teacher
+ALONE = "kdlab.strategies.Supervised"
 
 
 def leave_out_idle_terms(config: DictConfig, strategy: str | None, sources: Iterable) -> None:
@@ -41,24 +46,38 @@ def leave_out_idle_terms(config: DictConfig, strategy: str | None, sources: Iter
 
 
 def leave_out_teacher_terms(config: DictConfig, choices: dict, typed: Sequence[str], sources: Iterable) -> None:
-    """Keep only the first term of the losses that a task's file chooses, the one on labels, if the strategy's file
-    wants a loss on labels alone (``loss: [ce]`` in ``strategy=supervised``). Losses that were typed stay.
+    """Keep only one term of the losses that a task's file chooses, if the strategy's file wants one of that role: the
+    loss on labels (``loss: [ce]`` in ``strategy=supervised``), or the one on a teacher's answers (``loss: [kd]`` in
+    ``strategy=funmatch``). Losses that were typed stay.
 
     Args:
         config: changed in place.
         choices: which file of every group was chosen.
         typed: the overrides of the command line.
         sources: Hydra's search path.
+
+    Raises:
+        InputError: the strategy is nothing but a loss of its own for classes, and the task's file replaces it.
     """
     wanted, chosen = (_losses_of(sources, group, choices.get(group)) for group in ("strategy", "task"))
     terms = config.get("loss")
-    if not chosen or not wanted or len(wanted) > 1 or not OmegaConf.is_dict(terms) or list(terms) != chosen:
+    if not chosen or not wanted or not OmegaConf.is_dict(terms) or list(terms) != chosen:
         return
     if any(place(text) == "loss" for text in typed):
         return
+    if len(wanted) > 1:
+        if (config.get("strategy") or {}).get("_target_") == ALONE:
+            strategy, task = choices["strategy"], choices["task"]
+            raise InputError(
+                f"strategy={strategy} is loss=[{','.join(wanted)}], which is for classes, and task={task} has "
+                f"loss=[{','.join(chosen)}]; take another strategy, for example strategy=offline"
+            )
+        return
+    on_labels, on_teacher = chosen[:1], chosen[1:2]
+    kept = on_teacher if wanted[0] in {taught for _, taught in LOSSES.values()} else on_labels
     with open_dict(config):
-        for name in chosen[1:]:
-            if not any(place(text).startswith(f"loss.{name}.") for text in typed):
+        for name in chosen:
+            if name not in kept and not any(place(text).startswith(f"loss.{name}.") for text in typed):
                 del terms[name]
 
 

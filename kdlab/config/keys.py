@@ -57,6 +57,9 @@ NOT_IDENTITY = frozenset(
     }
 )
 
+#: the task of configs that were written before tasks could be chosen
+DEFAULT_TASK = {"_target_": "kdlab.tasks.Classification"}
+
 # Keys of kdlab's own that were added after the first hashes were made, each with its default: pattern over dotted keys
 # -> default. Such a key counts only where it differs from its default, so runs from before it keep their hash.
 # (Arguments of kdlab's classes need no entry: kdlab.runs.identity.) A default in this table must never change: existing
@@ -66,7 +69,7 @@ ADDED: dict[str, object] = {
     "teacher.members.*.part": None,
     "student.initial.part": None,
     "student.initial.new_head": False,
-    "task": {"_target_": "kdlab.tasks.Classification"},
+    "task": DEFAULT_TASK,
     "trainer.max_steps": -1,
     "trainer.every_n_train_steps": None,
 }

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import torch
@@ -17,10 +16,9 @@ from kdlab.runs.checkpoints import AtomicCheckpointIO, read_checkpoint
 from kdlab.runs.run import Run
 from kdlab.teachers import Teacher
 from kdlab.training.epochs import WholeEpochs, refuse_early_ends
-from kdlab.training.evaluation import evaluate
 from kdlab.training.execute import environment, shows_bar
 from kdlab.training.recorder import Recorder, recorded
-from kdlab.training.teacher import AnswerKinds
+from kdlab.training.teacher_record import entry, examine
 
 from .preparing import Prepared
 from .recipes import describe
@@ -176,36 +174,28 @@ def described_teacher(parts: Prepared, given: object, fitting: Fitting) -> dict 
     if parts.teacher.terms:
         members = {key: _described(key, one, parts, fitting) for key, one in parts.teacher.members.items()}
         return {"name": name, "terms": parts.teacher.terms, "members": members, "parameters": None, "runs": []}
-    described = _described(name, parts.teacher, parts, fitting)
-    if isinstance(given, Run):
-        kept = {key: given.record[key] for key in ("hash", "metrics", "parameters", "durations")}
-        described["runs"] = [{"path": str(given.path), **kept}]
-    return described
+    return _described(name, parts.teacher, parts, fitting, [given] if isinstance(given, Run) else [])
 
 
 def _name(given: object) -> str:
     return str(given.path) if isinstance(given, Run) else describe(given)["class"]
 
 
-def _described(name: str, teacher: Teacher, parts: Prepared, fitting: Fitting) -> dict:
-    size = None if teacher.network is None else sum(value.numel() for value in teacher.network.parameters())
-    found: dict[str, Any] = {"name": name, "normalisation": None, "runs": [], "parameters": size}
+def _described(name: str, teacher: Teacher, parts: Prepared, fitting: Fitting, trained: Sequence[Run] = ()) -> dict:
     if parts.validation is None:
-        return found
-    task, device = parts.task, evaluation_device({"trainer": fitting.options})
-    chance, kinds = task.chance(), AnswerKinds(task)
-    watchers = (chance.update, kinds.update)
-    measured = evaluate({"": teacher.teach}, parts.validation, task, device, watchers=watchers)[""].metrics
-    monitor = task.headline.name
-    fitting.say(f"teacher: {name}, {monitor} {measured[monitor]:.4f} on validation")
-    if kinds.kind is not None:
+        return entry(name, teacher, {}, trained)
+    monitor = parts.task.headline.name
+    found = examine(teacher, parts.task, parts.validation, evaluation_device({"trainer": fitting.options}))
+    score = found.metrics[monitor]
+    fitting.say(f"teacher: {name}, {monitor} {score:.4f} on validation")
+    if found.kind is not None:
         fitting.say(
             f"teacher: warning: all outputs of {name} lie between 0 and 1. Losses need logits: remove the softmax or "
             "sigmoid at its end"
         )
-    elif chance.p_value() > 0.01:
+    elif found.chance.p_value() > 0.01:
         fitting.say(
-            f"teacher: warning: on validation, {name} is not clearly better than chance ({monitor} "
-            f"{measured[monitor]:.4f}); check its weights, and how its inputs are normalised"
+            f"teacher: warning: on validation, {name} is not clearly better than chance ({monitor} {score:.4f}); "
+            "check its weights, and how its inputs are normalised"
         )
-    return {**found, **{f"validation_{key}": value for key, value in measured.items()}}
+    return entry(name, teacher, found.metrics, trained)

@@ -62,6 +62,8 @@ class Batches:
         self.labels: Tensor | None = loader.target if isinstance(loader, BatchLoader) else None
         #: how many classes the labels may be of; None: not checked
         self.classes: int | None = None
+        #: raises InputError for labels that are not of the task
+        self.check_labels: Callable[[Tensor], None] = lambda target: None
         self._groups: Groups | None = None
 
     def __len__(self) -> int:
@@ -219,6 +221,10 @@ class Batches:
     def _check(self, batch: Batch) -> None:
         """Raises InputError for labels that are not those of the classes or of the data set."""
         target = cast(Tensor, batch.target)
+        try:
+            self.check_labels(target)
+        except InputError as error:
+            raise InputError(*(f"{self.role}: {problem}" for problem in error.problems)) from error
         if self.classes is not None and target.numel():
             low, high = (int(value) for value in target.aminmax())
             if low < 0 or high >= self.classes:

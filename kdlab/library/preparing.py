@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
+from kdlab import tasks
 from kdlab.batch import Batch
 from kdlab.config.keys import LOSSES
 from kdlab.config.seeds import run_seed
@@ -20,18 +21,20 @@ from kdlab.errors import InputError, did_you_mean, ended_early
 from kdlab.runs.run import Run
 from kdlab.strategies import Strategy
 from kdlab.strategies.cohort import Cohort, Peer
-from kdlab.tasks import Classification, MultiLabel, Regression, Task
+from kdlab.tasks import Classification, Task
+from kdlab.tasks.metric import REPORTS
 from kdlab.teachers import Frozen, Teacher
 from kdlab.training.assemble import _CONNECTORS, PROBE_ROWS
 from kdlab.training.preparation import prepare
+from kdlab.training.unable import of_other_task
 
 from .loaders import Batches
 from .random_numbers import restored_random_numbers
 from .recipes import Recipe, make_strategy, recipe
 from .wording import python_words
 
-#: the names of tasks
-_TASKS = {"classification": Classification, "multilabel": MultiLabel, "regression": Regression}
+#: name -> task
+_TASKS = {report.task: getattr(tasks, kind) for kind, report in REPORTS.items()}
 
 
 @dataclass
@@ -125,6 +128,7 @@ def prepared(
         )
         for one in filter(None, [train_loader, *others.values()]):
             one.classes = chosen.width if chosen.report.answers == "classes" else None
+            one.check_labels = chosen.check_labels
         rows = _number_samples(built, train_loader, first, labels)
         first = train_loader.first(PROBE_ROWS).to("cpu")
         for one in filter(None, others.values()):
@@ -270,6 +274,8 @@ def _described(inputs: object) -> str:
 
 def _teacher(given: object, task: Task, taps: Mapping[str, str] | None) -> Teacher | None:
     if isinstance(given, Run):
+        if wrong := of_other_task(str(given.path), given.read().task, task.report):
+            raise InputError(f"teacher: {wrong}; give a teacher of the same task")
         taps = {**(given.network_config("last").get("taps") or {}), **(taps or {})}
         given = given.network("last")
     if isinstance(given, nn.Module):

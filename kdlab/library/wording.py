@@ -19,7 +19,8 @@ _PLAIN = (
     ("data.mixing", "the mixing of train's loader"),
 )
 _CHOICES = re.compile(r"\b(loss)=\[([\w,… ]*)\]")
-_NAMED = re.compile(r"\b(loss|strategy|scheduler|optimizer)=([a-z_]\w*)\b")
+_NAMED = re.compile(r"\b(loss|strategy|scheduler|optimizer|task)=([a-z_]\w*)\b")
+_AVERAGE = re.compile(r"\bteacher(?:\.members\.(\w+))?\.average=(\w+)")
 _OPTION = re.compile(r"\b(strategy|scheduler|optimizer)\.(\w+)=([\w.]+)")
 
 
@@ -30,11 +31,16 @@ def in_python(message: str) -> str:
     'strategy="online" needs more; take loss=["ce", "kd"], with teacher=None'
     >>> in_python("strategy.peers.wide.optimizer.lr: too large; strategy.keep=wide")
     'peers.wide.lr: too large; strategy={…: {"keep": "wide"}}'
+    >>> in_python("with task=regression, teacher.average=logits; teacher.members.a.average=best")
+    'with task="regression", Ensemble(…, average="logits"); "a": Ensemble(…, average="best")'
     """
     for old, new in _PLAIN:
         message = message.replace(old, new)
     message = _CHOICES.sub(lambda found: f"{found[1]}=[{', '.join(map(_quoted, found[2].split(',')))}]", message)
     message = _OPTION.sub(lambda found: f'{found[1]}={{…: {{"{found[2]}": {_value(found[3])}}}}}', message)
+    message = _AVERAGE.sub(
+        lambda found: f'{f"{_quoted(found[1])}: " if found[1] else ""}Ensemble(…, average="{found[2]}")', message
+    )
     return _NAMED.sub(r'\1="\2"', message)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,6 +25,7 @@ from kdlab.tasks import Task
 from kdlab.teachers import Teacher
 
 from . import random_numbers
+from .measured import MeanLosses, StepTime
 from .optimization import OptimizerRecipe
 
 _DROPOUT = 3  # the stream of random numbers for whatever the networks draw while training
@@ -112,9 +112,7 @@ class Strategy(L.LightningModule):
         self.kept_on_validation: str | None = None
         #: what this row of the curve measured (Lightning's own dict keeps what earlier rows logged)
         self.epoch_values: dict[str, float] = {}
-        self._sums: dict[str, tuple[Tensor | float, float]] = {}
-        self._seconds = {"step": 0.0, "teacher": 0.0}
-        self._step_began, self._timed = 0.0, True
+        self._losses, self._time = MeanLosses(), StepTime()
 
     # -- what a strategy says ------------------------------------------------------------------------------------------
 
@@ -208,15 +206,13 @@ class Strategy(L.LightningModule):
         """The teacher's Outputs, detached; None while no loss asks for them. Its share of the step's time is kept."""
         if not self.objective.asks_teacher:
             return None
-        began = self._now()
-        outputs = self.taught_by(batch)
-        if outputs is None:
-            return None
-        if self.objective.views == 2 and outputs.second is None:
-            second = self.taught_by(batch.view(1))
-            outputs = outputs if second is None else outputs.with_second(second)
-        if self._timed:
-            self._seconds["teacher"] += self._now() - began
+        with self._time.of_teacher():
+            outputs = self.taught_by(batch)
+            if outputs is None:
+                return None
+            if self.objective.views == 2 and outputs.second is None:
+                second = self.taught_by(batch.view(1))
+                outputs = outputs if second is None else outputs.with_second(second)
         return outputs.detach()
 
     def compare(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> LossParts:
@@ -269,7 +265,8 @@ class Strategy(L.LightningModule):
 
     def begin_row(self) -> None:
         """Clears the sums of the row of the curve."""
-        self._sums, self._seconds, self.epoch_values = {}, {"step": 0.0, "teacher": 0.0}, {}
+        self._losses, self.epoch_values = MeanLosses(), {}
+        self._time.clear()
 
     def inside_epoch(self) -> dict:
         """What a checkpoint inside an epoch must hold in addition to parameters and buffers: tensors and plain values.
@@ -299,21 +296,15 @@ class Strategy(L.LightningModule):
         self.steps_done = self.trainer.global_step
         self.epochs_done = self.current_epoch + batch_index / max(self.trainer.num_training_batches, 1)
         self.objective.advance(self.epochs_done, self.steps_done)
-        # a GPU works behind our back: there only every 50th step is timed, since timing waits for it
-        self._timed = self.device.type == "cpu" or batch_index % 50 == 0
-        self._step_began = self._now()
+        self._time.begin(self.device, batch_index)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The loss of the batch, a scalar, from :meth:`distill`. The loss and its parts join the epoch's sums, weighted
         by rows."""
         self._step = self.distill(batch)
         loss, rows = torch.as_tensor(self._step.loss.total), float(batch.normaliser or len(batch))
-        for name, value in {
-            "loss": loss.detach(),
-            **{f"loss_{k}": v for k, v in self._step.loss.parts.items()},
-        }.items():
-            total, count = self._sums.get(name, (0.0, 0.0))
-            self._sums[name] = (total + value * rows, count + rows)
+        parts = {f"loss_{name}": value for name, value in self._step.loss.parts.items()}
+        self._losses.add({"loss": loss.detach(), **parts}, rows)
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
@@ -322,8 +313,7 @@ class Strategy(L.LightningModule):
         self.stepped = self.trainer.global_step != self.steps_done
         self.after_step(self._step, batch)
         del self._step
-        if self._timed:
-            self._seconds["step"] += self._now() - self._step_began
+        self._time.end()
         if self.row_is_due is not None and self.row_is_due():
             means = self._means()
             self._report(means, on_bar=False, logger=False)
@@ -343,17 +333,10 @@ class Strategy(L.LightningModule):
 
     def _means(self) -> dict[str, float]:
         """Of the row of the curve: see :meth:`on_train_epoch_end`."""
-        means = {}
-        for name, sums in sorted(self._sums.items()):
-            total, count = (
-                self.trainer.strategy.reduce(torch.as_tensor(value, device=self.device), reduce_op="sum")
-                for value in sums
-            )
-            means[f"train/{name}"] = total / count
-        for name, value in self.objective.scalars().items():
-            means[f"train/{name}"] = value
-        means["train/teacher_share"] = self._seconds["teacher"] / max(self._seconds["step"], 1e-9)
-        return {name: float(value) for name, value in means.items()}
+        losses = self._losses.means(partial(self.trainer.strategy.reduce, reduce_op="sum"), self.device)
+        scalars = {name: float(value) for name, value in self.objective.scalars().items()}
+        values = {**losses, **scalars, "teacher_share": self._time.teacher_share}
+        return {f"train/{name}": value for name, value in values.items()}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Nothing for a schedule that waits for a metric. Lightning steps it after the epoch's checkpoint is written,
@@ -421,12 +404,6 @@ class Strategy(L.LightningModule):
     def _report(self, values: dict, on_bar: bool, logger: bool = True) -> None:
         self.epoch_values |= {name: float(value) for name, value in values.items()}
         self.log_dict(values, prog_bar=on_bar, logger=logger)
-
-    def _now(self) -> float:
-        """Seconds, once all that was asked of a GPU is done (in timed steps)."""
-        if self._timed and self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
 
 
 def refuse_other_batches(batch: object, split: str) -> None:

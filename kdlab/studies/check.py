@@ -12,7 +12,7 @@ from . import curves, results
 from .digest import config_digest
 from .expectations import HOLDS, findings, levels
 from .names import unknown_names
-from .records import FILE, RERUN, read_records, view_of
+from .records import FILE, RERUN, read_records, tasks_of, view_of
 from .study import Row, Study, StudyTable
 from .training import composed
 
@@ -36,6 +36,7 @@ def check(study: Study, compose: bool = True) -> list[str]:
     """
     try:
         records = read_records(study.results)
+        study = study.with_headlines(tasks_of(records))
         problems = [*_records(study, records), *_rerun(study, records), *(_configs(study, records) if compose else [])]
         if not problems:  # no README parts are generated from inconsistent records
             problems = [

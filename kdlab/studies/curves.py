@@ -11,7 +11,7 @@ from kdlab.errors import InputError, did_you_mean
 from kdlab.runs.curve import MetricsFile, unit_of_all
 from kdlab.runs.files import write_text
 
-from .study import Row, Study
+from .study import Study
 from .training import Trained
 
 FILE, FIGURE = "curves.csv", "curves.svg"
@@ -19,15 +19,6 @@ HEADS = {unit: ("row", unit, "mean", "low", "high", "n") for unit in ("epoch", "
 
 #: row -> one curve per seed: epoch (from 1) -> value, or optimiser steps done -> value
 Curves = dict[str, list[dict[int, float]]]
-
-
-def curve_rows(study: Study) -> list[Row]:
-    """The rows whose curves are in curves.csv."""
-    first: dict[str, Row] = {}
-    for table in study.tables if study.curve_table is None else [study.table(study.curve_table)]:
-        for row in table.rows:
-            first.setdefault(row.name, row)
-    return [first[name] for name in study.curve_rows]
 
 
 def gathered(study: Study, trained: Mapping[tuple[str, ...], Trained]) -> Curves:
@@ -39,7 +30,7 @@ def gathered(study: Study, trained: Mapping[tuple[str, ...], Trained]) -> Curves
     found: Curves = {}
     known: dict[str, None] = {}
     unit = unit_of_rows(study, trained)
-    for row in curve_rows(study):
+    for row in study.rows_of_curves():
         for seed in row.seeds:
             run = trained[row.run_overrides(seed)].run
             if not run.finished:
@@ -64,7 +55,7 @@ def gathered(study: Study, trained: Mapping[tuple[str, ...], Trained]) -> Curves
 
 def unit_of_rows(study: Study, trained: Mapping[tuple[str, ...], Trained]) -> str:
     """What the curves are counted in: ``epoch``, or ``step`` where a run has rows of optimiser steps."""
-    return unit_of_all(trained[row.run_overrides(seed)].config for row in curve_rows(study) for seed in row.seeds)
+    return unit_of_all(trained[row.run_overrides(seed)].config for row in study.rows_of_curves() for seed in row.seeds)
 
 
 def as_csv(curves: Curves, unit: str = "epoch") -> str:

@@ -145,6 +145,7 @@ class _Reader:
             curves.get("metric", f"val/{HEADLINE}"),
             rows,
             curve_table,
+            "metric" not in curves,
         )
 
     def _curves(self, node: dict, tables: Sequence[StudyTable]) -> tuple[tuple[str, ...], str | None]:
@@ -190,6 +191,7 @@ class _Reader:
             node.get("metric", HEADLINE),
             tuple(node.get("further", [])),
             baseline,
+            "metric" not in node,
         )
 
     def _rows(self, value: object, name: str, key: str) -> list[Row]:

@@ -117,16 +117,20 @@ def _scores(run: Run, record: dict, row: Row) -> dict:
     Raises:
         InputError: a run has no such network, no predictions, or no such class.
     """
+    from kdlab.tasks import task_of
+
     view = view_of(row)
     if view in record.get("class_recall", {}):
         return {}
-    if Report.of(record).answers != "classes":
-        if view:
-            raise InputError(f"row '{row.name}': bias and network count for classifiers alone")
-        return {"class_recall": {view: {}}}
-    predictions = run.predictions()
     metrics: dict[str, float] = {}
     recall: dict = {}
+    task = task_of(run.config)
+    if Report.of(record).answers != "classes" or not task.keeps_logits:
+        if row.bias:
+            raise InputError(f"row '{row.name}': bias: task={task.name} keeps no logits of classes; leave it out")
+        metrics = _of_network(record, row)
+        return _entries(record, view, recall, metrics)
+    predictions = run.predictions()
     for which in [which for which in ("last", "best") if which in predictions]:
         network = row.network or kept_name(record, which)
         name = which if network == kept_name(record, which) else f"{which}.{network}"
@@ -147,19 +151,41 @@ def _scores(run: Run, record: dict, row: Row) -> dict:
             logits[:, number] += amount
         suffix = "" if which == "last" else "_best"
         if view:
-            from kdlab.tasks import task_of
-
-            score = task_of(run.config).score(logits, target)
-            metrics |= {f"test/{key}{suffix}": value for key, value in score.items()}
+            metrics |= {f"test/{key}{suffix}": value for key, value in task.score(logits, target).items()}
         right = logits.argmax(-1) == target
         recall[which] = [
             float(right[target == number].double().mean()) if bool((target == number).any()) else None
             for number in range(logits.shape[-1])
         ]
+    return _entries(record, view, recall, metrics)
+
+
+def _of_network(record: dict, row: Row) -> dict[str, float]:
+    """The metrics on test of a row's network, from the run's record."""
+    networks = record.get("networks") or {kept_name(record): record["metrics"]}
+    if row.network is not None and row.network not in networks:
+        raise InputError(
+            f"row '{row.name}': its runs have no network '{row.network}' (they have {', '.join(networks)})"
+        )
+    scores = networks[row.network or kept_name(record)]
+    return {key: value for key, value in scores.items() if key.startswith("test/")}
+
+
+def _entries(record: dict, view: str, recall: dict, metrics: dict[str, float]) -> dict:
     entries = {"class_recall": {**record.get("class_recall", {}), view: recall}}
     if view:
         entries["views"] = {**record.get("views", {}), view: metrics}
     return entries
+
+
+def tasks_of(records: Iterable[Mapping]) -> dict[tuple[str, ...], Report]:
+    """The report of each finished run, by its overrides: for :meth:`Study.with_headlines`."""
+    return {
+        tuple(texts): Report.of(record)
+        for record in records
+        if record["status"] == FINISHED
+        for texts in (record["overrides"], *record.get("also", []))
+    }
 
 
 def row_record(record: dict, row: Row) -> dict:

@@ -4,15 +4,15 @@ folder."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kdlab.errors import InputError, did_you_mean
-from kdlab.tasks.metric import CLASSIFICATION
+from kdlab.tasks.metric import CLASSIFICATION, Report
 
 FILE = "study.yaml"
-#: of a table that names no metric
+#: of a table that names no metric, until the task of its runs is known
 HEADLINE = CLASSIFICATION.headline.name
 
 
@@ -41,7 +41,11 @@ class Row:
 
 @dataclass(frozen=True)
 class StudyTable:
-    """A table: its rows, its main test metric, further metrics, and the row that the others are compared with."""
+    """A table: its rows, its main test metric, further metrics, and the row that the others are compared with.
+
+    Args:
+        metric_of_task: whether study.yaml names no metric, so that it is the headline of the runs' task.
+    """
 
     name: str
     title: str
@@ -49,6 +53,7 @@ class StudyTable:
     metric: str = HEADLINE
     further: tuple[str, ...] = ()
     baseline: str | None = None
+    metric_of_task: bool = False
 
     def row(self, name: str) -> Row:
         """The row of that name. Raises StopIteration where there is none."""
@@ -96,6 +101,7 @@ class Study:
         levels: values of rows when the study was first run, which a rerun should reach.
         curve_metric, curve_rows, curve_table: which learning curves are kept. Without a table, rows of the same name
             have the same runs, and the first table's row is used.
+        curve_metric_of_task: whether study.yaml names no metric for them.
     """
 
     folder: Path
@@ -110,6 +116,35 @@ class Study:
     curve_metric: str = f"val/{HEADLINE}"
     curve_rows: tuple[str, ...] = ()
     curve_table: str | None = None
+    curve_metric_of_task: bool = False
+
+    def with_headlines(self, reports: Mapping[tuple[str, ...], Report]) -> Study:
+        """The study with the headline of the runs' task wherever study.yaml names no metric.
+
+        Args:
+            reports: of the tasks of its runs, by overrides; one of each table is enough.
+        """
+
+        def headline(rows: list[Row], now: str) -> str:
+            found = (reports.get(row.run_overrides(seed)) for row in rows for seed in row.seeds)
+            return next((report.headline.name for report in found if report is not None), now)
+
+        tables = tuple(
+            replace(table, metric=headline(list(table.rows), table.metric)) if table.metric_of_task else table
+            for table in self.tables
+        )
+        metric = self.curve_metric
+        if self.curve_metric_of_task:
+            metric = f"val/{headline(self.rows_of_curves(), metric.removeprefix('val/'))}"
+        return replace(self, tables=tables, curve_metric=metric)
+
+    def rows_of_curves(self) -> list[Row]:
+        """The rows whose curves are in curves.csv."""
+        first: dict[str, Row] = {}
+        for table in self.tables if self.curve_table is None else [self.table(self.curve_table)]:
+            for row in table.rows:
+                first.setdefault(row.name, row)
+        return [first[name] for name in self.curve_rows]
 
     def tolerance(self, table: StudyTable, row: Row) -> float | None:
         """The tolerance in study.yaml for the mean of a row's metric; None if there is no value for it."""

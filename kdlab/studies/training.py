@@ -94,6 +94,7 @@ def train(study: Study, extra: Sequence[str] = ()) -> dict[tuple[str, ...], Trai
     overrides = study.run_overrides()
     launcher = _launcher([text for text in extra if text.lstrip("+").startswith(LAUNCHER)])
     configs = composed(overrides, [text for text in extra if not text.lstrip("+").startswith(LAUNCHER)], warm=True)
+    study = study.with_headlines({texts: report_of(config) for texts, config in zip(overrides, configs)})
     if wrong := unknown_names(study, dict(zip(overrides, configs))):
         raise InputError(*wrong)
     planned = plan(overrides, configs, labels=_labels(study))
@@ -109,8 +110,7 @@ def train(study: Study, extra: Sequence[str] = ()) -> dict[tuple[str, ...], Trai
         if job.digest not in chosen or not chosen[job.digest].run.finished and job.run.finished:
             chosen[job.digest] = job
     jobs = list(chosen.values())
-    first = jobs[0].config
-    launcher.run(Grid(jobs), planned.gpus, f"test/{report_of(first).headline.name}", first["progress"])
+    launcher.run(Grid(jobs), planned.gpus, progress=jobs[0].config["progress"])
     messages = {
         outcome.job.digest: outcome.message or outcome.status
         for outcome in launcher.outcomes

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kdlab.runs.run import Run, RunStore
+from kdlab.tasks.metric import report_of
 
 # the outcomes of a job; a job with an outcome in DONE is complete
 TRAINED, FOUND, FAILED, REFUSED, PRUNED, INTERRUPTED, NOT_STARTED = (
@@ -68,6 +69,11 @@ class Job:
     def place(self) -> tuple[str, str, str]:
         """Folder, name and hash of the run. Two jobs with equal values are the same run."""
         return self.config["paths"]["runs"], self.config["name"], self.digest
+
+    @property
+    def headline(self) -> str:
+        """The metric on test that is shown of the run, with its split: the headline of its task."""
+        return f"test/{report_of(self.config).headline.name}"
 
     @property
     def name(self) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from hydra.core.utils import JobReturn, JobStatus
 
 from kdlab.errors import InputError, RunFailed
-from kdlab.tasks.metric import report_of
 
 from .composing import ComposingLauncher, without_idle_teachers
 from .job import DONE, Job, Outcome
@@ -67,9 +66,15 @@ class Launcher(ComposingLauncher):
         """
         return plan(job_overrides, self.all_composed(job_overrides, warm=True), labels, self._printed, more)
 
-    def run(self, source: Source, gpus: int, metric: str, progress: str = "auto", table: bool = True) -> None:
+    def run(
+        self, source: Source, gpus: int, metric: str | None = None, progress: str = "auto", table: bool = True
+    ) -> None:
         """Run the jobs of a source, show the progress, and print the table at the end. The results are in ``outcomes``,
-        also after an interrupt."""
+        also after an interrupt.
+
+        Args:
+            metric: the one that is shown of a run; None: the headline of its task.
+        """
         devices = list(range(gpus)) if self.devices is None else self.devices
         slots = Slots(workers=self.workers, devices=devices, jobs_per_device=self.jobs_per_device)
         view = View(source.total, metric, progress)
@@ -89,8 +94,7 @@ class Launcher(ComposingLauncher):
             InputError: some jobs cannot be composed or have problems; nothing was begun.
         """
         planned = self.planned(without_idle_teachers(job_overrides), labels_of(job_overrides))
-        first = planned.jobs[0].config
-        self.run(Grid(planned.jobs), planned.gpus, f"test/{report_of(first).headline.name}", first["progress"])
+        self.run(Grid(planned.jobs), planned.gpus, progress=planned.jobs[0].config["progress"])
         by_job = {outcome.job: outcome for outcome in self.outcomes}
         return [_returned(job, by_job[job]) for job in planned.jobs]
 

@@ -32,11 +32,11 @@ class View:
 
     Args:
         total: the number of jobs, without the runs that only they need (teachers).
-        metric: the metric of a run that is shown.
+        metric: the metric of a run that is shown; None: the headline of its task.
         progress: as in the config: ``auto`` (live on a terminal), ``bar`` (live), ``lines``, ``none`` (only the table).
     """
 
-    def __init__(self, total: int, metric: str, progress: str = "auto", console: Console | None = None):
+    def __init__(self, total: int, metric: str | None, progress: str = "auto", console: Console | None = None):
         self.console = console or output_console()
         self.total, self.metric = total, metric
         self.live_wanted = progress == "bar" or (progress == "auto" and self.console.is_terminal)
@@ -58,6 +58,9 @@ class View:
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+    def _metric(self, job: Job) -> str:
+        return self.metric or job.headline
 
     # -- events --------------------------------------------------------------------------------------------------------
 
@@ -83,7 +86,7 @@ class View:
         once."""
         if line not in self._told:
             self._told.add(line)
-            self._say(line)
+            self._print(line)
 
     def postponed(self, job: Job) -> None:
         """A job waits, since another process trains its run."""
@@ -106,7 +109,7 @@ class View:
             f"[{sum(self.counts.values())}/{self.total}] " if job.number is not None else "",
             (outcome.status, COLOURS[outcome.status]),
             f" {job.name}",
-            _number(f"  {self.metric.partition('/')[2]} ", outcome.metrics.get(self.metric)),
+            _number(f"  {_plain(self._metric(job))} ", outcome.metrics.get(self._metric(job))),
             "" if outcome.seconds is None else f"  {outcome.seconds:.1f} s",
             _remark(outcome),
         )
@@ -155,7 +158,7 @@ class View:
     def _picture(self) -> Group:
         table = Table.grid(padding=(0, 2))
         for job, (finished, whole, row, unit) in self._running.items():
-            shown = ("train/loss", f"val/{self.metric.partition('/')[2].removesuffix('_best')}")
+            shown = ("train/loss", f"val/{_plain(self._metric(job)).removesuffix('_best')}")
             values = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name in shown)
             progress = f"{unit} {finished}/{whole}" if whole else "beginning"
             table.add_row(
@@ -171,14 +174,16 @@ class View:
     # -- the table -----------------------------------------------------------------------------------------------------
 
     def table(self, outcomes: list[Outcome], note: str = "") -> None:
-        """Print all jobs with their results, in the order of the sweep; runs that they need (teachers) come first.
-        ``note`` is a line below."""
+        """Print all jobs with their results, in the order of the sweep; runs that they need (teachers) come first. If
+        they are of several tasks, each number has the name of its metric. ``note`` is a line below."""
+        metrics = dict.fromkeys(self._metric(outcome.job) for outcome in outcomes)
+        several = len(metrics) > 1
         table = Table(box=None, pad_edge=False)
         for name, justify in (
             ("", "right"),
             ("job", "left"),
             ("status", "left"),
-            (self.metric, "right"),
+            ("test" if several else next(iter(metrics), self.metric or "test"), "right"),
             ("seconds", "right"),
             ("run", "left"),
         ):
@@ -199,7 +204,7 @@ class View:
                 "" if job.number is None else str(job.number),
                 Text(job.name),
                 Text(outcome.status, style=COLOURS[outcome.status]),
-                _number("", outcome.metrics.get(self.metric)),
+                _number(f"{_plain(self._metric(job))} " if several else "", outcome.metrics.get(self._metric(job))),
                 "" if outcome.seconds is None else f"{outcome.seconds:.1f}",
                 Text(place),
             )
@@ -224,6 +229,11 @@ def _remark(outcome: Outcome) -> str:
     if outcome.status in (TRAINED, FOUND):
         return ""
     return f"  {first_line(outcome.message)}" if outcome.message else ""
+
+
+def _plain(metric: str) -> str:
+    """A metric's name without its split."""
+    return metric.partition("/")[2]
 
 
 def _number(before: str, value: float | None) -> str:

@@ -66,6 +66,12 @@ class Task(ABC):
     def align_batch(self, batch: Batch) -> Batch:
         """The batch whose target, index and weights are rows."""
 
+    def check_labels(self, target: Tensor) -> None:
+        """Raises InputError for labels that are not of this task. Called with the labels of a stored split or of a
+        batch on the CPU, and not in a step: a GPU would have to wait for the answer. By default, every label is right.
+        """
+        return None
+
     def row_counts(self, target: Tensor) -> Tensor | None:
         """How many rows that count each stored sample has, ``(samples,)``; None: one each. The loader makes the
         normaliser of them.

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from kdlab.batch import Batch
-from kdlab.errors import InputError
 from kdlab.functional import cross_entropy
 from kdlab.measure.fidelity import Agreement, KLToTeacher
 from kdlab.metrics import ExpectedCalibrationError
-from kdlab.models.calling import answer_of
-from kdlab.outputs import Outputs
 
-from .base import Task
 from .chance import MostFrequentClass
 from .metric import CLASSIFICATION
 from .probabilities import are_probabilities, look_like_sigmoids
+from .samples import Samples
 
 
 class NegativeLogLikelihood(MeanMetric):
@@ -32,7 +27,7 @@ class NegativeLogLikelihood(MeanMetric):
         super().update(cross_entropy(logits, target))
 
 
-class Classification(Task):
+class Classification(Samples):
     """One label a sample: rows are samples, each of weight 1.
 
     Args:
@@ -40,36 +35,6 @@ class Classification(Task):
     """
 
     report = CLASSIFICATION
-
-    def __init__(self, classes: int):
-        self.classes = classes
-
-    @property
-    def width(self) -> int:
-        """The number of classes."""
-        return self.classes
-
-    def network_outputs(self, network: nn.Module, batch: Batch, view: int = 0) -> Outputs:
-        """Logits ``(B, C)``, from a network that returns a tensor or an object with ``logits``.
-
-        Raises:
-            InputError: the network returns neither, or its logits are not of two dimensions.
-        """
-        logits = answer_of(network, batch.view(view).inputs)
-        if not isinstance(logits, Tensor) or logits.dim() != 2:
-            raise InputError(
-                f"{type(network).__name__} must answer with logits of shape (samples, classes), got "
-                f"{tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__}"
-            )
-        return Outputs(logits)
-
-    def align(self, outputs: Outputs, batch: Batch) -> Outputs:
-        """The Outputs as they are: each sample is a row."""
-        return outputs
-
-    def align_batch(self, batch: Batch) -> Batch:
-        """The batch with weights ``(B,)`` of 1."""
-        return batch.replace(weights=torch.ones(len(batch), device=batch.index.device))
 
     def metrics(self) -> MetricCollection:
         """``accuracy``, the share of correct predictions, and ``nll`` in nats."""

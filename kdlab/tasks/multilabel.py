@@ -6,7 +6,6 @@ from torch import Tensor
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MultilabelAccuracy, MultilabelExactMatch, MultilabelF1Score
 
-from kdlab.batch import Batch
 from kdlab.errors import InputError
 from kdlab.functional import binary_cross_entropy
 from kdlab.measure.fidelity import LabelAgreement, LabelKLToTeacher
@@ -66,18 +65,11 @@ class MultiLabel(SampleColumns):
     """
 
     report = MULTILABEL
-    column = "labels"
 
-    def align_batch(self, batch: Batch) -> Batch:
-        """The batch with weights ``(B,)`` of 1 and targets ``(B, C)`` as floating-point numbers.
-
-        Raises:
-            InputError: a target is neither 0 nor 1.
-        """
-        rows = super().align_batch(batch)
-        if not bool(((rows.labels == 0) | (rows.labels == 1)).all()):
+    def check_labels(self, target: Tensor) -> None:
+        """Raises InputError where a target is neither 0 nor 1."""
+        if not bool(((target == 0) | (target == 1)).all()):
             raise InputError("task=multilabel needs targets that are 0 or 1, one for each label")
-        return rows
 
     def metrics(self) -> MetricCollection:
         """``accuracy``, the share of correct labels; ``exact_match``, the share of samples whose labels are all

@@ -7,14 +7,12 @@ from dataclasses import fields
 from typing import Any
 
 from kdlab.config.build import build
+from kdlab.config.keys import DEFAULT_TASK
 from kdlab.config.signature import signature
 from kdlab.errors import InputError
 
 from .base import Task
 from .facts import DataFacts
-
-#: of configs that were written before tasks could be chosen
-DEFAULT = {"_target_": "kdlab.tasks.Classification"}
 
 
 def task_of(config: Mapping[str, Any], facts: DataFacts | None = None) -> Task:
@@ -29,7 +27,7 @@ def task_of(config: Mapping[str, Any], facts: DataFacts | None = None) -> Task:
     >>> task_of({"data": {"classes": 10, "shape": [1, 8, 8]}}).name
     'classification'
     """
-    node = config.get("task") or DEFAULT
+    node = config.get("task") or DEFAULT_TASK
     facts = facts or DataFacts.of_node(config["data"])
     accepted = signature(node["_target_"]).accepted
     given = {one.name: getattr(facts, one.name) for one in fields(facts) if one.name in accepted}

@@ -21,7 +21,6 @@ class Regression(SampleColumns):
     """
 
     report = REGRESSION
-    column = "values"
 
     def metrics(self) -> MetricCollection:
         r"""``mse`` and ``mae``, means over samples and columns, in units of the target (``mse``: squared), and ``r2``,

@@ -1,4 +1,4 @@
-"""What tasks share whose rows are samples and whose targets have several columns."""
+"""What tasks share whose rows are samples."""
 
 from __future__ import annotations
 
@@ -16,15 +16,12 @@ from kdlab.outputs import Outputs
 from .base import Task
 
 
-class SampleColumns(Task):
-    """Base of the tasks in which each sample is a row and its target has as many columns as a network's answer.
+class Samples(Task):
+    """Base of the tasks in which each sample is a row of weight 1.
 
     Args:
-        classes: the number of columns.
+        classes: the number of columns of a network's answers.
     """
-
-    #: what a column is, for messages
-    column: str
 
     def __init__(self, classes: int):
         self.classes = classes
@@ -46,7 +43,7 @@ class SampleColumns(Task):
             answer = answer[:, None]
         if not isinstance(answer, Tensor) or answer.dim() != 2:
             raise InputError(
-                f"{type(network).__name__} must answer with a tensor of shape (samples, {self.column}), got "
+                f"{type(network).__name__} must answer with a tensor of shape (samples, {self.report.answers}), got "
                 f"{tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__}"
             )
         return Outputs(answer)
@@ -54,6 +51,18 @@ class SampleColumns(Task):
     def align(self, outputs: Outputs, batch: Batch) -> Outputs:
         """The Outputs as they are: each sample is a row."""
         return outputs
+
+    def align_batch(self, batch: Batch) -> Batch:
+        """The batch with weights ``(B,)`` of 1."""
+        return batch.replace(weights=torch.ones(len(batch), device=batch.index.device))
+
+    @abstractmethod
+    def metrics(self) -> MetricCollection:
+        """See :class:`Task`."""
+
+
+class SampleColumns(Samples):
+    """Base of the tasks in which a sample's target has as many columns as a network's answer."""
 
     def align_batch(self, batch: Batch) -> Batch:
         """The batch with weights ``(B,)`` of 1 and targets ``(B, C)`` as floating-point numbers.
@@ -69,10 +78,4 @@ class SampleColumns(Task):
                 f"task={self.name} needs targets of shape (samples, {self.classes}), and the data have "
                 f"{tuple(target.shape)}"
             )
-        return batch.replace(
-            target=target.to(torch.get_default_dtype()), weights=torch.ones(len(batch), device=batch.index.device)
-        )
-
-    @abstractmethod
-    def metrics(self) -> MetricCollection:
-        """See :class:`Task`."""
+        return super().align_batch(batch).replace(target=target.to(torch.get_default_dtype()))

@@ -207,6 +207,7 @@ def assemble(config: dict, trained: Trained) -> Parts:
     data.seed, data.views = seed, strategy.views
     rows = data.part("train")
     loader = data.train_dataloader()
+    task.check_labels(loader.target)
     data.order = strategy.sampler(loader.target, rows)
     strategy.epochs = epochs_planned(config["trainer"], data.train_dataloader())  # its order may have other batches
     probe = data.train_dataloader().first(PROBE_ROWS)
@@ -265,8 +266,9 @@ def make_data(node: dict) -> Data:
     data = build(node, "data")
     if not isinstance(data, Data):
         raise InputError(
-            f"data: {node['_target_']} is no kdlab.data.InMemoryData; derive it from that, and give it read() "
-            "(or from kdlab.data.ClassificationData, where it does not fit in memory)"
+            f"data: {node['_target_']} is no kdlab.data.Data; derive it from kdlab.data.InMemoryData and give it "
+            "read() (from kdlab.data.InMemory where the labels are no classes, from kdlab.data.Data where the data do "
+            "not fit in memory)"
         )
     return data
 

@@ -39,7 +39,7 @@ from .initial import origin
 from .plan import Plan
 from .recorder import recorded
 from .results import results
-from .teacher import describe
+from .teacher_record import describe
 
 Say = Callable[[str], None]
 FIT_RANK = f"{fit_rank.__module__}:{fit_rank.__name__}"

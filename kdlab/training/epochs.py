@@ -12,7 +12,7 @@ import lightning as L
 
 from kdlab.errors import EndedEarly, ended_early
 
-from .clock import Clock
+from .clock import Clock, steps_are_done
 from .evaluation import short_of
 
 _LIGHTNING = str(Path(L.__file__).parent)
@@ -63,7 +63,7 @@ def _message(error: StopIteration, trainer: L.Trainer) -> str:
 def may_end(trainer: L.Trainer) -> bool:
     """Whether the training may end now, even in the middle of an epoch: ``trainer.max_steps`` is reached, or a callback
     has stopped it (``trainer.max_time``, early stopping)."""
-    return 0 <= trainer.max_steps <= trainer.global_step or trainer.should_stop and trainer.fit_loop._can_stop_early
+    return steps_are_done(trainer) or trainer.should_stop and trainer.fit_loop._can_stop_early
 
 
 class WholeEpochs(L.Callback):

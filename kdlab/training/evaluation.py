@@ -70,11 +70,13 @@ def evaluate(
 
     Raises:
         EndedEarly: the loader yields fewer batches than its length, or an answer raises StopIteration.
+        InputError: a label is not of the task.
     """
     metrics = {name: task.test_metrics().to(device) for name in answers}
     fidelity = {name: task.fidelity() for name in answers}
     stored: dict[str, dict[str, list[Tensor]]] = {name: {} for name in answers}
     for batch in all_batches(loader):
+        task.check_labels(batch.labels)
         batch = batch.to(device)
         rows = task.align_batch(batch)
         taught = None if teacher is None else task.counting(_asked(teacher, batch, task), rows)[0]

@@ -20,7 +20,7 @@ from kdlab.teachers import PerTerm
 from .assemble import Parts
 from .evaluation import Evaluated, Remembered, evaluate
 from .recorder import recorded
-from .teacher import with_test_scores
+from .teacher_record import with_test_scores
 
 
 def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -> dict:
@@ -28,7 +28,7 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
     that are not kept are saved under their names.
 
     Args:
-        teacher: its description (:func:`kdlab.training.teacher.describe`).
+        teacher: its description (:func:`kdlab.training.teacher_record.describe`).
 
     Returns:
         ``metrics``, ``parameters``, ``flops`` (of one sample, :func:`kdlab.measure.flops`) and ``checkpoint_bytes`` of

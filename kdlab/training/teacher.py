@@ -1,15 +1,13 @@
-"""The teacher of a run: found, loaded, named, measured."""
+"""The teacher of a run: found and loaded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from kdlab.batch import Batch
 from kdlab.config.build import build
 from kdlab.config.names import readable_name
 from kdlab.config.references import (
@@ -23,12 +21,11 @@ from kdlab.config.references import (
     teacher_reference,
 )
 from kdlab.data import Data
-from kdlab.errors import EndedEarly, InputError, KdlabError
+from kdlab.errors import InputError, KdlabError
 from kdlab.models.writes import Writes
 from kdlab.normalisation import Normalisation
-from kdlab.outputs import Outputs
 from kdlab.runs.checkpoints import expected_node, load_student, naming, read_checkpoint
-from kdlab.runs.named import data_config, run_named
+from kdlab.runs.named import data_config
 from kdlab.runs.run import Run, RunStore, run_of
 from kdlab.tasks import Task
 from kdlab.teachers import Ensemble, Frozen, PerTerm, Teacher
@@ -36,9 +33,8 @@ from kdlab.teachers.normalisation import known_normalisation
 from kdlab.weights.foreign import WrongClasses, lines_of, weights_for
 
 from .caching import Caching
-from .evaluation import evaluate
 from .fine_tuning import as_student, beginning, commands
-from .unable import classes_of, refuse_untrained
+from .unable import classes_of, refuse_other_task, refuse_untrained
 
 Trained = Callable[[dict], Run | None]  # the finished run of a teacher's config, or None where it is not trained yet
 
@@ -65,7 +61,7 @@ def make_teacher(
         caching: of the answers of each of its networks; None: they are asked in every step.
 
     Raises:
-        InputError: it cannot be found or read, or its weights leave parameters untrained.
+        InputError: it cannot be found or read, it learned another task, or its weights leave parameters untrained.
     """
     return None if one is None else _made(one, task, trained, given, channels, config or {}, note, caching)
 
@@ -88,6 +84,8 @@ def _made(
         if isinstance(one, OnePerTerm):
             return PerTerm(members, one.terms)
         return Ensemble(members, one.rule, one.weights)
+    if task is not None:  # its own problem is listed beside those of the teacher
+        refuse_other_task(one, task)
 
     def live() -> Frozen:
         network, aliases = _teacher_network(one, trained, config, note)
@@ -214,177 +212,3 @@ def _checkpoint_network(one: CheckpointFile, config: dict, note: Callable[[str],
     for line in lines_of(part, path, place):
         note(line)
     return network, described.get("taps") or {}
-
-
-def describe(
-    config: dict,
-    teacher: Teacher,
-    task: Task,
-    validation: Iterable[Batch],
-    device: torch.device,
-    say: Callable[[str], None],
-) -> dict:
-    """The teacher's description and its scores on validation, for the record; its headline metric is printed. If terms
-    have teachers of their own, each is described by name under ``members``, and there is no common score.
-
-    Raises:
-        InputError: it is no better than chance.
-    """
-    reference = teacher_reference(config)
-    if reference is None:
-        raise ValueError("the config names no teacher to describe")
-    _warn_of_other_split(config, reference, say)
-    if not isinstance(reference, OnePerTerm):
-        return _described(reference, "teacher", teacher, task, validation, device, say)
-    members = {
-        name: _described(reference.members[name], f"teacher {name}", member, task, validation, device, say)
-        for name, member in teacher.members.items()
-    }
-    return {
-        "name": reference.name,
-        "terms": teacher.terms,
-        "members": members,
-        "parameters": None,
-        "runs": [run for member in members.values() for run in member["runs"]],
-    }
-
-
-def _described(
-    reference: Reference,
-    role: str,
-    teacher: Teacher,
-    task: Task,
-    validation: Iterable[Batch],
-    device: torch.device,
-    say: Callable[[str], None],
-) -> dict:
-    _tell_normalisation(teacher, role, say)
-    chance, kinds = task.chance(), AnswerKinds(task)
-    try:
-        found = evaluate({"": teacher.teach}, validation, task, device, watchers=(chance.update, kinds.update))
-    except EndedEarly as error:
-        raise InputError(f"{role}: {error}") from error
-    measured, name = found[""].metrics, reference.name
-    score = f"{task.headline.name} {measured[task.headline.name]:.4f}"
-    say(f"{role}: {name}, {score} on validation")
-    _warn_of_no_logits(reference, role, teacher, kinds.kind, task, validation, device, say)
-    if chance.least_p_value() > 0.01:
-        say(
-            f"{role}: warning: {chance.rows} validation samples are too few to tell whether it is better than "
-            "chance; data.validation=… holds out more"
-        )
-    elif chance.p_value() > 0.01:
-        raise InputError(
-            f"{role}: {name} is no better than chance on validation ({score}); nothing can be learned from it. Check "
-            "its weights, its classes, the normalisation of its inputs, and whether it was trained long enough "
-            f'({role}.overrides=["trainer.max_epochs=30"] for a teacher that kdlab trains)'
-        )
-    runs: list[dict] = []
-    described: dict[str, Any] = {
-        "name": name,
-        "normalisation": [str(own) for own in teacher.normalisations] or None,
-        **{f"validation_{key}": value for key, value in measured.items()},
-        "runs": runs,
-    }
-    for single in reference.singles:
-        if isinstance(single, (ComposedRun, FinishedRun)):
-            run = run_named(single)
-            runs.append(
-                {
-                    "path": str(run.path),
-                    **{key: run.record[key] for key in ("hash", "metrics", "parameters", "durations")},
-                }
-            )
-    described["parameters"] = teacher.parameter_count
-    return described
-
-
-def _warn_of_no_logits(
-    reference: Reference,
-    role: str,
-    teacher: Teacher,
-    kind: str | None,
-    task: Task,
-    validation: Iterable[Batch],
-    device: torch.device,
-    say: Callable[[str], None],
-) -> None:
-    """Print a warning where a teacher, or a member of an ensemble, ends in softmax or sigmoid.
-
-    Args:
-        kind: what its answers on validation look like (:meth:`kdlab.tasks.Task.not_logits`).
-    """
-    if teacher.members:  # an ensemble's answers hide it; one batch of each member is enough
-        batch = next(iter(validation), None)
-        for name, member in teacher.members.items():
-            if batch is not None:
-                answers = task.not_logits(member.teach(batch.to(device)).logits, trained=True)
-                whose = cast(EnsembleOf, reference).members[name], f"{role} {name}"
-                _warn_of_no_logits(*whose, member, answers, task, validation, device, say)
-    elif kind == "softmax":
-        say(
-            f"{role}: warning: {reference.name} answers with probabilities (no number is below 0, and each row sums to "
-            "1). Losses need logits: they turn probabilities into almost uniform targets. Let it return the logits: "
-            "remove the softmax at its end"
-        )
-    elif kind == "sigmoid":
-        say(
-            f"{role}: warning: all answers of {reference.name} lie between 0 and 1, like those of a sigmoid. Losses "
-            "need logits: if it ends in a sigmoid, remove that"
-        )
-
-
-class AnswerKinds:
-    """What a teacher's answers look like, over all batches of validation."""
-
-    def __init__(self, task: Task):
-        self._task = task
-        self._found: set[str | None] = set()
-
-    def update(self, logits: Tensor, target: Tensor) -> None:
-        """Look at the answers to a batch."""
-        self._found.add(self._task.not_logits(logits, trained=True))
-
-    @property
-    def kind(self) -> str | None:
-        """``softmax``, ``sigmoid``, or None: as :meth:`kdlab.tasks.Task.not_logits`."""
-        if not self._found or None in self._found:
-            return None
-        return "softmax" if self._found == {"softmax"} else "sigmoid"
-
-
-def with_test_scores(described: dict, teacher: Teacher, score: Callable[[Callable[[Batch], Outputs]], dict]) -> dict:
-    """A teacher's record with its scores on test under ``test``; where terms have teachers of their own, with those of
-    each.
-
-    Args:
-        described: by :func:`describe`.
-        score: the metrics of an answer.
-    """
-    if teacher.terms:
-        members = {
-            name: with_test_scores(described["members"][name], member, score)
-            for name, member in teacher.members.items()
-        }
-        return {**described, "members": members}
-    return {**described, "test": score(teacher.teach)}
-
-
-def _tell_normalisation(teacher: Teacher, role: str, say: Callable[[str], None]) -> None:
-    whose = "a member's" if teacher.members else "its"
-    for own in teacher.normalisations:
-        say(f"{role}: {whose} inputs are normalised by its own {own}, not the student's")
-
-
-def _warn_of_other_split(config: dict, teacher: Reference, say: Callable[[str], None]) -> None:
-    """Print a warning where the teacher was trained on samples that the student holds out: the validation numbers are
-    then too good."""
-    for one in teacher.singles:
-        theirs, ours = data_config(one), config["data"]
-        if theirs and theirs["_target_"] == ours["_target_"]:
-            differing = [key for key in ("validation", "split_seed") if theirs.get(key) != ours.get(key)]
-            if differing:
-                say(
-                    f"teacher: warning: its data.{' and data.'.join(differing)} differ from the student's, so it has "
-                    "seen samples that the student holds out for validation"
-                )

@@ -1,4 +1,5 @@
-"""Teachers that cannot teach: parameters are untrained, or the number of classes is not that of the data."""
+"""Teachers that cannot teach: they learned another task, parameters are untrained, or the number of classes is not that
+of the data."""
 
 from __future__ import annotations
 
@@ -16,9 +17,46 @@ from kdlab.config.references import (
 )
 from kdlab.errors import InputError, shortened
 from kdlab.runs.named import run_named
+from kdlab.tasks import Task
+from kdlab.tasks.metric import Report, report_of
 from kdlab.teachers import Teacher
 
 from .fine_tuning import as_student, beginning, classes_argument, commands, run_as_student
+
+
+def refuse_other_task(one: Reference, task: Task) -> None:
+    """Raises InputError where the run of a teacher learned answers of another kind than its student is to learn.
+
+    The kinds are compared, not the names: a task of the user's own may only add a metric to one of kdlab's.
+    """
+    run = run_named(one)
+    if isinstance(one, ComposedRun):
+        theirs = report_of(one.config)
+    elif run is not None and run.status != "absent":
+        theirs = run.read().task
+    else:
+        return
+    if wrong := of_other_task(one.name, theirs, task.report):
+        raise InputError(
+            f"{one.key}: {wrong}; teacher=trained trains one for this task, or name a run of task={task.name}"
+        )
+
+
+def of_other_task(name: str, theirs: Report, ours: Report) -> str:
+    """What is wrong with a teacher whose answers are of another kind than the student's; empty if nothing is.
+
+    Args:
+        name: of the teacher.
+
+    >>> from kdlab.tasks.metric import CLASSIFICATION, REGRESSION
+    >>> of_other_task("runs/a", REGRESSION, CLASSIFICATION)
+    'runs/a learned task=regression (values), and this run has task=classification (classes)'
+    >>> of_other_task("runs/a", REGRESSION, REGRESSION)
+    ''
+    """
+    if theirs.answers == ours.answers:
+        return ""
+    return f"{name} learned task={theirs.task} ({theirs.answers}), and this run has task={ours.task} ({ours.answers})"
 
 
 def refuse_untrained(config: dict, one: Network, network: nn.Module, drawn: list[str]) -> None:

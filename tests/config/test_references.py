@@ -122,7 +122,7 @@ ELSEWHERE = {
     ("sweep/search.py", "run"),  # an attribute of a trial
     ("studies/check.py", "config"),  # the digest in a line of results
     # a teacher's entry in a record
-    ("training/teacher.py", "members"),
+    ("training/teacher_record.py", "members"),
     ("studies/records.py", "members"),
     ("compare/rows.py", "members"),
 }

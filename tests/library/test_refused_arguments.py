@@ -75,7 +75,7 @@ def call(teacher="network", train=None, student=None, **options):
         ({"student": network().requires_grad_(False)}, "student: none of its parameters can learn"),
         ({"student": nn.Linear(3, 2)}, r"student: the network cannot read a batch of inputs of shape \(4, 8\)"),
         ({"student": nn.Sequential(network(), nn.Softmax(1))}, "in evaluation mode the network answers with prob"),
-        ({"student": nn.Sequential(nn.Linear(8, 8), nn.Unflatten(1, (2, 4)))}, "logits of shape"),
+        ({"student": nn.Sequential(nn.Linear(8, 8), nn.Unflatten(1, (2, 4)))}, "must answer with a tensor of shape"),
         ({"teacher": 3}, "teacher must be a torch.nn.Module, a kdlab Teacher, a Run or None, got int"),
         ({"teacher": [network(2)]}, "several networks: kdlab.teachers.Ensemble"),
         ({"teacher": nn.Linear(8, 5)}, "teacher: the network answers with 5 classes, but the data have 2"),

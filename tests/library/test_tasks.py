@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import kdlab
 from kdlab.errors import InputError
 from kdlab.tasks import Regression
+from kdlab.teachers import Ensemble, Frozen
 
 QUIET = dict(epochs=20, progress="none", lr=0.05, scheduler=None)
 
@@ -73,7 +74,11 @@ def test_supervised_learns_from_labels_alone():
     "options, said",
     [
         (dict(task="regresion"), "task must be one of .*regression.*did you mean 'regression'"),
-        (dict(task="regression", loss=["ce", "kd"]), "HintonKD is for classes"),
+        (
+            dict(task="regression", loss=["ce", "kd"]),
+            'HintonKD is for classes, and with task="regression" a network answers with values; for example '
+            r'loss=\["mse", "logit_mse"\]',
+        ),
         (dict(), 'for numbers give task="regression"'),
     ],
 )
@@ -81,6 +86,17 @@ def test_refusals(options, said):
     teacher = Exact(torch.ones(5, 1))
     with pytest.raises(InputError, match=said):
         kdlab.distill(nn.Linear(5, 1), teacher, loader(VALUES, 0, 160), **options, **QUIET)
+
+
+def test_an_ensemble_that_averages_probabilities_is_named_as_it_is_made():
+    networks = [Frozen(Exact(torch.ones(5, 1)), Regression(1)) for _ in range(2)]
+    teacher = Ensemble({"a": networks[0], "b": networks[1]}, "probabilities")
+    with pytest.raises(
+        InputError,
+        match=r'^Ensemble\(…, average="probabilities"\) is for classes, and here a network answers with values; '
+        r'Ensemble\(…, average="logits"\) averages the answers themselves$',
+    ):
+        kdlab.distill(nn.Linear(5, 1), teacher, loader(VALUES, 0, 160), task="regression", **QUIET)
 
 
 def test_two_tasks_are_two_runs(workplace):
@@ -105,4 +121,21 @@ def test_steps_are_refused():
             strategy="supervised",
             trainer={"max_steps": 3},
             **QUIET,
+        )
+
+
+@pytest.mark.parametrize("place", [0, -1], ids=["first batch", "later batch"])
+def test_labels_of_another_kind_are_named_with_their_loader(place):
+    wrong = LABELS.clone()
+    wrong[place, 0] = 2.0
+    with pytest.raises(
+        InputError, match='^train: task="multilabel" needs targets that are 0 or 1, one for each label$'
+    ):
+        kdlab.distill(
+            nn.Linear(5, 3),
+            None,
+            loader(wrong, 0, 240),
+            task="multilabel",
+            strategy="supervised",
+            **{**QUIET, "epochs": 1},
         )

@@ -25,6 +25,7 @@ NEAREST: dict[str, tuple[str, ...]] = {
         f"tests/strategies/test_{name}.py"
         for name in ("base", "hooks", "steps", "guard_rails", "rails", "every_strategy")
     ),
+    "strategies/measured.py": tuple(f"tests/strategies/test_{name}.py" for name in ("base", "hooks", "steps", "rails")),
     "strategies/cohort.py": tuple(f"tests/strategies/test_{name}.py" for name in ("online", "kdcl", "steps", "rails")),
     "strategies/optimization.py": ("tests/strategies/test_guard_rails.py", "tests/strategies/test_every_strategy.py"),
     **{
@@ -72,6 +73,7 @@ NEAREST: dict[str, tuple[str, ...]] = {
         "tests/training/test_ensure.py",
         "tests/teachers",
     ),
+    "training/teacher_record.py": ("tests/training/test_results.py", "tests/training/test_ensure.py"),
     "training/results.py": (
         "tests/training/test_results.py",
         "tests/training/test_measured.py",

@@ -105,5 +105,5 @@ AS_A_RUN = f'["student._target_={LISTING}"]'
 def test_a_network_that_gives_no_logits_is_named_by_its_role(workplace, overrides, role):
     with pytest.raises(InputError) as error:
         kdlab.train([*overrides, "trainer.max_epochs=2", "progress=none"])
-    assert str(error.value) == f"{role}: Listing must answer with logits of shape (samples, classes), got list"
+    assert str(error.value) == f"{role}: Listing must answer with a tensor of shape (samples, classes), got list"
     assert not (workplace / "runs").exists()

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from kdlab.errors import InputError
-from kdlab.studies.curves import curve_rows
 from kdlab.studies.names import unknown_names
 from kdlab.studies.reading import read
 from kdlab.studies.study import all_studies, experiments_folders, find, refuse_ambiguous
@@ -150,7 +149,7 @@ def test_a_name_in_curves_is_one_row(study, overrides, seeds, curves, kept):
     second = f"  second:\n    title: Again\n    rows:\n      alone: {{overrides: [{overrides}], seeds: {seeds}}}\n"
     text = GOOD.replace("expected:", f"{second}curves: {curves}\nexpected:", 1)
     if kept is not None:
-        assert curve_rows(study(text))[-1].overrides == kept
+        assert study(text).rows_of_curves()[-1].overrides == kept
         return
     with pytest.raises(InputError) as raised:
         study(text)

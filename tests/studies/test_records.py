@@ -7,10 +7,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from kdlab.errors import InputError
 from kdlab.studies import records
 from kdlab.studies.records import gathered, row_record
 from kdlab.studies.study import Row
 from kdlab.studies.training import Trained
+from kdlab.tasks.metric import REGRESSION
 
 from .synthetic import study
 
@@ -48,6 +50,7 @@ def record(tmp_path, monkeypatch):
         (found,) = gathered(one, {row.run_overrides(1): Trained({"seed": 1}, "f", run) for row in rows})
         return found
 
+    make.run = run
     return make
 
 
@@ -87,6 +90,24 @@ def test_a_row_of_another_network_has_that_networks_numbers(record):
         shown["metrics"]["test/accuracy"] == shown["metrics"]["test/accuracy_best"] == 0.25
         and shown["parameters"] == 20
     )
+
+
+def test_a_row_of_another_network_of_another_task_has_that_networks_numbers(record):
+    """They come from the run's record: there are no logits of classes."""
+    scores = {"student": {"test/mse": 0.5, "val/mse": 0.25}, "peer2": {"test/mse": 0.75, "test/mse_best": 0.625}}
+    task = {"_target_": "kdlab.tasks.Regression"}
+    made = record.run
+    made.config = {**made.config, "task": task}
+    made.record |= {"task": REGRESSION.as_record(), "networks": scores, "metrics": {"test/mse": 0.5, "val/mse": 0.25}}
+    kept, other = Row("kept", ("a=1",), (1,)), Row("other", ("a=1",), (1,), network="peer2")
+    found = record(kept, other)
+    assert row_record(found, other)["metrics"] == {"test/mse": 0.75, "test/mse_best": 0.625, "val/mse": 0.25}
+    assert row_record(found, kept)["metrics"] == {"test/mse": 0.5, "val/mse": 0.25}
+    assert row_record(found, other)["parameters"] == 20
+    with pytest.raises(InputError, match=r"^row 'x': its runs have no network 'peer3' \(they have student, peer2\)$"):
+        record(Row("x", ("a=1",), (1,), network="peer3"))
+    with pytest.raises(InputError, match="^row 'x': bias: task=regression keeps no logits of classes; leave it out$"):
+        record(Row("x", ("a=1",), (1,), {0: 1.0}))
 
 
 def test_a_run_in_other_words_stands_there_once_with_all_of_them(record):

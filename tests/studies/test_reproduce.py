@@ -301,6 +301,68 @@ def test_curves_that_no_run_has_cost_nothing_else(kdlab, workplace):
     assert kdlab("reproduce", "peers", "--write")[0] == 0 and (folder / "results" / "curves.csv").exists()
 
 
+VALUES = """
+title: Values
+scale: full
+tables:
+  1:
+    title: Two that learn values together
+    rows:
+      kept: {overrides: &values [task=regression, strategy=online, trainer.max_epochs=2], seeds: [1]}
+      peer: {overrides: *values, seeds: [1], network: peer2}
+"""
+
+
+@pytest.mark.slow
+def test_a_study_of_another_task_shows_its_headline_and_its_networks(kdlab, workplace):
+    folder = _tiny(workplace / "values", VALUES)
+    code, out, err = kdlab("reproduce", "values", "--write")
+    assert code == 0, out + err
+    (record,) = read_records(folder / "results")
+    networks = record["networks"]
+    assert networks["student"]["test/mse"] != networks["peer2"]["test/mse"]
+    text = (folder / "README.md").read_text()
+    assert "mse, last epoch" in text
+    for row, network in (("kept  (kept: student)", "student"), ("peer", "peer2")):
+        assert f"| {row} | mse=1 logit_mse=1 | {networks[network]['test/mse']:.4f} |" in text, text
+    lines = (folder / "results" / "curves.csv").read_text().splitlines()
+    run = next(iter(find_runs([workplace / "runs"])))
+    assert lines[2].split(",")[:3] == ["kept", "2", f"{round(run.metrics['val/mse'], 5)}"]
+    assert kdlab("reproduce", "values", "--check")[0] == 0
+    (folder / "README.md").write_text("")
+    assert kdlab("reproduce", "values", "--render")[0] == 0 and "| peer |" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "old, new, words",
+    [
+        (
+            "network: peer2",
+            "bias: {0: 1.0}",
+            "tables.1.rows.peer: bias: it is added to the logits of classes, and with task=regression a network "
+            "answers with values; leave it out",
+        ),
+        (
+            "overrides: *values, seeds: [1], network: peer2",
+            "overrides: [strategy=supervised], seeds: [1]",
+            "tables.1: its rows are of different tasks (regression, classification), which cannot be compared; name "
+            "rows of one task",
+        ),
+        (
+            "seeds: [1], network",
+            "seeds: [1]}\ncurves: {metric: val/accuracy}\n#",
+            "curves.metric: there is no 'val/acc",
+        ),
+    ],
+)
+def test_what_another_task_cannot_have_is_found_before_training(kdlab, workplace, old, new, words):
+    assert old in VALUES
+    _tiny(workplace / "values", VALUES.replace(old, new))
+    code, out, err = kdlab("reproduce", "values")
+    assert code == 2 and words in " ".join(err.split()), out + err
+    assert not list(find_runs([workplace]))
+
+
 def test_a_readme_that_cannot_be_filled_is_found_before_training(kdlab, workplace):
     folder = _tiny(workplace / "peers", NETWORKS)
     (folder / "README.md").write_text("<!-- table: 1 -->\n")

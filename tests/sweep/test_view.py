@@ -97,3 +97,25 @@ def test_the_table_names_every_job_in_order():
         "are",
         "gone",
     ]
+
+
+def test_runs_of_two_tasks_show_each_its_own_headline():
+    (first, second), screen = jobs(2), console(False)
+    second.config["task"] = {"_target_": "kdlab.tasks.Regression"}
+    outcomes = [
+        Outcome(first, TRAINED, Path("runs/x"), "", 1.0, {"test/accuracy": 0.5}),
+        Outcome(second, TRAINED, Path("runs/y"), "", 1.0, {"test/mse": 0.25, "test/accuracy": 0.75}),
+    ]
+    with View(2, None, console=screen) as view:
+        for outcome in outcomes:
+            view.ended(outcome)
+    view.table(outcomes)
+    assert [line.split() for line in screen.file.getvalue().splitlines()] == [
+        ["[1/2]", "trained", "seed=1", "accuracy", "0.5000", "1.0", "s"],
+        ["[2/2]", "trained", "seed=2", "mse", "0.2500", "1.0", "s"],
+        ["job", "status", "test", "seconds", "run"],
+        ["1", "seed=1", "trained", "accuracy", "0.5000", "1.0", "runs/x"],
+        ["2", "seed=2", "trained", "mse", "0.2500", "1.0", "runs/y"],
+    ]
+    view.table(outcomes[1:])
+    assert screen.file.getvalue().splitlines()[-2].split() == ["job", "status", "test/mse", "seconds", "run"]

@@ -12,8 +12,10 @@ from kdlab.config.compose import compose
 from kdlab.data import DigitAttributes, Digits
 from kdlab.errors import InputError
 from kdlab.functional import binary_cross_entropy, sigmoid_kd
+from kdlab.runs.run import find_runs
 from kdlab.tasks import MultiLabel
 from kdlab.training.assemble import assembled
+from kdlab.training.evaluation import evaluate
 
 LOG = math.log
 TASK = MultiLabel(2)
@@ -55,11 +57,46 @@ def test_the_soft_targets_of_a_label_are_those_of_two_classes():
 
 
 def test_labels_are_0_or_1():
-    batch = Batch(torch.ones(2, 2), torch.tensor([[0, 1], [1, 2]]), torch.arange(2))
+    batch = Batch(torch.ones(2, 2), torch.tensor([[0, 1], [1, 1]]), torch.arange(2))
+    TASK.check_labels(batch.target)
     with pytest.raises(InputError, match="task=multilabel needs targets that are 0 or 1"):
-        TASK.align_batch(batch)
-    rows = TASK.align_batch(batch.replace(target=torch.tensor([[0, 1], [1, 1]])))
+        TASK.check_labels(torch.tensor([[0, 1], [1, 2]]))
+    rows = TASK.align_batch(batch)
     assert rows.target.dtype == torch.float32 and rows.weights.tolist() == [1.0, 1.0]
+
+
+class Wrong(DigitAttributes):
+    """A label of the training split, or of the test split, is 2."""
+
+    def __init__(self, split, **options):
+        super().__init__(**options)
+        self.split = split
+
+    def read(self):
+        stored = super().read()
+        stored[self.split].target[-1, 0] = 2.0
+        return stored
+
+
+def test_wrong_labels_of_the_stored_split_are_found_before_training():
+    typed = [*SHORT, "strategy=supervised", f"data._target_={__name__}.Wrong", "+data.split=0"]
+    with pytest.raises(InputError, match="^task=multilabel needs targets that are 0 or 1, one for each label$"):
+        assembled(compose(typed))
+
+
+def test_wrong_labels_are_found_where_a_split_is_evaluated():
+    data = Wrong(1)
+    data.setup()
+    with pytest.raises(InputError, match="^task=multilabel needs targets that are 0 or 1, one for each label$"):
+        evaluate({}, data.test_dataloader(), MultiLabel(3))
+    assert evaluate({}, data.val_dataloader(), MultiLabel(3)) == {}
+
+
+def test_a_step_does_not_read_the_labels():
+    """On the meta device no number can be read: a GPU would have to wait for it."""
+    target = torch.zeros(2, 2, device="meta")
+    rows = TASK.align_batch(Batch(torch.ones(2, 2), target, torch.arange(2)))
+    assert rows.target.is_meta and rows.weights.tolist() == [1.0, 1.0]
 
 
 def test_chance():
@@ -126,6 +163,10 @@ def test_runs_of_two_tasks_are_not_compared(workplace, kdlab):
     package.train(["task=regression", "strategy=supervised", "trainer.max_epochs=1", "progress=none"])
     code, out, err = kdlab("compare", "runs/quickstart")
     assert code == 2 and "the runs are of different tasks (multilabel, regression)" in err
+    cells = {line.split()[2] for line in kdlab("runs")[1].splitlines()[1:]}
+    assert cells == {"accuracy", "mse"}
+    regression = next(run for run in find_runs(["runs"]) if "test/mse" in run.metrics)
+    assert kdlab("runs", regression.path)[1].splitlines()[1].split()[2] == f"{regression.metrics['test/mse']:.4f}"
 
 
 def test_a_network_whose_name_ends_a_metric(workplace):

@@ -174,6 +174,22 @@ def test_losses_of_labels_alone_are_left_for_supervised_training():
     assert list(compose(["strategy=supervised"])["loss"]) == ["ce"]
 
 
+def test_losses_of_a_teacher_alone_are_left_for_a_strategy_that_learns_from_no_labels():
+    assert list(compose(["task=regression", "strategy=funmatch"])["loss"]) == ["logit_mse"]
+    assert list(compose(["task=multilabel", "strategy=funmatch"])["loss"]) == ["sigmoid_kd"]
+    assert list(compose(["task=regression", "strategy=funmatch", "loss=[mse]"])["loss"]) == ["mse"]
+    assert assembled(compose(["task=regression", "strategy=funmatch"])).strategy.objective.weights == {"logit_mse": 1.0}
+
+
+def test_a_strategy_that_is_a_loss_for_classes_is_refused(kdlab, workplace):
+    code, _, err = kdlab("train", "task=regression", "strategy=tf_kd_virtual")
+    assert code == 2 and not list(workplace.iterdir())
+    assert " ".join(err.split()) == (
+        "kdlab: strategy=tf_kd_virtual is loss=[ce,virtual_teacher], which is for classes, and task=regression has "
+        "loss=[mse,logit_mse]; take another strategy, for example strategy=offline"
+    )
+
+
 @pytest.mark.parametrize("mean, scale", [(0.0, 1.0), (1e5, 1.0), (0.0, 1e-4)])
 def test_numbers_far_from_zero_and_small_numbers(mean, scale):
     """In float32 the sums of squares would lose the spread."""

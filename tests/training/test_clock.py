@@ -169,18 +169,30 @@ def test_max_time_ends_with_a_row(workplace):
     assert run.finished and steps(run) == [4, 8, 12] and all("val/nll" in row for row in rows(run))
 
 
+#: no score is ever good enough, so each that is followed lowers the rate
+PLATEAU = [
+    "scheduler=none",
+    "scheduler._target_=torch.optim.lr_scheduler.ReduceLROnPlateau",
+    "+scheduler.interval=epoch",
+    "+scheduler.patience=0",
+    "+scheduler.threshold=1000",
+    "+scheduler.mode=max",
+    "+scheduler.threshold_mode=abs",
+    "optimizer.lr=0.01",
+]
+
+
 def test_a_rate_that_waits_for_a_metric_follows_rows(workplace):
-    plateau = [
-        "scheduler=none",
-        "scheduler._target_=torch.optim.lr_scheduler.ReduceLROnPlateau",
-        "+scheduler.interval=epoch",
-        "+scheduler.patience=0",
-        "+scheduler.threshold=1000",
-        "+scheduler.mode=max",
-        "+scheduler.threshold_mode=abs",
-    ]
-    run = kdlab.train([*ALONE, *STEPS, *plateau, "optimizer.lr=0.01"])
+    run = kdlab.train([*ALONE, *STEPS, *PLATEAU])
     assert [row["learning_rate"] for row in rows(run)] == pytest.approx([0.01 * 0.1**n for n in range(6)], rel=1e-4)
+
+
+def test_an_epoch_without_validation_does_not_move_a_rate_that_waits_for_a_metric(workplace):
+    """Epochs end after 10, 20, 30 and so on, rows after 14, 28, 42 and 56 steps: the first epoch ends before any
+    validation."""
+    run = kdlab.train([*ALONE, *STEPS, *PLATEAU, "trainer.every_n_train_steps=14", "trainer.max_steps=56"])
+    assert run.finished and steps(run) == [14, 28, 42, 56]
+    assert [row["learning_rate"] for row in rows(run)] == pytest.approx([0.01, 1e-3, 1e-4, 1e-5], rel=1e-4)
 
 
 @pytest.mark.parametrize(

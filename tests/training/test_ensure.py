@@ -143,7 +143,7 @@ def test_a_teacher_that_saw_the_held_out_part_is_named(workplace, taught, capsys
 
 def test_so_is_one_from_the_checkpoint_file_of_such_a_run(taught):
     from kdlab.config.references import teacher_reference
-    from kdlab.training.teacher import _warn_of_other_split
+    from kdlab.training.teacher_record import _warn_of_other_split
 
     heard, given = [], ["teacher=checkpoint", f"teacher.checkpoint={taught.checkpoint('best')}"]
     for more in ([], ["data.split_seed=5"]):

@@ -18,7 +18,6 @@ class DigitAttributes(InMemory):
 
     CLASSES = 3
     SHAPE, SCALE, MEAN, STD = Digits.SHAPE, Digits.SCALE, Digits.MEAN, Digits.STD
-    NAMES = ("even", "above 4", "has a loop")
 
     def read(self) -> tuple[Images, Images]:
         """The stored (train, test) images with labels (1438, 3) and (359, 3)."""

@@ -3,6 +3,7 @@
 import torch
 
 from kdlab.runs.checkpoints import student_weights
+from kdlab.tasks.metric import REGRESSION
 
 from .table import Mistake, Place
 
@@ -40,6 +41,10 @@ def _noise(place: Place) -> None:
 
 def _unfinished(place: Place) -> None:
     place.finished()[0].update(status="interrupted")
+
+
+def _of_values(place: Place) -> None:
+    place.finished()[0].update(task=REGRESSION.as_record())
 
 
 def _without_checkpoint(place: Place) -> None:
@@ -100,6 +105,13 @@ MISTAKES = [
         ["teacher.run", "is not finished", "interrupted"],
         given="the run was interrupted",
         setup=_unfinished,
+    ),
+    Mistake(
+        "teacher of another task",
+        RUN,
+        ["task=regression (values)", "task=classification (classes)", "teacher=trained"],
+        given="the run learned values",
+        setup=_of_values,
     ),
     Mistake(
         "teacher's run without its checkpoint",

@@ -49,6 +49,16 @@ DEFECTS = [
         {"tests": ("tests/training/test_clock.py::test_the_horizon_of_a_learning_rate",)},
     ),
     (
+        "strategies/optimization.py",
+        '"strict": False,',
+        '"strict": True,',
+        {
+            "tests": (
+                "tests/training/test_clock.py::test_an_epoch_without_validation_does_not_move_a_rate_that_waits_for_a_metric",
+            )
+        },
+    ),
+    (
         "data/loader.py",
         "if number < self.sampler.batches_done:",
         "if number < 0:",

@@ -142,7 +142,7 @@ DEFECTS = [
         'if config["fresh"]:',
     ),
     (
-        "training/assemble.py",
+        "config/seeds.py",
         'derived_seed(config["seed"], generation, _GENERATION) if generation else config["seed"]',
         'config["seed"]',
     ),

@@ -18,7 +18,7 @@ DEFECTS = [
         "derived_seed(0, self.current_epoch, self.global_rank, _DROPOUT)",
     ),
     (
-        "strategies/base.py",
+        "strategies/measured.py",
         "self._sums[name] = (total + value * rows, count + rows)",
         "self._sums[name] = (total + value, count + 1)",
     ),

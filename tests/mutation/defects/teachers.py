@@ -50,7 +50,7 @@ DEFECTS = [
     ),
     ("teachers/normalisation.py", "[value / scale for value in std]", "[value * scale for value in std]"),
     (
-        "training/teacher.py",
+        "training/teacher_record.py",
         "elif chance.p_value() > 0.01:",
         "elif chance.p_value() < 0.01:",
     ),
@@ -64,7 +64,7 @@ DEFECTS = [
         'load_student(network, path, content, run.kept(path.stem)["module"])',
         "load_student(network, path, content)",
     ),
-    ("training/teacher.py", 'for key in ("validation", "split_seed") if', 'for key in ("validation",) if'),
+    ("training/teacher_record.py", 'for key in ("validation", "split_seed") if', 'for key in ("validation",) if'),
     (
         "teachers/base.py",
         "self.watch({tap for read in taps.values() for tap in read})",
