@@ -46,7 +46,7 @@ def test_the_second_command_is_the_run_with_another_teacher():
     )
     config = compose(second)
     check(config)
-    assert set(config["teacher"]) == {"run", "which", "normalisation"}
+    assert set(config["teacher"]) == {"run", "which", "normalisation", "cache"}
 
 
 def test_the_first_command_is_trained_as_long_and_in_the_same_way_as_the_run():
@@ -153,7 +153,10 @@ def test_a_run_takes_the_place_of_a_teacher_that_an_experiment_describes(own_fil
     second = printed(["experiment=mine", own_files])[1]
     config = compose(second)
     check(config)
-    assert set(config["teacher"]) == {"run", "which", "normalisation"} and config["teacher"]["normalisation"] is None
+    assert (
+        set(config["teacher"]) == {"run", "which", "normalisation", "cache"}
+        and config["teacher"]["normalisation"] is None
+    )
 
 
 def test_a_network_without_weights_is_trained_with_the_classes_of_the_data(workplace):
