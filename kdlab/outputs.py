@@ -94,9 +94,12 @@ class Outputs:
         >>> doubled.logits.item(), doubled.second.logits.item()
         (3.0, 1.0)
         """
+        changed = change(self)
+        if self.second is None and not self.by_term:
+            return changed
         second = None if self.second is None else self.second.map(change)
         by_term = {name: one.map(change) for name, one in self.by_term.items()}
-        return change(self).replace(second=second, by_term=by_term)
+        return changed.replace(second=second, by_term=by_term)
 
     def detach(self) -> Outputs:
         """The same, detached from the graph. Every teacher's Outputs are detached."""
@@ -104,5 +107,9 @@ class Outputs:
 
 
 def _detached(one: Outputs) -> Outputs:
+    if isinstance(one.answer, Tensor) and not any(
+        value.requires_grad for value in (one.answer, *one.features.values())
+    ):
+        return one  # such as those of a frozen teacher
     features = {name: value.detach() for name, value in one.features.items()}
     return one.replace(answer=one.answer.detach(), features=features)

@@ -261,6 +261,8 @@ class InMemoryLoader(BatchLoader):
         prepare: turns stored inputs into network inputs (scaling); called once per batch.
         seed: of the augmentation.
         augment: applied to stored inputs before ``prepare``; None for evaluation.
+        prepared: returns the network inputs of all samples, where nothing is drawn and they fit in memory: then an
+            epoch only picks its rows. None: ``prepare`` is called for every batch.
         options: those of :class:`BatchLoader`.
     """
 
@@ -274,13 +276,23 @@ class InMemoryLoader(BatchLoader):
         split: str,
         seed: int = 0,
         augment: Augmentation | None = None,
+        prepared: Callable[[], Tensor] | None = None,
         **options: Any,
     ):
         super().__init__(target, order, batch_size, split, **options)
         self.inputs, self.prepare, self.seed, self.augment = inputs, prepare, seed, augment
+        self._prepared = prepared
+        self._whole: Tensor | None = None
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self._prepared is not None and self._whole is None:
+            self._whole = self._prepared()  # not before: a few samples to try things out on do not need all of them
+        yield from super().__iter__()
 
     def views_of(self, rows: Tensor, epoch: int) -> list[Tensor]:
         """The inputs (B, …) of the rows, augmented and then prepared, one tensor per view."""
+        if self._whole is not None:
+            return [self._whole[rows] for _ in range(self.views)]
         stored = self.inputs[rows]
         # augmented as stored and scaled afterwards, so that the border that a crop adds is black
         return [

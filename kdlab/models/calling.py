@@ -58,7 +58,12 @@ def call(network: nn.Module, inputs: Any) -> Any:
             f"{type(network).__name__} changed its inputs in place, and did not in its first pass, so the networks "
             "that read them after it get the wrong ones; let it make a new tensor (x = x - y in place of x -= y)"
         )
-    if watched and not changed and all(torch.equal(given[name], value) for name, value in named.items()):
+    if (
+        watched
+        and not changed
+        and not trusted
+        and all(torch.equal(given[name], value) for name, value in named.items())
+    ):
         known.add(mode)
     return answer
 

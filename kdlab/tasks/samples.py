@@ -17,7 +17,7 @@ from .base import Task
 
 
 class Samples(Task):
-    """Base of the tasks in which each sample is a row of weight 1.
+    """Base of the tasks in which each sample is a row, and every row counts the same: the weights are None.
 
     Args:
         classes: the number of columns of a network's answers.
@@ -53,8 +53,8 @@ class Samples(Task):
         return outputs
 
     def align_batch(self, batch: Batch) -> Batch:
-        """The batch with weights ``(B,)`` of 1."""
-        return batch.replace(weights=torch.ones(len(batch), device=batch.index.device))
+        """The batch as it is: each sample is a row."""
+        return batch
 
     @abstractmethod
     def metrics(self) -> MetricCollection:
@@ -65,7 +65,7 @@ class SampleColumns(Samples):
     """Base of the tasks in which a sample's target has as many columns as a network's answer."""
 
     def align_batch(self, batch: Batch) -> Batch:
-        """The batch with weights ``(B,)`` of 1 and targets ``(B, C)`` as floating-point numbers.
+        """The batch with targets ``(B, C)`` as floating-point numbers.
 
         Raises:
             InputError: the targets are not of this shape.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,9 @@ from kdlab.data.classification import ClassificationData
 from kdlab.data.loader import InMemoryLoader
 from kdlab.errors import InputError
 from kdlab.normalisation import Normalisation
+
+MOST_PREPARED = 512 * 2**20  # bytes of a split's network inputs that are kept in memory
+_ROWS = 4096  # samples that are prepared at a time
 
 
 @dataclass
@@ -45,6 +49,7 @@ class InMemory(Data[Images]):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
+        self._whole: dict[int, Tensor] = {}
         wrong = self.wrong_omissions()
         if wrong:
             raise ValueError(wrong)
@@ -85,7 +90,25 @@ class InMemory(Data[Images]):
 
     def loader(self, stored: Images, **options: Any) -> InMemoryLoader:
         """A loader that cuts its batches from the stored tensors."""
-        return InMemoryLoader(stored.inputs, stored.target, prepare=self.prepare_images, **options)
+        drawn = options.get("augment") is not None and getattr(options["augment"], "draws", True)
+        whole = None if drawn or not self._can_prepare(stored) else partial(self._prepared, stored)
+        return InMemoryLoader(stored.inputs, stored.target, prepare=self.prepare_images, prepared=whole, **options)
+
+    def _can_prepare(self, stored: Images) -> bool:
+        """Whether all network inputs of a split may be kept: they are small, and their preparation is kdlab's own (one
+        of the user's may draw random numbers)."""
+        own = type(self).prepare_images is InMemory.prepare_images
+        return own and 4 * stored.inputs.numel() <= MOST_PREPARED
+
+    def _prepared(self, stored: Images) -> Tensor:
+        """The network inputs of all samples of a split, made once."""
+        number = [one is stored for one in self._both()].index(True)
+        if number not in self._whole:
+            inputs = torch.empty(stored.inputs.shape, dtype=torch.float32)
+            for start in range(0, len(inputs), _ROWS):
+                inputs[start : start + _ROWS] = self.prepare_images(stored.inputs[start : start + _ROWS])
+            self._whole[number] = inputs
+        return self._whole[number]
 
 
 class InMemoryData(InMemory, ClassificationData[Images]):
