@@ -19,7 +19,7 @@ PAGES = {
     **{
         f"kdlab/{name}/README.md": f"{name}.md"
         for name in (
-            *("strategies", "losses", "tasks", "teachers", "data", "sweep", "compare", "runs", "studies"),
+            *("strategies", "losses", "tasks", "teachers", "data", "sweep", "cache", "compare", "runs", "studies"),
             "library",
         )
     },

@@ -5,9 +5,29 @@ answers on disk; :class:`Cached` is the teacher that reads them; :func:`fill` as
 missing. README.md says what is kept, when it is exact, and what it costs.
 """
 
-from .cached import Cached
-from .contents import Contents
-from .filling import fill
-from .store import Damaged, Misfit, Store, find_stores
+from __future__ import annotations
 
-__all__ = ["Cached", "Contents", "Damaged", "Misfit", "Store", "fill", "find_stores"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .cached import Cached
+    from .contents import Contents
+    from .filling import fill
+    from .store import Damaged, Misfit, Store
+
+__all__ = ["Cached", "Contents", "Damaged", "Misfit", "Store", "fill"]
+
+# imported on first use: kdlab cache list needs no torch
+_PLACES = {
+    "Cached": ".cached",
+    "Contents": ".contents",
+    "fill": ".filling",
+    **dict.fromkeys(("Damaged", "Misfit", "Store"), ".store"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(import_module(_PLACES[name], __name__), name)

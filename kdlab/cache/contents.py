@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,13 @@ class Contents:
 def weights_digest(network: nn.Module) -> str:
     """SHA-256 of the names, types and values of a network's parameters and buffers.
 
+    >>> from torch import nn
     >>> one = nn.Linear(2, 2)
     >>> weights_digest(one) == weights_digest(one), weights_digest(one) == weights_digest(nn.Linear(2, 2))
     (True, False)
     """
+    import torch
+
     digest = hashlib.sha256()
     for name, value in network.state_dict().items():
         if isinstance(value, torch.Tensor):

@@ -16,20 +16,21 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
-import torch
 from filelock import FileLock
-from torch import Tensor
 
 from kdlab.errors import InputError
 from kdlab.runs.files import content_hash, write_atomically, write_json
 from kdlab.runs.record import now
 
 from .contents import Contents
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT = 1
 FOLDER = ".cache"  # below paths.runs
@@ -137,6 +138,7 @@ class Store:
         Raises:
             OSError: it cannot be written, for example because the disk is full. Nothing is left of it.
         """
+        import torch
         from safetensors.torch import save_file
 
         self.path.mkdir(parents=True, exist_ok=True)
@@ -210,16 +212,6 @@ class Store:
     def size(self) -> int:
         """Bytes on disk."""
         return sum(path.stat().st_size for path in self.path.iterdir() if path.is_file())
-
-
-def find_stores(runs: str | Path) -> Iterator[Store]:
-    """The caches below a folder of runs, only to be looked at.
-
-    Raises:
-        Damaged: a manifest cannot be read.
-    """
-    for path in sorted((Path(runs) / FOLDER).glob("*/")):
-        yield Store(path)
 
 
 def _checksum(content: dict) -> str:

@@ -3,6 +3,8 @@
 import inspect
 import re
 import shlex
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -12,7 +14,8 @@ from kdlab.config.check import check
 from kdlab.config.compose import compose
 from kdlab.config.paths import conf_dir
 from kdlab.functional.sources import FAMILIES, SWITCHES, Method, Paper, method
-from kdlab.methods import index, lookup, parameters, prose
+from kdlab.methods import index, lookup, parameters, printed, prose
+from kdlab.methods.printed import FILE
 from kdlab.training.assemble import assemble
 
 INDEX = index()
@@ -165,6 +168,31 @@ def test_what_a_strategy_composes_is_part_of_its_entry(tmp_path, monkeypatch):
 
 def test_a_composed_function_can_be_asked_for_by_its_name():
     assert lookup("kdcl_mean").kind == "piece" and lookup("kdcl_mean").function is functional.kdcl_mean
+
+
+def test_the_printed_index_is_that_of_the_code():
+    """After a change: python -m kdlab.methods"""
+    from kdlab.methods.pages import render
+
+    assert printed.stored() == render()
+
+
+def test_an_index_that_is_out_of_date_is_not_used(kdlab, tmp_path, monkeypatch):
+    expected = kdlab("methods", "dkd")[1]
+    for text in ('{"digest": "0"}', "no json", FILE.read_text().replace('"families"', '"others"')):
+        monkeypatch.setattr(printed, "FILE", tmp_path / "printed.json")
+        printed.FILE.write_text(text)
+        assert printed.stored() is None
+    assert kdlab("methods", "dkd") == (0, expected, "")
+    printed.store(printed.Printed(["a"], ["b"], "c", [printed.Listed("x", "a", "loss", ["b"], "x\n", "page\n")], {}))
+    assert kdlab("methods", "x") == (0, "page\n", "")
+
+
+def test_printing_it_imports_no_torch():
+    for verb in ("methods", "cache", "runs", "--help"):
+        code = f"import sys; from kdlab.cli.main import main; main(['{verb}']); print('torch' in sys.modules)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.stdout.strip().endswith("False"), verb
 
 
 def test_the_list(kdlab):

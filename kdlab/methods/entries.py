@@ -49,10 +49,15 @@ def index() -> dict[str, Entry | StrategyEntry]:
 def lookup(name: str) -> Entry | StrategyEntry:
     """The method of that name, or the function that a strategy composes. Raises InputError, with the nearest names,
     where there is none."""
-    entries = {key: entry for key, entry in _pieces().items() if entry.method.family == "strategy"} | index()
+    entries = pieces_of_strategies() | index()
     if name not in entries:
         raise InputError(f"there is no method '{name}'{did_you_mean(name, entries)} (kdlab methods lists them)")
     return entries[name]
+
+
+def pieces_of_strategies() -> dict[str, Entry | StrategyEntry]:
+    """The functions that strategies compose, by name."""
+    return {name: entry for name, entry in _pieces().items() if entry.method.family == "strategy"}
 
 
 def _pieces() -> dict[str, Entry]:
