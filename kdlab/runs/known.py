@@ -77,7 +77,12 @@ def counted(config: dict) -> dict:
     """The config and a teacher's config inside it, without the keys that are no part of the identity. Numbers are
     normalised."""
     inner = replace_configs(config, lambda one: counted(one.config))
-    return {key: _normal(value) for key, value in inner.items() if key not in NOT_IDENTITY}
+    kept = {key: _normal(value) for key, value in inner.items() if key not in NOT_IDENTITY}
+    for dotted in NOT_IDENTITY:
+        group, _, key = dotted.partition(".")
+        if key and isinstance(kept.get(group), dict):
+            kept[group] = {name: value for name, value in kept[group].items() if name != key}
+    return kept
 
 
 def _normal(node: Any) -> Any:

@@ -23,6 +23,13 @@ def test_a_finished_run_is_known_by_any_spelling_of_its_numbers(workplace):
     assert known.finished(compose(SHORT)) is None
 
 
+def test_how_answers_are_kept_does_not_count():
+    """A sweep decides it after the key was taken, and the note must be found by what was typed."""
+    keys = {known.key_of(compose([f"teacher.cache={mode}"])) for mode in ("auto", "live", "fixed", "views")}
+    assert len(keys) == 1 and None not in keys
+    assert known.key_of(compose(["+teacher.cache_gb=3"])) in keys and known.key_of(compose(["seed=2"])) not in keys
+
+
 def test_a_changed_file_is_noticed(workplace, taught):
     shutil.copytree(taught.path, workplace / "mine")
     overrides = [
