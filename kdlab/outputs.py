@@ -95,7 +95,7 @@ class Outputs:
         (3.0, 1.0)
         """
         changed = change(self)
-        if self.second is None and not self.by_term:
+        if self.second is None and not self.by_term and changed.second is None and not changed.by_term:
             return changed
         second = None if self.second is None else self.second.map(change)
         by_term = {name: one.map(change) for name, one in self.by_term.items()}

@@ -293,3 +293,50 @@ def test_digits():
     assert images.shape[1:] == (1, 8, 8) and images.dtype is torch.uint8 and images.max() == 16
     scaled = data.prepare_images(images)
     assert scaled.mean().item() == pytest.approx(0, abs=0.01) and scaled.std().item() == pytest.approx(1, abs=0.01)
+
+
+# -- inputs that are prepared once -------------------------------------------------------------------------------------
+
+
+class Noisy(Toy):
+    """The user's own preparation, which draws."""
+
+    def prepare_images(self, images):
+        return super().prepare_images(images) + torch.rand(())
+
+
+def test_what_nothing_is_drawn_of_is_prepared_once_to_the_same_bits(monkeypatch):
+    data = toy(augment=Augment())
+    calls = []
+    kept = [batch.inputs for batch in epoch_of(data)]
+    with monkeypatch.context() as patch:
+        patch.setattr("kdlab.data.images.memory.MOST_PREPARED", 0)
+        each = [batch.inputs for batch in epoch_of(toy(augment=Augment()))]
+    assert len(kept) == 11 and all(torch.equal(one, other) for one, other in zip(kept, each))
+    monkeypatch.setattr(type(data.normalisation), "__call__", lambda self, pixels: calls.append(1))
+    again = [batch.inputs for batch in [*epoch_of(data, 1), *data.val_dataloader()]]
+    assert calls == []
+    assert torch.equal(again[0], data._prepared(data._both()[0])[epoch_of(data, 1)[0].index])
+
+
+def test_each_view_is_a_tensor_of_its_own():
+    data = toy()
+    data.views = 2
+    batch = epoch_of(data)[0]
+    batch.inputs.zero_()
+    assert batch.view(1).inputs.abs().sum() > 0
+
+
+def test_drawn_images_and_a_preparation_of_ones_own_are_made_for_each_batch():
+    drawn = toy(augment=Augment(flip=0.5))
+    assert not torch.equal(epoch_of(drawn, 0)[0].inputs.sum(), epoch_of(drawn, 1)[0].inputs.sum()) and not drawn._whole
+    noisy = Noisy(batch_size=16)
+    noisy.setup()
+    first, second = (list(noisy.val_dataloader())[0].inputs for _ in range(2))
+    assert not torch.equal(first, second), "its noise is new in each epoch"
+
+
+def test_a_few_samples_to_try_things_out_on_prepare_no_more():
+    data = toy()
+    data.train_dataloader().first(4)
+    assert data._whole == {}

@@ -1,0 +1,35 @@
+"""Defects in the kept answers of teachers: their key, their files, what is read for a batch, and when they are kept."""
+
+CACHED = {"tests": ("tests/cache/test_cached.py",)}
+STORE = {"tests": ("tests/cache/test_store.py",)}
+CACHING = {"tests": ("tests/training/test_caching.py",)}
+SHARING = {"tests": ("tests/sweep/test_sharing.py",)}
+
+DEFECTS = [
+    ("cache/cached.py", 'else f"train-e{epoch}-v{view}"', 'else f"train-e{epoch}-v0"', CACHED),
+    ("cache/cached.py", "if batch.partner_target is not None:", "if False:", CACHED),
+    ("cache/cached.py", "if not torch.equal(index[places], wanted):", "if False:", CACHED),
+    ("cache/cached.py", "with torch.random.fork_rng(devices=[]):", "if True:", CACHED),
+    (
+        "cache/cached.py",
+        "            self._live.watch(self._taps)\n        elif",
+        "            pass\n        elif",
+        CACHED,
+    ),
+    ("cache/filling.py", "loader.sampler.set_epoch(epoch)\n        index", "index", CACHED),
+    ("cache/filling.py", "first[1:] = every[order][1:] != every[order][:-1]", "pass", CACHED),
+    ("cache/filling.py", "needed *= len(slots)", "needed *= 1", CACHED),
+    ("cache/filling.py", "if needed > limit:", "if False:", CACHED),
+    ("cache/filling.py", "if len(value) != samples:", "if False:", CACHED),
+    ("cache/store.py", "if checksum != _checksum(found):", "if False:", STORE),
+    ("cache/store.py", "            self.verify(path)\n", "", STORE),
+    ("cache/store.py", '(told.get("slot"), told.get("name")) != (slot, name)', "False", STORE),
+    ("cache/store.py", "if self.contents is not None and (wrong :=", "if False and (wrong :=", STORE),
+    ("training/caching.py", 'augment_seed=seed if mode == "views" else None', "augment_seed=None", CACHING),
+    ("training/caching.py", "if data.mixing is not None:", "if False:", CACHING),
+    ("training/caching.py", 'if mode == "fixed" and data.draws:', "if False:", CACHING),
+    ("sweep/sharing.py", 'if one.mode == "fixed" or', "if", SHARING),
+    ("sweep/sharing.py", "asked[key] > 1", "asked[key] > 2", SHARING),
+    ("data/images/memory.py", "own = type(self).prepare_images is InMemory.prepare_images", "own = True"),
+    ("data/base.py", "seed=self.augmentation_seed,\n            share", "seed=self.seed,\n            share", CACHING),
+]
