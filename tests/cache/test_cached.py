@@ -9,7 +9,8 @@ from torch import nn
 
 from kdlab.batch import Batch
 from kdlab.cache import Cached, Contents, Store, fill
-from kdlab.cache.filling import CannotKeep, check_room, difference
+from kdlab.cache.filling import check_room, difference
+from kdlab.cache.store import CannotKeep
 from kdlab.data import Augment, Digits
 from kdlab.errors import InputError
 from kdlab.tasks import Classification
