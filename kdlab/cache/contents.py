@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import nn
+
+from kdlab.config.signature import locate
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,8 @@ class Contents:
         rows: of a training batch in one process. The last digits of an answer depend on it.
         device: ``cpu`` or ``cuda``; on a CPU with the number of threads, on which the last digits depend, too.
         torch: its version.
+        inputs: a digest of what the data give (:func:`kdlab.cache.inputs.inputs_digest`).
+        code: a digest of the files with the user's own classes (:func:`code_digest`).
     """
 
     teacher: dict
@@ -38,6 +45,8 @@ class Contents:
     rows: int
     device: str
     torch: str
+    inputs: str = ""
+    code: str = ""
 
     @property
     def key(self) -> str:
@@ -71,3 +80,34 @@ def weights_digest(network: nn.Module) -> str:
             digest.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
             digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def code_digest(*nodes: Any) -> str:
+    """SHA-256 of the source files that define the classes and functions which are not kdlab's, in nodes of a config;
+    empty where there are none. A file that such a file imports does not count.
+
+    >>> code_digest({"_target_": "kdlab.data.Digits", "augment": None})
+    ''
+    >>> len(code_digest({"members": [{"_target_": "json.JSONDecoder"}]}))
+    64
+    """
+    digest, own = hashlib.sha256(), sorted(set(_own_targets(list(nodes))))
+    for target in own:
+        digest.update(f"{target} ".encode())
+        try:
+            file = inspect.getsourcefile(inspect.unwrap(locate(target)))
+            digest.update(Path(file).read_bytes() if file else b"")
+        except (LookupError, TypeError, OSError):  # no Python file defines it
+            pass
+    return digest.hexdigest() if own else ""
+
+
+def _own_targets(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        target = node.get("_target_")
+        if isinstance(target, str) and not target.startswith("kdlab."):
+            yield target
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for value in node:
+            yield from _own_targets(value)

@@ -15,15 +15,12 @@ from torch import Tensor
 
 from kdlab.batch import Batch
 from kdlab.data import Data
-from kdlab.errors import InputError
 from kdlab.outputs import Outputs
 
 from .cached import LOGITS, Cached
-from .store import Damaged
+from .store import CannotKeep, Damaged
 
-
-class CannotKeep(InputError):
-    """The answers cannot be kept: they have no fixed size, or there is no room for them."""
+_SEQUENCES = 16  # of which each is asked about alone
 
 
 @dataclass
@@ -143,7 +140,17 @@ def _answers(
     first = torch.ones(len(every), dtype=torch.bool)
     first[1:] = every[order][1:] != every[order][:-1]  # the last batch is filled up with samples that came before
     chosen = order[first]
+    for name, values in found.items():
+        if len({value.shape[1:] for value in values}) > 1:
+            raise _ragged(name)
     return every[chosen], {name: torch.cat(values)[chosen] for name, values in found.items()}
+
+
+def _ragged(name: str) -> CannotKeep:
+    return CannotKeep(
+        f"teacher.cache: the size of {name} differs from batch to batch, as of sequences that are padded to the "
+        "longest in their batch; teacher.cache=live"
+    )
 
 
 def _kept(outputs: Outputs, samples: int) -> dict[str, Tensor]:
@@ -182,6 +189,12 @@ def check_room(
     loader = data.in_order("train")
     one = loader.first(1).to(device)
     kept = _kept(teacher.live.teach(one), 1)
+    if one.mask is not None:  # padded, perhaps to the longest in a batch
+        for row in loader.sampler.rows[1 : _SEQUENCES + 1]:
+            other = _kept(teacher.live.teach(loader.batch(row[None]).to(device)), 1)
+            for name, value in kept.items():
+                if other[name].shape != value.shape:
+                    raise _ragged(name)
     needed = sum(value[0].numel() * value.element_size() for value in kept.values()) * len(data.part("train"))
     needed *= len(slots)
     if needed > limit:

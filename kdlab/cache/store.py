@@ -41,6 +41,10 @@ class Misfit(InputError):
     """The cache holds the answers of another teacher, or to other inputs."""
 
 
+class CannotKeep(InputError):
+    """The answers cannot be kept: they or their inputs are not fixed, or there is no room for them."""
+
+
 class Damaged(InputError):
     """A file of the cache is not what was written."""
 

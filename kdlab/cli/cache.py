@@ -33,7 +33,7 @@ def run(arguments: list[str]) -> int:
     building = verbs.add_parser("build", help="keep the answers that a run needs, without the run")
     building.add_argument("override", nargs="*", help="the overrides of the run, as for kdlab train")
     verifying = verbs.add_parser("verify", help="compare every file with its checksum")
-    verifying.add_argument("cache", nargs="*", help="folders of caches (default: all below runs)")
+    verifying.add_argument("cache", nargs="*", help="folders of caches, or of runs (default: runs)")
     verifying.add_argument(
         "--live",
         nargs="+",
@@ -41,7 +41,7 @@ def run(arguments: list[str]) -> int:
         help="ask the teacher of the run with these overrides about a batch of each file",
     )
     pruning = verbs.add_parser("prune", help="remove caches")
-    pruning.add_argument("cache", nargs="*", help="folders of caches (default: all below runs)")
+    pruning.add_argument("cache", nargs="*", help="folders of caches, or of runs (default: runs)")
     pruning.add_argument("--yes", action="store_true", help="remove them; without it, only list them")
     options = parser.parse_args(
         arguments if arguments and arguments[0] in (*VERBS, "-h", "--help") else ["list", *arguments]
@@ -144,15 +144,18 @@ def _prune(options: argparse.Namespace) -> int:
 
 
 def _folders(named: list[str]) -> list[Path]:
-    """The folders of caches: those that are named, or all below ``runs``."""
+    """The folders of caches: those that are named, also by a folder of runs; default: all below ``runs``."""
     from kdlab.cache.store import FOLDER
 
-    if not named:
-        return sorted((Path("runs") / FOLDER).glob("*/"))
-    for path in map(Path, named):
-        if path.parent.name != FOLDER or not path.is_dir():
+    found: list[Path] = []
+    for path in map(Path, named or ["runs"]):
+        if path.parent.name == FOLDER and path.is_dir():
+            found.append(path)
+        elif (path / FOLDER).is_dir() or not named:
+            found += sorted((path / FOLDER).glob("*/"))
+        else:
             raise InputError(f"{path} is no folder of kept answers; kdlab cache list shows them")
-    return [Path(name) for name in named]
+    return found
 
 
 def _size(number: int) -> str:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 
 from kdlab.cache import Cached, Contents, Store, fill
-from kdlab.cache.contents import weights_digest
-from kdlab.cache.filling import CannotKeep, Filled, check_room
+from kdlab.cache.contents import code_digest, weights_digest
+from kdlab.cache.filling import Filled, check_room
+from kdlab.cache.inputs import check_repeatable, inputs_digest
+from kdlab.cache.store import CannotKeep
 from kdlab.config.build import build
-from kdlab.config.references import CheckpointFile, ComposedRun, FinishedRun, Reference, teacher_reference
+from kdlab.config.references import CheckpointFile, ComposedRun, FinishedRun, Network, Reference, teacher_reference
 from kdlab.config.seeds import run_seed
 from kdlab.config.signature import locate
 from kdlab.data import Data
@@ -20,6 +23,7 @@ from kdlab.errors import InputError
 from kdlab.launch.devices import evaluation_device, world_size
 from kdlab.runs.files import content_hash
 from kdlab.runs.identity import data_identity, task_identity, teacher_identity
+from kdlab.runs.named import run_named
 from kdlab.runs.run import Run
 from kdlab.teachers import Frozen
 
@@ -120,7 +124,9 @@ def _problem(config: dict, data: Data, mode: str) -> str:
     return ""
 
 
-def contents_of(config: dict, one: Reference, data: Data, mode: str, weights: str) -> Contents:
+def contents_of(
+    config: dict, one: Reference, data: Data, mode: str, weights: str, inputs: str = "", code: str = ""
+) -> Contents:
     """What decides the answers of one network of the config's teacher."""
     device = evaluation_device(config).type
     seed = run_seed(config) if data.augment_seed is None else data.augment_seed
@@ -129,13 +135,23 @@ def contents_of(config: dict, one: Reference, data: Data, mode: str, weights: st
         weights=weights,
         data=data_identity(config),
         task=task_identity(config),
-        normalisation=str(data.normalisation),
+        normalisation=repr(data.normalisation),
         mode=mode,
         augment_seed=seed if mode == "views" else None,
         rows=max(data.batch_size // world_size(config), 1),
         device=device if device != "cpu" else f"cpu, {config['threads']} threads",
         torch=torch.__version__,
+        inputs=inputs,
+        code=code,
     )
+
+
+def _code(config: dict, one: Reference) -> str:
+    """A digest of the user's own code that decides the answers of a network: of the data, the task and the network."""
+    node = one.network if isinstance(one, CheckpointFile) else one.node if isinstance(one, Network) else None
+    named = None if isinstance(one, ComposedRun) else run_named(one)
+    trained = one.config if isinstance(one, ComposedRun) else {} if named is None else named.config
+    return code_digest(config["data"], config.get("task"), node, trained.get("student"), trained.get("strategy"))
 
 
 @dataclass
@@ -172,11 +188,17 @@ class Caching:
         else:
             live = make()
             weights = weights_digest(live.network)
-        contents = contents_of(self.config, one, self.data, self.mode, weights)
+        contents = contents_of(self.config, one, self.data, self.mode, weights, self.inputs, _code(self.config, one))
         store = Store.of(self.config["paths"]["runs"], one.name, contents)
         made = Cached(make if live is None else lambda: live, store, fixed=self.mode == "fixed")
         self.teachers.append(made)
         return made
+
+    @cached_property
+    def inputs(self) -> str:
+        """A digest of what the data give."""
+        self.data.seed = run_seed(self.config)
+        return inputs_digest(self.data)
 
     @property
     def rows(self) -> int:
@@ -188,10 +210,13 @@ class Caching:
         teacher stays live where they cannot.
 
         Raises:
-            InputError: it was asked for, and there is no room for them, or they have no fixed size.
+            InputError: it was asked for, and there is no room for them, they have no fixed size, or the data give other
+                inputs each time.
         """
         limit = float(self.config["teacher"].get("cache_gb") or GIGABYTES) * 1e9
         try:
+            if self.teachers:
+                check_repeatable(self.data, fixed=self.mode == "fixed")
             for teacher in self.teachers:
                 check_room(
                     teacher,
@@ -223,6 +248,11 @@ class Caching:
                 )
             except OSError as error:
                 self.stopped = f"{teacher.store.path} cannot be written ({error.strerror or error})"
+                break
+            except CannotKeep as error:
+                if not self.config["teacher"].get("cache_auto"):
+                    raise
+                self.stopped = str(error)
                 break
             if split == "train":
                 self._filled = self._filled + filled

@@ -9,7 +9,8 @@ from torch import nn
 
 from kdlab.batch import Batch
 from kdlab.cache import Cached, Contents, Store, fill
-from kdlab.cache.filling import CannotKeep, check_room, difference
+from kdlab.cache.filling import check_room, difference
+from kdlab.cache.store import CannotKeep
 from kdlab.data import Augment, Digits
 from kdlab.errors import InputError
 from kdlab.tasks import Classification
@@ -95,6 +96,7 @@ def test_fixed_answers_are_asked_once_for_all_epochs(made):
     assert fill(teacher, data, "train", epochs=50, rows=32).computed == 1
     passes = Counting.calls
     assert passes == -(-len(data.part("train")) // 32)
+    assert torch.equal(teacher.store.read("train", "logits")[0], data.part("train")), "each sample once"
     live = Frozen(network(), TASK)
     for epoch in (0, 49):
         assert all(torch.equal(teacher.teach(one).logits, live.teach(one).logits) for one in batches(data, epoch))
@@ -130,7 +132,8 @@ def test_what_is_missing_is_asked_of_the_live_teacher(made):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert torch.equal(teacher.teach(batch).logits, live.teach(batch).logits)
-    mixed = batches(data)[0].replace(partner_target=batch.target, share=torch.full((32,), 0.5))
+    one = batches(data)[0]
+    mixed = one.replace(inputs=one.inputs / 2, partner_target=one.target, share=torch.full((32,), 0.5))
     assert torch.equal(teacher.teach(mixed).logits, live.teach(mixed).logits)
     (held_out,) = list(data.val_dataloader())[:1]
     stray = held_out.replace(split="train", epoch=0)  # samples that the training split does not have
@@ -195,6 +198,14 @@ def test_a_further_tap_keeps_the_logits(made):
     assert before == {"logits"} and {name for _, name in again.store.files()} == {"logits", "hidden"}
     with pytest.raises(InputError, match="no 'hiden'|hiden"):
         made(fixed=True)[0].watch(["hiden"])
+
+
+def test_a_loaded_teacher_can_be_given_other_taps(made):
+    data = digits()
+    teacher, loads = made(fixed=True)
+    assert teacher.teach(batches(data)[0]).features == {} and loads == [1]
+    teacher.watch(["hidden"])
+    assert set(teacher.teach(batches(data)[0]).features) == {"hidden"} and loads == [1]
 
 
 def test_an_ensemble_of_cached_members(made, tmp_path):

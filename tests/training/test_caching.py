@@ -118,6 +118,13 @@ def test_what_cannot_be_exact_or_has_no_room_is_refused(workplace, overrides, me
     assert not (workplace / "runs" / "quickstart").exists()
 
 
+@pytest.mark.parametrize("key", ["teacher.cache", "teacher.cache_gb"])
+def test_a_run_without_a_teacher_has_no_answers(key):
+    message = f"^{key}: this run has no teacher, so there are no answers to keep; leave {key}=… out$"
+    with pytest.raises(InputError, match=message):
+        compose(["teacher=none", "strategy=supervised", f"{key}=views"])
+
+
 @pytest.mark.parametrize(
     ("overrides", "mode", "why"),
     [

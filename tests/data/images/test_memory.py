@@ -336,6 +336,21 @@ def test_drawn_images_and_a_preparation_of_ones_own_are_made_for_each_batch():
     assert not torch.equal(first, second), "its noise is new in each epoch"
 
 
+def test_the_augmentation_may_have_a_seed_of_its_own():
+    def inputs(**options):
+        found = epoch_of(toy(augment=Augment(crop_padding=2), **options))
+        return torch.cat([one.inputs for one in found])[torch.cat([one.index for one in found]).argsort()]
+
+    whole = {"drop_last": False, "batch_size": 20}
+    shared = inputs(seed=1, augment_seed=9, **whole)
+    assert torch.equal(shared, inputs(seed=2, augment_seed=9, **whole))
+    assert torch.equal(inputs(seed=9, **whole), shared) and not torch.equal(inputs(seed=1, **whole), shared)
+    one, two = (toy(seed=seed, augment_seed=9).train_dataloader().sampler() for seed in (1, 2))
+    assert not torch.equal(one, two), "the order is that of the run's seed"
+    with pytest.raises(ValueError, match="augment_seed must be at least 0"):
+        toy(augment_seed=-1)
+
+
 def test_a_few_samples_to_try_things_out_on_prepare_no_more():
     data = toy()
     data.train_dataloader().first(4)

@@ -31,5 +31,5 @@ DEFECTS = [
     ("sweep/sharing.py", 'if one.mode == "fixed" or', "if", SHARING),
     ("sweep/sharing.py", "asked[key] > 1", "asked[key] > 2", SHARING),
     ("data/images/memory.py", "own = type(self).prepare_images is InMemory.prepare_images", "own = True"),
-    ("data/base.py", "seed=self.augmentation_seed,\n            share", "seed=self.seed,\n            share", CACHING),
+    ("data/base.py", "seed=self.augmentation_seed,\n            share", "seed=self.seed,\n            share"),
 ]
