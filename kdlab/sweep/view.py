@@ -210,7 +210,7 @@ class View:
             )
         self.console.print(table)
         if note:
-            self._print(note)
+            self.console.print(note, soft_wrap=True, highlight=False, markup=False)
 
 
 def output_console() -> Console:
