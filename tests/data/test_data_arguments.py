@@ -24,6 +24,7 @@ COMMON = {
     "omit_classes": ({}, [1]),
     "drop_last": ({"batch_size": 7}, False),
     "mixing": ({}, Mixup(1.0)),
+    "augment_seed": ({"augment": lambda inputs, index, seed, epoch, view: torch.full_like(inputs, seed % 200)}, 5),
 }
 #: of data without classes: nothing is omitted
 WITHOUT_CLASSES = {name: change for name, change in COMMON.items() if name != "omit_classes"}
@@ -34,6 +35,7 @@ CHANGES = {
     ImageFolder: {
         **COMMON,
         "augment": ({}, RandomResizedCrop()),
+        "augment_seed": ({"augment": RandomResizedCrop()}, 5),
         "size": ({"resize": 12}, 6),
         "resize": ({}, 11),
         "mean": ({}, 0.1),

@@ -28,8 +28,8 @@ class Augment:
 
     @property
     def draws(self) -> bool:
-        """Whether it changes anything."""
-        return bool(self.crop_padding or self.flip)
+        """Whether it changes anything. A class that derives from this one and augments in its own way does."""
+        return bool(self.crop_padding or self.flip) or type(self).__call__ is not Augment.__call__
 
     def __call__(self, images: Tensor, index: Tensor, seed: int, epoch: int, view: int = 0) -> Tensor:
         """Augmented ``images`` (B, C, H, W); ``index`` (B,) names the samples."""

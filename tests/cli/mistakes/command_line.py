@@ -116,6 +116,8 @@ TRAIN = {
     "data of another kind": (
         [
             "data._target_=lightning.LightningDataModule",
+            "data.augment_seed=1",
+            "~data.augment_seed",  # Hydra deletes no null
             "~data.batch_size",
             "~data.validation",
             "~data.split_seed",

@@ -103,3 +103,14 @@ def test_the_images_given_are_left_alone():
 def test_bad_arguments(arguments, name):
     with pytest.raises(ValueError, match=name):
         Augment(**arguments)
+
+
+class Inverted(Augment):
+    def __call__(self, images, index, seed, epoch, view=0):
+        return 255 - images
+
+
+def test_whether_it_draws():
+    """With nothing drawn, inputs are prepared once and a teacher is asked once."""
+    assert Augment(flip=0.5).draws and Augment(crop_padding=1).draws and not Augment().draws
+    assert Inverted().draws, "a class that augments in its own way says nothing of it by these two numbers"
