@@ -77,11 +77,9 @@ def workplace(tmp_path, monkeypatch):
     it: two pages may call their file ``my_losses.py``."""
     monkeypatch.chdir(tmp_path)
     yield tmp_path
-    own = [
-        name
-        for name, module in sys.modules.items()
-        if Path(getattr(module, "__file__", None) or "/").is_relative_to(tmp_path)
-    ]
+    # not by getattr, since an attribute of a lazy module may be one that it imports now
+    files = {name: getattr(module, "__dict__", {}).get("__file__") for name, module in list(sys.modules.items())}
+    own = [name for name, file in files.items() if file and Path(file).is_relative_to(tmp_path)]
     for name in own:
         del sys.modules[name]
     if own:
