@@ -70,6 +70,9 @@ class StandIn:
     def __setstate__(self, state: object) -> None:
         self.state = state
 
+    def __setitem__(self, key: object, value: object) -> None:
+        """Nothing: readers before torch 2.7 fill any object like a dict, later ones ask for a ``kind``."""
+
 
 def read_checkpoint(path: Path) -> Any:
     """What a file of weights holds: tensors, plain containers, and a :class:`StandIn` for everything else. Its first
@@ -153,7 +156,13 @@ def _stand_in(name: str) -> type[StandIn]:
 
 def _fill(stand_ins: dict[str, type[StandIn]], message: str) -> bool:
     """Turn one stand-in into the container that the reader missed; returns whether there was one."""
-    kind = OrderedDict if "SETITEM" in message else list if "append to lists" in message else None
+    kind = (
+        OrderedDict
+        if "SETITEM" in message
+        else list
+        if "append to lists" in message or "extend lists" in message
+        else None
+    )
     for cls in stand_ins.values():
         if kind is not None and cls.kind is object and repr(cls) in message:
             cls.kind = kind
