@@ -51,8 +51,7 @@ class Contents:
     @property
     def key(self) -> str:
         """16 hexadecimal digits."""
-        text = json.dumps(self.as_record(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return json_digest(self.as_record())[:16]
 
     def as_record(self) -> dict[str, Any]:
         """The contents as the manifest of a cache keeps them."""
@@ -62,6 +61,16 @@ class Contents:
         """The names of the fields in which the manifest of a cache differs."""
         mine = json.loads(json.dumps(self.as_record()))
         return [one.name for one in fields(self) if record.get(one.name) != mine[one.name]]
+
+
+def json_digest(value: dict) -> str:
+    """SHA-256 of plain values, whatever the order of their keys.
+
+    >>> json_digest({"a": 1, "b": 2}) == json_digest({"b": 2, "a": 1})
+    True
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def weights_digest(network: nn.Module) -> str:

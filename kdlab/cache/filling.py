@@ -18,7 +18,7 @@ from kdlab.data import Data
 from kdlab.outputs import Outputs
 
 from .cached import LOGITS, Cached
-from .store import CannotKeep, Damaged
+from .store import CannotKeep, Damaged, readable_size
 
 _SEQUENCES = 16  # of which each is asked about alone
 
@@ -89,10 +89,9 @@ def fill(
         filled.computed += 1
         filled.seconds += time.perf_counter() - began
 
-    later = []
+    later, whole = [], _whole_files(teacher, {slot for slot, _, _ in slots}, say)
     for slot, epoch, view in slots:
-        _remove_damaged(teacher, slot, say)
-        if not store.missing(slot, teacher.names):
+        if all((slot, name) in whole for name in teacher.names):
             continue
         try:
             with store.lock(slot).acquire(timeout=0):
@@ -112,14 +111,18 @@ def _slots(teacher: Cached, split: str, epochs: int, views: int) -> list[tuple[s
     return [(teacher.slot(split, epoch, view), epoch, view) for epoch in range(epochs) for view in range(views)]
 
 
-def _remove_damaged(teacher: Cached, slot: str, say: Callable[[str], None]) -> None:
-    for (found, name), path in teacher.store.files().items():
-        if found == slot and name in teacher.names:
+def _whole_files(teacher: Cached, slots: set[str], say: Callable[[str], None]) -> set[tuple[str, str]]:
+    """Slot and name of each file that can be read. A damaged one is removed, and a line says so."""
+    whole = set()
+    for (slot, name), path in teacher.store.files().items():
+        if slot in slots and name in teacher.names:
             try:
                 teacher.store.read(slot, name)
+                whole.add((slot, name))
             except Damaged:
                 say(f"teacher: {path} is damaged; its answers are computed again")
                 path.unlink(missing_ok=True)
+    return whole
 
 
 @torch.no_grad()
@@ -199,14 +202,15 @@ def check_room(
     needed *= len(slots)
     if needed > limit:
         raise CannotKeep(
-            f"teacher.cache: its answers would take {_size(needed)}, more than teacher.cache_gb={limit / 1e9:g}; "
-            f"+teacher.cache_gb={math.ceil(needed / 1e9)} allows that, teacher.cache=live keeps nothing"
+            f"teacher.cache: its answers would take {readable_size(needed)}, more than "
+            f"teacher.cache_gb={limit / 1e9:g}; +teacher.cache_gb={math.ceil(needed / 1e9)} allows that, "
+            "teacher.cache=live keeps nothing"
         )
     folder = next(path for path in (teacher.store.path, *teacher.store.path.absolute().parents) if path.exists())
     if needed > (free := shutil.disk_usage(folder).free):
         raise CannotKeep(
-            f"teacher.cache: its answers would take {_size(needed)}, and {folder} has {_size(free)} left; "
-            "teacher.cache=live keeps nothing"
+            f"teacher.cache: its answers would take {readable_size(needed)}, and {folder} has {readable_size(free)} "
+            "left; teacher.cache=live keeps nothing"
         )
 
 
@@ -247,7 +251,8 @@ def _named(slot: str) -> tuple[str, int, int]:
     (('train', 3, 1), ('test', 0, 0))
     """
     split, *numbers = slot.split("-")
-    return (split, *(int(number[1:]) for number in numbers)) if numbers else (split, 0, 0)  # type: ignore[return-value]
+    epoch, view = (int(number[1:]) for number in numbers) if numbers else (0, 0)
+    return split, epoch, view
 
 
 def _facts(teacher: Cached) -> dict[str, Any]:
@@ -256,12 +261,3 @@ def _facts(teacher: Cached) -> dict[str, Any]:
         "aliases": dict(teacher.aliases),
         "normalisations": [{"mean": list(one.mean), "std": list(one.std)} for one in teacher.normalisations],
     }
-
-
-def _size(number: float) -> str:
-    """Bytes for people.
-
-    >>> _size(2_500_000), _size(3e10)
-    ('2.5 MB', '30.0 GB')
-    """
-    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"

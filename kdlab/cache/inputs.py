@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from kdlab.data import Data
 from kdlab.data.loader import BatchLoader
+from kdlab.data.random_numbers import restored_random_numbers
 
 from .store import CannotKeep
 
@@ -27,7 +25,7 @@ def inputs_digest(data: Data) -> str:
     them. So a data set whose code or files have changed has another digest."""
     digest = hashlib.sha256()
     data.setup()
-    with _random_numbers_kept():
+    with restored_random_numbers():
         for split in ("train", "validation", "test"):
             loader = data.in_order(split)
             inputs = getattr(loader, "inputs", None)
@@ -44,7 +42,7 @@ def check_repeatable(data: Data, fixed: bool) -> None:
     Raises:
         CannotKeep: they are not.
     """
-    with _random_numbers_kept():
+    with restored_random_numbers():
         for split in ("train", "validation"):
             loader = data.in_order(split, views=2)
             rows, shown = _some(data, loader, _TRIED), []
@@ -94,15 +92,3 @@ def _same(one: Any, other: Any, order: Tensor | None = None) -> bool:
         )
         for mine, theirs in zip(_tensors(one), _tensors(other))
     )
-
-
-@contextlib.contextmanager
-def _random_numbers_kept() -> Iterator[None]:
-    """Restores the random numbers of torch, Python and NumPy: code of the user's may draw them."""
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)

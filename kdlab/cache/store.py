@@ -12,7 +12,6 @@ changed does not fit its name.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import uuid
@@ -27,7 +26,7 @@ from kdlab.errors import InputError
 from kdlab.runs.files import content_hash, write_atomically, write_json
 from kdlab.runs.record import now
 
-from .contents import Contents
+from .contents import Contents, json_digest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,7 +83,7 @@ class Store:
             checksum = found.pop("checksum")
             if found["format"] != FORMAT:
                 raise ValueError(f"it has format {found['format']!r}, this kdlab reads {FORMAT}")
-            if checksum != _checksum(found):
+            if checksum != json_digest(found):
                 raise ValueError("its checksum is not that of its content")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise Damaged(f"{path} cannot be read ({error}); {self._removal}") from error
@@ -109,7 +108,7 @@ class Store:
             if not (self.path / "manifest.json").exists():
                 content = {"format": FORMAT, "contents": self.contents.as_record(), "facts": self.facts, "made": now()}
                 content = json.loads(json.dumps(content))
-                write_json(self.path / "manifest.json", {**content, "checksum": _checksum(content)})
+                write_json(self.path / "manifest.json", {**content, "checksum": json_digest(content)})
 
     @property
     def _removal(self) -> str:
@@ -117,19 +116,19 @@ class Store:
 
     # -- the slots -----------------------------------------------------------------------------------------------------
 
-    def files(self) -> dict[tuple[str, str], Path]:
-        """(slot, name) -> file, of all that are there."""
+    def files(self, slot: str = "*") -> dict[tuple[str, str], Path]:
+        """(slot, name) -> file, of all that are there, or of one slot."""
         found: dict[tuple[str, str], Path] = {}
-        for path in sorted(self.path.glob("*.safetensors")):
-            slot, _, rest = path.name.removesuffix(".safetensors").partition(".")
+        for path in sorted(self.path.glob(f"{slot}.*.safetensors")):
+            place, _, rest = path.name.removesuffix(".safetensors").partition(".")
             name, _, digest = rest.rpartition(".")
             if name and len(digest) == _DIGITS:
-                found.setdefault((slot, unquote(name)), path)
+                found.setdefault((place, unquote(name)), path)
         return found
 
     def missing(self, slot: str, names: Iterable[str]) -> list[str]:
         """Those of ``names`` that the slot does not hold."""
-        found = self.files()
+        found = self.files(slot)
         return [name for name in names if (slot, name) not in found]
 
     def write(self, slot: str, name: str, index: Tensor, values: Tensor) -> Path:
@@ -142,7 +141,6 @@ class Store:
         Raises:
             OSError: it cannot be written, for example because the disk is full. Nothing is left of it.
         """
-        import torch
         from safetensors.torch import save_file
 
         self.path.mkdir(parents=True, exist_ok=True)
@@ -150,7 +148,7 @@ class Store:
         told = {"slot": slot, "name": name, "key": "" if self.contents is None else self.contents.key}
         try:
             try:
-                save_file({"index": index.to(torch.int64), "values": values.contiguous()}, temporary, told)
+                save_file({"index": index.long(), "values": values.contiguous()}, temporary, told)
                 digest = content_hash(temporary)[:_DIGITS]
             except Exception as error:  # safetensors has an error class of its own for a full disk
                 raise error if isinstance(error, OSError) else OSError(None, str(error), str(temporary)) from error
@@ -166,7 +164,7 @@ class Store:
         Raises:
             Damaged: the file does not fit its name.
         """
-        path = self.files().get((slot, name))
+        path = self.files(slot).get((slot, name))
         if path is None:
             return None
         try:
@@ -218,9 +216,13 @@ class Store:
         return sum(path.stat().st_size for path in self.path.iterdir() if path.is_file())
 
 
-def _checksum(content: dict) -> str:
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+def readable_size(number: float, digits: int = 1) -> str:
+    """Bytes for people.
+
+    >>> readable_size(2_500_000), readable_size(3e10, digits=2)
+    ('2.5 MB', '30.00 GB')
+    """
+    return f"{number / 1e9:.{digits}f} GB" if number >= 1e9 else f"{number / 1e6:.{digits}f} MB"
 
 
 def _short(value: object) -> str:

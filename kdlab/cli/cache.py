@@ -6,7 +6,6 @@ import argparse
 import shutil
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from kdlab.errors import InputError
@@ -50,34 +49,27 @@ def run(arguments: list[str]) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from kdlab.cache.store import FOLDER, Damaged, Store
+    from kdlab.cache.store import FOLDER, Damaged, Store, readable_size
+    from kdlab.sweep.view import output_console
 
     table = Table(box=None, pad_edge=False)
-    for column, justify in (
-        ("cache", "left"),
-        ("mode", "left"),
-        ("files", "right"),
-        ("size", "right"),
-        ("made", "left"),
-    ):
-        table.add_column(column, overflow="fold", justify=justify)  # type: ignore[arg-type]
+    for column in ("cache", "mode", "files", "size", "made"):
+        table.add_column(column, overflow="fold", justify="right" if column in ("files", "size") else "left")
     count, damaged = 0, []
     for path in sorted((Path(options.runs) / FOLDER).glob("*/")):
         count += 1
         try:
             store = Store(path)
-            manifest = store.manifest()
+            manifest, size = store.manifest(), readable_size(store.size, digits=2)
         except Damaged as error:
             damaged.append(str(error))
             table.add_row(str(path), "damaged", "", "", "")
             continue
-        table.add_row(
-            str(path), manifest["contents"]["mode"], str(len(store.files())), _size(store.size), manifest["made"]
-        )
+        table.add_row(str(path), manifest["contents"]["mode"], str(len(store.files())), size, manifest["made"])
     if not count:
         print(f"there are no kept answers below {options.runs}; teacher.cache=views or fixed keeps them")
         return 0
-    _console().print(table)
+    output_console().print(table)
     for text in damaged:
         print(text)
     return 0
@@ -129,13 +121,15 @@ def _against_live(overrides: list[str]) -> int:
 
 
 def _prune(options: argparse.Namespace) -> int:
+    from kdlab.cache.store import readable_size
+
     folders = _folders(options.cache)
     if not folders:
         print("there are no kept answers below runs")
         return 0
     for path in folders:
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-        print(f"{'removed' if options.yes else 'would remove'} {path} ({_size(size)})")
+        print(f"{'removed' if options.yes else 'would remove'} {path} ({readable_size(size, digits=2)})")
         if options.yes:
             shutil.rmtree(path)
     if not options.yes:
@@ -156,12 +150,3 @@ def _folders(named: list[str]) -> list[Path]:
         else:
             raise InputError(f"{path} is no folder of kept answers; kdlab cache list shows them")
     return found
-
-
-def _size(number: int) -> str:
-    return f"{number / 1e9:.2f} GB" if number >= 1e9 else f"{number / 1e6:.2f} MB"
-
-
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=220)

@@ -8,6 +8,7 @@ from kdlab.errors import did_you_mean
 from kdlab.normalisation import problems as normalisation_problems
 
 from .chains import are_overrides
+from .keys import CACHE_KEYS
 from .signature import fits
 
 # form -> the keys of such a node; a teacher may also be any network by its _target_
@@ -19,8 +20,6 @@ TEACHER_FORMS = {
     "checkpoint": {"checkpoint", "network", "part", "normalisation"},
     "members": {"members", "average", "weights", "terms"},
 }
-#: how a teacher's answers are kept: :mod:`kdlab.cache`
-CACHE_KEYS = {"cache", "cache_gb", "cache_auto"}
 CACHE_MODES = ("auto", "live", "fixed", "views")
 _PARTS = {"weights", "losses", "new_head"}
 INITIAL_FORMS = {

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
+# how a teacher's answers are kept (kdlab.cache). Every mode is exact, so they are no part of a run's identity
+CACHE_KEYS = frozenset({"cache", "cache_gb", "cache_auto"})
+
 # node (a pattern over dotted keys) -> kdlab's own keys in it
 OWN_KEYS: dict[str, set[str]] = {
     "data": {"name", "classes", "shape"},
     "student": {"taps", "initial"},
-    "teacher": {"taps", "normalisation", "cache", "cache_gb", "cache_auto"},
+    "teacher": {"taps", "normalisation", *CACHE_KEYS},
     "teacher.members.*": {"taps", "normalisation"},
     "teacher*.network": {"taps", "initial"},
     "loss.*": {"weight"},
@@ -51,9 +54,7 @@ NOT_IDENTITY = frozenset(
         "fresh",
         "progress",
         "logger",  # where the run is kept and how it is shown
-        "teacher.cache",
-        "teacher.cache_gb",
-        "teacher.cache_auto",  # whether a teacher's answers are kept; every mode is exact
+        *(f"teacher.{key}" for key in CACHE_KEYS),
     }
 )
 

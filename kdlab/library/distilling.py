@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from kdlab.data.random_numbers import restored_generator, restored_random_numbers
 from kdlab.errors import BeingTrained, InputError
 from kdlab.runs import record as provenance
 from kdlab.runs.checkpoints import read_checkpoint, student_weights
@@ -29,7 +30,6 @@ from kdlab.training.results import results
 from .fitting import Fitting, described_teacher
 from .loaders import Batches
 from .preparing import Prepared, copied, prepared, restored_networks
-from .random_numbers import restored_generator, restored_random_numbers
 from .record import begin, content_of, description, identity, refuse_other
 from .wording import python_words
 

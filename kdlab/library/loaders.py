@@ -14,10 +14,10 @@ from torch.utils.data.distributed import DistributedSampler
 from kdlab.batch import Batch
 from kdlab.counter import derived_seed
 from kdlab.data.loader import BatchLoader, member_by_member
+from kdlab.data.random_numbers import restored_generator, restored_random_numbers, seed_all
 from kdlab.errors import InputError
 
 from .numbering import KNOWN_SAMPLERS, Groups, fetched, is_map_style, labels_of, numbering
-from .random_numbers import restored_generator, restored_random_numbers, seed_all
 
 _ORDER = 41  # the stream of random numbers of loaders that have no generator of their own
 #: the number of a sample that has none: a table that is indexed by it fails

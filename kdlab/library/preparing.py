@@ -17,6 +17,7 @@ from kdlab.batch import Batch
 from kdlab.config.keys import LOSSES
 from kdlab.config.seeds import run_seed
 from kdlab.counter import derived_seed
+from kdlab.data.random_numbers import restored_random_numbers
 from kdlab.errors import InputError, did_you_mean, ended_early
 from kdlab.runs.run import Run
 from kdlab.strategies import Strategy
@@ -29,7 +30,6 @@ from kdlab.training.preparation import prepare
 from kdlab.training.unable import of_other_task
 
 from .loaders import Batches
-from .random_numbers import restored_random_numbers
 from .recipes import Recipe, make_strategy, recipe
 from .wording import python_words
 

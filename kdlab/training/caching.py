@@ -13,7 +13,7 @@ from kdlab.cache import Cached, Contents, Store, fill
 from kdlab.cache.contents import code_digest, weights_digest
 from kdlab.cache.filling import Filled, check_room
 from kdlab.cache.inputs import check_repeatable, inputs_digest
-from kdlab.cache.store import CannotKeep
+from kdlab.cache.store import CannotKeep, readable_size
 from kdlab.config.build import build
 from kdlab.config.references import CheckpointFile, ComposedRun, FinishedRun, Network, Reference, teacher_reference
 from kdlab.config.seeds import run_seed
@@ -138,12 +138,16 @@ def contents_of(
         normalisation=repr(data.normalisation),
         mode=mode,
         augment_seed=seed if mode == "views" else None,
-        rows=max(data.batch_size // world_size(config), 1),
+        rows=_rows(config, data),
         device=device if device != "cpu" else f"cpu, {config['threads']} threads",
         torch=torch.__version__,
         inputs=inputs,
         code=code,
     )
+
+
+def _rows(config: dict, data: Data) -> int:
+    return max(data.batch_size // world_size(config), 1)
 
 
 def _code(config: dict, one: Reference) -> str:
@@ -203,7 +207,7 @@ class Caching:
     @property
     def rows(self) -> int:
         """Rows of a training batch in one process."""
-        return max(self.data.batch_size // world_size(self.config), 1)
+        return _rows(self.config, self.data)
 
     def check_room(self) -> None:
         """Check, before anything is written, that the answers can be kept. In a sweep that decided to keep them, the
@@ -263,7 +267,7 @@ class Caching:
             passes = "one pass" if self._filled.computed == 1 else f"{self._filled.computed} passes"
             say(
                 f"teacher: {passes} over the training samples in {self._filled.seconds:.1f} s, kept for all runs that "
-                f"share them ({self._filled.written / 1e6:.1f} MB in {self.teachers[0].store.path.parent})"
+                f"share them ({readable_size(self._filled.written)} in {self.teachers[0].store.path.parent})"
             )
 
     def as_record(self) -> dict[str, Any]:

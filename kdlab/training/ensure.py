@@ -144,14 +144,22 @@ def keep_answers(config: dict, say: Say = print) -> Parts:
     Raises:
         InputError: the config is wrong, or these answers cannot be kept.
     """
-    Plan.of(config)
-    config = explicit(config)
-    quiet()
-    with threads(config["threads"]), torch.random.fork_rng(devices=[]):
+    with _keeping(config) as config:
         parts, _ = _prepared(config, say)
         assert parts.caching is not None  # explicit() has chosen a mode
         parts.caching.fill("train", say)
     return parts
+
+
+@contextlib.contextmanager
+def _keeping(config: dict) -> Iterator[dict]:
+    """A checked config with an explicit ``teacher.cache``, for work on its kept answers. It restores the caller's
+    random numbers and number of threads."""
+    Plan.of(config)
+    config = explicit(config)
+    quiet()
+    with threads(config["threads"]), torch.random.fork_rng(devices=[]):
+        yield config
 
 
 def compared_with_live(config: dict) -> Iterator[tuple[Path, int, float]]:
@@ -161,10 +169,7 @@ def compared_with_live(config: dict) -> Iterator[tuple[Path, int, float]]:
     Raises:
         InputError: the config is wrong, or its teacher is not trained.
     """
-    Plan.of(config)
-    config = explicit(config)
-    quiet()
-    with threads(config["threads"]), torch.random.fork_rng(devices=[]):
+    with _keeping(config) as config:
         parts = assembled(config)
         if parts.untrained:
             raise InputError(f"teacher: {parts.untrained[0].name} is not trained, so nothing of it can be kept")

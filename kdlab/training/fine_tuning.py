@@ -7,7 +7,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdlab.config.forms import CACHE_KEYS, TEACHER_FORMS
+from kdlab.config.forms import TEACHER_FORMS
+from kdlab.config.keys import CACHE_KEYS
 from kdlab.config.missing import own_folders
 from kdlab.config.quoting import value_text
 from kdlab.config.signature import signature

@@ -21,7 +21,7 @@ DEFECTS = [
     ("cache/filling.py", "needed *= len(slots)", "needed *= 1", CACHED),
     ("cache/filling.py", "if needed > limit:", "if False:", CACHED),
     ("cache/filling.py", "if len(value) != samples:", "if False:", CACHED),
-    ("cache/store.py", "if checksum != _checksum(found):", "if False:", STORE),
+    ("cache/store.py", "if checksum != json_digest(found):", "if False:", STORE),
     ("cache/store.py", "            self.verify(path)\n", "", STORE),
     ("cache/store.py", '(told.get("slot"), told.get("name")) != (slot, name)', "False", STORE),
     ("cache/store.py", "if self.contents is not None and (wrong :=", "if False and (wrong :=", STORE),
