@@ -29,13 +29,13 @@ def refuse_other_task(one: Reference, task: Task) -> None:
 
     The kinds are compared, not the names: a task of the user's own may only add a metric to one of kdlab's.
     """
-    run = run_named(one)
     if isinstance(one, ComposedRun):
         theirs = report_of(one.config)
-    elif run is not None and run.status != "absent":
-        theirs = run.read().task
     else:
-        return
+        run = run_named(one)
+        if run is None or run.status == "absent":
+            return
+        theirs = run.read().task
     if wrong := of_other_task(one.name, theirs, task.report):
         raise InputError(
             f"{one.key}: {wrong}; teacher=trained trains one for this task, or name a run of task={task.name}"
