@@ -182,17 +182,15 @@ class BatchLoader(ABC):
         sizes, share = self._sizes(), self.share
         taken = share.taken(len(sizes))
         for number, size in enumerate(sizes[:taken]):
-            step = number // share.accumulate * share.accumulate
-            first = sum(sizes[:step])
-            in_step = rows[first : first + sum(sizes[step : min(step + share.accumulate, taken)])]
+            if number % share.accumulate == 0:
+                in_step = rows[start : start + sum(sizes[number : min(number + share.accumulate, taken)])]
             chosen = rows[start : start + size]
             start += size
             if number < self.sampler.batches_done:
                 continue
-            yield (
-                member_by_member(torch.tensor_split(chosen, share.world)[share.rank]),
-                self._normalisers(in_step, share.world * share.accumulate),
-            )
+            if share.world > 1:
+                chosen = torch.tensor_split(chosen, share.world)[share.rank]
+            yield member_by_member(chosen), self._normalisers(in_step, share.world * share.accumulate)
 
     def _normalisers(self, in_step: Tensor, parts: int) -> dict[str, float]:
         """The normalisers of a batch: what the samples of the whole optimiser step hold, divided by the number of
@@ -250,7 +248,7 @@ def member_by_member(groups: Tensor) -> Tensor:
     >>> member_by_member(torch.tensor([[1, 2], [3, 4], [5, 6]])).tolist()
     [1, 3, 5, 2, 4, 6]
     """
-    return groups.t().reshape(-1)
+    return groups if groups.dim() == 1 else groups.t().reshape(-1)
 
 
 class InMemoryLoader(BatchLoader):

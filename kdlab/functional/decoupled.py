@@ -155,8 +155,10 @@ def uskd(
     log_q = student.log_softmax(-1)
     log_label = log_q.gather(-1, own).squeeze(-1)
     with torch.no_grad():
-        square = log_label.exp().square().masked_fill(~counts, 0.0)
-        label_target = square + 1 - square.sum() / counts.sum().clamp(min=1)
+        square = log_label.exp().square()
+        square = square if counts is None else square.masked_fill(~counts, 0.0)
+        rows = square.numel() if counts is None else counts.sum().clamp(min=1)
+        label_target = square + 1 - square.sum() / rows
         likeness = _odds(weak.softmax(-1), own) + _odds(log_q if rank_by_logarithm else log_q.exp(), own)
         rank = likeness.argsort(-1, descending=True).argsort(-1) + 1
         zipf = (1 / rank.to(student.dtype)).masked_fill(_is(target, student), 0.0)

@@ -23,7 +23,7 @@ import math
 import torch
 from torch import Tensor
 
-from .rows import added, reduced, same_shape, without_masked
+from .rows import added, is_empty, reduced, same_shape, without_masked
 from .sources import TASKS, Paper, method
 
 _KULLBACK = Paper(
@@ -444,6 +444,8 @@ def kl(log_a: Tensor, log_b: Tensor, skipped: Tensor | None = None, entropy: boo
     0."""
     a = log_a.exp()
     empty = a == 0 if skipped is None else (a == 0) | skipped
+    if is_empty(empty):
+        return (a * (log_a - log_b if entropy else -log_b)).sum(-1)
     # filled before the product, not after it: the gradient of 0 times inf is NaN even if the value is masked
     difference = -log_b.masked_fill(empty, 0.0)
     if entropy:

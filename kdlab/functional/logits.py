@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .divergences import forward_kl, log_probabilities
-from .rows import reduced, same_shape, without_masked
+from .rows import is_empty, reduced, same_shape, without_masked
 from .sources import KINDS, TASKS, Paper, method
 
 _HINTON = Paper(
@@ -77,8 +77,9 @@ def cross_entropy(
     return reduced(values, counts, reduction, classes)
 
 
-def labelled(student: Tensor, target: Tensor, mask: Tensor | None, what: str) -> tuple[Tensor, Tensor]:
-    """A class number for every row, and which rows count: those that the mask keeps and whose label is not -100.
+def labelled(student: Tensor, target: Tensor, mask: Tensor | None, what: str) -> tuple[Tensor, Tensor | None]:
+    """A class number for every row, and which rows count: those that the mask keeps and whose label is not -100. None
+    if all are known to count (:func:`kdlab.functional.rows.is_empty`).
 
     Raises:
         ValueError: the target is not one class number per row, or the mask is not one entry per row.
@@ -88,15 +89,15 @@ def labelled(student: Tensor, target: Tensor, mask: Tensor | None, what: str) ->
             f"{what}: logits {tuple(student.shape)} need one class number per row, got a target of shape "
             f"{tuple(target.shape)} and type {target.dtype}"
         )
-    counts = target != -100
+    ignored = target == -100
     if mask is not None:
         if mask.shape != target.shape:
             raise ValueError(
                 f"{what}: a mask has one entry per row: the target is {tuple(target.shape)} and the mask "
                 f"{tuple(mask.shape)}"
             )
-        counts = counts & (mask != 0)
-    return target.masked_fill(~counts, 0), counts
+        ignored = ignored | (mask == 0)
+    return (target, None) if is_empty(ignored) else (target.masked_fill(ignored, 0), ~ignored)
 
 
 @method(

@@ -64,6 +64,21 @@ def without_masked(x: Tensor, mask: Tensor | None) -> Tensor:
     return x.masked_fill((mask == 0)[..., None], 0.0)
 
 
+def is_empty(mask: Tensor) -> bool:
+    """Whether a mask is known to hold nothing. On a CPU a look is cheaper than what it saves. On other devices it would
+    wait for them, so the answer is False there, and where torch traces (``torch.compile``, ``vmap``).
+
+    >>> is_empty(torch.tensor([False, False])), is_empty(torch.tensor([False, True]))
+    (True, False)
+    """
+    if mask.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    try:
+        return not mask.any()
+    except RuntimeError:  # under vmap
+        return False
+
+
 def reduced(values: Tensor, mask: Tensor | None = None, reduction: str = "none", classes: int | None = None) -> Tensor:
     r"""Reduces one value per row. Rows whose mask is 0 never count, and their gradient is exactly 0.
 

@@ -53,5 +53,5 @@ class MLP(nn.Module):
         """Logits ``(B, classes)`` of inputs ``(B, *shape)``, which are flattened first."""
         x = self.input_dropout(x.flatten(1))
         for number in range(1, self.depth + 1):
-            x = self.dropout(self.get_submodule(f"stage{number}")(x))
+            x = self.dropout(getattr(self, f"stage{number}")(x))
         return self.classifier(self.embedding(x))

@@ -114,6 +114,13 @@ class Strategy(L.LightningModule):
         self.epoch_values: dict[str, float] = {}
         self._losses, self._time = MeanLosses(), StepTime()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # such values are set in every step, and torch would look for a parameter or module of that name
+        if type(value) in (int, float, bool, Step):
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     # -- what a strategy says ------------------------------------------------------------------------------------------
 
     def distill(self, batch: Batch) -> Step:
@@ -200,7 +207,7 @@ class Strategy(L.LightningModule):
         with taps as features:
             outputs = self.task.network_outputs(network, batch, view)
         second = self.outputs_of(network, taps, batch, 1) if view == 0 and self.objective.views == 2 else None
-        return outputs.replace(features=features, second=second)
+        return outputs.replace(features=features, second=second) if features or second is not None else outputs
 
     def teach(self, batch: Batch) -> Outputs | None:
         """The teacher's Outputs, detached; None while no loss asks for them. Its share of the step's time is kept."""

@@ -31,7 +31,9 @@ class MeanLosses:
         """
         for name, value in values.items():
             total, count = self._sums.get(name, (0.0, 0.0))
-            self._sums[name] = (total + value * rows, count + rows)
+            # on a CPU numbers are cheaper to add than tensors; on a GPU a number would wait for it
+            number = value.item() if value.device.type == "cpu" else value
+            self._sums[name] = (total + number * rows, count + rows)
 
     def means(self, summed: Callable[[Tensor], Tensor], device: torch.device | str) -> dict[str, float]:
         """The means by name.

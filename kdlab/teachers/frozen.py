@@ -94,4 +94,4 @@ class Frozen(Teacher):
             )
         with self._taps as features:
             outputs = self.task.network_outputs(self.network, batch)
-        return outputs.replace(features=features).detach()
+        return (outputs.replace(features=features) if features else outputs).detach()

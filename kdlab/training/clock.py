@@ -23,6 +23,8 @@ from kdlab.strategies import Strategy, random_numbers
 from kdlab.strategies.base import distributed
 from kdlab.strategies.optimization import epochs_of
 
+from .direct_step import DirectStep, needs_lightning
+
 STATE = "kdlab.Clock"  # the key of its state among the callbacks' in a checkpoint
 
 
@@ -60,6 +62,7 @@ class Clock(L.Callback):
         self.every = every
         self._inside: list[dict] | None = None  # of each process, while a checkpoint inside an epoch is written
         self._resumed: list[dict] | None = None
+        self._step: Callable[[Any], None]  # of the present epoch
         self._next: Tensor | None = None  # the samples of the first batch after a resume inside an epoch
 
     @property
@@ -154,15 +157,19 @@ class Clock(L.Callback):
         def on_advance_start() -> None:
             inside = fit.restarted_mid_epoch
             begin()
+            self._step = DirectStep(trainer, module) if needs_lightning(trainer, module) is None else advance
             if inside:
                 self._resume(trainer, module)
 
         def advance_batch(fetcher: Any) -> None:
             if epoch.restarting:  # its counters are restored by now; Lightning would look for a validation to repeat
                 epoch.restarting = False
-            advance(fetcher)
+            self._step(fetcher)
 
         def on_advance_end(fetcher: Any) -> None:
+            if self.every is None and isinstance(self._step, DirectStep) and self._step.ends_quietly():
+                self._step.end_quietly()
+                return
             due = self.every is not None and self.row_is_due(trainer)
             random = random_numbers.states(module.device) if due else None
             end(fetcher)  # validates

@@ -13,6 +13,7 @@ import lightning as L
 from kdlab.errors import EndedEarly, ended_early
 
 from .clock import Clock, steps_are_done
+from .direct_step import SKIPPED
 from .evaluation import short_of
 
 _LIGHTNING = str(Path(L.__file__).parent)
@@ -53,10 +54,7 @@ def _message(error: StopIteration, trainer: L.Trainer) -> str:
     if not place.startswith(_LIGHTNING):
         return str(ended_early(error))
     if place.endswith("training_epoch_loop.py"):
-        return (
-            "on_train_batch_start returned -1, which ends an epoch early; return None, or set trainer.should_stop to "
-            "end the training"
-        )
+        return SKIPPED
     return short_of("train", trainer.fit_loop.epoch_loop.batch_progress.current.ready, trainer.num_training_batches)
 
 

@@ -20,7 +20,7 @@ from lightning.pytorch.loggers import Logger
 
 from kdlab.config.build import build
 from kdlab.errors import InputError, did_you_mean
-from kdlab.launch.devices import evaluation_device
+from kdlab.launch.devices import check_for_gpus_quickly, evaluation_device
 from kdlab.launch.ranks import RUN_ID
 from kdlab.runs.checkpoints import AtomicCheckpointIO, read_checkpoint
 from kdlab.runs.curve import Observe
@@ -46,6 +46,7 @@ def fit(config: dict, run: Run, parts: Parts, label: str = "", observe: Observe 
     """
     quiet()
     torch.set_num_threads(config["threads"])
+    check_for_gpus_quickly()
     strategy, last = parts.strategy, run.checkpoint("last")
     if last.exists() and recorded(read_checkpoint(last))["stopped"]:
         return  # early stopping had ended it before it was killed: Lightning would continue to train

@@ -20,6 +20,7 @@ PACKAGES = (
     "measure",
     "library",
     "clock",
+    "direct_step",
     "cache",
 )
 

@@ -77,7 +77,7 @@ DEFECTS = [
         'found["sample_normaliser"] = len(in_step) / parts',
         'found["sample_normaliser"] = len(in_step)',
     ),
-    ("data/loader.py", "step = number // share.accumulate * share.accumulate", "step = number"),
+    ("data/loader.py", "if number % share.accumulate == 0:", "if True:"),
     ("data/loader.py", "keep_tail = tail and not self.drop_last and", "keep_tail = tail and"),
     ("data/loader.py", "tail >= 2 * self.share.world", "tail >= self.share.world"),
     (
@@ -85,7 +85,7 @@ DEFECTS = [
         "self.augment(stored, rows, self.seed, epoch, view)",
         "self.augment(stored, rows, self.seed, epoch, 0)",
     ),
-    ("data/loader.py", "return groups.t().reshape(-1)", "return groups.reshape(-1)"),
+    ("data/loader.py", "else groups.t().reshape(-1)", "else groups.reshape(-1)"),
     (
         "data/loader.py",
         "split=self.split, epoch=epoch, **fields)",

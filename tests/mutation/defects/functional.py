@@ -71,8 +71,8 @@ DEFECTS = [
     ("functional/logits.py", "without_masked(teacher, mask).argmax(-1)", "without_masked(teacher, mask).argmin(-1)"),
     (
         "functional/logits.py",
-        "return target.masked_fill(~counts, 0), counts",
-        "return target.masked_fill(~counts, 0), torch.ones_like(counts)",
+        "(target.masked_fill(ignored, 0), ~ignored)",
+        "(target.masked_fill(ignored, 0), torch.ones_like(ignored))",
     ),
     ("functional/decoupled.py", "label + gamma * rest", "label + rest"),
     ("functional/decoupled.py", "-torch.expm1(-mine / theirs", "-torch.expm1(-theirs / mine"),

@@ -19,8 +19,8 @@ DEFECTS = [
     ),
     (
         "strategies/measured.py",
-        "self._sums[name] = (total + value * rows, count + rows)",
-        "self._sums[name] = (total + value, count + 1)",
+        "self._sums[name] = (total + number * rows, count + rows)",
+        "self._sums[name] = (total + number, count + 1)",
     ),
     ("strategies/base.py", "self.stepped = self.trainer.global_step != self.steps_done", "self.stepped = True"),
     (
