@@ -41,7 +41,9 @@ def config(job: Job) -> dict:
         "optimizer": {"key": job.optimizer, "kwargs": dict(job.rate)},
         "criterion": {
             "key": "WeightedSumLoss",
-            "kwargs": {"sub_terms": {"kd": {"criterion": {"key": "KDLoss", "kwargs": {**path, **loss}}, "weight": 1.0}}},
+            "kwargs": {
+                "sub_terms": {"kd": {"criterion": {"key": "KDLoss", "kwargs": {**path, **loss}}, "weight": 1.0}}
+            },
         },
     }
     if job.held is not None:

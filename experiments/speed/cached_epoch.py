@@ -1,11 +1,10 @@
 """What an epoch costs with a live teacher, with kept answers, and without a teacher.
 
-    python experiments/speed/cached_epoch.py --rounds 5 --data FOLDER
+    python experiments/speed/cached_epoch.py --rounds 5
 
-FOLDER holds Fashion-MNIST (``data.folder``). The contenders take turns within each round, in one process with one
-thread, so that what else the machine does falls on all of them. The seconds are those of an epoch's training steps and
-of its validation, as the curve has them, without an epoch that comes first. Prints medians, quartiles, ratios, and
-whether the weights of the live and the cached run are equal.
+The seconds are those of an epoch's training steps and of its validation, as the curve has them, without an epoch that
+comes first. The table gives ratios round by round, and says whether the weights of the live and the cached run are
+equal.
 
 *Targets in memory* is the same training with a teacher that is one tensor of answers: the least that any cache can
 cost.
@@ -16,30 +15,21 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
-import io
 import statistics
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from common import FASHION_MNIST, PAIRS, SWEPT, Pair, rounds, summary, trained, write
 
 import kdlab
 from kdlab.cache import Cached
 from kdlab.outputs import Outputs
 from kdlab.runs.run import Run
 
-EPOCHS = 4
 DRAWN = ["data.augment.crop_padding=2", "data.augment.flip=0.5"]
-PAIRS = {
-    "MLP 784-1200-1200-10 to 784-100-10": (
-        ["student=mlp", "student.hidden=[1200,1200]"],
-        ["student=mlp", "student.hidden=[100]"],
-    ),
-    "MLP 784-32-10 to itself": (["student=mlp", "student.hidden=[32]"], ["student=mlp", "student.hidden=[32]"]),
-    "CNN 32-64-128 to 8-16-32": (["student=cnn_wide"], ["student=cnn"]),
-}
+COMPARED = {"fixed": "live", "views, drawn": "live, drawn"}
 
 
 @contextlib.contextmanager
@@ -65,15 +55,9 @@ def targets_in_memory() -> Iterator[None]:
         Cached.teach = usual  # type: ignore[method-assign]
 
 
-def trained(overrides: list[str]) -> Run:
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return kdlab.train([*overrides, "progress=none", "fresh=true"])
-
-
 def epoch_seconds(run: Run) -> float:
-    rows = list(csv.DictReader(open(run.metrics_file)))
-    return statistics.median(float(row["seconds"]) for row in rows[1:])
+    with open(run.metrics_file, encoding="utf-8") as file:
+        return statistics.median(float(row["seconds"]) for row in list(csv.DictReader(file))[1:])
 
 
 def weights(run: Run) -> dict:
@@ -82,75 +66,80 @@ def weights(run: Run) -> dict:
 
 def contenders(common: list[str], student: list[str], teacher: Run) -> dict[str, Callable[[], Run]]:
     taught = [*common, *student, "loss=[ce,kd]", "teacher=run", f"teacher.run={teacher.path}"]
+    alone = [*common, *student, "loss=[ce]", "teacher=none", "strategy=supervised"]
 
     def run(name: str, overrides: list[str]) -> Callable[[], Run]:
-        return lambda: trained([*overrides, f"name={name}"])
+        return lambda: trained([*overrides, f"name={name}", "fresh=true"])
 
     def in_memory() -> Run:
         with targets_in_memory():
-            return trained([*taught, "teacher.cache=fixed", "name=memory"])
+            return trained([*taught, "teacher.cache=fixed", "name=memory", "fresh=true"])
 
     return {
-        "labels alone": run("labels", [*common, *student, "loss=[ce]", "teacher=none", "strategy=supervised"]),
+        "labels alone": run("labels", alone),
         "targets in memory": in_memory,
         "fixed": run("fixed", [*taught, "teacher.cache=fixed"]),
         "live": run("live", [*taught, "teacher.cache=live"]),
-        "labels alone, drawn": run(
-            "labels_drawn", [*common, *student, *DRAWN, "loss=[ce]", "teacher=none", "strategy=supervised"]
-        ),
+        "labels alone, drawn": run("labels_drawn", [*alone, *DRAWN]),
         "views, drawn": run("views", [*taught, *DRAWN, "teacher.cache=views"]),
         "live, drawn": run("live_drawn", [*taught, *DRAWN, "teacher.cache=live"]),
     }
 
 
+def measured(pair: Pair, data: list[str], options) -> dict:
+    """Contender -> its summary."""
+    few = [*data, "strategy=supervised", "trainer.max_epochs=2", "name=t"]
+    teacher = trained([*few, *pair.teacher.overrides()])
+    common = [*data, f"trainer.max_epochs={options.epochs}"]
+    ways = contenders(common, pair.student.overrides(), teacher)
+    # the round before the first fills the caches
+    found = rounds(ways, options.rounds, warm=1)
+    last = {name: weights(runs[-1]) for name, runs in found.items()}
+    seconds = {name: [epoch_seconds(run) for run in runs] for name, runs in found.items()}
+    rows = {}
+    for name, values in seconds.items():
+        rows[name] = summary(values, seconds["labels alone, drawn" if "drawn" in name else "labels alone"])
+        if "drawn" not in name:
+            rows[name]["to_memory"] = summary(values, seconds["targets in memory"])["ratio"]
+        if (other := COMPARED.get(name)) is not None:
+            rows[name]["equal"] = all(torch.equal(value, last[name][key]) for key, value in last[other].items())
+    return rows
+
+
+def table(rows: dict) -> str:
+    lines = [
+        "| an epoch | seconds | quartiles | to labels alone | to targets in memory | weights as with live |",
+        "|---|---:|---:|---:|---:|---|",
+    ]
+    for name, row in rows.items():
+        memory = f"{row['to_memory']:.2f}" if "to_memory" in row else ""
+        same = {True: "equal, bit for bit", False: "different", None: ""}[row.get("equal")]
+        lines.append(
+            f"| {name} | {row['median']:.3f} | {row['q1']:.3f} to {row['q3']:.3f} | {row['ratio']:.2f} | {memory} "
+            f"| {same} |"
+        )
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--data", required=True, help="the folder of Fashion-MNIST, as data.folder")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--data", default=FASHION_MNIST, help="the folder of Fashion-MNIST")
     parser.add_argument("--fraction", type=float, default=0.2, help="of the training samples (default: 0.2)")
-    parser.add_argument("--pair", nargs="*", default=list(PAIRS), help=f"of {list(PAIRS)}")
+    parser.add_argument("--pair", nargs="*", choices=list(PAIRS), default=list(PAIRS))
+    parser.add_argument("--quick", action="store_true", help="a try on the digits: one round; keeps nothing")
     options = parser.parse_args()
+    pairs = {name: PAIRS[name] for name in options.pair}
+    data = ["data=fashion_mnist", f"data.folder={Path(options.data).absolute()}", f"data.fraction={options.fraction}"]
+    if options.quick:
+        options.rounds, options.epochs, pairs, data = 1, 2, {"digits": SWEPT["digits"]}, ["data=digits"]
+    kept = {}
     with tempfile.TemporaryDirectory() as folder:
-        common = [
-            "data=fashion_mnist",
-            f"data.folder={Path(options.data).absolute()}",
-            f"data.fraction={options.fraction}",
-            f"paths.runs={folder}",
-        ]
-        for pair in options.pair:
-            large, small = PAIRS[pair]
-            teacher = trained(
-                [*common, *large, "strategy=supervised", "teacher=none", "trainer.max_epochs=2", "name=t"]
-            )
-            ways = contenders([*common, f"trainer.max_epochs={EPOCHS}"], small, teacher)
-            seconds: dict[str, list[float]] = {name: [] for name in ways}
-            last: dict[str, Run] = {}
-            for number in range(options.rounds + 1):
-                for name, way in ways.items():
-                    last[name] = way()
-                    if number:  # the round before the first fills the caches
-                        seconds[name].append(epoch_seconds(last[name]))
-            report(pair, seconds, last)
-
-
-def report(pair: str, seconds: dict[str, list[float]], last: dict[str, Run]) -> None:
-    print(f"\n{pair}\n\n| an epoch | seconds | quartiles | to labels alone | to targets in memory |")
-    print("|---|---:|---:|---:|---:|")
-    for name, values in seconds.items():
-        first, _, third = statistics.quantiles(values, n=4) if len(values) > 1 else (values[0],) * 3
-        labels = seconds["labels alone, drawn" if "drawn" in name else "labels alone"]
-        ratios = [
-            f"{statistics.median(mine / other for mine, other in zip(values, others)):.2f}" if others else ""
-            for others in (labels, [] if "drawn" in name else seconds["targets in memory"])
-        ]
-        print(
-            f"| {name} | {statistics.median(values):.3f} | {first:.3f} to {third:.3f} | {ratios[0]} | {ratios[1]} |",
-            flush=True,
-        )
-    for one, other in (("live", "fixed"), ("live, drawn", "views, drawn")):
-        mine, theirs = weights(last[one]), weights(last[other])
-        same = all(torch.equal(mine[name], theirs[name]) for name in mine)
-        print(f"weights of {one} and {other}: {'equal, bit for bit' if same else 'different'}")
+        for name, pair in pairs.items():
+            kept[name] = measured(pair, [*data, f"paths.runs={folder}"], options)
+            print(f"\n{name}\n\n{table(kept[name])}", flush=True)
+    write("cached_epoch", {"pairs": kept, "rounds": options.rounds}, options.quick)
 
 
 if __name__ == "__main__":

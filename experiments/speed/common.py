@@ -78,7 +78,8 @@ class Net:
 
 @dataclass(frozen=True)
 class Pair:
-    """A teacher and a student on a data set: ``digits``, ``fashion_mnist``, or ``noise`` of CIFAR-10's shape."""
+    """A teacher and a student on a data set: ``digits``, ``fashion_mnist``, or ``noise``: random patterns with noise,
+    of CIFAR-10's shape."""
 
     data: str
     teacher: Net
@@ -113,8 +114,8 @@ def images(data: str, folder: str, count: int | None = None) -> tuple[Tensor, Te
         x, y = torch.tensor(pixels, dtype=torch.float32).view(-1, 1, 8, 8), torch.tensor(labels)
     elif data == "noise":
         generator = torch.Generator().manual_seed(0)
-        x = torch.randn(count or 50_000, 3, 32, 32, generator=generator)
-        y = torch.randint(10, (len(x),), generator=generator)
+        y = torch.arange(count or 50_000) % 10
+        x = torch.randn(10, 3, 32, 32, generator=generator)[y] + torch.randn(len(y), 3, 32, 32, generator=generator)
     else:
         parts = []
         for name, header in (("train-images-idx3-ubyte.gz", 16), ("train-labels-idx1-ubyte.gz", 8)):
@@ -126,14 +127,15 @@ def images(data: str, folder: str, count: int | None = None) -> tuple[Tensor, Te
 
 
 def noise_on_disk(folder: Path) -> None:
-    """A CIFAR-10 of random bytes in the binary version, which ``data=cifar10 data.folder=FOLDER`` reads."""
+    """A CIFAR-10 of a random image for each class with noise, in the binary version, which ``data=cifar10
+    data.folder=FOLDER`` reads."""
     files = folder / "cifar-10-batches-bin"
     files.mkdir(parents=True)
-    draw = np.random.default_rng(0)
+    draw, labels = np.random.default_rng(0), np.arange(10_000, dtype=np.uint8) % 10
+    patterns = draw.integers(0, 128, (10, 3072), dtype=np.uint8)
     for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
-        records = draw.integers(0, 256, (10_000, 3073), dtype=np.uint8)
-        records[:, 0] %= 10
-        records.tofile(files / f"{name}.bin")
+        pixels = patterns[labels] + draw.integers(0, 128, (len(labels), 3072), dtype=np.uint8)
+        np.hstack([labels[:, None], pixels]).tofile(files / f"{name}.bin")
 
 
 # --------------------------------------------------------------------------------------------------------------- job
@@ -224,7 +226,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def teacher_of(pair: Pair, data: Sequence[str], shape: Sequence[int], epochs: int = 1) -> tuple[Path, nn.Module]:
-    """A run of kdlab with the teacher, briefly trained, and the same network with the same weights as a plain module."""
+    """A run of kdlab with the teacher, briefly trained, and the same weights in a plain module."""
     run = trained(
         [*data, *pair.teacher.overrides(), "strategy=supervised", f"trainer.max_epochs={epochs}", "name=teacher"]
     )

@@ -20,8 +20,20 @@ REPOSITORY = HERE.parents[1].as_posix()
 
 #: place -> parts of a path, the first that fits
 PLACES = {
-    "data": ("kdlab/data/", "kdlab/batch", "torch/utils/data/", "kdlab/counter", "lightning/pytorch/utilities/combined"),
-    "files": ("kdlab/runs/", "torch/serialization", "kdlab/training/recorder", "zipfile", "lightning/pytorch/trainer/con"),
+    "data": (
+        "kdlab/data/",
+        "kdlab/batch",
+        "torch/utils/data/",
+        "kdlab/counter",
+        "lightning/pytorch/utilities/combined",
+    ),
+    "files": (
+        "kdlab/runs/",
+        "torch/serialization",
+        "kdlab/training/recorder",
+        "zipfile",
+        "lightning/pytorch/trainer/con",
+    ),
     "loss": (
         "kdlab/losses/",
         "kdlab/functional/",
@@ -45,8 +57,8 @@ PLACES = {
 }
 
 
-def report(ways: dict[str, Callable[[Job], Outcome]], job: Job, few: int = 2, many: int = 8) -> tuple[dict, str]:
-    """Contender -> place -> ms a step, and the table. The last contender is compared with the first."""
+def places_of(ways: dict[str, Callable[[Job], Outcome]], job: Job, few: int = 2, many: int = 8) -> dict:
+    """Contender -> place -> ms a step."""
     found = {}
     for name, way in ways.items():
         way(dataclasses.replace(job, epochs=2))  # what is imported and compiled once
@@ -55,6 +67,11 @@ def report(ways: dict[str, Callable[[Job], Outcome]], job: Job, few: int = 2, ma
         times.subtract(places(way, dataclasses.replace(job, epochs=few)))
         whole = sum(times.values())
         found[name] = {place: step * seconds / whole for place, seconds in times.items()}
+    return found
+
+
+def table(found: dict) -> str:
+    """The last contender is compared with the first."""
     (floor, theirs), *_, (last, mine) = found.items()
     lines = [f"| place, ms a step | {floor} | {last} | difference |", "|---|---:|---:|---:|"]
     order = sorted({*theirs, *mine}, key=lambda place: theirs.get(place, 0) - mine.get(place, 0))
@@ -64,7 +81,7 @@ def report(ways: dict[str, Callable[[Job], Outcome]], job: Job, few: int = 2, ma
             lines.append(f"| {place} | {one:.2f} | {other:.2f} | {other - one:+.2f} |")
     one, other = sum(theirs.values()), sum(mine.values())
     lines.append(f"| all | {one:.2f} | {other:.2f} | {other - one:+.2f} |")
-    return found, "\n".join(lines)
+    return "\n".join(lines)
 
 
 def places(way: Callable[[Job], Outcome], job: Job) -> Counter:

@@ -62,7 +62,7 @@ def main() -> None:
             from box import torchdistill as train
         found = train(job)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps({"loss": found.loss, "step": found.step, "memory": memory, "steps": job.steps}))
+    print(json.dumps({"loss": found.loss, "step": found.step, "memory": memory / 1024, "steps": job.steps}))
 
 
 if __name__ == "__main__":

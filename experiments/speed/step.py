@@ -24,11 +24,23 @@ from functools import partial
 from pathlib import Path
 
 import contenders
+import profile_step
 import torch
 from box import torchdistill
-from common import FASHION_MNIST, PAIRS, RESNETS, SWEPT, Job, available, images, noise_on_disk, rounds, summary
-from common import teacher_of as trained_teacher
-from common import write
+from common import (
+    FASHION_MNIST,
+    PAIRS,
+    RESNETS,
+    SWEPT,
+    Job,
+    available,
+    images,
+    noise_on_disk,
+    rounds,
+    summary,
+    teacher_of,
+    write,
+)
 
 FLOOR = "plain loop"
 WAYS = {
@@ -40,6 +52,7 @@ WAYS = {
     "torchdistill": torchdistill,
 }
 PACKAGES = {"timm's task": "timm", "torchdistill": "torchdistill"}
+GPU = {"images_a_second": "images a second", "share_of_peak": "share of peak"}
 #: part of a GPU's name -> dense bf16 operations a second, from the maker's data sheets
 PEAKS = {
     "H200": 989e12,
@@ -47,9 +60,7 @@ PEAKS = {
     "H100": 989e12,
     "A100": 312e12,
     "L40S": 362e12,
-    "L4": 121e12,
-    "A10": 125e12,
-    "4090": 165e12,
+    "RTX 4090": 165e12,
 }
 
 
@@ -57,20 +68,18 @@ def measured(name: str, pair, options, folder: Path) -> tuple[dict, Job]:
     """The contenders' outcomes in each round, and their job."""
     cuda = options.device == "cuda"
     count = options.steps * options.batch
-    data = [f"paths.runs={folder}"]
+    data = [f"paths.runs={folder}", f"data.batch_size={options.batch}", f"data={pair.data}"]
     if pair.data == "digits":
-        count, held = 1280, 0.1
-        data += ["data=digits", f"data.batch_size={options.batch}", "data.drop_last=true"]
-    elif pair.data == "noise":
-        noise_on_disk(folder / "noise")
-        data += ["data=cifar10", f"data.folder={folder / 'noise'}"]
+        count = 1151  # what kdlab trains on
     else:
-        data += ["data=fashion_mnist", f"data.folder={options.data}"]
-    if pair.data != "digits":
-        whole, held = (50_000, 0.1) if pair.data == "noise" else (60_000, 0.1)
-        data += [f"data.fraction={min(1.0, (count + 1) / (whole * (1 - held)))}"]
+        of_kdlab = {"fashion_mnist": 54_000, "noise": 45_000}[pair.data]  # one in ten is held out for validation
+        data += ["data.validation=0.1", f"data.fraction={min(1.0, (count + 1) / of_kdlab)}"]
+        data += [f"data.folder={folder / 'noise' if pair.data == 'noise' else Path(options.data).absolute()}"]
+    if pair.data == "noise":
+        noise_on_disk(folder / "noise")
+        data[2] = "data=cifar10"
     x, y = images(pair.data, options.data, count)
-    run, teacher = trained_teacher(pair, data, x.shape[1:])
+    run, teacher = teacher_of(pair, data, x.shape[1:])
     job = Job(
         x,
         y,
@@ -85,7 +94,7 @@ def measured(name: str, pair, options, folder: Path) -> tuple[dict, Job]:
     )
     left_out = set(PACKAGES.values()) - set(available(sorted(set(PACKAGES.values()))))
     ways = {name: way for name, way in WAYS.items() if PACKAGES.get(name) not in left_out}
-    ways["kdlab"] = contenders.of_kdlab(job, [*data, *pair.student.overrides(), "name=kdlab"], run)
+    ways["kdlab"] = contenders.of_kdlab([*data, *pair.student.overrides(), "name=kdlab"], run)
     if options.profile:
         return {name: ways[name] for name in (FLOOR, "kdlab")}, job
     print(f"{name}: {', '.join(ways)}", file=sys.stderr)
@@ -120,12 +129,14 @@ def operations(job: Job) -> int:
 
 
 def table(rows: dict) -> str:
-    lines = ["| contender | ms a step | quartiles | to the plain loop | added, ms | loss |", "|---|---:|---:|---:|---:|---:|"]
-    lines += [
-        f"| {name} | {row['median']:.3f} | {row['q1']:.3f} to {row['q3']:.3f} | {row['ratio']:.2f} "
-        f"| {row['added']:.3f} | {row['loss']:.3f} |"
-        for name, row in rows.items()
-    ]
+    heads = ["contender", "ms a step", "quartiles", "to the plain loop", "quartiles", "added, ms", "loss"]
+    heads += [head for key, head in GPU.items() if all(key in row for row in rows.values())]
+    lines = [f"| {' | '.join(heads)} |", f"|---|{'---:|' * (len(heads) - 1)}"]
+    for name, row in rows.items():
+        cells = [name, f"{row['median']:.3f}", f"{row['q1']:.3f} to {row['q3']:.3f}", f"{row['ratio']:.2f}"]
+        cells += [f"{row['ratio_q1']:.2f} to {row['ratio_q3']:.2f}", f"{row['added']:.3f}", f"{row['loss']:.3f}"]
+        cells += [f"{row[key]:.0f}" if key == "images_a_second" else f"{row[key]:.1%}" for key in GPU if key in row]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -154,13 +165,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             found, job = measured(name, pair, options, Path(folder))
             if options.profile:
-                from profile_step import report
-
-                kept[name], text = report(found, job)
+                kept[name] = profile_step.places_of(found, job)
             else:
                 kept[name] = rows_of(found, job)
-                text = table(kept[name])
-        print(f"\n{name}\n\n{text}", flush=True)
+        print(f"\n{name}\n\n{(profile_step.table if options.profile else table)(kept[name])}", flush=True)
     kind = "profile" if options.profile else "step" if options.device == "cpu" else "step_cuda"
     write(kind, {"pairs": kept, "rounds": options.rounds, "steps": options.steps}, options.quick)
 

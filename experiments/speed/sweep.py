@@ -72,6 +72,10 @@ def kdlab(sweep: Sweep, *further: str) -> dict:
     return {"seconds": seconds, "loss": statistics.mean(losses)}
 
 
+def _kdlab_with(sweep: Sweep, further: list[str]) -> dict:
+    return kdlab(sweep, *further)
+
+
 def _overrides(sweep: Sweep) -> list[str]:
     student = SWEPT[sweep.pair].student.overrides()
     data = [part for part in sweep.data if not part.startswith("paths.runs=")]
@@ -137,8 +141,8 @@ WAYS: dict[str, Callable[[Sweep], dict]] = {
     "torchdistill, two at a time": partial(fresh, way="torchdistill", at_a_time=2),
     "plain loop, one at a time": partial(fresh, way="plain", at_a_time=1),
     "plain loop, two at a time": partial(fresh, way="plain", at_a_time=2),
-    "kdlab, one worker": lambda sweep: kdlab(sweep, "hydra.launcher.workers=1"),
-    "Hydra's own multirun": lambda sweep: kdlab(sweep, "hydra/launcher=basic"),
+    "kdlab, one worker": partial(_kdlab_with, further=["hydra.launcher.workers=1"]),
+    "Hydra's own multirun": partial(_kdlab_with, further=["hydra/launcher=basic"]),
     "kdlab, a process for each run": fresh_kdlab,
 }
 USUAL = list(WAYS)[:4]
@@ -164,14 +168,15 @@ def ways_of(options) -> dict[str, Callable[[Sweep], dict]]:
     ways = {name: WAYS[name] for name in options.ways if name.partition(",")[0] not in absent}
     for variant in options.variant:
         name, _, overrides = variant.partition(": ")
-        ways[name] = lambda sweep, further=tuple(shlex.split(overrides)): kdlab(sweep, *further)
+        ways[name] = partial(_kdlab_with, further=shlex.split(overrides))
     return {KDLAB: kdlab, **ways}
 
 
 def table(rows: dict[str, dict], runs: int) -> str:
     lines = [f"| {runs} runs | seconds | quartiles | to kdlab | loss |", "|---|---:|---:|---:|---:|"]
     lines += [
-        f"| {name} | {row['median']:.1f} | {row['q1']:.1f} to {row['q3']:.1f} | {row['ratio']:.2f} | {row['loss']:.3f} |"
+        f"| {name} | {row['median']:.1f} | {row['q1']:.1f} to {row['q3']:.1f} | {row['ratio']:.2f} "
+        f"| {row['loss']:.3f} |"
         for name, row in rows.items()
     ]
     return "\n".join(lines)
