@@ -13,6 +13,7 @@ from pathlib import Path
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parents[1]
+FIGURES_OF = "experiments/speed/results"  # shown on its page, not in the gallery
 STUDIES = sorted(path.parent.name for path in (ROOT / "experiments").glob("*/study.yaml"))
 PAGES = {
     "README.md": "index.md",
@@ -25,6 +26,7 @@ PAGES = {
     },
     "experiments/README.md": "papers.md",
     **{f"experiments/{name}/README.md": f"papers/{name}.md" for name in STUDIES},
+    "experiments/speed/README.md": "speed.md",
     ".github/CONTRIBUTING.md": "contributing.md",
     ".github/CHANGELOG.md": "changelog.md",
 }
@@ -76,7 +78,7 @@ def on_files(files, config):
     for source, page in PAGES.items():
         text = relinked((ROOT / source).read_text(encoding="utf-8"), source)
         files.append(File.generated(config, page, content=text))
-    for path in figures():
+    for path in [*figures(), *sorted((ROOT / FIGURES_OF).glob("*.svg"))]:
         files.append(File.generated(config, f"figures/{path.relative_to(ROOT).as_posix()}", abs_src_path=str(path)))
     files.append(File.generated(config, "gallery.md", content=gallery()))
     return files

@@ -32,11 +32,8 @@ def of_pairs(table: Callable[[dict], str]) -> Callable[[dict], str]:
 
 
 def of_sweep(content: dict) -> str:
-    tables = [sweep.table(rows, int(runs)) for runs, rows in content["runs"].items()]
-    return (
-        f"Each run has {content['epochs']} epochs of {content['steps'] // content['epochs']} steps.\n\n"
-        + "\n\n".join(tables)
-    )
+    size = f"Each run has {content['epochs']} epochs of {content['steps'] // content['epochs']} steps."
+    return "\n\n".join([size, *(sweep.table(rows, int(runs)) for runs, rows in content["runs"].items())])
 
 
 def of_runs(content: dict) -> str:
@@ -46,7 +43,8 @@ def of_runs(content: dict) -> str:
     for runs, rows in content["runs"].items():
         cells = [f"{rows[way]['median']:.1f}" if way in rows else "" for way in ways]
         lines.append(f"| {runs} | {' | '.join(cells)} |")
-    return "Seconds of the whole sweep.\n\n" + "\n".join(lines)
+    figure = "![Seconds of a sweep by the number of its runs](results/sweep_digits_by_runs.svg)"
+    return "\n".join([f"Each run has {content['epochs']} epochs. Seconds of the whole sweep:", "", *lines, "", figure])
 
 
 def of_axes(content: dict) -> str:
@@ -60,6 +58,7 @@ SECTIONS: dict[str, Callable[[dict], str]] = {
     "sweep_digits": of_sweep,
     "sweep_fashion_mnist": of_sweep,
     "sweep_digits_by_runs": of_runs,
+    "sweep_digits_launchers": of_sweep,
     "cached_epoch": of_pairs(cached_epoch.table),
     "startup": lambda content: startup.table(content["commands"]),
     "growth": of_axes,

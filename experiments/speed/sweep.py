@@ -8,7 +8,8 @@ The runs differ in temperature and seed. All have the same networks, samples, st
 teacher that was trained before. Each validates and saves after every epoch, and tests at the end. The time is that of
 the whole command or of all processes, imports included. The ways take turns within each round.
 
-``--ways`` chooses among those below; ``--variant 'NAME: OVERRIDES'`` adds kdlab with other overrides.
+``--launchers`` compares kdlab's launcher with Hydra's own multirun in one process, and with a new process of kdlab for
+each run. ``--ways`` chooses among all; ``--variant 'NAME: OVERRIDES'`` adds kdlab with other overrides.
 """
 
 from __future__ import annotations
@@ -146,6 +147,7 @@ WAYS: dict[str, Callable[[Sweep], dict]] = {
     "kdlab, a process for each run": fresh_kdlab,
 }
 USUAL = list(WAYS)[:4]
+LAUNCHERS = [name for name in WAYS if name.startswith(("kdlab", "Hydra"))]
 
 
 def prepared(pair: str, folder: Path, options) -> Sweep:
@@ -188,11 +190,13 @@ def main() -> None:
     parser.add_argument("--runs", type=int, nargs="*", default=[12])
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--pair", choices=list(SWEPT), default="digits")
-    parser.add_argument("--ways", nargs="*", default=USUAL, choices=list(WAYS), help=f"default: {USUAL}")
+    parser.add_argument("--launchers", action="store_true", help="ways to run kdlab, instead of those of others")
+    parser.add_argument("--ways", nargs="*", choices=list(WAYS), help=f"default: {', '.join(USUAL)}")
     parser.add_argument("--variant", nargs="*", default=[], help="'NAME: OVERRIDES', kdlab with other overrides")
     parser.add_argument("--data", default=FASHION_MNIST, help="the folder of Fashion-MNIST")
     parser.add_argument("--quick", action="store_true", help="three runs of one epoch; keeps nothing")
     options = parser.parse_args()
+    options.ways = options.ways or (LAUNCHERS if options.launchers else USUAL)
     if options.quick:
         options.runs, options.rounds, options.epochs = [3], 1, 1
     kept: dict[str, dict] = {}
@@ -211,7 +215,7 @@ def main() -> None:
             }
             kept[str(runs)] = rows
             print(f"\n{table(rows, runs)}", flush=True)
-    name = f"sweep_{options.pair}" + ("_by_runs" if len(options.runs) > 1 else "")
+    name = f"sweep_{options.pair}{'_launchers' * options.launchers}{'_by_runs' * (len(options.runs) > 1)}"
     write(
         name,
         {
