@@ -78,6 +78,7 @@ def measured(name: str, pair, options, folder: Path) -> tuple[dict, Job]:
     if pair.data == "noise":
         noise_on_disk(folder / "noise")
         data[2] = "data=cifar10"
+        data += ["data.drop_last=true", "data.augment.crop_padding=0", "data.augment.flip=0"]
     x, y = images(pair.data, options.data, count)
     run, teacher = teacher_of(pair, data, x.shape[1:])
     job = Job(
