@@ -2,9 +2,9 @@
 
     python experiments/speed/growth.py --rounds 3
 
-Each point is a run of kdlab in a new process, on random images of 8 x 8 pixels, with networks of eight hidden layers of
-64 units, batches of 128, and the teacher live. Memory is the largest that the process held (``ru_maxrss``), with Python
-and all packages. The same is measured of one run of each contender of sweep.py.
+Each point is a run of kdlab in a new process, on images of 8 x 8 pixels, with networks of eight hidden layers of
+64 units, batches of 128, and the teacher live. Memory is the largest resident size of the process, with Python and all
+packages; kdlab's is that since its training began. The same is measured of one run of each contender of sweep.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import sweep
-from common import FASHION_MNIST, HERE, SWEPT, available, rounds, summary, trained, write
+from common import FASHION_MNIST, HERE, SWEPT, available, memory, rounds, summary, trained, write
 
 LAYERS = 8
 NETWORK = ["student=mlp", f"student.hidden=[{','.join(['64'] * LAYERS)}]"]
@@ -63,12 +62,6 @@ def point(overrides: list[str]) -> dict:
         rows = list(csv.DictReader(file))
     steps, epoch = int(rows[0]["step"]), float(rows[1]["seconds"])
     return {"step": 1000 * epoch / steps, "epoch": epoch, "memory": memory()}
-
-
-def memory() -> float:
-    """The most memory that this process held, MB."""
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return held / (2**20 if sys.platform == "darwin" else 1024)
 
 
 def elsewhere(overrides: list[str]) -> dict:

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import tempfile
 from functools import partial
 from pathlib import Path
 
 import torch
-from common import FASHION_MNIST, SWEPT, Job, images
+from common import FASHION_MNIST, SWEPT, Job, images, memory
 
 ADAMW = {"lr": 0.01, "weight_decay": 0.01}
 
@@ -61,8 +60,7 @@ def main() -> None:
         else:
             from box import torchdistill as train
         found = train(job)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps({"loss": found.loss, "step": found.step, "memory": memory / 1024, "steps": job.steps}))
+    print(json.dumps({"loss": found.loss, "step": found.step, "memory": memory()}))
 
 
 if __name__ == "__main__":

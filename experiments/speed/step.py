@@ -170,8 +170,9 @@ def main() -> None:
             else:
                 kept[name] = rows_of(found, job)
         print(f"\n{name}\n\n{(profile_step.table if options.profile else table)(kept[name])}", flush=True)
-    kind = "profile" if options.profile else "step" if options.device == "cpu" else "step_cuda"
-    write(kind, {"pairs": kept, "rounds": options.rounds, "steps": options.steps}, options.quick)
+        # after each pair, so that an interrupted measurement keeps those that are done
+        kind = "profile" if options.profile else "step" if options.device == "cpu" else "step_cuda"
+        write(kind, {"pairs": kept, "rounds": options.rounds, "steps": options.steps}, options.quick)
 
 
 if __name__ == "__main__":

@@ -70,6 +70,12 @@ def test_a_round_asks_every_way_once_and_the_warm_round_does_not_count(speed):
     assert min(min(values) for values in found.values()) == 4
 
 
+def test_memory_is_the_largest_resident_size(speed, monkeypatch):
+    common = speed("common")
+    monkeypatch.setattr(common.Path, "read_text", lambda path: "Name:\tpython\nVmHWM:\t    3072 kB\nVmRSS:\t 1024 kB\n")
+    assert common.memory() == 3.0
+
+
 @pytest.mark.parametrize("kind", ["mlp", "cnn"])
 def test_plain_networks_are_those_of_kdlab(speed, kind):
     common = speed("common")
