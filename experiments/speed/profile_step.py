@@ -11,10 +11,12 @@ import contextlib
 import cProfile
 import dataclasses
 import pstats
+import statistics
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
-from common import HERE, Job, Outcome
+from common import HERE, Job, Outcome, rounds
 
 REPOSITORY = HERE.parents[1].as_posix()
 
@@ -57,16 +59,26 @@ PLACES = {
 }
 
 
-def places_of(ways: dict[str, Callable[[Job], Outcome]], job: Job, few: int = 2, many: int = 8) -> dict:
-    """Contender -> place -> ms a step."""
-    found = {}
-    for name, way in ways.items():
-        way(dataclasses.replace(job, epochs=2))  # what is imported and compiled once
+def places_of(
+    ways: dict[str, Callable[[Job], Outcome]], job: Job, number: int, few: int = 2, many: int = 8
+) -> dict[str, dict[str, float]]:
+    """Contender -> place -> ms a step: medians over ``number`` rounds, scaled to the median step without a profiler."""
+
+    def once(way: Callable[[Job], Outcome]) -> tuple[float, Counter]:
         step = 1000 * way(dataclasses.replace(job, epochs=4)).step
         times = places(way, dataclasses.replace(job, epochs=many))
         times.subtract(places(way, dataclasses.replace(job, epochs=few)))
-        whole = sum(times.values())
-        found[name] = {place: step * seconds / whole for place, seconds in times.items()}
+        return step, times
+
+    found = {}
+    for name, turns in rounds({name: partial(once, way) for name, way in ways.items()}, number).items():
+        step = statistics.median(step for step, _ in turns)
+        seconds = {
+            place: statistics.median(times[place] for _, times in turns)
+            for place in dict.fromkeys(place for _, times in turns for place in times)
+        }
+        whole = sum(seconds.values())
+        found[name] = {place: step * one / whole for place, one in seconds.items()}
     return found
 
 

@@ -1,7 +1,7 @@
 """What a training step costs: kdlab and six other ways to train the same student, in turns.
 
     python experiments/speed/step.py --rounds 9
-    python experiments/speed/step.py --profile
+    python experiments/speed/step.py --profile --rounds 3
     python experiments/speed/step.py --device cuda
 
 All train the same pairs on the same data with batches of 128, SGD and Hinton's loss. The floor is a plain loop over
@@ -166,7 +166,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             found, job = measured(name, pair, options, Path(folder))
             if options.profile:
-                kept[name] = profile_step.places_of(found, job)
+                kept[name] = profile_step.places_of(found, job, options.rounds)
             else:
                 kept[name] = rows_of(found, job)
         print(f"\n{name}\n\n{(profile_step.table if options.profile else table)(kept[name])}", flush=True)

@@ -199,6 +199,7 @@ def main() -> None:
     options.ways = options.ways or (LAUNCHERS if options.launchers else USUAL)
     if options.quick:
         options.runs, options.rounds, options.epochs = [3], 1, 1
+    name = f"sweep_{options.pair}{'_launchers' * options.launchers}{'_by_runs' * (len(options.runs) > 1)}"
     kept: dict[str, dict] = {}
     with tempfile.TemporaryDirectory() as temporary:
         sweep = prepared(options.pair, Path(temporary), options)
@@ -215,17 +216,9 @@ def main() -> None:
             }
             kept[str(runs)] = rows
             print(f"\n{table(rows, runs)}", flush=True)
-    name = f"sweep_{options.pair}{'_launchers' * options.launchers}{'_by_runs' * (len(options.runs) > 1)}"
-    write(
-        name,
-        {
-            "runs": kept,
-            "rounds": options.rounds,
-            "epochs": options.epochs,
-            "steps": sweep.samples // BATCH[options.pair] * options.epochs,
-        },
-        options.quick,
-    )
+            steps = sweep.samples // BATCH[options.pair] * options.epochs
+            facts = {"rounds": options.rounds, "epochs": options.epochs, "steps": steps}
+            write(name, {"runs": kept, **facts}, options.quick)  # each time, in case that it is interrupted
 
 
 if __name__ == "__main__":
