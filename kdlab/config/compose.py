@@ -26,6 +26,7 @@ from .paths import conf_dir, config_folders
 from .presets import NONE, holds_schedule, replace_schedules, settle_presets
 from .quoting import check_readable
 from .references import replace_configs
+from .remembered import remember
 from .repeats import listed_choices, repeated_choices
 from .tie import ce_weight, leave_out_stated_weights
 from .written import as_dict, as_list, content, find
@@ -74,6 +75,7 @@ def own_hydra() -> Iterator[None]:
         GlobalHydra.instance().hydra = None
         try:
             with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE), composing_within_hydra():
+                remember(GlobalHydra.instance().config_loader())
                 yield
         finally:
             GlobalHydra.instance().hydra = before

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from kdlab.config.chains import place
 from kdlab.config.compose import composing_within_hydra, explaining, plain, sharing_teachers
+from kdlab.config.remembered import remember
 from kdlab.errors import InputError
 from kdlab.launch import processes
 from kdlab.runs import known
@@ -24,6 +25,7 @@ class ComposingLauncher(HydraLauncher):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep Hydra's context and config, from which the jobs are composed."""
         self.hydra_context, self.config = hydra_context, config
+        remember(hydra_context.config_loader)
 
     def composed(self, overrides: Sequence[str]) -> dict:
         """A job's config as plain containers. Raises InputError where it cannot be composed."""
