@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 #: the modules that a run imports before its first step ends; a module that is missing here is imported by every job
 PRELOAD = [
     "kdlab.training.ensure",
+    "kdlab.training.warm",
     "kdlab.sweep.worker",
     "kdlab.strategies",
     "kdlab.losses",

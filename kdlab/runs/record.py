@@ -52,12 +52,24 @@ def code() -> dict:
     """kdlab's version, the commit of its checkout (or of the working directory's), and whether that has changes."""
     import kdlab
 
-    for folder in (Path(kdlab.__file__).resolve().parents[1], Path.cwd()):
-        commit = _git(folder, "rev-parse", "HEAD")
-        if commit:
-            changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
-            return {"kdlab": kdlab.__version__, "commit": commit, "dirty": bool(changed)}
-    return {"kdlab": kdlab.__version__, "commit": None, "dirty": None}
+    found = checkout_of_kdlab() or _checkout(Path.cwd()) or {"commit": None, "dirty": None}
+    return {"kdlab": kdlab.__version__, **found}
+
+
+@cache
+def checkout_of_kdlab() -> dict | None:
+    """The commit of the checkout that kdlab was imported from, and whether it has changes; None if it was installed in
+    another way."""
+    import kdlab
+
+    return _checkout(Path(kdlab.__file__).resolve().parents[1])
+
+
+def _checkout(folder: Path) -> dict | None:
+    commit = _git(folder, "rev-parse", "HEAD")
+    if not commit:
+        return None
+    return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))}
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
@@ -85,13 +97,15 @@ def finished_already(run: Run) -> str:
 
 def versions() -> dict[str, str | None]:
     """The version of Python and of each package in ``PACKAGES``; None for one that is not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = None
-    return found
+    return {"python": platform.python_version(), **{package: _version(package) for package in PACKAGES}}
+
+
+@cache
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def hardware() -> dict:

@@ -29,6 +29,7 @@ from kdlab.strategies import Strategy
 
 from .assemble import Parts, assembled
 from .clock import Clock, trainer_arguments
+from .entry_points import found_once
 from .epochs import WholeEpochs, refuse_early_ends
 from .recorder import Recorder, recorded
 
@@ -58,20 +59,21 @@ def fit(config: dict, run: Run, parts: Parts, label: str = "", observe: Observe 
     recorder = Recorder(run, f"val/{headline.name}", headline.higher_is_better, lines, label, observe, clock)
     loggers = [build(config["logger"], "logger", run=run)] if (config["logger"] or {}).get("_target_") else []
     callbacks = [*_callbacks(config), whole := WholeEpochs(clock), clock, recorder]
-    trainer = build(
-        config["trainer"],
-        "trainer",
-        callbacks=callbacks,
-        logger=loggers or False,
-        plugins=[AtomicCheckpointIO(), environment()],
-        enable_progress_bar=bar,
-        enable_model_summary=False,
-        enable_checkpointing=True,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        default_root_dir=str(run.path),
-        **trainer_arguments(config["trainer"]),
-    )
+    with found_once():
+        trainer = build(
+            config["trainer"],
+            "trainer",
+            callbacks=callbacks,
+            logger=loggers or False,
+            plugins=[AtomicCheckpointIO(), environment()],
+            enable_progress_bar=bar,
+            enable_model_summary=False,
+            enable_checkpointing=True,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+            default_root_dir=str(run.path),
+            **trainer_arguments(config["trainer"]),
+        )
 
     def record(trainer: L.Trainer, strategy: Strategy) -> None:
         whole.check_row(trainer)
@@ -121,7 +123,7 @@ def rehearse(config: dict) -> None:
                 f"compile: torch has no backend '{config['compile']}'{did_you_mean(config['compile'], backends)} "
                 f"(it has {', '.join(backends)})"
             )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), found_once():
         warnings.simplefilter("ignore")
         build(
             config["trainer"],
