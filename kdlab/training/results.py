@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -82,19 +83,28 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
     kept: dict[str, Any] = {"rule": strategy.keep}
     networks: dict[str, dict] = {name: {} for name in strategy.answers()}
     strategy.float().to(device)  # weights are measured in full precision, also those of a run in half precision
+    evaluated: dict[str, Evaluated] = {}
     for which, row in chosen.items():
-        # from the checkpoint: where weights are averaged, or other processes have trained, the strategy here holds
-        # other weights
-        strategy.load_state_dict((content if which == "last" else read_checkpoint(run.checkpoint(which)))["state_dict"])
-        strategy.eval()
+        # the Recorder makes the best checkpoint the same file as the last where the last row is the best
+        again = which != "last" and _same_file(run.checkpoint(which), run.checkpoint("last"))
+        if not again:
+            # from the checkpoint: where weights are averaged, or other processes have trained, the strategy here holds
+            # other weights
+            strategy.load_state_dict(
+                (content if which == "last" else read_checkpoint(run.checkpoint(which)))["state_dict"]
+            )
+            strategy.eval()
+            evaluated = score(strategy.answers(), taught)
         suffix = "" if which == "last" else "_best"
         scores = {name: _validated(row, name, measured) for name in networks}
         if not scores["student"] and len(networks) > 1 and validated:  # no validation in the last row
             scores = {name: _validated(validated[-1], name, measured) for name in networks}
         name = strategy.kept(scores)
         kept[which] = {"network": name, "module": _module_name(strategy, strategy.networks()[name])}
-        for one, found in score(strategy.answers(), taught).items():
+        for one, found in evaluated.items():
             tested, said = {**found.metrics, **found.fidelity}, found.predictions
+            if again:  # safetensors saves no tensor under two names
+                said = {key: value.clone() for key, value in said.items()}
             networks[one] |= {f"test/{key}{suffix}": value for key, value in tested.items()}
             networks[one] |= {f"val/{key}{suffix}": value for key, value in _validated(row, one, measured).items()}
             if not said:
@@ -157,6 +167,13 @@ def _validated(row: dict, name: str, metrics: Iterable[str]) -> dict[str, float]
     {'f1': 0.7}
     """
     return {metric: row[f"val/{metric}_{name}"] for metric in metrics if f"val/{metric}_{name}" in row}
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # one is missing, which its reader reports
+        return False
 
 
 def _module_name(strategy: nn.Module, network: nn.Module) -> str:

@@ -6,10 +6,13 @@ from torch import nn
 
 from kdlab import train
 from kdlab.data import Digits
+from kdlab.errors import RunFailed
 from kdlab.losses.base import Loss
 from kdlab.runs.checkpoints import read_checkpoint
 from kdlab.runs.curve import MetricsFile
 from kdlab.strategies.base import Strategy
+from kdlab.training.evaluation import evaluate
+from kdlab.training.execute import fit
 
 UNLEARN = [
     "+loss.unlearn={_target_: tests.training.test_results.Unlearn, weight: 1.0}",
@@ -159,3 +162,32 @@ def test_the_other_networks_have_their_own_best(workplace, test_split):
         )
         with torch.no_grad():
             torch.testing.assert_close(said[f"best{prefix}"], network(test_split.inputs), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("linked", [True, False], ids=["linked", "copied"])
+def test_a_best_epoch_that_is_the_last_is_evaluated_once(workplace, monkeypatch, linked):
+    asked = []
+
+    def counted(answers, *arguments, **options):
+        asked.append(sorted(answers))
+        return evaluate(answers, *arguments, **options)
+
+    monkeypatch.setattr("kdlab.training.results.evaluate", counted)
+    if not linked:  # a file system without links
+        monkeypatch.setattr("os.link", lambda *_: (_ for _ in ()).throw(OSError("no links")))
+    run = train(["strategy=supervised", "data.fraction=0.2", "trainer.max_epochs=1", "progress=none"])
+    assert asked == [["student"]] * (1 if linked else 2)
+    metrics, predictions = run.metrics, run.predictions()
+    assert metrics["test/accuracy"] == metrics["test/accuracy_best"] and metrics["best_epoch"] == 1
+    assert predictions["last"].shape == (359, 10) and torch.equal(predictions["last"], predictions["best"])
+    assert run.kept("best") == run.kept("last")
+
+
+def test_a_best_checkpoint_that_is_missing_is_named(workplace, monkeypatch):
+    def lost(config, run, *arguments):
+        fit(config, run, *arguments)
+        run.checkpoint("best").unlink()
+
+    monkeypatch.setattr("kdlab.training.ensure.fit", lost)
+    with pytest.raises(RunFailed, match=r"there is no checkpoint .*best\.ckpt"):
+        train(["strategy=supervised", "data.fraction=0.2", "trainer.max_epochs=1", "progress=none"])

@@ -5,7 +5,10 @@ Alpaydin and Kaynak (1998), "Optical Recognition of Handwritten Digits", UCI rep
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
+from torch import Tensor
 
 from .memory import Images, InMemoryData
 
@@ -19,10 +22,17 @@ class Digits(InMemoryData):
 
     def read(self) -> tuple[Images, Images]:
         """The stored (train, test) images: uint8, (1438, 1, 8, 8) and (359, 1, 8, 8), with values from 0 to 16."""
-        from sklearn.datasets import load_digits
-
-        images, labels = load_digits(return_X_y=True)
-        images = torch.from_numpy(images).to(torch.uint8).reshape(-1, *self.SHAPE)
-        labels = torch.from_numpy(labels).long()
+        images, labels = _stored()
+        images = images.reshape(-1, *self.SHAPE)
         test = torch.arange(len(labels)) % 5 == 4
         return Images(images[~test], labels[~test]), Images(images[test], labels[test])
+
+
+@cache
+def _stored() -> tuple[Tensor, Tensor]:
+    """Images and labels in their stored order: read from compressed text once per process, which takes as long as a
+    pass over them."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    return torch.from_numpy(images).to(torch.uint8), torch.from_numpy(labels).long()

@@ -29,8 +29,30 @@ DEFECTS = [
     ),
     (
         "training/results.py",
-        "for one, found in score(strategy.answers(), taught).items():",
-        "for one, found in score(strategy.answers()).items():",
+        "evaluated = score(strategy.answers(), taught)",
+        "evaluated = score(strategy.answers())",
+    ),
+    (
+        "training/results.py",
+        'again = which != "last" and _same_file(',
+        'again = which != "last" or _same_file(',
+    ),
+    ("training/results.py", "said = {key: value.clone() for", "said = {key: value for"),
+    ("config/parsed.py", "pickle.loads(_parsed[text])", "pickle.loads(next(iter(_parsed.values())))"),
+    (
+        "config/remembered.py",
+        'key = (config_name, tuple(choices), JobRuntime.instance().get("name"), state)',
+        'key = (config_name, tuple(choices), JobRuntime.instance().get("name"))',
+    ),
+    (
+        "config/remembered.py",
+        "_changed(pickle.loads(_kept[key]), parsed, changes)",
+        "_changed(pickle.loads(_kept[key]), changes, changes)",
+    ),
+    (
+        "training/entry_points.py",
+        "_found(tuple(sorted(wanted.items())), _folders())",
+        "_found(tuple(wanted.items()), ())",
     ),
     (
         "training/evaluation.py",
