@@ -1,5 +1,8 @@
 """Paired differences, their correction, effect sizes and power, against SciPy, known data and simulation."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -196,3 +199,22 @@ def test_a_table_of_identical_methods_rarely_claims_anything():
 
 def test_interval_of_one_and_of_equal_values():
     assert interval([0.5]).half_width is None and interval([0.5, 0.5]).half_width == 0.0
+
+
+def test_the_power_is_that_of_scipys_noncentral_t():
+    for n, level in ((2, 0.05), (5, 0.05 / 19), (12, 0.05), (100, 0.0005)):
+        effect = smallest_effect(n, level)
+        expected = stats.nct.sf(stats.t.isf(level / 2, n - 1), n - 1, effect * n**0.5)
+        assert power(effect, n, level) == pytest.approx(expected, abs=1e-9)
+        assert expected == pytest.approx(0.8, abs=1e-8)
+
+
+def test_a_comparison_does_not_import_scipy_stats():
+    """It takes longer than all the rest of ``kdlab compare``."""
+    code = (
+        "import sys; from kdlab.compare.statistics import differences; "
+        "one, = differences([{1: 0.8, 2: 0.9, 3: 0.7}], {1: 0.7, 2: 0.85, 3: 0.75}); "
+        "assert one.detectable; print({'scipy.stats', 'scipy.optimize', 'torch'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
