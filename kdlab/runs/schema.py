@@ -196,6 +196,9 @@ class RunRecord:
         "names",
         "kept answers of the teacher: mode, passes that live training takes, those computed here, seconds, bytes",
     )
+    stacked: dict | None = entry(
+        "names", "runs that were trained together with it, itself included, and how many times faster a step was"
+    )
     fresh: bool = entry("flag", "whether it was begun with fresh=true", False)
     directory: str | None = entry("text", "working directory")
     slurm: dict | None = entry("names", "job, step and task of Slurm")

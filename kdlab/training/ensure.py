@@ -7,10 +7,7 @@ returned.
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -19,32 +16,23 @@ import torch
 from filelock import Timeout
 
 from kdlab.cache.filling import difference
-from kdlab.errors import BeingTrained, DataDamaged, InputError, RunFailed, RunPruned, told
+from kdlab.errors import BeingTrained, InputError
 from kdlab.launch import slurm
 from kdlab.launch.devices import evaluation_device, threads
 from kdlab.launch.ranks import fit_in_ranks, refuse_other_launchers
 from kdlab.runs import record as provenance
-from kdlab.runs.checkpoints import misfits, read_checkpoint
-from kdlab.runs.curve import Observe, unit_of
-from kdlab.runs.files import write_text
-from kdlab.runs.networks import scores_of_others, why_kept
-from kdlab.runs.run import FAILED, FINISHED, INTERRUPTED, PRUNED, RUNNING, Run
-from kdlab.runs.schema import FORMAT
-from kdlab.schedules import is_schedule
+from kdlab.runs.curve import Observe
+from kdlab.runs.run import Run
 
 from .assemble import Parts, assembled
 from .caching import explicit
 from .execute import fit, fit_rank, quiet, rehearse, say_precision
-from .initial import origin
 from .plan import Plan
-from .recorder import recorded
-from .results import results
+from .recording import evaluated, failed, keep_training_answers, opened, say_results, unwritable
 from .teacher_record import describe
 
 Say = Callable[[str], None]
 FIT_RANK = f"{fit_rank.__module__}:{fit_rank.__name__}"
-# what Lightning resumes from, in addition to the Recorder's state
-RESUMED = ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step", "loops")
 
 
 def ensure(
@@ -90,8 +78,8 @@ def ensure(
     quiet()
     # restores the caller's random numbers and number of threads
     with threads(config["threads"]), torch.random.fork_rng(devices=[]):
-        parts, described = _prepared(config, say, label, say_of_teacher)
-        with _locked(run, say if wait else None, shared):
+        parts, described = prepared(config, say, label, say_of_teacher)
+        with locked(run, say if wait else None, shared):
             run = plan.run()
             if run.finished and not config["fresh"]:  # another process was faster
                 return _found(plan, run, say)
@@ -100,7 +88,7 @@ def ensure(
     return run
 
 
-def _prepared(config: dict, say: Say, label: str = "", say_of_teacher: Say | None = None) -> tuple[Parts, dict | None]:
+def prepared(config: dict, say: Say, label: str = "", say_of_teacher: Say | None = None) -> tuple[Parts, dict | None]:
     """The parts of a run whose earlier runs are trained, and what was measured of its teacher."""
     rehearse(config)
     say_precision(config, say)
@@ -145,7 +133,7 @@ def keep_answers(config: dict, say: Say = print) -> Parts:
         InputError: the config is wrong, or these answers cannot be kept.
     """
     with _keeping(config) as config:
-        parts, _ = _prepared(config, say)
+        parts, _ = prepared(config, say)
         assert parts.caching is not None  # explicit() has chosen a mode
         parts.caching.fill("train", say)
     return parts
@@ -184,7 +172,7 @@ def _found(plan: Plan, run: Run, say: Say) -> Run:
 
 
 @contextlib.contextmanager
-def _locked(run: Run, say: Say | None, shared: bool) -> Iterator[None]:
+def locked(run: Run, say: Say | None, shared: bool) -> Iterator[None]:
     """Only one process trains a run. A second one prints a line and waits; without ``say`` it does not wait. The system
     frees the lock of a killed process.
 
@@ -205,7 +193,7 @@ def _locked(run: Run, say: Say | None, shared: bool) -> Iterator[None]:
             with contextlib.suppress(Timeout):
                 lock.acquire(timeout=1)
     except OSError as error:
-        raise _unwritable(run, error) from error
+        raise unwritable(run, error) from error
     try:
         yield
     finally:
@@ -225,13 +213,6 @@ def _refuse_other_task(run: Run) -> None:
         )
 
 
-def _unwritable(run: Run, error: OSError) -> InputError:
-    return InputError(
-        f"paths.runs: {run.path.parent} cannot be written ({error.strerror or error}); name another folder with "
-        "paths.runs=…"
-    )
-
-
 def _train(
     plan: Plan,
     run: Run,
@@ -242,158 +223,18 @@ def _train(
     observe: Observe | None,
     ranks: list[Connection] | None,
 ) -> None:
-    config, obstacle = plan.config, _obstacle(run, parts)
-    # a run that was begun with fresh=true and killed is resumed by the same command, not begun again
-    if config["fresh"] and (obstacle is not None or not run.begun_afresh):
-        run.clear()
-    elif obstacle is not None:
-        raise InputError(f"{run.path} cannot be resumed: {obstacle}. Use fresh=true to start over")
-    begun = run.path.exists()
+    config, before = plan.config, opened(plan, run, parts, teacher, say)
+    began = time.perf_counter()
     try:
-        _begin(plan, run, parts, teacher, say)
-    except OSError as error:
-        if not begun:  # a half-written beginning does not count
-            shutil.rmtree(run.path, ignore_errors=True)
-        raise _unwritable(run, error) from error
-    began, unit = time.perf_counter(), unit_of(config)
-    before = run.read().durations.get("wall_seconds", 0.0)
-    try:
-        if parts.caching is not None:
-            parts.caching.fill("train", lambda line: say(f"{label}{line}"))
-            run.update(cache=parts.caching.as_record())
+        keep_training_answers(run, parts, lambda line: say(f"{label}{line}"))
         if plan.world > 1:
             fit_in_ranks(FIT_RANK, config, run.path, plan.world, label, observe, ranks)
         else:
             fit(config, run, parts, label, observe)
-        if not run.checkpoint("last").exists():
-            raise RuntimeError(
-                f"not one {'epoch' if unit == 'epoch' else 'row of steps'} was finished; something ends the training "
-                "before that (trainer.max_time, a callback)"
-            )
-        found = results(config, run, parts, teacher)
-        durations = {"train_seconds": found["train_seconds"], "wall_seconds": before + time.perf_counter() - began}
-        (run.path / "error.txt").unlink(missing_ok=True)
-        run.update(
-            status=FINISHED,
-            durations=durations,
-            ended=provenance.now(),
-            **{key: value for key, value in found.items() if key != "train_seconds"},
-        )
+        found = evaluated(config, run, parts, teacher, before, began)
     except BaseException as error:
-        stopped = (
-            INTERRUPTED if isinstance(error, KeyboardInterrupt) else PRUNED if isinstance(error, RunPruned) else None
-        )
-        where = f"The traceback is in {run.path}/error.txt"
-        try:
-            run.update(
-                status=stopped or FAILED,
-                ended=provenance.now(),
-                error=f"{type(error).__name__}: {error}",
-                durations={"wall_seconds": before + time.perf_counter() - began},
-            )
-            if not stopped:
-                write_text(run.path / "error.txt", traceback.format_exc())
-        except OSError as unwritten:  # such as a full disk, which also made the run fail
-            where = f"Nothing could be written of it in {run.path} ({unwritten.strerror or unwritten})"
-        if stopped:
+        ended = failed(run, error, config, before, began)
+        if ended is error:
             raise
-        kept = "finished epochs are kept" if unit == "epoch" else "the last checkpoint is kept"
-        resumable = "" if isinstance(error, DataDamaged) else ", and the same command resumes there"
-        raise RunFailed(
-            f"the run failed while training: {told(error).rstrip('.')}. {where}; {kept}{resumable}"
-        ) from error
-    metrics, headline = found["metrics"], parts.task.headline.name
-    best = (
-        f", {metrics[f'test/{headline}_best']:.4f} (best on validation, {unit} {metrics[f'best_{unit}']})"
-        if "best_epoch" in metrics
-        else ""
-    )
-    others = scores_of_others(found, headline)
-    say(
-        f"{label}test {headline} {metrics[f'test/{headline}']:.4f} (last {unit}){best}"
-        + (f"; kept: {why_kept(found)}; {others}" if others else "")
-    )
-    say(f"{label}{run.path}")
-
-
-def _obstacle(run: Run, parts: Parts) -> str | None:
-    """Why a run that was begun cannot be resumed, found before anything is changed; None if it can."""
-    last = run.checkpoint("last")
-    if not last.exists():
-        return None
-    validated = False
-    for which in ("last", "best"):
-        path = run.checkpoint(which)
-        if which == "best" and not validated:
-            continue
-        try:
-            content = read_checkpoint(path)
-            state = recorded(content)
-            missing = [key for key in RESUMED if key not in content]
-            if missing:
-                raise LookupError(f"it holds no {missing[0]}")
-        except InputError as error:
-            return str(error)
-        except LookupError as error:
-            return f"{path} is no checkpoint of a run of kdlab ({error.args[0]})"
-        weights = content["state_dict"]
-        if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
-            return f"{path} is no checkpoint of a run of kdlab (its state_dict holds something else than tensors)"
-        wrong = misfits(weights, parts.strategy.state_dict())
-        if wrong:
-            return f"{path} is of another network than this run's: {wrong}"
-        validated = state.get("best") is not None
-    return None
-
-
-def _begin(plan: Plan, run: Run, parts: Parts, teacher: dict | None, say: Say) -> None:
-    """Write run.json before anything else, or take the existing one."""
-    config, earlier = plan.config, None
-    if (run.path / "run.json").exists():
-        earlier = run.read()
-        commit = earlier.code.get("commit")
-        other = (
-            f" (begun by commit {str(commit)[:8]}, this is another)" if commit != provenance.code()["commit"] else ""
-        )
-        say(f"resuming {run.path}{other}")
-    # an older kdlab let Lightning save in the middle of an epoch (hpc_ckpt); Lightning would prefer that file to
-    # last.ckpt
-    for leftover in [*run.path.glob("**/*.part"), *run.path.glob("hpc_ckpt_*")]:
-        leftover.unlink(missing_ok=True)
-    values = {
-        "format": FORMAT,
-        "hash": plan.hash,
-        "group": plan.group,
-        "status": RUNNING,
-        "command": provenance.command_line(),
-        "overrides": config.get("overrides", []),
-        "choices": config.get("choices", {}),
-        "task": parts.task.report.as_record(),
-        "seed": config["seed"],
-        "threads": config["threads"],
-        "weights": {
-            name: "scheduled" if is_schedule(node.get("weight", 1.0)) else node.get("weight", 1.0)
-            for name, node in config["loss"].items()
-        },
-        "code": provenance.code(),
-        "versions": provenance.versions(),
-        "hardware": provenance.hardware(),
-        "parameters": sum(value.numel() for value in parts.strategy.student.parameters()),
-        "trainable_parameters": sum(value.numel() for value in parts.strategy.parameters() if value.requires_grad),
-        "uses_teacher": parts.teacher is not None and parts.strategy.objective.learns_from_teacher,
-        "taught": parts.strategy.objective.learns_from_teacher,  # by a teacher, or by peers
-        "teacher": teacher,
-        "initial": origin(plan.initial),
-        "metrics": {},
-        "durations": earlier.durations if earlier else {},
-        "teacher_share": None,
-        "cache": None,
-        "fresh": config["fresh"] or (earlier is not None and earlier.fresh),
-        "directory": os.getcwd(),
-        "slurm": slurm.task(),
-        "began": (earlier and earlier.began) or provenance.now(),
-        "resumed": [*earlier.resumed, {"at": provenance.now(), **provenance.code()}] if earlier else [],
-        "ended": None,
-        "error": None,
-    }
-    run.begin(config, values)
+        raise ended from error
+    say_results(config, run, parts, found, say, label)

@@ -51,6 +51,27 @@ def fit(config: dict, run: Run, parts: Parts, label: str = "", observe: Observe 
     strategy, last = parts.strategy, run.checkpoint("last")
     if last.exists() and recorded(read_checkpoint(last))["stopped"]:
         return  # early stopping had ended it before it was killed: Lightning would continue to train
+    trainer, loggers = made_trainer(config, run, parts, label, observe)[:2]
+    refuse_early_ends(trainer)
+    if config["compile"]:
+        # torch reuses compiled code of an earlier run in this process without a check of the taps' hooks, so a run with
+        # other hooks must not get it
+        torch._dynamo.reset()
+        # in place: torch.compile(module) would rename every key of the state dict
+        strategy.student.compile(**({} if config["compile"] is True else {"backend": config["compile"]}))
+    try:
+        run_trainer(trainer, run, parts)
+    finally:
+        for logger in loggers:
+            close(logger, trainer.state.finished)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+def made_trainer(
+    config: dict, run: Run, parts: Parts, label: str = "", observe: Observe | None = None
+) -> tuple[L.Trainer, list[Logger], Recorder]:
+    """The Trainer of a run, with its loggers and its Recorder. Its loops follow the run's clock."""
     bar = shows_bar(config["progress"])
     lines = config["progress"] == "lines" or (config["progress"] == "auto" and not bar)
     environment()  # before loggers are built, which look at the rank
@@ -79,29 +100,26 @@ def fit(config: dict, run: Run, parts: Parts, label: str = "", observe: Observe 
         whole.check_row(trainer)
         recorder.record(trainer, strategy)
 
-    clock.rule(trainer, strategy, record)
-    refuse_early_ends(trainer)
-    if config["compile"]:
-        # torch reuses compiled code of an earlier run in this process without a check of the taps' hooks, so a run with
-        # other hooks must not get it
-        torch._dynamo.reset()
-        # in place: torch.compile(module) would rename every key of the state dict
-        strategy.student.compile(**({} if config["compile"] is True else {"backend": config["compile"]}))
+    clock.rule(trainer, parts.strategy, record)
+    return trainer, loggers, recorder
+
+
+def run_trainer(trainer: L.Trainer, run: Run, parts: Parts) -> None:
+    """Fit a run's strategy from its last checkpoint, if there is one."""
+    last = run.checkpoint("last")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", message=".*sync_dist.*")
         warnings.filterwarnings("ignore", message="The `srun` command is available")
         try:
             trainer.fit(
-                strategy, datamodule=parts.data, ckpt_path=str(last) if last.exists() else None, weights_only=True
+                parts.strategy,
+                datamodule=parts.data,
+                ckpt_path=str(last) if last.exists() else None,
+                weights_only=True,
             )
         except SystemExit as stopped:  # what Lightning makes of an interrupt
             raise KeyboardInterrupt from stopped
-        finally:
-            for logger in loggers:
-                close(logger, trainer.state.finished)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
 
 
 def fit_rank(config: dict, path: Path, label: str, observe: Observe) -> None:

@@ -124,15 +124,18 @@ class Recorder(Checkpoint):
         if self.clock.row_is_due(trainer):
             self.record(trainer, cast(Strategy, module))
 
-    def record(self, trainer: L.Trainer, module: Strategy) -> None:
+    def record(self, trainer: L.Trainer, module: Strategy, seconds: float | None = None) -> None:
         """Save the row and the checkpoints, print its line, and call ``observe``.
+
+        Args:
+            seconds: that the row took; None: the time since it was begun.
 
         Raises:
             FloatingPointError: weights are no longer finite; the row is not saved.
         """
         done, whole = self.clock.place(trainer)
         unit = self.clock.unit
-        seconds = time.perf_counter() - self._began
+        seconds = time.perf_counter() - self._began if seconds is None else seconds
         # not the loss: with a loss scaler it may overflow in a step that is then skipped
         if not all(bool(torch.isfinite(value).all()) for value in module.parameters()):
             raise FloatingPointError(

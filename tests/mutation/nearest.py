@@ -101,6 +101,7 @@ NEAREST: dict[str, tuple[str, ...]] = {
         "tests/studies/test_reproduce.py",
     ),
     "training/ensure.py": ("tests/training/test_ensure.py", "tests/training/test_resume.py"),
+    "training/recording.py": ("tests/training/test_ensure.py", "tests/training/test_resume.py"),
     "training/assemble.py": (
         "tests/training/test_ensure.py",
         "tests/training/test_chains.py",

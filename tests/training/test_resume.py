@@ -38,7 +38,7 @@ def _job(folder, overrides, moment):
     from kdlab.runs import checkpoints
     from kdlab.runs.curve import MetricsFile
     from kdlab.strategies.base import Strategy
-    from kdlab.training import ensure, results
+    from kdlab.training import recording, results
 
     step = Strategy.training_step
 
@@ -66,8 +66,8 @@ def _job(folder, overrides, moment):
 
         checkpoints.torch.save = torn
     elif moment == "after the last epoch":
-        found = ensure.results
-        ensure.results = lambda config, run, parts, teacher: (
+        found = recording.results
+        recording.results = lambda config, run, parts, teacher: (
             found(config, run, parts, teacher) if config["teacher"] is None else _kill()
         )
     elif moment == "test":

@@ -149,17 +149,17 @@ DEFECTS = [
         "    if run.finished:\n        return",
     ),
     (
-        "training/ensure.py",
+        "training/recording.py",
         "INTERRUPTED if isinstance(error, KeyboardInterrupt) else PRUNED",
         "FAILED if isinstance(error, KeyboardInterrupt) else PRUNED",
     ),
     (
-        "training/ensure.py",
-        '"wall_seconds": before + time.perf_counter() - began}\n        (run',
-        '"wall_seconds": time.perf_counter() - began}\n        (run',
+        "training/recording.py",
+        '"wall_seconds": before + time.perf_counter() - began}\n    (run',
+        '"wall_seconds": time.perf_counter() - began}\n    (run',
     ),
     (
-        "training/ensure.py",
+        "training/recording.py",
         'if config["fresh"] and (obstacle is not None or not run.begun_afresh):',
         'if config["fresh"]:',
     ),

@@ -1,0 +1,224 @@
+"""Whether runs can be trained together, and whether that pays: tried on one batch before anything is written."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from kdlab.batch import Batch
+from kdlab.data import Data
+from kdlab.strategies import Offline, Strategy, Supervised
+from kdlab.tasks.samples import Samples
+
+from .assemble import Parts
+from .preparation import _modes, _restore
+from .stack import Given, Stack
+from .stacked import sources_of
+from .stacked_optimizer import misfit
+
+ROUNDS = 7  # of timing
+ALONE = 4  # runs that are timed alone
+LEAST = 1.2  # times faster that a step must be
+#: the largest difference of gradients, as a part of the largest gradient
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The result of a trial.
+
+    Args:
+        why_not: why the runs cannot be stacked, or why that does not pay; empty if they are to be stacked.
+        faster: how many times faster a step of all runs is together; None where it was not measured.
+        together: whether the losses are computed in one pass too.
+        error: the largest difference of a gradient, as a part of the run's largest gradient.
+    """
+
+    why_not: str = ""
+    faster: float | None = None
+    together: bool = True
+    error: float = 0.0
+
+
+def tried(parts: Sequence[Parts], device: torch.device, always: bool = False) -> Trial:
+    """Try a step of several runs together and alone: compare the gradients, and time both. No weight changes.
+
+    Args:
+        device: where the runs will be trained.
+        always: stack also where it does not pay.
+    """
+    for one in parts:
+        if why := unfit(one):
+            return Trial(why)
+    strategies = [one.strategy for one in parts]
+    modes = [_modes(one) for one in strategies]
+    try:
+        for strategy in strategies:
+            strategy.to(device)
+            strategy.student.train()
+        return _tried(parts, device, always)
+    finally:
+        for strategy, before in zip(strategies, modes):
+            _restore(before)
+            strategy.to("cpu")
+
+
+def unfit(parts: Parts) -> str:
+    """Why a run cannot be trained with others, as far as its parts show it; empty if it can."""
+    strategy, data = parts.strategy, parts.data
+    objective, student = strategy.objective, strategy.student
+    if type(strategy) not in (Offline, Supervised):
+        return f"strategy: {type(strategy).__name__} has steps of its own"
+    if not isinstance(strategy.task, Samples) or not type(strategy.task).__module__.startswith("kdlab."):
+        return f"task: {strategy.task.name} has rows of its own"
+    if not isinstance(data, Data) or data.mixing is not None:
+        return "data.mixing draws for each run" if isinstance(data, Data) else "data: the loaders are not kdlab's"
+    if strategy.views > 1:
+        return "loss: a term compares two views"
+    if strategy.teacher is not None and strategy.teacher.terms:
+        return "teacher: terms have teachers of their own"
+    for name, term in objective.losses.items():
+        if any(True for _ in (*term.parameters(), *term.buffers())):
+            return f"loss.{name}: {type(term).__name__} has parameters or buffers"
+        if term.student_taps or term.teacher_taps:
+            return f"loss.{name}: {type(term).__name__} reads features"
+        if term.needs_index:
+            return f"loss.{name}: {type(term).__name__} remembers samples"
+    if not all(value.requires_grad for value in student.parameters()):
+        return "student: some parameters are frozen"
+    if len({value.dtype for value in student.parameters()}) != 1 or next(student.parameters()).dtype not in TOLERANCE:
+        return "student: its parameters are not all float32"
+    optimizer = strategy.optimization.optimizer(params=strategy.parameter_groups())
+    return misfit(optimizer, list(student.parameters()))
+
+
+def _tried(parts: Sequence[Parts], device: torch.device, always: bool) -> Trial:
+    strategies, sources = [one.strategy for one in parts], sources_of(parts)
+    leaders = [parts[sources.index(number)] for number in range(max(sources) + 1)]
+    batches = [_first(one.data, device) for one in leaders]
+    if not isinstance(batches[0].inputs, Tensor):
+        return Trial("data: the inputs are several tensors")
+    if len({one.inputs.shape for one in batches}) > 1 or len({one.normaliser for one in batches}) > 1:
+        return Trial("data: the batches of the seeds differ in size")
+    given = [
+        Given(
+            batch,
+            next(
+                (taught for one, of in zip(strategies, sources) if of == number and (taught := one.teach(batch))), None
+            ),
+        )
+        for number, batch in enumerate(batches)
+    ]
+    alone = []
+    for strategy, source in zip(strategies, sources):
+        found, why = _alone(strategy, batches[source])
+        if why:
+            return Trial(why)
+        alone.append(cast(Tensor, found))
+    why = ""
+    for together in (True, False):
+        try:
+            stack = _stack(strategies, sources, together)
+            gradients, _ = stack.gradients(given)
+        except Exception as error:  # networks and losses may do what vmap cannot
+            why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            continue
+        worst = max(_difference(mine, its) for mine, its in zip(gradients, alone))
+        if worst <= TOLERANCE[gradients.dtype]:
+            return _timed(stack, strategies, given, batches, together, worst, always)
+        why = f"the gradients together and alone differ by {worst:.1e} of the largest"
+    return Trial(f"its step cannot be computed for several runs at once ({why})")
+
+
+def _first(data: Data, device: torch.device) -> Batch:
+    return next(iter(data.train_dataloader())).to(device)
+
+
+def _stack(strategies: Sequence[Strategy], sources: Sequence[int], together: bool) -> Stack:
+    optimizers = [one.optimization.optimizer(params=one.parameter_groups()) for one in strategies]
+    return Stack(strategies, optimizers, sources, together)
+
+
+def _alone(strategy: Strategy, batch: Batch) -> tuple[Tensor | None, str]:
+    """The gradient of a run alone, (D,), or why a step of it cannot be shared."""
+    buffers = {name: value.clone() for name, value in strategy.student.named_buffers()}
+    random = _random(strategy.device)
+    loss = strategy.distill(batch).loss.total
+    drawn = not all(torch.equal(one, other) for one, other in zip(random, _random(strategy.device)))
+    changed = [name for name, value in strategy.student.named_buffers() if not torch.equal(value, buffers[name])]
+    for name, value in strategy.student.named_buffers():
+        value.data.copy_(buffers[name])
+    if drawn:
+        return None, "the network or a loss draws random numbers (dropout)"
+    if changed:
+        return None, f"student: the buffer {changed[0]} changes in training (BatchNorm)"
+    try:
+        found = torch.autograd.grad(cast(Tensor, loss), list(strategy.student.parameters()))
+    except RuntimeError as error:
+        return None, f"the loss has no gradient for some parameters ({str(error).splitlines()[0]})"
+    return torch.cat([value.flatten() for value in found]), ""
+
+
+def _random(device: torch.device) -> list[Tensor]:
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+
+def _difference(one: Tensor, other: Tensor) -> float:
+    largest = float(other.abs().max())
+    difference = float((one - other).abs().max())
+    return difference if largest == 0 else difference / largest
+
+
+def _timed(
+    stack: Stack,
+    strategies: Sequence[Strategy],
+    given: Sequence[Given],
+    batches: Sequence[Batch],
+    together: bool,
+    worst: float,
+    always: bool,
+) -> Trial:
+    """Time a step together and a step alone, in turns. A step alone is without what a training loop adds to it."""
+    chosen = list(range(len(strategies)))[:ALONE]
+    steps = [_step_of(strategies[number], batches[stack.sources[number]]) for number in chosen]
+    ratios = []
+    for number in range(ROUNDS + 1):
+        seconds = _seconds(lambda: stack.step(given), stack.weights.device)
+        alone = sum(_seconds(step, stack.weights.device) for step in steps) / len(steps)
+        if number:  # the first one warms up
+            ratios.append(alone * len(strategies) / seconds)
+    faster = statistics.median(ratios)
+    if faster < LEAST and not always:
+        return Trial(f"a step of {len(strategies)} runs together is only {faster:.2f} times faster", faster)
+    return Trial("", faster, together, worst)
+
+
+def _step_of(strategy: Strategy, batch: Batch) -> Callable[[], None]:
+    """A step of a run alone that changes none of its weights."""
+    parameters = list(strategy.student.parameters())
+    copies = [nn.Parameter(value.detach().clone()) for value in parameters]
+    optimizer = strategy.optimization.optimizer(params=copies)
+
+    def step() -> None:
+        found = torch.autograd.grad(cast(Tensor, strategy.distill(batch).loss.total), parameters)
+        for copy, gradient in zip(copies, found):
+            copy.grad = gradient
+        optimizer.step()
+
+    return step
+
+
+def _seconds(step: Callable[[], object], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    began = time.perf_counter()
+    step()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began
