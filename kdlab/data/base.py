@@ -112,6 +112,11 @@ class Data(L.LightningDataModule, Generic[Split]):
         self._stored: tuple[Split, Split] | None = None
         self._parts: dict[str, Tensor] = {}
 
+    def share_samples(self, other: Data) -> None:
+        """Take over the samples in memory of another data set with the same arguments, so that there is one copy."""
+        if type(self) is type(other) and other._stored is not None:
+            self._stored = other._stored
+
     # -- what a subclass gives -----------------------------------------------------------------------------------------
 
     def read(self) -> tuple[Split, Split]:

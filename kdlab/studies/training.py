@@ -146,4 +146,8 @@ def _launcher(given: Sequence[str]) -> Any:
         return Launcher()
     with own_hydra(), explaining(given):
         options = hydra_compose("train", list(given), return_hydra_config=True).hydra.launcher
+    if options.get("stack"):
+        raise InputError(
+            "hydra.launcher.stack: a study is reproduced by runs that are trained one by one; leave it out"
+        )
     return Launcher(**{key: value for key, value in options.items() if key != "_target_"})

@@ -46,6 +46,7 @@ class Job:
         role: its role for the jobs that need it (``teacher``, ``initial``).
         attempts: how often it was tried.
         died: how the process that checked it died. Such a job is not started.
+        stack: the jobs that are trained together with it, itself included (:mod:`kdlab.sweep.stacking`); empty: none.
     """
 
     label: str
@@ -59,6 +60,7 @@ class Job:
     role: str = "teacher"
     attempts: int = 0
     died: str = ""
+    stack: list[Job] = field(default_factory=list)
 
     @property
     def run(self) -> Run:

@@ -14,6 +14,7 @@ from .plan import Plan, labels_of, plan
 from .scheduler import Grid, Scheduler, Source
 from .sharing import saved
 from .slots import Slots
+from .stacking import saved_by_stacks, stack_jobs
 from .view import View
 
 
@@ -30,6 +31,7 @@ class Launcher(ComposingLauncher):
         jobs_per_device: int = 1,
         retry: int = 0,
         fail_fast: bool = False,
+        stack: bool = False,
     ):
         for name, value, least in (
             ("workers", workers, 1),
@@ -45,8 +47,10 @@ class Launcher(ComposingLauncher):
             raise InputError(
                 f"hydra.launcher.devices must be a list of the numbers of GPUs, for example [0,1], got {devices!r}"
             )
-        if not isinstance(fail_fast, bool):
-            raise InputError(f"hydra.launcher.fail_fast must be true or false, got {fail_fast!r}")
+        for name, flag in (("fail_fast", fail_fast), ("stack", stack)):
+            if not isinstance(flag, bool):
+                raise InputError(f"hydra.launcher.{name} must be true or false, got {flag!r}")
+        self.stack = stack
         self.workers, self.jobs_per_device, self.retry, self.fail_fast = workers, jobs_per_device, retry, fail_fast
         self.devices = None if devices is None else [int(device) for device in devices]
         self.outcomes: list[Outcome] = []
@@ -75,8 +79,7 @@ class Launcher(ComposingLauncher):
         Args:
             metric: the one that is shown of a run; None: the headline of its task.
         """
-        devices = list(range(gpus)) if self.devices is None else self.devices
-        slots = Slots(workers=self.workers, devices=devices, jobs_per_device=self.jobs_per_device)
+        slots = self._slots(gpus)
         view = View(source.total, metric, progress)
         scheduler = Scheduler(source, slots, view, self.retry, self.fail_fast)
         try:
@@ -85,7 +88,12 @@ class Launcher(ComposingLauncher):
         finally:
             self.outcomes = scheduler.outcomes
             if table:
-                view.table(self.outcomes, saved(self.outcomes))
+                notes = (saved(self.outcomes), saved_by_stacks(self.outcomes))
+                view.table(self.outcomes, "\n".join(filter(None, notes)))
+
+    def _slots(self, gpus: int) -> Slots:
+        devices = list(range(gpus)) if self.devices is None else self.devices
+        return Slots(workers=self.workers, devices=devices, jobs_per_device=self.jobs_per_device)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Plan and run the jobs of a grid, and return the result of each.
@@ -94,6 +102,9 @@ class Launcher(ComposingLauncher):
             InputError: some jobs cannot be composed or have problems; nothing was begun.
         """
         planned = self.planned(without_idle_teachers(job_overrides), labels_of(job_overrides))
+        if self.stack:
+            for line in stack_jobs(planned.jobs, self._slots(planned.gpus).at_once):
+                print(line)
         self.run(Grid(planned.jobs), planned.gpus, progress=planned.jobs[0].config["progress"])
         by_job = {outcome.job: outcome for outcome in self.outcomes}
         return [_returned(job, by_job[job]) for job in planned.jobs]

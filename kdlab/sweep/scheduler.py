@@ -24,6 +24,7 @@ from kdlab.runs.run import RUNNING
 
 from .job import DONE, FAILED, FOUND, INTERRUPTED, NOT_STARTED, REFUSED, TRAINED, Job, Outcome
 from .slots import Grant, Slots
+from .stacked_worker import work_stacked
 from .view import View
 from .worker import BUSY, work
 
@@ -84,15 +85,22 @@ class Grid:
 
 @dataclass(eq=False)
 class _Worker:
-    """A job that is being worked on."""
+    """A job that is being worked on, or several that are trained together."""
 
-    job: Job
+    jobs: list[Job]
     process: BaseProcess
     line: Connection
     grant: Grant
     output: Path
     began: float = field(default_factory=time.monotonic)
-    end: tuple[str, str] | None = None
+    ends: dict[Job, tuple[str, str]] = field(default_factory=dict)
+    apart: str = ""  # why the jobs without an end must be trained one by one
+
+    def received(self, message: tuple) -> tuple[Job, str, list]:
+        """A message: whose it is, its kind, and its content."""
+        if message[0] == "of":
+            return self.jobs[message[1]], message[2], list(message[3:])
+        return self.jobs[0], message[0], list(message[1:])
 
 
 class Scheduler:
@@ -117,6 +125,7 @@ class Scheduler:
         self._settled: dict[tuple, Outcome] = {}  # by the place of the run
         self._again: dict[Job, float] = {}  # trained by another process: not to be started before this time
         self._looked_for: set[Job] = set()  # jobs that were checked for a finished run
+        self._begun_with_others: set[Job] = set()  # jobs that another job's stack has taken along
         self._folder: Path | None = None
 
     def run(self) -> list[Outcome]:
@@ -161,6 +170,8 @@ class Scheduler:
 
     def _begun_or_settled(self, job: Job) -> bool:
         """Begin a job, or settle it without training. Returns False while it has to wait."""
+        if job in self._begun_with_others:
+            return True
         if job.died:
             self._settle(Outcome(job, FAILED, None, job.died))
             return True
@@ -198,11 +209,52 @@ class Scheduler:
         grant = self.slots.take(job.need)
         if grant is None:
             return False
-        self._begin(job, grant)
+        others = self._others_of(job)
+        if others:
+            self._begin_stack([job, *others], grant)
+        else:
+            self._begin(job, grant)
         return True
 
     def _at_work(self, job: Job) -> bool:
-        return any(worker.job.place == job.place for worker in self._workers)
+        return any(one.place == job.place for worker in self._workers for one in worker.jobs)
+
+    def _others_of(self, job: Job) -> list[Job]:
+        """The jobs of its stack that can begin with it."""
+        found: list[Job] = []
+        for one in job.stack if job.attempts == 0 else []:
+            if (
+                one is job
+                or one in self._begun_with_others
+                or one.attempts
+                or one.place in self._settled
+                or self._at_work(one)
+                or any(one.place == other.place for other in (job, *found))
+                or (one.run.finished and not one.config["fresh"])
+            ):
+                continue
+            found.append(one)
+        return found
+
+    def _begin_stack(self, jobs: list[Job], grant: Grant) -> None:
+        for job in jobs:
+            job.attempts += 1
+        self._begun_with_others |= set(jobs[1:])
+        line, far_end = processes.context().Pipe()
+        output = cast(Path, self._folder) / f"{jobs[0].digest}-stack.txt"
+        process = processes.start(
+            work_stacked,
+            [job.config for job in jobs],
+            [job.digest for job in jobs],
+            str(output),
+            far_end,
+            name=jobs[0].name,
+            variables=grant.environment,
+        )
+        far_end.close()
+        self._workers.append(_Worker(jobs, process, line, grant, output))
+        for job in jobs:
+            self.view.started(job)
 
     def _begin(self, job: Job, grant: Grant) -> None:
         job.attempts += 1
@@ -224,7 +276,7 @@ class Scheduler:
         )
         for connection in (far_end, *ranks):  # the worker has its own copies, which close if it dies
             connection.close()
-        self._workers.append(_Worker(job, process, line, grant, output))
+        self._workers.append(_Worker([job], process, line, grant, output))
         self.view.started(job)
 
     def _may_begin_others(self, job: Job) -> bool:
@@ -242,19 +294,21 @@ class Scheduler:
 
     def _receive(self, worker: _Worker) -> None:
         try:
-            kind, *content = worker.line.recv()
+            job, kind, content = worker.received(worker.line.recv())
         except (EOFError, OSError):
             self._collect(worker)
             return
         if kind == "row":
             finished, whole, row, unit = content
-            self.view.row(worker.job, finished, whole, row, unit)
-            if self.source.asks and worker.job.number is not None:
-                _answer(worker, self.source.should_continue(worker.job, finished, row))
-        elif kind == "teacher":
+            self.view.row(job, finished, whole, row, unit)
+            if self.source.asks and job.number is not None:
+                _answer(worker, self.source.should_continue(job, finished, row))
+        elif kind in ("teacher", "said"):
             self.view.told(*content)
+        elif kind == "apart":
+            (worker.apart,) = content
         else:
-            worker.end = tuple(content)
+            worker.ends[job] = content[0], content[1]
 
     def _collect(self, worker: _Worker) -> None:
         """A worker's connection is closed: it has ended, or was killed."""
@@ -264,30 +318,59 @@ class Scheduler:
         worker.line.close()
         self._workers.remove(worker)
         self.slots.give(worker.grant)
-        job = worker.job
-        status, message = worker.end or self._killed(worker)
-        if status == BUSY:
-            self.view.postponed(job)
-            self._again[job], job.attempts = time.monotonic() + PAUSE, job.attempts - 1
-            self._waiting.append(job)
-            return
-        outcome = self._outcome(worker, status, message)
-        if status == INTERRUPTED and message:  # raised by the user's own code, with the same meaning as Ctrl-C
-            self._settle(outcome)
+        if worker.apart:
+            self._take_apart(worker)
+        interrupted = False
+        for job in worker.jobs:
+            if not worker.apart or job in worker.ends:
+                interrupted |= self._ended(worker, job)
+        if interrupted:  # raised by the user's own code, with the same meaning as Ctrl-C
             raise KeyboardInterrupt
+
+    def _take_apart(self, worker: _Worker) -> None:
+        """Jobs that were to be trained together are trained one by one."""
+        left = [job for job in worker.jobs if job not in worker.ends]
+        if left:
+            self.view.told(f"not stacked: {len(left)} jobs ({left[0].name}, …): {worker.apart}")
+        for job in left:
+            self._put_back(job)
+
+    def _put_back(self, job: Job) -> None:
+        """Let a job wait that has not been begun after all; it is then trained alone."""
+        self.view.postponed(job)
+        job.attempts, job.stack = job.attempts - 1, []
+        self._begun_with_others.discard(job)
+        self._waiting.append(job)
+
+    def _ended(self, worker: _Worker, job: Job) -> bool:
+        """A job has ended with its worker. Returns whether the user's own code raised KeyboardInterrupt."""
+        status, message = worker.ends.get(job) or self._killed(worker, job)
+        if status == BUSY:
+            self._put_back(job)
+            self._again[job] = time.monotonic() + PAUSE
+            return False
+        outcome = self._outcome(worker, job, status, message)
+        if status == INTERRUPTED and message:
+            self._settle(outcome)
+            return True
         if status == FAILED and job.attempts <= self.retry:
             self.view.retried(job, message)
+            job.stack = []
+            self._begun_with_others.discard(job)
             self._waiting.append(job)
-            return
+            return False
         self._settle(outcome)
+        return False
 
-    def _outcome(self, worker: _Worker, status: str, message: str) -> Outcome:
-        """The outcome of a worker. Its output is saved in its run, if that was begun."""
-        run = worker.job.run
+    def _outcome(self, worker: _Worker, job: Job, status: str, message: str) -> Outcome:
+        """The outcome of a job. Its worker's output is saved in its run, if that was begun. Of jobs that are trained
+        together, each took its share of the time."""
+        run = job.run
         begun = (run.path / "run.json").exists()
         if begun:
             _keep_output(worker.output, run.path)
-        outcome = Outcome(worker.job, status, run.path if begun else None, message, time.monotonic() - worker.began)
+        seconds = (time.monotonic() - worker.began) / len(worker.jobs)
+        outcome = Outcome(job, status, run.path if begun else None, message, seconds)
         if status in DONE:
             try:
                 outcome.metrics = run.metrics
@@ -295,11 +378,11 @@ class Scheduler:
                 outcome.status, outcome.message = FAILED, str(error)
         return outcome
 
-    def _killed(self, worker: _Worker) -> tuple[str, str]:
-        """The end of a worker that was killed. Its failure is written into its run's record, since it could not do that
-        itself."""
+    def _killed(self, worker: _Worker, job: Job) -> tuple[str, str]:
+        """The end of a job whose worker was killed. Its failure is written into its run's record, since it could not do
+        that itself."""
         reason = processes.cause_of_death(worker.process)
-        run = worker.job.run
+        run = job.run
         try:
             if run.status == RUNNING and not run.being_trained:
                 run.update(status=RUN_FAILED, error=reason, ended=now())
@@ -338,27 +421,31 @@ class Scheduler:
     def _receive_rest(self, worker: _Worker) -> None:
         while worker.line.poll(0.05):
             try:
-                kind, *content = worker.line.recv()
+                job, kind, content = worker.received(worker.line.recv())
             except (EOFError, OSError):
                 self._ended_early(worker)
                 return
             if kind == "row" and self.source.asks:
                 _answer(worker, True)
             elif kind == "end":
-                worker.end = tuple(content)
+                worker.ends[job] = content[0], content[1]
 
     def _ended_early(self, worker: _Worker) -> None:
         worker.process.join(timeout=15)
         worker.line.close()
         self._workers.remove(worker)
-        status, message = worker.end if worker.end and worker.end[0] != BUSY else (INTERRUPTED, "")
-        self._settle(self._outcome(worker, status, message))
+        for job in worker.jobs:
+            end = worker.ends.get(job)
+            status, message = end if end and end[0] != BUSY else (INTERRUPTED, "")
+            self._settle(self._outcome(worker, job, status, message))
 
     def _leave(self) -> None:
         """Add outcomes for the jobs that were not begun, so that the table is complete."""
-        self.outcomes += [Outcome(job, NOT_STARTED) for job in self._waiting]
+        waiting = [job for job in self._waiting if job not in self._begun_with_others]
+        self.outcomes += [Outcome(job, NOT_STARTED) for job in waiting]
         while self.source.eager and (job := self.source.next()) is not None:
-            self.outcomes.append(Outcome(job, NOT_STARTED))
+            if job not in self._begun_with_others:
+                self.outcomes.append(Outcome(job, NOT_STARTED))
 
 
 def _answer(worker: _Worker, should_continue: bool) -> None:

@@ -103,6 +103,11 @@ class OptunaSweeper(Sweeper):
                 "hydra/sweeper=optuna starts a trial when another has ended, which only kdlab's own launcher supports; "
                 "leave out hydra/launcher=…"
             )
+        if self.launcher.stack:
+            raise InputError(
+                "hydra.launcher.stack: a search starts a trial when another has ended, so it trains none together; "
+                "leave it out"
+            )
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         parsed = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
         space = {

@@ -68,6 +68,15 @@ class Slots:
         self._granted += 1
         return Grant(cores, devices)
 
+    def at_once(self, need: Need) -> int:
+        """How many jobs with this need run at the same time, if there are no others; at least 1."""
+        limits = [] if self.workers is None else [self.workers]
+        if need.gpu and self._room:
+            limits.append(sum(self._room.values()) // need.world)
+        elif self.workers is None:
+            limits.append(self.cores // (need.threads * need.world))
+        return max(min(limits), 1)
+
     def give(self, grant: Grant) -> None:
         """Release the resources of a job."""
         self._free_cores += grant.cores

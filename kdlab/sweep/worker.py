@@ -37,7 +37,7 @@ def work(
     """
     signalled = Interrupt(patience=float("inf"))
     signal.signal(signal.SIGTERM, signalled)
-    _print_to(output)
+    print_to(output)
 
     def observe(finished: int, whole: int, row: dict, unit: str) -> None:
         line.send(("row", finished, whole, row, unit))
@@ -66,23 +66,32 @@ def work(
             say_of_teacher=say_of_teacher,
         )
         end = (TRAINED, "")
-    except BeingTrained as error:
-        end = (BUSY, str(error))
-    except RunPruned as error:
-        end = (PRUNED, str(error))
-    except InputError as error:
-        end = (REFUSED, str(error))
-    except KdlabError as error:
-        end = (FAILED, str(error))
-    except KeyboardInterrupt:
-        end = (INTERRUPTED, "" if signalled.number else "its own code raised KeyboardInterrupt")
     except BaseException as error:
-        message = to_user_error(error)  # without a message for users, only the traceback explains the failure
-        end = (FAILED, traceback.format_exc() if message is None else str(message))
+        end = ending(error, bool(signalled.number))
     line.send(("end", *end))
 
 
-def _print_to(path: str) -> None:
+def ending(error: BaseException, signalled: bool) -> tuple[str, str]:
+    """The status of a job that an exception has ended, and the message.
+
+    Args:
+        signalled: whether a signal has interrupted the process.
+    """
+    if isinstance(error, BeingTrained):
+        return BUSY, str(error)
+    if isinstance(error, RunPruned):
+        return PRUNED, str(error)
+    if isinstance(error, InputError):
+        return REFUSED, str(error)
+    if isinstance(error, KdlabError):
+        return FAILED, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED, "" if signalled else "its own code raised KeyboardInterrupt"
+    message = to_user_error(error)  # without a message for users, only the traceback explains the failure
+    return FAILED, "".join(traceback.format_exception(error)) if message is None else str(message)
+
+
+def print_to(path: str) -> None:
     """Redirect all further output to a file, including that of C libraries and child processes."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     sys.stdout.flush()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from kdlab.data import Data
 from kdlab.errors import KdlabError
 from kdlab.launch.devices import evaluation_device, threads
 from kdlab.launch.ranks import refuse_other_launchers
@@ -46,6 +47,7 @@ def ensure_stacked(
     say: Say = print,
     say_of_teacher: Say | None = None,
     always: bool = False,
+    begun: Callable[[int, float], None] = lambda runs, faster: None,
 ) -> Trial:
     """Train the runs of several configs together, as :func:`kdlab.training.ensure.ensure` trains each alone. Each is
     recorded, resumed, evaluated and fails by itself. Their teachers must be trained.
@@ -57,6 +59,7 @@ def ensure_stacked(
         ended: called for each run that was trained or cannot be. It is not called for the others where they are not
             stacked.
         always: stack also where it does not pay.
+        begun: called before the first step with the number of runs, and how many times faster a step was in the trial.
 
     Returns:
         What a trial found. Where it says why not, nothing was begun.
@@ -66,31 +69,33 @@ def ensure_stacked(
     """
     quiet()
     with threads(configs[0]["threads"]), torch.random.fork_rng(devices=[]), contextlib.ExitStack() as locks:
-        begun = [
-            one
-            for number, config in enumerate(configs)
-            if (one := _prepared(number, config, ended, say, say_of_teacher))
-        ]
-        if len(begun) < 2:
+        found = [_prepared(number, config, ended, say, say_of_teacher) for number, config in enumerate(configs)]
+        runs = [one for one in found if one is not None]
+        if len(runs) < 2:
             return Trial("fewer than two runs are left")
-        for one in begun:  # one copy of the samples in memory is enough
-            one.parts.data._stored = begun[0].parts.data._stored
+        for one in runs:
+            if isinstance(one.parts.data, Data):
+                one.parts.data.share_samples(runs[0].parts.data)
             if one.parts.caching is not None:
                 one.parts.caching.fill("train", say)
-        trial = tried([one.parts for one in begun], evaluation_device(configs[0]), always)
+        trial = tried([one.parts for one in runs], evaluation_device(configs[0]), always)
         if trial.why_not:
             return trial
-        at_work = [one for one in begun if _opened(one, locks, observes[one.number], ended, say)]
-        members = [one.member for one in at_work if one.member is not None]
-        for member in members:
-            member.run.update(stacked={"runs": len(members), "times_faster": trial.faster})
+        runs = [one for one in runs if _opened(one, locks, observes[one.number], ended, say)]
+        members = [one.member for one in runs if one.member is not None]
+        begun(len(members), trial.faster or 1.0)
+        _record(members, trial)
         stopped: BaseException | None = None
         try:
             fit_stacked(members)
         except BaseException as error:
             stopped = error
-        for one in at_work:
-            ended(one.number, _finished(one, stopped, say))
+        _record(members, trial)
+        for one in runs:
+            problem = _finished(one, stopped, say)
+            ended(one.number, problem)
+            if isinstance(problem, KeyboardInterrupt):
+                stopped = problem
         if stopped is not None:
             raise stopped
     return trial
@@ -107,9 +112,21 @@ def _prepared(number: int, config: dict, ended: Ended, say: Say, say_of_teacher:
             return None
         refuse_other_launchers(config)
         return _Begun(number, plan, *prepared(config, say, "", say_of_teacher))
-    except KdlabError as error:
+    except Exception as error:  # the user's own code may fail in any way
         ended(number, error)
         return None
+
+
+def _record(members: Sequence[Member], trial: Trial) -> None:
+    """Write into each run that it was trained with others, and its share of the time that this saved so far."""
+    for member in members:
+        member.run.update(
+            stacked={
+                "runs": len(members),
+                "times_faster": trial.faster,
+                "saved_seconds": (trial.saved or 0.0) * member.steps / len(members),
+            }
+        )
 
 
 def _opened(one: _Begun, locks: contextlib.ExitStack, observe: Observe | None, ended: Ended, say: Say) -> bool:

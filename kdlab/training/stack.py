@@ -247,7 +247,8 @@ class Stack:
         varying = [(module, key, values) for name in names for module, key, values in form.numbers[name]]
         numbers = torch.tensor([[values[row] for row in rows] for _, _, values in varying], dtype=torch.float64)
         same = all(one is given[0] for one in given)
-        taught = _over([one.taught.logits for one in given if one.taught is not None], same)
+        asks = any(self.objectives[0].losses[name].needs_teacher for name in names)
+        taught = _over([one.taught.logits for one in given if one.taught is not None], same) if asks else None
         target = _over([one.batch.target for one in given if one.batch.target is not None], same)
 
         def one(logits: Tensor, taught: Tensor | None, target: Tensor | None, numbers: Tensor) -> Tensor:

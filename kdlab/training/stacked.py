@@ -39,6 +39,7 @@ class Member:
         label: prefix of its lines.
         observe: called at the end of every epoch.
         error: what ended it, if it failed.
+        steps: that it has taken with the others.
     """
 
     config: dict
@@ -47,6 +48,7 @@ class Member:
     label: str = ""
     observe: Observe | None = None
     error: BaseException | None = None
+    steps: int = 0
     _trainer: L.Trainer | None = field(default=None, repr=False)
     _recorder: Recorder | None = field(default=None, repr=False)
 
@@ -262,6 +264,7 @@ class _Epoch:
         strategy.on_train_epoch_end()
         member.recorder.record(member.trainer, strategy, share + time.perf_counter() - began)
         cast(Any, member.trainer.fit_loop).epoch_progress.increment_completed()
+        member.steps += self.planned
 
     def _count(self, trainer: L.Trainer, validated: int) -> None:
         """Set the counters of Lightning's loops to what they are at the end of this epoch: a checkpoint holds them."""
