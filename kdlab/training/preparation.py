@@ -65,7 +65,7 @@ def prepare(
     if teacher is not None:
         learning = {name: term for name, term in objective.losses.items() if term.needs_teacher or term.teacher_taps}
         teacher.prepare({name: term.teacher_taps for name, term in learning.items()})
-    before = _modes(strategy)
+    before = modes_of(strategy)
     strategy.eval()
     with torch.no_grad():
         student = _answer(lambda: strategy.observe(batch), "student", batch)
@@ -96,7 +96,7 @@ def prepare(
             {} if teacher is None else teacher.by_term,
         )
         strategy.attach(probe)
-    _restore(before)
+    restore_modes(before)
     objective.prepare(probe)
     if teacher is not None:  # not before: a term that is not at work yet must be prepared, too
         teacher.attend(objective.active_teacher_terms)
@@ -183,11 +183,13 @@ def _wrong_mixture(strategy: Strategy, batch: Batch) -> list[str]:
     return found
 
 
-def _modes(module: nn.Module) -> dict[nn.Module, bool]:
+def modes_of(module: nn.Module) -> dict[nn.Module, bool]:
+    """Whether each module is in training mode, for :func:`restore_modes`."""
     return {part: part.training for part in module.modules()}
 
 
-def _restore(modes: dict[nn.Module, bool]) -> None:
+def restore_modes(modes: dict[nn.Module, bool]) -> None:
+    """Set each module to its former mode."""
     for part, training in modes.items():
         part.training = training
 
@@ -272,7 +274,7 @@ def _rehearse(strategy: Strategy, batch: Batch) -> list[str]:
     """Compute the loss of one step in train mode and undo all changes. So errors that occur only in train mode are
     found before anything is written. Returns warnings."""
     buffers = {name: value.clone() for name, value in strategy.named_buffers()}
-    before = _modes(strategy)
+    before = modes_of(strategy)
     strategy.train()
     try:
         with torch.random.fork_rng(devices=[]):
@@ -289,7 +291,7 @@ def _rehearse(strategy: Strategy, batch: Batch) -> list[str]:
     except Exception as error:  # networks, losses and strategies of the user's own may fail in any way
         raise InputError(f"a step on {len(batch)} samples fails: {_reason(error)}") from error
     finally:
-        _restore(before)
+        restore_modes(before)
         for name, value in strategy.named_buffers():
             value.data.copy_(buffers[name])
 

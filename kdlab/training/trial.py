@@ -17,7 +17,7 @@ from kdlab.strategies import Offline, Strategy, Supervised
 from kdlab.tasks.samples import Samples
 
 from .assemble import Parts
-from .preparation import _modes, _restore
+from .preparation import modes_of, restore_modes
 from .stack import Given, Stack
 from .stacked import sources_of
 from .stacked_optimizer import misfit
@@ -59,15 +59,17 @@ def tried(parts: Sequence[Parts], device: torch.device, always: bool = False) ->
         if why := unfit(one):
             return Trial(why)
     strategies = [one.strategy for one in parts]
-    modes = [_modes(one) for one in strategies]
+    modes = [modes_of(one) for one in strategies]
     try:
         for strategy in strategies:
             strategy.to(device)
             strategy.student.train()
         return _tried(parts, device, always)
+    except Exception as error:  # as in a run alone, which reports it as its own
+        return Trial(f"a trial step fails ({_reason(error)})")
     finally:
         for strategy, before in zip(strategies, modes):
-            _restore(before)
+            restore_modes(before)
             strategy.to("cpu")
 
 
@@ -129,13 +131,17 @@ def _tried(parts: Sequence[Parts], device: torch.device, always: bool) -> Trial:
             stack = _stack(strategies, sources, together)
             gradients, _ = stack.gradients(given)
         except Exception as error:  # networks and losses may do what vmap cannot
-            why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            why = _reason(error)
             continue
         worst = max(_difference(mine, its) for mine, its in zip(gradients, alone))
         if worst <= TOLERANCE[gradients.dtype]:
             return _timed(stack, strategies, given, batches, together, worst, always)
         why = f"the gradients together and alone differ by {worst:.1e} of the largest"
     return Trial(f"its step cannot be computed for several runs at once ({why})")
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def _first(data: Data, device: torch.device) -> Batch:

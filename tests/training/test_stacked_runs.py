@@ -1,0 +1,202 @@
+"""Runs that are trained together: each has the files of a run alone, and is resumed and fails by itself."""
+
+import os
+import signal
+
+import pytest
+import torch
+
+from kdlab.config.compose import compose, own_hydra
+from kdlab.errors import RunFailed
+from kdlab.runs.curve import MetricsFile
+from kdlab.runs.run import RunStore
+from kdlab.training import trial as trials
+from kdlab.training.ensure import ensure
+from kdlab.training.ensure_stacked import ensure_stacked
+
+MACHINES = ("seconds", "train/teacher_share")  # columns that no two runs share
+
+
+@pytest.fixture(scope="module")
+def configs(taught):
+    """Temperature, learning rate and seed differ; the second has no teacher at work."""
+    with own_hydra():
+        base = compose(
+            [
+                "teacher=run",
+                f"teacher.run={taught.path}",
+                "teacher.cache=fixed",
+                "trainer.max_epochs=4",
+                "data.fraction=0.2",
+                "progress=none",
+            ]
+        )
+    made = []
+    for temperature, weight, rate, seed in (
+        (2.0, 0.9, 0.01, 1),
+        (4.0, 0.0, 0.01, 1),
+        (4.0, 0.5, 0.02, 2),
+        (8.0, 1.0, 0.01, 2),
+    ):
+        kd = {**base["loss"]["kd"], "temperature": temperature, "weight": weight}
+        loss = {"ce": {**base["loss"]["ce"], "weight": 1 - weight}, "kd": kd}
+        made.append({**base, "seed": seed, "loss": loss, "optimizer": {**base["optimizer"], "lr": rate}})
+    return made
+
+
+def at(configs, folder):
+    return [{**config, "paths": {**config["paths"], "runs": str(folder)}} for config in configs]
+
+
+def stacked(configs, observes=None, **options):
+    """Train configs together; returns the exception of each, by number, and the trial."""
+    ends = {}
+    trial = ensure_stacked(
+        configs, observes or [None] * len(configs), ends.__setitem__, lambda line: None, always=True, **options
+    )
+    return ends, trial
+
+
+def run_of(config):
+    return RunStore(config["paths"]["runs"]).run(config)
+
+
+def content(config, which="last"):
+    return torch.load(run_of(config).checkpoint(which), weights_only=True)
+
+
+def without_times(rows):
+    return [{key: value for key, value in row.items() if key not in MACHINES} for row in rows]
+
+
+def assert_same_run(one, other, tolerance=1e-5):
+    """Equal up to rounding, and in form."""
+    for which in ("last", "best"):
+        mine, its = content(one, which), content(other, which)
+        assert mine.keys() == its.keys()
+        assert mine["loops"] == its["loops"] and mine["lr_schedulers"] == its["lr_schedulers"]
+        assert mine["callbacks"].keys() == its["callbacks"].keys()
+        for name, value in mine["state_dict"].items():
+            torch.testing.assert_close(value, its["state_dict"][name], atol=tolerance, rtol=0)
+        (mine,), (its,) = mine["optimizer_states"], its["optimizer_states"]
+        assert mine["param_groups"] == its["param_groups"] and mine["state"].keys() == its["state"].keys()
+        for number, state in mine["state"].items():
+            assert [(name, value.dtype, value.shape) for name, value in state.items()] == [
+                (name, value.dtype, value.shape) for name, value in its["state"][number].items()
+            ]
+    mine, its = run_of(one), run_of(other)
+    assert mine.metrics == pytest.approx(its.metrics, abs=10 * tolerance) and mine.metrics.keys() == its.metrics.keys()
+    rows = [without_times(MetricsFile(run.metrics_file).load().rows) for run in (mine, its)]
+    assert [list(row) for row in rows[0]] == [list(row) for row in rows[1]]
+    for row, expected in zip(*rows):
+        assert row == pytest.approx(expected, abs=10 * tolerance)
+    assert mine.record.keys() == its.record.keys() and mine.hash == its.hash
+    assert mine.record["cache"]["mode"] == its.record["cache"]["mode"] == "fixed"
+    assert sorted(os.listdir(mine.path)) == sorted(os.listdir(its.path))
+    predictions = [run.predictions() for run in (mine, its)]
+    assert predictions[0].keys() == predictions[1].keys()
+    for name, value in predictions[0].items():
+        torch.testing.assert_close(value, predictions[1][name], atol=100 * tolerance, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def alone(configs, tmp_path_factory):
+    """The same runs, one by one."""
+    found = at(configs, tmp_path_factory.mktemp("alone"))
+    for config in found:
+        ensure(config, lambda line: None)
+    return found
+
+
+def test_a_stacked_run_has_the_files_of_a_run_alone(configs, alone, tmp_path):
+    rows, found = [], at(configs, tmp_path)
+    observes = [lambda *row, number=number: rows.append((number, *row)) for number in range(len(found))]
+    ends, trial = stacked(found, observes)
+    assert ends == dict.fromkeys(range(4)) and not trial.why_not and trial.error < 1e-5
+    for one, other in zip(found, alone):
+        assert_same_run(one, other)
+        assert run_of(one).read().stacked["runs"] == 4 and run_of(other).read().stacked is None
+    assert [(number, done, whole, unit) for number, done, whole, _, unit in rows] == [
+        (number, epoch, 4, "epoch") for epoch in (1, 2, 3, 4) for number in range(4)
+    ]
+    alone_rows = MetricsFile(run_of(alone[1]).metrics_file).load().rows
+    assert "train/loss_kd" not in alone_rows[0] and alone_rows[0]["train/teacher_share"] == 0
+    again, trial = stacked(found)
+    assert again == dict.fromkeys(range(4)) and trial.why_not == "fewer than two runs are left"
+
+
+def _killed(configs):
+    """The second run is killed after its second epoch, when the third and fourth have one."""
+
+    def kill(finished, *row):
+        if finished == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    stacked(configs, [None, kill, None, None])
+
+
+@pytest.mark.slow
+def test_a_killed_stack_is_resumed_by_any_way(configs, alone, tmp_path, forked):
+    found = at(configs, tmp_path)
+    process = forked(_killed, found)
+    process.join(timeout=300)
+    assert process.exitcode == -signal.SIGKILL
+    assert [content(config)["epoch"] for config in found] == [1, 1, 0, 0]
+    ensure(found[0], lambda line: None)  # alone; the others together, from several epochs
+    ends, trial = stacked(found[1:])
+    assert ends == dict.fromkeys(range(3)), ends
+    for one, other in zip(found, alone):
+        assert_same_run(one, other)
+        assert len(run_of(one).read().resumed) == 1
+        assert run_of(one).read().stacked["runs"] == (4 if one is found[0] else 3)
+
+
+def test_runs_that_were_begun_alone_go_on_together(configs, alone, tmp_path):
+    found = at(configs, tmp_path)
+
+    def interrupt(finished, *row):
+        if finished == 1:
+            raise KeyboardInterrupt
+
+    for config in found[:2]:
+        with pytest.raises(KeyboardInterrupt):
+            ensure(config, lambda line: None, observe=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        stacked(found, [None, None, interrupt, None])
+    assert [run_of(config).status for config in found] == ["interrupted"] * 4
+    # the first two joined when the others had done an epoch, and one of these had not saved it when it was stopped
+    assert [run_of(config).checkpoint("last").exists() for config in found] == [True, True, True, False]
+    ends, _ = stacked(found)
+    assert ends == dict.fromkeys(range(4))
+    for one, other in zip(found, alone):
+        assert_same_run(one, other)
+
+
+def test_a_run_that_diverges_fails_alone(configs, alone, tmp_path):
+    found = at(configs, tmp_path)
+    found[2] = {**found[2], "optimizer": {**found[2]["optimizer"], "lr": 1e30}}
+    ends, _ = stacked(found)
+    assert isinstance(ends.pop(2), RunFailed) and set(ends.values()) == {None} and len(ends) == 3
+    failed = run_of(found[2])
+    assert failed.status == "failed" and "the training diverged in epoch 1" in failed.record["error"]
+    assert "FloatingPointError" in (failed.path / "error.txt").read_text()
+    for number in ends:
+        assert_same_run(found[number], alone[number])
+
+
+def test_where_it_does_not_pay_nothing_is_begun(configs, tmp_path, monkeypatch):
+    monkeypatch.setattr(trials, "LEAST", 1e6)
+    found, ends = at(configs, tmp_path), {}
+    trial = ensure_stacked(found, [None] * 4, ends.__setitem__, lambda line: None)
+    assert "a step of 4 runs together is only" in trial.why_not and trial.faster > 0 and ends == {}
+    assert not any(run_of(config).path.exists() for config in found)
+
+
+def test_a_run_that_another_process_trains_is_left_out(configs, alone, tmp_path):
+    found = at(configs, tmp_path)
+    with run_of(found[1]).lock().acquire(timeout=0):
+        ends, _ = stacked(found)
+    assert "another process is training" in str(ends.pop(1)) and set(ends.values()) == {None}
+    assert run_of(found[1]).status == "absent"
+    assert run_of(found[0]).read().stacked["runs"] == 3
+    assert_same_run(found[0], alone[0])
