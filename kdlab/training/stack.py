@@ -145,7 +145,9 @@ class Stack:
         shapes = {name: value.shape for name, value in named[0].items()}
         if any({name: value.shape for name, value in one.items()} != shapes for one in named):
             raise ValueError("their students have several architectures")
-        self._buffers = self._shared_buffers()
+        buffers = [dict(one.student.named_buffers()) for one in strategies]
+        #: those of all runs, which change in a step where the network keeps statistics (BatchNorm)
+        self.buffers = {name: torch.stack([one[name].detach() for one in buffers]) for name in buffers[0]}
         rows = [torch.cat([value.detach().flatten() for value in one.values()]) for one in named]
         self.weights = torch.stack(rows)
         self._views: dict[str, Tensor] = {}
@@ -162,17 +164,6 @@ class Stack:
         self._parts: dict[tuple, list[tuple[int, ...]]] = {}
         self._index = torch.tensor(self.sources, device=self.weights.device)
         self._one_source = len(set(sources)) == 1
-
-    def _shared_buffers(self) -> dict[str, Tensor]:
-        """Buffers, which must be the same in all runs: constants of the network."""
-        first = dict(self._network.named_buffers())
-        for one in self.strategies:
-            other = dict(one.student.named_buffers())
-            if other.keys() != first.keys() or not all(
-                torch.equal(other[name], value) for name, value in first.items()
-            ):
-                raise ValueError("their students have buffers that differ")
-        return {name: value.detach().clone() for name, value in first.items()}
 
     def step(self, given: Sequence[Given]) -> list[Part]:
         """One optimiser step of every run. Returns the losses before it, detached."""
@@ -191,11 +182,13 @@ class Stack:
         return torch.cat([value.flatten(1) for value in found], 1), parts
 
     def write(self) -> None:
-        """Give each run's student its parameters, and its optimiser its state."""
+        """Give each run's student its parameters and buffers, and its optimiser its state."""
         with torch.no_grad():
             for row, strategy in enumerate(self.strategies):
                 for name, value in strategy.student.named_parameters():
                     value.copy_(self._views[name][row])
+                for name, value in strategy.student.named_buffers():
+                    value.copy_(self.buffers[name][row])
         self.optimizer.write()
 
     # -- the networks --------------------------------------------------------------------------------------------------
@@ -205,12 +198,12 @@ class Stack:
         inputs = batches[0].inputs if self._one_source else torch.stack([one.inputs for one in batches])[self._index]
         task, network, batch = self.strategies[0].task, self._network, batches[0].replace(inputs=())
 
-        def one(parameters: dict[str, Tensor], inputs: Tensor) -> Tensor:
-            answer = functional_call(network, {**parameters, **self._buffers}, (inputs,))
+        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor) -> Tensor:
+            answer = functional_call(network, {**parameters, **buffers}, (inputs,))
             # the task makes logits of the answer; what it calls has it already
             return task.network_outputs(cast(nn.Module, lambda _: answer), batch).logits
 
-        return vmap(one, in_dims=(0, None if self._one_source else 0))(self._views, inputs)
+        return vmap(one, in_dims=(0, 0, None if self._one_source else 0))(self._views, self.buffers, inputs)
 
     # -- the losses ----------------------------------------------------------------------------------------------------
 

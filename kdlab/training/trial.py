@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -122,9 +123,9 @@ def _tried(parts: Sequence[Parts], device: torch.device, always: bool) -> Trial:
     alone = []
     for strategy, source in zip(strategies, sources):
         found, why = _alone(strategy, batches[source])
-        if why:
+        if found is None:
             return Trial(why)
-        alone.append(cast(Tensor, found))
+        alone.append(found)
     why = ""
     for together in (True, False):
         try:
@@ -133,10 +134,16 @@ def _tried(parts: Sequence[Parts], device: torch.device, always: bool) -> Trial:
         except Exception as error:  # networks and losses may do what vmap cannot
             why = _reason(error)
             continue
-        worst = max(_difference(mine, its) for mine, its in zip(gradients, alone))
-        if worst <= TOLERANCE[gradients.dtype]:
+        worst = max(_difference(mine, its) for mine, (its, _) in zip(gradients, alone))
+        buffers = [
+            _difference(stack.buffers[name][row], value)
+            for row, (_, after) in enumerate(alone)
+            for name, value in after.items()
+        ]
+        if max([worst, *buffers]) <= TOLERANCE[gradients.dtype]:
             return _timed(stack, strategies, given, batches, together, worst, always)
-        why = f"the gradients together and alone differ by {worst:.1e} of the largest"
+        what = "gradients" if worst > TOLERANCE[gradients.dtype] else "buffers"
+        why = f"the {what} together and alone differ by {max([worst, *buffers]):.1e} of the largest"
     return Trial(f"its step cannot be computed for several runs at once ({why})")
 
 
@@ -153,24 +160,30 @@ def _stack(strategies: Sequence[Strategy], sources: Sequence[int], together: boo
     return Stack(strategies, optimizers, sources, together)
 
 
-def _alone(strategy: Strategy, batch: Batch) -> tuple[Tensor | None, str]:
-    """The gradient of a run alone, (D,), or why a step of it cannot be shared."""
-    buffers = {name: value.clone() for name, value in strategy.student.named_buffers()}
-    random = _random(strategy.device)
-    loss = strategy.distill(batch).loss.total
-    drawn = not all(torch.equal(one, other) for one, other in zip(random, _random(strategy.device)))
-    changed = [name for name, value in strategy.student.named_buffers() if not torch.equal(value, buffers[name])]
-    for name, value in strategy.student.named_buffers():
-        value.data.copy_(buffers[name])
-    if drawn:
-        return None, "the network or a loss draws random numbers (dropout)"
-    if changed:
-        return None, f"student: the buffer {changed[0]} changes in training (BatchNorm)"
+def _alone(strategy: Strategy, batch: Batch) -> tuple[tuple[Tensor, dict[str, Tensor]] | None, str]:
+    """The gradient of a run alone, (D,), and its buffers after the step; or why a step of it cannot be shared."""
+    with _buffers_kept(strategy):
+        random = _random(strategy.device)
+        loss = strategy.distill(batch).loss.total
+        if not all(torch.equal(one, other) for one, other in zip(random, _random(strategy.device))):
+            return None, "the network or a loss draws random numbers (dropout)"
+        after = {name: value.clone() for name, value in strategy.student.named_buffers()}
     try:
         found = torch.autograd.grad(cast(Tensor, loss), list(strategy.student.parameters()))
     except RuntimeError as error:
-        return None, f"the loss has no gradient for some parameters ({str(error).splitlines()[0]})"
-    return torch.cat([value.flatten() for value in found]), ""
+        return None, f"the loss has no gradient for some parameters ({_reason(error)})"
+    return (torch.cat([value.flatten() for value in found]), after), ""
+
+
+@contextlib.contextmanager
+def _buffers_kept(strategy: Strategy) -> Iterator[None]:
+    """Restores the student's buffers, which a step in training mode may change."""
+    buffers = {name: value.clone() for name, value in strategy.student.named_buffers()}
+    try:
+        yield
+    finally:
+        for name, value in strategy.student.named_buffers():
+            value.data.copy_(buffers[name])
 
 
 def _random(device: torch.device) -> list[Tensor]:
@@ -178,6 +191,8 @@ def _random(device: torch.device) -> list[Tensor]:
 
 
 def _difference(one: Tensor, other: Tensor) -> float:
+    if not other.numel():
+        return 0.0
     largest = float(other.abs().max())
     difference = float((one - other).abs().max())
     return difference if largest == 0 else difference / largest
@@ -198,7 +213,10 @@ def _timed(
     ratios, saved = [], []
     for number in range(ROUNDS + 1):
         seconds = _seconds(lambda: stack.step(given), stack.weights.device)
-        alone = sum(_seconds(step, stack.weights.device) for step in steps) / len(steps)
+        with contextlib.ExitStack() as kept:
+            for row in chosen:
+                kept.enter_context(_buffers_kept(strategies[row]))
+            alone = sum(_seconds(step, stack.weights.device) for step in steps) / len(steps)
         if number:  # the first one warms up
             ratios.append(alone * len(strategies) / seconds)
             saved.append(alone * len(strategies) - seconds)
