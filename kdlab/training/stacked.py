@@ -83,9 +83,13 @@ class _Together:
 
     def run(self) -> None:
         for member in self.members:
-            member._trainer, _, member._recorder = made_trainer(
-                member.config, member.run, member.parts, member.label, member.observe
-            )
+            try:
+                member._trainer, _, member._recorder = made_trainer(
+                    member.config, member.run, member.parts, member.label, member.observe
+                )
+            except Exception as error:
+                member.error = error
+        self.members = [member for member in self.members if member.error is None]
         self._enter(0)
         if self.stopped is not None:
             raise self.stopped

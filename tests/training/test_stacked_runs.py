@@ -200,3 +200,44 @@ def test_a_run_that_another_process_trains_is_left_out(configs, alone, tmp_path)
     assert run_of(found[1]).status == "absent"
     assert run_of(found[0]).read().stacked["runs"] == 3
     assert_same_run(found[0], alone[0])
+
+
+@pytest.mark.slow
+def test_networks_with_statistics_keep_their_own(taught, tmp_path):
+    """BatchNorm, momentum, a schedule of epochs, and a weight that stops; the teacher is asked in every step."""
+    with own_hydra():
+        base = compose(
+            [
+                "teacher=run",
+                f"teacher.run={taught.path}",
+                "student=cnn",
+                "optimizer=sgd",
+                "scheduler=multistep",
+                "scheduler.milestones=[1,2]",
+                "loss.kd.weight={schedule: stop, value: 0.9, epochs: 2}",
+                "trainer.max_epochs=3",
+                "data.fraction=0.2",
+                "progress=none",
+            ]
+        )
+    made = [
+        {**base, "seed": seed, "optimizer": {**base["optimizer"], "weight_decay": decay}}
+        for seed, decay in ((1, 0.0), (2, 0.01), (2, 0.1))
+    ]
+    found, alone = at(made, tmp_path / "stacked"), at(made, tmp_path / "alone")
+    ends, trial = stacked(found)
+    assert ends == dict.fromkeys(range(3)) and trial.together, trial
+    for one, other in zip(found, alone):
+        ensure(other, lambda line: None)
+        mine, its = content(one), content(other)
+        assert mine["loops"] == its["loops"] and mine["lr_schedulers"] == its["lr_schedulers"]
+        statistics = [name for name in mine["state_dict"] if "running" in name or "tracked" in name]
+        assert statistics
+        for name, value in mine["state_dict"].items():
+            torch.testing.assert_close(value, its["state_dict"][name], atol=2e-3, rtol=2e-3)
+        assert int(mine["state_dict"]["student.stage1.1.num_batches_tracked"]) == mine["global_step"] > 0
+        rows = [MetricsFile(run_of(config).metrics_file).load().rows for config in (one, other)]
+        assert [list(row) for row in rows[0]] == [list(row) for row in rows[1]]
+        assert [row["learning_rate"] for row in rows[0]] == [row["learning_rate"] for row in rows[1]]
+        assert "train/loss_kd" in rows[0][1] and "train/loss_kd" not in rows[0][2]
+        assert rows[0][1]["train/teacher_share"] > 0 == rows[0][2]["train/teacher_share"]
