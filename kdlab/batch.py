@@ -36,7 +36,7 @@ class Batch:
         share: the share of the sample's own image in each mixed image, ``(B,)``; 1 for images that are not mixed. Like
             ``partner_target``, it is None if the data mix no images.
         split, epoch, view_number: provenance. Augmentation is a function of (seed, epoch, view, index), so they
-            determine the exact pixels (before mixing).
+            determine the exact pixels (before mixing). With ``data.replicas`` this is the epoch that is drawn.
     """
 
     inputs: Any

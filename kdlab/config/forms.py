@@ -20,7 +20,7 @@ TEACHER_FORMS = {
     "checkpoint": {"checkpoint", "network", "part", "normalisation"},
     "members": {"members", "average", "weights", "terms"},
 }
-CACHE_MODES = ("auto", "live", "fixed", "views")
+CACHE_MODES = ("auto", "live", "fixed", "views", "replicas")
 _PARTS = {"weights", "losses", "new_head"}
 INITIAL_FORMS = {
     "experiment": {"experiment", "seed", "overrides", "config", *_PARTS},

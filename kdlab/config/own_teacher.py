@@ -13,7 +13,7 @@ from .quoting import value_text
 # what a teacher takes from the run's config: the data and the recipe; and the data keys that are the student's alone: a
 # teacher sees all data
 SHARED = ("task", "data", "optimizer", "scheduler", "trainer")
-STUDENTS_OWN = ("data.fraction", "data.omit_classes", "data.mixing")
+STUDENTS_OWN = ("data.fraction", "data.omit_classes", "data.mixing", "data.replicas")
 FOR_IMAGES, FOR_THE_REST = "cnn_wide", "mlp_wide"
 
 

@@ -61,9 +61,13 @@ class Data(L.LightningDataModule, Generic[Split]):
             :class:`kdlab.data.Mixup` or :class:`kdlab.data.CutMix`.
         augment_seed: of the augmentation; None: the run's seed. With a seed of its own, runs of different seeds see the
             same augmented images in the same epochs, so they can share a teacher's answers (:mod:`kdlab.cache`).
+        replicas: K sets of views that are used again and again: epoch e, counted from 0, draws the augmentation of
+            epoch e mod K. The order of the samples is still that of epoch e. So K passes of a teacher serve any number
+            of epochs, as in Shen and Xing (2022), "A Fast Knowledge Distillation Framework for Visual Recognition",
+            https://arxiv.org/abs/2112.01528. None: each epoch draws its own.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: an argument is out of its range, or ``replicas`` is given together with ``mixing``.
     """
 
     #: the options that make the training split smaller, for messages
@@ -80,6 +84,7 @@ class Data(L.LightningDataModule, Generic[Split]):
         drop_last: bool = True,
         mixing: Mixes | None = None,
         augment_seed: int | None = None,
+        replicas: int | None = None,
     ):
         super().__init__()
         for name, size in (("batch_size", batch_size), ("evaluation_batch_size", evaluation_batch_size)):
@@ -98,8 +103,15 @@ class Data(L.LightningDataModule, Generic[Split]):
         self.validation, self.split_seed, self.fraction = validation, split_seed, fraction
         if augment_seed is not None and not 0 <= augment_seed < 2**63:
             raise ValueError(f"augment_seed must be at least 0 and less than 2**63, got {augment_seed}")
+        if replicas is not None and replicas < 1:
+            raise ValueError(f"replicas must be at least 1 (sets of views), or null, got {replicas}")
+        if replicas is not None and mixing is not None:
+            raise ValueError(
+                f"replicas={replicas} uses the same views again, and mixing makes other images of them in every epoch; "
+                "leave one of the two out"
+            )
         self.augment, self.drop_last, self.mixing = augment, drop_last, mixing
-        self.augment_seed = augment_seed
+        self.augment_seed, self.replicas = augment_seed, replicas
         # set while the run is assembled, before the loaders are made: the seed of shuffling and augmentation, this
         # process's part of every batch, and what the strategy asks for
         self.seed = 1
@@ -185,6 +197,11 @@ class Data(L.LightningDataModule, Generic[Split]):
                 self.trainer.limit_train_batches,
             )
         if self._stored is None:
+            if self.replicas is not None and not self.draws:
+                raise InputError(
+                    f"data.replicas={self.replicas}: data.augment draws nothing, so all epochs have the same inputs "
+                    "already; leave it out. teacher.cache=fixed keeps one answer to each sample"
+                )
             stored = self.read()
             self._check(stored)
             self._parts = self._split(stored[0].target)
@@ -281,7 +298,8 @@ class Data(L.LightningDataModule, Generic[Split]):
 
     def _rows(self, split: str, rows: Tensor, share: Share) -> BatchLoader:
         stored, training = self._both(), split == "train"
-        order = EpochOrder(rows, self.seed, shuffle=training, order=self._order if training else None)
+        own = self._order if training else None
+        order = EpochOrder(rows, self.seed, shuffle=training, order=own, replicas=self.replicas if training else None)
         mixing = functools.partial(self.mixing, seed=self.seed) if training and self.mixing is not None else None
         return self.loader(
             stored[split == "test"],

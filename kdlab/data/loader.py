@@ -90,17 +90,26 @@ class EpochOrder:
 
     Lightning finds ``set_epoch`` on a loader's ``sampler`` and calls it. ``len`` is the number of samples in an epoch,
     or of groups of them.
+
+    Args:
+        replicas: K of ``data.replicas``; None: each epoch draws its own augmentation.
     """
 
-    def __init__(self, rows: Tensor, seed: int, shuffle: bool, order: OwnOrder | None = None):
-        self.rows, self.seed, self.shuffle, self.order, self.epoch = rows, seed, shuffle, order, 0
+    def __init__(
+        self, rows: Tensor, seed: int, shuffle: bool, order: OwnOrder | None = None, replicas: int | None = None
+    ):
+        self.rows, self.seed, self.shuffle, self.order, self.replicas = rows, seed, shuffle, order, replicas
+        #: the epoch whose augmentation the present epoch draws: with replicas, the present one modulo K
+        self.epoch = 0
+        self._present = 0
         #: how many batches at the beginning of the present epoch are left out, because they are trained already
         self.batches_done = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch (from 0) whose order is given next, from its first batch. Lightning calls this before each
         epoch."""
-        self.epoch, self.batches_done = epoch, 0
+        self._present, self.batches_done = epoch, 0
+        self.epoch = epoch if self.replicas is None else epoch % self.replicas
 
     def skip(self, batches: int) -> None:
         """Begin the present epoch after that many batches: for a run that is resumed inside it. They are not loaded."""
@@ -109,15 +118,15 @@ class EpochOrder:
     def __call__(self) -> Tensor:
         """The rows of the present epoch, in order: (N,), or (N, G) where a strategy gives groups."""
         if self.order is not None:
-            return self.order(self.epoch)
-        return counter_order(self.rows, self.seed, self.epoch, _ORDER) if self.shuffle else self.rows
+            return self.order(self._present)
+        return counter_order(self.rows, self.seed, self._present, _ORDER) if self.shuffle else self.rows
 
     @property
     def shape(self) -> tuple[int, int]:
         """Groups in an epoch, samples in a group (1 where samples stand alone)."""
         if self.order is None:
             return len(self.rows), 1
-        made = self.order(self.epoch)
+        made = self.order(self._present)
         return len(made), 1 if made.dim() == 1 else made.shape[1]
 
     def __len__(self) -> int:

@@ -94,8 +94,8 @@ def teacher_identity(one: Reference) -> dict:
     return _normal(_teacher(one, SPELLINGS))
 
 
-#: arguments of a data set that change neither its samples nor their augmentation, nor the batches of validation
-_BATCHES = ("name", "batch_size", "drop_last", "augment_seed", "mixing")
+#: arguments of a data set that change neither its samples nor what is drawn for an epoch, nor the batches of validation
+_BATCHES = ("name", "batch_size", "drop_last", "augment_seed", "replicas", "mixing")
 
 
 def data_identity(config: dict) -> dict:

@@ -27,7 +27,7 @@ from kdlab.strategies.optimization import OptimizerRecipe, epochs_in_all
 from kdlab.tasks import Task, task_of
 from kdlab.teachers import Teacher
 
-from .caching import Caching, mode_of
+from .caching import Caching, mode_of, unrepeated
 from .clock import unfit
 from .initial import load_losses, load_weights
 from .preparation import prepare, wrong_answers
@@ -210,6 +210,7 @@ def assemble(config: dict, trained: Trained) -> Parts:
     task.check_labels(loader.target)
     data.order = strategy.sampler(loader.target, rows)
     strategy.epochs = epochs_planned(config["trainer"], data.train_dataloader())  # its order may have other batches
+    notes += unrepeated(data, strategy.epochs)
     probe = data.train_dataloader().first(PROBE_ROWS)
     torch.manual_seed(derived_seed(seed, _CONNECTORS))
     if teacher is not None and (wrong := wrong_classes(config, teacher, probe)):

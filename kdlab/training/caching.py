@@ -32,7 +32,7 @@ _EXACT = ("32", "32-true")
 
 
 def mode_of(config: dict, data: Data) -> tuple[str, str]:
-    """``live``, ``fixed`` or ``views``, and why it is live if a sweep might have kept answers.
+    """``live``, ``fixed``, ``views`` or ``replicas``, and why it is live if a sweep might have kept answers.
 
     A node with ``cache_auto`` is one that a sweep has decided: what was typed there is ``auto``.
 
@@ -61,7 +61,7 @@ def explicit(config: dict) -> dict:
         raise InputError("teacher: this run has none, so there are no answers to keep; for example teacher=trained")
     wanted = config["teacher"].get("cache") or "auto"
     if wanted == "live":
-        raise InputError("teacher.cache=live keeps nothing; choose fixed, views or auto")
+        raise InputError("teacher.cache=live keeps nothing; choose fixed, views, replicas or auto")
     if wanted != "auto":
         return config
     found = sharing(config)
@@ -96,7 +96,7 @@ def sharing(config: dict) -> Sharing:
     data = build(config["data"], "data")
     if not isinstance(data, Data):
         return Sharing()
-    mode = "views" if data.draws else "fixed"
+    mode = "fixed" if not data.draws else "views" if data.replicas is None else "replicas"
     why = _problem(config, data, mode)
     if not why and config["trainer"].get("limit_train_batches") is not None:
         why = "trainer.limit_train_batches leaves out samples, whose answers would be computed in vain"
@@ -119,9 +119,30 @@ def _problem(config: dict, data: Data, mode: str) -> str:
         return f"trainer.precision={trainer['precision']}: only answers in full precision are kept"
     if mode == "fixed" and data.draws:
         return "data.augment draws other images in every epoch; teacher.cache=views keeps the answers to each"
-    if mode == "views" and trainer.get("max_epochs") in (None, -1) and trainer.get("max_steps") in (None, -1):
+    if mode == "replicas" and data.replicas is None:
+        if not data.draws:
+            return (
+                "data.augment draws nothing, so there is one view of each sample; teacher.cache=fixed keeps its answer"
+            )
+        return "data.replicas says how many sets of views are used again and again, for example data.replicas=4"
+    if (
+        mode == "views"
+        and data.replicas is None
+        and trainer.get("max_epochs") in (None, -1)
+        and trainer.get("max_steps") in (None, -1)
+    ):
         return "the number of epochs is not known; trainer.max_epochs=… says it"
     return ""
+
+
+def unrepeated(data: Data, epochs: int | None) -> list[str]:
+    """The note on ``data.replicas`` where the training is too short to use a set of views twice."""
+    if data.replicas is None or epochs is None or epochs > data.replicas:
+        return []
+    return [
+        f"data.replicas={data.replicas}: warning: the training has {epochs} epochs, so no set of views is used twice; "
+        "choose fewer replicas or more epochs"
+    ]
 
 
 def contents_of(
@@ -136,8 +157,9 @@ def contents_of(
         data=data_identity(config),
         task=task_identity(config),
         normalisation=repr(data.normalisation),
-        mode=mode,
-        augment_seed=seed if mode == "views" else None,
+        # an epoch of the replicas draws what the same epoch of all views draws, so the two share their answers
+        mode="fixed" if mode == "fixed" else "views",
+        augment_seed=None if mode == "fixed" else seed,
         rows=_rows(config, data),
         device=device if device != "cpu" else f"cpu, {config['threads']} threads",
         torch=torch.__version__,
@@ -165,7 +187,7 @@ class Caching:
     Args:
         config: of the run.
         data: of the run, not read yet.
-        mode: ``fixed`` or ``views``.
+        mode: ``fixed``, ``views`` or ``replicas``.
     """
 
     config: dict
@@ -205,6 +227,12 @@ class Caching:
         return inputs_digest(self.data)
 
     @property
+    def drawn_epochs(self) -> int:
+        """How many epochs have images of their own."""
+        replicas = self.data.replicas
+        return self.epochs or 1 if replicas is None else min(self.epochs or replicas, replicas)
+
+    @property
     def rows(self) -> int:
         """Rows of a training batch in one process."""
         return _rows(self.config, self.data)
@@ -225,7 +253,7 @@ class Caching:
                 check_room(
                     teacher,
                     self.data,
-                    epochs=self.epochs or 1,
+                    epochs=self.drawn_epochs,
                     views=self.views,
                     limit=limit,
                     device=evaluation_device(self.config),
@@ -244,7 +272,7 @@ class Caching:
                     teacher,
                     self.data,
                     split,
-                    epochs=self.epochs or 1,
+                    epochs=self.drawn_epochs,
                     views=self.views,
                     rows=self.rows,
                     device=evaluation_device(self.config),

@@ -25,6 +25,7 @@ COMMON = {
     "drop_last": ({"batch_size": 7}, False),
     "mixing": ({}, Mixup(1.0)),
     "augment_seed": ({"augment": lambda inputs, index, seed, epoch, view: torch.full_like(inputs, seed % 200)}, 5),
+    "replicas": ({"augment": lambda inputs, index, seed, epoch, view: torch.full_like(inputs, epoch % 200)}, 1),
 }
 #: of data without classes: nothing is omitted
 WITHOUT_CLASSES = {name: change for name, change in COMMON.items() if name != "omit_classes"}
@@ -36,6 +37,7 @@ CHANGES = {
         **COMMON,
         "augment": ({}, RandomResizedCrop()),
         "augment_seed": ({"augment": RandomResizedCrop()}, 5),
+        "replicas": ({"augment": RandomResizedCrop()}, 1),
         "size": ({"resize": 12}, 6),
         "resize": ({}, 11),
         "mean": ({}, 0.1),

@@ -46,6 +46,8 @@ OTHER = [
     ["trainer.precision=bf16-mixed"],
     ["callbacks=ema"],
     ["student.hidden=[17]"],
+    ["data.replicas=2"],
+    ["data.replicas=3"],
 ]
 
 
@@ -305,7 +307,7 @@ LATER = {
     "data.InMemory.mixing": None,
     "data.InMemory.split_seed": 0,
     "data.InMemory.validation": 0.1,
-    **{f"data.{name}.augment_seed": None for name in DATA},
+    **{f"data.{name}.{key}": None for name in DATA for key in ("augment_seed", "replicas")},
     "losses.BinaryCrossEntropy.mean_over_labels": True,
     "losses.SigmoidKD.mean_over_labels": True,
     "losses.SigmoidKD.temperature": 1.0,

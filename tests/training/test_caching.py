@@ -12,10 +12,11 @@ import torch
 from kdlab import train
 from kdlab.cache import Cached
 from kdlab.config.compose import compose
+from kdlab.data import Augment, Digits
 from kdlab.errors import InputError
 from kdlab.runs.identity import run_hash
 from kdlab.training.assemble import assembled
-from kdlab.training.caching import sharing
+from kdlab.training.caching import Caching, sharing, unrepeated
 
 DRAWN = ["data.augment.crop_padding=1", "data.augment.flip=0.5"]
 SHORT = ["trainer.max_epochs=2", "progress=none", 'teacher.overrides=["trainer.max_epochs=5"]']
@@ -49,6 +50,7 @@ CASES = {
     "two steps a batch": (["teacher.cache=views", *DRAWN, "trainer.accumulate_grad_batches=2"], []),
     "steps": (["teacher.cache=views", *DRAWN, "trainer.max_steps=50", "trainer.max_epochs=null"], []),
     "other seed": (["teacher.cache=views", *DRAWN, "data.augment_seed=9"], []),
+    "replicas": (["teacher.cache=replicas", *DRAWN, "data.replicas=1"], []),
     "ensemble": (["teacher=ensemble", "teacher.cache=fixed"], ["ensemble"]),
 }
 
@@ -92,8 +94,38 @@ def test_one_epoch_of_kept_answers(workplace):
     assert second.record["cache"]["passes"] == second.record["cache"]["computed"] == 1
 
 
+def test_replicas_are_live_training_on_the_same_images(workplace):
+    """Three epochs, two sets of views: two passes of the teacher, which serve a run of other replicas, too."""
+    short = ["trainer.max_epochs=3", SHORT[1], 'teacher.overrides=["trainer.max_epochs=2"]', *DRAWN]
+    two = [*short, "data.replicas=2"]
+    live = train([*two, "name=live", "teacher.cache=live"])
+    kept = train([*two, "name=kept", "teacher.cache=replicas"])
+    same(live, kept)
+    assert {key: kept.record["cache"][key] for key in ("mode", "passes", "computed")} == {
+        "mode": "replicas",
+        "passes": 3,
+        "computed": 2,
+    }
+    other = train([*short, "data.replicas=1", "name=kept", "teacher.cache=replicas"])
+    assert other.record["cache"]["computed"] == 0, "its set of views is the first of the two"
+    every = train([*short, "name=live", "teacher.cache=live"])
+    assert len({one.hash for one in (live, other, every)}) == 3
+    assert not any(torch.equal(*pair) for pair in zip(weights(live).values(), weights(every).values()))
+
+
+def test_a_training_too_short_to_repeat_a_view_says_so():
+    data = Digits(augment=Augment(flip=0.5), replicas=3)
+    assert unrepeated(data, 4) == unrepeated(data, None) == unrepeated(Digits(), 1) == []
+    assert unrepeated(data, 3) == [
+        "data.replicas=3: warning: the training has 3 epochs, so no set of views is used twice; choose fewer replicas "
+        "or more epochs"
+    ]
+    drawn = [Caching({}, data, "replicas", epochs=epochs).drawn_epochs for epochs in (2, 3, 9, None)]
+    assert drawn == [2, 3, 3, 3] and Caching({}, Digits(), "fixed", epochs=7).drawn_epochs == 7
+
+
 def test_a_mode_is_no_part_of_the_identity():
-    hashes = {run_hash(compose([f"teacher.cache={mode}"])) for mode in ("auto", "live", "fixed", "views")}
+    hashes = {run_hash(compose([f"teacher.cache={mode}"])) for mode in ("auto", "live", "fixed", "views", "replicas")}
     assert len(hashes) == 1
     assert run_hash(compose(["data.augment_seed=1"])) not in hashes and run_hash(compose()) in hashes
 
@@ -103,8 +135,14 @@ def test_a_mode_is_no_part_of_the_identity():
     [
         (["teacher.cache=fixed", *DRAWN], "data.augment draws other images in every epoch; teacher.cache=views keeps"),
         (["teacher.cache=views", "mixing=mixup"], "data.mixing mixes the images of a batch"),
+        (["teacher.cache=replicas", *DRAWN], "data.replicas says how many sets of views.* data.replicas=4"),
+        (["teacher.cache=replicas"], "there is one view of each sample; teacher.cache=fixed keeps its answer"),
+        (["data.replicas=2", *DRAWN, "mixing=mixup"], "replicas=2 uses the same views again, and mixing makes other"),
         (["teacher.cache=views", "trainer.precision=bf16-mixed"], "only answers in full precision are kept"),
-        (["teacher.cache=fixd"], r"must be one of auto, live, fixed, views, got 'fixd'; did you mean 'fixed'\?"),
+        (
+            ["teacher.cache=fixd"],
+            r"must be one of auto, live, fixed, views, replicas, got 'fixd'; did you mean 'fixed'\?",
+        ),
         (
             ["teacher.cache=views", "+teacher.cache_gb=0"],
             "teacher.cache_gb must be a number of gigabytes greater than 0",
@@ -130,6 +168,7 @@ def test_a_run_without_a_teacher_has_no_answers(key):
     [
         ([], "fixed", ""),
         (DRAWN, "views", ""),
+        ([*DRAWN, "data.replicas=2"], "replicas", ""),
         (["teacher.cache=live"], "live", ""),
         (["teacher=none", "strategy=supervised"], "live", ""),
         (["loss=[ce]"], "live", ""),
@@ -151,6 +190,7 @@ def test_which_runs_share():
     one = keys()
     assert one == keys("loss.kd.temperature=9") == keys("optimizer.lr=0.1") == keys("trainer.max_epochs=3")
     assert keys("data.augment_seed=1", "seed=2") == keys("data.augment_seed=1", "seed=3") == keys("seed=1")
+    assert one == keys("data.replicas=2") == keys("data.replicas=3"), "they draw the first epochs again"
     for other in (["seed=2"], ["teacher.seed=2"], ["data.augment.flip=0.4"], ["data.batch_size=64"], ["threads=2"]):
         assert not one & keys(*other), other
     ensemble = keys("teacher=ensemble")

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from kdlab.data import Augment, Digits, Images, InMemoryData
+from kdlab.data import Augment, Digits, Images, InMemoryData, Mixup
 from kdlab.data.loader import Share
 from kdlab.errors import InputError
 
@@ -349,6 +349,38 @@ def test_the_augmentation_may_have_a_seed_of_its_own():
     assert not torch.equal(one, two), "the order is that of the run's seed"
     with pytest.raises(ValueError, match="augment_seed must be at least 0"):
         toy(augment_seed=-1)
+
+
+def test_replicas_draw_the_first_epochs_again_in_the_order_of_each_epoch():
+    """With K = 3 the images of epoch 7 are those of epoch 1; with two views, in both of them."""
+    both = [toy(augment=Augment(crop_padding=2), drop_last=False, **more) for more in ({}, {"replicas": 3})]
+    for data in both:
+        data.views = 2
+    plain, repeated = both
+
+    def by_sample(data, epoch):
+        batches = epoch_of(data, epoch)
+        order = torch.cat([one.index for one in batches])
+        views = [torch.cat([one.view(view).inputs for one in batches])[order.argsort()] for view in (0, 1)]
+        return order, torch.stack(views), {one.epoch for one in batches}
+
+    for epoch in (0, 2, 3, 7):
+        order, images, named = by_sample(repeated, epoch)
+        assert torch.equal(order, by_sample(plain, epoch)[0]), "the order is that of the epoch itself"
+        assert torch.equal(images, by_sample(plain, epoch % 3)[1]) and named == {epoch % 3}
+    assert not torch.equal(by_sample(plain, 7)[1], by_sample(plain, 1)[1])
+    assert repeated.val_dataloader().sampler.replicas is None
+
+
+def test_replicas_that_change_nothing_or_cannot_be_are_refused():
+    drawn = {"augment": Augment(flip=0.5)}
+    with pytest.raises(ValueError, match="replicas must be at least 1"):
+        toy(replicas=0, **drawn)
+    with pytest.raises(ValueError, match="replicas=4 uses the same views again, and mixing makes other images"):
+        toy(replicas=4, mixing=Mixup(1.0), **drawn)
+    for nothing in ({}, {"augment": Augment()}):
+        with pytest.raises(InputError, match=r"data.replicas=4: data.augment draws nothing.*teacher.cache=fixed keeps"):
+            toy(replicas=4, **nothing)
 
 
 def test_a_few_samples_to_try_things_out_on_prepare_no_more():
