@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from .cached import Cached
     from .contents import Contents
     from .filling import fill
-    from .store import Damaged, Misfit, Store
+    from .refusals import Damaged, Misfit
+    from .store import Store
 
 __all__ = ["Cached", "Contents", "Damaged", "Misfit", "Store", "fill"]
 
@@ -23,7 +24,8 @@ _PLACES = {
     "Cached": ".cached",
     "Contents": ".contents",
     "fill": ".filling",
-    **dict.fromkeys(("Damaged", "Misfit", "Store"), ".store"),
+    "Store": ".store",
+    **dict.fromkeys(("Damaged", "Misfit"), ".refusals"),
 }
 
 

@@ -19,12 +19,18 @@ from .store import Damaged, Store
 LOGITS = "logits"
 _OPEN = 4  # slots whose files are kept open
 
+#: the index of a slot, and by name what the codec stores of its samples
+Slot = tuple[Tensor, dict[str, dict[str, Tensor]]]
+
 
 class Cached(Teacher):
     """A frozen teacher whose answers are read from a store, and asked of the network where the store has none.
 
     A batch says where it comes from (split, epoch, view, sample), so it names the place of its answers. The network is
     loaded when it is first needed: with a filled store that may be never.
+
+    With a codec that is not exact, an answer of the network is rounded as a stored one is: a run has the same result
+    wherever its answers come from.
 
     Args:
         make: loads the live teacher.
@@ -37,7 +43,7 @@ class Cached(Teacher):
         self._make = make
         self._live: Frozen | None = None
         self._taps: tuple[str, ...] = ()
-        self._open: OrderedDict[str, tuple[Tensor, dict[str, Tensor]]] = OrderedDict()
+        self._open: OrderedDict[str, Slot] = OrderedDict()
         #: slots that were filled for this run: a teacher that is asked about one of them all the same says why
         self.promised: set[str] = set()
         self._warned = False
@@ -119,7 +125,16 @@ class Cached(Teacher):
         """The Outputs on the batch, detached, with the watched features: from the store, or from the network where the
         store has none."""
         stored = self._stored(batch)
-        return self.live.teach(batch) if stored is None else stored
+        return self.rounded(self.live.teach(batch)) if stored is None else stored
+
+    def rounded(self, outputs: Outputs) -> Outputs:
+        """The network's Outputs as they would be read from the store."""
+        read_back, features = self.store.codec.read_back, outputs.features
+        if self.store.codec.exact:
+            return outputs
+        return outputs.replace(
+            answer=read_back(outputs.logits), features={name: read_back(value) for name, value in features.items()}
+        )
 
     def _stored(self, batch: Batch) -> Outputs | None:
         slot = self.slot_of(batch)
@@ -132,17 +147,21 @@ class Cached(Teacher):
         if not torch.equal(index[places], wanted):
             self._warn(f"it has no answers to some samples of {slot}")
             return None
-        found = {name: value[places].to(batch.index.device) for name, value in values.items()}
+        device = batch.index.device
+        found = {
+            name: self.store.codec.decode({key: one[places].to(device) for key, one in stored.items()})
+            for name, stored in values.items()
+        }
         return Outputs(found.pop(LOGITS), features=found)
 
-    def _opened(self, slot: str) -> tuple[Tensor, dict[str, Tensor]] | None:
+    def _opened(self, slot: str) -> Slot | None:
         if slot in self._open:
             self._open.move_to_end(slot)
             return self._open[slot]
         index, values = None, {}
         try:
             for name in self.names:
-                found = self.store.read(slot, name)
+                found = self.store.stored(slot, name)
                 if found is None:
                     if slot in self.promised:
                         self._warn(f"the {name} of {slot} are not there any more")

@@ -33,6 +33,7 @@ class Contents:
         torch: its version.
         inputs: a digest of what the data give (:func:`kdlab.cache.inputs.inputs_digest`).
         code: a digest of the files with the user's own classes (:func:`code_digest`).
+        dtype: the name of the codec (:mod:`kdlab.cache.codec`); it counts where it is not ``float32``.
     """
 
     teacher: dict
@@ -47,6 +48,7 @@ class Contents:
     torch: str
     inputs: str = ""
     code: str = ""
+    dtype: str = "float32"
 
     @property
     def key(self) -> str:
@@ -55,12 +57,15 @@ class Contents:
 
     def as_record(self) -> dict[str, Any]:
         """The contents as the manifest of a cache keeps them."""
-        return asdict(self)
+        record = asdict(self)
+        if self.dtype == "float32":  # the caches from before there were others keep their key
+            del record["dtype"]
+        return record
 
     def differences(self, record: dict) -> list[str]:
         """The names of the fields in which the manifest of a cache differs."""
         mine = json.loads(json.dumps(self.as_record()))
-        return [one.name for one in fields(self) if record.get(one.name) != mine[one.name]]
+        return [one.name for one in fields(self) if record.get(one.name) != mine.get(one.name)]
 
 
 def json_digest(value: dict) -> str:

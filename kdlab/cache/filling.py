@@ -69,7 +69,7 @@ def fill(
         say: receives lines about files that are computed again.
 
     Raises:
-        CannotKeep: the answers have no fixed size; nothing was written.
+        CannotKeep: the answers have no fixed size, or the codec cannot hold them; nothing was written of them.
         OSError: the store cannot be written.
     """
     slots = _slots(teacher, split, epochs, views)
@@ -80,6 +80,7 @@ def fill(
         if not missing:
             return
         began = time.perf_counter()
+        store.remove_leftovers(slot)
         loader = data.in_order(split, views, rows)
         loader.sampler.set_epoch(epoch)
         index, values = _answers(teacher, loader, view, missing, device)
@@ -117,7 +118,7 @@ def _whole_files(teacher: Cached, slots: set[str], say: Callable[[str], None]) -
     for (slot, name), path in teacher.store.files().items():
         if slot in slots and name in teacher.names:
             try:
-                teacher.store.read(slot, name)
+                teacher.store.stored(slot, name)
                 whole.add((slot, name))
             except Damaged:
                 say(f"teacher: {path} is damaged; its answers are computed again")
@@ -179,7 +180,7 @@ def check_room(
         limit: bytes that they may take.
 
     Raises:
-        CannotKeep: they have no fixed size, or there is no room for them.
+        CannotKeep: they have no fixed size, the codec cannot hold them, or there is no room for them.
     """
     files = teacher.store.files()
     slots = [
@@ -198,7 +199,8 @@ def check_room(
             for name, value in kept.items():
                 if other[name].shape != value.shape:
                     raise _ragged(name)
-    needed = sum(value[0].numel() * value.element_size() for value in kept.values()) * len(data.part("train"))
+    stored = [part for value in kept.values() for part in teacher.store.codec.encode(value).values()]
+    needed = sum(part[0].numel() * part.element_size() for part in stored) * len(data.part("train"))
     needed *= len(slots)
     if needed > limit:
         raise CannotKeep(
@@ -232,7 +234,7 @@ def difference(teacher: Cached, data: Data, device: torch.device | str = "cpu") 
         stored = teacher.store.read(slot, name)
         if name != LOGITS:
             teacher.watch([name])
-        live = _kept(teacher.live.teach(batch), len(batch))[name].cpu()
+        live = _kept(teacher.rounded(teacher.live.teach(batch)), len(batch))[name].cpu()
         if stored is None:
             continue
         found = stored[1][torch.searchsorted(stored[0], chosen)]

@@ -3,7 +3,7 @@
 | file | holds |
 | --- | --- |
 | ``manifest.json`` | the contents (:class:`kdlab.cache.Contents`), facts of the teacher, and a checksum of both |
-| ``SLOT.NAME.DIGEST.safetensors`` | ``values`` ``(N, ...)`` of one slot, ``index`` ``(N,)`` of the samples, ascending |
+| ``SLOT.NAME.DIGEST.safetensors`` | what the codec stores of one slot, ``index`` ``(N,)`` of the samples, ascending |
 
 A slot is a part of what the teacher is asked: ``train`` (fixed), ``train-e3-v0`` (epoch 3, view 0), ``validation``,
 ``test``. NAME is ``logits`` or a tap. DIGEST is the beginning of the file's own SHA-256: a file of which one byte has
@@ -22,30 +22,21 @@ from urllib.parse import quote, unquote
 
 from filelock import FileLock
 
-from kdlab.errors import InputError
 from kdlab.runs.files import content_hash, write_atomically, write_json
 from kdlab.runs.record import now
 
+from .codec import CODECS, Exact
 from .contents import Contents, json_digest
+from .refusals import CannotKeep, Damaged, Misfit
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+__all__ = ["CannotKeep", "Damaged", "Misfit", "Store", "readable_size"]
+
 FORMAT = 1
 FOLDER = ".cache"  # below paths.runs
 _DIGITS = 32  # hexadecimal, of the digest in a file's name
-
-
-class Misfit(InputError):
-    """The cache holds the answers of another teacher, or to other inputs."""
-
-
-class CannotKeep(InputError):
-    """The answers cannot be kept: they or their inputs are not fixed, or there is no room for them."""
-
-
-class Damaged(InputError):
-    """A file of the cache is not what was written."""
 
 
 class Store:
@@ -62,6 +53,7 @@ class Store:
 
     def __init__(self, path: Path, contents: Contents | None = None):
         self.path, self.contents = path, contents
+        self.codec = Exact() if contents is None else CODECS[contents.dtype]
         self.facts: dict[str, Any] = {}
         self._verified: set[tuple[str, int, int]] = set()
         if (path / "manifest.json").exists():
@@ -140,15 +132,17 @@ class Store:
 
         Raises:
             OSError: it cannot be written, for example because the disk is full. Nothing is left of it.
+            CannotKeep: the codec cannot hold the values. Nothing was written.
         """
         from safetensors.torch import save_file
 
+        stored = {"index": index.long(), **self.codec.encode(values)}
         self.path.mkdir(parents=True, exist_ok=True)
-        temporary = self.path / f"{uuid.uuid4().hex}.part"
+        temporary = self.path / f"{slot}.{uuid.uuid4().hex}.part"
         told = {"slot": slot, "name": name, "key": "" if self.contents is None else self.contents.key}
         try:
             try:
-                save_file({"index": index.long(), "values": values.contiguous()}, temporary, told)
+                save_file({key: one.contiguous() for key, one in stored.items()}, temporary, told)
                 digest = content_hash(temporary)[:_DIGITS]
             except Exception as error:  # safetensors has an error class of its own for a full disk
                 raise error if isinstance(error, OSError) else OSError(None, str(error), str(temporary)) from error
@@ -159,7 +153,16 @@ class Store:
         return final
 
     def read(self, slot: str, name: str) -> tuple[Tensor, Tensor] | None:
-        """``(index, values)`` of one file, memory-mapped; None where there is none.
+        """``(index, values)`` of one file; None where there is none.
+
+        Raises:
+            Damaged: the file does not fit its name.
+        """
+        found = self.stored(slot, name)
+        return None if found is None else (found[0], self.codec.decode(found[1]))
+
+    def stored(self, slot: str, name: str) -> tuple[Tensor, dict[str, Tensor]] | None:
+        """The index of one file, and what its codec stores; memory-mapped. None where there is none.
 
         Raises:
             Damaged: the file does not fit its name.
@@ -173,7 +176,7 @@ class Store:
         except FileNotFoundError:  # removed since
             return None
 
-    def _content(self, path: Path, slot: str, name: str) -> tuple[Tensor, Tensor]:
+    def _content(self, path: Path, slot: str, name: str) -> tuple[Tensor, dict[str, Tensor]]:
         from safetensors import SafetensorError, safe_open
 
         try:
@@ -186,7 +189,8 @@ class Store:
                         f"{path} holds {told.get('name')} of {told.get('slot')} of the cache {told.get('key')}; "
                         f"{self._removal}"
                     )
-                return file.get_tensor("index"), file.get_tensor("values")
+                found = {key: file.get_tensor(key) for key in file.keys()}
+                return found.pop("index"), found
         except SafetensorError as error:
             raise Damaged(f"{path} cannot be read ({error}); {self._removal}") from error
 
@@ -209,6 +213,11 @@ class Store:
         """The lock of the process that writes a slot. The system frees the lock of a killed process."""
         self.path.mkdir(parents=True, exist_ok=True)
         return FileLock(self.path / f"{slot}.lock")
+
+    def remove_leftovers(self, slot: str) -> None:
+        """Remove what a killed process has left of a slot. Only who holds the slot's lock may do so."""
+        for path in self.path.glob(f"{slot}.*.part"):
+            path.unlink(missing_ok=True)
 
     @property
     def size(self) -> int:

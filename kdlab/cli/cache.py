@@ -65,7 +65,9 @@ def _list(options: argparse.Namespace) -> int:
             damaged.append(str(error))
             table.add_row(str(path), "damaged", "", "", "")
             continue
-        table.add_row(str(path), manifest["contents"]["mode"], str(len(store.files())), size, manifest["made"])
+        contents = manifest["contents"]
+        kind = ", ".join(filter(None, (contents["mode"], contents.get("dtype"))))
+        table.add_row(str(path), kind, str(len(store.files())), size, manifest["made"])
     if not count:
         print(f"there are no kept answers below {options.runs}; teacher.cache=views or fixed keeps them")
         return 0
@@ -99,7 +101,7 @@ def _verify(options: argparse.Namespace) -> int:
         for slot, name in store.files():
             files += 1
             try:
-                store.read(slot, name)
+                store.stored(slot, name)
             except Damaged as error:
                 print(error)
                 damaged += 1

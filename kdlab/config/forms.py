@@ -8,7 +8,7 @@ from kdlab.errors import did_you_mean
 from kdlab.normalisation import problems as normalisation_problems
 
 from .chains import are_overrides
-from .keys import CACHE_KEYS
+from .keys import TEACHER_KEYS
 from .signature import fits
 
 # form -> the keys of such a node; a teacher may also be any network by its _target_
@@ -21,6 +21,7 @@ TEACHER_FORMS = {
     "members": {"members", "average", "weights", "terms"},
 }
 CACHE_MODES = ("auto", "live", "fixed", "views", "replicas")
+CACHE_DTYPES = ("float32", "float16", "bfloat16")
 _PARTS = {"weights", "losses", "new_head"}
 INITIAL_FORMS = {
     "experiment": {"experiment", "seed", "overrides", "config", *_PARTS},
@@ -42,7 +43,7 @@ def teacher_problems(teacher: object, prefix: str, channels: int | None) -> Iter
     nodes = {f"teacher.members.{name}": node for name, node in members.items()} if isinstance(members, dict) else {}
     yield from _cache_problems(teacher, prefix)
     for key, node in {"teacher": teacher, **nodes}.items():
-        forms = {form: keys | CACHE_KEYS if key == "teacher" else keys for form, keys in TEACHER_FORMS.items()}
+        forms = {form: keys | TEACHER_KEYS if key == "teacher" else keys for form, keys in TEACHER_FORMS.items()}
         yield from _form(node, forms, f"{prefix}{key}", "teacher")
         if isinstance(node, dict) and "members" in node and "terms" in node:
             yield from (f"{prefix}{problem}" for problem in term_problems(members or {}, node["terms"]))
@@ -63,6 +64,17 @@ def _cache_problems(teacher: object, prefix: str) -> Iterator[str]:
         yield (
             f"{prefix}teacher.cache must be one of {', '.join(CACHE_MODES)}, got {mode!r}"
             f"{did_you_mean(str(mode), CACHE_MODES)}"
+        )
+    dtype, modes = node.get("cache_dtype", "float32"), CACHE_MODES[2:]
+    if dtype not in CACHE_DTYPES:
+        yield (
+            f"{prefix}teacher.cache_dtype must be one of {', '.join(CACHE_DTYPES)}, got {dtype!r}"
+            f"{did_you_mean(str(dtype), CACHE_DTYPES)}"
+        )
+    elif dtype != "float32" and mode not in modes and mode in (None, *CACHE_MODES):
+        yield (
+            f"{prefix}teacher.cache_dtype={dtype} rounds answers that are kept, and teacher.cache={mode or 'auto'} "
+            f"need not keep any; choose teacher.cache={', '.join(modes[:-1])} or {modes[-1]}"
         )
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit > 0):
         yield f"{prefix}teacher.cache_gb must be a number of gigabytes greater than 0, got {limit!r}"

@@ -10,12 +10,14 @@ from fnmatch import fnmatchcase
 
 # how a teacher's answers are kept (kdlab.cache). Every mode is exact, so they are no part of a run's identity
 CACHE_KEYS = frozenset({"cache", "cache_gb", "cache_auto"})
+# kdlab's own keys of a teacher as a whole: also that which changes its answers, and so counts
+TEACHER_KEYS = CACHE_KEYS | {"cache_dtype"}
 
 # node (a pattern over dotted keys) -> kdlab's own keys in it
 OWN_KEYS: dict[str, set[str]] = {
     "data": {"name", "classes", "shape"},
     "student": {"taps", "initial"},
-    "teacher": {"taps", "normalisation", *CACHE_KEYS},
+    "teacher": {"taps", "normalisation", *TEACHER_KEYS},
     "teacher.members.*": {"taps", "normalisation"},
     "teacher*.network": {"taps", "initial"},
     "loss.*": {"weight"},
@@ -67,6 +69,7 @@ DEFAULT_TASK = {"_target_": "kdlab.tasks.Classification"}
 # hashes would then mean another run.
 ADDED: dict[str, object] = {
     "teacher.part": None,
+    "teacher.cache_dtype": "float32",
     "teacher.members.*.part": None,
     "student.initial.part": None,
     "student.initial.new_head": False,

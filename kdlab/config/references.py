@@ -27,7 +27,7 @@ from typing import Any
 
 from kdlab.errors import InputError
 
-from .keys import CACHE_KEYS, role_of, run_nodes, takes_over_the_seed
+from .keys import TEACHER_KEYS, role_of, run_nodes, takes_over_the_seed
 from .names import data_name, readable_name
 
 
@@ -239,8 +239,8 @@ class Network(Reference):
 
     @property
     def described(self) -> dict:
-        """The node without the normalisation of its inputs, and without what says where answers are kept."""
-        return {name: value for name, value in self.node.items() if name not in ("normalisation", *CACHE_KEYS)}
+        """The node without the normalisation of its inputs, and without what says how answers are kept."""
+        return {name: value for name, value in self.node.items() if name not in ("normalisation", *TEACHER_KEYS)}
 
     @property
     def name(self) -> str:

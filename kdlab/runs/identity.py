@@ -113,7 +113,9 @@ def canonical(config: dict, spellings: Mapping[str, Mapping[str, str]] = SPELLIN
     """The config in its canonical form; see the module's docstring."""
     kept = _counted(config, "", spellings)
     if teacher := teacher_reference(config):
-        kept["teacher"] = _teacher(teacher, spellings)
+        node = config["teacher"]
+        rounded = _added("teacher.cache_dtype", node.get("cache_dtype", "float32"))
+        kept["teacher"] = {**_teacher(teacher, spellings), **rounded}
     kept["student"].pop("initial", None)
     if initial := initial_reference(config):
         kept["student"]["initial"] = _initial(initial, spellings)

@@ -194,7 +194,7 @@ class RunRecord:
     teacher_share: float | None = entry("number", "share of the training time that the teacher took, in [0, 1]")
     cache: dict | None = entry(
         "names",
-        "kept answers of the teacher: mode, passes that live training takes, those computed here, seconds, bytes",
+        "kept answers of the teacher: mode, type, passes that live training takes, those computed here, seconds, bytes",
     )
     stacked: dict | None = entry(
         "names", "runs that were trained together with it, itself included, and how many times faster a step was"

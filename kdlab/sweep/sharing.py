@@ -41,7 +41,7 @@ def saved(outcomes: Iterable[Outcome]) -> str:
     ''
     """
     passes = computed = 0
-    seconds, runs = 0.0, 0
+    seconds, runs, rounded = 0.0, 0, set()
     for outcome in {outcome.job.place: outcome for outcome in outcomes if outcome.status == TRAINED}.values():
         try:
             cache = outcome.job.run.read().cache if outcome.path is not None else None
@@ -49,6 +49,7 @@ def saved(outcomes: Iterable[Outcome]) -> str:
             continue
         if cache:
             runs += 1
+            rounded |= {cache.get("dtype", "float32")} - {"float32"}
             passes, computed, seconds = (
                 passes + cache["passes"],
                 computed + cache["computed"],
@@ -56,7 +57,8 @@ def saved(outcomes: Iterable[Outcome]) -> str:
             )
     if not runs:
         return ""
-    line = f"teacher's answers: {runs} runs needed {passes} passes over the training samples"
+    stored = f" (rounded to {' and '.join(sorted(rounded))})" if rounded else ""
+    line = f"teacher's answers{stored}: {runs} runs needed {passes} passes over the training samples"
     if not computed:
         return f"{line}; earlier runs had kept them all"
     made = "1 was made" if computed == 1 else f"{computed} were made"

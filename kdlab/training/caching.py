@@ -165,7 +165,13 @@ def contents_of(
         torch=torch.__version__,
         inputs=inputs,
         code=code,
+        dtype=dtype_of(config),
     )
+
+
+def dtype_of(config: dict) -> str:
+    """The type in which answers are stored: ``teacher.cache_dtype``."""
+    return config["teacher"].get("cache_dtype") or "float32"
 
 
 def _rows(config: dict, data: Data) -> int:
@@ -198,6 +204,7 @@ class Caching:
     views: int = 1
     #: why nothing more is kept; empty while it is
     stopped: str = ""
+    #: whether the line on what was kept, or on why nothing is, has been printed
     _said: bool = False
     _filled: Filled = field(default_factory=Filled)
 
@@ -227,6 +234,11 @@ class Caching:
         return inputs_digest(self.data)
 
     @property
+    def dtype(self) -> str:
+        """The type in which the answers are stored."""
+        return dtype_of(self.config)
+
+    @property
     def drawn_epochs(self) -> int:
         """How many epochs have images of their own."""
         replicas = self.data.replicas
@@ -237,13 +249,14 @@ class Caching:
         """Rows of a training batch in one process."""
         return _rows(self.config, self.data)
 
-    def check_room(self) -> None:
-        """Check, before anything is written, that the answers can be kept. In a sweep that decided to keep them, the
-        teacher stays live where they cannot.
+    def check_room(self, say: Callable[[str], None] = lambda line: None) -> None:
+        """Check, before a run is begun, that the answers can be kept. In a sweep that decided to keep them, the teacher
+        stays live where they cannot. Only the answers themselves show whether they can be rounded, so those that are
+        rounded are kept here.
 
         Raises:
-            InputError: it was asked for, and there is no room for them, they have no fixed size, or the data give other
-                inputs each time.
+            InputError: it was asked for, and there is no room for them, they have no fixed size, a rounded type cannot
+                hold them, or the data give other inputs each time.
         """
         limit = float(self.config["teacher"].get("cache_gb") or GIGABYTES) * 1e9
         try:
@@ -262,6 +275,8 @@ class Caching:
             if not self.config["teacher"].get("cache_auto"):
                 raise
             self.stopped = str(error)
+        for split in ("train", "validation", "test") if self.dtype != "float32" else ():
+            self.fill(split, say)
 
     def fill(self, split: str, say: Callable[[str], None] = lambda line: None) -> None:
         """Ask the teacher for what is missing of a split. Where a file cannot be written, the teacher stays live, and a
@@ -291,18 +306,22 @@ class Caching:
         if self.stopped and not self._said:
             self._said = True
             say(f"teacher: its answers are not kept, and it is asked in every step: {self.stopped}")
-        elif split == "train" and self._filled.computed:
+        elif split == "train" and self._filled.computed and not self._said:
+            self._said = True
+            rounded = "" if self.dtype == "float32" else f", rounded to {self.dtype},"
             passes = "one pass" if self._filled.computed == 1 else f"{self._filled.computed} passes"
             say(
                 f"teacher: {passes} over the training samples in {self._filled.seconds:.1f} s, kept for all runs that "
-                f"share them ({readable_size(self._filled.written)} in {self.teachers[0].store.path.parent})"
+                f"share them ({readable_size(self._filled.written)}{rounded} in {self.teachers[0].store.path.parent})"
             )
 
     def as_record(self) -> dict[str, Any]:
-        """What run.json keeps: the mode; the passes of the teachers over the training split that live training would
-        take; those that were computed for this run; the seconds and bytes of these."""
+        """What run.json keeps: the mode; the type in which the answers are stored; the passes of the teachers over the
+        training split that live training would take; those that were computed for this run; the seconds and bytes of
+        these."""
         return {
             "mode": self.mode,
+            "dtype": self.dtype,
             "passes": (self.epochs or 0) * self.views * len(self.teachers),
             "computed": self._filled.computed,
             "seconds": self._filled.seconds,

@@ -104,7 +104,7 @@ def prepared(config: dict, say: Say, label: str = "", say_of_teacher: Say | None
     for line in parts.notes:
         say(f"{label}{line}")
     if parts.caching is not None:
-        parts.caching.check_room()
+        parts.caching.check_room(say)
         parts.caching.fill("validation", say)
     described = None
     if parts.teacher is not None:

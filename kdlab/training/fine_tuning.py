@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kdlab.config.forms import TEACHER_FORMS
-from kdlab.config.keys import CACHE_KEYS
+from kdlab.config.keys import TEACHER_KEYS
 from kdlab.config.missing import own_folders
 from kdlab.config.quoting import value_text
 from kdlab.config.signature import signature
@@ -19,7 +19,7 @@ from kdlab.runs.run import Run, RunStore
 NAME = "fine_tuned"
 #: what arguments that give the number of classes are called
 CLASSES = ("classes", "num_classes", "num_labels", "n_classes", "nb_classes", "nclass", "out_features")
-_OWN = ("_target_", "taps", "normalisation", "initial", *CACHE_KEYS)  # what is no argument of the network
+_OWN = ("_target_", "taps", "normalisation", "initial", *TEACHER_KEYS)  # what is no argument of the network
 
 
 def commands(config: dict, key: str, student: Sequence[str] | None) -> str:
@@ -92,7 +92,7 @@ def _left_over(overrides: Sequence[str]) -> list[str]:
         teacher = _composed(overrides)["teacher"]
     except KdlabError:  # its message stands where the command is typed
         return []
-    named = [f"~teacher.{name}" for name in teacher if name not in {*TEACHER_FORMS["run"], *CACHE_KEYS, "config"}]
+    named = [f"~teacher.{name}" for name in teacher if name not in {*TEACHER_FORMS["run"], *TEACHER_KEYS, "config"}]
     return [*named, *(["teacher.normalisation=null"] if teacher.get("normalisation") else [])]
 
 

@@ -33,6 +33,7 @@ SAME = [
     ["~loss.kd.temperature_squared"],  # the constructor's own default
     ["optimizer.lr=1e-2"],
     ["trainer.precision=32"],
+    ["teacher.cache=fixed", "teacher.cache_dtype=float32"],
 ]
 OTHER = [
     ["seed=2"],
@@ -48,6 +49,8 @@ OTHER = [
     ["student.hidden=[17]"],
     ["data.replicas=2"],
     ["data.replicas=3"],
+    ["teacher.cache=fixed", "teacher.cache_dtype=float16"],
+    ["teacher.cache=fixed", "teacher.cache_dtype=bfloat16"],
 ]
 
 

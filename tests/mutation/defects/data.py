@@ -54,7 +54,7 @@ DEFECTS = [
     ("data/base.py", "return rows[:count], rows[count:]", "return rows[:count], rows"),
     (
         "data/loader.py",
-        "counter_order(self.rows, self.seed, self.epoch, _ORDER)",
+        "counter_order(self.rows, self.seed, self._present, _ORDER)",
         "counter_order(self.rows, self.seed, _ORDER)",
     ),
     (
