@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 
 from .parsed import parse_once
 
-MOST_FILES = 2000  # in the folders of the search path; with more, looking at them takes longer than it saves
+MOST_FILES = 2000  # and folders in the search path; with more, looking at them takes longer than it saves
 MOST_KEPT = 64  # compositions
 # changes in Hydra's own node that do not decide how a config is composed
 _LAUNCHING = ("hydra.launcher.", "hydra.sweeper.")
@@ -112,6 +112,7 @@ def _state(sources: Sequence[Any]) -> tuple | None:
     for one in sources:
         if one.scheme() == "file":
             for folder, _, names in os.walk(one.path, followlinks=True):
+                found.append((folder,))  # a folder without files is a group, too
                 for name in names:
                     status = os.stat(os.path.join(folder, name))
                     found.append((folder, name, status.st_size, status.st_mtime_ns))

@@ -91,7 +91,6 @@ def test_a_new_folder_may_make_a_group_of_a_key(tmp_path):
     (tmp_path / "train.yaml").write_text("defaults: [_self_]\ndata: {rows: 1}\nseed: 1\n")
     assert composed(["data=small", "seed=2"], tmp_path, remember=True).data == "small"
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "small.yaml").write_text("rows: 10\n")
     with pytest.raises(Exception, match="Could not override 'data'"):
         composed(["data=small", "seed=2"], tmp_path, remember=True)
 
