@@ -39,12 +39,13 @@ def look_up() -> None:
 
 @lru_cache(maxsize=4)
 def _found(wanted: tuple, folders: tuple) -> metadata.EntryPoints:
-    return cast(metadata.EntryPoints, metadata.entry_points(**dict(wanted)))
+    found: metadata.EntryPoints = cast(Any, metadata).entry_points(**dict(wanted))
+    return found
 
 
 def _folders() -> tuple:
     """The folders of ``sys.path`` with the times of their last change; a package that is installed changes one."""
-    found = []
+    found: list[tuple[str, int | None]] = []
     for entry in sys.path:
         try:
             found.append((entry, os.stat(entry or ".").st_mtime_ns))
