@@ -22,6 +22,7 @@ PACKAGES = (
     "clock",
     "direct_step",
     "cache",
+    "stacked",
 )
 
 
