@@ -93,10 +93,10 @@ def form_of(objectives: Sequence[Objective]) -> _Form | None:
             others = [modules.get(path) for modules in inner]
             if any(type(other) is not type(module) for other in others):
                 return None
-            plain = [{key: value for key, value in vars(other).items() if key not in _OF_MODULE} for other in others]
+            plain = [own_attributes(cast(nn.Module, other)) for other in others]
             for key, value in plain[0].items():
                 values = [one.get(key) for one in plain]
-                if all(_same(value, other) for other in values):
+                if all(same(value, other) for other in values):
                     continue
                 numbers = [other for other in values if type(other) is float]
                 if len(numbers) < len(values):
@@ -107,7 +107,17 @@ def form_of(objectives: Sequence[Objective]) -> _Form | None:
     return form
 
 
-def _same(one: Any, other: Any) -> bool:
+def own_attributes(module: nn.Module) -> dict[str, Any]:
+    """What a module holds apart from parameters, buffers, modules and what every module has.
+
+    >>> own_attributes(nn.Dropout(0.5))
+    {'p': 0.5, 'inplace': False}
+    """
+    return {key: value for key, value in vars(module).items() if key not in _OF_MODULE}
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two attributes are equal; tensors only if they are one object."""
     if one is other:
         return True
     if isinstance(one, Tensor) or isinstance(other, Tensor):
@@ -239,10 +249,10 @@ class Stack:
         first = given[0].batch
         varying = [(module, key, values) for name in names for module, key, values in form.numbers[name]]
         numbers = torch.tensor([[values[row] for row in rows] for _, _, values in varying], dtype=torch.float64)
-        same = all(one is given[0] for one in given)
+        one_source = all(one is given[0] for one in given)
         asks = any(self.objectives[0].losses[name].needs_teacher for name in names)
-        taught = _over([one.taught.logits for one in given if one.taught is not None], same) if asks else None
-        target = _over([one.batch.target for one in given if one.batch.target is not None], same)
+        taught = _over([one.taught.logits for one in given if one.taught is not None], one_source) if asks else None
+        target = _over([one.batch.target for one in given if one.batch.target is not None], one_source)
 
         def one(logits: Tensor, taught: Tensor | None, target: Tensor | None, numbers: Tensor) -> Tensor:
             for (module, key, _), value in zip(varying, numbers.unbind()):
@@ -251,7 +261,7 @@ class Stack:
             student, teacher = Outputs(logits), None if taught is None else Outputs(taught)
             return torch.stack([form.terms[name](student, teacher, rows).total for name in names])
 
-        dim = None if same else 0
+        dim = None if one_source else 0
         in_dims = (0, None if taught is None else dim, None if target is None else dim, 1)
         return vmap(one, in_dims=in_dims, out_dims=1)(
             logits, taught, target, numbers.view(len(varying), len(rows)).to(logits)
@@ -267,9 +277,9 @@ class Stack:
         return torch.stack(found, 1)
 
 
-def _over(values: Sequence[Tensor], same: bool) -> Tensor | None:
+def _over(values: Sequence[Tensor], one_source: bool) -> Tensor | None:
     """What each run learns from, stacked; the value itself where it is the same for all, and None where there is
     none."""
     if not values:
         return None
-    return values[0] if same else torch.stack(list(values))
+    return values[0] if one_source else torch.stack(list(values))

@@ -6,8 +6,9 @@ import contextlib
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from kdlab.tasks.samples import Samples
 
 from .assemble import Parts
 from .preparation import modes_of, restore_modes
-from .stack import Given, Stack
+from .stack import Given, Stack, own_attributes, same
 from .stacked import sources_of
 from .stacked_optimizer import misfit
 
@@ -163,8 +164,10 @@ def _stack(strategies: Sequence[Strategy], sources: Sequence[int], together: boo
 def _alone(strategy: Strategy, batch: Batch) -> tuple[tuple[Tensor, dict[str, Tensor]] | None, str]:
     """The gradient of a run alone, (D,), and its buffers after the step; or why a step of it cannot be shared."""
     with _buffers_kept(strategy):
-        random = _random(strategy.device)
+        random, attributes = _random(strategy.device), _attributes(strategy)
         loss = strategy.distill(batch).loss.total
+        if changed := [name for name, value in _attributes(strategy).items() if not same(attributes.get(name), value)]:
+            return None, f"{changed[0]} changes in a step, so it may remember earlier ones"
         if not all(torch.equal(one, other) for one, other in zip(random, _random(strategy.device))):
             return None, "the network or a loss draws random numbers (dropout)"
         after = {name: value.clone() for name, value in strategy.student.named_buffers()}
@@ -173,6 +176,17 @@ def _alone(strategy: Strategy, batch: Batch) -> tuple[tuple[Tensor, dict[str, Te
     except RuntimeError as error:
         return None, f"the loss has no gradient for some parameters ({_reason(error)})"
     return (torch.cat([value.flatten() for value in found]), after), ""
+
+
+def _attributes(strategy: Strategy) -> dict[str, Any]:
+    """What the student's and the losses' modules hold apart from parameters, buffers and modules."""
+    parts = {"student": strategy.student, "loss": strategy.objective.terms}
+    return {
+        ".".join(filter(None, (key, path, name))): copy(value) if isinstance(value, (list, dict, set)) else value
+        for key, part in parts.items()
+        for path, module in part.named_modules()
+        for name, value in own_attributes(module).items()
+    }
 
 
 @contextlib.contextmanager
@@ -234,8 +248,8 @@ def _step_of(strategy: Strategy, batch: Batch) -> Callable[[], None]:
 
     def step() -> None:
         found = torch.autograd.grad(cast(Tensor, strategy.distill(batch).loss.total), parameters)
-        for copy, gradient in zip(copies, found):
-            copy.grad = gradient
+        for own, gradient in zip(copies, found):
+            own.grad = gradient
         optimizer.step()
 
     return step

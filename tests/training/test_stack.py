@@ -230,6 +230,28 @@ class Sums(nn.Module):
         return y * 2 if float(y.detach().sum()) > 1e9 else y
 
 
+class Counts(Sums):
+    """It remembers the steps: stacked runs would share them."""
+
+    steps = 0
+
+    def forward(self, x):
+        self.steps += 1
+        return self.linear(x.flatten(1))
+
+
+class Remembers(HintonKD):
+    """A loss that keeps a list."""
+
+    def __init__(self, temperature: float = 4.0):
+        super().__init__(temperature)
+        self.seen = []
+
+    def forward(self, student, teacher, batch):
+        self.seen.append(len(batch))
+        return super().forward(student, teacher, batch)
+
+
 def test_what_cannot_be_stacked_says_why(taught):
     cpu = torch.device("cpu")
 
@@ -240,6 +262,9 @@ def test_what_cannot_be_stacked_says_why(taught):
     assert why("student.dropout=0.2") == "the network or a loss draws random numbers (dropout)"
     assert why("student=cnn") == ""
     assert "reads features" in why("loss=[ce,sp]", "loss.sp.student_taps=[stage1]", "loss.sp.teacher_taps=[stage1]")
+    remembers = "changes in a step, so it may remember earlier ones"
+    assert why(f"student._target_={__name__}.Counts") == f"student.steps {remembers}"
+    assert why(f"+loss.own={{_target_:{__name__}.Remembers,weight:0.5}}") == f"loss.own.seen {remembers}"
     assert why(f"student._target_={__name__}.Sums").startswith("its step cannot be computed for several runs at once")
 
 
