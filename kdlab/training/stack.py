@@ -195,10 +195,10 @@ class Stack:
         """Give each run's student its parameters and buffers, and its optimiser its state."""
         with torch.no_grad():
             for row, strategy in enumerate(self.strategies):
-                for name, value in strategy.student.named_parameters():
-                    value.copy_(self._views[name][row])
-                for name, value in strategy.student.named_buffers():
-                    value.copy_(self.buffers[name][row])
+                for name, parameter in strategy.student.named_parameters():
+                    parameter.copy_(self._views[name][row])
+                for name, buffer in strategy.student.named_buffers():
+                    buffer.copy_(self.buffers[name][row])
         self.optimizer.write()
 
     # -- the networks --------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ DEFECTS = [
     ("training/stack.py", "if len(numbers) < len(values):", "if False:", STEP),
     (
         "training/stack.py",
-        "                    value.copy_(self.buffers[name][row])\n",
+        "                    buffer.copy_(self.buffers[name][row])\n",
         "                    pass\n",
         RUNS,
     ),
