@@ -29,7 +29,8 @@ class Contents:
         mode: ``fixed``: each training sample has one answer. ``views``: it has one for each epoch and view.
         augment_seed: of the augmentation; None with ``fixed``.
         rows: of a training batch in one process. The last digits of an answer depend on it.
-        device: ``cpu`` or ``cuda``; on a CPU with the number of threads, on which the last digits depend, too.
+        device: ``cpu`` or ``cuda``; with what else the last digits depend on: the number of threads on a CPU, and
+            whether the weights have the channels last.
         torch: its version.
         inputs: a digest of what the data give (:func:`kdlab.cache.inputs.inputs_digest`).
         code: a digest of the files with the user's own classes (:func:`code_digest`).

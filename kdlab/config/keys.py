@@ -74,6 +74,7 @@ ADDED: dict[str, object] = {
     "student.initial.part": None,
     "student.initial.new_head": False,
     "task": DEFAULT_TASK,
+    "channels_last": False,
     "trainer.max_steps": -1,
     "trainer.every_n_train_steps": None,
 }

@@ -17,6 +17,7 @@ from kdlab.counter import derived_seed
 from kdlab.data import Data
 from kdlab.data.loader import BatchLoader, Share
 from kdlab.errors import InputError, KdlabError, ended_early, raised, shortened
+from kdlab.models.layout import use_channels_last
 from kdlab.objective import Objective
 from kdlab.runs.checkpoints import peer_nodes, student_network
 from kdlab.runs.run import Run, RunStore
@@ -218,6 +219,8 @@ def assemble(config: dict, trained: Trained) -> Parts:
     notes += prepare(strategy, probe, data.train_size, loader.target, rows, data.batch_size)
     if initial is not None:
         load_losses(objective, first, initial.losses)
+    if config.get("channels_last"):  # after prepare(), which adds parts to the networks
+        use_channels_last(strategy)
     if caching is not None:
         caching.epochs, caching.views = strategy.epochs, strategy.views
     return Parts(data, task, teacher, strategy, untrained, notes, caching)

@@ -149,7 +149,8 @@ def contents_of(
     config: dict, one: Reference, data: Data, mode: str, weights: str, inputs: str = "", code: str = ""
 ) -> Contents:
     """What decides the answers of one network of the config's teacher."""
-    device = evaluation_device(config).type
+    kind = evaluation_device(config).type
+    device = kind if kind != "cpu" else f"cpu, {config['threads']} threads"
     seed = run_seed(config) if data.augment_seed is None else data.augment_seed
     return Contents(
         teacher=teacher_identity(one),
@@ -161,7 +162,7 @@ def contents_of(
         mode="fixed" if mode == "fixed" else "views",
         augment_seed=None if mode == "fixed" else seed,
         rows=_rows(config, data),
-        device=device if device != "cpu" else f"cpu, {config['threads']} threads",
+        device=device + (", channels last" if config.get("channels_last") else ""),
         torch=torch.__version__,
         inputs=inputs,
         code=code,

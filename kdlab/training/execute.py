@@ -141,6 +141,8 @@ def rehearse(config: dict) -> None:
                 f"compile: torch has no backend '{config['compile']}'{did_you_mean(config['compile'], backends)} "
                 f"(it has {', '.join(backends)})"
             )
+    if config["compile"] in (True, "inductor") and evaluation_device(config).type == "cpu":
+        _refuse_without_compiler()
     with warnings.catch_warnings(), found_once():
         warnings.simplefilter("ignore")
         build(
@@ -153,6 +155,19 @@ def rehearse(config: dict) -> None:
             enable_progress_bar=False,
             **trainer_arguments(config["trainer"]),
         )
+
+
+def _refuse_without_compiler() -> None:
+    """Raises InputError where torch's own backend finds no C++ compiler, which it needs on a CPU."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
+    try:
+        get_cpp_compiler()
+    except Exception as error:  # of a class of torch's own
+        raise InputError(
+            "compile=true: torch finds no C++ compiler, which it needs on a CPU; install one (apt install g++), set "
+            "the environment variable CXX to one, or use compile=aot_eager, which needs none"
+        ) from error
 
 
 class OneProcess(LightningEnvironment):

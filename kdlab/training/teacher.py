@@ -22,6 +22,7 @@ from kdlab.config.references import (
 )
 from kdlab.data import Data
 from kdlab.errors import InputError, KdlabError
+from kdlab.models.layout import use_channels_last
 from kdlab.models.writes import Writes
 from kdlab.normalisation import Normalisation
 from kdlab.runs.checkpoints import expected_node, load_student, naming, read_checkpoint
@@ -89,6 +90,8 @@ def _made(
 
     def live() -> Frozen:
         network, aliases = _teacher_network(one, trained, config, note)
+        if config.get("channels_last"):
+            use_channels_last(network)
         own = _normalisation(one, network, channels)
         if own is not None:
             own.check_channels(channels, f"{one.key}.normalisation")

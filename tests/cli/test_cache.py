@@ -32,7 +32,7 @@ def test_bad_input(kdlab, workplace):
     for arguments, message in (
         (["build", "teacher=none", "strategy=supervised"], "teacher: this run has none"),
         (["build", "mixing=mixup"], "teacher.cache: data.mixing mixes the images of a batch"),
-        (["build", "teacher.cache=live"], "teacher.cache=live keeps nothing; choose fixed, views or auto"),
+        (["build", "teacher.cache=live"], "teacher.cache=live keeps nothing; choose fixed, views, replicas or auto"),
         (["build", "loss=[ce]"], "no term of the loss learns from the teacher"),
         (["verify", "runs"], "runs is no folder of kept answers; kdlab cache list shows them"),
         (["verify", "--live", *RUN], "is not trained, so nothing of it can be kept"),

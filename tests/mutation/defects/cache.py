@@ -22,6 +22,12 @@ DEFECTS = [
     ("cache/codec.py", "if self.exact else self.decode", "if True else self.decode", CODEC),
     ("cache/contents.py", 'if self.dtype == "float32":', "if True:", CODEC),
     ("runs/identity.py", "{**_teacher(teacher, spellings), **rounded}", "_teacher(teacher, spellings)", CODEC),
+    (
+        "training/caching.py",
+        '(", channels last" if config.get("channels_last") else "")',
+        '""',
+        {"tests": ("tests/models/test_layout.py",)},
+    ),
     ("training/caching.py", "dtype=dtype_of(config),", "", CODEC),
     ("cache/filling.py", "loader.sampler.set_epoch(epoch)\n        index", "index", CACHED),
     ("cache/filling.py", "first[1:] = every[order][1:] != every[order][:-1]", "pass", CACHED),
