@@ -29,7 +29,8 @@ def test_a_distilled_run(kdlab, workplace, taught, monkeypatch):
     passes, evaluate = [], results.evaluate
     monkeypatch.setattr(results, "evaluate", lambda *arguments: passes.append(1) or evaluate(*arguments))
     run = train(["teacher=run", f"teacher.run={taught.path}", *SHORT, "optimizer.lr=0.02"])
-    assert len(passes) == 3, "the teacher, the last and the best: test is not gone through once more"
+    best_is_last = run.checkpoint("best").samefile(run.checkpoint("last"))
+    assert len(passes) == 3 - best_is_last, "the teacher, the last and the best, each once"
     said, theirs = run.predictions(), taught.predictions()["last"]
     for which, suffix in (("last", ""), ("best", "_best")):
         agreed, apart = _by_hand(said[which], theirs)

@@ -118,6 +118,8 @@ TRAIN = {
             "data._target_=lightning.LightningDataModule",
             "data.augment_seed=1",
             "~data.augment_seed",  # Hydra deletes no null
+            "data.replicas=1",
+            "~data.replicas",
             "~data.batch_size",
             "~data.validation",
             "~data.split_seed",
