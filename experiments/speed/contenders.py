@@ -214,6 +214,7 @@ def of_kdlab(overrides: list[str], teacher: Path) -> Callable[[Job], Outcome]:
             f"trainer.accelerator={'gpu' if job.device == 'cuda' else 'cpu'}",
             f"trainer.precision={'bf16-mixed' if job.bf16 else '32-true'}",
             f"compile={str(job.compile).lower()}",
+            f"channels_last={str(job.channels_last).lower()}",
             f"seed={job.seed}",
             "fresh=true",
         ]

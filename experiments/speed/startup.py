@@ -9,7 +9,6 @@ without that of an interpreter that does nothing. ``compare`` reads a sweep of 1
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -37,6 +36,8 @@ def commands(runs: int) -> dict[str, list[str]]:
 
 def seconds(arguments: list[str], folder: Path) -> float:
     """Processor time of a process and its children."""
+    import resource  # Windows has none, and reads the results too
+
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(arguments, cwd=folder, check=True, stdout=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -35,6 +35,8 @@ class Codec(ABC):
     name: str
     #: whether :meth:`decode` gives the same bits
     exact: bool = False
+    #: the distance to the next value that it can store, as a part of the value
+    place: float = 0.0
 
     @abstractmethod
     def encode(self, values: Tensor) -> dict[str, Tensor]:
@@ -77,6 +79,13 @@ class Rounded(Codec):
 
     def __init__(self, name: str):
         self.name = name
+
+    @property
+    def place(self) -> float:  # type: ignore[override]
+        """The precision of the type: 2^-10 or 2^-7."""
+        import torch
+
+        return torch.finfo(self._type).eps
 
     @property
     def _type(self) -> torch.dtype:

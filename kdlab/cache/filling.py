@@ -69,7 +69,7 @@ def fill(
         say: receives lines about files that are computed again.
 
     Raises:
-        CannotKeep: the answers have no fixed size, or the codec cannot hold them; nothing was written of them.
+        CannotKeep: the answers have no fixed size, or the codec cannot hold a value.
         OSError: the store cannot be written.
     """
     slots = _slots(teacher, split, epochs, views)
@@ -217,8 +217,8 @@ def check_room(
 
 
 def difference(teacher: Cached, data: Data, device: torch.device | str = "cpu") -> tuple[int, float]:
-    """How many files the store holds, and how far their values are from the live teacher's at most: one batch of each
-    file, spread over the split.
+    """How many files the store holds, and how far their values are from the live teacher's at most, beyond one place of
+    the stored type: one batch of each file, spread over the split.
 
     Raises:
         Damaged: a file is not what was written.
@@ -238,7 +238,12 @@ def difference(teacher: Cached, data: Data, device: torch.device | str = "cpu") 
         if stored is None:
             continue
         found = stored[1][torch.searchsorted(stored[0], chosen)]
-        largest = max(largest, (found - live).abs().max().item()) if found.shape == live.shape else float("inf")
+        if found.shape != live.shape:
+            largest = float("inf")
+            continue
+        # values that differ in their last digit may be rounded to two neighbours
+        gap = ((found - live).abs() - teacher.store.codec.place * live.abs()).clamp(min=0)
+        largest = max(largest, gap.max().item())
     return len(files), largest
 
 

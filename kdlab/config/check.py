@@ -25,7 +25,7 @@ SCHEMA: dict[str, tuple[object, str]] = {
     "threads": (int, "threads of torch per process"),
     "fresh": (bool, "start over, even if the run is finished"),
     "compile": (bool | str, "compile the student in place: true, or the name of a backend"),
-    "channels_last": (bool | None, "weights of convolutions in memory with the channels last"),
+    "channels_last": (bool, "weights of convolutions in memory with the channels last"),
     "progress": (str, "auto, bar, lines or none"),
     "paths": (dict, "runs: the folder of the runs; data: the folder of the data sets"),
     "task": (dict, "what a label means"),

@@ -75,6 +75,8 @@ ADDED: dict[str, object] = {
     "student.initial.new_head": False,
     "task": DEFAULT_TASK,
     "channels_last": False,
+    "data.augment_seed": None,
+    "data.replicas": None,
     "trainer.max_steps": -1,
     "trainer.every_n_train_steps": None,
 }

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobRuntime
@@ -26,6 +27,9 @@ MOST_FILES = 2000  # and folders in the search path; with more, looking at them 
 MOST_KEPT = 64  # compositions
 # changes in Hydra's own node that do not decide how a config is composed
 _LAUNCHING = ("hydra.launcher.", "hydra.sweeper.")
+
+# what is in Hydra's ConfigStore if nobody has stored configs of their own there
+_OF_HYDRA = ("hydra", "_dummy_empty_config_.yaml")
 
 _kept: dict[tuple, bytes] = {}  # pickled, since the caller changes what it gets
 
@@ -107,7 +111,10 @@ def _changed(config: DictConfig, parsed: Sequence[Override], changes: list[Overr
 
 
 def _state(sources: Sequence[Any]) -> tuple | None:
-    """The search path, with names, sizes and times of the files in its folders; None where they are too many."""
+    """The search path, with names, sizes and times of the files in its folders; None where they are too many, or where
+    configs were stored without a file (Hydra's ConfigStore), whose changes cannot be seen."""
+    if any(group not in _OF_HYDRA for group in ConfigStore.instance().repo):
+        return None
     found: list[tuple] = [(one.scheme(), one.provider, one.path) for one in sources]
     for one in sources:
         if one.scheme() == "file":
@@ -115,7 +122,7 @@ def _state(sources: Sequence[Any]) -> tuple | None:
                 found.append((folder,))  # a folder without files is a group, too
                 for name in names:
                     status = os.stat(os.path.join(folder, name))
-                    found.append((folder, name, status.st_size, status.st_mtime_ns))
+                    found.append((folder, name, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
                 if len(found) > MOST_FILES:
                     return None
     return tuple(found)

@@ -127,7 +127,7 @@ class Data(L.LightningDataModule, Generic[Split]):
     def share_samples(self, other: Data) -> None:
         """Take over the samples in memory of another data set with the same arguments, so that there is one copy."""
         if type(self) is type(other) and other._stored is not None:
-            self._stored = other._stored
+            self._stored, self._parts = other._stored, other._parts
 
     # -- what a subclass gives -----------------------------------------------------------------------------------------
 

@@ -65,16 +65,17 @@ def without_masked(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def is_empty(mask: Tensor) -> bool:
-    """Whether a mask is known to hold nothing. On a CPU a look is cheaper than what it saves. On other devices it would
-    wait for them, so the answer is False there, and where torch traces (``torch.compile``, ``vmap``).
+    """Whether a mask with entries is known to be False everywhere. On a CPU a look is cheaper than what it saves. On
+    other devices it would wait for them, so the answer is False there, and where torch traces (``torch.compile``,
+    ``vmap``).
 
-    >>> is_empty(torch.tensor([False, False])), is_empty(torch.tensor([False, True]))
-    (True, False)
+    >>> is_empty(torch.tensor([False, False])), is_empty(torch.tensor([False, True])), is_empty(torch.zeros(0))
+    (True, False, False)
     """
     if mask.device.type != "cpu" or torch.compiler.is_compiling():
         return False
     try:
-        return not mask.any()
+        return mask.numel() > 0 and not mask.any()
     except RuntimeError:  # under vmap
         return False
 

@@ -115,8 +115,8 @@ class Strategy(L.LightningModule):
         self._losses, self._time = MeanLosses(), StepTime()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # such values are set in every step, and torch would look for a parameter or module of that name
-        if type(value) in (int, float, bool, Step):
+        # such values are set in every step, and torch would look for a parameter or module of that name each time
+        if type(value) in (int, float, bool, Step) and name in self.__dict__:
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)

@@ -23,7 +23,7 @@ class MeanLosses:
     def __init__(self) -> None:
         self._sums: dict[str, tuple[Tensor | float, float]] = {}
 
-    def add(self, values: Mapping[str, Tensor], rows: float) -> None:
+    def add(self, values: Mapping[str, Tensor | float], rows: float) -> None:
         """Add the means of a batch.
 
         Args:
@@ -32,7 +32,7 @@ class MeanLosses:
         for name, value in values.items():
             total, count = self._sums.get(name, (0.0, 0.0))
             # on a CPU numbers are cheaper to add than tensors; on a GPU a number would wait for it
-            number = value.item() if value.device.type == "cpu" else value
+            number = value.item() if isinstance(value, Tensor) and value.device.type == "cpu" else value
             self._sums[name] = (total + number * rows, count + rows)
 
     def means(self, summed: Callable[[Tensor], Tensor], device: torch.device | str) -> dict[str, float]:

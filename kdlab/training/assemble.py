@@ -154,6 +154,7 @@ def assemble(config: dict, trained: Trained) -> Parts:
                     looked_for,
                     given=None if data is None else data.normalisation,
                     channels=(config["data"]["shape"] or [1])[0],
+                    config=config,
                 )
                 for one in before
             ]

@@ -50,7 +50,7 @@ def needs_lightning(trainer: L.Trainer, module: Strategy) -> str | None:
     precision, optimizers = trainer.precision_plugin, trainer.optimizers
     kind: Any = type(optimizers[0]) if optimizers else None
     if type(trainer.strategy) is not SingleDeviceStrategy:
-        return "it has several processes"
+        return f"of its strategy {type(trainer.strategy).__name__}"
     if type(precision) is not Precision and (type(precision) is not MixedPrecision or precision.scaler is not None):
         return f"of its precision {precision.precision}"
     if trainer.accumulate_grad_batches != 1:
@@ -60,6 +60,8 @@ def needs_lightning(trainer: L.Trainer, module: Strategy) -> str | None:
         return "of its profiler"
     if not module.automatic_optimization or len(optimizers) != 1:
         return "the strategy steps its optimisers itself"
+    if getattr(trainer.fit_loop.epoch_loop.automatic_optimization, "_skip_backward", False):
+        return "this epoch has no backward pass"
     # others may need a closure, or call it more than once
     if not kind.__module__.startswith("torch.optim.") or kind is torch.optim.LBFGS:
         return f"of its optimiser {kind.__name__}"
@@ -123,7 +125,7 @@ class DirectStep:
         if epoch._num_ready_batches_reached():
             epoch.update_lr_schedulers("epoch", update_plateau_schedulers=False)
         hooks["on_train_batch_end"]({"loss": loss.detach()}, batch, number)
-        if not epoch._results:  # nothing has called log() in this epoch
+        if all(one.has_reset for one in epoch._results.values()):  # nothing has called log() in this epoch
             epoch._results.batch = None
             progress.increment_completed()
             return

@@ -123,7 +123,14 @@ def teacher_of(run: Run, data: Data, task: Task) -> Teacher | None:
                 return found
         raise InputError(f"the run of its teacher, {readable_name(config)}, was not found finished in {root}")
 
-    return make_teacher(teacher_reference(run.config), task, trained, given=data.normalisation, channels=data.shape[0])
+    return make_teacher(
+        teacher_reference(run.config),
+        task,
+        trained,
+        given=data.normalisation,
+        channels=data.shape[0],
+        config=run.config,
+    )
 
 
 def run_of_teacher(run: Run) -> Run | None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
@@ -134,3 +135,14 @@ def test_a_sweep_within_hydra_uses_it(monkeypatch):
             "hydra._internal.config_loader_impl.create_defaults_list", lambda **_: pytest.fail("it is composed again")
         )
         assert compose(["seed=2"])["seed"] == 2
+
+
+def test_a_config_without_a_file_is_composed_each_time():
+    store = ConfigStore.instance()
+    before = dict(store.repo)
+    try:
+        for width in (8, 16):
+            store.store(group="student", name="stored", node={"_target_": "kdlab.models.MLP", "hidden": [width]})
+            assert compose(["student=stored", "seed=3"])["student"]["hidden"] == [width]
+    finally:
+        store.repo = before

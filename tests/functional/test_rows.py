@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from kdlab import functional
 from kdlab.functional import reduce, reduced, same_shape, wide
 from kdlab.functional.rows import added
 
@@ -99,3 +100,10 @@ def test_a_mean_over_elements_needs_the_number_of_classes():
     assert reduced(torch.tensor([4.0, 8.0]), reduction="elementmean", classes=3).item() == 2.0
     with pytest.raises(ValueError, match="elementmean.*give classes"):
         reduced(torch.tensor([4.0, 8.0]), reduction="elementmean")
+
+
+def test_without_any_row_a_mean_is_zero():
+    student, teacher, target = torch.zeros(0, 3), torch.zeros(0, 3), torch.zeros(0, dtype=torch.long)
+    assert functional.cross_entropy(student, target, reduction="mean") == 0
+    assert functional.dkd(student, teacher, target, reduction="mean") == 0
+    assert functional.nkd(student, teacher, target, reduction="mean") == 0

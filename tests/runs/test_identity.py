@@ -505,3 +505,13 @@ def test_nodes_of_teachers_and_of_first_weights_count(tmp_path, key, first, seco
         inner[last] = value
         hashes.append(run_hash(own))
     assert hashes[0] != hashes[1]
+
+
+def test_options_that_kdlab_has_added_do_not_change_the_hash_of_data_of_ones_own():
+    config = compose(["data=digits", "data._target_=mine.Digits", "strategy=supervised", "teacher=none"])
+    before = copy.deepcopy(config)
+    for key in ("augment_seed", "replicas"):
+        assert before["data"].pop(key) is None
+    assert run_hash(before) == run_hash(config)
+    config["data"]["replicas"] = 2
+    assert run_hash(before) != run_hash(config)

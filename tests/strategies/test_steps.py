@@ -4,8 +4,11 @@ import pytest
 import torch
 
 import kdlab
+from kdlab.losses import CrossEntropy
 from kdlab.runs.curve import MetricsFile
+from kdlab.strategies import Supervised
 from kdlab.strategies.base import Strategy
+from tests.strategies.tiny import batch_of, linear, made
 
 SHORT = ["data.fraction=0.2", "trainer.max_epochs=2", "progress=none", "trainer.accelerator=cpu", "student.hidden=[8]"]
 BATCHES = 7  # an epoch
@@ -200,3 +203,13 @@ def test_a_plateau_lowers_the_rate_after_so_many_epochs_without_a_better_score(w
     run = kdlab.train([*SHORT, "strategy=supervised", "trainer.max_epochs=5", *SCHEDULERS["plateau"]])
     rates = [row["learning_rate"] for row in MetricsFile(run.metrics_file).load().rows]
     assert rates == pytest.approx([0.01, 0.01, 0.005, 0.005, 0.0025])
+
+
+def test_a_number_does_not_hide_a_buffer():
+    student = linear()
+    strategy = made(Supervised, student, {"ce": CrossEntropy()}, {"ce": 1.0}, batch_of(4))
+    strategy.register_buffer("count", torch.zeros(()))
+    with pytest.raises(TypeError):
+        strategy.count = 3.0
+    strategy.epochs_done = 1.5
+    assert strategy.epochs_done == 1.5 and "count" in strategy.state_dict()

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from lightning.pytorch.trainer.connectors.logger_connector import _LoggerConnector
 
 import kdlab
 from kdlab.errors import RunFailed
@@ -111,6 +112,27 @@ def test_a_strategy_that_defines_what_it_would_not_call_gets_lightnings_step(mon
     monkeypatch.setattr(Supervised, name, lambda self, *a, **k: usual(self, *a, **k), raising=False)
     run, steps, _, _ = trained(monkeypatch, [], "run", True)
     assert run.finished and steps == 0
+
+
+def test_an_epoch_without_a_backward_pass_is_lightnings(workplace, monkeypatch):
+    # as in the last epoch of StochasticWeightAveraging
+    found, usual = [], direct_step.needs_lightning
+
+    def last_epoch_has_none(trainer, module):
+        trainer.fit_loop._skip_backward = trainer.current_epoch == 1
+        found.append(usual(trainer, module))
+        return found[-1]
+
+    monkeypatch.setattr(clock, "needs_lightning", last_epoch_has_none)
+    _, steps, _, _ = trained(monkeypatch, [], "run", True)
+    assert steps == 5 and found == [None, "this epoch has no backward pass"]
+
+
+def test_nothing_is_gathered_for_loggers_where_nothing_was_logged(workplace, monkeypatch):
+    gathered = []
+    monkeypatch.setattr(_LoggerConnector, "update_train_step_metrics", lambda self: gathered.append(1))
+    _, steps, _, _ = trained(monkeypatch, [], "run", True)
+    assert steps == 10 and not gathered  # not in the second epoch either: the end of the first has logged
 
 
 def test_a_hook_that_ends_an_epoch_fails_the_run(workplace):
