@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,10 +39,12 @@ class LossParts:
     @property
     def total(self) -> Tensor | float:
         """The loss that is minimised."""
-        return self.labels + self.taught
+        return _added(self.labels, self.taught)
 
     def __add__(self, other: LossParts) -> LossParts:
-        return LossParts(self.labels + other.labels, self.taught + other.taught, {**self.parts, **other.parts})
+        return LossParts(
+            _added(self.labels, other.labels), _added(self.taught, other.taught), {**self.parts, **other.parts}
+        )
 
     def scaled(self, labels: float = 1.0, taught: float = 1.0) -> LossParts:
         """The two sums, each with a factor. The parts for the logs do not change."""
@@ -51,6 +53,15 @@ class LossParts:
     def named(self, network: str) -> LossParts:
         """With the network's name appended to the name of each part."""
         return LossParts(self.labels, self.taught, {f"{name}_{network}": value for name, value in self.parts.items()})
+
+
+def _added(one: Tensor | float, other: Tensor | float) -> Tensor | float:
+    """The sum. A part that is not there costs no operation, and no node of the graph."""
+    if isinstance(one, float) and one == 0.0:
+        return other
+    if isinstance(other, float) and other == 0.0:
+        return one
+    return one + other
 
 
 def zero_loss(module: nn.Module) -> Tensor | float:
@@ -91,6 +102,8 @@ class Objective(nn.Module):
         if not terms:
             raise InputError("loss: no term is chosen; for example loss=[ce,kd]")
         self.terms = nn.ModuleDict(terms)
+        #: name -> loss: ``terms`` as what they are
+        self.losses: dict[str, Loss] = dict(terms)
         self.weights = {name: float(weights[name]) for name in terms}
         self.schedules = dict(schedules or {})
         for key in self.schedules:
@@ -110,11 +123,6 @@ class Objective(nn.Module):
                     f"{type(term).__name__} has no number '{scalar}' that may change"
                 )
         self.advance(0.0, 0)
-
-    @property
-    def losses(self) -> dict[str, Loss]:
-        """name -> loss: ``terms`` as what they are."""
-        return {name: cast(Loss, term) for name, term in self.terms.items()}
 
     def advance(self, epoch: float, step: int | None = None) -> None:
         """Sets every scheduled scalar to its value at ``epoch`` (fractional, from 0), or at ``step`` where its schedule

@@ -217,7 +217,7 @@ class Strategy(L.LightningModule):
             outputs = self.taught_by(batch)
             if outputs is None:
                 return None
-            if self.objective.views == 2 and outputs.second is None:
+            if outputs.second is None and self.objective.views == 2:
                 second = self.taught_by(batch.view(1))
                 outputs = outputs if second is None else outputs.with_second(second)
         return outputs.detach()
