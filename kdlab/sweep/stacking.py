@@ -60,6 +60,8 @@ def why_alone(config: dict) -> str:
             return f"{key} are used" if key == "callbacks" else "a logger is used"
     if config.get("compile"):
         return f"compile={config['compile']}"
+    if config.get("channels_last"):
+        return "channels_last=true"
     if config["data"].get("mixing"):
         return "data.mixing is used"
     return ""

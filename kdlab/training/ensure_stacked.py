@@ -87,7 +87,7 @@ def ensure_stacked(
         _record(members, trial)
         stopped: BaseException | None = None
         try:
-            fit_stacked(members)
+            fit_stacked(members, trial.together)
         except BaseException as error:
             stopped = error
         _record(members, trial)

@@ -21,6 +21,7 @@ from kdlab.batch import Batch
 from kdlab.errors import EndedEarly
 from kdlab.runs.curve import Observe
 from kdlab.runs.run import Run
+from kdlab.strategies import Strategy
 from kdlab.strategies.measured import StepTime
 from kdlab.strategies.optimization import epochs_of
 
@@ -63,21 +64,24 @@ class Member:
         return cast(Recorder, self._recorder)
 
 
-def fit_stacked(members: Sequence[Member]) -> None:
+def fit_stacked(members: Sequence[Member], together: bool = True) -> None:
     """Train runs together, each from its last finished epoch to the end. An error of one run is kept in its ``error``,
     and the others continue.
+
+    Args:
+        together: whether the losses are computed in one pass too (:class:`kdlab.training.trial.Trial`).
 
     Raises:
         KeyboardInterrupt: the user stopped it; finished epochs are kept.
     """
-    _Together(members).run()
+    _Together(members, together).run()
 
 
 class _Together:
     """The training of several runs."""
 
-    def __init__(self, members: Sequence[Member]):
-        self.members = list(members)
+    def __init__(self, members: Sequence[Member], together: bool):
+        self.members, self.together = list(members), together
         self.ready: list[Member] = []  # whose Trainer has been set up
         self.stopped: KeyboardInterrupt | None = None
 
@@ -152,7 +156,7 @@ class _Together:
             if not active:
                 continue
             if active != stacked:
-                stacked, stack = active, stack_of(active)
+                stacked, stack = active, stack_of(active, self.together)
             _Epoch(epoch, active, cast(Stack, stack)).run()
 
 
@@ -167,13 +171,20 @@ def sources_of(parts: Sequence[Parts]) -> list[int]:
     return [seeds.index(one.data.seed) for one in parts]
 
 
-def stack_of(members: Sequence[Member]) -> Stack:
-    """The stack of runs whose Trainers are set up."""
+def stack_of(members: Sequence[Member], together: bool) -> Stack:
+    """The stack of runs whose Trainers are set up. ``together``: as for :class:`kdlab.training.stack.Stack`."""
     return Stack(
         [member.parts.strategy for member in members],
         [member.trainer.optimizers[0] for member in members],
         sources_of([member.parts for member in members]),
+        together,
     )
+
+
+def given_to(strategies: Sequence[Strategy], batch: Batch) -> Given:
+    """What runs that share a batch learn from. Their teacher is asked once, if any of them asks for it."""
+    asking = next((one for one in strategies if one.objective.asks_teacher), None)
+    return Given(batch, None if asking is None else asking.teach(batch))
 
 
 class _Epoch:
@@ -234,20 +245,21 @@ class _Epoch:
         for strategy in self.strategies:
             if strategy.objective.schedules:
                 strategy.objective.advance(done, steps)
-        parts = self.stack.step([self._given(rows, batch) for rows, batch in zip(self.of_source, batches)])
+        given = [
+            given_to([self.strategies[row] for row in rows], batch) for rows, batch in zip(self.of_source, batches)
+        ]
+        parts = self.stack.step(given)
         samples = float(batches[0].normaliser or len(batches[0]))
         for part in parts:
-            values = torch.cat([part.totals[None], part.values]) * samples
+            values = torch.cat([part.totals[None], part.values])
+            if values.device.type == "cpu":  # as a run alone sums them (MeanLosses)
+                values = values.double()
             total, count = self.sums.get((part.rows, part.names), (0.0, 0.0))
-            self.sums[part.rows, part.names] = total + values, count + samples
+            self.sums[part.rows, part.names] = total + values * samples, count + samples
         self.schedules.step("step")
         if number == self.planned - 1:
             self.schedules.step("epoch")
         self.time.end()
-
-    def _given(self, rows: Sequence[int], batch: Batch) -> Given:
-        asking = next((row for row in rows if self.strategies[row].objective.asks_teacher), None)
-        return Given(batch, None if asking is None else self.strategies[asking].teach(batch))
 
     def _record(self, row: int, member: Member, share: float) -> None:
         began = time.perf_counter()

@@ -27,8 +27,10 @@ def misfit(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter])
     group = optimizer.param_groups[0]
     if unusual := [name for name in _UNUSUAL if group.get(name)]:
         return f"optimizer.{unusual[0]} is set"
-    if any(isinstance(group.get(name), Tensor) for name in ("lr", *group.get("betas", ()))):
-        return "optimizer.lr is a tensor"
+    for name in ("lr", "betas"):
+        values = group.get(name, ())
+        if any(isinstance(value, Tensor) for value in (values if isinstance(values, (tuple, list)) else (values,))):
+            return f"optimizer.{name} is a tensor"
     own = [value for one in optimizer.param_groups for value in one["params"]]
     if len(optimizer.param_groups) > 1 or list(map(id, own)) != list(map(id, parameters)):
         return "the optimiser changes more than the student's parameters, or not all of them"

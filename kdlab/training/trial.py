@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ from kdlab.tasks.samples import Samples
 from .assemble import Parts
 from .preparation import modes_of, restore_modes
 from .stack import Given, Stack, own_attributes, same
-from .stacked import sources_of
+from .stacked import given_to, sources_of
 from .stacked_optimizer import misfit
 
 ROUNDS = 7  # of timing
@@ -66,7 +67,8 @@ def tried(parts: Sequence[Parts], device: torch.device, always: bool = False) ->
         for strategy in strategies:
             strategy.to(device)
             strategy.student.train()
-        return _tried(parts, device, always)
+        with _every_term(strategies):
+            return _tried(parts, device, always)
     except Exception as error:  # as in a run alone, which reports it as its own
         return Trial(f"a trial step fails ({_reason(error)})")
     finally:
@@ -112,15 +114,6 @@ def _tried(parts: Sequence[Parts], device: torch.device, always: bool) -> Trial:
         return Trial("data: the inputs are several tensors")
     if len({one.inputs.shape for one in batches}) > 1 or len({one.normaliser for one in batches}) > 1:
         return Trial("data: the batches of the seeds differ in size")
-    given = [
-        Given(
-            batch,
-            next(
-                (taught for one, of in zip(strategies, sources) if of == number and (taught := one.teach(batch))), None
-            ),
-        )
-        for number, batch in enumerate(batches)
-    ]
     alone = []
     for strategy, source in zip(strategies, sources):
         found, why = _alone(strategy, batches[source])
@@ -131,7 +124,7 @@ def _tried(parts: Sequence[Parts], device: torch.device, always: bool) -> Trial:
     for together in (True, False):
         try:
             stack = _stack(strategies, sources, together)
-            gradients, _ = stack.gradients(given)
+            gradients, _ = stack.gradients(_given(stack, batches))
         except Exception as error:  # networks and losses may do what vmap cannot
             why = _reason(error)
             continue
@@ -142,10 +135,35 @@ def _tried(parts: Sequence[Parts], device: torch.device, always: bool) -> Trial:
             for name, value in after.items()
         ]
         if max([worst, *buffers]) <= TOLERANCE[gradients.dtype]:
-            return _timed(stack, strategies, given, batches, together, worst, always)
+            return _timed(stack, batches, together, worst, always)
         what = "gradients" if worst > TOLERANCE[gradients.dtype] else "buffers"
         why = f"the {what} together and alone differ by {max([worst, *buffers]):.1e} of the largest"
     return Trial(f"its step cannot be computed for several runs at once ({why})")
+
+
+@contextlib.contextmanager
+def _every_term(strategies: Sequence[Strategy]) -> Iterator[None]:
+    """Gives each term whose weight is 0 now, but not at all times, a weight of 1: such a term has to be tried too."""
+    before = [one.objective.weights for one in strategies]
+    try:
+        for one in strategies:
+            objective = one.objective
+            objective.weights = {
+                name: 1.0 if weight == 0 and objective.counts(name) else weight
+                for name, weight in objective.weights.items()
+            }
+        yield
+    finally:
+        for one, weights in zip(strategies, before):
+            one.objective.weights = weights
+
+
+def _given(stack: Stack, batches: Sequence[Batch]) -> list[Given]:
+    """What the runs of a stack learn from in a step, by the number of their source."""
+    return [
+        given_to([one for one, source in zip(stack.strategies, stack.sources) if source == number], batch)
+        for number, batch in enumerate(batches)
+    ]
 
 
 def _reason(error: Exception) -> str:
@@ -205,28 +223,24 @@ def _random(device: torch.device) -> list[Tensor]:
 
 
 def _difference(one: Tensor, other: Tensor) -> float:
+    """The largest difference, as a part of the largest number of the other; infinite where a number is not finite."""
     if not other.numel():
         return 0.0
     largest = float(other.abs().max())
     difference = float((one - other).abs().max())
-    return difference if largest == 0 else difference / largest
+    found = difference if largest == 0 else difference / largest
+    return found if math.isfinite(found) else math.inf  # max() may pass over NaN
 
 
-def _timed(
-    stack: Stack,
-    strategies: Sequence[Strategy],
-    given: Sequence[Given],
-    batches: Sequence[Batch],
-    together: bool,
-    worst: float,
-    always: bool,
-) -> Trial:
-    """Time a step together and a step alone, in turns. A step alone is without what a training loop adds to it."""
+def _timed(stack: Stack, batches: Sequence[Batch], together: bool, worst: float, always: bool) -> Trial:
+    """Time a step together and a step alone, in turns. Both ask the teacher. A step alone is without what a training
+    loop adds to it."""
+    strategies = stack.strategies
     chosen = list(range(len(strategies)))[:ALONE]
     steps = [_step_of(strategies[number], batches[stack.sources[number]]) for number in chosen]
     ratios, saved = [], []
     for number in range(ROUNDS + 1):
-        seconds = _seconds(lambda: stack.step(given), stack.weights.device)
+        seconds = _seconds(lambda: stack.step(_given(stack, batches)), stack.weights.device)
         with contextlib.ExitStack() as kept:
             for row in chosen:
                 kept.enter_context(_buffers_kept(strategies[row]))

@@ -63,6 +63,7 @@ def jobs_of(configs, earlier=()):
         ({"callbacks__ema": {"_target_": "x.Y"}}, "callbacks are used"),
         ({"logger___target_": "x.Y"}, "a logger is used"),
         ({"compile": True}, "compile=True"),
+        ({"channels_last": True}, "channels_last=true"),
         ({"data__mixing": {"_target_": "kdlab.data.Mixup"}}, "data.mixing is used"),
     ],
 )

@@ -8,11 +8,12 @@ from kdlab.config.compose import compose, own_hydra
 from kdlab.losses import CrossEntropy, HintonKD, SoftCrossEntropy, SymmetricKL
 from kdlab.objective import Objective
 from kdlab.schedules import Schedule
+from kdlab.strategies import Offline
 from kdlab.training.assemble import assembled
 from kdlab.training.stack import Given, Stack, form_of
 from kdlab.training.stacked import sources_of
 from kdlab.training.stacked_optimizer import StackedOptimizer, misfit
-from kdlab.training.trial import tried, unfit
+from kdlab.training.trial import ROUNDS, _difference, tried, unfit
 
 
 def parts_of(taught, *overrides, seeds=(1, 2)):
@@ -187,6 +188,9 @@ def test_optimisers_that_are_not_stacked():
     params = [nn.Parameter(torch.zeros(2))]
     assert "RMSprop is not torch's" in misfit(torch.optim.RMSprop(params), params)
     assert misfit(torch.optim.Adam(params, amsgrad=True), params) == "optimizer.amsgrad is set"
+    betas = (torch.tensor(0.9), torch.tensor(0.99))
+    assert misfit(torch.optim.Adam(params, betas=betas, foreach=False), params) == "optimizer.betas is a tensor"
+    assert misfit(torch.optim.SGD(params, lr=torch.tensor(0.1)), params) == "optimizer.lr is a tensor"
     groups = [{"params": params}, {"params": [nn.Parameter(torch.zeros(1))]}]
     assert "more than the student's parameters" in misfit(torch.optim.SGD(groups, lr=0.1), params)
     assert misfit(torch.optim.SGD(params, lr=0.1), params) == ""
@@ -275,6 +279,33 @@ def test_a_loss_that_looks_at_numbers_is_computed_in_turn(taught):
     assert all(isinstance(one.strategy.objective.losses["both"], SymmetricKL) for one in parts)
     trial = tried(parts, torch.device("cpu"), True)
     assert not trial.why_not and not trial.together and trial.error < 1e-5
+
+
+def test_a_trial_tries_the_terms_that_begin_later(taught):
+    """The term with numbers that differ has a weight of 0 at first; its step in one pass is not possible."""
+    ramp = "{schedule: linear, start: 0.0, end: 1.0, epochs: 2}"
+    term = f"+loss.both={{_target_:kdlab.losses.SymmetricKL,weight:{ramp},reverse_weight:%s}}"
+    parts = [parts_of(taught, term % weight)[0] for weight in (0.2, 0.7)]
+    weights = [one.strategy.objective.weights["both"] for one in parts]
+    trial = tried(parts, torch.device("cpu"), True)
+    assert not trial.why_not and not trial.together
+    assert weights == [one.strategy.objective.weights["both"] for one in parts] == [0.0, 0.0]
+
+
+def test_both_sides_of_a_trial_ask_the_teacher(taught, monkeypatch):
+    parts, asked, teach = parts_of(taught, seeds=(1, 1)), [], Offline.teach
+    monkeypatch.setattr(Offline, "teach", lambda self, batch: asked.append(self) or teach(self, batch))
+    assert tried(parts, torch.device("cpu"), True).why_not == ""
+    # to compare and in each round: once for the stack, and once for each run
+    assert len(asked) == 3 + 3 * (ROUNDS + 1)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_gradient_that_is_not_a_number_differs(place):
+    values = [torch.ones(2), torch.ones(2)]
+    assert _difference(*values) == 0
+    values[place][1] = float("nan")
+    assert _difference(*values) == float("inf")
 
 
 def test_a_trial_changes_nothing(taught):

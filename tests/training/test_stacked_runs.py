@@ -172,6 +172,22 @@ def test_runs_that_were_begun_alone_go_on_together(configs, alone, tmp_path):
         assert_same_run(one, other)
 
 
+def test_losses_that_a_trial_computed_in_turn_are_trained_in_turn(configs, tmp_path):
+    """A mixture of both directions compares its weight with 0, which vmap cannot."""
+    both = {"_target_": "kdlab.losses.SymmetricKL", "weight": 0.5}
+    trainer = {**configs[0]["trainer"], "max_epochs": 1}
+    made = [
+        {**configs[0], "trainer": trainer, "loss": {**configs[0]["loss"], "both": {**both, "reverse_weight": weight}}}
+        for weight in (0.2, 0.7)
+    ]
+    found, alone = at(made, tmp_path / "stacked"), at(made, tmp_path / "alone")
+    ends, trial = stacked(found)
+    assert ends == dict.fromkeys(range(2)) and not trial.together
+    for one, other in zip(found, alone):
+        ensure(other, lambda line: None)
+        assert_same_run(one, other)
+
+
 def test_a_run_that_diverges_fails_alone(configs, alone, tmp_path):
     found = at(configs, tmp_path)
     found[2] = {**found[2], "optimizer": {**found[2]["optimizer"], "lr": 1e30}}
