@@ -227,6 +227,7 @@ class Scheduler:
                 one is job
                 or one in self._begun_with_others
                 or one.attempts
+                or not one.stack  # it was taken apart
                 or one.place in self._settled
                 or self._at_work(one)
                 or any(one.place == other.place for other in (job, *found))
@@ -318,25 +319,27 @@ class Scheduler:
         worker.line.close()
         self._workers.remove(worker)
         self.slots.give(worker.grant)
-        if worker.apart:
-            self._take_apart(worker)
+        left = [job for job in worker.jobs if job not in worker.ends]
+        if len(worker.jobs) > 1 and left:
+            # a killed stack: all together may need more memory than each alone, and one job may have killed the others
+            reasons = [] if worker.apart else [self._killed(worker, job) for job in left]
+            self._take_apart(left, worker.apart or f"{reasons[0]}; each goes on alone, from its last finished epoch")
         interrupted = False
         for job in worker.jobs:
-            if not worker.apart or job in worker.ends:
+            if job in worker.ends or len(worker.jobs) == 1:
                 interrupted |= self._ended(worker, job)
         if interrupted:  # raised by the user's own code, with the same meaning as Ctrl-C
             raise KeyboardInterrupt
 
-    def _take_apart(self, worker: _Worker) -> None:
+    def _take_apart(self, jobs: list[Job], why: str) -> None:
         """Jobs that were to be trained together are trained one by one."""
-        left = [job for job in worker.jobs if job not in worker.ends]
-        if left:
-            self.view.told(f"not stacked: {len(left)} jobs ({left[0].name}, …): {worker.apart}")
-        for job in left:
+        which = f"1 job ({jobs[0].name})" if len(jobs) == 1 else f"{len(jobs)} jobs ({jobs[0].name}, …)"
+        self.view.told(f"not stacked: {which}: {why}")
+        for job in jobs:
             self._put_back(job)
 
     def _put_back(self, job: Job) -> None:
-        """Let a job wait that has not been begun after all; it is then trained alone."""
+        """Let a job wait that was not trained to its end; it is then trained alone."""
         self.view.postponed(job)
         job.attempts, job.stack = job.attempts - 1, []
         self._begun_with_others.discard(job)
@@ -344,7 +347,10 @@ class Scheduler:
 
     def _ended(self, worker: _Worker, job: Job) -> bool:
         """A job has ended with its worker. Returns whether the user's own code raised KeyboardInterrupt."""
-        status, message = worker.ends.get(job) or self._killed(worker, job)
+        status, message = worker.ends.get(job) or (
+            FAILED,
+            f"{self._killed(worker, job)}; finished epochs are kept, and the same command resumes there",
+        )
         if status == BUSY:
             self._put_back(job)
             self._again[job] = time.monotonic() + PAUSE
@@ -378,9 +384,9 @@ class Scheduler:
                 outcome.status, outcome.message = FAILED, str(error)
         return outcome
 
-    def _killed(self, worker: _Worker, job: Job) -> tuple[str, str]:
-        """The end of a job whose worker was killed. Its failure is written into its run's record, since it could not do
-        that itself."""
+    def _killed(self, worker: _Worker, job: Job) -> str:
+        """Why the worker of a job was killed. This is written into its run's record, since it could not do that
+        itself."""
         reason = processes.cause_of_death(worker.process)
         run = job.run
         try:
@@ -389,7 +395,7 @@ class Scheduler:
                 write_text(run.path / "error.txt", f"{reason}\n\n{_tail(worker.output)}")
         except (KdlabError, OSError) as error:
             reason = f"{reason}; its record could not be written ({error})"
-        return FAILED, f"{reason}; finished epochs are kept, and the same command resumes there"
+        return reason
 
     def _settle(self, outcome: Outcome) -> None:
         self._settled.setdefault(outcome.job.place, outcome)

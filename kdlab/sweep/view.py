@@ -89,7 +89,7 @@ class View:
             self._print(line)
 
     def postponed(self, job: Job) -> None:
-        """A job waits, since another process trains its run."""
+        """A job waits: another process trains its run, or it was begun with others and is now trained alone."""
         self._running.pop(job, None)
 
     def retried(self, job: Job, message: str) -> None:

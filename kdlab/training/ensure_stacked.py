@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from kdlab.data import Data
-from kdlab.errors import KdlabError
+from kdlab.errors import KdlabError, told
 from kdlab.launch.devices import evaluation_device, threads
 from kdlab.launch.ranks import refuse_other_launchers
 from kdlab.runs.curve import Observe
+from kdlab.runs.run import INTERRUPTED
 
 from .assemble import Parts
 from .ensure import locked, prepared
@@ -29,7 +30,16 @@ Ended = Callable[[int, BaseException | None], None]
 
 @dataclass(eq=False)
 class _Begun:
-    """A run that takes part."""
+    """A run that takes part.
+
+    Args:
+        before: the seconds that it took before it was resumed.
+        began: when it was begun, or resumed now (``time.perf_counter``).
+        begun_now: whether it had no directory before.
+        stacked: what its record says of the stack.
+        saved: the seconds that a step saves.
+        saved_before: the seconds that were saved before it was resumed.
+    """
 
     number: int
     plan: Plan
@@ -38,6 +48,10 @@ class _Begun:
     member: Member | None = None
     before: float = 0.0
     began: float = field(default_factory=time.perf_counter)
+    begun_now: bool = False
+    stacked: dict | None = None
+    saved: float = 0.0
+    saved_before: float = 0.0
 
 
 def ensure_stacked(
@@ -62,7 +76,8 @@ def ensure_stacked(
         begun: called before the first step with the number of runs, and how many times faster a step was in the trial.
 
     Returns:
-        What a trial found. Where it says why not, nothing was begun.
+        What a trial found. Where it says why not, the runs for which ``ended`` was not called are to be trained alone:
+        nothing of them was begun, or their common training failed, and their finished epochs are kept.
 
     Raises:
         KeyboardInterrupt: the user stopped it; finished epochs are kept.
@@ -81,23 +96,33 @@ def ensure_stacked(
         trial = tried([one.parts for one in runs], evaluation_device(configs[0]), always)
         if trial.why_not:
             return trial
-        runs = [one for one in runs if _opened(one, locks, observes[one.number], ended, say)]
-        members = [one.member for one in runs if one.member is not None]
-        begun(len(members), trial.faster or 1.0)
-        _record(members, trial)
+        opened_runs: list[_Begun] = []
         stopped: BaseException | None = None
         try:
-            fit_stacked(members, trial.together)
+            for one in runs:
+                if _opened(one, locks, observes[one.number], ended, say):
+                    opened_runs.append(one)
+            if len(opened_runs) < 2:
+                return replace(trial, why_not=_left(opened_runs))
+            begun(len(opened_runs), trial.faster or 1.0)
+            saved = (trial.saved or 0.0) / len(runs)  # by a step of each run
+            _train(opened_runs, trial, saved)
         except BaseException as error:
             stopped = error
-        _record(members, trial)
-        for one in runs:
+        apart: BaseException | None = None
+        for one in opened_runs:
             problem = _finished(one, stopped, say)
+            if one.member is not None and one.member.of_all and stopped is None:
+                apart = one.member.error
+                continue
             ended(one.number, problem)
             if isinstance(problem, KeyboardInterrupt):
                 stopped = problem
         if stopped is not None:
             raise stopped
+        if apart is not None:
+            why = f"their common training failed ({told(apart).rstrip('.')})"
+            return replace(trial, why_not=f"{why}; each goes on alone, from its last finished epoch")
     return trial
 
 
@@ -117,16 +142,41 @@ def _prepared(number: int, config: dict, ended: Ended, say: Say, say_of_teacher:
         return None
 
 
-def _record(members: Sequence[Member], trial: Trial) -> None:
-    """Write into each run that it was trained with others, and its share of the time that this saved so far."""
-    for member in members:
-        member.run.update(
-            stacked={
-                "runs": len(members),
-                "times_faster": trial.faster,
-                "saved_seconds": (trial.saved or 0.0) * member.steps / len(members),
-            }
-        )
+def _train(runs: Sequence[_Begun], trial: Trial, saved: float) -> None:
+    """Train runs that are open. ``saved``: the seconds that a step together saves each of them."""
+    members = []
+    for one in runs:
+        member = one.member
+        assert member is not None
+        one.stacked = {"runs": len(runs), "times_faster": trial.faster, "saved_seconds": 0.0}
+        one.saved = saved
+        try:
+            one.saved_before = (member.run.read().stacked or {}).get("saved_seconds", 0.0)
+            _record(one)
+            members.append(member)
+        except Exception as error:  # such as a full disk
+            member.error = error
+    fit_stacked(members, trial.together)
+
+
+def _record(one: _Begun) -> None:
+    """Write into a run that it was trained with others, and its share of the time that this has saved so far."""
+    assert one.member is not None
+    if one.stacked is not None:
+        saved = one.saved_before + one.saved * one.member.steps
+        one.member.run.update(stacked={**one.stacked, "saved_seconds": saved})
+
+
+def _left(runs: Sequence[_Begun]) -> str:
+    """Why the others are not trained together where fewer than two could be begun. What was begun of one is taken back,
+    or has the status of a run that was interrupted."""
+    for one in runs:
+        assert one.member is not None
+        if one.begun_now:
+            one.member.run.clear()
+        else:
+            one.member.run.update(status=INTERRUPTED)
+    return "fewer than two runs could be begun"
 
 
 def _opened(one: _Begun, locks: contextlib.ExitStack, observe: Observe | None, ended: Ended, say: Say) -> bool:
@@ -138,6 +188,7 @@ def _opened(one: _Begun, locks: contextlib.ExitStack, observe: Observe | None, e
         if run.finished and not config["fresh"]:  # another process was faster
             ended(one.number, None)
             return False
+        one.begun_now = not run.path.exists() or config["fresh"] and not run.begun_afresh
         one.before = opened(one.plan, run, one.parts, one.teacher, say)
     except KdlabError as error:
         ended(one.number, error)
@@ -145,8 +196,11 @@ def _opened(one: _Begun, locks: contextlib.ExitStack, observe: Observe | None, e
     one.began = time.perf_counter()
     try:
         keep_training_answers(run, one.parts, say)
-    except Exception as error:
-        ended(one.number, failed(run, error, config, one.before, one.began))
+    except BaseException as error:
+        problem = failed(run, error, config, one.before, one.began)
+        ended(one.number, problem)
+        if problem is error:  # the user stopped it
+            raise
         return False
     one.member = Member(config, run, one.parts, "", observe)
     return True
@@ -158,6 +212,10 @@ def _finished(one: _Begun, stopped: BaseException | None, say: Say) -> BaseExcep
     assert member is not None
     error = member.error or stopped
     try:
+        try:
+            _record(one)
+        except Exception as unwritten:  # such as a full disk
+            error = error or unwritten
         if error is not None:
             raise error
         found = evaluated(member.config, member.run, one.parts, one.teacher, one.before, one.began)

@@ -40,6 +40,7 @@ class Member:
         label: prefix of its lines.
         observe: called at the end of every epoch.
         error: what ended it, if it failed.
+        of_all: whether it failed in what all runs do together; alone it may not.
         steps: that it has taken with the others.
     """
 
@@ -49,6 +50,7 @@ class Member:
     label: str = ""
     observe: Observe | None = None
     error: BaseException | None = None
+    of_all: bool = False
     steps: int = 0
     _trainer: L.Trainer | None = field(default=None, repr=False)
     _recorder: Recorder | None = field(default=None, repr=False)
@@ -107,7 +109,7 @@ class _Together:
                 self.stopped = error
             except Exception as error:
                 for member in self._alive():
-                    member.error = error
+                    member.error, member.of_all = error, True
             return
         member = self.members[number]
         fit: Any = member.trainer.fit_loop
@@ -211,13 +213,15 @@ class _Epoch:
         #: (rows, names of the terms) -> the sums of the losses, (1 + terms, rows), and the count of samples
         self.sums: dict[tuple, tuple[Tensor, float]] = {}
         self.schedules = _Schedules([member.trainer for member in members])
+        #: whether a loss of each run asked for its teacher in this epoch
+        self.asked = [not one.objective.schedules and one.objective.asks_teacher for one in self.strategies]
 
     def run(self) -> None:
         """Train the epoch, then validate and record each run. An error there is that of the run."""
         began = time.perf_counter()
         for strategy in self.strategies:
             strategy.on_train_epoch_start()
-            strategy._time = self.time  # the teacher's share is that of the whole stack
+            strategy._time = self.time  # the teacher's time is part of the step of all
         self._train()
         self.stack.write()
         self.schedules.write()
@@ -242,9 +246,10 @@ class _Epoch:
     def _step(self, number: int, batches: list[Batch]) -> None:
         done, steps = self.epoch + number / self.planned, self.epoch * self.planned + number
         self.time.begin(self.device, number)
-        for strategy in self.strategies:
+        for row, strategy in enumerate(self.strategies):
             if strategy.objective.schedules:
                 strategy.objective.advance(done, steps)
+                self.asked[row] |= strategy.objective.asks_teacher
         given = [
             given_to([self.strategies[row] for row in rows], batch) for rows, batch in zip(self.of_source, batches)
         ]
@@ -264,6 +269,8 @@ class _Epoch:
     def _record(self, row: int, member: Member, share: float) -> None:
         began = time.perf_counter()
         strategy = self.strategies[row]
+        if not self.asked[row]:
+            strategy._time = StepTime()  # the teacher answered others
         for (rows, names), (total, count) in self.sums.items():
             if row in rows:
                 means = total[:, rows.index(row)] / count

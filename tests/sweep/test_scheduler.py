@@ -10,6 +10,7 @@ from kdlab.sweep import scheduler
 from kdlab.sweep.job import FAILED, FOUND, NOT_STARTED, REFUSED, TRAINED, Job
 from kdlab.sweep.scheduler import Grid, Scheduler
 from kdlab.sweep.slots import Slots
+from kdlab.sweep.stacked_worker import work_stacked
 from kdlab.sweep.worker import BUSY
 
 KILLED = None  # in place of an end: the process is killed before it says one
@@ -37,16 +38,19 @@ class Process:
 
 
 class Watched:
-    """A view that remembers what it was told, and ends a scheduler that waits for nothing."""
+    """A view that remembers the lines that it was told, and ends a scheduler that waits for nothing."""
 
     def __init__(self):
-        self.told, self._ticks = [], itertools.count()
+        self.lines, self._ticks = [], itertools.count()
 
     def tick(self):
         assert next(self._ticks) < 40, "it waits, and nothing is at work"
 
+    def told(self, line):
+        self.lines.append(line)
+
     def __getattr__(self, name):
-        return lambda *arguments: self.told.append((name, *(one.label for one in arguments if isinstance(one, Job))))
+        return lambda *arguments: None
 
 
 @pytest.fixture
@@ -75,8 +79,10 @@ def scheduled(monkeypatch):
             {job.digest: job.run for job in all_of(jobs)},
         )
 
-        def start(function, config, digest, output, line, ranks, wait, asks, name, variables):
+        def start(function, config, digest, output, line, *others, name, variables):
             begun.append(name)
+            if function is work_stacked:
+                return start_stack(config, digest, line)
             status = ends[name].pop(0) if ends.get(name) else TRAINED
             record = {"format": 1, "hash": digest, "group": "", "metrics": {"val/accuracy": 0.5}, "durations": {}}
             if status in (TRAINED, KILLED):
@@ -85,9 +91,18 @@ def scheduled(monkeypatch):
                 line.send(("end", status, "" if status == TRAINED else "out of luck"))
             return Process()
 
+        def start_stack(configs, digests, line):
+            """The first job is trained; then the process of all is killed."""
+            for number, (config, digest) in enumerate(zip(configs, digests)):
+                record = {"format": 1, "hash": digest, "group": "", "metrics": {}, "durations": {}}
+                runs[digest].begin(config, {**record, "status": "running" if number else "finished"})
+            line.send(("of", 0, "end", TRAINED, ""))
+            return Process()
+
         monkeypatch.setattr(scheduler.processes, "start", start)
         view = Watched()
         outcomes = Scheduler(Grid(jobs), Slots(cores=4, workers=1), view, retry, fail_fast).run()
+        run.lines = view.lines
         return begun, [(outcome.job.label, outcome.status) for outcome in outcomes], outcomes
 
     return run
@@ -157,3 +172,17 @@ def test_a_run_whose_process_was_killed_is_told_so(job, scheduled):
     run = outcome.job.run
     assert run.status == "failed" and run.record["error"].startswith("its process was killed by signal 9")
     assert (run.path / "error.txt").read_text().startswith("its process was killed by signal 9")
+
+
+@pytest.mark.parametrize("end", [TRAINED, FAILED])
+def test_jobs_of_a_stack_that_was_killed_go_on_alone(job, scheduled, end):
+    jobs = [job("a"), job("b"), job("c")]
+    for one in jobs:
+        one.stack = jobs
+    begun, ended, outcomes = scheduled(*jobs, ends={"b": [KILLED if end == FAILED else TRAINED]})
+    assert begun == ["a", "b", "c"], "a is the name of the stack"
+    assert ended == [("a", TRAINED), ("b", end), ("c", TRAINED)]
+    (line,) = scheduled.lines
+    assert line.startswith("not stacked: 2 jobs (b, …): its process was killed by signal 9")
+    assert line.endswith("; each goes on alone, from its last finished epoch")
+    assert outcomes[1].job.run.status == ("failed" if end == FAILED else "finished")

@@ -9,10 +9,12 @@ import torch
 from kdlab.config.compose import compose, own_hydra
 from kdlab.errors import RunFailed
 from kdlab.runs.curve import MetricsFile
-from kdlab.runs.run import RunStore
+from kdlab.runs.run import Run, RunStore
 from kdlab.training import trial as trials
 from kdlab.training.ensure import ensure
 from kdlab.training.ensure_stacked import ensure_stacked
+from kdlab.training.stack import Stack
+from kdlab.training.trial import ROUNDS
 
 MACHINES = ("seconds", "train/teacher_share")  # columns that no two runs share
 
@@ -119,8 +121,13 @@ def test_a_stacked_run_has_the_files_of_a_run_alone(configs, alone, tmp_path):
     assert [(number, done, whole, unit) for number, done, whole, _, unit in rows] == [
         (number, epoch, 4, "epoch") for epoch in (1, 2, 3, 4) for number in range(4)
     ]
-    alone_rows = MetricsFile(run_of(alone[1]).metrics_file).load().rows
-    assert "train/loss_kd" not in alone_rows[0] and alone_rows[0]["train/teacher_share"] == 0
+    first, second, alone_second = (
+        MetricsFile(run_of(one).metrics_file).load().rows for one in (found[0], found[1], alone[1])
+    )
+    assert "train/loss_kd" not in alone_second[0] and alone_second[0]["train/teacher_share"] == 0
+    # its batches are those of the first run, which asks the teacher
+    assert all(row["train/teacher_share"] == 0 for row in second)
+    assert all(row["train/teacher_share"] > 0 for row in first)
     again, trial = stacked(found)
     assert again == dict.fromkeys(range(4)) and trial.why_not == "fewer than two runs are left"
 
@@ -166,10 +173,75 @@ def test_runs_that_were_begun_alone_go_on_together(configs, alone, tmp_path):
     assert [run_of(config).status for config in found] == ["interrupted"] * 4
     # the first two joined when the others had done an epoch, and one of these had not saved it when it was stopped
     assert [run_of(config).checkpoint("last").exists() for config in found] == [True, True, True, False]
-    ends, _ = stacked(found)
+    steps = [content(config)["global_step"] if run_of(config).checkpoint("last").exists() else 0 for config in found]
+    saved = [run_of(config).read().stacked["saved_seconds"] for config in found]
+    ends, trial = stacked(found)
     assert ends == dict.fromkeys(range(4))
-    for one, other in zip(found, alone):
+    for number, (one, other) in enumerate(zip(found, alone)):
         assert_same_run(one, other)
+        more = trial.saved / 4 * (content(one)["global_step"] - steps[number])
+        assert run_of(one).read().stacked["saved_seconds"] == pytest.approx(saved[number] + more)
+
+
+@pytest.mark.parametrize("write", [1, 2])
+def test_a_record_that_cannot_be_written_fails_its_run_alone(configs, tmp_path, monkeypatch, write):
+    """At the beginning, and at the end."""
+    found, writes, update = at(configs, tmp_path), [], Run.update
+
+    def unwritable(self, **values):
+        if "stacked" in values and self.hash == run_of(found[2]).hash:
+            writes.append(values)
+            if len(writes) == write:
+                raise OSError(28, "No space left on device")
+        return update(self, **values)
+
+    monkeypatch.setattr(Run, "update", unwritable)
+    ends, _ = stacked(found)
+    assert "No space left on device" in str(ends.pop(2)) and ends == dict.fromkeys((0, 1, 3))
+    assert [run_of(config).status for config in found] == ["finished", "finished", "failed", "finished"]
+
+
+def test_runs_whose_common_training_fails_go_on_alone(configs, alone, tmp_path, monkeypatch):
+    found, steps, step = at(configs, tmp_path), [], Stack.step
+
+    def fails(self, given):
+        steps.append(given)
+        if len(steps) > ROUNDS + 1 + content(alone[0])["global_step"] // 4:  # in the second epoch
+            raise RuntimeError("too much for one step.")
+        return step(self, given)
+
+    monkeypatch.setattr(Stack, "step", fails)
+    ends, trial = stacked(found)
+    assert ends == {} and trial.why_not == (
+        "their common training failed (RuntimeError: too much for one step); each goes on alone, from its last "
+        "finished epoch"
+    )
+    assert [run_of(config).status for config in found] == ["failed"] * 4
+    assert [content(config)["epoch"] for config in found] == [0] * 4
+    ensure(found[0], lambda line: None)
+    assert_same_run(found[0], alone[0])
+
+
+def test_an_interrupt_while_runs_are_begun(configs, tmp_path, monkeypatch):
+    found, kept = at(configs, tmp_path), []
+
+    def interrupted(run, parts, say):
+        kept.append(run)
+        if len(kept) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("kdlab.training.ensure_stacked.keep_training_answers", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stacked(found)
+    assert [run_of(config).status for config in found] == ["interrupted", "interrupted", "absent", "absent"]
+
+
+def test_one_run_that_is_left_is_not_stacked(configs, tmp_path):
+    found = at(configs[:2], tmp_path)
+    with run_of(found[1]).lock().acquire(timeout=0):
+        ends, trial = stacked(found)
+    assert "another process is training" in str(ends.pop(1)) and ends == {}
+    assert trial.why_not == "fewer than two runs could be begun" and run_of(found[0]).status == "absent"
 
 
 def test_losses_that_a_trial_computed_in_turn_are_trained_in_turn(configs, tmp_path):

@@ -3,6 +3,7 @@
 STEP = {"tests": ("tests/training/test_stack.py",)}
 RUNS = {"tests": ("tests/training/test_stacked_runs.py",)}
 SLOW = {**RUNS, "slow": True}
+KILLED = {"tests": ("tests/sweep/test_scheduler.py",)}
 JOBS = {"tests": ("tests/sweep/test_stacking.py",)}
 
 DEFECTS = [
@@ -44,6 +45,11 @@ DEFECTS = [
     ("training/trial.py", "return found if math.isfinite(found) else math.inf", "return found", STEP),
     ("training/ensure_stacked.py", "fit_stacked(members, trial.together)", "fit_stacked(members)", RUNS),
     ("training/ensure_stacked.py", "            locks.enter_context(locked(", "            (locked(", RUNS),
+    ("training/ensure_stacked.py", "saved = one.saved_before + one.saved", "saved = one.saved", RUNS),
+    ("training/ensure_stacked.py", "one.member.of_all and stopped is None", "False", RUNS),
+    ("training/ensure_stacked.py", "if len(opened_runs) < 2:", "if False:", RUNS),
+    ("training/stacked.py", "        if not self.asked[row]:\n", "        if False:\n", RUNS),
+    ("sweep/scheduler.py", "if len(worker.jobs) > 1 and left:", "if worker.apart and left:", KILLED),
     ("sweep/stacking.py", 'key=lambda job: job.config["seed"]', "key=lambda job: 0", JOBS),
     ("sweep/stacking.py", "tuple(earlier.place for earlier in job.earlier)", "()", JOBS),
     ("sweep/stacking.py", 'not in ("lr", "weight_decay")', 'not in ("lr", "weight_decay", "eps")', JOBS),
