@@ -174,6 +174,7 @@ def test_runs_that_were_begun_alone_go_on_together(configs, alone, tmp_path):
     # the first two joined when the others had done an epoch, and one of these had not saved it when it was stopped
     assert [run_of(config).checkpoint("last").exists() for config in found] == [True, True, True, False]
     steps = [content(config)["global_step"] if run_of(config).checkpoint("last").exists() else 0 for config in found]
+    run_of(found[0]).update(stacked={"runs": 4, "times_faster": 2.0, "saved_seconds": 100.0})
     saved = [run_of(config).read().stacked["saved_seconds"] for config in found]
     ends, trial = stacked(found)
     assert ends == dict.fromkeys(range(4))
