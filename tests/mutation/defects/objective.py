@@ -1,7 +1,7 @@
 """Defects in the weighted sum, its schedules, batches and outputs."""
 
 DEFECTS = [
-    ("objective.py", "return self.labels + self.taught", "return self.labels"),
+    ("objective.py", "return _added(self.labels, self.taught)", "return self.labels"),
     (
         "objective.py",
         "LossParts(self.labels * labels, self.taught * taught, self.parts)",
