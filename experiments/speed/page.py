@@ -65,14 +65,17 @@ SECTIONS: dict[str, Callable[[dict], str]] = {
 }
 
 
-def facts(content: dict) -> str:
+def facts(name: str, content: dict) -> str:
     """Where and of what it was measured."""
     machine = content["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     place = f"{machine['gpu']}, " if machine["gpu"] else ""
-    rounds = f", {content['rounds']} rounds" if "rounds" in content else ""
+    number = content.get("rounds")
+    rounds = "" if number is None else f", {number} round{'s' * (number != 1)}"
+    # one thread is measured: where more are at work, something else was too
+    busy = (machine["load"] or 0) > machine["threads"] + 0.5 and name != "startup"
     return (
-        f"{place}{machine['processor']}, {machine['cores']} cores, {machine['threads']} thread, load "
+        f"{'**A first try, while other work ran.** ' if busy else ''}{place}{machine['processor']}, {machine['cores']} cores, {machine['threads']} thread, load "
         f"{machine['load']} at the end; Python {machine['python']}, {versions}; commit {machine['commit']}{rounds}."
     )
 
@@ -83,7 +86,7 @@ def section(name: str) -> str:
     if not file.is_file():
         return "Not measured yet."
     content = json.loads(file.read_text(encoding="utf-8"))
-    return f"{SECTIONS[name](content)}\n\n{facts(content)}"
+    return f"{SECTIONS[name](content)}\n\n{facts(name, content)}"
 
 
 def rendered(text: str) -> str:
