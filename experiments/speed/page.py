@@ -74,8 +74,9 @@ def facts(name: str, content: dict) -> str:
     rounds = "" if number is None else f", {number} round{'s' * (number != 1)}"
     # one thread is measured: where more are at work, something else was too
     busy = (machine["load"] or 0) > machine["threads"] + 0.5 and name != "startup"
+    first_try = "**A first try, while other work ran.** " if busy else ""
     return (
-        f"{'**A first try, while other work ran.** ' if busy else ''}{place}{machine['processor']}, {machine['cores']} cores, {machine['threads']} thread, load "
+        f"{first_try}{place}{machine['processor']}, {machine['cores']} cores, {machine['threads']} thread, load "
         f"{machine['load']} at the end; Python {machine['python']}, {versions}; commit {machine['commit']}{rounds}."
     )
 
