@@ -7,7 +7,7 @@ which a learning-rate schedule may change, and it receives the state at the end 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +65,7 @@ class StackedOptimizer:
         )
         self._begun = [bool(self._first(one)) for one in self.optimizers]
         for one in self.optimizers:
-            cast_any(one)._opt_called = True  # as after a step: otherwise a schedule warns
+            cast(Any, one)._opt_called = True  # as after a step: otherwise a schedule warns
 
     def _first(self, optimizer: torch.optim.Optimizer) -> dict:
         return optimizer.state.get(optimizer.param_groups[0]["params"][0]) or {}
@@ -146,8 +146,3 @@ class StackedOptimizer:
                     found = {"step": torch.tensor(float(self._steps[row]), dtype=torch.float32), **found}
                 optimizer.state[value] = found
                 start = stop
-
-
-def cast_any(value: Any) -> Any:
-    """A value whose private attributes the type checker does not know."""
-    return value

@@ -9,6 +9,7 @@ from kdlab.errors import RunFailed
 from kdlab.runs.curve import MetricsFile
 from kdlab.training import clock, direct_step
 from tests.training import watchers
+from tests.training.test_clock import equal
 
 # 5 batches an epoch
 SHORT = [
@@ -34,16 +35,6 @@ def content(run):
     ]
     checkpoint = torch.load(run.checkpoint("last"), weights_only=True)
     return rows, checkpoint["state_dict"], checkpoint["optimizer_states"], checkpoint["loops"]
-
-
-def equal(first, second) -> bool:
-    if isinstance(first, torch.Tensor):
-        return torch.equal(first, second)
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)
-    if isinstance(first, (list, tuple)):
-        return len(first) == len(second) and all(map(equal, first, second))
-    return first == second
 
 
 def trained(monkeypatch, overrides, name, own_step):
