@@ -91,9 +91,13 @@ class DirectStep:
         plugin = trainer.precision_plugin
         self._context = contextlib.nullcontext if type(plugin) is Precision else plugin.train_step_context
         self._moves = module.device.type != "cpu"
-        self._rate_moves = any(config.interval == "step" for config in trainer.lr_scheduler_configs)
+        schedules = trainer.lr_scheduler_configs
+        self._rate_moves = any(config.interval == "step" for config in schedules)
         whole: Any = trainer.num_training_batches
-        self._batches = whole if trainer.check_val_every_n_epoch and trainer.val_check_batch == whole else 0
+        validates_at_the_end = trainer.check_val_every_n_epoch and trainer.val_check_batch == whole
+        follows_a_metric = any(config.reduce_on_plateau for config in schedules)
+        #: only a batch before this one may end quietly
+        self._batches = whole if validates_at_the_end and not follows_a_metric else 0
 
     def __call__(self, fetcher: Any) -> None:
         """Train on the next batch.
@@ -135,7 +139,7 @@ class DirectStep:
 
     def ends_quietly(self) -> bool:
         """Whether nothing follows the batch: no validation, no end of an epoch or of the training. False where
-        validation does not wait for the end of an epoch."""
+        validation does not wait for the end of an epoch, or a schedule follows a metric."""
         trainer, progress = self._trainer, self._epoch.batch_progress
         return (
             progress.current.ready < self._batches
@@ -143,7 +147,6 @@ class DirectStep:
             and trainer.max_steps == -1
             and not trainer.should_stop
             and not trainer.received_sigterm
-            and not any(config.reduce_on_plateau for config in trainer.lr_scheduler_configs)
         )
 
     def end_quietly(self) -> None:
