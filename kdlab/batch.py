@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+
+class Count(NamedTuple):
+    """How a batch's mean joins the mean over an epoch.
+
+    Args:
+        divisor: the number by which the batch's sum was divided.
+        rows: how many rows the batch counts as.
+    """
+
+    divisor: float
+    rows: float
 
 
 @dataclass
@@ -27,7 +39,8 @@ class Batch:
         normaliser: the divisor of the weighted sum of this batch's rows. It is the number of rows that count in the
             whole optimiser step (all processes, all accumulated batches) divided by (processes x accumulated batches),
             because DDP averages gradients over processes and Lightning over accumulated batches. So the step's loss is
-            the mean over rows, independent of how they are distributed. None: the sum of ``weights``.
+            the mean over rows, independent of how they are distributed. A step without rows (no token has a label)
+            counts one, so its sum is 0. None: the sum of ``weights``.
         sample_normaliser, position_normaliser: the same for samples and for positions of the inputs, if rows are not
             samples: for losses with one value per sample or per position (:meth:`weighting`). None: the number of
             values that count.
@@ -35,6 +48,16 @@ class Batch:
             one is mixed, ``(B,)``. ``target`` is the sample's own label.
         share: the share of the sample's own image in each mixed image, ``(B,)``; 1 for images that are not mixed. Like
             ``partner_target``, it is None if the data mix no images.
+        rows: how many rows this batch counts as in means over an epoch; None: ``normaliser``. It is greater in a last
+            step that has fewer batches than are accumulated: their sum is divided by as many as in every other step. It
+            is 0 in a step without rows.
+        labelled: which samples have a label, ``(B,)`` bool; None: all. The target of the others is 0 and means nothing.
+        labelled_normaliser: as ``normaliser``, for the rows that have a label. At least one row is counted, so that a
+            step without labels has a sum of 0.
+        labelled_rows: as ``rows``, for the rows that have a label: 0 in a step without labels. None:
+            ``labelled_normaliser``.
+        teacher_inputs: the same samples as a frozen teacher with another tokenizer reads them; None: as the student
+            reads them.
         split, epoch, view_number: provenance. Augmentation is a function of (seed, epoch, view, index), so they
             determine the exact pixels (before mixing). With ``data.replicas`` this is the epoch that is drawn.
     """
@@ -50,6 +73,11 @@ class Batch:
     position_normaliser: float | None = None
     partner_target: Tensor | None = None
     share: Tensor | None = None
+    rows: float | None = None
+    labelled: Tensor | None = None
+    labelled_normaliser: float | None = None
+    labelled_rows: float | None = None
+    teacher_inputs: Any = None
     split: str = "train"
     epoch: int = 0
     view_number: int = 0
@@ -90,6 +118,59 @@ class Batch:
             )
         return replace(self, inputs=self.further_views[number - 1], further_views=(), view_number=number)
 
+    def for_labels(self) -> Batch:
+        """The batch as a loss on labels sees it: rows without a label have weight 0, and the normaliser and ``rows``
+        count the others.
+
+        >>> import torch
+        >>> batch = Batch(None, torch.tensor([1, 0]), torch.arange(2), labelled=torch.tensor([True, False]),
+        ...     normaliser=2.0, labelled_normaliser=1.0)
+        >>> batch.for_labels().weighting("row", 2)
+        (tensor([1., 0.]), 1.0)
+        """
+        if self.labelled is None:
+            return self
+        weights = self.labelled.float() if self.weights is None else self.weights * self.labelled
+        return replace(
+            self, weights=weights, normaliser=self.labelled_normaliser, rows=self.labelled_rows, labelled=None
+        )
+
+    @property
+    def count(self) -> Count:
+        """How the mean over this batch's rows joins the mean over an epoch.
+
+        >>> import torch
+        >>> Batch(None, None, torch.arange(2), normaliser=2.0, rows=4.0).count
+        Count(divisor=2.0, rows=4.0)
+        >>> Batch(None, None, torch.arange(2), weights=torch.tensor([1.0, 0.0])).count
+        Count(divisor=1.0, rows=1.0)
+        """
+        divisor = self.normaliser
+        if divisor is None:
+            divisor = float(len(self) if self.weights is None else self.weights.sum())
+        return Count(divisor, divisor if self.rows is None else self.rows)
+
+    def for_teacher(self) -> Batch:
+        """The batch as a frozen teacher reads it: with ``teacher_inputs`` and their mask, where there are any.
+
+        >>> import torch
+        >>> tokens = {"input_ids": torch.tensor([[5, 6, 0]]), "attention_mask": torch.tensor([[1, 1, 0]])}
+        >>> batch = Batch({"input_ids": torch.tensor([[3]])}, None, torch.arange(1), teacher_inputs=tokens)
+        >>> batch.for_teacher().inputs["input_ids"].tolist(), batch.for_teacher().mask.tolist()
+        ([[5, 6, 0]], [[1.0, 1.0, 0.0]])
+        """
+        if self.teacher_inputs is None:
+            return self
+        named = self.teacher_inputs if isinstance(self.teacher_inputs, Mapping) else {}
+        mask = named.get("attention_mask")
+        return replace(
+            self,
+            inputs=self.teacher_inputs,
+            mask=None if mask is None else mask.float(),
+            further_views=(self.teacher_inputs,) * len(self.further_views),
+            teacher_inputs=None,
+        )
+
     def part(self, start: int, stop: int) -> Batch:
         """The samples ``start`` to ``stop`` (exclusive) of a batch that is not aligned yet, in all its views. The
         normaliser stays that of the whole batch.
@@ -106,6 +187,18 @@ class Batch:
         if not 0 <= start < stop <= len(self):
             raise ValueError(f"the batch has {len(self)} samples, and so no part from {start} to {stop}")
         return self._with_every_tensor(lambda tensor: tensor[start:stop])
+
+    def rows_part(self, start: int, stop: int) -> Batch:
+        """The rows ``start`` to ``stop`` (exclusive) of an aligned batch. The normalisers stay those of all rows.
+
+        >>> import torch
+        >>> rows = Batch(None, torch.tensor([5, 6, 7]), torch.tensor([0, 0, 1]), normaliser=3.0)
+        >>> rows.rows_part(1, 3).target.tolist(), rows.rows_part(1, 3).normaliser
+        ([6, 7], 3.0)
+        """
+        names = ("target", "index", "weights", "labelled", "partner_target", "share")
+        parts: dict[str, Any] = {name: one[start:stop] for name in names if (one := getattr(self, name)) is not None}
+        return replace(self, **parts)
 
     def weighting(self, per: str, values: int, mask: Tensor | None = None) -> tuple[Tensor | None, float | None]:
         """Weights and normaliser of a loss's values, for :func:`kdlab.functional.reduce`.

@@ -100,7 +100,19 @@ class ExpectedCalibrationError(MulticlassCalibrationError):
         super().update(_below_one(logits.float().softmax(-1)), target)
 
 
-class RegressionErrors(Metric):
+class ExactSums(Metric):
+    """Base of metrics whose states are sums in float64, or float32 on devices that have no float64."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> Module:
+        try:
+            return super()._apply(fn, exclude_state)
+        except TypeError:  # a device without float64
+            for states in (vars(self), self._defaults):
+                states |= {name: cast(Tensor, states[name]).float() for name in self._defaults}
+            return super()._apply(fn, exclude_state)
+
+
+class RegressionErrors(ExactSums):
     r"""A mean over samples and columns of predicted values, from sums in float64 (float32 on devices that have no
     float64): ``mse``, ``mae``, or ``r2``, the mean over columns of :math:`1 - \sum_n (y_n - \hat y_n)^2 / \sum_n (y_n -
     \bar y)^2`. NaN if a column of the targets does not vary, or there is one sample.
@@ -129,14 +141,6 @@ class RegressionErrors(Metric):
         self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         for name in ("absolute", "squared", "target", "target_squared"):
             self.add_state(name, torch.zeros(columns, dtype=torch.float64), dist_reduce_fx="sum")
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> Module:
-        try:
-            return super()._apply(fn, exclude_state)
-        except TypeError:  # a device without float64
-            for states in (vars(self), self._defaults):
-                states |= {name: cast(Tensor, states[name]).float() for name in self._defaults}
-            return super()._apply(fn, exclude_state)
 
     def update(self, values: Tensor, target: Tensor) -> None:
         """Add predicted values ``(N, C)`` and targets ``(N, C)``."""

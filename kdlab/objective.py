@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from kdlab.batch import Batch
+from kdlab.batch import Batch, Count
+from kdlab.chunks import summed
 from kdlab.errors import InputError, ended_early
 from kdlab.functional import reduce
 from kdlab.losses.base import Loss, Probe
@@ -25,6 +26,8 @@ class LossParts:
         labels: the weighted sum of the terms that need no teacher; 0 if there is none.
         taught: the weighted sum of the terms that learn from a teacher.
         parts: the terms before their weights, detached, for the logs.
+        counts: name of a part -> how it joins the mean over an epoch, for parts that are means over other rows than the
+            batch's (those that have a label).
 
     >>> import torch
     >>> mine, peers = (LossParts(torch.tensor(x), torch.tensor(1.0), {"ce": torch.tensor(x)}) for x in (2.0, 4.0))
@@ -35,6 +38,7 @@ class LossParts:
     labels: Tensor | float = 0.0
     taught: Tensor | float = 0.0
     parts: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, Count] = field(default_factory=dict)
 
     @property
     def total(self) -> Tensor | float:
@@ -43,16 +47,21 @@ class LossParts:
 
     def __add__(self, other: LossParts) -> LossParts:
         return LossParts(
-            _added(self.labels, other.labels), _added(self.taught, other.taught), {**self.parts, **other.parts}
+            _added(self.labels, other.labels),
+            _added(self.taught, other.taught),
+            {**self.parts, **other.parts},
+            {**self.counts, **other.counts},
         )
 
     def scaled(self, labels: float = 1.0, taught: float = 1.0) -> LossParts:
         """The two sums, each with a factor. The parts for the logs do not change."""
-        return LossParts(self.labels * labels, self.taught * taught, self.parts)
+        return LossParts(self.labels * labels, self.taught * taught, self.parts, self.counts)
 
     def named(self, network: str) -> LossParts:
         """With the network's name appended to the name of each part."""
-        return LossParts(self.labels, self.taught, {f"{name}_{network}": value for name, value in self.parts.items()})
+        parts = {f"{name}_{network}": value for name, value in self.parts.items()}
+        counts = {f"{name}_{network}": count for name, count in self.counts.items()}
+        return LossParts(self.labels, self.taught, parts, counts)
 
 
 def _added(one: Tensor | float, other: Tensor | float) -> Tensor | float:
@@ -74,9 +83,9 @@ def mean_of(several: Sequence[LossParts]) -> LossParts:
     """The mean of one network's losses to several teachers, also of their parts."""
     names = dict.fromkeys(name for each in several for name in each.parts)
     parts = {name: torch.stack([each.parts[name] for each in several if name in each.parts]).mean() for name in names}
-    return LossParts(
-        sum(each.labels for each in several) / len(several), sum(each.taught for each in several) / len(several), parts
-    )
+    counts = {name: count for each in several for name, count in each.counts.items()}  # all are of one batch
+    labels, taught = (sum(values) / len(several) for values in zip(*((one.labels, one.taught) for one in several)))
+    return LossParts(labels, taught, parts, counts)
 
 
 class Objective(nn.Module):
@@ -238,11 +247,19 @@ class Objective(nn.Module):
     def _sum(self, names: Iterable[str], student: Outputs, teacher: Outputs | None, batch: Batch) -> LossParts:
         student = _without_masked_rows(student, batch)
         teacher = None if teacher is None else _without_masked_rows(teacher, batch)
-        result, losses = LossParts(), self.losses
+        names = [
+            name for name in names if self._active(name) and not (teacher is None and self.losses[name].needs_teacher)
+        ]
+        result, losses, every_row = LossParts(), self.losses, batch
+        labelled = batch.for_labels()
+        if isinstance(student.answer, LazyLogits) and student.answer.rows_at_once is not None:
+            by_rows = [name for name in names if losses[name].by_rows]
+            if by_rows and not _in_float16():
+                result = self._sum_by_rows(by_rows, student, teacher, batch, labelled)
+                names = [name for name in names if name not in by_rows]
         for name in names:
             term = losses[name]
-            if not self._active(name) or (teacher is None and term.needs_teacher):
-                continue
+            batch = labelled if term.needs_target else every_row
             said = None if teacher is None else teacher.by_term.get(name, teacher)
             try:
                 values = term(student, said, batch)
@@ -265,10 +282,74 @@ class Objective(nn.Module):
             values = values.flatten() if term.per == "position" else values
             value = reduce(values, *batch.weighting(term.per, values.numel(), student.mask))
             weighted, parts = self.weights[name] * value, {name: value.detach()}
+            counts = {} if batch is every_row else {name: batch.count}
             result = result + (
-                LossParts(taught=weighted, parts=parts) if term.needs_teacher else LossParts(weighted, parts=parts)
+                LossParts(taught=weighted, parts=parts, counts=counts)
+                if term.needs_teacher
+                else LossParts(weighted, parts=parts, counts=counts)
             )
         return result
+
+    def _sum_by_rows(
+        self, names: Sequence[str], student: Outputs, teacher: Outputs | None, batch: Batch, labelled: Batch
+    ) -> LossParts:
+        """Terms that need no more of a row than its logits and its label: the logits of a part of the rows exist at a
+        time. The values are those of :meth:`_sum` but for rounding."""
+        lazy = cast(LazyLogits, student.answer)
+        number, weightings = len(lazy.hidden), {}
+        for name in names:
+            weights, normaliser = (labelled if self.losses[name].needs_target else batch).weighting("row", number)
+            if normaliser is None:  # as reduce() has it, of all rows
+                total = float(number) if weights is None else float(weights.sum())
+                normaliser = total or 1.0
+            weightings[name] = weights, normaliser
+
+        def values(start: int, stop: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
+            mine = student.replace(answer=lazy.head(hidden), features={}, mask=None, second=None, by_term={})
+            theirs = None if teacher is None else _rows_of(teacher, start, stop)
+            sums, parts = [hidden.new_zeros(()), hidden.new_zeros(())], []
+            for name in names:
+                term = self.losses[name]
+                rows = (labelled if term.needs_target else batch).rows_part(start, stop)
+                said = None if theirs is None else theirs.by_term.get(name, theirs)
+                weights, normaliser = weightings[name]
+                value = reduce(term(mine, said, rows), None if weights is None else weights[start:stop], normaliser)
+                sums[term.needs_teacher] = sums[term.needs_teacher] + self.weights[name] * value
+                parts.append(value.detach())
+            return torch.stack(sums), torch.stack(parts)
+
+        learned = [one for name in names for one in self.losses[name].parameters()]
+        found, parts = summed(
+            values, lazy.hidden, [*lazy.parameters, *learned], cast(int, lazy.rows_at_once), len(names)
+        )
+        kinds = {self.losses[name].needs_teacher for name in names}
+        return LossParts(
+            found[0] if False in kinds else 0.0,
+            found[1] if True in kinds else 0.0,
+            dict(zip(names, parts.unbind())),
+            {name: labelled.count for name in names if self.losses[name].needs_target and labelled is not batch},
+        )
+
+
+def _in_float16() -> bool:
+    """Whether gradients are scaled for float16: those that are computed in the forward pass are not."""
+    return any(
+        torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
+        for device in ("cpu", "cuda")
+    )
+
+
+def _rows_of(teacher: Outputs, start: int, stop: int) -> Outputs:
+    """The logits of some rows of a teacher, also of the terms' own teachers."""
+
+    def part(one: Outputs) -> Outputs:
+        if not isinstance(one.answer, LazyLogits):
+            return one.replace(answer=one.answer[start:stop], features={}, mask=None, second=None, by_term={})
+        with torch.no_grad():
+            logits = one.answer.head(one.answer.hidden[start:stop])
+        return one.replace(answer=logits, features={}, mask=None, second=None, by_term={})
+
+    return part(teacher).replace(by_term={name: part(one) for name, one in teacher.by_term.items()})
 
 
 def _missing_feature(name: str, term: Loss, student: Outputs, teacher: Outputs | None) -> str | None:
@@ -303,7 +384,7 @@ def _without_masked_rows(outputs: Outputs, batch: Batch) -> Outputs:
     def without(one: Outputs) -> Outputs:
         answer = one.answer
         if isinstance(answer, LazyLogits):
-            return one.replace(answer=LazyLogits(answer.hidden.masked_fill(masked, 0.0), answer.head))
+            return one.replace(answer=replace(answer, hidden=answer.hidden.masked_fill(masked, 0.0)))
         return one.replace(answer=one.logits.masked_fill(masked, 0.0))
 
     return outputs.map(without)

@@ -14,12 +14,20 @@ from torch import Tensor
 class LazyLogits:
     """Logits that are not computed yet: the last hidden states ``(..., H)`` and the head that maps them to logits.
 
-    A loss that works in chunks reads ``hidden`` and ``head``; any other loss reads :attr:`Outputs.logits`, which
-    computes the dense tensor on first use.
+    The objective computes terms on logits ``rows_at_once`` rows at a time (:mod:`kdlab.chunks`), if that is a number.
+    Anything else reads :attr:`Outputs.logits`, which computes the dense tensor on first use.
+
+    Args:
+        hidden: the last hidden states.
+        head: maps them to logits.
+        parameters: those of the head.
+        rows_at_once: how many rows get logits at a time; None: all.
     """
 
     hidden: Tensor
     head: Callable[[Tensor], Tensor]
+    parameters: tuple[Tensor, ...] = ()
+    rows_at_once: int | None = None
 
     def dense(self) -> Tensor:
         """The dense logits ``(..., C)``: the head applied to the hidden states."""
@@ -27,7 +35,7 @@ class LazyLogits:
 
     def detach(self) -> LazyLogits:
         """Without gradient to the hidden states, and to the head when it is applied later."""
-        return LazyLogits(self.hidden.detach(), torch.no_grad()(self.head))
+        return replace(self, hidden=self.hidden.detach(), head=torch.no_grad()(self.head), parameters=())
 
 
 @dataclass

@@ -10,16 +10,17 @@ PACKAGE = Path(__file__).parents[1] / "kdlab"
 #: from the ground up; a file imports from layers below its own, and from its own package
 LAYERS = (
     ("errors",),
-    ("batch", "counter", "outputs", "schedules", "functional"),
+    ("batch", "chunks", "counter", "outputs", "schedules", "functional"),
     ("metrics", "models", "normalisation"),
     ("config", "measure"),
     ("tasks", "weights"),
-    ("data", "runs", "teachers"),
+    ("runs", "teachers"),
+    ("data",),
     ("cache", "launch", "losses"),
     ("objective",),
     ("strategies",),
     ("methods", "training"),
-    ("api", "compare", "library", "sweep"),
+    ("api", "compare", "export", "library", "sweep"),
     ("studies",),
     ("cli",),
 )

@@ -94,6 +94,22 @@ def test_what_several_teach_is_averaged():
     assert (mean.labels.item(), mean.taught.item(), mean.parts["kd"].item(), mean.total.item()) == (2.0, 4.0, 4.0, 6.0)
 
 
+def test_a_term_on_labels_counts_the_rows_that_have_one():
+    labelled = torch.tensor([True, False])
+    objective = Objective({"ce": CrossEntropy(), "a": Column(0)}, {"ce": 1.0, "a": 1.0})
+    assert objective(Outputs(logits()), None, batch(normaliser=2.0)).counts == {}
+    step = dict(normaliser=2.0, labelled=labelled)
+    for given, count in (
+        (dict(labelled_normaliser=1.5), (1.5, 1.5)),
+        (dict(labelled_normaliser=1.5, labelled_rows=3.0), (1.5, 3.0)),
+        ({}, (1.0, 1.0)),
+    ):
+        loss = objective(Outputs(logits()), None, batch(**step, **given))
+        assert loss.counts == {"ce": count}
+    assert loss.scaled(taught=2.0).counts == {"ce": count} == mean_of([loss, loss]).counts
+    assert (loss + loss.named("peer2")).counts == {"ce": count, "ce_peer2": count}
+
+
 def test_a_term_learns_from_the_teacher_that_is_its_own():
     """A term that by_term does not name learns from the one for all."""
     student, common = Outputs(logits()), Outputs(torch.zeros(2, 3))

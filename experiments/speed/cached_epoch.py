@@ -18,10 +18,11 @@ import csv
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
-from common import FASHION_MNIST, PAIRS, SWEPT, Pair, rounds, summary, trained, write
+from common import FASHION_MNIST, PAIRS, SWEPT, Pair, merged, rounds, summary, trained, write
 
 import kdlab
 from kdlab.cache import Cached
@@ -60,6 +61,12 @@ def epoch_seconds(run: Run) -> float:
         return statistics.median(float(row["seconds"]) for row in list(csv.DictReader(file))[1:])
 
 
+def timed(way: Callable[[], Run]) -> tuple[Run, float]:
+    """A new run, and the seconds of its epochs."""
+    run = way()
+    return run, epoch_seconds(run)
+
+
 def weights(run: Run) -> dict:
     return torch.load(run.checkpoint("last"), weights_only=True)["state_dict"]
 
@@ -92,16 +99,18 @@ def measured(pair: Pair, data: list[str], options) -> dict:
     teacher = trained([*few, *pair.teacher.overrides()])
     common = [*data, f"trainer.max_epochs={options.epochs}"]
     ways = contenders(common, pair.student.overrides(), teacher)
+    ways = {name: way for name, way in ways.items() if name in (options.ways or ways)}
     # the round before the first fills the caches
-    found = rounds(ways, options.rounds, warm=1)
-    last = {name: weights(runs[-1]) for name, runs in found.items()}
-    seconds = {name: [epoch_seconds(run) for run in runs] for name, runs in found.items()}
+    # and each round trains in the directories of the one before, so its curve is read at once
+    found = rounds({name: partial(timed, way) for name, way in ways.items()}, options.rounds, warm=1)
+    last = {name: weights(runs[-1][0]) for name, runs in found.items()}
+    seconds = {name: [epoch for _, epoch in runs] for name, runs in found.items()}
     rows = {}
     for name, values in seconds.items():
         rows[name] = summary(values, seconds["labels alone, drawn" if "drawn" in name else "labels alone"])
-        if "drawn" not in name:
+        if "drawn" not in name and "targets in memory" in seconds:
             rows[name]["to_memory"] = summary(values, seconds["targets in memory"])["ratio"]
-        if (other := COMPARED.get(name)) is not None:
+        if (other := COMPARED.get(name)) in last:
             rows[name]["equal"] = all(torch.equal(value, last[name][key]) for key, value in last[other].items())
     return rows
 
@@ -127,10 +136,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--data", default=FASHION_MNIST, help="the folder of Fashion-MNIST")
     parser.add_argument("--fraction", type=float, default=0.2, help="of the training samples (default: 0.2)")
-    parser.add_argument("--pair", nargs="*", choices=list(PAIRS), default=list(PAIRS))
+    parser.add_argument("--pair", nargs="*", choices=list(PAIRS), help="default: all")
+    parser.add_argument("--ways", nargs="*", help="some of the rows: 'labels alone' fixed live … (default: all)")
     parser.add_argument("--quick", action="store_true", help="a try on the digits: one round; keeps nothing")
     options = parser.parse_args()
-    pairs = {name: PAIRS[name] for name in options.pair}
+    pairs = {name: PAIRS[name] for name in options.pair or PAIRS}
     data = ["data=fashion_mnist", f"data.folder={Path(options.data).absolute()}", f"data.fraction={options.fraction}"]
     if options.quick:
         options.rounds, options.epochs, pairs, data = 1, 2, {"digits": SWEPT["digits"]}, ["data=digits"]
@@ -139,7 +149,7 @@ def main() -> None:
         for name, pair in pairs.items():
             kept[name] = measured(pair, [*data, f"paths.runs={folder}"], options)
             print(f"\n{name}\n\n{table(kept[name])}", flush=True)
-    write("cached_epoch", {"pairs": kept, "rounds": options.rounds}, options.quick)
+            write("cached_epoch", merged("cached_epoch", kept, options), options.quick)
 
 
 if __name__ == "__main__":

@@ -324,6 +324,17 @@ def write(name: str, content: Mapping[str, Any], quick: bool) -> None:
     print(f"wrote {RESULTS.name}/{name}.json; python experiments/speed/page.py writes the page", file=sys.stderr)
 
 
+def merged(name: str, pairs: dict, options: Any) -> dict[str, Any]:
+    """The content of results/NAME.json: these pairs, and where ``--pair`` chose some, the others that it has. Each says
+    of which commit it is, in how many rounds, and with which load on the machine at the end."""
+    now = machine()
+    of = dict.fromkeys(pairs, {"commit": now["commit"], "rounds": options.rounds, "load": now["load"]})
+    file, kept = RESULTS / f"{name}.json", {}
+    if options.pair and file.is_file():
+        kept = json.loads(file.read_text(encoding="utf-8"))
+    return {"pairs": {**kept.get("pairs", {}), **pairs}, "of": {**kept.get("of", {}), **of}}
+
+
 def _short(value: Any) -> Any:
     """With four significant digits."""
     if isinstance(value, float):

@@ -18,6 +18,7 @@ from collections.abc import Callable
 import cached_epoch
 import growth
 import profile_step
+import stacked
 import startup
 import step
 import sweep
@@ -28,7 +29,21 @@ PAGE = HERE / "README.md"
 
 def of_pairs(table: Callable[[dict], str]) -> Callable[[dict], str]:
     """A table for each pair."""
-    return lambda content: "\n\n".join(f"**{name}**\n\n{table(rows)}" for name, rows in content["pairs"].items())
+
+    def written(content: dict) -> str:
+        return "\n\n".join(
+            f"**{name}** ({of_pair(content, name)})\n\n{table(rows)}" for name, rows in content["pairs"].items()
+        )
+
+    return written
+
+
+def of_pair(content: dict, name: str) -> str:
+    """Commit, rounds and load of a pair."""
+    one = content["of"][name]
+    load = "" if one["load"] is None else f", load {one['load']}"
+    busy = "; other work ran" if (one["load"] or 0) > 1.5 else ""  # one thread is measured
+    return f"commit {one['commit']}, {one['rounds']} round{'s' * (one['rounds'] != 1)}{load}{busy}"
 
 
 def of_sweep(content: dict) -> str:
@@ -59,6 +74,7 @@ SECTIONS: dict[str, Callable[[dict], str]] = {
     "sweep_fashion_mnist": of_sweep,
     "sweep_digits_by_runs": of_runs,
     "sweep_digits_launchers": of_sweep,
+    "stacked": stacked.table,
     "cached_epoch": of_pairs(cached_epoch.table),
     "startup": lambda content: startup.table(content["commands"]),
     "growth": of_axes,
@@ -72,8 +88,12 @@ def facts(name: str, content: dict) -> str:
     place = f"{machine['gpu']}, " if machine["gpu"] else ""
     number = content.get("rounds")
     rounds = "" if number is None else f", {number} round{'s' * (number != 1)}"
-    # one thread is measured: where more are at work, something else was too
-    busy = (machine["load"] or 0) > machine["threads"] + 0.5 and name != "startup"
+    if "of" in content:  # each pair has its own
+        where = f"{place}{machine['processor']}, {machine['cores']} cores, 1 thread"
+        return f"{where}; Python {machine['python']}, {versions}."
+    # one thread is measured, and all cores in a sweep: where more are at work, something else was too
+    expected = machine["cores"] if name.startswith(("sweep", "stacked")) else machine["threads"]
+    busy = (machine["load"] or 0) > expected + 0.5 and name != "startup"
     first_try = "**A first try, while other work ran.** " if busy else ""
     return (
         f"{first_try}{place}{machine['processor']}, {machine['cores']} cores, {machine['threads']} thread, load "

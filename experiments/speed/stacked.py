@@ -4,54 +4,37 @@
     python experiments/speed/stacked.py --student hidden=[256,256] --temperatures 4 --seeds 1
     python experiments/speed/stacked.py --device cuda --workers 1
 
-Both train the same runs, in turns. *Cold* is the whole command in a new process, imports included. *Warm* is the time
-from the first job to the last in a process that has imported everything, whose teacher is trained and whose answers are
-kept. A step is what the trial of the stack measured: the steps of all runs alone against one step together. Prints
-medians, and the medians of the ratios within a round.
+Both train the same runs. *Cold* is the whole command in a new process, imports included. *Warm* is the whole command in
+a process that has made such sweeps before, so its warm processes exist and the teacher's answers are kept. The trial is
+what kdlab measured before it stacked: the steps of all runs alone against one step together. The ways take turns within
+each round.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
+import itertools
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
-from kdlab.cli.main import main as command
+from common import command, quiet, rounds, summary, trained, write
+
+from kdlab.cli.main import main as kdlab
 from kdlab.runs.run import find_runs
-from kdlab.sweep.scheduler import Scheduler
 
-SCRIPT = [sys.executable, "-c", "from kdlab.cli.main import script; script()"]
-
-
-class Timed:
-    """The seconds that schedulers took, of every sweep in this process."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        inner = Scheduler.run
-
-        def run(scheduler: Scheduler) -> list:
-            began = time.perf_counter()
-            try:
-                return inner(scheduler)
-            finally:
-                self.seconds.append(time.perf_counter() - began)
-
-        Scheduler.run = run  # type: ignore[method-assign]
+NUMBER = itertools.count()  # of the sweeps so far: each has a folder of its own
+KINDS = ("warm", "cold")
 
 
-def arguments(options: argparse.Namespace, teacher: Path, name: str, stack: bool) -> list[str]:
-    """The command line of a sweep."""
-    temperatures = ",".join(str(2 + number) for number in range(options.temperatures))
-    seeds = ",".join(str(1 + number) for number in range(options.seeds))
-    return [
+def swept(options: argparse.Namespace, teacher: Path, cold: bool, stack: bool) -> dict[str, float]:
+    """Seconds of a sweep, and how many times faster the trial found a step of the stack."""
+    name = f"sweep{next(NUMBER)}"
+    given = [
         "train",
         "-m",
         f"name={name}",
@@ -59,30 +42,42 @@ def arguments(options: argparse.Namespace, teacher: Path, name: str, stack: bool
         f"teacher.run={teacher}",
         f"trainer.max_epochs={options.epochs}",
         f"trainer.accelerator={'gpu' if options.device == 'cuda' else 'cpu'}",
-        f"loss.kd.temperature={temperatures}",
-        f"seed={seeds}",
+        f"loss.kd.temperature={','.join(str(2 + number) for number in range(options.temperatures))}",
+        f"seed={','.join(str(1 + number) for number in range(options.seeds))}",
         "progress=none",
         f"hydra.launcher.stack={str(stack).lower()}",
         *([f"hydra.launcher.workers={options.workers}"] if options.workers else []),
         *(f"student.{text}" for text in options.student),
     ]
-
-
-def swept(folder: Path, options: argparse.Namespace, teacher: Path, name: str, stack: bool, cold: bool) -> float:
-    """Seconds of a sweep."""
-    given = arguments(options, teacher, name, stack)
     began = time.perf_counter()
     if cold:
-        subprocess.run([*SCRIPT, *given], check=True, stdout=subprocess.DEVNULL)
+        code = subprocess.run(command(*given), stdout=subprocess.DEVNULL).returncode
     else:
-        with contextlib.redirect_stdout(io.StringIO()):
-            assert command(given) == 0
-    seconds = time.perf_counter() - began if cold else TIMED.seconds[-1]
-    runs = list(find_runs([folder / "runs" / name]))
-    assert len(runs) == options.temperatures * options.seeds
-    if stack and not all(run.read().stacked for run in runs):
-        raise SystemExit("the launcher did not stack these runs; kdlab train says why")
-    return seconds
+        with quiet():
+            code = kdlab(given)
+    seconds = time.perf_counter() - began
+    runs = list(find_runs([Path("runs") / name]))
+    if code or len(runs) != options.temperatures * options.seeds:
+        raise SystemExit(f"the sweep ended with {code} and trained {len(runs)} runs")
+    stacked = [run.read().stacked for run in runs]
+    if stack and not all(stacked):
+        raise SystemExit("kdlab did not stack these runs; kdlab train -m … hydra.launcher.stack=true says why")
+    return {"seconds": seconds, "trial": statistics.mean(one["times_faster"] for one in stacked) if stack else 0.0}
+
+
+def table(content: dict) -> str:
+    """The seconds of both ways, and their ratio round by round."""
+    lines = [
+        f"| {content['runs']} runs of {content['epochs']} epochs | apart, s | stacked, s | times faster | quartiles |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for kind, row in content["kinds"].items():
+        apart, together = row["apart"], row["stacked"]
+        lines.append(
+            f"| {kind} | {apart['median']:.1f} | {together['median']:.1f} | {apart['ratio']:.1f} "
+            f"| {apart['ratio_q1']:.1f} to {apart['ratio_q3']:.1f} |"
+        )
+    return "\n".join([*lines, f"| a step, in the trial | | | {content['trial']:.1f} | |"])
 
 
 def main() -> None:
@@ -94,37 +89,38 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="default: that of the launcher")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--student", nargs="*", default=[], help="options of the student, for example hidden=[64]")
-    parser.add_argument("--warm", action="store_true", help="leave the cold sweeps out")
+    parser.add_argument("--quick", action="store_true", help="three runs of one epoch, warm only; keeps nothing")
     options = parser.parse_args()
-    rows: dict[str, list[tuple[float, float]]] = {
-        name: [] for name in (("warm",) if options.warm else ("warm", "cold"))
-    }
+    if options.quick:
+        options.rounds, options.epochs, options.temperatures, options.seeds = 1, 1, 3, 1
+    kinds = KINDS[:1] if options.quick else KINDS
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        os.chdir(folder)
-        with contextlib.redirect_stdout(io.StringIO()):
-            assert command(["train", "experiment=teacher/digits", "progress=none"]) == 0
-            teacher = next(find_runs([folder / "runs"])).path
-        for stack in (False, True):  # warms up, and keeps the teacher's answers
-            swept(folder, options, teacher, f"first-{stack}", stack, cold=False)
-        faster = [run.read().stacked["times_faster"] for run in find_runs([folder / "runs" / "first-True"])]
-        for number in range(options.rounds):
-            for kind, values in rows.items():
-                order = (False, True) if number % 2 else (True, False)
-                found = {
-                    stack: swept(folder, options, teacher, f"{kind}-{number}-{stack}", stack, kind == "cold")
-                    for stack in order
-                }
-                values.append((found[False], found[True]))
-                print(f"round {number + 1}, {kind}: {found[False]:.1f} s, stacked {found[True]:.1f} s", flush=True)
-    count = options.temperatures * options.seeds
-    print(f"\n| {count} runs of {options.epochs} epochs | apart, s | stacked, s | times faster |\n|---|---:|---:|---:|")
-    for kind, values in rows.items():
-        apart, together = (statistics.median(column) for column in zip(*values))
-        print(f"| {kind} | {apart:.1f} | {together:.1f} | {statistics.median(a / b for a, b in values):.1f} |")
-    print(f"| a step, in the trial | | | {statistics.median(faster):.1f} |")
+        os.chdir(temporary)
+        teacher = trained(["experiment=teacher/digits", *(["trainer.max_epochs=2"] * options.quick)]).path
+        ways = {
+            (kind, stack): partial(swept, options, teacher, kind == "cold", stack)
+            for kind in kinds
+            for stack in (False, True)
+        }
+        found = rounds(ways, options.rounds)
+    seconds = {way: [one["seconds"] for one in values] for way, values in found.items()}
+    content = {
+        "rounds": options.rounds,
+        "epochs": options.epochs,
+        "runs": options.temperatures * options.seeds,
+        "student": options.student,
+        "trial": statistics.median(one["trial"] for one in found["warm", True]),
+        "kinds": {
+            kind: {
+                "apart": summary(seconds[kind, False], seconds[kind, True]),
+                "stacked": summary(seconds[kind, True]),
+            }
+            for kind in kinds
+        },
+    }
+    print(table(content))
+    write("stacked_cuda" if options.device == "cuda" else "stacked", content, options.quick or bool(options.student))
 
 
 if __name__ == "__main__":
-    TIMED = Timed()
     main()

@@ -35,6 +35,7 @@ from common import (
     Job,
     available,
     images,
+    merged,
     noise_on_disk,
     rounds,
     summary,
@@ -172,7 +173,7 @@ def main() -> None:
         print(f"\n{name}\n\n{(profile_step.table if options.profile else table)(kept[name])}", flush=True)
         # after each pair, so that an interrupted measurement keeps those that are done
         kind = "profile" if options.profile else "step" if options.device == "cpu" else "step_cuda"
-        write(kind, {"pairs": kept, "rounds": options.rounds, "steps": options.steps}, options.quick)
+        write(kind, merged(kind, kept, options), options.quick)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,9 @@ def inputs_digest(data: Data) -> str:
         for split in ("train", "validation", "test"):
             loader = data.in_order(split)
             inputs = getattr(loader, "inputs", None)
-            for value in (*_tensors(inputs), *_tensors(loader.batch(_some(data, loader, _DIGESTED)).inputs)):
+            batch = loader.batch(_some(data, loader, _DIGESTED))
+            theirs = () if batch.teacher_inputs is None else _tensors(batch.teacher_inputs)
+            for value in (*_tensors(inputs), *_tensors(batch.inputs), *theirs):
                 digest.update(f"{value.dtype} {tuple(value.shape)} ".encode())
                 digest.update(value.contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

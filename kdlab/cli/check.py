@@ -18,8 +18,23 @@ from kdlab.errors import InputError
 
 from .parser import Parser
 
+_TOKENS = ["data.classes=2", "data.tokenizer=NAME", "data.vocabulary=30522", "student=bert"]
+_CAUSAL = ["data.train=FILE", "data.tokenizer=NAME", "data.vocabulary=49152"]
+_CAUSAL_DATA = ["task=causal_lm", "data=causal_text", *_CAUSAL]
+_GLUE = ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb", "wnli")
 # the keys that these choices need, since they have no default
 MUST_BE_GIVEN = {
+    "data=text": [*_TOKENS, "data.train=FILE"],
+    "data=huggingface": [*_TOKENS, "data.dataset=NAME"],
+    **{f"data=glue/{name}": ["student=bert", *(["task=regression"] * (name == "stsb"))] for name in _GLUE},
+    "data=movie_snippets": ["student=bert"],
+    "task=masked_lm": ["data=text", "data.train=FILE", *_TOKENS[1:], "student.head=masked_lm", "strategy=supervised"],
+    "task=causal_lm": ["data=causal_text", *_CAUSAL, "student=llama"],
+    "data=causal_text": ["task=causal_lm", *_CAUSAL, "student=llama"],
+    "student=llama": _CAUSAL_DATA,
+    "student=llama_wide": _CAUSAL_DATA,
+    "student=causal": [*_CAUSAL_DATA, "student.pretrained=NAME"],
+    "teacher=causal": [*_CAUSAL_DATA, "student=llama", "teacher.pretrained=NAME"],
     "data=diabetes": ["task=regression"],
     "data=digit_attributes": ["task=multilabel"],
     "data=image_folder": ["data.classes=10", "teacher=none", "strategy=supervised"],
@@ -29,11 +44,14 @@ MUST_BE_GIVEN = {
     "initial=run": ["student.initial.run=RUN"],
     "initial=checkpoint": ["student.initial.checkpoint=FILE"],
     "initial=trained": ["student.initial.experiment=teacher/digits"],
+    "initial=teacher_layers": ["teacher=run", "teacher.run=RUN"],
     "initial=same_but": ['student.initial.same_but=["loss=[ce]","initial=none"]'],
     "teacher=same_but": ['teacher.same_but=["student=mlp_wide","teacher=trained"]'],
     "teacher=previous_generation": ["strategy=born_again"],
     "teacher=run": ["teacher.run=RUN"],
     "teacher=checkpoint": ["teacher.checkpoint=FILE"],
+    "student=encoder": ["student.pretrained=NAME"],
+    "teacher=encoder": ["teacher.pretrained=NAME"],
     **{
         f"{role}={library}": [f"{role}.model=NAME"]
         for role in ("student", "teacher")

@@ -2,6 +2,10 @@
 
 Without overrides, the scores are computed from the run's saved test predictions. With overrides of ``data``, the
 student is evaluated on the test split of that data set.
+
+With --probe, for a run of task=embedding: how well classes can be read from the vectors of student and teacher, by 10
+nearest neighbours and by a logistic regression, from train to test. Data that were trained on without labels need their
+column: kdlab evaluate RUN --probe data.label=label.
 """
 
 from __future__ import annotations
@@ -39,6 +43,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument(
         "--bias", action="append", default=[], metavar="CLASS=NUMBER", help="add a number to the logit of a class"
     )
+    parser.add_argument("--probe", action="store_true", help="read classes from the vectors of task=embedding")
     options = parser.parse_intermixed_args(arguments)
     found = Run(options.run)
     found.check()
@@ -51,6 +56,14 @@ def run(arguments: list[str]) -> int:
         )
     from kdlab.tasks import task_of
 
+    if found.read().task.answers == "vectors":
+        if options.bias or options.per_class or options.network:
+            raise InputError("evaluate: --bias, --per-class and --network are for classes, and this run has vectors")
+        return _of_vectors(found, options.which, options.override, options.probe)
+    if options.probe:
+        raise InputError(
+            f"evaluate: --probe is for vectors (task=embedding), and this run's task is {found.read().task.task}"
+        )
     logits, target, source, data = (
         _stored(found, options.which, options.network)
         if not options.override
@@ -101,16 +114,62 @@ def _stored(found: Run, which: str, network: str | None) -> tuple[torch.Tensor, 
     )
 
 
-def _fresh(found: Run, which: str, overrides: list[str]) -> tuple[torch.Tensor, torch.Tensor, str, dict]:
+def _of_vectors(found: Run, which: str, overrides: list[str], probed: bool) -> int:
+    """Print what is known of a run of vectors: its own scores on test, those on other data, or of its probes."""
+    from kdlab.tasks import task_of
+    from kdlab.training.assemble import make_data, read_data
+    from kdlab.training.evaluation import evaluate
+    from kdlab.training.probing import probe
+    from kdlab.training.teacher import teacher_of
+
+    if not overrides and not probed:
+        end = "" if which == "last" else "_best"
+        print(f"{found.path}  {which}, the run's own scores on test")
+        for metric in found.read().task.metrics:
+            if (value := found.metrics.get(f"test/{metric.name}{end}")) is not None:
+                print(f"{metric.name}  {value:.4f}")
+        return 0
+    found.check_recipe("it cannot be evaluated on other data")
+    config = _data_of(found, overrides) if overrides else found.config
+    data, task = make_data(config["data"]), task_of(found.config)
+    read_data(data, config["data"], task)
+    network = found.network(which)
+    torch.set_num_threads(found.config["threads"])
+    try:
+        teacher = teacher_of(found, data, task)
+    except InputError as error:  # the student can be probed without it
+        if not probed:
+            raise
+        teacher = None
+        print(f"no probe of the teacher: {error}")
+    answers = {"student": lambda batch: task.network_outputs(network, batch)}
+    if teacher is not None:
+        answers["teacher"] = teacher.teach
+    name = config["data"].get("name") or config["data"]["_target_"]
+    if not probed:
+        if teacher is None:
+            raise InputError(f"{found.path}: its metrics compare with its teacher, and it has none")
+        scores = evaluate({"": answers["student"]}, data.test_dataloader(), task, teacher=teacher.teach)[""].metrics
+        print(f"{found.path}  {which}, test split of {name}")
+        for key, score in scores.items():
+            print(f"{key}  {score:.4f}")
+        return 0
+    print(f"{found.path}  {which}, probes from train to test of {name}")
+    for who, answer in answers.items():
+        for key, score in probe(answer, data).items():
+            print(f"{who} {key}  {score:.4f}")
+    return 0
+
+
+def _data_of(found: Run, overrides: list[str]) -> dict:
+    """The run's config with other data. Raises InputError where the overrides are of something else, or the data do
+    not fit the run's network."""
     from omegaconf import OmegaConf
 
     from kdlab.config.check import check
     from kdlab.config.compose import compose, explaining
     from kdlab.config.keys import DEFAULT_TASK
     from kdlab.config.written import as_dict
-    from kdlab.tasks import task_of
-    from kdlab.training.assemble import make_data, read_data
-    from kdlab.training.evaluation import predict
 
     found.check_recipe("it cannot be evaluated on other data")
     wrong = [text for text in overrides if not text.lstrip("+~").startswith(("data=", "data.", "paths.data="))]
@@ -138,8 +197,41 @@ def _fresh(found: Run, which: str, overrides: list[str]) -> tuple[torch.Tensor, 
             f"{found.config['data']['classes']} classes; these data have {config['data']['shape']} and "
             f"{config['data']['classes']}"
         )
+    _refuse_other_meaning(found, config["data"])
+    return config
+
+
+def _refuse_other_meaning(found: Run, data: dict) -> None:
+    """Raises InputError where the data have other tokens than the student learned, or its classes in another order."""
+    from kdlab.config.quoting import value_text
+    from kdlab.data.text.tokenizers import same_tokenizer
+    from kdlab.training.assemble import class_names
+    from kdlab.training.class_order import named, order_of
+
+    learned = found.config["data"]
+    if not same_tokenizer(learned, data):
+        raise InputError(
+            f"data.tokenizer={data['tokenizer']}: the student learned other tokens; data.tokenizer="
+            f"{learned['tokenizer']}"
+        )
+    if found.read().task.answers != "classes":
+        return
+    mine, theirs = (named(class_names(node, node["classes"])) for node in (learned, data))
+    if mine and order_of(theirs, mine) not in (None, list(range(len(mine)))):
+        raise InputError(
+            f"data: the student learned the classes in the order {', '.join(mine)}, and these data have them in the "
+            f"order {', '.join(theirs)}; data.class_names={value_text(mine)}"
+        )
+
+
+def _fresh(found: Run, which: str, overrides: list[str]) -> tuple[torch.Tensor, torch.Tensor, str, dict]:
+    from kdlab.tasks import task_of
+    from kdlab.training.assemble import make_data, read_data
+    from kdlab.training.evaluation import predict
+
+    config = _data_of(found, overrides)
     data, task = make_data(config["data"]), task_of(found.config)
-    read_data(data, config["data"])
+    read_data(data, config["data"], task)
     network = found.network(which)
     torch.set_num_threads(found.config["threads"])
     predictions = predict(lambda batch: task.network_outputs(network, batch), data.test_dataloader(), task)

@@ -21,6 +21,7 @@ VERBS = {
     "evaluate": "score a trained student: from its test predictions, or on other data",
     "measure": "speed and memory of finished runs, and similarity of their features to the teacher's",
     "cache": "list, build, verify and prune the kept answers of teachers",
+    "export": "write a trained student for other tools: a folder of transformers",
     "methods": "list the methods: paper, formula, defaults, requirements",
     "check": "check experiments without running them, or read every image of a folder",
 }

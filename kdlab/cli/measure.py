@@ -35,10 +35,14 @@ def run(arguments: list[str]) -> int:
     parser = Parser(prog="kdlab measure", description=__doc__)
     parser.add_argument("folder", nargs="+", metavar="RUN_OR_FOLDER", help="runs, or folders with runs below them")
     parser.add_argument("--batches", default="1,64", help="batch sizes (default: 1,64)")
+    parser.add_argument(
+        "--lengths", default="", help="for texts: also measure batches of texts of so many tokens, for example 32,128"
+    )
     parser.add_argument("--seconds", default="2", help="seconds of timing for each run and batch size (default: 2)")
     parser.add_argument("--device", default="cpu", help="cpu (with one thread; the default), cuda, cuda:1, …")
     options = parser.parse_args(arguments)
-    batches, seconds = _sizes(options.batches), _seconds(options.seconds)
+    batches, seconds = _sizes(options.batches, "--batches"), _seconds(options.seconds)
+    lengths = _sizes(options.lengths, "--lengths") if options.lengths else []
     runs = runs_in(options.folder)
     finished, left_out, damaged = _sorted_out(runs)
     if not finished:
@@ -47,11 +51,13 @@ def run(arguments: list[str]) -> int:
     from kdlab.training.measuring import measure_runs
 
     notes: list[str] = []
-    measured, failed = measure_runs(finished, batches, seconds, device, notes.append)
+    measured, failed = measure_runs(finished, batches, seconds, device, notes.append, lengths)
     failed += damaged
     if not measured:
         raise InputError("no run could be measured", advice="\n".join([*failed, *left_out]))
     _show(measured, batches)
+    if lengths:
+        _show_lengths(measured)
     for line in [*notes, *failed, *left_out]:
         print(line)
     return 1 if failed else 0
@@ -112,13 +118,39 @@ def _show(measured: list[tuple[Run, dict]], batches: list[int]) -> None:
     )
 
 
-def _sizes(text: str) -> list[int]:
+def _show_lengths(measured: list[tuple[Run, dict]]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    console = console if console.is_terminal else Console(width=200)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("run", overflow="fold")
+    for name in ("tokens", "batch", "ms", "90 %", "texts/s", "peak MB"):
+        table.add_column(name, justify="right")
+    for one, found in measured:
+        for length, sizes in found["lengths"].items():
+            for size, value in sizes.items():
+                table.add_row(
+                    escape(str(one.path)),
+                    length,
+                    size,
+                    f"{value['latency_ms']:.3f}",
+                    f"{value['latency_ms_p90']:.3f}",
+                    f"{value['samples_per_second']:,.0f}",
+                    f"{value['peak_inference_bytes'] / 1e6:.2f}",
+                )
+    console.print(table)
+
+
+def _sizes(text: str, option: str) -> list[int]:
     try:
         sizes = [int(part) for part in text.split(",")]
     except ValueError:
         sizes = []
     if not sizes or not all(1 <= size <= LARGEST_BATCH for size in sizes):
-        raise InputError(f"--batches must be whole numbers from 1 to {LARGEST_BATCH}, for example 1,64; got '{text}'")
+        raise InputError(f"{option} must be whole numbers from 1 to {LARGEST_BATCH}, for example 1,64; got '{text}'")
     return sorted(set(sizes))
 
 

@@ -44,6 +44,12 @@ def run(arguments: list[str]) -> int:
         help="write the results into the study's folder and its README, instead of runs/STUDY/reproduced/",
     )
     kinds.add_argument(
+        "--extend",
+        action="store_true",
+        help="keep the runs that the results in git have, train only the others, and write the results into the "
+        "study's folder: for rows and seeds that were added to study.yaml",
+    )
+    kinds.add_argument(
         "--keep",
         action="store_true",
         help="keep the results of this rerun as results/rerun.jsonl, next to those in git, and compare both in the "
@@ -81,7 +87,7 @@ def run(arguments: list[str]) -> int:
             else "which study? kdlab reproduce --list shows them"
         )
         raise InputError(f"reproduce: {what}")
-    return _reproduce(names[0], extra, options.write, options.keep)
+    return _reproduce(names[0], extra, options.write, options.keep, options.extend)
 
 
 def _studies(names: list[str]) -> list[Study]:
@@ -168,10 +174,11 @@ def _render(names: list[str]) -> int:
     return 0
 
 
-def _reproduce(name: str, extra: list[str], write: bool, keep: bool) -> int:
+def _reproduce(name: str, extra: list[str], write: bool, keep: bool, extend: bool) -> int:
     from kdlab.launch.processes import Interrupt, handling
     from kdlab.studies import results, tables
     from kdlab.studies.expectations import findings, levels
+    from kdlab.studies.extend import kept_runs
     from kdlab.studies.reading import read
     from kdlab.studies.records import read_records
     from kdlab.studies.rerun import claims, reruns
@@ -182,15 +189,18 @@ def _reproduce(name: str, extra: list[str], write: bool, keep: bool) -> int:
     refuse_ambiguous(name)
     study = read(name)
     git = read_records(study.results)
-    if keep and not git:
-        raise InputError(
-            f"reproduce: --keep keeps a rerun of results in git, and {study.name} has none; --write writes them"
-        )
+    if (keep or extend) and not git:
+        what = "--keep keeps a rerun of results in git" if keep else "--extend adds runs to the results in git"
+        raise InputError(f"reproduce: {what}, and {study.name} has none; --write writes them")
+    write = write or extend
     if write or keep:
         results.refuse_unwritable(study)
     # SIGTERM and SIGUSR1 act like Ctrl-C: the runs are recorded as interrupted, and the same command resumes them
     with handling(Interrupt()):
-        trained = train(study, extra)
+        trained = train(study, extra, kept_runs if extend else None)
+    if extend:
+        kept = sum(one.kept is not None for one in trained.values())
+        print(f"{kept} of {len(trained)} runs are those in git")
     study = study.with_headlines({texts: report_of(one.config) for texts, one in trained.items()})
     records, written = results.write(study, trained, write)
     for one in study.tables:

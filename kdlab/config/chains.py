@@ -216,5 +216,10 @@ def previous_generation(generation: object, *, _root_: DictConfig | None = None)
         return [f"++strategy.generation={generation - 1}"]
     task, terms = ({}, {}) if _root_ is None else (_root_.get("task") or {}, _root_.get("loss") or {})
     known = LOSSES.get(task.get("_target_", next(iter(LOSSES))))
+    if known is not None and not known[0]:
+        raise InputError(
+            "strategy.generation: generation 0 learns from labels, and this task reads none; name the teacher of the "
+            "first generation yourself: strategy=offline teacher=run teacher.run=runs/…"
+        )
     labels = known[0] if known else next(iter(terms), "ce")  # of a task of the user's own: the first term
     return ["strategy=supervised", f"loss=[{labels}]", "teacher=none", "++strategy.generation=0"]

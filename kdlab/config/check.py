@@ -13,10 +13,11 @@ from kdlab.schedules import SCHEDULES, is_schedule
 from .chains import ending, lifted, place
 from .clock import clock_problems
 from .forms import initial_problems, teacher_problems
-from .keys import DEFAULT_TASK, GIVEN, matching, own_keys
+from .keys import DEFAULT_TASK, GIVE_IT, GIVEN, matching, own_keys
 from .quoting import written
 from .references import ComposedRun, ExperimentRun, SameButRun, StudentRun, composed_runs
 from .signature import Signature, fits, locate, signature, type_name
+from .tokens import token_problems, told_of_its_student
 
 # key -> (annotation, what it is). The groups are dicts (or null where a group may be empty).
 SCHEMA: dict[str, tuple[object, str]] = {
@@ -48,7 +49,6 @@ REFUSED = {
     "overfit_batches": "it needs an unshuffled loader, which a run does not have; data.fraction trains on a small part",
 }
 PROGRESS = ("auto", "bar", "lines", "none")
-GIVE_IT = "; give it with "
 MOST_THREADS = 1024  # with more, torch may end the process because the system has no more threads
 
 
@@ -75,6 +75,7 @@ def problems(config: dict, prefix: str = "") -> Iterator[str]:
             reported = {text for text in reported if not text.startswith("student.")}
         theirs = [text for text in problems(one.config) if text not in reported]
         if isinstance(one, StudentRun):
+            theirs = [text for text in theirs if not told_of_its_student(text, one)]
             yield from (f"{prefix}{one.key}.student={one.student}: {inside(text, one, config)}" for text in theirs)
         if isinstance(one, SameButRun):
             yield from (f"{prefix}{one.key}.same_but: {lifted(text, one.key, one.overrides)}" for text in theirs)
@@ -204,14 +205,17 @@ def _own(config: dict, prefix: str) -> Iterator[str]:
     data, scheduler, trainer = (_node(config, key) for key in ("data", "scheduler", "trainer"))
     classifier = DEFAULT_TASK["_target_"]
     least = 2 if (_node(config, "task").get("_target_") or classifier) == classifier else 1
-    if data.get("classes") != "???" and (
-        not isinstance(data.get("classes"), int) or isinstance(data.get("classes"), bool) or data["classes"] < least
-    ):
-        yield f"{prefix}data.classes must be the number of classes ({least} or more), got {data.get('classes')!r}" + (
-            "; data with one number to predict need task=regression" if data.get("classes") == 1 else ""
+    classes = data.get("classes")
+    words = "vocabulary" in data and data["vocabulary"] is None and classes is None  # said of the vocabulary
+    if classes != "???" and not words and (type(classes) is not int or classes < least):
+        yield f"{prefix}data.classes must be the number of classes ({least} or more), got {classes!r}" + (
+            "; data with one number to predict need task=regression" if classes == 1 else ""
         )
     if not isinstance(data.get("shape"), list) or not all(isinstance(size, int) for size in data["shape"]):
         yield f"{prefix}data.shape must be the shape of one input, for example [1,28,28], got {data.get('shape')!r}"
+    yield from token_problems(config, prefix)
+    if data.get("vocabulary") is not None and (type(data["vocabulary"]) is not int or data["vocabulary"] < 1):
+        yield f"{prefix}data.vocabulary must be the number of tokens of the tokenizer, got {data['vocabulary']!r}"
     if scheduler.get("_target_") and scheduler.get("interval") not in ("epoch", "step"):
         yield f"{prefix}scheduler.interval must be 'epoch' or 'step', got {scheduler.get('interval')!r}"
     yield from clock_problems(config, prefix)
@@ -356,13 +360,15 @@ def _without(accepted: Signature, name: str) -> Signature:
 def check_facts(config: dict) -> None:
     """Raises InputError where ``data.classes`` or ``data.shape`` contradict the data set's class."""
     data, found = config["data"], locate(config["data"]["_target_"])
+    task = (config.get("task") or {}).get("_target_")
+    is_width = task is not None and getattr(locate(task), "compared_with", "labels") == "teacher"
     wrong = [
         f"data.{key}={given!r}, but {data['_target_']} has {actual!r}; leave it as conf/data/ has it"
         for key, given, actual in (
             ("classes", data["classes"], getattr(found, "CLASSES", None)),
             ("shape", tuple(data["shape"]), getattr(found, "SHAPE", None)),
         )
-        if actual is not None and given != actual
+        if actual is not None and given != actual and not (key == "classes" and is_width)
     ]
     if wrong:
         raise InputError(*wrong)

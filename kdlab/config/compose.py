@@ -19,12 +19,12 @@ from kdlab.errors import InputError, KdlabError
 from .chains import are_overrides, expand_assistants, leave_out_null_forms, lifted, previous_generation, run_before
 from .clock import leave_out_default_clock
 from .explain import explain
-from .idle import leave_out_idle_terms, leave_out_teacher_terms, leave_out_unchosen_terms
+from .idle import leave_out_idle_terms, leave_out_other_initial, leave_out_teacher_terms, leave_out_unchosen_terms
 from .keys import role_of, run_nodes, takes_over_the_seed
 from .own_teacher import is_by_name, learn_from_labels, overrides_of, settle, trains_on_other_data
 from .paths import conf_dir, config_folders
 from .presets import NONE, holds_schedule, replace_schedules, settle_presets
-from .quoting import check_readable
+from .quoting import check_readable, value_text
 from .references import replace_configs
 from .remembered import remember
 from .repeats import listed_choices, repeated_choices
@@ -32,6 +32,7 @@ from .tie import ce_weight, leave_out_stated_weights
 from .written import as_dict, as_list, content, find
 
 VERSION_BASE = "1.3"
+DEFAULT_DATA = "data"  # paths.data in conf/train.yaml
 
 
 _within_hydra: ContextVar[bool] = ContextVar("within_hydra", default=False)
@@ -171,6 +172,7 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
     config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     presets = _chosen_presets(choices, overrides, folders)
     leave_out_unchosen_terms(config, overrides)
+    leave_out_other_initial(config, overrides, sources)
     numbers = [preset.terms for preset in settle_presets(config, presets, sources, overrides)]
     leave_out_idle_terms(config, choices.get("strategy"), sources)
     leave_out_teacher_terms(config, choices, overrides, sources)
@@ -263,6 +265,12 @@ def _placed(config: dict, run: dict) -> dict:
     return replace_configs(placed, lambda one: _placed(one.config, run))
 
 
+def _where_data_are(run: dict) -> list[str]:
+    """The override by which an earlier run's config names the files of a run's own data folder."""
+    place = (run.get("paths") or {}).get("data")
+    return [] if place in (None, DEFAULT_DATA) else [f"paths.data={value_text(place)}"]
+
+
 def _checked(key: str, node: dict) -> list[str]:
     """The overrides of a teacher's node. Raises InputError where they are no overrides."""
     given = node.get("overrides") or []
@@ -299,7 +307,7 @@ def _teacher_config(key: str, node: dict, student: dict, students: tuple[str, ..
             f"<- {experiment})"
         )
     seed = student["seed"] if takes_over_the_seed(node) else node.get("seed", 1)
-    overrides = [f"experiment={experiment}", f"seed={seed}", *given]
+    overrides = [f"experiment={experiment}", f"seed={seed}", *_where_data_are(student), *given]
     try:
         config = _shared((*overrides, *map(str, chain)), lambda: compose(overrides, chain))
     except InputError as error:

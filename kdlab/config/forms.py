@@ -28,7 +28,9 @@ INITIAL_FORMS = {
     "same_but": {"same_but", "seed", "config", *_PARTS},
     "run": {"run", "which", *_PARTS},
     "checkpoint": {"checkpoint", "part", *_PARTS},
+    "layers": {"layers", "of", "narrow", "embeddings", "head", "rows"},
 }
+NARROW = ("importance", "projection")
 WHICH = ("last", "best")
 
 
@@ -110,6 +112,9 @@ def initial_problems(node: object, place: str) -> Iterator[str]:
     yield from _form(node, INITIAL_FORMS, place, "beginning")
     if not isinstance(node, dict):
         return
+    if "layers" in node:
+        yield from _layers_problems(node, place)
+        return
     weights, losses = node.get("weights", True), node.get("losses", False)
     if not isinstance(weights, bool):
         yield f"{place}.weights must be true or false, got {weights!r}"
@@ -119,6 +124,24 @@ def initial_problems(node: object, place: str) -> Iterator[str]:
         yield f"{place}.new_head must be true or false, got {node['new_head']!r}"
     if weights is False and not losses:
         yield f"{place}: with weights=false and losses=false nothing is loaded; choose initial=none"
+
+
+def _layers_problems(node: dict, place: str) -> Iterator[str]:
+    """The problems of a node that names layers; which layers there are is known once the networks are."""
+    layers, rows, narrow = node["layers"], node.get("rows", 128), node.get("narrow", "importance")
+    if not isinstance(layers, str) and not (
+        isinstance(layers, list) and layers and all(isinstance(one, int) for one in layers)
+    ):
+        yield f"{place}.layers must be spread, every_second, first, last or numbers from 1, got {layers!r}"
+    if narrow not in NARROW:
+        yield f"{place}.narrow must be one of {', '.join(NARROW)}, got {narrow!r}{did_you_mean(str(narrow), NARROW)}"
+    for name in ("embeddings", "head"):
+        if not isinstance(node.get(name, True), bool):
+            yield f"{place}.{name} must be true or false, got {node[name]!r}"
+    if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
+        yield f"{place}.rows must be a whole number of at least 1, got {rows!r}"
+    single = {form: keys | TEACHER_KEYS for form, keys in TEACHER_FORMS.items() if form != "members"}
+    yield from _form(node.get("of"), single, f"{place}.of", "teacher")
 
 
 def _form(node: object, forms: dict[str, set[str]], place: str, what: str) -> Iterator[str]:

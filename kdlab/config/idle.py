@@ -1,5 +1,5 @@
-"""Removes settings of loss terms that are not chosen: those in a strategy's file, and those that an experiment
-marks."""
+"""Removes settings of what is not chosen: of loss terms, in a strategy's file or marked in an experiment, and of other
+initial weights in an experiment."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from .paths import conf_dir
 from .written import as_dict, content, find
 
 MARK = "if_chosen"
+INITIAL = "student.initial"
 #: the strategy that has no teacher
 ALONE = "kdlab.strategies.Supervised"
 
@@ -115,3 +116,22 @@ def leave_out_unchosen_terms(config: DictConfig, typed: Sequence[str]) -> None:
             marked = terms[name].pop(MARK)
             if marked and "_target_" not in terms[name] and not meant:
                 del terms[name]
+
+
+def leave_out_other_initial(config: DictConfig, typed: Sequence[str], sources: Iterable) -> None:
+    """Remove what an experiment says of the initial weights where others are typed. With ``initial=none`` the student
+    is new; with ``initial=run`` the experiment's layers do not count. Typed keys of ``student.initial`` stay.
+
+    Args:
+        config: changed in place.
+        typed: the overrides of the command line.
+        sources: Hydra's search path.
+    """
+    chosen = [value.strip() for key, _, value in (text.partition("=") for text in typed) if key.strip() == "initial"]
+    node = OmegaConf.select(config, INITIAL)
+    if not chosen or not OmegaConf.is_dict(node):
+        return
+    own = {*content(find(sources, "initial", chosen[-1])), *(place(text).removeprefix(f"{INITIAL}.") for text in typed)}
+    kept = {key: value for key, value in node.items_ex(resolve=False) if key in own}
+    with open_dict(config):
+        config.student.initial = kept or None

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
+GIVE_IT = "; give it with "  # before the line to type, in messages on values that are missing
+
 # how a teacher's answers are kept (kdlab.cache). Every mode is exact, so they are no part of a run's identity
 CACHE_KEYS = frozenset({"cache", "cache_gb", "cache_auto"})
 # kdlab's own keys of a teacher as a whole: also that which changes its answers, and so counts
@@ -15,10 +17,11 @@ TEACHER_KEYS = CACHE_KEYS | {"cache_dtype"}
 
 # node (a pattern over dotted keys) -> kdlab's own keys in it
 OWN_KEYS: dict[str, set[str]] = {
-    "data": {"name", "classes", "shape"},
+    "data": {"name", "classes", "shape", "vocabulary"},
     "student": {"taps", "initial"},
-    "teacher": {"taps", "normalisation", *TEACHER_KEYS},
-    "teacher.members.*": {"taps", "normalisation"},
+    "student.initial.of": {"taps", "normalisation", "class_names", *TEACHER_KEYS},
+    "teacher": {"taps", "normalisation", "class_names", *TEACHER_KEYS},
+    "teacher.members.*": {"taps", "normalisation", "class_names"},
     "teacher*.network": {"taps", "initial"},
     "loss.*": {"weight"},
     "strategy.peers.*": {"taps", "optimizer"},
@@ -32,7 +35,7 @@ GIVEN: dict[str, set[str]] = {
     "scheduler": {"optimizer"},
     "strategy": {"student", "teacher", "objective", "task", "optimization", "seed", "epochs", "taps", "earlier"},
     "logger": {"run"},
-    "task": {"classes", "shape"},
+    "task": {"classes", "shape", "vocabulary"},
     "trainer": {
         "callbacks",
         "logger",
@@ -56,6 +59,7 @@ NOT_IDENTITY = frozenset(
         "fresh",
         "progress",
         "logger",  # where the run is kept and how it is shown
+        "data.vocabulary",  # a fact of the data; a network that needs it has it as an argument of its own
         *(f"teacher.{key}" for key in CACHE_KEYS),
     }
 )
@@ -73,6 +77,7 @@ ADDED: dict[str, object] = {
     "teacher.members.*.part": None,
     "student.initial.part": None,
     "student.initial.new_head": False,
+    "student.initial.rows": 128,
     "task": DEFAULT_TASK,
     "channels_last": False,
     "data.augment_seed": None,
@@ -81,11 +86,14 @@ ADDED: dict[str, object] = {
     "trainer.every_n_train_steps": None,
 }
 
-# a task of kdlab -> its loss on labels, and its loss on a teacher's outputs
+# a task of kdlab -> its loss on labels (empty: it has none), and its loss on a teacher's outputs
 LOSSES: dict[str, tuple[str, str]] = {
     "kdlab.tasks.Classification": ("ce", "kd"),
     "kdlab.tasks.MultiLabel": ("bce", "sigmoid_kd"),
     "kdlab.tasks.Regression": ("mse", "logit_mse"),
+    "kdlab.tasks.TokenClassification": ("ce", "kd"),
+    "kdlab.tasks.MaskedLM": ("ce", "kd"),
+    "kdlab.tasks.Embedding": ("", "logit_mse"),
 }
 
 # Spellings of one value: dotted key -> {spelling: canonical spelling}.
@@ -129,9 +137,11 @@ def run_nodes(config: dict) -> dict[str, dict]:
     """
     student = config.get("student")
     initial = student.get("initial") if isinstance(student, dict) else None
+    of = initial.get("of") if isinstance(initial, dict) else None
     return {
         **teacher_nodes(config.get("teacher")),
         **({"student.initial": initial} if isinstance(initial, dict) else {}),
+        **({"student.initial.of": of} if isinstance(of, dict) else {}),
     }
 
 

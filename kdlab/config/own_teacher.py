@@ -9,11 +9,22 @@ from pathlib import Path
 from .keys import takes_over_the_seed
 from .names import data_name
 from .quoting import value_text
+from .tokens import inputs_of, usual_student
 
 # what a teacher takes from the run's config: the data and the recipe; and the data keys that are the student's alone: a
 # teacher sees all data
 SHARED = ("task", "data", "optimizer", "scheduler", "trainer")
-STUDENTS_OWN = ("data.fraction", "data.omit_classes", "data.mixing", "data.replicas")
+STUDENTS_OWN = (
+    "data.fraction",
+    "data.omit_classes",
+    "data.mixing",
+    "data.replicas",
+    "data.labelled",
+    "data.rest",
+    "data.unlabelled",
+    "data.unlabelled_split",
+    "data.teacher_pad_to",
+)
 FOR_IMAGES, FOR_THE_REST = "cnn_wide", "mlp_wide"
 
 
@@ -22,8 +33,8 @@ def settle(node: dict, run: dict, folders: Sequence[Path]) -> None:
     other key.
 
     If both are given, the network replaces that of the experiment. The experiment may follow from the name of the data;
-    if it does not exist, the network learns from labels. If no network is named, it is ``cnn_wide`` for images and
-    ``mlp_wide`` otherwise.
+    if it does not exist, the network learns from labels. If no network is named, it is ``cnn_wide`` for images,
+    ``bert_wide`` or ``llama_wide`` for texts, and ``mlp_wide`` otherwise.
 
     Args:
         node: of a teacher or of a member; changed.
@@ -48,7 +59,12 @@ def settle(node: dict, run: dict, folders: Sequence[Path]) -> None:
 def learn_from_labels(node: dict, run: dict) -> None:
     """Replace the experiment in a teacher's node by a network."""
     del node["experiment"]
-    node.setdefault("student", FOR_IMAGES if len(run["data"].get("shape") or ()) == 3 else FOR_THE_REST)
+    if len(run["data"].get("shape") or ()) == 3:
+        usual = FOR_IMAGES
+    else:
+        texts = "input_ids" in inputs_of(run["data"])
+        usual = f"{usual_student(run['data'])}_wide" if texts else FOR_THE_REST
+    node.setdefault("student", usual)
 
 
 def is_by_name(experiment: object, run: dict) -> bool:
@@ -88,8 +104,12 @@ def overrides_of(node: dict, run: dict, compose: Callable[[Sequence[str]], dict]
     facts = [
         f"++data.{key}={value_text(data[key])}" for key in ("classes", "shape") if data.get(key) not in (None, "???")
     ]
+    head = (run.get("student") or {}).get("head")
     typed = [*begun, *facts]
     plain = compose(typed)
+    if head is not None and plain["student"].get("head", head) != head:  # both answer the same question
+        typed.append(f"student.head={head}")
+        plain = compose(typed)
     for key in SHARED:
         both = isinstance(run.get(key), dict) and isinstance(plain.get(key), dict)
         if changes := list(_changes(key, plain[key], run[key])) if both else []:

@@ -9,6 +9,7 @@ A teacher, a member of an ensemble, and ``student.initial`` are each a node in o
 | ``same_but`` | :class:`SameButRun` | the run of the same config with other overrides |
 | ``run`` | :class:`FinishedRun` | a run's directory |
 | ``checkpoint`` | :class:`CheckpointFile` | a file of weights |
+| ``layers`` | :class:`LayersOf` | layers of the run's teacher, or of another of these; only for ``student.initial`` |
 | ``members`` | :class:`EnsembleOf` | several of these, whose outputs are combined |
 | ``members`` with ``terms`` | :class:`OnePerTerm` | several of these, one for each term of the loss |
 | ``_target_`` | :class:`Network` | a class or function that returns a trained network |
@@ -186,6 +187,31 @@ class CheckpointFile(Reference):
         return str(self.node["checkpoint"])
 
 
+class LayersOf(Reference):
+    """Layers of a network, with which a student of another size begins (:mod:`kdlab.models.initialisation`)."""
+
+    @property
+    def source(self) -> Reference | None:
+        """The network; None: the run's teacher."""
+        return reference(self.node["of"], f"{self.key}.of") if self.node.get("of") else None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """``layers``, ``narrow``, ``embeddings`` and ``head``."""
+        defaults = {"narrow": "importance", "embeddings": True, "head": True}
+        return {"layers": self.node["layers"], **{key: self.node.get(key, value) for key, value in defaults.items()}}
+
+    @property
+    def rows(self) -> int:
+        """The number of samples on which activations are measured."""
+        return self.node.get("rows", 128)
+
+    @property
+    def name(self) -> str:
+        """The layers and the network."""
+        return f"layers ({self.node['layers']}) of {self.source.name if self.source else 'the teacher'}"
+
+
 class EnsembleOf(Reference):
     """Several references, whose outputs are combined (:class:`kdlab.teachers.Ensemble`)."""
 
@@ -240,18 +266,22 @@ class Network(Reference):
     @property
     def described(self) -> dict:
         """The node without the normalisation of its inputs, and without what says how answers are kept."""
-        return {name: value for name, value in self.node.items() if name not in ("normalisation", *TEACHER_KEYS)}
+        absent = {"normalisation", *TEACHER_KEYS, *(["class_names"] if self.node.get("class_names") is None else [])}
+        return {name: value for name, value in self.node.items() if name not in absent}
 
     @property
     def name(self) -> str:
         """The model's name if it has one, or the target."""
-        return str(self.node.get("model") or self.node.get("_target_"))
+        pretrained = self.node.get("pretrained")
+        named = self.node.get("model") or (pretrained if isinstance(pretrained, str) else None)
+        return str(named or self.node.get("_target_"))
 
 
 _COMPOSED = {"experiment": ExperimentRun, "student": StudentRun, "same_but": SameButRun}
 _OTHERS = {
     "run": FinishedRun,
     "checkpoint": CheckpointFile,
+    "layers": LayersOf,
     "terms": OnePerTerm,
     "members": EnsembleOf,
     "_target_": Network,

@@ -19,11 +19,18 @@ from kdlab.data.images.mnist import MNIST
 from .base import Data
 from .classification import ClassificationData
 from .diabetes import Diabetes
+from .text.causal import CausalText, CausalTextFiles, HuggingFaceCausalTexts
+from .text.hub import HuggingFaceTexts
+from .text.local import TextFiles
+from .text.masking import MaskTokens
+from .text.texts import TextData
 
 __all__ = [
     "Augment",
     "CIFAR10",
     "CIFAR100",
+    "CausalText",
+    "CausalTextFiles",
     "ClassificationData",
     "CutMix",
     "Data",
@@ -31,11 +38,16 @@ __all__ = [
     "DigitAttributes",
     "Digits",
     "FashionMNIST",
+    "HuggingFaceCausalTexts",
+    "HuggingFaceTexts",
     "ImageFolder",
     "Images",
     "InMemory",
     "InMemoryData",
     "MNIST",
+    "MaskTokens",
     "Mixup",
     "RandomResizedCrop",
+    "TextData",
+    "TextFiles",
 ]

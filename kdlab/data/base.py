@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import lightning as L
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -70,6 +72,8 @@ class Data(L.LightningDataModule, Generic[Split]):
         ValueError: an argument is out of its range, or ``replicas`` is given together with ``mixing``.
     """
 
+    #: the names of the inputs that a network must read, where a batch holds inputs by name; empty: one tensor
+    INPUTS: tuple[str, ...] = ()
     #: the options that make the training split smaller, for messages
     thins_out: tuple[str, ...] = ("data.fraction", "data.validation")
 
@@ -161,6 +165,17 @@ class Data(L.LightningDataModule, Generic[Split]):
         """What a task must know of the data."""
         return DataFacts(self.classes, tuple(self.shape))
 
+    def wrong_fact(self, key: str, stated: object, found: object) -> str:
+        """The message where the config states another fact than the data have.
+
+        Args:
+            key: ``classes``, ``shape`` or ``vocabulary``.
+        """
+        have = "are" if key == "shape" else "have"
+        if found is None:
+            return f"data.{key}={stated}, but these data {have} none; leave it out"
+        return f"data.{key}={stated}, but the data {have} {found}; set data.{key}={found}"
+
     def strata(self, target: Tensor) -> list[Tensor]:
         """Groups of training samples, of each of which the same part is held out and trained on. By default, one group.
 
@@ -176,6 +191,30 @@ class Data(L.LightningDataModule, Generic[Split]):
     def wrong_omissions(self) -> str | None:
         """What is wrong with the strata that are left out; None if nothing is."""
         return None
+
+    def labelled_samples(self) -> Tensor | None:
+        """Which stored training samples have a label, ``(samples,)`` bool; None: all."""
+        return None
+
+    def batch_dependence(self) -> str:
+        """Why a network's answer to a sample depends on the other samples in its batch, so that it cannot be kept;
+        empty if it does not."""
+        return ""
+
+    @property
+    def longest(self) -> int | None:
+        """The most positions of an input in a batch, with padding; None if the inputs are no texts."""
+        return None
+
+    @property
+    def longest_for_teacher(self) -> int | None:
+        """As :attr:`longest`, of the inputs of a frozen teacher."""
+        return self.longest
+
+    def stored_bytes(self) -> int:
+        """Bytes of the tensors and arrays that the data set holds in memory, in its two splits; 0 before they are
+        read."""
+        return sum(_bytes(value) for split in self._stored or () for value in vars(split).values())
 
     def position_counts(self) -> Tensor | None:
         """How many positions of each stored training sample count, ``(samples,)``; None if the inputs are no
@@ -314,6 +353,7 @@ class Data(L.LightningDataModule, Generic[Split]):
             mixing=mixing,
             row_counts=self.row_counts(stored[0].target) if training else None,
             position_counts=self.position_counts() if training else None,
+            **({"labelled": labelled} if training and (labelled := self.labelled_samples()) is not None else {}),
         )
 
     @property
@@ -349,6 +389,13 @@ class Data(L.LightningDataModule, Generic[Split]):
     def test_dataloader(self) -> BatchLoader:
         """The test batches, in stored order and without augmentation; each process gets all of them."""
         return self._rows("test", torch.arange(len(self._both()[1].target)), Share())
+
+
+def _bytes(value: object) -> int:
+    """Bytes of a tensor or an array, or of those that a dataclass is made of."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        return value.nbytes
+    return sum(map(_bytes, vars(value).values())) if is_dataclass(value) else 0
 
 
 def missing_data(name: str, folders: Sequence[Path], cure: str) -> InputError:

@@ -70,14 +70,14 @@ class ClassificationData(Data[Split]):
         """Warnings to show before training: classes of which a split has no sample."""
         train, test = self._both()
         target = train.target
-        whole = target.bincount(minlength=self.classes)
+        whole = target[target >= 0].bincount(minlength=self.classes)  # a sample without a label has -100
         result = []
         for part, labels in (
             ("training", target[self.part("train")]),
             ("validation", target[self.part("validation")]),
             ("test", test.target),
         ):
-            absent = (labels.bincount(minlength=self.classes) == 0).nonzero().flatten().tolist()
+            absent = (labels[labels >= 0].bincount(minlength=self.classes) == 0).nonzero().flatten().tolist()
             absent = [number for number in absent if part != "training" or number not in self.omit_classes]
             if absent:
                 names = ", ".join(self.class_names[number] for number in absent[:5]) + (

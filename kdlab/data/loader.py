@@ -111,6 +111,11 @@ class EpochOrder:
         self._present, self.batches_done = epoch, 0
         self.epoch = epoch if self.replicas is None else epoch % self.replicas
 
+    @property
+    def present(self) -> int:
+        """The present epoch, from 0, also with replicas."""
+        return self._present
+
     def skip(self, batches: int) -> None:
         """Begin the present epoch after that many batches: for a run that is resumed inside it. They are not loaded."""
         self.batches_done = batches
@@ -150,6 +155,7 @@ class BatchLoader(ABC):
         mixing: mixes the images of a finished batch; None for evaluation.
         row_counts: how many rows that count each stored sample has, (N,); None: one each.
         position_counts: how many positions of each stored sample count, (N,); None if the inputs are no sequences.
+        labelled: which stored samples have a label, (N,); None: all.
     """
 
     batch_sampler = None  # Lightning asks for it when there is a sampler
@@ -166,8 +172,9 @@ class BatchLoader(ABC):
         mixing: Callable[[Batch], Batch] | None = None,
         row_counts: Tensor | None = None,
         position_counts: Tensor | None = None,
+        labelled: Tensor | None = None,
     ):
-        self.row_counts, self.position_counts = row_counts, position_counts
+        self.row_counts, self.position_counts, self.labelled = row_counts, position_counts, labelled
         self.target, self.sampler, self.batch_size, self.split = target, order, batch_size, split
         self.drop_last, self.share, self.views, self.mixing = drop_last, share or Share(), views, mixing
 
@@ -184,31 +191,50 @@ class BatchLoader(ABC):
     def __len__(self) -> int:
         return len(self._sizes())
 
+    def epoch_rows(self) -> Tensor:
+        """The rows of the present epoch, in order: (N,), or (N, G) where a strategy gives groups."""
+        return self.sampler()
+
     def plan(self) -> Iterator[tuple[Tensor, dict[str, float]]]:
         """This process's rows of every batch of the epoch that is not done yet, and the batch's normalisers (the
         fields of :class:`kdlab.Batch`)."""
-        rows, start = self.sampler(), 0
+        rows, start = self.epoch_rows(), 0
         sizes, share = self._sizes(), self.share
         taken = share.taken(len(sizes))
         for number, size in enumerate(sizes[:taken]):
             if number % share.accumulate == 0:
-                in_step = rows[start : start + sum(sizes[number : min(number + share.accumulate, taken)])]
+                batches = min(share.accumulate, taken - number)
+                in_step = rows[start : start + sum(sizes[number : number + batches])]
             chosen = rows[start : start + size]
             start += size
             if number < self.sampler.batches_done:
                 continue
             if share.world > 1:
                 chosen = torch.tensor_split(chosen, share.world)[share.rank]
-            yield member_by_member(chosen), self._normalisers(in_step, share.world * share.accumulate)
+            normalisers = self._normalisers(in_step, share.world * share.accumulate)
+            if batches < share.accumulate:  # the last step of the epoch
+                for counted, divisor in (("rows", "normaliser"), ("labelled_rows", "labelled_normaliser")):
+                    if divisor in normalisers:
+                        held = normalisers.get(counted, normalisers[divisor])
+                        normalisers[counted] = held * share.accumulate / batches
+            yield member_by_member(chosen), normalisers
 
     def _normalisers(self, in_step: Tensor, parts: int) -> dict[str, float]:
         """The normalisers of a batch: what the samples of the whole optimiser step hold, divided by the number of
         batches that share it."""
-        found = {"normaliser": _held(in_step, self.row_counts) / parts}
+        rows = _held(in_step, self.row_counts)
+        found = {"normaliser": (rows or 1.0) / parts}  # a step without rows has a sum of 0
+        if not rows:
+            found["rows"] = 0.0
         if self.row_counts is not None:
             found["sample_normaliser"] = len(in_step) / parts
         if self.position_counts is not None:
             found["position_normaliser"] = _held(in_step, self.position_counts) / parts
+        if self.labelled is not None:
+            held = _held(in_step, self.labelled.double())
+            found["labelled_normaliser"] = max(held, 1.0) / parts  # a step without labels has a sum of 0
+            if held < 1.0:
+                found["labelled_rows"] = held / parts
         return found
 
     def __iter__(self) -> Iterator[Batch]:
@@ -230,9 +256,13 @@ class BatchLoader(ABC):
     def made(self, rows: Tensor, views: list, epoch: int, normalisers: Mapping[str, float] | None) -> Batch:
         """A batch from inputs that are already loaded. A loader of sequences adds their ``mask``."""
         fields: dict[str, Any] = dict(normalisers or {})
+        target = self.target[rows]
+        if self.labelled is not None:
+            labelled = fields["labelled"] = self.labelled[rows]
+            target = torch.where(labelled.view(-1, *[1] * (target.dim() - 1)), target, torch.zeros_like(target))
         batch = Batch(
             views[0],
-            self.target[rows],
+            target,
             rows,
             further_views=tuple(views[1:]),
             split=self.split,

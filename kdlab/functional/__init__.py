@@ -29,7 +29,7 @@ from .ofd import normal_margin, partial_l2
 from .peers import mutual_kl
 from .policy import discounted_advantage, minillm, policy_gradient, reverse_kl_estimate, reverse_kl_reward
 from .regression import squared_error
-from .relations import cc, cc_kernel, cka, pkt, rkd, sp
+from .relations import cc, cc_kernel, cka, pkt, rkd, similarity_kl, sp
 from .reviewkd import hierarchical_context
 from .rows import reduce, reduced, same_shape, wide
 from .semckd import semantic_attention, semantic_calibration
@@ -138,6 +138,7 @@ __all__ = [
     "sequence_mean",
     "sequence_mmd",
     "sigmoid_kd",
+    "similarity_kl",
     "skew_forward_kl",
     "skew_reverse_kl",
     "soft_cross_entropy",

@@ -191,6 +191,43 @@ def _cosine_probabilities(x: Tensor, epsilon: float) -> Tensor:
 @method(
     "relations",
     Paper(
+        "Koohpayegani et al.",
+        2020,
+        "CompRess: Self-Supervised Learning by Compressing Representations",
+        "https://arxiv.org/abs/2010.14713",
+    ),
+    serves=_ALL,
+)
+def similarity_kl(student: Tensor, teacher: Tensor, temperature: float = 0.1) -> Tensor:
+    r"""KL divergence of the similarities within the batch: the cosines of a sample with all others become probabilities
+    at a temperature,
+
+    .. math:: \frac1B \sum_i \sum_{j \ne i} p^t_{ij} \log \frac{p^t_{ij}}{p^s_{ij}}, \qquad
+              p_{ij} = \frac{e^{\cos(x_i, x_j) / T}}{\sum_{k \ne i} e^{\cos(x_i, x_k) / T}}.
+
+    The paper compares each sample with a memory bank of anchors; here the other samples of the batch are the anchors.
+    In contrast to :func:`pkt`, a low temperature gives the nearest samples most of the weight. A batch of fewer than
+    three samples has the value 0.
+
+    Args:
+        temperature: T, positive, of both sides.
+
+    >>> s, t = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]), torch.tensor([[1.0], [1.0], [1.0]])
+    >>> similarity_kl(s, t, 1.0)
+    tensor(0.0408)
+    """
+    s, t = (gram(unit(x)) / temperature for x in flat(student, teacher, "similarity_kl"))
+    if len(s) < 3:
+        return (s * 0).sum()
+    others = ~torch.eye(len(s), dtype=torch.bool, device=s.device)
+    # a sample has no similarity with itself; zeros in place of -inf keep the product of both sides finite
+    ours, theirs = (x.masked_fill(~others, -torch.inf).log_softmax(1).masked_fill(~others, 0.0) for x in (s, t))
+    return (theirs.exp() * others * (theirs - ours)).sum() / len(s)
+
+
+@method(
+    "relations",
+    Paper(
         "Kornblith et al.",
         2019,
         "Similarity of Neural Network Representations Revisited",

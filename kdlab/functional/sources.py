@@ -93,7 +93,7 @@ Marked = TypeVar("Marked", bound=Callable[..., Any])
 FAMILIES = ("divergence", "logits", "features", "relations", "transformer", "sequences", "strategy")
 TASKS = ("classifier", "encoder", "language model")
 #: kinds of networks that `kdlab methods --for` knows; the first three predict classes
-KINDS = (*TASKS, "multi-label", "regression")
+KINDS = (*TASKS, "multi-label", "regression", "embedding")
 
 
 @dataclass(frozen=True)

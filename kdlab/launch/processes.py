@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext
 
 #: the modules that a run imports before its first step ends; a module that is missing here is imported by every job
+#: (:mod:`kdlab.launch.warm_parent`)
 PRELOAD = [
     "kdlab.training.ensure",
     "kdlab.training.warm",
@@ -62,7 +63,7 @@ def warm() -> None:
         return
     from multiprocessing import forkserver, resource_tracker
 
-    made.set_forkserver_preload(PRELOAD)
+    made.set_forkserver_preload(["kdlab.launch.warm_parent"])
     # Python 3.11's server does not take over sys.path, and silently skips the imports that then fail
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     with environment({"PYTHONPATH": path}), _blocked(ENDING):

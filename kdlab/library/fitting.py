@@ -186,16 +186,17 @@ def _described(name: str, teacher: Teacher, parts: Prepared, fitting: Fitting, t
         return entry(name, teacher, {}, trained)
     monitor = parts.task.headline.name
     found = examine(teacher, parts.task, parts.validation, evaluation_device({"trainer": fitting.options}))
-    score = found.metrics[monitor]
-    fitting.say(f"teacher: {name}, {monitor} {score:.4f} on validation")
+    score = found.chance.summary or f"{monitor} {found.metrics[monitor]:.4f}"
+    fitting.say(f"teacher: {name}, {score} on validation")
     if found.kind is not None:
         fitting.say(
             f"teacher: warning: all outputs of {name} lie between 0 and 1. Losses need logits: remove the softmax or "
             "sigmoid at its end"
         )
     elif found.chance.p_value() > 0.01:
+        failure = found.chance.failure if found.chance.summary else "is not clearly better than chance"
         fitting.say(
-            f"teacher: warning: on validation, {name} is not clearly better than chance ({monitor} {score:.4f}); "
+            f"teacher: warning: on validation, {name} {failure} ({score}); "
             "check its weights, and how its inputs are normalised"
         )
     return entry(name, teacher, found.metrics, trained)

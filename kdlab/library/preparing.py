@@ -22,7 +22,7 @@ from kdlab.errors import InputError, did_you_mean, ended_early
 from kdlab.runs.run import Run
 from kdlab.strategies import Strategy
 from kdlab.strategies.cohort import Cohort, Peer
-from kdlab.tasks import Classification, Task
+from kdlab.tasks import Classification, Embedding, Task
 from kdlab.tasks.metric import REPORTS
 from kdlab.teachers import Frozen, Teacher
 from kdlab.training.assemble import _CONNECTORS, PROBE_ROWS
@@ -221,7 +221,23 @@ def _losses_of(task: Task | str | None, strategy: object) -> list[str] | None:
     name = task.name if isinstance(task, Task) else task
     found = LOSSES.get(f"kdlab.tasks.{_TASKS[name].__name__}") if name in _TASKS and name != "classification" else None
     given = next(iter(strategy), None) if isinstance(strategy, Mapping) else getattr(strategy, "__name__", strategy)
-    return None if found is None else list(found[:1] if str(given).lower() == "supervised" else found)
+    chosen = None if found is None else found[:1] if str(given).lower() == "supervised" else found
+    return None if chosen is None else [one for one in chosen if one]
+
+
+def _width(student: nn.Module, first: Any) -> int:
+    """The number of columns of the student's answers. Raises InputError if it cannot read the batch."""
+    mode = student.training
+    try:
+        with torch.no_grad():
+            return Classification(2).network_outputs(student.eval(), first.to("cpu")).logits.shape[-1]
+    except InputError as error:
+        raise InputError(*(f"student: {problem}" for problem in error.problems)) from error
+    except Exception as error:  # a network of the user's own may fail in any way
+        reason = ended_early(error) or f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        raise InputError(f"student: the network cannot read {_described(first.inputs)}: {reason}") from error
+    finally:
+        student.train(mode)
 
 
 def _task(task: Task | str | None, classes: int | None, student: nn.Module, first: Any) -> Task:
@@ -234,22 +250,14 @@ def _task(task: Task | str | None, classes: int | None, student: nn.Module, firs
             f"task must be one of {', '.join(_TASKS)}, or a kdlab.tasks.Task, got {task!r}{did_you_mean(task, _TASKS)}"
         )
     kind = _TASKS[task or "classification"]
+    if kind is Embedding and classes is None:
+        classes = _width(student, first)
     if kind is not Classification and classes is None:
         classes = max(first.target.shape[1:], default=1) if first.target.dim() > 1 else 1
     if kind is not Classification:
         return kind(classes)
     if classes is None:
-        mode = student.training
-        try:
-            with torch.no_grad():
-                classes = Classification(2).network_outputs(student.eval(), first.to("cpu")).logits.shape[-1]
-        except InputError as error:
-            raise InputError(*(f"student: {problem}" for problem in error.problems)) from error
-        except Exception as error:  # a network of the user's own may fail in any way
-            reason = ended_early(error) or f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-            raise InputError(f"student: the network cannot read {_described(first.inputs)}: {reason}") from error
-        finally:
-            student.train(mode)
+        classes = _width(student, first)
     elif isinstance(classes, bool) or not isinstance(classes, int) or classes < 2:
         raise InputError(f"classes must be a whole number of at least 2, got {classes!r}")
     target = first.target

@@ -28,7 +28,7 @@ from .multilabel import BinaryCrossEntropy, SigmoidKD
 from .ofd import OverhaulDistillation
 from .peers import MutualKL, OneKL
 from .regression import SquaredError
-from .relations import CC, CKA, FSP, KDSVD, NST, PKT, RKD, SP, CCKernel
+from .relations import CC, CKA, FSP, KDSVD, NST, PKT, RKD, SP, CCKernel, SimilarityKL
 from .reviewkd import ReviewKD
 from .semckd import SemCKD
 from .sequences import UniversalLogits
@@ -89,6 +89,7 @@ __all__ = [
     "SequenceMMD",
     "SigmoidKD",
     "SimKD",
+    "SimilarityKL",
     "SkewForwardKL",
     "SkewReverseKL",
     "SoftCrossEntropy",

@@ -20,7 +20,7 @@ from kdlab.functional.rows import added, one_of
 from kdlab.outputs import Outputs
 
 from .base import Probe, positive
-from .transformer import ATTENTION, LAYER, Sequences, as_many, mask_of, path_of
+from .transformer import ATTENTION, EMBEDDING, LAYER, Sequences, as_many, equal_heads, heads_of, mask_of, path_of
 
 
 class Scores:
@@ -31,24 +31,38 @@ class Scores:
         pattern: pattern of the taps, with ``{layer}`` and ``{part}``.
         layers: the numbers of the layers.
         parts: the values of ``{part}``: the names of query and key, or one name if the tap holds the scores.
-        heads: number of attention heads.
+        heads: number of attention heads; None: see :meth:`find_heads`.
     """
 
-    def __init__(self, argument: str, pattern: str, layers: Sequence[int], parts: Sequence[str], heads: int):
+    def __init__(self, argument: str, pattern: str, layers: Sequence[int], parts: Sequence[str], heads: int | None):
         if len(parts) not in (1, 2):
             raise ValueError(
                 f"{argument.replace('_tap', '_parts')} must be the names of query and key, or one name, got "
                 f"{list(parts)}"
             )
         self.layers = [[path_of(argument, pattern, layer=layer, part=part) for part in parts] for layer in layers]
-        self.heads = int(positive(argument.replace("_tap", "_heads"), heads))
+        self.argument = argument.replace("_tap", "_heads")
+        self.heads = None if heads is None else int(positive(self.argument, heads))
         self.taps = tuple(tap for layer in self.layers for tap in layer)
+
+    def find_heads(self, network: nn.Module | None) -> None:
+        """Takes the number of heads from the network's config if it is not given and scores are computed.
+
+        Raises:
+            ValueError: it has none.
+        """
+        if any(len(layer) == 2 for layer in self.layers):
+            self.heads = heads_of(self.argument, self.heads, network)
 
     def __call__(self, outputs: Outputs) -> list[Tensor]:
         """The scores ``(B, H, T, T)`` of each layer: computed from queries and keys, or the tap itself."""
         read = [[outputs.features[tap] for tap in layer] for layer in self.layers]
         return [
-            features[0] if len(features) == 1 else functional.attention_scores(features[0], features[1], self.heads)
+            (
+                features[0]
+                if len(features) == 1
+                else functional.attention_scores(features[0], features[1], heads_of(self.argument, self.heads, None))
+            )
             for features in read
         ]
 
@@ -59,8 +73,9 @@ class AttentionLoss(Sequences):
     Args:
         student_tap, teacher_tap: patterns of the taps.
         student_layers, teacher_layers: the pairs, the same number on both sides.
-        student_parts, teacher_parts: the names of queries and keys (``q_lin`` and ``k_lin`` in DistilBERT).
-        student_heads, teacher_heads: numbers of attention heads.
+        student_parts, teacher_parts: the names of queries and keys (with module paths ``q_lin`` and ``k_lin`` in
+            DistilBERT).
+        student_heads, teacher_heads: numbers of attention heads; None: those of the networks' configs.
         over_heads: ``each``, ``sum`` or ``mean``; the last two allow different numbers of heads.
         average: see :mod:`kdlab.losses.transformer`.
     """
@@ -69,12 +84,12 @@ class AttentionLoss(Sequences):
         self,
         student_tap: str = ATTENTION,
         teacher_tap: str = ATTENTION,
-        student_layers: Sequence[int] = (5,),
-        teacher_layers: Sequence[int] = (11,),
+        student_layers: Sequence[int] = (6,),
+        teacher_layers: Sequence[int] = (12,),
         student_parts: Sequence[str] = ("query", "key"),
         teacher_parts: Sequence[str] = ("query", "key"),
-        student_heads: int = 12,
-        teacher_heads: int = 12,
+        student_heads: int | None = None,
+        teacher_heads: int | None = None,
         over_heads: str = "each",
         average: str = "tokens",
     ):
@@ -84,6 +99,13 @@ class AttentionLoss(Sequences):
         self.teacher_scores = Scores("teacher_tap", teacher_tap, teacher_layers, teacher_parts, teacher_heads)
         self.student_taps, self.teacher_taps = self.student_scores.taps, self.teacher_scores.taps
         self.over_heads = one_of("over_heads", over_heads, HEADS)
+
+    def prepare(self, probe: Probe) -> None:
+        """Finds the numbers of heads, then tries the loss once."""
+        self.student_scores.find_heads(probe.student_network)
+        if self.teacher_scores.heads is None:  # a cached teacher need not be loaded for a number that is given
+            self.teacher_scores.find_heads(probe.teacher_network)
+        super().prepare(probe)
 
     def options(self) -> dict[str, Any]:
         """The function's own parameters."""
@@ -131,12 +153,12 @@ class AttentionCE(AttentionLoss):
         self,
         student_tap: str = ATTENTION,
         teacher_tap: str = ATTENTION,
-        student_layers: Sequence[int] = (5,),
-        teacher_layers: Sequence[int] = (11,),
+        student_layers: Sequence[int] = (6,),
+        teacher_layers: Sequence[int] = (12,),
         student_parts: Sequence[str] = ("query", "key"),
         teacher_parts: Sequence[str] = ("query", "key"),
-        student_heads: int = 12,
-        teacher_heads: int = 12,
+        student_heads: int | None = None,
+        teacher_heads: int | None = None,
         over_heads: str = "each",
         entropy: bool = False,
         renormalise: bool = True,
@@ -176,13 +198,15 @@ class TinyBERT(Sequences):
         student_hidden, teacher_hidden: patterns of the outputs of a layer.
         student_embedding, teacher_embedding: taps of the output of the embeddings, which is compared like a layer.
         student_layers, teacher_layers: how many layers the networks have.
-        layer_map: for each student layer, the number of the teacher's layer (from 0). Default: the last layer of each
-            block of ``teacher_layers / student_layers``.
+        layer_map: for each student layer, the number of the teacher's layer. Default: the last layer of each block of
+            ``teacher_layers / student_layers``.
         student_parts, teacher_parts: the names of queries and keys.
-        heads: number of attention heads, the same on both sides.
+        heads: number of attention heads, the same on both sides; None: that of the networks' configs.
         attention_weight, hidden_weight: the weights of the two parts.
         count_padding: True keeps padded positions in the means, as the authors' code does. As keys, their scores are 0
             on both sides.
+        first_layer: the number of the first layer in the patterns: 1 for taps such as ``hidden1``, 0 for module paths
+            of Hugging Face.
     """
 
     function = staticmethod(functional.tinybert)
@@ -195,17 +219,18 @@ class TinyBERT(Sequences):
         teacher_tap: str = ATTENTION,
         student_hidden: str = LAYER,
         teacher_hidden: str = LAYER,
-        student_embedding: str = "bert.embeddings",
-        teacher_embedding: str = "bert.embeddings",
+        student_embedding: str = EMBEDDING,
+        teacher_embedding: str = EMBEDDING,
         student_layers: int = 4,
         teacher_layers: int = 12,
         layer_map: Sequence[int] | None = None,
         student_parts: Sequence[str] = ("query", "key"),
         teacher_parts: Sequence[str] = ("query", "key"),
-        heads: int = 12,
+        heads: int | None = None,
         attention_weight: float = 1.0,
         hidden_weight: float = 1.0,
         count_padding: bool = False,
+        first_layer: int = 1,
     ):
         super().__init__()
         self.per = "sample"
@@ -216,17 +241,22 @@ class TinyBERT(Sequences):
                     "or give a layer_map"
                 )
             block = teacher_layers // student_layers
-            layer_map = range(block - 1, teacher_layers, block)
+            layer_map = range(first_layer + block - 1, first_layer + teacher_layers, block)
         if len(layer_map) != student_layers:
             raise ValueError(
                 f"layer_map must name a layer of the teacher for each of the {student_layers} student_layers, got "
                 f"{list(layer_map)}"
             )
-        self.student_scores = Scores("student_tap", student_tap, range(student_layers), student_parts, heads)
+        if first_layer not in (0, 1):
+            raise ValueError(f"first_layer must be 1 (taps such as hidden1) or 0 (module paths), got {first_layer!r}")
+        mine = range(first_layer, first_layer + student_layers)
+        if heads is not None:
+            positive("heads", heads)
+        self.student_scores = Scores("student_tap", student_tap, mine, student_parts, heads)
         self.teacher_scores = Scores("teacher_tap", teacher_tap, layer_map, teacher_parts, heads)
         self.student_hidden = [
             student_embedding,
-            *(path_of("student_hidden", student_hidden, layer=layer) for layer in range(student_layers)),
+            *(path_of("student_hidden", student_hidden, layer=layer) for layer in mine),
         ]
         self.teacher_hidden = [
             teacher_embedding,
@@ -238,7 +268,10 @@ class TinyBERT(Sequences):
         self.count_padding = count_padding
 
     def prepare(self, probe: Probe) -> None:
-        """Builds the projection from the student's width to the teacher's, then tries the loss once."""
+        """Finds the number of heads and builds the projection from the student's width to the teacher's, then tries the
+        loss once."""
+        if any(len(layer) == 2 for layer in [*self.student_scores.layers, *self.teacher_scores.layers]):
+            self.student_scores.heads = self.teacher_scores.heads = equal_heads(self.student_scores.heads, probe)
         mine = probe.student.features[self.student_hidden[0]]
         theirs = probe.teacher_outputs.features[self.teacher_hidden[0]]
         self.projection = nn.Linear(mine.shape[-1], theirs.shape[-1])
@@ -273,7 +306,7 @@ class MiniLM(Sequences):
         student_tap, teacher_tap: patterns of the taps of queries, keys and values.
         student_layer, teacher_layer: the layers that are compared; the last ones in the paper.
         student_parts, teacher_parts: the names of query, key and value.
-        heads: number of attention heads of both networks.
+        heads: number of attention heads of both networks; None: that of their configs.
     """
 
     function: ClassVar[Callable[..., Tensor]] = staticmethod(functional.minilm)
@@ -282,11 +315,11 @@ class MiniLM(Sequences):
         self,
         student_tap: str = ATTENTION,
         teacher_tap: str = ATTENTION,
-        student_layer: int = 5,
-        teacher_layer: int = 11,
+        student_layer: int = 6,
+        teacher_layer: int = 12,
         student_parts: Sequence[str] = ("query", "key", "value"),
         teacher_parts: Sequence[str] = ("query", "key", "value"),
-        heads: int = 12,
+        heads: int | None = None,
     ):
         super().__init__()
         self.per = "sample"
@@ -299,11 +332,16 @@ class MiniLM(Sequences):
         self.teacher_taps = tuple(
             path_of("teacher_tap", teacher_tap, layer=teacher_layer, part=part) for part in teacher_parts
         )
-        self.heads = int(positive("heads", heads))
+        self.heads = None if heads is None else int(positive("heads", heads))
+
+    def prepare(self, probe: Probe) -> None:
+        """Finds the number of heads, then tries the loss once."""
+        self.heads = equal_heads(self.heads, probe)
+        super().prepare(probe)
 
     def options(self) -> dict[str, Any]:
         """The function's own parameters."""
-        return {"heads": self.heads}
+        return {"heads": heads_of("heads", self.heads, None)}
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch | None) -> Tensor:
         """One value per sample, ``(B,)``: the sum of the KL divergences of the relations that are compared."""
@@ -332,8 +370,8 @@ class MiniLMv2(MiniLM):
         self,
         student_tap: str = ATTENTION,
         teacher_tap: str = ATTENTION,
-        student_layer: int = 5,
-        teacher_layer: int = 11,
+        student_layer: int = 6,
+        teacher_layer: int = 12,
         student_parts: Sequence[str] = ("query", "key", "value"),
         teacher_parts: Sequence[str] = ("query", "key", "value"),
         heads: int = 48,

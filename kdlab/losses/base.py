@@ -14,7 +14,7 @@ from kdlab.outputs import Outputs
 from kdlab.teachers.base import Teacher
 
 #: kind of network (:data:`kdlab.functional.sources.KINDS`) -> what its answers are
-ANSWERS = {**dict.fromkeys(TASKS, "classes"), "multi-label": "labels", "regression": "values"}
+ANSWERS = {**dict.fromkeys(TASKS, "classes"), "multi-label": "labels", "regression": "values", "embedding": "vectors"}
 
 
 @dataclass
@@ -32,6 +32,7 @@ class Probe:
         train_rows: indices of those that are trained on (without the validation part); None: all.
         teacher_aliases: the ``taps:`` of the teacher's config.
         batch: the samples that both have answered, for a strategy that asks further networks.
+        student_network: the student; None where it is not known.
         term_teachers: the loss's term -> its teacher, where terms have teachers of their own; what those said is in
             ``teacher.by_term``.
     """
@@ -47,6 +48,7 @@ class Probe:
     batch_size: int | None = None
     batch: Batch | None = None
     term_teachers: Mapping[str, Teacher] = field(default_factory=dict)
+    student_network: nn.Module | None = None
 
     @property
     def teacher_network(self) -> nn.Module | None:
@@ -134,6 +136,14 @@ class Loss(nn.Module):
     views: int = 1
 
     @property
+    def by_rows(self) -> bool:
+        """Whether the value of a row depends on that row's logits and label alone, so that rows can be compared a part
+        at a time (:mod:`kdlab.chunks`). By default, where the loss has one value a row, reads no tap, compares one
+        view, and keeps nothing from step to step."""
+        alone = self.per == "row" and not self.student_taps and not self.teacher_taps and self.views == 1
+        return alone and not any(True for _ in self.buffers())
+
+    @property
     def needs(self) -> Needs:
         """All that the loss declares."""
         return Needs(**{one.name: getattr(self, one.name) for one in fields(Needs)})
@@ -162,7 +172,7 @@ class Loss(nn.Module):
         source states it. A loss that reads features alone, or one of the user's own, takes any."""
         method = getattr(self.function, "method", None)
         if method is None or method.family not in ("divergence", "logits", "sequences"):
-            return ("classes", "labels", "values")
+            return ("classes", "labels", "values", "vectors")
         return tuple(dict.fromkeys(ANSWERS[kind] for kind in method.serves))
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:

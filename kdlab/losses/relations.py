@@ -200,6 +200,25 @@ class PKT(Relation):
     function = staticmethod(functional.pkt)
 
 
+class SimilarityKL(Relation):
+    """:func:`kdlab.functional.similarity_kl`."""
+
+    function = staticmethod(functional.similarity_kl)
+
+    def __init__(
+        self,
+        student_taps: str | Sequence[str] = "embedding",
+        teacher_taps: str | Sequence[str] = "embedding",
+        temperature: float = 0.1,
+    ):
+        super().__init__(student_taps, teacher_taps)
+        self.temperature = positive("temperature", temperature)
+
+    def options(self) -> dict[str, Any]:
+        """``temperature``, by which the cosines are divided."""
+        return {"temperature": self.temperature}
+
+
 class CKA(Relation):
     """:func:`kdlab.functional.cka`."""
 

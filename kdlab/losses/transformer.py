@@ -1,10 +1,14 @@
 """Losses on hidden states and attention of transformers: module form of :mod:`kdlab.functional.hidden` and
 :mod:`kdlab.functional.attention`.
 
-Taps are dotted module paths. Hidden states are taps of whole layers (in Hugging Face's BERT ``bert.encoder.layer.1``).
-Queries, keys and values are taps of the linear layers that compute them
-(``bert.encoder.layer.1.attention.self.query``). A pattern stands for several paths: ``{layer}`` is the number of a
-layer (from 0), and ``{part}`` is query, key or value.
+The default taps are those of :class:`kdlab.models.TextEncoder`: ``hidden1`` is the output of the first layer,
+``hidden0`` that of the embeddings, and ``query1``, ``key1``, ``value1`` are the projections of the first layer. Layers
+are counted from 1. A pattern stands for several taps: ``{layer}`` is the number of a layer, and ``{part}`` is query,
+key or value.
+
+Dotted module paths work, too, for any network: ``bert.encoder.layer.{layer}`` and
+``bert.encoder.layer.{layer}.attention.self.{part}`` are the same taps of Hugging Face's BERT. The numbers in paths are
+those of the modules; Hugging Face counts layers from 0.
 
 The student's mask, or otherwise the batch's, selects the positions that count. ``average`` is the kind of mean over
 sequences. With ``tokens``, every position (or pair of positions) of the batch has the same weight, and the value is one
@@ -25,12 +29,14 @@ from kdlab import functional
 from kdlab.batch import Batch
 from kdlab.functional.hidden import pairs, sample_mean
 from kdlab.functional.rows import one_of
+from kdlab.models.architectures import attention_heads
 from kdlab.outputs import Outputs
 
 from .base import Loss, Probe
 
-LAYER = "bert.encoder.layer.{layer}"
-ATTENTION = "bert.encoder.layer.{layer}.attention.self.{part}"
+LAYER = "hidden{layer}"
+ATTENTION = "{part}{layer}"
+EMBEDDING = "hidden0"
 
 
 class Sequences(Loss):
@@ -125,7 +131,7 @@ class PKD(Sequences):
     linear connector.
 
     Args:
-        student_tap, teacher_tap: patterns of the layers' paths.
+        student_tap, teacher_tap: patterns of the layers' taps.
         student_layers, teacher_layers: the pairs, the same number on both sides. The defaults are the paper's scheme
             "skip" for 6 and 12 layers.
         normalise, mean_over_width: see the function.
@@ -137,8 +143,8 @@ class PKD(Sequences):
         self,
         student_tap: str = LAYER,
         teacher_tap: str = LAYER,
-        student_layers: Sequence[int] = (0, 1, 2, 3, 4),
-        teacher_layers: Sequence[int] = (1, 3, 5, 7, 9),
+        student_layers: Sequence[int] = (1, 2, 3, 4, 5),
+        teacher_layers: Sequence[int] = (2, 4, 6, 8, 10),
         normalise: bool = True,
         mean_over_width: bool = True,
     ):
@@ -192,8 +198,8 @@ class SequencePair(Sequences):
 
     def __init__(
         self,
-        student_taps: Sequence[str] = (LAYER.format(layer=0), LAYER.format(layer=5)),
-        teacher_taps: Sequence[str] = (LAYER.format(layer=0), LAYER.format(layer=11)),
+        student_taps: Sequence[str] = (LAYER.format(layer=1), LAYER.format(layer=6)),
+        teacher_taps: Sequence[str] = (LAYER.format(layer=1), LAYER.format(layer=12)),
         average: str = "tokens",
     ):
         super().__init__(average)
@@ -222,8 +228,8 @@ class SequenceFSP(SequencePair):
 
     def __init__(
         self,
-        student_taps: Sequence[str] = (LAYER.format(layer=0), LAYER.format(layer=5)),
-        teacher_taps: Sequence[str] = (LAYER.format(layer=0), LAYER.format(layer=11)),
+        student_taps: Sequence[str] = (LAYER.format(layer=1), LAYER.format(layer=6)),
+        teacher_taps: Sequence[str] = (LAYER.format(layer=1), LAYER.format(layer=12)),
     ):
         super().__init__(student_taps, teacher_taps)
         self.per = "sample"
@@ -255,6 +261,38 @@ def path_of(argument: str, pattern: str, **fields: str | int) -> str:
     except (IndexError, KeyError, ValueError) as error:
         names = " and ".join(f"{{{name}}}" for name in fields)
         raise ValueError(f"{argument} may contain {names} and no other braces, got {pattern!r}") from error
+
+
+def heads_of(argument: str, heads: int | None, network: nn.Module | None) -> int:
+    """The number of attention heads: the given one, or that of the network's config.
+
+    Raises:
+        ValueError: neither is known. The message names the argument.
+    """
+    found = heads if heads is not None else attention_heads(network)
+    if found is None:
+        raise ValueError(
+            f"{argument}=null takes the number of attention heads from the network's config, and this network has "
+            f"none; give the number, for example {argument}=12"
+        )
+    return found
+
+
+def equal_heads(heads: int | None, probe: Probe) -> int:
+    """The number of attention heads that student and teacher share: the given one, or that of both configs.
+
+    Raises:
+        ValueError: it is not known, or the networks have different numbers.
+    """
+    if heads is not None:
+        return heads
+    mine, theirs = heads_of("heads", None, probe.student_network), heads_of("heads", None, probe.teacher_network)
+    if mine != theirs:
+        raise ValueError(
+            f"student and teacher must have the same number of attention heads, got {mine} and {theirs}; the loss "
+            "'minilmv2' allows other numbers"
+        )
+    return mine
 
 
 def as_many(student_layers: Sequence[int], teacher_layers: Sequence[int]) -> None:

@@ -7,6 +7,7 @@ work for all of them. They also work for most models of torchvision and timm (:f
 """
 
 from .bottleneck_resnet import BottleneckResNet
+from .causal import CausalModel
 from .cifar_resnet import CifarResNet
 from .cnn import CNN
 from .huggingface import HuggingFaceClassifier
@@ -14,6 +15,7 @@ from .mlp import MLP
 from .mobilenet_v2 import MobileNetV2
 from .shufflenet_v1 import ShuffleNetV1
 from .shufflenet_v2 import ShuffleNetV2
+from .text import TextEncoder
 from .timm import timm_model
 from .torchvision import torchvision_model
 from .vgg import VGG
@@ -24,11 +26,13 @@ __all__ = [
     "MLP",
     "VGG",
     "BottleneckResNet",
+    "CausalModel",
     "CifarResNet",
     "HuggingFaceClassifier",
     "MobileNetV2",
     "ShuffleNetV1",
     "ShuffleNetV2",
+    "TextEncoder",
     "WideResNet",
     "timm_model",
     "torchvision_model",

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from .hub import head_names, load_model, names_of_classes, read_config, unfilled
 from .pretrained import note_weights
 
 
@@ -33,59 +31,27 @@ class HuggingFaceClassifier(nn.Module):
 
     def __init__(self, model: str, revision: str | None = None, classes: int | None = None):
         super().__init__()
-        from safetensors import SafetensorError
-        from transformers import AutoConfig, AutoModelForImageClassification, PreTrainedConfig
-        from transformers.utils.logging import disable_progress_bar
+        from transformers import AutoModelForImageClassification
 
-        disable_progress_bar()
-        try:
-            # some versions would guess the type from the folder's name, and take its default settings
-            if Path(model).is_dir() and "model_type" not in PreTrainedConfig.get_config_dict(model)[0]:
-                raise ValueError(
-                    f"'{model}' has no config.json with a model_type; write it with save_pretrained('{model}')"
-                )
-            known = AutoConfig.from_pretrained(model, revision=revision).num_labels
-            other = {} if classes in (None, known) else {"num_labels": classes, "ignore_mismatched_sizes": True}
-            with _quiet():  # kdlab reports the same in its own messages
-                self.network, found = AutoModelForImageClassification.from_pretrained(
-                    model, revision=revision, dtype="float32", output_loading_info=True, **other
-                )
-        except OSError as error:
-            raise ValueError(
-                f"'{model}' is neither a folder with a saved model nor reachable on the Hugging Face hub: "
-                f"{str(error).splitlines()[0]}"
-            ) from error
-        except SafetensorError as error:
-            raise ValueError(f"the weights of '{model}' are damaged ({error}); fetch them again") from error
-
-        self._note(model, known, found)
-
-    def _note(self, model: str, known: int, found: dict[str, Any]) -> None:
-        """Notes what the weights do not fill. The head is the part that the class for classification adds to the
-        library's model."""
-        mismatched = {entry[0] for entry in found["mismatched_keys"]}
-        unfilled = sorted(
-            {name for name in {*found["missing_keys"], *mismatched} if not name.endswith("num_batches_tracked")}
+        known = read_config(model, revision).num_labels
+        other: dict[str, Any] = (
+            {} if classes in (None, known) else {"num_labels": classes, "ignore_mismatched_sizes": True}
         )
-        base = f"{self.network.base_model_prefix}."
-        head = {name for name in self.network.state_dict() if not name.startswith(base)}
-        classes = known if mismatched or not unfilled else None
+        self.network, found = load_model(AutoModelForImageClassification, model, revision, **other)
+        new, mismatched = unfilled(self.network, found)
         note_weights(
-            self, model, classes, [f"network.{name}" for name in unfilled], [f"network.{name}" for name in head]
+            self,
+            model,
+            known if mismatched or not new else None,
+            [f"network.{name}" for name in new],
+            [f"network.{name}" for name in head_names(self.network)],
         )
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """The names of the classes in the order of the logits; None where the model has none."""
+        return names_of_classes(self.network.config)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``(B, classes)`` of images ``(B, C, H, W)``."""
         return self.network(pixel_values=x).logits
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    from transformers.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,26 @@ from torch.utils.hooks import RemovableHandle
 from kdlab.errors import InputError, did_you_mean
 
 INPUT = ".input"
+#: the end of a path that takes a part of the output: an item of a tuple, and a range of the last dimension
+_PART = re.compile(r"(?:\[(\d+)\])?(?:\[(\d+):(\d+)\])?$")
+
+
+def split_path(path: str) -> tuple[str, int, slice | None]:
+    """A tap's path without its selection; the item of the module's output; and the range of the last dimension.
+
+    >>> split_path("attention.self[1]"), split_path("attn.Wqkv[16:32]"), split_path("fc.input")
+    (('attention.self', 1, None), ('attn.Wqkv', 0, slice(16, 32, None)), ('fc.input', 0, None))
+    """
+    part = cast(re.Match, _PART.search(path))  # it may be empty
+    item, first, last = part.groups()
+    return path[: part.start()], int(item or 0), None if first is None else slice(int(first), int(last))
 
 
 def own_taps(network: nn.Module) -> dict[str, str]:
-    """The tap names that a network defines itself: its attribute ``taps``, a dict of tap name -> dotted module path.
+    """The tap names that a network defines itself: its attribute ``taps``, a dict of tap name -> path, as
+    :class:`Taps` reads it.
+
+    A network may also have a method ``taps_asked(paths)``, which is called with the paths that are read.
 
     For each name, ``taps:`` of the config takes precedence.
     """
@@ -41,7 +57,9 @@ class Taps:
     A tap's name is looked up in ``aliases`` (the ``taps:`` of the model's config), then in the network's own taps
     (:func:`own_taps`). Otherwise it is a dotted module path. A path that ends in ``.input`` stands for the module's
     input instead of its output. So the last feature of any network has a name, ``fc.input``, even if a function
-    computed it and not a module. Hooks exist only inside the ``with`` block, and nothing is kept after it, so the
+    computed it and not a module. If a module returns a tuple or mapping, its first item is kept; ``path[1]`` stands for
+    the second. ``path[16:32]`` is a range of the output's last dimension, for example one of several projections that a
+    single linear layer computes. Hooks exist only inside the ``with`` block, and nothing is kept after it, so the
     network can be copied, compiled and saved as if it had no taps. If a module is called several times, its last output
     is kept.
 
@@ -73,8 +91,12 @@ class Taps:
         aliases = {**own_taps(network), **(aliases or {})}
         self._network, self._modules = network, {}
         self._inputs: set[str] = set()
-        for name in sorted(set(names)):
-            path = aliases.get(name, name)
+        #: which item of a module's output is kept, and which range of its last dimension
+        self._parts: dict[str, tuple[int, slice | None]] = {}
+        paths = {name: aliases.get(name, name) for name in sorted(set(names))}
+        for name, whole in paths.items():
+            path, item, columns = split_path(whole)
+            self._parts[name] = item, columns
             if path not in modules and path.endswith(INPUT):
                 path = path.removesuffix(INPUT)
                 self._inputs.add(name)
@@ -86,6 +108,8 @@ class Taps:
                     f"{', '.join(known[:8]) or 'none: the network has no submodule'})"
                 )
             self._modules[name] = modules[path]
+        if paths and callable(asked := getattr(network, "taps_asked", None)):
+            asked(list(paths.values()))
         # two hook objects per tap, created once: torch.compile guards on their identity
         kept = {name: self._keep_input if name in self._inputs else self._keep for name in self._modules}
         self._hooks = {
@@ -100,11 +124,26 @@ class Taps:
         self._watched: dict[str, tuple[Tensor, int]] = {}
 
     def _keep(self, name: str, cloning: bool, module: nn.Module, inputs: Any, output: Any) -> None:
-        """The hook: keeps the output, or the first of several (modules of transformers return tuples and mappings)."""
+        """The hook: keeps the output, or one of several (modules of transformers return tuples and mappings)."""
+        item, columns = self._parts[name]
         if isinstance(output, Mapping):
-            output = next(iter(output.values()))
-        elif isinstance(output, (tuple, list)):
-            output = output[0]
+            output = list(output.values())
+        if isinstance(output, (tuple, list)):
+            if item >= len(output) or (item and output[item] is None):
+                raise InputError(
+                    f"tap '{name}': {type(module).__name__} returns no item {item}; attention probabilities of "
+                    "transformers need attn_implementation='eager'"
+                )
+            output = output[item]
+        elif item:
+            raise InputError(f"tap '{name}': {type(module).__name__} returns one tensor, so there is no item {item}")
+        if columns is not None:
+            if output.shape[-1] < columns.stop:
+                raise InputError(
+                    f"tap '{name}': {type(module).__name__} returns {output.shape[-1]} columns, so there is no range "
+                    f"{columns.start}:{columns.stop}"
+                )
+            output = output[..., columns]
         self._features[name] = output
         if not isinstance(output, Tensor):
             self._watched.pop(name, None)

@@ -35,6 +35,7 @@ from kdlab.config.references import (
     EnsembleOf,
     FinishedRun,
     Initial,
+    LayersOf,
     Network,
     OnePerTerm,
     Reference,
@@ -124,6 +125,10 @@ def canonical(config: dict, spellings: Mapping[str, Mapping[str, str]] = SPELLIN
 
 def _initial(initial: Initial, spellings: Mapping[str, Mapping[str, str]]) -> dict:
     """What a student begins with: the hash of a run, or the content of a file; and which parts of it."""
+    if isinstance(initial.source, LayersOf):  # the run's teacher counts already
+        of = initial.source.source
+        rows = _added("student.initial.rows", initial.source.rows)
+        return {**initial.source.options, **rows, "of": None if of is None else _network(of, spellings)}
     return {
         **_network(initial.source, spellings),
         "weights": initial.weights,

@@ -186,7 +186,7 @@ class RunRecord:
     uses_teacher: bool = entry("flag", "whether a frozen teacher taught", False)
     taught: bool = entry("flag", "whether a teacher or a peer taught", False)
     teacher: TeacherRecord | None = entry("teacher", "what was measured of the teacher")
-    initial: dict | None = entry("names", "path and hash of what the student began with")
+    initial: dict | None = entry("names", "path and hash of what the student began with; the `layers` of a teacher")
     metrics: dict[str, float] = entry("numbers by name", "final metrics, such as `test/accuracy`", dict, null=False)
     durations: dict[str, float] = entry(
         "numbers by name", "seconds: `train_seconds` of the epochs, `wall_seconds` in all", dict, null=False

@@ -68,9 +68,11 @@ class Strategy(L.LightningModule):
     #: how many augmented views of a batch the strategy wants (1 or more)
     views = 1
     #: what the answers of its networks may be (:attr:`kdlab.tasks.Report.answers`)
-    answers_may_be: tuple[str, ...] = ("classes", "labels", "values")
+    answers_may_be: tuple[str, ...] = ("classes", "labels", "values", "vectors")
     #: whether it can learn from mixed images (:mod:`kdlab.data.images.mixing`), each of which has two labels
     mixing = True
+    #: whether it can learn from samples without labels, which the data have beside labelled ones
+    unlabelled = True
     #: whether it remembers training samples by their number, ``batch.index``
     needs_index = False
 
@@ -158,6 +160,11 @@ class Strategy(L.LightningModule):
         agree on nothing."""
         if self.objective.learns_from_labels:
             return []
+        if self.task.compared_with == "teacher":
+            return [
+                f"strategy: task={self.task.name} reads no labels, and networks that teach one another, or themselves, "
+                "then agree on nothing; choose strategy=offline and a frozen teacher"
+            ]
         others = ",".join(name for name in self.objective.terms if name != "ce")
         return [
             "loss: no term learns from the labels, and whoever teaches here knows nothing at first; for example "
@@ -307,11 +314,12 @@ class Strategy(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The loss of the batch, a scalar, from :meth:`distill`. The loss and its parts join the epoch's sums, weighted
-        by rows."""
+        by rows: a term that reads labels by the rows that have one."""
         self._step = self.distill(batch)
         loss, rows = torch.as_tensor(self._step.loss.total), float(batch.normaliser or len(batch))
         parts = {f"loss_{name}": value for name, value in self._step.loss.parts.items()}
-        self._losses.add({"loss": loss.detach(), **parts}, rows)
+        counts = {f"loss_{name}": count for name, count in self._step.loss.counts.items()}
+        self._losses.add({"loss": loss.detach(), **parts}, rows, batch.rows, counts)
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
@@ -367,11 +375,20 @@ class Strategy(L.LightningModule):
         refuse_other_batches(batch, split)
         rows = self.task.align_batch(batch)
         said = {name: self.task.align(answer(batch), batch) for name, answer in self.answers().items()}
+        taught = self._compared_with(batch, rows)
         for name, outputs in said.items():
             if name not in self._metrics:
                 self._metrics[name] = self.task.metrics().to(self.device)
-            self._metrics[name].update(*self.task.counting(outputs, rows))
+            logits, target = self.task.counting(outputs, rows)
+            if len(logits):  # no token of the batch may have a label
+                self._metrics[name].update(logits, target if taught is None else taught)
         return said, rows
+
+    def _compared_with(self, batch: Batch, rows: Batch) -> Tensor | None:
+        """The frozen teacher's rows, for a task whose metrics compare with them; None: they compare with labels."""
+        if self.task.compared_with != "teacher" or self.teacher is None:
+            return None
+        return self.task.counting(self.task.align(self.teacher.teach(batch), batch), rows)[0]
 
     def on_validation_epoch_end(self) -> None:
         """Logs the metrics of the kept network as ``val/METRIC``; where there are several answers, those of each as

@@ -48,6 +48,7 @@ class ClassWise(SelfTaught):
     answers_may_be = ("classes",)
 
     mixing = False
+    unlabelled = False
 
     def __init__(self, **base: Any):
         super().__init__(**base)

@@ -50,6 +50,8 @@ class LastBatch(SelfTaught):
 
     views = 2
 
+    unlabelled = False  # two batches become one, with one normaliser
+
     def __init__(self, **base: Any):
         super().__init__(**base)
         self.watch(self.objective.teacher_taps)
@@ -123,4 +125,4 @@ def _joined_rows(first: Batch, second: Batch) -> Batch:
     }
     joined = {name: None if pair[0] is None else torch.cat(pair) for name, pair in pairs.items()}
     normaliser = None if first.normaliser is None or second.normaliser is None else first.normaliser + second.normaliser
-    return second.replace(inputs=None, further_views=(), normaliser=normaliser, **joined)
+    return second.replace(inputs=None, further_views=(), normaliser=normaliser, rows=None, **joined)

@@ -72,7 +72,7 @@ class Collaborative(Cohort):
             )
         self._per_sample, self._ridge = per_sample, not_negative("ridge", ridge)
         #: whether it can learn from mixed images, which have no single label
-        self.mixing = rule not in READING_LABELS
+        self.mixing = self.unlabelled = rule not in READING_LABELS
         networks = len(self.networks())
         if rule == "general":
             #: the networks' weights, from the last validation

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor
 
+from kdlab.batch import Count
+
 
 class MeanLosses:
     """Means over rows, over all processes.
@@ -23,20 +25,37 @@ class MeanLosses:
     def __init__(self) -> None:
         self._sums: dict[str, tuple[Tensor | float, float]] = {}
 
-    def add(self, values: Mapping[str, Tensor | float], rows: float) -> None:
+    def add(
+        self,
+        values: Mapping[str, Tensor | float],
+        rows: float,
+        counted: float | None = None,
+        own: Mapping[str, Count] | None = None,
+    ) -> None:
         """Add the means of a batch.
 
         Args:
-            rows: how many rows they are means of.
+            rows: the number by which their sums were divided.
+            counted: how many rows the batch counts as; None: ``rows``.
+            own: name -> both numbers, for means over other rows.
+
+        >>> losses = MeanLosses()
+        >>> for value, labelled in ((1.0, 3.0), (5.0, 1.0)):
+        ...     losses.add({"ce": value, "kd": value}, rows=4, own={"ce": Count(labelled, labelled)})
+        >>> losses.means(torch.as_tensor, "cpu")
+        {'ce': 2.0, 'kd': 3.0}
         """
+        usual = Count(rows, rows if counted is None else counted)
         for name, value in values.items():
+            rows, counted = usual if own is None else own.get(name, usual)
             total, count = self._sums.get(name, (0.0, 0.0))
             # on a CPU numbers are cheaper to add than tensors; on a GPU a number would wait for it
             number = value.item() if isinstance(value, Tensor) and value.device.type == "cpu" else value
-            self._sums[name] = (total + number * rows, count + rows)
+            # a step without rows has no part in the mean, also where a term on other values is not 0
+            self._sums[name] = (total + number * (rows if counted else 0.0), count + counted)
 
     def means(self, summed: Callable[[Tensor], Tensor], device: torch.device | str) -> dict[str, float]:
-        """The means by name.
+        """The means by name. One over no rows is left out.
 
         Args:
             summed: the sum of a number over all processes.
@@ -45,7 +64,8 @@ class MeanLosses:
         found = {}
         for name, sums in sorted(self._sums.items()):
             total, count = (summed(torch.as_tensor(value, device=device)) for value in sums)
-            found[name] = float(total / count)
+            if count != 0:
+                found[name] = float(total / count)
         return found
 
 

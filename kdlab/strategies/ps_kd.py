@@ -60,6 +60,7 @@ class Progressive(SelfTaught):
     answers_may_be = ("classes",)
 
     mixing = False
+    unlabelled = False
     needs_index = True
     table: Tensor | None
 

@@ -16,6 +16,11 @@ class Supervised(Strategy):
 
     def validate_combination(self) -> list[str]:
         """A problem for each term that needs a teacher, and one if a teacher is given."""
+        if self.task.compared_with == "teacher":
+            return [
+                f"strategy=supervised learns from labels, and task={self.task.name} reads none; "
+                "choose strategy=offline and a teacher"
+            ]
         problems = [
             f"loss.{name} needs a teacher, and strategy=supervised has none; leave it out, or choose strategy=offline"
             for name, term in self.objective.terms.items()

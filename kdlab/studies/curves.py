@@ -22,7 +22,7 @@ Curves = dict[str, list[dict[int, float]]]
 
 
 def gathered(study: Study, trained: Mapping[tuple[str, ...], Trained]) -> Curves:
-    """The curves of the finished runs, from their metrics.csv.
+    """The curves of the finished runs, from their metrics.csv. Those of runs that were kept come from curves.csv.
 
     Raises:
         InputError: no run has the metric, or a metrics.csv is damaged.
@@ -30,11 +30,12 @@ def gathered(study: Study, trained: Mapping[tuple[str, ...], Trained]) -> Curves
     found: Curves = {}
     known: dict[str, None] = {}
     unit = unit_of_rows(study, trained)
+    kept = kept_curves(study) if any(one.kept for one in trained.values()) else {}
     for row in study.rows_of_curves():
-        for seed in row.seeds:
-            run = trained[row.run_overrides(seed)].run
-            if not run.finished:
-                continue
+        runs = [trained[row.run_overrides(seed)] for seed in row.seeds]
+        if any(one.kept for one in runs) and row.name in kept:
+            found[row.name] = list(kept[row.name])
+        for run in (one.run for one in runs if not one.kept and one.run.finished):
             try:
                 file = MetricsFile(run.metrics_file).load()
             except (OSError, ValueError) as error:
@@ -51,6 +52,40 @@ def gathered(study: Study, trained: Mapping[tuple[str, ...], Trained]) -> Curves
             f"{did_you_mean(study.curve_metric, known)} (they have {', '.join(known)})"
         )
     return found
+
+
+def kept_curves(study: Study) -> Curves:
+    """As many curves for each row of curves.csv as it has seeds. Their mean, lowest and highest values are those in
+    the file, which has no more of each seed. No curves if there is no such file."""
+    found: dict[str, list[tuple[int, list[float]]]] = {}
+    try:
+        with open(study.results / FILE, newline="", encoding="utf-8") as file:
+            lines = list(csv.reader(file))[1:]
+        for row, place, mean, low, high, seeds in lines:
+            found.setdefault(row, []).append((int(place), _values(float(mean), float(low), float(high), int(seeds))))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{study.results / FILE} cannot be read ({getattr(error, 'strerror', None) or error}); kdlab reproduce "
+            f"{study.command} --write writes it"
+        ) from error
+    return {
+        row: [dict(zip([place for place, _ in points], curve)) for curve in zip(*(values for _, values in points))]
+        for row, points in found.items()
+    }
+
+
+def _values(mean: float, low: float, high: float, number: int) -> list[float]:
+    """Values with this mean, lowest and highest value.
+
+    >>> _values(0.6, 0.5, 0.7, 4)
+    [0.5, 0.6, 0.6, 0.7]
+    """
+    if number < 3:
+        return [low, high][:number]
+    rest = (number * mean - low - high) / (number - 2)
+    return [low, *[round(min(max(rest, low), high), 10)] * (number - 2), high]
 
 
 def unit_of_rows(study: Study, trained: Mapping[tuple[str, ...], Trained]) -> str:

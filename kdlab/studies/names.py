@@ -10,8 +10,8 @@ from kdlab.tasks.metric import AGREEMENT, KL_TO_TEACHER, MSE_TO_TEACHER, Report,
 
 from .study import FILE, Row, Study
 
-#: measured on test alone, so it has no curve
-TEST_ALONE = "ece"
+#: measured on test alone, so they have no curve
+TEST_ALONE = ("ece", "retrieval_agreement")
 OF_A_TEACHER = (AGREEMENT.name, KL_TO_TEACHER.name, MSE_TO_TEACHER.name)
 
 
@@ -63,7 +63,7 @@ def unknown_names(study: Study, configs: Mapping[tuple[str, ...], dict]) -> list
     ]
     if not study.curve_metric.startswith("train/"):  # has a part for each loss
         names = [name for name in metrics(tasks(study.rows_of_curves())) if not name.startswith("class_")]
-        curves = [f"val/{name}" for name in names if name not in (*OF_A_TEACHER, TEST_ALONE)]
+        curves = [f"val/{name}" for name in names if name not in (*OF_A_TEACHER, *TEST_ALONE)]
         asked.append(("curves.metric", study.curve_metric, curves))
     problems = [
         f"{path}: {key}: there is no '{name}'{did_you_mean(name, names)} (there are {_listed(names)})"

@@ -64,14 +64,24 @@ def gathered(study: Study, trained: Mapping[tuple[str, ...], Trained]) -> list[d
             for seed in row.seeds:
                 one = trained[row.run_overrides(seed)]
                 if one.digest not in found:
-                    found[one.digest] = record_of(one, row.run_overrides(seed))
+                    found[one.digest] = (
+                        _kept_record(one.kept, row.run_overrides(seed))
+                        if one.kept
+                        else record_of(one, row.run_overrides(seed))
+                    )
                 record, asked = found[one.digest], list(row.run_overrides(seed))
                 record["rows"].append([table.name, row.name])
                 if asked not in [record["overrides"], *record.get("also", [])]:
                     record["also"] = [*record.get("also", []), asked]  # the same run from other overrides
-                if record["status"] == FINISHED:
+                if record["status"] == FINISHED and not one.kept:
                     record.update(_scores(one.run, record, row))
     return list(found.values())
+
+
+def _kept_record(record: dict, overrides: Iterable[str]) -> dict:
+    """A record in git, without the rows and overrides that it had there."""
+    kept = {key: value for key, value in record.items() if key != "also"}
+    return {**kept, "rows": [], "overrides": list(overrides)}
 
 
 def record_of(one: Trained, overrides: Iterable[str]) -> dict:

@@ -3,7 +3,7 @@ first begins."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from kdlab.config.compose import compose, own_hydra, sharing_teachers
 from kdlab.errors import InputError, did_you_mean
 from kdlab.launch import processes
 from kdlab.runs import known
-from kdlab.runs.run import Run
+from kdlab.runs.run import Run, RunStore
 from kdlab.tasks.metric import report_of
 
 from .names import unknown_names, unknown_networks
@@ -20,6 +20,9 @@ from .study import Study
 # the overrides that may be added to a study: places of runs and data, progress, launcher; none of them changes a result
 FREE = ("paths.runs", "paths.data", "progress", "data.folder", "data.download", "data.workers")
 LAUNCHER = "hydra.launcher."
+
+#: the composed configs of a study's runs, by their overrides
+Configs = Mapping[tuple[str, ...], dict]
 
 
 @dataclass
@@ -31,12 +34,14 @@ class Trained:
         digest: its hash.
         run: the run, whose directory may not exist.
         message: why it did not finish, if the launcher knows.
+        kept: its record in the study's results, where it was taken from there and not trained.
     """
 
     config: dict
     digest: str
     run: Run
     message: str = ""
+    kept: dict | None = None
 
 
 def refuse_others(extra: Sequence[str]) -> None:
@@ -75,12 +80,17 @@ def composed(overrides: Sequence[Sequence[str]], extra: Sequence[str] = (), warm
     return configs
 
 
-def train(study: Study, extra: Sequence[str] = ()) -> dict[tuple[str, ...], Trained]:
+def train(
+    study: Study,
+    extra: Sequence[str] = (),
+    keep: Callable[[Study, Configs], Mapping[tuple[str, ...], dict]] | None = None,
+) -> dict[tuple[str, ...], Trained]:
     """Train the missing runs. Returns every run of the study by its overrides. Training continues after a failure, and
     the result includes the failed runs.
 
     Args:
         extra: additional overrides, from :data:`FREE` and of the launcher.
+        keep: the records of the runs that are not trained, from the study and its configs (:func:`kept_runs`).
 
     Raises:
         InputError: a run cannot be composed or has problems, or no run can have what study.yaml asks for. No run was
@@ -97,11 +107,13 @@ def train(study: Study, extra: Sequence[str] = ()) -> dict[tuple[str, ...], Trai
     study = study.with_headlines({texts: report_of(config) for texts, config in zip(overrides, configs)})
     if wrong := unknown_names(study, dict(zip(overrides, configs))):
         raise InputError(*wrong)
-    planned = plan(overrides, configs, labels=_labels(study))
+    kept = keep(study, dict(zip(overrides, configs))) if keep else {}
+    missing = [number for number, texts in enumerate(overrides) if texts not in kept]
+    labels = _labels(study)
+    asked = [overrides[number] for number in missing]
+    planned = plan(asked, [configs[number] for number in missing], labels=[labels[number] for number in missing])
     networks = {
-        texts: planned.networks[job.digest]
-        for texts, job in zip(overrides, planned.jobs)
-        if job.digest in planned.networks
+        texts: planned.networks[job.digest] for texts, job in zip(asked, planned.jobs) if job.digest in planned.networks
     }
     if wrong := unknown_networks(study, networks):
         raise InputError(*wrong)
@@ -109,17 +121,22 @@ def train(study: Study, extra: Sequence[str] = ()) -> dict[tuple[str, ...], Trai
     for job in planned.jobs:  # other overrides may give the same run: it is trained once, or found if it is finished
         if job.digest not in chosen or not chosen[job.digest].run.finished and job.run.finished:
             chosen[job.digest] = job
-    jobs = list(chosen.values())
-    launcher.run(Grid(jobs), planned.gpus, progress=jobs[0].config["progress"])
+    if jobs := list(chosen.values()):
+        launcher.run(Grid(jobs), planned.gpus, progress=jobs[0].config["progress"])
     messages = {
         outcome.job.digest: outcome.message or outcome.status
         for outcome in launcher.outcomes
         if not outcome.job.run.finished
     }
-    return {
-        texts: Trained(config, job.digest, chosen[job.digest].run, messages.get(job.digest, ""))
-        for texts, config, job in zip(overrides, configs, planned.jobs)
+    trained = {
+        texts: Trained(job.config, job.digest, chosen[job.digest].run, messages.get(job.digest, ""))
+        for texts, job in zip(asked, planned.jobs)
     }
+    for texts, config in zip(overrides, configs):
+        if record := kept.get(texts):
+            run = RunStore(config["paths"]["runs"]).run(config, record["hash"])
+            trained[texts] = Trained(config, record["hash"], run, kept=record)
+    return trained
 
 
 def _labels(study: Study) -> list[str]:

@@ -4,17 +4,34 @@ from importlib import import_module
 from typing import Any
 
 _WHERE = {
+    "CausalLM": "tokens",
     "Classification": "classification",
     "DataFacts": "facts",
+    "Embedding": "embedding",
+    "MaskedLM": "tokens",
     "Metric": "metric",
     "MultiLabel": "multilabel",
     "Regression": "regression",
     "Report": "metric",
     "Task": "base",
+    "TokenClassification": "tokens",
     "task_of": "of_config",
 }
 
-__all__ = ["Classification", "DataFacts", "Metric", "MultiLabel", "Regression", "Report", "Task", "task_of"]
+__all__ = [
+    "CausalLM",
+    "Classification",
+    "DataFacts",
+    "Embedding",
+    "MaskedLM",
+    "Metric",
+    "MultiLabel",
+    "Regression",
+    "Report",
+    "Task",
+    "TokenClassification",
+    "task_of",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -27,8 +27,17 @@ class Task(ABC):
     """
 
     #: what is reported, as run.json keeps it. It also says what the columns of the answers are: ``classes`` (logits of
-    #: a softmax), ``labels`` (logits of a sigmoid each) or ``values``
-    report: ClassVar[Report]
+    #: a softmax), ``labels`` (logits of a sigmoid each), ``values``, or ``vectors``
+    report: Report
+
+    #: what the metrics compare a network's answers with: the ``labels``, or the answers of the ``teacher``. With
+    #: ``teacher``, labels are not read, the run needs one frozen teacher, and ``data.classes`` is the width of its
+    #: answers
+    compared_with: ClassVar[str] = "labels"
+
+    #: the heads (``student.head``) with which a text encoder has outputs of the task; the usual one first. Without any,
+    #: the task is for causal language models
+    text_heads: ClassVar[tuple[str, ...]] = ("classification", "embedding")
 
     #: whether the logits of a whole split are kept: in memory while it is evaluated, and in a run's predictions
     keeps_logits: ClassVar[bool] = True
@@ -83,7 +92,8 @@ class Task(ABC):
 
     @abstractmethod
     def metrics(self) -> MetricCollection:
-        """What is measured at validation, fed with (logits, target) rows."""
+        """What is measured at validation, fed with (logits, target) rows; with ``compared_with="teacher"`` the
+        teacher's answers take the place of the target."""
 
     def test_metrics(self) -> MetricCollection:
         """What is measured on test, fed with (logits, target) rows: by default, what is measured at validation."""

@@ -13,8 +13,21 @@ from torch import Tensor
 class ChanceTest(ABC):
     """A one-sided test, fed batch by batch. The null hypothesis is a network that ignores its inputs."""
 
+    #: what is wrong with a teacher that fails, after its name
+    failure = "is no better than chance on validation"
+
     def __init__(self) -> None:
         self.rows = 0
+
+    @property
+    def summary(self) -> str | None:
+        """What is shown of a teacher in place of its headline metric; None: that metric."""
+        return None
+
+    @property
+    def tested(self) -> str | None:
+        """The number that is tested, and that of chance; None: the test compares no two numbers."""
+        return None
 
     def update(self, logits: Tensor, target: Tensor) -> None:
         """Add rows of logits ``(N, C)`` with their targets ``(N, ...)``."""
@@ -41,11 +54,22 @@ class MostFrequentClass(ChanceTest):
     >>> test.update(torch.eye(2).repeat(5, 1), torch.tensor([0, 1]).repeat(5))
     >>> round(test.p_value(), 6), test.least_p_value() == test.p_value()      # 1 / 2 ** 10
     (0.000977, True)
+    >>> test.tested
+    'accuracy 1.0000, and 0.5000 for the most frequent class'
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.right, self.counts = 0, torch.zeros(0, dtype=torch.int64)
+
+    @property
+    def tested(self) -> str:
+        """The accuracy, and the share of the most frequent class."""
+        return f"accuracy {self.right / self.rows:.4f}, and {self._share:.4f} for the most frequent class"
+
+    @property
+    def _share(self) -> float:
+        return min(int(self.counts.max()) / self.rows, 1.0)
 
     def add(self, logits: Tensor, target: Tensor) -> None:
         """Count the correct rows and the labels."""
@@ -63,8 +87,7 @@ class MostFrequentClass(ChanceTest):
         return self._p_value(self.rows)
 
     def _p_value(self, right: int) -> float:
-        share = min(int(self.counts.max()) / self.rows, 1.0)
-        return float(binomtest(right, self.rows, share, alternative="greater").pvalue)
+        return float(binomtest(right, self.rows, self._share, alternative="greater").pvalue)
 
 
 class PairedErrors(ChanceTest):
@@ -80,6 +103,12 @@ class PairedErrors(ChanceTest):
         self.errors, self.constant = errors, constant
         self._errors: list[Tensor] = []
         self._targets: list[Tensor] = []
+
+    @property
+    def tested(self) -> str:
+        """The mean error, and that of the best constant prediction."""
+        mine, constant = torch.cat(self._errors).mean(), self.constant(torch.cat(self._targets)).double().mean()
+        return f"mean error {mine:.4f}, and {constant:.4f} for the best constant prediction"
 
     def add(self, logits: Tensor, target: Tensor) -> None:
         """Keep the targets and one error a row."""

@@ -14,16 +14,18 @@ class DataFacts:
     Args:
         classes: how many columns a network's answers have: classes, labels, or values.
         shape: of one input.
+        vocabulary: how many tokens the inputs are made of; None if they are no tokens, or if that is not stated.
     """
 
     classes: int
     shape: tuple[int, ...] = ()
+    vocabulary: int | None = None
 
     @classmethod
     def of_node(cls, node: Mapping[str, Any]) -> DataFacts:
         """The facts in a config's ``data``.
 
         >>> DataFacts.of_node({"classes": 10, "shape": [1, 8, 8]})
-        DataFacts(classes=10, shape=(1, 8, 8))
+        DataFacts(classes=10, shape=(1, 8, 8), vocabulary=None)
         """
-        return cls(node["classes"], tuple(node.get("shape") or ()))
+        return cls(node["classes"], tuple(node.get("shape") or ()), node.get("vocabulary"))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
+
+from kdlab.errors import InputError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Report:
 
     Args:
         task: the task's name.
-        answers: what the columns of a network's answers are: ``classes``, ``labels`` or ``values``
+        answers: what the columns of a network's answers are: ``classes``, ``labels``, ``values`` or ``vectors``
             (:class:`kdlab.tasks.Task`).
         metrics: the first is the headline: it chooses the best checkpoint and is the main column of a comparison.
     """
@@ -66,6 +68,31 @@ class Report:
         """
         known = next((metric for metric in self.metrics if metric.name == name), None)
         return known is None or known.higher_is_better and known.unit.startswith("share")
+
+    def measuring(self, names: Sequence[str]) -> Report:
+        """The report with the named metrics first: those of :data:`FURTHER` too, which are measured only where they are
+        named.
+
+        Raises:
+            InputError: the task has no such metric.
+
+        >>> [one.name for one in CLASSIFICATION.measuring(["mcc", "nll"]).metrics]
+        ['mcc', 'nll', 'accuracy', 'ece', 'agreement', 'kl_to_teacher']
+        """
+        if not names:
+            return self
+        known = {one.name: one for one in (*self.metrics, *FURTHER.get(self.task, ()))}
+        fidelity = [one.name for one in (AGREEMENT, KL_TO_TEACHER, MSE_TO_TEACHER)]
+        choices = [name for name in known if name not in fidelity]
+        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+            raise InputError(f"task.measured must be a list of metrics, for example [{choices[-1]}], got {names!r}")
+        if strangers := [name for name in names if name not in choices]:
+            raise InputError(
+                f"task.measured: task={self.task} has no metric {strangers[0]!r}{did_you_mean(strangers[0], choices)} "
+                f"(it has {', '.join(choices)})"
+            )
+        first = tuple(known[name] for name in dict.fromkeys(names))
+        return replace(self, metrics=(*first, *(one for one in self.metrics if one not in first)))
 
     def as_record(self) -> dict[str, Any]:
         """The entry ``task`` of run.json; :meth:`of` reads it."""
@@ -111,13 +138,15 @@ def report_of(config: Mapping[str, Any]) -> Report:
 
     Raises:
         LookupError: there is no such task.
+        InputError: the task has no metric that ``measured`` names.
     """
-    target = (config.get("task") or {}).get("_target_")
+    node = config.get("task") or {}
+    target = node.get("_target_")
     if target is None:
         return CLASSIFICATION
     name = target.rpartition(".")[2] if target.startswith("kdlab.tasks.") else ""
     if name in REPORTS:
-        return REPORTS[name]
+        return REPORTS[name].measuring(node.get("measured") or ())
     from kdlab.config.signature import locate
 
     task: Any = locate(target)
@@ -162,5 +191,59 @@ REGRESSION = Report(
         MSE_TO_TEACHER,
     ),
 )
+TOKEN_CLASSIFICATION = Report(
+    "token_classification",
+    "classes",
+    (
+        Metric("f1", True, "share, mean over classes"),
+        Metric("accuracy", True, "share of tokens"),
+        Metric("nll", False, "nats a token"),
+        AGREEMENT,
+        KL_TO_TEACHER,
+    ),
+)
+
+
+def _words(task: str, row: str) -> Report:
+    """What is reported of a task whose classes are the words of a vocabulary."""
+    return Report(
+        task,
+        "classes",
+        (
+            Metric("nll", False, f"nats a {row}"),
+            Metric("perplexity", False, f"of a {row}"),
+            Metric("accuracy", True, f"share of {row}s"),
+            AGREEMENT,
+            KL_TO_TEACHER,
+        ),
+    )
+
+
+MASKED_LM, CAUSAL_LM = _words("masked_lm", "masked token"), _words("causal_lm", "token")
+EMBEDDING = Report(
+    "embedding",
+    "vectors",
+    (
+        Metric("similarity_correlation", True, "correlation"),
+        Metric("cosine_to_teacher", True, "cosine"),
+        Metric("retrieval_agreement", True, "share of the 10 nearest neighbours"),
+    ),
+)
 #: class of :mod:`kdlab.tasks` -> its report
-REPORTS = {"Classification": CLASSIFICATION, "MultiLabel": MULTILABEL, "Regression": REGRESSION}
+REPORTS = {
+    "Classification": CLASSIFICATION,
+    "MultiLabel": MULTILABEL,
+    "Regression": REGRESSION,
+    "TokenClassification": TOKEN_CLASSIFICATION,
+    "MaskedLM": MASKED_LM,
+    "CausalLM": CAUSAL_LM,
+    "Embedding": EMBEDDING,
+}
+#: name of a task -> the metrics that it measures only where ``task.measured`` names them
+FURTHER = {
+    "classification": (
+        Metric("f1", True, "share; of class 1 if there are two, else the mean over classes"),
+        Metric("mcc", True, "correlation"),
+    ),
+    "regression": (Metric("pearson", True, "correlation"), Metric("spearman", True, "correlation")),
+}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -36,6 +36,7 @@ class Frozen(Teacher):
         normalisation: normalisation of the network's training inputs; None: the same as the batch's.
         given: normalisation of the batch's inputs. If the two differ, the batch's inputs (in all views) are converted
             to the network's normalisation; if they are equal, nothing is computed.
+        class_order: for each class of the data, its column in the network's logits; None: they have one order.
     """
 
     network: nn.Module
@@ -47,7 +48,9 @@ class Frozen(Teacher):
         aliases: Mapping[str, str] | None = None,
         normalisation: Normalisation | None = None,
         given: Normalisation | None = None,
+        class_order: Sequence[int] | None = None,
     ):
+        self.class_order = None if class_order is None else tuple(class_order)
         self.network = network.eval().requires_grad_(False)
         self.task, self.aliases = task, dict(aliases or {})
         self._convert = given.onto(normalisation) if normalisation is not None and given is not None else None
@@ -87,6 +90,7 @@ class Frozen(Teacher):
     def teach(self, batch: Batch) -> Outputs:
         """The network's Outputs on the batch, detached, with the watched features. The network is moved to the batch's
         device and dtype."""
+        batch = batch.for_teacher()
         self._follow(batch)
         if self._convert is not None:
             batch = batch.replace(
@@ -94,4 +98,7 @@ class Frozen(Teacher):
             )
         with self._taps as features:
             outputs = self.task.network_outputs(self.network, batch)
+        if self.class_order is not None:
+            columns = list(self.class_order)
+            outputs = outputs.map(lambda one: one.replace(answer=one.logits[..., columns]))
         return (outputs.replace(features=features) if features else outputs).detach()

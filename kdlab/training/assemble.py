@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
 
 from kdlab.config.build import build, recipe
 from kdlab.config.references import ComposedRun, Reference, composed_runs, initial_reference, teacher_reference
@@ -16,7 +15,7 @@ from kdlab.config.signature import signature
 from kdlab.counter import derived_seed
 from kdlab.data import Data
 from kdlab.data.loader import BatchLoader, Share
-from kdlab.errors import InputError, KdlabError, ended_early, raised, shortened
+from kdlab.errors import InputError, KdlabError, ended_early, raised
 from kdlab.models.layout import use_channels_last
 from kdlab.objective import Objective
 from kdlab.runs.checkpoints import peer_nodes, student_network
@@ -30,9 +29,10 @@ from kdlab.teachers import Teacher
 
 from .caching import Caching, mode_of, unrepeated
 from .clock import unfit
-from .initial import load_losses, load_weights
+from .initial import inherit_layers, load_losses, load_weights
+from .networks import networks_of_peers, networks_of_teacher, new_head, tap_notes, too_long
 from .preparation import prepare, wrong_answers
-from .teacher import Trained, make_teacher
+from .teacher import Trained, make_teacher, network_of
 from .unable import wrong_classes
 
 _INITIALISATION, _CONNECTORS = 4, 5  # streams of random numbers
@@ -73,6 +73,8 @@ class Parts:
     notes: list[str] = field(default_factory=list)
     #: of the teacher's answers; None where the teacher is asked in every step
     caching: Caching | None = None
+    #: which layers of the teacher the student began with; None without ``student.initial.layers``
+    inherited: dict | None = None
 
 
 def assembled(config: dict) -> Parts:
@@ -140,6 +142,7 @@ def assemble(config: dict, trained: Trained) -> Parts:
             config=config,
             note=notes.append,
             caching=caching,
+            data=data,
         )
     )
     before = generations_before(config)
@@ -155,6 +158,7 @@ def assemble(config: dict, trained: Trained) -> Parts:
                     given=None if data is None else data.normalisation,
                     channels=(config["data"]["shape"] or [1])[0],
                     config=config,
+                    data=data,
                 )
                 for one in before
             ]
@@ -170,11 +174,13 @@ def assemble(config: dict, trained: Trained) -> Parts:
     if optimization is not None:
         attempt(optimization.rehearse)
     if data is not None:
-        attempt(lambda: read_data(data, config["data"]))
+        attempt(lambda: read_data(data, config["data"], task))
+    if data is not None and not problems:
+        own = {"student": student, **networks_of_peers(peers)}
+        problems += too_long(own, networks_of_teacher(teacher), data)
     if problems:
         raise InputError(*dict.fromkeys(problems))
-    learners = {} if initial and initial.weights else {"student": student}
-    learners.update({f"strategy.peers.{name}": peer.network for name, peer in (peers or {}).items()})
+    learners = {**({} if initial and initial.weights else {"student": student}), **networks_of_peers(peers)}
     notes += [line for key, network in learners.items() for line in new_head(key, network, config["data"]["classes"])]
 
     node = {key: value for key, value in config["strategy"].items() if key != "peers"}
@@ -209,22 +215,32 @@ def assemble(config: dict, trained: Trained) -> Parts:
     data.seed, data.views = seed, strategy.views
     rows = data.part("train")
     loader = data.train_dataloader()
-    task.check_labels(loader.target)
+    if task.compared_with == "labels":
+        task.check_labels(loader.target)
     data.order = strategy.sampler(loader.target, rows)
     strategy.epochs = epochs_planned(config["trainer"], data.train_dataloader())  # its order may have other batches
     notes += unrepeated(data, strategy.epochs)
+    inherited = inherit_layers(
+        student,
+        initial,
+        teacher,
+        lambda one: network_of(one, looked_for, config, notes.append),
+        data.train_dataloader().first,
+        notes.append,
+    )
     probe = data.train_dataloader().first(PROBE_ROWS)
     torch.manual_seed(derived_seed(seed, _CONNECTORS))
     if teacher is not None and (wrong := wrong_classes(config, teacher, probe)):
         raise InputError(*wrong)
     notes += prepare(strategy, probe, data.train_size, loader.target, rows, data.batch_size)
+    notes += tap_notes({"student": student, **networks_of_peers(peers), **networks_of_teacher(teacher)})
     if initial is not None:
         load_losses(objective, first, initial.losses)
     if config.get("channels_last"):  # after prepare(), which adds parts to the networks
         use_channels_last(strategy)
     if caching is not None:
         caching.epochs, caching.views = strategy.epochs, strategy.views
-    return Parts(data, task, teacher, strategy, untrained, notes, caching)
+    return Parts(data, task, teacher, strategy, untrained, notes, caching, inherited)
 
 
 def epochs_planned(trainer: dict, loader: BatchLoader) -> int | None:
@@ -252,20 +268,6 @@ def make_caching(config: dict, data: Data, notes: list[str]) -> Caching | None:
     return None if mode == "live" else Caching(config, data, mode)
 
 
-def new_head(key: str, network: nn.Module, classes: int) -> list[str]:
-    """The note on a learner whose pretrained weights have no head: its head begins untrained, which is fine for a
-    network that learns."""
-    weights = getattr(network, "pretrained_weights", None) or {}
-    if not weights.get("unfilled"):
-        return []
-    why = (
-        f"its weights know {weights['classes']} classes, the data have {classes}"
-        if weights["classes"]
-        else "its weights hold no head"
-    )
-    return [f"{key}: {why}: its head ({shortened(weights['unfilled'])}) is new and untrained"]
-
-
 def make_data(node: dict) -> Data:
     """The data set of the config's ``data``, not read yet."""
     data = build(node, "data")
@@ -288,18 +290,27 @@ def class_names(node: dict, classes: int) -> list[str]:
     return names if len(names) == classes else list(map(str, range(classes)))
 
 
-def read_data(data: Data, node: dict) -> None:
+def read_data(data: Data, node: dict, task: Task | None = None) -> None:
     """Read and split the data, and compare them with the config.
 
+    Args:
+        task: of the run. If it reads no labels, ``data.classes`` is the width of the networks' answers, and not
+            compared.
+
     Raises:
-        InputError: they are missing or damaged, or ``data.classes`` or ``data.shape`` are not theirs.
+        InputError: they are missing or damaged, or ``data.classes``, ``data.shape`` or ``data.vocabulary`` are not
+            theirs.
     """
     data.setup()
-    wrong = [
-        f"data.{key}={told}, but the data {'are' if key == 'shape' else 'have'} {found}; set data.{key}={found}"
-        for key, told, found in (("classes", node["classes"], data.classes), ("shape", node["shape"], list(data.shape)))
-        if told != found
+    facts: list[tuple[str, object, object]] = [
+        ("shape", node["shape"], list(data.shape)),
     ]
+    words = node.get("vocabulary") is not None and node["vocabulary"] == node["classes"]  # one fact, said once
+    if (task is None or task.compared_with == "labels") and not (words and data.classes == data.facts.vocabulary):
+        facts.insert(0, ("classes", node["classes"], data.classes))
+    if node.get("vocabulary") is not None:
+        facts.append(("vocabulary", node["vocabulary"], data.facts.vocabulary))
+    wrong = [data.wrong_fact(key, stated, found) for key, stated, found in facts if stated != found]
     if wrong:
         raise InputError(*wrong)
 

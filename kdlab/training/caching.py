@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,7 @@ from kdlab.cache import Cached, Contents, Store, fill
 from kdlab.cache.contents import code_digest, weights_digest
 from kdlab.cache.filling import Filled, check_room
 from kdlab.cache.inputs import check_repeatable, inputs_digest
+from kdlab.cache.sharing import Sharing
 from kdlab.cache.store import CannotKeep, readable_size
 from kdlab.config.build import build
 from kdlab.config.references import CheckpointFile, ComposedRun, FinishedRun, Network, Reference, teacher_reference
@@ -70,21 +71,6 @@ def explicit(config: dict) -> dict:
     return {**config, "teacher": {**config["teacher"], "cache": found.mode}}
 
 
-@dataclass(frozen=True)
-class Sharing:
-    """How a run of a sweep can keep its teacher's answers.
-
-    Args:
-        mode: the exact mode that needs less, or ``live``.
-        why: it is live, where the reason is not that there is no teacher.
-        keys: of what it would keep of each network of its teacher. Runs that have one in common share those answers.
-    """
-
-    mode: str = "live"
-    why: str = ""
-    keys: tuple[str, ...] = ()
-
-
 def sharing(config: dict) -> Sharing:
     """What ``teacher.cache=auto`` can mean for a config in a sweep. The teacher need not be trained, and the data are
     not read."""
@@ -115,6 +101,8 @@ def _problem(config: dict, data: Data, mode: str) -> str:
     trainer = config["trainer"]
     if data.mixing is not None:
         return "data.mixing mixes the images of a batch, so their answers differ from batch to batch"
+    if why := data.batch_dependence():
+        return why
     if str(trainer.get("precision") or "32-true") not in _EXACT:
         return f"trainer.precision={trainer['precision']}: only answers in full precision are kept"
     if mode == "fixed" and data.draws:
@@ -209,8 +197,16 @@ class Caching:
     _said: bool = False
     _filled: Filled = field(default_factory=Filled)
 
-    def wrap(self, one: Reference, run: Run | None, make: Callable[[], Frozen]) -> Cached:
-        """The teacher of a reference that reads its answers. ``run``: the finished run that trained it."""
+    def wrap(
+        self, one: Reference, run: Run | None, make: Callable[[], Frozen], order: Sequence[int] | None = None
+    ) -> Cached:
+        """The teacher of a reference that reads its answers, in the order of the data's classes.
+
+        Args:
+            run: the finished run that trained it.
+            make: loads the live teacher.
+            order: its ``class_order``, where that is known without its network.
+        """
         live: Frozen | None = None
         checkpoint = None
         if isinstance(one, (ComposedRun, FinishedRun)) and run is not None:
@@ -221,7 +217,9 @@ class Caching:
             weights = content_hash(one.path)
         else:
             live = make()
-            weights = weights_digest(live.network)
+            weights, order = weights_digest(live.network), live.class_order
+        if order is not None:  # what is kept has the order of the data
+            weights = f"{weights}, classes {list(order)}"
         contents = contents_of(self.config, one, self.data, self.mode, weights, self.inputs, _code(self.config, one))
         store = Store.of(self.config["paths"]["runs"], one.name, contents)
         made = Cached(make if live is None else lambda: live, store, fixed=self.mode == "fixed")

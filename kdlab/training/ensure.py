@@ -27,6 +27,7 @@ from kdlab.runs.run import Run
 from .assemble import Parts, assembled
 from .caching import explicit
 from .execute import fit, fit_rank, quiet, rehearse, say_precision
+from .memory import give_back, note_end
 from .plan import Plan
 from .recording import evaluated, failed, keep_training_answers, opened, say_results, unwritable
 from .teacher_record import describe
@@ -76,6 +77,7 @@ def ensure(
         return _found(plan, run, say)
     refuse_other_launchers(config)
     quiet()
+    give_back()
     # restores the caller's random numbers and number of threads
     with threads(config["threads"]), torch.random.fork_rng(devices=[]):
         parts, described = prepared(config, say, label, say_of_teacher)
@@ -83,7 +85,10 @@ def ensure(
             run = plan.run()
             if run.finished and not config["fresh"]:  # another process was faster
                 return _found(plan, run, say)
-            _train(plan, run, parts, described, say, label, observe, ranks)
+            try:
+                _train(plan, run, parts, described, say, label, observe, ranks)
+            finally:
+                note_end(parts.data)
             plan.note(run)
     return run
 

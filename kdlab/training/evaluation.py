@@ -65,7 +65,8 @@ def evaluate(
 
     Args:
         answers: name -> a network's Outputs for a batch.
-        teacher: the answers with which those of the networks are compared.
+        teacher: the answers with which those of the networks are compared. Without it, a task whose metrics compare
+            with a teacher has none.
         watchers: called with the (logits, target) rows of each answer to each batch.
 
     Raises:
@@ -76,23 +77,28 @@ def evaluate(
     fidelity = {name: task.fidelity() for name in answers}
     stored: dict[str, dict[str, list[Tensor]]] = {name: {} for name in answers}
     for batch in all_batches(loader):
-        task.check_labels(batch.labels)
+        if task.compared_with == "labels":
+            task.check_labels(batch.labels)
         batch = batch.to(device)
         rows = task.align_batch(batch)
         taught = None if teacher is None else task.counting(_asked(teacher, batch, task), rows)[0]
         for name, answer in answers.items():
             outputs = _asked(answer, batch, task)
             logits, target = task.counting(outputs, rows)
-            metrics[name].update(logits, target)
-            if taught is not None and taught.shape == logits.shape:
-                fidelity[name].update(logits, taught)
-            for watch in watchers:
-                watch(logits, target)
+            if len(logits):  # no token of the batch may have a label
+                if task.compared_with == "labels":
+                    metrics[name].update(logits, target)
+                elif taught is not None:
+                    metrics[name].update(logits, taught)
+                if taught is not None and taught.shape == logits.shape:
+                    fidelity[name].update(logits, taught)
+                for watch in watchers:
+                    watch(logits, target)
             for column, value in task.predictions(outputs, rows).items():
                 stored[name].setdefault(column, []).append(value.cpu())
     return {
         name: Evaluated(
-            task.computed(metrics[name]),
+            task.computed(metrics[name]) if task.compared_with == "labels" or teacher is not None else {},
             task.computed(fidelity[name]) if any(one.update_called for one in fidelity[name].values()) else {},
             {column: torch.cat(values) for column, values in stored[name].items()},
         )

@@ -123,6 +123,9 @@ def as_student(node: dict, answered: int | None = None, classes: int | None = No
     if target == "kdlab.models.HuggingFaceClassifier":
         revision = [_override("student.revision", node["revision"])] if node.get("revision") else []
         return ["student=huggingface", _override("student.model", node["model"]), *revision]
+    if target == "kdlab.models.TextEncoder" and node.get("pretrained"):
+        own = ("pretrained", "revision", "head", "pooling", "normalise", "allow_pickle", "trust_remote_code")
+        return ["student=encoder", *(_override(f"student.{name}", node[name]) for name in own if node.get(name))]
     arguments = {name: value for name, value in node.items() if name not in _OWN}
     name = classes_argument(node, answered)
     if classes is not None and answered != classes:

@@ -1,7 +1,8 @@
 """A student's initial weights, from an earlier run or a file, and the state of that run's losses.
 
-``student.initial`` names it in one of the forms ``experiment``, ``same_but``, ``run``, ``checkpoint``. It is used only
-for training; a finished student is loaded from its own checkpoint.
+``student.initial`` names it in one of the forms ``experiment``, ``same_but``, ``run``, ``checkpoint``, or ``layers``:
+then a student of another size begins with layers of the teacher. It is used only for training; a finished student is
+loaded from its own checkpoint.
 """
 
 from __future__ import annotations
@@ -12,14 +13,18 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from kdlab.batch import Batch
 from kdlab.config.build import build
-from kdlab.config.references import CheckpointFile, ComposedRun, FinishedRun, Initial
+from kdlab.config.references import CheckpointFile, ComposedRun, FinishedRun, Initial, LayersOf, Reference
 from kdlab.errors import InputError, shortened
+from kdlab.models.initialisation import inherit, needs_batch
+from kdlab.models.lora import for_adapters, has_adapters
 from kdlab.objective import Objective
 from kdlab.runs.checkpoints import expected_node, naming, read_checkpoint, student_weights
 from kdlab.runs.files import content_hash
 from kdlab.runs.named import run_named
 from kdlab.runs.run import Run, run_of
+from kdlab.teachers import Teacher
 from kdlab.weights.fit import OtherClasses, misfits, other_classes
 from kdlab.weights.foreign import WrongClasses, lines_of, weights_for
 
@@ -48,14 +53,23 @@ def load_weights(
     Raises:
         InputError: they are of another network, or the run is not finished.
     """
-    if initial is None:
+    if (
+        has_adapters(student)
+        and not hasattr(student, "pretrained_weights")
+        and (initial is None or not initial.weights)
+    ):
+        raise InputError(
+            "student.lora: the weights of this student are random, and adapters do not train them; begin with trained "
+            f"ones, as in initial=run {KEY}.run=runs/…, or set student.lora=null"
+        )
+    if initial is None or isinstance(initial.source, LayersOf):  # layers are taken over once there are data
         return None
     source = initial.source
     path, module = _checkpoint(initial, trained)
     if path is None:
         expected = build(expected_node(cast(ComposedRun, source).config), "student").state_dict()
         if initial.weights:
-            _fitting(student, expected, initial, "the student of the run before")
+            _fitting(student, for_adapters(expected, student), initial, "the student of the run before")
         return None
     with naming(f"{KEY}.checkpoint" if isinstance(source, CheckpointFile) else KEY):
         content = read_checkpoint(path)
@@ -70,7 +84,7 @@ def load_weights(
         weights, other, lines = part.weights, part.other, lines_of(part, path, place)
     else:
         with naming(KEY):
-            weights = student_weights(content, path, module)
+            weights = for_adapters(student_weights(content, path, module), student)
         other, lines = _fitting(student, weights, initial, str(path)), []
     new = [] if other is None else other.names
     student.load_state_dict({name: value for name, value in weights.items() if name not in new}, strict=not new)
@@ -82,6 +96,59 @@ def load_weights(
             "new and untrained"
         )
     return content
+
+
+def inherit_layers(
+    student: nn.Module,
+    initial: Initial | None,
+    teacher: Teacher | None,
+    source: Callable[[Reference], nn.Module],
+    batch: Callable[[int], Batch],
+    note: Callable[[str], None] = lambda line: None,
+) -> dict | None:
+    """Fill the student with layers of the teacher, or of another network, if ``student.initial.layers`` asks for it.
+
+    Args:
+        teacher: of the run.
+        source: loads the network that ``student.initial.of`` names.
+        batch: returns training samples, of which the teacher's activations are measured.
+        note: receives lines on what was done.
+
+    Returns:
+        What was done, for the record; None where nothing was asked for.
+
+    Raises:
+        InputError: there is no teacher, it is not one network, or the networks do not fit.
+    """
+    if initial is None or not isinstance(initial.source, LayersOf):
+        return None
+    one = initial.source
+    network = None if teacher is None else teacher.network
+    if one.source is not None:
+        network = source(one.source)
+    if network is None:
+        why = "this run has no teacher" if teacher is None else "the teacher is not one network"
+        raise InputError(
+            f"{KEY}: {why}, so name the network whose layers the student takes over: "
+            f"'{KEY}.of={{run: runs/…}}' or +teacher@{KEY}.of=encoder {KEY}.of.pretrained=…"
+        )
+    try:
+        inputs = batch(one.rows).inputs if needs_batch(student, network) else None
+        place = next(network.parameters()).device
+        if isinstance(inputs, dict):
+            inputs = {name: value.to(place) for name, value in inputs.items()}
+        done = inherit(student, network, **one.options, inputs=inputs)
+    except ValueError as error:
+        raise InputError(f"{KEY}: {error}") from error
+    layers = ", ".join(map(str, done.layers))
+    note(f"{KEY}: the student begins with layers {layers} of {one.source.name if one.source else 'the teacher'}")
+    for line in done.narrowed:
+        note(f"{KEY}: {line}")
+    for line in done.lines:
+        note(f"{KEY}: {line}")
+    if done.new:
+        note(f"{KEY}: {shortened(done.new)} {'is' if len(done.new) == 1 else 'are'} new and untrained")
+    return {"layers": done.layers, "narrowed": done.narrowed, "new": done.new}
 
 
 def _fitting(student: nn.Module, weights: dict[str, Tensor], initial: Initial, what: str) -> OtherClasses | None:
@@ -162,6 +229,8 @@ def origin(initial: Initial | None) -> dict | None:
     if initial is None:
         return None
     source = initial.source
+    if isinstance(source, LayersOf):
+        return {"path": source.name, "hash": None}
     if isinstance(source, CheckpointFile):
         return {"path": source.name, "hash": content_hash(source.path)}
     run = run_named(cast(ComposedRun | FinishedRun, source))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -48,6 +48,20 @@ class _Subject:
         rows = self.data.part("validation")
         return self.data.val_dataloader().batch(rows[torch.arange(count) % len(rows)]).to(device).inputs
 
+    def of_length(self, count: int, length: int, device: torch.device) -> dict[str, Tensor]:
+        """As :meth:`inputs`, of texts that have ``length`` tokens each, without padding: the tokens of a batch,
+        repeated or cut.
+
+        Raises:
+            InputError: the inputs are no tokens.
+        """
+        found = self.inputs(count, device)
+        if not isinstance(found, Mapping) or "input_ids" not in found:
+            raise InputError("--lengths is for texts, and this run's inputs are no tokens")
+        columns = torch.arange(length, device=device) % found["input_ids"].shape[1]
+        made = {name: value[:, columns] for name, value in found.items()}
+        return {**made, **({"attention_mask": torch.ones_like(made["input_ids"])} if "attention_mask" in made else {})}
+
 
 def measure_runs(
     runs: Sequence[Run],
@@ -55,6 +69,7 @@ def measure_runs(
     seconds: float = 2.0,
     device: str | torch.device = "cpu",
     say: Callable[[str], None] = print,
+    lengths: Sequence[int] = (),
 ) -> tuple[list[tuple[Run, dict]], list[str]]:
     """Measure finished runs, all in the same way, and write ``measurements.json`` into each
     (:mod:`kdlab.runs.measurements`) that is not read-only.
@@ -68,6 +83,7 @@ def measure_runs(
         seconds: of timing, for each run and batch size.
         device: a CPU, where one thread is used, or a GPU.
         say: receives a line for each quantity that cannot be measured, and one that names read-only runs.
+        lengths: of texts, in tokens: time and memory are measured at each of them, too, for all batch sizes.
 
     Returns:
         The measured runs with their measurements, and a line for each run that could not be measured.
@@ -79,13 +95,16 @@ def measure_runs(
     with threads(THREADS):
         for run in runs:
             try:
-                subjects.append(_begun(run, batches, device, read, say))
+                subjects.append(_begun(run, batches, device, read, say, lengths))
             # files may be damaged, and the user's own networks may fail; the other runs are still measured
             except Exception as error:
                 failed.append(f"not measured: {run.path}: {told(error)}")
         for size in batches:
             for subject, durations in zip(subjects, _timed(subjects, size, seconds, device)):
                 subject.content["batches"][str(size)] = speed(durations, size)
+            for length in lengths:
+                for subject, durations in zip(subjects, _timed(subjects, size, seconds, device, length)):
+                    subject.content["lengths"][str(length)][str(size)] |= speed(durations, size)
     measured: list[tuple[Run, dict]] = []
     read_only: dict[str, str] = {}
     for subject in subjects:
@@ -110,6 +129,7 @@ def _begun(
     device: torch.device,
     read: dict[str, Data],
     say: Callable[[str], None],
+    lengths: Sequence[int] = (),
 ) -> _Subject:
     """A run's network, and the measurements that take no time. Raises OSError where the run's directory cannot be
     written, unless it is read-only."""
@@ -123,7 +143,7 @@ def _begun(
     data = read.get(key := json.dumps(node, sort_keys=True, default=str))
     if data is None:
         data = make_data(node)
-        read_data(data, node)
+        read_data(data, node, task_of(run.config))
         read[key] = data
     network = run.network("last").requires_grad_(False).to(device)
     hardware = provenance.hardware()
@@ -142,6 +162,14 @@ def _begun(
     subject = _Subject(run, network, data, content)
     # a network that fails at one of the sizes fails here
     peaks = {size: inference_bytes(network, subject.inputs(size, device)) for size in batches}
+    if lengths:
+        content["lengths"] = {
+            str(length): {
+                str(size): {"peak_inference_bytes": inference_bytes(network, subject.of_length(size, length, device))}
+                for size in batches
+            }
+            for length in lengths
+        }
     content |= {"peak_inference_bytes": peaks[max(batches)], "peak_inference_batch": max(batches)}
     if run.config.get("teacher"):
         try:
@@ -190,11 +218,14 @@ def _alignment(subject: _Subject, device: torch.device) -> dict:
     return {"cka": same, "cka_matrix": matrix, "cka_samples": samples}
 
 
-def _timed(subjects: Sequence[_Subject], size: int, seconds: float, device: torch.device) -> list[list[float]]:
-    """The duration of each subject's calls on a batch, in seconds."""
+def _timed(
+    subjects: Sequence[_Subject], size: int, seconds: float, device: torch.device, length: int | None = None
+) -> list[list[float]]:
+    """The duration of each subject's calls on a batch, in seconds; with ``length``, of texts of so many tokens."""
 
     def call(subject: _Subject) -> Callable[[], object]:
-        inputs, network = subject.inputs(size, device), subject.network
+        network = subject.network
+        inputs = subject.inputs(size, device) if length is None else subject.of_length(size, length, device)
         return lambda: forward(network, inputs)
 
     calls = {str(number): call(subject) for number, subject in enumerate(subjects)}

@@ -14,12 +14,14 @@ from torch.nn.parameter import UninitializedParameter
 from kdlab.batch import Batch
 from kdlab.config.keys import LOSSES
 from kdlab.errors import InputError, ended_early
-from kdlab.losses.base import Probe
+from kdlab.losses.base import Loss, Probe
+from kdlab.models.causal import CausalModel
+from kdlab.models.text import TextEncoder
 from kdlab.objective import Objective
 from kdlab.outputs import Outputs
 from kdlab.strategies.base import Strategy
 from kdlab.tasks import Task
-from kdlab.teachers import Ensemble, Teacher
+from kdlab.teachers import Ensemble, Frozen, Teacher
 
 Said = TypeVar("Said", bound=Outputs | None)
 
@@ -52,9 +54,11 @@ def prepare(
     _refuse(
         [
             *wrong_answers(strategy),
+            *_wrong_heads(strategy),
             *strategy.validate_combination(),
             *_no_chain(strategy),
             *_wrong_mixture(strategy, batch),
+            *_needs_every_label(strategy, batch),
         ]
     )
     if any(isinstance(value, UninitializedParameter) for value in strategy.student.parameters()):
@@ -94,7 +98,9 @@ def prepare(
             batch_size,
             batch,
             {} if teacher is None else teacher.by_term,
+            strategy.student,
         )
+        _refuse(_unequal_tokens(strategy, batch, taught))
         strategy.attach(probe)
     restore_modes(before)
     objective.prepare(probe)
@@ -121,7 +127,7 @@ def wrong_answers(strategy: Strategy) -> list[str]:
     """Terms, strategies and ensembles that are not for the task: a softmax over one predicted value, for example, is
     always 1."""
     task, answers = strategy.task, strategy.task.report.answers
-    names = LOSSES.get(f"kdlab.tasks.{type(task).__name__}", ())
+    names = [name for name in LOSSES.get(f"kdlab.tasks.{type(task).__name__}", ()) if name]
     found = [
         f"loss.{name}: {type(term).__name__} is for {' or '.join(term.answers)}, and with task={task.name} a network "
         f"answers with {answers}" + (f"; for example loss=[{','.join(names)}]" if names else "")
@@ -133,7 +139,38 @@ def wrong_answers(strategy: Strategy) -> list[str]:
             f"strategy: {type(strategy).__name__} is for {' or '.join(strategy.answers_may_be)}, and with "
             f"task={task.name} a network answers with {answers}; take another strategy, for example strategy=offline"
         )
+    if task.compared_with == "teacher" and (strategy.teacher is None or strategy.teacher.terms):
+        what = "has none" if strategy.teacher is None else "has one for each term of the loss"
+        found.append(
+            f"teacher: task={task.name} reads no labels and measures how close a student is to one frozen teacher, and "
+            f"this run {what}; for example strategy=offline teacher=encoder teacher.pretrained=FOLDER_OR_HUB_NAME "
+            "teacher.head=embedding"
+        )
     return found + (_wrong_averages(strategy.teacher, answers, "teacher") if answers != "classes" else [])
+
+
+def _wrong_heads(strategy: Strategy) -> list[str]:
+    """Text encoders whose head has outputs of another kind than the task's: of samples, of tokens, or vectors."""
+    networks = {strategy.key_of(name): network for name, network in strategy.networks().items()}
+    if isinstance(strategy.teacher, Frozen):  # the network of kept answers is not loaded for this
+        networks["teacher"] = strategy.teacher.network
+    usual, task = strategy.task.text_heads, strategy.task.name
+    found = []
+    for role, network in networks.items():
+        group = "teacher" if role.startswith("teacher") else "student"
+        if isinstance(network, CausalModel) and usual:
+            found.append(
+                f"{role} is a causal language model, which is for task=causal_lm, and the task is {task}; take a text "
+                f"encoder: {group}=encoder {role}.pretrained=NAME"
+            )
+        if isinstance(network, TextEncoder) and not usual:
+            found.append(
+                f"{role} is a text encoder, whose tokens see those after them, and task={task} predicts these; take a "
+                f"causal language model: {group}=causal {role}.pretrained=NAME"
+            )
+        elif isinstance(network, TextEncoder) and network.head not in usual:
+            found.append(f"{role}.head={network.head} is no head for task={task}; {role}.head={usual[0]}")
+    return found
 
 
 def _wrong_averages(teacher: Teacher | None, answers: str, key: str) -> list[str]:
@@ -167,20 +204,51 @@ def _wrong_mixture(strategy: Strategy, batch: Batch) -> list[str]:
     """Terms and strategies that cannot learn from mixed images, where the data mix them."""
     if batch.share is None:
         return []
+
+    def reason(term: Loss) -> str:
+        if term.needs_index:
+            return "knows samples by their index"
+        return "needs one label an image" if term.needs_target and not term.mixed_labels else ""
+
     cure = "leave the mixing out (mixing=none)"
-    found = (
-        []
-        if strategy.mixing
-        else [f"strategy: {type(strategy).__name__} cannot learn from mixed images, and data.mixing is set; {cure}"]
-    )
-    for name, term in strategy.objective.losses.items():
-        if term.needs_index or term.needs_target and not term.mixed_labels:
-            what = "knows samples by their index" if term.needs_index else "needs one label an image"
-            found.append(
-                f"loss.{name}: {type(term).__name__} {what}, and data.mixing makes one image of two; leave the term "
-                f"out, or {cure}"
-            )
+    found = _unable(strategy, reason, "data.mixing makes one image of two", cure)
+    if not strategy.mixing:
+        found.insert(
+            0, f"strategy: {type(strategy).__name__} cannot learn from mixed images, and data.mixing is set; {cure}"
+        )
     return found
+
+
+def _needs_every_label(strategy: Strategy, batch: Batch) -> list[str]:
+    """Terms, strategies and tasks that need the label of every sample, where some have none."""
+    if batch.labelled is None:
+        return []
+    needs = "needs a label of every sample"
+
+    def reason(term: Loss) -> str:
+        return needs if term.needs_index or term.needs_target and term.per in ("position", "batch") else ""
+
+    cure = "leave out data.unlabelled and data.labelled (or data.rest=dropped)"
+    found = []
+    if not strategy.unlabelled:
+        found.append(f"strategy: {type(strategy).__name__} {needs}, and some have none; {cure}")
+    if len(strategy.task.align_batch(batch).index) != len(batch):
+        found.append(f"task={strategy.task.name}: it {needs}, and some have none; {cure}")
+    return found + _unable(strategy, reason, "some have none", cure)
+
+
+def _unable(strategy: Strategy, reason: Callable[[Loss], str], what: str, cure: str) -> list[str]:
+    """The terms that cannot learn from these samples.
+
+    Args:
+        reason: why a term cannot; empty if it can.
+        what: the data do that makes them unable.
+    """
+    return [
+        f"loss.{name}: {type(term).__name__} {why}, and {what}; leave the term out, or {cure}"
+        for name, term in strategy.objective.losses.items()
+        if (why := reason(term))
+    ]
 
 
 def modes_of(module: nn.Module) -> dict[nn.Module, bool]:
@@ -210,6 +278,14 @@ def _answer(answer: Callable[[], Said], role: str, batch: Batch) -> Said:
 
 def _wrong_width(said: dict[str, Outputs], task: Task) -> list[str]:
     expected, what = task.width, task.report.answers
+    if what == "vectors":
+        return [
+            f"{role}: the network answers with vectors of {outputs.logits.shape[-1]} numbers, and data.classes="
+            f"{expected}, the width of the teacher's; set {role}.classes (or the argument of that network that gives "
+            f"the width of its vectors) to {expected}"
+            for role, outputs in said.items()
+            if expected is not None and outputs.logits.shape[-1] != expected
+        ]
     return [
         f"{role}: the network answers with {outputs.logits.shape[-1]} {what}, but the data have {expected}; "
         f"set {role}.classes (or the argument of that network that gives its number of {what}) to {expected}"
@@ -268,6 +344,27 @@ def _idle_taps(student: Outputs, teacher: Outputs | None, objective: Objective) 
         for tap in sorted(set(taps) - set(outputs.features))
     ]
     return list(dict.fromkeys(idle))
+
+
+def _unequal_tokens(strategy: Strategy, batch: Batch, teacher: Outputs | None) -> list[str]:
+    """Terms that compare token with token, where the teacher reads the texts as other tokens."""
+    if batch.teacher_inputs is None or teacher is None:
+        return []
+    cure = (
+        "take terms on the logits or on one vector a text, or a teacher that reads the same tokens "
+        "(data.teacher_tokenizer=null data.teacher_pad_to=same)"
+    )
+    what = "the teacher's tokens are not the student's (data.teacher_tokenizer, data.teacher_pad_to)"
+    if len(strategy.task.align_batch(batch).index) != len(batch):
+        return [f"task={strategy.task.name}: it has a row for each token, and {what}; {cure}"]
+    found = []
+    for name, term in strategy.objective.losses.items():
+        features = teacher.by_term.get(name, teacher).features
+        of_tokens = [tap for tap in term.teacher_taps if tap in features and features[tap].dim() > 2]
+        if of_tokens or (term.needs_teacher and term.per == "position"):
+            tap = f" (its tap '{of_tokens[0]}')" if of_tokens else ""
+            found.append(f"loss.{name}: it compares token with token{tap}, and {what}; {cure}")
+    return found
 
 
 def _rehearse(strategy: Strategy, batch: Batch) -> list[str]:

@@ -204,7 +204,7 @@ def _begin(plan: Plan, run: Run, parts: Parts, teacher: dict | None, say: Say) -
         "uses_teacher": parts.teacher is not None and parts.strategy.objective.learns_from_teacher,
         "taught": parts.strategy.objective.learns_from_teacher,  # by a teacher, or by peers
         "teacher": teacher,
-        "initial": origin(plan.initial),
+        "initial": {**(origin(plan.initial) or {}), **(parts.inherited or {})} or None,
         "metrics": {},
         "durations": earlier.durations if earlier else {},
         "teacher_share": None,

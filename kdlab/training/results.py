@@ -76,7 +76,8 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
             taught = None
             teacher = with_test_scores(described, parts.teacher, lambda answer: score({"": answer})[""].metrics)
         else:
-            teacher = {**described, "test": score({"": taught})[""].metrics}
+            beside = taught if task.compared_with == "teacher" else None
+            teacher = {**described, "test": score({"": taught}, beside)[""].metrics}
 
     predictions: dict[str, Tensor] = {}
     metrics: dict[str, float] = {}

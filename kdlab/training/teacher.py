@@ -34,7 +34,9 @@ from kdlab.teachers.normalisation import known_normalisation
 from kdlab.weights.foreign import WrongClasses, lines_of, weights_for
 
 from .caching import Caching
+from .class_order import class_order
 from .fine_tuning import as_student, beginning, commands
+from .teacher_tokens import note_other_tokens
 from .unable import classes_of, refuse_other_task, refuse_untrained
 
 Trained = Callable[[dict], Run | None]  # the finished run of a teacher's config, or None where it is not trained yet
@@ -49,6 +51,7 @@ def make_teacher(
     config: dict | None = None,
     note: Callable[[str], None] = lambda line: None,
     caching: Caching | None = None,
+    data: Data | None = None,
 ) -> Teacher | None:
     """The teacher that a reference describes.
 
@@ -60,11 +63,12 @@ def make_teacher(
         config: of the run that it teaches, for the commands in messages.
         note: receives lines about how its file was read.
         caching: of the answers of each of its networks; None: they are asked in every step.
+        data: of the student; a teacher that names its classes is brought into their order.
 
     Raises:
         InputError: it cannot be found or read, it learned another task, or its weights leave parameters untrained.
     """
-    return None if one is None else _made(one, task, trained, given, channels, config or {}, note, caching)
+    return None if one is None else _made(one, task, trained, given, channels, config or {}, note, caching, data)
 
 
 def _made(
@@ -76,10 +80,11 @@ def _made(
     config: dict,
     note: Callable[[str], None],
     caching: Caching | None,
+    data: Data | None,
 ) -> Teacher:
     if isinstance(one, EnsembleOf):
         members = {
-            name: _made(member, task, trained, given, channels, config, note, caching)
+            name: _made(member, task, trained, given, channels, config, note, caching, data)
             for name, member in one.members.items()
         }
         if isinstance(one, OnePerTerm):
@@ -88,21 +93,30 @@ def _made(
     if task is not None:  # its own problem is listed beside those of the teacher
         refuse_other_task(one, task)
 
+    # a run's order is known without its network
+    order = None if isinstance(one, Network) or task is None else class_order(one, None, data, task, config, note)
+
+    if config:
+        note_other_tokens(one, data, config, note)
+
     def live() -> Frozen:
         network, aliases = _teacher_network(one, trained, config, note)
+        own_order = order
+        if isinstance(one, Network) and task is not None:
+            own_order = class_order(one, network, data, task, config, note)
         if config.get("channels_last"):
             use_channels_last(network)
         own = _normalisation(one, network, channels)
         if own is not None:
             own.check_channels(channels, f"{one.key}.normalisation")
-        return Frozen(network, task, aliases, own, given)
+        return Frozen(network, task, aliases, own, given, own_order)
 
     if caching is None:
         return live()
     if isinstance(one, ComposedRun):
         run = trained(one.config)
-        return live() if run is None else caching.wrap(one, run, live)
-    return caching.wrap(one, Run(one.path) if isinstance(one, FinishedRun) else None, live)
+        return live() if run is None else caching.wrap(one, run, live, order)
+    return caching.wrap(one, Run(one.path) if isinstance(one, FinishedRun) else None, live, order)
 
 
 def teacher_of(run: Run, data: Data, task: Task) -> Teacher | None:
@@ -130,6 +144,7 @@ def teacher_of(run: Run, data: Data, task: Task) -> Teacher | None:
         given=data.normalisation,
         channels=data.shape[0],
         config=run.config,
+        data=data,
     )
 
 
@@ -165,6 +180,12 @@ def _normalisation(one: Reference, network: nn.Module, channels: int) -> Normali
         return None if data is None else getattr(build(data, "data"), "normalisation", None)
     except KdlabError:  # the user's own data set, which is no longer available
         return None
+
+
+def network_of(one: Reference, trained: Trained, config: dict, note: Callable[[str], None]) -> nn.Module:
+    """The network that a reference names, for what a student begins with. A pretrained one may have an untrained
+    head."""
+    return build(one.node, one.key) if isinstance(one, Network) else _teacher_network(one, trained, config, note)[0]
 
 
 def _teacher_network(

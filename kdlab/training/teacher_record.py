@@ -26,7 +26,7 @@ from kdlab.tasks import Task
 from kdlab.tasks.chance import ChanceTest
 from kdlab.teachers import Teacher
 
-from .evaluation import evaluate
+from .evaluation import Remembered, evaluate
 
 
 def describe(
@@ -77,7 +77,7 @@ def _described(
     except EndedEarly as error:
         raise InputError(f"{role}: {error}") from error
     chance, name = found.chance, reference.name
-    score = f"{task.headline.name} {found.metrics[task.headline.name]:.4f}"
+    score = chance.summary or f"{task.headline.name} {found.metrics[task.headline.name]:.4f}"
     say(f"{role}: {name}, {score} on validation")
     _warn_of_no_logits(reference, role, teacher, found.kind, task, validation, device, say)
     if chance.least_p_value() > 0.01:
@@ -86,8 +86,10 @@ def _described(
             "chance; data.validation=… holds out more"
         )
     elif chance.p_value() > 0.01:
+        if chance.tested and not chance.tested.startswith(task.headline.name):  # the score is not what was tested
+            score = f"{score}; {chance.tested}"
         raise InputError(
-            f"{role}: {name} is no better than chance on validation ({score}); nothing can be learned from it. Check "
+            f"{role}: {name} {chance.failure} ({score}); nothing can be learned from it. Check "
             "its weights, its classes, the normalisation of its inputs, and whether it was trained long enough "
             f'({role}.overrides=["trainer.max_epochs=30"] for a teacher that kdlab trains)'
         )
@@ -117,7 +119,9 @@ def examine(teacher: Teacher, task: Task, validation: Iterable[Batch], device: t
         EndedEarly: the data or the teacher end early.
     """
     chance, kinds = task.chance(), AnswerKinds(task)
-    found = evaluate({"": teacher.teach}, validation, task, device, watchers=(chance.update, kinds.update))
+    answer = Remembered(teacher.teach, task) if task.compared_with == "teacher" else teacher.teach
+    beside = answer if task.compared_with == "teacher" else None  # the metrics of itself
+    found = evaluate({"": answer}, validation, task, device, beside, watchers=(chance.update, kinds.update))
     return Examined(found[""].metrics, chance, kinds.kind)
 
 

@@ -87,6 +87,8 @@ def unfit(parts: Parts) -> str:
         return f"task: {strategy.task.name} has rows of its own"
     if not isinstance(data, Data) or data.mixing is not None:
         return "data.mixing draws for each run" if isinstance(data, Data) else "data: the loaders are not kdlab's"
+    if data.labelled_samples() is not None:
+        return "data: some samples have no label"
     if strategy.views > 1:
         return "loss: a term compares two views"
     if strategy.teacher is not None and strategy.teacher.terms:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from torch import nn
 
 from kdlab.batch import Batch
+from kdlab.config.idle import ALONE
 from kdlab.config.references import (
     CheckpointFile,
     ComposedRun,
@@ -31,6 +32,12 @@ def refuse_other_task(one: Reference, task: Task) -> None:
     """
     if isinstance(one, ComposedRun):
         theirs = report_of(one.config)
+        if task.compared_with == "teacher" and one.config["strategy"]["_target_"] == ALONE:
+            raise InputError(
+                f"{one.key}: {one.name} would be trained on labels, and task={task.name} reads none; name a trained "
+                "network: teacher=encoder teacher.pretrained=FOLDER_OR_HUB_NAME teacher.head=embedding, or "
+                f"teacher=run teacher.run=RUN of task={task.name}"
+            )
     else:
         run = run_named(one)
         if run is None or run.status == "absent":
@@ -106,7 +113,12 @@ def wrong_classes(config: dict, teacher: Teacher, batch: Batch) -> list[str]:
             if own is not one and isinstance(error, InputError):
                 found += [f"{own.key}: {problem}" for problem in error.problems]
             continue
-        if answered != config["data"]["classes"]:
+        if answered != config["data"]["classes"] and report_of(config).answers == "vectors":
+            found.append(
+                f"{own.key}: {own.name} answers with vectors of {answered} numbers, and data.classes="
+                f"{config['data']['classes']}, which is their width; set data.classes={answered}"
+            )
+        elif answered != config["data"]["classes"]:
             found.append(_of_other_classes(config, own, answered))
     return found
 

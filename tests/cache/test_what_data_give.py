@@ -172,3 +172,16 @@ def test_answers_of_a_size_that_differs_from_batch_to_batch(tmp_path):
         patch.setattr(type(loader), "batch", masked)
         with pytest.raises(CannotKeep, match="the size of logits differs from batch to batch"):
             check_room(teacher, data, epochs=1, views=1, limit=1e9)
+
+
+def test_what_a_teacher_reads_counts(tmp_path):
+    """Two tokenizers of the same numbers, of which one also makes types."""
+    pytest.importorskip("transformers")
+    from kdlab.data import TextFiles
+    from tests.data.text.texts import options, text_file
+    from tests.data.text.tiny_tokenizer import tokenizer_folder
+
+    path, given = text_file(tmp_path / "t.tsv"), options(tmp_path)
+    folders = [tokenizer_folder(tmp_path / str(types), types=types) for types in (False, True)]
+    one, other = (inputs_digest(TextFiles(path, **given, teacher_tokenizer=folder)) for folder in folders)
+    assert one != other

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kdlab.runs.run import Run, find_runs
-from tests.cli.mistakes import command_line, data, experiments, files, machine, studies, sweeps, teachers
+from tests.cli.mistakes import command_line, data, experiments, files, machine, studies, sweeps, teachers, texts
 from tests.cli.mistakes.table import SHORT, Place, neutral, row
 
 TABLES = {
@@ -20,6 +20,7 @@ TABLES = {
     "In experiment files": experiments,
     "In teachers": teachers,
     "In data": data,
+    "In texts": texts,
     "In files on disk": files,
     "In sweeps": sweeps,
     "In studies": studies,
@@ -31,9 +32,11 @@ SLOW = (
     "In experiment files",
     "In teachers",
     "In data",
+    "In texts",
     "In sweeps",
     "While training",
 )
+UNSEEN = {".locks", ".tokens"}  # folders of what counts for nothing
 LIST = Path(__file__).with_name("MISTAKES.md")
 HEAD = """# Mistakes
 
@@ -84,12 +87,12 @@ def told():
 
 
 def _state(folder: Path) -> dict[str, str]:
-    """The files of a folder and what is in them, without locks and the notes of what is finished."""
+    """The files of a folder and what is in them, without locks, notes of what is finished, and kept tokens."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
         for path in sorted(folder.rglob("*"))
-        if not {".locks", ".known"} & set(path.relative_to(folder).parts)
-        and not (path.is_dir() and not any(below.is_file() for below in path.rglob("*") if ".locks" not in below.parts))
+        if not {*UNSEEN, ".known"} & set(path.relative_to(folder).parts)
+        and not (path.is_dir() and not any(below.is_file() for below in path.rglob("*") if not UNSEEN & {*below.parts}))
     }
 
 

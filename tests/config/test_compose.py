@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from kdlab.config.check import check
-from kdlab.config.compose import compose
+from kdlab.config.compose import DEFAULT_DATA, compose
 from kdlab.config.keys import run_nodes
 from kdlab.config.paths import conf_dir
 from kdlab.errors import InputError
@@ -164,3 +164,27 @@ def test_a_seed_that_refers_to_the_runs_own_is_null_in_every_node_that_names_a_r
         "student.initial": None,
     }
     assert nodes["teacher.members.second"]["config"]["seed"] == nodes["student.initial"]["config"]["seed"] == 5
+
+
+def test_a_typed_initial_replaces_that_of_an_experiment():
+    """Its other keys would count silently: the student would not be new, or begin with layers of the run."""
+    initial = compose(["experiment=glue/sst2"])["student"]["initial"]
+    assert initial["layers"] == "every_second"
+    assert compose(["experiment=glue/sst2", "initial=none"])["student"]["initial"] is None
+    run = compose(["experiment=glue/sst2", "initial=run", "student.initial.run=runs/a"])["student"]["initial"]
+    assert run["run"] == "runs/a" and "layers" not in run and "narrow" not in run
+    same = compose(["experiment=glue/sst2", "initial=teacher_layers", "student.initial.head=false"])
+    assert same["student"]["initial"] == {**initial, "head": False}
+
+
+def test_earlier_runs_read_the_data_folder_of_this_one():
+    """Also where a value is made of it: the file of the texts, and the model that a teacher begins with."""
+    config = compose(["experiment=distilbert/tinybert", 'paths.data="my data/a=b"'])
+    first = config["student"]["initial"]["config"]
+    for run in (config, first, config["teacher"]["config"], first["teacher"]["config"]):
+        assert run["data"]["train"] == "my data/a=b/movie_snippets.tsv" and run["paths"]["data"] == "my data/a=b"
+    assert config["teacher"]["config"]["student"]["pretrained"] == "my data/a=b/all-MiniLM-L6-v2"
+
+
+def test_the_default_data_folder_is_that_of_the_file():
+    assert compose([])["paths"]["data"] == DEFAULT_DATA

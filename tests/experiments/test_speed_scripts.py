@@ -18,6 +18,7 @@ SCRIPTS = {
     "step.py": ["--quick"],
     "step.py --profile": ["--quick", "--profile"],
     "sweep.py": ["--quick"],
+    "stacked.py": ["--quick"],
     "cached_epoch.py": ["--quick"],
     "startup.py": ["--quick"],
     "growth.py": ["--quick"],
@@ -154,7 +155,11 @@ def test_no_gpu_is_said(speed, monkeypatch):
         speed("step").main()
 
 
-SHOWN = {"cached_epoch.py": "equal, bit for bit", "growth.py": "memory, MB"}  # of the others: kdlab's row
+SHOWN = {
+    "stacked.py": "times faster",
+    "cached_epoch.py": "equal, bit for bit",
+    "growth.py": "memory, MB",
+}  # of the others: kdlab's row
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ def gradient(function, student, *rest, **options):
     return torch.autograd.grad(function(student, *rest, **options).sum(), student)[0]
 
 
-@pytest.mark.parametrize("name", ["sp", "cc_kernel", "rkd", "pkt", "cka", "cc"])
+@pytest.mark.parametrize("name", ["sp", "cc_kernel", "rkd", "pkt", "similarity_kl", "cka", "cc"])
 def test_equal_points_and_dead_features_have_small_gradients(name):
     """Duplicates in the student's batch, and a row of zeros: the gradient has the size of those without, and not of 1 /
     epsilon."""
@@ -23,7 +23,7 @@ def test_equal_points_and_dead_features_have_small_gradients(name):
     assert found.isfinite().all() and found.abs().max() < 100, found
 
 
-@pytest.mark.parametrize("name", ["sp", "cc", "cc_kernel", "rkd", "pkt", "cka"])
+@pytest.mark.parametrize("name", ["sp", "cc", "cc_kernel", "rkd", "pkt", "similarity_kl", "cka"])
 def test_a_batch_of_one_is_finite(name):
     value = getattr(functional, name)(tensor(1, 4), tensor(1, 4, seed=1))
     assert value.isfinite() and value.dim() == 0
@@ -110,3 +110,13 @@ def test_what_does_not_fit_is_refused(function, arguments, words):
 def test_another_kernel_is_refused():
     with pytest.raises(ValueError, match="kernel.*'cosine'"):
         functional.cc_kernel(tensor(2, 3), tensor(2, 3), "cosine")
+
+
+def test_similarity_kl_by_hand():
+    """Two orthogonal samples and one between them: cosines 0 and 0.7071, against a teacher of equal vectors."""
+    s, t = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]), torch.ones(3, 1)
+    near = torch.tensor(0.5).sqrt().mul(2).exp()  # at temperature 0.5
+    share = near / (1 + near)
+    row = 0.5 * (0.5 / share).log() + 0.5 * (0.5 / (1 - share)).log()
+    assert functional.similarity_kl(s, t, 0.5).item() == pytest.approx(2 / 3 * row.item(), rel=1e-5)
+    assert functional.similarity_kl(s[:2], t[:2]).item() == 0, "one other sample has the probability 1"

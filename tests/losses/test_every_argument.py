@@ -36,7 +36,7 @@ BASE = {
     "Standardised": {"loss": HintonKD()},
 }
 #: the feature of each loss that reads some: maps unless it stands here
-VECTORS = {"CC", "CCKernel", "CKA", "CRD", "PKT", "RKD"}
+VECTORS = {"CC", "CCKernel", "CKA", "CRD", "PKT", "RKD", "SimilarityKL"}
 SEQUENCES = {
     "AttentionCE",
     "AttentionMSE",
@@ -71,6 +71,7 @@ OTHER = {
     "power": 4.0,
     "batch_size": 9,
     "factor": 1,
+    "first_layer": 0,
     "student_layers": [1, 2],
     "teacher_layers": [0, 2],
     "teacher_norms": ["norm3", "norm1", "norm2"],

@@ -3,7 +3,7 @@ import torch
 
 from kdlab import functional
 from kdlab.batch import Batch
-from kdlab.losses import CC, CKA, FSP, KDSVD, NST, PKT, RKD, SP, CCKernel, Probe
+from kdlab.losses import CC, CKA, FSP, KDSVD, NST, PKT, RKD, SP, CCKernel, Probe, SimilarityKL
 from kdlab.outputs import Outputs
 
 BATCH = Batch(inputs=None, target=None, index=torch.arange(4))
@@ -39,6 +39,7 @@ def prepared(loss, teacher=WIDE):
         ),
         (RKD(distance_weight=1, angle_weight=2), lambda s, t: functional.rkd(s["embedding"], t["embedding"], 1, 2)),
         (PKT("stage2", "stage1"), lambda s, t: functional.pkt(s["stage2"], t["stage1"])),
+        (SimilarityKL(temperature=0.5), lambda s, t: functional.similarity_kl(s["embedding"], t["embedding"], 0.5)),
         (CKA(), lambda s, t: functional.cka(s["embedding"], t["embedding"])),
         (NST(degree=1), lambda s, t: sum(functional.nst(s[f"stage{n}"], t[f"stage{n}"], 1) for n in (1, 2, 3))),
     ],
@@ -83,6 +84,7 @@ def test_both_embeddings_of_cc_learn():
         (lambda: CCKernel(kernel="rbf"), "kernel"),
         (lambda: CCKernel(gamma=-1), "gamma"),
         (lambda: RKD(angle_weight=-1), "angle_weight"),
+        (lambda: SimilarityKL(temperature=0), "temperature"),
         (lambda: NST(degree=0), "degree"),
         (lambda: FSP("stage1", "stage1"), "two or more stages"),
         (lambda: KDSVD(vectors=0), "vectors"),

@@ -14,9 +14,12 @@ from kdlab.models.taps import Taps
 from kdlab.runs.checkpoints import student_network
 from kdlab.strategies.one import _default_split
 
-ZOO = sorted(
-    {path.stem for path in (conf_dir() / "student").glob("*.yaml")} - {"network", "timm", "torchvision", "huggingface"}
-)
+# a name, or a tokenizer
+NEEDS_MORE = {
+    *("network", "timm", "torchvision", "huggingface"),
+    *("encoder", "bert", "bert_wide", "causal", "llama", "llama_wide"),
+}
+ZOO = sorted({path.stem for path in (conf_dir() / "student").glob("*.yaml")} - NEEDS_MORE)
 COLOUR = ("vgg", "mobilenet", "shufflenet", "resnet50")
 
 

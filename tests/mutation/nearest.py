@@ -126,7 +126,7 @@ NEAREST: dict[str, tuple[str, ...]] = {
         "tests/compare/test_table.py",
         "tests/compare/test_collect.py",
         "tests/compare/test_compare.py",
-        "tests/compare/test_networks.py",
+        "tests/compare/test_network_rows.py",
     ),
     "compare/statistics.py": ("tests/compare/test_statistics.py", "tests/compare/test_table.py"),
     "studies/": ("tests/studies/test_reading.py", "tests/studies/test_reproduce.py"),

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import json
+import os
 import re
 from importlib import import_module
 from pathlib import Path
@@ -22,6 +23,13 @@ from kdlab.runs.identity import hash_as_spelled, run_hash
 from kdlab.runs.run import Run, RunStore
 from kdlab.strategies import Offline
 from kdlab.training.ensure import ensure
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path_factory, monkeypatch):
+    """A folder without data: what lies in the user's own would count."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("nowhere"))
+
 
 SAME = [
     ["loss.kd.temperature=4"],
@@ -190,16 +198,23 @@ def test_the_hash_is_the_first_one(overrides):
     assert run_hash(compose(overrides.split())) == FIRST[overrides]
 
 
-def test_the_studies_in_git_have_the_hashes_of_their_configs():
-    """The first teacher and the last run of every study: enough to see that a class of theirs counts as it did."""
+STUDIES = sorted(Path(__file__).parents[2].glob("experiments/*/results/runs.jsonl"))
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.parts[-3])
+def test_the_studies_in_git_have_the_hashes_of_their_configs(path):
+    """The first teacher and the last run of every study: enough to see that a class of theirs counts as it did. Files
+    count by their content, so a study of files that are not in git needs KDLAB_STUDY_DATA, the folder that has them."""
     from kdlab.studies.training import composed
 
-    for path in sorted(Path(__file__).parents[2].glob("experiments/*/results/runs.jsonl")):
-        lines = path.read_text(encoding="utf-8").splitlines()
-        records = [json.loads(line) for line in (lines[0], lines[-1])]
-        assert [run_hash(config) for config in composed([record["overrides"] for record in records])] == [
-            record["hash"] for record in records
-        ], path
+    lines = path.read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in (lines[0], lines[-1])]
+    data = os.environ.get("KDLAB_STUDY_DATA", "data")  # an absolute path
+    configs = composed([record["overrides"] for record in records], [f"paths.data={data}"])
+    for file in {config["data"].get("train") for config in configs} - {None}:
+        if not Path(file).exists():
+            pytest.skip(f"there is no {file}")
+    assert [run_hash(config) for config in configs] == [record["hash"] for record in records]
 
 
 @pytest.fixture
@@ -273,7 +288,49 @@ DATA = (
     *("CIFAR10", "CIFAR100", "ClassificationData", "Data", "Diabetes", "DigitAttributes", "Digits", "FashionMNIST"),
     *("ImageFolder", "InMemory", "InMemoryData", "MNIST"),
 )
+#: of data sets of texts
+TEXTS = {
+    **dict.fromkeys(("augment", "augment_seed", "class_names", "labelled", "mixing", "pad_token", "replicas")),
+    "masking": None,
+    **dict.fromkeys(("teacher_tokenizer", "text_pair", "threshold", "tokenizer_revision")),
+    "batch_size": 128,
+    "buckets": False,
+    "drop_last": True,
+    "evaluation_batch_size": 1000,
+    "faulty": "refuse",
+    "folder": "data",
+    "fraction": 1.0,
+    "label": "label",
+    "label_kind": "auto",
+    "length": 128,
+    "omit_classes": (),
+    "pad_to": "longest",
+    "rest": "unlabelled",
+    "split_seed": 0,
+    "teacher_pad_to": "same",
+    "test_fraction": 0.2,
+    "text": "text",
+    "truncate": True,
+    "validation": 0.1,
+}
+FILES = {
+    **dict.fromkeys(("columns", "quotes", "test", "unlabelled", "validation_file")),
+    "encoding": "utf-8",
+    "errors": "strict",
+}
+HUB = {
+    **dict.fromkeys(("config", "revision", "unlabelled_split", "validation_split")),
+    "test_split": "test",
+    "train_split": "train",
+}
+CAUSAL = {**TEXTS, **dict.fromkeys(("answer", "messages", "prompt")), "end": True, "packed": False}
 LATER = {
+    **{f"data.CausalText.{key}": value for key, value in CAUSAL.items()},
+    **{f"data.CausalTextFiles.{key}": value for key, value in {**CAUSAL, **FILES}.items()},
+    **{f"data.HuggingFaceCausalTexts.{key}": value for key, value in {**CAUSAL, **HUB}.items()},
+    **{f"data.TextData.{key}": value for key, value in TEXTS.items()},
+    **{f"data.TextFiles.{key}": value for key, value in {**TEXTS, **FILES}.items()},
+    **{f"data.HuggingFaceTexts.{key}": value for key, value in {**TEXTS, **HUB}.items()},
     "data.Data.augment": None,
     "data.Data.batch_size": 128,
     "data.Data.drop_last": True,
@@ -311,11 +368,41 @@ LATER = {
     "data.InMemory.split_seed": 0,
     "data.InMemory.validation": 0.1,
     **{f"data.{name}.{key}": None for name in DATA for key in ("augment_seed", "replicas")},
+    "data.MaskTokens.probability": 0.15,
+    "data.MaskTokens.masked": 0.8,
+    "data.MaskTokens.random": 0.1,
     "losses.BinaryCrossEntropy.mean_over_labels": True,
+    "losses.SimilarityKL.student_taps": "embedding",
+    "losses.SimilarityKL.teacher_taps": "embedding",
+    "losses.SimilarityKL.temperature": 0.1,
+    "losses.Probe.student_network": None,
     "losses.SigmoidKD.mean_over_labels": True,
+    "losses.TinyBERT.first_layer": 1,
     "losses.SigmoidKD.temperature": 1.0,
     "losses.SigmoidKD.temperature_squared": True,
     "models.HuggingFaceClassifier.classes": None,
+    **{
+        f"models.TextEncoder.{name}": None
+        for name in ("pretrained", "architecture", "classes", "vocabulary", "layers", "width", "heads", "intermediate")
+    },
+    **{f"models.TextEncoder.{name}": None for name in ("options", "padding", "revision")},
+    **{f"models.TextEncoder.{name}": False for name in ("normalise", "allow_pickle", "trust_remote_code")},
+    "models.TextEncoder.lora": None,
+    "models.TextEncoder.head": "classification",
+    "models.TextEncoder.positions": 512,
+    "models.TextEncoder.pooling": "mean",
+    "models.TextEncoder.attention": "sdpa",
+    **dict.fromkeys(
+        f"models.CausalModel.{name}"
+        for name in (
+            *("architecture", "attention", "heads", "intermediate", "keep_layers", "key_value_heads", "layers", "lora"),
+            *("options", "pretrained", "revision", "vocabulary", "width"),
+        )
+    ),
+    **{f"models.CausalModel.{name}": False for name in ("allow_pickle", "gradient_checkpointing", "trust_remote_code")},
+    "models.CausalModel.positions": 512,
+    "models.CausalModel.tied": True,
+    "teachers.Frozen.class_order": None,
 }
 
 
@@ -462,10 +549,13 @@ def test_every_leaf_of_a_config_counts(name):
 
 def test_what_does_not_count_is_what_the_readme_says():
     tops = {"choices", "overrides", "name", "paths", "fresh", "progress", "logger"}
-    assert keys.NOT_IDENTITY == {*tops, "teacher.cache", "teacher.cache_gb", "teacher.cache_auto"}
+    assert keys.NOT_IDENTITY == {*tops, "data.vocabulary", "teacher.cache", "teacher.cache_gb", "teacher.cache_auto"}
     text = (Path(__file__).parents[2] / "kdlab" / "runs" / "README.md").read_text(encoding="utf-8")
     said = re.search(r"The hash is over the whole composed config.*?\n\n", text, re.DOTALL)[0]
-    assert all(f"`{key}`" in said for key in (*tops - {"choices", "overrides"}, "data.workers", "teacher.cache"))
+    assert all(
+        f"`{key}`" in said
+        for key in (*tops - {"choices", "overrides"}, "data.workers", "data.vocabulary", "teacher.cache")
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from kdlab.cache.sharing import Sharing
 from kdlab.sweep.job import Job
 from kdlab.sweep.sharing import share_answers
-from kdlab.training.caching import Sharing
 
 QUICK = ["trainer.max_epochs=2", 'teacher.overrides=["trainer.max_epochs=3"]', "progress=lines"]
 

@@ -130,3 +130,31 @@ def test_chance():
         return test.p_value()
 
     assert p_value(always_first) > 0.4 and p_value(right) < 1e-9 and p_value(wrong) == 1.0
+
+
+def test_further_metrics_by_hand():
+    """Predicted 0 1 1 0 1, labels 0 1 0 1 1: of class 1, 2 of 3 are found and 2 of 3 are right."""
+    logits = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 2.0], [3.0, 0.0], [0.0, 1.0]])
+    target = torch.tensor([0, 1, 0, 1, 1])
+    task = Classification(2, measured=["mcc", "f1"])
+    found = task.score(logits, target)
+    assert list(found)[:3] == ["mcc", "f1", "accuracy"] and task.headline.name == "mcc"
+    assert found["f1"] == pytest.approx(2 / 3)
+    assert found["mcc"] == pytest.approx((2 * 1 - 1 * 1) / (3 * 3 * 2 * 2) ** 0.5)
+    three = Classification(3, measured=["f1"]).score(torch.eye(3)[[0, 1, 1]], torch.tensor([0, 1, 2]))
+    assert three["f1"] == pytest.approx((1 + 2 / 3 + 0) / 3)
+    assert "f1" not in Classification(2).score(logits, target)
+    with pytest.raises(InputError, match="has no metric 'mmc'; did you mean 'mcc'"):
+        Classification(2, measured=["mmc"])
+    with pytest.raises(InputError, match="ece is measured on test only"):
+        Classification(2, measured=["ece"])
+
+
+@pytest.mark.parametrize(
+    "predicted, target",
+    [([1] * 10, [1] * 6 + [0] * 4), ([0] * 10, [1] * 6 + [0] * 4), ([1, 0, 1, 1], [1] * 4), ([0, 0], [1, 1])],
+)
+def test_the_matthews_correlation_of_one_class_is_0(predicted, target):
+    """torchmetrics gives 0.13, -0.13, 0.58 and -1."""
+    found = Classification(2, measured=["mcc"]).score(torch.eye(2)[predicted], torch.tensor(target))
+    assert found["mcc"] == 0.0

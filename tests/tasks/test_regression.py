@@ -1,6 +1,8 @@
 """Regression: the numbers by hand, and runs from the command line to the report."""
 
 import json
+import re
+import warnings
 
 import pytest
 import torch
@@ -51,6 +53,39 @@ def test_chance():
         for part in torch.arange(60).split(25):
             test.update(predicted[part], target[part])
         assert (test.p_value() < 1e-6) == small and test.least_p_value() < 1e-6
+    test = Regression(1).chance()
+    test.update(torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([[0.0], [2.0], [1.0]]))  # errors 1, 1, 16
+    assert test.tested == "mean error 6.0000, and 0.6667 for the best constant prediction"
+
+
+def test_a_refused_teacher_is_shown_with_the_numbers_that_were_tested(workplace):
+    """Rank correlation is high, and the errors are larger than those of the mean: its values are of another scale."""
+    with pytest.raises(InputError) as error:
+        package.train(
+            [
+                *("task=regression", "task.measured=[spearman]", "trainer.max_epochs=1", "progress=none"),
+                *("teacher=network", "teacher._target_=tests.tasks.test_regression.of_another_scale"),
+            ]
+        )
+    tested = r"\(spearman (\S+); mean error (\S+), and (\S+) for the best constant prediction\)"
+    found = re.search(tested, str(error.value))
+    assert found is not None, str(error.value)
+    assert float(found[1]) > 0.3 and float(found[2]) > float(found[3]) > 0
+
+
+def of_another_scale():
+    """Ten times the body mass index, the third of ten inputs: it rises with the label, which varies by about 1."""
+    network = nn.Linear(10, 1)
+    with torch.no_grad():
+        network.weight.copy_(nn.functional.one_hot(torch.tensor([2]), 10) * 10)
+        network.bias.zero_()
+    return network
+
+
+def test_rank_correlation_does_not_warn_that_it_keeps_values():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Regression(2, measured=["spearman"]).metrics()
 
 
 def test_the_data():
@@ -241,3 +276,15 @@ def test_data_of_numbers_with_a_classifier_name_the_task(kdlab, workplace):
     code, out, err = kdlab("train", "data=diabetes")
     assert code == 2 and "data.classes must be" in err and "need task=regression" in err
     assert not (workplace / "runs").exists()
+
+
+def test_correlations_by_hand():
+    task = Regression(1, measured=["spearman", "pearson"])
+    values, target = torch.tensor([[1.0], [2.0], [4.0], [3.0]]), torch.tensor([[1.0], [2.0], [3.0], [9.0]])
+    found = task.score(values, target)
+    assert list(found) == ["spearman", "pearson", "mse", "mae", "r2"] and task.headline.higher_is_better
+    assert found["spearman"] == pytest.approx(1 - 6 * 2 / (4 * 15))  # ranks differ by 1 twice
+    # deviations -1.5 -0.5 1.5 0.5 and -2.75 -1.75 -0.75 5.25: products sum to 6.5, squares to 5 and 38.75
+    assert found["pearson"] == pytest.approx(6.5 / (5 * 38.75) ** 0.5, abs=1e-6)
+    both = Regression(2, measured=["pearson"]).score(torch.cat([values, target], 1), torch.cat([values, -target], 1))
+    assert both["pearson"] == pytest.approx(0.0, abs=1e-6)

@@ -49,7 +49,7 @@ def gallery(run: Run, temperature: float | None = None) -> Drawing:
 
     config = run.config
     data: Any = make_data(config["data"])
-    read_data(data, config["data"])
+    read_data(data, config["data"], task_of(config))
     task = task_of(config, data.facts)
     teacher = teacher_of(run, data, task)
     if teacher is None or teacher.terms:

@@ -94,6 +94,10 @@ class InMemory(Data[Images]):
         whole = None if drawn or not self._can_prepare(stored) else partial(self._prepared, stored)
         return InMemoryLoader(stored.inputs, stored.target, prepare=self.prepare_images, prepared=whole, **options)
 
+    def stored_bytes(self) -> int:
+        """Also of the network inputs that are kept."""
+        return super().stored_bytes() + sum(value.nbytes for value in self._whole.values())
+
     def _can_prepare(self, stored: Images) -> bool:
         """Whether all network inputs of a split may be kept: they are small, and their preparation is kdlab's own (one
         of the user's may draw random numbers)."""

@@ -173,7 +173,7 @@ MORE = {
     "group by a number": (["student=3"], ["student=3", "student=mlp"]),
     "group by null": (["preset=null"], ["preset=null", "student=mlp"]),
     "group that is added": (["+student=cnn"], ["+student=cnn", "type student=cnn"]),
-    "group left empty": (["student="], ["student=", "there are cnn"]),
+    "group left empty": (["student="], ["student=", "there are bert"]),
     "group taken away": (["~student"], ["student", "needs a _target_"]),
     "key taken away that another needs": (["~data.classes"], ["student.classes", "'data.classes'", "no such key"]),
     "key that is there added": (["+seed=3"], ["seed", "Could not append"]),

@@ -68,7 +68,8 @@ class Mistake:
 
 
 def neutral(text: str, place: Place) -> str:
-    """A message without what differs from machine to machine: folders, hashes, versions, durations."""
+    """A message without what differs from machine to machine: folders, hashes, versions, durations, places in files,
+    and the order of a set."""
     text = (
         text.replace(str(place.folder.resolve()), "FOLDER")
         .replace(str(place.folder), "FOLDER")
@@ -77,6 +78,8 @@ def neutral(text: str, place: Place) -> str:
     text = re.sub(r"-[0-9a-f]{16}\b", "-HASH", text)
     text = re.sub(r"kdlab \d+\.\d+\S*", "kdlab VERSION", text)
     text = re.sub(r"\b\d+\.\d s\b", "… s", text)
+    text = re.sub(r"\(char \d+\)", "(char …)", text)
+    text = re.sub(r"(?<=names are: )[\w, ]+", lambda found: ", ".join(sorted(found[0].split(", "))), text)
     return re.sub(r"/\S*/site-packages/", "…/", text)
 
 
@@ -86,6 +89,7 @@ def row(mistake: Mistake, message: str) -> str:
     lines = [" ".join(line.split()) for line in message.strip().splitlines() if line.strip()]
     if mistake.stream == "out":
         lines = [line for line in lines if any(word in line for word in mistake.words)]
+        lines = [re.sub(r" \d+\.\d$", " …", line) for line in lines]  # a table's last column has seconds
     shown = " / ".join(lines[:3]) + (" / …" if len(lines) > 3 else "")
     shown = shown if len(shown) <= 420 else f"{shown[:420].rstrip()} …"
     before = f"{mistake.given}; " if mistake.given else ""

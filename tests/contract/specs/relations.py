@@ -102,6 +102,18 @@ def pkt(student, teacher, epsilon=1e-7):
     return sum(q * math.log((q + epsilon) / (p + epsilon)) for a, b in zip(s, t) for p, q in zip(a, b)) / len(s) ** 2
 
 
+def similarity_kl(student, teacher, temperature=0.1):
+    def probabilities(x):
+        x = [[v / length(row) for v in row] for row in vectors(x)]
+        rows = [
+            [0.0 if i == j else math.exp(dot(a, b) / temperature) for j, b in enumerate(x)] for i, a in enumerate(x)
+        ]
+        return [[e / sum(row) for e in row] for row in rows]
+
+    s, t = probabilities(student), probabilities(teacher)
+    return sum(q * math.log(q / p) for a, b in zip(s, t) for p, q in zip(a, b) if q) / len(s)
+
+
 def cka(student, teacher):
     """In the space of the dimensions, where the function works in that of the samples."""
     x, y = (f.flatten(1).numpy() - f.flatten(1).numpy().mean(0) for f in (student, teacher))
@@ -234,6 +246,8 @@ SPECS = [
     ),
     relation("rkd", functional.rkd, FEATURES, rkd),
     relation("pkt", functional.pkt, FEATURES, pkt),
+    relation("similarity_kl", functional.similarity_kl, FEATURES, similarity_kl),
+    relation("similarity_kl/warm", functional.similarity_kl, FEATURES, similarity_kl, options={"temperature": 1.0}),
     relation("cka", functional.cka, FEATURES, cka),
     Spec("nst", functional.nst, MAPS, nst, wrong=longer),
     Spec("nst/linear", functional.nst, MAPS, nst, options={"degree": 1}, wrong=longer),

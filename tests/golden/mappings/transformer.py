@@ -61,8 +61,8 @@ def tinybert_intermediate(case):
             torch.zeros(1),
             {
                 "embedding": embedding,
-                **{f"hidden {n}": x for n, x in enumerate(layers)},
-                **{f"scores {n}": x for n, x in enumerate(scores)},
+                **{f"hidden {n}": x for n, x in enumerate(layers, start=1)},
+                **{f"scores {n}": x for n, x in enumerate(scores, start=1)},
             },
         )
 

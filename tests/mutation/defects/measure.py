@@ -34,8 +34,8 @@ DEFECTS = [
     ("tasks/chance.py", 'share, alternative="greater"', 'share, alternative="two-sided"'),
     (
         "tasks/chance.py",
-        "share = min(int(self.counts.max()) / self.rows, 1.0)",
-        "share = 1 / len(self.counts)",
+        "return min(int(self.counts.max()) / self.rows, 1.0)",
+        "return 1 / len(self.counts)",
     ),
     (
         "tasks/chance.py",

@@ -4,15 +4,13 @@ DEFECTS = [
     ("objective.py", "return _added(self.labels, self.taught)", "return self.labels"),
     (
         "objective.py",
-        "LossParts(self.labels * labels, self.taught * taught, self.parts)",
-        "LossParts(self.labels * taught, self.taught * taught, self.parts)",
+        "LossParts(self.labels * labels, self.taught * taught, self.parts, self.counts)",
+        "LossParts(self.labels * taught, self.taught * taught, self.parts, self.counts)",
     ),
     (
         "objective.py",
-        "return LossParts(sum(each.labels for each in several) / len(several), sum(each.taught for each in several) / "
-        "len(several), parts)",
-        "return LossParts(sum(each.labels for each in several) / len(several), sum(each.taught for each in several), "
-        "parts)",
+        "return LossParts(labels, taught, parts, counts)",
+        "return LossParts(labels, taught * len(several), parts, counts)",
     ),
     (
         "objective.py",

@@ -19,7 +19,7 @@ DEFECTS = [
     ),
     (
         "strategies/measured.py",
-        "self._sums[name] = (total + number * rows, count + rows)",
+        "self._sums[name] = (total + number * (rows if counted else 0.0), count + counted)",
         "self._sums[name] = (total + number, count + 1)",
     ),
     ("strategies/base.py", "self.stepped = self.trainer.global_step != self.steps_done", "self.stepped = True"),

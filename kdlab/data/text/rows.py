@@ -1,0 +1,99 @@
+"""Rows of tables: which are used, and their texts and labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kdlab.errors import InputError
+
+from .files import Table
+from .labels import is_missing
+
+FAULTY = ("refuse", "drop")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The names of the columns that are read.
+
+    Args:
+        text, text_pair: of the texts; a pair is one sample.
+        label: of the labels; None: there are none.
+    """
+
+    text: str
+    text_pair: str | None = None
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one source that are used: texts and labels."""
+
+    table: Table
+    texts: Sequence
+    pairs: Sequence | None
+    labels: Sequence | None
+    dropped: int
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+def used_rows(table: Table, columns: Columns, faulty: str) -> Rows:
+    """The rows of a table that have a text and, where labels are read, a label.
+
+    Args:
+        faulty: what is done with any other row: ``refuse``, or ``drop`` it.
+
+    Raises:
+        InputError: there is no such column, a row is refused, or no row is left.
+    """
+    texts = table.column("data.text", columns.text)
+    pairs = None if columns.text_pair is None else table.column("data.text_pair", columns.text_pair)
+    labels = None if columns.label is None else table.column("data.label", columns.label)
+    empty = [row for row in range(len(table)) if _is_empty(texts[row]) or (pairs and _is_empty(pairs[row]))]
+    unlabelled = [] if labels is None else [row for row in range(len(table)) if is_missing(labels[row])]
+    faults = []
+    if empty:
+        faults.append(f"data.text={columns.text}: {table.places(empty)}: no text")
+    if unlabelled:
+        faults.append(f"data.label={columns.label}: {table.places(unlabelled)}: no label")
+    if faults and faulty == "refuse":
+        raise InputError(*(f"{fault}; data.faulty=drop leaves out such rows" for fault in faults))
+    without = {*empty, *unlabelled}
+    if without:
+        kept = [row for row in range(len(table)) if row not in without]
+        if not kept:
+            raise InputError(f"{faults[0]}: every row is without a text or a label")
+        texts = [texts[row] for row in kept]
+        pairs = None if pairs is None else [pairs[row] for row in kept]
+        labels = None if labels is None else [labels[row] for row in kept]
+        table = Table(table.source, {}, [table.numbers[row] for row in kept], table.unit)
+    return Rows(table, texts, pairs, labels, len(without))
+
+
+def check_texts(key: str, table: Table, values: Sequence, words: bool) -> None:
+    """Raises InputError where a value is no text: a list, an object or bytes. Their spelling in Python would become the
+    tokens.
+
+    Args:
+        key: the option that names the column, for the message.
+        words: lists are texts, too: each word has a label.
+    """
+    kinds = (dict, bytes) if words else (dict, bytes, list, tuple)
+    wrong = [row for row, value in enumerate(values) if isinstance(value, kinds)]
+    if wrong:
+        raise InputError(
+            f"{key}: {table.places(wrong)}: the value is of type {type(values[wrong[0]]).__name__}, and no text; "
+            "data.text=… names a column of texts (of a list of words, write one string with spaces between them)"
+        )
+
+
+def _is_empty(text: Any) -> bool:
+    if isinstance(text, (list, tuple)):
+        return not text
+    return text is None or (isinstance(text, float) and math.isnan(text)) or not str(text).strip()

@@ -1,0 +1,223 @@
+"""Tasks whose rows are tokens: a class for each labelled token, the masked tokens of a text, and the next token."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import MeanMetric, Metric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+from kdlab.batch import Batch
+from kdlab.errors import InputError
+from kdlab.functional.tokens import IGNORED
+from kdlab.models.calling import answer_of
+from kdlab.outputs import LazyLogits, Outputs
+
+from .classification import Classification, NegativeLogLikelihood, macro_f1
+from .metric import CAUSAL_LM, MASKED_LM, TOKEN_CLASSIFICATION
+
+
+class Tokens(Classification):
+    """Base: rows are the tokens that have a label. Targets are ``(B, T)``; a token with the label -100 is no row.
+
+    Args:
+        classes: number of classes of a token.
+    """
+
+    text_heads: ClassVar[tuple[str, ...]] = ("tokens", "masked_lm")
+    #: how many rows get logits at a time where the network's answers are lazy; None: all
+    rows_at_once: int | None = None
+
+    def __init__(self, classes: int):
+        super().__init__(classes)
+
+    def network_outputs(self, network: nn.Module, batch: Batch, view: int = 0) -> Outputs:
+        """Answers ``(B, T, C)``.
+
+        Raises:
+            InputError: the network gives another shape.
+        """
+        answer = answer_of(network, batch.view(view).inputs)
+        if not isinstance(answer, (Tensor, LazyLogits)) or isinstance(answer, Tensor) and answer.dim() != 3:
+            raise InputError(
+                f"{type(network).__name__} must answer with a tensor of shape (samples, tokens, classes), got "
+                f"{tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__}"
+            )
+        return Outputs(answer, mask=batch.mask)
+
+    def align(self, outputs: Outputs, batch: Batch) -> Outputs:
+        """Outputs whose logits are the labelled tokens, ``(N, C)``. Logits that are not computed yet stay so.
+
+        Raises:
+            InputError: the network answered to other tokens than those that have labels.
+        """
+        rows, answer = _labelled(self.answered(batch.labels)), outputs.answer
+        found = (answer.hidden if isinstance(answer, LazyLogits) else answer).shape[:2]
+        if found != batch.labels.shape:
+            raise InputError(
+                f"task={self.name}: a network answered to {tuple(found)} tokens (samples, tokens), and the labels are "
+                f"of {tuple(batch.labels.shape)}; it must read the tokens that the student reads: "
+                "data.teacher_tokenizer=null data.teacher_pad_to=same"
+            )
+        if isinstance(answer, LazyLogits):
+            hidden = answer.hidden.flatten(0, 1)[rows]
+            return outputs.replace(answer=replace(answer, hidden=hidden, rows_at_once=self.rows_at_once))
+        return outputs.replace(answer=answer.flatten(0, 1)[rows])
+
+    def align_batch(self, batch: Batch) -> Batch:
+        """The batch whose targets and indices are those of the labelled tokens, ``(N,)``.
+
+        Raises:
+            InputError: the labels are not ``(B, T)``.
+        """
+        if batch.labels.dim() != 2:
+            raise InputError(
+                f"task={self.name} needs a label for each token, of shape (samples, tokens), and the data have "
+                f"{tuple(batch.labels.shape)}"
+            )
+        target = self.answered(batch.labels)
+        rows = _labelled(target)
+        index = batch.index.repeat_interleave(target.shape[1])[rows]
+        return batch.replace(target=target.flatten()[rows], index=index)
+
+    def answered(self, labels: Tensor) -> Tensor:
+        """The label that the answer at each position is compared with, ``(B, T)``: that of its own token."""
+        return labels
+
+    def row_counts(self, target: Tensor) -> Tensor | None:
+        """The labelled tokens of each stored sample; None if the data choose them (masked tokens)."""
+        return (self.answered(target) != IGNORED).sum(1) if target.dim() == 2 else None
+
+    def check_labels(self, target: Tensor) -> None:
+        """Raises InputError where a label is neither a class nor -100."""
+        labels = target[target != IGNORED]
+        if labels.numel() and (int(labels.min()) < 0 or int(labels.max()) >= self.classes):
+            raise InputError(
+                f"task={self.name} needs labels from 0 to {self.classes - 1}, or -100 for tokens without a label; the "
+                f"data have labels from {int(labels.min())} to {int(labels.max())}"
+            )
+
+    def test_metrics(self) -> MetricCollection:
+        """Those of validation."""
+        return self.metrics()
+
+
+def _labelled(target: Tensor) -> Tensor:
+    """The places of the labels that count, in the flattened target."""
+    return (target.flatten() != IGNORED).nonzero().flatten()
+
+
+class TokenClassification(Tokens):
+    """One class a token (parts of speech, named entities). The first token of a word has the word's label.
+
+    Args:
+        classes: number of classes.
+    """
+
+    report = TOKEN_CLASSIFICATION
+
+    def metrics(self) -> MetricCollection:
+        """``f1``, the mean over classes of the F1 score; ``accuracy``, the share of correct tokens; ``nll`` in nats a
+        token."""
+        found: dict[str, Metric | MetricCollection] = {
+            "f1": macro_f1(self.classes),
+            "accuracy": MulticlassAccuracy(self.classes, average="micro", validate_args=False),
+            "nll": NegativeLogLikelihood(),
+        }
+        return MetricCollection(found, compute_groups=False)
+
+
+class Perplexity(NegativeLogLikelihood):
+    """The exponential of the mean cross-entropy."""
+
+    def compute(self) -> Tensor:
+        """The perplexity of all rows."""
+        return MeanMetric.compute(self).exp()
+
+
+class Words(Tokens):
+    """Base: a row's classes are the words of a vocabulary.
+
+    Args:
+        classes: size of the vocabulary.
+    """
+
+    keeps_logits: ClassVar[bool] = False  # a row has as many numbers as there are words
+
+    def metrics(self) -> MetricCollection:
+        """``nll`` in nats a row, ``perplexity``, its exponential, and ``accuracy``."""
+        found: dict[str, Metric | MetricCollection] = {
+            "nll": NegativeLogLikelihood(),
+            "perplexity": Perplexity(),
+            "accuracy": MulticlassAccuracy(self.classes, average="micro", validate_args=False),
+        }
+        return MetricCollection(found, compute_groups=False)
+
+    def predictions(self, outputs: Outputs, rows: Batch) -> dict[str, Tensor]:
+        """The most probable word of each row, its log-probability and that of the right one."""
+        logs = outputs.logits.float().log_softmax(-1)
+        best = logs.max(-1)
+        return {
+            "predicted": best.indices.to(torch.int32),
+            "log_probability": best.values,
+            "target_log_probability": logs.gather(-1, rows.labels[:, None]).squeeze(-1),
+            "target": rows.labels,
+            "index": rows.index,
+        }
+
+
+class MaskedLM(Words):
+    """The words behind the masked tokens of a text (Devlin et al. 2019, "BERT", https://arxiv.org/abs/1810.04805). The
+    data choose which tokens are masked.
+
+    Args:
+        classes: size of the vocabulary.
+    """
+
+    report = MASKED_LM
+    text_heads: ClassVar[tuple[str, ...]] = ("masked_lm", "tokens")
+
+
+class CausalLM(Words):
+    r"""The next token of a text: row :math:`t` is the answer to the tokens :math:`x_1 … x_t`, and its label is
+    :math:`x_{t+1}`.
+
+    A position is a row if the token after it has a label. Tokens of a prompt and padding have the label -100. The token
+    that ends an answer is a label like any other. The first token of a text is never predicted.
+
+    Args:
+        classes: size of the vocabulary.
+        rows_at_once: how many rows get logits at a time, in all loss terms that need no more than logits: memory grows
+            with it, and not with the number of tokens. None: all rows.
+
+    Raises:
+        InputError: ``rows_at_once`` is out of its range.
+    """
+
+    report = CAUSAL_LM
+    text_heads: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, classes: int, rows_at_once: int | None = None):
+        super().__init__(classes)
+        if rows_at_once is not None and rows_at_once < 1:
+            raise InputError(f"task.rows_at_once must be at least 1, or null (all rows), got {rows_at_once}")
+        self.rows_at_once = rows_at_once
+
+    def network_outputs(self, network: nn.Module, batch: Batch, view: int = 0) -> Outputs:
+        """Answers ``(B, T, C)``; lazy where the network can leave its head to be applied later."""
+        lazily = getattr(network, "lazily", None)
+        with lazily() if callable(lazily) else nullcontext():
+            return super().network_outputs(network, batch, view)
+
+    def answered(self, labels: Tensor) -> Tensor:
+        """The label of the next token, and -100 at the last position.
+
+        >>> CausalLM(9).answered(torch.tensor([[-100, -100, 4, 2]])).tolist()
+        [[-100, 4, 2, -100]]
+        """
+        return F.pad(labels[:, 1:], (0, 1), value=IGNORED)

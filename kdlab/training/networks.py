@@ -1,0 +1,64 @@
+"""What is known of a run's networks before they are tried: heads that are new, texts that are too long, and what taps
+change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from kdlab.data import Data
+from kdlab.errors import shortened
+from kdlab.strategies.cohort import Peer
+from kdlab.teachers import Teacher
+
+#: networks by the keys of their configs
+Networks = Mapping[str, nn.Module | None]
+
+
+def networks_of_peers(peers: Mapping[str, Peer] | None) -> dict[str, nn.Module | None]:
+    """The networks that learn beside the student, by the keys of their configs."""
+    return {f"strategy.peers.{name}": peer.network for name, peer in (peers or {}).items()}
+
+
+def networks_of_teacher(teacher: Teacher | None) -> dict[str, nn.Module | None]:
+    """The teacher's networks, by the keys of their configs. Those that are not in memory are left out."""
+    if teacher is None:
+        return {}
+    members = {f"teacher.members.{name}": one for name, one in teacher.members.items()} or {"teacher": teacher}
+    return {key: one.network for key, one in members.items() if getattr(one, "is_loaded", True)}
+
+
+def new_head(key: str, network: nn.Module, classes: int) -> list[str]:
+    """The note on a learner whose pretrained weights have no head: its head begins untrained, which is fine for a
+    network that learns."""
+    weights = getattr(network, "pretrained_weights", None) or {}
+    if not weights.get("unfilled"):
+        return []
+    why = (
+        f"its weights know {weights['classes']} classes, the data have {classes}"
+        if weights["classes"]
+        else "its weights hold no head"
+    )
+    return [f"{key}: {why}: its head ({shortened(weights['unfilled'])}) is new and untrained"]
+
+
+def too_long(learners: Networks, teachers: Networks, data: Data) -> list[str]:
+    """The networks that have fewer positions than the longest text has tokens. A teacher may read other tokens than
+    those that learn (:attr:`kdlab.data.Data.longest_for_teacher`)."""
+    found = []
+    for networks, longest in ((learners, data.longest), (teachers, data.longest_for_teacher)):
+        limits = {key: getattr(network, "positions", None) for key, network in networks.items()}
+        found += [
+            f"{key}: a text has {longest} tokens, and the model has positions for {limit}; data.length={limit} cuts "
+            "longer texts"
+            for key, limit in limits.items()
+            if isinstance(limit, int) and longest is not None and longest > limit
+        ]
+    return found
+
+
+def tap_notes(networks: Networks) -> list[str]:
+    """The notes of networks on what the taps that are read have changed
+    (:attr:`kdlab.models.TextEncoder.tap_notes`)."""
+    return [f"{key}: {line}" for key, one in networks.items() for line in getattr(one, "tap_notes", [])]
