@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlab.batch import Batch, Count
-from kdlab.chunks import summed
+from kdlab.chunks import Values, summed
 from kdlab.errors import InputError, ended_early
 from kdlab.functional import reduce
 from kdlab.losses.base import Loss, Probe
@@ -297,6 +297,7 @@ class Objective(nn.Module):
         time. The values are those of :meth:`_sum` but for rounding."""
         lazy = cast(LazyLogits, student.answer)
         number, weightings = len(lazy.hidden), {}
+        kinds = list(dict.fromkeys(self.losses[name].needs_teacher for name in names))  # whether a teacher is needed
         for name in names:
             weights, normaliser = (labelled if self.losses[name].needs_target else batch).weighting("row", number)
             if normaliser is None:  # as reduce() has it, of all rows
@@ -304,28 +305,36 @@ class Objective(nn.Module):
                 normaliser = total or 1.0
             weightings[name] = weights, normaliser
 
-        def values(start: int, stop: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
-            mine = student.replace(answer=lazy.head(hidden), features={}, mask=None, second=None, by_term={})
-            theirs = None if teacher is None else _rows_of(teacher, start, stop)
-            sums, parts = [hidden.new_zeros(()), hidden.new_zeros(())], []
+        def values_of(begin: int, end: int) -> Values:
+            said_of_part = None if teacher is None else _rows_of(teacher, begin, end)
+
+            def values(start: int, stop: int, logits: Tensor) -> tuple[Tensor, Tensor]:
+                theirs = None if said_of_part is None else _rows_of(said_of_part, start - begin, stop - begin)
+                return of_rows(start, stop, logits, theirs)
+
+            return values
+
+        def of_rows(start: int, stop: int, logits: Tensor, theirs: Outputs | None) -> tuple[Tensor, Tensor]:
+            mine = student.replace(answer=logits, features={}, mask=None, second=None, by_term={})
+            sums, parts = {kind: logits.new_zeros(()) for kind in kinds}, []
             for name in names:
                 term = self.losses[name]
                 rows = (labelled if term.needs_target else batch).rows_part(start, stop)
                 said = None if theirs is None else theirs.by_term.get(name, theirs)
                 weights, normaliser = weightings[name]
-                value = reduce(term(mine, said, rows), None if weights is None else weights[start:stop], normaliser)
+                value = reduce(
+                    term.of_rows(mine, said, rows), None if weights is None else weights[start:stop], normaliser
+                )
                 sums[term.needs_teacher] = sums[term.needs_teacher] + self.weights[name] * value
                 parts.append(value.detach())
-            return torch.stack(sums), torch.stack(parts)
+            return torch.stack(list(sums.values())), torch.stack(parts)
 
         learned = [one for name in names for one in self.losses[name].parameters()]
-        found, parts = summed(
-            values, lazy.hidden, [*lazy.parameters, *learned], cast(int, lazy.rows_at_once), len(names)
-        )
-        kinds = {self.losses[name].needs_teacher for name in names}
+        found, parts = summed(values_of, lazy, learned, len(kinds), len(names))
+        sums = dict(zip(kinds, found.unbind()))
         return LossParts(
-            found[0] if False in kinds else 0.0,
-            found[1] if True in kinds else 0.0,
+            sums.get(False, 0.0),
+            sums.get(True, 0.0),
             dict(zip(names, parts.unbind())),
             {name: labelled.count for name in names if self.losses[name].needs_target and labelled is not batch},
         )

@@ -22,12 +22,15 @@ class LazyLogits:
         head: maps them to logits.
         parameters: those of the head.
         rows_at_once: how many rows get logits at a time; None: all.
+        linear: whether the head is :math:`h W^T + b` with the ``parameters`` W and, if there is one, b. Its gradients
+            are then added up in place (:mod:`kdlab.chunks`).
     """
 
     hidden: Tensor
     head: Callable[[Tensor], Tensor]
     parameters: tuple[Tensor, ...] = ()
     rows_at_once: int | None = None
+    linear: bool = False
 
     def dense(self) -> Tensor:
         """The dense logits ``(..., C)``: the head applied to the hidden states."""
@@ -35,7 +38,7 @@ class LazyLogits:
 
     def detach(self) -> LazyLogits:
         """Without gradient to the hidden states, and to the head when it is applied later."""
-        return replace(self, hidden=self.hidden.detach(), head=torch.no_grad()(self.head), parameters=())
+        return replace(self, hidden=self.hidden.detach(), head=torch.no_grad()(self.head), parameters=(), linear=False)
 
 
 @dataclass

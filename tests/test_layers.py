@@ -10,8 +10,8 @@ PACKAGE = Path(__file__).parents[1] / "kdlab"
 #: from the ground up; a file imports from layers below its own, and from its own package
 LAYERS = (
     ("errors",),
-    ("batch", "chunks", "counter", "outputs", "schedules", "functional"),
-    ("metrics", "models", "normalisation"),
+    ("batch", "counter", "outputs", "schedules", "functional"),
+    ("chunks", "metrics", "models", "normalisation"),
     ("config", "measure"),
     ("tasks", "weights"),
     ("runs", "teachers"),

@@ -42,7 +42,7 @@ def loss_of(way: str, term: str, states: list, heads: list):
 
     objective = Objective({"term": getattr(kdlab.losses, TERMS[term][0])()}, {"term": 1.0})
     student, teacher = (
-        LazyLogits(hidden, lambda x, head=head: x @ head.T, (head,), None if way == WAYS[0] else ROWS)
+        LazyLogits(hidden, lambda x, head=head: x @ head.T, (head,), None if way == WAYS[0] else ROWS, linear=True)
         for hidden, head in zip(states, heads)
     )
     rows = Batch(None, torch.zeros(len(states[0]), dtype=torch.long), torch.arange(len(states[0])))

@@ -210,7 +210,7 @@ def jensen_shannon(
     log_q, log_p = log_probabilities(student, teacher, temperature, mask, "jensen_shannon")
     skipped = _skipped(log_p, log_q, skip_infinite)
     # near an end the scaled form divides a rounding error by w, so the limit itself is more accurate there
-    end = _next_to_zero(log_p) if scaled else 0.0
+    end = next_to_zero(log_p) if scaled else 0.0
     if teacher_weight <= end or teacher_weight >= 1 - end:
         values = kl(log_p, log_q, skipped) if teacher_weight <= end else kl(log_q, log_p, skipped)
         return reduced(values, mask, reduction, student.shape[-1])
@@ -367,9 +367,9 @@ def alpha_beta(
     log_q, log_p = log_probabilities(student, teacher, temperature, mask, "alpha_beta")
     skipped = _skipped(log_p, log_q, skip_infinite)
     # near a limit the formula divides rounding errors by almost 0, so the limit itself is more accurate there
-    alpha, beta = (0.0 if abs(value) < _next_to_zero(log_p) else value for value in (alpha, beta))
+    alpha, beta = (0.0 if abs(value) < next_to_zero(log_p) else value for value in (alpha, beta))
     total = alpha + beta
-    if alpha == 0 or beta == 0 or abs(total) < _next_to_zero(log_p):
+    if alpha == 0 or beta == 0 or abs(total) < next_to_zero(log_p):
         terms = _alpha_beta_limit(log_p, log_q, alpha, beta)
     else:
         mixed, own, other = (alpha * log_p + beta * log_q).exp(), (total * log_p).exp(), (total * log_q).exp()
@@ -475,7 +475,7 @@ def _skipped(log_p: Tensor, log_q: Tensor, skip_infinite: bool) -> Tensor | None
     return torch.isinf(log_p) | torch.isinf(log_q) if skip_infinite else None
 
 
-def _next_to_zero(logits: Tensor) -> float:
+def next_to_zero(logits: Tensor) -> float:
     """The threshold below which a number is treated as 0: there, the limit is as accurate as a division by the
     number."""
     threshold: float = torch.finfo(logits.dtype).eps ** 0.5

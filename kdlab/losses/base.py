@@ -158,6 +158,11 @@ class Loss(nn.Module):
         values: Tensor = super().__call__(student, None if teacher is None else teacher.detach(), batch)
         return values
 
+    def of_rows(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
+        """The values for a part of the rows (:attr:`by_rows`). A loss whose gradient is known in closed form
+        (:mod:`kdlab.functional.closed_forms`) computes it with the values."""
+        return self(student, teacher, batch)
+
     def prepare(self, probe: Probe) -> None:
         """Build what depends on shapes (connectors, tables). Called once, before the optimiser exists."""
 

@@ -5,12 +5,13 @@ The temperature is 1 by default, as for language models.
 """
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from torch import Tensor
 
 from kdlab import functional
 from kdlab.batch import Batch
+from kdlab.functional.closed_forms import with_closed_form
 from kdlab.outputs import Outputs
 
 from .base import Loss, fraction, positive
@@ -37,7 +38,14 @@ class Divergence(Loss):
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """One value per row, ``(N,)``: the divergence at the temperature, times T^2 with ``temperature_squared``."""
-        values = type(self).function(student.logits, teacher.logits, self.temperature, **self.options())
+        return self._values(type(self).function, student, teacher)
+
+    def of_rows(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
+        """The same, with the gradient in closed form where it is known."""
+        return self._values(with_closed_form(type(self).function), student, cast(Outputs, teacher))
+
+    def _values(self, function: Callable[..., Tensor], student: Outputs, teacher: Outputs) -> Tensor:
+        values = function(student.logits, teacher.logits, self.temperature, **self.options())
         return values * self.temperature**2 if self.temperature_squared else values
 
 

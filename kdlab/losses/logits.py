@@ -6,6 +6,8 @@ from torch import Tensor
 
 from kdlab import functional
 from kdlab.batch import Batch
+from kdlab.functional import closed_forms
+from kdlab.functional.closed_forms import with_closed_form
 from kdlab.functional.rows import one_of
 from kdlab.outputs import Outputs
 
@@ -43,6 +45,12 @@ class CrossEntropy(Loss):
         values = self._values(student.logits, batch)
         return values if self.views == 1 else values + self._values(student.second_view.logits, batch)
 
+    def of_rows(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
+        """The same, with the gradient in closed form where labels are not smoothed."""
+        if self.label_smoothing:
+            return self(student, teacher, batch)
+        return batch.over_labels(lambda target: closed_forms.cross_entropy(student.logits, target))
+
     def _values(self, logits: Tensor, batch: Batch) -> Tensor:
         return batch.over_labels(
             lambda target: functional.cross_entropy(
@@ -65,6 +73,13 @@ class HintonKD(Loss):
         """One value per row, ``(N,)``, from both distributions at temperature T; times T^2 with
         ``temperature_squared``."""
         return type(self).function(student.logits, teacher.logits, self.temperature, self.temperature_squared)
+
+    def of_rows(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
+        """The same, as the forward KL divergence with its gradient in closed form."""
+        if type(self) is not HintonKD or teacher is None:
+            return self(student, teacher, batch)
+        values = with_closed_form(functional.forward_kl)(student.logits, teacher.logits, self.temperature)
+        return values * self.temperature**2 if self.temperature_squared else values
 
 
 class SoftCrossEntropy(HintonKD):

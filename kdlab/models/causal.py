@@ -184,6 +184,12 @@ class CausalModel(Transformer):
             found = cap * torch.tanh(found / cap)
         return found
 
+    def _head_is_linear(self) -> bool:
+        """Whether :meth:`logits` is the head alone, and the head a plain linear layer over the whole vocabulary."""
+        further = ("logit_scale", "logits_scaling", "final_logit_softcapping")
+        plain = type(self.head) is nn.Linear and self.head.out_features == self.vocabulary
+        return plain and not any(getattr(self.config, name, None) for name in further)
+
     @torch.no_grad()
     def _head_is_known(self) -> bool:
         """Whether :meth:`logits` of the hidden states are the logits that the model itself computes."""
@@ -234,7 +240,9 @@ class CausalModel(Transformer):
             given["position_ids"] = position_ids
         if self._lazy:
             answer = self.network.base_model(input_ids=input_ids, attention_mask=attention_mask, **given)
-            return LazyLogits(answer.last_hidden_state, self.logits, tuple(self.head.parameters()))
+            return LazyLogits(
+                answer.last_hidden_state, self.logits, tuple(self.head.parameters()), linear=self._head_is_linear()
+            )
         return self.network(input_ids=input_ids, attention_mask=attention_mask, **given).logits[..., : self.vocabulary]
 
 
