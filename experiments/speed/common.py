@@ -36,6 +36,7 @@ FASHION_MNIST = "/usr/share/datasets/fashion-mnist"  # Debian's package dataset-
 INSTALL = {
     "torchdistill": "pip install torchdistill==1.1.5",
     "timm": "pip install 'kdlab[vision]'",
+    "liger-kernel": "pip install liger-kernel==0.8.5",
 }
 
 

@@ -22,6 +22,7 @@ import stacked
 import startup
 import step
 import sweep
+import vocabulary
 from common import HERE, RESULTS
 
 PAGE = HERE / "README.md"
@@ -78,6 +79,8 @@ SECTIONS: dict[str, Callable[[dict], str]] = {
     "cached_epoch": of_pairs(cached_epoch.table),
     "startup": lambda content: startup.table(content["commands"]),
     "growth": of_axes,
+    "vocabulary": vocabulary.table,
+    "vocabulary_growth": vocabulary.growth_table,
 }
 
 
@@ -155,10 +158,11 @@ def main() -> None:
             raise SystemExit("README.md is not what results/*.json make; run python experiments/speed/page.py")
         return
     PAGE.write_text(after, encoding="utf-8")
-    file = RESULTS / "sweep_digits_by_runs.json"
-    if file.is_file():
-        figure = RESULTS / file.with_suffix(".svg").name
-        figure.write_text(draw(json.loads(file.read_text(encoding="utf-8"))), encoding="utf-8")
+    for name, drawn in (("sweep_digits_by_runs", draw), ("vocabulary_growth", vocabulary.draw_growth)):
+        file = RESULTS / f"{name}.json"
+        if file.is_file():
+            figure = RESULTS / file.with_suffix(".svg").name
+            figure.write_text(drawn(json.loads(file.read_text(encoding="utf-8"))), encoding="utf-8")
     print(f"wrote {PAGE.name}", file=sys.stderr)
 
 

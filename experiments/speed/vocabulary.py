@@ -1,6 +1,7 @@
 """Time and memory of a divergence over a large vocabulary: all logits at once, a part of the rows at a time, and Liger.
 
     python experiments/speed/vocabulary.py --rounds 5
+    python experiments/speed/vocabulary.py --growth --rounds 1
 
 Each point is a new process: hidden states of student and teacher, their heads, forward and backward pass, one warm pass
 and then the median of three. Memory is the largest resident size beyond that with the inputs. Liger is the chunked loss
@@ -20,11 +21,11 @@ from functools import partial
 import torch
 from common import HERE, available, memory, rounds, summary, write
 
-WIDTH, ROWS = 576, 128
+WIDTH, ROWS = 576, 256
 TERMS = {"forward KL": ("ForwardKL", 0.0), "JSD": ("JensenShannon", 0.5)}
 WAYS = ("all at once", f"{ROWS} rows at a time", "Liger")
-SIZES = [(2048, 49_152)]
-GROWTH = [(512, 49_152), (1024, 49_152), (4096, 49_152), (2048, 12_288), (2048, 24_576), (2048, 98_304)]
+TOKENS, VOCABULARY = 2048, 49_152
+GROWTH = {"tokens": (512, 1024, 2048, 4096), "vocabulary": (12_288, 24_576, 49_152, 98_304)}
 
 
 def loss_of(way: str, term: str, states: list, heads: list):
@@ -115,23 +116,73 @@ def table(content: dict) -> str:
     return "\n".join(lines).strip()
 
 
+def growth_table(content: dict) -> str:
+    """A table for tokens and one for the vocabulary."""
+    lines = []
+    for axis, points in content["axes"].items():
+        ways = list(next(iter(points.values())))
+        lines += [
+            f"| {axis} | " + " | ".join(f"{way}, MB | s" for way in ways) + " |",
+            "|---:|" + "---:|---:|" * len(ways),
+            *(
+                f"| {int(place):,} | "
+                + " | ".join(
+                    f"{rows[way]['memory']['median']:,.0f} | {rows[way]['seconds']['median']:.2f}" for way in ways
+                )
+                + " |"
+                for place, rows in points.items()
+            ),
+            "",
+        ]
+    figure = "![Memory by tokens and by vocabulary](results/vocabulary_growth.svg)"
+    other = {"tokens": f"vocabulary {VOCABULARY:,}", "vocabulary": f"{TOKENS:,} tokens"}
+    return "\n".join([f"Forward KL ({', or '.join(other[axis] for axis in content['axes'])}):", "", *lines, figure])
+
+
+def draw_growth(content: dict) -> str:
+    """Memory by tokens and by vocabulary, as SVG."""
+    from kdlab.compare.figures.style import DASHES, MARKERS, SERIES, drawing, svg
+
+    figure = drawing()
+    for number, (axis, points) in enumerate(content["axes"].items()):
+        axes = figure.add_subplot(1, len(content["axes"]), number + 1)
+        for place, way in enumerate(next(iter(points.values()))):
+            style = {"color": SERIES[place], "marker": MARKERS[place], "linestyle": DASHES[place]}
+            memory = [rows[way]["memory"]["median"] for rows in points.values()]
+            axes.plot([int(one) for one in points], memory, label=way, **style)
+        axes.set(xlabel=axis, ylabel="MB beyond the inputs", xlim=(0, None), ylim=(0, None))
+        axes.legend()
+    return svg(figure)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--growth", action="store_true", help="also fewer and more tokens, and other vocabularies")
+    parser.add_argument("--growth", action="store_true", help="fewer and more tokens, and other vocabularies, instead")
     parser.add_argument("--point", help=argparse.SUPPRESS)
     parser.add_argument("--quick", action="store_true", help="one round of a small size; keeps nothing")
     options = parser.parse_args()
     if options.point:
         print(json.dumps(point(*json.loads(options.point))))
         return
-    sizes = [(256, 4096)] if options.quick else [*SIZES, *(GROWTH if options.growth else [])]
-    number, kept = 1 if options.quick else options.rounds, {}
-    for tokens, vocabulary in sizes:
-        for term in TERMS:
-            name = f"{term}, {tokens:,} tokens, vocabulary {vocabulary:,}, width {WIDTH}"
-            kept[name] = measured(term, tokens, vocabulary, number)
-            print(f"\n{table({'sizes': {name: kept[name]}})}", flush=True)
+    number = 1 if options.quick else options.rounds
+    tokens, vocabulary = (256, 4096) if options.quick else (TOKENS, VOCABULARY)
+    if options.growth:
+        axes: dict[str, dict] = {}
+        for axis, places in GROWTH.items():
+            for place in (64, 128) if options.quick else places:
+                sizes = {"tokens": tokens, "vocabulary": vocabulary, axis: place}
+                found = measured("forward KL", sizes["tokens"], sizes["vocabulary"], number)
+                axes.setdefault(axis, {})[str(place)] = found
+                print(f"{axis} {place}: {found}", flush=True)
+        print(f"\n{growth_table({'axes': axes})}", flush=True)
+        write("vocabulary_growth", {"axes": axes, "rounds": number}, options.quick)
+        return
+    kept = {}
+    for term in TERMS:
+        name = f"{term}, {tokens:,} tokens, vocabulary {vocabulary:,}, width {WIDTH}"
+        kept[name] = measured(term, tokens, vocabulary, number)
+        print(f"\n{table({'sizes': {name: kept[name]}})}", flush=True)
     write("vocabulary", {"sizes": kept, "rounds": number}, options.quick)
 
 
