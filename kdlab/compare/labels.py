@@ -57,6 +57,20 @@ def labels(configs: Sequence[dict]) -> list[str]:
     return _Labels(configs).labels()
 
 
+def fixed(inside: Sequence[dict], others: Sequence[dict]) -> list[str]:
+    """What described configs have in common in which other ones of the same strategy and losses differ from them.
+
+    >>> one = {"strategy": "offline", "losses": "kd", "student.width": 8}
+    >>> fixed([one, one], [{**one, "student.width": 16}]), fixed([one, one], [{**one, "losses": "ce"}])
+    (['student.width=8'], [])
+    """
+    first = inside[0]
+    alike = [one for one in others if all(one.get(key) == first.get(key) for key in ("strategy", "losses"))]
+    common = [key for key in first if all(key in one and repr(one[key]) == repr(first[key]) for one in inside)]
+    found = [key for key in common if any(repr(one.get(key, "-")) != repr(first[key]) for one in alike)]
+    return [_override(key, first) for key in found if not key.endswith("_target_")]
+
+
 class _Labels:
     def __init__(self, configs: Sequence[dict]):
         self.configs = configs
@@ -83,9 +97,16 @@ class _Labels:
                 hidden = [
                     key for key in differing_keys([self.configs[place] for place in places]) if key not in self.shown
                 ]
-                for number, place in enumerate(places, start=1):
-                    rest = [_override(key, self.configs[place]) for key in hidden] or [f"({number})"]
-                    named[place] = "  ".join([named[place], *rest])
+                rests = [[_override(key, self.configs[place]) for key in hidden] for place in places]
+                # keys that a group has, without the classes, where they are enough
+                few = [
+                    [_override(key, self.configs[place]) for key in _own(hidden, self.configs[place])]
+                    for place in places
+                ]
+                if all(few) and len({tuple(one) for one in few}) == len({tuple(one) for one in rests}):
+                    rests = few
+                for number, (place, rest) in enumerate(zip(places, rests), start=1):
+                    named[place] = "  ".join([named[place], *(rest or [f"({number})"])])
         return named
 
     @cached_property
@@ -128,6 +149,10 @@ class _Labels:
             f"{key}.".startswith(f"{node}.") and key != group and group in self.differing
             for group, node in _NODES.items()
         )
+
+
+def _own(keys: Sequence[str], config: dict) -> list[str]:
+    return [key for key in keys if key in config and not key.endswith("_target_")]
 
 
 def _number(value: object) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from kdlab.compare.baseline import default
 from kdlab.compare.collect import NETWORK, TEACHER, Group
+from kdlab.compare.labels import fixed
 from kdlab.compare.measured import measurements_of
 from kdlab.compare.records import report_of, tested
 from kdlab.compare.rows import absent_teachers, teacher_scores
@@ -154,12 +155,12 @@ def _heat_map(rows: Rows) -> Iterator[Any]:
     across, up, places = found
     cells = {key: rows.values(groups[place]) for key, place in places.items()}
     baseline = next((float(np.mean(rows.values(group))) for group in rows.ranked if group.label == rows.baseline), None)
-    yield (
-        "heat_map",
-        heat_map(
-            cells, across.removeprefix("loss."), up.removeprefix("loss."), rows.metric, baseline, rows.higher_is_better
-        ),
-    )
+    configs = [group.config for group in groups]
+    inside = [configs[place] for place in places.values()]
+    other = [config for place, config in enumerate(configs) if place not in places.values()]
+    names = across.removeprefix("loss."), up.removeprefix("loss.")
+    drawn = heat_map(cells, *names, rows.metric, baseline, rows.higher_is_better, fixed(inside, other))
+    yield "heat_map", drawn
 
 
 def _learning_curves(rows: Rows) -> Iterator[Any]:

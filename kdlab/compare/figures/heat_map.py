@@ -18,6 +18,7 @@ def heat_map(
     metric: str,
     baseline: float | None = None,
     higher_is_better: bool = True,
+    fixed: Sequence[str] = (),
 ) -> Drawing:
     """The mean over seeds of every cell, written in it; the best is framed.
 
@@ -26,6 +27,7 @@ def heat_map(
         across, up: what the two values are.
         baseline: the baseline's mean, marked in the colour bar.
         higher_is_better: if false, the colours are reversed, so that the bright end is always the better one.
+        fixed: what all cells have in common in which other groups differ from them.
 
     Raises:
         ValueError: no cells.
@@ -81,10 +83,11 @@ def heat_map(
     counts = sorted({len(values) for values in cells.values()})
     where = f"{across} = {columns[best[1]]:g} and {up} = {rows[best[0]]:g}"
     baseline_text = "" if baseline is None else f" The baseline has {number(baseline)}."
+    part = f"Only groups with {', '.join(fixed)}. " if fixed else ""
     return figure.describe(
         f"{metric} by {across} and {up}",
-        f"Mean {metric} on test at the last epoch over {_counts(counts)} per cell; brighter is better, the best cell "
-        "is framed. Differences between cells below the intervals in the table are not significant.",
+        f"{part}Mean {metric} on test at the last epoch over {_counts(counts)} per cell; brighter is better, the best "
+        "cell is framed. Differences between cells below the intervals in the table are not significant.",
         f"Heat map of {len(columns)} by {len(rows)} values. Best: {number(means[best])} at {where}; worst: "
         f"{number(np.nanmin(means) if higher_is_better else np.nanmax(means))}.{baseline_text}",
     )
