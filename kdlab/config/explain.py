@@ -92,7 +92,7 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
     parent = getattr(cause, "parent_node", None)
     if key and parent is not None and hasattr(parent, "keys"):
         known = [name for name in parent.keys() if name != "hydra"]
-        if key in ("teacher.cache", "teacher.cache_gb", "teacher.cache_dtype") and not known:
+        if key in ("teacher.cache", "teacher.cache_gb", "teacher.cache_dtype", "teacher.cache_codec") and not known:
             return f"{key}: this run has no teacher, so there are no answers to keep; leave {key}=… out"
         word = str(getattr(cause, "key", key)).split(".")[-1]
         prefix = str(key).rpartition(".")[0]
