@@ -188,6 +188,13 @@ def test_options_are_checked(more, message):
         check(compose(["teacher.cache=fixed", *more]))
 
 
+def test_an_option_without_its_plus_sign():
+    with pytest.raises(InputError, match=r"it is given with a plus sign: \+teacher.cache_k=8"):
+        compose(["teacher.cache_k=8"])
+    with pytest.raises(InputError, match="teacher.cache_codec: this run has no teacher"):
+        compose(["teacher=none", "teacher.cache_codec=top_k"])
+
+
 def test_other_tasks_have_no_rows_to_keep():
     with pytest.raises(
         InputError, match="teacher.cache_codec=hidden is for the words of a vocabulary .task=causal_lm."
