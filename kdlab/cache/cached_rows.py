@@ -181,7 +181,7 @@ class CachedRows(Cached):
         return None if weight is None else LanguageHead(weight, bias, **facts)
 
     def _own_head(self) -> LanguageHead:
-        alone = getattr(self.live.network, "head_alone", lambda: None)()
+        alone: LanguageHead | None = getattr(self.live.network, "head_alone", lambda: None)()
         if alone is None or self.live.class_order is not None:
             raise CannotKeep(
                 "teacher.cache_codec=hidden: the head of this network is more than a linear layer, so it is not known "
@@ -269,7 +269,8 @@ class CachedRows(Cached):
     def _compared(self, outputs: Outputs, batch: Batch) -> Tensor:
         sample, position = self._labelled(batch)
         if outputs.sparse is not None:
-            return getattr(outputs.sparse, self.rows.compared)[sample, position]
+            values: Tensor = getattr(outputs.sparse, self.rows.compared)
+            return values[sample, position]
         answer = outputs.answer
         return (answer.hidden if isinstance(answer, LazyLogits) else outputs.logits)[sample, position]
 

@@ -15,8 +15,6 @@ from kdlab.runs.identity import run_hash
 from kdlab.training.caching import sharing
 from tests.data.text.characters import VOCABULARY, character_tokenizer
 
-LOSSES = ["loss=[ce,forward_kl]", "loss.ce.weight=0.5", "loss.forward_kl.weight=0.5"]
-
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
@@ -43,7 +41,13 @@ def shared(tmp_path_factory):
         f"paths.data={folder / 'data'}",
     ]
     teacher = train([*common, "strategy=supervised", "trainer.max_epochs=6", "name=teacher"])
-    return folder, [*common, "trainer.max_epochs=2", "teacher=run", f"teacher.run={teacher.path}", *LOSSES]
+    return folder, [
+        *common,
+        "trainer.max_epochs=2",
+        "teacher=run",
+        f"teacher.run={teacher.path}",
+        "loss=[ce,forward_kl]",
+    ]
 
 
 def state(run):
@@ -148,7 +152,7 @@ def test_a_sweep_keeps_only_what_is_exact(shared):
         (["teacher.cache_codec=sampled", "loss=[ce,reverse_kl]"], "samples of the teacher's classes; take forward_kl"),
         (
             ["loss=[ce,hidden_mse]", "loss.hidden_mse.student_tap=hidden1", "loss.hidden_mse.teacher_tap=hidden1"],
-            "no f",
+            "and no features",
         ),
     ],
 )
