@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +27,8 @@ HEAD = "head"  # the slot of the head's weights
 ROWS, POSITION = "rows", "position"
 
 
-class Kept(NamedTuple):
+@dataclass(frozen=True)
+class Kept:
     """What is to be stored of a slot.
 
     Args:
