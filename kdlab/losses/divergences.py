@@ -4,17 +4,39 @@
 The temperature is 1 by default, as for language models.
 """
 
-from collections.abc import Callable
-from typing import ClassVar, cast
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, cast
 
 from torch import Tensor
 
 from kdlab import functional
 from kdlab.batch import Batch
 from kdlab.functional.closed_forms import with_closed_form
-from kdlab.outputs import Outputs
+from kdlab.outputs import Outputs, Sampled, SparseTarget, TopK
 
 from .base import Loss, fraction, positive
+
+
+def divergence_of_sparse(
+    function: Callable[..., Tensor],
+    student: Tensor,
+    target: SparseTarget,
+    temperature: float,
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> Tensor:
+    """A divergence to a sparse target that was computed at the temperature, one value a row.
+
+    Args:
+        function: the divergence of logits; with samples it is :func:`kdlab.functional.forward_kl`.
+        student: logits ``(N, C)``.
+        options: of the function.
+    """
+    if isinstance(target, Sampled):
+        return functional.sampled_forward_kl(student, target.ids, target.weights, target.entropy, temperature)
+    target = cast(TopK, target)
+    log_q, log_p = functional.tail_bucket(student, target.ids, target.log_probabilities, target.log_tail, temperature)
+    return function(log_q, log_p, **options)
 
 
 class Divergence(Loss):
@@ -36,16 +58,26 @@ class Divergence(Loss):
         """The divergence's own parameters."""
         return {}
 
+    def values(self, student: Outputs, teacher: Outputs, function: Callable[..., Tensor] | None = None) -> Tensor:
+        """The divergence of each row, ``(N,)``: from the teacher's logits, or from its most probable classes and the
+        mass of all others (:func:`kdlab.functional.tail_bucket`), or from samples
+        (:func:`kdlab.functional.sampled_forward_kl`). ``function`` may take the place of the class's own."""
+        target = self.sparse_target(teacher) if self.sparse else None
+        if target is None:
+            function = function or type(self).function
+            return function(student.logits, teacher.logits, self.temperature, **self.options())
+        return divergence_of_sparse(type(self).function, student.logits, target, self.temperature, self.options())
+
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """One value per row, ``(N,)``: the divergence at the temperature, times T^2 with ``temperature_squared``."""
-        return self._values(type(self).function, student, teacher)
+        return self._squared(self.values(student, teacher))
 
     def of_rows(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
         """The same, with the gradient in closed form where it is known."""
-        return self._values(with_closed_form(type(self).function), student, cast(Outputs, teacher))
+        function = with_closed_form(type(self).function)
+        return self._squared(self.values(student, cast(Outputs, teacher), function))
 
-    def _values(self, function: Callable[..., Tensor], student: Outputs, teacher: Outputs) -> Tensor:
-        values = function(student.logits, teacher.logits, self.temperature, **self.options())
+    def _squared(self, values: Tensor) -> Tensor:
         return values * self.temperature**2 if self.temperature_squared else values
 
 
@@ -53,24 +85,28 @@ class ForwardKL(Divergence):
     """:func:`kdlab.functional.forward_kl`; with ``temperature_squared`` it equals Hinton's distillation."""
 
     function = staticmethod(functional.forward_kl)
+    sparse = ("top_k", "sampled")
 
 
 class ReverseKL(Divergence):
     """:func:`kdlab.functional.reverse_kl`."""
 
     function = staticmethod(functional.reverse_kl)
+    sparse = ("top_k",)
 
 
 class TotalVariation(Divergence):
     """:func:`kdlab.functional.total_variation`."""
 
     function = staticmethod(functional.total_variation)
+    sparse = ("top_k",)
 
 
 class SymmetricKL(Divergence):
     """:func:`kdlab.functional.symmetric_kl`."""
 
     function = staticmethod(functional.symmetric_kl)
+    sparse = ("top_k",)
 
     def __init__(self, temperature: float = 1.0, reverse_weight: float = 0.5, temperature_squared: bool = True):
         super().__init__(temperature, temperature_squared)
@@ -85,6 +121,7 @@ class JensenShannon(Divergence):
     """:func:`kdlab.functional.jensen_shannon`."""
 
     function = staticmethod(functional.jensen_shannon)
+    sparse = ("top_k",)
 
     def __init__(
         self,
@@ -106,6 +143,7 @@ class SkewForwardKL(Divergence):
     """:func:`kdlab.functional.skew_forward_kl`."""
 
     function = staticmethod(functional.skew_forward_kl)
+    sparse = ("top_k",)
 
     def __init__(self, temperature: float = 1.0, teacher_weight: float = 0.1, temperature_squared: bool = True):
         super().__init__(temperature, temperature_squared)
@@ -120,6 +158,7 @@ class SkewReverseKL(Divergence):
     """:func:`kdlab.functional.skew_reverse_kl`."""
 
     function = staticmethod(functional.skew_reverse_kl)
+    sparse = ("top_k",)
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ from kdlab.functional.rows import one_of
 from kdlab.outputs import Outputs
 
 from .base import Loss, fraction, positive
+from .divergences import divergence_of_sparse
 
 
 class CrossEntropy(Loss):
@@ -63,6 +64,7 @@ class HintonKD(Loss):
     """Soft targets at a temperature: :func:`kdlab.functional.hinton_kd`."""
 
     function = staticmethod(functional.hinton_kd)
+    sparse: tuple[str, ...] = ("top_k", "sampled")
 
     def __init__(self, temperature: float = 4.0, temperature_squared: bool = True):
         super().__init__()
@@ -72,11 +74,14 @@ class HintonKD(Loss):
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """One value per row, ``(N,)``, from both distributions at temperature T; times T^2 with
         ``temperature_squared``."""
+        if self.sparse and (target := self.sparse_target(teacher)) is not None:
+            values = divergence_of_sparse(functional.forward_kl, student.logits, target, self.temperature)
+            return values * self.temperature**2 if self.temperature_squared else values
         return type(self).function(student.logits, teacher.logits, self.temperature, self.temperature_squared)
 
     def of_rows(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
         """The same, as the forward KL divergence with its gradient in closed form."""
-        if type(self) is not HintonKD or teacher is None:
+        if type(self) is not HintonKD or teacher is None or self.sparse_target(teacher) is not None:
             return self(student, teacher, batch)
         values = with_closed_form(functional.forward_kl)(student.logits, teacher.logits, self.temperature)
         return values * self.temperature**2 if self.temperature_squared else values
@@ -86,6 +91,7 @@ class SoftCrossEntropy(HintonKD):
     """Cross-entropy to the teacher's soft targets: :func:`kdlab.functional.soft_cross_entropy`."""
 
     function = staticmethod(functional.soft_cross_entropy)
+    sparse = ()
 
     def __init__(self, temperature: float = 1.0, temperature_squared: bool = False):
         super().__init__(temperature, temperature_squared)
