@@ -43,7 +43,8 @@ class CausalModel(Transformer):
     :mod:`kdlab.models.architectures` use module paths (``network.…``).
 
     Args:
-        pretrained: hub name ("HuggingFaceTB/SmolLM2-135M") or folder.
+        pretrained: hub name ("HuggingFaceTB/SmolLM2-135M"), folder, or a GGUF file (:mod:`kdlab.models.gguf`; its
+            weights are put into float32).
         architecture: llama, mistral, qwen2, qwen3, gemma2 or gpt2: a new model with random weights.
         keep_layers: of a pretrained model, keep so many layers, spread from the first to the last, or those with these
             numbers, counted from 1. None: all.
@@ -93,7 +94,8 @@ class CausalModel(Transformer):
             check_choices(attention=(attention, ATTENTIONS))
         if (pretrained is None) == (architecture is None):
             raise ValueError(
-                "give either pretrained (a hub name or folder) or architecture (a new model with random weights)"
+                "give either pretrained (a hub name, a folder or a .gguf file) or architecture (a new model with "
+                "random weights)"
             )
         sizes = {"layers": layers, "width": width, "heads": heads, "intermediate": intermediate, "options": options}
         if pretrained is not None:
