@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ from kdlab.errors import did_you_mean
 from kdlab.outputs import LazyLogits
 
 from .architectures import ARCHITECTURES, layer_taps
+from .generation import left_padded
 from .hub import load_model, quiet, read_config, unfilled
 from .initialisation import chosen_layers
 from .lora import add_lora
@@ -238,6 +239,40 @@ class CausalModel(Transformer):
             answer = self.network.base_model(input_ids=input_ids, attention_mask=attention_mask, **given)
             return LazyLogits(answer.last_hidden_state, self.logits, tuple(self.head.parameters()))
         return self.network(input_ids=input_ids, attention_mask=attention_mask, **given).logits[..., : self.vocabulary]
+
+    def cached(self, prompts: Tensor, lengths: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """For :func:`kdlab.models.generation.generate`: the logits of the token after each prompt ``(B, vocabulary)``,
+        and a function that takes those tokens ``(B, 1)`` and returns the logits of the next ones. Keys and values of
+        what was read are kept.
+
+        Args:
+            prompts: ``(B, P)``, filled up on the right.
+            lengths: tokens of each prompt ``(B,)``.
+        """
+        ids, mask, places = left_padded(prompts, lengths)
+        self.check_tokens(ids, None, self.vocabulary)
+        kept: Any = None
+
+        def read(ids: Tensor, places: Tensor) -> Tensor:
+            nonlocal kept
+            found = self.network(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=places,
+                past_key_values=kept,
+                use_cache=True,
+                **({"logits_to_keep": 1} if "logits_to_keep" in self._inputs else {}),
+            )
+            kept = found.past_key_values
+            return found.logits[:, -1, : self.vocabulary]
+
+        def following(tokens: Tensor) -> Tensor:
+            nonlocal mask, places
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+            places = places[:, -1:] + 1
+            return read(tokens, places)
+
+        return read(ids, places), following
 
 
 def _keep_layers(network: Any, layers: int | Sequence[int]) -> None:
