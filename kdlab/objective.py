@@ -14,7 +14,7 @@ from kdlab.chunks import summed
 from kdlab.errors import InputError, ended_early
 from kdlab.functional import reduce
 from kdlab.losses.base import Loss, Probe
-from kdlab.outputs import LazyLogits, Outputs
+from kdlab.outputs import LazyLogits, Outputs, SparseTarget
 from kdlab.schedules import Schedule
 
 
@@ -385,6 +385,8 @@ def _without_masked_rows(outputs: Outputs, batch: Batch) -> Outputs:
         answer = one.answer
         if isinstance(answer, LazyLogits):
             return one.replace(answer=replace(answer, hidden=answer.hidden.masked_fill(masked, 0.0)))
+        if isinstance(answer, SparseTarget):
+            return one.replace(answer=answer.without(masked[:, 0]))
         return one.replace(answer=one.logits.masked_fill(masked, 0.0))
 
     return outputs.map(without)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
+
+from kdlab.errors import InputError
+
+Sparse = TypeVar("Sparse", bound="SparseTarget")
 
 
 @dataclass
@@ -38,12 +42,115 @@ class LazyLogits:
         return replace(self, hidden=self.hidden.detach(), head=torch.no_grad()(self.head), parameters=())
 
 
+@dataclass(kw_only=True)
+class SparseTarget:
+    """What is known of a teacher's distribution over ``classes``, where that is not all of it. It stands in the place
+    of logits ``(..., C)``. It is detached.
+
+    Args:
+        ids: class numbers ``(..., k)``, each once in a row.
+        classes: C, how many there are.
+        temperature: at which the other numbers were computed. No other temperature can be had from them.
+    """
+
+    #: ``top_k`` or ``sampled``; a loss names the kinds that it accepts
+    kind: ClassVar[str]
+
+    ids: Tensor
+    classes: int
+    temperature: float = 1.0
+
+    @property
+    def shape(self) -> torch.Size:
+        """That of the dense logits."""
+        return torch.Size((*self.ids.shape[:-1], self.classes))
+
+    @property
+    def told(self) -> str:
+        """What it is, for messages."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self: Sparse, rows: Any) -> Sparse:
+        return self.change(lambda value: value[rows])
+
+    def flatten(self: Sparse, start: int, end: int) -> Sparse:
+        """With the dimensions from ``start`` to ``end`` as one, which must not be the last of the logits."""
+        return self.change(lambda value: value.flatten(start, end))
+
+    def detach(self: Sparse) -> Sparse:
+        """Itself."""
+        return self
+
+    def without(self: Sparse, masked: Tensor) -> Sparse:
+        """With zeros in the rows where ``masked`` ``(N,)`` is True."""
+        return self.change(lambda value: value.masked_fill(masked.view(-1, *[1] * (value.dim() - 1)), 0))
+
+    def change(self: Sparse, change: Callable[[Tensor], Tensor]) -> Sparse:
+        """A copy with each tensor changed."""
+        changed: dict[str, Any] = {name: change(one) for name, one in vars(self).items() if isinstance(one, Tensor)}
+        return replace(self, **changed)
+
+
+@dataclass(kw_only=True)
+class TopK(SparseTarget):
+    """A teacher's most probable classes, and the mass of all others (:func:`kdlab.functional.tail_bucket`).
+
+    Args:
+        log_probabilities: of ``ids``, ``(..., k)``, the largest first. -inf: the entry names no class.
+        log_tail: logarithm of the mass of all other classes, ``(...,)``; -inf where no class is left.
+
+    >>> import torch
+    >>> ids = torch.tensor([[[4, 2]], [[1, 0]]])
+    >>> one = TopK(ids=ids, classes=9, log_probabilities=torch.zeros(2, 1, 2), log_tail=torch.zeros(2, 1))
+    >>> one.shape, one.flatten(0, 1)[torch.tensor([1])].ids.tolist()
+    (torch.Size([2, 1, 9]), [[1, 0]])
+    """
+
+    kind: ClassVar[str] = "top_k"
+
+    log_probabilities: Tensor
+    log_tail: Tensor
+
+    @property
+    def told(self) -> str:
+        """What it is, for messages."""
+        return f"the teacher's {self.ids.shape[-1]} most probable classes and the mass of the others"
+
+
+@dataclass(kw_only=True)
+class Sampled(SparseTarget):
+    """Classes drawn from a teacher's distribution p (:func:`kdlab.functional.sampled_forward_kl`).
+
+    Args:
+        weights: of ``ids``, ``(..., k)``; their mean over draws is p. 0: the entry names no class.
+        entropy: of p, ``(...,)``.
+    """
+
+    kind: ClassVar[str] = "sampled"
+
+    weights: Tensor
+    entropy: Tensor
+
+    @property
+    def told(self) -> str:
+        """What it is, for messages."""
+        return "samples of the teacher's classes"
+
+
+class NotDense(InputError):
+    """Logits of all classes are asked for, and only a part of the distribution is known."""
+
+
 @dataclass
 class Outputs:
     """The outputs of one network for one batch.
 
     Args:
-        answer: dense logits ``(B, C)`` (``(B, T, V)`` for sequences, ``(N, C)`` once aligned), or :class:`LazyLogits`.
+        answer: dense logits ``(B, C)`` (``(B, T, V)`` for sequences, ``(N, C)`` once aligned), or :class:`LazyLogits`,
+            or of a teacher :class:`SparseTarget`.
         features: tap name -> tensor, only for the taps that the objective reads.
         mask: the positions that count, for sequences.
         second: the same network's Outputs for the batch's second view, if a loss compares two views.
@@ -56,7 +163,7 @@ class Outputs:
     (True, torch.Size([2, 5]), False)
     """
 
-    answer: Tensor | LazyLogits
+    answer: Tensor | LazyLogits | SparseTarget
     features: dict[str, Tensor] = field(default_factory=dict)
     mask: Tensor | None = None
     second: Outputs | None = None
@@ -69,10 +176,25 @@ class Outputs:
 
     @property
     def logits(self) -> Tensor:
-        """The dense logits; computed now if they were lazy."""
+        """The dense logits; computed now if they were lazy. Raises NotDense if only a part of them is known."""
         if isinstance(self.answer, LazyLogits):
             self.answer = self.answer.dense()
+        if isinstance(self.answer, SparseTarget):
+            raise NotDense(
+                f"teacher: logits of all classes are needed, and its answers are {self.answer.told}; leave out what "
+                "needs them, or take a teacher that gives them (teacher.cache=live, or teacher.cache_codec=hidden)"
+            )
         return self.answer
+
+    @property
+    def sparse(self) -> SparseTarget | None:
+        """The answer where only a part of the distribution is known; None where there are logits."""
+        return self.answer if isinstance(self.answer, SparseTarget) else None
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        return self.logits.shape[-1] if self.sparse is None else self.sparse.classes
 
     @property
     def second_view(self) -> Outputs:

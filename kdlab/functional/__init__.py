@@ -34,6 +34,7 @@ from .reviewkd import hierarchical_context
 from .rows import reduce, reduced, same_shape, wide
 from .semckd import semantic_attention, semantic_calibration
 from .simkd import reused_classifier
+from .sparse import log_probabilities_at, sampled_forward_kl, tail_bucket
 from .srrl import softmax_regression
 from .targets import (
     codistillation_targets,
@@ -106,6 +107,7 @@ __all__ = [
     "kdcl_naive",
     "kdsvd",
     "learned_temperature",
+    "log_probabilities_at",
     "logit_mse",
     "matched_tokens",
     "minillm",
@@ -132,6 +134,7 @@ __all__ = [
     "reverse_kl_reward",
     "rkd",
     "same_shape",
+    "sampled_forward_kl",
     "semantic_attention",
     "semantic_calibration",
     "sequence_fsp",
@@ -147,6 +150,7 @@ __all__ = [
     "squared_error",
     "standardise",
     "symmetric_kl",
+    "tail_bucket",
     "text_divergence",
     "tinybert",
     "token_log_probability",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kdlab.batch import Batch
 from kdlab.functional.sources import TASKS
-from kdlab.outputs import Outputs
+from kdlab.outputs import Outputs, SparseTarget
 from kdlab.teachers.base import Teacher
 
 #: kind of network (:data:`kdlab.functional.sources.KINDS`) -> what its answers are
@@ -131,6 +131,9 @@ class Loss(nn.Module):
     #: what has one value: ``row``, ``sample``, ``position`` of the inputs, or the ``batch``. It decides with which
     #: weights and which normaliser the values become one number (:meth:`kdlab.Batch.weighting`)
     per: str = "row"
+    #: kinds of :class:`kdlab.outputs.SparseTarget` that it accepts in the place of the teacher's logits. Of them it
+    #: knows one temperature, its attribute ``temperature``
+    sparse: tuple[str, ...] = ()
     #: 2 where the loss compares two augmented views of a batch: ``student.second`` and ``teacher.second`` are then the
     #: other view's Outputs
     views: int = 1
@@ -160,6 +163,24 @@ class Loss(nn.Module):
 
     def prepare(self, probe: Probe) -> None:
         """Build what depends on shapes (connectors, tables). Called once, before the optimiser exists."""
+
+    def sparse_target(self, teacher: Outputs) -> SparseTarget | None:
+        """What is known of the teacher, for a loss that accepts some kinds of :attr:`sparse` targets; None if it has
+        logits.
+
+        Raises:
+            ValueError: it is of another kind, or was computed at another temperature.
+        """
+        target, temperature = teacher.sparse, getattr(self, "temperature", 1.0)
+        if target is None:
+            return None
+        if target.kind not in self.sparse:
+            raise ValueError(f"{type(self).__name__} cannot learn from {target.told}")
+        if temperature != target.temperature:
+            raise ValueError(
+                f"temperature={temperature:g}: {target.told} are known at temperature {target.temperature:g} alone"
+            )
+        return target
 
     def readings(self) -> dict[str, float]:
         """Numbers of the loss's own that the logs show at the end of an epoch beside its value, by name (a temperature

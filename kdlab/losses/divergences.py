@@ -4,16 +4,38 @@
 The temperature is 1 by default, as for language models.
 """
 
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, cast
 
 from torch import Tensor
 
 from kdlab import functional
 from kdlab.batch import Batch
-from kdlab.outputs import Outputs
+from kdlab.outputs import Outputs, Sampled, SparseTarget, TopK
 
 from .base import Loss, fraction, positive
+
+
+def divergence_of_sparse(
+    function: Callable[..., Tensor],
+    student: Tensor,
+    target: SparseTarget,
+    temperature: float,
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> Tensor:
+    """A divergence to a sparse target that was computed at the temperature, one value a row.
+
+    Args:
+        function: the divergence of logits; with samples it is :func:`kdlab.functional.forward_kl`.
+        student: logits ``(N, C)``.
+        options: of the function.
+    """
+    if isinstance(target, Sampled):
+        return functional.sampled_forward_kl(student, target.ids, target.weights, target.entropy, temperature)
+    target = cast(TopK, target)
+    log_q, log_p = functional.tail_bucket(student, target.ids, target.log_probabilities, target.log_tail, temperature)
+    return function(log_q, log_p, **options)
 
 
 class Divergence(Loss):
@@ -35,9 +57,18 @@ class Divergence(Loss):
         """The divergence's own parameters."""
         return {}
 
+    def values(self, student: Outputs, teacher: Outputs) -> Tensor:
+        """The divergence of each row, ``(N,)``: from the teacher's logits, or from its most probable classes and the
+        mass of all others (:func:`kdlab.functional.tail_bucket`), or from samples
+        (:func:`kdlab.functional.sampled_forward_kl`)."""
+        target = self.sparse_target(teacher) if self.sparse else None
+        if target is None:
+            return type(self).function(student.logits, teacher.logits, self.temperature, **self.options())
+        return divergence_of_sparse(type(self).function, student.logits, target, self.temperature, self.options())
+
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """One value per row, ``(N,)``: the divergence at the temperature, times T^2 with ``temperature_squared``."""
-        values = type(self).function(student.logits, teacher.logits, self.temperature, **self.options())
+        values = self.values(student, teacher)
         return values * self.temperature**2 if self.temperature_squared else values
 
 
@@ -45,24 +76,28 @@ class ForwardKL(Divergence):
     """:func:`kdlab.functional.forward_kl`; with ``temperature_squared`` it equals Hinton's distillation."""
 
     function = staticmethod(functional.forward_kl)
+    sparse = ("top_k", "sampled")
 
 
 class ReverseKL(Divergence):
     """:func:`kdlab.functional.reverse_kl`."""
 
     function = staticmethod(functional.reverse_kl)
+    sparse = ("top_k",)
 
 
 class TotalVariation(Divergence):
     """:func:`kdlab.functional.total_variation`."""
 
     function = staticmethod(functional.total_variation)
+    sparse = ("top_k",)
 
 
 class SymmetricKL(Divergence):
     """:func:`kdlab.functional.symmetric_kl`."""
 
     function = staticmethod(functional.symmetric_kl)
+    sparse = ("top_k",)
 
     def __init__(self, temperature: float = 1.0, reverse_weight: float = 0.5, temperature_squared: bool = True):
         super().__init__(temperature, temperature_squared)
@@ -77,6 +112,7 @@ class JensenShannon(Divergence):
     """:func:`kdlab.functional.jensen_shannon`."""
 
     function = staticmethod(functional.jensen_shannon)
+    sparse = ("top_k",)
 
     def __init__(
         self,
@@ -98,6 +134,7 @@ class SkewForwardKL(Divergence):
     """:func:`kdlab.functional.skew_forward_kl`."""
 
     function = staticmethod(functional.skew_forward_kl)
+    sparse = ("top_k",)
 
     def __init__(self, temperature: float = 1.0, teacher_weight: float = 0.1, temperature_squared: bool = True):
         super().__init__(temperature, temperature_squared)
@@ -112,6 +149,7 @@ class SkewReverseKL(Divergence):
     """:func:`kdlab.functional.skew_reverse_kl`."""
 
     function = staticmethod(functional.skew_reverse_kl)
+    sparse = ("top_k",)
 
     def __init__(
         self,

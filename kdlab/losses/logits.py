@@ -10,6 +10,7 @@ from kdlab.functional.rows import one_of
 from kdlab.outputs import Outputs
 
 from .base import Loss, fraction, positive
+from .divergences import divergence_of_sparse
 
 
 class CrossEntropy(Loss):
@@ -55,6 +56,7 @@ class HintonKD(Loss):
     """Soft targets at a temperature: :func:`kdlab.functional.hinton_kd`."""
 
     function = staticmethod(functional.hinton_kd)
+    sparse: tuple[str, ...] = ("top_k", "sampled")
 
     def __init__(self, temperature: float = 4.0, temperature_squared: bool = True):
         super().__init__()
@@ -64,6 +66,9 @@ class HintonKD(Loss):
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """One value per row, ``(N,)``, from both distributions at temperature T; times T^2 with
         ``temperature_squared``."""
+        if self.sparse and (target := self.sparse_target(teacher)) is not None:
+            values = divergence_of_sparse(functional.forward_kl, student.logits, target, self.temperature)
+            return values * self.temperature**2 if self.temperature_squared else values
         return type(self).function(student.logits, teacher.logits, self.temperature, self.temperature_squared)
 
 
@@ -71,6 +76,7 @@ class SoftCrossEntropy(HintonKD):
     """Cross-entropy to the teacher's soft targets: :func:`kdlab.functional.soft_cross_entropy`."""
 
     function = staticmethod(functional.soft_cross_entropy)
+    sparse = ()
 
     def __init__(self, temperature: float = 1.0, temperature_squared: bool = False):
         super().__init__(temperature, temperature_squared)

@@ -86,6 +86,7 @@ def prepare(
         for name in set(answers) - {"student"}:  # what they say together
             _answer(partial(answers[name], batch), name, batch)
         _refuse(_idle_taps(student, taught, objective))
+        _refuse(_not_for_sparse(objective, taught))
         probe = Probe(
             student,
             taught,
@@ -280,17 +281,17 @@ def _wrong_width(said: dict[str, Outputs], task: Task) -> list[str]:
     expected, what = task.width, task.report.answers
     if what == "vectors":
         return [
-            f"{role}: the network answers with vectors of {outputs.logits.shape[-1]} numbers, and data.classes="
+            f"{role}: the network answers with vectors of {outputs.classes} numbers, and data.classes="
             f"{expected}, the width of the teacher's; set {role}.classes (or the argument of that network that gives "
             f"the width of its vectors) to {expected}"
             for role, outputs in said.items()
-            if expected is not None and outputs.logits.shape[-1] != expected
+            if expected is not None and outputs.classes != expected
         ]
     return [
-        f"{role}: the network answers with {outputs.logits.shape[-1]} {what}, but the data have {expected}; "
+        f"{role}: the network answers with {outputs.classes} {what}, but the data have {expected}; "
         f"set {role}.classes (or the argument of that network that gives its number of {what}) to {expected}"
         for role, outputs in said.items()
-        if expected is not None and outputs.logits.shape[-1] != expected
+        if expected is not None and outputs.classes != expected
     ]
 
 
@@ -344,6 +345,36 @@ def _idle_taps(student: Outputs, teacher: Outputs | None, objective: Objective) 
         for tap in sorted(set(taps) - set(outputs.features))
     ]
     return list(dict.fromkeys(idle))
+
+
+def _not_for_sparse(objective: Objective, teacher: Outputs | None) -> list[str]:
+    """Terms that a teacher cannot teach of whom only a part of the distribution is known, or is known at another
+    temperature."""
+    found = []
+    for name, term in objective.losses.items():
+        said = None if teacher is None or not term.needs_teacher else teacher.by_term.get(name, teacher).sparse
+        if said is None:
+            continue
+        dense = "a teacher of whom all logits are known (teacher.cache=live, or teacher.cache_codec=hidden)"
+        if said.kind not in term.sparse:
+            terms = "forward_kl or kd" if said.kind == "sampled" else "forward_kl, reverse_kl, jensen_shannon or kd"
+            found.append(
+                f"loss.{name}: {type(term).__name__} reads all of the teacher's logits, and its answers are "
+                f"{said.told}; take {terms}, or {dense}"
+            )
+        elif f"{name}.temperature" in objective.schedules:
+            found.append(
+                f"loss.{name}.temperature: it has a schedule, and {said.told} are known at temperature "
+                f"{said.temperature:g} alone; give that number, or take {dense}"
+            )
+        elif (temperature := getattr(term, "temperature", 1.0)) != said.temperature:
+            found.append(
+                f"loss.{name}.temperature={temperature:g}: {said.told} are known at temperature "
+                f"{said.temperature:g} alone, and what they are at another one does not follow; "
+                f"loss.{name}.temperature={said.temperature:g}, or keep answers at this one: "
+                f"+teacher.cache_temperature={temperature:g}, or take {dense}"
+            )
+    return found
 
 
 def _unequal_tokens(strategy: Strategy, batch: Batch, teacher: Outputs | None) -> list[str]:
