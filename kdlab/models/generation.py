@@ -60,11 +60,12 @@ def generate(
     lengths: Tensor,
     *,
     most: int,
-    end: int | None,
+    end: int | Sequence[int] | None,
     padding: int = 0,
     temperature: float = 1.0,
     index: Tensor | None = None,
     key: Sequence[int] = (),
+    choose: Callable[[Tensor, int], Tensor] | None = None,
 ) -> Generated:
     r"""The network's answers to prompts, in evaluation mode (no dropout) and without gradients.
 
@@ -81,11 +82,13 @@ def generate(
         prompts: ``(B, P)``, filled up on the right. What follows a prompt is not read.
         lengths: tokens of each prompt ``(B,)``, at least 1.
         most: the most tokens of an answer, at least 1.
-        end: the token that ends an answer; None: all answers have ``most`` tokens.
+        end: the token that ends an answer, or several; None: all answers have ``most`` tokens.
         padding: the token after answers that have ended.
         temperature: tau; 0: greedy.
         index: the number of each sample ``(B,)``; None: its place in the batch.
         key: of the random numbers, for example (seed, step).
+        choose: from logits ``(B, V)`` and the place in the answer to the next tokens ``(B,)``, in place of the rule
+            above.
 
     Raises:
         ValueError: an argument is out of its range, or a prompt is empty.
@@ -97,6 +100,7 @@ def generate(
     if len(lengths) and not 1 <= int(lengths.min()) <= int(lengths.max()) <= prompts.shape[1]:
         raise ValueError(f"each prompt must have 1 to {prompts.shape[1]} tokens, got {int(lengths.min())}")
     number = torch.arange(len(prompts), device=prompts.device) if index is None else index
+    ends = None if end is None else torch.tensor([end] if isinstance(end, int) else list(end), device=prompts.device)
     drawn: list[Tensor] = []
     with evaluating(network):
         begin: Begin = getattr(network, "cached", None) or _Uncached(network)
@@ -106,10 +110,15 @@ def generate(
         done = torch.zeros(len(prompts), dtype=torch.bool, device=prompts.device)
         answers = torch.zeros_like(lengths)
         for place in range(most):
-            tokens = _chosen(logits, temperature, number, (*key, _TOKENS, place)).masked_fill(done, padding)
+            if choose is None:
+                tokens = _chosen(logits, temperature, number, (*key, _TOKENS, place))
+            else:
+                tokens = choose(logits, place)
+            tokens = tokens.masked_fill(done, padding)
             drawn.append(tokens)
             answers = answers + (~done).to(answers.dtype)
-            done = done | (tokens == end) & ~done if end is not None else done
+            if ends is not None:
+                done = done | torch.isin(tokens, ends)
             if place + 1 == most or bool(done.all()):
                 break
             logits = following(tokens[:, None])

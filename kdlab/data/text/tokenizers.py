@@ -84,7 +84,7 @@ class Tokenizer:
             return tokenizer_content(folder)
         found = self._on_this_machine()
         if not found:
-            _ = self.loaded  # which downloads it
+            _ = self.unpadded  # which downloads it
             found = self._on_this_machine()
         config = found.pop("config.json", None)
         return _digest(found, config)
