@@ -117,6 +117,19 @@ def test_answers_have_their_probabilities(temperature):
         assert abs(count - number * wanted) < 4.5 * (number * wanted * (1 - wanted)) ** 0.5
 
 
+def test_several_tokens_end_an_answer_and_a_rule_of_ones_own_chooses():
+    model, places = tiny(), []
+
+    def choose(logits, place):
+        places.append(place)
+        return torch.full((len(logits),), 3 if place == 1 else 7) + torch.arange(len(logits)) * (place == 2)
+
+    found = generate(model, PROMPTS[:2], LENGTHS[:2], most=4, end=[3, 4], choose=choose)
+    assert found.answers.tolist() == [2, 2] and found.ended.all() and places == [0, 1]
+    found = generate(model, PROMPTS[:2], LENGTHS[:2], most=4, end=[8], choose=choose)
+    assert found.answers.tolist() == [4, 3] and found.ended.tolist() == [False, True]
+
+
 def test_no_dropout_no_gradient_and_the_modes_come_back():
     model = tiny("gpt2", options={"resid_pdrop": 0.9}).train()
     model.network.transformer.h[0].eval()
