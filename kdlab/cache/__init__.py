@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .cached import Cached
+    from .cached_rows import CachedRows
     from .contents import Contents
     from .filling import fill
     from .refusals import Damaged, Misfit
     from .store import Store
 
-__all__ = ["Cached", "Contents", "Damaged", "Misfit", "Store", "fill"]
+__all__ = ["Cached", "CachedRows", "Contents", "Damaged", "Misfit", "Store", "fill"]
 
 # imported on first use: kdlab cache list needs no torch
 _PLACES = {
     "Cached": ".cached",
+    "CachedRows": ".cached_rows",
     "Contents": ".contents",
     "fill": ".filling",
     "Store": ".store",

@@ -35,6 +35,7 @@ class Contents:
         inputs: a digest of what the data give (:func:`kdlab.cache.inputs.inputs_digest`).
         code: a digest of the files with the user's own classes (:func:`code_digest`).
         dtype: the name of the codec (:mod:`kdlab.cache.codec`); it counts where it is not ``float32``.
+        codec: of a language model's answers, the ``name`` and the options of :mod:`kdlab.cache.rows`; None for others.
     """
 
     teacher: dict
@@ -50,6 +51,7 @@ class Contents:
     inputs: str = ""
     code: str = ""
     dtype: str = "float32"
+    codec: dict | None = None
 
     @property
     def key(self) -> str:
@@ -61,6 +63,8 @@ class Contents:
         record = asdict(self)
         if self.dtype == "float32":  # the caches from before there were others keep their key
             del record["dtype"]
+        if self.codec is None:
+            del record["codec"]
         return record
 
     def differences(self, record: dict) -> list[str]:

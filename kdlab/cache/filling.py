@@ -18,9 +18,11 @@ from kdlab.data import Data
 from kdlab.outputs import Outputs
 
 from .cached import LOGITS, Cached
+from .cached_rows import HEAD, CachedRows
 from .store import CannotKeep, Damaged, readable_size
 
 _SEQUENCES = 16  # of which each is asked about alone
+_FEW = 4  # samples whose tokens are asked about, to know the size of the answers
 
 
 @dataclass
@@ -74,6 +76,8 @@ def fill(
     """
     slots = _slots(teacher, split, epochs, views)
     filled, store = Filled(wanted=len(slots)), teacher.store
+    if isinstance(teacher, CachedRows) and split not in teacher.rows.splits:
+        return Filled()
 
     def compute(slot: str, epoch: int, view: int) -> None:
         missing = store.missing(slot, teacher.names)
@@ -83,10 +87,13 @@ def fill(
         store.remove_leftovers(slot)
         loader = data.in_order(split, views, rows)
         loader.sampler.set_epoch(epoch)
-        index, values = _answers(teacher, loader, view, missing, device)
-        store.begin(_facts(teacher))
-        for name, value in values.items():
-            filled.written += store.write(slot, name, index, value).stat().st_size
+        if isinstance(teacher, CachedRows):
+            filled.written += teacher.write(slot, teacher.asked(loader, view, device), _facts(teacher))
+        else:
+            index, values = _answers(teacher, loader, view, missing, device)
+            store.begin(_facts(teacher))
+            for name, value in values.items():
+                filled.written += store.write(slot, name, index, value).stat().st_size
         filled.computed += 1
         filled.seconds += time.perf_counter() - began
 
@@ -190,18 +197,11 @@ def check_room(
     ]
     if not slots:
         return
-    loader = data.in_order("train")
-    one = loader.first(1).to(device)
-    kept = _kept(teacher.live.teach(one), 1)
-    if one.mask is not None:  # padded, perhaps to the longest in a batch
-        for row in loader.sampler.rows[1 : _SEQUENCES + 1]:
-            other = _kept(teacher.live.teach(loader.batch(row[None]).to(device)), 1)
-            for name, value in kept.items():
-                if other[name].shape != value.shape:
-                    raise _ragged(name)
-    stored = [part for value in kept.values() for part in teacher.store.codec.encode(value).values()]
-    needed = sum(part[0].numel() * part.element_size() for part in stored) * len(data.part("train"))
-    needed *= len(slots)
+    needed = len(slots) * (
+        _needed_for_rows(teacher, data, device)
+        if isinstance(teacher, CachedRows)
+        else _needed_for_samples(teacher, data, device)
+    )
     if needed > limit:
         raise CannotKeep(
             f"teacher.cache: its answers would take {readable_size(needed)}, more than "
@@ -216,6 +216,29 @@ def check_room(
         )
 
 
+def _needed_for_samples(teacher: Cached, data: Data, device: torch.device | str) -> float:
+    """Bytes of the answers to the training split, from that to one sample. Raises CannotKeep."""
+    loader = data.in_order("train")
+    one = loader.first(1).to(device)
+    kept = _kept(teacher.live.teach(one), 1)
+    if one.mask is not None:  # padded, perhaps to the longest in a batch
+        for row in loader.sampler.rows[1 : _SEQUENCES + 1]:
+            other = _kept(teacher.live.teach(loader.batch(row[None]).to(device)), 1)
+            for name, value in kept.items():
+                if other[name].shape != value.shape:
+                    raise _ragged(name)
+    stored = [part for value in kept.values() for part in teacher.store.codec.encode(value).values()]
+    return sum(part[0].numel() * part.element_size() for part in stored) * len(data.part("train"))
+
+
+def _needed_for_rows(teacher: CachedRows, data: Data, device: torch.device | str) -> float:
+    """Bytes of the answers to the tokens of the training split, from those to a few samples. Raises CannotKeep."""
+    loader = data.in_order("train")
+    counts = teacher.task.row_counts(loader.target[data.part("train")])
+    tokens = 0 if counts is None else int(counts.sum())
+    return teacher.bytes_a_row(loader.first(_FEW).to(device)) * tokens
+
+
 def difference(teacher: Cached, data: Data, device: torch.device | str = "cpu") -> tuple[int, float]:
     """How many files the store holds, and how far their values are from the live teacher's at most, beyond one place of
     the stored type: one batch of each file, spread over the split.
@@ -225,12 +248,18 @@ def difference(teacher: Cached, data: Data, device: torch.device | str = "cpu") 
     """
     files, largest = teacher.store.files(), 0.0
     for slot, name in files:
+        if slot == HEAD:  # weights, and no answers
+            teacher.store.stored(slot, name)
+            continue
         split, epoch, view = _named(slot)
         loader = data.in_order(split, view + 1, _rows(teacher))
         loader.sampler.set_epoch(epoch)
         rows = loader.sampler()
         chosen = rows[:: max(len(rows) // loader.batch_size, 1)][: loader.batch_size].contiguous()
         batch = loader.batch(chosen, epoch).to(device).view(view)
+        if isinstance(teacher, CachedRows):
+            largest = max(largest, teacher.distance(batch))
+            continue
         stored = teacher.store.read(slot, name)
         if name != LOGITS:
             teacher.watch([name])

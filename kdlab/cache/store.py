@@ -54,6 +54,8 @@ class Store:
     def __init__(self, path: Path, contents: Contents | None = None):
         self.path, self.contents = path, contents
         self.codec = Exact() if contents is None else CODECS[contents.dtype]
+        #: what is measured of each slot, by name: tokens, bytes and error of a language model's answers
+        self.measured: dict[str, dict[str, Any]] = {}
         self.facts: dict[str, Any] = {}
         self._verified: set[tuple[str, int, int]] = set()
         if (path / "manifest.json").exists():
@@ -89,7 +91,7 @@ class Store:
                 f"{self.path} holds answers of other contents than this run's: it differs in {', '.join(wrong)} "
                 f"(there {told}); {self._removal}"
             )
-        self.facts = found["facts"]
+        self.facts, self.measured = found["facts"], found.get("measured", {})
 
     def begin(self, facts: Mapping[str, Any]) -> None:
         """Write the manifest, if there is none yet. ``facts`` of the teacher spare later runs its network."""
@@ -99,8 +101,18 @@ class Store:
         with self.lock("manifest"):
             if not (self.path / "manifest.json").exists():
                 content = {"format": FORMAT, "contents": self.contents.as_record(), "facts": self.facts, "made": now()}
-                content = json.loads(json.dumps(content))
-                write_json(self.path / "manifest.json", {**content, "checksum": json_digest(content)})
+                self._write_manifest(content)
+
+    def measure(self, slot: str, values: Mapping[str, Any]) -> None:
+        """Add what was measured of a slot to the manifest."""
+        with self.lock("manifest"):
+            found = self.manifest()
+            self.measured = {**found.get("measured", {}), slot: dict(values)}
+            self._write_manifest({**found, "measured": self.measured})
+
+    def _write_manifest(self, content: dict[str, Any]) -> None:
+        content = json.loads(json.dumps(content))
+        write_json(self.path / "manifest.json", {**content, "checksum": json_digest(content)})
 
     @property
     def _removal(self) -> str:
@@ -134,9 +146,17 @@ class Store:
             OSError: it cannot be written, for example because the disk is full. Nothing is left of it.
             CannotKeep: the codec cannot hold the values. Nothing was written.
         """
+        return self.write_stored(slot, name, index, self.codec.encode(values))
+
+    def write_stored(self, slot: str, name: str, index: Tensor, values: Mapping[str, Tensor]) -> Path:
+        """As :meth:`write`, of what a codec has made.
+
+        Args:
+            values: by name; ``index`` is no such name.
+        """
         from safetensors.torch import save_file
 
-        stored = {"index": index.long(), **self.codec.encode(values)}
+        stored = {"index": index.long(), **values}
         self.path.mkdir(parents=True, exist_ok=True)
         temporary = self.path / f"{slot}.{uuid.uuid4().hex}.part"
         told = {"slot": slot, "name": name, "key": "" if self.contents is None else self.contents.key}

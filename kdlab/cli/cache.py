@@ -52,29 +52,49 @@ def _list(options: argparse.Namespace) -> int:
     from kdlab.cache.store import FOLDER, Damaged, Store, readable_size
     from kdlab.sweep.view import output_console
 
-    table = Table(box=None, pad_edge=False)
-    for column in ("cache", "mode", "files", "size", "made"):
-        table.add_column(column, overflow="fold", justify="right" if column in ("files", "size") else "left")
-    count, damaged = 0, []
+    rows: list[list[str]] = []
+    damaged = []
     for path in sorted((Path(options.runs) / FOLDER).glob("*/")):
-        count += 1
         try:
             store = Store(path)
             manifest, size = store.manifest(), readable_size(store.size, digits=2)
         except Damaged as error:
             damaged.append(str(error))
-            table.add_row(str(path), "damaged", "", "", "")
+            rows.append([str(path), "damaged", *[""] * 5])
             continue
         contents = manifest["contents"]
-        kind = ", ".join(filter(None, (contents["mode"], contents.get("dtype"))))
-        table.add_row(str(path), kind, str(len(store.files())), size, manifest["made"])
-    if not count:
+        codec = contents.get("codec") or {}
+        options_of_codec = (f"{name}={value:g}" for name, value in codec.items() if name != "name")
+        named = " ".join([codec["name"], *options_of_codec]) if codec else None
+        kind = ", ".join(filter(None, (contents["mode"], named, contents.get("dtype"))))
+        measured = _measured(manifest.get("measured", {}))
+        rows.append([str(path), kind, str(len(store.files())), size, *measured, manifest["made"]])
+    if not rows:
         print(f"there are no kept answers below {options.runs}; teacher.cache=views or fixed keeps them")
         return 0
+    columns = ["cache", "mode", "files", "size", "bytes a token", "error", "made"]
+    shown = [place for place in range(len(columns)) if place not in (4, 5) or any(row[place] for row in rows)]
+    table = Table(box=None, pad_edge=False)
+    for place in shown:
+        table.add_column(columns[place], overflow="fold", justify="right" if 2 <= place <= 5 else "left")
+    for row in rows:
+        table.add_row(*(row[place] for place in shown))
     output_console().print(table)
     for text in damaged:
         print(text)
     return 0
+
+
+def _measured(slots: dict[str, dict]) -> tuple[str, str]:
+    """Bytes a token, and the mean error against the live teacher in nats a token, of the training split; empty where
+    the answers are no tokens'."""
+    training = [one for slot, one in slots.items() if slot.startswith("train")]
+    tokens = sum(one["tokens"] for one in training)
+    if not tokens:
+        return "", ""
+    error = sum(one["tokens"] * one["error"] for one in training) / tokens
+    size = sum(one["bytes"] for one in training) / tokens
+    return f"{size:,.0f}", f"{training[0]['of']} {error:.2g}"
 
 
 def _build(options: argparse.Namespace) -> int:

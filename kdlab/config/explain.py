@@ -15,6 +15,7 @@ from omegaconf.errors import InterpolationResolutionError, InterpolationToMissin
 
 from kdlab.errors import did_you_mean, yaml_problem
 
+from .keys import TEACHER_KEYS
 from .missing import groups, missing_file, own_folders
 from .quoting import not_read, quoted
 
@@ -92,8 +93,12 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
     parent = getattr(cause, "parent_node", None)
     if key and parent is not None and hasattr(parent, "keys"):
         known = [name for name in parent.keys() if name != "hydra"]
-        if key in ("teacher.cache", "teacher.cache_gb", "teacher.cache_dtype") and not known:
+        kept = str(key).startswith("teacher.") and str(key).removeprefix("teacher.") in TEACHER_KEYS
+        if kept and not known:
             return f"{key}: this run has no teacher, so there are no answers to keep; leave {key}=… out"
+        if kept:
+            added = next((text for text in overrides if text.startswith(f"{key}=")), f"{key}=…")
+            return f"{key}: conf/teacher has no line for it, so it is given with a plus sign: +{added}"
         word = str(getattr(cause, "key", key)).split(".")[-1]
         prefix = str(key).rpartition(".")[0]
         place = f"'{prefix}'" if prefix else "the config"

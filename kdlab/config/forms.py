@@ -8,7 +8,7 @@ from kdlab.errors import did_you_mean
 from kdlab.normalisation import problems as normalisation_problems
 
 from .chains import are_overrides
-from .keys import TEACHER_KEYS
+from .keys import CACHE_CODECS, LOSSY_CODECS, TEACHER_KEYS
 from .signature import fits
 
 # form -> the keys of such a node; a teacher may also be any network by its _target_
@@ -78,8 +78,35 @@ def _cache_problems(teacher: object, prefix: str) -> Iterator[str]:
             f"{prefix}teacher.cache_dtype={dtype} rounds answers that are kept, and teacher.cache={mode or 'auto'} "
             f"need not keep any; choose teacher.cache={', '.join(modes[:-1])} or {modes[-1]}"
         )
+    yield from _codec_problems(node, mode, prefix)
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit > 0):
         yield f"{prefix}teacher.cache_gb must be a number of gigabytes greater than 0, got {limit!r}"
+
+
+def _codec_problems(node: Mapping, mode: object, prefix: str) -> Iterator[str]:
+    codec, modes = node.get("cache_codec", "dense"), CACHE_MODES[2:]
+    if codec not in CACHE_CODECS:
+        yield (
+            f"{prefix}teacher.cache_codec must be one of {', '.join(CACHE_CODECS)}, got {codec!r}"
+            f"{did_you_mean(str(codec), CACHE_CODECS)}"
+        )
+        return
+    if codec in LOSSY_CODECS and mode not in modes and mode in (None, *CACHE_MODES):
+        yield (
+            f"{prefix}teacher.cache_codec={codec} changes answers that are kept, and teacher.cache={mode or 'auto'} "
+            f"need not keep any; choose teacher.cache={', '.join(modes[:-1])} or {modes[-1]}"
+        )
+    for option in ("k", "samples", "exponent", "temperature"):
+        value, key = node.get(f"cache_{option}"), f"{prefix}teacher.cache_{option}"
+        if value is None:
+            continue
+        if option not in CACHE_CODECS[codec]:
+            owners = [name for name, options in CACHE_CODECS.items() if option in options]
+            yield f"{key} is an option of teacher.cache_codec={' or '.join(owners)}, and the codec is {codec}"
+        elif isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0 or value == float("inf"):
+            yield f"{key} must be a number greater than 0, got {value!r}"
+        elif option in ("k", "samples") and (not isinstance(value, int) or value >= 2**15):
+            yield f"{key} must be a whole number less than 32768, got {value!r}"
 
 
 def term_problems(members: Collection[str], terms: object) -> list[str]:

@@ -6,14 +6,51 @@ constructor does not get. Some arguments come from kdlab at run time, so they ne
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from typing import Any
 
 GIVE_IT = "; give it with "  # before the line to type, in messages on values that are missing
 
 # how a teacher's answers are kept (kdlab.cache). Every mode is exact, so they are no part of a run's identity
 CACHE_KEYS = frozenset({"cache", "cache_gb", "cache_auto"})
 # kdlab's own keys of a teacher as a whole: also that which changes its answers, and so counts
-TEACHER_KEYS = CACHE_KEYS | {"cache_dtype"}
+TEACHER_KEYS = CACHE_KEYS | {
+    "cache_dtype",
+    "cache_codec",
+    "cache_k",
+    "cache_samples",
+    "cache_exponent",
+    "cache_temperature",
+}
+
+#: codec of a language model's kept answers -> its options, as keys of the teacher, each with its default
+CACHE_CODECS: dict[str, dict[str, int | float]] = {
+    "dense": {},
+    "hidden": {},
+    "top_k": {"k": 64, "temperature": 1.0},
+    "sampled": {"samples": 50, "exponent": 1.0, "temperature": 1.0},
+}
+#: those that keep a part of a distribution, so that a student learns something else
+LOSSY_CODECS = ("top_k", "sampled")
+
+
+def cache_codec(teacher: Mapping[str, object]) -> dict[str, Any]:
+    """The codec of a teacher's kept answers: its ``name`` and its options.
+
+    >>> cache_codec({"cache_codec": "top_k", "cache_k": 8})
+    {'name': 'top_k', 'k': 8, 'temperature': 1.0}
+    """
+    name = str(teacher.get("cache_codec") or "dense")
+    given = {option: teacher.get(f"cache_{option}") for option in CACHE_CODECS[name]}
+    return {
+        "name": name,
+        **{
+            option: default if given[option] is None else given[option]
+            for option, default in CACHE_CODECS[name].items()
+        },
+    }
+
 
 # node (a pattern over dotted keys) -> kdlab's own keys in it
 OWN_KEYS: dict[str, set[str]] = {
@@ -74,6 +111,7 @@ DEFAULT_TASK = {"_target_": "kdlab.tasks.Classification"}
 ADDED: dict[str, object] = {
     "teacher.part": None,
     "teacher.cache_dtype": "float32",
+    "teacher.cache_codec": "dense",
     "teacher.members.*.part": None,
     "student.initial.part": None,
     "student.initial.new_head": False,

@@ -132,7 +132,7 @@ class Loss(nn.Module):
     #: weights and which normaliser the values become one number (:meth:`kdlab.Batch.weighting`)
     per: str = "row"
     #: kinds of :class:`kdlab.outputs.SparseTarget` that it accepts in the place of the teacher's logits. Of them it
-    #: knows one temperature, its attribute ``temperature``
+    #: knows one temperature, its attribute ``temperature``. A loss around another one does not take this over
     sparse: tuple[str, ...] = ()
     #: 2 where the loss compares two augmented views of a batch: ``student.second`` and ``teacher.second`` are then the
     #: other view's Outputs

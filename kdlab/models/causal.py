@@ -14,6 +14,7 @@ from kdlab.outputs import LazyLogits
 
 from .architectures import ARCHITECTURES, layer_taps
 from .generation import left_padded
+from .head import LanguageHead, scaled_logits
 from .hub import load_model, quiet, read_config, unfilled
 from .initialisation import chosen_layers
 from .lora import add_lora
@@ -177,15 +178,24 @@ class CausalModel(Transformer):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits ``(…, vocabulary)`` of last hidden states ``(…, D)``, scaled and capped as the model's own."""
-        found = self.head(hidden)[..., : self.vocabulary]
-        config = self.config
-        if scale := getattr(config, "logit_scale", None):
-            found = found * scale
-        if scale := getattr(config, "logits_scaling", None):
-            found = found / scale
-        if cap := getattr(config, "final_logit_softcapping", None):
-            found = cap * torch.tanh(found / cap)
-        return found
+        return scaled_logits(self.head(hidden)[..., : self.vocabulary], **self.scaling)
+
+    @property
+    def scaling(self) -> dict[str, float]:
+        """What is done with the head's outputs: arguments of :func:`kdlab.models.head.scaled_logits`."""
+        names = {
+            "factor": "logit_scale",
+            "divisor": "logits_scaling",
+            "cap": "final_logit_softcapping",
+        }
+        return {name: float(value) for name, key in names.items() if (value := getattr(self.config, key, None))}
+
+    def head_alone(self) -> LanguageHead | None:
+        """The head as a network of its own, with the same weights; None where it is more than a linear layer."""
+        head = self.head
+        if not self._can_be_lazy or type(head) is not nn.Linear:
+            return None
+        return LanguageHead(head.weight, head.bias, self.vocabulary, **self.scaling)
 
     @torch.no_grad()
     def _head_is_known(self) -> bool:

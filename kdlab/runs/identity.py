@@ -28,7 +28,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
-from kdlab.config.keys import ADDED, NOT_IDENTITY, SPELLINGS
+from kdlab.config.keys import ADDED, LOSSY_CODECS, NOT_IDENTITY, SPELLINGS, cache_codec
 from kdlab.config.references import (
     CheckpointFile,
     ComposedRun,
@@ -116,11 +116,19 @@ def canonical(config: dict, spellings: Mapping[str, Mapping[str, str]] = SPELLIN
     if teacher := teacher_reference(config):
         node = config["teacher"]
         rounded = _added("teacher.cache_dtype", node.get("cache_dtype", "float32"))
-        kept["teacher"] = {**_teacher(teacher, spellings), **rounded}
+        kept["teacher"] = {**_teacher(teacher, spellings), **rounded, **_codec(node)}
     kept["student"].pop("initial", None)
     if initial := initial_reference(config):
         kept["student"]["initial"] = _initial(initial, spellings)
     return _normal(kept)
+
+
+def _codec(teacher: Mapping[str, Any]) -> dict:
+    """What the codec of kept answers adds to a teacher's description: nothing where a student learns from the same
+    logits. Hidden states that are rounded give others than rounded logits."""
+    found = cache_codec(teacher)
+    rounded = (teacher.get("cache_dtype") or "float32") != "float32"
+    return {"cache_codec": found} if found["name"] in LOSSY_CODECS or found["name"] == "hidden" and rounded else {}
 
 
 def _initial(initial: Initial, spellings: Mapping[str, Mapping[str, str]]) -> dict:

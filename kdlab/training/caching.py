@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 
-from kdlab.cache import Cached, Contents, Store, fill
+from kdlab.cache import Cached, CachedRows, Contents, Store, fill
 from kdlab.cache.contents import code_digest, weights_digest
 from kdlab.cache.filling import Filled, check_room
 from kdlab.cache.inputs import check_repeatable, inputs_digest
 from kdlab.cache.sharing import Sharing
 from kdlab.cache.store import CannotKeep, readable_size
 from kdlab.config.build import build
+from kdlab.config.keys import LOSSY_CODECS, cache_codec
 from kdlab.config.references import CheckpointFile, ComposedRun, FinishedRun, Network, Reference, teacher_reference
 from kdlab.config.seeds import run_seed
 from kdlab.config.signature import locate
@@ -26,6 +27,7 @@ from kdlab.runs.files import content_hash
 from kdlab.runs.identity import data_identity, task_identity, teacher_identity
 from kdlab.runs.named import run_named
 from kdlab.runs.run import Run
+from kdlab.tasks import CausalLM, Task
 from kdlab.teachers import Frozen
 
 GIGABYTES = 4.0  # of one teacher's answers, if teacher.cache_gb is not given
@@ -84,6 +86,11 @@ def sharing(config: dict) -> Sharing:
         return Sharing()
     mode = "fixed" if not data.draws else "views" if data.replicas is None else "replicas"
     why = _problem(config, data, mode)
+    if not why and (codec_of(config) or {}).get("name") == "dense":
+        why = (
+            "the logits of all words of a vocabulary are large; teacher.cache_codec=hidden keeps what they are "
+            "computed from, exactly, and teacher.cache=fixed teacher.cache_codec=top_k a part of them"
+        )
     if not why and config["trainer"].get("limit_train_batches") is not None:
         why = "trainer.limit_train_batches leaves out samples, whose answers would be computed in vain"
     if why:
@@ -101,9 +108,13 @@ def _problem(config: dict, data: Data, mode: str) -> str:
     trainer = config["trainer"]
     if data.mixing is not None:
         return "data.mixing mixes the images of a batch, so their answers differ from batch to batch"
-    if why := data.batch_dependence():
+    codec = cache_codec(config["teacher"])["name"]
+    if codec != "dense" and codec_of(config) is None:
+        return f"teacher.cache_codec={codec} is for the words of a vocabulary (task=causal_lm); leave it out"
+    lossy = codec in LOSSY_CODECS
+    if not lossy and (why := data.batch_dependence()):
         return why
-    if str(trainer.get("precision") or "32-true") not in _EXACT:
+    if not lossy and str(trainer.get("precision") or "32-true") not in _EXACT:
         return f"trainer.precision={trainer['precision']}: only answers in full precision are kept"
     if mode == "fixed" and data.draws:
         return "data.augment draws other images in every epoch; teacher.cache=views keeps the answers to each"
@@ -155,12 +166,22 @@ def contents_of(
         inputs=inputs,
         code=code,
         dtype=dtype_of(config),
+        codec=codec_of(config),
     )
 
 
 def dtype_of(config: dict) -> str:
     """The type in which answers are stored: ``teacher.cache_dtype``."""
     return config["teacher"].get("cache_dtype") or "float32"
+
+
+def codec_of(config: dict) -> dict[str, Any] | None:
+    """The codec of a language model's answers, with its options; None for other tasks, whose answers are kept as they
+    are."""
+    target = (config.get("task") or {}).get("_target_")
+    if target is None or not isinstance(found := locate(target), type) or not issubclass(found, CausalLM):
+        return None
+    return cache_codec(config["teacher"])
 
 
 def _rows(config: dict, data: Data) -> int:
@@ -198,7 +219,12 @@ class Caching:
     _filled: Filled = field(default_factory=Filled)
 
     def wrap(
-        self, one: Reference, run: Run | None, make: Callable[[], Frozen], order: Sequence[int] | None = None
+        self,
+        one: Reference,
+        run: Run | None,
+        make: Callable[[], Frozen],
+        order: Sequence[int] | None = None,
+        task: Task | None = None,
     ) -> Cached:
         """The teacher of a reference that reads its answers, in the order of the data's classes.
 
@@ -206,6 +232,7 @@ class Caching:
             run: the finished run that trained it.
             make: loads the live teacher.
             order: its ``class_order``, where that is known without its network.
+            task: of the run.
         """
         live: Frozen | None = None
         checkpoint = None
@@ -222,7 +249,11 @@ class Caching:
             weights = f"{weights}, classes {list(order)}"
         contents = contents_of(self.config, one, self.data, self.mode, weights, self.inputs, _code(self.config, one))
         store = Store.of(self.config["paths"]["runs"], one.name, contents)
-        made = Cached(make if live is None else lambda: live, store, fixed=self.mode == "fixed")
+        load, fixed = make if live is None else lambda: live, self.mode == "fixed"
+        if contents.codec is not None and isinstance(task, CausalLM):
+            made: Cached = CachedRows(load, store, fixed, task)
+        else:
+            made = Cached(load, store, fixed)
         self.teachers.append(made)
         return made
 
@@ -236,6 +267,11 @@ class Caching:
     def dtype(self) -> str:
         """The type in which the answers are stored."""
         return dtype_of(self.config)
+
+    @property
+    def codec(self) -> dict[str, Any] | None:
+        """The codec of a language model's answers, and its options."""
+        return codec_of(self.config)
 
     @property
     def drawn_epochs(self) -> int:
@@ -309,6 +345,9 @@ class Caching:
             self._said = True
             rounded = "" if self.dtype == "float32" else f", rounded to {self.dtype},"
             passes = "one pass" if self._filled.computed == 1 else f"{self._filled.computed} passes"
+            if self.codec is not None and self.codec["name"] != "dense":
+                options = "".join(f", {name} {value:g}" for name, value in self.codec.items() if name != "name")
+                rounded = f", as {self.codec['name']}{options}{rounded or ','}"
             say(
                 f"teacher: {passes} over the training samples in {self._filled.seconds:.1f} s, kept for all runs that "
                 f"share them ({readable_size(self._filled.written)}{rounded} in {self.teachers[0].store.path.parent})"
@@ -321,6 +360,7 @@ class Caching:
         return {
             "mode": self.mode,
             "dtype": self.dtype,
+            **({} if self.codec is None else {"codec": self.codec}),
             "passes": (self.epochs or 0) * self.views * len(self.teachers),
             "computed": self._filled.computed,
             "seconds": self._filled.seconds,

@@ -122,8 +122,8 @@ def _made(
         return live()
     if isinstance(one, ComposedRun):
         run = trained(one.config)
-        return live() if run is None else caching.wrap(one, run, live, order)
-    return caching.wrap(one, Run(one.path) if isinstance(one, FinishedRun) else None, live, order)
+        return live() if run is None else caching.wrap(one, run, live, order, task)
+    return caching.wrap(one, Run(one.path) if isinstance(one, FinishedRun) else None, live, order, task)
 
 
 def _is_teacher(one: Network) -> type | None:

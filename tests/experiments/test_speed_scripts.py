@@ -22,6 +22,7 @@ SCRIPTS = {
     "cached_epoch.py": ["--quick"],
     "startup.py": ["--quick"],
     "growth.py": ["--quick"],
+    "sparse.py": ["--quick"],
 }
 
 
@@ -159,6 +160,7 @@ SHOWN = {
     "stacked.py": "times faster",
     "cached_epoch.py": "equal, bit for bit",
     "growth.py": "memory, MB",
+    "sparse.py": "top-64 cache",
 }  # of the others: kdlab's row
 
 

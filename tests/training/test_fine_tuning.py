@@ -46,7 +46,7 @@ def test_the_second_command_is_the_run_with_another_teacher():
     )
     config = compose(second)
     check(config)
-    assert set(config["teacher"]) == {"run", "which", "normalisation", "cache", "cache_dtype"}
+    assert set(config["teacher"]) == {"run", "which", "normalisation", "cache", "cache_dtype", "cache_codec"}
 
 
 def test_the_first_command_is_trained_as_long_and_in_the_same_way_as_the_run():
@@ -154,7 +154,7 @@ def test_a_run_takes_the_place_of_a_teacher_that_an_experiment_describes(own_fil
     config = compose(second)
     check(config)
     assert (
-        set(config["teacher"]) == {"run", "which", "normalisation", "cache", "cache_dtype"}
+        set(config["teacher"]) == {"run", "which", "normalisation", "cache", "cache_dtype", "cache_codec"}
         and config["teacher"]["normalisation"] is None
     )
 

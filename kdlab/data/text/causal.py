@@ -166,6 +166,10 @@ class CausalText(TextData):
                 )
         return found
 
+    def batch_dependence(self) -> str:
+        """Packed rows have one length, so every batch has it."""
+        return "" if self.packed else super().batch_dependence()
+
     def loader(self, stored: Texts, **options: Any) -> CausalLoader:
         """A loader of tokens whose labels are the tokens themselves."""
         del options["augment"], options["seed"]

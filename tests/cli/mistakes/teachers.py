@@ -152,4 +152,29 @@ MISTAKES = [
         ["train", "strategy=supervised", "initial=run", "student.initial.run={teacher}"],
         ["student.initial", "does not fit MLP"],
     ),
+    Mistake(
+        "codec of kept answers that does not exist",
+        ["train", "teacher.cache=fixed", "teacher.cache_codec=topk"],
+        ["teacher.cache_codec must be one of", "did you mean 'top_k'"],
+    ),
+    Mistake(
+        "codec without answers that are kept",
+        ["train", "teacher.cache_codec=top_k"],
+        ["teacher.cache_codec=top_k changes answers that are kept"],
+    ),
+    Mistake(
+        "option of another codec",
+        ["train", "teacher.cache=fixed", "teacher.cache_codec=top_k", "+teacher.cache_samples=9"],
+        ["teacher.cache_samples is an option of teacher.cache_codec=sampled"],
+    ),
+    Mistake(
+        "option of a codec without a plus sign",
+        ["train", "teacher.cache=fixed", "teacher.cache_codec=top_k", "teacher.cache_k=9"],
+        ["it is given with a plus sign: +teacher.cache_k=9"],
+    ),
+    Mistake(
+        "codec of tokens for another task",
+        ["train", "teacher.cache=fixed", "teacher.cache_codec=hidden"],
+        ["teacher.cache_codec=hidden is for the words of a vocabulary"],
+    ),
 ]
