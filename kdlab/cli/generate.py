@@ -87,6 +87,8 @@ def composed(overrides: list[str]) -> dict[str, Any]:
     register_resolvers()
     with explaining(overrides), own_hydra():
         found = compose("generate", overrides)
+        if found.teacher is not None and not {"_target_", "run"} & set(found.teacher):
+            found.teacher = None  # none that writes texts; kdlab.generate says which ones do
         if missing := sorted(OmegaConf.missing_keys(found)):
             example = {"out": "answers.jsonl", "data.prompts": "prompts.jsonl", "teacher.pretrained": "FOLDER"}
             lines = [f"{key} has no value; give it with {key}={example.get(key, '…')}" for key in missing]

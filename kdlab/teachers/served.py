@@ -148,7 +148,11 @@ class Served(Teacher):
         try:
             one, other = (self._text(texts[number], wanted[number]) for _ in range(2))
         except ServerRefused as error:
-            hint = "; a smaller teacher.top_k may be allowed" if "logprob" in str(error) else ""
+            hint = (
+                "; a smaller teacher.top_k may be allowed"
+                if "refuses" in str(error) and "logprob" in str(error)
+                else ""
+            )
             raise InputError(f"teacher: {error}{hint}") from error
         for place in wanted[number]:
             first, again = dict(one[place]), dict(other[place])
