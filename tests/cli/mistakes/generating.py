@@ -63,7 +63,7 @@ MISTAKES = [
     ),
     Mistake(
         "GGUF file that is none",
-        [*GENERATE, "teacher.pretrained=model.gguf", "data.faulty=drop"],
+        ["generate", "teacher.pretrained=model.gguf", *GENERATE[2:], "data.faulty=drop"],
         ["teacher.pretrained=model.gguf: model.gguf is no GGUF file"],
         setup=_no_gguf,
         given="model.gguf holds a word",
