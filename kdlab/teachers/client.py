@@ -148,6 +148,16 @@ class Server:
         if error is not None:
             raise error
 
+    def tokens(self, text: str) -> list[int] | None:
+        """The tokens that the server makes of a text, without those that begin or end one; None if it does not say."""
+        # vLLM reads prompt and add_special_tokens, llama.cpp content and add_special
+        content = {"prompt": text, "content": text, "add_special_tokens": False, "add_special": False}
+        try:
+            found = self.post("/tokenize", {"model": self.model, **content})["tokens"]
+        except (ServerRefused, KeyError, TypeError):
+            return None
+        return found if isinstance(found, list) and all(isinstance(token, int) for token in found) else None
+
     # -- before anything is asked --------------------------------------------------------------------------------------
 
     def check(self, key: str) -> None:

@@ -30,14 +30,14 @@ from kdlab.runs.checkpoints import expected_node, load_student, naming, read_che
 from kdlab.runs.named import data_config
 from kdlab.runs.run import Run, RunStore, run_of
 from kdlab.tasks import CausalLM, Task
-from kdlab.teachers import Ensemble, Frozen, PerTerm, Teacher
+from kdlab.teachers import Ensemble, Frozen, PerTerm, Served, Teacher
 from kdlab.teachers.normalisation import known_normalisation
 from kdlab.weights.foreign import WrongClasses, lines_of, weights_for
 
 from .caching import Caching
 from .class_order import class_order
 from .fine_tuning import as_student, beginning, commands
-from .teacher_tokens import note_other_tokens
+from .teacher_tokens import note_other_tokens, refuse_other_tokens
 from .unable import classes_of, refuse_other_task, refuse_untrained
 
 Trained = Callable[[dict], Run | None]  # the finished run of a teacher's config, or None where it is not trained yet
@@ -96,7 +96,10 @@ def _made(
             raise InputError(f"{one.key}.cache={mode}: answers of a server are not kept; {one.key}.cache=live")
         if task is not None and not isinstance(task, CausalLM):
             raise InputError(f"{one.key}: {served.__name__} answers with words of a vocabulary, for task=causal_lm")
-        return build(one.node, one.key)
+        teacher = build(one.node, one.key)
+        if isinstance(teacher, Served):
+            refuse_other_tokens(one.key, teacher, data)
+        return teacher
     if task is not None:  # its own problem is listed beside those of the teacher
         refuse_other_task(one, task)
 

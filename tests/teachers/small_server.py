@@ -15,8 +15,8 @@ from kdlab.models.generation import generate
 
 
 class SmallServer:
-    """``/v1/models``, ``/v1/completions`` (also with ``prompt_logprobs``), ``/v1/chat/completions`` and llama.cpp's
-    ``/completion``.
+    """``/v1/models``, ``/v1/completions`` (also with ``prompt_logprobs``), ``/v1/chat/completions``, ``/tokenize``
+    (with a tokenizer) and llama.cpp's ``/completion``.
 
     Args:
         network: a causal language model.
@@ -54,6 +54,8 @@ class SmallServer:
                     outer.most_at_once = max(outer.most_at_once, outer.at_once)
                 try:
                     disturbed = outer.disturb and outer.disturb(self.path, content)
+                    if self.path == "/tokenize" and outer.tokenizer is None:
+                        disturbed = disturbed or (404, {"error": "not found"})
                     with outer._turn:
                         self.send(*(disturbed or (200, outer.answer(self.path, content))))
                 finally:
@@ -88,6 +90,8 @@ class SmallServer:
 
     @torch.no_grad()
     def answer(self, path, content):
+        if path == "/tokenize":
+            return {"tokens": self.tokenizer(content["prompt"], add_special_tokens=False)["input_ids"]}
         if path == "/completion":
             return {"completion_probabilities": [{"top_logprobs": self.top(content["prompt"], content["n_probs"])[-1]}]}
         if "prompt_logprobs" in content:

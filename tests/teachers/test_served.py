@@ -16,6 +16,7 @@ from kdlab.outputs import Outputs
 from kdlab.tasks import CausalLM
 from kdlab.teachers import Frozen, Served, client
 from tests.data.text.characters import VOCABULARY, character_tokenizer
+from tests.models.gguf_files import byte_tokenizer
 from tests.teachers.small_server import SmallServer
 
 LABELS = torch.tensor([[-100, -100, 7, 8, 2], [-100, 9, 2, -100, -100]])
@@ -169,6 +170,21 @@ def test_a_server_that_was_never_started_is_one_message(overrides):
     with pytest.raises(InputError, match=r"^teacher.address=http://127.0.0.1:9: no server answers there") as error:
         kdlab.train([*overrides, *served("http://127.0.0.1:9")])
     assert len(error.value.problems) == 1
+
+
+def test_a_server_with_another_tokenizer_is_refused(network, overrides, tmp_path):
+    from transformers import AutoTokenizer
+
+    own = AutoTokenizer.from_pretrained(str(tmp_path / "tokenizer"))
+    with SmallServer(network, own) as small:
+        assert client.Server(small.address, "tiny").tokens("1+2") == own("1+2")["input_ids"]
+        kdlab.train([*overrides, *served(small.address)])
+        assert any(path == "/tokenize" for path, _ in small.asked)
+    with SmallServer(network, byte_tokenizer()) as small:
+        with pytest.raises(InputError, match="teacher.model=tiny: the server makes other tokens than data.tokenizer="):
+            kdlab.train([*overrides, "seed=2", *served(small.address)])
+    with SmallServer(network) as small:
+        assert client.Server(small.address, "tiny").tokens("1+2") is None, "it does not say"
 
 
 def test_losses_that_need_all_logits_are_refused(network, overrides):
