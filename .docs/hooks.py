@@ -21,7 +21,7 @@ PAGES = {
         f"kdlab/{name}/README.md": f"{name}.md"
         for name in (
             *("strategies", "losses", "tasks", "teachers", "data", "sweep", "cache", "compare", "runs", "studies"),
-            "library",
+            *("library", "generate"),
         )
     },
     "experiments/README.md": "papers.md",

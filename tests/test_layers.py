@@ -20,7 +20,7 @@ LAYERS = (
     ("objective",),
     ("strategies",),
     ("methods", "training"),
-    ("api", "compare", "export", "library", "sweep"),
+    ("api", "compare", "export", "generate", "library", "sweep"),
     ("studies",),
     ("cli",),
 )

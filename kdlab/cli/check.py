@@ -34,6 +34,7 @@ MUST_BE_GIVEN = {
     "student=llama": _CAUSAL_DATA,
     "student=llama_wide": _CAUSAL_DATA,
     "student=causal": [*_CAUSAL_DATA, "student.pretrained=NAME"],
+    "teacher=served": [*_CAUSAL_DATA, "student=llama", "teacher.address=http://localhost:8000", "teacher.model=NAME"],
     "teacher=causal": [*_CAUSAL_DATA, "student=llama", "teacher.pretrained=NAME"],
     "data=diabetes": ["task=regression"],
     "data=digit_attributes": ["task=multilabel"],

@@ -20,6 +20,7 @@ VERBS = {
     "reproduce": "a study: train its missing runs, compare with its expectations and with the results in git",
     "evaluate": "score a trained student: from its test predictions, or on other data",
     "measure": "speed and memory of finished runs, and similarity of their features to the teacher's",
+    "generate": "a teacher answers prompts; the answers are data for a student",
     "cache": "list, build, verify and prune the kept answers of teachers",
     "export": "write a trained student for other tools: a folder of transformers",
     "methods": "list the methods: paper, formula, defaults, requirements",
@@ -85,6 +86,7 @@ def _run(arguments: list[str]) -> int:
         return import_module(f"kdlab.cli.{verb}").run(rest) or 0
     except KeyboardInterrupt:
         resumes = "; the same command resumes from the last checkpoint" if verb in TRAINING else ""
+        resumes = "; finished answers are kept, and the same command resumes" if verb == "generate" else resumes
         print(f"kdlab: interrupted{resumes}", file=sys.stderr)
         return 130
     except BrokenPipeError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ from kdlab.errors import did_you_mean
 from kdlab.outputs import LazyLogits
 
 from .architectures import ARCHITECTURES, layer_taps
+from .generation import left_padded
 from .head import LanguageHead, scaled_logits
 from .hub import load_model, quiet, read_config, unfilled
 from .initialisation import chosen_layers
@@ -44,7 +45,8 @@ class CausalModel(Transformer):
     :mod:`kdlab.models.architectures` use module paths (``network.…``).
 
     Args:
-        pretrained: hub name ("HuggingFaceTB/SmolLM2-135M") or folder.
+        pretrained: hub name ("HuggingFaceTB/SmolLM2-135M"), folder, or a GGUF file (:mod:`kdlab.models.gguf`; its
+            weights are put into float32).
         architecture: llama, mistral, qwen2, qwen3, gemma2 or gpt2: a new model with random weights.
         keep_layers: of a pretrained model, keep so many layers, spread from the first to the last, or those with these
             numbers, counted from 1. None: all.
@@ -94,7 +96,8 @@ class CausalModel(Transformer):
             check_choices(attention=(attention, ATTENTIONS))
         if (pretrained is None) == (architecture is None):
             raise ValueError(
-                "give either pretrained (a hub name or folder) or architecture (a new model with random weights)"
+                "give either pretrained (a hub name, a folder or a .gguf file) or architecture (a new model with "
+                "random weights)"
             )
         sizes = {"layers": layers, "width": width, "heads": heads, "intermediate": intermediate, "options": options}
         if pretrained is not None:
@@ -254,6 +257,41 @@ class CausalModel(Transformer):
                 answer.last_hidden_state, self.logits, tuple(self.head.parameters()), linear=self._head_is_linear()
             )
         return self.network(input_ids=input_ids, attention_mask=attention_mask, **given).logits[..., : self.vocabulary]
+
+    def cached(self, prompts: Tensor, lengths: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """For :func:`kdlab.models.generation.generate`: the logits of the token after each prompt ``(B, vocabulary)``,
+        and a function that takes those tokens ``(B, 1)`` and returns the logits of the next ones. Keys and values of
+        what was read are kept.
+
+        Args:
+            prompts: ``(B, P)``, filled up on the right.
+            lengths: tokens of each prompt ``(B,)``.
+        """
+        ids, mask, places = left_padded(prompts, lengths)
+        self.check_tokens(ids, None, self.vocabulary)
+        kept: Any = None
+        name = "cache" if "cache" in self._inputs else "past_key_values"  # its older name in transformers
+
+        def read(ids: Tensor, places: Tensor) -> Tensor:
+            nonlocal kept
+            found = self.network(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=places,
+                use_cache=True,
+                **{name: kept},
+                **({"logits_to_keep": 1} if "logits_to_keep" in self._inputs else {}),
+            )
+            kept = getattr(found, name)
+            return found.logits[:, -1, : self.vocabulary]
+
+        def following(tokens: Tensor) -> Tensor:
+            nonlocal mask, places
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+            places = places[:, -1:] + 1
+            return read(tokens, places)
+
+        return read(ids, places), following
 
 
 def _keep_layers(network: Any, layers: int | Sequence[int]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .gguf import gguf_config, gguf_content, is_gguf, load_gguf
 from .hub_names import is_path, why_not_there
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -17,7 +18,9 @@ PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 def model_content(folder: Path) -> str:
     """SHA-256 of what a saved model is: its config, its weights and the Python code that it brings. A tokenizer, a
-    README or weights in other formats beside them do not count."""
+    README or weights in other formats beside them do not count. Of a GGUF file, that of the file."""
+    if is_gguf(str(folder)):
+        return gguf_content(str(folder))
     safe = sorted(folder.glob("*.safetensors"))
     weights = safe or sorted(folder.glob("pytorch_model*.bin"))
     digest = hashlib.sha256()
@@ -31,10 +34,10 @@ def model_content(folder: Path) -> str:
 
 
 def read_config(model: str, revision: str | None = None, trust_remote_code: bool = False) -> Any:
-    """The config of a model on the hub, or of one saved in a folder.
+    """The config of a model on the hub, of one saved in a folder, or of one in a GGUF file.
 
     Args:
-        model: hub name or folder.
+        model: hub name, folder or ``.gguf`` file.
         revision: branch, tag or commit of the hub.
         trust_remote_code: run the model's own Python code.
 
@@ -44,6 +47,9 @@ def read_config(model: str, revision: str | None = None, trust_remote_code: bool
     """
     from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
+    if is_gguf(model):
+        with quiet():
+            return gguf_config(model)
     folder = Path(model).is_dir()
     if not folder and (why := why_not_there(model, revision, ["config.json"])):
         raise _no_folder(model, why) if is_path(model) else _neither(model, why)
@@ -95,6 +101,9 @@ def load_model(
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
+    if is_gguf(model):
+        with quiet():
+            return load_gguf(kind, model, **options)
     if Path(model).is_dir():
         _check_folder(Path(model), allow_pickle)
     try:

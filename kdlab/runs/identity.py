@@ -207,7 +207,7 @@ def _described(node: dict) -> dict:
         if isinstance(value, str) and key != "_target_":
             path = Path(value)
             if isinstance(folders, Mapping) and key in folders:
-                if path.is_dir():
+                if path.is_dir() or path.suffix.lower() == ".gguf" and path.is_file():
                     node[key] = folders[key](path)
             elif (path.is_file() and (path.suffix or len(path.parts) > 1)) or (key in folders and path.is_dir()):
                 node[key] = content_hash(path)

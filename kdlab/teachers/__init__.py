@@ -4,5 +4,6 @@ from .base import Teacher
 from .ensemble import Ensemble
 from .frozen import Frozen
 from .per_term import PerTerm
+from .served import Served
 
-__all__ = ["Ensemble", "Frozen", "PerTerm", "Teacher"]
+__all__ = ["Ensemble", "Frozen", "PerTerm", "Served", "Teacher"]

@@ -21,6 +21,8 @@ class Teacher:
     strategy, and is saved with it. It is no subclass: the strategy calls it by a method of its own.
     """
 
+    #: whether it answers with logits of all classes, which metrics on validation and test need
+    gives_logits: bool = True
     #: the network, where there is one alone
     network: nn.Module | None = None
     #: the ``taps:`` of that network's config: alias -> dotted path of the module

@@ -58,7 +58,7 @@ def results(config: dict, run: Run, parts: Parts, teacher: dict | None = None) -
 
     measured = list(task.metrics())
     of_networks = {f"val/{metric}_{name}" for metric in measured for name in strategy.answers()}
-    taught = None if parts.teacher is None else Remembered(parts.teacher.teach, task)
+    taught = None if parts.teacher is None or not parts.teacher.gives_logits else Remembered(parts.teacher.teach, task)
     test = parts.data.test_dataloader()  # None: a run from Python without test data
     if parts.caching is not None:
         parts.caching.fill("test")

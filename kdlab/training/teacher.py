@@ -20,6 +20,7 @@ from kdlab.config.references import (
     Reference,
     teacher_reference,
 )
+from kdlab.config.signature import locate
 from kdlab.data import Data
 from kdlab.errors import InputError, KdlabError
 from kdlab.models.layout import use_channels_last
@@ -28,15 +29,15 @@ from kdlab.normalisation import Normalisation
 from kdlab.runs.checkpoints import expected_node, load_student, naming, read_checkpoint
 from kdlab.runs.named import data_config
 from kdlab.runs.run import Run, RunStore, run_of
-from kdlab.tasks import Task
-from kdlab.teachers import Ensemble, Frozen, PerTerm, Teacher
+from kdlab.tasks import CausalLM, Task
+from kdlab.teachers import Ensemble, Frozen, PerTerm, Served, Teacher
 from kdlab.teachers.normalisation import known_normalisation
 from kdlab.weights.foreign import WrongClasses, lines_of, weights_for
 
 from .caching import Caching
 from .class_order import class_order
 from .fine_tuning import as_student, beginning, commands
-from .teacher_tokens import note_other_tokens
+from .teacher_tokens import note_other_tokens, refuse_other_tokens
 from .unable import classes_of, refuse_other_task, refuse_untrained
 
 Trained = Callable[[dict], Run | None]  # the finished run of a teacher's config, or None where it is not trained yet
@@ -90,6 +91,15 @@ def _made(
         if isinstance(one, OnePerTerm):
             return PerTerm(members, one.terms)
         return Ensemble(members, one.rule, one.weights)
+    if isinstance(one, Network) and (served := _is_teacher(one)) is not None:
+        if (mode := one.node.get("cache") or "live") not in ("live", "auto"):
+            raise InputError(f"{one.key}.cache={mode}: answers of a server are not kept; {one.key}.cache=live")
+        if task is not None and not isinstance(task, CausalLM):
+            raise InputError(f"{one.key}: {served.__name__} answers with words of a vocabulary, for task=causal_lm")
+        teacher = build(one.node, one.key)
+        if isinstance(teacher, Served):
+            refuse_other_tokens(one.key, teacher, data)
+        return teacher
     if task is not None:  # its own problem is listed beside those of the teacher
         refuse_other_task(one, task)
 
@@ -117,6 +127,15 @@ def _made(
         run = trained(one.config)
         return live() if run is None else caching.wrap(one, run, live, order, task)
     return caching.wrap(one, Run(one.path) if isinstance(one, FinishedRun) else None, live, order, task)
+
+
+def _is_teacher(one: Network) -> type | None:
+    """The class of a node that is a teacher itself, and no network; None for a network."""
+    try:
+        found = locate(one.node["_target_"])
+    except LookupError:
+        return None
+    return found if isinstance(found, type) and issubclass(found, Teacher) else None
 
 
 def teacher_of(run: Run, data: Data, task: Task) -> Teacher | None:

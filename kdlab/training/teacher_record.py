@@ -72,6 +72,12 @@ def _described(
     say: Callable[[str], None],
 ) -> dict:
     _tell_normalisation(teacher, role, say)
+    if not teacher.gives_logits:
+        say(
+            f"{role}: {reference.name} gives a part of its probabilities alone, so it is not measured on validation, "
+            "nor compared with the student on test"
+        )
+        return entry(reference.name, teacher, {})
     try:
         found = examine(teacher, task, validation, device)
     except EndedEarly as error:

@@ -7,7 +7,15 @@ from collections.abc import Callable
 from kdlab.config.references import Reference
 from kdlab.data import Data
 from kdlab.data.text.tokenizers import same_tokenizer
+from kdlab.errors import InputError
 from kdlab.runs.named import data_config
+from kdlab.teachers import Served
+
+#: texts that tokenizers cut differently
+PROBES = (
+    "The 3 quick foxes, 12345 naïve cafés:\n\n  def f(x): return x + 1",
+    "I'LL say it's fine 你好 😀\t\tHELLO World",
+)
 
 
 def note_other_tokens(one: Reference, data: Data | None, config: dict, note: Callable[[str], None]) -> None:
@@ -31,3 +39,24 @@ def note_other_tokens(one: Reference, data: Data | None, config: dict, note: Cal
             f"{one.key}: warning: {one.name} learned the tokens of {theirs['tokenizer']}, and here it reads those of "
             f"{reads['tokenizer']}; data.teacher_tokenizer={theirs['tokenizer']} gives it its own"
         )
+
+
+def refuse_other_tokens(key: str, teacher: Served, data: Data | None) -> None:
+    """Ask the server of a teacher whether it makes the tokens of a few texts that the data's tokenizer makes. Two
+    tokenizers of one size may be different ones. A server that does not say is not checked.
+
+    Raises:
+        InputError: it does not answer, or makes other tokens.
+    """
+    teacher.server.check(key)
+    tokenizer = getattr(data, "teacher_tokenizer", None) or getattr(data, "tokenizer", None)
+    if tokenizer is None:
+        return
+    for text in PROBES:
+        theirs, ours = teacher.server.tokens(text), tokenizer.unpadded(text, add_special_tokens=False)["input_ids"]
+        if theirs is not None and theirs != ours:
+            raise InputError(
+                f"{key}.model={teacher.server.model}: the server makes other tokens than data.tokenizer="
+                f"{tokenizer.name}: of {text[:20]!r}… {theirs[:6]}…, and the tokenizer {ours[:6]}…; its tokenizer is "
+                "needed: data.tokenizer=FOLDER"
+            )

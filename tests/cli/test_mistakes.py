@@ -12,7 +12,18 @@ from pathlib import Path
 import pytest
 
 from kdlab.runs.run import Run, find_runs
-from tests.cli.mistakes import command_line, data, experiments, files, machine, studies, sweeps, teachers, texts
+from tests.cli.mistakes import (
+    command_line,
+    data,
+    experiments,
+    files,
+    generating,
+    machine,
+    studies,
+    sweeps,
+    teachers,
+    texts,
+)
 from tests.cli.mistakes.table import SHORT, Place, neutral, row
 
 TABLES = {
@@ -21,6 +32,7 @@ TABLES = {
     "In teachers": teachers,
     "In data": data,
     "In texts": texts,
+    "In what is generated": generating,
     "In files on disk": files,
     "In sweeps": sweeps,
     "In studies": studies,

@@ -403,6 +403,14 @@ LATER = {
     "models.CausalModel.positions": 512,
     "models.CausalModel.tied": True,
     "teachers.Frozen.class_order": None,
+    "teachers.Served.in_flight": 8,
+    "teachers.Served.key_variable": "OPENAI_API_KEY",
+    "teachers.Served.model": None,
+    "teachers.Served.protocol": "prompt",
+    "teachers.Served.retries": 8,
+    "teachers.Served.timeout": 60.0,
+    "teachers.Served.top_k": 20,
+    "teachers.Served.vocabulary": None,
 }
 
 

@@ -72,7 +72,7 @@ class CausalTokenising(Tokenising):
 
     def _of_texts(self, tokenizer: Any, texts: Sequence, pairs: Sequence | None) -> list[tuple[list[int], list[int]]]:
         """Tokens, and which of them are predicted, of each text or pair."""
-        begin = _begin(tokenizer)
+        begin = begin_tokens(tokenizer)
         end = [tokenizer.eos_token_id] if self.end else []
         first = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         if pairs is None:
@@ -112,7 +112,7 @@ class CausalTokenising(Tokenising):
         return ids, counts
 
 
-def _begin(tokenizer: Any) -> list[int]:
+def begin_tokens(tokenizer: Any) -> list[int]:
     """The special tokens that the tokenizer puts before a text."""
     plain = tokenizer("a", add_special_tokens=False)["input_ids"]
     whole = tokenizer("a")["input_ids"]

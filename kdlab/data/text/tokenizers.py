@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kdlab.errors import InputError, did_you_mean
+from kdlab.models.gguf import gguf_tokenizer, gguf_tokenizer_content, is_gguf
 from kdlab.models.hub_names import is_path, why_not_there
 
 #: the files of a tokenizer. Weights of a model in the same folder are none of them
@@ -35,7 +36,10 @@ _NO_LIMIT = 10**6  # a greater model_max_length means that none is known
 
 
 def tokenizer_content(folder: Path) -> str:
-    """SHA-256 of a tokenizer's own files in a folder, for a run's identity."""
+    """SHA-256 of a tokenizer's own files in a folder, or of what a GGUF file says of its tokenizer, for a run's
+    identity."""
+    if is_gguf(str(folder)):
+        return gguf_tokenizer_content(str(folder))
     return _digest({name: folder / name for name in FILES if (folder / name).is_file()}, folder / "config.json")
 
 
@@ -76,11 +80,11 @@ class Tokenizer:
     def identity(self) -> str:
         """SHA-256 of its files."""
         folder = Path(self.name)
-        if folder.is_dir():
+        if folder.is_dir() or is_gguf(self.name):
             return tokenizer_content(folder)
         found = self._on_this_machine()
         if not found:
-            _ = self.loaded  # which downloads it
+            _ = self.unpadded  # which downloads it
             found = self._on_this_machine()
         config = found.pop("config.json", None)
         return _digest(found, config)
@@ -107,9 +111,35 @@ class Tokenizer:
         Raises:
             InputError: it cannot be found, has no pad token, or is none that knows its words.
         """
+        found = self.unpadded
+        if self.pad_token is not None:
+            if self.pad_token not in found.get_vocab():
+                raise InputError(
+                    f"data.pad_token={self.pad_token}: the tokenizer {self.name} has no such token"
+                    f"{did_you_mean(self.pad_token, found.all_special_tokens)}"
+                )
+            found.pad_token = self.pad_token
+        if found.pad_token_id is None:
+            own = [token for token in found.all_special_tokens if token]
+            example = f", for example 'data.pad_token=\"{own[-1]}\"'" if own else ""
+            raise InputError(
+                f"{self.key}={self.name}: the tokenizer has no pad token, which fills up short texts; data.pad_token="
+                f"TOKEN names one of its tokens{example}"
+            )
+        return found
+
+    @cached_property
+    def unpadded(self) -> Any:
+        """The tokenizer, which need not have a pad token.
+
+        Raises:
+            InputError: it cannot be found, or is none that knows its words.
+        """
         from transformers import AutoTokenizer
 
         folder = Path(self.name)
+        if is_gguf(self.name):
+            return self._of_gguf()
         if folder.is_dir() and not any((folder / name).is_file() for name in FILES):
             raise InputError(
                 f"{self.key}={self.name}: the folder holds no tokenizer; write one with "
@@ -127,21 +157,14 @@ class Tokenizer:
                 f"{self.key}={self.name}: it has no fast version (tokenizer.json), which kdlab needs to find the words "
                 "of tokens; save one with the library tokenizers"
             )
-        if self.pad_token is not None:
-            if self.pad_token not in found.get_vocab():
-                raise InputError(
-                    f"data.pad_token={self.pad_token}: the tokenizer {self.name} has no such token"
-                    f"{did_you_mean(self.pad_token, found.all_special_tokens)}"
-                )
-            found.pad_token = self.pad_token
-        if found.pad_token_id is None:
-            own = [token for token in found.all_special_tokens if token]
-            example = f", for example 'data.pad_token=\"{own[-1]}\"'" if own else ""
-            raise InputError(
-                f"{self.key}={self.name}: the tokenizer has no pad token, which fills up short texts; data.pad_token="
-                f"TOKEN names one of its tokens{example}"
-            )
         return found
+
+    def _of_gguf(self) -> Any:
+        try:
+            with quiet():
+                return gguf_tokenizer(self.name)
+        except ValueError as error:
+            raise InputError(f"{self.key}={self.name}: {error}") from error
 
     def _not_loaded(self, error: Exception) -> InputError:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
