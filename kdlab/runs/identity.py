@@ -28,7 +28,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
-from kdlab.config.keys import ADDED, LOSSY_CODECS, NOT_IDENTITY, SPELLINGS, cache_codec
+from kdlab.config.keys import ADDED, NOT_IDENTITY, SPELLINGS, cache_codec
 from kdlab.config.references import (
     CheckpointFile,
     ComposedRun,
@@ -128,7 +128,8 @@ def _codec(teacher: Mapping[str, Any]) -> dict:
     logits. Hidden states that are rounded give others than rounded logits."""
     found = cache_codec(teacher)
     rounded = (teacher.get("cache_dtype") or "float32") != "float32"
-    return {"cache_codec": found} if found["name"] in LOSSY_CODECS or found["name"] == "hidden" and rounded else {}
+    exact = ("dense",) if rounded else ("dense", "hidden")  # rounded logits count by cache_dtype
+    return {} if found["name"] in exact else {"cache_codec": found}
 
 
 def _initial(initial: Initial, spellings: Mapping[str, Mapping[str, str]]) -> dict:
