@@ -92,6 +92,7 @@ class Needs:
     needs_equal_widths: bool = False
     per: str = "row"
     views: int = 1
+    needs_samples: bool = False
 
     def inside(self, name: str) -> Needs:
         """The needs of a loss that holds this one as its attribute ``name``: fixed numbers get that name in front.
@@ -131,6 +132,8 @@ class Loss(nn.Module):
     #: what has one value: ``row``, ``sample``, ``position`` of the inputs, or the ``batch``. It decides with which
     #: weights and which normaliser the values become one number (:meth:`kdlab.Batch.weighting`)
     per: str = "row"
+    #: it is for answers that the student has just sampled, of which the labels are the tokens (``strategy=on_policy``)
+    needs_samples: bool = False
     #: 2 where the loss compares two augmented views of a batch: ``student.second`` and ``teacher.second`` are then the
     #: other view's Outputs
     views: int = 1

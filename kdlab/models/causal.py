@@ -250,6 +250,7 @@ class CausalModel(Transformer):
         ids, mask, places = left_padded(prompts, lengths)
         self.check_tokens(ids, None, self.vocabulary)
         kept: Any = None
+        name = "cache" if "cache" in self._inputs else "past_key_values"  # its older name in transformers
 
         def read(ids: Tensor, places: Tensor) -> Tensor:
             nonlocal kept
@@ -257,11 +258,11 @@ class CausalModel(Transformer):
                 input_ids=ids,
                 attention_mask=mask,
                 position_ids=places,
-                past_key_values=kept,
                 use_cache=True,
+                **{name: kept},
                 **({"logits_to_keep": 1} if "logits_to_keep" in self._inputs else {}),
             )
-            kept = found.past_key_values
+            kept = getattr(found, name)
             return found.logits[:, -1, : self.vocabulary]
 
         def following(tokens: Tensor) -> Tensor:
