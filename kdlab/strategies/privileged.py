@@ -94,6 +94,7 @@ class Privileged(OnPolicy):
         """The Outputs of the model with the context, at the positions of the batch."""
         given = batch if self._given is None else self._given
         ids, mask, before = with_context(given, batch)
+        self._check_length(ids.shape[1])
         network = self.student if self.average is None else self.average.network
         read = batch.replace(inputs={"input_ids": ids, "attention_mask": mask.long()}, mask=mask.float(), split="train")
         with evaluating(network), self._without_adapters():
@@ -108,9 +109,7 @@ class Privileged(OnPolicy):
     @contextmanager
     def _without_adapters(self) -> Iterator[None]:
         """Within this context, the student's adapters have no effect, if its base teaches."""
-        found = [one for one in self.student.modules() if hasattr(one, "enable_adapters")]
-        if self.teaches != "base":
-            found = []
+        found = [one for one in self.student.modules() if self.teaches == "base" and _is_adapted(one)]
         learned = {name: value.requires_grad for name, value in self.student.named_parameters()} if found else {}
         for one in found:
             cast(Any, one).enable_adapters(False)
@@ -132,7 +131,10 @@ class Privileged(OnPolicy):
         super().attach(probe)
         target = cast(Tensor, probe.train_target)
         context = int(_lengths(target).max())
-        longest = context + max(int(answer_begins(target).max()) + self.longest, context)
+        self._check_length(context + max(int(answer_begins(target).max()) + self.longest, context))
+
+    def _check_length(self, longest: int) -> None:
+        """Raises InputError where so many tokens are more than the student has positions."""
         positions = getattr(self.student, "positions", None)
         if positions is not None and longest > positions:
             raise InputError(
@@ -192,6 +194,11 @@ def with_context(given: Batch, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     first = context.gather(1, places.clamp(max=context.shape[1] - 1))
     second = text.gather(1, (places - before[:, None]).clamp(0, text.shape[1] - 1))
     return torch.where(places < before[:, None], first, second).masked_fill(~mask, 0), mask, before
+
+
+def _is_adapted(module: nn.Module) -> bool:
+    """Whether a module is a layer with adapters."""
+    return hasattr(module, "enable_adapters") and hasattr(module, "get_base_layer")
 
 
 def _lengths(labels: Tensor) -> Tensor:

@@ -362,6 +362,7 @@ LATER = {
     **{f"data.Sums.{key}": value for key, value in SUMS.items()},
     **{f"strategies.OnPolicy.{key}": value for key, value in ON_POLICY.items()},
     **{f"strategies.Privileged.{key}": value for key, value in ON_POLICY.items()},
+    "strategies.Step.batch": None,
     "strategies.Privileged.decay": 0.95,
     "strategies.Privileged.teaches": "average",
     "losses.PolicyGradient.clip": 100.0,

@@ -8,7 +8,7 @@ import kdlab
 from tests.strategies.test_on_policy import SMALL, rows_of
 
 CASES = {
-    "born_again": (["strategy.generation=1"], {"student"}),
+    "born_again": (["strategy.generation=1", "trainer.max_epochs=80"], {"student"}),  # generation 0 must know something
     "ema": ([], {"student", "average"}),
     "online": (["strategy.peers=1"], {"student", "peer2", "ensemble"}),
 }

@@ -210,7 +210,7 @@ SMALL = [
 
 @pytest.fixture
 def common(workplace):
-    teacher = kdlab.train([*SMALL, "strategy=supervised", "student.width=32", "name=teacher", "trainer.max_epochs=25"])
+    teacher = kdlab.train([*SMALL, "strategy=supervised", "student.width=32", "name=teacher", "trainer.max_epochs=80"])
     return [*SMALL, "strategy=on_policy", "strategy.longest=4", "teacher=run", f"teacher.run={teacher.path}"]
 
 
