@@ -45,7 +45,8 @@ class Privileged(OnPolicy):
 
     The context is the prompt with the answer of the data, as a demonstration, and then the same prompt follows. The
     student reads the prompt alone. y is the student's own answer or, in the other steps, that of the data
-    (:class:`OnPolicy`).
+    (:class:`OnPolicy`). Shenfeld et al. (2026), "Self-Distillation Enables Continual Learning",
+    https://arxiv.org/abs/2601.19897
 
     The model must know how to use a context: this is for pretrained models, or with ``initial=run``. There is no other
     teacher. Losses on features and ``share=adaptive`` are refused.

@@ -15,7 +15,9 @@ TINY = ["student.width=8", "student.heads=2", "data.batch_size=10"]
 def test_a_row(row, workplace):
     parts = assembled(compose([*row.overrides, *TINY]))
     strategy, batch = parts.strategy.train(), parts.data.train_dataloader().first(6)
-    for whose in ("data", "own"):  # also after the first third of the training
+    for whose in ("data", "own"):
+        if whose == "data" and "experiment=sums/minillm" in row.overrides:
+            continue  # it learns from own answers alone
         if hasattr(strategy, "whose"):
             strategy._decided = (0, whose)
         loss = strategy.distill(batch).loss.total
@@ -24,6 +26,6 @@ def test_a_row(row, workplace):
 
 
 def test_students_have_equal_steps_and_test_sums():
-    configs = [compose(row.overrides) for row in ROWS if row.name != "teacher"]
+    configs = [compose(row.overrides) for row in ROWS if row.name not in ("teacher", "beginning")]
     same = [(one["trainer"]["max_epochs"], one["data"], one["student"], one["optimizer"]) for one in configs]
     assert all(one == same[0] for one in same)
