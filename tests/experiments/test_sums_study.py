@@ -1,4 +1,4 @@
-"""The rows of the study of sums fit together: each is put together with a tiny network, and its loss is finite."""
+"""The rows of the study of sums fit together: each is put together, and its loss is finite."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from kdlab.studies.reading import read
 from kdlab.training.assemble import assembled
 
 ROWS = [row for table in read("sums").tables for row in table.rows]
-TINY = ["student.width=8", "student.heads=2", "data.batch_size=10"]
+TINY = ["data.batch_size=10"]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
