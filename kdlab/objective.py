@@ -244,6 +244,10 @@ class Objective(nn.Module):
         """The terms that learn from a teacher."""
         return self._sum([name for name, term in self.losses.items() if term.needs_teacher], student, teacher, batch)
 
+    def chosen(self, names: Iterable[str], student: Outputs, teacher: Outputs | None, batch: Batch) -> LossParts:
+        """The named terms; without a teacher, those of them that need none."""
+        return self._sum(names, student, teacher, batch)
+
     def _sum(self, names: Iterable[str], student: Outputs, teacher: Outputs | None, batch: Batch) -> LossParts:
         student = _without_masked_rows(student, batch)
         teacher = None if teacher is None else _without_masked_rows(teacher, batch)

@@ -159,6 +159,7 @@ class Outputs:
         second: the same network's Outputs for the batch's second view, if a loss compares two views.
         by_term: loss term -> Outputs, for terms with their own teacher. The other terms learn from these Outputs
             themselves.
+        samples: what was measured of each sample beside its rows, ``(B,)`` each, for the task's metrics.
 
     >>> import torch
     >>> lazy = Outputs(LazyLogits(torch.ones(2, 3), torch.nn.Linear(3, 5)))
@@ -171,6 +172,7 @@ class Outputs:
     mask: Tensor | None = None
     second: Outputs | None = None
     by_term: dict[str, Outputs] = field(default_factory=dict)
+    samples: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def is_lazy(self) -> bool:

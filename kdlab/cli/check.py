@@ -31,6 +31,7 @@ MUST_BE_GIVEN = {
     "task=masked_lm": ["data=text", "data.train=FILE", *_TOKENS[1:], "student.head=masked_lm", "strategy=supervised"],
     "task=causal_lm": ["data=causal_text", *_CAUSAL, "student=llama"],
     "data=causal_text": ["task=causal_lm", *_CAUSAL, "student=llama"],
+    "data=sums": ["task=causal_lm", "student=llama"],
     "student=llama": _CAUSAL_DATA,
     "student=llama_wide": _CAUSAL_DATA,
     "student=causal": [*_CAUSAL_DATA, "student.pretrained=NAME"],

@@ -23,6 +23,7 @@ from .text.causal import CausalText, CausalTextFiles, HuggingFaceCausalTexts
 from .text.hub import HuggingFaceTexts
 from .text.local import TextFiles
 from .text.masking import MaskTokens
+from .text.sums import Sums
 from .text.texts import TextData
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "MaskTokens",
     "Mixup",
     "RandomResizedCrop",
+    "Sums",
     "TextData",
     "TextFiles",
 ]

@@ -6,6 +6,7 @@ count. No shape depends on the labels, so the functions can be compiled.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from .rows import reduced, wide, without_masked
@@ -61,6 +62,21 @@ def generated_mask(tokens: Tensor, prompt: int, padding: int) -> Tensor:
             f"prompt must be at least 1 and less than the length of the tokens {tuple(tokens.shape)}, got {prompt}"
         )
     return tokens[:, prompt - 1 : -1] != padding
+
+
+def answer_begins(labels: Tensor, ignored: int = IGNORED) -> Tensor:
+    """Where the last answer of each text begins: the first token of the last run of labels, ``(B,)``. What comes before
+    it is its prompt. It is 0 for a text without a prompt, or without labels.
+
+    >>> import torch
+    >>> answer_begins(torch.tensor([[-100, 5, -100, 7, 2], [-100, -100, 4, 2, -100], [3, 4, 2, -100, -100]]))
+    tensor([3, 2, 0])
+    """
+    counts = labels != ignored
+    begins = counts.clone()
+    begins[:, 1:] &= ~counts[:, :-1]
+    places = torch.arange(labels.shape[1], device=labels.device)
+    return (begins * places).max(1).values
 
 
 def token_rows(

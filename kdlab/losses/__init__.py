@@ -27,6 +27,7 @@ from .logits import CrossEntropy, HardLabel, HintonKD, LogitMSE, SoftCrossEntrop
 from .multilabel import BinaryCrossEntropy, SigmoidKD
 from .ofd import OverhaulDistillation
 from .peers import MutualKL, OneKL
+from .policy import PolicyGradient
 from .regression import SquaredError
 from .relations import CC, CKA, FSP, KDSVD, NST, PKT, RKD, SP, CCKernel, SimilarityKL
 from .reviewkd import ReviewKD
@@ -78,6 +79,7 @@ __all__ = [
     "OverhaulDistillation",
     "PKD",
     "PKT",
+    "PolicyGradient",
     "Probe",
     "RKD",
     "ReverseKL",

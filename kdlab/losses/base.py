@@ -92,6 +92,7 @@ class Needs:
     needs_equal_widths: bool = False
     per: str = "row"
     views: int = 1
+    needs_samples: bool = False
 
     def inside(self, name: str) -> Needs:
         """The needs of a loss that holds this one as its attribute ``name``: fixed numbers get that name in front.
@@ -134,6 +135,8 @@ class Loss(nn.Module):
     #: kinds of :class:`kdlab.outputs.SparseTarget` that it accepts in the place of the teacher's logits. Of them it
     #: knows one temperature, its attribute ``temperature``. A loss around another one does not take this over
     sparse: tuple[str, ...] = ()
+    #: it is for answers that the student has just sampled, of which the labels are the tokens (``strategy=on_policy``)
+    needs_samples: bool = False
     #: 2 where the loss compares two augmented views of a batch: ``student.second`` and ``teacher.second`` are then the
     #: other view's Outputs
     views: int = 1

@@ -1,8 +1,7 @@
 """Losses on rows of tokens: module form of :mod:`kdlab.functional.universal`.
 
-Functions that compare whole texts (:func:`kdlab.functional.minillm`, :func:`kdlab.functional.distillm2`,
-:func:`kdlab.functional.uld_sequences`) have no module. They need more than rows of logits: sampled tokens, pairs of
-texts, or two tokenizers.
+Functions that compare whole texts (:func:`kdlab.functional.distillm2`, :func:`kdlab.functional.uld_sequences`) have no
+module. They need more than rows of logits: pairs of texts, or two tokenizers.
 """
 
 from torch import Tensor

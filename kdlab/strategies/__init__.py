@@ -10,9 +10,11 @@ from .dlb import LastBatch
 from .ema import MeanTeacher
 from .kdcl import Collaborative
 from .offline import Offline
+from .on_policy import OnPolicy
 from .one import NativeEnsemble
 from .online import Online
 from .previous_checkpoint import PreviousCheckpoint
+from .privileged import Privileged
 from .ps_kd import Progressive
 from .supervised import Supervised
 
@@ -25,9 +27,11 @@ __all__ = [
     "MeanTeacher",
     "NativeEnsemble",
     "Offline",
+    "OnPolicy",
     "Online",
     "OwnTeacher",
     "PreviousCheckpoint",
+    "Privileged",
     "Progressive",
     "Step",
     "Strategy",

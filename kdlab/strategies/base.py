@@ -22,6 +22,7 @@ from kdlab.models.taps import Taps
 from kdlab.objective import LossParts, Objective, ddp_anchor, mean_of
 from kdlab.outputs import Outputs
 from kdlab.tasks import Task
+from kdlab.tasks.base import of_samples
 from kdlab.teachers import Teacher
 
 from . import random_numbers
@@ -39,10 +40,11 @@ def distributed() -> bool:
 @dataclass
 class Step:
     """What :meth:`Strategy.distill` returns: data, nothing logged. ``outputs`` are what the networks said, by name, for
-    ``after_step``."""
+    ``after_step``. ``batch`` is the one that the loss is of, if it is not that of the data."""
 
     loss: LossParts
     outputs: dict[str, Outputs] = field(default_factory=dict)
+    batch: Batch | None = None
 
 
 class Strategy(L.LightningModule):
@@ -75,6 +77,8 @@ class Strategy(L.LightningModule):
     unlabelled = True
     #: whether it remembers training samples by their number, ``batch.index``
     needs_index = False
+    #: whether it asks the teacher about inputs that are not those of the data
+    own_inputs = False
 
     def __init__(
         self,
@@ -198,6 +202,10 @@ class Strategy(L.LightningModule):
         """Of the optimiser: ``params`` and, where a group has its own, the optimiser's options."""
         return [{"params": [parameter for parameter in self.parameters() if parameter.requires_grad]}]
 
+    def readings(self) -> dict[str, float]:
+        """Numbers of the strategy's own for a row of the curve, by name, the same in all processes."""
+        return {}
+
     # -- what a strategy may call --------------------------------------------------------------------------------------
 
     def watch(self, taps: Iterable[str]) -> None:
@@ -316,6 +324,7 @@ class Strategy(L.LightningModule):
         """The loss of the batch, a scalar, from :meth:`distill`. The loss and its parts join the epoch's sums, weighted
         by rows: a term that reads labels by the rows that have one."""
         self._step = self.distill(batch)
+        batch = self._step.batch or batch
         loss, rows = torch.as_tensor(self._step.loss.total), float(batch.normaliser or len(batch))
         parts = {f"loss_{name}": value for name, value in self._step.loss.parts.items()}
         counts = {f"loss_{name}": count for name, count in self._step.loss.counts.items()}
@@ -350,7 +359,7 @@ class Strategy(L.LightningModule):
         """Of the row of the curve: see :meth:`on_train_epoch_end`."""
         losses = self._losses.means(partial(self.trainer.strategy.reduce, reduce_op="sum"), self.device)
         scalars = {name: float(value) for name, value in self.objective.scalars().items()}
-        values = {**losses, **scalars, "teacher_share": self._time.teacher_share}
+        values = {**losses, **scalars, **self.readings(), "teacher_share": self._time.teacher_share}
         return {f"train/{name}": value for name, value in values.items()}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
@@ -381,7 +390,7 @@ class Strategy(L.LightningModule):
                 self._metrics[name] = self.task.metrics().to(self.device)
             logits, target = self.task.counting(outputs, rows)
             if len(logits):  # no token of the batch may have a label
-                self._metrics[name].update(logits, target if taught is None else taught)
+                self._metrics[name].update(logits, target if taught is None else taught, **of_samples(outputs))
         return said, rows
 
     def _compared_with(self, batch: Batch, rows: Batch) -> Tensor | None:

@@ -15,6 +15,12 @@ from .chance import ChanceTest
 from .metric import Metric, Report
 
 
+def of_samples(outputs: Outputs) -> dict[str, dict[str, Tensor]]:
+    """A keyword for the ``update`` of a task's metrics, where samples were measured; torchmetrics gives it to those
+    metrics that have it."""
+    return {"samples": outputs.samples} if outputs.samples else {}
+
+
 class Task(ABC):
     """Base of the tasks.
 

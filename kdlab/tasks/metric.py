@@ -246,4 +246,9 @@ FURTHER = {
         Metric("mcc", True, "correlation"),
     ),
     "regression": (Metric("pearson", True, "correlation"), Metric("spearman", True, "correlation")),
+    "causal_lm": (
+        Metric("exact_match", True, "share of answers"),
+        Metric("answer_tokens", True, "tokens"),
+        Metric("truncated", False, "share of answers"),
+    ),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import ClassVar
@@ -14,8 +15,9 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from kdlab.batch import Batch
 from kdlab.errors import InputError
-from kdlab.functional.tokens import IGNORED
+from kdlab.functional.tokens import IGNORED, answer_begins
 from kdlab.models.calling import answer_of
+from kdlab.models.generation import Generated, generate
 from kdlab.outputs import LazyLogits, Outputs
 
 from .classification import Classification, NegativeLogLikelihood, macro_f1
@@ -151,12 +153,14 @@ class Words(Tokens):
 
     def metrics(self) -> MetricCollection:
         """``nll`` in nats a row, ``perplexity``, its exponential, and ``accuracy``."""
-        found: dict[str, Metric | MetricCollection] = {
+        return MetricCollection(self._of_rows(), compute_groups=False)
+
+    def _of_rows(self) -> dict[str, Metric | MetricCollection]:
+        return {
             "nll": NegativeLogLikelihood(),
             "perplexity": Perplexity(),
             "accuracy": MulticlassAccuracy(self.classes, average="micro", validate_args=False),
         }
-        return MetricCollection(found, compute_groups=False)
 
     def predictions(self, outputs: Outputs, rows: Batch) -> dict[str, Tensor]:
         """The most probable word of each row, its log-probability and that of the right one."""
@@ -183,6 +187,10 @@ class MaskedLM(Words):
     text_heads: ClassVar[tuple[str, ...]] = ("masked_lm", "tokens")
 
 
+#: the metrics of generated answers
+OF_ANSWERS = ("exact_match", "answer_tokens", "truncated")
+
+
 class CausalLM(Words):
     r"""The next token of a text: row :math:`t` is the answer to the tokens :math:`x_1 … x_t`, and its label is
     :math:`x_{t+1}`.
@@ -194,25 +202,87 @@ class CausalLM(Words):
         classes: size of the vocabulary.
         rows_at_once: how many rows get logits at a time, in all loss terms that need no more than logits: memory grows
             with it, and not with the number of tokens. None: all rows.
+        measured: metrics that come first, the headline at their head: ``nll``, ``perplexity``, ``accuracy``, and those
+            of generated answers: ``exact_match``, the share of prompts whose answer is that of the data, token by
+            token; ``answer_tokens``, their mean length; ``truncated``, the share of answers that do not end. With one
+            of these three, the network answers the prompts of validation and test, greedily.
+        longest_answer: the most tokens of an answer that is generated.
+        end_token: the number of the token that ends an answer. kdlab gives it, from the data.
 
     Raises:
-        InputError: ``rows_at_once`` is out of its range.
+        InputError: an argument is out of its range, or there is no such metric.
     """
 
     report = CAUSAL_LM
     text_heads: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, classes: int, rows_at_once: int | None = None):
+    def __init__(
+        self,
+        classes: int,
+        rows_at_once: int | None = None,
+        measured: Sequence[str] = (),
+        longest_answer: int = 32,
+        end_token: int | None = None,
+    ):
         super().__init__(classes)
         if rows_at_once is not None and rows_at_once < 1:
             raise InputError(f"task.rows_at_once must be at least 1, or null (all rows), got {rows_at_once}")
-        self.rows_at_once = rows_at_once
+        if longest_answer < 1:
+            raise InputError(f"task.longest_answer must be at least 1 (token), got {longest_answer}")
+        self.rows_at_once, self.longest_answer, self.end_token = rows_at_once, longest_answer, end_token
+        self.report = self.report.measuring(measured)
+        #: the metrics of generated answers that are measured
+        self.of_answers = [name for name in measured if name in OF_ANSWERS]
+
+    def metrics(self) -> MetricCollection:
+        """Those of :class:`Words`, and those of generated answers that are ``measured``."""
+        found = {**self._of_rows(), **{name: OfSamples(name) for name in self.of_answers}}
+        return MetricCollection(found, compute_groups=False)
 
     def network_outputs(self, network: nn.Module, batch: Batch, view: int = 0) -> Outputs:
-        """Answers ``(B, T, C)``; lazy where the network can leave its head to be applied later."""
+        """Answers ``(B, T, C)``; lazy where the network can leave its head to be applied later. Of validation and test,
+        also what is measured of generated answers.
+
+        Raises:
+            InputError: generated answers are measured, and a row of the data has no prompt, or holds several texts.
+        """
+        if self.of_answers and not network.training:
+            check_prompts(batch, "task.measured")
         lazily = getattr(network, "lazily", None)
         with lazily() if callable(lazily) else nullcontext():
-            return super().network_outputs(network, batch, view)
+            outputs = super().network_outputs(network, batch, view)
+        if not self.of_answers or network.training or batch.split == "train" or not len(batch):
+            return outputs
+        return outputs.replace(samples=self._measured(self.generated(network, batch, 0.0, self.longest_answer), batch))
+
+    def generated(
+        self, network: nn.Module, batch: Batch, temperature: float, most: int, key: Sequence[int] = ()
+    ) -> Generated:
+        """A network's own answers to the prompts of a batch (:func:`kdlab.models.generation.generate`). A prompt is
+        what comes before the last answer of a text."""
+        return generate(
+            network,
+            batch.inputs["input_ids"],
+            answer_begins(batch.labels),
+            most=most,
+            end=self.end_token,
+            temperature=temperature,
+            index=batch.index,
+            key=key,
+        )
+
+    def _measured(self, generated: Generated, batch: Batch) -> dict[str, Tensor]:
+        """``exact_match``, ``answer_tokens`` and ``truncated`` of each sample."""
+        places = torch.arange(batch.labels.shape[1], device=batch.labels.device)
+        wanted = batch.labels.masked_fill(places < answer_begins(batch.labels)[:, None], IGNORED)
+        said = generated.labels
+        width = max(said.shape[1], wanted.shape[1])
+        wanted, said = (F.pad(one, (0, width - one.shape[1]), value=IGNORED) for one in (wanted, said))
+        return {
+            "exact_match": (wanted == said).all(1).float(),
+            "answer_tokens": generated.answers.float(),
+            "truncated": (~generated.ended).float(),
+        }
 
     def answered(self, labels: Tensor) -> Tensor:
         """The label of the next token, and -100 at the last position.
@@ -221,3 +291,35 @@ class CausalLM(Words):
         [[-100, 4, 2, -100]]
         """
         return F.pad(labels[:, 1:], (0, 1), value=IGNORED)
+
+
+def check_prompts(batch: Batch, key: str) -> None:
+    """Raises InputError where a text of a batch has no prompt that could be answered.
+
+    Args:
+        key: the option that needs answers, for the message.
+    """
+    if "position_ids" in batch.inputs:
+        raise InputError(f"{key}: answers are generated to prompts, and here rows are packed; data.packed=false")
+    if len(batch) and int(answer_begins(batch.labels).min()) < 1:
+        raise InputError(
+            f"{key}: answers are generated to prompts, and these texts have none; name their columns, for example "
+            "data.prompt=question data.answer=answer"
+        )
+
+
+class OfSamples(MeanMetric):
+    """The mean of a number that was measured of each sample (:attr:`kdlab.Outputs.samples`).
+
+    Args:
+        name: of the number.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(nan_strategy="disable")
+        self.name = name
+
+    def update(self, logits: Tensor, target: Tensor, samples: Mapping[str, Tensor] | None = None) -> None:  # type: ignore[override]
+        """Adds the numbers of a batch; nothing where its samples were not measured."""
+        if samples:
+            super().update(samples[self.name])

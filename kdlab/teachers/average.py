@@ -106,7 +106,11 @@ class Average(Copy):
         step = 1 / (self.steps.to(torch.float64) + 1)
         towards = step.clamp(min=1 - self.decay)  # one minus the decay, as a tensor, so that a GPU need not wait
         mine, theirs = self.network.state_dict(), network.state_dict()
+        moved: set[int] = set()  # embeddings and head may be one tensor under two names
         for name, value in mine.items():
+            if value.numel() and value.data_ptr() in moved:
+                continue
+            moved.add(value.data_ptr())
             if value.is_floating_point():
                 value.lerp_(theirs[name].to(value.dtype), towards.to(value.dtype))
             else:

@@ -106,6 +106,8 @@ def _learns_from_teacher(node: dict) -> bool:
 def _problem(config: dict, data: Data, mode: str) -> str:
     """Why a mode would not be exact; empty if it is."""
     trainer = config["trainer"]
+    if getattr(locate(config["strategy"]["_target_"]), "own_inputs", False):
+        return "the strategy asks the teacher about texts that are not those of the data"
     if data.mixing is not None:
         return "data.mixing mixes the images of a batch, so their answers differ from batch to batch"
     codec = cache_codec(config["teacher"])["name"]

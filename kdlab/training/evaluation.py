@@ -12,6 +12,7 @@ from kdlab.batch import Batch
 from kdlab.errors import EndedEarly, ended_early
 from kdlab.outputs import Outputs
 from kdlab.tasks import Task
+from kdlab.tasks.base import of_samples
 
 
 def all_batches(loader: Iterable[Batch]) -> Iterator[Batch]:
@@ -87,7 +88,7 @@ def evaluate(
             logits, target = task.counting(outputs, rows)
             if len(logits):  # no token of the batch may have a label
                 if task.compared_with == "labels":
-                    metrics[name].update(logits, target)
+                    metrics[name].update(logits, target, **of_samples(outputs))
                 elif taught is not None:
                     metrics[name].update(logits, taught)
                 if taught is not None and taught.shape == logits.shape:

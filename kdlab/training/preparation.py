@@ -56,6 +56,7 @@ def prepare(
             *wrong_answers(strategy),
             *_wrong_heads(strategy),
             *strategy.validate_combination(),
+            *_needs_samples(strategy),
             *_no_chain(strategy),
             *_wrong_mixture(strategy, batch),
             *_needs_every_label(strategy, batch),
@@ -198,6 +199,18 @@ def _no_chain(strategy: Strategy) -> list[str]:
             f"strategy.generation={strategy.generation}: it counts the runs of a chain, and this run learns from no "
             "run before it; strategy.generation=0"
         )
+    ]
+
+
+def _needs_samples(strategy: Strategy) -> list[str]:
+    """Terms for sampled answers, in a strategy that samples none."""
+    if strategy.own_inputs:
+        return []
+    return [
+        f"loss.{name}: {type(term).__name__} is for answers that the student has sampled; strategy=on_policy "
+        "strategy.share=1"
+        for name, term in strategy.objective.losses.items()
+        if term.needs_samples
     ]
 
 

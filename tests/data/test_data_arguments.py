@@ -71,7 +71,7 @@ def _arguments(kind) -> set[str]:
 
 def test_every_argument_has_its_line():
     bases = ("CausalText", "ClassificationData", "Data", "Images", "InMemory", "TextData")
-    texts = ("CausalTextFiles", "HuggingFaceCausalTexts", "HuggingFaceTexts", "MaskTokens", "TextFiles")  # data/text/
+    texts = ("CausalTextFiles", "HuggingFaceCausalTexts", "HuggingFaceTexts", "MaskTokens", "Sums", "TextFiles")
     for kind in (getattr(data, name) for name in data.__all__ if name not in (*bases, *texts)):
         (listed,) = [changes for one, changes in CHANGES.items() if issubclass(kind, one)]
         assert _arguments(kind) == set(listed), kind

@@ -83,6 +83,7 @@ OTHER = {
     "negatives": 3,
     "width": 5,
     "tail_mass": 0.95,
+    "length": "none",
 }
 OTHER_OF = {
     ("TinyBERT", "student_layers"): 4,
@@ -94,6 +95,7 @@ OTHER_OF = {
 WITH = {
     ("CrossEntropy", "smoothing_over"): {"label_smoothing": 0.2},
     ("CTKD", "width"): {"per_sample": True},
+    ("PolicyGradient", "clip"): {"clip": 0.5},
     **{
         (name, f"{side}_heads"): {"over_heads": "mean"}
         for name in ("AttentionMSE", "AttentionCE")
@@ -157,7 +159,8 @@ def observed(name: str, arguments: dict) -> list[torch.Tensor]:
     target = torch.arange(ROWS) % CLASSES
     if "classes" not in loss.answers:  # labels, or values
         target = nn.functional.one_hot(target, CLASSES).double()
-    batch = Batch(None, target, torch.arange(ROWS), mask=MASK if name in SEQUENCES else None)
+    index = torch.arange(ROWS) // (3 if loss.needs_samples else 1)  # two answers of three tokens
+    batch = Batch(None, target, index, mask=MASK if name in SEQUENCES else None)
     torch.manual_seed(2)
     value = loss(student, teacher, batch)
     value.sum().backward()

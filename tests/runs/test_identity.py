@@ -323,6 +323,34 @@ HUB = {
     "test_split": "test",
     "train_split": "train",
 }
+SUMS = {
+    "largest": 99,
+    "samples": 2000,
+    "test_samples": 1000,
+    "length": 16,
+    "pad_to": "longest",
+    "teacher_pad_to": "same",
+    "buckets": False,
+    "folder": "data",
+    "batch_size": 64,
+    "evaluation_batch_size": 500,
+    "validation": 0.1,
+    "split_seed": 0,
+    "fraction": 1.0,
+    "drop_last": True,
+}
+STRATEGY = {"epochs": None, "generation": 0, "seed": 1, "taps": None}
+ON_POLICY = {
+    "capacity": 1000,
+    "longest": 32,
+    "overlap": 8,
+    "rise": 0.1,
+    "share": 0.5,
+    "temperature": 1.0,
+    "tolerance": 0.1,
+    "warm_up": 0.0,
+    **STRATEGY,
+}
 CAUSAL = {**TEXTS, **dict.fromkeys(("answer", "messages", "prompt")), "end": True, "packed": False}
 LATER = {
     **{f"data.CausalText.{key}": value for key, value in CAUSAL.items()},
@@ -331,6 +359,16 @@ LATER = {
     **{f"data.TextData.{key}": value for key, value in TEXTS.items()},
     **{f"data.TextFiles.{key}": value for key, value in {**TEXTS, **FILES}.items()},
     **{f"data.HuggingFaceTexts.{key}": value for key, value in {**TEXTS, **HUB}.items()},
+    **{f"data.Sums.{key}": value for key, value in SUMS.items()},
+    **{f"strategies.OnPolicy.{key}": value for key, value in ON_POLICY.items()},
+    **{f"strategies.Privileged.{key}": value for key, value in ON_POLICY.items()},
+    "strategies.Step.batch": None,
+    "strategies.Privileged.decay": 0.95,
+    "strategies.Privileged.teaches": "average",
+    "losses.PolicyGradient.clip": 100.0,
+    "losses.PolicyGradient.discount": 0.95,
+    "losses.PolicyGradient.length": "remaining",
+    "losses.PolicyGradient.single_step": 1.0,
     "data.Data.augment": None,
     "data.Data.batch_size": 128,
     "data.Data.drop_last": True,

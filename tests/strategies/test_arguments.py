@@ -61,8 +61,13 @@ REFUSED = {
     "one": [["+strategy.keep=branch2"], ["+strategy.views=different"]],
     "supervised": [["+strategy.generation=1"]],
 }
-# tests/training/test_chains.py; features below 0 in test_own_teacher.py
-ELSEWHERE = {"born_again": {"generation"}, "byot": {"positive_only"}}
+# tests/training/test_chains.py; features below 0 in test_own_teacher.py; test_on_policy.py and test_privileged.py
+ELSEWHERE = {
+    "born_again": {"generation"},
+    "byot": {"positive_only"},
+    "on_policy": {"capacity", "longest", "overlap", "rise", "share", "temperature", "tolerance", "warm_up"},
+    "privileged": {"decay", "teaches"},
+}
 CLASSES = {
     "Supervised": "supervised",
     "Online": "online",
@@ -77,6 +82,8 @@ CLASSES = {
     "ClassWise": "cs_kd",
     "LastBatch": "dlb",
     "Offline": "offline",
+    "OnPolicy": "on_policy",
+    "Privileged": "privileged",
 }
 
 

@@ -140,3 +140,17 @@ def test_a_teacher_teaches_at_the_rows(overrides, tmp_path):
     assert written.difference == 0 and torch.equal(model(input_ids=ids).logits, student(ids))
     tokenizer = AutoTokenizer.from_pretrained(str(written.folder))
     assert model.generation_config.eos_token_id == tokenizer.eos_token_id == 2
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["task.measured=[exact_math]"], "task=causal_lm has no metric 'exact_math'"),
+        (["task.longest_answer=0"], "task.longest_answer must be at least 1"),
+        (["data.prompt=null", "data.answer=null", "data.text=q"], "task.measured: .*these texts have none; name their"),
+        (["data.prompt=null", "data.answer=null", "data.text=q", "data.packed=true"], "rows are packed; data.packed=f"),
+    ],
+)
+def test_generated_answers_need_prompts(overrides, options, words):
+    with pytest.raises(InputError, match=words):
+        kdlab.train([*overrides, "task.measured=[exact_match]", *options])

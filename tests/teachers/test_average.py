@@ -93,3 +93,16 @@ def test_to_take_is_to_become_equal():
     assert not torch.equal(copied.network[0].weight, net[0].weight)
     copied.take(net)
     assert all(torch.equal(value, copied.network.state_dict()[name]) for name, value in net.state_dict().items())
+
+
+def test_weights_with_two_names_move_once():
+    """As embeddings and head of a language model."""
+    network = nn.Sequential(nn.Embedding(3, 2), nn.Linear(2, 3, bias=False))
+    network[1].weight = network[0].weight
+    average = Average(network, decay=0.5)
+    before = network[0].weight.detach().clone()
+    with torch.no_grad():
+        network[0].weight += 1.0
+    average.follow(network)
+    assert torch.allclose(average.network[0].weight, before + 0.5)
+    assert average.network[0].weight is average.network[1].weight

@@ -13,6 +13,7 @@ from torch import Tensor
 from kdlab.counter import counter_bits
 from kdlab.errors import InputError
 from kdlab.functional.tokens import IGNORED
+from kdlab.tasks.facts import DataFacts
 
 from .causal_tokens import CausalTokenising
 from .hub import HuggingFaceTexts
@@ -146,6 +147,13 @@ class CausalText(TextData):
         return replace(split, target=labels.padded(torch.arange(len(labels)), self.length, IGNORED))
 
     # -- what a run asks -----------------------------------------------------------------------------------------------
+
+    @property
+    def facts(self) -> DataFacts:
+        """Also the token that ends an answer, where there is one."""
+        found = super().facts
+        ends = self.end or self.form == "messages"  # a template ends what the assistant says
+        return replace(found, end_token=self.tokenizer.loaded.eos_token_id) if ends else found
 
     def share_samples(self, other: Any) -> None:
         """Also take over the numbers for notes."""

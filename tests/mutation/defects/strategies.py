@@ -1,5 +1,7 @@
 """Defects in the strategies: who teaches whom, in which mode, from which view, how often."""
 
+_ON_POLICY = ("tests/strategies/test_on_policy.py",)
+
 DEFECTS = [
     ("strategies/base.py", "            network.train()         # networks", "            pass         # networks"),
     (
@@ -183,5 +185,30 @@ DEFECTS = [
         "strategies/optimization.py",
         'intervals = epochs_of(trainer) if self.interval == "epoch"',
         'intervals = epochs_of(trainer) if self.interval == "step"',
+    ),
+    ("strategies/on_policy.py", "        if drawn >= share:", "        if drawn < share:"),
+    ("strategies/on_policy.py", "if self._decided is None or self._decided[0] != self.steps_done:", "if True:"),
+    (
+        "strategies/on_policy.py",
+        "return [name for name, term in losses.items() if term.needs_teacher]",
+        "return list(losses)",
+    ),
+    (
+        "strategies/on_policy.py",
+        "factor = self._divisor * world * self._accumulated / max(self._counted, 1.0)",
+        "factor = 1.0",
+    ),
+    ("strategies/on_policy.py", "(max(float(count), 1.0) / world for count in counts)", "(1.0 for count in counts)"),
+    ("strategies/replay.py", "rows = rows[rows[:, -1].argsort(stable=True)]", "rows = rows", {"tests": _ON_POLICY}),
+    (
+        "strategies/replay.py",
+        "            self.reference.fill_(loss)\n        # one",
+        "            pass\n        # one",
+        {"tests": _ON_POLICY},
+    ),
+    (
+        "strategies/privileged.py",
+        "(before[:, None] + torch.arange(width, device=ids.device))",
+        "(0 * before[:, None] + torch.arange(width, device=ids.device))",
     ),
 ]
