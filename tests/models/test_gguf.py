@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 
+import kdlab
 from kdlab.data.text.tokenizers import Tokenizer, same_tokenizer
 from kdlab.errors import InputError
 from kdlab.models import CausalModel
@@ -128,3 +129,20 @@ def test_what_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "gguf" else there(name, *more))
     refused("m.gguf", r"needs the package gguf: pip install 'kdlab\[gguf\]'")
     assert Tokenizer("data.tokenizer", file).unpadded("a cat")["input_ids"] == tokenizer("a cat")["input_ids"]
+
+
+def test_a_run_learns_from_a_file_as_from_the_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tokenizer, student = byte_tokenizer(pad=True), small()
+    file = write_gguf(tmp_path / "student.gguf", student.network, tokenizer)
+    student.network.save_pretrained(str(tmp_path / "student"))
+    tokenizer.save_pretrained(str(tmp_path / "student"))
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS * 3))
+    common = [
+        *("task=causal_lm", "data=causal_text", "data.train=texts.jsonl", f"data.vocabulary={len(tokenizer)}"),
+        *("data.length=24", "data.batch_size=4", "student=causal", "strategy=supervised"),
+        *("trainer.max_epochs=1", "progress=none"),
+    ]
+    runs = [kdlab.train([*common, f"data.tokenizer={one}", f"student.pretrained={one}"]) for one in (file, "student")]
+    for key in ("train/loss", "test/nll"):
+        assert runs[0].metrics[key] == pytest.approx(runs[1].metrics[key], rel=1e-4)
