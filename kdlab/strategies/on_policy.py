@@ -237,7 +237,10 @@ class OnPolicy(Strategy):
 
     @torch.no_grad()
     def _compare_tokens(self, student: Outputs, teacher: Outputs) -> None:
-        """Compares both in some of the rows, for the curve."""
+        """Compares both in some of the rows, for the curve. A served teacher's other probabilities are not known, so it
+        is not compared."""
+        if teacher.sparse is not None:
+            return
         mine, theirs = (_some_logits(one) for one in (student, teacher))
         if not len(mine) or mine.shape != theirs.shape:
             return
@@ -353,6 +356,6 @@ def _share(value: Any) -> Schedule:
 def _some_logits(outputs: Outputs) -> Tensor:
     """The logits of at most 256 rows, evenly spread."""
     answer = outputs.answer
-    rows = answer.hidden if isinstance(answer, LazyLogits) else answer
+    rows = answer.hidden if isinstance(answer, LazyLogits) else outputs.logits
     rows = rows[:: max(-(-len(rows) // _COMPARED), 1)]
     return (answer.head(rows) if isinstance(answer, LazyLogits) else rows).detach()
