@@ -89,7 +89,7 @@ def test_the_curve_is_that_of_whole_steps_however_they_are_batched(overrides):
 def test_two_processes_have_the_curve_of_one(overrides):
     (one, _), (two, _) = (
         curve(kdlab.train([*overrides, "data.batch_size=12", "data.drop_last=true", *more]))
-        for more in ([], ["trainer.devices=2", "trainer.accelerator=cpu"])
+        for more in ([], ["trainer.devices=2", "trainer.accelerator=cpu", "task.rows_at_once=5"])
     )
     assert two == pytest.approx(one, rel=1e-5)
 
