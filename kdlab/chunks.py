@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdlab.outputs import LazyLogits
+from kdlab.outputs import LazyLogits, without_autocast_cache
 
 #: from the first and the last row (exclusive) and their logits to the values of the sums and of the parts
 Values = Callable[[int, int, Tensor], tuple[Tensor, Tensor]]
@@ -109,7 +109,7 @@ def _with_gradients(
     own = [number for number, need in enumerate(needed) if need and number > len(head)]
     for start, stop in _parts(lazy):
         states, values = hidden[start:stop].detach(), values_of(start, stop)
-        with torch.set_grad_enabled(not lazy.linear):
+        with torch.set_grad_enabled(not lazy.linear), without_autocast_cache(hidden.device):
             answer = lazy.head(states.requires_grad_(needed[0] and not lazy.linear))
         of_answer = answer.detach() if lazy.linear else torch.empty_like(answer)
         for first, last in _blocks(answer):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -42,7 +43,7 @@ class LazyLogits:
 
     def detach(self) -> LazyLogits:
         """Without gradient to the hidden states, and to the head when it is applied later."""
-        return replace(self, hidden=self.hidden.detach(), head=torch.no_grad()(self.head), parameters=(), linear=False)
+        return replace(self, hidden=self.hidden.detach(), head=partial(_apart, self.head), parameters=(), linear=False)
 
 
 @dataclass(kw_only=True)
@@ -145,6 +146,18 @@ class Sampled(SparseTarget):
 
 class NotDense(InputError):
     """Logits of all classes are asked for, and only a part of the distribution is known."""
+
+
+def without_autocast_cache(device: torch.device) -> torch.autocast:
+    """Autocast as it is now, but without its memory of weights in half precision. A weight that is cast where no
+    gradients are recorded must not be used again where they are: it would get none."""
+    enabled = torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, torch.get_autocast_dtype(device.type), enabled, cache_enabled=False)
+
+
+def _apart(head: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
+    with torch.no_grad(), without_autocast_cache(hidden.device):
+        return head(hidden)
 
 
 @dataclass

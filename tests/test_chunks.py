@@ -119,3 +119,30 @@ def test_without_gradients_only_the_values_are_computed():
         found = objective(Outputs(answer), None, rows).total
         assert float(found) == pytest.approx(float(objective(Outputs(linear(hidden)), None, rows).total))
         assert not found.requires_grad
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_half_precision(known):
+    """Under autocast, values are as accurate as all rows at once, and a dense term after them has its gradient."""
+    objective = Objective({"kl": kdlab.losses.ForwardKL(), "js": kdlab.losses.JensenShannon()}, {"kl": 1.0, "js": 1.0})
+    hidden, linear, teacher, rows = made(torch.float32)
+    teacher = 10 * teacher  # a product of such logits in bfloat16 would be off by more than the tolerance
+    found = []
+    for at_once in (None, 3):
+        with torch.autocast("cpu", torch.bfloat16):
+            answer = LazyLogits(hidden, linear, tuple(linear.parameters()), at_once, linear=known)
+            parts = objective(Outputs(answer), Outputs(teacher), rows)
+            dense = linear(hidden).float().square().mean()
+        found.append((parts.parts, torch.autograd.grad(parts.total + dense, [hidden, *linear.parameters()])))
+    for name in ("kl", "js"):
+        assert float(found[0][0][name]) == pytest.approx(float(found[1][0][name]), rel=1e-5)
+    for left, right in zip(found[0][1], found[1][1]):
+        torch.testing.assert_close(left, right, rtol=2e-2, atol=2e-3 * float(left.abs().max()))
+
+
+def test_the_head_of_a_detached_answer_leaves_nothing_in_the_cache_of_autocast():
+    hidden, linear, _, _ = made(torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        LazyLogits(hidden, linear, tuple(linear.parameters())).detach().dense()
+        loss = linear(hidden).float().sum()
+    assert all(one is not None for one in torch.autograd.grad(loss, list(linear.parameters()), allow_unused=True))

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from . import divergences, logits
+from .kernels import product
 from .rows import same_shape
 
 #: from the logits of student and teacher, divided by the temperature, to values ``(N,)`` and the gradients of their
@@ -193,7 +194,7 @@ def _log_sum(one: Tensor) -> Tensor:
 
 def _dot(one: Tensor, other: Tensor) -> Tensor:
     """The sum over classes of the products ``(N,)``, without a tensor of products."""
-    return torch.bmm(one[:, None], other[:, :, None]).flatten()
+    return product(one[:, None], other[:, :, None]).flatten()
 
 
 def _log_ratio(one: Tensor, other: Tensor) -> Tensor:

@@ -36,6 +36,11 @@ class Standardised(Loss):
         """Those of the inner loss."""
         return self.loss.answers
 
+    @property
+    def by_rows(self) -> bool:
+        """That of the inner loss."""
+        return self.loss.by_rows
+
     def prepare(self, probe: Probe) -> None:
         """Prepares the inner loss."""
         self.loss.prepare(probe)
