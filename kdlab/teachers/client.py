@@ -33,7 +33,7 @@ class Server:
 
     Args:
         address: ``http://localhost:8000``, with or without ``/v1``.
-        model: the name of the model; None: the only one that the server lists.
+        model: the name of the model; :meth:`check` refuses None.
         timeout: seconds for one answer.
         retries: how often a failed request is repeated: 6 take about half a minute, 8 a minute and a half.
         in_flight: requests at a time.
@@ -167,8 +167,9 @@ class Server:
             key: of the config, for messages.
 
         Raises:
-            InputError: it does not answer, or has not the model.
+            InputError: it does not answer, has not the model, or no model is named.
         """
+        names: list[str] = []
         try:
             listed = self._asked("GET", "/v1/models", None, min(self.retries, 1))
         except ServerGone as error:
@@ -182,13 +183,15 @@ class Server:
                     f"{key}.address={self.address}: {error}. The key of the server is read from the environment "
                     f"variable {self.key_variable} ({key}.key_variable)"
                 ) from error
-            return  # it does not list its models
-        names = [str(one.get("id")) for one in listed.get("data", [])] if isinstance(listed, dict) else []
-        if self.model is None and len(names) == 1:
-            self.model = names[0]
-        elif self.model is None:
-            raise InputError(f"{key}.model has no value; the server has {', '.join(names) or 'no list of models'}")
-        elif names and self.model not in names:
+            listed = None  # it does not list its models
+        if isinstance(listed, dict):
+            names = [str(one.get("id")) for one in listed.get("data", [])]
+        if self.model is None:  # the name is part of the identity of a run, so it is not taken from the server
+            raise InputError(
+                f"{key}.model has no value; the server has {', '.join(names) or 'no list of models'}; "
+                f"{key}.model={names[0] if len(names) == 1 else 'NAME'}"
+            )
+        if names and self.model not in names:
             raise InputError(f"{key}.model={self.model}: the server has no such model (it has {', '.join(names)})")
 
 

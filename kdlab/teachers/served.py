@@ -38,7 +38,7 @@ class Served(Teacher):
 
     Args:
         address: ``http://localhost:8000``, with or without ``/v1``.
-        model: its name on the server; None: the only one.
+        model: its name on the server. It is part of the identity of a run.
         vocabulary: number of tokens of the tokenizer. None: of a batch, which is right only for a server of dense
             answers.
         top_k: so many of the most probable tokens. Servers have a limit: vLLM of 20 unless it was started with
@@ -47,7 +47,7 @@ class Served(Teacher):
         timeout, retries, in_flight, key_variable: as of :class:`kdlab.teachers.client.Server`.
 
     Raises:
-        InputError: an argument is out of its range.
+        InputError: an argument is out of its range, or the model has no name; the message has those of the server.
     """
 
     gives_logits = False
@@ -82,6 +82,8 @@ class Served(Teacher):
             self.server = Server(address, model, timeout, retries, in_flight, key_variable)
         except InputError as error:
             raise InputError(f"teacher.{error}") from error
+        if model is None:
+            self.server.check("teacher")  # refuses it, with the names that the server has
         self.vocabulary, self.top_k, self.protocol = vocabulary, top_k, protocol
         self._is_checked = False
         #: what it has cost: batches, texts, and seconds that training waited for answers

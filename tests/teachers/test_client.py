@@ -83,13 +83,13 @@ def test_the_key_is_read_from_the_environment(network, monkeypatch):
 
 def test_the_model_is_one_that_the_server_has(network):
     with SmallServer(network, names=("one",)) as small:
-        server = Server(small.address)
-        server.check("teacher")
-        assert server.model == "one"
+        Server(small.address, "one").check("teacher")
+        with pytest.raises(InputError, match="teacher.model has no value; the server has one; teacher.model=one"):
+            Server(small.address).check("teacher")
         with pytest.raises(InputError, match=r"teacher.model=two: the server has no such model \(it has one\)"):
             Server(small.address, "two").check("teacher")
     with SmallServer(network, names=("one", "two")) as small:
-        with pytest.raises(InputError, match="teacher.model has no value; the server has one, two"):
+        with pytest.raises(InputError, match="teacher.model has no value; the server has one, two; teacher.model=NAME"):
             Server(small.address).check("teacher")
 
 

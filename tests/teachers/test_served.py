@@ -120,7 +120,14 @@ def test_what_is_refused(options, words):
     with pytest.raises(InputError, match=words):
         Served(**{"address": "http://localhost", **options})
     with pytest.raises(InputError, match="gives probabilities and no features"):
-        Served("http://localhost").watch(["hidden1"])
+        Served("http://localhost", "tiny").watch(["hidden1"])
+
+
+def test_a_model_without_a_name_is_refused(network):
+    """Otherwise runs that learn from two models of a server would have one identity."""
+    with SmallServer(network) as small:
+        with pytest.raises(InputError, match="teacher.model has no value; the server has tiny; teacher.model=tiny"):
+            Served(small.address, None, VOCABULARY)
 
 
 @pytest.fixture
