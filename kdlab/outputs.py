@@ -53,7 +53,8 @@ class SparseTarget:
     Args:
         ids: class numbers ``(..., k)``, each once in a row.
         classes: C, how many there are.
-        temperature: at which the other numbers were computed. No other temperature can be had from them.
+        temperature: at which the other numbers were computed. Values at another temperature cannot be
+            computed from them.
     """
 
     #: ``top_k`` or ``sampled``; a loss names the kinds that it accepts
@@ -128,7 +129,8 @@ class Sampled(SparseTarget):
     """Classes drawn from a teacher's distribution p (:func:`kdlab.functional.sampled_forward_kl`).
 
     Args:
-        weights: of ``ids``, ``(..., k)``; their mean over draws is p. 0: the entry names no class.
+        weights: of ``ids``, ``(..., k)``; their mean over draws is p. 0: the entry names no class,
+            except for the first of a row, which always does.
         entropy: of p, ``(...,)``.
     """
 
@@ -159,7 +161,7 @@ class Outputs:
         second: the same network's Outputs for the batch's second view, if a loss compares two views.
         by_term: loss term -> Outputs, for terms with their own teacher. The other terms learn from these Outputs
             themselves.
-        samples: what was measured of each sample beside its rows, ``(B,)`` each, for the task's metrics.
+        samples: what was measured of each sample in addition to its rows, ``(B,)`` each, for the task's metrics.
 
     >>> import torch
     >>> lazy = Outputs(LazyLogits(torch.ones(2, 3), torch.nn.Linear(3, 5)))
