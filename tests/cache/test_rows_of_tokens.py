@@ -254,6 +254,16 @@ def test_what_cannot_be_kept(tmp_path):
         one.asked([batch([0, 1])], 0, "cpu")
 
 
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_teacher_of_another_vocabulary_is_refused(tmp_path, codec):
+    """As a live one is: what is kept of a part of its words does not show how many there were."""
+    one = teacher(tmp_path, codec)
+    one.task = CausalLM(VOCABULARY + 2)
+    for ask in (lambda: one.teach(batch([0, 1])), lambda: one.asked([batch([0, 1])], 0, "cpu")):
+        with pytest.raises(InputError, match="^teacher: the network answers with 11 .*, but the data have 13; "):
+            ask()
+
+
 def test_the_codec_is_part_of_the_key_and_older_caches_keep_theirs():
     keys = {replace(CONTENTS, codec=one).key for one in [*CODECS.values(), {**CODECS["top_k"], "k": 4}, None]}
     assert len(keys) == 6 and "codec" not in CONTENTS.as_record()
