@@ -55,6 +55,8 @@ class SparseTarget:
         classes: C, how many there are.
         temperature: at which the other numbers were computed. Values at another temperature cannot be
             computed from them.
+        kept: whether a cache keeps no more of the teacher than this. False: the teacher itself, a server, gives no
+            more.
     """
 
     #: ``top_k`` or ``sampled``; a loss names the kinds that it accepts
@@ -63,6 +65,12 @@ class SparseTarget:
     ids: Tensor
     classes: int
     temperature: float = 1.0
+    kept: bool = True
+
+    @property
+    def all_known(self) -> str:
+        """What to type for a teacher of whom all logits are known, for messages."""
+        return "teacher.cache=live, or teacher.cache_codec=hidden" if self.kept else "teacher=causal"
 
     @property
     def shape(self) -> torch.Size:
@@ -189,7 +197,7 @@ class Outputs:
         if isinstance(self.answer, SparseTarget):
             raise NotDense(
                 f"teacher: logits of all classes are needed, and its answers are {self.answer.told}; leave out what "
-                "needs them, or take a teacher that gives them (teacher.cache=live, or teacher.cache_codec=hidden)"
+                f"needs them, or take a teacher that gives them ({self.answer.all_known})"
             )
         return self.answer
 
