@@ -54,7 +54,10 @@ class SparseTarget:
     Args:
         ids: class numbers ``(..., k)``, each once in a row.
         classes: C, how many there are.
-        temperature: at which the other numbers were computed. No other temperature can be had from them.
+        temperature: at which the other numbers were computed. Values at another temperature cannot be
+            computed from them.
+        kept: whether a cache keeps no more of the teacher than this. False: the teacher itself, a server, gives no
+            more.
     """
 
     #: ``top_k`` or ``sampled``; a loss names the kinds that it accepts
@@ -63,6 +66,12 @@ class SparseTarget:
     ids: Tensor
     classes: int
     temperature: float = 1.0
+    kept: bool = True
+
+    @property
+    def all_known(self) -> str:
+        """What to type for a teacher of whom all logits are known, for messages."""
+        return "teacher.cache=live, or teacher.cache_codec=hidden" if self.kept else "teacher=causal"
 
     @property
     def shape(self) -> torch.Size:
@@ -129,7 +138,8 @@ class Sampled(SparseTarget):
     """Classes drawn from a teacher's distribution p (:func:`kdlab.functional.sampled_forward_kl`).
 
     Args:
-        weights: of ``ids``, ``(..., k)``; their mean over draws is p. 0: the entry names no class.
+        weights: of ``ids``, ``(..., k)``; their mean over draws is p. 0: the entry names no class,
+            except for the first of a row, which always does.
         entropy: of p, ``(...,)``.
     """
 
@@ -172,7 +182,7 @@ class Outputs:
         second: the same network's Outputs for the batch's second view, if a loss compares two views.
         by_term: loss term -> Outputs, for terms with their own teacher. The other terms learn from these Outputs
             themselves.
-        samples: what was measured of each sample beside its rows, ``(B,)`` each, for the task's metrics.
+        samples: what was measured of each sample in addition to its rows, ``(B,)`` each, for the task's metrics.
 
     >>> import torch
     >>> lazy = Outputs(LazyLogits(torch.ones(2, 3), torch.nn.Linear(3, 5)))
@@ -200,7 +210,7 @@ class Outputs:
         if isinstance(self.answer, SparseTarget):
             raise NotDense(
                 f"teacher: logits of all classes are needed, and its answers are {self.answer.told}; leave out what "
-                "needs them, or take a teacher that gives them (teacher.cache=live, or teacher.cache_codec=hidden)"
+                f"needs them, or take a teacher that gives them ({self.answer.all_known})"
             )
         return self.answer
 

@@ -23,7 +23,7 @@ from .rows import RowCodec, Spread, Stored, row_codec, spans
 from .store import Store
 
 HEAD = "head"  # the slot of the head's weights
-#: how many tokens a sample has, and the position of each: stored beside what the codec keeps
+#: how many tokens a sample has, and the position of each: stored with what the codec keeps
 ROWS, POSITION = "rows", "position"
 
 
@@ -65,7 +65,7 @@ class CachedRows(Cached):
         self._head: LanguageHead | None = None
         self._prepared: dict[str, Stored] = {}
 
-    # -- what it says --------------------------------------------------------------------------------------------------
+    # -- its answers ---------------------------------------------------------------------------------------------------
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -102,11 +102,24 @@ class CachedRows(Cached):
         return places[:, 0], places[:, 1]
 
     def _encoded(self, outputs: Outputs, batch: Batch) -> tuple[Stored, Tensor]:
-        """What is stored of the rows of a batch, and the error of each."""
+        """What is stored of the rows of a batch, and the error of each.
+
+        Raises:
+            CannotKeep: the answers are no logits.
+            InputError: the network has another vocabulary than the data; what is stored of a part would not show it.
+        """
         if outputs.sparse is not None or outputs.by_term:
             raise CannotKeep("teacher.cache: this teacher's answers are no logits; teacher.cache=live")
         answer = self.task.align(outputs, batch).answer
         assert isinstance(answer, Tensor | LazyLogits)
+        width = (answer.head(answer.hidden[:1]) if isinstance(answer, LazyLogits) else answer).shape[-1]
+        if width != (classes := self.task.classes):
+            what = self.task.report.answers
+            raise InputError(
+                f"teacher: the network answers with {width} {what}, but the data have {classes}; set "
+                f"teacher.vocabulary (or the argument of that network that gives its number of {what}) to {classes}, "
+                "or take a teacher of the data's tokenizer"
+            )
         sample, position = self._labelled(batch)
         return self.rows.encode(answer, batch.index[sample], position)
 
@@ -195,7 +208,7 @@ class CachedRows(Cached):
 
     @torch.no_grad()
     def asked(self, loader: Iterable[Batch], view: int, device: torch.device | str) -> Kept:
-        """What the live teacher says of a split."""
+        """The live teacher's answers to a split."""
         index: list[Tensor] = []
         counts: list[Tensor] = []
         positions: list[Tensor] = []
@@ -218,9 +231,9 @@ class CachedRows(Cached):
         rows = spans((count.cumsum(0) - count)[chosen], count[chosen])
         kept = self.rows.take(self.rows.joined(parts), rows)
         kept.pop("ends", None)
-        beside = {ROWS: count[chosen].to(torch.int32), POSITION: torch.cat(positions)[rows].to(torch.int32)}
+        facts = {ROWS: count[chosen].to(torch.int32), POSITION: torch.cat(positions)[rows].to(torch.int32)}
         error = torch.cat(errors)[rows]
-        return Kept(every[chosen], {**beside, **kept}, len(rows), float(error.mean()) if len(rows) else 0.0)
+        return Kept(every[chosen], {**facts, **kept}, len(rows), float(error.mean()) if len(rows) else 0.0)
 
     @torch.no_grad()
     def write(self, slot: str, kept: Kept, facts: Mapping[str, Any]) -> int:

@@ -244,7 +244,7 @@ class Drawn(RowCodec):
         return found.clamp(max=log_pi.shape[-1] - 1).sort(1).values
 
     def opened(self, stored: Stored) -> Stored:
-        """With the place behind each row's last class."""
+        """With the place after each row's last class."""
         return {**stored, "ends": stored["count"].long().cumsum(0)}
 
     def take(self, stored: Stored, rows: Tensor) -> Stored:

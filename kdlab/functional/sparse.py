@@ -160,7 +160,8 @@ def sampled_forward_kl(
         student: logits ``(N, V)``.
         ids: classes that were drawn ``(N, k)``, each once in a row.
         weights: :math:`\hat p` of these, ``(N, k)``: their share of the draws times the quotient of the teacher's
-            probability and that of the draw. 0: the entry names no class; the first entry of a row must name one.
+            probability and that of the draw. 0: the entry names no class. The first entry of a row must name one, also
+            where its weight was rounded to 0.
         entropy: of the teacher at the temperature, ``(N,)``.
         temperature: T, at which the samples were drawn; the student's logits are divided by it.
         mask: ``(N,)``, 0 for rows that do not count.
@@ -170,6 +171,8 @@ def sampled_forward_kl(
     >>> sampled_forward_kl(student, torch.tensor([[0, 1]]), torch.tensor([[0.75, 0.25]]), torch.tensor([0.5623]))
     tensor([0.1308])
     """
-    named, _ = log_probabilities_at(student if temperature == 1.0 else student / temperature, ids, weights != 0)
+    present = weights != 0
+    present[:, 0] = True  # other entries take its place, also where its weight was rounded to 0
+    named, _ = log_probabilities_at(student if temperature == 1.0 else student / temperature, ids, present)
     values = -(weights.to(named.dtype) * named).sum(1) - entropy.to(named.dtype)
     return reduced(values, mask, reduction, student.shape[-1])

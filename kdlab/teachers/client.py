@@ -33,7 +33,7 @@ class Server:
 
     Args:
         address: ``http://localhost:8000``, with or without ``/v1``.
-        model: the name of the model; None: the only one that the server lists.
+        model: the name of the model; :meth:`check` refuses None.
         timeout: seconds for one answer.
         retries: how often a failed request is repeated: 6 take about half a minute, 8 a minute and a half.
         in_flight: requests at a time.
@@ -60,7 +60,7 @@ class Server:
                 raise InputError(f"{name} must be a whole number of at least {least}, got {number!r}")
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
             raise InputError(f"timeout must be a number of seconds greater than 0, got {timeout!r}")
-        self.address = address.rstrip("/").removesuffix("/v1")
+        self.address = _checked(address).rstrip("/").removesuffix("/v1")
         self.model, self.timeout, self.retries, self.in_flight = model, float(timeout), retries, in_flight
         self.key_variable = key_variable
         self.requests = self.repeated = 0
@@ -116,7 +116,12 @@ class Server:
             return self._client
 
     def _headers(self) -> dict[str, str]:
-        key = os.environ.get(self.key_variable)
+        key = os.environ.get(self.key_variable, "").strip()
+        if not (key.isascii() and key.isprintable()):  # the message of httpx would show it
+            raise InputError(
+                f"{self.key_variable}: the environment variable holds a character that no header can hold, for example "
+                f"a line break; export {self.key_variable}=KEY"
+            )
         return {"Authorization": f"Bearer {key}"} if key else {}
 
     def each(self, ask: Callable[[Given], Made], asked: Iterable[Given]) -> Iterator[tuple[Given, Made]]:
@@ -160,15 +165,18 @@ class Server:
 
     # -- before anything is asked --------------------------------------------------------------------------------------
 
-    def check(self, key: str) -> None:
-        """Ask the server what it is, once, before anything else: does it answer, and has it the model?
+    def check(self, key: str, length: int | None = None) -> None:
+        """Ask the server what it is, once, before anything else: does it answer, has it the model, and does that read
+        texts of this length?
 
         Args:
             key: of the config, for messages.
+            length: of the longest text, in tokens; None: not known.
 
         Raises:
-            InputError: it does not answer, or has not the model.
+            InputError: it does not answer, has not the model, no model is named, or texts are too long for it.
         """
+        models: list[dict] = []
         try:
             listed = self._asked("GET", "/v1/models", None, min(self.retries, 1))
         except ServerGone as error:
@@ -182,14 +190,37 @@ class Server:
                     f"{key}.address={self.address}: {error}. The key of the server is read from the environment "
                     f"variable {self.key_variable} ({key}.key_variable)"
                 ) from error
-            return  # it does not list its models
-        names = [str(one.get("id")) for one in listed.get("data", [])] if isinstance(listed, dict) else []
-        if self.model is None and len(names) == 1:
-            self.model = names[0]
-        elif self.model is None:
-            raise InputError(f"{key}.model has no value; the server has {', '.join(names) or 'no list of models'}")
-        elif names and self.model not in names:
+            listed = None  # it does not list its models
+        if isinstance(listed, dict):
+            models = listed.get("data", [])
+        names = [str(one.get("id")) for one in models]
+        if self.model is None:  # the name is part of the identity of a run, so it is not taken from the server
+            raise InputError(
+                f"{key}.model has no value; the server has {', '.join(names) or 'no list of models'}; "
+                f"{key}.model={names[0] if len(names) == 1 else 'NAME'}"
+            )
+        if names and self.model not in names:
             raise InputError(f"{key}.model={self.model}: the server has no such model (it has {', '.join(names)})")
+        limits = [one.get("max_model_len") for one in models if one.get("id") == self.model]
+        if length is not None and limits and isinstance(limits[0], int) and length + 1 > limits[0]:
+            raise InputError(
+                f"{key}.address={self.address}: the model reads at most {limits[0]} tokens, and a text of "
+                f"data.length={length} needs {length + 1}, with the one that the server adds; "
+                f"data.length={limits[0] - 1}, or start the server with --max-model-len {length + 1}"
+            )
+
+
+def _checked(address: str) -> str:
+    """The address. Raises InputError where it cannot be read."""
+    import httpx
+
+    try:
+        host = httpx.URL(address).host
+    except httpx.InvalidURL as error:
+        raise InputError(f"address={address} cannot be read ({error}); for example http://localhost:8000") from error
+    if not host:
+        raise InputError(f"address={address} names no server; for example http://localhost:8000")
+    return address
 
 
 def _said(answer: httpx.Response) -> str:

@@ -19,7 +19,9 @@ from .base import Teacher
 from .client import Server, ServerGone, ServerRefused
 
 PROTOCOLS = ("prompt", "positions")
-_REPEAT = 1e-2  # by how much two answers to the same text may differ
+_REPEAT = 1e-2  # by how much a probability may differ between two answers to the same text
+_FOREIGN = 1e-2  # the most that tokens beyond the tokenizer may hold: models have unused columns
+_NO_CACHE = "Start the server without it, for example 'vllm serve MODEL --no-enable-prefix-caching'"
 Row = list[tuple[int, float]]
 
 
@@ -29,7 +31,7 @@ class Served(Teacher):
 
     | protocol | a request | servers |
     | --- | --- | --- |
-    | ``prompt`` | for a text: ``/v1/completions`` with ``prompt_logprobs`` | vLLM, SGLang |
+    | ``prompt`` | for a text: ``/v1/completions`` with ``prompt_logprobs`` | vLLM |
     | ``positions`` | for a labelled token: ``/completion`` with ``n_probs`` and ``cache_prompt`` | llama.cpp |
 
     The tokens of the data are sent, so the server must have their tokenizer. A server of the first kind must not cache
@@ -38,16 +40,16 @@ class Served(Teacher):
 
     Args:
         address: ``http://localhost:8000``, with or without ``/v1``.
-        model: its name on the server; None: the only one.
-        vocabulary: number of tokens of the tokenizer. None: of a batch, which is right only for a server of dense
-            answers.
+        model: its name on the server. It is part of the identity of a run.
+        vocabulary: number of tokens of the data's tokenizer, which :meth:`teach` needs. Tokens beyond it, of unused
+            columns of the model, are left out; their mass counts as that of all others.
         top_k: so many of the most probable tokens. Servers have a limit: vLLM of 20 unless it was started with
             ``--max-logprobs``.
         protocol: see above.
         timeout, retries, in_flight, key_variable: as of :class:`kdlab.teachers.client.Server`.
 
     Raises:
-        InputError: an argument is out of its range.
+        InputError: an argument is out of its range, or the model has no name; the message has those of the server.
     """
 
     gives_logits = False
@@ -82,6 +84,8 @@ class Served(Teacher):
             self.server = Server(address, model, timeout, retries, in_flight, key_variable)
         except InputError as error:
             raise InputError(f"teacher.{error}") from error
+        if model is None:
+            self.server.check("teacher")  # refuses it, with the names that the server has
         self.vocabulary, self.top_k, self.protocol = vocabulary, top_k, protocol
         self._is_checked = False
         #: what it has cost: batches, texts, and seconds that training waited for answers
@@ -104,10 +108,12 @@ class Served(Teacher):
         the token 0 with probability 1.
 
         Raises:
-            InputError: in the first call: the server does not answer, has not the model, or does not give what the
-                protocol needs.
-            RunFailed: later: it is gone. The run resumes from its last checkpoint.
+            InputError: in the first call: the vocabulary is not known, or the server does not answer, has not the
+                model, or does not give what the protocol needs.
+            RunFailed: later: it is gone, or refuses a request. The run resumes from its last checkpoint.
         """
+        if self.vocabulary is None:
+            raise InputError("teacher.vocabulary has no value; it is the number of tokens of data.tokenizer")
         begun = time.monotonic()
         batch = batch.for_teacher()
         ids = batch.inputs["input_ids"]
@@ -127,7 +133,8 @@ class Served(Teacher):
 
     def _answers(self, texts: Sequence[list[int]], wanted: Sequence[list[int]]) -> list[dict[int, Row]]:
         """For each text: position -> (token, log-probability) of the next token, the most probable first."""
-        if not self._is_checked:
+        is_first = not self._is_checked
+        if is_first:
             self._check(texts, wanted)
             self._is_checked = True
         try:
@@ -137,6 +144,12 @@ class Served(Teacher):
             raise RunFailed(
                 f"teacher: {error}. When the server is there again, the same command resumes from the last checkpoint; "
                 f"a greater teacher.retries waits longer (it is {self.server.retries})"
+            ) from error
+        except ServerRefused as error:
+            if is_first:
+                raise
+            raise RunFailed(
+                f"teacher: {error}. When that is mended, the same command resumes from the last checkpoint"
             ) from error
         return [answers.get(number, {}) for number in range(len(texts))]
 
@@ -155,13 +168,16 @@ class Served(Teacher):
             )
             raise InputError(f"teacher: {error}{hint}") from error
         for place in wanted[number]:
-            first, again = dict(one[place]), dict(other[place])
-            shared = first.keys() & again.keys()
-            if not shared or max(abs(first[token] - again[token]) for token in shared) > _REPEAT:
+            if _apart(one[place], other[place]) > _REPEAT:
+                cure = (
+                    f", as a cache of prefixes may do. {_NO_CACHE}"
+                    if self.protocol == "prompt"
+                    else ". The server keeps the prefix, for which kdlab asks (cache_prompt), and then gives other "
+                    "numbers: take another version of it, or a vLLM server with teacher.protocol=prompt"
+                )
                 raise InputError(
-                    f"teacher.address={self.server.address}: the same text got other log-probabilities when it was "
-                    f"asked for again (token {place + 1}), as a cache of prefixes may do. Start the server without it, "
-                    "for example 'vllm serve MODEL --no-enable-prefix-caching'"
+                    f"teacher.address={self.server.address}: the same text got other probabilities when it was asked "
+                    f"for again (token {place + 1}){cure}"
                 )
 
     # -- protocols -----------------------------------------------------------------------------------------------------
@@ -182,6 +198,12 @@ class Served(Teacher):
         content = {"prompt": tokens, "max_tokens": 1, "temperature": 0, "prompt_logprobs": self.top_k}
         answer = self.server.post("/v1/completions", {"model": self.server.model, **content})
         given = answer["choices"][0]["prompt_logprobs"]
+        absent = next((place for place in places if place + 1 >= len(given) or given[place + 1] is None), None)
+        if absent is not None:
+            raise ServerRefused(
+                f"{self.server.address} leaves out the log-probabilities of token {absent + 2} of {len(tokens)}, as a "
+                f"cache of prefixes may do. {_NO_CACHE}"
+            )
         if len(given) != len(tokens):
             raise ValueError(f"{len(given)} positions for {len(tokens)} tokens")
         return {
@@ -196,23 +218,24 @@ class Served(Teacher):
 
     def _row(self, pairs: Any) -> Row:
         """The most probable tokens: a server may add the token that stands in the text."""
-        found = sorted(((int(token), float(value)) for token, value in pairs), key=lambda pair: -pair[1])[: self.top_k]
+        found = sorted(((int(token), float(value)) for token, value in pairs), key=lambda pair: -pair[1])
         if not found or not all(math.isfinite(value) and value <= 1e-4 for _, value in found[:1]):
             raise ValueError("no log-probabilities")
-        if self.vocabulary is not None and (wrong := [token for token, _ in found if token >= self.vocabulary]):
+        known = [pair for pair in found if self.vocabulary is None or pair[0] < self.vocabulary]
+        wrong = [] if len(known) == len(found) else [pair for pair in found if pair not in known]
+        if not known or sum(math.exp(value) for _, value in wrong) > _FOREIGN:
             raise RunFailed(
-                f"teacher: the server names the token {wrong[0]}, and the data's tokenizer has {self.vocabulary} "
+                f"teacher: the server names the token {wrong[0][0]}, and the data's tokenizer has {self.vocabulary} "
                 "tokens: the model on the server has another tokenizer"
             )
-        return found
+        return known[: self.top_k]
 
     # -- the target ----------------------------------------------------------------------------------------------------
 
     def _target(self, found: Sequence[dict[int, Row]], shape: tuple[int, ...], device: torch.device) -> TopK:
         most = max((len(row) for text in found for row in text.values()), default=1)
         classes = self.vocabulary
-        if classes is None:
-            raise InputError("teacher.vocabulary has no value; it is the number of tokens of data.tokenizer")
+        assert classes is not None
         ids = torch.zeros(*shape, most, dtype=torch.long)
         logs = torch.full((*shape, most), -math.inf)
         logs[..., 0] = 0.0
@@ -224,7 +247,24 @@ class Served(Teacher):
                 logs[number, place, : len(row)] = values.float()
                 if len(row) < classes:
                     tail[number, place] = _log_rest(values)
-        return TopK(ids=ids.to(device), classes=classes, log_probabilities=logs.to(device), log_tail=tail.to(device))
+        known: dict[str, Any] = {"log_probabilities": logs.to(device), "log_tail": tail.to(device)}
+        return TopK(ids=ids.to(device), classes=classes, kept=False, **known)
+
+
+def _apart(one: Row, other: Row) -> float:
+    """By how much probabilities differ at most. A token that one of the two leaves out has at most the least of its
+    probabilities.
+
+    >>> round(_apart([(3, math.log(0.6)), (1, -14.0)], [(3, math.log(0.59)), (1, -13.0)]), 4)
+    0.01
+    >>> round(_apart([(3, math.log(0.6))], [(4, math.log(0.5))]), 4)
+    0.1
+    """
+    first, second = ({token: math.exp(value) for token, value in row} for row in (one, other))
+    found = [abs(first[token] - second[token]) for token in first.keys() & second.keys()]
+    for mine, theirs in ((first, second), (second, first)):
+        found += [mine[token] - min(theirs.values()) for token in mine.keys() - theirs.keys()]
+    return max(found)
 
 
 def _log_rest(values: Tensor) -> float:

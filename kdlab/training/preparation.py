@@ -368,7 +368,7 @@ def _not_for_sparse(objective: Objective, teacher: Outputs | None) -> list[str]:
         said = None if teacher is None or not term.needs_teacher else teacher.by_term.get(name, teacher).sparse
         if said is None:
             continue
-        dense = "a teacher of whom all logits are known (teacher.cache=live, or teacher.cache_codec=hidden)"
+        dense = f"a teacher of whom all logits are known ({said.all_known})" if said.kept else said.all_known
         if said.kind not in term.sparse:
             terms = "forward_kl or kd" if said.kind == "sampled" else "forward_kl, reverse_kl, jensen_shannon or kd"
             found.append(
@@ -381,11 +381,13 @@ def _not_for_sparse(objective: Objective, teacher: Outputs | None) -> list[str]:
                 f"{said.temperature:g} alone; give that number, or take {dense}"
             )
         elif (temperature := getattr(term, "temperature", 1.0)) != said.temperature:
+            other = (
+                f"keep answers at this one: +teacher.cache_temperature={temperature:g}, or take " if said.kept else ""
+            )
             found.append(
                 f"loss.{name}.temperature={temperature:g}: {said.told} are known at temperature "
                 f"{said.temperature:g} alone, and what they are at another one does not follow; "
-                f"loss.{name}.temperature={said.temperature:g}, or keep answers at this one: "
-                f"+teacher.cache_temperature={temperature:g}, or take {dense}"
+                f"loss.{name}.temperature={said.temperature:g}, or {other}{dense}"
             )
     return found
 

@@ -213,7 +213,7 @@ def with_test_scores(described: dict, teacher: Teacher, score: Callable[[Callabl
 
     Args:
         described: by :func:`describe`.
-        score: the metrics of an answer.
+        score: the metrics of an answer. A teacher of whom not all logits are known has none.
     """
     if teacher.terms:
         members = {
@@ -221,6 +221,8 @@ def with_test_scores(described: dict, teacher: Teacher, score: Callable[[Callabl
             for name, member in teacher.members.items()
         }
         return {**described, "members": members}
+    if not teacher.gives_logits:
+        return described
     return {**described, "test": score(teacher.teach)}
 
 

@@ -48,15 +48,16 @@ def refuse_other_tokens(key: str, teacher: Served, data: Data | None) -> None:
     Raises:
         InputError: it does not answer, or makes other tokens.
     """
-    teacher.server.check(key)
-    tokenizer = getattr(data, "teacher_tokenizer", None) or getattr(data, "tokenizer", None)
+    teacher.server.check(key, getattr(data, "length", None))
+    own = getattr(data, "teacher_tokenizer", None)
+    tokenizer, option = (own, "data.teacher_tokenizer") if own else (getattr(data, "tokenizer", None), "data.tokenizer")
     if tokenizer is None:
         return
     for text in PROBES:
         theirs, ours = teacher.server.tokens(text), tokenizer.unpadded(text, add_special_tokens=False)["input_ids"]
         if theirs is not None and theirs != ours:
             raise InputError(
-                f"{key}.model={teacher.server.model}: the server makes other tokens than data.tokenizer="
+                f"{key}.model={teacher.server.model}: the server makes other tokens than {option}="
                 f"{tokenizer.name}: of {text[:20]!r}… {theirs[:6]}…, and the tokenizer {ours[:6]}…; its tokenizer is "
-                "needed: data.tokenizer=FOLDER"
+                f"needed: {option}=FOLDER"
             )

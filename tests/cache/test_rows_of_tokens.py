@@ -197,6 +197,18 @@ def test_samples_are_a_function_of_sample_and_position():
     assert found[0] == found[3] and len({tuple(one) for one in found}) == 3
 
 
+def test_a_first_class_whose_weight_underflows_in_half_precision(tmp_path):
+    """The first class of each row has so small a weight that float16 makes it 0: the loss is that of float32."""
+    logits, student = torch.tensor([[-30.0, 5.0, 4.0, 3.0]]), torch.tensor([[4.0, 0.0, 0.5, 1.0]])
+    found = []
+    for dtype in ("float32", "float16"):
+        codec = row_codec({"name": "sampled", "samples": 200, "exponent": 0.1, "temperature": 1.0}, dtype)
+        target = codec.decode(codec.encode(logits, *torch.zeros(2, 1).long())[0], lambda values: values, None, 4)
+        assert target.ids[0, 0] == 0 and (target.weights[0, 0] == 0) == (dtype == "float16")
+        found.append(functional.sampled_forward_kl(student, target.ids, target.weights, target.entropy).item())
+    assert found[1] == pytest.approx(found[0], abs=5e-3)
+
+
 def test_a_vocabulary_smaller_than_k_is_kept_whole(tmp_path):
     codec = row_codec({"name": "top_k", "k": 64, "temperature": 1.0}, "float32")
     logits = torch.randn(3, VOCABULARY)
@@ -252,6 +264,16 @@ def test_what_cannot_be_kept(tmp_path):
     one._make = lambda: dense
     with pytest.raises(CannotKeep, match="hidden states and head are not known; teacher.cache_codec=top_k"):
         one.asked([batch([0, 1])], 0, "cpu")
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_teacher_of_another_vocabulary_is_refused(tmp_path, codec):
+    """As a live one is: what is kept of a part of its words does not show how many there were."""
+    one = teacher(tmp_path, codec)
+    one.task = CausalLM(VOCABULARY + 2)
+    for ask in (lambda: one.teach(batch([0, 1])), lambda: one.asked([batch([0, 1])], 0, "cpu")):
+        with pytest.raises(InputError, match="^teacher: the network answers with 11 .*, but the data have 13; "):
+            ask()
 
 
 def test_the_codec_is_part_of_the_key_and_older_caches_keep_theirs():

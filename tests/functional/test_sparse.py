@@ -184,3 +184,19 @@ def test_samples_of_the_whole_distribution_are_the_forward_kl():
 def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="must be"):
         tail_bucket(logits(0), torch.zeros(9, 2, dtype=torch.long), torch.zeros(9, 3), torch.zeros(9))
+
+
+def test_a_first_weight_that_was_rounded_to_zero_changes_nothing():
+    """Value and gradient are those of the row without that entry."""
+    given = torch.tensor([[1.0, -0.5, 0.3, 2.0]], dtype=torch.float64)
+    found = []
+    for ids, weights in (([3, 1, 0], [0.0, 0.6, 0.4]), ([1, 0, 3], [0.6, 0.4, 0.0])):
+        student = given.clone().requires_grad_()
+        value = sampled_forward_kl(
+            student, torch.tensor([ids]), torch.tensor([weights], dtype=torch.float64), torch.tensor([0.5])
+        )
+        value.sum().backward()
+        found.append((value.detach(), student.grad))
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-12)
+    expected = -(0.6 * given.log_softmax(-1)[0, 1] + 0.4 * given.log_softmax(-1)[0, 0]) - 0.5
+    assert found[0][0].item() == pytest.approx(expected.item(), abs=1e-7)

@@ -25,8 +25,11 @@ class SmallServer:
         port: 0 chooses one.
     """
 
-    def __init__(self, network, tokenizer=None, disturb: Callable | None = None, port: int = 0, names=("tiny",)):
+    def __init__(
+        self, network, tokenizer=None, disturb: Callable | None = None, port: int = 0, names=("tiny",), longest=None
+    ):
         self.network, self.tokenizer, self.disturb, self.names = network.eval(), tokenizer, disturb, names
+        self.longest = longest  # max_model_len
         self.asked: list[tuple[str, dict]] = []
         self.connections: list = []
         self.at_once = self.most_at_once = 0
@@ -44,7 +47,7 @@ class SmallServer:
                 pass
 
             def do_GET(self):
-                self.send(200, {"data": [{"id": name} for name in outer.names]})
+                self.send(200, {"data": [{"id": name, "max_model_len": outer.longest} for name in outer.names]})
 
             def do_POST(self):
                 content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

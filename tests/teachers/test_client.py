@@ -81,15 +81,42 @@ def test_the_key_is_read_from_the_environment(network, monkeypatch):
     assert Server("http://127.0.0.1:1", "tiny", key_variable="NONE_SUCH")._headers() == {}
 
 
+@pytest.mark.parametrize("key", ["abc\r", " abc \n"])
+def test_blanks_around_the_key_are_left_out(network, monkeypatch, key):
+    monkeypatch.setenv("MY_KEY", key)
+    with SmallServer(network) as small:
+        server = Server(small.address, "tiny", key_variable="MY_KEY")
+        server.post("/completion", ASKED)
+    assert server._headers() == {"Authorization": "Bearer abc"} and server.repeated == 0
+
+
+@pytest.mark.parametrize("key", ["secret\rword", "secret\u2026word"])
+def test_a_key_that_no_header_can_hold_is_not_shown(monkeypatch, key):
+    monkeypatch.setenv("MY_KEY", key)
+    server = Server("http://127.0.0.1:9", "tiny", key_variable="MY_KEY")
+    for ask in (lambda: server.post("/completion", ASKED), lambda: server.check("teacher")):
+        with pytest.raises(InputError, match="^MY_KEY: the environment variable holds a character") as error:
+            ask()
+        assert "secret" not in str(error.value) and "word" not in str(error.value)
+    assert server.repeated == 0
+
+
+def test_texts_that_are_too_long_for_the_model_are_found_first(network):
+    with SmallServer(network, longest=32) as small:
+        Server(small.address, "tiny").check("teacher", 31)
+        with pytest.raises(InputError, match="at most 32 tokens, .*data.length=32 needs 33.* data.length=31, or start"):
+            Server(small.address, "tiny").check("teacher", 32)
+
+
 def test_the_model_is_one_that_the_server_has(network):
     with SmallServer(network, names=("one",)) as small:
-        server = Server(small.address)
-        server.check("teacher")
-        assert server.model == "one"
+        Server(small.address, "one").check("teacher")
+        with pytest.raises(InputError, match="teacher.model has no value; the server has one; teacher.model=one"):
+            Server(small.address).check("teacher")
         with pytest.raises(InputError, match=r"teacher.model=two: the server has no such model \(it has one\)"):
             Server(small.address, "two").check("teacher")
     with SmallServer(network, names=("one", "two")) as small:
-        with pytest.raises(InputError, match="teacher.model has no value; the server has one, two"):
+        with pytest.raises(InputError, match="teacher.model has no value; the server has one, two; teacher.model=NAME"):
             Server(small.address).check("teacher")
 
 
@@ -97,6 +124,8 @@ def test_the_model_is_one_that_the_server_has(network):
     ("options", "words"),
     [
         ({"address": "localhost:8000"}, "address must begin with http:// or https://, got 'localhost:8000'"),
+        ({"address": "http://localhost:port"}, "address=http://localhost:port cannot be read .Invalid port: 'port'"),
+        ({"address": "http://"}, "address=http:// names no server; for example http://localhost:8000"),
         ({"retries": -1}, "retries must be a whole number of at least 0"),
         ({"in_flight": 0}, "in_flight must be a whole number of at least 1"),
         ({"timeout": 0}, "timeout must be a number of seconds greater than 0"),

@@ -3,18 +3,21 @@
 import json
 import math
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import kdlab
 from kdlab.batch import Batch
+from kdlab.data.text.tokenizers import Tokenizer
 from kdlab.errors import InputError, RunFailed
 from kdlab.losses import ForwardKL
 from kdlab.models import CausalModel
 from kdlab.outputs import Outputs
 from kdlab.tasks import CausalLM
 from kdlab.teachers import Frozen, Served, client
+from kdlab.training.teacher_tokens import refuse_other_tokens
 from tests.data.text.characters import VOCABULARY, character_tokenizer
 from tests.models.gguf_files import byte_tokenizer
 from tests.teachers.small_server import SmallServer
@@ -84,8 +87,105 @@ def test_a_prefix_cache_that_changes_answers_is_refused(network):
         return 200, answer
 
     with SmallServer(network, disturb=cached) as small:
-        with pytest.raises(InputError, match="got other log-probabilities when it was asked for again"):
+        with pytest.raises(
+            InputError, match="got other probabilities .* as a cache of prefixes may do. .*--no-enable-prefix-caching"
+        ):
             Served(small.address, "tiny", VOCABULARY, 4).teach(BATCH)
+
+
+def changed(small, change, from_call=1):
+    """What disturbs a server: ``change`` of its answers to texts, from a call on."""
+    calls = []
+
+    def disturb(path, content):
+        calls.append(path)
+        if len(calls) < from_call:
+            return None
+        answer = small[0].answer(path, content)
+        change(answer)
+        return 200, answer
+
+    return disturb
+
+
+def served_with(network, change, from_call=1, **options):
+    """The target of a teacher whose server's answers are changed."""
+    small: list = []
+    with SmallServer(network, disturb=changed(small, change, from_call)) as server:
+        small.append(server)
+        given = {"model": "tiny", "vocabulary": VOCABULARY, "top_k": VOCABULARY, **options}
+        return Served(server.address, **given).teach(BATCH).sparse
+
+
+def rows_of(answer):
+    return answer["choices"][0]["prompt_logprobs"][1:]
+
+
+def test_improbable_tokens_may_differ_when_a_text_is_asked_for_again(network):
+    count = []
+
+    def jitter(answer):
+        for value in (value for row in rows_of(answer) for value in row.values()):
+            if value["logprob"] < -9:
+                value["logprob"] -= 0.5
+                count.append(value)
+
+    served_with(network, jitter, 2)
+    assert count
+
+
+def test_a_cache_that_leaves_positions_out_is_named(network):
+    def without(answer):
+        answer["choices"][0]["prompt_logprobs"][3] = None
+
+    with pytest.raises(
+        InputError, match="leaves out the log-probabilities of token 4 of 5, as a cache of .* 'vllm serve"
+    ):
+        served_with(network, without, 2)
+
+
+def test_a_prefix_that_kdlab_asks_to_keep_is_no_option_of_vllm(network):
+    def other(answer):
+        for one in answer["completion_probabilities"][0]["top_logprobs"]:
+            one["logprob"] -= 1.0
+
+    with pytest.raises(InputError, match="other probabilities .*cache_prompt") as error:
+        served_with(network, other, 4, protocol="positions")
+    assert "no-enable-prefix-caching" not in str(error.value)
+
+
+@pytest.mark.parametrize(("share", "accepted"), [(0.004, True), (0.04, False)])
+def test_unused_columns_of_the_model_are_part_of_the_others(network, share, accepted):
+    def padded(answer):
+        for row in rows_of(answer):
+            for value in row.values():
+                value["logprob"] += math.log1p(-share)
+            row[str(VOCABULARY + 3)] = {"logprob": math.log(share)}
+
+    if not accepted:
+        with pytest.raises(RunFailed, match="the server names the token .*another tokenizer"):
+            served_with(network, padded)
+        return
+    found = served_with(network, padded, top_k=VOCABULARY - 1)
+    plain = served_with(network, lambda answer: None, top_k=VOCABULARY - 1)
+    assert found.ids.tolist() == plain.ids.tolist()
+    last = (1, 1)  # predicts a label
+    expected = share + (1 - share) * plain.log_tail[last].exp().item()
+    assert found.log_tail[last].exp().item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_vocabulary_is_needed_before_anything_is_asked():
+    with pytest.raises(InputError, match="^teacher.vocabulary has no value"):
+        Served("http://127.0.0.1:9", "tiny", retries=0).teach(BATCH)
+
+
+def test_a_refusal_in_the_middle_of_a_run_can_be_resumed(network):
+    with SmallServer(network) as small:
+        teacher = Served(small.address, "tiny", VOCABULARY, 4)
+        teacher.teach(BATCH)
+        small.disturb = lambda *of: (400, {"error": "too long"})
+        with pytest.raises(RunFailed, match="400 too long. When that is mended, the same command resumes"):
+            teacher.teach(BATCH)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +220,14 @@ def test_what_is_refused(options, words):
     with pytest.raises(InputError, match=words):
         Served(**{"address": "http://localhost", **options})
     with pytest.raises(InputError, match="gives probabilities and no features"):
-        Served("http://localhost").watch(["hidden1"])
+        Served("http://localhost", "tiny").watch(["hidden1"])
+
+
+def test_a_model_without_a_name_is_refused(network):
+    """Otherwise runs that learn from two models of a server would have one identity."""
+    with SmallServer(network) as small:
+        with pytest.raises(InputError, match="teacher.model has no value; the server has tiny; teacher.model=tiny"):
+            Served(small.address, None, VOCABULARY)
 
 
 @pytest.fixture
@@ -166,6 +273,12 @@ def test_a_run_learns_as_from_the_local_teacher_also_when_the_server_is_restarte
     assert run.record["teacher"]["name"] == "tiny"
 
 
+def test_a_model_that_cannot_read_the_longest_text_is_refused(network, overrides):
+    with SmallServer(network, longest=12) as small:
+        with pytest.raises(InputError, match="at most 12 tokens, .*data.length=12 needs 13"):
+            kdlab.train([*overrides, *served(small.address)])
+
+
 def test_a_server_that_was_never_started_is_one_message(overrides):
     with pytest.raises(InputError, match=r"^teacher.address=http://127.0.0.1:9: no server answers there") as error:
         kdlab.train([*overrides, *served("http://127.0.0.1:9")])
@@ -183,11 +296,44 @@ def test_a_server_with_another_tokenizer_is_refused(network, overrides, tmp_path
     with SmallServer(network, byte_tokenizer()) as small:
         with pytest.raises(InputError, match="teacher.model=tiny: the server makes other tokens than data.tokenizer="):
             kdlab.train([*overrides, "seed=2", *served(small.address)])
+        ours = Tokenizer("data.teacher_tokenizer", str(tmp_path / "tokenizer"), None)
+        with pytest.raises(InputError, match="tokens than data.teacher_tokenizer=.*: data.teacher_tokenizer=FOLDER"):
+            refuse_other_tokens(
+                "teacher", Served(small.address, "tiny"), SimpleNamespace(tokenizer=None, teacher_tokenizer=ours)
+            )
     with SmallServer(network) as small:
         assert client.Server(small.address, "tiny").tokens("1+2") is None, "it does not say"
 
 
 def test_losses_that_need_all_logits_are_refused(network, overrides):
     with SmallServer(network) as small:
-        with pytest.raises(InputError, match="loss.logit_mse: .* reads all of the teacher's logits"):
+        with pytest.raises(InputError, match="loss.logit_mse: .* reads all of the teacher's logits") as error:
             kdlab.train([*overrides, "loss=[ce,logit_mse]", *served(small.address)])
+        assert "or teacher=causal" in str(error.value) and "cache" not in str(error.value)
+
+
+def test_what_a_cache_could_do_is_not_advised(network, overrides):
+    hot = ["loss=[ce,kd]", "loss.kd.temperature=4"]
+    with SmallServer(network) as small:
+        with pytest.raises(InputError, match="; loss.kd.temperature=1, or teacher=causal$"):
+            kdlab.train([*overrides, *hot, *served(small.address)])
+        member = f"{{_target_:kdlab.teachers.Served,address:'{small.address}',model:tiny,vocabulary:{VOCABULARY}}}"
+        both = ["teacher=ensemble", "~teacher.members", f"+teacher.members={{one:{member},two:{member}}}"]
+        with pytest.raises(InputError, match="logits of all classes are needed, .*teacher=causal") as error:
+            kdlab.train([*overrides, *both])
+        assert "cache" not in str(error.value)
+
+
+def test_a_member_for_one_term_may_be_served(network, overrides, tmp_path):
+    network.network.save_pretrained(str(tmp_path / "model"))
+    near = f"{{_target_:kdlab.models.CausalModel,pretrained:'{tmp_path / 'model'}',vocabulary:{VOCABULARY}}}"
+    with SmallServer(network) as small:
+        far = f"{{_target_:kdlab.teachers.Served,address:'{small.address}',model:tiny,vocabulary:{VOCABULARY}}}"
+        run = kdlab.train(
+            [
+                *(*overrides, "loss=[ce,kd,forward_kl]", "teacher=per_term", "~teacher.terms", "~teacher.members"),
+                *("+teacher.terms={kd:near,forward_kl:far}", f"+teacher.members={{near:{near},far:{far}}}"),
+            ]
+        )
+    members = run.record["teacher"]["members"]
+    assert members["near"]["test"]["nll"] > 0 and "test" not in members["far"]
