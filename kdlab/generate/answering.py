@@ -25,13 +25,14 @@ from kdlab.runs.run import Run
 from kdlab.teachers.client import Server
 from kdlab.teachers.served import Served
 
-from .kept import Answer, Filter, Kept
+from .kept import RUNNING, Answer, Filter, Kept
 from .local import answered, licence_of
 from .prompts import Prompts, read_prompts, tokens_of, without_too_long
 from .sampling import Sampling
-from .server import answered_by
+from .server import Settings, answered_by
 
 _EVERY = 10.0  # seconds between lines of progress
+_UNKNOWN = "settings that the server does not accept"  # in the manifest
 _PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -109,11 +110,14 @@ def generate(config: Mapping[str, Any]) -> Summary:
         facts = _facts(config, source, sampling, prompts)
         if asked and source.server is not None:
             source.server.check("teacher")
+        before = None if config["fresh"] else kept.manifest()
+        settings = Settings(sampling, (before or {}).get(_UNKNOWN, ()))
+        told = set(settings.unknown)
         kept.begin(config["fresh"], facts)
         begun = time.monotonic()
         parts: Iterator[list[Answer]] = iter(())
         if source.server is not None:
-            parts = answered_by(source.server, prompts, chat, asked, sampling)
+            parts = answered_by(source.server, prompts, chat, asked, settings, sampling)
         elif asked:
             device = _device(config)
             loaded = cast(Tokenizer, source.tokenizer).unpadded
@@ -123,10 +127,19 @@ def generate(config: Mapping[str, Any]) -> Summary:
         made: list[Answer] = []
         for part in parts:
             kept.add(part)
+            if new := sorted(settings.unknown - told):
+                told.update(new)
+                kept.write_manifest(RUNNING, {**facts, _UNKNOWN: sorted(told)}, {})
+                print(
+                    f"the server does not accept {', '.join(new)}: its own values apply, as the manifest says",
+                    file=sys.stderr,
+                    flush=True,
+                )
             made += part
             lines.tell(made)
         answers.update({(one.index, one.sample): one for one in made})
         seconds = time.monotonic() - begun
+        facts |= {_UNKNOWN: sorted(told)} if told else {}
         counts = kept.finish(prompts, answers, rule, sampling.samples, chat, facts)
     number = None if any(one.tokens is None for one in made) else sum(one.tokens or 0 for one in made)
     name = None if source.tokenizer is None else source.tokenizer.name

@@ -103,3 +103,54 @@ def test_a_server_that_was_never_started(place, tiny, capsys):
     said = capsys.readouterr().err
     assert said.startswith(f"kdlab: teacher.address={small.address}: no server answers there")
     assert not list(place.glob("answers*"))
+
+
+NEUTRAL = {
+    "top_k": -1,
+    "min_p": 0,
+    "repetition_penalty": 1,
+    "repeat_penalty": 1,
+    "presence_penalty": 0,
+    "frequency_penalty": 0,
+}
+
+
+def test_no_default_of_the_server_applies(tiny, place):
+    with SmallServer(*tiny) as small:
+        generate(composed(words(small)))
+        drawn = ["sampling.temperature=1.0", "sampling.top_k=5", "out=drawn.jsonl"]
+        generate(composed([*words(small), *drawn]))
+        first, last = small.asked[0][1], small.asked[-1][1]
+    assert NEUTRAL.items() <= first.items() and first["top_p"] == 1
+    assert {**NEUTRAL, "top_k": 5}.items() <= last.items()
+    assert "settings that the server does not accept" not in json.loads((place / "answers.manifest.json").read_text())
+
+
+def test_a_setting_that_the_server_does_not_know_is_left_out_and_noted(tiny, place, capsys):
+    def strict(path, content):
+        if "min_p" in content:
+            return 400, {"error": {"message": "Unrecognized request argument supplied: min_p"}}
+        if "repeat_penalty" in content:
+            return 422, {"detail": [{"loc": ["body", "repeat_penalty"], "msg": "Extra inputs are not permitted"}]}
+        return None
+
+    unknown = "settings that the server does not accept"
+    with SmallServer(*tiny, disturb=strict) as small:
+        assert main(["generate", *words(small, "teacher.in_flight=2")]) == 0
+        assert len(small.asked) <= 6 + 2 * 2, "it is learned once, by the requests in flight"
+        said = capsys.readouterr()
+        assert "the server does not accept min_p, repeat_penalty: its own values apply" in said.err
+        manifest = json.loads((place / "answers.manifest.json").read_text())
+        assert manifest[unknown] == ["min_p", "repeat_penalty"] and manifest["status"] == "finished"
+        small.asked.clear()
+        assert main(["generate", *words(small, "filter.characters=1000")]) == 0 and not small.asked
+    assert json.loads((place / "answers.manifest.json").read_text())[unknown] == ["min_p", "repeat_penalty"]
+
+
+def test_a_setting_of_the_user_is_never_left_out(tiny, place, capsys):
+    def strict(path, content):
+        return (400, {"error": "unknown argument top_k"}) if "top_k" in content else None
+
+    with SmallServer(*tiny, disturb=strict) as small:
+        assert main(["generate", *words(small, "sampling.temperature=1.0", "sampling.top_k=5")]) != 0
+    assert "400 unknown argument top_k" in capsys.readouterr().err
