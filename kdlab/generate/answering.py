@@ -244,7 +244,10 @@ def _network(source: _Source, config: Mapping[str, Any]) -> Any:
             f"data.tokenizer={cast(Tokenizer, source.tokenizer).name} has {words} tokens, and the model has "
             f"{network.config.vocab_size}: it is the tokenizer of another model; leave data.tokenizer out"
         )
-    return network.eval().to(_device(config), _PRECISIONS[config["precision"]])
+    network.eval().to(_device(config))
+    for one in network.parameters():  # not the buffers: rotary frequencies are wrong in half precision
+        one.data = one.data.to(_PRECISIONS[config["precision"]])
+    return network
 
 
 def _identity(

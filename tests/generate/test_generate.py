@@ -12,7 +12,7 @@ import kdlab
 from kdlab.cli.generate import composed
 from kdlab.cli.main import main
 from kdlab.errors import InputError
-from kdlab.generate import generate, kept
+from kdlab.generate import answering, generate, kept
 from kdlab.models import CausalModel
 from tests.data.text.characters import END, VOCABULARY, character_tokenizer
 from tests.models.gguf_files import byte_tokenizer, write_gguf
@@ -186,6 +186,23 @@ def test_a_gguf_file_answers(place):
     file = write_gguf(place / "m.gguf", network.network, tokenizer)
     rows = made(file)
     assert len(rows) == 9 and json.loads((place / "answers.manifest.json").read_text())["teacher"]["licence"] == "mit"
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_a_lower_precision_rounds_weights_and_no_rotary_frequencies(model, place, monkeypatch, precision):
+    seen = {}
+
+    def network(source, config):
+        found = loaded(source, config)
+        seen.update({name: one.dtype for name, one in [*found.named_parameters(), *found.named_buffers()]})
+        return found
+
+    loaded = answering._network
+    monkeypatch.setattr(answering, "_network", network)
+    assert len(made(model, f"precision={precision}")) == 9
+    buffers = {dtype for name, dtype in seen.items() if name.endswith("inv_freq")}
+    assert buffers == {torch.float32}
+    assert {dtype for name, dtype in seen.items() if name.endswith("weight")} == {getattr(torch, precision)}
 
 
 def refused(capsys, model, *more, code=2):
