@@ -18,7 +18,7 @@ import torch
 from kdlab.config.build import build
 from kdlab.config.references import FinishedRun, Network, Reference, teacher_reference
 from kdlab.data.text.tokenizers import Tokenizer
-from kdlab.errors import InputError, did_you_mean
+from kdlab.errors import InputError, RunFailed, did_you_mean
 from kdlab.models import CausalModel
 from kdlab.runs.identity import teacher_identity
 from kdlab.runs.run import Run
@@ -84,7 +84,7 @@ def generate(config: Mapping[str, Any]) -> Summary:
 
     Raises:
         InputError: something is wrong, found before anything is generated.
-        RunFailed: a server is gone. Finished answers are kept.
+        RunFailed: a server is gone, or refuses a prompt. Finished answers are kept.
         OSError: a file cannot be written. Finished answers are kept.
     """
     sampling = _built(Sampling, config, "sampling")
@@ -113,11 +113,15 @@ def generate(config: Mapping[str, Any]) -> Summary:
         before = None if config["fresh"] else kept.manifest()
         settings = Settings(sampling, (before or {}).get(_UNKNOWN, ()))
         told = set(settings.unknown)
+        refused: dict[int, str] = {}  # prompts
         kept.begin(config["fresh"], facts)
         begun = time.monotonic()
         parts: Iterator[list[Answer]] = iter(())
         if source.server is not None:
-            parts = answered_by(source.server, prompts, chat, asked, settings, sampling)
+            collected = refused if config["data"]["faulty"] == "drop" else None
+            parts = answered_by(
+                source.server, prompts, chat, asked, settings, sampling, collected, fresh=config["fresh"]
+            )
         elif asked:
             device = _device(config)
             loaded = cast(Tokenizer, source.tokenizer).unpadded
@@ -139,6 +143,8 @@ def generate(config: Mapping[str, Any]) -> Summary:
             lines.tell(made)
         answers.update({(one.index, one.sample): one for one in made})
         seconds = time.monotonic() - begun
+        if refused:
+            prompts = _without_refused(prompts, refused)
         facts |= {_UNKNOWN: sorted(told)} if told else {}
         counts = kept.finish(prompts, answers, rule, sampling.samples, chat, facts)
     number = None if any(one.tokens is None for one in made) else sum(one.tokens or 0 for one in made)
@@ -289,6 +295,19 @@ def _missing(prompts: Prompts, answers: Mapping[tuple[int, int], Answer], sample
     """(index, sample) of the answers that are not there."""
     wanted = ((row, sample) for row in prompts.rows for sample in range(samples))
     return [one for one in wanted if one not in answers]
+
+
+def _without_refused(prompts: Prompts, refused: Mapping[int, str]) -> Prompts:
+    """The prompts without those that a server refused.
+
+    Raises:
+        RunFailed: it refused all.
+    """
+    found = prompts.without(refused)
+    if not found.rows:
+        row = min(refused)
+        raise RunFailed(f"teacher: the server refuses all prompts: {prompts.table.places([row])}: {refused[row]}")
+    return found
 
 
 @contextlib.contextmanager

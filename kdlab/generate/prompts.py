@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kdlab.data.text.causal_tokens import begin_tokens
@@ -48,6 +48,10 @@ class Prompts:
         """SHA-256 of the prompts in their order."""
         content = json.dumps([self.texts, self.chats], ensure_ascii=True, separators=(",", ":"))
         return hashlib.sha256(content.encode()).hexdigest()
+
+    def without(self, rows: Collection[int]) -> Prompts:
+        """The same prompts, with further rows left out."""
+        return replace(self, left_out=self.left_out | frozenset(rows))
 
     def row(self, index: int, chat: bool) -> dict[str, Any]:
         """The columns of an answer that come from its prompt.
@@ -178,4 +182,4 @@ def without_too_long(
             f"answer are more than the {positions} tokens that the model can read (the longest prompt has {longest}); "
             f"{cure}data.faulty=drop leaves such rows out"
         )
-    return Prompts(prompts.table, prompts.texts, prompts.chats, prompts.kept, prompts.left_out | frozenset(wrong))
+    return prompts.without(wrong)

@@ -71,6 +71,8 @@ def answered_by(
     asked: Sequence[tuple[int, int]],
     settings: Settings,
     sampling: Sampling,
+    refused: dict[int, str] | None = None,
+    fresh: bool = False,
 ) -> Iterator[list[Answer]]:
     """Answers, one at a time, as they come. Each request has a seed of its own: a server that uses it gives the same
     answers in any order.
@@ -79,14 +81,20 @@ def answered_by(
         chat: whether prompts go to ``/v1/chat/completions``, where the server's own template writes them, or to
             ``/v1/completions``.
         asked: (index, sample) of each answer.
+        refused: gets the prompts that the server refuses, as one that is too long, with its reason; None: the first
+            such prompt ends it.
+        fresh: whether the command threw away the answers that were there, for messages.
 
     Raises:
-        RunFailed: the server is gone; what was answered before is given first.
+        RunFailed: the server is gone, or refuses a prompt; what was answered before is given first.
     """
+    resumes = f"the same command{' without fresh=true' if fresh else ''} resumes"
     path = "/v1/chat/completions" if chat else "/v1/completions"
 
-    def ask(one: tuple[int, int]) -> Answer:
+    def ask(one: tuple[int, int]) -> Answer | None:
         index, sample = one
+        if refused is not None and index in refused:
+            return None
         content = {"messages": prompts.messages(index)} if chat else {"prompt": prompts.row(index, chat)["prompt"]}
         seed = {"seed": sampling.seed_of(index, sample)} if sampling.temperature > 0 else {}
         while True:
@@ -95,8 +103,17 @@ def answered_by(
                 answer = server.post(path, {"model": server.model, **sent, **content, **seed})
                 break
             except ServerRefused as error:
-                if not settings.learn(error, sent):
+                if settings.learn(error, sent):
+                    continue
+                if error.status not in _FAULTY:
                     raise
+                if refused is not None:
+                    refused[index] = error.said
+                    return None
+                raise RunFailed(
+                    f"teacher: {prompts.table.places([index])}: {error}. Finished answers are kept; "
+                    f"data.faulty=drop leaves such prompts out, and with it {resumes}"
+                ) from error
         try:
             choice = answer["choices"][0]
             text = choice["message"]["content"] if chat else choice["text"]
@@ -110,8 +127,9 @@ def answered_by(
 
     try:
         for _, answer in server.each(ask, asked):
-            yield [answer]
+            if answer is not None:
+                yield [answer]
     except ServerGone as error:
         raise RunFailed(
-            f"teacher: {error}. Finished answers are kept; when the server is there again, the same command resumes"
+            f"teacher: {error}. Finished answers are kept; when the server is there again, {resumes}"
         ) from error

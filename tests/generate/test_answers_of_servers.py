@@ -154,3 +154,27 @@ def test_a_setting_of_the_user_is_never_left_out(tiny, place, capsys):
     with SmallServer(*tiny, disturb=strict) as small:
         assert main(["generate", *words(small, "sampling.temperature=1.0", "sampling.top_k=5")]) != 0
     assert "400 unknown argument top_k" in capsys.readouterr().err
+
+
+def _too_long(path, content):
+    return (400, {"error": {"message": "maximum context length is 5"}}) if len(content["prompt"]) > 5 else None
+
+
+def test_a_prompt_that_the_server_refuses_is_named_or_left_out(tiny, place, capsys):
+    with SmallServer(*tiny, disturb=_too_long) as small:
+        assert main(["generate", *words(small, "teacher.in_flight=1")]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith("kdlab: teacher: prompts.jsonl, line 2: ") and said.count("kdlab: ") == 1
+        assert "400 maximum context length is 5. Finished answers are kept; data.faulty=drop leaves such" in said
+        assert main(["generate", *words(small, "data.faulty=drop")]) == 0
+        assert "3 of 3 answers to 3 prompts; 3 prompts left out; 2 generated now" in capsys.readouterr().out
+    rows = [json.loads(line) for line in (place / "answers.jsonl").read_text().splitlines()]
+    assert [row["prompt"] for row in rows] == [one for one in PROMPTS if len(one) <= 5]
+    manifest = json.loads((place / "answers.manifest.json").read_text())
+    assert manifest["counts"]["prompts left out"] == 3
+
+
+def test_a_server_that_refuses_all_prompts(tiny, place, capsys):
+    with SmallServer(*tiny, disturb=lambda *_: (400, {"error": "no template"})) as small:
+        assert main(["generate", *words(small, "data.faulty=drop")]) == 1
+    assert "teacher: the server refuses all prompts: prompts.jsonl, line 1: no template" in capsys.readouterr().err
