@@ -90,6 +90,10 @@ def test_a_server_that_is_gone_in_the_middle_keeps_what_is_finished(tiny, place,
     said = capsys.readouterr().err
     assert said.count("kdlab: ") == 1 and "did not answer in 3 tries (503 down). Finished answers are kept" in said
     assert len((place / "answers.all.jsonl").read_text().splitlines()) == 4
+    count.clear()
+    with SmallServer(*tiny, disturb=down) as small:
+        assert main(["generate", *words(small, "teacher.in_flight=1", "fresh=true")]) == 1
+    assert "is there again, the same command without fresh=true resumes" in capsys.readouterr().err
     with SmallServer(*tiny) as small:  # at another address: it is the same model
         assert main(["generate", *words(small)]) == 0
         assert len(small.asked) == 2

@@ -311,6 +311,19 @@ def test_a_full_disk_keeps_what_is_finished(model, place, capsys, monkeypatch):
     assert main(["generate", *words(model)]) == 0
 
 
+def test_answers_of_a_command_with_fresh_resume_without_it(model, place, capsys, monkeypatch):
+    def full(self, part):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "answers.all.jsonl")
+
+    def interrupted(self, part):
+        raise KeyboardInterrupt
+
+    for add, code in ((full, 1), (interrupted, 130)):
+        monkeypatch.setattr(kept.Kept, "add", add)
+        assert "the same command without fresh=true resumes" in refused(capsys, model, "fresh=true", code=code)
+        assert "the same command resumes" in refused(capsys, model, code=code)
+
+
 def test_no_answer_left_is_said(model, place, capsys):
     said = refused(capsys, model, "sampling.max_tokens=1", "filter.truncated=true", "filter.empty=true")
     assert "filter: no answer is left of 9" in said and "answers.all.jsonl" in said
