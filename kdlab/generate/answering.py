@@ -94,6 +94,7 @@ def generate(config: Mapping[str, Any]) -> Summary:
     source = _source(config)
     chat = bool(config["data"]["chat"]) or prompts.chats is not None
     kept = Kept(Path(config["out"]), _identity(config, source, sampling, prompts, chat))
+    kept.check_prompts(config["data"]["prompts"])
     kept.check(config["fresh"])
     tokens = [] if source.server else tokens_of(prompts, cast(Tokenizer, source.tokenizer), chat)
     torch.set_num_threads(config["threads"])
@@ -251,8 +252,8 @@ def _network(source: _Source, config: Mapping[str, Any]) -> Any:
             f"{network.config.vocab_size}: it is the tokenizer of another model; leave data.tokenizer out"
         )
     network.eval().to(_device(config))
-    for one in network.parameters():  # not the buffers: rotary frequencies are wrong in half precision
-        one.data = one.data.to(_PRECISIONS[config["precision"]])
+    for weight in network.parameters():  # not the buffers: rotary frequencies are wrong in half precision
+        weight.data = weight.data.to(_PRECISIONS[config["precision"]])
     return network
 
 

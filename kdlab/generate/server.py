@@ -119,7 +119,8 @@ def answered_by(
             text = choice["message"]["content"] if chat else choice["text"]
             tokens = (answer.get("usage") or {}).get("completion_tokens")
             finish = "length" if choice.get("finish_reason") == "length" else "stop"
-            return Answer(index, sample, text or "", tokens, finish)
+            text = (text or "").encode("utf-8", "replace").decode()  # half of a surrogate pair is no text
+            return Answer(index, sample, text, tokens, finish)
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise RunFailed(
                 f"teacher: {server.address}{path} sent what is no answer of this interface ({str(answer)[:200]})"

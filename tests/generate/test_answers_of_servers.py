@@ -182,3 +182,10 @@ def test_a_server_that_refuses_all_prompts(tiny, place, capsys):
     with SmallServer(*tiny, disturb=lambda *_: (400, {"error": "no template"})) as small:
         assert main(["generate", *words(small, "data.faulty=drop")]) == 1
     assert "teacher: the server refuses all prompts: prompts.jsonl, line 1: no template" in capsys.readouterr().err
+
+
+def test_a_half_of_a_surrogate_pair_of_the_server_is_replaced(tiny, place):
+    said = b'{"choices": [{"finish_reason": "stop", "text": "7\\ud83d!"}], "usage": {"completion_tokens": 3}}'
+    with SmallServer(*tiny, disturb=lambda *_: (200, said)) as small:
+        generate(composed(words(small)))
+    assert json.loads((place / "answers.jsonl").read_text().splitlines()[0])["answer"] == "7?!"
