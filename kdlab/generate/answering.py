@@ -260,10 +260,11 @@ def _network(source: _Source, config: Mapping[str, Any]) -> Any:
 def _identity(
     config: Mapping[str, Any], source: _Source, sampling: Sampling, prompts: Prompts, chat: bool
 ) -> dict[str, Any]:
-    """What the answers depend on."""
+    """What the answers depend on. A model on this machine counts by its content, wherever it is; one of the hub by its
+    name, which is part of that."""
     words = None if source.tokenizer is None or source.server is not None else source.tokenizer.identity
     return {
-        "teacher": source.name,
+        **({} if source.server is None else {"teacher": source.name}),
         "the teacher's content": source.identity,
         "tokenizer": words,
         "prompts": prompts.identity,

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 
 import pytest
 import torch
@@ -321,6 +322,17 @@ def test_answers_of_another_kind_are_not_mixed(model, place, capsys):
     assert main(["generate", *words(model, "sampling.max_tokens=11", "fresh=true")]) == 0
     (place / "answers.manifest.json").unlink()
     assert "no manifest says what it holds" in refused(capsys, model)
+
+
+def test_a_model_in_another_place_is_the_same_and_another_one_is_not(model, place, capsys):
+    made(model)
+    before = (place / "answers.jsonl").read_bytes()
+    shutil.copytree(model, place / "moved")
+    assert main(["generate", *words("moved")]) == 0
+    assert "all were there already" in capsys.readouterr().out and (place / "answers.jsonl").read_bytes() == before
+    config = json.loads((place / "moved" / "config.json").read_text())
+    (place / "moved" / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 0.5}))
+    assert "the teacher's content=" in refused(capsys, "moved")
 
 
 def test_a_full_disk_keeps_what_is_finished(model, place, capsys, monkeypatch):
