@@ -56,7 +56,7 @@ def run(arguments: list[str]) -> int:
             raise
         from kdlab.errors import RunFailed, told
 
-        raise RunFailed(f"{told(error)}. Finished answers are kept; the same command resumes") from error
+        raise RunFailed(f"{told(error)}. Finished answers are kept; {resuming(arguments)}") from error
     counts = made.counts
     left_out = [f"{counts[name]:,} {name}" for name in ("empty", "truncated", "too long", "duplicate") if counts[name]]
     rate = f", {made.tokens / made.seconds:,.0f} tokens a second" if made.tokens and made.seconds > 0 else ""
@@ -71,6 +71,19 @@ def run(arguments: list[str]) -> int:
     line = ["kdlab", "train", "strategy=supervised", "task=causal_lm", "data=causal_text", f"data.train={made.out}"]
     print("a student learns from them: " + shlex.join([*line, *columns, f"data.tokenizer={made.tokenizer or 'NAME'}"]))
     return 0
+
+
+def resuming(arguments: list[str]) -> str:
+    """How finished answers are used again: with ``fresh=true`` the same command throws them away.
+
+    >>> resuming(["out=a.jsonl"])
+    'the same command resumes'
+    >>> resuming(["fresh=true", "out=a.jsonl"])
+    'the same command without fresh=true resumes'
+    """
+    given = [argument.partition("=")[2] for argument in arguments if argument.startswith("fresh=")]
+    without = " without fresh=true" if given and given[-1].strip().lower() == "true" else ""
+    return f"the same command{without} resumes"
 
 
 def composed(overrides: list[str]) -> dict[str, Any]:

@@ -86,7 +86,8 @@ def _run(arguments: list[str]) -> int:
         return import_module(f"kdlab.cli.{verb}").run(rest) or 0
     except KeyboardInterrupt:
         resumes = "; the same command resumes from the last checkpoint" if verb in TRAINING else ""
-        resumes = "; finished answers are kept, and the same command resumes" if verb == "generate" else resumes
+        if verb == "generate":
+            resumes = f"; finished answers are kept, and {import_module('kdlab.cli.generate').resuming(rest)}"
         print(f"kdlab: interrupted{resumes}", file=sys.stderr)
         return 130
     except BrokenPipeError:

@@ -58,7 +58,8 @@ def labels(configs: Sequence[dict]) -> list[str]:
 
 
 def fixed(inside: Sequence[dict], others: Sequence[dict]) -> list[str]:
-    """What described configs have in common in which other ones of the same strategy and losses differ from them.
+    """What described configs have in common in which other ones of the same strategy and losses differ from them. What
+    follows from a choice that is named is left out.
 
     >>> one = {"strategy": "offline", "losses": "kd", "student.width": 8}
     >>> fixed([one, one], [{**one, "student.width": 16}]), fixed([one, one], [{**one, "losses": "ce"}])
@@ -68,7 +69,18 @@ def fixed(inside: Sequence[dict], others: Sequence[dict]) -> list[str]:
     alike = [one for one in others if all(one.get(key) == first.get(key) for key in ("strategy", "losses"))]
     common = [key for key in first if all(key in one and repr(one[key]) == repr(first[key]) for one in inside)]
     found = [key for key in common if any(repr(one.get(key, "-")) != repr(first[key]) for one in alike)]
-    return [_override(key, first) for key in found if not key.endswith("_target_")]
+
+    def follows(key: str) -> bool:
+        """Whether a group with the same choice in place of the key's node has the same value, always."""
+        return any(
+            key != group
+            and f"{key}.".startswith(f"{node}.")
+            and all(repr(one.get(key, "-")) == repr(first[key]) for one in alike if one.get(group) == first[group])
+            for group, node in _NODES.items()
+            if group in found
+        )
+
+    return [_override(key, first) for key in found if not key.endswith("_target_") and not follows(key)]
 
 
 class _Labels:

@@ -18,20 +18,21 @@ import torch
 from kdlab.config.build import build
 from kdlab.config.references import FinishedRun, Network, Reference, teacher_reference
 from kdlab.data.text.tokenizers import Tokenizer
-from kdlab.errors import InputError, did_you_mean
+from kdlab.errors import InputError, RunFailed, did_you_mean
 from kdlab.models import CausalModel
 from kdlab.runs.identity import teacher_identity
 from kdlab.runs.run import Run
 from kdlab.teachers.client import Server
 from kdlab.teachers.served import Served
 
-from .kept import Answer, Filter, Kept
+from .kept import RUNNING, Answer, Filter, Kept
 from .local import answered, licence_of
 from .prompts import Prompts, read_prompts, tokens_of, without_too_long
 from .sampling import Sampling
-from .server import answered_by
+from .server import Settings, answered_by
 
 _EVERY = 10.0  # seconds between lines of progress
+_UNKNOWN = "settings that the server does not accept"  # in the manifest
 _PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -83,7 +84,7 @@ def generate(config: Mapping[str, Any]) -> Summary:
 
     Raises:
         InputError: something is wrong, found before anything is generated.
-        RunFailed: a server is gone. Finished answers are kept.
+        RunFailed: a server is gone, or refuses a prompt. Finished answers are kept.
         OSError: a file cannot be written. Finished answers are kept.
     """
     sampling = _built(Sampling, config, "sampling")
@@ -93,6 +94,7 @@ def generate(config: Mapping[str, Any]) -> Summary:
     source = _source(config)
     chat = bool(config["data"]["chat"]) or prompts.chats is not None
     kept = Kept(Path(config["out"]), _identity(config, source, sampling, prompts, chat))
+    kept.check_prompts(config["data"]["prompts"])
     kept.check(config["fresh"])
     tokens = [] if source.server else tokens_of(prompts, cast(Tokenizer, source.tokenizer), chat)
     torch.set_num_threads(config["threads"])
@@ -109,11 +111,18 @@ def generate(config: Mapping[str, Any]) -> Summary:
         facts = _facts(config, source, sampling, prompts)
         if asked and source.server is not None:
             source.server.check("teacher")
+        before = None if config["fresh"] else kept.manifest()
+        settings = Settings(sampling, (before or {}).get(_UNKNOWN, ()))
+        told = set(settings.unknown)
+        refused: dict[int, str] = {}  # prompts
         kept.begin(config["fresh"], facts)
         begun = time.monotonic()
         parts: Iterator[list[Answer]] = iter(())
         if source.server is not None:
-            parts = answered_by(source.server, prompts, chat, asked, sampling)
+            collected = refused if config["data"]["faulty"] == "drop" else None
+            parts = answered_by(
+                source.server, prompts, chat, asked, settings, sampling, collected, fresh=config["fresh"]
+            )
         elif asked:
             device = _device(config)
             loaded = cast(Tokenizer, source.tokenizer).unpadded
@@ -123,10 +132,21 @@ def generate(config: Mapping[str, Any]) -> Summary:
         made: list[Answer] = []
         for part in parts:
             kept.add(part)
+            if new := sorted(settings.unknown - told):
+                told.update(new)
+                kept.write_manifest(RUNNING, {**facts, _UNKNOWN: sorted(told)}, {})
+                print(
+                    f"the server does not accept {', '.join(new)}: its own values apply, as the manifest says",
+                    file=sys.stderr,
+                    flush=True,
+                )
             made += part
             lines.tell(made)
         answers.update({(one.index, one.sample): one for one in made})
         seconds = time.monotonic() - begun
+        if refused:
+            prompts = _without_refused(prompts, refused)
+        facts |= {_UNKNOWN: sorted(told)} if told else {}
         counts = kept.finish(prompts, answers, rule, sampling.samples, chat, facts)
     number = None if any(one.tokens is None for one in made) else sum(one.tokens or 0 for one in made)
     name = None if source.tokenizer is None else source.tokenizer.name
@@ -231,16 +251,20 @@ def _network(source: _Source, config: Mapping[str, Any]) -> Any:
             f"data.tokenizer={cast(Tokenizer, source.tokenizer).name} has {words} tokens, and the model has "
             f"{network.config.vocab_size}: it is the tokenizer of another model; leave data.tokenizer out"
         )
-    return network.eval().to(_device(config), _PRECISIONS[config["precision"]])
+    network.eval().to(_device(config))
+    for weight in network.parameters():  # not the buffers: rotary frequencies are wrong in half precision
+        weight.data = weight.data.to(_PRECISIONS[config["precision"]])
+    return network
 
 
 def _identity(
     config: Mapping[str, Any], source: _Source, sampling: Sampling, prompts: Prompts, chat: bool
 ) -> dict[str, Any]:
-    """What the answers depend on."""
+    """What the answers depend on. A model on this machine counts by its content, wherever it is; one of the hub by its
+    name, which is part of that."""
     words = None if source.tokenizer is None or source.server is not None else source.tokenizer.identity
     return {
-        "teacher": source.name,
+        **({} if source.server is None else {"teacher": source.name}),
         "the teacher's content": source.identity,
         "tokenizer": words,
         "prompts": prompts.identity,
@@ -273,6 +297,19 @@ def _missing(prompts: Prompts, answers: Mapping[tuple[int, int], Answer], sample
     """(index, sample) of the answers that are not there."""
     wanted = ((row, sample) for row in prompts.rows for sample in range(samples))
     return [one for one in wanted if one not in answers]
+
+
+def _without_refused(prompts: Prompts, refused: Mapping[int, str]) -> Prompts:
+    """The prompts without those that a server refused.
+
+    Raises:
+        RunFailed: it refused all.
+    """
+    found = prompts.without(refused)
+    if not found.rows:
+        row = min(refused)
+        raise RunFailed(f"teacher: the server refuses all prompts: {prompts.table.places([row])}: {refused[row]}")
+    return found
 
 
 @contextlib.contextmanager

@@ -96,6 +96,15 @@ class Kept:
         self.every = out.with_suffix(".all.jsonl")
         self.manifest_file = out.with_suffix(".manifest.json")
 
+    def check_prompts(self, prompts: str) -> None:
+        """Raises InputError where the prompts are one of these files, which would be written over."""
+        for file in (self.out, self.every, self.manifest_file):
+            if file.exists() and file.samefile(prompts):
+                raise InputError(
+                    f"out={self.out}: {file} is the file of prompts (data.prompts), and would be written over; choose "
+                    "another out=…"
+                )
+
     # -- what is there -------------------------------------------------------------------------------------------------
 
     def manifest(self) -> dict[str, Any] | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kdlab.data.text.causal_tokens import begin_tokens
@@ -49,6 +49,10 @@ class Prompts:
         content = json.dumps([self.texts, self.chats], ensure_ascii=True, separators=(",", ":"))
         return hashlib.sha256(content.encode()).hexdigest()
 
+    def without(self, rows: Collection[int]) -> Prompts:
+        """The same prompts, with further rows left out."""
+        return replace(self, left_out=self.left_out | frozenset(rows))
+
     def row(self, index: int, chat: bool) -> dict[str, Any]:
         """The columns of an answer that come from its prompt.
 
@@ -72,7 +76,8 @@ def read_prompts(data: Mapping[str, Any]) -> Prompts:
     """The prompts that the node ``data`` of a config describes.
 
     Raises:
-        InputError: the file cannot be read, a column is missing, or a prompt is empty or no chat.
+        InputError: the file cannot be read, a column is missing, a prompt is empty or no chat, or a value that the
+            answers keep cannot be written as JSON.
     """
     reading = Reading(
         data["encoding"], data["errors"], data["columns"], data["quotes"], text=data["messages"] or data["prompt"]
@@ -84,6 +89,8 @@ def read_prompts(data: Mapping[str, Any]) -> Prompts:
     if data["faulty"] not in ("refuse", "drop"):
         raise InputError(f"data.faulty must be refuse or drop, got {data['faulty']!r}")
     number = len(table) if limit is None else min(limit, len(table))
+    if not isinstance(data["keep"], (list, tuple)):
+        raise InputError(f"data.keep must be a list of columns, got {data['keep']!r}; data.keep=[{data['keep']}]")
     if clash := [name for name in data["keep"] if name in OWN]:
         raise InputError(f"data.keep={clash[0]}: kdlab writes a column of this name itself; leave it out")
     kept = {name: table.column("data.keep", name)[:number] for name in data["keep"]}
@@ -92,24 +99,46 @@ def read_prompts(data: Mapping[str, Any]) -> Prompts:
         chats = [_chat(value) for value in values]
         wrong = [row for row, chat in enumerate(chats) if not chat]
         reason = "a chat is a list of messages with role and content, and the last one is not the assistant's"
-        left_out = _faulty(table, f"data.messages={data['messages']}", wrong, reason, data["faulty"])
-        return Prompts(table, None, chats, kept, left_out)
-    values = table.column("data.prompt", data["prompt"])[:number]
-    if others := [row for row, value in enumerate(values) if value is not None and not isinstance(value, str)]:
-        raise InputError(f"data.prompt={data['prompt']}: {table.places(others)}: a prompt must be a text")
-    texts = [value or "" for value in values]
-    wrong = [row for row, text in enumerate(texts) if not text.strip()]
-    left_out = _faulty(table, f"data.prompt={data['prompt']}", wrong, "the prompt is empty", data["faulty"])
-    return Prompts(table, texts, None, kept, left_out)
+        key = f"data.messages={data['messages']}"
+        found = Prompts(table, None, chats, kept)
+    else:
+        values = table.column("data.prompt", data["prompt"])[:number]
+        if others := [row for row, value in enumerate(values) if value is not None and not isinstance(value, str)]:
+            raise InputError(f"data.prompt={data['prompt']}: {table.places(others)}: a prompt must be a text")
+        texts = [value if value and _written(value) else "" for value in values]
+        wrong = [row for row, text in enumerate(texts) if not text.strip()]
+        reason = "the prompt is empty"
+        if any(values[row] and values[row].strip() for row in wrong):
+            reason = "the prompt is empty, or holds half of a surrogate pair, which is no text"
+        key = f"data.prompt={data['prompt']}"
+        found = Prompts(table, texts, None, kept)
+    found = found.without(_faulty(table, key, wrong, reason, data["faulty"], number))
+    for name, column in kept.items():
+        if wrong := [row for row in found.rows if not _written(column[row])]:
+            raise InputError(
+                f"data.keep={name}: {table.places(wrong)}: {str(column[wrong[0]])[:60]!r} cannot be written as JSON; "
+                "make it a text, or leave the column out of data.keep"
+            )
+    return found
 
 
-def _faulty(table: Table, key: str, wrong: Sequence[int], reason: str, faulty: str) -> frozenset[int]:
-    """The rows that are left out; refuses them where ``faulty`` says so, or where nothing would be left."""
+def _written(value: Any) -> bool:
+    """Whether a value can be written as JSON in UTF-8: no date, no bytes, no NaN, no half of a surrogate pair."""
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
+def _faulty(table: Table, key: str, wrong: Sequence[int], reason: str, faulty: str, number: int) -> list[int]:
+    """The rows of the first ``number`` that are left out; refuses them where ``faulty`` says so, or where nothing would
+    be left."""
     if wrong and faulty == "refuse":
         raise InputError(f"{key}: {table.places(wrong)}: {reason}; data.faulty=drop leaves such rows out")
-    if len(wrong) == len(table):
+    if len(wrong) == number:
         raise InputError(f"{key}: {table.source} has no prompt that can be answered: {reason}")
-    return frozenset(wrong)
+    return list(wrong)
 
 
 def _chat(value: Any) -> list[dict[str, str]]:
@@ -120,7 +149,7 @@ def _chat(value: Any) -> list[dict[str, str]]:
     except (ValueError, TypeError, KeyError):
         return []
     right = all(isinstance(text, str) for one in found for text in one.values())
-    return found if found and right and found[-1]["role"] != "assistant" else []
+    return found if found and right and found[-1]["role"] != "assistant" and _written(found) else []
 
 
 def tokens_of(prompts: Prompts, tokenizer: Tokenizer, chat: bool) -> list[list[int]]:
@@ -178,4 +207,4 @@ def without_too_long(
             f"answer are more than the {positions} tokens that the model can read (the longest prompt has {longest}); "
             f"{cure}data.faulty=drop leaves such rows out"
         )
-    return Prompts(prompts.table, prompts.texts, prompts.chats, prompts.kept, prompts.left_out | frozenset(wrong))
+    return prompts.without(wrong)

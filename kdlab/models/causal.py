@@ -56,7 +56,7 @@ class CausalModel(Transformer):
         intermediate: width within the feed-forward layers of a new model; None: four times ``width``.
         positions: the largest number of tokens of a new model.
         tied: whether the head of a new model has the weights of the embeddings.
-        options: further fields of the config of transformers for a new model, for example {"rope_theta": 1000.0}.
+        options: further fields of the config of transformers for a new model, for example {"rms_norm_eps": 1e-5}.
         attention: ``sdpa`` or ``eager``, the implementations of transformers; None: its own choice.
         revision: branch, tag or commit of the hub; give a commit for a run that others can repeat.
         allow_pickle: also load weights that are stored as pickles (pytorch_model.bin).

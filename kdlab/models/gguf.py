@@ -272,7 +272,7 @@ def gguf_tokenizer(name: str) -> Any:
     Raises:
         ValueError: the file cannot be read, or its tokenizer is not supported.
     """
-    from tokenizers import AddedToken, Tokenizer, decoders, models, processors
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
     from transformers import PreTrainedTokenizerFast
 
     header = read_header(name)
@@ -291,7 +291,13 @@ def gguf_tokenizer(name: str) -> Any:
     kinds = header.values("tokenizer.ggml.token_type") or [_NORMAL] * len(words)
     used = max((number for number, one in enumerate(kinds) if one != _UNUSED), default=-1) + 1
     merges = [tuple(merge.split(" ", 1)) for merge in header.values("tokenizer.ggml.merges")]
-    made = Tokenizer(models.BPE(vocab={word: number for number, word in enumerate(words[:used])}, merges=merges))
+    # what else follows from the name of the split, as in llama.cpp: Llama 3 takes a word of the vocabulary whole,
+    # and begins every text with a token; Qwen composes letters and accents
+    llama = split == "llama-bpe"
+    vocabulary = {word: number for number, word in enumerate(words[:used])}
+    made = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=llama))
+    if split == "qwen2":
+        made.normalizer = normalizers.NFC()
     made.pre_tokenizer = _pre_tokenizer(SPLITS[split])
     made.decoder = decoders.ByteLevel()
     made.add_special_tokens(
@@ -300,7 +306,7 @@ def gguf_tokenizer(name: str) -> Any:
     made.add_tokens([AddedToken(word, normalized=False) for word, one in zip(words, kinds) if one == _USER_DEFINED])
     ids = {role: header.fields.get(f"tokenizer.ggml.{key}_token_id") for role, key in _ROLES.items()}
     special = {role: words[number] for role, number in ids.items() if number is not None}
-    if header.fields.get("tokenizer.ggml.add_bos_token") and "bos_token" in special:
+    if header.fields.get("tokenizer.ggml.add_bos_token", llama) and "bos_token" in special:
         first = special["bos_token"]
         made.post_processor = processors.TemplateProcessing(
             single=[first, "$A"], pair=[first, "$A", first, "$B"], special_tokens=[(first, ids["bos_token"])]

@@ -25,7 +25,16 @@ class ServerGone(RunFailed):
 
 
 class ServerRefused(InputError):
-    """A server answered that it will not do what it is asked."""
+    """A server answered that it will not do what it is asked.
+
+    Args:
+        status: of its answer; 0 where it is no answer to a request.
+        said: by the server.
+    """
+
+    def __init__(self, problem: str, status: int = 0, said: str = ""):
+        super().__init__(problem)
+        self.status, self.said = status, said
 
 
 class Server:
@@ -94,7 +103,8 @@ class Server:
                     return answer.json()
                 reason = f"{answer.status_code} {_said(answer)}"
                 if answer.status_code not in _AGAIN:
-                    raise ServerRefused(f"{address} refuses the request: {reason}")
+                    said = reason.partition(" ")[2]
+                    raise ServerRefused(f"{address} refuses the request: {reason}", answer.status_code, said)
                 pause = max(pause, min(_seconds(answer.headers.get("retry-after")), _LONGEST_PAUSE))
             except (httpx.TransportError, ValueError) as error:  # no connection, no answer in time, or no JSON
                 reason = str(error).strip() or type(error).__name__

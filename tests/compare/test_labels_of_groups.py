@@ -1,6 +1,6 @@
 """The names of groups: the keys in which they differ, as a user would type them."""
 
-from kdlab.compare.labels import labels
+from kdlab.compare.labels import fixed, labels
 
 
 def test_a_config_in_place_of_nothing_is_named_by_its_own_keys():
@@ -29,3 +29,15 @@ def test_a_class_is_named_where_nothing_else_differs():
 def test_a_key_that_one_group_has_alone():
     one, other = {"strategy": "offline", "losses": "kd", "student.x": 1}, {"strategy": "offline", "losses": "kd"}
     assert labels([one, other]) == ["offline kd  student.x=1", "offline kd  student.x=-"]
+
+
+def test_what_follows_from_a_choice_that_is_named_is_left_out():
+    same = {"strategy": "offline", "losses": "kd", "data": "digits", "data.mixing.alpha": 1, "mixing": "mixup"}
+    small = {**same, "student": "cnn", "student.width": 8, "student.depth": 2}
+    other = {**same, "student": "resnet", "student.stages": 3}
+    unmixed = {**small, "mixing": "none", "data.mixing.alpha": None}
+    assert fixed([small, small], [other]) == ["student=cnn"]
+    assert fixed([small, small], [other, unmixed]) == ["mixing=mixup", "student=cnn"]
+    # another group with the same choice: the choice alone would not tell them apart
+    assert fixed([small, small], [other, {**small, "student.width": 16}]) == ["student=cnn", "student.width=8"]
+    assert fixed([small, small], [{**small, "student.width": 16}]) == ["student.width=8"]

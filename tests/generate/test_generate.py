@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ import kdlab
 from kdlab.cli.generate import composed
 from kdlab.cli.main import main
 from kdlab.errors import InputError
-from kdlab.generate import generate, kept
+from kdlab.generate import answering, generate, kept
 from kdlab.models import CausalModel
 from tests.data.text.characters import END, VOCABULARY, character_tokenizer
 from tests.models.gguf_files import byte_tokenizer, write_gguf
@@ -188,6 +189,23 @@ def test_a_gguf_file_answers(place):
     assert len(rows) == 9 and json.loads((place / "answers.manifest.json").read_text())["teacher"]["licence"] == "mit"
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_a_lower_precision_rounds_weights_and_no_rotary_frequencies(model, place, monkeypatch, precision):
+    seen = {}
+
+    def network(source, config):
+        found = loaded(source, config)
+        seen.update({name: one.dtype for name, one in [*found.named_parameters(), *found.named_buffers()]})
+        return found
+
+    loaded = answering._network
+    monkeypatch.setattr(answering, "_network", network)
+    assert len(made(model, f"precision={precision}")) == 9
+    buffers = {dtype for name, dtype in seen.items() if name.endswith("inv_freq")}
+    assert buffers == {torch.float32}
+    assert {dtype for name, dtype in seen.items() if name.endswith("weight")} == {getattr(torch, precision)}
+
+
 def refused(capsys, model, *more, code=2):
     assert main(["generate", *words(model, *more)]) == code
     said = capsys.readouterr().err
@@ -203,7 +221,16 @@ def refused(capsys, model, *more, code=2):
         (["data.prompt=promt"], r"data.prompt=promt: prompts.jsonl has no column 'promt' .*did you mean 'prompt'"),
         (["data.keep=[m]"], "data.keep=m: prompts.jsonl has no column 'm'"),
         (["data.prompt=n"], "data.prompt=n: prompts.jsonl, .*a prompt must be a text"),
-        (["data.prompts=blank.jsonl"], "blank.jsonl, line 2: the prompt is empty; data.faulty=drop"),
+        (["data.prompts=half.jsonl"], "half.jsonl, line 2: the prompt is empty, or holds half of a surrogate pair"),
+        (["data.messages=talk", "data.prompts=half.jsonl"], "half.jsonl, lines 1, 2: a chat is a list of messages"),
+        (
+            ["data.keep=[score]", "data.prompts=kept.jsonl"],
+            "data.keep=score: kept.jsonl, line 1: 'nan' cannot be written",
+        ),
+        (["data.keep=[half]", "data.prompts=kept.jsonl"], "data.keep=half: kept.jsonl, line 1: .* cannot be written"),
+        (["data.keep=n"], r"data.keep must be a list of columns, got 'n'; data.keep=\[n\]"),
+        (["data.prompts=blank.jsonl", "data.faulty=drop", "data.limit=1"], "blank.jsonl has no prompt that can be"),
+        (["data.prompts=blank.jsonl"], "blank.jsonl, line 1: the prompt is empty; data.faulty=drop"),
         (["data.messages=prompt"], "a chat is a list of messages with role and content"),
         (["sampling.max_tokens=40"], r"line.* more than the 48 tokens .*sampling.max_tokens=39 leaves room for all"),
         (["sampling.max_tokens=60"], "more than the 48 tokens that the model can read"),
@@ -220,13 +247,53 @@ def refused(capsys, model, *more, code=2):
 )
 def test_bad_input_is_one_message(model, place, capsys, more, message):
     (place / "empty.jsonl").write_text("")
-    (place / "blank.jsonl").write_text('{"prompt": "1+1="}\n{"prompt": " "}\n')
+    (place / "blank.jsonl").write_text('{"prompt": " "}\n{"prompt": "1+1="}\n')
+    half = (
+        r'{"prompt": "1+1=", "talk": [{"role": "user", "content": "\ud83d"}]}' + "\n" + r'{"prompt": "\ud83d"}' + "\n"
+    )
+    (place / "half.jsonl").write_text(half)
+    (place / "kept.jsonl").write_text(r'{"prompt": "1+1=", "score": NaN, "half": "\ud83d"}' + "\n")
     other = any(one.startswith("teacher=") for one in more)
     assert main(["generate", *words(None if other else model, *more)]) == 2
     said = capsys.readouterr().err
     assert said.startswith("kdlab: ") and "Traceback" not in said
     assert re.search(message, said), said
     assert not list(place.glob("answers*"))
+
+
+def test_columns_of_parquet_that_are_no_json_are_refused_before(model, place, capsys):
+    import datetime
+    import decimal
+
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    values = {"day": datetime.date(2024, 1, 2), "price": decimal.Decimal("1.5"), "raw": b"x", "score": float("nan")}
+    columns = {"prompt": ["1+1=", "2+2="], "id": [1, 2], **{name: [None, one] for name, one in values.items()}}
+    parquet.write_table(pyarrow.table(columns), "prompts.parquet")
+    for name in values:
+        said = refused(capsys, model, "data.prompts=prompts.parquet", f"data.keep=[id,{name}]")
+        assert f"data.keep={name}: prompts.parquet, row 2: " in said and "cannot be written as JSON" in said
+    assert not list(place.glob("answers*"))
+    assert len(made(model, "data.prompts=prompts.parquet", "data.keep=[id,day]", "data.limit=1")) == 1
+
+
+def test_a_prompt_that_is_no_text_is_left_out_where_that_is_asked_for(model, place):
+    (place / "prompts.jsonl").write_text(r'{"prompt": "\ud83d"}' + "\n" + '{"prompt": "1+1="}\n')
+    rows = made(model, "data.faulty=drop")
+    assert [(row["index"], row["prompt"]) for row in rows] == [(1, "1+1=")]
+
+
+@pytest.mark.parametrize("name", ["answers.jsonl", "answers.all.jsonl", "link.jsonl"])
+def test_the_prompts_are_never_written_over(model, place, capsys, name):
+    (place / "prompts.jsonl").rename(name)
+    if name == "link.jsonl":
+        (place / "answers.jsonl").symlink_to(name)
+    before = (place / name).read_bytes()
+    for fresh in ("true", "false"):
+        said = refused(capsys, model, f"data.prompts={name}", f"fresh={fresh}")
+        assert "is the file of prompts (data.prompts), and would be written over; choose another out=…" in said
+    assert (place / name).read_bytes() == before
 
 
 def test_missing_values_are_named_together(capsys):
@@ -255,6 +322,17 @@ def test_answers_of_another_kind_are_not_mixed(model, place, capsys):
     assert main(["generate", *words(model, "sampling.max_tokens=11", "fresh=true")]) == 0
     (place / "answers.manifest.json").unlink()
     assert "no manifest says what it holds" in refused(capsys, model)
+
+
+def test_a_model_in_another_place_is_the_same_and_another_one_is_not(model, place, capsys):
+    made(model)
+    before = (place / "answers.jsonl").read_bytes()
+    shutil.copytree(model, place / "moved")
+    assert main(["generate", *words("moved")]) == 0
+    assert "all were there already" in capsys.readouterr().out and (place / "answers.jsonl").read_bytes() == before
+    config = json.loads((place / "moved" / "config.json").read_text())
+    (place / "moved" / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 0.5}))
+    assert "the teacher's content=" in refused(capsys, "moved")
 
 
 def test_a_full_disk_keeps_what_is_finished(model, place, capsys, monkeypatch):
@@ -292,6 +370,19 @@ def test_a_full_disk_keeps_what_is_finished(model, place, capsys, monkeypatch):
     monkeypatch.undo()
     monkeypatch.chdir(place)
     assert main(["generate", *words(model)]) == 0
+
+
+def test_answers_of_a_command_with_fresh_resume_without_it(model, place, capsys, monkeypatch):
+    def full(self, part):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "answers.all.jsonl")
+
+    def interrupted(self, part):
+        raise KeyboardInterrupt
+
+    for add, code in ((full, 1), (interrupted, 130)):
+        monkeypatch.setattr(kept.Kept, "add", add)
+        assert "the same command without fresh=true resumes" in refused(capsys, model, "fresh=true", code=code)
+        assert "the same command resumes" in refused(capsys, model, code=code)
 
 
 def test_no_answer_left_is_said(model, place, capsys):

@@ -11,16 +11,25 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 SPECIAL = ["<|end|>", "<|user|>", "<|assistant|>"]
+BEGIN, UNMERGED = "<|begin|>", "Ġzzq"
 
 
 def byte_tokenizer(split="gpt-2", words=320, pad=False):
-    """A byte-level BPE of a few texts, with the split of a known name."""
-    from tokenizers import Tokenizer, decoders, models, trainers
+    """A byte-level BPE of a few texts, with the split of a known name and all else as in the folders of such models.
+
+    That of ``llama-bpe`` takes whole words of the vocabulary, of which one (`` zzq``) is made by no merge, and begins
+    each text with ``<|begin|>``; that of ``qwen2`` composes letters and accents (NFC).
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
     from kdlab.models.gguf import SPLITS, _pre_tokenizer
 
+    llama = split == "llama-bpe"
+    special = [*SPECIAL, BEGIN] if llama else SPECIAL
     made = Tokenizer(models.BPE())
+    if split == "qwen2":
+        made.normalizer = normalizers.NFC()
     made.pre_tokenizer = _pre_tokenizer(SPLITS[split])
     made.decoder = decoders.ByteLevel()
     from tokenizers.pre_tokenizers import ByteLevel
@@ -28,11 +37,20 @@ def byte_tokenizer(split="gpt-2", words=320, pad=False):
     made.train_from_iterator(
         TEXTS * 4,
         trainers.BpeTrainer(
-            vocab_size=words, special_tokens=SPECIAL, initial_alphabet=ByteLevel.alphabet(), show_progress=False
+            vocab_size=words - llama, special_tokens=special, initial_alphabet=ByteLevel.alphabet(), show_progress=False
         ),
     )
+    if llama:
+        content = json.loads(made.to_str())
+        content["model"]["vocab"][UNMERGED] = len(content["model"]["vocab"])
+        content["model"]["ignore_merges"] = True
+        made = Tokenizer.from_str(json.dumps(content))
+        made.post_processor = processors.TemplateProcessing(
+            single=[BEGIN, "$A"], pair=[BEGIN, "$A", BEGIN, "$B"], special_tokens=[(BEGIN, made.token_to_id(BEGIN))]
+        )
     found = PreTrainedTokenizerFast(
         tokenizer_object=made,
+        bos_token=BEGIN if llama else None,
         eos_token="<|end|>",
         pad_token="<|end|>" if pad else None,
         additional_special_tokens=SPECIAL[1:],
@@ -121,5 +139,8 @@ def _add_tokenizer(writer, tokenizer, split, columns):
     writer.add_eos_token_id(tokenizer.eos_token_id)
     if tokenizer.pad_token_id is not None:
         writer.add_pad_token_id(tokenizer.pad_token_id)
-    writer.add_add_bos_token(False)
+    if tokenizer.bos_token_id is None:
+        writer.add_add_bos_token(False)
+    else:  # as in most files of Llama 3, nothing says that it begins each text
+        writer.add_bos_token_id(tokenizer.bos_token_id)
     writer.add_chat_template(tokenizer.chat_template)

@@ -21,6 +21,9 @@ IDS = torch.arange(24).view(2, 12) * 7 % 320
 def small(architecture="llama", **options):
     torch.manual_seed(0)
     key_value_heads = None if architecture == "gpt2" else 1
+    if architecture != "gpt2":  # others than the defaults of transformers: what the file says counts
+        rope = {"rope_type": "default", "rope_theta": 1e6}
+        options = {"options": {"rope_parameters": rope, "rms_norm_eps": 1e-5}, **options}
     sizes = {"vocabulary": 320, "layers": 2, "width": 32, "heads": 2, "positions": 48, **options}
     return CausalModel(architecture=architecture, key_value_heads=key_value_heads, **sizes).eval()
 
@@ -57,10 +60,11 @@ def test_the_tokens_are_those_of_the_folder(split, tmp_path):
     tokenizer = byte_tokenizer(split)
     file = write_gguf(tmp_path / "m.gguf", small().network, tokenizer, split)
     found = Tokenizer("data.tokenizer", file).unpadded
-    texts = [*TEXTS, "1234567 x", "I'LL  go\n", "<|user|>hi<|end|>", " 7 é\t"]
+    texts = [*TEXTS, "1234567 x", "I'LL  go\n", "<|user|>hi<|end|>", " 7 é\t", "cafe\u0301", "a zzq zzq"]
     assert found(texts)["input_ids"] == tokenizer(texts)["input_ids"]
     assert found.eos_token_id == tokenizer.eos_token_id and found.chat_template == tokenizer.chat_template
     assert len(found) == len(tokenizer)
+    assert found.bos_token == tokenizer.bos_token == ("<|begin|>" if split == "llama-bpe" else None)
     with pytest.raises(InputError, match=r"the tokenizer has no pad token.*data.pad_token=\"<\|"):
         _ = Tokenizer("data.tokenizer", file).loaded
     assert Tokenizer("data.tokenizer", file, pad_token="<|end|>").loaded.pad_token_id == tokenizer.eos_token_id
@@ -90,7 +94,7 @@ def test_the_header_is_that_of_the_package(tmp_path):
     assert {one.name: (header.begin + header.tensors[one.name][2]) for one in reader.tensors} == {
         one.name: one.data_offset for one in reader.tensors
     }
-    assert header.of_model("rope.freq_base") == pytest.approx(10000.0) and header.fields["general.license"] == "mit"
+    assert header.of_model("rope.freq_base") == pytest.approx(1e6) and header.fields["general.license"] == "mit"
 
 
 def test_what_is_refused(tmp_path, monkeypatch):
