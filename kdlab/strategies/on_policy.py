@@ -271,6 +271,7 @@ class OnPolicy(Strategy):
         if probe.batch is None or probe.train_target is None:
             raise ValueError("the prompts are read from the training samples, and the probe holds none")
         check_prompts(probe.batch, "strategy=on_policy")
+        self._task.check_end("strategy=on_policy")
         begins = answer_begins(probe.train_target)
         if not int(begins.min()):
             raise InputError("strategy=on_policy: a training text has no prompt; data.prompt=… data.answer=…")

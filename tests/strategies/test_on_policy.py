@@ -11,6 +11,7 @@ from kdlab.runs.curve import MetricsFile
 from kdlab.strategies import OnPolicy
 from kdlab.strategies.measured import MeanLosses
 from kdlab.strategies.replay import Replay
+from kdlab.training.preparation import prepare
 from tests.strategies.prefixes import STRINGS, Prefixes, made, probabilities, texts
 
 
@@ -111,7 +112,7 @@ def test_the_mean_is_over_all_tokens_of_unequal_answers():
     """Every answer ends with token 4, so lengths differ; padding changes nothing."""
     batch = texts(STRINGS[:40])
     strategy = made(OnPolicy, {"forward_kl": ForwardKL()}, batch, teacher=Prefixes(2), share=1)
-    strategy.task.end_token = 4
+    strategy.task.end_tokens = (4,)
     step = strategy.distill(batch)
     seen = step.batch
     mine, theirs = (model(seen.inputs["input_ids"]).log_softmax(-1) for model in (strategy.student, Prefixes(2)))
@@ -257,6 +258,13 @@ def test_the_adaptive_memory_is_saved_and_no_teacher(common):
     state = torch.load(run.checkpoint("last"), weights_only=True)["state_dict"]
     assert {name.split(".")[0] for name in state} == {"student", "replay"}
     assert state["replay.texts"].shape == (20, 4 + 4 + 4)
+
+
+def test_answers_without_an_end_are_refused():
+    strategy = made(OnPolicy, {"forward_kl": ForwardKL()}, texts(STRINGS[:4]), teacher=Prefixes(2))
+    strategy.task.end_tokens = ()
+    with pytest.raises(InputError, match="strategy=on_policy: answers are generated up to a token that ends them"):
+        prepare(strategy, texts(STRINGS[:4]), 4, STRINGS[:4])
 
 
 def test_what_is_refused(common):

@@ -40,7 +40,7 @@ def test_labels_are_the_answer_and_its_end(tmp_path):
     equals = (ids == CharacterTokenizer(CHARACTERS).loaded("=")["input_ids"][0]).long().argmax(1)
     places = torch.arange(16)
     expected = torch.where((places > equals[:, None]) & (ids != 0), ids, -100)
-    assert torch.equal(target, expected) and data.facts.end_token == 1 and data.classes == 14
+    assert torch.equal(target, expected) and data.facts.end_tokens == (1,) and data.classes == 14
 
 
 def test_the_same_sums_are_test_whatever_is_trained_on(tmp_path):
