@@ -6,6 +6,7 @@ import math
 import shlex
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from kdlab.errors import InputError, did_you_mean
 from kdlab.schedules import SCHEDULES, is_schedule
@@ -274,7 +275,8 @@ def _signature(prefix: str, key: str, node: dict) -> Iterator[str]:
     for name in sorted(names & set(accepted.accepted)):
         value = node[name]
         if is_schedule(value):
-            if key.startswith("loss.") and fits(0.5, accepted.accepted[name]):
+            takes_any = key == "strategy" and accepted.accepted[name] is Any  # strategy.share of on_policy
+            if takes_any or key.startswith("loss.") and fits(0.5, accepted.accepted[name]):
                 yield from _schedule(f"{place}.{name}", value)
             else:
                 yield (

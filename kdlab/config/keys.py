@@ -67,7 +67,7 @@ GIVEN: dict[str, set[str]] = {
     "scheduler": {"optimizer"},
     "strategy": {"student", "teacher", "objective", "task", "optimization", "seed", "epochs", "taps", "earlier"},
     "logger": {"run"},
-    "task": {"classes", "shape", "vocabulary", "end_token"},
+    "task": {"classes", "shape", "vocabulary", "end_tokens"},
     "trainer": {
         "callbacks",
         "logger",

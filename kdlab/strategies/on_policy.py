@@ -13,7 +13,7 @@ from kdlab.errors import InputError
 from kdlab.functional import jensen_shannon
 from kdlab.functional.sources import method, required_method
 from kdlab.functional.tokens import answer_begins
-from kdlab.losses.base import Probe
+from kdlab.losses.base import Loss, Probe
 from kdlab.models.generation import Generated
 from kdlab.objective import LossParts, ddp_anchor, zero_loss
 from kdlab.outputs import LazyLogits, Outputs
@@ -36,8 +36,8 @@ class OnPolicy(Strategy):
     the loss that is chosen: ``loss=[jensen_shannon]``, ``[forward_kl]``, ``[reverse_kl]``, and so on. Agarwal et al.
     (2024), https://arxiv.org/abs/2306.13649
 
-    Terms that learn from labels, such as cross-entropy, learn from the answers of the data alone. Terms of sampled
-    tokens (``minillm``, ``sampled_reverse_kl``) learn from the student's own alone.
+    Terms that learn from labels, such as cross-entropy and ``dkd``, learn from the answers of the data alone. Terms of
+    sampled tokens (``minillm``, ``sampled_reverse_kl``) learn from the student's own alone, at temperature 1.
 
     Whose answers a step learns from is a function of (seed, step), the same in all processes. An answer is one of
     (seed, step, sample). The mean is over all tokens of the step's answers, over all processes and accumulated batches.
@@ -160,7 +160,7 @@ class OnPolicy(Strategy):
         losses = self.objective.losses
         if whose == "data":
             return [name for name, term in losses.items() if not term.needs_samples]
-        return [name for name, term in losses.items() if term.needs_teacher]
+        return [name for name, term in losses.items() if _learns_from_own(term)]
 
     def _own(self, batch: Batch, whose: str) -> Batch:
         """The batch with the student's own answers."""
@@ -271,6 +271,7 @@ class OnPolicy(Strategy):
         if probe.batch is None or probe.train_target is None:
             raise ValueError("the prompts are read from the training samples, and the probe holds none")
         check_prompts(probe.batch, "strategy=on_policy")
+        self._task.check_end("strategy=on_policy")
         begins = answer_begins(probe.train_target)
         if not int(begins.min()):
             raise InputError("strategy=on_policy: a training text has no prompt; data.prompt=… data.answer=…")
@@ -312,12 +313,16 @@ class OnPolicy(Strategy):
         problems = [*super().validate_combination(), *self.taught_without()]
         if self.task.name != "causal_lm":
             problems.append(f"strategy: {type(self).__name__} generates answers, so it is for task=causal_lm")
-        if not self.objective.needs_teacher:
+        if not self.terms("own"):
             problems.append(
-                "loss: no term learns from the teacher, and own answers have no labels; for example "
+                "loss: no term learns from the teacher without labels, and own answers have none; for example "
                 "loss=[jensen_shannon]"
             )
         samples = [name for name, term in self.objective.losses.items() if term.needs_samples]
+        if samples and self.temperature != 1:
+            problems.append(
+                f"strategy.temperature: loss.{samples[0]} needs answers at temperature 1; strategy.temperature=1"
+            )
         if samples and self.adaptive:
             problems.append(
                 f"loss.{samples[0]}: it is for answers of the present student, and strategy.share=adaptive learns from "
@@ -328,6 +333,12 @@ class OnPolicy(Strategy):
             problems.append(
                 f"loss.{samples[0]}: it is for own answers alone, and nothing is learned in the steps on those of the "
                 "data; strategy.share=1 strategy.warm_up=0, or add a term: loss=[forward_kl,minillm]"
+            )
+        labelled = [name for name in self.objective.losses if name not in self.terms("own")]
+        if always and labelled and self.terms("own"):
+            problems.append(
+                f"loss.{labelled[0]}: it learns from labels, which own answers have not, and with strategy.share=1 it "
+                "would never count; strategy.share=0.5, or leave it out"
             )
         if self.objective.views > 1:
             problems.append("loss: texts have one view, and a term compares two")
@@ -342,15 +353,27 @@ def _share(value: Any) -> Schedule:
     """
     if is_schedule(value):
         try:
-            return schedule(value)
+            found = schedule(value)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"strategy.share: the schedule {value} is wrong ({error})") from error
+        for limit in (found(0.0), found(1e12)):  # every schedule rises or falls throughout
+            if not 0 <= limit <= 1:
+                raise InputError(
+                    f"strategy.share must stay between 0 and 1, and the schedule {value} reaches {limit:g}; "
+                    "'strategy.share={schedule: linear, start: 0, end: 1, epochs: 5}'"
+                )
+        return found
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise InputError(
             f"strategy.share must be a number from 0 to 1, a schedule such as {{schedule: linear, start: 0, end: 1, "
             f"epochs: 5}}, or adaptive, got {value!r}"
         )
     return Constant(float(value))
+
+
+def _learns_from_own(term: Loss) -> bool:
+    """Whether a term learns from the student's own answers. Their tokens are no true labels."""
+    return term.needs_teacher and (term.needs_samples or not term.needs_target)
 
 
 def _some_logits(outputs: Outputs) -> Tensor:

@@ -43,7 +43,7 @@ class Replay(nn.Module):
 
     def __init__(self, capacity: int, width: int):
         super().__init__()
-        # tokens, and behind them: tokens of the prompt, of the answer, whether it has ended, and the sample's number
+        # tokens, followed by: tokens of the prompt, of the answer, whether it has ended, and the sample's number
         self.register_buffer("texts", torch.zeros(capacity, width + 4, dtype=torch.int64))
         self.register_buffer("written", torch.zeros((), dtype=torch.int64))
         self.register_buffer("share", torch.zeros((), dtype=torch.float64))

@@ -15,19 +15,19 @@ class DataFacts:
         classes: how many columns a network's answers have: classes, labels, or values.
         shape: of one input.
         vocabulary: how many tokens the inputs are made of; None if they are no tokens, or if that is not stated.
-        end_token: the number of the token that ends an answer; None if there is none, or if that is not known.
+        end_tokens: the numbers of the tokens that end an answer; empty if there is none, None if that is not known.
     """
 
     classes: int
     shape: tuple[int, ...] = ()
     vocabulary: int | None = None
-    end_token: int | None = None
+    end_tokens: tuple[int, ...] | None = None
 
     @classmethod
     def of_node(cls, node: Mapping[str, Any]) -> DataFacts:
         """The facts in a config's ``data``.
 
         >>> DataFacts.of_node({"classes": 10, "shape": [1, 8, 8]})
-        DataFacts(classes=10, shape=(1, 8, 8), vocabulary=None, end_token=None)
+        DataFacts(classes=10, shape=(1, 8, 8), vocabulary=None, end_tokens=None)
         """
         return cls(node["classes"], tuple(node.get("shape") or ()), node.get("vocabulary"))

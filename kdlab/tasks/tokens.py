@@ -207,7 +207,8 @@ class CausalLM(Words):
             token; ``answer_tokens``, their mean length; ``truncated``, the share of answers that do not end. With one
             of these three, the network answers the prompts of validation and test, greedily.
         longest_answer: the most tokens of an answer that is generated.
-        end_token: the number of the token that ends an answer. kdlab gives it, from the data.
+        end_tokens: the numbers of the tokens that end an answer. kdlab gives them, from the data. Empty: there are
+            none, and answers cannot be measured. None: that is not known, and answers have ``longest_answer`` tokens.
 
     Raises:
         InputError: an argument is out of its range, or there is no such metric.
@@ -222,14 +223,15 @@ class CausalLM(Words):
         rows_at_once: int | None = None,
         measured: Sequence[str] = (),
         longest_answer: int = 32,
-        end_token: int | None = None,
+        end_tokens: Sequence[int] | None = None,
     ):
         super().__init__(classes)
         if rows_at_once is not None and rows_at_once < 1:
             raise InputError(f"task.rows_at_once must be at least 1, or null (all rows), got {rows_at_once}")
         if longest_answer < 1:
             raise InputError(f"task.longest_answer must be at least 1 (token), got {longest_answer}")
-        self.rows_at_once, self.longest_answer, self.end_token = rows_at_once, longest_answer, end_token
+        self.rows_at_once, self.longest_answer = rows_at_once, longest_answer
+        self.end_tokens = None if end_tokens is None else tuple(end_tokens)
         self.report = self.report.measuring(measured)
         #: the metrics of generated answers that are measured
         self.of_answers = [name for name in measured if name in OF_ANSWERS]
@@ -248,6 +250,7 @@ class CausalLM(Words):
         """
         if self.of_answers and not network.training:
             check_prompts(batch, "task.measured")
+            self.check_end("task.measured")
         lazily = getattr(network, "lazily", None)
         with lazily() if callable(lazily) else nullcontext():
             outputs = super().network_outputs(network, batch, view)
@@ -265,21 +268,38 @@ class CausalLM(Words):
             batch.inputs["input_ids"],
             answer_begins(batch.labels),
             most=most,
-            end=self.end_token,
+            end=self.end_tokens or None,
             temperature=temperature,
             index=batch.index,
             key=key,
         )
 
+    def check_end(self, key: str) -> None:
+        """Raises InputError where it is known that no token ends an answer.
+
+        Args:
+            key: the option that needs answers, for the message.
+        """
+        if self.end_tokens == ():
+            raise InputError(
+                f"{key}: answers are generated up to a token that ends them, and the data have none; data.end=true (of "
+                "chats, the tokenizer's template must write a special token after an answer)"
+            )
+
     def _measured(self, generated: Generated, batch: Batch) -> dict[str, Tensor]:
         """``exact_match``, ``answer_tokens`` and ``truncated`` of each sample."""
         places = torch.arange(batch.labels.shape[1], device=batch.labels.device)
         wanted = batch.labels.masked_fill(places < answer_begins(batch.labels)[:, None], IGNORED)
-        said = generated.labels
-        width = max(said.shape[1], wanted.shape[1])
-        wanted, said = (F.pad(one, (0, width - one.shape[1]), value=IGNORED) for one in (wanted, said))
+        if self.end_tokens:  # a template may write more after it
+            ending = torch.isin(wanted, wanted.new_tensor(self.end_tokens)).long()
+            wanted = wanted.masked_fill(ending.cumsum(1) > ending, IGNORED)
+        generated_labels = generated.labels
+        width = max(generated_labels.shape[1], wanted.shape[1])
+        wanted, generated_labels = (
+            F.pad(one, (0, width - one.shape[1]), value=IGNORED) for one in (wanted, generated_labels)
+        )
         return {
-            "exact_match": (wanted == said).all(1).float(),
+            "exact_match": (wanted == generated_labels).all(1).float(),
             "answer_tokens": generated.answers.float(),
             "truncated": (~generated.ended).float(),
         }

@@ -54,8 +54,11 @@ def refuse_other_tokens(key: str, teacher: Served, data: Data | None) -> None:
     if tokenizer is None:
         return
     for text in PROBES:
-        theirs, ours = teacher.server.tokens(text), tokenizer.unpadded(text, add_special_tokens=False)["input_ids"]
-        if theirs is not None and theirs != ours:
+        theirs = teacher.server.tokens(text)
+        if theirs is None:
+            continue
+        ours = tokenizer.unpadded(text, add_special_tokens=False)["input_ids"]
+        if theirs != ours:
             raise InputError(
                 f"{key}.model={teacher.server.model}: the server makes other tokens than {option}="
                 f"{tokenizer.name}: of {text[:20]!r}… {theirs[:6]}…, and the tokenizer {ours[:6]}…; its tokenizer is "

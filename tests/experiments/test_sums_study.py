@@ -22,7 +22,7 @@ def test_a_row(row, workplace):
             strategy._decided = (0, whose)
         loss = strategy.distill(batch).loss.total
         assert torch.isfinite(torch.as_tensor(loss))
-    assert strategy.task.headline.name == "exact_match" and strategy.task.end_token == 1
+    assert strategy.task.headline.name == "exact_match" and strategy.task.end_tokens == (1,)
 
 
 def test_students_have_equal_steps_and_test_sums():

@@ -5,17 +5,19 @@ import torch
 
 import kdlab
 from kdlab.errors import InputError
-from kdlab.losses import CrossEntropy, ForwardKL, PolicyGradient, ReverseKL
+from kdlab.losses import DKD, CrossEntropy, ForwardKL, PolicyGradient, ReverseKL
 from kdlab.models.generation import Generated
 from kdlab.runs.curve import MetricsFile
 from kdlab.strategies import OnPolicy
 from kdlab.strategies.measured import MeanLosses
 from kdlab.strategies.replay import Replay
+from kdlab.training.preparation import prepare
 from tests.strategies.prefixes import STRINGS, Prefixes, made, probabilities, texts
 
 
 def gkd(**options):
-    terms = {"ce": CrossEntropy(), "reverse_kl": ReverseKL()}
+    always = options.get("share") == 1  # then cross-entropy would never count
+    terms = {"reverse_kl": ReverseKL()} if always else {"ce": CrossEntropy(), "reverse_kl": ReverseKL()}
     return made(OnPolicy, terms, texts(STRINGS[:4]), teacher=Prefixes(2), **options)
 
 
@@ -54,10 +56,10 @@ def test_a_linear_schedule_and_a_warm_up():
 
 
 def test_labels_are_learned_from_the_data_alone_and_samples_from_own_answers_alone():
-    terms = {"ce": CrossEntropy(), "minillm": PolicyGradient(), "forward_kl": ForwardKL()}
+    terms = {"ce": CrossEntropy(), "dkd": DKD(), "minillm": PolicyGradient(), "forward_kl": ForwardKL()}
     batch = texts(STRINGS[10:30])
     strategy = made(OnPolicy, terms, batch, teacher=Prefixes(2), share=0.5)
-    for whose, names in (("data", ["ce", "forward_kl"]), ("own", ["minillm", "forward_kl"])):
+    for whose, names in (("data", ["ce", "dkd", "forward_kl"]), ("own", ["minillm", "forward_kl"])):
         strategy._decided = (0, whose)
         step = strategy.distill(batch)
         assert list(step.loss.parts) == names
@@ -110,7 +112,7 @@ def test_the_mean_is_over_all_tokens_of_unequal_answers():
     """Every answer ends with token 4, so lengths differ; padding changes nothing."""
     batch = texts(STRINGS[:40])
     strategy = made(OnPolicy, {"forward_kl": ForwardKL()}, batch, teacher=Prefixes(2), share=1)
-    strategy.task.end_token = 4
+    strategy.task.end_tokens = (4,)
     step = strategy.distill(batch)
     seen = step.batch
     mine, theirs = (model(seen.inputs["input_ids"]).log_softmax(-1) for model in (strategy.student, Prefixes(2)))
@@ -230,9 +232,8 @@ def agree(one, two, keys=("train/loss", "train/answer_tokens", "train/entropy", 
 def test_a_run_its_curve_and_accumulated_batches(common):
     """Answers of unequal lengths in two accumulated batches give the curve of one."""
     one = kdlab.train([*common, "name=one", "strategy.share=0.7"])
-    two = kdlab.train(
-        [*common, "name=two", "strategy.share=0.7", "data.batch_size=6", "trainer.accumulate_grad_batches=2"]
-    )
+    constant = "strategy.share={schedule: constant, value: 0.7}"
+    two = kdlab.train([*common, "name=two", constant, "data.batch_size=6", "trainer.accumulate_grad_batches=2"])
     row = rows_of(one)[-1]
     assert 0 <= row["train/overlap"] <= 1 and 0 < row["train/acceptance"] <= 1 and 0 <= row["train/truncated"] <= 1
     assert 1 <= row["train/answer_tokens"] <= 4 and row["train/share"] == 0.7 and 0 < row["train/own"] < 1
@@ -259,12 +260,30 @@ def test_the_adaptive_memory_is_saved_and_no_teacher(common):
     assert state["replay.texts"].shape == (20, 4 + 4 + 4)
 
 
+def test_answers_without_an_end_are_refused():
+    strategy = made(OnPolicy, {"forward_kl": ForwardKL()}, texts(STRINGS[:4]), teacher=Prefixes(2))
+    strategy.task.end_tokens = ()
+    with pytest.raises(InputError, match="strategy=on_policy: answers are generated up to a token that ends them"):
+        prepare(strategy, texts(STRINGS[:4]), 4, STRINGS[:4])
+
+
 def test_what_is_refused(common):
     for options, words in (
         (["strategy.share=2"], "strategy.share must be a number from 0 to 1, a schedule"),
         (["strategy.longest=0", "strategy.overlap=0"], "strategy.longest must be at least 1"),
         (["strategy.longest=600"], "strategy.longest=600: the longest prompt has 4 tokens, and the student has pos"),
-        (["loss=[ce]"], "no term learns from the teacher, and own answers have no labels"),
+        (["loss=[ce]"], "no term learns from the teacher without labels, and own answers have none"),
+        (["loss=[dkd]"], "no term learns from the teacher without labels, and own answers have none"),
+        (["loss=[ce,forward_kl]", "strategy.share=1"], "loss.ce: it learns from labels, .* with strategy.share=1 it"),
+        (["strategy.share={schedule: linear, start: 0, end: 10, epochs: 2}"], "between 0 and 1, .* reaches 10"),
+        (
+            ["loss=[minillm]", "strategy.share=1", "strategy.temperature=0.7"],
+            "strategy.temperature: loss.minillm needs answers at temperature 1; strategy.temperature=1",
+        ),
+        (
+            ["loss=[forward_kl,sampled_reverse_kl]", "strategy.temperature=0"],
+            "strategy.temperature: loss.sampled_reverse_kl needs answers at temperature 1",
+        ),
         (["loss=[minillm]"], "loss.minillm: it is for own answers alone, and nothing is learned in the steps on those"),
         (["loss=[minillm]", "strategy.share=adaptive"], "loss.minillm: it is for answers of the present student"),
         (["teacher.cache=fixed"], "teacher.cache=fixed: the strategy asks the teacher about texts that are not those"),

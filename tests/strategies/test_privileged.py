@@ -31,7 +31,7 @@ def strategy_of(batch, **options):
         student=student,
         teacher=None,
         objective=Objective({"forward_kl": ForwardKL()}, {"forward_kl": 1.0}),
-        task=CausalLM(WORDS, end_token=1),
+        task=CausalLM(WORDS, end_tokens=(1,)),
         optimization=OptimizerRecipe(lambda params: torch.optim.SGD(params, lr=0.1)),
         **{"longest": 3, "share": 1.0, **options},
     )

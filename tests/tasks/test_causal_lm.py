@@ -10,6 +10,7 @@ import torch
 import kdlab
 from kdlab.batch import Batch
 from kdlab.errors import InputError
+from kdlab.models.generation import Generated
 from kdlab.outputs import LazyLogits, Outputs
 from kdlab.tasks import CausalLM
 from tests.data.text.characters import VOCABULARY, character_tokenizer
@@ -142,9 +143,23 @@ def test_a_teacher_teaches_at_the_rows(overrides, tmp_path):
     assert model.generation_config.eos_token_id == tokenizer.eos_token_id == 2
 
 
+def test_an_answer_is_right_up_to_the_first_token_that_ends_it():
+    """A template writes more tokens after it: here 8. One text ends with the token 1, one with 2."""
+    ids = torch.tensor([[5, 6, 1, 8], [5, 7, 2, 8], [5, 6, 6, 1]])
+    batch = Batch({"input_ids": ids}, ids.masked_fill(torch.arange(4) < 1, -100), torch.arange(3), split="test")
+    made = Generated(
+        torch.tensor([[5, 6, 1, 0], [5, 7, 2, 0], [5, 6, 1, 0]]),
+        *(torch.tensor([n] * 3) for n in (1, 2)),
+        torch.tensor([True] * 3),
+    )
+    assert CausalLM(9, end_tokens=(1, 2))._measured(made, batch)["exact_match"].tolist() == [1, 1, 0]
+    assert CausalLM(9)._measured(made, batch)["exact_match"].tolist() == [0, 0, 0]
+
+
 @pytest.mark.parametrize(
     "options, words",
     [
+        (["data.end=false"], "task.measured: answers are generated up to a token that ends them, and the data have no"),
         (["task.measured=[exact_math]"], "task=causal_lm has no metric 'exact_math'"),
         (["task.longest_answer=0"], "task.longest_answer must be at least 1"),
         (["data.prompt=null", "data.answer=null", "data.text=q"], "task.measured: .*these texts have none; name their"),

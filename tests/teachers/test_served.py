@@ -10,6 +10,7 @@ import torch
 
 import kdlab
 from kdlab.batch import Batch
+from kdlab.data import Sums
 from kdlab.data.text.tokenizers import Tokenizer
 from kdlab.errors import InputError, RunFailed
 from kdlab.losses import ForwardKL
@@ -303,6 +304,18 @@ def test_a_server_with_another_tokenizer_is_refused(network, overrides, tmp_path
             )
     with SmallServer(network) as small:
         assert client.Server(small.address, "tiny").tokens("1+2") is None, "it does not say"
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_sums_are_learned_from_a_server(tells, tmp_path):
+    """Their tokenizer is made by the code."""
+    data = Sums(largest=2, samples=6, test_samples=3, folder=str(tmp_path))
+    network = CausalModel(architecture="llama", vocabulary=14, layers=1, width=16, heads=2, positions=32)
+    with SmallServer(network, data.tokenizer.unpadded if tells else None) as small:
+        refuse_other_tokens("teacher", Served(small.address, "tiny", 14, 4), data)
+    with SmallServer(network, byte_tokenizer()) as small:
+        with pytest.raises(InputError, match="the server makes other tokens than data.tokenizer="):
+            refuse_other_tokens("teacher", Served(small.address, "tiny", 14, 4), data)
 
 
 def test_losses_that_need_all_logits_are_refused(network, overrides):

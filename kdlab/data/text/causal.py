@@ -15,7 +15,7 @@ from kdlab.errors import InputError
 from kdlab.functional.tokens import IGNORED
 from kdlab.tasks.facts import DataFacts
 
-from .causal_tokens import CausalTokenising
+from .causal_tokens import CausalTokenising, template_end
 from .hub import HuggingFaceTexts
 from .loader import TextLoader
 from .local import TextFiles
@@ -150,10 +150,14 @@ class CausalText(TextData):
 
     @property
     def facts(self) -> DataFacts:
-        """Also the token that ends an answer, where there is one."""
-        found = super().facts
-        ends = self.end or self.form == "messages"  # a template ends what the assistant says
-        return replace(found, end_token=self.tokenizer.loaded.eos_token_id) if ends else found
+        """Also the tokens that end an answer."""
+        found, tokenizer = super().facts, self.tokenizer.loaded
+        if self.form == "messages":  # a template ends what the assistant says
+            end = template_end(tokenizer)
+            ends = [] if end is None else [end, tokenizer.eos_token_id]
+        else:
+            ends = [tokenizer.eos_token_id] if self.end else []
+        return replace(found, end_tokens=tuple(dict.fromkeys(token for token in ends if token is not None)))
 
     def share_samples(self, other: Any) -> None:
         """Also take over the numbers for notes."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 
 from kdlab.errors import InputError
 
@@ -120,6 +121,25 @@ def begin_tokens(tokenizer: Any) -> list[int]:
     return whole[:place]
 
 
+def template_end(tokenizer: Any) -> int | None:
+    """The first special token that the template of a tokenizer writes after an answer; None if it writes none. It need
+    not be the tokenizer's own ending token, and other text may follow it."""
+    if not tokenizer.chat_template:
+        return None
+    answer = "answer"
+    try:
+        text = _written(tokenizer, [{"role": "user", "content": "a"}, {"role": "assistant", "content": answer}], False)
+    except TemplateError:  # tokens of chats are refused by their own message
+        return None
+    special = {*tokenizer.all_special_ids}
+    special |= {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    after = tokenizer(text.rpartition(answer)[2], add_special_tokens=False)["input_ids"]
+    return next((token for token in after if token in special), None)
+
+
 def _templated(tokenizer: Any, messages: list[dict[str, str]], generation: bool) -> list[int]:
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation)
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+    return tokenizer(_written(tokenizer, messages, generation), add_special_tokens=False)["input_ids"]
+
+
+def _written(tokenizer: Any, messages: list[dict[str, str]], generation: bool) -> str:
+    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation)

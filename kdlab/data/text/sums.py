@@ -40,8 +40,8 @@ class CharacterTokenizer(Tokenizer):
         return hashlib.sha256("\0".join((*SPECIAL, *self.characters)).encode()).hexdigest()
 
     @cached_property
-    def loaded(self) -> Any:
-        """The tokenizer, made now."""
+    def unpadded(self) -> Any:
+        """The tokenizer, made now. It has a pad token."""
         from tokenizers import Tokenizer as Made
         from tokenizers import decoders, models, pre_tokenizers
         from transformers import PreTrainedTokenizerFast
@@ -67,7 +67,8 @@ class Sums(CausalText):
         length: the most tokens of prompt and answer.
         pad_to, teacher_pad_to, buckets, folder: as for :class:`kdlab.data.TextData`.
         batch_size, evaluation_batch_size, validation, split_seed, fraction, drop_last: as for :class:`kdlab.data.Data`.
-            ``split_seed`` also draws the sums.
+            ``split_seed`` also draws the sums of train and validation. Those of test are the same for every seed, so
+            they are new to a teacher of another ``split_seed``.
 
     Raises:
         ValueError: an argument is out of its range, there are fewer pairs of numbers than sums, or a sum is longer than
@@ -128,9 +129,10 @@ class Sums(CausalText):
     def sums(self, split: str) -> list[tuple[int, int]]:
         """The pairs of numbers of ``train`` (with validation) or ``test``."""
         number = (self.largest + 1) ** 2
-        order = counter_bits(torch.arange(number), self.split_seed, _SUMS).argsort(stable=True)
-        first, count = (0, self.test_samples) if split == "test" else (self.test_samples, self.samples)
-        return [divmod(pair, self.largest + 1) for pair in order[first : first + count].tolist()]
+        order = counter_bits(torch.arange(number), 0, _SUMS).argsort(stable=True)
+        test, others = order.split([self.test_samples, number - self.test_samples])
+        train = others[counter_bits(others, self.split_seed, _SUMS).argsort(stable=True)][: self.samples]
+        return [divmod(pair, self.largest + 1) for pair in (test if split == "test" else train).tolist()]
 
     def tables(self) -> dict[str, Table]:
         """Prompts and answers of train and test."""

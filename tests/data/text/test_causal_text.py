@@ -77,6 +77,26 @@ def test_an_answer_of_one_token(made):
     assert rows.labels.tolist() == numbers("2") * 4
 
 
+@pytest.mark.parametrize(
+    "written, ends",
+    [
+        ("<bot>{{ m['content'] }}</s> ", (END,)),  # the space after it belongs to no answer
+        ("<bot>{{ m['content'] }}<user>", (USER, END)),  # it is not the tokenizer's own ending token
+        ("<bot>{{ m['content'] }} ", ()),
+    ],
+)
+def test_what_ends_an_answer_of_a_chat(written, ends, made, tmp_path):
+    template = "{% for m in messages %}{% if m['role'] == 'user' %}a{% else %}" + written + "{% endif %}{% endfor %}"
+    tokenizer = character_tokenizer(tmp_path / "own", template=template)
+    rows = [{"chat": [{"role": "user", "content": "1"}, {"role": "assistant", "content": "b"}]}] * 9
+    assert made(rows, messages="chat", tokenizer=tokenizer).facts.end_tokens == ends
+
+
+def test_what_ends_an_answer(made):
+    assert made(SUMS, prompt="q", answer="a").facts.end_tokens == (END,)
+    assert made(SUMS, prompt="q", answer="a", end=False).facts.end_tokens == ()
+
+
 def test_a_chat_predicts_what_the_assistant_says(made):
     chat = [
         {"role": "user", "content": "1+1"},
