@@ -80,4 +80,16 @@ MISTAKES = [
         ["teacher.address=http://127.0.0.1:9: no server answers there"],
         setup=_prompts,
     ),
+    Mistake(
+        "address that names no server",
+        [
+            *(text for text in GENERATE if "teacher" not in text),
+            "teacher=served",
+            "teacher.address=http://",
+            "teacher.model=tiny",
+            "data.faulty=drop",
+        ],
+        ["teacher.address=http:// names no server; for example http://localhost:8000"],
+        setup=_prompts,
+    ),
 ]
