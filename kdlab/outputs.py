@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar, TypeVar
@@ -195,7 +195,7 @@ class Outputs:
     mask: Tensor | None = None
     second: Outputs | None = None
     by_term: dict[str, Outputs] = field(default_factory=dict)
-    samples: dict[str, Tensor] = field(default_factory=dict)
+    samples: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def is_lazy(self) -> bool:

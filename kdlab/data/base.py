@@ -211,6 +211,11 @@ class Data(L.LightningDataModule, Generic[Split]):
         """As :attr:`longest`, of the inputs of a frozen teacher."""
         return self.longest
 
+    @property
+    def longest_prompt(self) -> int | None:
+        """The most tokens before an answer; None if there are no answers of tokens."""
+        return None
+
     def stored_bytes(self) -> int:
         """Bytes of the tensors and arrays that the data set holds in memory, in its two splits; 0 before they are
         read."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from .chance import ChanceTest
 from .metric import Metric, Report
 
 
-def of_samples(outputs: Outputs) -> dict[str, dict[str, Tensor]]:
+def of_samples(outputs: Outputs) -> dict[str, Mapping[str, Tensor]]:
     """A keyword for the ``update`` of a task's metrics, where samples were measured; torchmetrics gives it to those
     metrics that have it."""
     return {"samples": outputs.samples} if outputs.samples else {}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import ClassVar
@@ -243,7 +244,7 @@ class CausalLM(Words):
 
     def network_outputs(self, network: nn.Module, batch: Batch, view: int = 0) -> Outputs:
         """Answers ``(B, T, C)``; lazy where the network can leave its head to be applied later. Of validation and test,
-        also what is measured of generated answers.
+        also what is measured of generated answers. They are generated when a metric asks for that.
 
         Raises:
             InputError: generated answers are measured, and a row of the data has no prompt, or holds several texts.
@@ -256,7 +257,17 @@ class CausalLM(Words):
             outputs = super().network_outputs(network, batch, view)
         if not self.of_answers or network.training or batch.split == "train" or not len(batch):
             return outputs
-        return outputs.replace(samples=self._measured(self.generated(network, batch, 0.0, self.longest_answer), batch))
+
+        def measured() -> dict[str, Tensor]:
+            return self._measured(self.generated(network, batch, 0.0, self.longest_answer), batch)
+
+        return outputs.replace(samples=OnceAsked(OF_ANSWERS, measured))
+
+    def computed(self, metrics: MetricCollection) -> dict[str, float]:
+        """The values of a collection, without those of generated answers where none were generated: of a kept teacher,
+        or an average."""
+        found = super().computed(metrics)
+        return {name: value for name, value in found.items() if name not in OF_ANSWERS or not math.isnan(value)}
 
     def generated(
         self, network: nn.Module, batch: Batch, temperature: float, most: int, key: Sequence[int] = ()
@@ -326,6 +337,37 @@ def check_prompts(batch: Batch, key: str) -> None:
             f"{key}: answers are generated to prompts, and these texts have none; name their columns, for example "
             "data.prompt=question data.answer=answer"
         )
+
+
+class OnceAsked(Mapping[str, Tensor]):
+    """Values that are made together when one of them is asked for.
+
+    Args:
+        names: of the values.
+        make: makes them.
+
+    >>> samples = OnceAsked(("truncated",), lambda: print("now") or {"truncated": torch.ones(2)})
+    >>> len(samples)
+    1
+    >>> samples["truncated"].tolist()
+    now
+    [1.0, 1.0]
+    """
+
+    def __init__(self, names: Sequence[str], make: Callable[[], dict[str, Tensor]]):
+        self._names, self._make = names, make
+        self._made: dict[str, Tensor] | None = None
+
+    def __getitem__(self, name: str) -> Tensor:
+        if self._made is None:
+            self._made = self._make()
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 class OfSamples(MeanMetric):

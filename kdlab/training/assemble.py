@@ -30,7 +30,7 @@ from kdlab.teachers import Teacher
 from .caching import Caching, mode_of, unrepeated
 from .clock import unfit
 from .initial import inherit_layers, load_losses, load_weights
-from .networks import networks_of_peers, networks_of_teacher, new_head, tap_notes, too_long
+from .networks import networks_of_peers, networks_of_teacher, new_head, no_room_for_answers, tap_notes, too_long
 from .preparation import prepare, wrong_answers
 from .teacher import Trained, make_teacher, network_of
 from .unable import wrong_classes
@@ -177,7 +177,8 @@ def assemble(config: dict, trained: Trained) -> Parts:
         attempt(lambda: read_data(data, config["data"], task))
     if data is not None and not problems:
         own = {"student": student, **networks_of_peers(peers)}
-        problems += too_long(own, networks_of_teacher(teacher), data)
+        theirs = networks_of_teacher(teacher)
+        problems += too_long(own, theirs, data) or no_room_for_answers({**own, **theirs}, data, task)
     if problems:
         raise InputError(*dict.fromkeys(problems))
     learners = {**({} if initial and initial.weights else {"student": student}), **networks_of_peers(peers)}

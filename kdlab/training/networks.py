@@ -10,6 +10,7 @@ from torch import nn
 from kdlab.data import Data
 from kdlab.errors import shortened
 from kdlab.strategies.cohort import Peer
+from kdlab.tasks import CausalLM, Task
 from kdlab.teachers import Teacher
 
 #: networks by the keys of their configs
@@ -56,6 +57,20 @@ def too_long(learners: Networks, teachers: Networks, data: Data) -> list[str]:
             if isinstance(limit, int) and longest is not None and longest > limit
         ]
     return found
+
+
+def no_room_for_answers(networks: Networks, data: Data, task: Task | None) -> list[str]:
+    """A problem where answers are measured, and the longest prompt leaves too little room for them in a network."""
+    limits = [limit for one in networks.values() if isinstance(limit := getattr(one, "positions", None), int)]
+    if not isinstance(task, CausalLM) or not task.of_answers or not limits:
+        return []
+    prompt, limit = data.longest_prompt, min(limits)
+    if prompt is None or prompt + task.longest_answer <= limit:
+        return []
+    return [
+        f"task.longest_answer={task.longest_answer}: the longest prompt has {prompt} tokens, and the model has "
+        f"positions for {limit}; task.longest_answer={max(limit - prompt, 1)}"
+    ]
 
 
 def tap_notes(networks: Networks) -> list[str]:

@@ -83,7 +83,8 @@ def _described(
     except EndedEarly as error:
         raise InputError(f"{role}: {error}") from error
     chance, name = found.chance, reference.name
-    score = chance.summary or f"{task.headline.name} {found.metrics[task.headline.name]:.4f}"
+    shown = task.headline.name if task.headline.name in found.metrics else next(iter(found.metrics))
+    score = chance.summary or f"{shown} {found.metrics[shown]:.4f}"
     say(f"{role}: {name}, {score} on validation")
     _warn_of_no_logits(reference, role, teacher, found.kind, task, validation, device, say)
     if chance.least_p_value() > 0.01:

@@ -159,6 +159,10 @@ def test_an_answer_is_right_up_to_the_first_token_that_ends_it():
 @pytest.mark.parametrize(
     "options, words",
     [
+        (
+            ["student.positions=8", "task.longest_answer=12"],
+            "task.longest_answer=12: the longest prompt has 5 tokens, .* positions for 8; task.longest_answer=3",
+        ),
         (["data.end=false"], "task.measured: answers are generated up to a token that ends them, and the data have no"),
         (["task.measured=[exact_math]"], "task=causal_lm has no metric 'exact_math'"),
         (["task.longest_answer=0"], "task.longest_answer must be at least 1"),

@@ -12,8 +12,10 @@ from kdlab.config.check import check
 from kdlab.config.compose import compose
 from kdlab.errors import InputError
 from kdlab.runs.identity import run_hash
+from kdlab.tasks import CausalLM
 from kdlab.training.caching import sharing
 from tests.data.text.characters import VOCABULARY, character_tokenizer
+from tests.strategies.test_on_policy import SMALL
 
 
 @pytest.fixture(scope="module")
@@ -204,3 +206,26 @@ def test_other_tasks_have_no_rows_to_keep():
         InputError, match="teacher.cache_codec=hidden is for the words of a vocabulary .task=causal_lm."
     ):
         train(["teacher.cache=fixed", "teacher.cache_codec=hidden", "trainer.max_epochs=1", "progress=none"])
+
+
+def test_answers_are_generated_by_the_student_alone_where_the_teacher_is_kept(workplace, monkeypatch, capsys):
+    """A kept teacher's answers are not measured, and no metric of them is nan. Nor does filling the cache generate."""
+    teacher = train([*SMALL, "strategy=supervised", "student.width=32", "name=teacher", "trainer.max_epochs=80"])
+    asked, usual = [], CausalLM.generated
+
+    def generated(self, network, *given):
+        asked.append(network)
+        return usual(self, network, *given)
+
+    monkeypatch.setattr(CausalLM, "generated", generated)
+    run = train(
+        [
+            *(*SMALL, "strategy=offline", "loss=[ce,forward_kl]", "teacher=run", f"teacher.run={teacher.path}"),
+            *("teacher.cache=fixed", "teacher.cache_codec=hidden", "+data.pad_to=length"),
+        ]
+    )
+    described = run.record["teacher"]
+    assert "validation_exact_match" not in described and described["validation_nll"] > 0
+    assert "exact_match" not in described["test"] and 0 <= run.metrics["test/exact_match"] <= 1
+    assert asked and {network.network.config.hidden_size for network in asked} == {16}, "the student's alone"
+    assert "nan" not in capsys.readouterr().out

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kdlab.counter import counter_bits
 from kdlab.errors import InputError
-from kdlab.functional.tokens import IGNORED
+from kdlab.functional.tokens import IGNORED, answer_begins
 from kdlab.tasks.facts import DataFacts
 
 from .causal_tokens import CausalTokenising, template_end
@@ -158,6 +158,11 @@ class CausalText(TextData):
         else:
             ends = [tokenizer.eos_token_id] if self.end else []
         return replace(found, end_tokens=tuple(dict.fromkeys(token for token in ends if token is not None)))
+
+    @property
+    def longest_prompt(self) -> int:
+        """The most tokens before an answer, the last one of a text."""
+        return max(int(answer_begins(split.target).max()) for split in self._both() if len(split.target))
 
     def share_samples(self, other: Any) -> None:
         """Also take over the numbers for notes."""

@@ -190,7 +190,7 @@ DEFECTS = [
     ("strategies/on_policy.py", "if self._decided is None or self._decided[0] != self.steps_done:", "if True:"),
     (
         "strategies/on_policy.py",
-        "return [name for name, term in losses.items() if term.needs_teacher]",
+        "return [name for name, term in losses.items() if _learns_from_own(term)]",
         "return list(losses)",
     ),
     (
