@@ -112,8 +112,8 @@ def generate(config: Mapping[str, Any]) -> Summary:
         if asked and source.server is not None:
             source.server.check("teacher")
         before = None if config["fresh"] else kept.manifest()
-        settings = Settings(sampling, (before or {}).get(_UNKNOWN, ()))
-        told = set(settings.unknown)
+        settings = Settings(sampling)
+        told = set((before or {}).get(_UNKNOWN, ()))  # by the server that was asked before, which may be another one
         refused: dict[int, str] = {}  # prompts
         kept.begin(config["fresh"], facts)
         begun = time.monotonic()

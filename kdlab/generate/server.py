@@ -7,7 +7,7 @@ import threading
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from kdlab.errors import RunFailed
+from kdlab.errors import InputError, RunFailed
 from kdlab.teachers.client import Server, ServerGone, ServerRefused
 
 from .kept import Answer
@@ -21,13 +21,10 @@ _FAULTY = (400, 413, 422)
 class Settings:
     """What requests say of sampling. Servers have defaults of their own (vLLM those of the model's
     generation_config.json, llama.cpp top_k=40 and min_p=0.05), so each is sent, with the value that changes nothing
-    where ``sampling`` has none.
-
-    Args:
-        unknown: names that the server is known not to accept.
+    where ``sampling`` has none. ``unknown`` holds those that the server did not accept.
     """
 
-    def __init__(self, sampling: Sampling, unknown: Collection[str] = ()):
+    def __init__(self, sampling: Sampling):
         self._always: dict[str, Any] = {
             "max_tokens": sampling.max_tokens,
             "temperature": sampling.temperature,
@@ -46,7 +43,7 @@ class Settings:
         if sampling.top_k is not None and sampling.temperature > 0:  # it changes the answers
             del self._neutral["top_k"]
             self._always["top_k"] = sampling.top_k
-        self.unknown = set(unknown)
+        self.unknown: set[str] = set()
         self._lock = threading.Lock()
 
     def sent(self) -> dict[str, Any]:
@@ -55,10 +52,16 @@ class Settings:
             return {**self._always, **{name: one for name, one in self._neutral.items() if name not in self.unknown}}
 
     def learn(self, error: ServerRefused, sent: Collection[str]) -> bool:
-        """Whether a request is refused because of settings that it can do without; they are not sent again."""
+        """Whether a request is refused because of settings that it can do without; they are not sent again.
+
+        Raises:
+            InputError: it is refused because of one that it cannot do without.
+        """
         if error.status not in _FAULTY:
             return False
-        named = {name for name in self._neutral if name in sent and re.search(rf"\b{name}\b", error.said)}
+        named = {name for name in (*self._neutral, "top_k") if name in sent and re.search(rf"\b{name}\b", error.said)}
+        if named & set(self._always):
+            raise InputError(f"sampling.top_k={self._always['top_k']}: {error}; sampling.top_k=null") from error
         with self._lock:
             self.unknown |= named
         return bool(named)

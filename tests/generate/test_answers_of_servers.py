@@ -156,8 +156,9 @@ def test_a_setting_of_the_user_is_never_left_out(tiny, place, capsys):
         return (400, {"error": "unknown argument top_k"}) if "top_k" in content else None
 
     with SmallServer(*tiny, disturb=strict) as small:
-        assert main(["generate", *words(small, "sampling.temperature=1.0", "sampling.top_k=5")]) != 0
-    assert "400 unknown argument top_k" in capsys.readouterr().err
+        assert main(["generate", *words(small, "sampling.temperature=1.0", "sampling.top_k=5")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("kdlab: sampling.top_k=5: ") and "400 unknown argument top_k; sampling.top_k=null" in said
 
 
 def _too_long(path, content):

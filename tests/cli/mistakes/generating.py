@@ -46,6 +46,29 @@ MISTAKES = [
         setup=_prompts,
     ),
     Mistake(
+        "column to keep that is no list",
+        [*GENERATE, "data.keep=number"],
+        ["data.keep must be a list of columns, got 'number'; data.keep=[number]"],
+        setup=_prompts,
+    ),
+    Mistake(
+        "answers in place of the prompts",
+        [
+            *(text for text in GENERATE if "teacher" not in text and "out" not in text),
+            "teacher=served",
+            "teacher.address=http://127.0.0.1:9",
+            "teacher.model=tiny",
+            "data.faulty=drop",
+            "out=prompts.jsonl",
+            "fresh=true",
+        ],
+        [
+            "out=prompts.jsonl: prompts.jsonl is the file of prompts (data.prompts), and would be written over; choose "
+            "another out=…"
+        ],
+        setup=_prompts,
+    ),
+    Mistake(
         "several equal answers",
         [*GENERATE, "sampling.samples=4"],
         ["sampling.samples=4: with sampling.temperature=0 all answers to a prompt are equal; sampling.temperature=1"],
