@@ -92,7 +92,8 @@ class StrategyEntry:
     @property
     def example(self) -> str:
         """A command that trains with it."""
-        return f"kdlab train strategy={self.name}"
+        causal = " task=causal_lm data=sums student=llama 'loss=[forward_kl]'"
+        return f"kdlab train strategy={self.name}" + causal * (self.method.serves == ("language model",))
 
     def described(self) -> dict[str, str]:
         """Parameter -> its description in the docstrings of the class and its bases."""
