@@ -130,24 +130,16 @@ def _with_gradients(
         elif answer.requires_grad:
             asked = [number for number in range(len(head) + 1) if needed[number]]
             leaves = [states if number == 0 else inputs[number] for number in asked]
-            found = torch.autograd.grad(answer, leaves, of_answer, allow_unused=True)
-            if needed[0]:
-                _set(totals, start, stop, found[0])
-                asked, found = asked[1:], found[1:]
-            _add(totals, asked, found)
+            of_states = None if totals[0] is None else totals[0][start:stop]
+            _add([of_states, *totals[1:]], asked, torch.autograd.grad(answer, leaves, of_answer, allow_unused=True))
     return sums, readings, totals
 
 
-def _add(totals: list[Tensor | None], places: Sequence[int], found: Sequence[Tensor | None]) -> None:
+def _add(totals: Sequence[Tensor | None], places: Sequence[int], found: Sequence[Tensor | None]) -> None:
     for place, one in zip(places, found):
         total = totals[place]
         if total is not None and one is not None:
             total += one
-
-
-def _set(totals: list[Tensor | None], start: int, stop: int, found: Tensor | None) -> None:
-    if totals[0] is not None and found is not None:
-        totals[0][start:stop] = found
 
 
 def _add_linear(

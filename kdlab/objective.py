@@ -13,6 +13,7 @@ from kdlab.batch import Batch, Count
 from kdlab.chunks import Values, summed
 from kdlab.errors import InputError, ended_early
 from kdlab.functional import reduce
+from kdlab.functional.rows import total_weight
 from kdlab.losses.base import Loss, Probe
 from kdlab.outputs import LazyLogits, Outputs, SparseTarget
 from kdlab.schedules import Schedule
@@ -304,9 +305,8 @@ class Objective(nn.Module):
         kinds = list(dict.fromkeys(self.losses[name].needs_teacher for name in names))  # whether a teacher is needed
         for name in names:
             weights, normaliser = (labelled if self.losses[name].needs_target else batch).weighting("row", number)
-            if normaliser is None:  # as reduce() has it, of all rows
-                total = float(number) if weights is None else float(weights.sum())
-                normaliser = total or 1.0
+            if normaliser is None:  # of all rows, and not of a part of them
+                normaliser = float(number if weights is None else total_weight(weights))
             weightings[name] = weights, normaliser
 
         def values_of(begin: int, end: int) -> Values:

@@ -151,5 +151,14 @@ def reduce(values: Tensor, weights: Tensor | None = None, normaliser: float | No
         return values.sum() / normaliser
     if weights is None:
         return values.sum() / values.numel()
-    total = weights.sum()  # no row counts at all: 0, not 0 / 0
-    return values.sum() / torch.where(total == 0, torch.ones_like(total), total)
+    return values.sum() / total_weight(weights)
+
+
+def total_weight(weights: Tensor) -> Tensor:
+    """The sum of the weights; 1 where no row counts at all, so that a mean over none is 0, and not 0 / 0.
+
+    >>> total_weight(torch.tensor([1.0, 0.5])), total_weight(torch.zeros(2))
+    (tensor(1.5000), tensor(1.))
+    """
+    total = weights.sum()
+    return torch.where(total == 0, torch.ones_like(total), total)

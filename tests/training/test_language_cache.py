@@ -63,7 +63,7 @@ def apart(one, other):
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_all_words_kept_is_the_live_run(shared, packed):
-    """With k as large as the vocabulary; the order of the texts is drawn anew in each epoch."""
+    """With k as large as the vocabulary; each epoch has another order of the texts."""
     _, common = shared
     given = [*common, f"data.packed={packed}", *(["data.batch_size=2"] if packed else [])]
     live = train([*given, "teacher.cache=live", "name=live"])
