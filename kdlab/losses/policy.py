@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -20,6 +22,9 @@ class PolicyGradient(Loss):
     The student that is trained is the one that sampled, so the ratio of the two is 1 and clipping it changes nothing.
     With ``discount=1``, ``length=none`` and ``single_step=1`` or 0, the expected gradient is that of the reverse KL of
     whole answers, a token.
+
+    With ``strategy.teacher_mix=a`` tokens are drawn from :math:`\tilde p = a\,p + (1 - a)\,q`. Then a token's policy
+    gradient has the weight :math:`q(y_t) / \tilde p(y_t)`, clipped to [0.8, 1.2] as in the authors' code.
 
     | file | is |
     | --- | --- |
@@ -41,6 +46,8 @@ class PolicyGradient(Loss):
 
     function = staticmethod(functional.minillm)
     needs_samples = True
+    #: the teacher's part in the distribution from which tokens are drawn; the strategy sets it
+    teacher_mix = 0.0
 
     def __init__(
         self, discount: float = 0.95, length: str = "remaining", single_step: float = 1.0, clip: float = 100.0
@@ -68,6 +75,7 @@ class PolicyGradient(Loss):
             tokens,
             mine.detach(),
             advantages[answer, place],
+            self._importance(mine.detach(), theirs) if self.teacher_mix else None,
             single_step=self.single_step,
         )
 
@@ -75,6 +83,11 @@ class PolicyGradient(Loss):
     def by_rows(self) -> bool:
         """False: an advantage is of a whole answer."""
         return False
+
+    def _importance(self, mine: Tensor, theirs: Tensor) -> Tensor:
+        """q / (a p + (1 - a) q), from the logarithms of q and p."""
+        mixed = torch.logaddexp(theirs + math.log(self.teacher_mix), mine + math.log1p(-self.teacher_mix))
+        return (mine - mixed).exp()
 
     @property
     def _after(self) -> float:

@@ -103,7 +103,7 @@ def generate(
     ends = None if end is None else torch.tensor([end] if isinstance(end, int) else list(end), device=prompts.device)
     drawn: list[Tensor] = []
     with evaluating(network):
-        begin: Begin = getattr(network, "cached", None) or _Uncached(network)
+        begin = _begin(network)
         if not len(prompts):
             return Generated(prompts, lengths, lengths, lengths > 0)
         logits, following = begin(prompts, lengths)
@@ -123,6 +123,43 @@ def generate(
                 break
             logits = following(tokens[:, None])
     return Generated(_joined(prompts, lengths, torch.stack(drawn, 1), answers, padding), lengths, answers, done)
+
+
+class Mixture(nn.Module):
+    r"""Two language models as one whose next token is distributed as :math:`a\,p_\tau + (1 - a)\,q_\tau`, for
+    :func:`generate` at the same temperature. Gu et al. (2024), section 2.2, https://arxiv.org/abs/2306.08543
+
+    Args:
+        first: the model with the probabilities p.
+        second: the one with q; its vocabulary is the same.
+        share: a, between 0 and 1.
+        temperature: tau; 0: p and q are those of temperature 1, and the most probable token of the mixture is taken.
+    """
+
+    def __init__(self, first: nn.Module, second: nn.Module, share: float, temperature: float = 1.0):
+        super().__init__()
+        self.first, self.second = first, second
+        self.share, self.temperature = share, temperature or 1.0
+
+    def cached(self, prompts: Tensor, lengths: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """As :meth:`kdlab.models.CausalModel.cached`: logits whose softmax at the temperature is the mixture."""
+        (first, first_following), (second, second_following) = (
+            _begin(one)(prompts, lengths) for one in (self.first, self.second)
+        )
+
+        def following(tokens: Tensor) -> Tensor:
+            return self._mixed(first_following(tokens), second_following(tokens))
+
+        return self._mixed(first, second), following
+
+    def _mixed(self, first: Tensor, second: Tensor) -> Tensor:
+        p, q = ((one.double() / self.temperature).softmax(-1) for one in (first, second))
+        return (self.share * p + (1 - self.share) * q).log() * self.temperature
+
+
+def _begin(network: nn.Module) -> Begin:
+    """How an answer begins, with keys and values kept if the network can."""
+    return getattr(network, "cached", None) or _Uncached(network)
 
 
 def _chosen(logits: Tensor, temperature: float, index: Tensor, key: Sequence[int]) -> Tensor:

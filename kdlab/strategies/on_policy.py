@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdlab.batch import Batch
 from kdlab.counter import counter_uniform
@@ -14,11 +14,13 @@ from kdlab.functional import jensen_shannon
 from kdlab.functional.sources import method, required_method
 from kdlab.functional.tokens import answer_begins
 from kdlab.losses.base import Loss, Probe
-from kdlab.models.generation import Generated
+from kdlab.losses.policy import PolicyGradient
+from kdlab.models.generation import Generated, Mixture
 from kdlab.objective import LossParts, ddp_anchor, zero_loss
 from kdlab.outputs import LazyLogits, Outputs
 from kdlab.schedules import Constant, Schedule, is_schedule, schedule
 from kdlab.tasks.tokens import CausalLM, check_prompts
+from kdlab.teachers import Frozen
 
 from .base import Step, Strategy, distributed
 from .measured import MeanLosses
@@ -39,6 +41,10 @@ class OnPolicy(Strategy):
     Terms that learn from labels, such as cross-entropy and ``dkd``, learn from the answers of the data alone. Terms of
     sampled tokens (``minillm``, ``sampled_reverse_kl``) learn from the student's own alone, at temperature 1.
 
+    With ``teacher_mix`` :math:`a > 0` each token is drawn from :math:`a\,p + (1 - a)\,q_\theta`, as in MiniLLM (0.2
+    there). With :math:`a = 1` the answers are the teacher's: terms that learn from labels learn from them too, so
+    ``loss=[ce]`` is response distillation with answers that are new in each epoch, and SeqKD at temperature 0.
+
     Whose answers a step learns from is a function of (seed, step), the same in all processes. An answer is one of
     (seed, step, sample). The mean is over all tokens of the step's answers, over all processes and accumulated batches.
 
@@ -51,13 +57,14 @@ class OnPolicy(Strategy):
     | ``train/entropy`` | of the student, in nats a token |
     | ``train/answer_tokens`` | the mean length |
     | ``train/truncated`` | the share of answers without an end |
-    | ``train/own``, ``train/share`` | the share of steps on own answers, and lambda |
+    | ``train/own``, ``train/share`` | the share of steps on generated answers, and lambda |
 
     Args:
         share: lambda: a number, a schedule, or ``adaptive`` (:class:`kdlab.strategies.replay.Replay`).
         warm_up: epochs at the beginning that learn from the data's answers alone.
         longest: the most tokens of an answer.
         temperature: of the sampling; 0: the most probable answers. Losses have temperatures of their own.
+        teacher_mix: a, from 0 (own answers) to 1 (the teacher's).
         overlap: how many of the most probable tokens are compared for the curve.
         capacity, tolerance, rise: of ``share=adaptive``: the answers that are kept, and by how much the validation loss
             (``val/nll``) must rise for lambda to rise by ``rise``.
@@ -79,6 +86,7 @@ class OnPolicy(Strategy):
         warm_up: float = 0.0,
         longest: int = 32,
         temperature: float = 1.0,
+        teacher_mix: float = 0.0,
         overlap: int = 8,
         capacity: int = 1000,
         tolerance: float = 0.1,
@@ -92,6 +100,7 @@ class OnPolicy(Strategy):
             "warm_up": (warm_up, warm_up >= 0, "0 or greater"),
             "longest": (longest, longest >= 1, "at least 1 (token of an answer)"),
             "temperature": (temperature, 0 <= temperature < float("inf"), "0 (greedy) or greater, and finite"),
+            "teacher_mix": (teacher_mix, 0 <= teacher_mix <= 1, "from 0 (own answers) to 1 (the teacher's)"),
             "overlap": (overlap, overlap >= 1, "at least 1 (token)"),
             "capacity": (capacity, capacity >= 1, "at least 1 (answer)"),
             "tolerance": (tolerance, tolerance >= 0, "0 or greater"),
@@ -103,6 +112,7 @@ class OnPolicy(Strategy):
             raise InputError(*wrong)
         self.warm_up, self.longest, self.temperature, self.overlap = warm_up, longest, temperature, overlap
         self.capacity, self.tolerance, self.rise = capacity, tolerance, rise
+        self.teacher_mix = float(teacher_mix)
         self.replay: Replay | None = None
         self._decided: tuple[int, str] | None = None  # whose answers the present step learns from
         self._batches = 0  # of the present step that have learned from earlier answers
@@ -160,23 +170,35 @@ class OnPolicy(Strategy):
         losses = self.objective.losses
         if whose == "data":
             return [name for name, term in losses.items() if not term.needs_samples]
+        if self.teacher_mix == 1:  # labels of the teacher
+            return [name for name, term in losses.items() if not term.needs_samples]
         return [name for name, term in losses.items() if _learns_from_own(term)]
 
     def _own(self, batch: Batch, whose: str) -> Batch:
-        """The batch with the student's own answers."""
+        """The batch with generated answers: the student's own, or with ``teacher_mix`` the teacher's in part."""
         index = batch.index
         if whose == "earlier" and self.replay is not None:
             generated, index = self.replay.draw(len(batch), self.seed, self.steps_done, _AGAIN, self._batches)
             self._batches += 1
         else:
             key = (self.seed, self.steps_done, _ANSWERS)
-            generated = self._task.generated(self.student, batch, self.temperature, self.longest, key)
+            generated = self._task.generated(self._author(batch), batch, self.temperature, self.longest, key)
             if self.replay is not None:
                 self.replay.keep(generated, index)
         if len(batch):
             lengths, cut = generated.answers.double().mean(), 1 - generated.ended.double().mean()
             self._compared.add({"answer_tokens": lengths, "truncated": cut}, rows=float(len(batch)))
         return self._with_answers(batch, generated, index)
+
+    def _author(self, batch: Batch) -> nn.Module:
+        """The network that answers: the student, the teacher, or a mixture of both."""
+        if not self.teacher_mix:
+            return self.student
+        teacher = cast(Frozen, self.teacher)
+        teacher.follow(batch)
+        if self.teacher_mix == 1:
+            return teacher.network
+        return Mixture(teacher.network, self.student, self.teacher_mix, self.temperature)
 
     def _with_answers(self, batch: Batch, generated: Generated, index: Tensor) -> Batch:
         """The batch with other answers, and with the normalisers that belong to them."""
@@ -270,6 +292,9 @@ class OnPolicy(Strategy):
         """
         if probe.batch is None or probe.train_target is None:
             raise ValueError("the prompts are read from the training samples, and the probe holds none")
+        for term in self.objective.losses.values():
+            if isinstance(term, PolicyGradient):
+                term.teacher_mix = self.teacher_mix
         check_prompts(probe.batch, "strategy=on_policy")
         self._task.check_end("strategy=on_policy")
         begins = answer_begins(probe.train_target)
@@ -318,7 +343,17 @@ class OnPolicy(Strategy):
                 "loss: no term learns from the teacher without labels, and own answers have none; for example "
                 "loss=[jensen_shannon]"
             )
+        if self.teacher_mix and self.teacher is not None and not isinstance(self.teacher, Frozen):
+            problems.append(
+                "strategy.teacher_mix: answers are drawn from the teacher, which must be one network on this machine; "
+                "strategy.teacher_mix=0, or teacher=causal"
+            )
         samples = [name for name, term in self.objective.losses.items() if term.needs_samples]
+        if samples and self.teacher_mix == 1:
+            problems.append(
+                f"loss.{samples[0]}: it is for answers of the student, and strategy.teacher_mix=1 takes the teacher's; "
+                "strategy.teacher_mix=0.2"
+            )
         if samples and self.temperature != 1:
             problems.append(
                 f"strategy.temperature: loss.{samples[0]} needs answers at temperature 1; strategy.temperature=1"

@@ -49,7 +49,7 @@ class Privileged(OnPolicy):
     https://arxiv.org/abs/2601.19897
 
     The model must know how to use a context: this is for pretrained models, or with ``initial=run``. There is no other
-    teacher. Losses on features and ``share=adaptive`` are refused.
+    teacher. Losses on features, ``share=adaptive`` and ``teacher_mix`` are refused.
 
     Args:
         teaches: whose weights :math:`\theta'` are: an ``average`` of the student's (:class:`kdlab.teachers.Average`),
@@ -159,12 +159,17 @@ class Privileged(OnPolicy):
         return ["strategy=privileged: the student is its own teacher, so there is no other; teacher=none"]
 
     def validate_combination(self) -> list[str]:
-        """Also problems: ``share=adaptive``, or a term that reads features."""
+        """Also problems: ``share=adaptive``, ``teacher_mix``, or a term that reads features."""
         problems = super().validate_combination()
         if self.adaptive:
             problems.append(
                 "strategy.share=adaptive learns from earlier answers, and the context is that of the present prompt; "
                 "strategy.share=1"
+            )
+        if self.teacher_mix:
+            problems.append(
+                "strategy.teacher_mix: the answers are the student's own, since it is its own teacher; "
+                "strategy.teacher_mix=0"
             )
         return problems + [
             f"loss.{name}: it compares features, and the teacher reads other tokens; choose a loss on logits"

@@ -73,7 +73,8 @@ class Frozen(Teacher):
         """The network's own normalisation, if it is not the batch's."""
         return [] if self.own_normalisation is None else [self.own_normalisation]
 
-    def _follow(self, batch: Batch) -> None:
+    def follow(self, batch: Batch) -> None:
+        """Moves the network to the batch's device and dtype, if it is not there."""
         floating = [value.dtype for value in _tensors(batch.inputs) if value.is_floating_point()]
         place = (batch.index.device, floating[0] if floating else None)
         if place == self._place:
@@ -91,7 +92,7 @@ class Frozen(Teacher):
         """The network's Outputs on the batch, detached, with the watched features. The network is moved to the batch's
         device and dtype."""
         batch = batch.for_teacher()
-        self._follow(batch)
+        self.follow(batch)
         if self._convert is not None:
             batch = batch.replace(
                 inputs=self._convert(batch.inputs), further_views=tuple(map(self._convert, batch.further_views))

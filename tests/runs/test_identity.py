@@ -346,6 +346,7 @@ ON_POLICY = {
     "overlap": 8,
     "rise": 0.1,
     "share": 0.5,
+    "teacher_mix": 0.0,
     "temperature": 1.0,
     "tolerance": 0.1,
     "warm_up": 0.0,

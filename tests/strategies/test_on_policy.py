@@ -1,5 +1,7 @@
 """On-policy distillation: whose answers are learned from, the expected gradient, the normaliser, and the curve."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -157,6 +159,60 @@ def test_greedy_answers_are_equal_and_sampled_ones_are_not():
     assert kinds[0] == 1 and kinds[1] > 10
 
 
+# -- answers of the teacher --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mix, temperature", [(1.0, 1.0), (0.4, 1.0), (0.4, 0.5)])
+def test_tokens_are_drawn_from_a_mixture_of_teacher_and_student(mix, temperature):
+    """The frequencies of the first tokens of 4,000 answers."""
+    batch = texts(STRINGS[:1].repeat(4000, 1))
+    options = {"share": 1, "longest": 1, "teacher_mix": mix, "temperature": temperature}
+    strategy = made(OnPolicy, {"forward_kl": ForwardKL()}, batch, teacher=Prefixes(2), **options)
+    found = strategy.distill(batch).batch.labels[:, 1].bincount(minlength=5).double() / 4000
+    q, p = ((Prefixes(seed).tables[0][0].detach() / temperature).softmax(-1) for seed in (1, 2))
+    wanted = mix * p + (1 - mix) * q
+    assert ((found - wanted).abs() < 5 * (wanted * (1 - wanted) / 4000).sqrt() + 1e-9).all()
+    assert ((found - q).abs() > 5 * (q * (1 - q) / 4000).sqrt()).any(), "the test could see the student's own"
+
+
+def test_labels_are_learned_from_the_teachers_answers():
+    """SeqKD: the cross-entropy to the teacher's most probable answer, of which there is one."""
+    teacher, batch = Prefixes(2), texts(STRINGS[:4])
+    strategy = made(OnPolicy, {"ce": CrossEntropy()}, batch, teacher=teacher, share=1, teacher_mix=1, temperature=0)
+    step, best, ids = strategy.distill(batch), [], torch.zeros(1, 1, dtype=torch.long)
+    for place in range(3):
+        best.append(int(teacher(ids)[0, place].argmax()))
+        ids = torch.cat([ids, torch.tensor([best[-1:]])], 1)
+    assert step.batch.labels[:, 1:].tolist() == [best] * 4
+    value = torch.nn.functional.cross_entropy(strategy.student(ids)[0, :-1], torch.tensor(best))
+    torch.testing.assert_close(step.loss.total, value)
+
+
+def test_a_policy_gradient_weighs_tokens_that_the_mixture_proposed():
+    """Against a loop over tokens: the weight q / (a p + (1 - a) q), clipped to [0.8, 1.2]."""
+    batch, mix = texts(STRINGS[:40]), 0.4
+    term = PolicyGradient(0.0, "none", 0.0)
+    strategy = made(OnPolicy, {"term": term}, batch, teacher=Prefixes(2), share=1, teacher_mix=mix)
+    step = strategy.distill(batch)
+    seen, parameters = step.batch.inputs["input_ids"], list(strategy.student.parameters())
+    mine, theirs = (model(seen)[:, :-1].log_softmax(-1) for model in (strategy.student, Prefixes(2)))
+    total, kinds = 0.0, set()
+    for row, place in itertools.product(range(40), range(3)):
+        token = seen[row, place + 1]
+        q, p = mine[row, place, token], theirs[row, place, token].detach()
+        weight = q.exp() / (mix * p.exp() + (1 - mix) * q.exp()).detach()  # its gradient is that of q
+        reward = (p - q).detach()
+        clipped = weight.clamp(0.8, 1.2)
+        total = total + torch.maximum(-reward * weight, -reward * clipped) / 120
+        kinds.add((bool(weight < 0.8), bool(weight > 1.2)))
+    assert len(kinds) == 3
+    torch.testing.assert_close(step.loss.total, total)
+    for found, wanted in zip(
+        *(torch.autograd.grad(value, parameters, allow_unused=True) for value in (step.loss.total, total))
+    ):
+        torch.testing.assert_close(found, wanted)
+
+
 # -- earlier answers ---------------------------------------------------------------------------------------------------
 
 
@@ -286,6 +342,14 @@ def test_what_is_refused(common):
         ),
         (["loss=[minillm]"], "loss.minillm: it is for own answers alone, and nothing is learned in the steps on those"),
         (["loss=[minillm]", "strategy.share=adaptive"], "loss.minillm: it is for answers of the present student"),
+        (
+            ["strategy.teacher_mix=1.5"],
+            "strategy.teacher_mix must be from 0 .own answers. to 1 .the teacher's., got 1.5",
+        ),
+        (
+            ["loss=[minillm]", "strategy.share=1", "strategy.teacher_mix=1"],
+            "loss.minillm: it is for answers of the student, and strategy.teacher_mix=1 takes the teacher's",
+        ),
         (["teacher.cache=fixed"], "teacher.cache=fixed: the strategy asks the teacher about texts that are not those"),
     ):
         with pytest.raises(InputError, match=words):

@@ -108,6 +108,7 @@ def test_a_run_and_what_is_refused(workplace):
     for options, words in (
         (["teacher=run", f"teacher.run={first.path}"], "the student is its own teacher, so there is no other"),
         (["+strategy.capacity=3", "strategy.share=adaptive"], "strategy.share=adaptive learns from earlier answers"),
+        (["+strategy.teacher_mix=0.2"], "strategy.teacher_mix: the answers are the student's own, since it is its own"),
         (["strategy.teaches=base"], "strategy.teaches=base is the student without its adapters, and it has none"),
         (["student.positions=12"], "context, prompt and answer have up to 14 tokens, and the student has positions"),
     ):
