@@ -7,10 +7,10 @@ the whole teacher where that is no server (DDP). The sum is an upper bound: grad
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kdlab.config.build import recipe
 from kdlab.config.keys import LOSSY_CODECS, cache_codec, own_keys
@@ -207,7 +207,7 @@ def _of_teachers(
     if not teachers:
         return []
     if _kept_answers(config):
-        head = sum(one.head.weight.numel() * 4 for one in teachers)  # type: ignore[operator, union-attr]
+        head = sum(4 * cast(Tensor, one.head.weight).numel() for one in teachers)
         return [Line("teacher: its head (its answers are kept)", head if _codec(config) == "hidden" else 0)]
     weights = sum(weight_bytes(one) for one in teachers)
     return [
