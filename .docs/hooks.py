@@ -24,6 +24,7 @@ PAGES = {
             *("library", "generate"),
         )
     },
+    "kdlab/models/LARGE.md": "large.md",
     "experiments/README.md": "papers.md",
     **{f"experiments/{name}/README.md": f"papers/{name}.md" for name in STUDIES},
     "experiments/speed/README.md": "speed.md",

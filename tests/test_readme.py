@@ -46,6 +46,7 @@ def test_links_of_the_pages_lead_somewhere():
     pages = [
         *PAGES,
         *(f"kdlab/{name}/README.md" for name in ("losses", "strategies", "library")),
+        "kdlab/models/LARGE.md",
         ".github/CONTRIBUTING.md",
     ]
     pages += [path.relative_to(ROOT).as_posix() for path in (ROOT / "experiments").rglob("README.md")]

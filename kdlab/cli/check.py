@@ -1,7 +1,8 @@
 """``kdlab check [EXPERIMENT…]``, ``kdlab check OVERRIDE…``: compose experiments, or one run, and check every name and
 signature in them. No data are opened, no network is built, and nothing is run: ``kdlab train`` checks those before it
 trains. ``kdlab check data=image_folder data.folder=FOLDER --images`` reads every
-image of a folder."""
+image of a folder. ``kdlab check task=causal_lm OVERRIDE… --memory`` estimates memory and operations of a step on
+each device, from the sizes of the networks alone."""
 
 from __future__ import annotations
 
@@ -66,7 +67,7 @@ def run(arguments: list[str]) -> int:
     """Run ``kdlab check``; returns 0 if everything is right, 2 if not.
 
     Raises:
-        InputError: the options are wrong, or ``--images`` is given without image folders.
+        InputError: the options are wrong, ``--images`` is given without image folders, or ``--memory`` without a run.
     """
     parser = Parser(prog="kdlab check", description=__doc__)
     parser.add_argument(
@@ -82,6 +83,11 @@ def run(arguments: list[str]) -> int:
         action="store_true",
         help="with data=image_folder: read every image, and list those that cannot be read",
     )
+    parser.add_argument(
+        "--memory",
+        action="store_true",
+        help="with task=causal_lm: estimate memory and operations of a step on each device",
+    )
     options = parser.parse_args(arguments)
     typed = [text for text in options.experiment if "=" in text]
     if options.images:
@@ -89,7 +95,10 @@ def run(arguments: list[str]) -> int:
     lines = [
         *([typed] if typed else []),
         *([f"experiment={name}"] for name in options.experiment if name not in typed),
-    ] or everything()
+    ]
+    if options.memory and not lines:
+        raise InputError(f"check: --memory needs the overrides of a run; for example {_EXAMPLE}")
+    lines = lines or everything()
     failed = 0
     for overrides in lines:
         name = " ".join(overrides) if overrides is typed else overrides[0]
@@ -97,6 +106,7 @@ def run(arguments: list[str]) -> int:
             config = compose(overrides)
             check(config)
             check_facts(config)
+            estimated = _estimated(config) if options.memory else ""
         except InputError as error:
             failed += 1
             print(f"wrong  {name}")
@@ -104,11 +114,26 @@ def run(arguments: list[str]) -> int:
                 print(f"         {problem}")
         else:
             print(f"ok     {name}")
+            if estimated:
+                print(f"\n{estimated}\n")
     print(
         f"{len(lines) - failed} of {len(lines)} are right (names and values; no data were opened, and no networks "
         "built)"
     )
     return 2 if failed else 0
+
+
+_EXAMPLE = (
+    "kdlab check --memory task=causal_lm data=causal_text data.train=FILE data.tokenizer=NAME data.vocabulary=128256 "
+    "student=causal student.pretrained=meta-llama/Llama-3.1-8B strategy=supervised"
+)
+
+
+def _estimated(config: dict) -> str:
+    """Memory and operations of a training step, as they are printed."""
+    from kdlab.training.estimating import estimate
+
+    return estimate(config).text()
 
 
 def everything() -> list[list[str]]:

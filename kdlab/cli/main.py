@@ -24,7 +24,7 @@ VERBS = {
     "cache": "list, build, verify and prune the kept answers of teachers",
     "export": "write a trained student for other tools: a folder of transformers",
     "methods": "list the methods: paper, formula, defaults, requirements",
-    "check": "check experiments without running them, or read every image of a folder",
+    "check": "check experiments without running them, estimate memory, or read every image of a folder",
 }
 TRAINING = ("train", "reproduce")
 

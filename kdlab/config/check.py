@@ -49,6 +49,7 @@ REFUSED = {
     "fast_dev_run": "a run of one batch would count as finished; debug=fast tries things out under a name of its own",
     "overfit_batches": "it needs an unshuffled loader, which a run does not have; data.fraction trains on a small part",
 }
+SHARDED = ("fsdp", "deepspeed")  # strategies of Lightning that split a network, by how their names begin
 PROGRESS = ("auto", "bar", "lines", "none")
 MOST_THREADS = 1024  # with more, torch may end the process because the system has no more threads
 
@@ -222,6 +223,11 @@ def _own(config: dict, prefix: str) -> Iterator[str]:
     yield from clock_problems(config, prefix)
     if trainer.get("limit_train_batches") == 0:
         yield f"{prefix}trainer.limit_train_batches must be greater than 0, or nothing is trained"
+    if str(trainer.get("strategy")).startswith(SHARDED):
+        yield (
+            f"{prefix}trainer.strategy={trainer['strategy']} is not supported yet: each device holds all of a student; "
+            "trainer.strategy=ddp"
+        )
     for key, reason in REFUSED.items():
         if trainer.get(key):
             yield f"{prefix}trainer.{key} is not supported: {reason}"

@@ -7,6 +7,7 @@
 | modernbert | ``layers.0`` … | thirds of one linear layer |
 | llama, mistral, qwen2, qwen3, smollm3, olmo2 | ``layers.0`` … | three linear layers |
 | gemma, gemma2, gemma3_text, granite, cohere | ``layers.0`` … | three linear layers |
+| olmo, olmo3, phi, stablelm, starcoder2 | ``layers.0`` … | three linear layers |
 | phi3 | ``layers.0`` … | parts of one linear layer |
 | gpt2 | ``h.0`` … | thirds of one linear layer |
 """
@@ -103,6 +104,7 @@ _LLAMA = Architecture(
     final="norm",
     rotary=True,
 )
+_PHI = replace(_LLAMA, final="final_layernorm")
 _PHI3 = replace(_LLAMA, parts=("self_attn.qkv_proj",))
 _GPT2 = Architecture(
     embeddings="h.0.input",
@@ -131,10 +133,15 @@ ARCHITECTURES: dict[str, Architecture] = {
             "gemma3_text",
             "granite",
             "cohere",
+            "olmo",
             "olmo2",
+            "olmo3",
+            "stablelm",
+            "starcoder2",
         ),
         _LLAMA,
     ),
+    "phi": _PHI,
     "phi3": _PHI3,
     "gpt2": _GPT2,
 }

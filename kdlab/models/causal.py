@@ -140,6 +140,7 @@ class CausalModel(Transformer):
         taps = layer_taps(self.config, prefix)
         self.taps = {name: f"network.{path}" for name, path in taps.items()}
         self._lazy, self._can_be_lazy = False, self._head_is_known()
+        self._separates = self._texts_are_apart()
 
     def _pretrained(
         self, pretrained: str, revision: str | None, trust_remote_code: bool, allow_pickle: bool, attention: str | None
@@ -158,6 +159,10 @@ class CausalModel(Transformer):
             raise ValueError(
                 f"'{pretrained}' is a model of type {config.model_type} ({names}), which is no causal language model "
                 f"such as {', '.join(NEW)}; text encoders are loaded with student=encoder (or teacher=encoder)"
+            )
+        if not hasattr(config, "num_attention_heads"):
+            raise ValueError(
+                f"'{pretrained}' is a model of type {config.model_type}, which has no attention; that is not supported"
             )
         network, found = load_model(
             AutoModelForCausalLM,
@@ -216,6 +221,23 @@ class CausalModel(Transformer):
         self.network.train(training)
         return bool(torch.allclose(self.logits(hidden), own, rtol=1e-4, atol=1e-5))
 
+    @torch.no_grad()
+    def _texts_are_apart(self) -> bool:
+        """Whether tokens of a row see those of their own text alone, if the places of texts are given. It is tried with
+        architectures that are not in :mod:`kdlab.models.architectures`: another first text must change nothing."""
+        if "position_ids" not in self._inputs:
+            return False
+        if self.config.model_type in ARCHITECTURES or next(self.network.parameters()).is_meta:
+            return True
+        training = self.network.training
+        self.network.eval()
+        device = next(self.network.parameters()).device
+        ids = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]], device=device) % self.config.vocab_size
+        places = torch.tensor([[0, 1, 0, 1]] * 2, device=device)
+        logits = self.network(input_ids=ids, position_ids=places, use_cache=False).logits[:, 2:]
+        self.network.train(training)
+        return bool((logits[0] - logits[1]).abs().max() <= 1e-4 * logits.abs().max())
+
     @contextmanager
     def lazily(self) -> Iterator[None]:
         """Within this context, the model answers with :class:`kdlab.outputs.LazyLogits`: the last hidden states, and
@@ -243,10 +265,16 @@ class CausalModel(Transformer):
                 places begin again at 0, another text begins in the same row, and its tokens do not see those before.
 
         Raises:
-            ValueError: there are more tokens than the model has positions. In the first call also: a token is outside
+            ValueError: there are more tokens than the model has positions, or texts are packed and the model does not
+                keep them apart. In the first call also: a token is outside
                 the vocabulary.
         """
         self.check_tokens(input_ids, attention_mask, self.vocabulary)
+        if position_ids is not None and not self._separates:
+            raise ValueError(
+                f"packed rows: in a model of type {self.config.model_type}, tokens see other texts of their row; "
+                "data.packed=false"
+            )
         given = {name: value for name, value in others.items() if name in self._inputs and name != "token_type_ids"}
         given["use_cache"] = False
         if position_ids is not None:

@@ -90,6 +90,7 @@ TRAIN = {
     "layer without units": (["student.hidden=[0]"], ["student", "hidden"]),
     "layers in words": (["student.hidden=abc"], ["student", "hidden", "abc"]),
     "several machines": (["+trainer.num_nodes=2"], ["trainer.num_nodes"]),
+    "network split over devices": (["trainer.strategy=fsdp"], ["trainer.strategy=fsdp is not supported yet", "ddp"]),
     "tap that is never called": (
         [
             "student=network",
@@ -197,6 +198,14 @@ MORE = {
     "teacher's seed in words": (["teacher.seed=x"], ["teacher.seed", "whole number"]),
 }
 
+LANGUAGE = [
+    "task=causal_lm",
+    "data=causal_text",
+    "data.train=FILE",
+    "data.tokenizer=NAME",
+    "data.vocabulary=128256",
+    "strategy=supervised",
+]
 OTHERS = [
     Mistake(
         "several at once",
@@ -212,6 +221,23 @@ OTHERS = [
         stream="out",
     ),
     Mistake("check with an unknown option", ["check", "--all"], ["--all", "kdlab check --help"]),
+    Mistake(
+        "memory of no run",
+        ["check", "--memory"],
+        ["--memory needs the overrides of a run", "student.pretrained=meta-llama/Llama-3.1-8B"],
+    ),
+    Mistake(
+        "memory of what is no language model",
+        ["check", "--memory", "student=mlp"],
+        ["--memory is for causal language models", "task=causal_lm"],
+        stream="out",
+    ),
+    Mistake(
+        "memory of a model of unknown sizes",
+        ["check", "--memory", *LANGUAGE, "student=causal", "student.pretrained=meta-llama/Llama-3.1-9B"],
+        ["'meta-llama/Llama-3.1-9B' are not known without a download", "did you mean"],
+        stream="out",
+    ),
     Mistake("comparison of nothing", ["compare"], ["folder", "kdlab compare --help"]),
     Mistake("comparison of a folder that is not there", ["compare", "nothing"], ["there is no folder nothing"]),
     Mistake("comparison of an empty folder", ["compare", "."], ["no runs in ."]),
