@@ -272,7 +272,7 @@ class OnPolicy(Strategy):
             raise ValueError("the prompts are read from the training samples, and the probe holds none")
         check_prompts(probe.batch, "strategy=on_policy")
         self._task.check_end("strategy=on_policy")
-        begins = answer_begins(probe.train_target)
+        begins = torch.cat([answer_begins(labels) for labels in probe.labels()])
         if not int(begins.min()):
             raise InputError("strategy=on_policy: a training text has no prompt; data.prompt=… data.answer=…")
         longest = int(begins.max()) + self.longest
