@@ -45,6 +45,7 @@ def small_blocks(monkeypatch):
     """Blocks of a few rows, and a note after each."""
     monkeypatch.setattr(sources, "CHARACTERS", 300)
     monkeypatch.setattr(on_disk, "_SECONDS", 0.0)
+    monkeypatch.setattr(causal, "_AT_ONCE", 7)
 
 
 def written(path, rows):
@@ -130,6 +131,7 @@ def test_the_batches_are_those_in_memory(make, tmp_path, options, files):
     for name in ("longest", "longest_for_teacher", "longest_prompt", "train_size", "vocabulary"):
         assert getattr(memory, name) == getattr(disk, name), name
     assert torch.equal(memory.position_counts(), disk.position_counts())
+    assert torch.equal(*(torch.cat([*data.label_blocks()]) for data in (memory, disk)))
     assert inputs_digest(memory) == inputs_digest(disk), "kept answers of a teacher go on being found"
 
 
@@ -192,14 +194,21 @@ def test_where_texts_are_is_chosen_by_their_size_and_is_no_part_of_a_run(make, t
     assert hashes == {run_hash(without)}
 
 
-@pytest.mark.parametrize("more", [["data.packed=true", "data.text=q"], ["data.prompt=q", "data.answer=a"]], ids=str)
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["strategy=supervised", "data.packed=true", "data.text=q"],
+        ["strategy=privileged", "strategy.longest=4", "data.prompt=q", "data.answer=a", "student.positions=64"],
+    ],
+    ids=str,
+)
 def test_a_run_has_the_same_numbers(make, tmp_path, more):
     make()
     weights = []
     for where in ("true", "false"):
         run = kdlab.train(
             [
-                *("task=causal_lm", "data=causal_text", "strategy=supervised", "student=llama", "student.layers=1"),
+                *("task=causal_lm", "data=causal_text", "student=llama", "student.layers=1"),
                 *("student.width=16", "student.heads=2", "trainer.max_epochs=2", "progress=none", "data.length=16"),
                 *(f"data.train={tmp_path / 'train.jsonl'}", f"data.tokenizer={tmp_path / 'tokenizer'}"),
                 *(f"data.vocabulary={VOCABULARY}", "data.batch_size=8", f"data.in_memory={where}", *more),
