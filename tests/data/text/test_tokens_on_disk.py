@@ -474,6 +474,8 @@ small, large, tokenizer, folder, in_memory = sys.argv[1:]
 options = dict(tokenizer=tokenizer, folder=folder, length=64, packed=True, end=False, batch_size=16)
 options["in_memory"] = in_memory == "True"
 batches(small)
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")  # the peak is that from now on
 before = peak()
 print(batches(large), peak() - before)
 """
@@ -482,7 +484,7 @@ print(batches(large), peak() - before)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory as Linux gives it")
 def test_memory_is_bounded(tmp_path):
     """Beyond what a small file takes, an epoch of a large one takes less than half of its size on disk, and more
-    than its size in memory."""
+    than twice its size in memory."""
     tokenizer = tokenizer_folder(tmp_path / "tokenizer")
     for name, count in (("small", 600), ("large", 20_000)):  # each word is one token
         with open(tmp_path / f"{name}.txt", "w") as file:
@@ -500,6 +502,5 @@ def test_memory_is_bounded(tmp_path):
         )
         assert done.returncode == 0, done.stderr
         samples[where], grown[where] = (float(one) for one in done.stdout.split())
-    print(size, grown)
     assert samples[True] == samples[False] > 1000
-    assert grown[False] < size / 2 and grown[True] > size, grown
+    assert grown[False] < size / 2 < 2 * size < grown[True], (size, grown)
