@@ -234,8 +234,8 @@ def _needed_for_samples(teacher: Cached, data: Data, device: torch.device | str)
 def _needed_for_rows(teacher: CachedRows, data: Data, device: torch.device | str) -> float:
     """Bytes of the answers to the tokens of the training split, from those to a few samples. Raises CannotKeep."""
     loader = data.in_order("train")
-    counts = teacher.task.row_counts(loader.target[data.part("train")])
-    tokens = 0 if counts is None else int(counts.sum())
+    counts = data.counted(teacher.task.row_counts)
+    tokens = 0 if counts is None else int(counts[data.part("train")].sum())
     return teacher.bytes_a_row(loader.first(_FEW).to(device)) * tokens
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from kdlab.data import Data
 from kdlab.data.loader import BatchLoader
 from kdlab.data.random_numbers import restored_random_numbers
+from kdlab.data.text.tokens import Ragged
 
 from .store import CannotKeep
 
@@ -31,9 +32,11 @@ def inputs_digest(data: Data) -> str:
             inputs = getattr(loader, "inputs", None)
             batch = loader.batch(_some(data, loader, _DIGESTED))
             theirs = () if batch.teacher_inputs is None else _tensors(batch.teacher_inputs)
-            for value in (*_tensors(inputs), *_tensors(batch.inputs), *theirs):
-                digest.update(f"{value.dtype} {tuple(value.shape)} ".encode())
-                digest.update(value.contiguous().flatten().view(torch.uint8).numpy().data)
+            for value in (*_stored(inputs), *_tensors(batch.inputs), *theirs):
+                shape = (int(value.lengths.sum()),) if isinstance(value, Ragged) else tuple(value.shape)
+                digest.update(f"{value.dtype} {shape} ".encode())
+                for part in value.blocks() if isinstance(value, Ragged) else [value]:
+                    digest.update(part.contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -71,6 +74,12 @@ def _some(data: Data, loader: BatchLoader, count: int) -> Tensor:
     """At most ``count`` samples, spread over the split."""
     rows = data.part("train") if loader.split == "train" else loader.sampler.rows
     return rows[:: max(len(rows) // count, 1)][:count].contiguous()
+
+
+def _stored(inputs: Any) -> Iterable[Tensor | Ragged]:
+    """All inputs of a split: tensors, and rows that need not be in memory."""
+    values = inputs.values() if isinstance(inputs, Mapping) else [inputs]
+    return [one for one in values if isinstance(one, (Tensor, Ragged))]
 
 
 def _tensors(value: Any) -> Iterable[Tensor]:

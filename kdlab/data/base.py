@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -221,6 +221,20 @@ class Data(L.LightningDataModule, Generic[Split]):
         read."""
         return sum(_bytes(value) for split in self._stored or () for value in vars(split).values())
 
+    def label_blocks(self) -> Iterator[Tensor]:
+        """The labels of the stored training samples: all, or some samples at a time where they are not in memory."""
+        yield self._both()[0].target
+
+    def counted(self, count: Callable[[Tensor], Tensor | None]) -> Tensor | None:
+        """What a function of labels counts in each stored training sample; None if it counts nothing."""
+        found: list[Tensor] = []
+        for labels in self.label_blocks():
+            counts = count(labels)
+            if counts is None:
+                return None
+            found.append(counts)
+        return found[0] if len(found) == 1 else torch.cat(found)
+
     def position_counts(self) -> Tensor | None:
         """How many positions of each stored training sample count, ``(samples,)``; None if the inputs are no
         sequences."""
@@ -356,7 +370,7 @@ class Data(L.LightningDataModule, Generic[Split]):
             drop_last=training and self.drop_last,
             views=self.views if training else 1,
             mixing=mixing,
-            row_counts=self.row_counts(stored[0].target) if training else None,
+            row_counts=self.counted(self.row_counts) if training else None,
             position_counts=self.position_counts() if training else None,
             **({"labelled": labelled} if training and (labelled := self.labelled_samples()) is not None else {}),
         )
@@ -397,7 +411,10 @@ class Data(L.LightningDataModule, Generic[Split]):
 
 
 def _bytes(value: object) -> int:
-    """Bytes of a tensor or an array, or of those that a dataclass is made of."""
+    """Bytes of a tensor or an array, or of those that a dataclass is made of. What is mapped from a file counts
+    nothing."""
+    if isinstance(value, np.memmap):
+        return 0
     if isinstance(value, (Tensor, np.ndarray)):
         return value.nbytes
     return sum(map(_bytes, vars(value).values())) if is_dataclass(value) else 0

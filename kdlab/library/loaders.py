@@ -232,7 +232,9 @@ class Batches:
                     f"{self.role}: the labels of a batch go from {low} to {high}, and not from 0 to "
                     f"{self.classes - 1}, as of {self.classes} classes"
                 )
-        if self.labels is not None and self.split == "train" and self.numbered(batch):
+        # labels of texts on disk are not in one tensor
+        listed = self.labels is not None and self.labels.dim() == target.dim()
+        if self.labels is not None and listed and self.split == "train" and self.numbered(batch):
             index = batch.index.cpu()
             inside = (index >= 0) & (index < len(self.labels))
             wrong = ~inside

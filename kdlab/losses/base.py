@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar
 
@@ -35,6 +35,7 @@ class Probe:
         student_network: the student; None where it is not known.
         term_teachers: the loss's term -> its teacher, where terms have teachers of their own; what those said is in
             ``teacher.by_term``.
+        label_blocks: gives ``train_target`` some samples at a time, where it has a label for each token.
     """
 
     student: Outputs
@@ -49,6 +50,14 @@ class Probe:
     batch: Batch | None = None
     term_teachers: Mapping[str, Teacher] = field(default_factory=dict)
     student_network: nn.Module | None = None
+    label_blocks: Callable[[], Iterator[Tensor]] | None = None
+
+    def labels(self) -> Iterator[Tensor]:
+        """The labels of the training samples, some samples at a time: those of texts need not fit into memory."""
+        if self.label_blocks is not None:
+            yield from self.label_blocks()
+        elif self.train_target is not None:
+            yield self.train_target
 
     @property
     def teacher_network(self) -> nn.Module | None:

@@ -297,7 +297,7 @@ class OnPolicy(Strategy):
                 term.teacher_mix = self.teacher_mix
         check_prompts(probe.batch, "strategy=on_policy")
         self._task.check_end("strategy=on_policy")
-        begins = answer_begins(probe.train_target)
+        begins = torch.cat([answer_begins(labels) for labels in probe.labels()])
         if not int(begins.min()):
             raise InputError("strategy=on_policy: a training text has no prompt; data.prompt=… data.answer=…")
         longest = int(begins.max()) + self.longest

@@ -130,9 +130,9 @@ class Privileged(OnPolicy):
             InputError: they do not.
         """
         super().attach(probe)
-        target = cast(Tensor, probe.train_target)
-        context = int(_lengths(target).max())
-        self._check_length(context + max(int(answer_begins(target).max()) + self.longest, context))
+        found = [(int(_lengths(labels).max()), int(answer_begins(labels).max())) for labels in probe.labels()]
+        context, prompt = (max(lengths) for lengths in zip(*found))
+        self._check_length(context + max(prompt + self.longest, context))
 
     def _check_length(self, longest: int) -> None:
         """Raises InputError where so many tokens are more than the student has positions."""

@@ -233,7 +233,7 @@ def assemble(config: dict, trained: Trained) -> Parts:
     torch.manual_seed(derived_seed(seed, _CONNECTORS))
     if teacher is not None and (wrong := wrong_classes(config, teacher, probe)):
         raise InputError(*wrong)
-    notes += prepare(strategy, probe, data.train_size, loader.target, rows, data.batch_size)
+    notes += prepare(strategy, probe, data.train_size, loader.target, rows, data.batch_size, data.label_blocks)
     notes += tap_notes({"student": student, **networks_of_peers(peers), **networks_of_teacher(teacher)})
     if initial is not None:
         load_losses(objective, first, initial.losses)

@@ -3,7 +3,7 @@ reported."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TypeVar
 
@@ -33,6 +33,7 @@ def prepare(
     train_target: Tensor | None = None,
     train_rows: Tensor | None = None,
     batch_size: int | None = None,
+    label_blocks: Callable[[], Iterator[Tensor]] | None = None,
 ) -> list[str]:
     """Check the combination, let strategy and losses build the parts that depend on shapes, then try one step. No
     weight or buffer changes.
@@ -43,6 +44,7 @@ def prepare(
         train_target: their labels.
         train_rows: those that are trained on.
         batch_size: of all processes together.
+        label_blocks: gives their labels some samples at a time; None: ``train_target``, all at once.
 
     Returns:
         Warnings for the user.
@@ -101,6 +103,7 @@ def prepare(
             batch,
             {} if teacher is None else teacher.by_term,
             strategy.student,
+            label_blocks,
         )
         _refuse(_unequal_tokens(strategy, batch, taught))
         strategy.attach(probe)

@@ -352,7 +352,7 @@ ON_POLICY = {
     "warm_up": 0.0,
     **STRATEGY,
 }
-CAUSAL = {**TEXTS, **dict.fromkeys(("answer", "messages", "prompt")), "end": True, "packed": False}
+CAUSAL = {**TEXTS, **dict.fromkeys(("answer", "in_memory", "messages", "prompt")), "end": True, "packed": False}
 LATER = {
     **{f"data.CausalText.{key}": value for key, value in CAUSAL.items()},
     **{f"data.CausalTextFiles.{key}": value for key, value in {**CAUSAL, **FILES}.items()},
@@ -363,6 +363,7 @@ LATER = {
     **{f"data.Sums.{key}": value for key, value in SUMS.items()},
     **{f"strategies.OnPolicy.{key}": value for key, value in ON_POLICY.items()},
     **{f"strategies.Privileged.{key}": value for key, value in ON_POLICY.items()},
+    "losses.Probe.label_blocks": None,
     "strategies.Step.batch": None,
     "strategies.Privileged.decay": 0.95,
     "strategies.Privileged.teaches": "average",

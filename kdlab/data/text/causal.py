@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,20 +15,25 @@ from kdlab.errors import InputError
 from kdlab.functional.tokens import IGNORED, answer_begins
 from kdlab.tasks.facts import DataFacts
 
-from .causal_tokens import CausalTokenising, template_end
+from .causal_tokens import CausalTokenising, chat_of, labels_of, no_chats, predicted_counts, some, template_end
 from .hub import HuggingFaceTexts
 from .loader import TextLoader
 from .local import TextFiles
+from .on_disk import Kept, TokensOnDisk
 from .packing import packed, places_with_padding
-from .rows import Rows
+from .rows import Columns, Rows
 from .stored import Texts
-from .texts import TextData
+from .texts import TOKENS, TextData
 from .tokenizers import Tokenizer
 from .tokens import Ragged, Tokens
+from .views import View
 
 _VALIDATION = 33  # the stream of random numbers that holds out texts for validation before they are packed
 #: arguments of labelled texts, which these data have not
 _OTHERS = ("text_pair", "label", "label_kind", "class_names", "threshold", "labelled", "rest", "masking")
+#: texts of more bytes than this stay on disk, unless the data ask for another place
+LARGE = 2**26
+_AT_ONCE = 1000  # samples whose labels are read at a time
 
 
 class CausalText(TextData):
@@ -46,12 +51,16 @@ class CausalText(TextData):
         packed: texts are put one after another into rows of ``length`` tokens. A text in a row is not seen from the
             next one. Longer texts are cut into several.
         end: the token that ends a text follows a text or an answer.
+        in_memory: whether all texts and tokens are read into memory. False: texts are read and tokenised a block at a
+            time, and tokens stay in files, of which a batch reads its own. The batches are the same. None: what is
+            larger than 64 MB stays on disk.
         options: those of :class:`TextData`, without those of labels. ``text`` is the column of plain texts.
 
     Raises:
         ValueError: an argument is out of its range, or texts are described in two ways.
     """
 
+    NOT_IDENTITY: tuple[str, ...] = (*TextData.NOT_IDENTITY, "in_memory")
     INPUTS: tuple[str, ...] = ("input_ids",)
     USUAL_STUDENT = "llama"
 
@@ -62,6 +71,7 @@ class CausalText(TextData):
         messages: str | None = None,
         packed: bool = False,
         end: bool = True,
+        in_memory: bool | None = None,
         **options: Any,
     ) -> None:
         if given := [name for name in _OTHERS if name in options]:
@@ -79,7 +89,11 @@ class CausalText(TextData):
             )
         if packed and self.teacher_tokenizer is not None:
             raise ValueError("packed rows need one tokenizer; set packed=false, or leave out teacher_tokenizer")
-        self.packed, self.end = packed, end
+        if in_memory not in (None, True, False):
+            raise ValueError(f"in_memory must be true, false or null (by the size of the texts), got {in_memory!r}")
+        self.packed, self.end, self.in_memory = packed, end, in_memory
+        self._on_disk: dict[tuple[str, str], Kept] = {}
+        self._counted: tuple[Callable, Tensor | None] | None = None
         self._packing: dict[str, tuple[int, int]] = {}
         self._left_out: dict[str, int] = {}
 
@@ -91,32 +105,97 @@ class CausalText(TextData):
     def _texts_of(self, rows: Rows) -> tuple[Sequence, Sequence | None]:
         if self.form != "messages":
             return super()._texts_of(rows)
-        chats = [_chat(value) for value in rows.texts]
+        chats = [chat_of(value) for value in rows.texts]
         if wrong := [row for row, chat in enumerate(chats) if chat is None]:
-            raise InputError(
-                f"data.messages={self.text}: {rows.table.places(wrong)}: a chat is a list of messages with role and "
-                "content, and one of them is the assistant's, for example "
-                '[{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]'
-            )
+            raise no_chats(self.text, rows.table.places(wrong))
         return chats, None
 
+    @cached_property
+    def on_disk(self) -> bool:
+        """Whether texts and tokens stay on disk.
+
+        Raises:
+            InputError: they should, and these data can only be read into memory.
+        """
+        if self.in_memory:
+            return False
+        sources = self.sources()
+        if self.in_memory is None:
+            return sum(source.size for source in sources.values()) > LARGE
+        if not sources:
+            raise InputError(f"data.in_memory=false: {type(self).__name__} can only be read into memory; leave it out")
+        return True
+
+    @cached_property
+    def _made(self) -> dict[tuple[str, str], TokensOnDisk]:
+        """What makes the tokens of each table on disk, for student and teacher. All rows are checked.
+
+        Raises:
+            InputError: rows cannot be read, or are refused; the problems of all tables are listed.
+        """
+        problems: list[str] = []
+        found = {}
+        columns = Columns(self.text, self.text_pair)
+        for name, source in self.sources().items():
+            made = [
+                TokensOnDisk(self.folder / TOKENS, source, columns, self.faulty, self._tokenising(tokenizer))
+                for tokenizer in filter(None, (self.tokenizer, self.teacher_tokenizer))
+            ]
+            try:
+                made[0].check()
+            except InputError as error:
+                problems += error.problems
+            for one in made:
+                one.checked = True
+                found[name, one.tokenising.tokenizer.key] = one
+        if problems:
+            raise InputError(*dict.fromkeys(problems))
+        return found
+
+    def _kept(self, name: str, tokenizer: Tokenizer) -> Kept:
+        """The tokens of a table on disk."""
+        key = name, tokenizer.key
+        if key not in self._on_disk:
+            self._on_disk[key] = self._made[key].made()
+        return self._on_disk[key]
+
+    def _names(self) -> Collection[str]:
+        return {name for name, _ in self._made} if self.on_disk else super()._names()
+
+    def _dropped(self) -> dict[str, tuple[int, int]]:
+        if not self.on_disk:
+            return super()._dropped()
+        return {name: (kept.done.dropped, kept.done.rows) for (name, _), kept in self._on_disk.items()}
+
+    def _tokens(self, name: str, tokenizer: Tokenizer) -> Tokens:
+        if not self.on_disk:
+            return super()._tokens(name, tokenizer)
+        tokens = self._kept(name, tokenizer).tokens
+        self._note_cut(name, tokenizer, tokens)
+        return tokens
+
     def _split_of(self, name: str) -> Texts:
-        rows = self.rows[name]
         tokens = self._tokens(name, self.tokenizer)
         theirs = None if self.teacher_tokenizer is None else self._tokens(name, self.teacher_tokenizer)
-        labels = _labels(tokens)
-        predicted = _predicted(labels) > 0
-        if not bool(predicted.all()) and self.faulty == "refuse":
-            without = (~predicted).nonzero().flatten().tolist()
+        labels = labels_of(tokens)
+        predicted = (self._kept(name, self.tokenizer).predicted if self.on_disk else predicted_counts(labels)) > 0
+        without = int((~predicted).sum())
+        if without and self.faulty == "refuse":
             raise InputError(
-                f"{self.keys[name]}: {rows.table.places(without)}: no token is left to predict within data.length="
-                f"{self.length}; give a greater data.length, or data.faulty=drop leaves out such rows"
+                f"{self.keys[name]}: {self._unpredicted(name, predicted)}: no token is left to predict within "
+                f"data.length={self.length}; give a greater data.length, or data.faulty=drop leaves out such rows"
             )
         if not bool(predicted.any()):
             raise InputError(f"{self.keys[name]}: no text has a token to predict within data.length={self.length}")
-        self._left_out[name] = int((~predicted).sum())
+        self._left_out[name] = without
         split = Texts(replace(tokens, types=None), torch.zeros(len(tokens)), theirs, labels)
-        return split.take(predicted.nonzero().flatten())
+        return split.take(predicted.nonzero().flatten()) if without else split
+
+    def _unpredicted(self, name: str, predicted: Tensor) -> str:
+        """Where the texts of a table are that have no token to predict, in words."""
+        if self.on_disk:
+            return self._made[name, self.tokenizer.key].unpredicted(self._kept(name, self.tokenizer).done)
+        return self.rows[name].table.places((~predicted).nonzero().flatten().tolist())
 
     def read(self) -> tuple[Texts, Texts]:
         """The stored (train, test) texts, packed where the data ask for it. Validation is held out before that, so no
@@ -136,14 +215,16 @@ class CausalText(TextData):
         return parts[0].joined(parts[1]), self._pack("test", test)
 
     def _pack(self, name: str, split: Texts) -> Texts:
-        rows = packed(split.tokens.ids, _of(split.word_labels), self.length)
+        rows = packed(split.tokens.ids, some(split.word_labels), self.length)
         self._packing[name] = len(split.target), len(rows.ids)
         return self._with_target(
             Texts(replace(split.tokens, ids=rows.ids), split.target[:0], None, rows.labels, rows.places)
         )
 
     def _with_target(self, split: Texts) -> Texts:
-        labels = _of(split.word_labels)
+        labels = some(split.word_labels)
+        if isinstance(labels, View):  # a matrix of all labels need not fit into memory
+            return replace(split, target=torch.full((len(labels),), IGNORED))
         return replace(split, target=labels.padded(torch.arange(len(labels)), self.length, IGNORED))
 
     # -- what a run asks -----------------------------------------------------------------------------------------------
@@ -162,13 +243,37 @@ class CausalText(TextData):
     @property
     def longest_prompt(self) -> int:
         """The most tokens before an answer, the last one of a text."""
-        return max(int(answer_begins(split.target).max()) for split in self._both() if len(split.target))
+        blocks = (block for split in self._both() for block in self._blocks(split) if len(block))
+        return max(int(answer_begins(block).max()) for block in blocks)
+
+    def _blocks(self, split: Texts) -> Iterator[Tensor]:
+        """The labels of a split as matrices, some samples at a time where they are not in memory."""
+        labels = some(split.word_labels)
+        if not isinstance(labels, View):
+            yield split.target
+            return
+        for rows in torch.arange(len(labels)).split(_AT_ONCE):
+            yield labels.padded(rows, self.length, IGNORED)
+
+    def label_blocks(self) -> Iterator[Tensor]:
+        """The labels of the stored training samples, some samples at a time."""
+        return self._blocks(self._both()[0])
+
+    def counted(self, count: Callable[[Tensor], Tensor | None]) -> Tensor | None:
+        """What a function of labels counts in each stored training sample; None if it counts nothing. On disk, all
+        labels are read once."""
+        if not self.on_disk:
+            return super().counted(count)
+        if self._counted is None or self._counted[0] != count:
+            self._counted = count, super().counted(count)
+        return self._counted[1]
 
     def share_samples(self, other: Any) -> None:
         """Also take over the numbers for notes."""
         super().share_samples(other)
         if self._stored is not None and self._stored is other._stored:
             self._left_out, self._packing = other._left_out, other._packing
+            self._on_disk, self._counted = other._on_disk, other._counted
 
     def notes(self) -> list[str]:
         """Also how texts were packed, and texts that were left out."""
@@ -228,35 +333,3 @@ class CausalLoader(TextLoader):
             return inputs
         ids = inputs["input_ids"]
         return {"input_ids": ids, "position_ids": places_with_padding(self.places, rows, ids.shape[1])}
-
-
-def _labels(tokens: Tokens) -> Ragged:
-    """The tokens that are to be predicted, and -100 in place of the others."""
-    ids, counts = tokens.ids, _of(tokens.types)
-    return Ragged(torch.where(counts.values > 0, ids.values.to(torch.int64), IGNORED), ids.ends)
-
-
-def _predicted(labels: Ragged) -> Tensor:
-    """How many tokens of each text are to be predicted, ``(N,)``. The first one cannot be."""
-    counts = (labels.values != IGNORED).long()
-    begins = (labels.ends - labels.lengths)[labels.lengths > 0]
-    counts[begins] = 0
-    before = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    return before[labels.ends] - before[labels.ends - labels.lengths]
-
-
-def _of(rows: Ragged | None) -> Ragged:
-    if rows is None:
-        raise RuntimeError("texts whose next token is predicted have labels of tokens")
-    return rows
-
-
-def _chat(value: Any) -> str | None:
-    """A chat as JSON; None if it is none."""
-    try:
-        messages = json.loads(value) if isinstance(value, str) else list(value)
-        found = [{"role": message["role"], "content": message["content"]} for message in messages]
-    except (ValueError, TypeError, KeyError):
-        return None
-    texts = all(isinstance(text, str) for message in found for text in message.values())
-    return json.dumps(found) if texts and any(one["role"] == "assistant" for one in found) else None

@@ -9,11 +9,14 @@ from typing import Any
 
 import torch
 from jinja2 import TemplateError
+from torch import Tensor
 
 from kdlab.errors import InputError
+from kdlab.functional.tokens import IGNORED
 
 from .tokenizers import quiet
-from .tokens import Tokenising, Tokens, ragged
+from .tokens import Ragged, Tokenising, Tokens, ragged
+from .views import Labels, View
 
 FORMS = ("text", "answer", "messages")
 
@@ -32,11 +35,13 @@ class CausalTokenising(Tokenising):
             list of ``{"role", "content"}`` as JSON).
         end: whether the token that ends a text is put after a text or an answer, and is to be predicted.
         whole: texts are not cut.
+        first: how many chats are before these, for messages.
     """
 
     form: str = "text"
     end: bool = True
     whole: bool = False
+    first: int = 0
 
     def further(self) -> dict[str, Any]:
         """The form, the end, and the template of a chat."""
@@ -105,8 +110,8 @@ class CausalTokenising(Tokenising):
             if after[: len(before)] != before or before[: len(ids)] != ids:
                 raise InputError(
                     f"data.messages: the template of {self.tokenizer.name} changes what it wrote before when a message "
-                    f"is added (chat {row + 1}, message {number + 1}), so the tokens of an answer cannot be found; "
-                    "give each answer as a chat of its own, without the answers before it"
+                    f"is added (chat {self.first + row + 1}, message {number + 1}), so the tokens of an answer cannot "
+                    "be found; give each answer as a chat of its own, without the answers before it"
                 )
             counts += [0] * (len(before) - len(ids)) + [1] * (len(after) - len(before))
             ids = after
@@ -143,3 +148,55 @@ def _templated(tokenizer: Any, messages: list[dict[str, str]], generation: bool)
 
 def _written(tokenizer: Any, messages: list[dict[str, str]], generation: bool) -> str:
     return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation)
+
+
+def labels_of(tokens: Tokens) -> Ragged:
+    """The tokens that are to be predicted, and -100 in place of the others."""
+    ids, counts = tokens.ids, some(tokens.types)
+    if isinstance(ids, View) and isinstance(counts, View):
+        return Labels(ids, counts)
+    return Ragged(torch.where(counts.values > 0, ids.values.to(torch.int64), IGNORED), ids.ends)
+
+
+def predicted_counts(labels: Ragged) -> Tensor:
+    """How many tokens of each text are to be predicted, ``(N,)``. The first one cannot be.
+
+    >>> predicted_counts(Ragged(torch.tensor([5, 7, -100, 4, 2]), torch.tensor([2, 5]))).tolist()
+    [1, 2]
+    """
+    counts = (labels.values != IGNORED).long()
+    begins = (labels.ends - labels.lengths)[labels.lengths > 0]
+    counts[begins] = 0
+    before = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    return before[labels.ends] - before[labels.ends - labels.lengths]
+
+
+def some(rows: Ragged | None) -> Ragged:
+    """The rows, which texts whose next token is predicted have."""
+    if rows is None:
+        raise RuntimeError("texts whose next token is predicted have labels of tokens")
+    return rows
+
+
+def chat_of(value: Any) -> str | None:
+    """A chat as JSON; None if it is none."""
+    try:
+        messages = json.loads(value) if isinstance(value, str) else list(value)
+        found = [{"role": message["role"], "content": message["content"]} for message in messages]
+    except (ValueError, TypeError, KeyError):
+        return None
+    texts = all(isinstance(text, str) for message in found for text in message.values())
+    return json.dumps(found) if texts and any(one["role"] == "assistant" for one in found) else None
+
+
+def no_chats(column: str, places: str) -> InputError:
+    """The error for values that are no chats.
+
+    Args:
+        column: the column that holds them.
+        places: where they are, in words.
+    """
+    return InputError(
+        f"data.messages={column}: {places}: a chat is a list of messages with role and content, and one of them is the "
+        'assistant\'s, for example [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]'
+    )

@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ KINDS = {
     ".parquet": "parquet",
     ".txt": "txt",
 }
-_NAMED = 5  # faulty rows that a message names
+NAMED = 5  # faulty rows that a message names
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,18 @@ class Table:
         return f"{self.source}, {numbered(self.unit, [self.numbers[row] for row in rows])}"
 
 
-def numbered(unit: str, numbers: Sequence[int]) -> str:
+def numbered(unit: str, numbers: Sequence[int], count: int | None = None) -> str:
     """Numbers of lines or rows: the first few, and how many more there are.
+
+    Args:
+        count: how many there are; None: as many as ``numbers``.
 
     >>> numbered("line", [7]), numbered("row", [7, 9])
     ('line 7', 'rows 7, 9')
     """
-    more = f" and {len(numbers) - _NAMED:,} more" if len(numbers) > _NAMED else ""
-    return f"{unit}{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:_NAMED]))}{more}"
+    count = len(numbers) if count is None else count
+    more = f" and {count - NAMED:,} more" if count > NAMED else ""
+    return f"{unit}{'s' if count > 1 else ''} {', '.join(map(str, numbers[:NAMED]))}{more}"
 
 
 @dataclass(frozen=True)
@@ -111,17 +115,7 @@ def read_table(key: str, path: str, reading: Reading) -> Table:
     Raises:
         InputError: the file is missing, of unknown kind, empty or damaged; a package for it is not installed.
     """
-    file = Path(path)
-    if file.is_dir():
-        raise InputError(f"{key}={path}: this is a folder; name a file ({', '.join(KINDS)})")
-    if not file.is_file():
-        raise InputError(f"{key}={path}: there is no such file{_neighbour(file)}")
-    kind = KINDS.get(file.suffix.lower())
-    if kind is None:
-        raise InputError(
-            f"{key}={path}: the kind of a file follows from its ending, and '{file.suffix}' is not known; known are "
-            f"{', '.join(KINDS)}"
-        )
+    kind = kind_of(key, path)
     try:
         if kind == "parquet":
             table = _parquet(key, path)
@@ -133,10 +127,36 @@ def read_table(key: str, path: str, reading: Reading) -> Table:
                 else (_separated(key, path, content, reading, kind))
             )
     except OSError as error:
-        raise InputError(f"{key}={path}: it cannot be read ({error.strerror or error})") from error
+        raise unreadable(key, path, error) from error
     if not len(table):
-        raise InputError(f"{key}={path}: the file holds no rows")
+        raise no_rows(key, path)
     return table
+
+
+def kind_of(key: str, path: str) -> str:
+    """The kind of a file, a value of :data:`KINDS`. Raises InputError where it is missing, or of unknown kind."""
+    file = Path(path)
+    if file.is_dir():
+        raise InputError(f"{key}={path}: this is a folder; name a file ({', '.join(KINDS)})")
+    if not file.is_file():
+        raise InputError(f"{key}={path}: there is no such file{_neighbour(file)}")
+    kind = KINDS.get(file.suffix.lower())
+    if kind is None:
+        raise InputError(
+            f"{key}={path}: the kind of a file follows from its ending, and '{file.suffix}' is not known; known are "
+            f"{', '.join(KINDS)}"
+        )
+    return kind
+
+
+def unreadable(key: str, path: str, error: OSError) -> InputError:
+    """The error for a file that cannot be read."""
+    return InputError(f"{key}={path}: it cannot be read ({error.strerror or error})")
+
+
+def no_rows(key: str, path: str) -> InputError:
+    """The error for a file without rows."""
+    return InputError(f"{key}={path}: the file holds no rows")
 
 
 def _neighbour(file: Path) -> str:
@@ -152,26 +172,36 @@ def _decoded(key: str, path: str, reading: Reading) -> str:
     try:
         text = content.decode(reading.encoding, reading.errors)
     except UnicodeDecodeError as error:
-        lines = _undecodable(content, reading.encoding) or [content.count(b"\n", 0, error.start) + 1]
-        cures = ["data.errors=replace"]
-        if reading.encoding.lower().replace("_", "-") != "latin-1":
-            cures.insert(0, "data.encoding=latin-1 (if that is its encoding)")
-        raise InputError(
-            f"{key}={path}: {numbered('line', lines)}: bytes that are not data.encoding={reading.encoding}; "
-            f"{', or '.join(cures)}"
-        ) from error
+        lines = undecodable(content.split(b"\n"), reading.encoding) or [content.count(b"\n", 0, error.start) + 1]
+        raise not_decodable(key, path, reading, lines) from error
     except LookupError as error:
-        raise InputError(
-            f"data.encoding={reading.encoding}, data.errors={reading.errors}: {error}; for example data.encoding=utf-8 "
-            "data.errors=strict"
-        ) from error
+        raise unknown_encoding(reading, error) from error
     return text.removeprefix("\ufeff")
 
 
-def _undecodable(content: bytes, encoding: str) -> list[int]:
+def not_decodable(key: str, path: str, reading: Reading, lines: Sequence[int]) -> InputError:
+    """The error for a file with bytes that are not of its encoding, on the given lines."""
+    cures = ["data.errors=replace"]
+    if reading.encoding.lower().replace("_", "-") != "latin-1":
+        cures.insert(0, "data.encoding=latin-1 (if that is its encoding)")
+    return InputError(
+        f"{key}={path}: {numbered('line', lines)}: bytes that are not data.encoding={reading.encoding}; "
+        f"{', or '.join(cures)}"
+    )
+
+
+def unknown_encoding(reading: Reading, error: LookupError) -> InputError:
+    """The error for an encoding, or a way to treat errors, that does not exist."""
+    return InputError(
+        f"data.encoding={reading.encoding}, data.errors={reading.errors}: {error}; for example data.encoding=utf-8 "
+        "data.errors=strict"
+    )
+
+
+def undecodable(lines: Iterable[bytes], encoding: str) -> list[int]:
     """The numbers of the lines that cannot be decoded."""
     found = []
-    for number, line in enumerate(content.split(b"\n"), start=1):
+    for number, line in enumerate(lines, start=1):
         try:
             line.decode(encoding)
         except UnicodeDecodeError:
@@ -189,49 +219,92 @@ def _long_fields() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _separated(key: str, path: str, content: str, reading: Reading, kind: str) -> Table:
-    quoted = kind == "csv" if reading.quotes is None else reading.quotes
-    reader = csv.reader(
-        io.StringIO(content, newline="") if quoted else content.replace("\r\n", "\n").split("\n"),
-        delimiter="," if kind == "csv" else "\t",
-        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
-        strict=True,
-    )
-    names = None if reading.columns is None else list(reading.columns)
-    rows, numbers, wrong, line = [], [], [], 1
-    with _long_fields():
-        try:
-            for fields in reader:
-                begin, line = line, reader.line_num + 1
-                if not fields:
-                    continue
-                if names is None:
-                    names = fields
-                elif len(fields) != len(names):
-                    wrong.append((begin, len(fields)))
-                else:
-                    rows.append(fields)
-                    numbers.append(begin)
-        except csv.Error as error:
+class SeparatedRows:
+    """The rows of a CSV or TSV file, each with the line on which it begins.
+
+    Args:
+        lines: of the file, with their ends.
+        kind: ``csv`` or ``tsv``.
+
+    Attributes:
+        names: of the columns; None before the first row.
+    """
+
+    def __init__(self, key: str, path: str, lines: Iterable[str], reading: Reading, kind: str) -> None:
+        self.key, self.path, self.reading, self.kind = key, path, reading, kind
+        quoted = quotes_fields(reading, kind)
+        self._reader = csv.reader(
+            lines if quoted else without_ends(lines),
+            delimiter="," if kind == "csv" else "\t",
+            quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+            strict=True,
+        )
+        self.names = None if reading.columns is None else list(reading.columns)
+
+    def __iter__(self) -> Iterator[tuple[int, list[str]]]:
+        """The rows. Raises InputError after the last one if any had another number of fields."""
+        wrong, line = [], 1
+        with _long_fields():
+            try:
+                for fields in self._reader:
+                    begin, line = line, self._reader.line_num + 1
+                    if not fields:
+                        continue
+                    if self.names is None:
+                        self.names = fields
+                    elif len(fields) != len(self.names):
+                        wrong.append((begin, len(fields)))
+                    else:
+                        yield begin, fields
+            except csv.Error as error:
+                raise InputError(
+                    f"{self.key}={self.path}: line {self._reader.line_num}: {error}; data.quotes=false reads quotation "
+                    "marks as they are"
+                ) from error
+        self._check(wrong)
+
+    def _check(self, wrong: list[tuple[int, int]]) -> None:
+        names, place = self.names or [], f"{self.key}={self.path}"
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            whose = "the header of the file" if self.reading.columns is None else "data.columns"
+            raise InputError(f"{place}: {whose} names the column '{twice}' twice; data.columns=[…] names them")
+        if wrong:
+            whose = "its header has" if self.reading.columns is None else "data.columns names"
+            cure = (
+                "put quotation marks around fields that hold a comma"
+                if self.kind == "csv"
+                else "a field must hold no tab, unless data.quotes=true and it has quotation marks"
+            )
             raise InputError(
-                f"{key}={path}: line {reader.line_num}: {error}; data.quotes=false reads quotation marks as they are"
-            ) from error
-    names = names or []
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        whose = "the header of the file" if reading.columns is None else "data.columns"
-        raise InputError(f"{key}={path}: {whose} names the column '{twice}' twice; data.columns=[…] names them")
-    if wrong:
-        whose = "its header has" if reading.columns is None else "data.columns names"
-        cure = (
-            "put quotation marks around fields that hold a comma"
-            if kind == "csv"
-            else "a field must hold no tab, unless data.quotes=true and it has quotation marks"
-        )
-        raise InputError(
-            f"{key}={path}: {numbered('line', [number for number, _ in wrong])}: {wrong[0][1]} "
-            f"field{'s' if wrong[0][1] > 1 else ''}, and {whose} {len(names)}; {cure}"
-        )
+                f"{place}: {numbered('line', [number for number, _ in wrong])}: {wrong[0][1]} "
+                f"field{'s' if wrong[0][1] > 1 else ''}, and {whose} {len(names)}; {cure}"
+            )
+
+
+def quotes_fields(reading: Reading, kind: str) -> bool:
+    """Whether fields of a file may be quoted."""
+    return kind == "csv" if reading.quotes is None else reading.quotes
+
+
+def without_ends(lines: Iterable[str]) -> Iterator[str]:
+    r"""Lines without ``\n`` or ``\r\n``.
+
+    >>> [*without_ends(["a\r\n", "b\n", "c\r"])]
+    ['a', 'b', 'c\r']
+    """
+    for line in lines:
+        yield line[:-2] if line.endswith("\r\n") else line[:-1] if line.endswith("\n") else line
+
+
+def _separated(key: str, path: str, content: str, reading: Reading, kind: str) -> Table:
+    quoted = quotes_fields(reading, kind)
+    found = SeparatedRows(key, path, io.StringIO(content, newline="" if quoted else "\n"), reading, kind)
+    numbers, rows = [], []
+    for number, fields in found:
+        numbers.append(number)
+        rows.append(fields)
+    names = found.names or []
     columns = list(zip(*rows)) if rows else [()] * len(names)
     return Table(path, dict(zip(names, columns)), numbers, "line")
 
@@ -273,14 +346,22 @@ def _json(key: str, path: str, content: str, reading: Reading) -> Table:
 
 
 def _parquet(key: str, path: str) -> Table:
+    with parquet_errors(key, path):
+        from pyarrow import parquet
+
+        found = parquet.read_table(path)
+    columns: dict[str, Sequence[Any]] = {name: found.column(name).to_pylist() for name in found.column_names}
+    return Table(path, columns, range(1, found.num_rows + 1))
+
+
+@contextlib.contextmanager
+def parquet_errors(key: str, path: str) -> Iterator[None]:
+    """Raises InputError where pyarrow is missing, or cannot read a file."""
     try:
         import pyarrow
-        from pyarrow import parquet
     except ImportError as error:
         raise InputError(f"{key}={path}: Parquet files need pyarrow: pip install 'kdlab[text]'") from error
     try:
-        found = parquet.read_table(path)
+        yield
     except pyarrow.ArrowException as error:
         raise InputError(f"{key}={path}: it is no Parquet file, or damaged ({str(error).splitlines()[0]})") from error
-    columns: dict[str, Sequence[Any]] = {name: found.column(name).to_pylist() for name in found.column_names}
-    return Table(path, columns, range(1, found.num_rows + 1))

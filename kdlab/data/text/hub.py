@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,56 @@ from kdlab.models.hub_names import is_path
 from kdlab.runs.files import content_hash
 
 from .files import Table
+from .sources import Source
 from .texts import TextData
+
+_ROWS = 500  # that are read at a time where tokens stay on disk
+
+
+@dataclass(frozen=True)
+class SplitSource(Source):
+    """The rows of a split of a data set of Hugging Face, which ``datasets`` maps into memory.
+
+    Args:
+        option: the option that names it, with its value.
+        title: its name in messages.
+        split: as ``datasets`` gives it.
+        wanted: the columns that are read.
+    """
+
+    option: str
+    title: str
+    split: Any
+    wanted: Sequence[str]
+
+    @property
+    def key(self) -> str:
+        """The option with its value."""
+        return self.option
+
+    @property
+    def name(self) -> str:
+        """The name of the data set, and of the split."""
+        return self.title
+
+    @property
+    def size(self) -> int:
+        """Bytes of all columns."""
+        return int(self.split.data.nbytes)
+
+    def identity(self) -> dict[str, Any]:
+        """The fingerprint that ``datasets`` gives the rows, and their number."""
+        return {"fingerprint": self.split._fingerprint, "count": len(self.split)}
+
+    def blocks(self) -> Iterator[Table]:
+        """The rows of the split."""
+        names, done = self.split.column_names, 0
+        wanted = [name for name in self.wanted if name in names] or names[:1]
+        for batch in self.split.select_columns(wanted).iter(batch_size=_ROWS):
+            columns: dict[str, Sequence[Any]] = {**dict.fromkeys(names, ()), **batch}
+            count = len(batch[wanted[0]])
+            yield Table(self.name, columns, range(done + 1, done + count + 1))
+            done += count
 
 
 class HuggingFaceTexts(TextData):
@@ -69,6 +121,19 @@ class HuggingFaceTexts(TextData):
         Raises:
             InputError: ``datasets`` is not installed, or there is no such data set, configuration or split.
         """
+        return {name: self._table(split, self.splits[name]) for name, split in self._loaded.items()}
+
+    def sources(self) -> dict[str, Source]:
+        """The splits, to be read a block at a time. Raises InputError as :meth:`tables` does."""
+        wanted = [column for column in (self.text, self.text_pair) if column is not None]
+        return {
+            name: SplitSource(f"{self.keys[name]}={self.splits[name]}", self._title(self.splits[name]), split, wanted)
+            for name, split in self._loaded.items()
+        }
+
+    @cached_property
+    def _loaded(self) -> dict[str, Any]:
+        """The splits that are used, as ``datasets`` gives them."""
         try:
             import datasets
         except ImportError as error:
@@ -101,11 +166,14 @@ class HuggingFaceTexts(TextData):
                     for name in missing
                 )
             )
-        return {name: self._table(found[split], split) for name, split in self.splits.items()}
+        return {name: found[split] for name, split in self.splits.items()}
 
     @property
     def _name(self) -> str:
         return self.dataset if self.config is None else f"{self.dataset} ({self.config})"
+
+    def _title(self, split: str) -> str:
+        return f"{self._name}, split {split}"
 
     def _table(self, split: Any, name: str) -> Table:
         wanted = [one for one in (self.text, self.text_pair, self.label) if one is not None]
@@ -119,7 +187,7 @@ class HuggingFaceTexts(TextData):
             columns[column] = [_label(value, own if by_name else None) for value in columns[column]]
         if not len(split):
             raise InputError(f"data.dataset={self.dataset}: the split {name} holds no rows")
-        return Table(f"{self._name}, split {name}", columns, range(1, len(split) + 1))
+        return Table(self._title(name), columns, range(1, len(split) + 1))
 
     def _not_loaded(self, error: Exception) -> InputError:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -87,11 +87,11 @@ class TextLoader(BatchLoader):
         self.masking = masking
 
     @property
-    def inputs(self) -> dict[str, Tensor]:
+    def inputs(self) -> dict[str, Tensor | Ragged]:
         """All tokens of the stored split, for a digest of what the network gets."""
-        found = {"ids": self.tokens.ids.values, "ends": self.tokens.ids.ends}
+        found: dict[str, Tensor | Ragged] = {"ids": self.tokens.ids, "ends": self.tokens.ids.ends}
         if self.teacher_tokens is not None:
-            found["teacher_ids"] = self.teacher_tokens.ids.values
+            found["teacher_ids"] = self.teacher_tokens.ids
         return found
 
     def epoch_rows(self) -> Tensor:

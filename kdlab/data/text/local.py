@@ -8,6 +8,7 @@ from typing import Any
 from kdlab.errors import InputError
 
 from .files import Reading, Table, read_table
+from .sources import FileSource, Source
 from .texts import TextData
 
 
@@ -64,3 +65,8 @@ class TextFiles(TextData):
         if problems:
             raise InputError(*problems)
         return found
+
+    def sources(self) -> dict[str, Source]:
+        """The files, to be read a block at a time."""
+        wanted = [column for column in (self.text, self.text_pair) if column is not None]
+        return {name: FileSource(self.keys[name], path, self.reading, wanted) for name, path in self.files.items()}

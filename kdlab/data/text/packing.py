@@ -10,6 +10,7 @@ from torch import Tensor
 from kdlab.functional.tokens import IGNORED
 
 from .tokens import Ragged
+from .views import PackedIds, PackedLabels, PackedPlaces, View
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,10 @@ def packed(ids: Ragged, labels: Ragged, length: int) -> Packed:
     >>> rows.labels.padded(every, 5, -100).tolist()
     [[-100, 1, 2, 3, -100], [-100, 6, -100, -100, -100]]
     """
+    if isinstance(ids, View) and isinstance(labels, View):  # nothing is copied
+        rows = PackedIds(ids, length)
+        ends = rows.text_ends
+        return Packed(rows, PackedLabels(labels, length, ends), PackedPlaces(ids, length, ends))
     total = len(ids.values)
     place = torch.arange(total)
     starts = torch.zeros(total, dtype=torch.bool)

@@ -13,6 +13,9 @@ from .files import Table
 from .labels import is_missing
 
 FAULTY = ("refuse", "drop")
+#: the ends of messages on rows without a text or a label
+DROP_THEM = "; data.faulty=drop leaves out such rows"
+NONE_LEFT = ": every row is without a text or a label"
 
 
 @dataclass(frozen=True)
@@ -55,20 +58,20 @@ def used_rows(table: Table, columns: Columns, faulty: str) -> Rows:
     texts = table.column("data.text", columns.text)
     pairs = None if columns.text_pair is None else table.column("data.text_pair", columns.text_pair)
     labels = None if columns.label is None else table.column("data.label", columns.label)
-    empty = [row for row in range(len(table)) if _is_empty(texts[row]) or (pairs and _is_empty(pairs[row]))]
+    empty = without_text(texts, pairs)
     unlabelled = [] if labels is None else [row for row in range(len(table)) if is_missing(labels[row])]
     faults = []
     if empty:
-        faults.append(f"data.text={columns.text}: {table.places(empty)}: no text")
+        faults.append(no_text(columns.text, table.places(empty)))
     if unlabelled:
         faults.append(f"data.label={columns.label}: {table.places(unlabelled)}: no label")
     if faults and faulty == "refuse":
-        raise InputError(*(f"{fault}; data.faulty=drop leaves out such rows" for fault in faults))
+        raise InputError(*(f"{fault}{DROP_THEM}" for fault in faults))
     without = {*empty, *unlabelled}
     if without:
         kept = [row for row in range(len(table)) if row not in without]
         if not kept:
-            raise InputError(f"{faults[0]}: every row is without a text or a label")
+            raise InputError(f"{faults[0]}{NONE_LEFT}")
         texts = [texts[row] for row in kept]
         pairs = None if pairs is None else [pairs[row] for row in kept]
         labels = None if labels is None else [labels[row] for row in kept]
@@ -84,16 +87,35 @@ def check_texts(key: str, table: Table, values: Sequence, words: bool) -> None:
         key: the option that names the column, for the message.
         words: lists are texts, too: each word has a label.
     """
-    kinds = (dict, bytes) if words else (dict, bytes, list, tuple)
-    wrong = [row for row, value in enumerate(values) if isinstance(value, kinds)]
-    if wrong:
-        raise InputError(
-            f"{key}: {table.places(wrong)}: the value is of type {type(values[wrong[0]]).__name__}, and no text; "
-            "data.text=… names a column of texts (of a list of words, write one string with spaces between them)"
-        )
+    if wrong := of_other_types(values, words):
+        raise other_type(key, table.places(wrong), values[wrong[0]])
 
 
 def _is_empty(text: Any) -> bool:
     if isinstance(text, (list, tuple)):
         return not text
     return text is None or (isinstance(text, float) and math.isnan(text)) or not str(text).strip()
+
+
+def without_text(texts: Sequence, pairs: Sequence | None) -> list[int]:
+    """The rows whose text, or one of whose two texts, is missing."""
+    return [row for row in range(len(texts)) if _is_empty(texts[row]) or (pairs and _is_empty(pairs[row]))]
+
+
+def no_text(column: str, places: str) -> str:
+    """The message on rows without a text, without its end."""
+    return f"data.text={column}: {places}: no text"
+
+
+def of_other_types(values: Sequence, words: bool) -> list[int]:
+    """The rows whose value is no text (:func:`check_texts`)."""
+    kinds = (dict, bytes) if words else (dict, bytes, list, tuple)
+    return [row for row, value in enumerate(values) if isinstance(value, kinds)]
+
+
+def other_type(key: str, places: str, example: object) -> InputError:
+    """The error for values that are no texts."""
+    return InputError(
+        f"{key}: {places}: the value is of type {type(example).__name__}, and no text; data.text=… names a column of "
+        "texts (of a list of words, write one string with spaces between them)"
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -32,12 +32,14 @@ from .labels import (
 from .loader import TextLoader
 from .masking import Masking, MaskTokens
 from .rows import FAULTY, Columns, Rows, check_texts, used_rows
+from .sources import Source
 from .stored import Texts, labels_of_tokens
 from .tokenizers import Tokenizer, tokenizer_content
 from .tokens import Tokenising, Tokens
 
 _TEST = 32  # the stream of random numbers that holds out a test split
 REST = ("unlabelled", "dropped")
+TOKENS = ".tokens"  # the folder of tokens, in that of the data
 
 
 class TextData(ClassificationData[Texts]):
@@ -183,6 +185,10 @@ class TextData(ClassificationData[Texts]):
         cannot be read."""
         raise self._undefined("tables()")
 
+    def sources(self) -> dict[str, Source]:
+        """The same tables, to be read a block at a time. Empty where they can only be read into memory."""
+        return {}
+
     #: the option that names each of :meth:`tables`, for messages
     keys = {
         "train": "data.train",
@@ -201,6 +207,14 @@ class TextData(ClassificationData[Texts]):
             name: used_rows(table, columns if name != "unlabelled" else replace(columns, label=None), self.faulty)
             for name, table in self.tables().items()
         }
+
+    def _names(self) -> Collection[str]:
+        """The names of the tables. Raises InputError if a table cannot be read, or has rows that are refused."""
+        return self.rows
+
+    def _dropped(self) -> dict[str, tuple[int, int]]:
+        """How many rows of each table are left out, and how many there are."""
+        return {name: (rows.dropped, rows.dropped + len(rows)) for name, rows in self.rows.items()}
 
     @cached_property
     def meaning(self) -> Meaning:
@@ -236,8 +250,13 @@ class TextData(ClassificationData[Texts]):
 
     def _tokens(self, name: str, tokenizer: Tokenizer) -> Tokens:
         texts, pairs = self._texts_of(self.rows[name])
-        tokens, not_kept = self._tokenising(tokenizer).kept(self.folder / ".tokens", texts, pairs)
+        tokens, not_kept = self._tokenising(tokenizer).kept(self.folder / TOKENS, texts, pairs)
         self._not_kept = self._not_kept or not_kept
+        self._note_cut(name, tokenizer, tokens)
+        return tokens
+
+    def _note_cut(self, name: str, tokenizer: Tokenizer, tokens: Tokens) -> None:
+        """Notes how many texts were cut. Raises InputError where that is refused."""
         if tokens.cut and not self.truncate:
             raise InputError(
                 f"data.length={self.length}: {tokens.cut:,} of {len(tokens):,} texts of {self.keys[name]} are longer "
@@ -245,7 +264,6 @@ class TextData(ClassificationData[Texts]):
             )
         if tokenizer is self.tokenizer:
             self._cut[name] = tokens.cut, len(tokens)
-        return tokens
 
     def _tokenising(self, tokenizer: Tokenizer) -> Tokenising:
         """How texts become tokens."""
@@ -265,18 +283,18 @@ class TextData(ClassificationData[Texts]):
         Raises:
             InputError: a file, the labels or the tokenizer are wrong; independent problems of the files are listed.
         """
-        _ = self.rows  # all files before any tokens
+        names = self._names()  # all files before any tokens
         if wrong := self.wrong_omissions():
             raise InputError(f"data.{wrong}")
         train = self._split_of("train")
-        if "test" in self.rows:
+        if "test" in names:
             test = self._split_of("test")
         else:
             train, test = self._test_held_out(train)
-        if "validation" in self.rows:
+        if "validation" in names:
             self._held_out_from = len(train.target)
             train = train.joined(self._split_of("validation"))
-        if "unlabelled" in self.rows:
+        if "unlabelled" in names:
             if self.meaning.kind == "tokens":
                 raise InputError(
                     f"{self.keys['unlabelled']}: samples without labels need texts with one label each, and "
@@ -458,10 +476,10 @@ class TextData(ClassificationData[Texts]):
                     f"{self.keys[name]}: {cut:,} of {count:,} {what} longer than {self.length} tokens and "
                     f"{'was' if cut == 1 else 'were'} cut (data.length)"
                 )
-        for name, rows in self.rows.items():
-            if rows.dropped:
+        for name, (dropped, count) in self._dropped().items():
+            if dropped:
                 found.append(
-                    f"{self.keys[name]}: {rows.dropped:,} of {rows.dropped + len(rows):,} rows are left out, since "
+                    f"{self.keys[name]}: {dropped:,} of {count:,} rows are left out, since "
                     "they have no text or no label (data.faulty=drop)"
                 )
         labelled = self.labelled_samples()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -71,6 +71,15 @@ class Ragged:
         begins = (self.ends[rows] - lengths).repeat_interleave(lengths)
         steps = torch.arange(int(lengths.sum())) - (ends - lengths).repeat_interleave(lengths)
         return Ragged(self.values[begins + steps], ends)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the values."""
+        return self.values.dtype
+
+    def blocks(self) -> Iterator[Tensor]:
+        """The values of all rows, one after another, in parts."""
+        yield self.values
 
     def joined(self, other: Ragged) -> Ragged:
         """These rows, and those of another after them."""
@@ -176,11 +185,17 @@ class Tokenising:
                 encoded = ("\0".join(text) if self.words else text).encode("utf-8", "surrogatepass")
                 digest.update(len(encoded).to_bytes(8, "little") + encoded)
         return {
-            **self.further(),
-            "format": _FORMAT,
+            **self.described(),
             "texts": digest.hexdigest(),
             "count": len(texts),
             "pairs": pairs is not None,
+        }
+
+    def described(self) -> dict[str, Any]:
+        """What decides the tokens of a text."""
+        return {
+            **self.further(),
+            "format": _FORMAT,
             "words": self.words,
             "length": self.length,
             "tokenizer": self.tokenizer.identity,

@@ -1,5 +1,8 @@
 """Defects in data: splits, order, augmentation, mixing, files."""
 
+VIEWS = {"tests": ("tests/data/text/test_text_views.py",)}
+ON_DISK = {"tests": ("tests/data/text/test_tokens_on_disk.py",)}
+
 DEFECTS = [
     (
         "data/images/augment.py",
@@ -135,4 +138,18 @@ DEFECTS = [
         "(pixels - _shaped(self.mean, pixels)) / _shaped(self.std, pixels)",
         "(pixels - _shaped(self.mean, pixels)) * _shaped(self.std, pixels)",
     ),
+    ("data/text/views.py", "(place == 0) | (steps == 0)", "place == 0", VIEWS),
+    ("data/text/views.py", "self._in_texts(rows, steps)[1].minimum(steps)", "self._in_texts(rows, steps)[1]", VIEWS),
+    (
+        "data/text/views.py",
+        "self.second.at(rows[later] - begin, steps[later])",
+        "self.second.at(rows[later], 0 * steps[later])",
+        VIEWS,
+    ),
+    ("data/text/on_disk.py", "_cut(files, done)  # what was written", "pass  # what was written", ON_DISK),
+    ("data/text/on_disk.py", "some_rows(block, max(done.rows - begin, 0))", "some_rows(block, 0)", ON_DISK),
+    ("data/text/on_disk.py", "found.ids.ends + done.tokens", "found.ids.ends", ON_DISK),
+    ("data/text/on_disk.py", "or done.complete and not done.dropped", "or done.complete", ON_DISK),
+    ("data/text/on_disk.py", 'with FileLock(self.path / "lock"):', "if True:", ON_DISK),
+    ("data/text/sources.py", "size >= CHARACTERS or", "False or", {"tests": ("tests/data/text/test_text_sources.py",)}),
 ]
