@@ -57,7 +57,8 @@ def inherit_decoder(
     inputs: Any,
 ) -> Inherited:
     """Fills a causal language model with chosen layers of another, in place, as
-    :func:`kdlab.models.initialisation.inherit` with two of :class:`CausalModel`. The norm after the last layer is always taken over.
+    :func:`kdlab.models.initialisation.inherit` with two of :class:`CausalModel`. The norm after the last layer is
+    always taken over.
 
     Raises:
         ValueError: the models do not fit.

@@ -23,10 +23,10 @@ It is :math:`\gamma \sqrt{D / d}` where the other dimensions are always 0. Of a 
 dimensions that are left out goes into the biases of the layers that read it.
 
 With ``projection``, a scale of each dimension would not survive the rotation. It is multiplied into the layers that
-read the norm, whose matrices :math:`A` become :math:`A \,\mathrm{diag}(\gamma) W`, and one number is left of the norm: a
-rotation changes no root mean square (Ashkboos et al. 2024, "SliceGPT", https://arxiv.org/abs/2401.15024, section 3.1).
-A layer norm also subtracts the mean. So its components are those of centred inputs, one fewer than the student has
-dimensions, in a basis whose vectors have the mean 0. A head that shares the matrix of the embeddings cannot take the
+read the norm, whose matrices :math:`A` become :math:`A \,\mathrm{diag}(\gamma) W`, and one number is left of the norm:
+a rotation changes no root mean square (Ashkboos et al. 2024, "SliceGPT", https://arxiv.org/abs/2401.15024,
+section 3.1). A layer norm also subtracts the mean. So its components are those of centred inputs, one fewer than the
+student has dimensions, in a basis whose vectors have the mean 0. A head that shares the matrix of the embeddings cannot take the
 scale of the last norm, which is then fitted.
 """
 
