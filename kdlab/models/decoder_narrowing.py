@@ -26,8 +26,8 @@ With ``projection``, a scale of each dimension would not survive the rotation. I
 read the norm, whose matrices :math:`A` become :math:`A \,\mathrm{diag}(\gamma) W`, and one number is left of the norm:
 a rotation changes no root mean square (Ashkboos et al. 2024, "SliceGPT", https://arxiv.org/abs/2401.15024,
 section 3.1). A layer norm also subtracts the mean. So its components are those of centred inputs, one fewer than the
-student has dimensions, in a basis whose vectors have the mean 0. A head that shares the matrix of the embeddings cannot take the
-scale of the last norm, which is then fitted.
+student has dimensions, in a basis whose vectors have the mean 0. A head that shares the matrix of the
+embeddings cannot take the scale of the last norm, which is then fitted.
 """
 
 from __future__ import annotations
