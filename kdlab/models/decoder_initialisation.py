@@ -305,7 +305,7 @@ def _check_words(mine: CausalModel, theirs: CausalModel, embeddings: bool, head:
 
 def _other_kinds(mine: CausalModel, theirs: CausalModel, numbers: list[int]) -> list[str]:
     """Notes on layers whose attention is of another kind than in the teacher."""
-    kinds = [getattr(one.config, "layer_types", None) for one in (mine, theirs)]
+    kinds: list[Any] = [getattr(one.config, "layer_types", None) for one in (mine, theirs)]
     if None in kinds:
         return []
     return [

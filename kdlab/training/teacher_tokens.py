@@ -123,8 +123,10 @@ def refuse_learners(config: dict, data: Data, note: Note) -> None:
     Raises:
         InputError: they learned other tokens.
     """
-    ours = getattr(data, "tokenizer", None)
-    for one in _beginnings(config, data) if ours is not None else ():
+    ours: Tokenizer | None = getattr(data, "tokenizer", None)
+    if ours is None:
+        return
+    for one in _beginnings(config, data):
         found = other_tokens(one, "data.tokenizer", ours, note)
         if found is None:
             continue
