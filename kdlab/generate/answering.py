@@ -24,6 +24,7 @@ from kdlab.runs.identity import teacher_identity
 from kdlab.runs.run import Run
 from kdlab.teachers.client import Server
 from kdlab.teachers.served import Served
+from kdlab.training.teacher_tokens import other_tokens
 
 from .kept import RUNNING, Answer, Filter, Kept
 from .local import answered, licence_of
@@ -214,6 +215,7 @@ def _source(config: Mapping[str, Any]) -> _Source:
         tokenizer = Tokenizer(
             "data.tokenizer", named or learned["tokenizer"], revision or learned.get("tokenizer_revision")
         )
+        _refuse_other_tokens(one, tokenizer)
         return _Source(one, str(one.path), _digest(teacher_identity(one)), None, tokenizer, None)
     if not isinstance(one, Network):
         raise InputError(
@@ -232,7 +234,15 @@ def _source(config: Mapping[str, Any]) -> _Source:
     else:
         tokenizer = Tokenizer("data.tokenizer", named, revision)
     _ = tokenizer.unpadded  # its problem is found before a model is loaded
+    _refuse_other_tokens(one, tokenizer)
     return _Source(one, model, _digest(teacher_identity(one)), None, tokenizer, licence_of(model))
+
+
+def _refuse_other_tokens(one: Reference, tokenizer: Tokenizer) -> None:
+    """Raises InputError where the model has learned other tokens than those of the prompts."""
+    found = other_tokens(one, tokenizer.key, tokenizer, lambda line: None)
+    if found is not None and not found.special:
+        raise InputError(f"{found.key}: {found.told}; leave data.tokenizer out")
 
 
 def _digest(described: object) -> str:

@@ -16,7 +16,7 @@ from .architectures import ARCHITECTURES, layer_taps
 from .generation import left_padded
 from .head import LanguageHead, scaled_logits
 from .hub import load_model, quiet, read_config, unfilled
-from .initialisation import chosen_layers
+from .inheritance import chosen_layers
 from .lora import add_lora
 from .pretrained import note_weights
 from .transformer import ATTENTIONS, Transformer, check_choices, check_options, check_sizes
@@ -53,6 +53,7 @@ class CausalModel(Transformer):
         vocabulary: number of tokens of the tokenizer; None: all columns of a pretrained model.
         layers, width, heads: sizes of a new model; ``heads`` must divide ``width``.
         key_value_heads: heads of keys and values of a new model; None: ``heads``. It must divide ``heads``.
+        head_width: width of a head of a new model; None: ``width / heads``. GPT-2 has no other.
         intermediate: width within the feed-forward layers of a new model; None: four times ``width``.
         positions: the largest number of tokens of a new model.
         tied: whether the head of a new model has the weights of the embeddings.
@@ -80,6 +81,7 @@ class CausalModel(Transformer):
         width: int | None = None,
         heads: int | None = None,
         key_value_heads: int | None = None,
+        head_width: int | None = None,
         intermediate: int | None = None,
         positions: int = 512,
         tied: bool = True,
@@ -100,6 +102,7 @@ class CausalModel(Transformer):
                 "random weights)"
             )
         sizes = {"layers": layers, "width": width, "heads": heads, "intermediate": intermediate, "options": options}
+        sizes["head_width"] = head_width
         if pretrained is not None:
             if given := [name for name, value in sizes.items() if value is not None]:
                 raise ValueError(
@@ -117,6 +120,7 @@ class CausalModel(Transformer):
                 {"layers": layers, "width": width, "heads": heads, "vocabulary": vocabulary},
                 {
                     "num_key_value_heads": key_value_heads or heads,
+                    "head_dim": head_width,
                     "intermediate_size": intermediate,
                     "max_position_embeddings": positions,
                     "tie_word_embeddings": tied,
@@ -386,8 +390,13 @@ def _new(
         raise ValueError(
             f"key_value_heads must divide heads, got key_value_heads={further['num_key_value_heads']} and heads={heads}"
         )
-    if architecture != "gpt2" and width // heads % 2:
-        raise ValueError(f"{architecture} needs an even width of a head, got width / heads = {width // heads}")
+    given = further.pop("head_dim")
+    head_width = width // heads if given is None else given
+    if not isinstance(head_width, int) or isinstance(head_width, bool) or head_width < 1:
+        raise ValueError(f"head_width must be a whole number of at least 1, got {given!r}")
+    if architecture != "gpt2" and head_width % 2:
+        got = "width / heads" if given is None else "head_width"
+        raise ValueError(f"{architecture} needs an even width of a head, got {got} = {head_width}")
     fields: dict[str, Any] = {
         "num_hidden_layers": sizes["layers"],
         "hidden_size": width,
@@ -400,10 +409,12 @@ def _new(
     if architecture == "gpt2":
         if further["num_key_value_heads"] != heads:
             raise ValueError("key_value_heads: every head of gpt2 has keys and values of its own; leave it out")
+        if head_width != width // heads:
+            raise ValueError(f"head_width: a head of gpt2 has width / heads = {width // heads}; leave it out")
         del fields["num_key_value_heads"]
         fields["n_inner"] = fields.pop("intermediate_size")
-    if hasattr(usual, "head_dim"):
-        fields["head_dim"] = width // heads
+    if hasattr(usual, "head_dim") or given is not None and architecture != "gpt2":
+        fields["head_dim"] = head_width
     check_options(usual, options, fields)
     special = ("bos_token_id", "eos_token_id", "pad_token_id")
     absent_tokens = {name: None for name in special if (getattr(usual, name, None) or 0) >= fields["vocab_size"]}

@@ -4,13 +4,12 @@ The student may have fewer layers, a smaller width, fewer attention heads, narro
 layers. Each kind of dimension has a map from the teacher's to the student's (:mod:`kdlab.models.narrowing`), a matrix
 ``(teacher, student)``. A weight becomes ``rows.T @ weight @ columns``, a bias ``rows.T @ bias``. Equal sizes are copied
 bit for bit. In a head whose hidden layer has the width, the rows of ``narrow=projection`` are mixed before the
-nonlinearity, so such a head is only a beginning.
+nonlinearity, so such a head is only a beginning. Causal language models: :mod:`kdlab.models.decoder_initialisation`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
@@ -18,83 +17,19 @@ from torch import Tensor, nn
 
 from kdlab.errors import did_you_mean
 
+from .causal import CausalModel
+from .decoder_initialisation import decoder_needs_batch, inherit_decoder
 from .encoder_layers import DIMENSIONS, MODULES, QUERY, layer_modules, layer_path, prefix_of, sizes_of
+from .inheritance import NARROW, Inherited, chosen_layers
 from .lora import merged, plain_name
 from .narrowing import Narrowing, mapped, narrowing_of
 from .text import TextEncoder
 
-LAYERS = ("spread", "every_second", "first", "last")
-NARROW = ("importance", "projection")
-
-
-@dataclass
-class Inherited:
-    """What :func:`inherit` has done.
-
-    Args:
-        layers: the teacher's layer of each layer of the student, counted from 1.
-        narrowed: what was narrowed, as text: ``width 384 to 256 (importance)``.
-        new: the names of the student's parameters that were not filled.
-        lines: notes for the user.
-    """
-
-    layers: list[int]
-    narrowed: list[str] = field(default_factory=list)
-    new: list[str] = field(default_factory=list)
-    lines: list[str] = field(default_factory=list)
-
-
-def chosen_layers(layers: str | Sequence[int], student: int, teacher: int) -> list[int]:
-    """The teacher's layer for each of the student's layers, counted from 1.
-
-    Args:
-        layers: ``spread`` (from the first to the last at equal distances, as DistilBERT), ``every_second`` (1, 3, 5,
-            …), ``first``, ``last``, or a list.
-        student, teacher: how many layers they have.
-
-    Raises:
-        ValueError: they do not fit the numbers of layers.
-
-    >>> chosen_layers("spread", 6, 12), chosen_layers("every_second", 3, 6), chosen_layers("last", 2, 6)
-    ([1, 3, 5, 8, 10, 12], [1, 3, 5], [5, 6])
-    """
-    if isinstance(layers, str):
-        if layers not in LAYERS:
-            raise ValueError(
-                f"layers must be one of {', '.join(LAYERS)} or a list of numbers, got {layers!r}"
-                f"{did_you_mean(layers, LAYERS)}"
-            )
-        if student > teacher:
-            repeated = [str(1 + i * teacher // student) for i in range(student)]
-            raise ValueError(
-                f"the student has {student} layers and the teacher {teacher}; give a list in which layers of the "
-                f"teacher are repeated, for example student.initial.layers=[{','.join(repeated)}]"
-            )
-        spread = [1 + round(i * (teacher - 1) / max(student - 1, 1)) for i in range(student)]
-        if layers == "every_second" and len(range(1, teacher + 1, 2)) != student:
-            raise ValueError(
-                f"layers=every_second of {teacher} layers are {len(range(1, teacher + 1, 2))}, and the student has "
-                f"{student}; student.initial.layers=spread takes {spread}"
-            )
-        return {
-            "spread": spread,
-            "every_second": list(range(1, teacher + 1, 2)),
-            "first": list(range(1, student + 1)),
-            "last": list(range(teacher - student + 1, teacher + 1)),
-        }[layers]
-    found = list(layers)
-    wrong = [number for number in found if isinstance(number, bool) or not isinstance(number, int)]
-    if wrong or not all(1 <= number <= teacher for number in found):
-        raise ValueError(
-            f"layers must be numbers from 1 to {teacher} (the teacher's layers are counted from 1), got {found}"
-        )
-    if len(found) != student:
-        raise ValueError(f"layers must name {student} layers, one for each of the student's, got {found}")
-    return found
-
 
 def needs_batch(student: nn.Module, teacher: nn.Module) -> bool:
     """Whether the student is narrower than the teacher, so that :func:`inherit` needs samples."""
+    if isinstance(student, CausalModel) or isinstance(teacher, CausalModel):
+        return decoder_needs_batch(student, teacher)
     return sizes_of(_encoder(student, "student")) != sizes_of(_encoder(teacher, "teacher"))
 
 
@@ -111,8 +46,8 @@ def inherit(
     """Fills a student with chosen layers of a teacher, in place.
 
     Args:
-        student, teacher: :class:`kdlab.models.TextEncoder` of any of BERT, RoBERTa and DistilBERT. Two of ModernBERT
-            must have the same width.
+        student, teacher: :class:`kdlab.models.TextEncoder` of any of BERT, RoBERTa and DistilBERT (two of ModernBERT
+            must have the same width), or two :class:`kdlab.models.CausalModel` of one architecture.
         layers: see :func:`chosen_layers`.
         narrow: ``importance`` or ``projection``, for a student with fewer dimensions.
         embeddings: take over the embeddings too, with the map of the width. The segments that DistilBERT does not have
@@ -123,9 +58,11 @@ def inherit(
     Raises:
         ValueError: the networks do not fit.
     """
-    mine, theirs = _encoder(student, "student"), _encoder(merged(teacher), "teacher")
     if narrow not in NARROW:
         raise ValueError(f"narrow must be one of {', '.join(NARROW)}, got {narrow!r}{did_you_mean(narrow, NARROW)}")
+    if isinstance(student, CausalModel) or isinstance(teacher, CausalModel):
+        return inherit_decoder(student, teacher, layers, narrow, embeddings, head, inputs)
+    mine, theirs = _encoder(student, "student"), _encoder(merged(teacher), "teacher")
     numbers = chosen_layers(layers, mine.config.num_hidden_layers, theirs.config.num_hidden_layers)
     done = Inherited(numbers)
     _check(mine, theirs, embeddings)
@@ -162,8 +99,8 @@ def _state(encoder: TextEncoder) -> dict[str, Tensor]:
 def _encoder(network: nn.Module, role: str) -> TextEncoder:
     if not isinstance(network, TextEncoder):
         raise ValueError(
-            f"layers are taken over between text encoders, and the {role} is a {type(network).__name__}; choose "
-            "student=bert or student=encoder, and teacher=encoder or a run of one"
+            f"layers are taken over between two text encoders or two causal language models, and the {role} is a "
+            f"{type(network).__name__}; choose student=bert or student=encoder, and teacher=encoder or a run of one"
         )
     if network.config.model_type not in (*MODULES, "modernbert"):
         raise ValueError(

@@ -99,7 +99,7 @@ def narrowing_of(mine: TextEncoder, theirs: TextEncoder, numbers: list[int], nar
             width = _components(torch.cat(states), small["width"])
         else:
             activity = torch.stack([x.abs().mean(0) for x in states]).sum(0)
-            width = _selection(_largest(activity, small["width"]), large["width"])
+            width = selection(largest(activity, small["width"]), large["width"])
         norms = {
             path: fitted(tokens[f"norm {path}"], cast(nn.LayerNorm, theirs.network.get_submodule(path)), width)
             for path in _norms(theirs, numbers)
@@ -109,17 +109,11 @@ def narrowing_of(mine: TextEncoder, theirs: TextEncoder, numbers: list[int], nar
 
 
 def _maps_of_layer(tokens: dict[str, Tensor], number: int, small: dict[str, int], large: dict[str, int]) -> Maps:
-    """The maps of heads, of dimensions within them (``scores`` and ``values``), and of neurons."""
-    shape = large["heads"], large["width of a head"]
+    """The maps of heads, of dimensions within them, and of neurons."""
     query, key, out, down = (tokens[f"{name}{number}"].abs().mean(0) for name in ("query", "key", "out", "down"))
-    heads = _largest(out.view(shape).sum(1), small["heads"])
-    found: Maps = {}
-    for name, activity in (("scores", query * key), ("values", out)):
-        rows = [int(head) * shape[1] + _largest(activity.view(shape)[head], small["width of a head"]) for head in heads]
-        same = small["heads"] == large["heads"] and small["width of a head"] == large["width of a head"]
-        found[name] = None if same else _selection(torch.cat(rows), large["width"])
+    found = maps_of_heads(query, key, out, small, large)
     same = small["neurons"] == large["neurons"]
-    return {**found, "neurons": None if same else _selection(_largest(down, small["neurons"]), large["neurons"])}
+    return {**found, "neurons": None if same else selection(largest(down, small["neurons"]), large["neurons"])}
 
 
 def _norms(theirs: TextEncoder, numbers: list[int]) -> list[str]:
@@ -177,19 +171,41 @@ def fitted(x: Tensor, norm: nn.LayerNorm, width: Tensor) -> tuple[Tensor, Tensor
     return scale, wanted.mean(0) - scale * mine.mean(0)
 
 
-def _largest(activity: Tensor, count: int) -> Tensor:
+def maps_of_heads(query: Tensor, key: Tensor, out: Tensor, small: dict[str, int], large: dict[str, int]) -> Maps:
+    """The maps of the most active heads: ``scores``, of the dimensions of queries and keys within them, and ``values``.
+
+    Args:
+        query, key, out: mean absolute activations of queries, keys and contexts (what the heads have read).
+        small, large: sizes of student and teacher.
+    """
+    shape = large["heads"], large["width of a head"]
+    heads = largest(out.view(shape).sum(1), small["heads"])
+    found: Maps = {}
+    for name, activity in (("scores", query * key), ("values", out)):
+        rows = [int(head) * shape[1] + largest(activity.view(shape)[head], small["width of a head"]) for head in heads]
+        same = small["heads"] == large["heads"] and small["width of a head"] == large["width of a head"]
+        found[name] = None if same else selection(torch.cat(rows), large["width"])
+    return found
+
+
+def largest(activity: Tensor, count: int) -> Tensor:
     """The places of the largest values, in ascending order; of equal values, the first."""
     return activity.argsort(descending=True, stable=True)[:count].sort().values
 
 
-def _selection(places: Tensor, size: int) -> Tensor:
+def selection(places: Tensor, size: int) -> Tensor:
     """The matrix ``(size, len(places))`` that selects places."""
     return nn.functional.one_hot(places, size).T.double()
 
 
 def _components(states: Tensor, count: int) -> Tensor:
-    """The first principal components ``(D, count)`` of rows ``(N, D)``; the largest entry of each is positive."""
-    vectors = torch.linalg.eigh(states.T.cov()).eigenvectors.flip(1)[:, :count]
+    """The first principal components ``(D, count)`` of rows ``(N, D)``."""
+    return principal(states.T.cov(), count)
+
+
+def principal(moments: Tensor, count: int) -> Tensor:
+    """The first eigenvectors ``(D, count)`` of a symmetric matrix; the largest entry of each is positive."""
+    vectors = torch.linalg.eigh(moments).eigenvectors.flip(1)[:, :count]
     signs = vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
     return vectors * signs
 

@@ -33,6 +33,7 @@ from .initial import inherit_layers, load_losses, load_weights
 from .networks import networks_of_peers, networks_of_teacher, new_head, no_room_for_answers, tap_notes, too_long
 from .preparation import prepare, wrong_answers
 from .teacher import Trained, make_teacher, network_of
+from .teacher_tokens import refuse_learners
 from .unable import wrong_classes
 
 _INITIALISATION, _CONNECTORS = 4, 5  # streams of random numbers
@@ -170,6 +171,8 @@ def assemble(config: dict, trained: Trained) -> Parts:
     first = attempt(lambda: load_weights(student, initial, looked_for, notes.append)) if student is not None else None
     objective = attempt(lambda: make_objective(config["loss"]))
     peers = attempt(lambda: make_peers(config))
+    if data is not None and peers is not None:
+        attempt(lambda: refuse_learners(config, data, notes.append))
     optimization = attempt(lambda: make_optimization(config))
     if optimization is not None:
         attempt(optimization.rehearse)

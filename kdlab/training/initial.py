@@ -17,6 +17,7 @@ from kdlab.batch import Batch
 from kdlab.config.build import build
 from kdlab.config.references import CheckpointFile, ComposedRun, FinishedRun, Initial, LayersOf, Reference
 from kdlab.errors import InputError, shortened
+from kdlab.models.causal import CausalModel
 from kdlab.models.initialisation import inherit, needs_batch
 from kdlab.models.lora import for_adapters, has_adapters
 from kdlab.objective import Objective
@@ -128,12 +129,16 @@ def inherit_layers(
         network = source(one.source)
     if network is None:
         why = "this run has no teacher" if teacher is None else "the teacher is not one network"
+        choice = "causal" if isinstance(student, CausalModel) else "encoder"
         raise InputError(
             f"{KEY}: {why}, so name the network whose layers the student takes over: "
-            f"'{KEY}.of={{run: runs/…}}' or +teacher@{KEY}.of=encoder {KEY}.of.pretrained=…"
+            f"'{KEY}.of={{run: runs/…}}' or +teacher@{KEY}.of={choice} {KEY}.of.pretrained=…"
         )
     try:
-        inputs = batch(one.rows).inputs if needs_batch(student, network) else None
+        samples = batch(one.rows) if needs_batch(student, network) else None
+        if samples is not None and one.source is None:
+            samples = samples.for_teacher()
+        inputs = None if samples is None else samples.inputs
         place = next(network.parameters()).device
         if isinstance(inputs, dict):
             inputs = {name: value.to(place) for name, value in inputs.items()}

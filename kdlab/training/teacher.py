@@ -37,7 +37,7 @@ from kdlab.weights.foreign import WrongClasses, lines_of, weights_for
 from .caching import Caching
 from .class_order import class_order
 from .fine_tuning import as_student, beginning, commands
-from .teacher_tokens import note_other_tokens, refuse_other_tokens
+from .teacher_tokens import note_other_tokens, refuse_other_tokens, refuse_teacher
 from .unable import classes_of, refuse_other_task, refuse_untrained
 
 Trained = Callable[[dict], Run | None]  # the finished run of a teacher's config, or None where it is not trained yet
@@ -106,7 +106,9 @@ def _made(
     # a run's order is known without its network
     order = None if isinstance(one, Network) or task is None else class_order(one, None, data, task, config, note)
 
-    if config:
+    if isinstance(task, CausalLM):
+        refuse_teacher(one, data, note)
+    elif config:
         note_other_tokens(one, data, config, note)
 
     def live() -> Frozen:

@@ -15,7 +15,7 @@ from kdlab.cli.main import main
 from kdlab.errors import InputError
 from kdlab.generate import answering, generate, kept
 from kdlab.models import CausalModel
-from tests.data.text.characters import END, VOCABULARY, character_tokenizer
+from tests.data.text.characters import END, VOCABULARY, character_tokenizer, exchange
 from tests.models.gguf_files import byte_tokenizer, write_gguf
 
 PROMPTS = [f"{one}+{two}=" for one in (1, 22, 3) for two in (4, 555, 66666)]
@@ -178,6 +178,15 @@ def test_a_student_learns_from_the_answers(model, place):
     assert [row["prompt"] for row in rows] == PROMPTS
     manifest = json.loads((place / "student.manifest.json").read_text())
     assert manifest["teacher"]["name"] == str(run.path) and manifest["tokenizer"] == str(model)
+
+
+def test_prompts_in_the_tokens_of_another_model_are_refused(model, place):
+    exchange(character_tokenizer(place / "other"))
+    words = (
+        "^teacher.pretrained=.*: it learned other tokens than those of data.tokenizer=other: it makes .*; leave data"
+    )
+    with pytest.raises(InputError, match=words):
+        made(model, "data.tokenizer=other")
 
 
 def test_a_gguf_file_answers(place):

@@ -436,7 +436,7 @@ LATER = {
         f"models.CausalModel.{name}"
         for name in (
             *("architecture", "attention", "heads", "intermediate", "keep_layers", "key_value_heads", "layers", "lora"),
-            *("options", "pretrained", "revision", "vocabulary", "width"),
+            *("head_width", "options", "pretrained", "revision", "vocabulary", "width"),
         )
     ),
     **{f"models.CausalModel.{name}": False for name in ("allow_pickle", "gradient_checkpointing", "trust_remote_code")},

@@ -27,6 +27,12 @@ BERT = [
 ]
 ENCODER = [*TEXTS, "student=encoder", "student.pretrained=model"]
 TAUGHT = [text for text in BERT if text != "strategy=supervised"]
+CAUSAL = [
+    *("train", "trainer.max_epochs=1", "task=causal_lm", "data=causal_text", "data.train=train.tsv", "data.length=16"),
+    *("data.tokenizer=tokenizer", "data.vocabulary=33", "data.end=false"),
+]
+SMALL = ["student=llama", "student.layers=1", "student.width=8", "student.heads=2"]
+OF_MODEL = ["teacher=causal", "teacher.pretrained=model"]
 
 
 def _texts(rows=None, change=None, **tokenizer):
@@ -61,6 +67,23 @@ def _model(names=("neg", "pos")):
         sizes = {"hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 4}
         config = BertConfig(vocab_size=33, max_position_embeddings=16, id2label=dict(enumerate(names)), **sizes)
         BertForSequenceClassification(config).save_pretrained(folder / "model")
+
+    return change
+
+
+def _causal(words: slice = slice(None, None, -1)):
+    """Saves a small causal language model in the folder ``model``, with a tokenizer of the same words in another
+    order."""
+
+    def change(folder: Path) -> None:
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        from tests.data.text.tiny_tokenizer import WORDS, tokenizer_folder
+
+        sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
+        config = LlamaConfig(vocab_size=33, max_position_embeddings=32, tie_word_embeddings=True, **sizes)
+        LlamaForCausalLM(config).save_pretrained(folder / "model")
+        tokenizer_folder(folder / "model", WORDS[words])
 
     return change
 
@@ -178,6 +201,27 @@ MISTAKES = [
         ["data.teacher_tokenizer=theirs: teacher.student=bert_wide is trained on the tokens of data.tokenizer"],
         setup=_texts(),
         given="texts",
+    ),
+    Mistake(
+        "teacher with another tokenizer",
+        [*CAUSAL, *SMALL, *OF_MODEL],
+        ["teacher.pretrained=model: it learned other tokens than those of data.tokenizer=tokenizer", "another teacher"],
+        setup=_texts(change=_causal()),
+        given="model has a tokenizer of as many tokens",
+    ),
+    Mistake(
+        "student with another tokenizer",
+        [*CAUSAL, "strategy=supervised", "student=causal", "student.pretrained=model"],
+        ["student.pretrained=model: it learned other tokens", "data.tokenizer=model data.vocabulary=33"],
+        setup=_texts(change=_causal()),
+        given="model has a tokenizer of as many tokens",
+    ),
+    Mistake(
+        "student with more heads than the teacher",
+        [*CAUSAL, *SMALL, "student.heads=4", *OF_MODEL, "initial=teacher_layers"],
+        ["student.initial: the student has heads 4 and the teacher 2", "student.heads=2 student.key_value_heads=2"],
+        setup=_texts(change=_causal(slice(None))),
+        given="model has 2 heads",
     ),
     Mistake(
         "model that is half written",

@@ -1,5 +1,8 @@
 """A tokenizer of single characters, with tokens that begin, end and fill up a text, and with a template for chats."""
 
+import json
+from pathlib import Path
+
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
@@ -34,6 +37,15 @@ def character_tokenizer(folder, begin=False, end="</s>", template=TEMPLATE) -> s
     saved.chat_template = template
     saved.save_pretrained(str(folder))
     return str(folder)
+
+
+def exchange(folder, one: str = "1", other: str = "2") -> None:
+    """The numbers of two characters of a saved tokenizer, exchanged: as many tokens, which mean something else."""
+    file = Path(folder) / "tokenizer.json"
+    content = json.loads(file.read_text())
+    words = content["model"]["vocab"]
+    words[one], words[other] = words[other], words[one]
+    file.write_text(json.dumps(content))
 
 
 def numbers(text: str) -> list[int]:
