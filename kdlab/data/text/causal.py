@@ -115,7 +115,8 @@ class CausalText(TextData):
         if not bool(predicted.any()):
             raise InputError(f"{self.keys[name]}: no text has a token to predict within data.length={self.length}")
         self._left_out[name] = int((~predicted).sum())
-        split = Texts(replace(tokens, types=None), torch.zeros(len(tokens)), theirs, labels)
+        bare, nothing = replace(tokens, types=None), torch.zeros(len(tokens))
+        split = Texts(bare, nothing, theirs, labels, origins=self._origins(name))
         return split.take(predicted.nonzero().flatten())
 
     def read(self) -> tuple[Texts, Texts]:
@@ -147,6 +148,19 @@ class CausalText(TextData):
         return replace(split, target=labels.padded(torch.arange(len(labels)), self.length, IGNORED))
 
     # -- what a run asks -----------------------------------------------------------------------------------------------
+
+    def keep_column(self, key: str, name: str) -> None:
+        """A further column is read.
+
+        Raises:
+            InputError: rows are packed, and the texts in a row may have several values.
+        """
+        if self.packed:
+            raise InputError(
+                f"{key}={name}: data.packed=true puts several texts into one row, and each has a value of its own; "
+                "data.packed=false"
+            )
+        super().keep_column(key, name)
 
     @property
     def facts(self) -> DataFacts:
