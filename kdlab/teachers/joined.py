@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial, reduce
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -119,7 +120,7 @@ def _sparse(parts: Sequence[tuple[Tensor, SparseTarget]], rows: int) -> SparseTa
         return F.pad(value, (0, most - value.shape[-1]), value=_FILLS[name]) if name in _FILLS else value
 
     names = [name for name, value in vars(first).items() if isinstance(value, Tensor)]
-    changed = {
+    changed: dict[str, Any] = {
         name: _spread([(places, filled(name, getattr(one, name))) for places, one in parts], rows) for name in names
     }
     return replace(first, kept=any(one.kept for _, one in parts), **changed)

@@ -298,7 +298,7 @@ TWO = ["teacher=routed", "teacher.column=source", "teacher.members={a: {run: x},
             "teacher.members.c.column: a member of a te",
         ),
         (
-            [*TWO, "+teacher@teacher.members.c=run", "teacher.members.c.run=z", "teacher.members.c.cache=fixed"],
+            [*TWO[:2], "+teacher@teacher.members.c=run", "teacher.members.c.run=z", "teacher.members.c.cache=fixed"],
             "no key 'cache'",
         ),
     ],

@@ -123,6 +123,6 @@ def test_packed_rows_and_other_data_have_none(tmp_path):
         CausalTextFiles("train.jsonl", packed=True, **given).keep_column(KEY, "origin")
     with pytest.raises(InputError, match="teacher.column=origin: Digits has no columns beside inputs and labels"):
         Digits().column(KEY, "origin")
-    sums = Sums(largest=9, samples=60, test_samples=40, folder=str(tmp_path / "data"))
+    sums = Sums(largest=9, samples=60, test_samples=40, batch_size=8, folder=str(tmp_path / "data"))
     prompts = sums.column(KEY, "prompt")["test"].values
     assert prompts == [f"{one}+{other}=" for one, other in sums.sums("test")]
