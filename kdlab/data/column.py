@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+#: the number of a table, and of a row in it
+Origin = tuple[int, int]
+
 
 @dataclass(frozen=True)
 class Column:
@@ -12,11 +15,13 @@ class Column:
 
     Args:
         values: of each sample, as text; None where the row has none.
-        places: names the rows of samples, for messages.
+        origins: of each sample.
+        places: names rows of any split, for messages.
     """
 
     values: Sequence[str | None]
-    places: Callable[[Sequence[int]], str]
+    origins: Sequence[Origin]
+    places: Callable[[Sequence[Origin]], str]
 
     def __len__(self) -> int:
         return len(self.values)

@@ -12,7 +12,7 @@ from kdlab.batch import Batch
 from kdlab.config.quoting import typed
 from kdlab.config.references import RoutedByColumn, teacher_reference
 from kdlab.data import Data
-from kdlab.data.column import Column
+from kdlab.data.column import Column, Origin
 from kdlab.errors import InputError
 from kdlab.teachers import Routed, Teacher
 
@@ -49,14 +49,15 @@ def routes_of(one: RoutedByColumn, data: Data | None) -> dict[str, Tensor]:
     used = {"train": torch.cat([data.part("train"), data.part("validation")])}
     numbers = {name: number for number, name in enumerate(one.members)}
     routes, found = one.routes, {}
-    lacking: dict[str | None, list[str]] = {}
+    lacking: dict[str | None, list[Origin]] = {}
     for split, column in columns.items():
         names = [one.default if value is None else routes.get(value, one.default) for value in column.values]
         found[split] = torch.tensor([-1 if name is None else numbers[name] for name in names], dtype=torch.long)
         for value, samples in _without(column, found[split], used.get(split)).items():
-            lacking.setdefault(value, []).append(column.places(samples))
+            lacking.setdefault(value, []).extend(column.origins[sample] for sample in samples)
     if lacking:
-        raise InputError(*_problems(one, lacking))
+        places = {value: columns["train"].places(origins) for value, origins in lacking.items()}
+        raise InputError(*_problems(one, places))
     return found
 
 
@@ -73,11 +74,11 @@ def _without(column: Column, numbers: Tensor, used: Tensor | None) -> dict[str |
     return found
 
 
-def _problems(one: RoutedByColumn, lacking: Mapping[str | None, list[str]]) -> Iterator[str]:
+def _problems(one: RoutedByColumn, lacking: Mapping[str | None, str]) -> Iterator[str]:
     members = list(one.members)
     default = f"{one.key}.default={members[0]} takes all rows that have none"
     for value, places in list(lacking.items())[:_NAMED]:
-        where = f"{one.key}.column={one.column}: {'; '.join(places)}"
+        where = f"{one.key}.column={one.column}: {places}"
         if value is None:
             yield f"{where}: the column is empty, so no member answers; {default}"
             continue

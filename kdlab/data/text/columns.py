@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from kdlab.data.column import Column
+from kdlab.data.column import Column, Origin
 
 from .files import Table
 from .labels import is_missing
@@ -27,20 +27,19 @@ def column_of(key: str, name: str, tables: Sequence[Table], origins: Tensor) -> 
     >>> import torch
     >>> table = Table("a.csv", {"source": ["maths", " code ", None]}, [2, 3, 4], "line")
     >>> found = column_of("teacher.column", "source", [table], torch.tensor([[0, 2], [0, 1]]))
-    >>> found.values, found.places([1])
+    >>> found.values, found.places(found.origins[1:])
     ([None, 'code'], 'a.csv, line 3')
     """
     values = [[_text(value) for value in table.column(key, name)] for table in tables]
-    where = origins.tolist()
+    where = [(number, row) for number, row in origins.tolist()]
 
-    def places(samples: Sequence[int]) -> str:
+    def places(chosen: Sequence[Origin]) -> str:
         rows: dict[int, list[int]] = {}
-        for sample in samples:
-            number, row = where[sample]
+        for number, row in sorted(chosen):
             rows.setdefault(number, []).append(row)
-        return "; ".join(tables[number].places(sorted(each)) for number, each in rows.items())
+        return "; ".join(tables[number].places(each) for number, each in rows.items())
 
-    return Column([values[number][row] for number, row in where], places)
+    return Column([values[number][row] for number, row in where], where, places)
 
 
 def _text(value: Any) -> str | None:

@@ -218,7 +218,7 @@ MISTAKES = [
     Mistake(
         "rows without a teacher",
         [*TAUGHT, "teacher=routed", "teacher.column=label", *MEMBER, "teacher.routes={0: bad}"],
-        ["teacher.column=label: train.tsv, lines 3, 5", "no member is for '1'", "'teacher.routes={0: bad,1: bad}'"],
+        ["teacher.column=label: train.tsv, lines 3, 5", "no member is for '1'", "'teacher.routes={0: bad, 1: bad}'"],
         setup=_texts(_rows({})),
         given="train.tsv has the labels 0 and 1",
     ),

@@ -49,10 +49,12 @@ def test_values_stay_with_their_texts(tmp_path):
             assert data.tokenizer.loaded(every[value])["input_ids"] == ids
     assert not {"value 3", "value 7"} & {*found["train"].values, *found["test"].values}
     train = found["train"]
-    places = [train.values.index(value) for value in ("value 103", "value 207", "value 100")]
+    places = [train.origins[train.values.index(value)] for value in ("value 103", "value 207", "value 100")]
     assert train.places(places) == (f"{tmp_path / 'validation.tsv'}, lines 2, 5; {tmp_path / 'unlabelled.tsv'}, line 9")
     last = train.values[29]
-    assert train.places([29]) == f"{path}, line {int(last.split()[1]) + 2}", "also behind lines that were dropped"
+    assert train.places([train.origins[29]]) == f"{path}, line {int(last.split()[1]) + 2}", (
+        "also behind lines that were dropped"
+    )
 
 
 def test_values_are_texts_without_spaces_around(tmp_path):
