@@ -287,6 +287,10 @@ TWO = ["teacher=routed", "teacher.column=source", "teacher.members={a: {run: x},
     ("overrides", "words"),
     [
         (["teacher=routed", "teacher.column=source"], "teacher.members: a routed teacher needs members, by the values"),
+        (
+            ["teacher=routed", "teacher.column=source", "teacher.members.maths.run=RUN"],
+            "no such member; a new one is added with a plus sign: +teacher.members.maths.run=RUN",
+        ),
         (["teacher=routed", *TWO[2:]], "teacher.column has no value; give it with teacher.column=…"),
         ([*TWO[:1], "teacher.column=3", *TWO[2:]], "teacher.column must be the name of a column of the data, got 3"),
         (
