@@ -188,6 +188,21 @@ class Batch:
             raise ValueError(f"the batch has {len(self)} samples, and so no part from {start} to {stop}")
         return self._with_every_tensor(lambda tensor: tensor[start:stop])
 
+    def take(self, places: Tensor) -> Batch:
+        """The samples at these places of a batch that is not aligned yet, in all its views. The normalisers stay those
+        of the whole batch.
+
+        Args:
+            places: numbers of samples in the batch ``(K,)``.
+
+        >>> import torch
+        >>> batch = Batch(torch.arange(8.0).view(4, 2), torch.tensor([5, 6, 7, 8]), torch.arange(4), normaliser=4.0)
+        >>> some = batch.take(torch.tensor([3, 1]))
+        >>> some.inputs.tolist(), some.target.tolist(), some.index.tolist(), some.normaliser
+        ([[6.0, 7.0], [2.0, 3.0]], [8, 6], [3, 1], 4.0)
+        """
+        return self._with_every_tensor(lambda tensor: tensor[places])
+
     def rows_part(self, start: int, stop: int) -> Batch:
         """The rows ``start`` to ``stop`` (exclusive) of an aligned batch. The normalisers stay those of all rows.
 

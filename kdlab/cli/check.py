@@ -37,6 +37,11 @@ MUST_BE_GIVEN = {
     "student=llama_wide": _CAUSAL_DATA,
     "student=causal": [*_CAUSAL_DATA, "student.pretrained=NAME"],
     "teacher=served": [*_CAUSAL_DATA, "student=llama", "teacher.address=http://localhost:8000", "teacher.model=NAME"],
+    "teacher=routed": [
+        *(*_CAUSAL_DATA, "student=llama", "teacher.column=source"),
+        *("+teacher@teacher.members.maths=run", "teacher.members.maths.run=RUN"),
+        *("+teacher@teacher.members.code=causal", "teacher.members.code.pretrained=NAME"),
+    ],
     "teacher=causal": [*_CAUSAL_DATA, "student=llama", "teacher.pretrained=NAME"],
     "data=diabetes": ["task=regression"],
     "data=digit_attributes": ["task=multilabel"],

@@ -157,7 +157,8 @@ def teacher_scores(teachers: Iterable[dict], metric: str) -> list[float]:
 
 def _single(teacher: dict) -> list[dict]:
     """The teachers with a score: the one teacher, or the teachers of the loss terms."""
-    return list(teacher["members"].values()) if "members" in teacher else [teacher] if teacher else []
+    several = "members" in teacher and "column" not in teacher  # a routed teacher has a score of its own
+    return list(teacher["members"].values()) if several else [teacher] if teacher else []
 
 
 def _networks(group: Group, metric: str, teacher: float | None, shared: bool) -> list[Row]:

@@ -19,7 +19,13 @@ from kdlab.errors import InputError, KdlabError
 from .chains import are_overrides, expand_assistants, leave_out_null_forms, lifted, previous_generation, run_before
 from .clock import leave_out_default_clock
 from .explain import explain
-from .idle import leave_out_idle_terms, leave_out_other_initial, leave_out_teacher_terms, leave_out_unchosen_terms
+from .idle import (
+    leave_out_caches_of_members,
+    leave_out_idle_terms,
+    leave_out_other_initial,
+    leave_out_teacher_terms,
+    leave_out_unchosen_terms,
+)
 from .keys import role_of, run_nodes, takes_over_the_seed
 from .own_teacher import is_by_name, learn_from_labels, overrides_of, settle, trains_on_other_data
 from .paths import conf_dir, config_folders
@@ -193,6 +199,7 @@ def plain(config: DictConfig, students: tuple[str, ...] = ()) -> dict:
     leave_out_stated_weights(result.get("loss"))
     result["choices"], result["overrides"] = choices, overrides
     leave_out_null_forms(result)
+    leave_out_caches_of_members(result)
     leave_out_default_clock(result)
     for key, node in run_nodes(result).items():
         base = expand_assistants(key, node, overrides) if "assistants" in node else overrides

@@ -101,6 +101,10 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
             return f"{key}: conf/teacher has no line for it, so it is given with a plus sign: +{added}"
         word = str(getattr(cause, "key", key)).split(".")[-1]
         prefix = str(key).rpartition(".")[0]
+        if prefix == "teacher.members" and (new := [text for text in overrides if text.startswith(f"{key}.")]):
+            added = shlex.quote(f"+{new[0]}")
+            hint = did_you_mean(word, known)
+            return f"{key}: there is no such member{hint}; a new one is added with a plus sign: {added}"
         place = f"'{prefix}'" if prefix else "the config"
         typed = [text for text in overrides if text.startswith(f"{prefix}={{")]
         cure = f"; to replace the schedule: '++{typed[-1]}'" if typed and "schedule" in known else ""

@@ -18,7 +18,7 @@ TEACHER_FORMS = {
     "same_but": {"same_but", "seed", "config", "normalisation"},
     "run": {"run", "which", "normalisation"},
     "checkpoint": {"checkpoint", "network", "part", "normalisation"},
-    "members": {"members", "average", "weights", "terms"},
+    "members": {"members", "average", "weights", "terms", "column", "routes", "default"},
 }
 CACHE_MODES = ("auto", "live", "fixed", "views", "replicas")
 CACHE_DTYPES = ("float32", "float16", "bfloat16")
@@ -44,6 +44,7 @@ def teacher_problems(teacher: object, prefix: str, channels: int | None) -> Iter
     members = teacher.get("members") if isinstance(teacher, dict) else None
     nodes = {f"teacher.members.{name}": node for name, node in members.items()} if isinstance(members, dict) else {}
     yield from _cache_problems(teacher, prefix)
+    yield from (f"{prefix}{problem}" for problem in routing_problems(teacher))
     for key, node in {"teacher": teacher, **nodes}.items():
         forms = {form: keys | TEACHER_KEYS if key == "teacher" else keys for form, keys in TEACHER_FORMS.items()}
         yield from _form(node, forms, f"{prefix}{key}", "teacher")
@@ -55,6 +56,8 @@ def teacher_problems(teacher: object, prefix: str, channels: int | None) -> Iter
                 for name in ("average", "weights")
                 if node.get(name) is not None
             )
+        if isinstance(node, dict) and "members" in node and key != "teacher" and "column" in node:
+            yield f"{prefix}{key}.column: a member of a teacher cannot be routed itself; leave it out"
         if isinstance(node, dict) and "members" not in node:
             yield from normalisation_problems(node.get("normalisation"), f"{prefix}{key}.normalisation", channels)
 
@@ -131,6 +134,51 @@ def term_problems(members: Collection[str], terms: object) -> list[str]:
         )
         for name in members
         if name not in terms.values()
+    ]
+
+
+def routing_problems(teacher: object) -> list[str]:
+    """The problems of a teacher's node that is routed by a column, independent of the data.
+
+    >>> routing_problems({"members": {"maths": {"run": "a"}}, "column": "source", "default": "math"})
+    ["teacher.default: there is no member 'math'; did you mean 'maths'? (teacher.members has maths)"]
+    """
+    node = teacher if isinstance(teacher, Mapping) else {}
+    if "members" not in node:
+        return []
+    routes, default, column = node.get("routes"), node.get("default"), node.get("column")
+    if "column" not in node:
+        return [
+            f"teacher.{name}: it is for a teacher that is routed by a column; teacher.column=COLUMN"
+            for name, value in (("routes", routes), ("default", default))
+            if value is not None
+        ]
+    members = node["members"]
+    if not isinstance(members, Mapping) or not members:
+        return [
+            "teacher.members: a routed teacher needs members, by the values of its column; for example "
+            "+teacher@teacher.members.maths=run teacher.members.maths.run=RUN"
+        ]
+    wrong = []
+    if not isinstance(column, str) or not column:
+        wrong.append(f"teacher.column must be the name of a column of the data, got {column!r}")
+    if routes is not None and not isinstance(routes, Mapping):
+        wrong.append(
+            "teacher.routes must map values of the column to members, for example 'teacher.routes={gsm8k: "
+            f"{next(iter(members))}}}', got {routes!r}"
+        )
+        routes = None
+    named = {**{f"routes.{value}": name for value, name in (routes or {}).items()}, "default": default}
+    wrong += [
+        f"teacher.{key}: there is no member {name!r}{did_you_mean(str(name), members)} (teacher.members has "
+        f"{', '.join(members)})"
+        for key, name in named.items()
+        if name not in members and (key != "default" or name is not None)
+    ]
+    return wrong + [
+        f"teacher.{name}: with teacher.column one member answers a row; leave it out, or leave teacher.column out"
+        for name in ("average", "weights", "terms")
+        if node.get(name) is not None
     ]
 
 

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from kdlab.errors import InputError
 
 from .chains import place
-from .keys import LOSSES
+from .keys import LOSSES, teacher_nodes
 from .paths import conf_dir
 from .written import as_dict, content, find
 
@@ -18,6 +18,12 @@ MARK = "if_chosen"
 INITIAL = "student.initial"
 #: the strategy that has no teacher
 ALONE = "kdlab.strategies.Supervised"
+#: what conf/teacher says of kept answers by default, or where there are none
+USUAL: dict[str, tuple[str | None, ...]] = {
+    "cache": ("auto", "live", None),
+    "cache_dtype": ("float32", None),
+    "cache_codec": ("dense", None),
+}
 
 
 def leave_out_idle_terms(config: DictConfig, strategy: str | None, sources: Iterable) -> None:
@@ -135,3 +141,19 @@ def leave_out_other_initial(config: DictConfig, typed: Sequence[str], sources: I
     kept = {key: value for key, value in node.items_ex(resolve=False) if key in own}
     with open_dict(config):
         config.student.initial = kept or None
+
+
+def leave_out_caches_of_members(config: dict) -> None:
+    """Remove what a file of conf/teacher says of kept answers, where it describes a member
+    (``+teacher@teacher.members.maths=causal``): the teacher as a whole says that. Other values stay, and the check
+    reports them.
+
+    >>> config = {"teacher": {"cache": "auto", "members": {"a": {"run": "x", "cache": "auto", "cache_codec": "top_k"}}}}
+    >>> leave_out_caches_of_members(config)
+    >>> config
+    {'teacher': {'cache': 'auto', 'members': {'a': {'run': 'x', 'cache_codec': 'top_k'}}}}
+    """
+    for key, node in teacher_nodes(config.get("teacher")).items():
+        for name in [name for name, usual in USUAL.items() if name in node and node[name] in usual]:
+            if key != "teacher":
+                del node[name]

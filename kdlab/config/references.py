@@ -12,6 +12,7 @@ A teacher, a member of an ensemble, and ``student.initial`` are each a node in o
 | ``layers`` | :class:`LayersOf` | layers of the run's teacher, or of another of these; only for ``student.initial`` |
 | ``members`` | :class:`EnsembleOf` | several of these, whose outputs are combined |
 | ``members`` with ``terms`` | :class:`OnePerTerm` | several of these, one for each term of the loss |
+| ``members`` with ``column`` | :class:`RoutedByColumn` | several of these, one for each value of a column of the data |
 | ``_target_`` | :class:`Network` | a class or function that returns a trained network |
 
 The config keeps the plain node, which is hashed and written. :func:`reference` turns it into its variant. No other
@@ -260,6 +261,36 @@ class OnePerTerm(EnsembleOf):
         return f"a teacher per term ({', '.join(f'{term}: {name}' for term, name in self.terms.items())})"
 
 
+class RoutedByColumn(EnsembleOf):
+    """Several references, of which each answers the rows that a column of the data routes to it
+    (:class:`kdlab.teachers.Routed`)."""
+
+    @property
+    def column(self) -> str:
+        """The column's name."""
+        return self.node["column"]
+
+    @property
+    def given(self) -> dict[str, str]:
+        """Value of the column -> the name of its member, for values that are no names of members."""
+        return {str(value): name for value, name in (self.node.get("routes") or {}).items()}
+
+    @property
+    def routes(self) -> dict[str, str]:
+        """Value of the column -> the name of its member. A value that is the name of a member is routed to it."""
+        return {**{name: name for name in self.node["members"]}, **self.given}
+
+    @property
+    def default(self) -> str | None:
+        """The member of all other rows; None: there is none."""
+        return self.node.get("default")
+
+    @property
+    def name(self) -> str:
+        """The column and the members."""
+        return f"a teacher by {self.column} ({', '.join(self.node['members'])})"
+
+
 class Network(Reference):
     """A network by its ``_target_``."""
 
@@ -306,7 +337,8 @@ def reference(node: dict, key: str) -> Reference:
     has_config = isinstance(node.get("config"), dict)
     for form, variant in {**(_COMPOSED if has_config else {}), **_OTHERS}.items():
         if form in node:
-            return variant(key, node)
+            routed = variant is EnsembleOf and "column" in node
+            return (RoutedByColumn if routed else variant)(key, node)
     raise InputError(
         f"{key} must name a run or a network by one of {', '.join([*_COMPOSED, *_OTHERS])}, got "
         f"{', '.join(node) or 'nothing'}; for example {key}.run=runs/…"

@@ -19,6 +19,7 @@ from kdlab.errors import InputError
 from kdlab.normalisation import Normalisation
 from kdlab.tasks.facts import DataFacts
 
+from .column import Column
 from .loader import BatchLoader, EpochOrder, OwnOrder, Share
 
 _SPLIT = 2  # the stream of random numbers that chooses validation and subsets
@@ -195,6 +196,32 @@ class Data(L.LightningDataModule, Generic[Split]):
     def labelled_samples(self) -> Tensor | None:
         """Which stored training samples have a label, ``(samples,)`` bool; None: all."""
         return None
+
+    def keep_column(self, key: str, name: str) -> None:
+        """Called before the data are read, where :meth:`column` will be called.
+
+        Args:
+            key: the option that names the column, for messages.
+
+        Raises:
+            InputError: the data have no columns beside their inputs and labels.
+        """
+        raise InputError(
+            f"{key}={name}: {type(self).__name__} has no columns beside inputs and labels; take texts: data=text, "
+            "data=causal_text or data=huggingface"
+        )
+
+    def column(self, key: str, name: str) -> dict[str, Column]:
+        """A column at the stored samples of ``train`` (with validation) and ``test``.
+
+        Args:
+            key: the option that names the column, for messages.
+
+        Raises:
+            InputError: there is no such column.
+        """
+        self.keep_column(key, name)
+        raise self._undefined("column(key, name)")
 
     def batch_dependence(self) -> str:
         """Why a network's answer to a sample depends on the other samples in its batch, so that it cannot be kept;

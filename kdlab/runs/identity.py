@@ -39,6 +39,7 @@ from kdlab.config.references import (
     Network,
     OnePerTerm,
     Reference,
+    RoutedByColumn,
     composed_runs,
     initial_reference,
     replace_configs,
@@ -259,6 +260,10 @@ def _network(one: Reference, spellings: Mapping[str, Mapping[str, str]]) -> dict
     if isinstance(one, OnePerTerm):
         by_name = one.members
         return {"terms": {term: _teacher(by_name[name], spellings) for term, name in one.terms.items()}}
+    if isinstance(one, RoutedByColumn):
+        described = {name: _teacher(member, spellings) for name, member in one.members.items()}
+        routes = {value: described[name] for value, name in one.routes.items()}
+        return {"column": one.column, "routes": routes, "default": described.get(one.default or "")}
     if isinstance(one, EnsembleOf):
         members = [_teacher(member, spellings) for member in one.members.values()]
         return {"members": members, "average": one.average, "weights": one.weights}

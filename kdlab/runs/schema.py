@@ -142,7 +142,12 @@ class TeacherRecord:
     name: str = entry("text", "name for people", MISSING, null=False)
     normalisation: list | None = entry("list", "own normalisations of the inputs, where they are not the student's")
     terms: dict | None = entry("names", "term of the loss -> member, where each term has its own teacher")
-    members: dict[str, TeacherRecord] = entry("teachers by name", "the teachers of the terms", dict)
+    column: str | None = entry(
+        "text", "column of the data that names the member of a row, where each row has its own teacher"
+    )
+    rows: dict[str, dict[str, float]] = entry("metrics by network", "rows of each split that a member answers", dict)
+    members: dict[str, TeacherRecord] = entry("teachers by name", "the teachers of the terms, or of the rows", dict)
+    identity: dict | None = entry("names", "hash of its run or file, or its description, of a member that answers rows")
     validation: dict[str, float] = entry(
         "numbers by name", "metrics on validation (``validation_NAME`` in the file)", dict
     )

@@ -50,7 +50,7 @@ KEPT = (
     "code",
     "hardware",
 )
-TEACHER = ("name", "terms", "members", "test", "parameters", "runs")
+TEACHER = ("name", "terms", "column", "rows", "members", "test", "parameters", "runs")
 TEACHERS_RUN = ("hash", "metrics", "parameters", "durations")
 HARDWARE = ("machine", "processor", "model", "vector", "capability", "cores", "gpus", "cuda")
 

@@ -25,13 +25,14 @@ from kdlab.strategies import Strategy
 from kdlab.strategies.cohort import Peer
 from kdlab.strategies.optimization import OptimizerRecipe, epochs_in_all
 from kdlab.tasks import Task, task_of
-from kdlab.teachers import Teacher
+from kdlab.teachers import Routed, Teacher
 
 from .caching import Caching, mode_of, unrepeated
 from .clock import unfit
 from .initial import inherit_layers, load_losses, load_weights
 from .networks import networks_of_peers, networks_of_teacher, new_head, no_room_for_answers, tap_notes, too_long
 from .preparation import prepare, wrong_answers
+from .routing import idle_members, keep_column
 from .teacher import Trained, make_teacher, network_of
 from .teacher_tokens import refuse_learners
 from .unable import wrong_classes
@@ -129,6 +130,8 @@ def assemble(config: dict, trained: Trained) -> Parts:
             problems.extend(getattr(error, "problems", [str(error)]))
 
     data = attempt(lambda: make_data(config["data"]))
+    if data is not None:
+        attempt(lambda: keep_column(config, data))
     task = attempt(lambda: task_of(config, None if data is None else data.facts))
     if data is not None and task is not None:
         data.row_counts = task.row_counts
@@ -178,6 +181,8 @@ def assemble(config: dict, trained: Trained) -> Parts:
         attempt(optimization.rehearse)
     if data is not None:
         attempt(lambda: read_data(data, config["data"], task))
+    if isinstance(teacher, Routed) and not problems:
+        attempt(lambda: teacher.routes)
     if data is not None and not problems:
         own = {"student": student, **networks_of_peers(peers)}
         theirs = networks_of_teacher(teacher)
@@ -237,6 +242,7 @@ def assemble(config: dict, trained: Trained) -> Parts:
     if teacher is not None and (wrong := wrong_classes(config, teacher, probe)):
         raise InputError(*wrong)
     notes += prepare(strategy, probe, data.train_size, loader.target, rows, data.batch_size, data.label_blocks)
+    notes += idle_members(teacher, data)
     notes += tap_notes({"student": student, **networks_of_peers(peers), **networks_of_teacher(teacher)})
     if initial is not None:
         load_losses(objective, first, initial.losses)

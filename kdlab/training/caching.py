@@ -17,7 +17,15 @@ from kdlab.cache.sharing import Sharing
 from kdlab.cache.store import CannotKeep, readable_size
 from kdlab.config.build import build
 from kdlab.config.keys import LOSSY_CODECS, cache_codec
-from kdlab.config.references import CheckpointFile, ComposedRun, FinishedRun, Network, Reference, teacher_reference
+from kdlab.config.references import (
+    CheckpointFile,
+    ComposedRun,
+    FinishedRun,
+    Network,
+    Reference,
+    RoutedByColumn,
+    teacher_reference,
+)
 from kdlab.config.seeds import run_seed
 from kdlab.config.signature import locate
 from kdlab.data import Data
@@ -114,6 +122,12 @@ def _problem(config: dict, data: Data, mode: str) -> str:
     if codec != "dense" and codec_of(config) is None:
         return f"teacher.cache_codec={codec} is for the words of a vocabulary (task=causal_lm); leave it out"
     lossy = codec in LOSSY_CODECS
+    if not lossy and isinstance(teacher_reference(config), RoutedByColumn):
+        less = "; teacher.cache_codec=top_k keeps a part of them" if codec_of(config) is not None else ""
+        return (
+            "each member answers rows of its own, so the last digits of an answer depend on the other rows of its "
+            f"batch{less}"
+        )
     if not lossy and (why := data.batch_dependence()):
         return why
     if not lossy and str(trainer.get("precision") or "32-true") not in _EXACT:

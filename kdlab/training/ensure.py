@@ -120,6 +120,7 @@ def prepared(config: dict, say: Say, label: str = "", say_of_teacher: Say | None
             parts.data.val_dataloader(),
             evaluation_device(config),
             say_of_teacher or say,
+            parts.data,
         )
     return parts, described
 

@@ -21,7 +21,8 @@ from kdlab.objective import Objective
 from kdlab.outputs import Outputs
 from kdlab.strategies.base import Strategy
 from kdlab.tasks import Task
-from kdlab.teachers import Ensemble, Frozen, Teacher
+from kdlab.teachers import Ensemble, Frozen, Routed, Teacher
+from kdlab.teachers.joined import unlike
 
 Said = TypeVar("Said", bound=Outputs | None)
 
@@ -79,9 +80,11 @@ def prepare(
         answers = strategy.answers()
         others = {strategy.key_of(name): answers.pop(name) for name in strategy.networks() if name != "student"}
         peers = {key: _answer(partial(answer, batch), key, batch) for key, answer in others.items()}
+        members = _members_answers(teacher, batch)
+        _refuse(unlike(members) if members else [])
         # after them: where peers teach, a peer that fails is named by its own name
         taught = _answer(lambda: strategy.taught_by(batch), "teacher", batch)
-        teachers = {"teacher": taught} if teacher is not None and taught is not None else {}
+        teachers = members or ({"teacher": taught} if teacher is not None and taught is not None else {})
         if teacher is not None and teacher.terms and taught is not None:
             teachers = {f"teacher.members.{teacher.terms[name]}": own for name, own in taught.by_term.items()}
         _refuse(_wrong_width({"student": student, **teachers, **peers}, strategy.task))
@@ -159,6 +162,9 @@ def _wrong_heads(strategy: Strategy) -> list[str]:
     networks = {strategy.key_of(name): network for name, network in strategy.networks().items()}
     if isinstance(strategy.teacher, Frozen):  # the network of kept answers is not loaded for this
         networks["teacher"] = strategy.teacher.network
+    if isinstance(strategy.teacher, Routed):
+        theirs = strategy.teacher.members.items()
+        networks |= {f"teacher.members.{name}": one.network for name, one in theirs if isinstance(one, Frozen)}
     usual, task = strategy.task.text_heads, strategy.task.name
     found = []
     for role, network in networks.items():
@@ -180,7 +186,7 @@ def _wrong_heads(strategy: Strategy) -> list[str]:
 
 def _wrong_averages(teacher: Teacher | None, answers: str, key: str) -> list[str]:
     """Ensembles that combine probabilities of classes, where the answers are no classes."""
-    if teacher is not None and teacher.terms:
+    if teacher is not None and (teacher.terms or isinstance(teacher, Routed)):
         return [
             problem
             for name, member in teacher.members.items()
@@ -291,6 +297,16 @@ def _answer(answer: Callable[[], Said], role: str, batch: Batch) -> Said:
         raise InputError(
             f"{role}: the network cannot read a batch of inputs of shape {shape}: {_reason(error)}"
         ) from error
+
+
+def _members_answers(teacher: Teacher | None, batch: Batch) -> dict[str, Outputs]:
+    """What each member of a routed teacher answers to all samples, by its key; empty for another teacher."""
+    if not isinstance(teacher, Routed):
+        return {}
+    return {
+        key: _answer(partial(member.teach, batch), key, batch)
+        for key, member in ((f"teacher.members.{name}", member) for name, member in teacher.members.items())
+    }
 
 
 def _wrong_width(said: dict[str, Outputs], task: Task) -> list[str]:

@@ -18,6 +18,7 @@ from kdlab.config.references import (
     Network,
     OnePerTerm,
     Reference,
+    RoutedByColumn,
     teacher_reference,
 )
 from kdlab.config.signature import locate
@@ -37,6 +38,7 @@ from kdlab.weights.foreign import WrongClasses, lines_of, weights_for
 from .caching import Caching
 from .class_order import class_order
 from .fine_tuning import as_student, beginning, commands
+from .routing import routed
 from .teacher_tokens import note_other_tokens, refuse_other_tokens, refuse_teacher
 from .unable import classes_of, refuse_other_task, refuse_untrained
 
@@ -90,6 +92,8 @@ def _made(
         }
         if isinstance(one, OnePerTerm):
             return PerTerm(members, one.terms)
+        if isinstance(one, RoutedByColumn):
+            return routed(one, members, data)
         return Ensemble(members, one.rule, one.weights)
     if isinstance(one, Network) and (served := _is_teacher(one)) is not None:
         if (mode := one.node.get("cache") or "live") not in ("live", "auto"):

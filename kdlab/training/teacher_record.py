@@ -16,17 +16,21 @@ from kdlab.config.references import (
     FinishedRun,
     OnePerTerm,
     Reference,
+    RoutedByColumn,
     teacher_reference,
 )
-from kdlab.errors import EndedEarly, InputError
+from kdlab.data import Data
+from kdlab.errors import EndedEarly, InputError, shortened
 from kdlab.outputs import Outputs
+from kdlab.runs.identity import teacher_identity
 from kdlab.runs.named import data_config, run_named
 from kdlab.runs.run import Run
 from kdlab.tasks import Task
 from kdlab.tasks.chance import ChanceTest
-from kdlab.teachers import Teacher
+from kdlab.teachers import Routed, Teacher
 
 from .evaluation import Remembered, evaluate
+from .routing import OwnRows, rows_of_members
 
 
 def describe(
@@ -36,9 +40,14 @@ def describe(
     validation: Iterable[Batch],
     device: torch.device,
     say: Callable[[str], None],
+    data: Data | None = None,
 ) -> dict:
     """The teacher's description and its scores on validation, for the record; its headline metric is printed. If terms
-    have teachers of their own, each is described by name under ``members``, and there is no common score.
+    have teachers of their own, each is described by name under ``members``, and there is no common score. A routed
+    teacher has both, and each member is measured on its own rows.
+
+    Args:
+        data: of the run; they say which rows a routed teacher's members answer.
 
     Raises:
         InputError: it is no better than chance.
@@ -47,6 +56,8 @@ def describe(
     if reference is None:
         raise ValueError("the config names no teacher to describe")
     _warn_of_other_split(config, reference, say)
+    if isinstance(reference, RoutedByColumn) and isinstance(teacher, Routed) and data is not None:
+        return _routed(reference, teacher, data, task, validation, device, say)
     if not isinstance(reference, OnePerTerm):
         return _described(reference, "teacher", teacher, task, validation, device, say)
     members = {
@@ -60,6 +71,48 @@ def describe(
         "parameters": None,
         "runs": [run for member in members.values() for run in member["runs"]],
     }
+
+
+def _routed(
+    reference: RoutedByColumn,
+    teacher: Routed,
+    data: Data,
+    task: Task,
+    validation: Iterable[Batch],
+    device: torch.device,
+    say: Callable[[str], None],
+) -> dict:
+    """The entry of a routed teacher: its scores on all rows, and those of each member on its own rows."""
+    rows, members = rows_of_members(teacher, data), {}
+    for name, member in teacher.members.items():
+        one, role = reference.members[name], f"teacher {name}"
+        numbers = ", ".join(f"{number:,} of {split}" for split, number in rows[name].items())
+        say(f"{role}: answers the rows with {reference.column}={_values(reference, name)}: {numbers}")
+        if rows[name]["validation"]:
+            entry_of_one = _described(one, role, member, task, OwnRows(validation, teacher, name), device, say)
+        else:
+            say(f"{role}: no validation row is its own, so it is not measured")
+            entry_of_one = entry(one.name, member, {}, _trained(one))
+        members[name] = {**entry_of_one, "identity": teacher_identity(one)}
+    metrics: dict[str, float] = {}
+    if teacher.gives_logits:
+        metrics = examine(teacher, task, validation, device).metrics
+        shown = task.headline.name if task.headline.name in metrics else next(iter(metrics))
+        say(f"teacher: {reference.name}, {shown} {metrics[shown]:.4f} on validation")
+    runs = [run for member in members.values() for run in member["runs"]]
+    whole = {**entry(reference.name, teacher, metrics), "runs": runs}
+    return {**whole, "column": reference.column, "rows": rows, "members": members}
+
+
+def _values(reference: RoutedByColumn, member: str) -> str:
+    """The values of the column that are routed to a member, in words."""
+    found = [value for value, name in reference.routes.items() if name == member]
+    return shortened(found) + (", and all others" if reference.default == member else "")
+
+
+def _trained(reference: Reference) -> list[Run]:
+    """The runs that trained what a reference names."""
+    return [run_named(one) for one in reference.singles if isinstance(one, (ComposedRun, FinishedRun))]
 
 
 def _described(
@@ -100,8 +153,7 @@ def _described(
             "its weights, its classes, the normalisation of its inputs, and whether it was trained long enough "
             f'({role}.overrides=["trainer.max_epochs=30"] for a teacher that kdlab trains)'
         )
-    trained = [run_named(single) for single in reference.singles if isinstance(single, (ComposedRun, FinishedRun))]
-    return entry(name, teacher, found.metrics, trained)
+    return entry(name, teacher, found.metrics, _trained(reference))
 
 
 @dataclass

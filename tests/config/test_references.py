@@ -15,6 +15,7 @@ from kdlab.config.references import (
     FinishedRun,
     Network,
     OnePerTerm,
+    RoutedByColumn,
     SameButRun,
     StudentRun,
     composed_runs,
@@ -44,6 +45,7 @@ MEMBERS = {"a": {"run": "runs/a"}, "b": {"checkpoint": "b.pt"}}
         ({"run": "runs/./a", "which": "best"}, FinishedRun, "runs/./a"),
         ({"checkpoint": "weights/./a.pt"}, CheckpointFile, "weights/./a.pt"),
         ({"members": MEMBERS}, EnsembleOf, "ensemble of 2 (a, b)"),
+        ({"members": MEMBERS, "column": "source"}, RoutedByColumn, "a teacher by source (a, b)"),
         (
             {"members": MEMBERS, "terms": {"kd": "a", "hint": "b"}},
             OnePerTerm,
@@ -157,3 +159,9 @@ def test_no_other_package_looks_at_the_keys_of_a_reference():
 def test_the_reader_sees_every_way_of_looking():
     source = 'if "run" in a or "terms" not in b: c["members"], d.get("config"), e.pop("checkpoint", None), f["other"]'
     assert looked_at(source) == {"run", "terms", "members", "config", "checkpoint"}
+
+
+def test_values_are_routed_to_members_by_name_and_as_they_are_given():
+    one = reference({"members": MEMBERS, "column": "source", "routes": {3: "a", "b": "a"}, "default": "b"}, "teacher")
+    assert (one.column, one.default, one.given) == ("source", "b", {"3": "a", "b": "a"})
+    assert one.routes == {"a": "a", "b": "a", "3": "a"} and len(one.singles) == 2

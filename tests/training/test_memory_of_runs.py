@@ -55,9 +55,9 @@ def test_stored_bytes_of_images():
 
 
 def test_stored_bytes_of_texts(tmp_path):
-    """60 texts: their ends and labels take 8 bytes each, and each token 4."""
+    """60 texts: their ends, labels and places in the file take 8 bytes each, and each token 4."""
     data = TextFiles(text_file(tmp_path / "t.tsv"), **options(tmp_path))
     data.setup()
     tokens = sum(int(split.tokens.ids.ends[-1]) for split in data._both())
     found = data.stored_bytes()
-    assert found - 4 * tokens - 60 * (8 + 8) in (0, 60 * 8), "with the lengths, once they are known"
+    assert found - 4 * tokens - 60 * (8 + 8 + 8) in (0, 60 * 8), "with the lengths, once they are known"

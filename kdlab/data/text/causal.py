@@ -188,8 +188,19 @@ class CausalText(TextData):
         if not bool(predicted.any()):
             raise InputError(f"{self.keys[name]}: no text has a token to predict within data.length={self.length}")
         self._left_out[name] = without
-        split = Texts(replace(tokens, types=None), torch.zeros(len(tokens)), theirs, labels)
+        bare, nothing = replace(tokens, types=None), torch.zeros(len(tokens))
+        origins = None if self.on_disk else self._origins(name)
+        split = Texts(bare, nothing, theirs, labels, origins=origins)
         return split.take(predicted.nonzero().flatten()) if without else split
+
+    def keep_column(self, key: str, name: str) -> None:
+        """A further column is read. Raises InputError where texts stay on disk, which have no such columns."""
+        if self.on_disk:
+            raise InputError(
+                f"{key}={name}: a column is read into memory with its texts, and these texts stay on disk; "
+                "data.in_memory=true"
+            )
+        super().keep_column(key, name)
 
     def _unpredicted(self, name: str, predicted: Tensor) -> str:
         """Where the texts of a table are that have no token to predict, in words."""
@@ -228,6 +239,19 @@ class CausalText(TextData):
         return replace(split, target=labels.padded(torch.arange(len(labels)), self.length, IGNORED))
 
     # -- what a run asks -----------------------------------------------------------------------------------------------
+
+    def keep_column(self, key: str, name: str) -> None:
+        """A further column is read.
+
+        Raises:
+            InputError: rows are packed, and the texts in a row may have several values.
+        """
+        if self.packed:
+            raise InputError(
+                f"{key}={name}: data.packed=true puts several texts into one row, and each has a value of its own; "
+                "data.packed=false"
+            )
+        super().keep_column(key, name)
 
     @property
     def facts(self) -> DataFacts:

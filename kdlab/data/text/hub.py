@@ -176,7 +176,7 @@ class HuggingFaceTexts(TextData):
         return f"{self._name}, split {split}"
 
     def _table(self, split: Any, name: str) -> Table:
-        wanted = [one for one in (self.text, self.text_pair, self.label) if one is not None]
+        wanted = [one for one in (self.text, self.text_pair, self.label, *self.kept_columns) if one is not None]
         columns = {one: split[one][:] if one in wanted else () for one in split.column_names}
         column, own = self.label or "", _names(split.features.get(self.label))
         if own:

@@ -75,7 +75,10 @@ def used_rows(table: Table, columns: Columns, faulty: str) -> Rows:
         texts = [texts[row] for row in kept]
         pairs = None if pairs is None else [pairs[row] for row in kept]
         labels = None if labels is None else [labels[row] for row in kept]
-        table = Table(table.source, {}, [table.numbers[row] for row in kept], table.unit)
+        held: dict[str, Sequence[Any]] = {
+            name: [values[row] for row in kept] if len(values) else () for name, values in table.columns.items()
+        }
+        table = Table(table.source, held, [table.numbers[row] for row in kept], table.unit)
     return Rows(table, texts, pairs, labels, len(without))
 
 

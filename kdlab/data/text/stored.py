@@ -22,6 +22,8 @@ class Texts:
         teacher_tokens: of the teacher's tokenizer, if it is another one.
         word_labels: the labels of the tokens, of which ``target`` is the padded form.
         places: of the tokens in their texts, where a row holds several texts.
+        origins: of each sample the number of its table and of its row in it, ``(N, 2)``; None where a row holds several
+            texts.
     """
 
     tokens: Tokens
@@ -29,6 +31,7 @@ class Texts:
     teacher_tokens: Tokens | None = None
     word_labels: Ragged | None = None
     places: Ragged | None = None
+    origins: Tensor | None = None
 
     def take(self, rows: Tensor) -> Texts:
         """The given samples."""
@@ -38,6 +41,7 @@ class Texts:
             None if self.teacher_tokens is None else self.teacher_tokens.take(rows),
             None if self.word_labels is None else self.word_labels.take(rows),
             None if self.places is None else self.places.take(rows),
+            None if self.origins is None else self.origins[rows],
         )
 
     def joined(self, other: Texts) -> Texts:
@@ -49,7 +53,17 @@ class Texts:
             None if self.teacher_tokens is None or theirs is None else self.teacher_tokens.joined(theirs),
             None if self.word_labels is None or labels is None else self.word_labels.joined(labels),
             None if self.places is None or other.places is None else self.places.joined(other.places),
+            None if self.origins is None or other.origins is None else torch.cat([self.origins, other.origins]),
         )
+
+
+def origins_of(table: int, rows: int) -> Tensor:
+    """The origins of the rows of one table, ``(rows, 2)``.
+
+    >>> origins_of(1, 2).tolist()
+    [[1, 0], [1, 1]]
+    """
+    return torch.stack([torch.full((rows,), table, dtype=torch.int32), torch.arange(rows, dtype=torch.int32)], 1)
 
 
 def labels_of_tokens(tokens: Tokens, by_word: list[list[int]]) -> Ragged:

@@ -14,10 +14,12 @@ from torch import Tensor
 
 from kdlab.counter import counter_bits
 from kdlab.data.classification import ClassificationData
+from kdlab.data.column import Column
 from kdlab.errors import InputError
 from kdlab.functional.tokens import IGNORED
 from kdlab.tasks.facts import DataFacts
 
+from .columns import column_of
 from .files import Table
 from .labelled import chosen_labels
 from .labels import (
@@ -33,7 +35,7 @@ from .loader import TextLoader
 from .masking import Masking, MaskTokens
 from .rows import FAULTY, Columns, Rows, check_texts, used_rows
 from .sources import Source
-from .stored import Texts, labels_of_tokens
+from .stored import Texts, labels_of_tokens, origins_of
 from .tokenizers import Tokenizer, tokenizer_content
 from .tokens import Tokenising, Tokens
 
@@ -156,6 +158,8 @@ class TextData(ClassificationData[Texts]):
         self.test_fraction, self.pad_to, self.buckets, self.folder = test_fraction, pad_to, buckets, Path(folder)
         self.teacher_pad_to = "same" if pad_to == "length" and teacher_tokenizer is None else teacher_pad_to
         self.label_count, self.rest, self.masking = labelled, rest, masking
+        #: columns that are read beside texts and labels, each with the option that names it
+        self.kept_columns: dict[str, str] = {}
         self._labelled_rows: Tensor | None = None
         self._unlabelled_from: int | None = None  # samples from here on have no label
         self._not_kept: str | None = None
@@ -203,10 +207,14 @@ class TextData(ClassificationData[Texts]):
     def rows(self) -> dict[str, Rows]:
         """The rows of each table that are used."""
         columns = Columns(self.text, self.text_pair, self.label)
-        return {
+        found = {
             name: used_rows(table, columns if name != "unlabelled" else replace(columns, label=None), self.faulty)
             for name, table in self.tables().items()
         }
+        for column, key in self.kept_columns.items():
+            for rows in found.values():
+                rows.table.column(key, column)  # raises before tokens are made
+        return found
 
     def _names(self) -> Collection[str]:
         """The names of the tables. Raises InputError if a table cannot be read, or has rows that are refused."""
@@ -235,6 +243,30 @@ class TextData(ClassificationData[Texts]):
             return torch.empty(0), word_labels(key, rows.table, rows.texts, rows.labels, self.meaning)
         return target_of(self.meaning, numbers_of(key, rows.table, rows.labels, self.meaning)), None
 
+    def keep_column(self, key: str, name: str) -> None:
+        """A further column is read. Rows that were read without it are read again."""
+        if name not in self.kept_columns:
+            self.kept_columns[name] = key
+            self.__dict__.pop("rows", None)
+
+    def column(self, key: str, name: str) -> dict[str, Column]:
+        """A column at the stored samples of ``train`` (with validation) and ``test``.
+
+        Raises:
+            InputError: a table has no such column.
+        """
+        self.keep_column(key, name)
+        tables, found = [rows.table for rows in self.rows.values()], {}
+        for split, stored in zip(("train", "test"), self._both()):
+            if stored.origins is None:
+                raise RuntimeError("a row holds several texts, so it has no value of a column")
+            found[split] = column_of(key, name, tables, stored.origins)
+        return found
+
+    def _origins(self, name: str) -> Tensor:
+        """Of each row of a table the number of the table and of the row, ``(N, 2)``."""
+        return origins_of(list(self.rows).index(name), len(self.rows[name]))
+
     # -- tokens --------------------------------------------------------------------------------------------------------
 
     def _split_of(self, name: str) -> Texts:
@@ -246,7 +278,7 @@ class TextData(ClassificationData[Texts]):
         labels = None if by_word is None else labels_of_tokens(tokens, by_word)
         if labels is not None:
             target = labels.padded(torch.arange(len(rows)), self.length, IGNORED)
-        return Texts(tokens, target, theirs, labels)
+        return Texts(tokens, target, theirs, labels, origins=self._origins(name))
 
     def _tokens(self, name: str, tokenizer: Tokenizer) -> Tokens:
         texts, pairs = self._texts_of(self.rows[name])

@@ -10,6 +10,7 @@ from .table import Mistake, Place
 MLP = "+teacher.network={_target_: kdlab.models.MLP, classes: 10, shape: [1, 8, 8], hidden: [256, 256]}"
 SMALL = "+teacher.network={_target_: kdlab.models.MLP, classes: 10, shape: [1, 8, 8], hidden: [8]}"
 RUN = ["train", "teacher=run", "teacher.run={run}"]
+MATHS = ["+teacher@teacher.members.maths=run", "teacher.members.maths.run={teacher}"]
 PICTURES = [
     "train",
     "data=image_folder",
@@ -176,5 +177,20 @@ MISTAKES = [
         "codec of tokens for another task",
         ["train", "teacher.cache=fixed", "teacher.cache_codec=hidden"],
         ["teacher.cache_codec=hidden is for the words of a vocabulary"],
+    ),
+    Mistake(
+        "column that names teachers, of data without columns",
+        ["train", "teacher=routed", "teacher.column=source", "+teacher@teacher.members.maths=trained"],
+        ["teacher.column=source: Digits has no columns beside inputs and labels", "data=causal_text"],
+    ),
+    Mistake(
+        "teachers by a column, and none is named",
+        ["train", "teacher=routed", "teacher.column=source"],
+        ["teacher.members: a routed teacher needs members", "+teacher@teacher.members.maths=run"],
+    ),
+    Mistake(
+        "default among teachers by a column that is none of them",
+        ["train", "teacher=routed", "teacher.column=source", *MATHS, "teacher.default=math"],
+        ["teacher.default: there is no member 'math'; did you mean 'maths'"],
     ),
 ]

@@ -33,6 +33,7 @@ CAUSAL = [
 ]
 SMALL = ["student=llama", "student.layers=1", "student.width=8", "student.heads=2"]
 OF_MODEL = ["teacher=causal", "teacher.pretrained=model"]
+MEMBER = ["+teacher@teacher.members.bad=trained"]
 
 
 def _texts(rows=None, change=None, **tokenizer):
@@ -257,5 +258,19 @@ MISTAKES = [
         ["data.tokenizer=nobody/nothing", "nor reachable on the Hugging Face hub", "data.tokenizer=FOLDER"],
         setup=_offline,
         given="HF_HUB_OFFLINE=1",
+    ),
+    Mistake(
+        "rows without a teacher",
+        [*TAUGHT, "teacher=routed", "teacher.column=label", *MEMBER, "teacher.routes={0: bad}"],
+        ["teacher.column=label: train.tsv, lines 3, 5", "no member is for '1'", "'teacher.routes={0: bad, 1: bad}'"],
+        setup=_texts(_rows({})),
+        given="train.tsv has the labels 0 and 1",
+    ),
+    Mistake(
+        "column that names teachers and is not there",
+        [*TAUGHT, "teacher=routed", "teacher.column=labels", *MEMBER],
+        ["teacher.column=labels: train.tsv has no column 'labels'", "did you mean 'label'"],
+        setup=_texts(),
+        given="train.tsv has the columns text and label",
     ),
 ]

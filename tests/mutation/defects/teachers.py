@@ -1,5 +1,8 @@
 """Defects in teachers: modes, weights, averages, normalisation."""
 
+ROUTED = {"tests": ("tests/teachers/test_routed.py",)}
+COLUMNS = {"tests": ("tests/data/text/test_kept_columns.py",)}
+
 DEFECTS = [
     (
         "teachers/frozen.py",
@@ -77,4 +80,18 @@ DEFECTS = [
         "owners = list(zip(one.members.values(), teacher.members.values()))",
         {"tests": ("tests/training/test_unable.py",)},
     ),
+    ("teachers/routed.py", "members[number].teach(batch.take(places))", "members[0].teach(batch.take(places))", ROUTED),
+    ("teachers/routed.py", 'self.HELD_OUT_OF.get(split, "")', '""', ROUTED),
+    ("teachers/routed.py", "if bool((found < 0).any()):", "if False:", ROUTED),
+    ("teachers/joined.py", "found[places] = value.to(kind)", "found[: len(value)] = value.to(kind)", ROUTED),
+    ("teachers/joined.py", "width + 1), number, dtype=kind)", "width + 1), 0, dtype=kind)", ROUTED),
+    ("teachers/joined.py", '"log_probabilities": -math.inf', '"log_probabilities": 0.0', ROUTED),
+    (
+        "teachers/joined.py",
+        "names = [name for name in held[0] if all(",
+        "names = [name for name in held[1] if any(",
+        ROUTED,
+    ),
+    ("data/text/stored.py", "else self.origins[rows],", "else self.origins[: len(rows)],", COLUMNS),
+    ("data/text/rows.py", "[values[row] for row in kept] if len(values)", "values if len(values)", COLUMNS),
 ]
