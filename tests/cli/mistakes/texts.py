@@ -27,6 +27,8 @@ BERT = [
 ]
 ENCODER = [*TEXTS, "student=encoder", "student.pretrained=model"]
 TAUGHT = [text for text in BERT if text != "strategy=supervised"]
+SUMS = ["train", "task=causal_lm", "data=sums", "student=llama", "student.layers=1", "student.width=16"]
+SUMS += ["student.heads=2", "strategy=supervised", "trainer.max_epochs=1"]
 
 
 def _texts(rows=None, change=None, **tokenizer):
@@ -213,5 +215,20 @@ MISTAKES = [
         ["data.tokenizer=nobody/nothing", "nor reachable on the Hugging Face hub", "data.tokenizer=FOLDER"],
         setup=_offline,
         given="HF_HUB_OFFLINE=1",
+    ),
+    Mistake(
+        "seeds of answers that are not drawn",
+        [*SUMS, "task.measured=[rouge_l]", "task.answer_seeds=[1,2]"],
+        ["task.answer_seeds=[1, 2]: greedy answers do not depend on a seed", "task.answer_temperature=1 draws them"],
+    ),
+    Mistake(
+        "drawn answers that nothing measures",
+        [*SUMS, "task.answer_temperature=1"],
+        ["task.answer_temperature=1: no metric of generated answers is measured", "'task.measured=[rouge_l]'"],
+    ),
+    Mistake(
+        "student with weights of few bits",
+        [*(one for one in SUMS if "student" not in one), "student=causal", "student.pretrained=m", "+student.bits=8"],
+        ["student.bits=8: rounded weights cannot be trained; student.bits=null"],
     ),
 ]
