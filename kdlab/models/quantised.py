@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from typing import Any
 
 from torch import Tensor, nn
@@ -31,6 +32,7 @@ def quantised(bits: int) -> dict[str, Any]:
     for package, cure in _PACKAGES.items():
         if not _is_installed(package):
             raise ValueError(f"bits={bits} needs the package {package}, which is not installed: {cure}")
+    logging.getLogger("bitsandbytes.autograd").setLevel(logging.ERROR)  # a line for every product with 8 bits
     import torch
     from transformers import BitsAndBytesConfig
     from transformers.integrations.bitsandbytes import validate_bnb_backend_availability

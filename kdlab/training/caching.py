@@ -114,6 +114,8 @@ def _problem(config: dict, data: Data, mode: str) -> str:
     if codec != "dense" and codec_of(config) is None:
         return f"teacher.cache_codec={codec} is for the words of a vocabulary (task=causal_lm); leave it out"
     lossy = codec in LOSSY_CODECS
+    if not lossy and (eight := _of_eight_bits(config["teacher"])):
+        return f"{eight}=8: its answers also depend on the other texts of a batch; {eight}=4 has answers that do not"
     if not lossy and (why := data.batch_dependence()):
         return why
     if not lossy and str(trainer.get("precision") or "32-true") not in _EXACT:
@@ -134,6 +136,22 @@ def _problem(config: dict, data: Data, mode: str) -> str:
     ):
         return "the number of epochs is not known; trainer.max_epochs=… says it"
     return ""
+
+
+def _of_eight_bits(teacher: dict) -> str:
+    """The key of a network whose inputs are rounded to 8 bits; empty without one."""
+    nodes = {
+        "teacher": teacher,
+        **{f"teacher.members.{name}": one for name, one in (teacher.get("members") or {}).items()},
+    }
+    return next(
+        (
+            f"{key}.bits"
+            for key, node in nodes.items()
+            if isinstance(node, dict) and node.get("_target_") == "kdlab.models.CausalModel" and node.get("bits") == 8
+        ),
+        "",
+    )
 
 
 def unrepeated(data: Data, epochs: int | None) -> list[str]:

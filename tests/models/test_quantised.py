@@ -86,3 +86,48 @@ def test_two_parameters_in_a_byte_count_as_two():
 needs_bitsandbytes = pytest.mark.skipif(
     importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed"
 )
+
+
+@needs_bitsandbytes
+@pytest.mark.parametrize("bits, least, most, size", [(8, 0.003, 0.1, 0.3), (4, 0.05, 0.5, 0.2)])
+def test_rounded_weights_answer_nearly_the_same(folder, bits, least, most, size):
+    full, rounded = CausalModel(pretrained=folder).eval(), CausalModel(pretrained=folder, bits=bits).eval()
+    with torch.no_grad():
+        wanted, found = full(IDS), rounded(IDS)
+        alone = torch.cat([rounded(ids[None]) for ids in IDS])
+    assert least < (found - wanted).norm() / wanted.norm() < most
+    assert torch.equal(found, rounded(IDS)), "the same batch has the same answer"
+    # with 8 bits, a column is multiplied in half precision where any token of the batch is large in it
+    torch.testing.assert_close(alone, found, rtol=0, atol=0.1 if bits == 8 else 1e-4)
+    assert rounded.head.weight.dtype == rounded.network.get_input_embeddings().weight.dtype == torch.float32
+    layers = [value for name, value in rounded.named_parameters() if "proj" in name]
+    assert len(layers) == 14 and not any(value.requires_grad for value in layers)
+    assert {value.dtype for value in layers} == {torch.int8 if bits == 8 else torch.uint8}
+    assert parameter_count(rounded) == parameter_count(full)
+    held = [sum(value.numel() * value.element_size() for value in one.parameters()) for one in (rounded, full)]
+    assert held[0] < size * held[1]
+    with rounded.lazily(), torch.no_grad():
+        torch.testing.assert_close(rounded(IDS).dense(), found, rtol=1e-4, atol=1e-4)
+
+
+@needs_bitsandbytes
+def test_a_student_learns_from_a_rounded_teacher(workplace, caplog):
+    from kdlab.export import to_huggingface
+
+    alone = [one for one in SUMS if not one.startswith("loss")]
+    longer = ["strategy=supervised", "student.width=64", "optimizer.lr=0.01", "trainer.max_epochs=20", "name=teacher"]
+    teacher = kdlab.train([*alone, *longer])
+    path = to_huggingface(teacher, workplace / "teacher").folder
+    taught = [*SUMS, "teacher=causal", f"teacher.pretrained={path}"]
+    taught.append("data.validation=0.5")  # of which the teacher knows most
+    runs = [kdlab.train([*taught, *more]) for more in ([], ["teacher.bits=8"], ["teacher.bits=4"])]
+    nll = [run.record["teacher"]["test"]["nll"] for run in runs]
+    assert nll[1] == pytest.approx(nll[0], rel=0.02) and nll[2] == pytest.approx(nll[0], rel=0.2)
+    assert len(set(nll)) == 3 and len({run.metrics["train/loss"] for run in runs}) == 3
+    assert {run.record["teacher"]["parameters"] for run in runs} == {teacher.record["parameters"]}
+    assert not [one for one in caplog.records if one.name.startswith("bitsandbytes.autograd")]
+    with pytest.raises(InputError, match="teacher.bits=8: its answers also depend on the other texts of a batch"):
+        kdlab.train([*taught, "teacher.bits=8", "teacher.cache=fixed", "teacher.cache_codec=hidden"])
+    layers = ["initial=teacher_layers", "student.width=64"]
+    with pytest.raises(InputError, match="teacher's weights have 4 bits, so a student cannot take over its layers"):
+        kdlab.train([*taught, "teacher.bits=4", *layers])
