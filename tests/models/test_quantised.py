@@ -68,6 +68,12 @@ def test_a_student_is_refused(folder, workplace):
         kdlab.train([*plain, *student])
 
 
+def test_answers_that_depend_on_the_batch_are_not_kept(folder, workplace):
+    kept = ["teacher=causal", f"teacher.pretrained={folder}", "teacher.bits=8", "teacher.cache=fixed"]
+    with pytest.raises(InputError, match="teacher.bits=8: its answers also depend on the other texts of a batch"):
+        kdlab.train([*SUMS, *kept, "teacher.cache_codec=hidden"])
+
+
 def test_bits_are_part_of_the_identity(folder):
     from kdlab.config.compose import compose
     from kdlab.runs.identity import run_hash
@@ -126,8 +132,6 @@ def test_a_student_learns_from_a_rounded_teacher(workplace, caplog):
     assert len(set(nll)) == 3 and len({run.metrics["train/loss"] for run in runs}) == 3
     assert {run.record["teacher"]["parameters"] for run in runs} == {teacher.record["parameters"]}
     assert not [one for one in caplog.records if one.name.startswith("bitsandbytes.autograd")]
-    with pytest.raises(InputError, match="teacher.bits=8: its answers also depend on the other texts of a batch"):
-        kdlab.train([*taught, "teacher.bits=8", "teacher.cache=fixed", "teacher.cache_codec=hidden"])
     layers = ["initial=teacher_layers", "student.width=64"]
     with pytest.raises(InputError, match="teacher's weights have 4 bits, so a student cannot take over its layers"):
         kdlab.train([*taught, "teacher.bits=4", *layers])
