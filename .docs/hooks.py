@@ -21,7 +21,7 @@ PAGES = {
         f"kdlab/{name}/README.md": f"{name}.md"
         for name in (
             *("strategies", "losses", "tasks", "teachers", "data", "sweep", "cache", "compare", "runs", "studies"),
-            *("library", "generate"),
+            *("library", "generate", "export"),
         )
     },
     "kdlab/models/LARGE.md": "large.md",

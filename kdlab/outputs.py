@@ -182,7 +182,8 @@ class Outputs:
         second: the same network's Outputs for the batch's second view, if a loss compares two views.
         by_term: loss term -> Outputs, for terms with their own teacher. The other terms learn from these Outputs
             themselves.
-        samples: what was measured of each sample in addition to its rows, ``(B,)`` each, for the task's metrics.
+        samples: what was measured of each sample in addition to its rows, ``(B,)`` each, for the task's metrics; of
+            generated answers also their tokens, ``(seeds, B, T)``.
 
     >>> import torch
     >>> lazy = Outputs(LazyLogits(torch.ones(2, 3), torch.nn.Linear(3, 5)))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlab.batch import Batch
+from kdlab.models.quantised import parameter_count
 from kdlab.normalisation import Normalisation
 from kdlab.outputs import Outputs
 from kdlab.teachers import Frozen, Teacher
@@ -89,7 +90,7 @@ class Cached(Teacher):
         """The number of the network's parameters; of a filled store from its manifest."""
         if self._live is None and "parameters" in self.store.facts:
             return int(self.store.facts["parameters"])
-        return sum(value.numel() for value in self.live.network.parameters())
+        return parameter_count(self.live.network)
 
     # -- what it says --------------------------------------------------------------------------------------------------
 

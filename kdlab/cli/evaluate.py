@@ -3,6 +3,10 @@
 Without overrides, the scores are computed from the run's saved test predictions. With overrides of ``data``, the
 student is evaluated on the test split of that data set.
 
+A run of task=causal_lm can be asked for other metrics of generated answers, with several seeds: the mean and each one.
+
+  kdlab evaluate RUN 'task.measured=[rouge_l,distinct_2]' task.answer_temperature=1 'task.answer_seeds=[1,2,3,4,5]'
+
 With --probe, for a run of task=embedding: how well classes can be read from the vectors of student and teacher, by 10
 nearest neighbours and by a logistic regression, from train to test. Data that were trained on without labels need their
 column: kdlab evaluate RUN --probe data.label=label.
@@ -11,6 +15,7 @@ column: kdlab evaluate RUN --probe data.label=label.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 
@@ -18,6 +23,9 @@ from kdlab.errors import InputError, did_you_mean
 from kdlab.runs.run import Run
 
 from .parser import Parser
+
+#: the keys of a language model's task that may be overridden: what is measured of it
+MEASURING = ("task.measured", "task.longest_answer", "task.answer_temperature", "task.answer_seeds")
 
 
 def run(arguments: list[str]) -> int:
@@ -64,6 +72,12 @@ def run(arguments: list[str]) -> int:
         raise InputError(
             f"evaluate: --probe is for vectors (task=embedding), and this run's task is {found.read().task.task}"
         )
+    if not _keeps_logits(found):
+        if options.bias or options.per_class or options.network:
+            raise InputError(
+                "evaluate: --bias, --per-class and --network are for classes, and this run's are words of a vocabulary"
+            )
+        return _of_words(found, options.which, options.override)
     logits, target, source, data = (
         _stored(found, options.which, options.network)
         if not options.override
@@ -123,12 +137,7 @@ def _of_vectors(found: Run, which: str, overrides: list[str], probed: bool) -> i
     from kdlab.training.teacher import teacher_of
 
     if not overrides and not probed:
-        end = "" if which == "last" else "_best"
-        print(f"{found.path}  {which}, the run's own scores on test")
-        for metric in found.read().task.metrics:
-            if (value := found.metrics.get(f"test/{metric.name}{end}")) is not None:
-                print(f"{metric.name}  {value:.4f}")
-        return 0
+        return _own_scores(found, which)
     found.check_recipe("it cannot be evaluated on other data")
     config = _data_of(found, overrides) if overrides else found.config
     data, task = make_data(config["data"]), task_of(found.config)
@@ -159,6 +168,94 @@ def _of_vectors(found: Run, which: str, overrides: list[str], probed: bool) -> i
         for key, score in probe(answer, data).items():
             print(f"{who} {key}  {score:.4f}")
     return 0
+
+
+def _keeps_logits(found: Run) -> bool:
+    """Whether a run's predictions hold logits. Those of words of a vocabulary would be too large."""
+    from kdlab.config.keys import DEFAULT_TASK
+    from kdlab.config.signature import locate
+
+    try:
+        return bool(getattr(locate((found.config.get("task") or DEFAULT_TASK)["_target_"]), "keeps_logits", True))
+    except (LookupError, TypeError):  # of a run without a config
+        return True
+
+
+def _own_scores(found: Run, which: str) -> int:
+    """Print the scores on test that a run has measured."""
+    end = "" if which == "last" else "_best"
+    print(f"{found.path}  {which}, the run's own scores on test")
+    for metric in found.read().task.metrics:
+        if (value := found.metrics.get(f"test/{metric.name}{end}")) is not None:
+            print(f"{metric.name}  {value:.4f}")
+    return 0
+
+
+def _of_words(found: Run, which: str, overrides: list[str]) -> int:
+    """Print the scores of a run of a language model: its own on test, or new ones, with other data or other answers."""
+    from kdlab.tasks import task_of
+    from kdlab.training.assemble import make_data, read_data
+    from kdlab.training.evaluation import evaluate
+    from kdlab.training.networks import no_room_for_answers
+
+    if not overrides:
+        return _own_scores(found, which)
+    found.check_recipe("it cannot be evaluated again")
+    config = _measuring(found, overrides)
+    data = make_data(config["data"])
+    task = task_of(config, data.facts)
+    read_data(data, config["data"], task)
+    network = found.network(which)
+    if problems := no_room_for_answers({"student": network}, data, task):
+        raise InputError(*problems)
+    torch.set_num_threads(found.config["threads"])
+    seeds, test = getattr(task, "answer_seeds", ()), data.test_dataloader()
+    scores: dict[str, dict[str, float]] = {}
+    for seed in seeds if len(seeds) > 1 else ("",):
+        alone = config if seed == "" else {**config, "task": {**config["task"], "answer_seeds": [seed]}}
+        one = task_of(alone, data.facts)
+        answer = partial(one.network_outputs, network)
+        scores[str(seed)] = evaluate({"": answer}, test, one)[""].metrics
+    source = config["data"].get("name") or config["data"]["_target_"]
+    print(f"{found.path}  {which}, test split of {source}, {len(test.target)} samples")
+    _print_means(scores)
+    return 0
+
+
+def _print_means(scores: dict[str, dict[str, float]]) -> None:
+    """Print the mean of each metric over the seeds of the answers, and each seed's value of those of answers."""
+    from kdlab.tasks.answers import OF_ANSWERS
+
+    if len(scores) > 1:
+        print(f"{'':<16}{'mean':>10}" + "".join(f"{'seed ' + seed:>10}" for seed in scores))
+    for name in next(iter(scores.values())):
+        values = [one[name] for one in scores.values() if name in one]
+        each = values if len(scores) > 1 and name in OF_ANSWERS else []
+        print(f"{name:<16}{sum(values) / len(values):>10.4f}" + "".join(f"{value:>10.4f}" for value in each))
+
+
+def _measuring(found: Run, overrides: list[str]) -> dict:
+    """The run's config with other data, or with other keys of what is measured of answers."""
+    from omegaconf import OmegaConf
+
+    from kdlab.config.check import check
+    from kdlab.config.compose import explaining
+    from kdlab.config.written import as_dict
+
+    of_task = [text.lstrip("+") for text in overrides if text.lstrip("+").startswith("task.")]
+    for text in of_task:
+        if (key := text.partition("=")[0]) not in MEASURING:
+            raise InputError(
+                f"evaluate: {key}: only what is measured can be overridden here{did_you_mean(key, MEASURING)} "
+                f"({', '.join(MEASURING)}, and data)"
+            )
+    of_data = [text for text in overrides if not text.lstrip("+").startswith("task.")]
+    config = _data_of(found, of_data) if of_data else dict(found.config)
+    with explaining(of_task):
+        task = OmegaConf.merge({"task": config["task"]}, OmegaConf.from_dotlist(of_task))
+        config = {**config, **as_dict(task)}
+    check(config)
+    return config
 
 
 def _data_of(found: Run, overrides: list[str]) -> dict:

@@ -38,11 +38,18 @@ def run(arguments: list[str]) -> int:
     parser.add_argument(
         "--lengths", default="", help="for texts: also measure batches of texts of so many tokens, for example 32,128"
     )
+    parser.add_argument(
+        "--answer",
+        metavar="TOKENS",
+        default="",
+        help="for causal language models: also generate so many tokens after prompts of these lengths, for example 32",
+    )
     parser.add_argument("--seconds", default="2", help="seconds of timing for each run and batch size (default: 2)")
     parser.add_argument("--device", default="cpu", help="cpu (with one thread; the default), cuda, cuda:1, …")
     options = parser.parse_args(arguments)
     batches, seconds = _sizes(options.batches, "--batches"), _seconds(options.seconds)
     lengths = _sizes(options.lengths, "--lengths") if options.lengths else []
+    answer = _answer(options.answer, lengths) if options.answer else None
     runs = runs_in(options.folder)
     finished, left_out, damaged = _sorted_out(runs)
     if not finished:
@@ -51,13 +58,15 @@ def run(arguments: list[str]) -> int:
     from kdlab.training.measuring import measure_runs
 
     notes: list[str] = []
-    measured, failed = measure_runs(finished, batches, seconds, device, notes.append, lengths)
+    measured, failed = measure_runs(finished, batches, seconds, device, notes.append, lengths, answer)
     failed += damaged
     if not measured:
         raise InputError("no run could be measured", advice="\n".join([*failed, *left_out]))
     _show(measured, batches)
     if lengths:
         _show_lengths(measured)
+    if answer is not None:
+        _show_generation(measured)
     for line in [*notes, *failed, *left_out]:
         print(line)
     return 1 if failed else 0
@@ -119,6 +128,46 @@ def _show(measured: list[tuple[Run, dict]], batches: list[int]) -> None:
 
 
 def _show_lengths(measured: list[tuple[Run, dict]]) -> None:
+    rows = [
+        [
+            str(one.path),
+            length,
+            size,
+            f"{value['latency_ms']:.3f}",
+            f"{value['latency_ms_p90']:.3f}",
+            f"{value['samples_per_second']:,.0f}",
+            f"{value['peak_inference_bytes'] / 1e6:.2f}",
+        ]
+        for one, found in measured
+        for length, sizes in found["lengths"].items()
+        for size, value in sizes.items()
+    ]
+    _table(["tokens", "batch", "ms", "90 %", "texts/s", "peak MB"], rows)
+
+
+def _show_generation(measured: list[tuple[Run, dict]]) -> None:
+    rows = []
+    for one, found in measured:
+        for length, sizes in found["generation"].items():
+            for size, value in sizes.items():
+                rows.append(
+                    [
+                        str(one.path),
+                        length,
+                        str(found["answer_tokens"]),
+                        size,
+                        f"{value['first_token_ms']:.3f}",
+                        f"{value['prompt_tokens_per_second']:,.0f}",
+                        f"{value['tokens_per_second']:,.0f}" if "tokens_per_second" in value else "",
+                        f"{value['peak_inference_bytes'] / 1e6:.2f}",
+                    ]
+                )
+    _table(["prompt", "answer", "batch", "ms to the first", "read, tokens/s", "written, tokens/s", "peak MB"], rows)
+    print("Generation: greedy; prompt and answer in tokens. Peak: tensors, with the keys and values that are kept.")
+
+
+def _table(columns: list[str], rows: list[list[str]]) -> None:
+    """Print a table whose first column names the run."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -127,20 +176,10 @@ def _show_lengths(measured: list[tuple[Run, dict]]) -> None:
     console = console if console.is_terminal else Console(width=200)
     table = Table(box=None, pad_edge=False)
     table.add_column("run", overflow="fold")
-    for name in ("tokens", "batch", "ms", "90 %", "texts/s", "peak MB"):
+    for name in columns:
         table.add_column(name, justify="right")
-    for one, found in measured:
-        for length, sizes in found["lengths"].items():
-            for size, value in sizes.items():
-                table.add_row(
-                    escape(str(one.path)),
-                    length,
-                    size,
-                    f"{value['latency_ms']:.3f}",
-                    f"{value['latency_ms_p90']:.3f}",
-                    f"{value['samples_per_second']:,.0f}",
-                    f"{value['peak_inference_bytes'] / 1e6:.2f}",
-                )
+    for run, *cells in rows:
+        table.add_row(escape(run), *cells)
     console.print(table)
 
 
@@ -152,6 +191,14 @@ def _sizes(text: str, option: str) -> list[int]:
     if not sizes or not all(1 <= size <= LARGEST_BATCH for size in sizes):
         raise InputError(f"{option} must be whole numbers from 1 to {LARGEST_BATCH}, for example 1,64; got '{text}'")
     return sorted(set(sizes))
+
+
+def _answer(text: str, lengths: list[int]) -> int:
+    if not lengths:
+        raise InputError(f"--answer={text} needs the lengths of the prompts in tokens, for example --lengths 32,128")
+    if not text.isascii() or not text.isdecimal() or not 2 <= int(text) <= LARGEST_BATCH:
+        raise InputError(f"--answer must be a whole number from 2 to {LARGEST_BATCH}, for example 32; got '{text}'")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

@@ -67,7 +67,7 @@ GIVEN: dict[str, set[str]] = {
     "scheduler": {"optimizer"},
     "strategy": {"student", "teacher", "objective", "task", "optimization", "seed", "epochs", "taps", "earlier"},
     "logger": {"run"},
-    "task": {"classes", "shape", "vocabulary", "end_tokens"},
+    "task": {"classes", "shape", "vocabulary", "end_tokens", "decode"},
     "trainer": {
         "callbacks",
         "logger",

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdlab.config.signature import locate
+from kdlab.data.text.causal_tokens import template_end
 from kdlab.data.text.tokenizers import Tokenizer
 from kdlab.errors import InputError, RunFailed
 from kdlab.models.calling import answer_of
@@ -66,7 +68,8 @@ def to_huggingface(run: Run, folder: Path, which: str = "last") -> Written:
     model = _model_of(network, run)
     _name_classes(model, run.config)
     tokenizer = _tokenizer(run.config["data"])
-    _name_special_tokens(model, tokenizer)
+    pretrained = run.network_config(which).get("pretrained") is not None
+    _name_special_tokens(model, tokenizer, pretrained, bool(run.config["data"].get("messages")))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
         made = Path(temporary) / "model"
@@ -124,24 +127,53 @@ def _name_classes(model: Any, config: Mapping[str, Any]) -> None:
 def _tokenizer(data: Mapping[str, Any]) -> Any:
     """The tokenizer of the data, with the token that fills up short texts; None where the data have none."""
     if not data.get("tokenizer"):
-        return None
-    own = Tokenizer("data.tokenizer", data["tokenizer"], data.get("tokenizer_revision"), data.get("pad_token"))
+        own = _made_by_the_data(data)
+    else:
+        own = Tokenizer("data.tokenizer", data["tokenizer"], data.get("tokenizer_revision"), data.get("pad_token"))
     try:
-        return own.loaded
+        return None if own is None else own.loaded
     except InputError as error:
         raise InputError(f"export: the tokenizer of the run's data cannot be loaded: {error}") from error
 
 
-def _name_special_tokens(model: Any, tokenizer: Any) -> None:
-    """Give a model that generates the tokenizer's tokens that end and fill up a text, where it names none: otherwise it
-    would not stop."""
+def _made_by_the_data(data: Mapping[str, Any]) -> Tokenizer | None:
+    """The tokenizer of a data set of texts that makes its own, such as ``data=sums``."""
+    from kdlab.data.text.texts import TextData
+    from kdlab.training.assemble import make_data
+
+    try:
+        found = locate(data["_target_"])
+    except (KeyError, LookupError):
+        return None
+    if not isinstance(found, type) or not issubclass(found, TextData):
+        return None
+    made: Any = make_data(dict(data))
+    return made.tokenizer
+
+
+def _name_special_tokens(model: Any, tokenizer: Any, pretrained: bool, chats: bool) -> None:
+    """Give a model that generates the tokens that begin, end and fill up a text: otherwise it would not stop. Those
+    that pretrained weights bring along also end an answer.
+
+    Args:
+        pretrained: whether the model's config was that of pretrained weights.
+        chats: whether the student learned chats, whose answers end as the tokenizer's template writes it.
+    """
     generation = getattr(model, "generation_config", None)
     if tokenizer is None or generation is None:
         return
-    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+    for name in ("bos_token_id", "pad_token_id"):
         for config in (model.config, generation):
-            if getattr(config, name, None) is None:
+            if not pretrained or getattr(config, name, None) is None:
                 setattr(config, name, getattr(tokenizer, name))
+    ends = [template_end(tokenizer) if chats else None, tokenizer.eos_token_id]
+    if pretrained:
+        named = getattr(generation, "eos_token_id", None)
+        ends += named if isinstance(named, list) else [named]
+    ends = list(dict.fromkeys(token for token in ends if token is not None))
+    generation.eos_token_id = ends[0] if len(ends) == 1 else ends or None
+    if not pretrained or model.config.eos_token_id is None:
+        model.config.eos_token_id = generation.eos_token_id
 
 
 @torch.no_grad()

@@ -3,7 +3,8 @@
 from .alignment import alignment, comparable_taps
 from .fidelity import Agreement, KLToTeacher, LabelAgreement, LabelKLToTeacher, agreement, kl_to_teacher
 from .flops import flops
-from .memory import inference_bytes
+from .generation import answering, generation_speed
+from .memory import inference_bytes, peak_bytes
 from .size import checkpoint_bytes
 from .speed import speed, timed_in_turns
 
@@ -14,11 +15,14 @@ __all__ = [
     "LabelKLToTeacher",
     "agreement",
     "alignment",
+    "answering",
     "checkpoint_bytes",
     "comparable_taps",
     "flops",
+    "generation_speed",
     "inference_bytes",
     "kl_to_teacher",
+    "peak_bytes",
     "speed",
     "timed_in_turns",
 ]

@@ -69,9 +69,20 @@ def inference_bytes(network: nn.Module, inputs: Any) -> int:
     >>> inference_bytes(network, torch.zeros(8, 100)), weights + inputs + 2 * hidden
     (28400, 28400)
     """
-    with torch.no_grad(), _Tensors() as tensors:
+    with torch.no_grad():
+        return peak_bytes(network, inputs, lambda: forward(network, inputs))
+
+
+def peak_bytes(network: nn.Module, inputs: Any, call: Callable[[], object]) -> int:
+    """As :func:`inference_bytes`, of any call of the network: for a generation, its keys and values count, too.
+
+    Args:
+        inputs: the tensors that are there before.
+        call: what is measured.
+    """
+    with _Tensors() as tensors:
         tensors.count([*network.parameters(), *network.buffers(), *tree_leaves(inputs)])
-        forward(network, inputs)
+        call()
     return tensors.most
 
 

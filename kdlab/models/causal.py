@@ -19,6 +19,7 @@ from .hub import load_model, quiet, read_config, unfilled
 from .inheritance import chosen_layers
 from .lora import add_lora
 from .pretrained import note_weights
+from .quantised import check_bits, quantised
 from .transformer import ATTENTIONS, Transformer, check_choices, check_options, check_sizes
 
 #: the architectures of new, random models
@@ -66,6 +67,8 @@ class CausalModel(Transformer):
             memory, more time.
         lora: train low-rank adapters alone: {"rank": 8, "alpha": 16, "targets": ["query", "value"]}
             (:func:`kdlab.models.lora.add_lora`). None: all parameters are trained.
+        bits: 8 or 4: a pretrained model with weights of so many bits, which cannot be trained
+            (:func:`kdlab.models.quantised.quantised`). None: float32.
 
     Raises:
         ValueError: the model cannot be loaded, is no causal language model, or a size is missing or does not fit.
@@ -92,6 +95,7 @@ class CausalModel(Transformer):
         trust_remote_code: bool = False,
         gradient_checkpointing: bool = False,
         lora: dict[str, Any] | None = None,
+        bits: int | None = None,
     ):
         super().__init__()
         if attention is not None:
@@ -101,6 +105,9 @@ class CausalModel(Transformer):
                 "give either pretrained (a hub name, a folder or a .gguf file) or architecture (a new model with "
                 "random weights)"
             )
+        check_bits(bits, pretrained, {"lora": lora, "gradient_checkpointing": gradient_checkpointing})
+        #: of the weights of linear layers, if they are rounded
+        self.bits = bits
         sizes = {"layers": layers, "width": width, "heads": heads, "intermediate": intermediate, "options": options}
         sizes["head_width"] = head_width
         if pretrained is not None:
@@ -109,7 +116,7 @@ class CausalModel(Transformer):
                     f"{given[0]}: a pretrained model has its own sizes; leave it out, or describe a new model by "
                     "architecture"
                 )
-            self.network = self._pretrained(pretrained, revision, trust_remote_code, allow_pickle, attention)
+            self.network = self._pretrained(pretrained, revision, trust_remote_code, allow_pickle, attention, bits)
             if keep_layers is not None:
                 _keep_layers(self.network, keep_layers)
         else:
@@ -147,7 +154,13 @@ class CausalModel(Transformer):
         self._separates = self._texts_are_apart()
 
     def _pretrained(
-        self, pretrained: str, revision: str | None, trust_remote_code: bool, allow_pickle: bool, attention: str | None
+        self,
+        pretrained: str,
+        revision: str | None,
+        trust_remote_code: bool,
+        allow_pickle: bool,
+        attention: str | None,
+        bits: int | None,
     ) -> Any:
         """The network with its weights."""
         from transformers import AutoModelForCausalLM
@@ -175,6 +188,7 @@ class CausalModel(Transformer):
             trust_remote_code,
             allow_pickle,
             attn_implementation=attention,
+            **({} if bits is None else quantised(bits)),
         )
         new, _ = unfilled(network, found)
         note_weights(self, pretrained, None, [f"network.{name}" for name in new], [])
@@ -417,7 +431,8 @@ def _new(
         fields["head_dim"] = head_width
     check_options(usual, options, fields)
     special = ("bos_token_id", "eos_token_id", "pad_token_id")
-    absent_tokens = {name: None for name in special if (getattr(usual, name, None) or 0) >= fields["vocab_size"]}
+    # those of the config's defaults are of another tokenizer: one of them would be taken for the end of an answer
+    absent_tokens = dict.fromkeys(special)
     with quiet():
         config = AutoConfig.for_model(architecture, **{**absent_tokens, **fields, **(options or {})})
         return AutoModelForCausalLM.from_config(config, attn_implementation=attention)

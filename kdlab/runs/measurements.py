@@ -3,6 +3,8 @@
 Its keys: ``measured`` (when), ``machine`` (processor, cores, system, torch, device) and ``threads``, for which alone
 the times hold; ``network``, the one that is kept; ``batches``: batch size -> the result of :func:`kdlab.measure.speed`;
 ``lengths``, if texts of given lengths were measured: tokens -> batch size -> the same and ``peak_inference_bytes``;
+``generation``, if answers of ``answer_tokens`` were generated: tokens of a prompt -> batch size -> the result of
+:func:`kdlab.measure.generation_speed` and ``peak_inference_bytes``;
 ``in_turns_with``, how many other networks were timed in turns with it; ``peak_inference_bytes`` of the largest batch,
 ``peak_inference_batch``; where one frozen teacher taught, ``cka``: tap -> alignment with the teacher's of that name,
 ``cka_matrix``: student's tap -> teacher's tap -> alignment (null where a feature does not vary), and ``cka_samples``.

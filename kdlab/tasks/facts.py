@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -16,12 +16,14 @@ class DataFacts:
         shape: of one input.
         vocabulary: how many tokens the inputs are made of; None if they are no tokens, or if that is not stated.
         end_tokens: the numbers of the tokens that end an answer; empty if there is none, None if that is not known.
+        decode: from tokens to their text; None if the inputs are no tokens, or if that is not known.
     """
 
     classes: int
     shape: tuple[int, ...] = ()
     vocabulary: int | None = None
     end_tokens: tuple[int, ...] | None = None
+    decode: Callable[[list[int]], str] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of_node(cls, node: Mapping[str, Any]) -> DataFacts:

@@ -250,5 +250,8 @@ FURTHER = {
         Metric("exact_match", True, "share of answers"),
         Metric("answer_tokens", True, "tokens"),
         Metric("truncated", False, "share of answers"),
+        Metric("rouge_l", True, "share, F1 of the longest common subsequence"),
+        Metric("distinct_1", True, "share of tokens"),
+        Metric("distinct_2", True, "share of pairs of tokens"),
     ),
 }

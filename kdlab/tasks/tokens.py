@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import ClassVar
@@ -21,6 +21,20 @@ from kdlab.models.calling import answer_of
 from kdlab.models.generation import Generated, generate
 from kdlab.outputs import LazyLogits, Outputs
 
+from .answers import (
+    OF_ALL,
+    OF_ANSWERS,
+    TOKENS,
+    Distinct,
+    OfSamples,
+    OnceAsked,
+    check_drawing,
+    has_words,
+    rouge_l,
+    stacked,
+    texts_of,
+    without_ends,
+)
 from .classification import Classification, NegativeLogLikelihood, macro_f1
 from .metric import CAUSAL_LM, MASKED_LM, TOKEN_CLASSIFICATION
 
@@ -188,10 +202,6 @@ class MaskedLM(Words):
     text_heads: ClassVar[tuple[str, ...]] = ("masked_lm", "tokens")
 
 
-#: the metrics of generated answers
-OF_ANSWERS = ("exact_match", "answer_tokens", "truncated")
-
-
 class CausalLM(Words):
     r"""The next token of a text: row :math:`t` is the answer to the tokens :math:`x_1 … x_t`, and its label is
     :math:`x_{t+1}`.
@@ -199,17 +209,28 @@ class CausalLM(Words):
     A position is a row if the token after it has a label. Tokens of a prompt and padding have the label -100. The token
     that ends an answer is a label like any other. The first token of a text is never predicted.
 
+    Metrics of answers that the network generates to the prompts of validation and test:
+
+    | metric | is |
+    | --- | --- |
+    | ``exact_match`` | the share of prompts whose answer is that of the data, token by token |
+    | ``rouge_l`` | the mean of :func:`kdlab.tasks.answers.rouge_l` with the answer of the data |
+    | ``distinct_1``, ``distinct_2`` | the share of distinct n-grams (:class:`kdlab.tasks.answers.Distinct`) |
+    | ``answer_tokens`` | the mean length in tokens, with the one that ends the answer |
+    | ``truncated`` | the share of answers that do not end within ``longest_answer`` tokens |
+
     Args:
         classes: size of the vocabulary.
         rows_at_once: how many rows get logits at a time, in all loss terms that need no more than logits: memory grows
             with it, and not with the number of tokens. None: all rows.
         measured: metrics that come first, the headline at their head: ``nll``, ``perplexity``, ``accuracy``, and those
-            of generated answers: ``exact_match``, the share of prompts whose answer is that of the data, token by
-            token; ``answer_tokens``, their mean length; ``truncated``, the share of answers that do not end. With one
-            of these three, the network answers the prompts of validation and test, greedily.
+            of generated answers.
         longest_answer: the most tokens of an answer that is generated.
         end_tokens: the numbers of the tokens that end an answer. kdlab gives them, from the data. Empty: there are
             none, and answers cannot be measured. None: that is not known, and answers have ``longest_answer`` tokens.
+        answer_temperature: 0: answers are greedy. Otherwise tokens are drawn at this temperature.
+        answer_seeds: of the draws. Each prompt is answered once for each seed, and metrics are means over the seeds.
+        decode: from tokens to their text. kdlab gives it, from the data; ``rouge_l`` needs it.
 
     Raises:
         InputError: an argument is out of its range, or there is no such metric.
@@ -225,6 +246,9 @@ class CausalLM(Words):
         measured: Sequence[str] = (),
         longest_answer: int = 32,
         end_tokens: Sequence[int] | None = None,
+        answer_temperature: float = 0.0,
+        answer_seeds: Sequence[int] = (1,),
+        decode: Callable[[list[int]], str] | None = None,
     ):
         super().__init__(classes)
         if rows_at_once is not None and rows_at_once < 1:
@@ -236,10 +260,14 @@ class CausalLM(Words):
         self.report = self.report.measuring(measured)
         #: the metrics of generated answers that are measured
         self.of_answers = [name for name in measured if name in OF_ANSWERS]
+        self.answer_temperature, self.decode = answer_temperature, decode
+        self.answer_seeds = check_drawing(answer_temperature, answer_seeds, self.of_answers)
 
     def metrics(self) -> MetricCollection:
         """Those of :class:`Words`, and those of generated answers that are ``measured``."""
-        found = {**self._of_rows(), **{name: OfSamples(name) for name in self.of_answers}}
+        found = self._of_rows()
+        for name in self.of_answers:
+            found[name] = Distinct(OF_ALL[name], len(self.answer_seeds)) if name in OF_ALL else OfSamples(name)
         return MetricCollection(found, compute_groups=False)
 
     def network_outputs(self, network: nn.Module, batch: Batch, view: int = 0) -> Outputs:
@@ -247,21 +275,21 @@ class CausalLM(Words):
         also what is measured of generated answers. They are generated when a metric asks for that.
 
         Raises:
-            InputError: generated answers are measured, and a row of the data has no prompt, or holds several texts.
+            InputError: generated answers are measured, and a row of the data has no prompt, or holds several texts, or
+                texts are compared and cannot be.
         """
         if self.of_answers and not network.training:
             check_prompts(batch, "task.measured")
             self.check_end("task.measured")
+            self._check_texts(batch)
         lazily = getattr(network, "lazily", None)
         with lazily() if callable(lazily) else nullcontext():
             outputs = super().network_outputs(network, batch, view)
         if not self.of_answers or network.training or batch.split == "train" or not len(batch):
             return outputs
-
-        def measured() -> dict[str, Tensor]:
-            return self._measured(self.generated(network, batch, 0.0, self.longest_answer), batch)
-
-        return outputs.replace(samples=OnceAsked(OF_ANSWERS, measured))
+        return outputs.replace(
+            samples=OnceAsked([*self.of_answers, TOKENS], lambda: self._measured_of_all(network, batch))
+        )
 
     def computed(self, metrics: MetricCollection) -> dict[str, float]:
         """The values of a collection, without those of generated answers where none were generated: of a kept teacher,
@@ -297,23 +325,60 @@ class CausalLM(Words):
                 "chats, the tokenizer's template must write a special token after an answer)"
             )
 
-    def _measured(self, generated: Generated, batch: Batch) -> dict[str, Tensor]:
-        """``exact_match``, ``answer_tokens`` and ``truncated`` of each sample."""
+    def _check_texts(self, batch: Batch) -> None:
+        """Raises InputError where ``rouge_l`` has no texts to compare, or finds no words in those of the training
+        samples that a run is tried on."""
+        if "rouge_l" not in self.of_answers:
+            return
+        if self.decode is None:
+            raise InputError(
+                "task.measured: rouge_l compares texts, and these data have no tokenizer that writes them; "
+                "'task.measured=[exact_match]'"
+            )
+        if batch.split != "train" or not len(batch):
+            return
+        wanted = without_ends(self._wanted(batch), self.end_tokens)
+        if not any(has_words(text) for text in texts_of(wanted, self.decode)):
+            raise InputError(
+                "task.measured: rouge_l counts words of the letters a to z and digits, and the answers of these data "
+                "have none; 'task.measured=[exact_match]'"
+            )
+
+    def _measured_of_all(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """What is measured of the answers to a batch: the mean over the seeds for each sample, and all tokens."""
+        drawn = [
+            self.generated(network, batch, self.answer_temperature, self.longest_answer, (seed,))
+            for seed in self.answer_seeds
+        ]
+        found = [self._measured(one, batch) for one in drawn]
+        means = {name: torch.stack([one[name] for one in found]).mean(0) for name in found[0]}
+        return {**means, TOKENS: stacked([without_ends(one.labels, self.end_tokens) for one in drawn])}
+
+    def _wanted(self, batch: Batch) -> Tensor:
+        """The labels of the last answer of each text, up to the token that ends it ``(B, T)``."""
         places = torch.arange(batch.labels.shape[1], device=batch.labels.device)
         wanted = batch.labels.masked_fill(places < answer_begins(batch.labels)[:, None], IGNORED)
         if self.end_tokens:  # a template may write more after it
             ending = torch.isin(wanted, wanted.new_tensor(self.end_tokens)).long()
             wanted = wanted.masked_fill(ending.cumsum(1) > ending, IGNORED)
-        generated_labels = generated.labels
-        width = max(generated_labels.shape[1], wanted.shape[1])
-        wanted, generated_labels = (
-            F.pad(one, (0, width - one.shape[1]), value=IGNORED) for one in (wanted, generated_labels)
-        )
-        return {
-            "exact_match": (wanted == generated_labels).all(1).float(),
+        return wanted
+
+    def _measured(self, generated: Generated, batch: Batch) -> dict[str, Tensor]:
+        """The metrics of each sample, of one answer to each prompt."""
+        wanted, labels = self._wanted(batch), generated.labels
+        width = max(labels.shape[1], wanted.shape[1])
+        wanted, labels = (F.pad(one, (0, width - one.shape[1]), value=IGNORED) for one in (wanted, labels))
+        found = {
+            "exact_match": (wanted == labels).all(1).float(),
             "answer_tokens": generated.answers.float(),
             "truncated": (~generated.ended).float(),
         }
+        if "rouge_l" in self.of_answers and self.decode is not None:
+            texts, references = (texts_of(without_ends(one, self.end_tokens), self.decode) for one in (labels, wanted))
+            found["rouge_l"] = labels.new_tensor(
+                [rouge_l(text, reference) for text, reference in zip(texts, references)], dtype=torch.float
+            )
+        return found
 
     def answered(self, labels: Tensor) -> Tensor:
         """The label of the next token, and -100 at the last position.
@@ -337,51 +402,3 @@ def check_prompts(batch: Batch, key: str) -> None:
             f"{key}: answers are generated to prompts, and these texts have none; name their columns, for example "
             "data.prompt=question data.answer=answer"
         )
-
-
-class OnceAsked(Mapping[str, Tensor]):
-    """Values that are made together when one of them is asked for.
-
-    Args:
-        names: of the values.
-        make: makes them.
-
-    >>> samples = OnceAsked(("truncated",), lambda: print("now") or {"truncated": torch.ones(2)})
-    >>> len(samples)
-    1
-    >>> samples["truncated"].tolist()
-    now
-    [1.0, 1.0]
-    """
-
-    def __init__(self, names: Sequence[str], make: Callable[[], dict[str, Tensor]]):
-        self._names, self._make = names, make
-        self._made: dict[str, Tensor] | None = None
-
-    def __getitem__(self, name: str) -> Tensor:
-        if self._made is None:
-            self._made = self._make()
-        return self._made[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-
-class OfSamples(MeanMetric):
-    """The mean of a number that was measured of each sample (:attr:`kdlab.Outputs.samples`).
-
-    Args:
-        name: of the number.
-    """
-
-    def __init__(self, name: str) -> None:
-        super().__init__(nan_strategy="disable")
-        self.name = name
-
-    def update(self, logits: Tensor, target: Tensor, samples: Mapping[str, Tensor] | None = None) -> None:  # type: ignore[override]
-        """Adds the numbers of a batch; nothing where its samples were not measured."""
-        if samples:
-            super().update(samples[self.name])

@@ -9,6 +9,7 @@ from torch import nn
 
 from kdlab.batch import Batch
 from kdlab.errors import InputError
+from kdlab.models.quantised import parameter_count
 from kdlab.normalisation import Normalisation
 from kdlab.outputs import Outputs
 
@@ -70,7 +71,7 @@ class Teacher:
     @property
     def parameter_count(self) -> int | None:
         """The number of parameters of its network; None where it is not one alone."""
-        return None if self.network is None else sum(value.numel() for value in self.network.parameters())
+        return None if self.network is None else parameter_count(self.network)
 
     @property
     def normalisations(self) -> list[Normalisation]:

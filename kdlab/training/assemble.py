@@ -30,7 +30,15 @@ from kdlab.teachers import Routed, Teacher
 from .caching import Caching, mode_of, unrepeated
 from .clock import unfit
 from .initial import inherit_layers, load_losses, load_weights
-from .networks import networks_of_peers, networks_of_teacher, new_head, no_room_for_answers, tap_notes, too_long
+from .networks import (
+    networks_of_peers,
+    networks_of_teacher,
+    new_head,
+    no_room_for_answers,
+    rounded_learners,
+    tap_notes,
+    too_long,
+)
 from .preparation import prepare, wrong_answers
 from .routing import idle_members, keep_column
 from .teacher import Trained, make_teacher, network_of
@@ -115,6 +123,8 @@ def assemble(config: dict, trained: Trained) -> Parts:
     problems: list[str] = []
     notes: list[str] = []
     untrained: list[ComposedRun] = []
+    if problems := rounded_learners(config):
+        raise InputError(*problems)
     earlier = composed_runs(config)
 
     def looked_for(config: dict) -> Run | None:

@@ -128,6 +128,8 @@ def _problem(config: dict, data: Data, mode: str) -> str:
             "each member answers rows of its own, so the last digits of an answer depend on the other rows of its "
             f"batch{less}"
         )
+    if not lossy and (eight := _of_eight_bits(config["teacher"])):
+        return f"{eight}=8: its answers also depend on the other texts of a batch; {eight}=4 has answers that do not"
     if not lossy and (why := data.batch_dependence()):
         return why
     if not lossy and str(trainer.get("precision") or "32-true") not in _EXACT:
@@ -148,6 +150,22 @@ def _problem(config: dict, data: Data, mode: str) -> str:
     ):
         return "the number of epochs is not known; trainer.max_epochs=… says it"
     return ""
+
+
+def _of_eight_bits(teacher: dict) -> str:
+    """The key of a network whose inputs are rounded to 8 bits; empty without one."""
+    nodes = {
+        "teacher": teacher,
+        **{f"teacher.members.{name}": one for name, one in (teacher.get("members") or {}).items()},
+    }
+    return next(
+        (
+            f"{key}.bits"
+            for key, node in nodes.items()
+            if isinstance(node, dict) and node.get("_target_") == "kdlab.models.CausalModel" and node.get("bits") == 8
+        ),
+        "",
+    )
 
 
 def unrepeated(data: Data, epochs: int | None) -> list[str]:

@@ -20,6 +20,7 @@ from kdlab.errors import InputError, shortened
 from kdlab.models.causal import CausalModel
 from kdlab.models.initialisation import inherit, needs_batch
 from kdlab.models.lora import for_adapters, has_adapters
+from kdlab.models.quantised import is_quantised
 from kdlab.objective import Objective
 from kdlab.runs.checkpoints import expected_node, naming, read_checkpoint, student_weights
 from kdlab.runs.files import content_hash
@@ -133,6 +134,11 @@ def inherit_layers(
         raise InputError(
             f"{KEY}: {why}, so name the network whose layers the student takes over: "
             f"'{KEY}.of={{run: runs/…}}' or +teacher@{KEY}.of={choice} {KEY}.of.pretrained=…"
+        )
+    if is_quantised(network):
+        raise InputError(
+            f"{KEY}: the teacher's weights have {network.bits} bits, so a student cannot take over its layers; name "
+            f"the network again without bits: +teacher@{KEY}.of=causal {KEY}.of.pretrained=…"
         )
     try:
         samples = batch(one.rows) if needs_batch(student, network) else None

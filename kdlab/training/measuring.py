@@ -15,14 +15,23 @@ from torch import Tensor, nn
 from kdlab.data import Data
 from kdlab.errors import InputError, shortened, told
 from kdlab.launch.devices import threads
-from kdlab.measure import alignment, comparable_taps, inference_bytes, speed, timed_in_turns
+from kdlab.measure import (
+    alignment,
+    answering,
+    comparable_taps,
+    generation_speed,
+    inference_bytes,
+    peak_bytes,
+    speed,
+    timed_in_turns,
+)
 from kdlab.models.calling import forward
 from kdlab.models.taps import Taps
 from kdlab.runs import record as provenance
 from kdlab.runs.files import try_to_write, write_json
 from kdlab.runs.measurements import FILE
 from kdlab.runs.run import Run
-from kdlab.tasks import task_of
+from kdlab.tasks import CausalLM, task_of
 
 from .assemble import make_data, read_data
 from .evaluation import all_batches
@@ -70,6 +79,7 @@ def measure_runs(
     device: str | torch.device = "cpu",
     say: Callable[[str], None] = print,
     lengths: Sequence[int] = (),
+    answer: int | None = None,
 ) -> tuple[list[tuple[Run, dict]], list[str]]:
     """Measure finished runs, all in the same way, and write ``measurements.json`` into each
     (:mod:`kdlab.runs.measurements`) that is not read-only.
@@ -84,6 +94,8 @@ def measure_runs(
         device: a CPU, where one thread is used, or a GPU.
         say: receives a line for each quantity that cannot be measured, and one that names read-only runs.
         lengths: of texts, in tokens: time and memory are measured at each of them, too, for all batch sizes.
+        answer: tokens that a causal language model answers to prompts of each of the ``lengths``, at least 2: the speed
+            of reading and of writing, and memory. None: nothing is generated.
 
     Returns:
         The measured runs with their measurements, and a line for each run that could not be measured.
@@ -95,7 +107,7 @@ def measure_runs(
     with threads(THREADS):
         for run in runs:
             try:
-                subjects.append(_begun(run, batches, device, read, say, lengths))
+                subjects.append(_begun(run, batches, device, read, say, lengths, answer))
             # files may be damaged, and the user's own networks may fail; the other runs are still measured
             except Exception as error:
                 failed.append(f"not measured: {run.path}: {told(error)}")
@@ -105,6 +117,9 @@ def measure_runs(
             for length in lengths:
                 for subject, durations in zip(subjects, _timed(subjects, size, seconds, device, length)):
                     subject.content["lengths"][str(length)][str(size)] |= speed(durations, size)
+                if answer is not None:
+                    for subject, found in zip(subjects, _generated(subjects, size, seconds, device, length, answer)):
+                        subject.content["generation"][str(length)][str(size)] |= found
     measured: list[tuple[Run, dict]] = []
     read_only: dict[str, str] = {}
     for subject in subjects:
@@ -130,6 +145,7 @@ def _begun(
     read: dict[str, Data],
     say: Callable[[str], None],
     lengths: Sequence[int] = (),
+    answer: int | None = None,
 ) -> _Subject:
     """A run's network, and the measurements that take no time. Raises OSError where the run's directory cannot be
     written, unless it is read-only."""
@@ -170,6 +186,9 @@ def _begun(
             }
             for length in lengths
         }
+    if answer is not None:
+        content["generation"] = _memory_of_answers(subject, batches, lengths, answer, device)
+        content["answer_tokens"] = answer
     content |= {"peak_inference_bytes": peaks[max(batches)], "peak_inference_batch": max(batches)}
     if run.config.get("teacher"):
         try:
@@ -229,7 +248,55 @@ def _timed(
         return lambda: forward(network, inputs)
 
     calls = {str(number): call(subject) for number, subject in enumerate(subjects)}
+    return list(_in_turns(calls, seconds, device).values())
+
+
+def _memory_of_answers(
+    subject: _Subject, batches: Sequence[int], lengths: Sequence[int], answer: int, device: torch.device
+) -> dict[str, dict[str, dict[str, float]]]:
+    """The peak of the bytes of tensors while answers are generated: tokens of a prompt -> batch size -> its entry.
+
+    Raises:
+        InputError: the run is of another task, or its network has too few positions.
+    """
+    if not isinstance(task_of(subject.run.config), CausalLM):
+        raise InputError("--answer is for causal language models (task=causal_lm)")
+    limit = getattr(subject.network, "positions", None)
+    if isinstance(limit, int) and max(lengths) + answer > limit:
+        raise InputError(
+            f"--lengths and --answer: {max(lengths)} tokens of a prompt and {answer} of an answer are more than the "
+            f"{limit} positions of the model"
+        )
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for length in lengths:
+        found[str(length)] = {}
+        for size in batches:
+            prompts = subject.of_length(size, length, device)["input_ids"]
+            peak = peak_bytes(subject.network, prompts, answering(subject.network, prompts, answer))
+            found[str(length)][str(size)] = {"peak_inference_bytes": peak}
+    return found
+
+
+def _generated(
+    subjects: Sequence[_Subject], size: int, seconds: float, device: torch.device, length: int, answer: int
+) -> list[dict[str, float]]:
+    """How fast each subject reads prompts of ``length`` tokens and writes ``answer`` tokens. Reading alone and the
+    whole are timed in turns."""
+    calls: dict[str, Callable[[], object]] = {}
+    for number, subject in enumerate(subjects):
+        prompts = subject.of_length(size, length, device)["input_ids"]
+        for tokens in (1, answer):
+            calls[f"{number} {tokens}"] = answering(subject.network, prompts, tokens)
+    durations = _in_turns(calls, seconds, device)
+    return [
+        generation_speed(durations[f"{number} 1"], durations[f"{number} {answer}"], size, length, answer)
+        for number in range(len(subjects))
+    ]
+
+
+def _in_turns(
+    calls: Mapping[str, Callable[[], object]], seconds: float, device: torch.device
+) -> dict[str, list[float]]:
     wait = (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else None
     with torch.inference_mode():
-        found = timed_in_turns(calls, seconds) if wait is None else timed_in_turns(calls, seconds, finish=wait)
-    return list(found.values())
+        return timed_in_turns(calls, seconds) if wait is None else timed_in_turns(calls, seconds, finish=wait)

@@ -4,6 +4,7 @@ change."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
@@ -42,6 +43,22 @@ def new_head(key: str, network: nn.Module, classes: int) -> list[str]:
         else "its weights hold no head"
     )
     return [f"{key}: {why}: its head ({shortened(weights['unfilled'])}) is new and untrained"]
+
+
+def rounded_learners(config: Mapping[str, Any]) -> list[str]:
+    """The problems of networks that learn and are asked for with weights of few bits."""
+    peers = config["strategy"].get("peers")
+    nodes = {"student": config["student"]}
+    if isinstance(peers, Mapping):
+        nodes |= {f"strategy.peers.{name}": node for name, node in peers.items()}
+    return [
+        f"{key}.bits={node['bits']}: rounded weights cannot be trained; {key}.bits=null (teacher.bits is for a frozen "
+        "teacher)"
+        for key, node in nodes.items()
+        if isinstance(node, Mapping)
+        and node.get("_target_") == "kdlab.models.CausalModel"
+        and node.get("bits") is not None
+    ]
 
 
 def too_long(learners: Networks, teachers: Networks, data: Data) -> list[str]:

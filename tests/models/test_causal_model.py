@@ -78,6 +78,16 @@ def test_columns_beyond_the_tokenizer_are_left_out(tmp_path):
         CausalModel(pretrained=str(tmp_path), vocabulary=36)(IDS.clamp(min=39))
 
 
+@pytest.mark.parametrize("architecture", NEW)
+def test_a_new_model_names_no_tokens_of_another_tokenizer(architecture):
+    model = small(architecture)
+    for config in (model.config, model.network.generation_config):
+        assert config.eos_token_id is config.bos_token_id is config.pad_token_id is None
+    embeddings = model.network.get_input_embeddings()
+    embeddings(torch.tensor([[0]])).sum().backward()
+    assert embeddings.weight.grad[0].abs().min() > 0, "the token 0 is a token like any other"
+
+
 def test_gradient_checkpointing_and_adapters_change_no_gradient():
     plain, spared = small(), small(gradient_checkpointing=True)
     for model in (plain, spared):

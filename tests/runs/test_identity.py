@@ -435,8 +435,8 @@ LATER = {
     **dict.fromkeys(
         f"models.CausalModel.{name}"
         for name in (
-            *("architecture", "attention", "heads", "intermediate", "keep_layers", "key_value_heads", "layers", "lora"),
-            *("head_width", "options", "pretrained", "revision", "vocabulary", "width"),
+            *("architecture", "attention", "bits", "heads", "intermediate", "keep_layers", "key_value_heads", "layers"),
+            *("head_width", "lora", "options", "pretrained", "revision", "vocabulary", "width"),
         )
     ),
     **{f"models.CausalModel.{name}": False for name in ("allow_pickle", "gradient_checkpointing", "trust_remote_code")},

@@ -255,14 +255,15 @@ class CausalText(TextData):
 
     @property
     def facts(self) -> DataFacts:
-        """Also the tokens that end an answer."""
+        """Also the tokens that end an answer, and how tokens become texts."""
         found, tokenizer = super().facts, self.tokenizer.loaded
         if self.form == "messages":  # a template ends what the assistant says
             end = template_end(tokenizer)
             ends = [] if end is None else [end, tokenizer.eos_token_id]
         else:
             ends = [tokenizer.eos_token_id] if self.end else []
-        return replace(found, end_tokens=tuple(dict.fromkeys(token for token in ends if token is not None)))
+        end_tokens = tuple(dict.fromkeys(token for token in ends if token is not None))
+        return replace(found, end_tokens=end_tokens, decode=self.tokenizer.decode)
 
     @property
     def longest_prompt(self) -> int:

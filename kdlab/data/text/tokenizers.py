@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -188,6 +188,11 @@ class Tokenizer:
         """The most tokens that it is made for; None if it states none."""
         limit = int(self.loaded.model_max_length)
         return limit if limit < _NO_LIMIT else None
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, without the special ones."""
+        with quiet():
+            return self.loaded.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
 def same_tokenizer(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

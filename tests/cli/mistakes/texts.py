@@ -34,6 +34,8 @@ CAUSAL = [
 SMALL = ["student=llama", "student.layers=1", "student.width=8", "student.heads=2"]
 OF_MODEL = ["teacher=causal", "teacher.pretrained=model"]
 MEMBER = ["+teacher@teacher.members.bad=trained"]
+SUMS = ["train", "task=causal_lm", "data=sums", "student=llama", "student.layers=1", "student.width=16"]
+SUMS += ["student.heads=2", "strategy=supervised", "trainer.max_epochs=1"]
 
 
 def _texts(rows=None, change=None, **tokenizer):
@@ -272,5 +274,20 @@ MISTAKES = [
         ["teacher.column=labels: train.tsv has no column 'labels'", "did you mean 'label'"],
         setup=_texts(),
         given="train.tsv has the columns text and label",
+    ),
+    Mistake(
+        "seeds of answers that are not drawn",
+        [*SUMS, "task.measured=[rouge_l]", "task.answer_seeds=[1,2]"],
+        ["task.answer_seeds=[1, 2]: greedy answers do not depend on a seed", "task.answer_temperature=1 draws them"],
+    ),
+    Mistake(
+        "drawn answers that nothing measures",
+        [*SUMS, "task.answer_temperature=1"],
+        ["task.answer_temperature=1: no metric of generated answers is measured", "'task.measured=[rouge_l]'"],
+    ),
+    Mistake(
+        "student with weights of few bits",
+        [*(one for one in SUMS if "student" not in one), "student=causal", "student.pretrained=m", "+student.bits=8"],
+        ["student.bits=8: rounded weights cannot be trained; student.bits=null"],
     ),
 ]

@@ -18,6 +18,8 @@ DEFECTS = [
     ("measure/alignment.py", "result.setdefault(tap, {})[other] =", "result.setdefault(other, {})[tap] ="),
     ("measure/memory.py", "self.most = max(self.most, self.now)", "self.most = self.now"),
     ("measure/memory.py", "            if address not in self._known:\n", "            if True:\n"),
+    ("measure/generation.py", "batch * (tokens - 1)", "batch * tokens"),
+    ("measure/generation.py", "batch * length / first", "length / first"),
     ("measure/size.py", "(value.data_ptr(), value.shape, value.stride())", "name"),
     ("measure/speed.py", "[:: -1 if turn % 2 else 1]", ""),
     ("measure/speed.py", "np.percentile(durations, [50, 90])", "np.percentile(durations, [50, 95])"),
@@ -31,6 +33,14 @@ DEFECTS = [
         "super().update(cross_entropy(logits, target))",
         "super().update(cross_entropy(logits, target).sum())",
     ),
+    ("tasks/answers.py", "self._known().unique(dim=0)[:, 0]", "self._known()[:, 0]"),
+    ("tasks/answers.py", "grams.new_full((len(grams), 1), number)", "grams.new_full((len(grams), 1), 0)"),
+    (
+        "tasks/tokens.py",
+        "self.answer_temperature, self.longest_answer, (seed,)",
+        "self.answer_temperature, self.longest_answer",
+    ),
+    ("tasks/tokens.py", "stacked([without_ends(one.labels, self.end_tokens) for", "stacked([one.labels for"),
     ("tasks/chance.py", 'share, alternative="greater"', 'share, alternative="two-sided"'),
     (
         "tasks/chance.py",
