@@ -76,9 +76,18 @@ class _Planned(CausalModel):
     """A model that has the sizes of a pretrained one, and no weights."""
 
     def _pretrained(
-        self, pretrained: str, revision: str | None, trust_remote_code: bool, allow_pickle: bool, attention: str | None
+        self,
+        pretrained: str,
+        revision: str | None,
+        trust_remote_code: bool,
+        allow_pickle: bool,
+        attention: str | None,
+        bits: int | None,
     ) -> Any:
         from transformers import AutoModelForCausalLM
+
+        if bits is not None:
+            raise ValueError(f"bits={bits}: the memory of rounded weights is not estimated; leave it out: bits=null")
 
         with quiet():
             return AutoModelForCausalLM.from_config(

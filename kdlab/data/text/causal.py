@@ -193,15 +193,6 @@ class CausalText(TextData):
         split = Texts(bare, nothing, theirs, labels, origins=origins)
         return split.take(predicted.nonzero().flatten()) if without else split
 
-    def keep_column(self, key: str, name: str) -> None:
-        """A further column is read. Raises InputError where texts stay on disk, which have no such columns."""
-        if self.on_disk:
-            raise InputError(
-                f"{key}={name}: a column is read into memory with its texts, and these texts stay on disk; "
-                "data.in_memory=true"
-            )
-        super().keep_column(key, name)
-
     def _unpredicted(self, name: str, predicted: Tensor) -> str:
         """Where the texts of a table are that have no token to predict, in words."""
         if self.on_disk:
@@ -244,8 +235,13 @@ class CausalText(TextData):
         """A further column is read.
 
         Raises:
-            InputError: rows are packed, and the texts in a row may have several values.
+            InputError: rows are packed, and the texts in a row may have several values; or texts stay on disk.
         """
+        if self.on_disk:
+            raise InputError(
+                f"{key}={name}: a column is read into memory with its texts, and these texts stay on disk; "
+                "data.in_memory=true"
+            )
         if self.packed:
             raise InputError(
                 f"{key}={name}: data.packed=true puts several texts into one row, and each has a value of its own; "
