@@ -65,7 +65,17 @@ REFUSED = {
 ELSEWHERE = {
     "born_again": {"generation"},
     "byot": {"positive_only"},
-    "on_policy": {"capacity", "longest", "overlap", "rise", "share", "temperature", "tolerance", "warm_up"},
+    "on_policy": {
+        "capacity",
+        "longest",
+        "overlap",
+        "rise",
+        "share",
+        "teacher_mix",
+        "temperature",
+        "tolerance",
+        "warm_up",
+    },
     "privileged": {"decay", "teaches"},
 }
 CLASSES = {
