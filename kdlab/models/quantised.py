@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from .gguf import is_gguf
 
 BITS = (8, 4)
-#: package -> how it is installed
-_PACKAGES = {"bitsandbytes": "pip install bitsandbytes", "accelerate": "pip install accelerate"}
+_PACKAGES = ("bitsandbytes", "accelerate")
 
 
 def quantised(bits: int) -> dict[str, Any]:
@@ -29,9 +28,11 @@ def quantised(bits: int) -> dict[str, Any]:
     """
     if bits not in BITS or isinstance(bits, bool):
         raise ValueError(f"bits must be 8 or 4, or null (float32), got {bits!r}")
-    for package, cure in _PACKAGES.items():
+    for package in _PACKAGES:
         if not _is_installed(package):
-            raise ValueError(f"bits={bits} needs the package {package}, which is not installed: {cure}")
+            raise ValueError(
+                f"bits={bits} needs the package {package}, which is not installed: pip install 'kdlab[bits]'"
+            )
     logging.getLogger("bitsandbytes.autograd").setLevel(logging.ERROR)  # a line for every product with 8 bits
     import torch
     from transformers import BitsAndBytesConfig

@@ -128,7 +128,7 @@ def _problem(config: dict, data: Data, mode: str) -> str:
             "each member answers rows of its own, so the last digits of an answer depend on the other rows of its "
             f"batch{less}"
         )
-    if not lossy and (eight := _of_eight_bits(config["teacher"])):
+    if not lossy and (eight := _of_eight_bits(config)):
         return f"{eight}=8: its answers also depend on the other texts of a batch; {eight}=4 has answers that do not"
     if not lossy and (why := data.batch_dependence()):
         return why
@@ -152,20 +152,16 @@ def _problem(config: dict, data: Data, mode: str) -> str:
     return ""
 
 
-def _of_eight_bits(teacher: dict) -> str:
-    """The key of a network whose inputs are rounded to 8 bits; empty without one."""
-    nodes = {
-        "teacher": teacher,
-        **{f"teacher.members.{name}": one for name, one in (teacher.get("members") or {}).items()},
-    }
-    return next(
-        (
-            f"{key}.bits"
-            for key, node in nodes.items()
-            if isinstance(node, dict) and node.get("_target_") == "kdlab.models.CausalModel" and node.get("bits") == 8
-        ),
-        "",
+def _of_eight_bits(config: dict) -> str:
+    """The key of a teacher's network whose inputs are rounded to 8 bits; empty without one."""
+    one = teacher_reference(config)
+    nodes = {} if one is None else {single.key: single.node for single in one.singles}
+    rounded = (
+        f"{key}.bits"
+        for key, node in nodes.items()
+        if node.get("_target_") == "kdlab.models.CausalModel" and node.get("bits") == 8
     )
+    return next(rounded, "")
 
 
 def unrepeated(data: Data, epochs: int | None) -> list[str]:

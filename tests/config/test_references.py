@@ -123,6 +123,7 @@ ELSEWHERE = {
     ("training/fine_tuning.py", "run"),  # the table of forms
     ("sweep/search.py", "run"),  # an attribute of a trial
     ("studies/check.py", "config"),  # the digest in a line of results
+    ("models/published.py", "config"),  # the sizes of a published model
     # a teacher's entry in a record
     ("training/teacher_record.py", "members"),
     ("studies/records.py", "members"),
