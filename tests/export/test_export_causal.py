@@ -97,7 +97,7 @@ metric_list:
 
 @pytest.mark.slow
 def test_lm_eval_measures_what_kdlab_does(workplace):
-    pytest.importorskip("lm_eval")
+    pytest.importorskip("lm_eval", reason="lm_eval is in no extra: pip install lm_eval[hf]")
     run = package.train([*SUMS, "student.width=64", "trainer.max_epochs=30"])
     folder = to_huggingface(run, workplace / "hf").folder
     rows = [
